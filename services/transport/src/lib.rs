@@ -1,0 +1,3 @@
+//! One WebRTC transport of one peer connection, sans-IO: ICE (lite, RFC 8445), DTLS-SRTP
+//! (RFC 5763, 5764), SRTP and SRTCP (RFC 3711, 7714), SCTP data channels (RFC 8831, 8832).
+//! It knows nothing of SDP, rooms, tracks, sockets or clocks.
