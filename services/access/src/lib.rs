@@ -1,1 +1,5 @@
-//! 
+//! Clients: the LiveKit signalling protocol, SDP, tokens, the front door's HTTP and WebSocket
+//! routes, and the media workers whose sockets face clients. It decides nothing about placement
+//! or policy and knows no other node.
+
+pub mod worker;

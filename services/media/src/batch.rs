@@ -40,30 +40,16 @@ pub struct Batch {
 
 impl Batch {
     /// Appends a packet that `write` puts at the end of the buffer it is given.
-    pub fn push_with(
-        &mut self,
-        peer: u32,
-        flow: u32,
-        priority: Priority,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    pub fn push_with(&mut self, peer: u32, flow: u32, priority: Priority, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let len = self.bytes.len().saturating_sub(start);
-        self.entries.push(Entry {
-            peer,
-            flow,
-            priority,
-            start: start as u32,
-            len: len as u32,
-        });
+        self.entries.push(Entry { peer, flow, priority, start: start as u32, len: len as u32 });
     }
 
     /// Appends a copy of a packet.
     pub fn push(&mut self, peer: u32, flow: u32, priority: Priority, packet: &[u8]) {
-        self.push_with(peer, flow, priority, |bytes| {
-            bytes.extend_from_slice(packet)
-        });
+        self.push_with(peer, flow, priority, |bytes| bytes.extend_from_slice(packet));
     }
 
     /// Packets in the order in which they were pushed.
@@ -114,18 +100,7 @@ pub struct BatchReceiver {
 pub fn batch_ring(capacity: usize, waker: Waker) -> (BatchSender, BatchReceiver) {
     let (full, full_rx) = rtrb::RingBuffer::new(capacity);
     let (empty, empty_rx) = rtrb::RingBuffer::new(capacity);
-    (
-        BatchSender {
-            full,
-            empty: empty_rx,
-            waker,
-            dropped: 0,
-        },
-        BatchReceiver {
-            full: full_rx,
-            empty,
-        },
-    )
+    (BatchSender { full, empty: empty_rx, waker, dropped: 0 }, BatchReceiver { full: full_rx, empty })
 }
 
 impl BatchSender {

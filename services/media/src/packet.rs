@@ -35,16 +35,8 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec that may be published.
-    pub const ALL: [Self; 8] = [
-        Self::Opus,
-        Self::Red,
-        Self::Pcmu,
-        Self::Pcma,
-        Self::Vp8,
-        Self::Vp9,
-        Self::H264,
-        Self::Av1,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Opus, Self::Red, Self::Pcmu, Self::Pcma, Self::Vp8, Self::Vp9, Self::H264, Self::Av1];
 
     /// The codec of a canonical payload type.
     #[must_use]
@@ -116,9 +108,7 @@ impl LayerSet {
 
     /// The layers of the set, lowest first.
     pub fn iter(self) -> impl Iterator<Item = Layer> {
-        (0..Layer::MAX as u8)
-            .map(Layer)
-            .filter(move |layer| self.contains(*layer))
+        (0..Layer::MAX as u8).map(Layer).filter(move |layer| self.contains(*layer))
     }
 }
 
