@@ -21,7 +21,9 @@ fn run(program: &str, arguments: &[&str]) {
         Ok(status) if status.success() => {}
         Ok(status) => fail(&format!("`{program} {}` in services/console/web: {status}", arguments.join(" "))),
         Err(error) => {
-            fail(&format!("{program} is needed for the meeting page ({error}): install Node.js 20 or newer with npm"));
+            fail(&format!(
+                "{program} is needed for the meeting page ({error}): install Node.js 20 or newer with npm"
+            ));
         }
     }
 }

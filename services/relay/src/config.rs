@@ -155,8 +155,18 @@ pub struct Policy {
     pub zones: PathBuf,
     /// Rules that hold for everybody (Cedar).
     pub floor: PathBuf,
-    /// A folder with one `<institution>.cedar` for each institution.
-    pub institutions: PathBuf,
+    /// Institutions and their rules.
+    pub institutions: BTreeMap<String, Institution>,
+}
+
+/// One institution's rules.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Institution {
+    /// Its rules (Cedar).
+    pub file: PathBuf,
+    /// The number that the institution gave them; it only goes up.
+    pub version: u64,
 }
 
 /// An API key of an institution.
@@ -222,7 +232,7 @@ impl Config {
         }
         let mut config: Self = Figment::new()
             .merge(Toml::file(file))
-            .merge(Env::prefixed("SYSTIR_").split("__"))
+            .merge(Env::prefixed("SYSTIR_").ignore(&["config"]).split("__"))
             .extract()
             .map_err(|error| ConfigError::Figment(Box::new(error)))?;
         config.anchor(file.parent().unwrap_or(Path::new(".")));
@@ -238,7 +248,6 @@ impl Config {
             &mut self.policy.nodes,
             &mut self.policy.zones,
             &mut self.policy.floor,
-            &mut self.policy.institutions,
         ];
         for path in required {
             *path = base.join(&*path);
@@ -255,6 +264,9 @@ impl Config {
         }
         for path in self.links.trust.values_mut() {
             *path = base.join(&*path);
+        }
+        for institution in self.policy.institutions.values_mut() {
+            institution.file = base.join(&institution.file);
         }
         for key in self.keys.values_mut() {
             if let Some(path) = &mut key.secret_file {
@@ -295,6 +307,10 @@ impl Config {
             return Err(ConfigError::field("registry.etcd", "name at least one etcd address"));
         }
         for (name, key) in &self.keys {
+            if !self.policy.institutions.contains_key(&key.institution) {
+                let problem = format!("{} has no rules under [policy.institutions]", key.institution);
+                return Err(ConfigError::field(format!("keys.{name}.institution"), problem));
+            }
             match (&key.secret, &key.secret_file) {
                 (Some(_), None) | (None, Some(_)) => {}
                 _ => return Err(ConfigError::field(format!("keys.{name}"), "give either secret or secret_file")),
@@ -336,7 +352,9 @@ mod tests {
         nodes = "nodes.toml"
         zones = "zones.toml"
         floor = "floor.cedar"
-        institutions = "institutions"
+        [policy.institutions."ku.dk"]
+        file = "ku.dk.cedar"
+        version = 1
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
