@@ -32,7 +32,9 @@ pub enum Action {
 
 /// The name is none of [`Action::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, administer")]
+#[error(
+    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, administer"
+)]
 pub struct UnknownAction(pub String);
 
 impl Action {

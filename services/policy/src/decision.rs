@@ -26,14 +26,7 @@ pub struct Decision {
 
 impl Decision {
     pub(crate) fn deny(reason: ReasonCode, why: String, version: Option<&PolicyVersion>) -> Self {
-        Self {
-            allowed: false,
-            reason,
-            rules: Vec::new(),
-            why,
-            tier: None,
-            policy_version: version.cloned(),
-        }
+        Self { allowed: false, reason, rules: Vec::new(), why, tier: None, policy_version: version.cloned() }
     }
 }
 

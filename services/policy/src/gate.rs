@@ -157,7 +157,8 @@ impl Gate {
 
     fn ask(&self, slice: &Slice, request: &Request<'_>) -> Result<Decision, Refusal> {
         let Request { institution, action, .. } = *request;
-        let failed = |what: &str| (ReasonCode::EvaluationError, format!("the question could not be put: {what}"));
+        let failed =
+            |what: &str| (ReasonCode::EvaluationError, format!("the question could not be put: {what}"));
         let room = self.store.room(institution, request.room.class).ok_or_else(|| failed("no such room"))?;
         let mut scene = Scene { institution, action, node: None, participant: None };
         let mut built = None;
@@ -210,7 +211,12 @@ impl Gate {
 }
 
 /// Cedar's answer as ours. Cedar skips a rule that fails, so a failing forbid would fail open: any error denies.
-fn judge(slice: &Slice, scene: &Scene<'_>, verdict: Verdict, diagnostics: &cedar_policy::Diagnostics) -> Decision {
+fn judge(
+    slice: &Slice,
+    scene: &Scene<'_>,
+    verdict: Verdict,
+    diagnostics: &cedar_policy::Diagnostics,
+) -> Decision {
     let version = Some(&slice.text.version);
     let failed = diagnostics.errors().map(|error| match error {
         cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
@@ -263,6 +269,8 @@ fn portrait(node: &NodeFacts) -> String {
     if node.own_machine() {
         format!("{id} ({operator}'s own machine in {country})")
     } else {
-        format!("{id} (in {country}, run by {operator} on a machine of {host}, controlled from {host_controlled_from})")
+        format!(
+            "{id} (in {country}, run by {operator} on a machine of {host}, controlled from {host_controlled_from})"
+        )
     }
 }

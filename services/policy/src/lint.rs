@@ -127,11 +127,12 @@ fn actions(policy: &Policy, schema: &Schema) -> Vec<Action> {
 fn tier(policy: &Policy, effect: Effect, actions: &[Action]) -> Result<Option<u32>, String> {
     let spills = effect == Effect::Permit && actions.contains(&Action::Spill);
     match (policy.annotation("tier"), spills) {
-        (Some(tier), true) => tier
-            .parse()
-            .map(Some)
-            .map_err(|_| format!("@tier({tier:?}) is not a number; write @tier(\"1\") for who is asked first")),
-        (None, true) => Err("it permits spill and needs a @tier: in which order sisters are asked".to_owned()),
+        (Some(tier), true) => tier.parse().map(Some).map_err(|_| {
+            format!("@tier({tier:?}) is not a number; write @tier(\"1\") for who is asked first")
+        }),
+        (None, true) => {
+            Err("it permits spill and needs a @tier: in which order sisters are asked".to_owned())
+        }
         (Some(_), false) => Err("@tier is for rules that permit spill".to_owned()),
         (None, false) => Ok(None),
     }
@@ -166,9 +167,8 @@ fn permit(policy: &Policy, layer: Layer<'_>) -> Vec<String> {
 }
 
 fn names_itself(policy: &Policy, institution: &str) -> bool {
-    let itself = |uid: &EntityUid| {
-        uid.type_name().basename() == "Institution" && uid.id().unescaped() == institution
-    };
+    let itself =
+        |uid: &EntityUid| uid.type_name().basename() == "Institution" && uid.id().unescaped() == institution;
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => itself(&uid),
         _ => false,
@@ -210,7 +210,9 @@ fn literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
             "Host" if !names.hosts.contains(id) => "is no host that the nodes file knows",
             "Node" if !names.nodes.contains(id) => "is no node of the nodes file",
             "Institution" if !names.institutions.contains(id) => "is no institution that is known here",
-            "Room" | "Participant" => "cannot be named: policy is of the institution, not of single rooms or people",
+            "Room" | "Participant" => {
+                "cannot be named: policy is of the institution, not of single rooms or people"
+            }
             _ => continue,
         };
         wrong.insert(format!("{uid} {what}"));

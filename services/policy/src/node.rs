@@ -210,7 +210,10 @@ impl Nodes {
 fn check(facts: &NodeFacts, problems: &mut Vec<Problem>) {
     let id = &facts.id;
     if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
-        problems.push(Problem::at("nodes", format!("the id {id:?} is not made of letters, digits, '-', '.', '_'")));
+        problems.push(Problem::at(
+            "nodes",
+            format!("the id {id:?} is not made of letters, digits, '-', '.', '_'"),
+        ));
     }
     for attribute in [Attribute::Country, Attribute::OperatorControlledFrom, Attribute::HostControlledFrom] {
         let code = facts.get(attribute);
@@ -234,8 +237,7 @@ fn contradictions(nodes: &[NodeFacts], problems: &mut Vec<Problem>) {
         if !facts.spiffe_id.is_empty()
             && let Some(other) = peers.insert(&facts.spiffe_id, &facts.id)
         {
-            problems
-                .push(Problem::at("nodes", format!("{other} and {} have the same SPIFFE id", facts.id)));
+            problems.push(Problem::at("nodes", format!("{other} and {} have the same SPIFFE id", facts.id)));
         }
         for (who, from) in
             [(&facts.operator, &facts.operator_controlled_from), (&facts.host, &facts.host_controlled_from)]

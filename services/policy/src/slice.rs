@@ -56,14 +56,21 @@ impl Reader<'_> {
         let whole = |what: String| vec![Problem::at(place, what)];
         lint::bounds(text).map_err(whole)?;
         let expanded = self.zones.expand(text).map_err(|unknown| {
-            whole(format!("there is no zone {unknown:?} in the zones table; the schema knows zones by no other way"))
+            whole(format!(
+                "there is no zone {unknown:?} in the zones table; the schema knows zones by no other way"
+            ))
         })?;
         if expanded.len() > lint::LONGEST_EXPANDED {
-            return Err(whole("with its zones spelled out the text is too long; name zones less often".to_owned()));
+            return Err(whole(
+                "with its zones spelled out the text is too long; name zones less often".to_owned(),
+            ));
         }
-        let parsed: PolicySet = expanded.parse().map_err(|error| whole(format!("it does not parse: {error}")))?;
+        let parsed: PolicySet =
+            expanded.parse().map_err(|error| whole(format!("it does not parse: {error}")))?;
         if parsed.num_of_templates() > 0 {
-            return Err(whole("templates (?principal, ?resource) are not used; write the rule out".to_owned()));
+            return Err(whole(
+                "templates (?principal, ?resource) are not used; write the rule out".to_owned(),
+            ));
         }
         let mut numbered: Vec<&Policy> = parsed.policies().collect();
         // Cedar numbers policies `policy0`, `policy1`, ... and keeps them in no order.
@@ -77,7 +84,8 @@ impl Reader<'_> {
                     rules.push(rule);
                 }
                 Err(wrong) => {
-                    let name = policy.annotation("id").map_or_else(|| format!("number {}", at + 1), str::to_owned);
+                    let name =
+                        policy.annotation("id").map_or_else(|| format!("number {}", at + 1), str::to_owned);
                     problems.extend(wrong.into_iter().map(|what| Problem::of_rule(place, &name, what)));
                 }
             }
@@ -96,8 +104,9 @@ impl Reader<'_> {
             Err(error) => return vec![Problem::at(place, error.to_string())],
         };
         let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
-        let errors =
-            result.validation_errors().map(|e| Problem::of_rule(place, &e.policy_id().to_string(), e.to_string()));
+        let errors = result
+            .validation_errors()
+            .map(|e| Problem::of_rule(place, &e.policy_id().to_string(), e.to_string()));
         let warnings = result
             .validation_warnings()
             .map(|e| Problem::of_rule(place, &e.policy_id().to_string(), e.to_string()));
@@ -105,7 +114,13 @@ impl Reader<'_> {
     }
 
     /// The floor and an institution's part together.
-    pub(crate) fn slice(&self, place: &str, number: u64, floor: &Part, own: &Part) -> Result<Slice, Vec<Problem>> {
+    pub(crate) fn slice(
+        &self,
+        place: &str,
+        number: u64,
+        floor: &Part,
+        own: &Part,
+    ) -> Result<Slice, Vec<Problem>> {
         let rules: Vec<&Rule> = floor.rules.iter().chain(&own.rules).collect();
         let problems = duplicates(place, rules.iter().copied());
         if !problems.is_empty() {

@@ -126,7 +126,11 @@ impl Store {
     }
 
     /// Entities for a node that was not prebuilt, and its id: the slow path for facts of another source.
-    pub(crate) fn with_node(&self, institution: &str, facts: &NodeFacts) -> Result<(EntityUid, Entities), Fault> {
+    pub(crate) fn with_node(
+        &self,
+        institution: &str,
+        facts: &NodeFacts,
+    ) -> Result<(EntityUid, Entities), Fault> {
         let owner = self.institutions.get(institution).ok_or("the institution is not known")?;
         let (uid, entity) = self.node(facts)?;
         let entities = self.owned(owner)?.into_iter().chain([entity]);

@@ -83,7 +83,8 @@ impl Zones {
                 match self.countries(zone) {
                     Some(countries) => {
                         expanded.push_str(source.get(copied..word.range.start).unwrap_or_default());
-                        let list: Vec<_> = countries.iter().map(|code| format!("Country::\"{code}\"")).collect();
+                        let list: Vec<_> =
+                            countries.iter().map(|code| format!("Country::\"{code}\"")).collect();
                         expanded.push('[');
                         expanded.push_str(&list.join(", "));
                         expanded.push(']');
@@ -110,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_zone_is_spelled_out_sorted_and_on_its_line() {
-        let text = "when { resource.country in Zone::\"Nordic\" };\n// Zone::\"Nordic\"\nx in Zone :: \"North Sea\"";
+        let text =
+            "when { resource.country in Zone::\"Nordic\" };\n// Zone::\"Nordic\"\nx in Zone :: \"North Sea\"";
         assert_eq!(
             zones().expand(text).unwrap(),
             "when { resource.country in [Country::\"DK\", Country::\"SE\"] };\n// Zone::\"Nordic\"\nx in [Country::\"NO\"]"
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn strings_and_foreign_zones_are_left_alone() {
-        for text in ["@why(\"not in Zone::\\\"Nordic\\\"\")", "Other::Zone::\"Nordic\"", "Zone", "Zone::", ""] {
+        for text in ["@why(\"not in Zone::\\\"Nordic\\\"\")", "Other::Zone::\"Nordic\"", "Zone", "Zone::", ""]
+        {
             assert_eq!(zones().expand(text).unwrap(), text);
         }
     }
