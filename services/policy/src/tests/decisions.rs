@@ -321,10 +321,12 @@ fn the_version_is_of_the_text_with_its_zones() {
 }
 
 #[test]
-fn the_rules_can_be_listed() {
+fn the_rules_can_be_listed_from_any_thread() {
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
     assert_eq!(gate.institutions().collect::<Vec<_>>(), ["ku.dk"]);
+    fn shared(_: &(impl Send + Sync)) {}
+    shared(&gate);
     let rules = gate.rules("ku.dk");
     assert_eq!(rules.first().unwrap().id.as_str(), "floor-declared-by-its-operator");
     assert_eq!(rules.last().unwrap().id.as_str(), "ku-administer");
