@@ -66,7 +66,7 @@ impl<'a> Evidence<'a> {
                 .spiffe_id
                 .strip_prefix("spiffe://")
                 .and_then(|rest| rest.strip_prefix(&peer.trust_domain))
-                .is_some_and(|path| !peer.trust_domain.is_empty() && path.starts_with('/'));
+                .is_some_and(|path| is_trust_domain(&peer.trust_domain) && path.starts_with('/'));
             if peer.spiffe_id != facts.spiffe_id || !in_domain {
                 let why = format!(
                     "the peer proved to be {} by the roots of {}, but {node} is {}",
@@ -79,6 +79,11 @@ impl<'a> Evidence<'a> {
         }
         Ok(facts)
     }
+}
+
+/// A trust domain is one name: with a slash in it, it would be a prefix of somebody else's paths.
+fn is_trust_domain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
 /// A name from outside, fit for a sentence: escaped, and cut where it would flood a log.

@@ -17,8 +17,11 @@ use crate::why::Sentence;
 /// Longest policy text as written, and with its zones spelled out, bytes.
 const LONGEST_TEXT: usize = 64 * 1024;
 pub(crate) const LONGEST_EXPANDED: usize = 1024 * 1024;
-/// Most tokens of one rule and deepest nesting of brackets: what the parser, which recurses, is fed at most.
+/// Most tokens and operators of one rule, and deepest nesting of brackets. Cedar's parser and evaluator recurse, some
+/// 4 KiB of stack for each operator of a chain: within these bounds a decision never depends on whose stack it is
+/// made.
 const LONGEST_RULE: usize = 1024;
+const MOST_OPERATORS: usize = 200;
 const DEEPEST_NESTING: usize = 32;
 
 /// Whose text it is.
@@ -42,20 +45,22 @@ pub(crate) fn bounds(text: &str) -> Result<(), String> {
     if text.len() > LONGEST_TEXT {
         return Err(format!("the text has {} bytes; at most {LONGEST_TEXT} are read", text.len()));
     }
-    let (mut length, mut depth) = (0_usize, 0_usize);
+    let (mut length, mut operators, mut depth) = (0_usize, 0_usize, 0_usize);
     for token in tokens(text) {
         length += 1;
         match (token.kind, token.text) {
             (Kind::Mark, "(" | "[" | "{") => depth += 1,
             (Kind::Mark, ")" | "]" | "}") => depth = depth.saturating_sub(1),
-            (Kind::Mark, ";") => length = 0,
+            (Kind::Mark, ";") => (length, operators) = (0, 0),
+            (Kind::Mark, "," | "@" | "?") => {}
+            (Kind::Mark, _) | (Kind::Word, "if" | "in" | "has" | "like" | "is") => operators += 1,
             _ => {}
         }
-        if length > LONGEST_RULE || depth > DEEPEST_NESTING {
+        if length > LONGEST_RULE || operators > MOST_OPERATORS || depth > DEEPEST_NESTING {
             let line = text.get(..token.range.start).unwrap_or_default().matches('\n').count() + 1;
             return Err(format!(
-                "line {line}: a rule has more than {LONGEST_RULE} tokens or brackets deeper than \
-                 {DEEPEST_NESTING}; make it several rules, or name a zone"
+                "line {line}: a rule has more than {LONGEST_RULE} words and marks, {MOST_OPERATORS} operators, or \
+                 brackets deeper than {DEEPEST_NESTING}; make it several rules, or name a zone"
             ));
         }
     }

@@ -106,10 +106,10 @@ impl Reader<'_> {
         let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
         let errors = result
             .validation_errors()
-            .map(|e| Problem::of_rule(place, &e.policy_id().to_string(), e.to_string()));
+            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
         let warnings = result
             .validation_warnings()
-            .map(|e| Problem::of_rule(place, &e.policy_id().to_string(), e.to_string()));
+            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
         errors.chain(warnings).collect()
     }
 
