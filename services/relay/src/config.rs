@@ -85,9 +85,9 @@ pub struct Links {
     pub quic: SocketAddr,
     /// TCP address of gRPC, 7871 by custom.
     pub grpc: SocketAddr,
-    /// Host name or address under which other nodes find this one. Empty: the listening address.
+    /// Address under which other nodes find this one. None: the listening address.
     #[serde(default)]
-    pub advertise: Option<String>,
+    pub advertise: Option<std::net::IpAddr>,
     /// This node's certificate (PEM), with its SPIFFE id.
     pub certificate: PathBuf,
     /// Its private key (PEM).
@@ -301,7 +301,7 @@ impl Config {
             ));
         }
         if self.links.grpc.ip().is_unspecified() && self.links.advertise.is_none() {
-            return Err(ConfigError::field("links.advertise", "say under which name other nodes reach this one"));
+            return Err(ConfigError::field("links.advertise", "say under which address other nodes reach this one"));
         }
         if self.registry.etcd.is_empty() {
             return Err(ConfigError::field("registry.etcd", "name at least one etcd address"));

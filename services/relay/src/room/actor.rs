@@ -75,7 +75,7 @@ pub(crate) fn spawn(start: Start) -> Handle {
         key: start.key,
         worker_index: start.worker_index,
         commands: start.commands,
-        replica: RoomState::new(start.shared.name.clone()),
+        replica: RoomState::new(start.shared.name.clone(), crate::ids::unix_ms()),
         assignment: start.assignment,
         members: FxHashMap::default(),
         tracks: Tracks::default(),
@@ -129,7 +129,6 @@ impl Actor {
         match message {
             Message::Arrive(arrival) => self.arrive(*arrival),
             Message::Signal { participant, request } => self.signal(participant, request),
-            Message::LinkUp { .. } => {}
             Message::LinkDown { node } => self.peer_closed(&node),
             Message::Opened { node, link } => {
                 self.lost.remove(&node);
@@ -204,12 +203,16 @@ impl Actor {
                 me: &self.shared.name,
                 home: &home,
                 spill: &spill,
-                since: &self.assignment.since(),
+                since: &self.since(),
                 doors: &doors.into_iter().collect::<Vec<_>>(),
                 links: &self.links_state(),
             },
             &self.shared.authority,
         )
+    }
+
+    fn since(&self) -> BTreeMap<String, u64> {
+        self.assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect()
     }
 
     fn next_due(&self) -> Instant {

@@ -12,7 +12,9 @@ use crate::whereabouts::Whereabouts;
 mod actor;
 mod data;
 mod members;
+mod others;
 mod peers;
+mod replica;
 mod tracks;
 mod where_is;
 
@@ -48,14 +50,7 @@ pub(crate) enum Message {
         /// What.
         request: Option<Box<livekit_protocol::SignalRequest>>,
     },
-    /// The link to another node came up; rooms are opened on it one by one.
-    LinkUp {
-        /// The node's name.
-        node: String,
-        /// The link's number.
-        link: u32,
-    },
-    /// It went down.
+    /// The link to another node is down.
     LinkDown {
         /// The node's name.
         node: String,
@@ -95,4 +90,26 @@ pub(crate) struct Handle {
     /// The room's number on this node.
     pub key: systir_access::worker::command::RoomKey,
     pub(crate) _alive: Arc<()>,
+}
+
+/// Where an assigned room is, for a node that does not carry it: links are not known then.
+pub(crate) fn whereabouts_of(
+    assignment: &systir_registry::Assignment,
+    me: &str,
+    authority: &crate::authority::Authority,
+) -> Whereabouts {
+    let home = assignment.home.to_string();
+    let spill: Vec<String> = assignment.spill.iter().map(ToString::to_string).collect();
+    let facts = where_is::Facts {
+        institution: &assignment.room.institution,
+        room: &assignment.room.name,
+        epoch: assignment.epoch,
+        me,
+        home: &home,
+        spill: &spill,
+        since: &assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect(),
+        doors: &[],
+        links: &std::collections::BTreeMap::new(),
+    };
+    where_is::compute(&facts, authority)
 }

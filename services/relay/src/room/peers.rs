@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message as _;
-use systir_access::worker::command::{Command, TrackSource};
+use systir_access::worker::command::{Command, DataChannel};
 use systir_media::packet::{Layer, LayerSet};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
-use crate::node::NodeAddress;
+use systir_cascade::PeerAddress;
 
 /// Another node of the room.
 #[derive(Debug, Default)]
@@ -49,66 +48,54 @@ impl Actor {
             let address = self.shared.address_of(&node);
             let needed = address.is_some();
             if let Some(address) = address {
-                self.need(&address);
+                self.need(address);
             }
             self.peers.entry(node).or_default().needed = needed;
         }
         self.where_changed();
     }
 
-    fn need(&self, address: &NodeAddress) {
-        self.shared.links().need(&self.wire_key, address.clone(), self.assignment.epoch, self.policy_number());
+    fn need(&self, address: PeerAddress) {
+        self.shared.links().need(&self.wire_key, address, self.assignment.epoch, self.policy_number());
     }
 
-    /// The room is open to that node: it gets what is published here, and is asked for what is wanted.
+    /// The room is open to that node: it gets the state of the people here, and the tracks of its
+    /// people can be had.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
         // The peer may have been faster with the assignment than our view of the registry.
         let peer = self.peers.entry(node.to_owned()).or_default();
         peer.needed = true;
         peer.link = Some(link);
-        let updates = self.replica.snapshot().iter().map(super::members::encode_update).collect();
-        self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
-        let tracks: Vec<String> = self.tracks.of_node(node).map(|entry| entry.sid.clone()).collect();
-        for sid in tracks {
-            self.connect_track(&sid);
-        }
+        self.send_snapshot(node);
+        self.show_again(node);
         self.where_changed();
     }
 
-    /// The link is down. Its people stay in the room: they come back with the link, or are taken
-    /// out when their node is gone for good.
+    fn send_snapshot(&self, node: &str) {
+        let updates = self.replica.snapshot().iter().map(super::replica::encode).collect();
+        self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
+    }
+
+    /// The link is down. Its people stay in the room, without tracks: they come back with the link,
+    /// or are taken out when their node is gone for good.
     pub(super) fn peer_closed(&mut self, node: &str) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
-        let mut commands = Vec::new();
-        for entry in self.tracks.of_node(node) {
-            commands.push(Command::RemoveTrack { track: entry.key });
-        }
-        for entry in self.tracks.of_node(&self.shared.name) {
-            for layer in entry.spec.layers.iter() {
-                commands.push(Command::Feed { track: entry.key, peer: link, layer, flow: None });
-            }
-        }
-        for command in commands {
+        let me = self.shared.name.clone();
+        let ended: Vec<Command> = self
+            .tracks
+            .of_node(&me)
+            .flat_map(|entry| {
+                let track = entry.key;
+                entry.spec.layers.iter().map(move |layer| Command::Feed { track, peer: link, layer, flow: None })
+            })
+            .collect();
+        for command in ended {
             self.command(command);
         }
         self.lost.insert(node.to_owned(), std::time::Instant::now());
+        self.show_again(node);
         self.where_changed();
-    }
-
-    /// Gives a distant track to the worker, so that people here can have it.
-    pub(super) fn connect_track(&mut self, sid: &str) {
-        let Some(entry) = self.tracks.get_mut(sid) else { return };
-        let Some(link) = self.peers.get(&entry.node).and_then(|peer| peer.link) else { return };
-        let parity = self.shared.links().parity(&entry.node);
-        let shared = &self.shared;
-        let worker = self.worker_index;
-        let flows = *entry.flows.get_or_insert_with(|| std::array::from_fn(|_| shared.next_flow(worker, parity)));
-        entry.wanted = LayerSet::NONE;
-        let (track, spec, node) = (entry.key, entry.spec, entry.node.clone());
-        tracing::debug!(node, "a distant track is connected");
-        self.command(Command::AddTrack { room: self.key, track, spec, source: TrackSource::Link { peer: link, flows } });
-        self.resubscribe(track);
     }
 
     /// What people here want of a distant track changed: say so to its node.
@@ -136,7 +123,7 @@ impl Actor {
     /// Says something about the room to one other node.
     pub(super) fn tell(&self, node: &str, body: Body) {
         if self.peers.get(node).is_some_and(|peer| peer.link.is_some()) {
-            self.shared.links().send(node, wire::RoomMessage { room: self.wire_key.clone(), body: Some(body) });
+            self.shared.links().send(node, &self.wire_key, body);
         }
     }
 
@@ -152,8 +139,7 @@ impl Actor {
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
             Body::StateSnapshotRequest(_) => {
-                let updates = self.replica.snapshot().iter().map(super::members::encode_update).collect();
-                self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
+                self.send_snapshot(node);
             }
             Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),
             Body::Unsubscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, None),
@@ -166,10 +152,10 @@ impl Actor {
                 }
             }
             Body::ReliableData(data) => {
-                self.data_from_node(node, &data.sender_sid, data.packet, data.destination_identities, true);
+                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Reliable);
             }
             Body::LossyData(data) => {
-                self.data_from_node(node, &data.sender_sid, data.packet, data.destination_identities, false);
+                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Lossy);
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
             Body::TrackStats(_) => {}
@@ -202,10 +188,5 @@ impl Actor {
     /// Who relays the room: this node's view of the other nodes, by name.
     pub(super) fn links_state(&self) -> BTreeMap<String, bool> {
         self.peers.iter().map(|(node, peer)| (node.clone(), peer.link.is_some())).collect()
-    }
-
-    /// Encodes a participant for replication.
-    pub(super) fn encode(info: &livekit_protocol::ParticipantInfo) -> bytes::Bytes {
-        info.encode_to_vec().into()
     }
 }
