@@ -76,7 +76,9 @@ pub(crate) struct Beginning<'a> {
 pub(crate) struct Rewrite {
     open: Option<Run>,
     closed: VecDeque<Run>,
-    /// The number after the highest one that was sent or is taken.
+    /// The highest number that was sent.
+    last: u64,
+    /// The number after that, or after those that are kept for packets before some padding.
     next: u64,
     anchor: Option<Anchor>,
     last_timestamp: u32,
@@ -90,7 +92,8 @@ impl Rewrite {
         Self {
             open: None,
             closed: VecDeque::new(),
-            // Some cycles up, so that numbers before the first one still are numbers.
+            // A cycle up, so that there are numbers before the first one.
+            last: 0xFFFF + u64::from(first_seq),
             next: 0x1_0000 + u64::from(first_seq),
             anchor: None,
             last_timestamp: 0,
@@ -121,20 +124,20 @@ impl Rewrite {
             shift.key_index =
                 (key_index as u8).wrapping_add(1).wrapping_sub(descriptor.key_index().unwrap_or(0));
         }
+        // Numbers that were kept are taken back: what they were kept for may have a picture id that the
+        // layer that begins now has too.
+        self.next = self.last + 1;
         self.push(Run { layer: new.layer, start: new.seq, out: self.next, shift });
     }
 
-    /// A packet that the subscriber does not get, because there is nothing in it: true when its number
-    /// could be taken off the sequence, false when a later one has been sent already (or none was).
+    /// A packet with nothing in it: true when the subscriber need not get it, because its number could be
+    /// taken off the sequence, or was kept and may still be taken back. False when a later one was sent.
     pub(crate) fn skip(&mut self, layer: u8, seq: u64) -> bool {
-        let Some(open) = &mut self.open else { return false };
-        if open.layer != layer || seq < open.start {
-            return false;
-        }
-        let out = open.out + (seq - open.start);
+        let Some((out, _)) = self.map(layer, seq) else { return true };
         if out < self.next {
-            return false;
+            return out > self.last;
         }
+        let Some(open) = &mut self.open else { return true };
         if seq == open.start {
             open.start += 1;
         } else {
@@ -171,15 +174,14 @@ impl Rewrite {
                     return Some((out, run.shift));
                 }
             }
-            end = run.out;
+            end = end.min(run.out);
         }
         None
     }
 
     /// Which packet of which layer has this number, of those that were sent.
     pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
-        let last = self.next.checked_sub(1)?;
-        let out = last.checked_sub(u64::from((last as u16).wrapping_sub(seq)))?;
+        let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
         let run = self.open.iter().chain(self.closed.iter().rev()).find(|run| out >= run.out)?;
         Some((run.layer, run.start + (out - run.out), run.shift))
     }
@@ -193,10 +195,11 @@ impl Rewrite {
         vp8: Option<&Descriptor>,
         by: &Shift,
     ) {
-        if out < self.next {
+        if out <= self.last {
             return;
         }
-        self.next = out + 1;
+        self.last = out;
+        self.next = self.next.max(out + 1);
         self.last_timestamp = timestamp;
         self.last_at = Some(now);
         if let Some(descriptor) = vp8 {

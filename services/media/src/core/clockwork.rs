@@ -75,7 +75,14 @@ impl Core {
 
     /// Chooses a layer for every subscriber of the track, and asks for the key frames that it takes.
     pub(super) fn reselect(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
-        let Some(state) = self.tracks.get(track.0) else { return };
+        for layer in self.choose(now, track).iter() {
+            self.want_key_frame(now, track, layer.0, egress);
+        }
+    }
+
+    /// Chooses a layer for every subscriber of the track; gives the layers that somebody waits for.
+    pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> LayerSet {
+        let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
         let lives = state.sources.each_ref().map(|source| source.as_ref().map_or(Life::Gone, |s| s.life));
         let life = |layer: u8| lives.get(usize::from(layer)).copied().unwrap_or(Life::Gone);
         let mut waiting = LayerSet::NONE;
@@ -93,9 +100,7 @@ impl Core {
         if watch {
             self.timers.wake(track.index(), now + WATCH);
         }
-        for layer in waiting.iter() {
-            self.want_key_frame(now, track, layer.0, egress);
-        }
         self.touch(track);
+        waiting
     }
 }

@@ -34,7 +34,11 @@ impl Core {
             if arrival.restarted {
                 self.stop(track, layer);
             }
-            self.reselect(now, track, egress);
+            let waiting = self.choose(now, track);
+            // For this layer the key frame is here.
+            for other in waiting.iter().filter(|other| !(arrival.key && *other == layer)) {
+                self.want_key_frame(now, track, other.0, egress);
+            }
         }
         let Some(state) = self.tracks.get(track.0) else { return };
         let Some(source) = state.source(layer.0) else { return };
@@ -143,7 +147,7 @@ impl Path<'_> {
         if !is_current && (!arrival.late || sub.current.is_none()) {
             return;
         }
-        if arrival.empty && is_current && sub.rewrite.skip(layer, packet.seq) {
+        if arrival.empty && sub.rewrite.skip(layer, packet.seq) {
             return;
         }
         if let Some(place) = sub.rewrite.map(layer, packet.seq) {
