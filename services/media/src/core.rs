@@ -55,8 +55,6 @@ pub struct Core {
     random: Random,
     /// Tracks whose wanted layers may have changed.
     touched: Vec<TrackId>,
-    /// A subscriber began a layer in the current call.
-    switched: bool,
     /// The latest time that a caller has given.
     clock: Option<Instant>,
 }
@@ -72,7 +70,6 @@ impl Core {
             timers: Timers::default(),
             random: Random::new(seed),
             touched: Vec::new(),
-            switched: false,
             clock: None,
         }
     }

@@ -179,6 +179,11 @@ impl Rewrite {
         None
     }
 
+    /// Was a packet behind this one sent already? Then nothing can begin here.
+    pub(crate) fn has_passed(&self, layer: u8, seq: u64) -> bool {
+        self.map(layer, seq).is_some_and(|(out, _)| out <= self.last)
+    }
+
     /// Which packet of which layer has this number, of those that were sent.
     pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
         let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
