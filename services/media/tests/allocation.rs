@@ -14,20 +14,21 @@ use systir_media::{Core, Egress, Forward, SubscriptionId, TrackId};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Count {
     forwarded: usize,
     retransmitted: usize,
     fed: usize,
     asked: usize,
-    last: u16,
+    /// The last number of each subscriber.
+    last: [u16; 100],
 }
 
 impl Egress for Count {
-    fn forward(&mut self, _: SubscriptionId, out: &Forward<'_>) {
+    fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
         self.forwarded += 1;
         self.retransmitted += usize::from(out.retransmission);
-        self.last = out.seq;
+        self.last[sub.index()] = out.seq;
     }
 
     fn feed(&mut self, _: u32, _: u32, _: Priority, _: &Packet<'_>) {
@@ -50,7 +51,7 @@ impl Egress for Count {
 #[test]
 fn steady_forwarding_allocates_nothing() {
     let mut now = std::time::Instant::now();
-    let mut egress = Count::default();
+    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, asked: 0, last: [0; 100] };
     let mut core = Core::new(1);
     let track = core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(0b111));
     let subs: Vec<_> = (0..100).map(|_| core.subscribe(track).unwrap()).collect();
@@ -79,8 +80,8 @@ fn steady_forwarding_allocates_nothing() {
                     core.ingest(now, track, made.layer, &made.packet(), &mut egress);
                 }
             }
-            let last = egress.last;
             for sub in &subs {
+                let last = egress.last[sub.index()];
                 core.nack(now, *sub, (0..8).map(|back| last.wrapping_sub(back)), &mut egress);
             }
             core.feed_nack(now, 7, 70, std::iter::once(made[made.len() - 1].seq as u16), &mut egress);
