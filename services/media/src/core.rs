@@ -177,7 +177,7 @@ impl Core {
         if self.feeds.get(&(peer, flow)) == Some(&(track, layer)) {
             return;
         }
-        if !self.tracks.get(track.0).is_some_and(|state| state.source(layer.0).is_some()) {
+        if self.tracks.get(track.0).is_none_or(|state| state.source(layer.0).is_none()) {
             return;
         }
         self.unfeed(track, layer, peer);

@@ -223,7 +223,7 @@ impl Rewrite {
                 self.anchor.filter(|anchor| anchored.is_some_and(|old| old.epoch == anchor.epoch))?;
             let (old, report) = (anchored?.report?, new.clock.report?);
             // Both reports name an instant of the same NTP clock: how far apart in ticks?
-            let apart = i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate) >> 32;
+            let apart = (i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate)) >> 32;
             let in_old_clock = old
                 .timestamp
                 .wrapping_add(apart as u32)

@@ -1,4 +1,5 @@
 //! A running stream allocates nothing.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -70,7 +70,8 @@ impl Core {
             Kind::Audio => packet.codec.kind() == Kind::Audio,
             Kind::Video => packet.codec == state.codec,
         };
-        if state.muted || !fits {
+        // Extended numbers cannot come near this; arithmetic on them never overflows.
+        if state.muted || !fits || packet.seq >> 62 != 0 {
             return None;
         }
         let source = state.sources.get_mut(usize::from(layer.0))?.as_deref_mut()?;
