@@ -1,5 +1,5 @@
 //! Our transport against str0m, over a network of two queues in simulated time.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     net::SocketAddr,
