@@ -33,6 +33,11 @@ impl Held {
         }
     }
 
+    /// Is a packet of this peer held?
+    pub(crate) fn holds(&self, from: SocketAddr) -> bool {
+        self.packets.iter().any(|packet| packet.from == from)
+    }
+
     /// All of them, oldest first.
     pub(crate) fn take(&mut self) -> VecDeque<HeldPacket> {
         self.bytes = 0;

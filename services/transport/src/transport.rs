@@ -154,7 +154,12 @@ impl Transport {
                     self.held.push(from, to, datagram);
                 }
             }
-            Some(Class::Dtls) if self.dtls.is_none() => self.held.push(from, to, datagram),
+            // Only behind a check that knew our password: strangers must not push others out.
+            Some(Class::Dtls) if self.dtls.is_none() => {
+                if self.held.holds(from) {
+                    self.held.push(from, to, datagram);
+                }
+            }
             Some(Class::Stun) => {
                 if self.ice.handle(now, from, to, datagram, &mut self.outbox) {
                     self.heard();
