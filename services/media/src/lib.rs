@@ -4,3 +4,16 @@
 
 pub mod batch;
 pub mod packet;
+pub mod rtp;
+
+mod core;
+pub use self::core::{Core, SubscriptionId, TrackId};
+
+mod egress;
+pub use egress::{Egress, Forward};
+
+mod speaker;
+pub use speaker::Speaker;
+
+mod stats;
+pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};

@@ -1,0 +1,84 @@
+//! Packets as links carry them (RTP over QUIC): a real RTP packet with the canonical payload type,
+//! the canonical extension ids in the two-byte form, and the flow id as SSRC. The framing around it
+//! (the flow id as a varint) belongs to the link.
+
+use super::header::{RtpError, RtpHeader};
+use super::write::{ExtensionIds, HeaderFields, write};
+use crate::packet::{AudioLevel, Codec, Extensions, Packet};
+
+/// A packet from a link. Its sequence number still has 16 bits; [`super::ExtendedSeq`] extends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkPacket<'a> {
+    /// The flow on that link.
+    pub flow: u32,
+    /// The low 16 bits of the sequence number.
+    pub seq: u16,
+    /// The codec of the payload.
+    pub codec: Codec,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// RTP marker bit.
+    pub marker: bool,
+    /// Header extensions.
+    pub ext: Extensions<'a>,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> LinkPacket<'a> {
+    /// The packet with its extended sequence number.
+    #[must_use]
+    pub fn packet(&self, seq: u64) -> Packet<'a> {
+        Packet {
+            codec: self.codec,
+            seq,
+            timestamp: self.timestamp,
+            marker: self.marker,
+            ext: self.ext,
+            payload: self.payload,
+        }
+    }
+}
+
+/// Appends a packet in the form of links.
+pub fn write_link_packet(packet: &Packet<'_>, flow: u32, out: &mut Vec<u8>) {
+    let fields = HeaderFields {
+        payload_type: packet.codec as u8,
+        marker: packet.marker,
+        seq: packet.seq as u16,
+        timestamp: packet.timestamp,
+        ssrc: flow,
+    };
+    write(out, &fields, &ExtensionIds::CANONICAL, &packet.ext, &[], true);
+    out.extend_from_slice(packet.payload);
+}
+
+/// Parses a packet in the form of links. Extensions that are not in the canonical table are skipped.
+///
+/// # Errors
+/// [`RtpError`] when the bytes are no RTP packet or its payload type is not canonical.
+pub fn parse_link_packet(bytes: &[u8]) -> Result<LinkPacket<'_>, RtpError> {
+    let header = RtpHeader::parse(bytes)?;
+    let codec =
+        Codec::from_payload_type(header.payload_type).ok_or(RtpError::PayloadType(header.payload_type))?;
+    let mut ext = Extensions::default();
+    for (id, value) in header.extensions() {
+        match (id, value) {
+            (1, [byte]) => ext.audio_level = Some(AudioLevel { level: byte & 0x7F, voice: byte & 0x80 != 0 }),
+            (2, value) if value.len() == 8 || value.len() == 16 => ext.capture_time = Some(value),
+            (3, [byte]) => ext.orientation = Some(*byte),
+            (4, value) if !value.is_empty() => ext.dependency = Some(value),
+            (5, [a, b, c]) => ext.playout_delay = Some([*a, *b, *c]),
+            _ => {}
+        }
+    }
+    Ok(LinkPacket {
+        flow: header.ssrc,
+        seq: header.seq,
+        codec,
+        timestamp: header.timestamp,
+        marker: header.marker,
+        ext,
+        payload: header.payload,
+    })
+}

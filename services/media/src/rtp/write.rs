@@ -1,0 +1,111 @@
+//! Writing RTP headers with extensions.
+
+use crate::packet::Extensions;
+
+/// What an RTP header says, extensions aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderFields {
+    /// Payload type, 7 bits.
+    pub payload_type: u8,
+    /// Marker bit.
+    pub marker: bool,
+    /// Sequence number.
+    pub seq: u16,
+    /// Timestamp in the codec's clock.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+}
+
+/// Which id each extension has on one connection (RFC 8285, 1 to 255); none: not negotiated, not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExtensionIds {
+    /// RFC 6464.
+    pub audio_level: Option<u8>,
+    /// abs-capture-time.
+    pub capture_time: Option<u8>,
+    /// Video orientation.
+    pub orientation: Option<u8>,
+    /// AV1 dependency descriptor.
+    pub dependency: Option<u8>,
+    /// Playout delay.
+    pub playout_delay: Option<u8>,
+}
+
+impl ExtensionIds {
+    /// The ids that links use (see [`Extensions`]).
+    pub const CANONICAL: Self = Self {
+        audio_level: Some(1),
+        capture_time: Some(2),
+        orientation: Some(3),
+        dependency: Some(4),
+        playout_delay: Some(5),
+    };
+}
+
+/// Appends an RTP header: `extra` elements first (mid, transport-wide number: what belongs to this
+/// hop), then those of `ext` that have an id. The one-byte form is used when it can hold all. An
+/// element with id 0 or more than 255 bytes is left out.
+pub fn write_header(
+    out: &mut Vec<u8>,
+    fields: &HeaderFields,
+    ids: &ExtensionIds,
+    ext: &Extensions<'_>,
+    extra: &[(u8, &[u8])],
+) {
+    write(out, fields, ids, ext, extra, false);
+}
+
+/// As [`write_header`], with a choice to use the two-byte form always.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    fields: &HeaderFields,
+    ids: &ExtensionIds,
+    ext: &Extensions<'_>,
+    extra: &[(u8, &[u8])],
+    two_byte: bool,
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0x80, u8::from(fields.marker) << 7 | fields.payload_type & 0x7F]);
+    out.extend_from_slice(&fields.seq.to_be_bytes());
+    out.extend_from_slice(&fields.timestamp.to_be_bytes());
+    out.extend_from_slice(&fields.ssrc.to_be_bytes());
+
+    let audio_level = ext.audio_level.map(|audio| [u8::from(audio.voice) << 7 | audio.level & 0x7F]);
+    let orientation = ext.orientation.map(|byte| [byte]);
+    let known: [(Option<u8>, Option<&[u8]>); 5] = [
+        (ids.audio_level, audio_level.as_ref().map(|value| value.as_slice())),
+        (ids.capture_time, ext.capture_time),
+        (ids.orientation, orientation.as_ref().map(|value| value.as_slice())),
+        (ids.dependency, ext.dependency),
+        (ids.playout_delay, ext.playout_delay.as_ref().map(|value| value.as_slice())),
+    ];
+    let elements = || {
+        let known = known.iter().filter_map(|(id, value)| Some(((*id)?, (*value)?)));
+        extra.iter().copied().chain(known).filter(|(id, value)| *id != 0 && value.len() <= 255)
+    };
+    if elements().next().is_none() {
+        return;
+    }
+    let two_byte = two_byte || elements().any(|(id, value)| id > 14 || value.is_empty() || value.len() > 16);
+    if let Some(first) = out.get_mut(start) {
+        *first |= 0x10;
+    }
+    out.extend_from_slice(if two_byte { &[0x10, 0x00, 0, 0] } else { &[0xBE, 0xDE, 0, 0] });
+    let block = out.len();
+    for (id, value) in elements() {
+        if two_byte {
+            out.extend_from_slice(&[id, value.len() as u8]);
+        } else {
+            out.push(id << 4 | (value.len() - 1) as u8);
+        }
+        out.extend_from_slice(value);
+    }
+    while !(out.len() - block).is_multiple_of(4) {
+        out.push(0);
+    }
+    let words = ((out.len() - block) / 4) as u16;
+    if let Some(length) = out.get_mut(block - 2..block) {
+        length.copy_from_slice(&words.to_be_bytes());
+    }
+}
