@@ -1,0 +1,43 @@
+//! The certificate that this process shows in DTLS.
+
+use std::sync::Arc;
+
+/// A certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no DTLS certificate could be made: {0}; check that the system has randomness")]
+pub struct CertificateError(String);
+
+/// A self-signed ECDSA P-256 certificate; one per process, cheap to clone.
+#[derive(Clone)]
+pub struct Certificate(Arc<(dimpl::DtlsCertificate, [u8; 32])>);
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+impl Certificate {
+    /// Makes a new key and its certificate.
+    ///
+    /// # Errors
+    /// When the crypto library refuses.
+    pub fn generate() -> Result<Self, CertificateError> {
+        let certificate = dimpl::certificate::generate_self_signed_certificate()
+            .map_err(|error| CertificateError(error.to_string()))?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificate.certificate);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest.as_ref());
+        Ok(Self(Arc::new((certificate, fingerprint))))
+    }
+
+    /// SHA-256 of the certificate: what `a=fingerprint:sha-256` carries (RFC 8122).
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.0.1
+    }
+
+    pub(crate) fn dtls(&self) -> dimpl::DtlsCertificate {
+        self.0.0.clone()
+    }
+}
