@@ -228,7 +228,7 @@ impl Engine {
                 for layer in spec.layers.iter() {
                     if let Some(flow) = flows.get(usize::from(layer.0)) {
                         let seq = ExtendedSeq::default();
-                        self.flows.insert((peer, *flow), Flow { track: id, layer, seq });
+                        self.flows.insert((peer, *flow), Flow { track: id, layer, codec: spec.codec, seq });
                     }
                 }
             }

@@ -56,7 +56,6 @@ pub(super) struct Track {
 pub(super) struct Sending {
     pub(super) id: SubscriptionId,
     pub(super) connection: usize,
-    pub(super) participant: ParticipantKey,
     pub(super) track: TrackId,
     pub(super) is: Downtrack,
     /// What shall be sent once the connection is up.
@@ -214,15 +213,12 @@ impl Egress for Outside {
         } else {
             None
         };
-        let mut hop: SmallVec<[(u8, &[u8]); 1]> = SmallVec::new();
-        let mid: SmallVec<[u8; 16]>;
-        if !sending.known {
-            mid = SmallVec::from_slice(sending.is.mid.as_bytes());
-            hop.push((extension_table::MID, &mid));
-        }
+        let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sending.is.mid.as_bytes());
+        let named = [(extension_table::MID, mid.as_slice())];
+        let hop = if sending.known { &[][..] } else { &named[..] };
         let connection = sending.connection;
         let written = self.write(connection, |conn, bytes, start| {
-            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, &hop);
+            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, hop);
             if let Some(original) = original {
                 bytes.extend_from_slice(&original);
             }
@@ -297,7 +293,7 @@ impl Outside {
     }
 
     /// Sender reports for a subscriber's downtracks: all of them, or only those that never had one.
-    pub(super) fn send_reports(
+    pub(super) fn sender_reports(
         &mut self,
         connection: usize,
         all: bool,
@@ -336,7 +332,17 @@ impl Outside {
         }
     }
 
-    /// Receiver reports and transport-wide feedback for a publisher.
+    /// Transport-wide congestion control feedback for a publisher, when packets came since the last.
+    pub(super) fn congestion_feedback(&mut self, now: Instant, connection: usize) {
+        self.write(connection, |conn, bytes, start| match &mut conn.role {
+            Role::Publisher { twcc, .. } => {
+                twcc.write_feedback(now, RECEIVER_SSRC, bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
+            }
+            Role::Subscriber { .. } => false,
+        });
+    }
+
+    /// Receiver reports for a publisher.
     pub(super) fn receiver_reports(&mut self, now: Instant, connection: usize) {
         let mut blocks: SmallVec<[rtcp::ReportBlock; 31]> = SmallVec::new();
         let Some(ingress) = self.connections.get_mut(connection).and_then(Connection::ingress) else { return };

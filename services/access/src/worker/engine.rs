@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use systir_media::packet::Layer;
+use systir_media::packet::{Codec, Layer};
 use systir_media::rtp::ExtendedSeq;
 use systir_media::{Core, SubscriptionId, TrackId};
 use systir_transport::{Certificate, TransportEvent};
@@ -40,6 +40,7 @@ const MIN_DELAY: Duration = Duration::from_millis(1);
 pub(super) struct Flow {
     pub(super) track: TrackId,
     pub(super) layer: Layer,
+    pub(super) codec: Codec,
     pub(super) seq: ExtendedSeq,
 }
 

@@ -287,7 +287,7 @@ impl Worker {
 impl Socket {
     async fn send(&self, transmit: &Transmit<'_>, patience: &mut Duration) -> bool {
         loop {
-            let send = || self.state.send((&self.io).into(), transmit);
+            let send = || self.state.try_send((&self.io).into(), transmit);
             match self.io.try_io(Interest::WRITABLE, send) {
                 Ok(()) => return true,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return false,
