@@ -85,13 +85,13 @@ impl LayerSet {
     /// With one layer more.
     #[must_use]
     pub fn with(self, layer: Layer) -> Self {
-        Self(self.0 | (1 << layer.0))
+        Self(self.0 | 1u8.checked_shl(u32::from(layer.0)).unwrap_or(0))
     }
 
     /// Is the layer in the set?
     #[must_use]
     pub fn contains(self, layer: Layer) -> bool {
-        self.0 & (1 << layer.0) != 0
+        self.0 & 1u8.checked_shl(u32::from(layer.0)).unwrap_or(0) != 0
     }
 
     /// Both sets together.

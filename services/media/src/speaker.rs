@@ -1,6 +1,23 @@
 //! Who speaks: from the audio levels that publishers' clients write into their packets (RFC 6464).
+//! The rule is LiveKit's: in a window of 500 ms, at least 40 % of the time at -30 dBov or louder; the
+//! loudest level, weighted by how much of the window was active, smoothed over four windows.
+
+use std::time::{Duration, Instant};
 
 use crate::TrackId;
+
+/// Quietest level that counts as speech, in -dBov.
+const ACTIVE_LEVEL: u8 = 30;
+/// The window.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Part of the window that must be active, in percent.
+const PERCENTILE: u32 = 40;
+/// Windows that are smoothed over.
+const SMOOTHED: f64 = 4.0;
+/// Steps of the level that is told.
+const STEPS: f64 = 8.0;
+/// One packet speaks for no longer than this.
+const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
 /// A change in how loud a track is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,4 +30,108 @@ pub struct Speaker {
     pub level: f32,
     /// Is somebody speaking?
     pub active: bool,
+}
+
+/// The loudness of one track.
+#[derive(Debug, Default)]
+pub(crate) struct Loudness {
+    last: Option<(Instant, u32)>,
+    observed: Duration,
+    active: Duration,
+    loudest: u8,
+    smoothed: f64,
+    told: (f32, bool),
+}
+
+/// 0 is loudest and gives 1.
+fn linear(level: f64) -> f64 {
+    10f64.powf(-level / 20.0)
+}
+
+impl Loudness {
+    /// A packet with a level in -dBov.
+    pub(crate) fn observe(&mut self, now: Instant, level: u8, timestamp: u32, rate: u32) {
+        let duration = match self.last {
+            // A late packet: the time was counted already.
+            Some((_, last)) if (timestamp.wrapping_sub(last) as i32) <= 0 => return,
+            Some((_, last)) => {
+                let ticks = u64::from(timestamp.wrapping_sub(last));
+                Duration::from_micros(ticks * 1_000_000 / u64::from(rate.max(1))).min(LONGEST_PACKET)
+            }
+            None => Duration::from_millis(20),
+        };
+        self.last = Some((now, timestamp));
+        self.observed += duration;
+        if level <= ACTIVE_LEVEL {
+            self.loudest = if self.active.is_zero() { level } else { self.loudest.min(level) };
+            self.active += duration;
+        }
+        if self.observed < WINDOW {
+            return;
+        }
+        if self.active * 100 >= WINDOW * PERCENTILE {
+            let weight = 20.0 * (self.active.as_secs_f64() / WINDOW.as_secs_f64()).log10();
+            let level = linear(f64::from(self.loudest) - weight).min(1.0);
+            self.smoothed += (level - self.smoothed) * 2.0 / (SMOOTHED + 1.0);
+        } else {
+            self.smoothed = 0.0;
+        }
+        self.observed = Duration::ZERO;
+        self.active = Duration::ZERO;
+    }
+
+    /// The level and whether it is speech, when either is another one than was told last.
+    pub(crate) fn change(&mut self, now: Instant) -> Option<(f32, bool)> {
+        if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) > WINDOW * 2) {
+            let told = self.told;
+            *self = Self { told, ..Self::default() };
+        }
+        let active = self.smoothed >= linear(f64::from(ACTIVE_LEVEL));
+        let level = if active { ((self.smoothed * STEPS).ceil() / STEPS) as f32 } else { 0.0 };
+        (self.told != (level, active)).then(|| {
+            self.told = (level, active);
+            self.told
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speak(loudness: &mut Loudness, start: Instant, from_ms: u64, to_ms: u64, level: impl Fn(u64) -> u8) {
+        for ms in (from_ms..to_ms).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            loudness.observe(now, level(ms), (ms * 48) as u32, 48_000);
+        }
+    }
+
+    #[test]
+    fn steady_speech_is_told_once_and_its_end_too() {
+        let start = Instant::now();
+        let mut loudness = Loudness::default();
+        speak(&mut loudness, start, 0, 10_000, |_| 6);
+        let end = start + Duration::from_secs(10);
+        assert_eq!(loudness.change(end), Some((0.625, true)));
+        assert_eq!(loudness.change(end), None);
+        speak(&mut loudness, start, 10_000, 11_100, |_| 127);
+        assert_eq!(loudness.change(start + Duration::from_millis(11_100)), Some((0.0, false)));
+    }
+
+    #[test]
+    fn short_noises_are_no_speech() {
+        let start = Instant::now();
+        let mut loudness = Loudness::default();
+        speak(&mut loudness, start, 0, 5000, |ms| if ms % 500 < 100 { 3 } else { 127 });
+        assert_eq!(loudness.change(start + Duration::from_secs(5)), None);
+    }
+
+    #[test]
+    fn a_speaker_whose_packets_stop_falls_silent() {
+        let start = Instant::now();
+        let mut loudness = Loudness::default();
+        speak(&mut loudness, start, 0, 1200, |_| 0);
+        assert!(loudness.change(start + Duration::from_millis(1200)).unwrap().1);
+        assert_eq!(loudness.change(start + Duration::from_secs(3)), Some((0.0, false)));
+    }
 }

@@ -1,0 +1,134 @@
+//! What is missing of one layer, and when to ask its source for it again.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::packet::Kind;
+
+/// Missing packets that are remembered at most, and numbers in one request at most.
+pub(crate) const MOST: usize = 128;
+/// A packet that overtook another is not a loss at once.
+const REORDERING: Duration = Duration::from_millis(10);
+/// Between requests for the same packet: about a round trip, longer each time. No jitter: there is
+/// one asker per source, and numbers asked for together make one small request.
+const SPACING: [Duration; 4] = [
+    Duration::from_millis(40),
+    Duration::from_millis(60),
+    Duration::from_millis(80),
+    Duration::from_millis(100),
+];
+
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    seq: u64,
+    next: Instant,
+    asked: u8,
+}
+
+#[derive(Debug)]
+pub(crate) struct Losses {
+    /// In ascending order of numbers.
+    list: Vec<Loss>,
+    tries: u8,
+}
+
+impl Losses {
+    pub(crate) fn new(kind: Kind) -> Self {
+        // Sound that is late is of no use; a picture waits for its parts.
+        let tries = match kind {
+            Kind::Audio => 3,
+            Kind::Video => 8,
+        };
+        Self { list: Vec::new(), tries }
+    }
+
+    /// These numbers were skipped. A gap that is too wide is not asked for: a key frame is cheaper.
+    pub(crate) fn gap(&mut self, now: Instant, missing: Range<u64>) {
+        let count = (missing.end.saturating_sub(missing.start)) as usize;
+        if count > MOST {
+            return;
+        }
+        if self.list.capacity() == 0 {
+            self.list.reserve_exact(MOST);
+        }
+        let excess = (self.list.len() + count).saturating_sub(MOST);
+        self.list.drain(..excess.min(self.list.len()));
+        self.list.extend(missing.map(|seq| Loss { seq, next: now + REORDERING, asked: 0 }));
+    }
+
+    /// The packet came after all.
+    pub(crate) fn arrived(&mut self, seq: u64) {
+        if let Ok(index) = self.list.binary_search_by_key(&seq, |loss| loss.seq) {
+            self.list.remove(index);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.list.iter().map(|loss| loss.next).min()
+    }
+
+    /// Fills `out` with the numbers to ask for now and says how many there are.
+    pub(crate) fn due(&mut self, now: Instant, out: &mut [u16; MOST]) -> usize {
+        let mut count = 0;
+        let tries = self.tries;
+        self.list.retain_mut(|loss| {
+            if loss.next > now {
+                return true;
+            }
+            if loss.asked >= tries {
+                return false;
+            }
+            if let Some(place) = out.get_mut(count) {
+                *place = loss.seq as u16;
+                count += 1;
+            }
+            let spacing = SPACING.get(usize::from(loss.asked)).or(SPACING.last());
+            loss.next = now + spacing.copied().unwrap_or(REORDERING);
+            loss.asked += 1;
+            true
+        });
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_loss_is_asked_for_again_and_given_up_in_the_end() {
+        let start = Instant::now();
+        let mut losses = Losses::new(Kind::Video);
+        losses.gap(start, 10..12);
+        losses.arrived(10);
+        let mut out = [0; MOST];
+        let mut asked = 0;
+        while let Some(next) = losses.next() {
+            let count = losses.due(next, &mut out);
+            assert!(out[..count].iter().all(|seq| *seq == 11));
+            asked += count;
+            assert!(next < ms(start, 2000), "asks for ever");
+        }
+        assert_eq!(asked, 8);
+    }
+
+    #[test]
+    fn list_is_bounded_and_keeps_the_newest() {
+        let start = Instant::now();
+        let mut losses = Losses::new(Kind::Video);
+        losses.gap(start, 0..100);
+        losses.gap(start, 200..300);
+        losses.gap(start, 1000..2000);
+        let mut out = [0; MOST];
+        assert_eq!(losses.due(ms(start, 10), &mut out), MOST);
+        assert_eq!((out[0], out[MOST - 1]), (72, 299));
+    }
+}

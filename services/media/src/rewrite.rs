@@ -1,0 +1,247 @@
+//! One subscriber's own numbering: how sequence numbers, timestamps and VP8's running numbers of the
+//! layers that it gets map to the single stream that it sees.
+//!
+//! The mapping is a list of *runs*: from some number of some layer on, everything is shifted by
+//! constants. So a late packet and a retransmission come out as they would have in order.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::codec::Content;
+use crate::codec::vp8::{Descriptor, MAX_LEN};
+use crate::source::Clock;
+
+/// Runs that are remembered behind the open one.
+const REMEMBERED: usize = 32;
+/// Timestamps that sender reports give may differ this many seconds from what arrival times give.
+const TRUST: u32 = 2;
+
+/// What is added to a packet's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Shift {
+    pub(crate) timestamp: u32,
+    picture_id: u16,
+    tl0: u8,
+    key_index: u8,
+}
+
+impl Shift {
+    /// Writes the VP8 descriptor as the subscriber sees it.
+    pub(crate) fn write(&self, descriptor: &Descriptor, out: &mut [u8; MAX_LEN]) -> usize {
+        let [picture_id, tl0, key_index] = self.vp8(descriptor);
+        descriptor.write(picture_id, tl0 as u8, key_index as u8, out)
+    }
+
+    fn vp8(&self, descriptor: &Descriptor) -> [u16; 3] {
+        [
+            descriptor.picture_id.unwrap_or(0).wrapping_add(self.picture_id) & 0x7FFF,
+            u16::from(descriptor.tl0.unwrap_or(0).wrapping_add(self.tl0)),
+            u16::from(descriptor.key_index().unwrap_or(0).wrapping_add(self.key_index) & 0x1F),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    layer: u8,
+    /// First number of the layer that belongs to the run.
+    start: u64,
+    /// The number that it has for the subscriber, extended.
+    out: u64,
+    shift: Shift,
+}
+
+/// A clock of one layer and the shift from it to the subscriber's clock, without the small steps
+/// that keep timestamps growing: those must not add up over many switches.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    layer: u8,
+    epoch: u32,
+    shift: u32,
+}
+
+/// The layer that begins: its number, its clock, and the clock of the layer that the anchor names.
+pub(crate) struct Beginning<'a> {
+    pub(crate) layer: u8,
+    pub(crate) seq: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) content: &'a Content,
+    pub(crate) clock: Clock,
+    /// Shortest step between two timestamps.
+    pub(crate) step: u32,
+    pub(crate) rate: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rewrite {
+    open: Option<Run>,
+    closed: VecDeque<Run>,
+    /// The highest number that was sent.
+    last: u64,
+    /// The number after that, or after those that are kept for packets before some padding.
+    next: u64,
+    anchor: Option<Anchor>,
+    last_timestamp: u32,
+    last_at: Option<Instant>,
+    last_vp8: Option<[u16; 3]>,
+    first_timestamp: u32,
+}
+
+impl Rewrite {
+    pub(crate) fn new(first_seq: u16, first_timestamp: u32) -> Self {
+        Self {
+            open: None,
+            closed: VecDeque::new(),
+            // A cycle up, so that there are numbers before the first one.
+            last: 0xFFFF + u64::from(first_seq),
+            next: 0x1_0000 + u64::from(first_seq),
+            anchor: None,
+            last_timestamp: 0,
+            last_at: None,
+            last_vp8: None,
+            first_timestamp,
+        }
+    }
+
+    /// The layer that the anchor's clock belongs to.
+    pub(crate) fn anchor_layer(&self) -> Option<u8> {
+        self.anchor.map(|anchor| anchor.layer)
+    }
+
+    /// What timestamps of the open run are shifted by.
+    pub(crate) fn timestamp_shift(&self) -> u32 {
+        self.open.map_or(0, |run| run.shift.timestamp)
+    }
+
+    /// A layer begins here, or begins again: the numbers go on from the last ones.
+    pub(crate) fn begin(&mut self, now: Instant, new: &Beginning<'_>, anchored: Option<Clock>) {
+        let timestamp = self.align(now, new, anchored);
+        let mut shift = self.open.map_or(Shift::default(), |run| run.shift);
+        shift.timestamp = timestamp;
+        if let (Some(descriptor), Some([picture_id, tl0, key_index])) = (new.content.vp8, self.last_vp8) {
+            shift.picture_id = picture_id.wrapping_add(1).wrapping_sub(descriptor.picture_id.unwrap_or(0));
+            shift.tl0 = (tl0 as u8).wrapping_add(1).wrapping_sub(descriptor.tl0.unwrap_or(0));
+            shift.key_index =
+                (key_index as u8).wrapping_add(1).wrapping_sub(descriptor.key_index().unwrap_or(0));
+        }
+        // Numbers that were kept are taken back: what they were kept for may have a picture id that the
+        // layer that begins now has too.
+        self.next = self.last + 1;
+        self.push(Run { layer: new.layer, start: new.seq, out: self.next, shift });
+    }
+
+    /// A packet with nothing in it: true when the subscriber need not get it, because its number could be
+    /// taken off the sequence, or was kept and may still be taken back. False when a later one was sent.
+    pub(crate) fn skip(&mut self, layer: u8, seq: u64) -> bool {
+        let Some((out, _)) = self.map(layer, seq) else { return true };
+        if out < self.next {
+            return out > self.last;
+        }
+        let Some(open) = &mut self.open else { return true };
+        if seq == open.start {
+            open.start += 1;
+        } else {
+            let run = Run { start: seq + 1, out, ..*open };
+            self.push(run);
+        }
+        self.next = out;
+        true
+    }
+
+    fn push(&mut self, run: Run) {
+        if let Some(open) = self.open.replace(run) {
+            if self.closed.capacity() == 0 {
+                self.closed.reserve_exact(REMEMBERED);
+            }
+            if self.closed.len() >= REMEMBERED {
+                self.closed.pop_front();
+            }
+            self.closed.push_back(open);
+        }
+    }
+
+    /// The subscriber's extended number and the shift for a packet, none for one that belongs to no run.
+    pub(crate) fn map(&self, layer: u8, seq: u64) -> Option<(u64, Shift)> {
+        let open = self.open.as_ref()?;
+        if open.layer == layer && seq >= open.start {
+            return Some((open.out + (seq - open.start), open.shift));
+        }
+        let mut end = open.out;
+        for run in self.closed.iter().rev() {
+            if run.layer == layer && seq >= run.start {
+                let out = run.out + (seq - run.start);
+                if out < end {
+                    return Some((out, run.shift));
+                }
+            }
+            end = end.min(run.out);
+        }
+        None
+    }
+
+    /// Which packet of which layer has this number, of those that were sent.
+    pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
+        let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
+        let run = self.open.iter().chain(self.closed.iter().rev()).find(|run| out >= run.out)?;
+        Some((run.layer, run.start + (out - run.out), run.shift))
+    }
+
+    /// A packet goes out for the first time.
+    pub(crate) fn sent(
+        &mut self,
+        now: Instant,
+        out: u64,
+        timestamp: u32,
+        vp8: Option<&Descriptor>,
+        by: &Shift,
+    ) {
+        if out <= self.last {
+            return;
+        }
+        self.last = out;
+        self.next = self.next.max(out + 1);
+        self.last_timestamp = timestamp;
+        self.last_at = Some(now);
+        if let Some(descriptor) = vp8 {
+            self.last_vp8 = Some(by.vp8(descriptor));
+        }
+    }
+
+    /// The shift of timestamps for a layer that begins. The same clock keeps its shift; another one is
+    /// aligned by both layers' sender reports; without those by the time that passed. In any case
+    /// timestamps grow.
+    fn align(&mut self, now: Instant, new: &Beginning<'_>, anchored: Option<Clock>) -> u32 {
+        let elapsed = self.last_at.map(|last| ticks(now.saturating_duration_since(last), new.rate));
+        let by_arrival = self.last_timestamp.wrapping_add(elapsed.unwrap_or(0).max(new.step));
+        let by_reports = || {
+            let anchor =
+                self.anchor.filter(|anchor| anchored.is_some_and(|old| old.epoch == anchor.epoch))?;
+            let (old, report) = (anchored?.report?, new.clock.report?);
+            // Both reports name an instant of the same NTP clock: how far apart in ticks?
+            let apart = i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate) >> 32;
+            let in_old_clock = old
+                .timestamp
+                .wrapping_add(apart as u32)
+                .wrapping_add(new.timestamp.wrapping_sub(report.timestamp));
+            let aligned = in_old_clock.wrapping_add(anchor.shift);
+            let off = (aligned.wrapping_sub(by_arrival) as i32).unsigned_abs();
+            (off <= new.rate * TRUST).then_some(aligned)
+        };
+        let aligned = match self.anchor {
+            None => self.first_timestamp,
+            Some(anchor) if anchor.layer == new.layer && anchor.epoch == new.clock.epoch => {
+                new.timestamp.wrapping_add(anchor.shift)
+            }
+            Some(_) => by_reports().unwrap_or(by_arrival),
+        };
+        let shift = aligned.wrapping_sub(new.timestamp);
+        self.anchor = Some(Anchor { layer: new.layer, epoch: new.clock.epoch, shift });
+        let behind = self.last_at.is_some() && (aligned.wrapping_sub(self.last_timestamp) as i32) <= 0;
+        if behind { self.last_timestamp.wrapping_add(1).wrapping_sub(new.timestamp) } else { shift }
+    }
+}
+
+/// A duration in ticks of a clock; wraps as timestamps do.
+pub(crate) fn ticks(duration: std::time::Duration, rate: u32) -> u32 {
+    (duration.as_nanos() * u128::from(rate) / 1_000_000_000) as u32
+}
