@@ -1,0 +1,186 @@
+//! Whose datagram is it? By source address, which is learnt only after an authenticated STUN
+//! check; an unknown address may only open with a binding request that names a local ufrag.
+
+use std::net::SocketAddr;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+/// Source addresses that one connection may have at a time; the oldest is forgotten first.
+const MAX_ADDRESSES: usize = 4;
+
+/// What a datagram's first bytes say it is (RFC 7983, RFC 5761).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Stun,
+    Dtls,
+    Rtp,
+    Rtcp,
+}
+
+impl Protocol {
+    pub(super) fn of(datagram: &[u8]) -> Option<Self> {
+        match *datagram {
+            [0..=3, _, ..] if datagram.len() >= 20 => Some(Self::Stun),
+            [20..=63, _, ..] => Some(Self::Dtls),
+            [128..=191, 192..=223, ..] => Some(Self::Rtcp),
+            [128..=191, _, ..] if datagram.len() >= 12 => Some(Self::Rtp),
+            _ => None,
+        }
+    }
+}
+
+/// The local ufrag in a STUN binding request's USERNAME, `local:remote` (RFC 8445 section 7.2.2).
+/// Nothing is authenticated by it.
+pub(super) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
+    const BINDING_REQUEST: [u8; 2] = [0, 1];
+    const MAGIC_COOKIE: [u8; 4] = 0x2112_A442_u32.to_be_bytes();
+    const USERNAME: u16 = 6;
+    if datagram.get(..2)? != BINDING_REQUEST || datagram.get(4..8)? != MAGIC_COOKIE {
+        return None;
+    }
+    let mut rest = datagram.get(20..)?;
+    loop {
+        let kind = u16::from_be_bytes([*rest.first()?, *rest.get(1)?]);
+        let len = usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]));
+        let value = rest.get(4..4 + len)?;
+        if kind == USERNAME {
+            return std::str::from_utf8(value).ok()?.split_once(':').map(|(local, _)| local);
+        }
+        rest = rest.get(4 + len.next_multiple_of(4)..)?;
+    }
+}
+
+/// Which connection owns an address or a ufrag. Connections are named by their slab key.
+#[derive(Debug, Default)]
+pub(super) struct Demux {
+    by_address: FxHashMap<SocketAddr, usize>,
+    by_ufrag: FxHashMap<String, usize>,
+    addresses: FxHashMap<usize, SmallVec<[SocketAddr; MAX_ADDRESSES]>>,
+}
+
+impl Demux {
+    /// The connection that an authenticated check came from this address for.
+    pub(super) fn owner(&self, from: SocketAddr) -> Option<usize> {
+        self.by_address.get(&from).copied()
+    }
+
+    /// The connection whose local ufrag this is.
+    pub(super) fn named(&self, ufrag: &str) -> Option<usize> {
+        self.by_ufrag.get(ufrag).copied()
+    }
+
+    /// A new connection. False when another one has this ufrag already.
+    pub(super) fn insert(&mut self, connection: usize, ufrag: String) -> bool {
+        if self.by_ufrag.contains_key(&ufrag) {
+            return false;
+        }
+        self.by_ufrag.insert(ufrag, connection);
+        self.addresses.insert(connection, SmallVec::new());
+        true
+    }
+
+    /// A check from this address for this connection was authentic.
+    pub(super) fn learn(&mut self, from: SocketAddr, connection: usize) {
+        if self.owner(from) == Some(connection) {
+            return;
+        }
+        if let Some(previous) = self.by_address.insert(from, connection)
+            && let Some(addresses) = self.addresses.get_mut(&previous)
+        {
+            addresses.retain(|address| *address != from);
+        }
+        let Some(addresses) = self.addresses.get_mut(&connection) else { return };
+        if addresses.len() == MAX_ADDRESSES {
+            let oldest = addresses.remove(0);
+            self.by_address.remove(&oldest);
+        }
+        addresses.push(from);
+    }
+
+    /// The connection ended.
+    pub(super) fn remove(&mut self, connection: usize, ufrag: &str) {
+        if self.named(ufrag) == Some(connection) {
+            self.by_ufrag.remove(ufrag);
+        }
+        for address in self.addresses.remove(&connection).unwrap_or_default() {
+            self.by_address.remove(&address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn binding_request(username: &str) -> Vec<u8> {
+        let mut bytes = vec![0, 1, 0, 0];
+        bytes.extend_from_slice(&0x2112_A442_u32.to_be_bytes());
+        bytes.extend_from_slice(&[7; 12]);
+        bytes.extend_from_slice(&[0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
+        bytes.extend_from_slice(&[0, 6, 0, username.len() as u8]);
+        bytes.extend_from_slice(username.as_bytes());
+        bytes
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn a_binding_request_names_the_local_ufrag() {
+        assert_eq!(binding_request_ufrag(&binding_request("ours:theirs")), Some("ours"));
+        assert_eq!(binding_request_ufrag(&binding_request("nocolon")), None);
+        let mut response = binding_request("ours:theirs");
+        response[0] = 1;
+        assert_eq!(binding_request_ufrag(&response), None);
+    }
+
+    #[test]
+    fn first_bytes_tell_the_protocol() {
+        assert_eq!(Protocol::of(&binding_request("a:b")), Some(Protocol::Stun));
+        assert_eq!(Protocol::of(&[22, 254, 253]), Some(Protocol::Dtls));
+        assert_eq!(Protocol::of(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Protocol::Rtp));
+        assert_eq!(Protocol::of(&[0x80, 200, 0, 1]), Some(Protocol::Rtcp));
+        assert_eq!(Protocol::of(&[0x80, 96]), None);
+        assert_eq!(Protocol::of(&[]), None);
+    }
+
+    #[test]
+    fn an_address_belongs_to_whoever_authenticated_last() {
+        let mut demux = Demux::default();
+        assert!(demux.insert(1, "one".into()));
+        assert!(demux.insert(2, "two".into()));
+        assert!(!demux.insert(3, "two".into()), "a ufrag names one connection");
+        demux.learn(address(1), 1);
+        demux.learn(address(1), 2);
+        assert_eq!(demux.owner(address(1)), Some(2));
+        demux.remove(1, "one");
+        assert_eq!(demux.owner(address(1)), Some(2), "the former owner takes nothing with it");
+        demux.remove(2, "two");
+        assert_eq!(demux.owner(address(1)), None);
+        assert_eq!(demux.named("two"), None);
+    }
+
+    #[test]
+    fn a_connection_never_has_more_addresses_than_allowed() {
+        let mut demux = Demux::default();
+        demux.insert(1, "one".into());
+        for port in 1..=100 {
+            demux.learn(address(port), 1);
+        }
+        assert_eq!(demux.by_address.len(), MAX_ADDRESSES);
+        assert_eq!(demux.owner(address(100)), Some(1));
+        assert_eq!(demux.owner(address(1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_classified_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Protocol::of(&bytes);
+            let _ = binding_request_ufrag(&bytes);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! A WebRTC client on an independent stack (str0m), driven by hand on a real socket.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use str0m::change::Fingerprint;
+use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::ice::IceCreds;
+use str0m::media::{MediaKind, Mid, Rid};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpPacket, RtpWrite, Ssrc};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use systir_access::extension_table;
+use systir_access::worker::command::{IceCredentials, ReceiveExtensions, Remote};
+
+/// How long a test waits for an event that must come.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Extension ids that the publishing client uses; on purpose not those of the server's table.
+pub fn publisher_ids() -> ReceiveExtensions {
+    ReceiveExtensions {
+        mid: Some(4),
+        rid: Some(10),
+        repaired_rid: Some(11),
+        transport_cc: Some(3),
+        audio_level: Some(1),
+        orientation: Some(13),
+        ..ReceiveExtensions::default()
+    }
+}
+
+fn subscriber_extensions() -> ExtensionMap {
+    let mut map = ExtensionMap::empty();
+    map.set(extension_table::AUDIO_LEVEL, Extension::AudioLevel);
+    map.set(extension_table::CAPTURE_TIME, Extension::AbsoluteCaptureTime);
+    map.set(extension_table::ORIENTATION, Extension::VideoOrientation);
+    map.set(extension_table::PLAYOUT_DELAY, Extension::PlayoutDelay);
+    map.set(extension_table::MID, Extension::RtpMid);
+    map
+}
+
+pub struct Client {
+    pub rtc: Rtc,
+    pub events: Vec<Event>,
+    socket: UdpSocket,
+    local: SocketAddr,
+    timeout: Instant,
+    /// Arriving datagrams that this says true of are lost.
+    lose: Box<dyn FnMut(&[u8]) -> bool>,
+}
+
+impl Client {
+    pub fn publisher(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+        Self::new(server, ours, fingerprint, ExtensionMap::standard())
+    }
+
+    pub fn subscriber(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+        Self::new(server, ours, fingerprint, subscriber_extensions())
+    }
+
+    fn new(server: SocketAddr, theirs: &IceCredentials, fingerprint: [u8; 32], map: ExtensionMap) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let local = socket.local_addr().unwrap();
+        let now = Instant::now();
+        let mut rtc = RtcConfig::new()
+            .set_rtp_mode(true)
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_vp8(true)
+            .set_extension_map(map)
+            .build(now);
+        rtc.add_local_candidate(Candidate::host(local, "udp").unwrap()).unwrap();
+        rtc.add_remote_candidate(Candidate::host(server, "udp").unwrap());
+        let mut api = rtc.direct_api();
+        api.set_ice_controlling(true);
+        api.set_remote_ice_credentials(IceCreds { ufrag: theirs.ufrag.clone(), pass: theirs.pwd.clone() });
+        api.set_remote_fingerprint(Fingerprint { hash_func: "sha-256".into(), bytes: fingerprint.to_vec() });
+        api.start_dtls(true).unwrap();
+        api.start_sctp(true);
+        api.enable_twcc_feedback();
+        Self { rtc, events: Vec::new(), socket, local, timeout: now, lose: Box::new(|_| false) }
+    }
+
+    /// What this client's description would say.
+    pub fn remote(&mut self) -> Remote {
+        let mut api = self.rtc.direct_api();
+        let creds = api.local_ice_credentials();
+        let fingerprint = api.local_dtls_fingerprint().bytes.clone().try_into().unwrap();
+        let ice = IceCredentials { ufrag: creds.ufrag, pwd: creds.pass };
+        Remote { ice, fingerprint, client_is_active: true }
+    }
+
+    pub fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
+        self.lose = Box::new(lose);
+    }
+
+    pub fn send_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>, rid: Option<&str>) {
+        let mid = Mid::from(mid);
+        let mut api = self.rtc.direct_api();
+        if api.stream_tx_by_mid(mid, None).is_none() {
+            api.declare_media(mid, kind);
+        }
+        let rid = rid.map(Rid::from);
+        let stream = api.declare_stream_tx(ssrc.into(), rtx.map(Ssrc::from), mid, rid);
+        stream.set_unpaced(true);
+    }
+
+    pub fn expect_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>) {
+        let mid = Mid::from(mid);
+        let mut api = self.rtc.direct_api();
+        api.declare_media(mid, kind);
+        api.expect_stream_rx(ssrc.into(), rtx.map(Ssrc::from), mid, None);
+    }
+
+    pub fn write(&mut self, ssrc: u32, pt: u8, seq: u64, timestamp: u32, marker: bool, payload: Vec<u8>) {
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx(&ssrc.into()).unwrap();
+        let values = ExtensionValues {
+            audio_level: (pt == 111).then_some(-20),
+            voice_activity: (pt == 111).then_some(true),
+            ..ExtensionValues::default()
+        };
+        let packet = RtpWrite::new(pt.into(), seq.into(), timestamp, Instant::now(), payload)
+            .marker(marker)
+            .nackable(pt != 111)
+            .ext_vals(values);
+        stream.write_rtp(packet);
+    }
+
+    pub fn request_key_frame(&mut self, ssrc: u32) {
+        let mut api = self.rtc.direct_api();
+        api.stream_rx(&ssrc.into()).unwrap().request_keyframe(str0m::media::KeyframeRequestKind::Pli);
+    }
+
+    pub fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {
+        let reliability =
+            if ordered { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
+        let config = ChannelConfig { label: label.into(), ordered, reliability, ..ChannelConfig::default() };
+        self.rtc.direct_api().create_data_channel(config)
+    }
+
+    /// The channel of that label, once open.
+    pub fn channel(&self, label: &str) -> Option<ChannelId> {
+        self.events.iter().find_map(|event| match event {
+            Event::ChannelOpen(id, name) if name == label => Some(*id),
+            _ => None,
+        })
+    }
+
+    pub fn messages(&self, channel: ChannelId) -> Vec<Vec<u8>> {
+        let data = |event: &Event| match event {
+            Event::ChannelData(data) if data.id == channel => Some(data.data.clone()),
+            _ => None,
+        };
+        self.events.iter().filter_map(data).collect()
+    }
+
+    pub fn packets(&self, ssrc: u32) -> Vec<&RtpPacket> {
+        let of = |event: &'_ Event| matches!(event, Event::RtpPacket(packet) if *packet.header.ssrc == ssrc);
+        self.events
+            .iter()
+            .filter(|event| of(event))
+            .filter_map(|event| match event {
+                Event::RtpPacket(packet) => Some(packet),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn key_frame_requests(&self, rid: Option<&str>) -> usize {
+        let rid = rid.map(Rid::from);
+        self.events
+            .iter()
+            .filter(|event| matches!(event, Event::KeyframeRequest(request) if request.rid == rid))
+            .count()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
+    }
+
+    /// Does what can be done now.
+    pub fn poll(&mut self) {
+        let mut buffer = [0; 2000];
+        while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
+            let bytes = &buffer[..len];
+            if (self.lose)(bytes) {
+                continue;
+            }
+            let contents = bytes.try_into().unwrap();
+            let receive = Receive { proto: Protocol::Udp, source: from, destination: self.local, contents };
+            self.rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
+            self.drain();
+        }
+        if Instant::now() >= self.timeout {
+            self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
+        }
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.rtc.poll_output().unwrap() {
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    return;
+                }
+                Output::Transmit(transmit) => {
+                    self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+}
+
+/// Runs all clients until `done`.
+#[track_caller]
+pub fn run_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        for client in clients.iter_mut() {
+            client.poll();
+        }
+        if done(clients) {
+            return;
+        }
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
