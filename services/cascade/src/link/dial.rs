@@ -22,22 +22,50 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Begins to dial. Called with the table locked and the peer idle.
-pub(super) fn begin(inner: &Arc<Inner>, id: &SpiffeId, peer: &mut Peer) {
+/// Begins to dial. Called with the table locked and the peer idle. After a link that ended it waits
+/// a moment, so that a peer that ends every link at once is not dialled without pause.
+pub(super) fn begin(inner: &Arc<Inner>, id: &SpiffeId, peer: &mut Peer, again: bool) {
     if inner.cancel.is_cancelled() {
         return;
     }
     let number = inner.number();
     let cancel = inner.cancel.child_token();
-    peer.state = State::Dialling(number, cancel.clone());
+    peer.state = if again { State::Waiting(number) } else { State::Dialling(number, cancel.clone()) };
     let (inner, id) = (inner.clone(), id.clone());
-    inner.clone().tasks.spawn(async move { insist(inner, id, number, cancel).await });
+    inner.clone().tasks.spawn(async move {
+        if !again || wait(&inner, &id, number, &cancel, FIRST_WAIT).await {
+            insist(inner, id, number, cancel).await;
+        }
+    });
+}
+
+/// Waits, and is dialling again unless the peer dialled meanwhile or the node stops.
+async fn wait(
+    inner: &Arc<Inner>,
+    id: &SpiffeId,
+    number: LinkNumber,
+    cancel: &CancellationToken,
+    length: Duration,
+) -> bool {
+    tokio::select! {
+        () = cancel.cancelled() => {
+            inner.settle(id, number);
+            return false;
+        }
+        () = tokio::time::sleep(length.mul_f64(rand::random_range(1.0..2.0))) => {}
+    }
+    inner.with_peer(id, |peer| match &peer.state {
+        State::Waiting(current) if *current == number => {
+            peer.state = State::Dialling(number, cancel.clone());
+            true
+        }
+        _ => false,
+    })
 }
 
 /// Dials until the link stands. Each attempt has its own number.
 async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: CancellationToken) {
     let mut waits = ExponentialBuilder::default()
-        .with_jitter()
         .with_min_delay(FIRST_WAIT)
         .with_max_delay(LONGEST_WAIT)
         .without_max_times()
@@ -87,18 +115,7 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
             return;
         }
         number = next;
-        tokio::select! {
-            () = cancel.cancelled() => return inner.settle(&id, number),
-            () = tokio::time::sleep(waits.next().unwrap_or(LONGEST_WAIT)) => {}
-        }
-        let ours = inner.with_peer(&id, |peer| match &peer.state {
-            State::Waiting(current) if *current == number => {
-                peer.state = State::Dialling(number, cancel.clone());
-                true
-            }
-            _ => false,
-        });
-        if !ours {
+        if !wait(&inner, &id, number, &cancel, waits.next().unwrap_or(LONGEST_WAIT)).await {
             return;
         }
     }

@@ -151,11 +151,24 @@ pub struct LinkInfo {
     pub stats: LinkStats,
 }
 
-/// The node's links. Cheap to clone.
+/// The node's links. Cheap to clone; all ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Links {
     inner: Arc<Inner>,
-    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    owner: Arc<Owner>,
+}
+
+/// Ends everything with the last handle.
+struct Owner {
+    inner: Arc<Inner>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.inner.cancel.cancel();
+        self.inner.quic.ask(Command::Shutdown);
+    }
 }
 
 impl Links {
@@ -186,7 +199,8 @@ impl Links {
         let inner =
             Arc::new(Inner::new(config.credentials, handler, events, quic, clients, lanes, config.linger));
         inner.tasks.spawn(server::serve(inner.clone(), config.grpc_listener, tls, config.services));
-        Ok((Self { inner, thread: Arc::new(Mutex::new(Some(thread))) }, receiver))
+        let owner = Owner { inner: inner.clone(), thread: Mutex::new(Some(thread)) };
+        Ok((Self { inner, owner: Arc::new(owner) }, receiver))
     }
 
     /// Who this node is.
@@ -273,7 +287,7 @@ impl Links {
         self.inner.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.inner.tasks.wait()).await;
         self.inner.quic.ask(Command::Shutdown);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.owner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join());
             let _ = tokio::time::timeout(Duration::from_secs(1), joined).await;

@@ -211,7 +211,7 @@ impl Inner {
         if peer.needs.is_empty() {
             peers.remove(id);
         } else {
-            dial::begin(self, id, peer);
+            dial::begin(self, id, peer, true);
         }
     }
 }
@@ -228,7 +228,7 @@ pub(super) fn need(inner: &Arc<Inner>, room: &str, address: PeerAddress, epoch: 
         peer.address = Some(address);
         match &peer.state {
             State::Up(link) => link.ask(&key, need),
-            State::Idle => dial::begin(inner, &id, peer),
+            State::Idle => dial::begin(inner, &id, peer, false),
             State::Dialling(..) | State::Waiting(_) | State::Accepting(_) => {}
         }
     });

@@ -21,11 +21,10 @@ pub(super) struct Greeting {
 impl Greeting {
     fn encode(self) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
-        if let [version, id @ .., lane, lanes] = &mut out {
-            *version = VERSION;
-            id.copy_from_slice(&self.id);
-            (*lane, *lanes) = (self.lane, self.lanes);
-        }
+        let [version, id @ .., lane, lanes] = &mut out;
+        *version = VERSION;
+        id.copy_from_slice(&self.id);
+        (*lane, *lanes) = (self.lane, self.lanes);
         out
     }
 
