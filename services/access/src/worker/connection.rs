@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 use systir_media::SubscriptionId;
-use systir_transport::{Transport, TwccRecorder};
+use systir_transport::Transport;
+use systir_transport::twcc::TwccRecorder;
 
 use super::command::{ParticipantKey, RoomKey, Side};
 use super::data::Channels;

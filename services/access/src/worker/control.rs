@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use systir_media::packet::Layer;
 use systir_media::rtp::ExtendedSeq;
-use systir_transport::{Config, IceCredentials, Transport, TwccRecorder};
+use systir_transport::twcc::TwccRecorder;
+use systir_transport::{Config, IceCredentials, Transport};
 use tracing::debug;
 
 use super::command::{

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use systir_media::batch::Priority;
 use systir_media::packet::{Layer, LayerSet, Packet, SenderReport};
 use systir_media::rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
-use systir_media::{Egress, Forward, SubscriptionId, TrackId};
+use systir_media::{Egress, Forward, SenderInfo, SubscriptionId, TrackId};
 use systir_transport::rtcp;
 
 use super::command::{Downtrack, Event, ParticipantKey, RoomKey, Side, TrackKey, TrackSpec};
@@ -23,6 +23,11 @@ use crate::extension_table;
 
 /// Our SSRC in RTCP where we only receive.
 pub(super) const RECEIVER_SSRC: u32 = 1;
+
+/// Our CNAME where we only receive.
+const RECEIVER_NAME: &str = "systir";
+/// A CNAME nobody looks at: a link's flow id says whose report it is.
+const LINK_NAME: &str = "-";
 
 /// Extensions for subscribers have the ids of the one table.
 const SUBSCRIBER_IDS: ExtensionIds = ExtensionIds {
@@ -152,10 +157,9 @@ impl Outside {
     }
 
     /// Writes RTCP for a connection.
-    pub(super) fn write_rtcp(&mut self, connection: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub(super) fn write_rtcp(&mut self, connection: usize, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         self.write(connection, |conn, bytes, start| {
-            write(bytes);
-            bytes.len() > start && conn.transport.seal_rtcp(bytes, start).is_ok()
+            write(bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
         })
     }
 
@@ -240,12 +244,7 @@ impl Egress for Outside {
 
     fn feed_report(&mut self, peer: u32, flow: u32, report: SenderReport) {
         self.links.push(peer, flow, Priority::Control, |bytes| {
-            rtcp::write_sender_report(
-                bytes,
-                flow,
-                &rtcp::SenderInfo { ntp: report.ntp, timestamp: report.timestamp, packets: 0, octets: 0 },
-                &[],
-            );
+            let _ = rtcp::write_sender_report(bytes, flow, report.ntp, report.timestamp, 0, 0, LINK_NAME);
         });
     }
 
@@ -259,7 +258,7 @@ impl Egress for Outside {
             Source::Publisher { connection, .. } => {
                 let id = track.id;
                 let Some(ssrc) = self.publisher_ssrc(connection, id, layer) else { return };
-                if self.write_rtcp(connection, |bytes| rtcp::write_pli(bytes, RECEIVER_SSRC, ssrc)) {
+                if self.write_rtcp(connection, |bytes| rtcp::write_pli(bytes, RECEIVER_SSRC, ssrc).is_ok()) {
                     self.counts.key_frames_requested += 1;
                 }
             }
@@ -272,13 +271,15 @@ impl Egress for Outside {
             Source::Link { peer, flows } => {
                 let Some(flow) = flows.get(usize::from(layer.0)).copied() else { return };
                 self.links.push(peer, flow, Priority::Control, |bytes| {
-                    rtcp::write_nack(bytes, RECEIVER_SSRC, flow, seqs);
+                    let _ = rtcp::write_nack(bytes, RECEIVER_SSRC, flow, seqs.iter().copied());
                 });
             }
             Source::Publisher { connection, .. } => {
                 let id = track.id;
                 let Some(ssrc) = self.publisher_ssrc(connection, id, layer) else { return };
-                self.write_rtcp(connection, |bytes| rtcp::write_nack(bytes, RECEIVER_SSRC, ssrc, seqs));
+                self.write_rtcp(connection, |bytes| {
+                    rtcp::write_nack(bytes, RECEIVER_SSRC, ssrc, seqs.iter().copied()).is_ok()
+                });
             }
         }
     }
@@ -297,7 +298,7 @@ impl Outside {
         &mut self,
         connection: usize,
         all: bool,
-        info: impl Fn(SubscriptionId) -> Option<systir_media::SenderInfo>,
+        info: impl Fn(SubscriptionId) -> Option<SenderInfo>,
     ) {
         let subs: SmallVec<[SubscriptionId; 16]> = match self.connections.get(connection) {
             Some(Connection { role: Role::Subscriber { downtracks, .. }, connected: true, .. }) => {
@@ -320,26 +321,23 @@ impl Outside {
                 None => continue,
             };
             self.write_rtcp(connection, |bytes| {
-                let sender = rtcp::SenderInfo {
-                    ntp: info.ntp,
-                    timestamp: info.timestamp,
-                    packets: info.packets,
-                    octets: info.octets,
-                };
-                rtcp::write_sender_report(bytes, ssrc, &sender, &[]);
-                rtcp::write_sdes_cname(bytes, ssrc, &name);
+                let SenderInfo { ntp, timestamp, packets, octets } = info;
+                rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &name).is_ok()
             });
         }
     }
 
     /// Transport-wide congestion control feedback for a publisher, when packets came since the last.
     pub(super) fn congestion_feedback(&mut self, now: Instant, connection: usize) {
-        self.write(connection, |conn, bytes, start| match &mut conn.role {
-            Role::Publisher { twcc, .. } => {
-                twcc.write_feedback(now, RECEIVER_SSRC, bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
-            }
-            Role::Subscriber { .. } => false,
-        });
+        let mut written = true;
+        while written {
+            written = self.write(connection, |conn, bytes, start| match &mut conn.role {
+                Role::Publisher { twcc, .. } => {
+                    twcc.write(now, RECEIVER_SSRC, bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
+                }
+                Role::Subscriber { .. } => false,
+            });
+        }
     }
 
     /// Receiver reports for a publisher.
@@ -350,8 +348,7 @@ impl Outside {
         // A report has room for 31 blocks (RFC 3550 section 6.4.1); each goes out with a name.
         for chunk in blocks.chunks(31) {
             self.write_rtcp(connection, |bytes| {
-                rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk);
-                rtcp::write_sdes_cname(bytes, RECEIVER_SSRC, "systir");
+                rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk, RECEIVER_NAME).is_ok()
             });
         }
     }

@@ -172,7 +172,7 @@ impl Engine {
             self.outside.counts.unauthentic += 1;
             return;
         };
-        match ingress.accept(now, plain, |number| twcc.record(now, number)) {
+        match ingress.accept(now, plain, |number, ssrc| twcc.record(now, number, ssrc)) {
             Ok(accepted) => {
                 self.outside.counts.media_in += 1;
                 self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.outside);

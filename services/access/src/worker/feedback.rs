@@ -6,7 +6,7 @@ use std::time::Instant;
 use systir_media::SubscriptionId;
 use systir_media::packet::SenderReport;
 use systir_media::rtp::parse_link_packet;
-use systir_transport::rtcp::{self, Rtcp};
+use systir_transport::rtcp::{self, Packet};
 
 use super::connection::Role;
 use super::demux::Protocol;
@@ -22,29 +22,23 @@ impl Engine {
         };
         for packet in rtcp::parse(plain) {
             match packet {
-                Rtcp::SenderReport { ssrc, info, blocks } => {
-                    self.publisher_report(now, connection, ssrc, info.ntp, info.timestamp);
+                Packet::SenderReport { ssrc, ntp, rtp, blocks, .. } => {
+                    self.publisher_report(now, connection, ssrc, ntp, rtp);
                     for block in blocks {
                         self.acknowledged(connection, block.ssrc);
                     }
                 }
-                Rtcp::ReceiverReport { blocks, .. } => {
+                Packet::ReceiverReport { blocks, .. } => {
                     for block in blocks {
                         self.acknowledged(connection, block.ssrc);
                     }
                 }
-                Rtcp::Nack { media, lost, .. } => {
-                    let Some(sub) = self.subscription(connection, media) else { continue };
-                    let counts = &mut self.outside.counts;
-                    let lost = lost.inspect(|_| counts.nacked += 1).collect::<smallvec::SmallVec<[u16; 64]>>();
-                    self.core.nack(now, sub, lost.into_iter(), &mut self.outside);
+                Packet::Nack { ssrc, seqs } => {
+                    let Some(sub) = self.subscription(connection, ssrc) else { continue };
+                    self.outside.counts.nacked += seqs.clone().count() as u64;
+                    self.core.nack(now, sub, seqs, &mut self.outside);
                 }
-                Rtcp::Pli { media, .. } => self.key_frame_asked(now, connection, media),
-                Rtcp::Fir { media, .. } => {
-                    for media in media {
-                        self.key_frame_asked(now, connection, media);
-                    }
-                }
+                Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => self.key_frame_asked(now, connection, ssrc),
                 _ => {}
             }
         }
@@ -112,16 +106,16 @@ impl Engine {
     fn link_feedback(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
         for packet in rtcp::parse(bytes) {
             match packet {
-                Rtcp::SenderReport { info, .. } => {
+                Packet::SenderReport { ntp, rtp, .. } => {
                     let Some(known) = self.flows.get(&(peer, flow)) else {
                         self.outside.counts.unknown_flow += 1;
                         continue;
                     };
                     let (track, layer) = (known.track, known.layer);
-                    let report = SenderReport { ntp: info.ntp, timestamp: info.timestamp };
+                    let report = SenderReport { ntp, timestamp: rtp };
                     self.core.sender_report(now, track, layer, report, &mut self.outside);
                 }
-                Rtcp::Nack { lost, .. } => self.core.feed_nack(now, peer, flow, lost, &mut self.outside),
+                Packet::Nack { seqs, .. } => self.core.feed_nack(now, peer, flow, seqs, &mut self.outside),
                 _ => {}
             }
         }

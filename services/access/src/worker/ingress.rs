@@ -220,17 +220,17 @@ impl Ingress {
         Some((section.track?.id, stream.layer))
     }
 
-    /// Takes a decrypted RTP packet. `congestion` hears of the transport-wide sequence number.
+    /// Takes a decrypted RTP packet. `congestion` hears of the transport-wide number and the SSRC.
     pub(super) fn accept<'a>(
         &mut self,
         now: Instant,
         bytes: &'a [u8],
-        mut congestion: impl FnMut(u16),
+        mut congestion: impl FnMut(u16, u32),
     ) -> Result<Accepted<'a>, Refused> {
         let header = RtpHeader::parse(bytes).map_err(|_| Refused::Malformed)?;
         let (hop, ext) = self.read_extensions(&header);
         if let Some(number) = hop.transport_cc {
-            congestion(number);
+            congestion(number, header.ssrc);
         }
         let stream = self.stream(&header, &hop)?;
         let section = self.sections.get_mut(stream.section).ok_or(Refused::Unclaimed)?;

@@ -67,7 +67,7 @@ impl Reception {
             ssrc,
             fraction_lost,
             cumulative_lost: expected.saturating_sub(self.received).min(0x7F_FFFF) as u32,
-            highest_seq: self.highest as u32,
+            extended_seq: self.highest as u32,
             jitter: self.jitter >> 4,
             last_sr,
             delay_since_last_sr: delay,
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(block.ssrc, 7);
         assert_eq!(block.cumulative_lost, 25);
         assert_eq!(block.fraction_lost, (25 * 256 / 101) as u8);
-        assert_eq!(block.highest_seq, 200);
+        assert_eq!(block.extended_seq, 200);
         reception.packet(201, 0, 0);
         assert_eq!(reception.report(start, 7).unwrap().fraction_lost, 0, "a new interval");
     }

@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use str0m::change::Fingerprint;
+
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
 use str0m::media::{MediaKind, Mid, Rid};
 use str0m::net::{Protocol, Receive};
@@ -84,7 +85,7 @@ impl Client {
 
     /// What this client's description would say.
     pub fn remote(&mut self) -> Remote {
-        let mut api = self.rtc.direct_api();
+        let api = self.rtc.direct_api();
         let creds = api.local_ice_credentials();
         let fingerprint = api.local_dtls_fingerprint().bytes.clone().try_into().unwrap();
         let ice = IceCredentials { ufrag: creds.ufrag, pwd: creds.pass };
