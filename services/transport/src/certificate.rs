@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("no DTLS certificate could be made: {0}; check that the system has randomness")]
@@ -9,7 +11,12 @@ pub struct CertificateError(String);
 
 /// A self-signed ECDSA P-256 certificate; one per process, cheap to clone.
 #[derive(Clone)]
-pub struct Certificate(Arc<(dimpl::DtlsCertificate, [u8; 32])>);
+pub struct Certificate(Arc<Inner>);
+
+struct Inner {
+    certificate: dimpl::DtlsCertificate,
+    fingerprint: [u8; 32],
+}
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -25,19 +32,23 @@ impl Certificate {
     pub fn generate() -> Result<Self, CertificateError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|error| CertificateError(error.to_string()))?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificate.certificate);
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest.as_ref());
-        Ok(Self(Arc::new((certificate, fingerprint))))
+        let fingerprint = sha256(&certificate.certificate);
+        Ok(Self(Arc::new(Inner { certificate, fingerprint })))
     }
 
     /// SHA-256 of the certificate: what `a=fingerprint:sha-256` carries (RFC 8122).
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        self.0.1
+        self.0.fingerprint
     }
 
     pub(crate) fn dtls(&self) -> dimpl::DtlsCertificate {
-        self.0.0.clone()
+        self.0.certificate.clone()
     }
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
 }

@@ -1,48 +1,29 @@
-//! The transport: skeleton of the interface.
+//! The transport: ICE finds the peer, DTLS proves who it is, SRTP and SCTP carry.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
-    sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use crate::{
+    Certificate, ChannelId, Class, CloseReason, IceCredentials, OpenError, SealError, SendError,
+    TransportEvent, classify,
+    dtls::{Dtls, DtlsOutput},
+    held::Held,
+    ice::{Full, Ice, Lite, Outbox},
+    sctp::Sctp,
+    srtp::Srtp,
+};
 
-use crate::Certificate;
-
-/// What a datagram is, by its first byte (RFC 7983).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// 0 to 3.
-    Stun,
-    /// 20 to 63.
-    Dtls,
-    /// 128 to 191, and not RTCP.
-    Rtp,
-    /// 128 to 191, with an RTCP packet type in the second byte (RFC 5761).
-    Rtcp,
-}
-
-/// Says which protocol a datagram belongs to; none is junk.
-#[must_use]
-pub fn classify(datagram: &[u8]) -> Option<Class> {
-    match datagram {
-        [0..=3, ..] => Some(Class::Stun),
-        [20..=63, ..] => Some(Class::Dtls),
-        [128..=191, 192..=223, ..] => Some(Class::Rtcp),
-        [128..=191, _, ..] => Some(Class::Rtp),
-        _ => None,
-    }
-}
-
-/// ICE credentials (RFC 8445 section 5.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IceCredentials {
-    /// Username fragment.
-    pub ufrag: String,
-    /// Password.
-    pub pwd: String,
-}
+/// Silence after which the peer is gone: 10 s that clients survive, and 5 more (as LiveKit).
+const SILENCE: Duration = Duration::from_secs(15);
+/// From the peer's description to a finished handshake.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How soon media that was heard counts as a sign of life.
+const LOOK: Duration = Duration::from_secs(5);
+/// Datagrams that wait to be sent; more are lost as if on the wire, and repeated like those.
+const MAX_OUTBOX: usize = 256;
 
 /// What a transport is made of.
 #[derive(Debug, Clone)]
@@ -53,7 +34,7 @@ pub struct Config {
     pub certificate: Certificate,
     /// Our host addresses (UDP), as advertised.
     pub candidates: Vec<SocketAddr>,
-    /// ICE-lite (RFC 8445 section 2.5): we only answer.
+    /// ICE-lite (RFC 8445 section 2.5): we only answer. Otherwise a full agent, controlled.
     pub ice_lite: bool,
     /// Largest UDP payload in bytes that DTLS and SCTP make; 1200 is safe.
     pub mtu: usize,
@@ -64,211 +45,338 @@ pub struct Config {
 pub struct Remote {
     /// Its ICE credentials.
     pub ice: IceCredentials,
-    /// SHA-256 of its DTLS certificate.
+    /// SHA-256 of its DTLS certificate (RFC 8122).
     pub fingerprint: [u8; 32],
     /// Does it send the ClientHello (`a=setup:active`)?
     pub client_is_active: bool,
 }
 
-/// A channel of this transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelId(pub(crate) u32);
-
-/// How media is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SrtpProfile {
-    /// RFC 7714.
-    Aes128Gcm,
-    /// RFC 7714.
-    Aes256Gcm,
-    /// RFC 3711, AES_CM_128_HMAC_SHA1_80.
-    Aes128CmSha1,
+/// One WebRTC transport. After every call that takes `now`, and after [`Transport::send`] and
+/// [`Transport::open_channel`], drain [`Transport::poll_transmit`] and [`Transport::poll_event`].
+pub struct Transport {
+    certificate: Certificate,
+    mtu: usize,
+    ice: Ice,
+    dtls: Option<Dtls>,
+    srtp: Option<Box<Srtp>>,
+    sctp: Sctp,
+    held: Held,
+    outbox: Outbox,
+    events: VecDeque<TransportEvent>,
+    now: Instant,
+    /// When silence ends the transport; none before the peer's description.
+    deadline: Option<Instant>,
+    /// When to look whether media came.
+    look: Option<Instant>,
+    heard_media: bool,
+    closed: bool,
 }
 
-/// Why a transport ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// We closed it.
-    #[error("closed by us")]
-    Local,
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport")
+            .field("connected", &self.srtp.is_some())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
 }
-
-/// What a transport tells.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TransportEvent {
-    /// ICE and DTLS are up, the peer's certificate is the announced one; media may flow.
-    Connected {
-        /// How media is protected.
-        profile: SrtpProfile,
-    },
-    /// A data channel is open, ours or one that the peer opened.
-    ChannelOpen {
-        /// The channel.
-        id: ChannelId,
-        /// Its label.
-        label: Arc<str>,
-        /// Are messages delivered in order?
-        ordered: bool,
-        /// Retransmissions allowed per message; none is unlimited.
-        max_retransmits: Option<u16>,
-        /// Did the peer open it?
-        by_peer: bool,
-    },
-    /// A message.
-    ChannelData {
-        /// The channel.
-        id: ChannelId,
-        /// Its label.
-        label: Arc<str>,
-        /// Binary, or UTF-8 text?
-        binary: bool,
-        /// The message.
-        data: Bytes,
-    },
-    /// The channel ended.
-    ChannelClosed {
-        /// The channel.
-        id: ChannelId,
-    },
-    /// The transport ended; nothing more follows.
-    Closed {
-        /// Why.
-        reason: CloseReason,
-    },
-}
-
-/// A message was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The peer takes data too slowly.
-    #[error("the channel's buffer is full; send again later or drop the message")]
-    WouldBlock,
-    /// Larger than any client takes.
-    #[error("a message of {len} bytes is over the limit of {limit}; split it")]
-    TooLarge {
-        /// Its length.
-        len: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// There is no such channel, or it ended.
-    #[error("the channel is not open; open a new one")]
-    Closed,
-}
-
-/// A packet could not be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// No keys yet.
-    #[error("the transport has no keys yet; wait for Connected")]
-    NotConnected,
-    /// Not an RTP or RTCP packet.
-    #[error("not a complete packet; nothing was sealed")]
-    Malformed,
-    /// The key has sealed as much as it may (RFC 3711 section 9.2).
-    #[error("the key is used up; the client must reconnect")]
-    Exhausted,
-}
-
-/// A packet could not be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// No keys yet.
-    #[error("the transport has no keys yet; packet dropped")]
-    NotConnected,
-    /// Not an SRTP or SRTCP packet.
-    #[error("not a packet of this kind; dropped")]
-    Malformed,
-    /// Authentication failed.
-    #[error("the authentication tag is wrong; packet dropped")]
-    Forged,
-    /// Seen before, or older than the replay window.
-    #[error("a replayed or too old packet; dropped")]
-    Replayed,
-    /// Too many different SSRCs.
-    #[error("more senders than one connection may have; packet dropped")]
-    TooManySenders,
-}
-
-/// One WebRTC transport.
-#[derive(Debug)]
-pub struct Transport {}
 
 impl Transport {
-    /// A transport that waits for the peer.
+    /// A transport that waits for the peer's description.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
-        let _ = (config, now);
-        Self {}
+        let ice = if config.ice_lite {
+            Ice::Lite(Lite::new(config.local))
+        } else {
+            Ice::Full(Box::new(Full::new(config.local, &config.candidates)))
+        };
+        Self {
+            certificate: config.certificate,
+            mtu: config.mtu,
+            ice,
+            dtls: None,
+            srtp: None,
+            sctp: Sctp::new(config.mtu, now),
+            held: Held::default(),
+            outbox: Outbox::new(),
+            events: VecDeque::new(),
+            now,
+            deadline: None,
+            look: None,
+            heard_media: false,
+            closed: false,
+        }
     }
-    /// Tells what the peer's description says; held packets are handled now.
-    pub fn set_remote(&mut self, _now: Instant, _remote: Remote) {}
-    /// Takes a STUN or DTLS datagram.
-    pub fn handle(&mut self, _now: Instant, _from: SocketAddr, _to: SocketAddr, _datagram: &[u8]) {}
-    /// Has an authenticated STUN check come from there?
+
+    /// Tells what the peer's description says; held packets are handled now. Later calls with other
+    /// ICE credentials are the peer's ICE restart; calls that say nothing new change nothing.
+    pub fn set_remote(&mut self, now: Instant, remote: Remote) {
+        if self.closed {
+            return;
+        }
+        self.now = now;
+        let active = !remote.client_is_active;
+        match &self.dtls {
+            Some(dtls) if dtls.expects(&remote.fingerprint) => {}
+            Some(dtls) if dtls.is_up() => return self.end(CloseReason::ChangedCertificate),
+            _ => match Dtls::new(&self.certificate, remote.fingerprint, active, self.mtu, now) {
+                Ok(dtls) => self.dtls = Some(dtls),
+                Err(reason) => return self.end(reason),
+            },
+        }
+        self.ice.set_remote(now, remote.ice);
+        self.deadline.get_or_insert(now + CONNECT);
+        let held = self.held.take();
+        // Checks first: DTLS counts only from addresses that they have authenticated.
+        let (stun, dtls): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|packet| classify(&packet.datagram) == Some(Class::Stun));
+        for packet in stun.into_iter().chain(dtls) {
+            self.handle(now, packet.from, packet.to, &packet.datagram);
+        }
+        self.drive();
+    }
+
+    /// Restarts ICE from our side: what we describe next carries these credentials. Checks that are
+    /// under way with the former ones still count.
+    pub fn set_local(&mut self, local: IceCredentials) {
+        self.ice.set_local(local);
+    }
+
+    /// Takes a STUN or DTLS datagram that came `from` the peer `to` our address; others are ignored.
+    pub fn handle(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        if self.closed {
+            return;
+        }
+        self.now = now;
+        match classify(datagram) {
+            Some(Class::Stun) if self.dtls.is_none() => {
+                if self.ice.knows(datagram) {
+                    self.held.push(from, to, datagram);
+                }
+            }
+            // Only behind a check that knew our password: strangers must not push others out.
+            Some(Class::Dtls) if self.dtls.is_none() => {
+                if self.held.holds(from) {
+                    self.held.push(from, to, datagram);
+                }
+            }
+            Some(Class::Stun) => {
+                if self.ice.handle(now, from, to, datagram, &mut self.outbox) {
+                    self.heard();
+                }
+            }
+            // A stranger's ClientHello must not occupy the handshake (CVE-2023-51443).
+            Some(Class::Dtls) if self.ice.is_authenticated(from) => {
+                if let Some(Err(reason)) = self.dtls.as_mut().map(|dtls| dtls.handle(now, datagram)) {
+                    return self.end(reason);
+                }
+            }
+            _ => return,
+        }
+        self.drive();
+    }
+
+    /// Has an authenticated STUN check come from there? Only then may an address map change.
     #[must_use]
-    pub fn is_authenticated(&self, _from: SocketAddr) -> bool {
-        false
+    pub fn is_authenticated(&self, from: SocketAddr) -> bool {
+        self.ice.is_authenticated(from)
     }
-    /// Where media goes.
+
+    /// Where media goes: the nominated address, else the one that authenticated last.
     #[must_use]
     pub fn remote_addr(&self) -> Option<SocketAddr> {
-        None
+        self.ice.remote_addr()
     }
+
+    /// Are there keys, and is the transport not closed?
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.srtp.is_some()
+    }
+
     /// Appends one datagram to `out` and says where it goes.
-    pub fn poll_transmit(&mut self, _out: &mut Vec<u8>) -> Option<SocketAddr> {
-        None
+    pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        if self.outbox.is_empty() && !self.closed {
+            self.pull_sctp();
+        }
+        let (to, datagram) = self.outbox.pop_front()?;
+        out.extend_from_slice(&datagram);
+        Some(to)
     }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<TransportEvent> {
-        None
+        self.events.pop_front()
     }
-    /// When to call `handle_timeout`.
+
+    /// When to call [`Transport::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.closed {
+            return None;
+        }
+        // Nothing can be repeated before there is an address to send it to.
+        let dtls = self.remote_addr().and_then(|_| self.dtls.as_ref()?.poll_timeout());
+        [self.ice.poll_timeout(), dtls, self.sctp.poll_timeout(), self.deadline, self.look]
+            .into_iter()
+            .flatten()
+            .min()
     }
+
     /// Time has passed.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
-    /// Opens a data channel; it is opened once SCTP is up.
-    pub fn open_channel(&mut self, _label: &str, _ordered: bool, _max_retransmits: Option<u16>) -> ChannelId {
-        ChannelId(0)
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.now = now;
+        if self.look.is_some_and(|at| at <= now) || self.deadline.is_some_and(|at| at <= now) {
+            self.look = self.srtp.is_some().then_some(now + LOOK);
+            if std::mem::take(&mut self.heard_media) {
+                self.deadline = Some(now + SILENCE);
+            }
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            let reason = if self.srtp.is_some() { CloseReason::Silent } else { CloseReason::NeverConnected };
+            return self.end(reason);
+        }
+        self.ice.handle_timeout(now, &mut self.outbox);
+        if self.remote_addr().is_some()
+            && let Some(Err(reason)) = self.dtls.as_mut().map(|dtls| dtls.handle_timeout(now))
+        {
+            return self.end(reason);
+        }
+        self.sctp.handle_timeout(now, &mut self.events);
+        self.drive();
     }
-    /// Sends a binary message.
+
+    /// Opens a data channel; when SCTP is not up yet, it is opened then. A [`TransportEvent`] tells.
+    pub fn open_channel(&mut self, label: &str, ordered: bool, max_retransmits: Option<u16>) -> ChannelId {
+        let id = self.sctp.open(label, ordered, max_retransmits);
+        self.sctp.open_waiting(&mut self.events);
+        id
+    }
+
+    /// Sends a binary message on an open channel.
     ///
     /// # Errors
-    /// See [`SendError`].
-    pub fn send(&mut self, _channel: ChannelId, _data: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
+    /// `WouldBlock` over 1 MiB of unsent data, `TooLarge` over 65535 bytes, `Closed`.
+    pub fn send(&mut self, channel: ChannelId, data: &[u8]) -> Result<(), SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
+        self.sctp.send(channel, data)
     }
-    /// Seals the plain RTP packet `out[start..]` in place.
+
+    /// Seals the complete plain RTP packet `out[start..]` in place and appends the tag.
     ///
     /// # Errors
-    /// See [`SealError`].
-    pub fn seal_rtp(&mut self, _out: &mut Vec<u8>, _start: usize) -> Result<(), SealError> {
-        Err(SealError::NotConnected)
+    /// See [`SealError`]; the buffer then holds no packet to send.
+    pub fn seal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp(out, start)
     }
-    /// Seals the plain compound RTCP packet `out[start..]` in place.
+
+    /// Seals the complete plain compound RTCP packet `out[start..]` in place, appends index and tag.
     ///
     /// # Errors
-    /// See [`SealError`].
-    pub fn seal_rtcp(&mut self, _out: &mut Vec<u8>, _start: usize) -> Result<(), SealError> {
-        Err(SealError::NotConnected)
+    /// See [`SealError`]; the buffer then holds no packet to send.
+    pub fn seal_rtcp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtcp(out, start)
     }
-    /// Opens an SRTP packet in place.
+
+    /// Opens an SRTP packet in place and returns the plain one.
     ///
     /// # Errors
-    /// See [`OpenError`].
-    pub fn open_rtp<'a>(&mut self, _datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
-        Err(OpenError::NotConnected)
+    /// See [`OpenError`]; the buffer is then of no use.
+    pub fn open_rtp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
+        let plain = self.srtp.as_mut().ok_or(OpenError::NotConnected)?.receiver.open_rtp(datagram)?;
+        self.heard_media = true;
+        Ok(plain)
     }
-    /// Opens an SRTCP packet in place.
+
+    /// Opens an SRTCP packet in place and returns the plain compound packet.
     ///
     /// # Errors
-    /// See [`OpenError`].
-    pub fn open_rtcp<'a>(&mut self, _datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
-        Err(OpenError::NotConnected)
+    /// See [`OpenError`]; the buffer is then of no use.
+    pub fn open_rtcp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
+        let plain = self.srtp.as_mut().ok_or(OpenError::NotConnected)?.receiver.open_rtcp(datagram)?;
+        self.heard_media = true;
+        Ok(plain)
     }
-    /// Ends the connection.
-    pub fn close(&mut self, _now: Instant) {}
+
+    /// Ends the connection; the goodbye still waits to be sent.
+    pub fn close(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        self.now = now;
+        if let (Some(dtls), Some(to)) = (&mut self.dtls, self.ice.remote_addr()) {
+            dtls.close();
+            let outbox = &mut self.outbox;
+            let drained = dtls.drain(|output| {
+                if let DtlsOutput::Packet(packet) = output {
+                    outbox.push_back((to, packet));
+                }
+            });
+            if let Err(error) = drained {
+                tracing::debug!(%error, "DTLS goodbye");
+            }
+        }
+        self.end(CloseReason::Local);
+    }
+
+    fn heard(&mut self) {
+        if self.srtp.is_some() {
+            self.deadline = Some(self.now + SILENCE);
+        }
+    }
+
+    /// Lets DTLS speak and listens to it.
+    fn drive(&mut self) {
+        if self.outbox.len() > MAX_OUTBOX {
+            self.outbox.truncate(MAX_OUTBOX);
+        }
+        let (Some(dtls), Some(to)) = (&mut self.dtls, self.ice.remote_addr()) else { return };
+        let (mut connected, mut peer_closed, mut data) = (None, false, Vec::new());
+        let outbox = &mut self.outbox;
+        let drained = dtls.drain(|output| match output {
+            DtlsOutput::Packet(packet) => outbox.push_back((to, packet)),
+            DtlsOutput::Connected(profile, srtp) => connected = Some((profile, srtp)),
+            DtlsOutput::Data(packet) => data.push(packet),
+            DtlsOutput::Closed => peer_closed = true,
+        });
+        let we_begin = dtls.is_active();
+        if let Err(reason) = drained {
+            return self.end(reason);
+        }
+        if let Some((profile, srtp)) = connected {
+            self.srtp = Some(srtp);
+            self.deadline = Some(self.now + SILENCE);
+            self.look = Some(self.now + LOOK);
+            self.sctp.start(self.now, we_begin);
+            self.events.push_back(TransportEvent::Connected { profile });
+        }
+        for packet in data {
+            self.sctp.handle(self.now, packet, &mut self.events);
+        }
+        if peer_closed {
+            self.end(CloseReason::Peer);
+        }
+    }
+
+    fn pull_sctp(&mut self) {
+        let (Some(dtls), true) = (&mut self.dtls, self.srtp.is_some()) else { return };
+        let Some(packet) = self.sctp.poll_transmit() else { return };
+        if let Err(reason) = dtls.send(&packet) {
+            return self.end(reason);
+        }
+        self.drive();
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if !self.closed {
+            self.closed = true;
+            self.srtp = None;
+            self.events.push_back(TransportEvent::Closed { reason });
+        }
+    }
 }

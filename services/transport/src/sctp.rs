@@ -1,0 +1,568 @@
+//! Data channels: SCTP over DTLS (RFC 8261, 8831) by `sctp-proto`, opened in band (RFC 8832).
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use sctp_proto::{
+    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    PayloadProtocolIdentifier as Ppid, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
+};
+
+use crate::{
+    ChannelId, SendError, TransportEvent,
+    dcep::{Message, Reliability},
+};
+
+/// `a=max-message-size` that our descriptions announce, and the most that we send. Clients of
+/// LiveKit cap theirs at 64000 bytes.
+pub(crate) const MAX_MESSAGE: usize = 65_535;
+/// Bytes that may wait for a slow peer, over all channels.
+const MAX_BUFFERED: usize = 1 << 20;
+/// Channels alive at a time.
+const MAX_CHANNELS: usize = 128;
+/// Messages that may overtake the OPEN of their channel.
+const MAX_EARLY: usize = 8;
+/// SCTP streams each way.
+const MAX_STREAMS: u16 = 1024;
+/// DTLS record and SCTP headers around a payload.
+const OVERHEAD: usize = 104;
+/// The library wants an address; there is only one peer under DTLS.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5000);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Ours; the association is not up yet.
+    Waiting,
+    /// Ours; OPEN was sent.
+    Offered,
+    /// The peer's; its OPEN has not been read yet.
+    Unnamed,
+    Open,
+}
+
+struct Channel {
+    id: ChannelId,
+    stream: Option<u16>,
+    label: Arc<str>,
+    ordered: bool,
+    max_retransmits: Option<u16>,
+    state: State,
+    /// Messages that overtook the OPEN on an unordered channel.
+    early: Vec<(Ppid, Vec<u8>)>,
+}
+
+/// The channels of one transport.
+pub(crate) struct Sctp {
+    endpoint: Endpoint,
+    association: Option<(AssociationHandle, Association)>,
+    up: bool,
+    lost: bool,
+    channels: Vec<Channel>,
+    next_id: u32,
+    /// Even for the DTLS client, odd for the server (RFC 8832 section 6); never reused.
+    next_stream: u16,
+    ready: VecDeque<Bytes>,
+    now: Instant,
+}
+
+impl Sctp {
+    pub(crate) fn new(mtu: usize, now: Instant) -> Self {
+        let mut config = EndpointConfig::default();
+        config.max_payload_size(mtu.saturating_sub(OVERHEAD).max(256) as u32);
+        let mut server = ServerConfig::default();
+        server.transport = transport_config();
+        Self {
+            endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server))),
+            association: None,
+            up: false,
+            lost: false,
+            channels: Vec::new(),
+            next_id: 0,
+            next_stream: 1,
+            ready: VecDeque::new(),
+            now,
+        }
+    }
+
+    /// DTLS is up. The DTLS client begins; a server waits, for browsers and pion always begin.
+    pub(crate) fn start(&mut self, now: Instant, dtls_client: bool) {
+        self.now = now;
+        if dtls_client {
+            self.next_stream = 0;
+            let mut config = ClientConfig::default();
+            config.transport = transport_config();
+            match self.endpoint.connect(config, PEER) {
+                Ok(association) => self.association = Some(association),
+                Err(error) => {
+                    tracing::warn!(%error, "SCTP could not start");
+                    self.lost = true;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn open(&mut self, label: &str, ordered: bool, max_retransmits: Option<u16>) -> ChannelId {
+        let id = self.fresh_id();
+        self.channels.push(Channel {
+            id,
+            stream: None,
+            label: label.into(),
+            ordered,
+            max_retransmits,
+            state: State::Waiting,
+            early: Vec::new(),
+        });
+        id
+    }
+
+    fn fresh_id(&mut self) -> ChannelId {
+        let id = ChannelId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        id
+    }
+
+    pub(crate) fn send(&mut self, id: ChannelId, data: &[u8]) -> Result<(), SendError> {
+        if data.len() > MAX_MESSAGE {
+            return Err(SendError::TooLarge { len: data.len(), limit: MAX_MESSAGE });
+        }
+        let channel = self.channels.iter().find(|channel| channel.id == id).ok_or(SendError::Closed)?;
+        if self.lost {
+            return Err(SendError::Closed);
+        }
+        if channel.state != State::Open {
+            return Err(SendError::WouldBlock);
+        }
+        let stream = channel.stream.ok_or(SendError::WouldBlock)?;
+        if self.buffered() + data.len() > MAX_BUFFERED {
+            return Err(SendError::WouldBlock);
+        }
+        let (_, association) = self.association.as_mut().ok_or(SendError::WouldBlock)?;
+        let mut stream = association.stream(stream).map_err(|_| SendError::Closed)?;
+        // SCTP has no empty messages (RFC 8831 section 6.6).
+        let (data, ppid) = if data.is_empty() { (&[0][..], Ppid::BinaryEmpty) } else { (data, Ppid::Binary) };
+        stream.write_with_ppi(data, ppid).map(|_| ()).map_err(|_| SendError::Closed)
+    }
+
+    fn buffered(&mut self) -> usize {
+        let Some((_, association)) = &mut self.association else { return 0 };
+        self.channels
+            .iter()
+            .filter_map(|channel| association.stream(channel.stream?).ok()?.buffered_amount().ok())
+            .sum()
+    }
+
+    /// Takes an SCTP packet out of DTLS.
+    pub(crate) fn handle(&mut self, now: Instant, packet: Vec<u8>, events: &mut VecDeque<TransportEvent>) {
+        self.now = now;
+        if self.lost {
+            return;
+        }
+        match self.endpoint.handle(now, PEER, None, None, packet.into()) {
+            // A repeated INIT of a slow client must not replace the association that is up.
+            Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
+                self.association = Some((handle, association));
+            }
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((known, association)) = &mut self.association
+                    && *known == handle
+                {
+                    association.handle_event(event);
+                }
+            }
+            _ => {}
+        }
+        self.advance(events);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.lost {
+            return None;
+        }
+        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut VecDeque<TransportEvent>) {
+        self.now = now;
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            if let Some((_, association)) = &mut self.association {
+                association.handle_timeout(now);
+            }
+            self.advance(events);
+        }
+    }
+
+    /// The next SCTP packet for DTLS.
+    pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(packet) = self.ready.pop_front() {
+                return Some(packet);
+            }
+            let now = self.now;
+            let transmit = self.endpoint.poll_transmit().or_else(|| {
+                self.association.as_mut().and_then(|(_, association)| association.poll_transmit(now))
+            })?;
+            if let Payload::RawEncode(packets) = transmit.payload {
+                self.ready.extend(packets);
+            }
+        }
+    }
+
+    /// Opens what waits to be opened; called after [`Sctp::open`] and when the association is up.
+    pub(crate) fn open_waiting(&mut self, events: &mut VecDeque<TransportEvent>) {
+        if !self.up {
+            return;
+        }
+        let Some((_, association)) = &mut self.association else { return };
+        for channel in self.channels.iter_mut().filter(|channel| channel.state == State::Waiting) {
+            let stream_id = self.next_stream;
+            if stream_id >= MAX_STREAMS {
+                events.push_back(TransportEvent::ChannelClosed { id: channel.id });
+                continue;
+            }
+            self.next_stream += 2;
+            let open = Message::Open {
+                ordered: channel.ordered,
+                reliability: channel
+                    .max_retransmits
+                    .map_or(Reliability::Reliable, |count| Reliability::Retransmits(count.into())),
+                label: &channel.label,
+            };
+            // The OPEN itself goes ordered and reliable (RFC 8832 section 6).
+            let sent = association.open_stream(stream_id, Ppid::Binary).and_then(|mut stream| {
+                stream.write_with_ppi(&open.to_bytes(), Ppid::Dcep)?;
+                set_reliability(&mut stream, channel)
+            });
+            match sent {
+                Ok(()) => {
+                    channel.stream = Some(stream_id);
+                    channel.state = State::Offered;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "data channel not opened");
+                    events.push_back(TransportEvent::ChannelClosed { id: channel.id });
+                }
+            }
+        }
+        self.channels.retain(|channel| channel.state != State::Waiting);
+    }
+
+    fn advance(&mut self, events: &mut VecDeque<TransportEvent>) {
+        self.exchange();
+        while let Some(event) = self.association.as_mut().and_then(|(_, association)| association.poll()) {
+            match event {
+                Event::Connected => {
+                    self.up = true;
+                    if let Some((_, association)) = &mut self.association {
+                        association.set_max_send_message_size(MAX_MESSAGE as u32);
+                    }
+                    self.open_waiting(events);
+                }
+                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lose(events),
+                Event::Stream(StreamEvent::Readable { id }) => self.read(id, events),
+                Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }) => {
+                    self.close_stream(id, events);
+                }
+                _ => {}
+            }
+        }
+        // Streams are found by what can be read on them; the queue of new ones must not grow.
+        while self.association.as_mut().is_some_and(|(_, association)| association.accept_stream().is_some())
+        {
+        }
+        self.exchange();
+    }
+
+    fn exchange(&mut self) {
+        let Some((handle, association)) = &mut self.association else { return };
+        while let Some(event) = association.poll_endpoint_event() {
+            if let Some(event) = self.endpoint.handle_event(*handle, event) {
+                association.handle_event(event);
+            }
+        }
+    }
+
+    fn lose(&mut self, events: &mut VecDeque<TransportEvent>) {
+        self.lost = true;
+        self.ready.clear();
+        for channel in self.channels.drain(..).filter(|channel| channel.state != State::Unnamed) {
+            events.push_back(TransportEvent::ChannelClosed { id: channel.id });
+        }
+    }
+
+    fn close_stream(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+        if let Some((_, association)) = &mut self.association
+            && let Ok(mut stream) = association.stream(stream)
+            && let Err(error) = stream.close()
+        {
+            tracing::debug!(%error, "data channel reset");
+        }
+        if let Some(at) = self.channels.iter().position(|channel| channel.stream == Some(stream)) {
+            let channel = self.channels.swap_remove(at);
+            if channel.state != State::Unnamed {
+                events.push_back(TransportEvent::ChannelClosed { id: channel.id });
+            }
+        }
+    }
+
+    fn read(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+        if !self.channels.iter().any(|channel| channel.stream == Some(stream)) {
+            if self.channels.len() >= MAX_CHANNELS {
+                self.close_stream(stream, events);
+                return;
+            }
+            let id = self.fresh_id();
+            self.channels.push(Channel {
+                id,
+                stream: Some(stream),
+                label: "".into(),
+                ordered: true,
+                max_retransmits: None,
+                state: State::Unnamed,
+                early: Vec::new(),
+            });
+        }
+        loop {
+            let message = match self.association.as_mut().map(|(_, association)| association.stream(stream)) {
+                Some(Ok(mut open)) => open.read_sctp(),
+                _ => return,
+            };
+            let (ppid, data) = match message {
+                Ok(Some(chunks)) => {
+                    let mut data = vec![0; chunks.len()];
+                    if chunks.read(&mut data).is_err() {
+                        return;
+                    }
+                    (chunks.ppi, data)
+                }
+                Ok(None) => return,
+                Err(_) => return self.close_stream(stream, events),
+            };
+            if !self.deliver(stream, ppid, data, events) {
+                return self.close_stream(stream, events);
+            }
+        }
+    }
+
+    /// False when the peer breaks the protocol.
+    fn deliver(
+        &mut self,
+        stream: u16,
+        ppid: Ppid,
+        mut data: Vec<u8>,
+        events: &mut VecDeque<TransportEvent>,
+    ) -> bool {
+        let Some(channel) = self.channels.iter_mut().find(|channel| channel.stream == Some(stream)) else {
+            return false;
+        };
+        if ppid == Ppid::Dcep {
+            let by_peer = match (Message::parse(&data), channel.state) {
+                (Some(Message::Ack), State::Offered) => false,
+                (Some(Message::Open { ordered, reliability, label }), State::Unnamed) => {
+                    channel.label = label.into();
+                    channel.ordered = ordered;
+                    channel.max_retransmits = match reliability {
+                        Reliability::Retransmits(count) => Some(count.try_into().unwrap_or(u16::MAX)),
+                        // We keep no clock per message: a lifetime means that no retry is expected.
+                        Reliability::LifetimeMs(_) => Some(0),
+                        Reliability::Reliable => None,
+                    };
+                    let Some((_, association)) = &mut self.association else { return false };
+                    let Ok(mut open) = association.stream(stream) else { return false };
+                    if open.write_with_ppi(&Message::Ack.to_bytes(), Ppid::Dcep).is_err()
+                        || set_reliability(&mut open, channel).is_err()
+                    {
+                        return false;
+                    }
+                    true
+                }
+                _ => return false,
+            };
+            channel.state = State::Open;
+            events.push_back(TransportEvent::ChannelOpen {
+                id: channel.id,
+                label: channel.label.clone(),
+                ordered: channel.ordered,
+                max_retransmits: channel.max_retransmits,
+                by_peer,
+            });
+            let early = std::mem::take(&mut channel.early);
+            return early.into_iter().all(|(ppid, data)| self.deliver(stream, ppid, data, events));
+        }
+        if channel.state == State::Unnamed {
+            channel.early.push((ppid, data));
+            return channel.early.len() <= MAX_EARLY;
+        }
+        let binary = match ppid {
+            Ppid::Binary => true,
+            Ppid::String => false,
+            Ppid::BinaryEmpty | Ppid::StringEmpty => {
+                data.clear();
+                ppid == Ppid::BinaryEmpty
+            }
+            _ => return false,
+        };
+        events.push_back(TransportEvent::ChannelData {
+            id: channel.id,
+            label: channel.label.clone(),
+            binary,
+            data: data.into(),
+        });
+        true
+    }
+}
+
+fn set_reliability(stream: &mut sctp_proto::Stream<'_>, channel: &Channel) -> Result<(), sctp_proto::Error> {
+    let (kind, value) = match channel.max_retransmits {
+        Some(count) => (ReliabilityType::Rexmit, count.into()),
+        None => (ReliabilityType::Reliable, 0),
+    };
+    stream.set_reliability_params(!channel.ordered, kind, value)
+}
+
+/// SCTP never gives up by itself: ICE knows better whether the peer is there.
+fn transport_config() -> Arc<TransportConfig> {
+    Arc::new(
+        TransportConfig::default()
+            .with_max_init_retransmits(None)
+            .with_max_data_retransmits(None)
+            .with_max_receive_buffer_size(1 << 20)
+            .with_max_receive_message_size(MAX_MESSAGE as u32)
+            .with_max_send_message_size(MAX_MESSAGE as u32)
+            .with_max_num_inbound_streams(MAX_STREAMS)
+            .with_max_num_outbound_streams(MAX_STREAMS),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// SCTP's checksum (RFC 9260 appendix A), so that damaged packets get past it.
+    fn mend(packet: &mut [u8]) {
+        if packet.len() < 12 {
+            return;
+        }
+        packet[8..12].fill(0);
+        let mut crc = u32::MAX;
+        for byte in packet.iter() {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+            }
+        }
+        packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+    }
+
+    fn pair(now: Instant) -> (Sctp, Sctp) {
+        let (mut client, mut server) = (Sctp::new(1200, now), Sctp::new(1200, now));
+        client.start(now, true);
+        server.start(now, false);
+        (client, server)
+    }
+
+    /// One packet each way until none moves; `damage` may change what the client sends.
+    fn exchange(
+        client: &mut Sctp,
+        server: &mut Sctp,
+        now: Instant,
+        damage: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> VecDeque<TransportEvent> {
+        let (mut events, mut ignored) = (VecDeque::new(), VecDeque::new());
+        for _ in 0..200 {
+            let (from_client, from_server) = (client.poll_transmit(), server.poll_transmit());
+            if from_client.is_none() && from_server.is_none() {
+                break;
+            }
+            if let Some(packet) = from_client {
+                let mut packet = packet.to_vec();
+                damage(&mut packet);
+                server.handle(now, packet, &mut events);
+            }
+            if let Some(packet) = from_server {
+                client.handle(now, packet.to_vec(), &mut ignored);
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn the_mended_checksum_is_the_right_one() {
+        let now = Instant::now();
+        let (mut client, mut server) = pair(now);
+        client.open("x", true, None);
+        let events = exchange(&mut client, &mut server, now, &mut |packet| mend(packet));
+        assert!(
+            matches!(events.front(), Some(TransportEvent::ChannelOpen { by_peer: true, .. })),
+            "{events:?}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn a_client_that_speaks_broken_sctp_does_not_make_us_panic(
+            wounds in proptest::collection::vec((0_usize..12, any::<usize>(), any::<u8>(), 0_usize..3), 1..12),
+        ) {
+            let mut now = Instant::now();
+            let (mut client, mut server) = pair(now);
+            let id = client.open("x", false, Some(0));
+            let mut count = 0;
+            let mut damage = |packet: &mut Vec<u8>| {
+                for (_, at, value, how) in wounds.iter().filter(|(nth, ..)| *nth == count) {
+                    if packet.len() <= 12 {
+                        continue;
+                    }
+                    // Behind the ports and the verification tag, which the client knows.
+                    let at = 12 + at % (packet.len() - 12);
+                    match how {
+                        0 => packet[at] = *value,
+                        1 => packet.truncate(at),
+                        _ => packet.insert(at, *value),
+                    }
+                }
+                count += 1;
+                mend(packet);
+            };
+            let mut ignored = VecDeque::new();
+            for _ in 0..5 {
+                exchange(&mut client, &mut server, now, &mut damage);
+                let _ = client.send(id, &[1; 3000]);
+                exchange(&mut client, &mut server, now, &mut damage);
+                now += std::time::Duration::from_secs(4);
+                client.handle_timeout(now, &mut ignored);
+                server.handle_timeout(now, &mut ignored);
+            }
+        }
+
+        #[test]
+        fn junk_with_a_right_checksum_does_not_make_us_panic(
+            packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..20),
+            kinds in proptest::collection::vec(0_u8..20, 20),
+        ) {
+            let now = Instant::now();
+            let (mut client, mut server) = pair(now);
+            let mut tag = [0; 4];
+            exchange(&mut client, &mut server, now, &mut |packet| tag.copy_from_slice(&packet[4..8]));
+            let mut events = VecDeque::new();
+            for (body, kind) in packets.into_iter().zip(kinds) {
+                // Ports 5000, the true tag, and one chunk of a known type with a true length.
+                let mut packet = vec![0x13, 0x88, 0x13, 0x88];
+                packet.extend_from_slice(&tag);
+                packet.extend_from_slice(&[0, 0, 0, 0, kind, 3]);
+                packet.extend_from_slice(&(body.len() as u16 + 4).to_be_bytes());
+                packet.extend_from_slice(&body);
+                packet.resize(packet.len().next_multiple_of(4), 0);
+                mend(&mut packet);
+                server.handle(now, packet, &mut events);
+                while server.poll_transmit().is_some() {}
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! SRTP and SRTCP (RFC 3711, 7714): seals and opens packets in the caller's buffers, without
+//! allocating. Keys come from the DTLS handshake (RFC 5764 section 4.2).
+
+use rustc_hash::FxHashMap;
+
+use crate::{OpenError, SealError, replay, replay::Window};
+
+mod cm;
+mod gcm;
+mod kdf;
+
+use cm::CmKey;
+use gcm::GcmKey;
+use kdf::Label;
+
+/// How media is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SrtpProfile {
+    /// AEAD_AES_128_GCM (RFC 7714).
+    Aes128Gcm,
+    /// AEAD_AES_256_GCM (RFC 7714).
+    Aes256Gcm,
+    /// AES_CM_128_HMAC_SHA1_80 (RFC 3711).
+    Aes128CmSha1,
+}
+
+impl SrtpProfile {
+    fn key_len(self) -> usize {
+        if self == Self::Aes256Gcm { 32 } else { 16 }
+    }
+
+    fn salt_len(self) -> usize {
+        if self == Self::Aes128CmSha1 { 14 } else { 12 }
+    }
+}
+
+/// SSRCs that one peer may send on; more are refused rather than forgotten, because forgetting one
+/// would let its old packets in again.
+const MAX_RECEIVED: usize = 1024;
+/// SSRCs that we may send on under one key, for the like reason: starting one anew reuses nonces.
+const MAX_SENT: usize = 65_536;
+
+const E_FLAG: u32 = 1 << 31;
+const RTP_HEADER: usize = 12;
+const RTCP_HEADER: usize = 8;
+
+enum Keys {
+    Gcm { rtp: GcmKey, rtcp: GcmKey },
+    Cm { rtp: CmKey, rtcp: CmKey },
+}
+
+impl Keys {
+    fn derive(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Option<Self> {
+        Some(match profile {
+            SrtpProfile::Aes128Gcm | SrtpProfile::Aes256Gcm => Self::Gcm {
+                rtp: GcmKey::derive(key, salt, Label::RtpKey, Label::RtpSalt)?,
+                rtcp: GcmKey::derive(key, salt, Label::RtcpKey, Label::RtcpSalt)?,
+            },
+            SrtpProfile::Aes128CmSha1 => Self::Cm {
+                rtp: CmKey::derive(key, salt, [Label::RtpKey, Label::RtpAuth, Label::RtpSalt])?,
+                rtcp: CmKey::derive(key, salt, [Label::RtcpKey, Label::RtcpAuth, Label::RtcpSalt])?,
+            },
+        })
+    }
+}
+
+/// Both directions of one transport.
+pub(crate) struct Srtp {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+}
+
+impl Srtp {
+    /// Splits the keying material (client key, server key, client salt, server salt).
+    pub(crate) fn new(profile: SrtpProfile, material: &[u8], we_are_client: bool) -> Option<Self> {
+        let (client_key, rest) = material.split_at_checked(profile.key_len())?;
+        let (server_key, rest) = rest.split_at_checked(profile.key_len())?;
+        let (client_salt, rest) = rest.split_at_checked(profile.salt_len())?;
+        let server_salt = rest.get(..profile.salt_len())?;
+        let client = Keys::derive(profile, client_key, client_salt)?;
+        let server = Keys::derive(profile, server_key, server_salt)?;
+        let (ours, theirs) = if we_are_client { (client, server) } else { (server, client) };
+        Some(Self { sender: Sender::new(ours), receiver: Receiver::new(theirs) })
+    }
+}
+
+/// Seals.
+pub(crate) struct Sender {
+    keys: Keys,
+    streams: FxHashMap<u32, Window>,
+    rtcp_index: u32,
+}
+
+impl Sender {
+    fn new(keys: Keys) -> Self {
+        Self { keys, streams: FxHashMap::default(), rtcp_index: 0 }
+    }
+
+    /// Seals the RTP packet `out[start..]` in place and appends the tag.
+    pub(crate) fn seal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        let packet = out.get_mut(start..).ok_or(SealError::Malformed)?;
+        let header = RtpHeader::parse(packet).ok_or(SealError::Malformed)?;
+        let room = self.streams.len() < MAX_SENT;
+        let window = match self.streams.get_mut(&header.ssrc) {
+            Some(window) => window,
+            None if room => self.streams.entry(header.ssrc).or_default(),
+            None => return Err(SealError::Exhausted),
+        };
+        let index = replay::index(window.highest(), header.seq).ok_or(SealError::Repeated)?;
+        if !window.is_fresh(index) {
+            return Err(SealError::Repeated);
+        }
+        window.mark(index);
+        let (aad, payload) = packet.split_at_mut_checked(header.len).ok_or(SealError::Malformed)?;
+        match &self.keys {
+            Keys::Gcm { rtp, .. } => {
+                let tag = rtp.seal(header.ssrc, index, aad, payload).ok_or(SealError::Exhausted)?;
+                out.extend_from_slice(&tag);
+            }
+            Keys::Cm { rtp, .. } => {
+                rtp.apply(header.ssrc, index, payload).ok_or(SealError::Exhausted)?;
+                let tag = rtp.tag(packet, Some((index >> 16) as u32));
+                out.extend_from_slice(&tag);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the compound RTCP packet `out[start..]` in place, appends index and tag.
+    pub(crate) fn seal_rtcp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        let packet = out.get_mut(start..).ok_or(SealError::Malformed)?;
+        let ssrc = rtcp_ssrc(packet).ok_or(SealError::Malformed)?;
+        // One counter for all SSRCs: never repeats under the key (RFC 3711 section 9.1).
+        let index = self.rtcp_index + 1;
+        if index >= E_FLAG {
+            return Err(SealError::Exhausted);
+        }
+        self.rtcp_index = index;
+        let trailer = (E_FLAG | index).to_be_bytes();
+        let (header, payload) = packet.split_at_mut_checked(RTCP_HEADER).ok_or(SealError::Malformed)?;
+        match &self.keys {
+            Keys::Gcm { rtcp, .. } => {
+                let aad = rtcp_aad(header, trailer);
+                let tag = rtcp.seal(ssrc, u64::from(index), &aad, payload).ok_or(SealError::Exhausted)?;
+                out.extend_from_slice(&tag);
+                out.extend_from_slice(&trailer);
+            }
+            Keys::Cm { rtcp, .. } => {
+                rtcp.apply(ssrc, u64::from(index), payload).ok_or(SealError::Exhausted)?;
+                out.extend_from_slice(&trailer);
+                let tag = rtcp.tag(out.get(start..).ok_or(SealError::Malformed)?, None);
+                out.extend_from_slice(&tag);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens.
+pub(crate) struct Receiver {
+    keys: Keys,
+    rtp: FxHashMap<u32, Window>,
+    rtcp: FxHashMap<u32, Window>,
+}
+
+impl Receiver {
+    fn new(keys: Keys) -> Self {
+        Self { keys, rtp: FxHashMap::default(), rtcp: FxHashMap::default() }
+    }
+
+    /// Opens an SRTP packet in place and returns the plain packet.
+    pub(crate) fn open_rtp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
+        let header = RtpHeader::parse(datagram).ok_or(OpenError::Malformed)?;
+        let known = self.rtp.get_mut(&header.ssrc);
+        let highest = known.as_ref().and_then(|window| window.highest());
+        let index = replay::index(highest, header.seq).ok_or(OpenError::Replayed)?;
+        if known.as_ref().is_some_and(|window| !window.is_fresh(index)) {
+            return Err(OpenError::Replayed);
+        }
+        let len = match &self.keys {
+            Keys::Gcm { rtp, .. } => {
+                let (aad, data) = datagram.split_at_mut_checked(header.len).ok_or(OpenError::Malformed)?;
+                let len = header.len + data.len().checked_sub(gcm::TAG).ok_or(OpenError::Malformed)?;
+                rtp.open(header.ssrc, index, aad, data).ok_or(OpenError::Forged)?;
+                len
+            }
+            Keys::Cm { rtp, .. } => {
+                let len = datagram.len().checked_sub(cm::TAG).ok_or(OpenError::Malformed)?;
+                let (packet, tag) = datagram.split_at_mut_checked(len).ok_or(OpenError::Malformed)?;
+                let payload = packet.get(header.len..).ok_or(OpenError::Malformed)?.len();
+                if !rtp.verify(packet, Some((index >> 16) as u32), tag) {
+                    return Err(OpenError::Forged);
+                }
+                let payload = packet.get_mut(len - payload..).ok_or(OpenError::Malformed)?;
+                rtp.apply(header.ssrc, index, payload).ok_or(OpenError::Forged)?;
+                len
+            }
+        };
+        match known {
+            Some(window) => window.mark(index),
+            None => remember(&mut self.rtp, header.ssrc, index)?,
+        }
+        datagram.get_mut(..len).ok_or(OpenError::Malformed)
+    }
+
+    /// Opens an SRTCP packet in place and returns the plain compound packet.
+    pub(crate) fn open_rtcp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
+        let ssrc = rtcp_ssrc(datagram).ok_or(OpenError::Malformed)?;
+        let tag_behind = match &self.keys {
+            Keys::Gcm { .. } => 0,
+            Keys::Cm { .. } => cm::TAG,
+        };
+        let trailer_at = datagram.len().checked_sub(tag_behind + 4).ok_or(OpenError::Malformed)?;
+        let trailer: [u8; 4] = datagram
+            .get(trailer_at..trailer_at + 4)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(OpenError::Malformed)?;
+        let word = u32::from_be_bytes(trailer);
+        // Unencrypted SRTCP was never offered.
+        if word & E_FLAG == 0 {
+            return Err(OpenError::Malformed);
+        }
+        let index = u64::from(word & !E_FLAG);
+        if self.rtcp.get(&ssrc).is_some_and(|window| !window.is_fresh(index)) {
+            return Err(OpenError::Replayed);
+        }
+        let len = match &self.keys {
+            Keys::Gcm { rtcp, .. } => {
+                let len = trailer_at
+                    .checked_sub(gcm::TAG)
+                    .filter(|len| *len >= RTCP_HEADER)
+                    .ok_or(OpenError::Malformed)?;
+                let body = datagram.get_mut(..trailer_at).ok_or(OpenError::Malformed)?;
+                let (header, data) = body.split_at_mut_checked(RTCP_HEADER).ok_or(OpenError::Malformed)?;
+                rtcp.open(ssrc, index, &rtcp_aad(header, trailer), data).ok_or(OpenError::Forged)?;
+                len
+            }
+            Keys::Cm { rtcp, .. } => {
+                let (packet, tag) =
+                    datagram.split_at_mut_checked(trailer_at + 4).ok_or(OpenError::Malformed)?;
+                if !rtcp.verify(packet, None, tag) {
+                    return Err(OpenError::Forged);
+                }
+                let payload = packet.get_mut(RTCP_HEADER..trailer_at).ok_or(OpenError::Malformed)?;
+                rtcp.apply(ssrc, index, payload).ok_or(OpenError::Forged)?;
+                trailer_at
+            }
+        };
+        match self.rtcp.get_mut(&ssrc) {
+            Some(window) => window.mark(index),
+            None => remember(&mut self.rtcp, ssrc, index)?,
+        }
+        datagram.get_mut(..len).ok_or(OpenError::Malformed)
+    }
+}
+
+/// A first authentic packet of an SSRC.
+fn remember(streams: &mut FxHashMap<u32, Window>, ssrc: u32, index: u64) -> Result<(), OpenError> {
+    if streams.len() >= MAX_RECEIVED {
+        return Err(OpenError::TooManySenders);
+    }
+    streams.entry(ssrc).or_default().mark(index);
+    Ok(())
+}
+
+/// Header and index word, the additional data of encrypted SRTCP (RFC 7714 section 9.2).
+fn rtcp_aad(header: &[u8], trailer: [u8; 4]) -> [u8; RTCP_HEADER + 4] {
+    let mut aad = [0; RTCP_HEADER + 4];
+    aad.iter_mut().zip(header.iter().chain(&trailer)).for_each(|(to, from)| *to = *from);
+    aad
+}
+
+fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
+    match packet {
+        [128..=191, _, _, _, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => None,
+    }
+}
+
+/// What SRTP needs of an RTP header (RFC 3550 section 5.1).
+struct RtpHeader {
+    seq: u16,
+    ssrc: u32,
+    /// Length with CSRCs and extension, in bytes; it stays in the clear.
+    len: usize,
+}
+
+impl RtpHeader {
+    fn parse(packet: &[u8]) -> Option<Self> {
+        let [first, _, seq_high, seq_low, _, _, _, _, a, b, c, d] = *packet.first_chunk::<RTP_HEADER>()?;
+        if first >> 6 != 2 {
+            return None;
+        }
+        let mut len = RTP_HEADER + 4 * usize::from(first & 0x0f);
+        if first & 0x10 != 0 {
+            let words = packet.get(len + 2..len + 4)?;
+            len += 4 + 4 * usize::from(u16::from_be_bytes(words.try_into().ok()?));
+        }
+        (packet.len() >= len).then_some(Self {
+            seq: u16::from_be_bytes([seq_high, seq_low]),
+            ssrc: u32::from_be_bytes([a, b, c, d]),
+            len,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

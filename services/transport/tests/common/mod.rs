@@ -1,0 +1,245 @@
+//! Our transport against str0m, over a network of two queues in simulated time.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use str0m::{
+    Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
+    net::{Protocol, Receive},
+};
+use systir_transport::{
+    Certificate, Class, Config, IceCredentials, Remote, Transport, TransportEvent, classify, rtcp,
+};
+
+pub fn ours() -> SocketAddr {
+    "10.0.0.1:7882".parse().unwrap()
+}
+
+pub fn theirs() -> SocketAddr {
+    "10.0.0.2:40000".parse().unwrap()
+}
+
+pub struct World {
+    pub now: Instant,
+    pub transport: Transport,
+    pub rtc: Rtc,
+    /// str0m's address, as we see it.
+    pub client_addr: SocketAddr,
+    pub events: Vec<TransportEvent>,
+    pub client_events: Vec<Event>,
+    /// Plain RTP packets that we opened.
+    pub rtp: Vec<Vec<u8>>,
+    /// Plain RTCP packets that we opened.
+    pub rtcp: Vec<Vec<u8>>,
+    /// Sealed media datagrams as they came, for replays.
+    pub sealed: Vec<Vec<u8>>,
+    /// What the client sends is lost.
+    pub deaf: bool,
+    /// Which of the client's DTLS datagrams is damaged, where, with what, how.
+    pub wounds: Vec<(usize, usize, u8, u8)>,
+    dtls_seen: usize,
+    pub client_fingerprint: [u8; 32],
+    pub client_ice: IceCredentials,
+}
+
+pub struct Setup {
+    pub client_is_active: bool,
+    pub ice_lite: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { client_is_active: true, ice_lite: true }
+    }
+}
+
+impl World {
+    /// Both ends know each other, but our side has not been told of the client yet.
+    pub fn new(setup: &Setup) -> Self {
+        Self::with_rtc(setup, |config| config)
+    }
+
+    pub fn with_rtc(setup: &Setup, configure: impl FnOnce(RtcConfig) -> RtcConfig) -> Self {
+        let now = Instant::now();
+        let certificate = Certificate::generate().unwrap();
+        let local = IceCredentials { ufrag: "v1n1w0abcd".into(), pwd: "0123456789abcdefghijklmnop".into() };
+        let transport = Transport::new(
+            Config {
+                local: local.clone(),
+                certificate: certificate.clone(),
+                candidates: vec![ours()],
+                ice_lite: setup.ice_lite,
+                mtu: 1200,
+            },
+            now,
+        );
+        let mut rtc = configure(Rtc::builder().set_rtp_mode(true)).build(now);
+        rtc.add_local_candidate(Candidate::host(theirs(), Protocol::Udp).unwrap());
+        rtc.add_remote_candidate(Candidate::host(ours(), Protocol::Udp).unwrap());
+        let mut api = rtc.direct_api();
+        api.set_ice_controlling(true);
+        let creds = api.local_ice_credentials();
+        let client_fingerprint: [u8; 32] = api.local_dtls_fingerprint().bytes.as_slice().try_into().unwrap();
+        api.set_remote_ice_credentials(IceCreds { ufrag: local.ufrag, pass: local.pwd });
+        api.set_remote_fingerprint(str0m::crypto::Fingerprint {
+            hash_func: "sha-256".into(),
+            bytes: certificate.fingerprint().to_vec(),
+        });
+        api.start_dtls(setup.client_is_active).unwrap();
+        api.start_sctp(setup.client_is_active);
+        Self {
+            now,
+            transport,
+            rtc,
+            client_addr: theirs(),
+            events: Vec::new(),
+            client_events: Vec::new(),
+            rtp: Vec::new(),
+            rtcp: Vec::new(),
+            sealed: Vec::new(),
+            deaf: false,
+            wounds: Vec::new(),
+            dtls_seen: 0,
+            client_fingerprint,
+            client_ice: IceCredentials { ufrag: creds.ufrag, pwd: creds.pass },
+        }
+    }
+
+    pub fn remote(&self, setup: &Setup) -> Remote {
+        Remote {
+            ice: self.client_ice.clone(),
+            fingerprint: self.client_fingerprint,
+            client_is_active: setup.client_is_active,
+        }
+    }
+
+    /// A connected pair.
+    pub fn connected(setup: &Setup) -> Self {
+        let mut world = Self::new(setup);
+        world.introduce(setup);
+        world.until("both are connected", |world| world.is_connected() && world.rtc.is_connected());
+        world
+    }
+
+    pub fn introduce(&mut self, setup: &Setup) {
+        let remote = self.remote(setup);
+        self.transport.set_remote(self.now, remote);
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, TransportEvent::Connected { .. }))
+    }
+
+    /// Steps until it is true.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..3000 {
+            self.step(Duration::from_millis(10));
+            if done(self) {
+                return;
+            }
+        }
+        panic!("not so after 30 s: {what}; ours {:?}, client {:?}", self.events, self.client_events);
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step(Duration::from_millis(10));
+        }
+    }
+
+    /// Time passes, and everything that wants to be delivered is.
+    pub fn step(&mut self, by: Duration) {
+        self.now += by;
+        let now = self.now;
+        if self.transport.poll_timeout().is_some_and(|at| at <= now) {
+            self.transport.handle_timeout(now);
+        }
+        if self.rtc.is_alive() {
+            let _ = self.rtc.handle_input(Input::Timeout(now));
+        }
+        while self.exchange() {}
+    }
+
+    /// One round of delivery; false when nothing moved.
+    pub fn exchange(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(event) = self.transport.poll_event() {
+            self.events.push(event);
+        }
+        let mut datagram = Vec::new();
+        while let Some(to) = self.transport.poll_transmit(&mut datagram) {
+            moved = true;
+            if to == self.client_addr {
+                self.to_client(&datagram);
+            }
+            datagram.clear();
+        }
+        while self.rtc.is_alive() {
+            match self.rtc.poll_output() {
+                Ok(Output::Transmit(transmit)) => {
+                    moved = true;
+                    if !self.deaf {
+                        self.from_client(&transmit.contents.to_vec());
+                    }
+                }
+                Ok(Output::Event(event)) => self.client_events.push(event),
+                Ok(Output::Timeout(_)) | Err(_) => break,
+            }
+        }
+        moved
+    }
+
+    /// What a worker does with a datagram.
+    pub fn from_client(&mut self, datagram: &[u8]) {
+        let mut datagram = datagram.to_vec();
+        if classify(&datagram) == Some(Class::Dtls) {
+            for (_, at, value, how) in self.wounds.iter().filter(|(nth, ..)| *nth == self.dtls_seen) {
+                let at = 1 + at % (datagram.len() - 1);
+                match how {
+                    0 => datagram[at] = *value,
+                    1 => datagram.truncate(at),
+                    _ => datagram.insert(at, *value),
+                }
+            }
+            self.dtls_seen += 1;
+        }
+        match classify(&datagram) {
+            Some(Class::Stun | Class::Dtls) => {
+                self.transport.handle(self.now, self.client_addr, ours(), &datagram);
+            }
+            Some(Class::Rtp) => {
+                self.sealed.push(datagram.clone());
+                if let Ok(plain) = self.transport.open_rtp(&mut datagram) {
+                    self.rtp.push(plain.to_vec());
+                }
+            }
+            Some(Class::Rtcp) => {
+                self.sealed.push(datagram.clone());
+                if let Ok(plain) = self.transport.open_rtcp(&mut datagram) {
+                    assert!(rtcp::parse(plain).count() <= plain.len());
+                    self.rtcp.push(plain.to_vec());
+                }
+            }
+            None => panic!("str0m sent junk"),
+        }
+    }
+
+    pub fn to_client(&mut self, datagram: &[u8]) {
+        if !self.rtc.is_alive() {
+            return;
+        }
+        let receive = Receive::new(Protocol::Udp, ours(), theirs(), datagram).unwrap();
+        let _ = self.rtc.handle_input(Input::Receive(self.now, receive));
+    }
+
+    pub fn closed(&self) -> Option<&systir_transport::CloseReason> {
+        self.events.iter().find_map(|event| match event {
+            TransportEvent::Closed { reason } => Some(reason),
+            _ => None,
+        })
+    }
+}
