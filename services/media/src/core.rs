@@ -55,8 +55,6 @@ pub struct Core {
     random: Random,
     /// Tracks whose wanted layers may have changed.
     touched: Vec<TrackId>,
-    /// A subscriber began a layer in the current call.
-    switched: bool,
     /// The latest time that a caller has given.
     clock: Option<Instant>,
 }
@@ -72,7 +70,6 @@ impl Core {
             timers: Timers::default(),
             random: Random::new(seed),
             touched: Vec::new(),
-            switched: false,
             clock: None,
         }
     }
@@ -180,7 +177,7 @@ impl Core {
         if self.feeds.get(&(peer, flow)) == Some(&(track, layer)) {
             return;
         }
-        if !self.tracks.get(track.0).is_some_and(|state| state.source(layer.0).is_some()) {
+        if self.tracks.get(track.0).is_none_or(|state| state.source(layer.0).is_none()) {
             return;
         }
         self.unfeed(track, layer, peer);

@@ -179,6 +179,11 @@ impl Rewrite {
         None
     }
 
+    /// Was a packet behind this one sent already? Then nothing can begin here.
+    pub(crate) fn has_passed(&self, layer: u8, seq: u64) -> bool {
+        self.map(layer, seq).is_some_and(|(out, _)| out <= self.last)
+    }
+
     /// Which packet of which layer has this number, of those that were sent.
     pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
         let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
@@ -218,7 +223,7 @@ impl Rewrite {
                 self.anchor.filter(|anchor| anchored.is_some_and(|old| old.epoch == anchor.epoch))?;
             let (old, report) = (anchored?.report?, new.clock.report?);
             // Both reports name an instant of the same NTP clock: how far apart in ticks?
-            let apart = i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate) >> 32;
+            let apart = (i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate)) >> 32;
             let in_old_clock = old
                 .timestamp
                 .wrapping_add(apart as u32)

@@ -1,4 +1,5 @@
 //! Who gets what, and what is asked of the source.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -302,7 +303,6 @@ fn what_is_missing_is_asked_for_until_it_comes() {
     assert!(again.iter().all(|(_, _, seqs)| *seqs == [frame[2].seq as u16]));
     sim.put(track, &frame[2]);
     let mut sent = sim.log.of(sub);
-    sent.sort_by_key(|sent| sent.seq.wrapping_sub(frame[0].seq as u16));
     sent.sort_by_key(|sent| sent.tag().index);
     assert!(continuous(&sent));
     assert_eq!(sent.len(), 5);
@@ -324,14 +324,15 @@ fn nobody_asks_for_what_nobody_wants() {
 fn key_frames_of_the_other_codecs_are_recognised() {
     let dependency = |bytes: &'static [u8]| Extensions { dependency: Some(bytes), ..Extensions::default() };
     let none = Extensions::default();
-    let cases: [(Codec, Extensions<'_>, &[u8], Extensions<'_>, &[u8]); 5] = [
-        (Codec::H264, none, &[0x61, 1], none, &[0x78, 0, 1, 0x67, 0, 1, 0x68]),
-        (Codec::H264, none, &[0x7C, 0x05, 1], none, &[0x67, 1]),
-        (Codec::Vp9, none, &[0xE8, 0x81, 2, 0, 1], none, &[0xA8, 0x81, 3, 0, 1]),
-        (Codec::Av1, dependency(&[0x80, 0, 1]), &[0], dependency(&[0x80, 0, 2, 0x80, 1]), &[8]),
-        (Codec::Av1, none, &[0, 1], none, &[8, 1]),
+    type Part<'a> = (Extensions<'a>, &'a [u8]);
+    let cases: [(Codec, Part<'_>, Part<'_>); 5] = [
+        (Codec::H264, (none, &[0x61, 1]), (none, &[0x78, 0, 1, 0x67, 0, 1, 0x68])),
+        (Codec::H264, (none, &[0x7C, 0x05, 1]), (none, &[0x67, 1])),
+        (Codec::Vp9, (none, &[0xE8, 0x81, 2, 0, 1]), (none, &[0xA8, 0x81, 3, 0, 1])),
+        (Codec::Av1, (dependency(&[0x80, 0, 1]), &[0]), (dependency(&[0x80, 0, 2, 0x80, 1]), &[8])),
+        (Codec::Av1, (none, &[0, 1]), (none, &[8, 1])),
     ];
-    for (codec, delta_ext, delta, key_ext, key) in cases {
+    for (codec, (delta_ext, delta), (key_ext, key)) in cases {
         let mut sim = Sim::new(1);
         let track = sim.core.add_track(1, Kind::Video, codec, LayerSet(1));
         let sub = sim.subscriber(track, 0);

@@ -1,4 +1,5 @@
 //! What a subscriber sees is one stream, whatever layers it is made of and whatever the network did.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

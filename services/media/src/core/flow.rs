@@ -48,14 +48,18 @@ impl Core {
             egress.feed(feed.peer, feed.flow, priority, packet);
         }
         let path = Path { now, state, source, layer: layer.0, packet, arrival, priority };
+        let (mut began, mut unserved) = (false, false);
         for id in &state.subs {
             if let Some(sub) = self.subs.get_mut(id.0) {
-                path.deliver(*id, sub, &mut self.switched, egress);
+                began |= path.deliver(*id, sub, egress);
+                unserved |= arrival.key && sub.waits_for(layer.0);
             }
         }
-        if self.switched {
-            self.switched = false;
+        if began {
             self.touch(track);
+        }
+        if unserved {
+            self.want_key_frame(now, track, layer.0, egress);
         }
     }
 
@@ -66,7 +70,8 @@ impl Core {
             Kind::Audio => packet.codec.kind() == Kind::Audio,
             Kind::Video => packet.codec == state.codec,
         };
-        if state.muted || !fits {
+        // Extended numbers cannot come near this; arithmetic on them never overflows.
+        if state.muted || !fits || packet.seq >> 62 != 0 {
             return None;
         }
         let source = state.sources.get_mut(usize::from(layer.0))?.as_deref_mut()?;
@@ -126,33 +131,28 @@ struct Path<'a> {
 }
 
 impl Path<'_> {
-    fn deliver(
-        &self,
-        id: SubscriptionId,
-        sub: &mut Subscription,
-        switched: &mut bool,
-        egress: &mut impl Egress,
-    ) {
+    /// True when the layer began for this subscriber.
+    fn deliver(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) -> bool {
         let Path { now, layer, packet, arrival, priority, .. } = *self;
-        if sub.waits_for(layer) && self.may_begin() {
+        if sub.waits_for(layer) && self.may_begin() && !sub.rewrite.has_passed(layer, packet.seq) {
             self.begin(sub);
-            *switched = true;
             sub.switches += 1;
             self.send(id, sub, egress);
             self.catch_up(id, sub, egress);
-            return;
+            return true;
         }
         let is_current = sub.current == Some(layer);
         // A late packet may still have a place among those of a layer that was sent before.
         if !is_current && (!arrival.late || sub.current.is_none()) {
-            return;
+            return false;
         }
         if arrival.empty && sub.rewrite.skip(layer, packet.seq) {
-            return;
+            return false;
         }
         if let Some(place) = sub.rewrite.map(layer, packet.seq) {
             sub.send(now, id, packet, &arrival.content, place, (priority, false), egress);
         }
+        false
     }
 
     fn send(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {

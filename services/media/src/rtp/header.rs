@@ -154,3 +154,82 @@ impl<'a> Iterator for ExtensionIter<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{AudioLevel, Extensions};
+    use crate::rtp::{ExtensionIds, HeaderFields, write_header};
+    use proptest::prelude::*;
+
+    #[test]
+    fn padding_and_contributing_sources_are_taken_off() {
+        let mut bytes = vec![0xB1, 0xEF, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 1, 2, 3, 4];
+        bytes.extend([0xBE, 0xDE, 0, 2, 0x10, 0x85, 0, 0x21, 1, 2, 0xF0, 9]);
+        bytes.extend([42, 0, 0, 3]);
+        let header = RtpHeader::parse(&bytes).unwrap();
+        assert_eq!((header.payload_type, header.marker, header.seq), (111, true, 5));
+        assert_eq!((header.csrcs, header.payload, header.padding), (&[1, 2, 3, 4][..], &[42][..], 3));
+        assert_eq!(header.header_len, 28);
+        let extensions: Vec<_> = header.extensions().collect();
+        assert_eq!(extensions, [(1, &[0x85][..]), (2, &[1, 2][..])]);
+    }
+
+    #[test]
+    fn what_is_no_rtp_is_refused_with_the_reason() {
+        let mut bytes = [0u8; 12];
+        assert_eq!(RtpHeader::parse(&bytes), Err(RtpError::Version(0)));
+        bytes[0] = 0x8F;
+        assert_eq!(RtpHeader::parse(&bytes), Err(RtpError::Truncated));
+        bytes[0] = 0xA0;
+        assert_eq!(RtpHeader::parse(&bytes), Err(RtpError::Padding));
+        assert_eq!(RtpHeader::parse(&bytes[..11]), Err(RtpError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64), form: bool) {
+            let mut bytes = bytes;
+            if let [first, _, _, _, _, _, _, _, _, _, _, _, p0, p1, _, l1, ..] = bytes.as_mut_slice() {
+                // Most random bytes end at the version; lead some to the extensions.
+                *first = 0x90 | *first & 0x20;
+                (*p0, *p1) = if form { (0xBE, 0xDE) } else { (0x10, *p1 & 0x0F) };
+                *l1 &= 0x0F;
+            }
+            if let Ok(header) = RtpHeader::parse(&bytes) {
+                prop_assert_eq!(header.header_len + header.payload.len() + usize::from(header.padding), bytes.len());
+                let total: usize = header.extensions().map(|(_, value)| value.len()).sum();
+                prop_assert!(total <= header.extension.len());
+            }
+        }
+
+        #[test]
+        fn written_headers_read_back(
+            payload_type in 0..128u8, marker: bool, seq: u16, timestamp: u32, ssrc: u32,
+            mid in proptest::collection::vec(any::<u8>(), 0..20), id in 1..=255u8, level in 0..128u8,
+            dependency in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..40)),
+        ) {
+            let fields = HeaderFields { payload_type, marker, seq, timestamp, ssrc };
+            let ids = ExtensionIds { audio_level: Some(3), dependency: Some(5), ..ExtensionIds::default() };
+            let ext = Extensions {
+                audio_level: Some(AudioLevel { level, voice: marker }),
+                dependency: dependency.as_deref(),
+                orientation: Some(1),
+                ..Extensions::default()
+            };
+            let mut bytes = Vec::new();
+            write_header(&mut bytes, &fields, &ids, &ext, &[(id, &mid)]);
+            bytes.push(1);
+            let header = RtpHeader::parse(&bytes).unwrap();
+            prop_assert_eq!(
+                (header.payload_type, header.marker, header.seq, header.timestamp, header.ssrc),
+                (payload_type, marker, seq, timestamp, ssrc)
+            );
+            let mut expected = vec![(id, mid.clone()), (3, vec![u8::from(marker) << 7 | level])];
+            expected.extend(dependency.map(|bytes| (5, bytes)));
+            let read: Vec<_> = header.extensions().map(|(id, value)| (id, value.to_vec())).collect();
+            prop_assert_eq!(read, expected);
+            prop_assert_eq!(header.payload, [1]);
+        }
+    }
+}

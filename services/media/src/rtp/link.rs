@@ -82,3 +82,54 @@ pub fn parse_link_packet(bytes: &[u8]) -> Result<LinkPacket<'_>, RtpError> {
         payload: header.payload,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packets_cross_a_link_unchanged(
+            codec in proptest::sample::select(Codec::ALL.to_vec()), seq: u64, timestamp: u32, marker: bool, flow: u32,
+            level in proptest::option::of((0..128u8, any::<bool>())),
+            capture in proptest::option::of(prop_oneof![Just(8usize), Just(16)]),
+            orientation: Option<u8>, playout_delay: Option<[u8; 3]>,
+            dependency in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..256)),
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let packet = Packet {
+                codec,
+                seq,
+                timestamp,
+                marker,
+                ext: Extensions {
+                    audio_level: level.map(|(level, voice)| AudioLevel { level, voice }),
+                    capture_time: capture.map(|len| &[9u8; 16][..len]),
+                    orientation,
+                    dependency: dependency.as_deref(),
+                    playout_delay,
+                },
+                payload: &payload,
+            };
+            let mut bytes = vec![0xFF];
+            write_link_packet(&packet, flow, &mut bytes);
+            // Telling RTP from RTCP on one flow (RFC 5761 section 4).
+            prop_assert!(!(192..=223).contains(&bytes[2]));
+            let read = parse_link_packet(&bytes[1..]).unwrap();
+            prop_assert_eq!((read.flow, read.seq), (flow, seq as u16));
+            prop_assert_eq!(read.packet(seq), packet);
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse_link_packet(&bytes);
+        }
+    }
+
+    #[test]
+    fn unknown_payload_type_is_refused() {
+        let bytes = [0x80, 97, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+        assert_eq!(parse_link_packet(&bytes), Err(RtpError::PayloadType(97)));
+    }
+}

@@ -59,3 +59,61 @@ impl ExtendedSeq {
         highest.checked_add_signed(i64::from(distance))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_go_on_over_the_wrap_and_late_ones_go_back() {
+        let mut seq = ExtendedSeq::default();
+        let first = seq.extend(65_534).unwrap();
+        assert_eq!(seq.extend(1), Some(first + 3));
+        assert_eq!(seq.extend(65_535), Some(first + 1));
+        assert_eq!(seq.highest(), Some(first + 3));
+        assert_eq!(seq.nearest(65_530), Some(first - 4));
+    }
+
+    #[test]
+    fn stray_number_is_refused_and_a_new_beginning_is_ahead_of_all() {
+        let mut seq = ExtendedSeq::default();
+        let first = seq.extend(20_000).unwrap();
+        assert_eq!(seq.extend(50_000), None);
+        assert_eq!(seq.extend(20_001), Some(first + 1));
+        assert_eq!(seq.extend(7), None);
+        let anew = seq.extend(8).unwrap();
+        assert!(anew > first + 0x1_0000);
+        assert_eq!(anew as u16, 8);
+    }
+
+    proptest! {
+        #[test]
+        fn low_bits_stay_and_the_highest_never_falls(seqs in proptest::collection::vec(any::<u16>(), 0..200)) {
+            let mut extender = ExtendedSeq::default();
+            let mut highest = 0;
+            for seq in seqs {
+                if let Some(extended) = extender.extend(seq) {
+                    prop_assert_eq!(extended as u16, seq);
+                }
+                prop_assert!(extender.highest().unwrap() >= highest);
+                highest = extender.highest().unwrap();
+            }
+        }
+
+        #[test]
+        fn a_stream_with_loss_and_reordering_keeps_its_numbers(
+            start: u16, steps in proptest::collection::vec((0..2900u64, 0..900u64), 1..100),
+        ) {
+            let mut extender = ExtendedSeq::default();
+            let base = extender.extend(start).unwrap();
+            let mut highest = 0u64;
+            for (ahead, behind) in steps {
+                highest += ahead;
+                prop_assert_eq!(extender.extend(start.wrapping_add(highest as u16)), Some(base + highest));
+                let late = highest.saturating_sub(behind);
+                prop_assert_eq!(extender.extend(start.wrapping_add(late as u16)), Some(base + late));
+            }
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! A publisher, a clock and a recorder for tests of the core in simulated time.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
