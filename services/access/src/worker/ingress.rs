@@ -197,7 +197,8 @@ impl Ingress {
 
     /// The SSRC of a layer, once known.
     pub(super) fn ssrc(&self, track: TrackId, layer: Layer) -> Option<u32> {
-        let section = self.sections.iter().find(|section| section.track.is_some_and(|own| own.id == track))?;
+        let section =
+            self.sections.iter().find(|section| section.track.is_some_and(|own| own.id == track))?;
         section.layers.get(usize::from(layer.0))?.ssrc
     }
 
@@ -237,7 +238,8 @@ impl Ingress {
         let track = section.track.ok_or(Refused::Unclaimed)?;
         let state = section.layers.get_mut(usize::from(stream.layer.0)).ok_or(Refused::Unclaimed)?;
         let pt = header.payload_type;
-        let said = |wanted: &ReceiveCodec| if stream.repair { wanted.rtx_pt == Some(pt) } else { wanted.pt == pt };
+        let said =
+            |wanted: &ReceiveCodec| if stream.repair { wanted.rtx_pt == Some(pt) } else { wanted.pt == pt };
         let codec = section.said.codecs.iter().find(|entry| said(entry)).ok_or(Refused::Unclaimed)?.codec;
         if codec != track.codec {
             return Err(Refused::Unclaimed);
@@ -253,8 +255,7 @@ impl Ingress {
             state.reception.packet(seq, header.timestamp, arrival);
             (seq, header.payload)
         };
-        let packet =
-            Packet { codec, seq, timestamp: header.timestamp, marker: header.marker, ext, payload };
+        let packet = Packet { codec, seq, timestamp: header.timestamp, marker: header.marker, ext, payload };
         Ok(Accepted { track: track.id, layer: stream.layer, packet })
     }
 
@@ -273,7 +274,9 @@ impl Ingress {
                 (Meaning::AudioLevel, [byte, ..]) => {
                     ext.audio_level = Some(AudioLevel { level: byte & 0x7F, voice: byte & 0x80 != 0 });
                 }
-                (Meaning::CaptureTime, value) if matches!(value.len(), 8 | 16) => ext.capture_time = Some(value),
+                (Meaning::CaptureTime, value) if matches!(value.len(), 8 | 16) => {
+                    ext.capture_time = Some(value)
+                }
                 (Meaning::Orientation, [byte, ..]) => ext.orientation = Some(*byte),
                 (Meaning::Dependency, value) if !value.is_empty() => ext.dependency = Some(value),
                 (Meaning::PlayoutDelay, [a, b, c]) => ext.playout_delay = Some([*a, *b, *c]),

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
@@ -15,10 +14,10 @@ use systir_access::extension_table;
 use systir_access::worker::command::{IceCredentials, ReceiveExtensions, Remote};
 
 /// How long a test waits for an event that must come.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Extension ids that the publishing client uses; on purpose not those of the server's table.
-pub fn publisher_ids() -> ReceiveExtensions {
+pub(crate) fn publisher_ids() -> ReceiveExtensions {
     ReceiveExtensions {
         mid: Some(4),
         rid: Some(10),
@@ -40,9 +39,9 @@ fn subscriber_extensions() -> ExtensionMap {
     map
 }
 
-pub struct Client {
-    pub rtc: Rtc,
-    pub events: Vec<Event>,
+pub(crate) struct Client {
+    pub(crate) rtc: Rtc,
+    pub(crate) events: Vec<Event>,
     socket: UdpSocket,
     local: SocketAddr,
     timeout: Instant,
@@ -51,11 +50,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn publisher(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+    pub(crate) fn publisher(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
         Self::new(server, ours, fingerprint, ExtensionMap::standard())
     }
 
-    pub fn subscriber(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+    pub(crate) fn subscriber(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
         Self::new(server, ours, fingerprint, subscriber_extensions())
     }
 
@@ -84,7 +83,7 @@ impl Client {
     }
 
     /// What this client's description would say.
-    pub fn remote(&mut self) -> Remote {
+    pub(crate) fn remote(&mut self) -> Remote {
         let api = self.rtc.direct_api();
         let creds = api.local_ice_credentials();
         let fingerprint = api.local_dtls_fingerprint().bytes.clone().try_into().unwrap();
@@ -92,11 +91,18 @@ impl Client {
         Remote { ice, fingerprint, client_is_active: true }
     }
 
-    pub fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
+    pub(crate) fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
         self.lose = Box::new(lose);
     }
 
-    pub fn send_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>, rid: Option<&str>) {
+    pub(crate) fn send_stream(
+        &mut self,
+        mid: &str,
+        kind: MediaKind,
+        ssrc: u32,
+        rtx: Option<u32>,
+        rid: Option<&str>,
+    ) {
         let mid = Mid::from(mid);
         let mut api = self.rtc.direct_api();
         if api.stream_tx_by_mid(mid, None).is_none() {
@@ -107,14 +113,22 @@ impl Client {
         stream.set_unpaced(true);
     }
 
-    pub fn expect_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>) {
+    pub(crate) fn expect_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>) {
         let mid = Mid::from(mid);
         let mut api = self.rtc.direct_api();
         api.declare_media(mid, kind);
         api.expect_stream_rx(ssrc.into(), rtx.map(Ssrc::from), mid, None);
     }
 
-    pub fn write(&mut self, ssrc: u32, pt: u8, seq: u64, timestamp: u32, marker: bool, payload: Vec<u8>) {
+    pub(crate) fn write(
+        &mut self,
+        ssrc: u32,
+        pt: u8,
+        seq: u64,
+        timestamp: u32,
+        marker: bool,
+        payload: Vec<u8>,
+    ) {
         let mut api = self.rtc.direct_api();
         let stream = api.stream_tx(&ssrc.into()).unwrap();
         let values = ExtensionValues {
@@ -129,12 +143,12 @@ impl Client {
         stream.write_rtp(packet);
     }
 
-    pub fn request_key_frame(&mut self, ssrc: u32) {
+    pub(crate) fn request_key_frame(&mut self, ssrc: u32) {
         let mut api = self.rtc.direct_api();
         api.stream_rx(&ssrc.into()).unwrap().request_keyframe(str0m::media::KeyframeRequestKind::Pli);
     }
 
-    pub fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {
+    pub(crate) fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {
         let reliability =
             if ordered { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
         let config = ChannelConfig { label: label.into(), ordered, reliability, ..ChannelConfig::default() };
@@ -142,14 +156,14 @@ impl Client {
     }
 
     /// The channel of that label, once open.
-    pub fn channel(&self, label: &str) -> Option<ChannelId> {
+    pub(crate) fn channel(&self, label: &str) -> Option<ChannelId> {
         self.events.iter().find_map(|event| match event {
             Event::ChannelOpen(id, name) if name == label => Some(*id),
             _ => None,
         })
     }
 
-    pub fn messages(&self, channel: ChannelId) -> Vec<Vec<u8>> {
+    pub(crate) fn messages(&self, channel: ChannelId) -> Vec<Vec<u8>> {
         let data = |event: &Event| match event {
             Event::ChannelData(data) if data.id == channel => Some(data.data.clone()),
             _ => None,
@@ -157,7 +171,7 @@ impl Client {
         self.events.iter().filter_map(data).collect()
     }
 
-    pub fn packets(&self, ssrc: u32) -> Vec<&RtpPacket> {
+    pub(crate) fn packets(&self, ssrc: u32) -> Vec<&RtpPacket> {
         let of = |event: &'_ Event| matches!(event, Event::RtpPacket(packet) if *packet.header.ssrc == ssrc);
         self.events
             .iter()
@@ -169,7 +183,7 @@ impl Client {
             .collect()
     }
 
-    pub fn key_frame_requests(&self, rid: Option<&str>) -> usize {
+    pub(crate) fn key_frame_requests(&self, rid: Option<&str>) -> usize {
         let rid = rid.map(Rid::from);
         self.events
             .iter()
@@ -177,12 +191,12 @@ impl Client {
             .count()
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
     }
 
     /// Does what can be done now.
-    pub fn poll(&mut self) {
+    pub(crate) fn poll(&mut self) {
         let mut buffer = [0; 2000];
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             let bytes = &buffer[..len];
@@ -202,15 +216,18 @@ impl Client {
 
     fn drain(&mut self) {
         loop {
-            match self.rtc.poll_output().unwrap() {
-                Output::Timeout(at) => {
+            match self.rtc.poll_output() {
+                // This stack cannot be told of an end before its SCTP is up without an error.
+                Err(_) if !self.rtc.is_alive() || self.events.contains(&Event::Closed) => return,
+                Err(error) => panic!("client: {error}"),
+                Ok(Output::Timeout(at)) => {
                     self.timeout = at;
                     return;
                 }
-                Output::Transmit(transmit) => {
+                Ok(Output::Transmit(transmit)) => {
                     self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
                 }
-                Output::Event(event) => self.events.push(event),
+                Ok(Output::Event(event)) => self.events.push(event),
             }
         }
     }
@@ -218,7 +235,11 @@ impl Client {
 
 /// Runs all clients until `done`.
 #[track_caller]
-pub fn run_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+pub(crate) fn run_until(
+    clients: &mut [&mut Client],
+    what: &str,
+    mut done: impl FnMut(&mut [&mut Client]) -> bool,
+) {
     let end = Instant::now() + PATIENCE;
     loop {
         for client in clients.iter_mut() {
