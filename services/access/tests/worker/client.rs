@@ -9,7 +9,7 @@ use str0m::ice::IceCreds;
 use str0m::media::{MediaKind, Mid, Rid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpPacket, RtpWrite, Ssrc};
-use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 use systir_access::extension_table;
 use systir_access::worker::command::{IceCredentials, ReceiveExtensions, Remote};
 
@@ -197,6 +197,9 @@ impl Client {
 
     /// Does what can be done now.
     pub(crate) fn poll(&mut self) {
+        if !self.rtc.is_alive() {
+            return;
+        }
         let mut buffer = [0; 2000];
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             let bytes = &buffer[..len];
@@ -207,6 +210,9 @@ impl Client {
             let receive = Receive { proto: Protocol::Udp, source: from, destination: self.local, contents };
             self.rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
             self.drain();
+            if !self.rtc.is_alive() {
+                return;
+            }
         }
         if Instant::now() >= self.timeout {
             self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
@@ -217,8 +223,11 @@ impl Client {
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
-                // This stack cannot be told of an end before its SCTP is up without an error.
-                Err(_) if !self.rtc.is_alive() || self.events.contains(&Event::Closed) => return,
+                // Told goodbye before its SCTP is up, this stack closes with an error.
+                Err(RtcError::Sctp(_)) => {
+                    self.rtc.disconnect();
+                    return;
+                }
                 Err(error) => panic!("client: {error}"),
                 Ok(Output::Timeout(at)) => {
                     self.timeout = at;
