@@ -89,9 +89,8 @@ impl Bench {
         }
     }
 
-    /// A participant joins; its two clients.
-    pub(crate) fn join(&self, key: u64) -> (Client, Client) {
-        let participant = ParticipantKey(key);
+    /// A participant joins; its two clients, which the worker knows nothing of yet.
+    fn admit(&self, key: u64) -> [(Side, Client); 2] {
         let credentials = |side: &str| IceCredentials {
             ufrag: format!("s1n1w0{side}{key}"),
             pwd: format!("password-of-{side}-{key}-long-enough"),
@@ -99,16 +98,30 @@ impl Bench {
         let (publisher, subscriber) = (credentials("p"), credentials("s"));
         self.tell(Command::Join {
             room: ROOM,
-            participant,
+            participant: ParticipantKey(key),
             publisher: publisher.clone(),
             subscriber: subscriber.clone(),
         });
-        let mut sending = Client::publisher(self.server, &publisher, self.fingerprint);
-        let mut receiving = Client::subscriber(self.server, &subscriber, self.fingerprint);
-        for (side, client) in [(Side::Publisher, &mut sending), (Side::Subscriber, &mut receiving)] {
+        [
+            (Side::Publisher, Client::publisher(self.server, &publisher, self.fingerprint)),
+            (Side::Subscriber, Client::subscriber(self.server, &subscriber, self.fingerprint)),
+        ]
+    }
+
+    /// A participant joins; its publishing client, whose description has not come.
+    pub(crate) fn join_undescribed(&self, key: u64) -> Client {
+        let [(_, publisher), _] = self.admit(key);
+        publisher
+    }
+
+    /// A participant joins; its two clients.
+    pub(crate) fn join(&self, key: u64) -> (Client, Client) {
+        let participant = ParticipantKey(key);
+        let [publisher, subscriber] = self.admit(key).map(|(side, mut client)| {
             self.tell(Command::Remote { participant, side, remote: client.remote() });
-        }
-        (sending, receiving)
+            client
+        });
+        (publisher, subscriber)
     }
 
     /// The participant publishes a voice and a camera with three layers.

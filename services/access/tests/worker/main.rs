@@ -259,6 +259,17 @@ fn strangers_get_no_answer() {
 }
 
 #[test]
+fn checks_that_overtake_the_description_count_once_it_comes() {
+    let mut bench = Bench::new();
+    let mut alice = bench.join_undescribed(ALICE);
+    run_until(&mut [&mut alice], "an early check", |_| bench.counts().datagrams_in > 0);
+    assert!(bench.heard().is_empty());
+    let remote = alice.remote();
+    bench.tell(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
+    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+}
+
+#[test]
 fn whoever_leaves_is_closed_and_forgotten() {
     let (bench, mut alice, mut bob) = meet();
     bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
@@ -275,6 +286,10 @@ fn whoever_leaves_is_closed_and_forgotten() {
 #[test]
 fn a_client_that_closes_is_reported() {
     let (mut bench, mut alice, mut bob) = meet();
+    alice.open_channel("_reliable", true);
+    run_until(&mut [&mut alice, &mut bob], "the data channel", |clients| {
+        clients[0].channel("_reliable").is_some()
+    });
     alice.rtc.close().unwrap();
     run_until(&mut [&mut alice, &mut bob], "the news that the publisher closed", |_| {
         let gone = |event: &Event| match event {
