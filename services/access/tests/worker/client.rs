@@ -39,6 +39,8 @@ fn subscriber_extensions() -> ExtensionMap {
     map
 }
 
+type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
 pub(crate) struct Client {
     pub(crate) rtc: Rtc,
     pub(crate) events: Vec<Event>,
@@ -46,7 +48,7 @@ pub(crate) struct Client {
     local: SocketAddr,
     timeout: Instant,
     /// Arriving datagrams that this says true of are lost.
-    lose: Box<dyn FnMut(&[u8]) -> bool>,
+    lose: Loss,
 }
 
 impl Client {

@@ -1,6 +1,8 @@
 //! A real worker thread on a loopback socket, with clients on an independent WebRTC stack. No
 //! signalling: commands take its place.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report, in its helpers too")]
+
 mod bench;
 mod client;
 
