@@ -1,5 +1,7 @@
 //! Data channels with an independent peer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;

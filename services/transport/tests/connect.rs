@@ -1,5 +1,7 @@
 //! ICE and DTLS with an independent peer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! SRTP with an independent peer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;
@@ -49,7 +51,7 @@ fn media_flows_both_ways_over_a_rollover() {
         for n in 0..100_u16 {
             let mut out = rtp(42, 65_500_u16.wrapping_add(n), &[n as u8; 100]);
             world.transport.seal_rtp(&mut out, 0).unwrap();
-            world.to_client(&out);
+            world.deliver(&out);
             write(&mut world, 65_500 + u64::from(n), &[n as u8; 50]);
             world.step(Duration::from_millis(20));
         }
@@ -96,7 +98,7 @@ fn reports_and_requests_are_understood_both_ways() {
     rtcp::write_receiver_report(&mut out, 1, &[], "systir").unwrap();
     rtcp::write_pli(&mut out, 1, 77).unwrap();
     world.transport.seal_rtcp(&mut out, 0).unwrap();
-    world.to_client(&out);
+    world.deliver(&out);
     world.until("asked for a key frame", |world| {
         world.client_events.iter().any(|event| matches!(event, Event::KeyframeRequest(_)))
     });
@@ -129,7 +131,7 @@ fn the_clients_bandwidth_estimate_follows_our_transport_wide_feedback() {
         let mut out = Vec::new();
         while recorder.write(now, 1, &mut out) {
             world.transport.seal_rtcp(&mut out, 0).unwrap();
-            world.to_client(&out);
+            world.deliver(&out);
             out.clear();
         }
         world.client_events.iter().any(|event| {

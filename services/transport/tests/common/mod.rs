@@ -174,7 +174,7 @@ impl World {
         while let Some(to) = self.transport.poll_transmit(&mut datagram) {
             moved = true;
             if to == self.client_addr {
-                self.to_client(&datagram);
+                self.deliver(&datagram);
             }
             datagram.clear();
         }
@@ -183,7 +183,7 @@ impl World {
                 Ok(Output::Transmit(transmit)) => {
                     moved = true;
                     if !self.deaf {
-                        self.from_client(&transmit.contents.to_vec());
+                        self.client_sends(&transmit.contents);
                     }
                 }
                 Ok(Output::Event(event)) => self.client_events.push(event),
@@ -194,10 +194,13 @@ impl World {
     }
 
     /// What a worker does with a datagram.
-    pub fn from_client(&mut self, datagram: &[u8]) {
+    pub fn client_sends(&mut self, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
         if classify(&datagram) == Some(Class::Dtls) {
             for (_, at, value, how) in self.wounds.iter().filter(|(nth, ..)| *nth == self.dtls_seen) {
+                if datagram.len() < 2 {
+                    continue;
+                }
                 let at = 1 + at % (datagram.len() - 1);
                 match how {
                     0 => datagram[at] = *value,
@@ -228,7 +231,7 @@ impl World {
         }
     }
 
-    pub fn to_client(&mut self, datagram: &[u8]) {
+    pub fn deliver(&mut self, datagram: &[u8]) {
         if !self.rtc.is_alive() {
             return;
         }

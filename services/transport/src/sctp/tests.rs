@@ -1,0 +1,122 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// SCTP's checksum (RFC 9260 appendix A), so that damaged packets get past it.
+fn mend(packet: &mut [u8]) {
+    if packet.len() < 12 {
+        return;
+    }
+    packet[8..12].fill(0);
+    let mut crc = u32::MAX;
+    for byte in packet.iter() {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        }
+    }
+    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+}
+
+fn pair(now: Instant) -> (Sctp, Sctp) {
+    let (mut client, mut server) = (Sctp::new(1200, now), Sctp::new(1200, now));
+    client.start(now, true);
+    server.start(now, false);
+    (client, server)
+}
+
+/// One packet each way until none moves; `damage` may change what the client sends.
+fn exchange(
+    client: &mut Sctp,
+    server: &mut Sctp,
+    now: Instant,
+    damage: &mut dyn FnMut(&mut Vec<u8>),
+) -> VecDeque<TransportEvent> {
+    let (mut events, mut ignored) = (VecDeque::new(), VecDeque::new());
+    for _ in 0..200 {
+        let (from_client, from_server) = (client.poll_transmit(), server.poll_transmit());
+        if from_client.is_none() && from_server.is_none() {
+            break;
+        }
+        if let Some(packet) = from_client {
+            let mut packet = packet.to_vec();
+            damage(&mut packet);
+            server.handle(now, packet, &mut events);
+        }
+        if let Some(packet) = from_server {
+            client.handle(now, packet.to_vec(), &mut ignored);
+        }
+    }
+    events
+}
+
+#[test]
+fn the_mended_checksum_is_the_right_one() {
+    let now = Instant::now();
+    let (mut client, mut server) = pair(now);
+    client.open("x", true, None);
+    let events = exchange(&mut client, &mut server, now, &mut |packet| mend(packet));
+    assert!(matches!(events.front(), Some(TransportEvent::ChannelOpen { by_peer: true, .. })), "{events:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn a_client_that_speaks_broken_sctp_does_not_make_us_panic(
+        wounds in proptest::collection::vec((0_usize..12, any::<usize>(), any::<u8>(), 0_usize..3), 1..12),
+    ) {
+        let mut now = Instant::now();
+        let (mut client, mut server) = pair(now);
+        let id = client.open("x", false, Some(0));
+        let mut count = 0;
+        let mut damage = |packet: &mut Vec<u8>| {
+            for (_, at, value, how) in wounds.iter().filter(|(nth, ..)| *nth == count) {
+                if packet.len() <= 12 {
+                    continue;
+                }
+                // Behind the ports and the verification tag, which the client knows.
+                let at = 12 + at % (packet.len() - 12);
+                match how {
+                    0 => packet[at] = *value,
+                    1 => packet.truncate(at),
+                    _ => packet.insert(at, *value),
+                }
+            }
+            count += 1;
+            mend(packet);
+        };
+        let mut ignored = VecDeque::new();
+        for _ in 0..5 {
+            exchange(&mut client, &mut server, now, &mut damage);
+            let _ = client.send(id, &[1; 3000]);
+            exchange(&mut client, &mut server, now, &mut damage);
+            now += std::time::Duration::from_secs(4);
+            client.handle_timeout(now, &mut ignored);
+            server.handle_timeout(now, &mut ignored);
+        }
+    }
+
+    #[test]
+    fn junk_with_a_right_checksum_does_not_make_us_panic(
+        packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..20),
+        kinds in proptest::collection::vec(0_u8..20, 20),
+    ) {
+        let now = Instant::now();
+        let (mut client, mut server) = pair(now);
+        let mut tag = [0; 4];
+        exchange(&mut client, &mut server, now, &mut |packet| tag.copy_from_slice(&packet[4..8]));
+        let mut events = VecDeque::new();
+        for (body, kind) in packets.into_iter().zip(kinds) {
+            // Ports 5000, the true tag, and one chunk of a known type with a true length.
+            let mut packet = vec![0x13, 0x88, 0x13, 0x88];
+            packet.extend_from_slice(&tag);
+            packet.extend_from_slice(&[0, 0, 0, 0, kind, 3]);
+            packet.extend_from_slice(&(body.len() as u16 + 4).to_be_bytes());
+            packet.extend_from_slice(&body);
+            packet.resize(packet.len().next_multiple_of(4), 0);
+            mend(&mut packet);
+            server.handle(now, packet, &mut events);
+            while server.poll_transmit().is_some() {}
+        }
+    }
+}
