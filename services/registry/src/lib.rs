@@ -1,1 +1,19 @@
-//!
+//! What a cluster writes down: which nodes live and which nodes carry which room. One trait, two
+//! implementations: etcd, and one inside a process. It decides nothing and knows nothing about
+//! people; reads come from the last known copy, so that nothing that runs waits for the store.
+
+mod assignment;
+mod backoff;
+mod etcd;
+mod lease;
+mod local;
+mod registry;
+mod sync;
+mod view;
+
+pub use assignment::{Assignment, NodeId, RoomId, Versioned};
+pub use etcd::{EtcdConfig, EtcdRegistry};
+pub use lease::{Lease, Load};
+pub use local::{LocalRegistry, LocalStore};
+pub use registry::{CreateError, Registry, RegistryError, UpdateError};
+pub use view::View;

@@ -39,7 +39,7 @@ impl Engine {
                     self.core.nack(now, sub, seqs, &mut self.outside);
                 }
                 Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => {
-                    self.key_frame_asked(now, connection, ssrc)
+                    self.key_frame_asked(now, connection, ssrc);
                 }
                 _ => {}
             }

@@ -1,0 +1,104 @@
+//! Clients of other nodes' gRPC servers.
+
+use super::tls;
+use crate::link::{CallError, PeerAddress};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use systir_identity::{Credentials, SpiffeId};
+use systir_proto::cluster::v1::cluster_client::ClusterClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// A connection that answers no ping for so long is dead, and with it all streams on it.
+const PING: Duration = Duration::from_millis(500);
+const PONG: Duration = Duration::from_millis(1500);
+/// Connections kept for calls, at most.
+const KEPT: usize = 256;
+/// A whole room's state must fit.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+
+/// Connections for calls, one per peer.
+pub(crate) struct Clients {
+    credentials: Credentials,
+    kept: Mutex<HashMap<(SpiffeId, SocketAddr), Channel>>,
+}
+
+impl Clients {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        Self { credentials, kept: Mutex::default() }
+    }
+
+    /// A client on the connection that is kept for calls to the peer.
+    pub(crate) fn shared(&self, peer: &PeerAddress) -> ClusterClient<Channel> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (peer.id.clone(), peer.grpc);
+        if kept.len() >= KEPT && !kept.contains_key(&key) {
+            kept.clear();
+        }
+        let channel = kept.entry(key).or_insert_with(|| {
+            let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
+            let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
+            endpoint().connect_with_connector_lazy(tower::service_fn(connect))
+        });
+        client(channel.clone())
+    }
+
+    /// A client on a connection of its own.
+    pub(crate) async fn own(&self, peer: &PeerAddress) -> Result<ClusterClient<Channel>, String> {
+        let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
+        let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
+        let channel = endpoint().connect_with_connector(tower::service_fn(connect)).await;
+        channel.map(client).map_err(|error| causes(&error))
+    }
+}
+
+fn endpoint() -> Endpoint {
+    // The connector knows where to; the name is for the requests' authority only.
+    Endpoint::from_static("http://relay.systir")
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(false)
+}
+
+fn client(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Limits a call.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(error_of(&status)),
+        Err(_) => Err(CallError::Timeout(limit)),
+    }
+}
+
+fn error_of(status: &Status) -> CallError {
+    match status.code() {
+        Code::PermissionDenied => CallError::Refused(status.message().to_owned()),
+        Code::Unavailable => CallError::Unreachable(causes(status)),
+        code => CallError::Failed(format!("{code:?}: {}", causes(status))),
+    }
+}
+
+/// An error with what caused it; the outer layers say little.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

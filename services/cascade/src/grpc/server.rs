@@ -1,0 +1,152 @@
+//! The gRPC server that other nodes call. Who calls, TLS proved; what it may, the handler decides.
+
+use super::client::MAX_MESSAGE;
+use super::tls::{self, ProvenPeer};
+use crate::handler::Refused;
+use crate::link::Inner;
+use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
+use futures::Stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use systir_identity::{SpiffeId, alpn};
+use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
+use systir_proto::cluster::v1::signal_message::Body;
+use systir_proto::cluster::v1::{
+    RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest, SessionMessage,
+    SignalMessage, reserve_reply,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::error;
+
+/// The node behind the links answers within this time.
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
+const FIRST: Duration = Duration::from_secs(3);
+
+pub(crate) struct Service {
+    pub(crate) inner: Arc<Inner>,
+}
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Only relays talk to relays; operators have other services on the same port.
+fn relay<T>(request: &Request<T>) -> Result<SpiffeId, Status> {
+    let peer = request
+        .extensions()
+        .get::<ProvenPeer>()
+        .ok_or_else(|| Status::unauthenticated("the caller proved no identity"))?;
+    if peer.id.relay_name().is_none() {
+        return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
+    }
+    Ok(peer.id.clone())
+}
+
+pub(crate) fn status(refused: Refused) -> Status {
+    let Refused { mut reason, rules } = refused;
+    if !rules.is_empty() {
+        reason = format!("{reason} (rules: {})", rules.join(", "));
+    }
+    Status::permission_denied(reason)
+}
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    type SessionStream = Messages<SessionMessage>;
+    type SignalStream = Messages<SignalMessage>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = relay(&request)?;
+        let out = crate::link::accept(&self.inner, peer, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(out)))
+    }
+
+    async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
+        let peer = relay(&request)?;
+        let answer = self.inner.handler.reserve(&peer, request.into_inner());
+        let reply = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
+            let refused = ReserveRefused {
+                code: RefusalCode::Internal.into(),
+                reason: "the node did not decide within 2 s".to_owned(),
+                rules: Vec::new(),
+            };
+            ReserveReply { result: Some(reserve_reply::Result::Refused(refused)) }
+        });
+        Ok(Response::new(reply))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
+        let peer = relay(&request)?;
+        let done = self.inner.handler.release(&peer, request.into_inner());
+        tokio::time::timeout(ANSWER, done)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the node did not release within 2 s"))?;
+        Ok(Response::new(ReleaseReply {}))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<Streaming<SignalMessage>>,
+    ) -> Result<Response<Self::SignalStream>, Status> {
+        let peer = relay(&request)?;
+        let mut stream = request.into_inner();
+        let first = tokio::time::timeout(FIRST, stream.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no Start came within 3 s"))??;
+        let Some(SignalMessage { seq: 0, body: Some(Body::Start(start)) }) = first else {
+            return Err(Status::invalid_argument("the first message must be Start, with number 0"));
+        };
+        let (tx, rx) = mpsc::channel(signal::QUEUE);
+        let both = SignalStream {
+            tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
+            rx: SignalReceiver { stream, next: 1, over: false },
+        };
+        tokio::time::timeout(ANSWER, self.inner.handler.signal(&peer, start, both))
+            .await
+            .map_err(|_| Status::deadline_exceeded("the node did not decide within 2 s"))?
+            .map_err(status)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
+    }
+}
+
+/// Serves until the node stops.
+pub(crate) async fn serve(
+    inner: Arc<Inner>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    routes: Routes,
+) {
+    let (accepted, incoming) = mpsc::channel(64);
+    let cancel = inner.cancel.clone();
+    let acceptor = tokio::spawn(tls::accept(listener, TlsAcceptor::from(tls), accepted, cancel.clone()));
+    let cluster = ClusterServer::new(Service { inner })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(1)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(2)))
+        .max_concurrent_streams(8192)
+        .add_routes(routes)
+        .add_service(cluster)
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), cancel.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        error!(%error, "the gRPC server ended; the node cannot be reached by others");
+    }
+    acceptor.abort();
+}
+
+/// TLS of the gRPC server.
+pub(crate) fn tls_of(
+    credentials: &systir_identity::Credentials,
+) -> Result<Arc<rustls::ServerConfig>, String> {
+    credentials.server_config(alpn::GRPC).map(Arc::new).map_err(|error| error.to_string())
+}

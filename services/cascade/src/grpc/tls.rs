@@ -1,0 +1,131 @@
+//! TLS under gRPC: who is at the other end, kept beside the connection.
+
+use crate::SERVER_NAME;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use systir_identity::{Credentials, SpiffeId, alpn, peer_identity};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+use tracing::debug;
+
+const HANDSHAKE: Duration = Duration::from_secs(3);
+const HANDSHAKES: usize = 128;
+
+/// Who is at the other end of a gRPC connection, as TLS proved. Every request has it among its
+/// extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenPeer {
+    /// The SPIFFE id.
+    pub id: SpiffeId,
+    /// Where it called from.
+    pub address: SocketAddr,
+}
+
+/// A connection whose other end has proved itself.
+pub(crate) struct PeerConnection {
+    stream: server::TlsStream<TcpStream>,
+    peer: ProvenPeer,
+}
+
+impl Connected for PeerConnection {
+    type ConnectInfo = ProvenPeer;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for PeerConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerConnection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Accepts connections whose other end proves itself, until cancelled.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    accepted: mpsc::Sender<io::Result<PeerConnection>>,
+    cancel: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let connection = tokio::select! {
+            () = cancel.cancelled() => return,
+            connection = listener.accept() => connection,
+        };
+        let (stream, address) = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                // Out of descriptors, mostly; it passes.
+                debug!(%error, "the gRPC port could not accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (acceptor, accepted, cancel) = (acceptor.clone(), accepted.clone(), cancel.clone());
+        tokio::spawn(async move {
+            let outcome = tokio::select! {
+                () = cancel.cancelled() => return,
+                outcome = tokio::time::timeout(HANDSHAKE, shake(&acceptor, stream, address)) => outcome,
+            };
+            drop(place);
+            match outcome {
+                Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
+                Ok(Err(error)) => debug!(from = %address, %error, "a gRPC peer did not prove itself"),
+                Err(_) => debug!(from = %address, "a gRPC peer did not finish its handshake within 3 s"),
+            }
+        });
+    }
+}
+
+async fn shake(acceptor: &TlsAcceptor, stream: TcpStream, address: SocketAddr) -> io::Result<PeerConnection> {
+    stream.set_nodelay(true)?;
+    let stream = acceptor.accept(stream).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let id = peer_identity(chain).map_err(io::Error::other)?;
+    Ok(PeerConnection { stream, peer: ProvenPeer { id, address } })
+}
+
+/// Connects to the one node that is meant.
+pub(crate) async fn connect(
+    credentials: Credentials,
+    peer: SpiffeId,
+    address: SocketAddr,
+) -> io::Result<TokioIo<client::TlsStream<TcpStream>>> {
+    let config = credentials.client_config(&peer, alpn::GRPC).map_err(io::Error::other)?;
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    Ok(TokioIo::new(stream))
+}

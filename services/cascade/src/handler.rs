@@ -1,0 +1,49 @@
+//! What this node decides when another asks. Every peer given here is what TLS proved.
+
+use crate::signal::SignalStream;
+use std::pin::Pin;
+use systir_identity::SpiffeId;
+use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+
+/// A future in a box.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A no, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused: {reason}")]
+pub struct Refused {
+    /// Why, for the operator; without names of rooms and people.
+    pub reason: String,
+    /// Policy rules that decided, if it was policy.
+    pub rules: Vec<String>,
+}
+
+impl Refused {
+    /// A refusal that no policy rule caused.
+    #[must_use]
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), rules: Vec::new() }
+    }
+}
+
+/// The node behind the links. Answers that take longer than 2 s count as refusals.
+pub trait Handler: Send + Sync + 'static {
+    /// The gate: may `peer` and this node exchange anything of the room? Asked of this node's own
+    /// policy whenever the peer opens a room on a link, again for rooms that are open already.
+    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>>;
+
+    /// The peer asks for a participant's place. The answer decides; policy is asked here too.
+    fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply>;
+
+    /// The peer gives a place back.
+    fn release<'a>(&'a self, peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()>;
+
+    /// The peer is the front door of a participant. To accept, keep the stream and return; the
+    /// messages are handled elsewhere.
+    fn signal<'a>(
+        &'a self,
+        peer: &'a SpiffeId,
+        start: SignalStart,
+        stream: SignalStream,
+    ) -> BoxFuture<'a, Result<(), Refused>>;
+}

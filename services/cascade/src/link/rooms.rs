@@ -1,0 +1,211 @@
+//! Which rooms are open on a link, sans-IO. A room is open once the other side's gate has agreed to
+//! what we asked, or our gate to what it asked; whoever asked has asked its own gate before. It is
+//! closed by either side at once. Nothing of a room passes while it is not open.
+
+use crate::event::RoomKey;
+use rustc_hash::FxHashMap;
+
+/// Rooms on one link, at most.
+const MAX_ROOMS: usize = 1 << 14;
+/// Bytes in a room's key, at most.
+const MAX_KEY: usize = 1024;
+
+/// All rooms of one link.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    rooms: FxHashMap<RoomKey, Room>,
+    next_question: u64,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// We asked the peer; (epoch, policy version) of the last time.
+    asked: Option<(u64, u64)>,
+    /// The question that our gate has not answered yet.
+    question: Option<u64>,
+    open: bool,
+}
+
+/// What became of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It opened now.
+    Opened,
+    /// It was open or asked for, and is not any more.
+    Closed,
+    /// Nothing changed.
+    Same,
+    /// The peer speaks of a room that we did not ask for; it is to close it.
+    Unasked,
+}
+
+impl Rooms {
+    /// We need the room; must the peer be asked?
+    pub(crate) fn ask(&mut self, key: &RoomKey, epoch: u64, policy_version: u64) -> bool {
+        let room = self.rooms.entry(key.clone()).or_default();
+        let news = room.asked != Some((epoch, policy_version));
+        room.asked = Some((epoch, policy_version));
+        news
+    }
+
+    /// The peer agreed to what we asked.
+    pub(crate) fn agreed(&mut self, key: &str) -> Turn {
+        match self.rooms.get_mut(key) {
+            Some(room) if room.asked.is_some() => {
+                if std::mem::replace(&mut room.open, true) {
+                    Turn::Same
+                } else {
+                    Turn::Opened
+                }
+            }
+            _ => Turn::Unasked,
+        }
+    }
+
+    /// The room ends here: refused, or closed by either side. A question about it that our gate has
+    /// not answered is void.
+    pub(crate) fn close(&mut self, key: &str) -> Turn {
+        match self.rooms.remove(key) {
+            Some(room) if room.open || room.asked.is_some() => Turn::Closed,
+            _ => Turn::Same,
+        }
+    }
+
+    /// The peer asks; the number of the question for our gate. None when it asks for too much.
+    pub(crate) fn question(&mut self, key: &str) -> Option<(RoomKey, u64)> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            return None;
+        }
+        if self.rooms.len() >= MAX_ROOMS && !self.rooms.contains_key(key) {
+            return None;
+        }
+        self.next_question += 1;
+        let key: RoomKey = key.into();
+        let room = self.rooms.entry(key.clone()).or_default();
+        room.question = Some(self.next_question);
+        Some((key, self.next_question))
+    }
+
+    /// Our gate agreed. None when the question is void: the room was closed or asked for anew.
+    pub(crate) fn admitted(&mut self, key: &str, question: u64) -> Option<Turn> {
+        let room = self.rooms.get_mut(key).filter(|room| room.question == Some(question))?;
+        room.question = None;
+        Some(if std::mem::replace(&mut room.open, true) { Turn::Same } else { Turn::Opened })
+    }
+
+    /// Our gate refused; is the question still the last one about the room?
+    pub(crate) fn is_current(&self, key: &str, question: u64) -> bool {
+        self.rooms.get(key).is_some_and(|room| room.question == Some(question))
+    }
+
+    /// Is it open?
+    pub(crate) fn is_open(&self, key: &str) -> bool {
+        self.rooms.get(key).is_some_and(|room| room.open)
+    }
+
+    /// The key as it is shared, of an open room.
+    pub(crate) fn open_key(&self, key: &str) -> Option<RoomKey> {
+        self.rooms.get_key_value(key).filter(|(_, room)| room.open).map(|(key, _)| key.clone())
+    }
+
+    /// Open rooms.
+    pub(crate) fn open(&self) -> Vec<RoomKey> {
+        self.rooms.iter().filter(|(_, room)| room.open).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Is there no room, open or on its way?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> RoomKey {
+        "ku.dk/lecture".into()
+    }
+
+    #[test]
+    fn a_room_opens_when_the_peer_agrees() {
+        let mut rooms = Rooms::default();
+        assert!(rooms.ask(&key(), 1, 1));
+        assert!(!rooms.ask(&key(), 1, 1), "once is enough");
+        assert!(!rooms.is_open(&key()));
+        assert_eq!(rooms.agreed(&key()), Turn::Opened);
+        assert_eq!(rooms.agreed(&key()), Turn::Same);
+        assert!(rooms.is_open(&key()));
+        assert!(rooms.ask(&key(), 2, 1), "another epoch is asked for");
+    }
+
+    #[test]
+    fn a_peer_cannot_open_what_nobody_asked_for() {
+        let mut rooms = Rooms::default();
+        assert_eq!(rooms.agreed(&key()), Turn::Unasked);
+        assert!(!rooms.is_open(&key()));
+    }
+
+    #[test]
+    fn an_answer_about_a_room_that_was_closed_meanwhile_is_void() {
+        let mut rooms = Rooms::default();
+        let (_, question) = rooms.question(&key()).unwrap();
+        assert_eq!(rooms.close(&key()), Turn::Same);
+        assert_eq!(rooms.admitted(&key(), question), None);
+        let (_, newer) = rooms.question(&key()).unwrap();
+        assert_eq!(rooms.admitted(&key(), question), None, "an old answer to a new question");
+        assert_eq!(rooms.admitted(&key(), newer), Some(Turn::Opened));
+    }
+
+    #[test]
+    fn a_peer_cannot_fill_the_table() {
+        let mut rooms = Rooms::default();
+        for number in 0..MAX_ROOMS {
+            assert!(rooms.question(&number.to_string()).is_some());
+        }
+        assert!(rooms.question("one more").is_none());
+        assert!(rooms.question(&"x".repeat(MAX_KEY + 1)).is_none());
+        assert!(rooms.question("").is_none());
+    }
+
+    proptest! {
+        /// Whatever the peer says in whatever order, a room is open only after a yes to the newest
+        /// question of one side, and never after a close.
+        #[test]
+        fn open_needs_a_yes(steps in proptest::collection::vec(0u8..6, 0..60)) {
+            let mut rooms = Rooms::default();
+            let (mut asked, mut questions, mut open) = (false, Vec::new(), false);
+            let mut current = None;
+            for step in steps {
+                match step {
+                    0 => { rooms.ask(&key(), 1, 1); asked = true; }
+                    1 => { rooms.agreed(&key()); open |= asked; }
+                    2 => { rooms.close(&key()); asked = false; open = false; current = None; }
+                    3 => {
+                        let (_, question) = rooms.question(&key()).unwrap();
+                        questions.push(question);
+                        current = Some(question);
+                    }
+                    4 => {
+                        if let Some(question) = questions.last().copied() {
+                            let valid = current == Some(question);
+                            prop_assert_eq!(rooms.admitted(&key(), question).is_some(), valid);
+                            open |= valid;
+                            if valid { current = None; }
+                        }
+                    }
+                    _ => {
+                        if let Some(question) = questions.first().copied() {
+                            let valid = current == Some(question);
+                            prop_assert_eq!(rooms.admitted(&key(), question).is_some(), valid);
+                            open |= valid;
+                            if valid { current = None; }
+                        }
+                    }
+                }
+                prop_assert_eq!(rooms.is_open(&key()), open);
+            }
+        }
+    }
+}

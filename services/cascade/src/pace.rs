@@ -1,0 +1,423 @@
+//! The congestion controller of links. It gives way to growing delay, not to single losses: on
+//! research networks a lost packet is mostly noise, and a loss-based controller would fall to a few
+//! Mbit/s. The operator's ceiling bounds it.
+//!
+//! Time runs in rounds of about one round-trip time. After each, the window grows when it was used
+//! and the queueing delay is under its target, and shrinks when the delay is over it or more than a
+//! tenth was lost. Every 10 s the queue is drained for two rounds, so that the base delay is not
+//! taken from a queue of our own.
+
+use quinn::congestion::{Controller, ControllerFactory};
+use quinn_proto::RttEstimator;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const MIN_ROUND: Duration = Duration::from_millis(10);
+const BASE_LIFE: Duration = Duration::from_secs(10);
+const DRAIN_ROUNDS: u8 = 2;
+const TARGET: Duration = Duration::from_millis(10);
+const LOSS_TOLERATED: f64 = 0.02;
+const LOSS_EXCESSIVE: f64 = 0.10;
+/// Room over the ceiling's bandwidth-delay product, for acknowledgements that come late.
+const CEILING_SLACK: Duration = Duration::from_millis(10);
+const INITIAL_PACKETS: u64 = 64;
+const MIN_PACKETS: u64 = 16;
+
+/// The controller, without clock or socket.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    ceiling: u64,
+    mtu: u64,
+    window: u64,
+    doubling: bool,
+    in_flight: u64,
+    base: Base,
+    round: Round,
+    /// Rounds that are left of draining, and the window to come back to.
+    draining: Option<(u8, u64)>,
+}
+
+#[derive(Debug, Clone)]
+struct Base {
+    rtt: Option<Duration>,
+    since: Instant,
+    next: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Round {
+    start: Instant,
+    shortest: Option<Duration>,
+    acked: u64,
+    lost: u64,
+    most_in_flight: u64,
+    marked: bool,
+}
+
+impl Round {
+    fn new(start: Instant) -> Self {
+        Self { start, shortest: None, acked: 0, lost: 0, most_in_flight: 0, marked: false }
+    }
+}
+
+fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
+    Some(a.map_or(b, |a| a.min(b)))
+}
+
+impl Pace {
+    /// A controller that never allows more than `ceiling` bytes per second for long.
+    #[must_use]
+    pub fn new(ceiling: u64, mtu: u16, now: Instant) -> Self {
+        let mtu = u64::from(mtu);
+        Self {
+            ceiling,
+            mtu,
+            window: INITIAL_PACKETS * mtu,
+            doubling: true,
+            in_flight: 0,
+            base: Base { rtt: None, since: now, next: None },
+            round: Round::new(now),
+            draining: None,
+        }
+    }
+
+    /// Bytes that may be in flight.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// A packet left.
+    pub fn sent(&mut self, bytes: u64) {
+        self.in_flight += bytes;
+        self.round.most_in_flight = self.round.most_in_flight.max(self.in_flight);
+    }
+
+    /// A packet arrived; `rtt` is its own.
+    pub fn acked(&mut self, rtt: Duration, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.round.acked += bytes;
+        self.round.shortest = shorter(self.round.shortest, rtt);
+        self.base.next = shorter(self.base.next, rtt);
+        self.base.rtt = shorter(self.base.rtt, rtt);
+    }
+
+    /// All acknowledgements of one frame have been told; `in_flight` is the truth.
+    pub fn settled(&mut self, now: Instant, in_flight: u64) {
+        self.in_flight = in_flight;
+        let length = self.round.shortest.unwrap_or(MIN_ROUND).max(MIN_ROUND);
+        if now.saturating_duration_since(self.round.start) >= length {
+            self.end_round(now);
+        }
+    }
+
+    /// Packets were lost. `persistent` means that nothing arrives any more.
+    pub fn lost(&mut self, bytes: u64, persistent: bool) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.round.lost += bytes;
+        if persistent {
+            self.window = self.floor();
+            self.doubling = true;
+            self.draining = None;
+        }
+    }
+
+    /// A router marked packets instead of dropping them (ECN).
+    pub fn marked(&mut self) {
+        self.round.marked = true;
+    }
+
+    /// The path carries larger or smaller packets.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
+        self.window = self.window.max(self.floor());
+    }
+
+    fn floor(&self) -> u64 {
+        MIN_PACKETS * self.mtu
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        let round = std::mem::replace(&mut self.round, Round::new(now));
+        self.round.most_in_flight = self.in_flight;
+        let (Some(shortest), Some(base)) = (round.shortest, self.base.rtt) else { return };
+        let used = round.most_in_flight * 2 >= self.window;
+
+        if let Some((left, saved)) = self.draining {
+            if left > 1 {
+                self.draining = Some((left - 1, saved));
+            } else {
+                self.draining = None;
+                self.refresh_base(now);
+                self.window = saved;
+            }
+            return;
+        }
+        let old = now.saturating_duration_since(self.base.since) >= BASE_LIFE;
+        if old && used {
+            self.draining = Some((DRAIN_ROUNDS, self.window - self.window / 10));
+            self.window = (self.window / 2).max(self.floor());
+            return;
+        }
+        if old {
+            // An idle link has no queue of its own: what was measured lately is the path.
+            self.refresh_base(now);
+        }
+
+        let queueing = shortest.saturating_sub(base);
+        let target = TARGET + base / 8;
+        let total = round.acked + round.lost;
+        let loss = if total == 0 { 0.0 } else { round.lost as f64 / total as f64 };
+        if loss > LOSS_EXCESSIVE {
+            self.shrink(1.0 - loss / 2.0);
+        } else if round.marked {
+            self.shrink(0.85);
+        } else if queueing > target {
+            if used {
+                let excess = (queueing - target).as_secs_f64() / queueing.as_secs_f64();
+                self.shrink((1.0 - excess / 2.0).max(0.7));
+            }
+        } else if used && loss <= LOSS_TOLERATED {
+            self.grow(queueing.as_secs_f64() / target.as_secs_f64());
+        }
+        let bdp = self.ceiling as f64 * (shortest + CEILING_SLACK).as_secs_f64();
+        self.window = self.window.min(bdp as u64).max(self.floor());
+    }
+
+    /// `delay` is the share of the target that the queue takes.
+    fn grow(&mut self, delay: f64) {
+        if self.doubling && delay <= 0.5 {
+            self.window *= 2;
+            return;
+        }
+        self.doubling = false;
+        let step = self.window as f64 * 0.05 * (1.0 - delay);
+        self.window += (step as u64).max(self.mtu);
+    }
+
+    fn shrink(&mut self, factor: f64) {
+        self.doubling = false;
+        self.window = ((self.window as f64 * factor) as u64).max(self.floor());
+    }
+
+    fn refresh_base(&mut self, now: Instant) {
+        self.base.rtt = self.base.next.take().or(self.base.rtt);
+        self.base.since = now;
+    }
+}
+
+impl Controller for Pace {
+    fn on_sent(&mut self, _now: Instant, bytes: u64, _last_packet_number: u64) {
+        self.sent(bytes);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
+        self.acked(now.saturating_duration_since(sent), bytes);
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
+        self.settled(now, in_flight);
+    }
+
+    fn on_congestion_event(&mut self, _now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
+        if lost_bytes == 0 {
+            self.marked();
+        } else {
+            self.lost(lost_bytes, persistent);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.set_mtu(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        INITIAL_PACKETS * self.mtu
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Makes a controller per connection.
+#[derive(Debug, Clone, Copy)]
+pub struct PaceFactory {
+    /// Bytes per second.
+    pub ceiling: u64,
+}
+
+impl ControllerFactory for PaceFactory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Pace::new(self.ceiling, current_mtu, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! One sender over one bottleneck, in simulated time.
+
+    use super::*;
+    use std::collections::VecDeque;
+
+    const MTU: u64 = 1200;
+
+    struct Path {
+        /// Bytes per second.
+        rate: u64,
+        /// Round trip without queue.
+        rtt: Duration,
+        /// Bytes that the bottleneck holds.
+        buffer: u64,
+        /// One packet in so many is lost by noise.
+        noise: Option<u64>,
+        /// Bytes per second that the sender wants to send.
+        demand: u64,
+    }
+
+    struct Outcome {
+        goodput: u64,
+        /// Queueing delay at the end's second half, mean.
+        queueing: Duration,
+    }
+
+    fn run(pace: &mut Pace, path: &Path, start: Instant, length: Duration) -> Outcome {
+        let tick = Duration::from_micros(200);
+        let (mut now, end) = (start, start + length);
+        let mut free_at = start;
+        let mut wanted = 0.0;
+        let mut count = 0u64;
+        let mut in_flight = 0u64;
+        let mut flight: VecDeque<(Instant, Instant, bool)> = VecDeque::new();
+        let (mut delivered, mut queue_sum, mut queue_count) = (0u64, 0.0, 0u64);
+        while now < end {
+            now += tick;
+            wanted = (wanted + path.demand as f64 * tick.as_secs_f64()).min(60_000.0);
+            // quinn spreads a window over a round trip, and a little faster.
+            let mut paced =
+                4 + (pace.window() as f64 * 1.25 * tick.as_secs_f64() / path.rtt.as_secs_f64()) as u64 / MTU;
+            while wanted >= MTU as f64 && in_flight + MTU <= pace.window() && paced > 0 {
+                wanted -= MTU as f64;
+                paced -= 1;
+                count += 1;
+                in_flight += MTU;
+                pace.sent(MTU);
+                let queued = free_at.saturating_duration_since(now);
+                let full = queued.as_secs_f64() * path.rate as f64 + MTU as f64 > path.buffer as f64;
+                let noise = path.noise.is_some_and(|one_in| count.wrapping_mul(2_654_435_761) % one_in == 0);
+                if !full {
+                    free_at = free_at.max(now) + Duration::from_secs_f64(MTU as f64 / path.rate as f64);
+                }
+                let arrives = if full { now + queued + path.rtt } else { free_at + path.rtt };
+                flight.push_back((arrives, now, full || noise));
+                if now > start + length / 2 {
+                    queue_sum += queued.as_secs_f64();
+                    queue_count += 1;
+                }
+            }
+            let mut any = false;
+            while flight.front().is_some_and(|(arrives, ..)| *arrives <= now) {
+                let (arrives, sent, lost) = flight.pop_front().unwrap();
+                in_flight -= MTU;
+                any = true;
+                if lost {
+                    pace.lost(MTU, false);
+                } else {
+                    pace.acked(arrives - sent, MTU);
+                    if arrives > start + length / 2 {
+                        delivered += MTU;
+                    }
+                }
+            }
+            if any {
+                pace.settled(now, in_flight);
+            }
+        }
+        Outcome {
+            goodput: (delivered as f64 / (length / 2).as_secs_f64()) as u64,
+            queueing: Duration::from_secs_f64(queue_sum / queue_count.max(1) as f64),
+        }
+    }
+
+    fn fresh(ceiling: u64) -> (Pace, Instant) {
+        let now = Instant::now();
+        (Pace::new(ceiling, MTU as u16, now), now)
+    }
+
+    const PATH: Path = Path {
+        rate: 12_500_000,
+        rtt: Duration::from_millis(20),
+        buffer: 2_500_000,
+        noise: None,
+        demand: 100_000_000,
+    };
+
+    #[test]
+    fn a_clean_path_is_filled_without_a_long_queue() {
+        let (mut pace, now) = fresh(1_000_000_000);
+        let outcome = run(&mut pace, &PATH, now, Duration::from_secs(30));
+        assert!(outcome.goodput > 10_000_000, "{} of 12500000 B/s", outcome.goodput);
+        assert!(outcome.queueing < Duration::from_millis(25), "{:?}", outcome.queueing);
+    }
+
+    #[test]
+    fn random_loss_of_one_in_a_hundred_costs_little() {
+        let (mut pace, now) = fresh(1_000_000_000);
+        let path = Path { noise: Some(100), ..PATH };
+        let outcome = run(&mut pace, &path, now, Duration::from_secs(30));
+        assert!(outcome.goodput > 9_500_000, "{} of 12500000 B/s", outcome.goodput);
+    }
+
+    #[test]
+    fn the_ceiling_bounds_the_window() {
+        let ceiling = 1_250_000;
+        let (mut pace, now) = fresh(ceiling);
+        run(&mut pace, &PATH, now, Duration::from_secs(10));
+        // 10 Mbit/s over 20 ms and the slack, and the queue that is tolerated.
+        assert!(pace.window() < ceiling * 45 / 1000, "{}", pace.window());
+    }
+
+    #[test]
+    fn a_path_that_shrinks_is_given_way_to() {
+        let (mut pace, now) = fresh(1_000_000_000);
+        run(&mut pace, &PATH, now, Duration::from_secs(20));
+        let narrow = Path { rate: 1_250_000, ..PATH };
+        let outcome = run(&mut pace, &narrow, now + Duration::from_secs(20), Duration::from_secs(20));
+        assert!(outcome.queueing < Duration::from_millis(40), "{:?}", outcome.queueing);
+        assert!(outcome.goodput > 900_000, "{} of 1250000 B/s", outcome.goodput);
+    }
+
+    #[test]
+    fn a_small_buffer_is_not_overrun_for_long() {
+        let (mut pace, now) = fresh(1_000_000_000);
+        let path = Path { buffer: 60_000, ..PATH };
+        let outcome = run(&mut pace, &path, now, Duration::from_secs(20));
+        assert!(outcome.goodput > 8_000_000, "{} of 12500000 B/s", outcome.goodput);
+    }
+
+    #[test]
+    fn a_link_that_is_little_used_keeps_its_window() {
+        let (mut pace, now) = fresh(1_000_000_000);
+        let path = Path { demand: 100_000, ..PATH };
+        let before = pace.window();
+        run(&mut pace, &path, now, Duration::from_secs(30));
+        assert_eq!(pace.window(), before);
+    }
+
+    #[test]
+    fn silence_brings_the_window_to_its_floor() {
+        let (mut pace, _) = fresh(1_000_000_000);
+        pace.sent(10 * MTU);
+        pace.lost(10 * MTU, true);
+        assert_eq!(pace.window(), MIN_PACKETS * MTU);
+    }
+}

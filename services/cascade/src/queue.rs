@@ -1,0 +1,161 @@
+//! What waits for room in a connection: sound before base layers before the rest. It is short, and
+//! it forgets the oldest of the least important first; late media is worth nothing.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use systir_media::batch::Priority;
+
+/// Number of priorities.
+pub const CLASSES: usize = 4;
+/// Media that waited longer is forgotten.
+const MAX_AGE: Duration = Duration::from_millis(200);
+
+/// The place of a priority in tables.
+#[must_use]
+pub fn class(priority: Priority) -> usize {
+    match priority {
+        Priority::Control => 0,
+        Priority::Audio => 1,
+        Priority::Base => 2,
+        Priority::Rest => 3,
+    }
+}
+
+/// A bounded queue with priorities.
+#[derive(Debug)]
+pub struct Queue {
+    classes: [VecDeque<(Instant, Bytes)>; CLASSES],
+    bytes: usize,
+    limit: usize,
+    dropped: [u64; CLASSES],
+}
+
+impl Queue {
+    /// A queue for `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { classes: Default::default(), bytes: 0, limit, dropped: [0; CLASSES] }
+    }
+
+    /// Adds a frame. Over the limit, the oldest frame of the lowest priority goes, which may be
+    /// this one.
+    pub fn push(&mut self, now: Instant, priority: Priority, frame: Bytes) {
+        self.bytes += frame.len();
+        if let Some(queue) = self.classes.get_mut(class(priority)) {
+            queue.push_back((now, frame));
+        }
+        while self.bytes > self.limit {
+            let lowest =
+                self.classes.iter_mut().zip(&mut self.dropped).rev().find(|(queue, _)| !queue.is_empty());
+            let Some((queue, dropped)) = lowest else { break };
+            if let Some((_, frame)) = queue.pop_front() {
+                self.bytes -= frame.len();
+                *dropped += 1;
+            }
+        }
+    }
+
+    /// The oldest frame of the highest priority. Frames that waited too long are forgotten.
+    pub fn pop(&mut self, now: Instant) -> Option<Bytes> {
+        for (queue, dropped) in self.classes.iter_mut().zip(&mut self.dropped) {
+            while let Some((since, frame)) = queue.pop_front() {
+                self.bytes -= frame.len();
+                if now.saturating_duration_since(since) <= MAX_AGE {
+                    return Some(frame);
+                }
+                *dropped += 1;
+            }
+        }
+        None
+    }
+
+    /// Does nothing wait?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Frames forgotten so far, by priority.
+    #[must_use]
+    pub fn dropped(&self) -> [u64; CLASSES] {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(length: usize, mark: u8) -> Bytes {
+        Bytes::from(vec![mark; length])
+    }
+
+    #[test]
+    fn sound_overtakes_pictures() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1000);
+        queue.push(now, Priority::Rest, frame(1, 3));
+        queue.push(now, Priority::Base, frame(1, 2));
+        queue.push(now, Priority::Audio, frame(1, 1));
+        queue.push(now, Priority::Control, frame(1, 0));
+        let order: Vec<u8> = std::iter::from_fn(|| queue.pop(now)).map(|frame| frame[0]).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_oldest_of_the_least_important_goes_first() {
+        let now = Instant::now();
+        let mut queue = Queue::new(30);
+        queue.push(now, Priority::Rest, frame(10, 1));
+        queue.push(now, Priority::Rest, frame(10, 2));
+        queue.push(now, Priority::Audio, frame(10, 3));
+        queue.push(now, Priority::Audio, frame(10, 4));
+        assert_eq!(queue.dropped(), [0, 0, 0, 1]);
+        let order: Vec<u8> = std::iter::from_fn(|| queue.pop(now)).map(|frame| frame[0]).collect();
+        assert_eq!(order, [3, 4, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_of_sound_takes_no_picture() {
+        let now = Instant::now();
+        let mut queue = Queue::new(20);
+        queue.push(now, Priority::Audio, frame(10, 1));
+        queue.push(now, Priority::Audio, frame(10, 2));
+        queue.push(now, Priority::Base, frame(10, 3));
+        assert_eq!(queue.dropped(), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn late_media_is_forgotten() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1000);
+        queue.push(now, Priority::Audio, frame(10, 1));
+        let later = now + MAX_AGE + Duration::from_millis(1);
+        queue.push(later, Priority::Audio, frame(10, 2));
+        assert_eq!(queue.pop(later).unwrap()[0], 2);
+        assert_eq!(queue.dropped(), [0, 1, 0, 0]);
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_holds_more_and_loses_nothing_uncounted(
+            pushes in proptest::collection::vec((0usize..4, 1usize..400), 0..200),
+        ) {
+            let now = Instant::now();
+            let mut queue = Queue::new(1000);
+            let priorities = [Priority::Control, Priority::Audio, Priority::Base, Priority::Rest];
+            for (priority, length) in &pushes {
+                queue.push(now, priorities[*priority], frame(*length, 0));
+                prop_assert!(queue.bytes <= 1000);
+                let held: usize = queue.classes.iter().flatten().map(|(_, frame)| frame.len()).sum();
+                prop_assert_eq!(held, queue.bytes);
+            }
+            let lost: u64 = queue.dropped().iter().sum();
+            let left = std::iter::from_fn(|| queue.pop(now)).count() as u64;
+            prop_assert_eq!(lost + left, pushes.len() as u64);
+        }
+    }
+}

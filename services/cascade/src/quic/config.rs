@@ -1,0 +1,74 @@
+//! How quinn is set up for links.
+
+use crate::pace::PaceFactory;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use systir_identity::{Credentials, SpiffeId, alpn};
+
+/// UDP payload in an IPv6 packet of the smallest MTU that IPv6 guarantees (RFC 8200: 1280).
+const INITIAL_MTU: u16 = 1232;
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// What the operator chooses.
+#[derive(Debug, Clone)]
+pub(crate) struct QuicConfig {
+    pub(crate) credentials: Credentials,
+    /// Bytes per second per link.
+    pub(crate) ceiling: u64,
+    pub(crate) lanes: u8,
+    pub(crate) max_mtu: u16,
+    pub(crate) socket_buffer: usize,
+}
+
+impl QuicConfig {
+    /// Bytes per second that one connection of a link may send.
+    pub(crate) fn lane_ceiling(&self) -> u64 {
+        (self.ceiling / u64::from(self.lanes.max(1))).max(16_000)
+    }
+
+    /// Bytes that quinn holds back for us at most: 20 ms at the ceiling.
+    pub(crate) fn send_buffer(&self) -> usize {
+        (self.lane_ceiling() / 50).clamp(64 << 10, 16 << 20) as usize
+    }
+
+    fn transport(&self) -> Arc<TransportConfig> {
+        let mut acks = AckFrequencyConfig::default();
+        // Fewer acknowledgements, and none so late that it looks like a queue.
+        acks.ack_eliciting_threshold(VarInt::from_u32(8)).max_ack_delay(Some(Duration::from_millis(5)));
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.upper_bound(self.max_mtu.max(INITIAL_MTU));
+        let mut transport = TransportConfig::default();
+        transport
+            .initial_mtu(INITIAL_MTU)
+            .mtu_discovery_config(Some(mtu))
+            .ack_frequency_config(Some(acks))
+            .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(5_000))))
+            .max_concurrent_bidi_streams(VarInt::from_u32(2))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(4096))
+            .datagram_receive_buffer_size(Some(RECEIVE_BUFFER))
+            .datagram_send_buffer_size(self.send_buffer())
+            .congestion_controller_factory(Arc::new(PaceFactory { ceiling: self.lane_ceiling() }));
+        Arc::new(transport)
+    }
+
+    pub(crate) fn server(&self) -> Result<ServerConfig, String> {
+        let tls = self.credentials.server_config(alpn::LINK).map_err(|error| error.to_string())?;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(self.transport()).max_incoming(256).migration(false);
+        Ok(config)
+    }
+
+    pub(crate) fn client(&self, peer: &SpiffeId) -> Result<ClientConfig, String> {
+        let tls = self.credentials.client_config(peer, alpn::LINK).map_err(|error| error.to_string())?;
+        let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.transport());
+        Ok(config)
+    }
+}

@@ -1,0 +1,209 @@
+//! A node that does not keep the rules, written by hand against the wire.
+
+mod common;
+
+use common::{Node, World, relay};
+use quinn::crypto::rustls::QuicClientConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use systir_cascade::SendError;
+use systir_identity::{Credentials, alpn};
+use systir_proto::cluster::v1::cluster_client::ClusterClient;
+use systir_proto::cluster::v1::room_message::Body as RoomBody;
+use systir_proto::cluster::v1::session_message::Body;
+use systir_proto::cluster::v1::{
+    Hello, OpenRoom, RoomMessage, RoomOpened, SessionMessage, StateSnapshotRequest,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+const LINK: [u8; 16] = [9; 16];
+
+struct Liar {
+    credentials: Credentials,
+    endpoint: quinn::Endpoint,
+    out: mpsc::Sender<SessionMessage>,
+    stream: Option<Streaming<SessionMessage>>,
+    quic: Vec<quinn::Connection>,
+}
+
+async fn channel(credentials: &Credentials, to: &Node) -> ClusterClient<Channel> {
+    let tls = Arc::new(credentials.client_config(&to.id(), alpn::GRPC).unwrap());
+    let address = to.address.grpc;
+    let connect = tower::service_fn(move |_| {
+        let tls = tls.clone();
+        async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            let name = rustls::pki_types::ServerName::try_from("anyone").unwrap();
+            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+        }
+    });
+    ClusterClient::new(Endpoint::from_static("http://x").connect_with_connector(connect).await.unwrap())
+}
+
+fn hello(says: &str) -> Hello {
+    Hello {
+        version: systir_proto::LINK_VERSION,
+        extension_table: 1,
+        link_id: LINK.to_vec().into(),
+        node: says.to_owned(),
+        lanes: 1,
+    }
+}
+
+impl Liar {
+    fn new(credentials: Credentials) -> Self {
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (out, _) = mpsc::channel(1);
+        Self { credentials, endpoint, out, stream: None, quic: Vec::new() }
+    }
+
+    async fn session(&mut self, to: &Node, hello: Hello) -> Result<(), Status> {
+        let (out, messages) = mpsc::channel(64);
+        out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).unwrap();
+        let mut client = channel(&self.credentials, to).await;
+        let stream = client.session(ReceiverStream::new(messages)).await?.into_inner();
+        (self.out, self.stream) = (out, Some(stream));
+        assert!(matches!(self.hears().await, Some(Body::Hello(_))));
+        Ok(())
+    }
+
+    /// Connects by QUIC and names a link; did the other side welcome it?
+    async fn quic(&mut self, to: &Node, link: [u8; 16]) -> bool {
+        let tls = self.credentials.client_config(&to.id(), alpn::LINK).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let connecting = self.endpoint.connect_with(config, to.address.quic, "anyone").unwrap();
+        let connection = connecting.await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let greeting = [&[1][..], &link, &[0, 1]].concat();
+        send.write_all(&greeting).await.unwrap();
+        let mut answer = [0];
+        let welcome = recv.read_exact(&mut answer).await.is_ok() && answer == [1];
+        self.quic.push(connection);
+        welcome
+    }
+
+    async fn says(&self, body: Body) {
+        self.out.send(SessionMessage { body: Some(body) }).await.unwrap();
+    }
+
+    async fn hears(&mut self) -> Option<Body> {
+        self.stream.as_mut().unwrap().message().await.unwrap().unwrap().body
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_what_tls_proved_whatever_it_says() {
+    let world = World::new();
+    let mut honest = world.node("cph-1").await;
+    let mut liar = Liar::new(world.credentials("aws-sto-1"));
+    liar.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
+    assert!(honest.is_quiet(), "half a link is none");
+    assert!(liar.quic(&honest, LINK).await);
+    honest.up(&relay("aws-sto-1")).await;
+    liar.says(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, policy_version: 1 }))
+        .await;
+    assert!(matches!(liar.hears().await, Some(Body::RoomOpened(_))));
+    let asked = honest.gate.asked.lock().unwrap().clone();
+    assert_eq!(asked, [(relay("aws-sto-1"), "ku.dk/lecture".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_no_gate_opened_is_not_delivered() {
+    let world = World::new();
+    let mut honest = world.node("cph-1").await;
+    let mut liar = Liar::new(world.credentials("sto-1"));
+    liar.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
+    assert!(liar.quic(&honest, LINK).await);
+    honest.up(&relay("sto-1")).await;
+    let room = || "ku.dk/exam".to_owned();
+    // It says that we opened the room; nobody here asked.
+    liar.says(Body::RoomOpened(RoomOpened { room: room() })).await;
+    assert!(matches!(liar.hears().await, Some(Body::CloseRoom(_))));
+    let body = Some(RoomBody::StateSnapshotRequest(StateSnapshotRequest {}));
+    liar.says(Body::Room(RoomMessage { room: room(), body })).await;
+    // One that the gate refuses.
+    let closed = || "closed/exam".to_owned();
+    liar.says(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
+    assert!(matches!(liar.hears().await, Some(Body::RoomRefused(_))));
+    let body = Some(RoomBody::StateSnapshotRequest(StateSnapshotRequest {}));
+    liar.says(Body::Room(RoomMessage { room: closed(), body })).await;
+    // Whatever is answered after them was handled after them.
+    liar.says(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 })).await;
+    honest.opened(&relay("sto-1"), "ku.dk/open").await;
+    assert!(honest.is_quiet());
+    assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
+    let body = RoomBody::StateSnapshotRequest(StateSnapshotRequest {});
+    assert_eq!(honest.links.send(&relay("sto-1"), "closed/exam", body), Err(SendError::RoomNotOpen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quic_connection_without_its_session_is_refused() {
+    let world = World::new();
+    let mut honest = world.node("cph-1").await;
+    let mut alone = Liar::new(world.credentials("sto-1"));
+    assert!(!alone.quic(&honest, LINK).await, "nobody announced the link");
+    // Another node announces it, and the first tries to be its QUIC half.
+    let mut other = Liar::new(world.credentials("osl-1"));
+    other.session(&honest, hello("x")).await.unwrap();
+    assert!(!alone.quic(&honest, LINK).await, "the link is another node's");
+    assert!(honest.is_quiet());
+    assert!(other.quic(&honest, LINK).await, "whose own connection is welcome");
+    honest.up(&relay("osl-1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_hello_is_refused() {
+    let world = World::new();
+    let honest = world.node("cph-1").await;
+    let mut liar = Liar::new(world.credentials("sto-1"));
+    let cases = [
+        (Hello { version: 99, ..hello("x") }, Code::FailedPrecondition),
+        (Hello { extension_table: 2, ..hello("x") }, Code::FailedPrecondition),
+        (Hello { link_id: vec![1, 2].into(), ..hello("x") }, Code::InvalidArgument),
+        (Hello { lanes: 0, ..hello("x") }, Code::InvalidArgument),
+        (Hello { lanes: 200, ..hello("x") }, Code::InvalidArgument),
+    ];
+    for (hello, code) in cases {
+        let refused = liar.session(&honest, hello.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{hello:?}");
+    }
+    // A node that says our own name with its own certificate is still itself.
+    let mut mirror = Liar::new(world.credentials("cph-1"));
+    let refused = mirror.session(&honest, hello("x")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strange_datagrams_are_counted_and_dropped() {
+    let world = World::new();
+    let mut honest = world.node("cph-1").await;
+    let mut liar = Liar::new(world.credentials("sto-1"));
+    liar.session(&honest, hello("x")).await.unwrap();
+    assert!(liar.quic(&honest, LINK).await);
+    honest.up(&relay("sto-1")).await;
+    let connection = &liar.quic[0];
+    let send = |bytes: &[u8]| connection.send_datagram(bytes.to_vec().into()).unwrap();
+    send(&[]);
+    send(&[31, 1, 2]);
+    send(&[0xc0]);
+    // cph-1 is the smaller id, so even flows are its own: worker 15, which it has not.
+    send(&[(1u8 << 5) | 15 << 1, 0x80, 96]);
+    // An odd flow is one that cph-1 would send, and it does not.
+    send(&[(1u8 << 5) | 1, 0x81, 205]);
+    loop {
+        let stats = honest.links.list()[0].stats;
+        if (stats.malformed, stats.unroutable) == (3, 2) {
+            assert_eq!(stats.packets_in, 0);
+            break;
+        }
+        assert!(stats.malformed <= 3 && stats.unroutable <= 2, "{stats:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for worker in &mut honest.workers {
+        assert!(worker.from_links.recv().is_none());
+    }
+}

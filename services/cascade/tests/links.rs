@@ -1,0 +1,357 @@
+//! Two nodes and the link between them.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Node, Options, PATIENCE, World, linked, relay};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use systir_cascade::{
+    CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, SendError, SignalEvent,
+};
+use systir_identity::TrustDomain;
+use systir_media::batch::Priority;
+use systir_proto::cluster::v1::{
+    KeyFrame, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate, reserve_reply,
+};
+
+const RTP: u8 = 0x80;
+
+fn rtp(mark: u8, length: usize) -> Vec<u8> {
+    let mut packet = vec![mark; length];
+    packet[0] = RTP;
+    packet[1] = 96;
+    packet
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let (at_a, at_b) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+
+    // b receives, so b chooses the flows: for its worker 1.
+    let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
+    let flow = numbers.allot(1).unwrap();
+    let priorities = [Priority::Rest, Priority::Base, Priority::Audio, Priority::Control];
+    for (mark, priority) in priorities.into_iter().enumerate() {
+        a.workers[0].send(at_a, flow, priority, &rtp(mark as u8, 200));
+    }
+    let mut received = b.workers[1].receive(4).await;
+    received.sort_by_key(|packet| packet.packet[2]);
+    for (mark, packet) in received.iter().enumerate() {
+        assert_eq!((packet.link, packet.flow), (at_b, flow.raw()));
+        assert_eq!(packet.packet, rtp(mark as u8, 200));
+    }
+
+    let nack = [0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 7, 0, 0];
+    b.workers[1].send(at_b, flow, Priority::Control, &nack);
+    let feedback = a.workers[0].receive(1).await;
+    assert_eq!((feedback[0].link, feedback[0].flow), (at_a, flow.raw()));
+    assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_connections_are_one_link() {
+    let world = World::new();
+    let options = || Options { lanes: 3, ..Options::default() };
+    let mut a = world.node_with("cph-1", options()).await;
+    let mut b = world.node_with("sto-1", options()).await;
+    let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
+    for mark in 0..6 {
+        a.workers[0].send(at_a, numbers.allot(0).unwrap(), Priority::Base, &rtp(mark, 100));
+    }
+    assert_eq!(b.workers[0].receive(6).await.len(), 6);
+    assert_eq!((a.links.list().len(), b.links.list().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_packet_is_split_and_arrives_whole() {
+    let world = World::new();
+    let small = || Options { max_mtu: 1232, ..Options::default() };
+    let mut a = world.node_with("cph-1", small()).await;
+    let mut b = world.node_with("sto-1", small()).await;
+    let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
+    assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
+    let (mut split, mut joined) = (0, 0);
+    while (split, joined) != (1, 1) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        split = a.links.list()[0].stats.split;
+        joined = b.links.list()[0].stats.joined;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_quic_there_is_no_link() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = PeerAddress { quic: deaf.local_addr().unwrap(), ..b.address.clone() };
+    a.links.need("ku.dk/lecture", address, 1, 1);
+    assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }));
+    assert!(b.is_quiet(), "a session alone is no link");
+    assert!(a.links.list().is_empty() && b.links.list().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_grpc_there_is_no_link() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = PeerAddress { grpc: deaf.local_addr().unwrap(), ..b.address.clone() };
+    a.links.need("ku.dk/lecture", address, 1, 1);
+    assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }));
+    assert!(b.is_quiet());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_ca_is_refused_both_ways() {
+    let (ours, theirs) = (World::new(), World::new());
+    let mut honest = ours.node("cph-1").await;
+    // Its CA mints our trust domain, and it trusts itself and us.
+    let mut minted = theirs.node("sto-1").await;
+    minted.links.need("ku.dk/lecture", honest.address.clone(), 1, 1);
+    assert!(matches!(minted.next().await, LinkEvent::Unreachable { .. }));
+    honest.links.need("ku.dk/lecture", minted.address.clone(), 1, 1);
+    assert!(matches!(honest.next().await, LinkEvent::Unreachable { .. }));
+    assert!(honest.gate.asked.lock().unwrap().is_empty());
+    let refused = honest.links.reserve(&minted.address, ReserveRequest::default()).await;
+    assert!(matches!(refused, Err(CallError::Unreachable(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_may_not_answer_for_the_one_that_is_meant() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("aws-sto-1").await);
+    let address = PeerAddress { id: relay("sto-1"), ..b.address.clone() };
+    a.links.need("ku.dk/lecture", address, 1, 1);
+    assert!(matches!(a.next().await, LinkEvent::Unreachable { peer, .. } if peer == relay("sto-1")));
+    assert!(b.is_quiet());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_the_other_gate_refuses_gets_nothing() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    linked(&mut a, &mut b, "ku.dk/open").await;
+    a.links.need("closed/exam", b.address.clone(), 1, 1);
+    match a.event().await {
+        LinkEvent::RoomRefused { room, by_us: false, reason, rules, .. } => {
+            assert_eq!((&*room, reason.as_str()), ("closed/exam", "not in the EEA"));
+            assert_eq!(rules, ["ku.dk/eea"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let update = || RoomBody::StateUpdate(StateUpdate::default());
+    assert_eq!(a.links.send(&b.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
+    assert_eq!(b.links.send(&a.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
+    assert_eq!(a.links.send(&relay("osl-1"), "ku.dk/open", update()), Err(SendError::NoLink));
+    // What is open goes on, and the next thing that b hears is about it.
+    a.links.send(&b.id(), "ku.dk/open", update()).unwrap();
+    assert!(matches!(b.event().await, LinkEvent::Message { room, .. } if &*room == "ku.dk/open"));
+    let asked = b.gate.asked.lock().unwrap().clone();
+    assert_eq!(asked[1], (a.id(), "closed/exam".to_owned()), "the gate knows who asks, by proof");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    for layer in 0..100 {
+        let body = RoomBody::KeyFrame(KeyFrame { track_sid: "TR_x".to_owned(), layer });
+        a.links.send(&b.id(), "ku.dk/lecture", body).unwrap();
+    }
+    for expected in 0..100 {
+        match b.event().await {
+            LinkEvent::Message { body: RoomBody::KeyFrame(KeyFrame { layer, .. }), .. } => {
+                assert_eq!(layer, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    b.links.drop_room("ku.dk/lecture", &a.id());
+    assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
+    let speakers = RoomBody::Speakers(Speakers::default());
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), Err(SendError::RoomNotOpen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_no_room_needs_ends() {
+    let world = World::new();
+    let short = || Options { linger: Duration::from_millis(100), ..Options::default() };
+    let mut a = world.node_with("cph-1", short()).await;
+    let mut b = world.node_with("sto-1", short()).await;
+    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    a.links.drop_room("ku.dk/lecture", &b.id());
+    assert!(matches!(b.event().await, LinkEvent::RoomClosed { .. }));
+    assert!(matches!(a.event().await, LinkEvent::Down { .. }));
+    assert!(matches!(b.event().await, LinkEvent::Down { .. }));
+    assert!(a.links.list().is_empty() && b.links.list().is_empty());
+    // And comes back when one does, under a new number.
+    linked(&mut b, &mut a, "ku.dk/seminar").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
+    for _ in 0..5 {
+        let world = World::new();
+        let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+        a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+        b.links.need("ku.dk/lecture", a.address.clone(), 1, 1);
+        a.up(&b.id()).await;
+        b.up(&a.id()).await;
+        a.opened(&b.id(), "ku.dk/lecture").await;
+        b.opened(&a.id(), "ku.dk/lecture").await;
+        let body = || RoomBody::StateUpdate(StateUpdate::default());
+        a.links.send(&b.id(), "ku.dk/lecture", body()).unwrap();
+        b.links.send(&a.id(), "ku.dk/lecture", body()).unwrap();
+        assert!(matches!(a.event().await, LinkEvent::Message { .. }));
+        assert!(matches!(b.event().await, LinkEvent::Message { .. }));
+        assert_eq!((a.links.list().len(), b.links.list().len()), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_is_linked_again() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let (before, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let address = b.address.clone();
+    b.links.shutdown().await;
+    drop(b);
+    assert!(matches!(a.event().await, LinkEvent::Down { link, .. } if link == before));
+    let options = Options { quic: address.quic, grpc: address.grpc, ..Options::default() };
+    let mut b = world.node_with("sto-1", options).await;
+    let after = a.up(&b.id()).await;
+    assert_ne!(before, after, "a number is never used twice");
+    b.up(&a.id()).await;
+    a.opened(&b.id(), "ku.dk/lecture").await;
+}
+
+/// Carries UDP between one client and a server while it is told to.
+fn wire(server: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
+    let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = outside.local_addr().unwrap();
+    let whole = Arc::new(AtomicBool::new(true));
+    let carries = whole.clone();
+    tokio::spawn(async move {
+        outside.set_nonblocking(true).unwrap();
+        let outside = tokio::net::UdpSocket::from_std(outside).unwrap();
+        let inside = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut client = None;
+        let (mut up, mut down) = (vec![0; 2048], vec![0; 2048]);
+        loop {
+            tokio::select! {
+                Ok((length, from)) = outside.recv_from(&mut up) => {
+                    client = Some(from);
+                    if carries.load(Ordering::Relaxed) {
+                        let _ = inside.send_to(&up[..length], server).await;
+                    }
+                }
+                Ok((length, _)) = inside.recv_from(&mut down) => {
+                    if let Some(client) = client.filter(|_| carries.load(Ordering::Relaxed)) {
+                        let _ = outside.send_to(&down[..length], client).await;
+                    }
+                }
+            }
+        }
+    });
+    (address, whole)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_ends_a_link_at_both_ends_and_it_comes_back() {
+    let world = World::new();
+    let (mut a, mut b): (Node, Node) = (world.node("cph-1").await, world.node("sto-1").await);
+    let (quic, whole) = wire(b.address.quic);
+    let address = PeerAddress { quic, ..b.address.clone() };
+    a.links.need("ku.dk/lecture", address, 1, 1);
+    a.up(&b.id()).await;
+    b.up(&a.id()).await;
+    a.opened(&b.id(), "ku.dk/lecture").await;
+    b.opened(&a.id(), "ku.dk/lecture").await;
+    whole.store(false, Ordering::Relaxed);
+    // Whoever notices first ends both halves, and the other one may see the session end.
+    let (LinkEvent::Down { reason: at_a, .. }, LinkEvent::Down { reason: at_b, .. }) =
+        (a.event().await, b.event().await)
+    else {
+        panic!("the link goes on");
+    };
+    assert!([at_a, at_b].contains(&DownReason::Silence));
+    whole.store(true, Ordering::Relaxed);
+    a.up(&b.id()).await;
+    a.opened(&b.id(), "ku.dk/lecture").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_asked_node_admits_or_refuses() {
+    let world = World::new();
+    let (a, b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let request =
+        |room: &str| ReserveRequest { room: room.to_owned(), epoch: 3, ..ReserveRequest::default() };
+    let reply = a.links.reserve(&b.address, request("ku.dk/lecture")).await.unwrap();
+    let Some(reserve_reply::Result::Admitted(admitted)) = reply.result else { panic!("{reply:?}") };
+    assert_eq!(admitted.media_candidates, ["udp 192.0.2.1:7882"]);
+    let reply = a.links.reserve(&b.address, request("full")).await.unwrap();
+    let Some(reserve_reply::Result::Refused(refused)) = reply.result else { panic!("{reply:?}") };
+    assert_eq!(refused.reason, "no room for cph-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signalling_goes_both_ways_and_ends_with_a_reason() {
+    let world = World::new();
+    let (a, b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let start =
+        || SignalStart { room: "ku.dk/lecture".to_owned(), identity: "x".to_owned(), ..Default::default() };
+    let refused = a.links.signal(&b.address, start()).await;
+    assert!(
+        matches!(refused, Err(CallError::Refused(ref reason)) if reason.contains("front doors")),
+        "{refused:?}"
+    );
+
+    let (to, mut streams) = tokio::sync::mpsc::channel(1);
+    *b.gate.streams.lock().unwrap() = Some(to);
+    let mut door = a.links.signal(&b.address, start()).await.unwrap();
+    let (peer, started, mut media) = streams.recv().await.unwrap();
+    assert_eq!((peer, started.room.as_str()), (a.id(), "ku.dk/lecture"));
+    for number in 0..50u8 {
+        door.tx.send(Bytes::from(vec![number])).unwrap();
+        media.tx.send(Bytes::from(vec![number, number])).unwrap();
+    }
+    for number in 0..50u8 {
+        assert_eq!(media.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number])));
+        assert_eq!(door.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number, number])));
+    }
+    media.tx.end(SignalEndReason::Closed, "removed");
+    let end = SignalEvent::End { reason: SignalEndReason::Closed, detail: "removed".to_owned() };
+    assert_eq!(door.rx.recv().await, end);
+    drop(door);
+    let lost = tokio::time::timeout(PATIENCE, media.rx.recv()).await.unwrap();
+    assert!(matches!(lost, SignalEvent::Lost(_)), "a door that says no goodbye is lost: {lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_no_relay() {
+    let world = World::new();
+    let b = world.node("sto-1").await;
+    let operator: systir_identity::SpiffeId = "spiffe://nordu.net/operator/anna".parse().unwrap();
+    assert_eq!(operator.trust_domain(), &TrustDomain::new("nordu.net").unwrap());
+    let pem = systir_identity::ca::issue(
+        &world.ca,
+        &operator,
+        std::time::SystemTime::now(),
+        systir_identity::ca::NODE_LIFE,
+    )
+    .unwrap();
+    let certificate = systir_identity::NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
+    let credentials = systir_identity::Credentials::new(certificate, world.bundle.clone()).unwrap();
+    let operator = Node::start(credentials, Options::default()).await;
+    let refused = operator.links.reserve(&b.address, ReserveRequest::default()).await;
+    assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+}

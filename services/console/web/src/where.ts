@@ -1,0 +1,155 @@
+// "Where is my data": what the relay says of the meeting's nodes and links, as a small picture
+// and as words. The words are the vocabulary of the statement: here all of it is *declared*.
+
+export interface WhereNode {
+  node: string;
+  roles: string[];
+  site: string;
+  country: string;
+  operator: string;
+  operator_controlled_from: string;
+  host: string;
+  host_controlled_from: string;
+  own_machine: boolean;
+  statement: string;
+  declared_by: string;
+  rule: string;
+  why: string;
+  since: number;
+}
+
+export interface WhereLink {
+  a: string;
+  b: string;
+  state: string;
+}
+
+export interface Where {
+  room: string;
+  institution: string;
+  policy_version: string;
+  nodes: WhereNode[];
+  links: WhereLink[];
+}
+
+const regions = typeof Intl.DisplayNames === "function" ? new Intl.DisplayNames(["en"], { type: "region" }) : undefined;
+
+export function country(code: string): string {
+  try {
+    return regions?.of(code) ?? code;
+  } catch {
+    return code;
+  }
+}
+
+const roleWords: Record<string, string> = {
+  home: "home",
+  spill: "sister (spill)",
+  "front-door": "front door",
+  transit: "transit",
+};
+
+export function summary(where: Where): string {
+  const places = [...new Set(media(where).map((node) => country(node.country)))];
+  if (places.length === 0) return "Where is my data?";
+  return places.length === 1 ? `Relayed in ${places[0]}` : `Relayed in ${places.slice(0, -1).join(", ")} and ${places.at(-1)}`;
+}
+
+export function sentence(where: Where): string {
+  const nodes = media(where);
+  if (nodes.length === 0) return "No node relays this meeting's media at the moment.";
+  const parts = nodes.map((node) => `${node.node} in ${node.site}, ${country(node.country)}`);
+  const list = parts.length === 1 ? parts[0] : `${parts.slice(0, -1).join("; ")}; and ${parts.at(-1)}`;
+  const foreign = nodes.filter((node) => !node.own_machine).length;
+  return `Media of this meeting is relayed by ${list}.` + (foreign > 0 ? ` ${foreign} of these machines is not the operator's own.` : "");
+}
+
+function media(where: Where): WhereNode[] {
+  return where.nodes.filter((node) => node.roles.includes("home") || node.roles.includes("spill"));
+}
+
+function el<K extends keyof HTMLElementTagNameMap>(tag: K, text?: string, className?: string): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+}
+
+function svg(tag: string, attributes: Record<string, string | number>, text?: string): SVGElement {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+// Nodes side by side, the home first; links as lines between them; you on the line below.
+function picture(where: Where, you: string | undefined): SVGElement {
+  const width = 340;
+  const nodes = [...where.nodes].sort((a, b) => Number(b.roles.includes("home")) - Number(a.roles.includes("home")));
+  const columns = Math.max(1, Math.min(nodes.length, 3));
+  const rows = Math.ceil(nodes.length / columns);
+  const height = rows * 86 + 54;
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": sentence(where) });
+  const place = new Map<string, { x: number; y: number }>();
+  nodes.forEach((node, index) => {
+    const x = ((index % columns) + 0.5) * (width / columns);
+    const y = Math.floor(index / columns) * 86 + 36;
+    place.set(node.node, { x, y });
+  });
+  for (const link of where.links) {
+    const a = place.get(link.a);
+    const b = place.get(link.b);
+    if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge" : "edge down" }));
+  }
+  const mine = you ? place.get(you) : undefined;
+  if (mine) {
+    root.append(svg("line", { x1: mine.x, y1: mine.y + 26, x2: mine.x, y2: height - 24, class: "edge" }));
+    root.append(svg("circle", { cx: mine.x, cy: height - 20, r: 7, fill: "var(--accent)" }));
+    root.append(svg("text", { x: mine.x + 13, y: height - 16, class: "small" }, "you"));
+  }
+  const half = Math.min(100, width / columns - 12) / 2;
+  for (const node of nodes) {
+    const at = place.get(node.node);
+    if (!at) continue;
+    const kind = !node.own_machine ? "box foreign" : node.roles.includes("home") ? "box home" : "box";
+    root.append(svg("rect", { x: at.x - half, y: at.y - 26, width: half * 2, height: 52, rx: 12, class: kind }));
+    root.append(svg("text", { x: at.x, y: at.y - 3, "text-anchor": "middle" }, node.node));
+    root.append(svg("text", { x: at.x, y: at.y + 13, "text-anchor": "middle", class: "small" }, country(node.country)));
+  }
+  return root;
+}
+
+function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElement {
+  const box = el("article", undefined, "node");
+  const title = el("h3", node.node);
+  for (const role of node.roles) title.append(el("span", roleWords[role] ?? role, "badge"));
+  if (you.media === node.node) title.append(el("span", "carries your media", "badge"));
+  box.append(title);
+  const list = el("dl");
+  const row = (name: string, value: string) => list.append(el("dt", name), el("dd", value));
+  row("Where", `${node.site}, ${country(node.country)}`);
+  row("Run by", `${node.operator} (controlled from ${country(node.operator_controlled_from)})`);
+  row("Machine of", `${node.host} (controlled from ${country(node.host_controlled_from)})`);
+  row("Statement", `${node.statement} by ${node.declared_by}`);
+  row("Allowed by", `${node.why} [${node.rule}]`);
+  row("Since", new Date(node.since).toLocaleString());
+  box.append(list);
+  if (!node.own_machine) {
+    box.append(el("p", `This machine is not ${node.operator}'s own: it belongs to ${node.host}, controlled from ${country(node.host_controlled_from)}.`, "warning"));
+  }
+  return box;
+}
+
+export function render(panel: HTMLElement, where: Where, you: { media?: string; door?: string }): void {
+  const children: Node[] = [
+    el("h2", "Where this meeting's media goes"),
+    el("p", sentence(where), "sentence"),
+    picture(where, you.media),
+    ...where.nodes.map((node) => card(node, you)),
+  ];
+  const end = you.door && you.door !== you.media ? ` Your signalling ends at ${you.door}.` : "";
+  children.push(
+    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${end} “Declared” means: the named operator states it; nobody else has confirmed it yet.`, "foot"),
+  );
+  panel.replaceChildren(...children);
+}

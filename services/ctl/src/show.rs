@@ -1,0 +1,118 @@
+//! Answers as tables; the same answers as they came with `--json`.
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use serde_json::Value;
+
+fn text(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn table(titles: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    table
+}
+
+fn list<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    answer[key].as_array().into_iter().flatten()
+}
+
+fn print(answer: &Value, json: bool, table: impl FnOnce() -> String) -> Result<()> {
+    let text = if json { serde_json::to_string_pretty(answer)? } else { table() };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// `systirctl nodes`.
+pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
+    print(answer, json, || {
+        let mut table = table(&["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"]);
+        for node in list(answer, "nodes") {
+            let alive = node["alive"] == true;
+            let own = node["own_machine"] == true;
+            let host = Cell::new(text(node, "host"));
+            let state = match (alive, node["draining"] == true) {
+                (false, _) => Cell::new("no lease").fg(Color::Red),
+                (true, true) => Cell::new("draining").fg(Color::Yellow),
+                (true, false) => Cell::new("up").fg(Color::Green),
+            };
+            table.add_row(vec![
+                Cell::new(text(node, "node")).add_attribute(Attribute::Bold),
+                Cell::new(text(node, "site")),
+                Cell::new(text(node, "country")),
+                Cell::new(text(node, "operator")),
+                if own { host } else { host.fg(Color::Yellow) },
+                Cell::new(text(node, "host_controlled_from")),
+                Cell::new(format!("{} of {}", text(node, "participants"), text(node, "capacity"))),
+                state,
+            ]);
+        }
+        format!("{table}\nregistry: {}", text(answer, "registry"))
+    })
+}
+
+/// `systirctl rooms`.
+pub(crate) fn rooms(answer: &Value, json: bool) -> Result<()> {
+    print(answer, json, || {
+        let mut table = table(&["room", "sid", "home", "spill", "epoch", "policy"]);
+        for room in list(answer, "rooms") {
+            table.add_row(
+                ["room", "sid", "home", "spill", "epoch", "policy_version"].map(|key| Cell::new(text(room, key))),
+            );
+        }
+        table.to_string()
+    })
+}
+
+/// `systirctl explain ROOM`.
+pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
+    print(answer, json, || {
+        let mut out = String::new();
+        let assignment = &answer["assignment"];
+        if assignment.is_null() {
+            out.push_str(&format!("{}: not assigned yet; this is what the next join would meet\n", text(answer, "room")));
+        } else {
+            out.push_str(&format!(
+                "{}: home {}, spill [{}], epoch {}, policy {}\n",
+                text(answer, "room"),
+                text(assignment, "home"),
+                text(assignment, "spill"),
+                text(assignment, "epoch"),
+                text(assignment, "policy_version")
+            ));
+        }
+        let mut table = table(&["rank", "node", "role", "people", "reason", "why", "rules"]);
+        for row in list(answer, "candidates") {
+            let chosen = !row["rank"].is_null();
+            let reason = Cell::new(text(row, "reason"));
+            table.add_row(vec![
+                Cell::new(text(row, "rank")),
+                Cell::new(text(row, "node")).add_attribute(Attribute::Bold),
+                Cell::new(text(row, "role")),
+                Cell::new(text(row, "load")),
+                if chosen { reason.fg(Color::Green) } else { reason.fg(Color::Red) },
+                Cell::new(text(row, "why")),
+                Cell::new(text(row, "rules")),
+            ]);
+        }
+        out.push_str(&table.to_string());
+        if !answer["refusal"].is_null() {
+            out.push_str(&format!("\nThe next join would be refused: {}", text(&answer["refusal"], "sentence")));
+        }
+        out
+    })
+}

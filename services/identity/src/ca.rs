@@ -1,0 +1,325 @@
+//! A certificate authority for development and tests: one per trust domain. Production has its own
+//! (step-ca, SPIRE, cert-manager); a node only reads files.
+
+use crate::{IdentityError, SpiffeId, TrustDomain};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use std::time::{Duration, SystemTime};
+
+/// How long a node's certificate lives unless told otherwise.
+pub const NODE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a development CA lives.
+pub const CA_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Certificates begin this much earlier, for clocks that are behind.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// A certificate and its private key, both PEM.
+#[derive(Clone)]
+pub struct Pem {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key, PKCS#8. Keep it readable by its owner only.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pem").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// Makes a CA for a trust domain.
+///
+/// # Errors
+/// When the key or the certificate cannot be made.
+pub fn create(domain: &TrustDomain, now: SystemTime) -> Result<Pem, IdentityError> {
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::OrganizationName, domain.as_str());
+    params.distinguished_name.push(DnType::CommonName, format!("{domain} relay CA"));
+    params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + CA_LIFE).into();
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// Issues a certificate with exactly one URI name for a node. The CA signs whatever it is asked
+/// to, other trust domains included: it is the verifiers who see to it that this is worth nothing.
+///
+/// # Errors
+/// When the CA's PEM cannot be read or the certificate cannot be made.
+pub fn issue(ca: &Pem, id: &SpiffeId, now: SystemTime, life: Duration) -> Result<Pem, IdentityError> {
+    issue_names(ca, vec![uri(id.as_str())?], now, life)
+}
+
+pub(crate) fn issue_names(
+    ca: &Pem,
+    names: Vec<SanType>,
+    now: SystemTime,
+    life: Duration,
+) -> Result<Pem, IdentityError> {
+    let ca_key = KeyPair::from_pem(&ca.key).map_err(failed)?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(failed)?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::OrganizationName, "Systir");
+    params.subject_alt_names = names;
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + life).into();
+    let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
+    Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+pub(crate) fn uri(text: &str) -> Result<SanType, IdentityError> {
+    Ok(SanType::URI(Ia5String::try_from(text).map_err(failed)?))
+}
+
+fn failed(error: rcgen::Error) -> IdentityError {
+    IdentityError::Ca(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Handshakes between two ends in memory: who is believed and who is not.
+
+    use super::*;
+    use crate::{Credentials, NodeCertificate, TrustBundle, alpn, peer_identity};
+    use rustls::{ClientConnection, ServerConnection};
+    use rustls_pki_types::ServerName;
+    use std::sync::Arc;
+
+    fn domain(name: &str) -> TrustDomain {
+        TrustDomain::new(name).unwrap()
+    }
+
+    fn id(text: &str) -> SpiffeId {
+        text.parse().unwrap()
+    }
+
+    struct World {
+        nordu: Pem,
+        sunet: Pem,
+        bundle: TrustBundle,
+    }
+
+    fn world() -> World {
+        let nordu = create(&domain("nordu.net"), SystemTime::now()).unwrap();
+        let sunet = create(&domain("sunet.se"), SystemTime::now()).unwrap();
+        let bundle = TrustBundle::new()
+            .with(domain("nordu.net"), &nordu.certificate)
+            .unwrap()
+            .with(domain("sunet.se"), &sunet.certificate)
+            .unwrap();
+        World { nordu, sunet, bundle }
+    }
+
+    impl World {
+        fn credentials(&self, pem: &Pem) -> Credentials {
+            let certificate = NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
+            Credentials::new(certificate, self.bundle.clone()).unwrap()
+        }
+
+        fn node(&self, ca: &Pem, name: &str) -> Credentials {
+            self.credentials(&issue(ca, &id(name), SystemTime::now(), NODE_LIFE).unwrap())
+        }
+    }
+
+    /// A raw client certificate that `NodeCertificate` would not load.
+    fn odd_client(world: &World, pem: &Pem, expected: &SpiffeId) -> rustls::ClientConfig {
+        use rustls_pki_types::pem::PemObject;
+        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/odd");
+        let mut config = honest.client_config(expected, alpn::GRPC).unwrap();
+        let chain = crate::pem::certificates(&pem.certificate).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
+        let key = rustls::sign::CertifiedKey::from_der(chain, key, &crate::credentials::provider()).unwrap();
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+        config
+    }
+
+    /// Runs a handshake to its end; the client's and the server's opinion of the other.
+    fn shake(
+        client: rustls::ClientConfig,
+        server: rustls::ServerConfig,
+    ) -> Result<(SpiffeId, SpiffeId), rustls::Error> {
+        let name = ServerName::try_from("relay.systir").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let mut wire = Vec::new();
+        while client.is_handshaking() || server.is_handshaking() {
+            wire.clear();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            let mut read = wire.as_slice();
+            while !read.is_empty() {
+                server.read_tls(&mut read).unwrap();
+            }
+            server.process_new_packets()?;
+            wire.clear();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut read = wire.as_slice();
+            while !read.is_empty() {
+                client.read_tls(&mut read).unwrap();
+            }
+            client.process_new_packets()?;
+        }
+        Ok((
+            peer_identity(client.peer_certificates().unwrap()).unwrap(),
+            peer_identity(server.peer_certificates().unwrap()).unwrap(),
+        ))
+    }
+
+    fn meet(client: &Credentials, server: &Credentials) -> Result<(SpiffeId, SpiffeId), rustls::Error> {
+        shake(
+            client.client_config(server.id(), alpn::GRPC).unwrap(),
+            server.server_config(alpn::GRPC).unwrap(),
+        )
+    }
+
+    #[test]
+    fn sisters_of_two_domains_prove_themselves() {
+        let world = world();
+        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = world.node(&world.sunet, "spiffe://sunet.se/relay/sto-1");
+        assert_eq!(meet(&cph, &sto).unwrap(), (sto.id().clone(), cph.id().clone()));
+        assert_eq!(meet(&sto, &cph).unwrap(), (cph.id().clone(), sto.id().clone()));
+    }
+
+    #[test]
+    fn a_sisters_ca_that_mints_our_domain_is_refused_both_ways() {
+        let world = world();
+        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let minted = world.node(&world.sunet, "spiffe://nordu.net/relay/cph-2");
+        assert!(meet(&minted, &honest).is_err(), "as client");
+        assert!(meet(&honest, &minted).is_err(), "as server");
+    }
+
+    #[test]
+    fn a_domain_without_roots_is_refused() {
+        let world = world();
+        let stranger_ca = create(&domain("example.org"), SystemTime::now()).unwrap();
+        let stranger = world.node(&stranger_ca, "spiffe://example.org/relay/x");
+        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        assert!(meet(&stranger, &honest).is_err());
+        assert!(meet(&honest, &stranger).is_err());
+    }
+
+    #[test]
+    fn another_node_of_the_right_domain_may_not_answer() {
+        let world = world();
+        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = world.node(&world.nordu, "spiffe://nordu.net/relay/sto-1");
+        let meant = id("spiffe://nordu.net/relay/osl-1");
+        let refused =
+            shake(cph.client_config(&meant, alpn::GRPC).unwrap(), sto.server_config(alpn::GRPC).unwrap());
+        assert!(refused.is_err());
+    }
+
+    #[test]
+    fn names_that_are_not_exactly_one_uri_are_refused() {
+        let world = world();
+        let server = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let dns = || SanType::DnsName("cph-1.nordu.net".try_into().unwrap());
+        let one = || uri("spiffe://nordu.net/relay/a").unwrap();
+        let two = || uri("spiffe://nordu.net/relay/b").unwrap();
+        let foreign = || uri("https://nordu.net/relay/a").unwrap();
+        let cases = [
+            ("none", vec![]),
+            ("two", vec![one(), two()]),
+            ("the same twice", vec![one(), one()]),
+            ("dns only", vec![dns()]),
+            ("not spiffe", vec![foreign()]),
+        ];
+        for (what, names) in cases {
+            let pem = issue_names(&world.nordu, names, SystemTime::now(), NODE_LIFE).unwrap();
+            assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_err(), "{what}: loads");
+            let client = odd_client(&world, &pem, server.id());
+            let result = shake(client, server.server_config(alpn::GRPC).unwrap());
+            assert!(result.is_err(), "{what}: shakes");
+        }
+        let pem = issue_names(&world.nordu, vec![one(), dns()], SystemTime::now(), NODE_LIFE).unwrap();
+        let client = odd_client(&world, &pem, server.id());
+        let (_, proven) = shake(client, server.server_config(alpn::GRPC).unwrap()).unwrap();
+        assert_eq!(proven, id("spiffe://nordu.net/relay/a"), "a DNS name beside it does no harm");
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_both_ways() {
+        let world = world();
+        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let past = SystemTime::now() - Duration::from_secs(48 * 3600);
+        let old = issue(&world.nordu, &id("spiffe://nordu.net/relay/old"), past, NODE_LIFE).unwrap();
+        let old = world.credentials(&old);
+        assert!(meet(&old, &honest).is_err());
+        assert!(meet(&honest, &old).is_err());
+    }
+
+    #[test]
+    fn a_client_without_a_certificate_is_refused() {
+        let world = world();
+        let server = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let mut client = server.client_config(server.id(), alpn::GRPC).unwrap();
+        client.client_auth_cert_resolver = Arc::new(Nobody);
+        assert!(shake(client, server.server_config(alpn::GRPC).unwrap()).is_err());
+    }
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl rustls::client::ResolvesClientCert for Nobody {
+        fn resolve(
+            &self,
+            _: &[&[u8]],
+            _: &[rustls::SignatureScheme],
+        ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn uses_do_not_mix() {
+        let world = world();
+        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = world.node(&world.nordu, "spiffe://nordu.net/relay/sto-1");
+        let refused =
+            shake(cph.client_config(sto.id(), alpn::LINK).unwrap(), sto.server_config(alpn::GRPC).unwrap());
+        assert!(refused.is_err());
+    }
+
+    #[test]
+    fn the_next_handshake_takes_the_new_roots_and_certificates() {
+        let world = world();
+        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = world.node(&world.sunet, "spiffe://sunet.se/relay/sto-1");
+        let server = cph.server_config(alpn::GRPC).unwrap();
+        let client = || sto.client_config(cph.id(), alpn::GRPC).unwrap();
+        assert!(shake(client(), server.clone()).is_ok());
+        cph.trust(TrustBundle::new().with(domain("nordu.net"), &world.nordu.certificate).unwrap());
+        assert!(shake(client(), server).is_err(), "sunet.se is no longer believed");
+        let next = issue(&world.nordu, cph.id(), SystemTime::now(), NODE_LIFE).unwrap();
+        cph.renew(NodeCertificate::from_pem(&next.certificate, &next.key).unwrap()).unwrap();
+        let other = issue(&world.nordu, &id("spiffe://nordu.net/relay/x"), SystemTime::now(), NODE_LIFE);
+        let other = other.unwrap();
+        let other = NodeCertificate::from_pem(&other.certificate, &other.key).unwrap();
+        assert!(cph.renew(other).is_err(), "a node does not change its name");
+    }
+}

@@ -1,0 +1,53 @@
+//! Certificates and keys as they come from files.
+
+use crate::verify::identity_of;
+use crate::{IdentityError, SpiffeId};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt;
+
+/// A node's own certificate chain and key.
+pub struct NodeCertificate {
+    pub(crate) id: SpiffeId,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl NodeCertificate {
+    /// Reads the chain, leaf first, and the key (PKCS#8, SEC1 or PKCS#1).
+    ///
+    /// # Errors
+    /// When either is missing, or the leaf has not exactly one URI name that is a SPIFFE id.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IdentityError> {
+        let chain = certificates(certificate)?;
+        let leaf = chain.first().ok_or_else(|| missing("certificate"))?;
+        let id = identity_of(leaf)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|error| IdentityError::Pem { wanted: "private key", reason: error.to_string() })?;
+        Ok(Self { id, chain, key })
+    }
+
+    /// Whose certificate it is.
+    #[must_use]
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+}
+
+impl fmt::Debug for NodeCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeCertificate").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// All certificates in a PEM text, at least one.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let found = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| IdentityError::Pem { wanted: "certificate", reason: error.to_string() })?;
+    if found.is_empty() { Err(missing("certificate")) } else { Ok(found) }
+}
+
+fn missing(wanted: &'static str) -> IdentityError {
+    IdentityError::Pem { wanted, reason: "there is none".to_owned() }
+}

@@ -1,0 +1,166 @@
+//! The checks of a peer's certificate, in both directions of TLS.
+
+use crate::trust::TrustBundle;
+use crate::{IdentityError, SpiffeId};
+use arc_swap::ArcSwap;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::sync::Arc;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The SPIFFE id that a verified chain proves, leaf first. Only for chains that TLS has accepted
+/// under [`crate::Credentials`]: it reads the name and checks no signature.
+///
+/// # Errors
+/// When there is no leaf, or it has not exactly one URI name that is a SPIFFE id.
+pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, IdentityError> {
+    let leaf =
+        chain.first().ok_or_else(|| IdentityError::Certificate("the peer presented none".to_owned()))?;
+    identity_of(leaf)
+}
+
+/// X.509-SVID standard, section 2: exactly one URI name.
+pub(crate) fn identity_of(leaf: &CertificateDer<'_>) -> Result<SpiffeId, IdentityError> {
+    let wrong = |reason: &str| IdentityError::Certificate(reason.to_owned());
+    let (rest, certificate) =
+        X509Certificate::from_der(leaf).map_err(|error| IdentityError::Certificate(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(wrong("bytes follow it"));
+    }
+    if certificate.is_ca() {
+        return Err(wrong("it is a CA's"));
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| IdentityError::Certificate(error.to_string()))?
+        .ok_or_else(|| wrong("it has no alternative name"))?;
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(uri), None) => uri.parse(),
+        (None, _) => Err(wrong("it has no URI name")),
+        (Some(_), Some(_)) => Err(wrong("it has more than one URI name")),
+    }
+}
+
+fn refused(error: IdentityError) -> Error {
+    let error = OtherError(Arc::new(error));
+    Error::InvalidCertificate(CertificateError::Other(error))
+}
+
+/// Accepts the one server that was meant.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    pub(crate) expected: SpiffeId,
+    pub(crate) bundle: Arc<ArcSwap<TrustBundle>>,
+    pub(crate) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let id = identity_of(end_entity).map_err(refused)?;
+        if id != self.expected {
+            return Err(refused(IdentityError::Certificate(format!(
+                "it is {id}'s, and {} was to answer",
+                self.expected
+            ))));
+        }
+        let bundle = self.bundle.load();
+        let roots = bundle.roots(id.trust_domain()).map_err(refused)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(end_entity)?,
+            &roots.store,
+            intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Accepts any node of a known trust domain; who it is, the caller asks with [`peer_identity`].
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    pub(crate) bundle: Arc<ArcSwap<TrustBundle>>,
+    pub(crate) provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // A hint would tell strangers whom we trust, and nodes have one certificate anyway.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let id = identity_of(end_entity).map_err(refused)?;
+        let bundle = self.bundle.load();
+        let roots = bundle.roots(id.trust_domain()).map_err(refused)?;
+        roots.clients.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,168 @@
+//! The reservation book of one node: the only place where a participant is admitted.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+/// How long a seat is held for a participant who was promised it and has not come yet.
+pub const RESERVATION_TTL: Duration = Duration::from_secs(10);
+
+/// A seat held for one join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The join it is held for.
+    pub join_id: String,
+    /// When the seat falls free unless the join is committed; none once it is.
+    pub expires: Option<Instant>,
+    /// Seats taken, this one included.
+    pub used: u32,
+    /// Seats in all.
+    pub capacity: u32,
+}
+
+/// No seat.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReserveError {
+    /// Every seat is taken or held.
+    #[error("the node is full: {used} of {capacity} seats are taken; ask the next node")]
+    Full {
+        /// Seats in all.
+        capacity: u32,
+        /// Seats taken or held.
+        used: u32,
+    },
+    /// The node is being emptied.
+    #[error("the node is draining and admits nobody new; ask the next node")]
+    Draining,
+    /// This join already holds a seat, in another room.
+    #[error("this join id holds a seat in another room; use a new id for each join")]
+    OtherRoom,
+}
+
+/// The join holds no seat: it never did, it was released, or the reservation ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the join holds no seat, its reservation may have run out; reserve again")]
+pub struct NoReservation;
+
+#[derive(Debug)]
+struct Seat {
+    room: String,
+    expires: Option<Instant>,
+}
+
+/// Seats of one node. Used seats never exceed the capacity, except after
+/// [`set_capacity`](Self::set_capacity) lowered it, which sends nobody away.
+#[derive(Debug)]
+pub struct Admission {
+    capacity: u32,
+    draining: bool,
+    seats: HashMap<String, Seat>,
+    deadlines: BTreeSet<(Instant, String)>,
+}
+
+impl Admission {
+    /// An empty book with this many seats.
+    pub fn new(capacity: u32) -> Self {
+        Self { capacity, draining: false, seats: HashMap::new(), deadlines: BTreeSet::new() }
+    }
+
+    /// Holds a seat for [`RESERVATION_TTL`]. Asking again for the same join (the answer was lost)
+    /// takes no second seat and holds the first one afresh.
+    pub fn reserve(&mut self, room: &str, join_id: &str, now: Instant) -> Result<Reservation, ReserveError> {
+        self.expire(now);
+        let (used, capacity) = (self.used(), self.capacity);
+        let expires = now + RESERVATION_TTL;
+        match self.seats.get_mut(join_id) {
+            Some(seat) if seat.room != room => return Err(ReserveError::OtherRoom),
+            Some(seat) => {
+                if let Some(old) = seat.expires {
+                    self.deadlines.remove(&(old, join_id.to_owned()));
+                    self.deadlines.insert((expires, join_id.to_owned()));
+                    seat.expires = Some(expires);
+                }
+                return Ok(Reservation {
+                    join_id: join_id.to_owned(),
+                    expires: seat.expires,
+                    used,
+                    capacity,
+                });
+            }
+            None => {}
+        }
+        if self.draining {
+            return Err(ReserveError::Draining);
+        }
+        if used >= capacity {
+            return Err(ReserveError::Full { capacity, used });
+        }
+        self.seats.insert(join_id.to_owned(), Seat { room: room.to_owned(), expires: Some(expires) });
+        self.deadlines.insert((expires, join_id.to_owned()));
+        Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: used + 1, capacity })
+    }
+
+    /// The participant has come: the seat is theirs until [`release`](Self::release).
+    pub fn commit(&mut self, join_id: &str) -> Result<(), NoReservation> {
+        let seat = self.seats.get_mut(join_id).ok_or(NoReservation)?;
+        if let Some(expires) = seat.expires.take() {
+            self.deadlines.remove(&(expires, join_id.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The participant has gone, or will not come. False when they held no seat.
+    pub fn release(&mut self, join_id: &str) -> bool {
+        let Some(seat) = self.seats.remove(join_id) else { return false };
+        if let Some(expires) = seat.expires {
+            self.deadlines.remove(&(expires, join_id.to_owned()));
+        }
+        true
+    }
+
+    /// Frees the seats whose reservations have run out; answers the joins.
+    pub fn expire(&mut self, now: Instant) -> Vec<String> {
+        let mut gone = Vec::new();
+        while self.deadlines.first().is_some_and(|(deadline, _)| *deadline <= now) {
+            if let Some((_, join_id)) = self.deadlines.pop_first() {
+                self.seats.remove(&join_id);
+                gone.push(join_id);
+            }
+        }
+        gone
+    }
+
+    /// When [`expire`](Self::expire) next has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Seats taken or held.
+    pub fn used(&self) -> u32 {
+        u32::try_from(self.seats.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Seats taken or held by one room.
+    pub fn used_by(&self, room: &str) -> u32 {
+        u32::try_from(self.seats.values().filter(|seat| seat.room == room).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Seats in all.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Changes the number of seats. Nobody is sent away: while more are used than there are,
+    /// nobody new is admitted.
+    pub fn set_capacity(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
+    /// Begins or ends draining: while it lasts nobody new is admitted.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

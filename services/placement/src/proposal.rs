@@ -1,0 +1,112 @@
+//! What placement answers: whom to ask, in which order, and why everyone else is not asked.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::reason::{ReasonCode, RefusalReason};
+
+/// What a node would be to the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It orders the room and carries participants.
+    Home,
+    /// It carries participants.
+    Spill,
+}
+
+impl Role {
+    /// The stable word, also the policy's action.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Spill => "spill",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One node to ask for a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Whom to ask.
+    pub node: String,
+    /// As what.
+    pub role: Role,
+    /// Why it has this place.
+    pub reason: ReasonCode,
+}
+
+/// One line of the operator's table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The node.
+    pub node: String,
+    /// What it would be.
+    pub role: Role,
+    /// Its place among [`Proposal::steps`], from 0; none when it is not asked.
+    pub rank: Option<usize>,
+    /// Why.
+    pub reason: ReasonCode,
+    /// Why, for a person.
+    pub sentence: String,
+}
+
+/// Nobody takes the participant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// What to tell the participant: names no node, room or person.
+    pub sentence: String,
+}
+
+/// A ranked proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The node that is the room's home or is to be written as such: for a room without an
+    /// assignment it orders the room even when it has no seat left and everyone spills.
+    pub home: Option<String>,
+    /// Whom to ask, best first. Every node in it is approved by policy for its role.
+    pub steps: Vec<Step>,
+    /// Every candidate: those asked in order, then the others by name.
+    pub table: Vec<Row>,
+    /// Set exactly when there is nobody to ask.
+    pub refusal: Option<Refusal>,
+    pub(crate) institution: String,
+}
+
+impl Proposal {
+    /// What to tell the participant when every step was asked and refused.
+    pub fn exhausted(&self) -> Refusal {
+        self.refusal.clone().unwrap_or_else(|| refuse(&self.institution, RefusalReason::ApprovedFull))
+    }
+}
+
+pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
+    let sentence = match reason {
+        RefusalReason::NoApprovedNode => format!(
+            "No server is approved by {institution} for this meeting, so it cannot start. \
+             Please tell the support of {institution}."
+        ),
+        RefusalReason::NoHome => format!(
+            "No server that {institution} allows to lead this meeting is running. \
+             Please try again in a minute."
+        ),
+        RefusalReason::ApprovedUnavailable => format!(
+            "The servers that {institution} approved for this meeting are being serviced or cannot be \
+             reached, and it is not sent to others. Please try again in a minute."
+        ),
+        RefusalReason::ApprovedFull => format!(
+            "The servers that {institution} approved for this meeting are full, and it is not sent to \
+             others. Please try again in a few minutes."
+        ),
+    };
+    Refusal { reason, sentence }
+}

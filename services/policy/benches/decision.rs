@@ -1,0 +1,65 @@
+//! How long a decision takes: one, and a scan of fifty candidates. Prints p50 and p99 beside criterion's mean.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use systir_policy::{Action, Claims, Gate, Identity, NodeFacts, Nodes, Request, RoomFacts, Subject, demo};
+
+type Fault = Box<dyn std::error::Error>;
+
+/// The demo's three nodes and forty-seven sisters.
+fn fifty() -> Result<Nodes, Fault> {
+    let demo = Nodes::parse(demo::NODES)?;
+    let sister = demo.get("sto-1").ok_or("the demo has no sto-1")?;
+    let more = (2..49).map(|number| NodeFacts {
+        id: format!("sto-{number}"),
+        spiffe_id: format!("spiffe://nordu.net/relay/sto-{number}"),
+        ..sister.clone()
+    });
+    Ok(Nodes::new(demo.iter().cloned().chain(more).collect(), Default::default())?)
+}
+
+fn ask(gate: &Gate, nodes: &Nodes, node: &str) -> bool {
+    let request = Request {
+        institution: demo::INSTITUTION,
+        action: Action::Spill,
+        subject: Subject::Node(nodes.evidence(node, Identity::Planned)),
+        room: RoomFacts::default(),
+        claims: Claims { e2ee: true, load_percent: Some(40) },
+    };
+    gate.decide(black_box(&request)).allowed
+}
+
+fn scan(gate: &Gate, nodes: &Nodes) -> usize {
+    let candidates = nodes.iter().map(|facts| nodes.evidence(&facts.id, Identity::Planned));
+    gate.spill_order(demo::INSTITUTION, RoomFacts::default(), Claims::default(), candidates).len()
+}
+
+fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
+    let mut times: Vec<Duration> = (0..rounds)
+        .map(|_| {
+            let start = Instant::now();
+            black_box(run());
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let at = |percent: usize| times.get(rounds * percent / 100).copied().unwrap_or_default();
+    eprintln!("{name}: p50 {:?}, p99 {:?}", at(50), at(99));
+}
+
+fn main() -> Result<(), Fault> {
+    let nodes = fifty()?;
+    let gate = demo::gate(&nodes)?;
+    percentiles("allowed", 10_000, || ask(&gate, &nodes, "sto-1").into());
+    percentiles("forbidden", 10_000, || ask(&gate, &nodes, "aws-sto-1").into());
+    percentiles("scan of 50", 500, || scan(&gate, &nodes));
+    percentiles("load", 50, || demo::gate(&nodes).map_or(0, |gate| gate.institutions().count()));
+    let mut criterion = Criterion::default().configure_from_args();
+    criterion.bench_function("decide allowed", |b| b.iter(|| ask(&gate, &nodes, "sto-1")));
+    criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&gate, &nodes, "aws-sto-1")));
+    criterion.bench_function("scan of 50", |b| b.iter(|| scan(&gate, &nodes)));
+    criterion.final_summary();
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What is asked for: the actions of the schema.
+
+use serde::{Deserialize, Serialize};
+
+/// An action that policy decides on. The wire and Cedar name is [`Action::as_str`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Order the room: identities, metadata, spill set.
+    Home,
+    /// Carry media of the room for participants placed there.
+    Spill,
+    /// Forward media between two other nodes.
+    Transit,
+    /// Be the front door: see the client's signalling and token.
+    RelaySignal,
+    /// Record the room on a machine.
+    Record,
+    /// Transcribe the room on a machine.
+    Transcribe,
+    /// Relay a client's packets as a TURN server.
+    Turn,
+    /// Receive traces or metrics that speak of the room.
+    Telemetry,
+    /// Receive the room's webhooks.
+    Webhook,
+    /// Enter the room.
+    Join,
+    /// Change or end the room through the server API.
+    Administer,
+}
+
+/// The name is none of [`Action::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, administer"
+)]
+pub struct UnknownAction(pub String);
+
+impl Action {
+    /// Every action, in the order of their declaration.
+    pub const ALL: [Self; 11] = [
+        Self::Home,
+        Self::Spill,
+        Self::Transit,
+        Self::RelaySignal,
+        Self::Record,
+        Self::Transcribe,
+        Self::Turn,
+        Self::Telemetry,
+        Self::Webhook,
+        Self::Join,
+        Self::Administer,
+    ];
+
+    /// The name in Cedar text, metrics and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Spill => "spill",
+            Self::Transit => "transit",
+            Self::RelaySignal => "relay-signal",
+            Self::Record => "record",
+            Self::Transcribe => "transcribe",
+            Self::Turn => "turn",
+            Self::Telemetry => "telemetry",
+            Self::Webhook => "webhook",
+            Self::Join => "join",
+            Self::Administer => "administer",
+        }
+    }
+
+    /// Whether a machine asks (room -> node); otherwise a participant does (participant -> room).
+    #[must_use]
+    pub const fn is_on_node(self) -> bool {
+        !matches!(self, Self::Join | Self::Administer)
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAction> {
+        Self::ALL
+            .into_iter()
+            .find(|action| action.as_str() == name)
+            .ok_or_else(|| UnknownAction(name.to_owned()))
+    }
+}

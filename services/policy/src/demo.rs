@@ -1,0 +1,33 @@
+//! The texts that the demo runs on, and that an operator may start from.
+
+use crate::gate::{Gate, InstitutionPolicy, Sources};
+use crate::node::Nodes;
+use crate::problem::LoadError;
+use crate::zone::Zones;
+
+/// The Cedar schema that every policy is read against.
+pub const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
+/// The operator's floor.
+pub const FLOOR: &str = include_str!("../policies/floor.cedar");
+/// The policy of `ku.dk`.
+pub const KU_DK: &str = include_str!("../policies/ku.dk.cedar");
+/// Zones, TOML.
+pub const ZONES: &str = include_str!("../policies/zones.toml");
+/// The demo's nodes `cph-1`, `sto-1` and `aws-sto-1`, TOML.
+pub const NODES: &str = include_str!("../policies/nodes.toml");
+
+/// The demo's institution.
+pub const INSTITUTION: &str = "ku.dk";
+
+/// The gate of these texts and the given nodes.
+///
+/// # Errors
+/// When `nodes` lack a name that the texts speak of.
+pub fn gate(nodes: &Nodes) -> Result<Gate, LoadError> {
+    Gate::load(&Sources {
+        floor: FLOOR,
+        institutions: &[InstitutionPolicy { institution: INSTITUTION, version: 1, text: KU_DK }],
+        zones: &Zones::parse(ZONES)?,
+        nodes,
+    })
+}

@@ -1,0 +1,38 @@
+//! The names that a policy may speak of.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::node::Nodes;
+
+/// Names of operators, hosts, nodes and institutions. A policy that names anything else is refused: Cedar itself takes
+/// any id for an entity, so a typo would be a rule that silently never applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KnownNames {
+    /// Who runs relays.
+    pub operators: BTreeSet<String>,
+    /// Who owns machines.
+    pub hosts: BTreeSet<String>,
+    /// Short names of nodes.
+    pub nodes: BTreeSet<String>,
+    /// Owners of rooms, and those whose people visit.
+    pub institutions: BTreeSet<String>,
+}
+
+impl KnownNames {
+    /// What the nodes file names, and the institutions that have a policy.
+    pub(crate) fn gather<'a>(nodes: &Nodes, institutions: impl Iterator<Item = &'a str>) -> Self {
+        let mut names = nodes.also_known().clone();
+        let stated = |name: &String| (!name.is_empty()).then(|| name.clone());
+        for facts in nodes.iter() {
+            names.operators.extend(stated(&facts.operator));
+            names.operators.extend(stated(&facts.declared_by));
+            names.hosts.extend(stated(&facts.host));
+            names.nodes.extend(stated(&facts.id));
+        }
+        names.institutions.extend(institutions.map(str::to_owned));
+        names
+    }
+}

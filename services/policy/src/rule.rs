@@ -1,0 +1,57 @@
+//! Rules: Cedar policies with a name, a sentence and, for spill, a tier.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::action::Action;
+use crate::why::Sentence;
+
+/// A rule's `@id`, unique in the institution's policy and the floor together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    pub(crate) fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// The `@id`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RuleId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a rule does when it applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It permits, unless another forbids.
+    Permit,
+    /// It forbids, whatever others permit.
+    Forbid,
+}
+
+/// A rule as it was loaded.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its `@id`.
+    pub id: RuleId,
+    /// Permit or forbid.
+    pub effect: Effect,
+    /// Its `@tier`: the rank of the nodes that it lets a room spill to.
+    pub tier: Option<u32>,
+    /// The actions that it can apply to.
+    pub actions: Vec<Action>,
+    pub(crate) sentence: Sentence,
+    /// Place in the text, floor first: which of several deciding rules speaks.
+    pub(crate) order: usize,
+}

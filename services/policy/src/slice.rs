@@ -1,0 +1,170 @@
+//! From text to rules that can be asked: bound, spell out zones, parse, lint, validate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+
+use crate::decision::PolicyVersion;
+use crate::lint::{self, Layer};
+use crate::names::KnownNames;
+use crate::problem::Problem;
+use crate::rule::{Rule, RuleId};
+use crate::zone::Zones;
+
+/// What policy text is read against.
+pub(crate) struct Reader<'a> {
+    pub(crate) schema: &'a Schema,
+    pub(crate) schema_text: &'a str,
+    pub(crate) zones: &'a Zones,
+    pub(crate) names: &'a KnownNames,
+}
+
+/// One text: the floor, or an institution's part.
+pub(crate) struct Part {
+    text: Arc<str>,
+    policies: Vec<Policy>,
+    rules: Vec<Rule>,
+}
+
+/// An institution's policy: the floor and its own part.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) text: PolicyText,
+    pub(crate) policies: PolicySet,
+    pub(crate) rules: HashMap<PolicyId, Rule>,
+}
+
+/// The text that decides, zones spelled out: what the version is computed from, and what can be shown and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyText {
+    /// Number and hash.
+    pub version: PolicyVersion,
+    /// The Cedar schema.
+    pub schema: Arc<str>,
+    /// The operator's floor.
+    pub floor: Arc<str>,
+    /// The institution's own rules.
+    pub institution: Arc<str>,
+}
+
+impl Reader<'_> {
+    /// Reads one text. `first` is the order of its first rule.
+    pub(crate) fn part(&self, layer: Layer<'_>, text: &str, first: usize) -> Result<Part, Vec<Problem>> {
+        let place = layer.place();
+        let whole = |what: String| vec![Problem::at(place, what)];
+        lint::bounds(text).map_err(whole)?;
+        let expanded = self.zones.expand(text).map_err(|unknown| {
+            whole(format!(
+                "there is no zone {unknown:?} in the zones table; the schema knows zones by no other way"
+            ))
+        })?;
+        if expanded.len() > lint::LONGEST_EXPANDED {
+            return Err(whole(
+                "with its zones spelled out the text is too long; name zones less often".to_owned(),
+            ));
+        }
+        let parsed: PolicySet =
+            expanded.parse().map_err(|error| whole(format!("it does not parse: {error}")))?;
+        if parsed.num_of_templates() > 0 {
+            return Err(whole(
+                "templates (?principal, ?resource) are not used; write the rule out".to_owned(),
+            ));
+        }
+        let mut numbered: Vec<&Policy> = parsed.policies().collect();
+        // Cedar numbers policies `policy0`, `policy1`, ... and keeps them in no order.
+        numbered.sort_by_key(|policy| number(policy.id()));
+        let mut problems = Vec::new();
+        let (mut policies, mut rules) = (Vec::new(), Vec::<Rule>::new());
+        for (at, policy) in numbered.into_iter().enumerate() {
+            match lint::rule(policy, first + at, layer, self.schema, self.names) {
+                Ok(rule) => {
+                    policies.push(policy.new_id(PolicyId::new(rule.id.as_str())));
+                    rules.push(rule);
+                }
+                Err(wrong) => {
+                    let name =
+                        policy.annotation("id").map_or_else(|| format!("number {}", at + 1), str::to_owned);
+                    problems.extend(wrong.into_iter().map(|what| Problem::of_rule(place, &name, what)));
+                }
+            }
+        }
+        problems.extend(duplicates(place, &rules));
+        if problems.is_empty() {
+            problems = self.validate(place, &policies);
+        }
+        if problems.is_empty() { Ok(Part { text: expanded.into(), policies, rules }) } else { Err(problems) }
+    }
+
+    /// Strict, and a warning is an error: a rule that can never apply is a mistake.
+    fn validate(&self, place: &str, policies: &[Policy]) -> Vec<Problem> {
+        let set = match PolicySet::from_policies(policies.iter().cloned()) {
+            Ok(set) => set,
+            Err(error) => return vec![Problem::at(place, error.to_string())],
+        };
+        let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
+        let errors = result
+            .validation_errors()
+            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
+        let warnings = result
+            .validation_warnings()
+            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
+        errors.chain(warnings).collect()
+    }
+
+    /// The floor and an institution's part together.
+    pub(crate) fn slice(
+        &self,
+        place: &str,
+        number: u64,
+        floor: &Part,
+        own: &Part,
+    ) -> Result<Slice, Vec<Problem>> {
+        let rules: Vec<&Rule> = floor.rules.iter().chain(&own.rules).collect();
+        let problems = duplicates(place, rules.iter().copied());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let policies = PolicySet::from_policies(floor.policies.iter().chain(&own.policies).cloned())
+            .map_err(|error| vec![Problem::at(place, error.to_string())])?;
+        let hash = version_hash(&[self.schema_text, &floor.text, &own.text]);
+        Ok(Slice {
+            text: PolicyText {
+                version: PolicyVersion { number, hash: hash.into() },
+                schema: self.schema_text.into(),
+                floor: floor.text.clone(),
+                institution: own.text.clone(),
+            },
+            policies,
+            rules: rules.into_iter().map(|rule| (PolicyId::new(rule.id.as_str()), rule.clone())).collect(),
+        })
+    }
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+}
+
+fn number(id: &PolicyId) -> usize {
+    let id: &str = id.as_ref();
+    id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX)
+}
+
+fn duplicates<'a>(place: &str, rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Problem> {
+    let mut seen = std::collections::HashSet::<&RuleId>::new();
+    let twice = rules.into_iter().filter(|rule| !seen.insert(&rule.id));
+    twice.map(|rule| Problem::of_rule(place, rule.id.as_str(), "another rule has this @id already")).collect()
+}
+
+/// Each text is preceded by its length, so that no two sets of texts hash alike.
+fn version_hash(texts: &[&str]) -> String {
+    let mut bytes = b"systir policy 1\n".to_vec();
+    for text in texts {
+        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    digest(&SHA256, &bytes).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

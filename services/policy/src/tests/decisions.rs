@@ -1,0 +1,337 @@
+//! What is decided, by which rule, in which words.
+
+use super::*;
+use crate::{Attribute, Effect, KnownNames, ProvenIdentity, ReasonCode};
+
+#[test]
+fn the_demo_decides_as_promised() {
+    use Action::*;
+    use ReasonCode::{Allowed, Forbidden, NoRule};
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    let foreign = "the machine is owned by amazon, controlled from US";
+    let spill = "sto-1 is nordunet's own machine in the Nordic countries (SE)";
+    let table = [
+        (Home, "cph-1", Allowed, "ku-home-denmark", "cph-1 is nordunet's own machine in Denmark"),
+        (Home, "sto-1", NoRule, "", "no rule of ku.dk permits home on sto-1 (nordunet's own machine in SE)"),
+        (Home, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (Spill, "sto-1", Allowed, "ku-spill-nordic", spill),
+        (Spill, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (Transit, "sto-1", Allowed, "ku-spill-nordic", spill),
+        (Transit, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (
+            RelaySignal,
+            "cph-1",
+            Allowed,
+            "ku-front-door",
+            "cph-1 belongs to nordunet's own cluster and may carry the room itself",
+        ),
+        (RelaySignal, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (
+            Record,
+            "cph-1",
+            NoRule,
+            "",
+            "no rule of ku.dk permits record on cph-1 (nordunet's own machine in DK)",
+        ),
+        (
+            Transcribe,
+            "cph-1",
+            NoRule,
+            "",
+            "no rule of ku.dk permits transcribe on cph-1 (nordunet's own machine in DK)",
+        ),
+        (Turn, "cph-1", NoRule, "", "no rule of ku.dk permits turn on cph-1 (nordunet's own machine in DK)"),
+        (
+            Telemetry,
+            "cph-1",
+            NoRule,
+            "",
+            "no rule of ku.dk permits telemetry on cph-1 (nordunet's own machine in DK)",
+        ),
+        (
+            Webhook,
+            "cph-1",
+            NoRule,
+            "",
+            "no rule of ku.dk permits webhook on cph-1 (nordunet's own machine in DK)",
+        ),
+    ];
+    for (action, node, reason, rule, why) in table {
+        let decision = planned(&gate, &nodes, action, node);
+        let rules: Vec<_> = decision.rules.iter().map(|rule| rule.as_str()).collect();
+        assert_eq!(decision.reason, reason, "{action} {node}: {}", decision.why);
+        assert_eq!(decision.allowed, reason == Allowed, "{action} {node}");
+        assert_eq!(rules.join(" "), rule, "{action} {node}");
+        assert_eq!(decision.why, why, "{action} {node}");
+        assert_eq!(decision.policy_version.unwrap().number, 1);
+    }
+}
+
+#[test]
+fn people_of_the_institution_enter_and_others_do_not() {
+    let known = KnownNames { institutions: ["lu.se".to_owned()].into(), ..Default::default() };
+    let nodes = Nodes::new(vec![own("cph-1", "DK")], known).unwrap();
+    let gate = demo::gate(&nodes).unwrap();
+    let decision = gate.decide(&by(Action::Join, "ku.dk"));
+    assert!(decision.allowed, "{decision:?}");
+    assert_eq!(decision.why, "the token was signed with a key of ku.dk");
+    assert!(gate.decide(&by(Action::Administer, "ku.dk")).allowed);
+
+    let decision = gate.decide(&by(Action::Join, "lu.se"));
+    assert_eq!(decision.reason, ReasonCode::NoRule);
+    assert_eq!(decision.why, "no rule of ku.dk permits join to people of lu.se");
+    let decision = gate.decide(&by(Action::Join, "nobody.example"));
+    assert_eq!(decision.reason, ReasonCode::UnknownInstitution);
+}
+
+#[test]
+fn an_institution_without_policy_gets_nothing() {
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    let request =
+        Request { institution: "dtu.dk", ..on_node(Action::Home, nodes.evidence("cph-1", Identity::Local)) };
+    let decision = gate.decide(&request);
+    assert!(!decision.allowed);
+    assert_eq!(decision.reason, ReasonCode::UnknownInstitution);
+    assert_eq!(decision.why, "the institution dtu.dk has no policy here");
+    assert_eq!(decision.policy_version, None);
+}
+
+#[test]
+fn a_node_that_nobody_pinned_is_denied_everything() {
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    for action in Action::ALL.into_iter().filter(|action| action.is_on_node()) {
+        let decision = planned(&gate, &nodes, action, "cph-9");
+        assert_eq!(decision.reason, ReasonCode::UnknownNode);
+        assert_eq!(decision.why, "the node cph-9 is not in this operator's nodes file");
+    }
+    // The evidence of a file that has the node is worth nothing where it states what nobody here knows.
+    let elsewhere = pinned([NodeFacts { operator: "evil".into(), ..own("cph-9", "DK") }]);
+    let decision = planned(&gate, &elsewhere, Action::Home, "cph-9");
+    assert_eq!(decision.reason, ReasonCode::UnknownEntity);
+    assert_eq!(decision.why, "cph-9 states the operator \"evil\", which is not known here");
+}
+
+#[test]
+fn each_attribute_that_is_missing_denies() {
+    for attribute in Attribute::ALL.into_iter().filter(|attribute| *attribute != Attribute::Id) {
+        let mut facts = own("cph-1", "DK");
+        let field = match attribute {
+            Attribute::Id => &mut facts.id,
+            Attribute::SpiffeId => &mut facts.spiffe_id,
+            Attribute::Site => &mut facts.site,
+            Attribute::Region => &mut facts.region,
+            Attribute::Country => &mut facts.country,
+            Attribute::Operator => &mut facts.operator,
+            Attribute::OperatorControlledFrom => &mut facts.operator_controlled_from,
+            Attribute::Host => &mut facts.host,
+            Attribute::HostControlledFrom => &mut facts.host_controlled_from,
+            Attribute::DeclaredBy => &mut facts.declared_by,
+        };
+        field.clear();
+        let nodes = pinned([facts, own("cph-2", "DK")]);
+        let gate = demo::gate(&nodes).unwrap();
+        assert!(planned(&gate, &nodes, Action::Home, "cph-2").allowed);
+        let decision = planned(&gate, &nodes, Action::Home, "cph-1");
+        assert!(!decision.allowed);
+        assert_eq!(decision.reason, ReasonCode::MissingAttribute);
+        assert_eq!(decision.why, format!("the nodes file does not state {} of cph-1", attribute.as_str()));
+        let incomplete: Vec<_> = nodes.incomplete().map(|(facts, missing)| (&*facts.id, missing)).collect();
+        assert_eq!(incomplete, [("cph-1", attribute)]);
+    }
+}
+
+#[test]
+fn a_peer_is_who_its_certificate_says_and_nobody_else() {
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    let peer =
+        |spiffe: &str, domain: &str| ProvenIdentity { spiffe_id: spiffe.into(), trust_domain: domain.into() };
+
+    let honest = peer("spiffe://nordu.net/relay/sto-1", "nordu.net");
+    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&honest)));
+    assert!(decision.allowed, "{decision:?}");
+
+    // The leased machine says that it is sto-1.
+    let leased = peer("spiffe://nordu.net/relay/aws-sto-1", "nordu.net");
+    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence("sto-1", Identity::Proven(&leased))));
+    assert_eq!(decision.reason, ReasonCode::IdentityMismatch);
+    assert_eq!(
+        gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&leased))).reason,
+        ReasonCode::Forbidden
+    );
+
+    // A sister's CA minted the right URI, and its roots verified it.
+    for domain in ["sunet.se", "nordu", "", "nordu.net/relay"] {
+        let minted = peer("spiffe://nordu.net/relay/sto-1", domain);
+        let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&minted)));
+        assert_eq!(decision.reason, ReasonCode::IdentityMismatch, "{domain}");
+    }
+
+    let stranger = peer("spiffe://evil.example/relay/sto-1", "evil.example");
+    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&stranger)));
+    assert_eq!(decision.reason, ReasonCode::UnknownNode);
+}
+
+#[test]
+fn a_question_of_the_wrong_kind_is_denied() {
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    for action in Action::ALL {
+        let request = if action.is_on_node() {
+            by(action, "ku.dk")
+        } else {
+            on_node(action, nodes.evidence("cph-1", Identity::Local))
+        };
+        assert_eq!(gate.decide(&request).reason, ReasonCode::WrongSubject, "{action}");
+    }
+}
+
+#[test]
+fn a_forbid_that_fails_denies_what_a_permit_allows() {
+    let nodes = demo_nodes();
+    let failing = format!(
+        "{}\n@id(\"overflows\") @why(\"too loaded\") forbid (principal, action == Action::\"home\", resource) \
+         when {{ context has load_percent && context.load_percent * 9223372036854775807 > 0 }};",
+        demo::KU_DK
+    );
+    let gate = load(demo::FLOOR, &failing, &nodes).unwrap();
+    assert!(planned(&gate, &nodes, Action::Home, "cph-1").allowed);
+    let mut request = on_node(Action::Home, nodes.evidence("cph-1", Identity::Local));
+    request.claims.load_percent = Some(90);
+    let decision = gate.decide(&request);
+    assert!(!decision.allowed);
+    assert_eq!(decision.reason, ReasonCode::EvaluationError);
+    assert_eq!(decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>(), ["overflows"]);
+    assert_eq!(decision.why, "a rule could not be evaluated (overflows), so nothing is allowed");
+}
+
+#[test]
+fn the_floor_stands_under_every_permit() {
+    let generous = "@id(\"all\") @why(\"anything\") @tier(\"9\") permit (principal in Institution::\"ku.dk\", \
+                    action in [Action::\"spill\", Action::\"record\"], resource);";
+    let sworn = NodeFacts { operator: "sunet".into(), host: "sunet".into(), ..own("lund-1", "SE") };
+    let nodes = pinned([own("cph-1", "DK"), leased("hel-1", "FI", "upcloud", "FI"), sworn]);
+    let gate = load(demo::FLOOR, generous, &nodes).unwrap();
+
+    let decision = planned(&gate, &nodes, Action::Spill, "lund-1");
+    assert_eq!(decision.why, "what is known of lund-1 was declared by nordunet, but sunet runs it");
+
+    assert!(planned(&gate, &nodes, Action::Spill, "hel-1").allowed);
+    let spill = on_node(Action::Spill, nodes.evidence("hel-1", Identity::Local));
+    let decision = gate.decide(&Request { room: CONFIDENTIAL, ..spill });
+    assert_eq!(decision.reason, ReasonCode::Forbidden);
+    assert_eq!(decision.why, "the room is confidential and the machine is owned by upcloud, not by nordunet");
+    let own_machine = on_node(Action::Spill, nodes.evidence("cph-1", Identity::Local));
+    assert!(gate.decide(&Request { room: CONFIDENTIAL, ..own_machine }).allowed);
+
+    let record = on_node(Action::Record, nodes.evidence("cph-1", Identity::Local));
+    assert!(gate.decide(&record).allowed);
+    let encrypted = Request { claims: Claims { e2ee: true, load_percent: None }, ..record };
+    assert_eq!(gate.decide(&encrypted).reason, ReasonCode::Forbidden);
+}
+
+#[test]
+fn every_forbid_that_applies_is_told() {
+    let far = NodeFacts {
+        operator: "aws".into(),
+        operator_controlled_from: "US".into(),
+        declared_by: "aws".into(),
+        ..leased("iad-1", "US", "amazon", "US")
+    };
+    let nodes = pinned([own("cph-1", "DK"), far]);
+    let gate = demo::gate(&nodes).unwrap();
+    let decision = planned(&gate, &nodes, Action::Spill, "iad-1");
+    assert_eq!(
+        decision.why,
+        "the machine is owned by amazon, controlled from US; iad-1 is run by aws, controlled from US"
+    );
+    assert_eq!(decision.rules.len(), 2);
+}
+
+#[test]
+fn sisters_are_asked_in_the_policys_order_and_the_cloud_never() {
+    let policy = "
+        @id(\"far\") @tier(\"2\") @why(\"in the EEA\")
+        permit (principal in Institution::\"ku.dk\", action == Action::\"spill\", resource)
+        when { resource.country in Zone::\"EEA\" && resource.own_machine };
+        @id(\"near\") @tier(\"1\") @why(\"in the Nordics\")
+        permit (principal in Institution::\"ku.dk\", action == Action::\"spill\", resource)
+        when { resource.country in Zone::\"Nordic\" && resource.own_machine };";
+    let nodes = pinned([
+        own("ams-1", "NL"),
+        leased("aws-sto-1", "SE", "amazon", "US"),
+        own("sto-1", "SE"),
+        own("osl-1", "NO"),
+        own("zrh-1", "CH"),
+    ]);
+    let gate = load(demo::FLOOR, policy, &nodes).unwrap();
+    let candidates = ["aws-sto-1", "ams-1", "zrh-1", "osl-1", "sto-1", "ghost"]
+        .map(|id| nodes.evidence(id, Identity::Planned));
+    let order = gate.spill_order("ku.dk", RoomFacts::default(), Claims::default(), candidates);
+    let order: Vec<_> = order.iter().map(|found| (found.evidence.node(), found.decision.tier)).collect();
+    assert_eq!(order, [("osl-1", Some(1)), ("sto-1", Some(1)), ("ams-1", Some(2))]);
+    // Both rules permit osl-1; the nearer speaks.
+    let decision = planned(&gate, &nodes, Action::Spill, "osl-1");
+    assert_eq!(decision.why, "in the Nordics");
+    assert_eq!(decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>(), ["near", "far"]);
+}
+
+#[test]
+fn facts_of_another_file_are_decided_as_they_stand() {
+    // A gate built before cph-2 was pinned decides on the evidence, not on what it had prebuilt.
+    let gate = demo::gate(&demo_nodes()).unwrap();
+    let moved = pinned([NodeFacts { country: "SE".into(), ..own("cph-1", "DK") }, own("cph-2", "DK")]);
+    assert!(planned(&gate, &moved, Action::Home, "cph-2").allowed);
+    assert_eq!(planned(&gate, &moved, Action::Home, "cph-1").reason, ReasonCode::NoRule);
+}
+
+#[test]
+fn the_version_is_of_the_text_with_its_zones() {
+    let nodes = demo_nodes();
+    let version = |floor: &str, text: &str, zones: &str| {
+        let gate = Gate::load(&Sources {
+            floor,
+            institutions: &[InstitutionPolicy { institution: "ku.dk", version: 7, text }],
+            zones: &Zones::parse(zones).unwrap(),
+            nodes: &nodes,
+        });
+        gate.unwrap().text("ku.dk").unwrap().version.clone()
+    };
+    let first = version(demo::FLOOR, demo::KU_DK, demo::ZONES);
+    assert_eq!(first, version(demo::FLOOR, demo::KU_DK, demo::ZONES));
+    assert_eq!(first.to_string(), format!("7-{}", first.hash));
+    assert_eq!(first.hash.len(), 16);
+    let others = [
+        version("", demo::KU_DK, demo::ZONES),
+        version(demo::FLOOR, &demo::KU_DK.replace("own machine in Denmark", "machine"), demo::ZONES),
+        version(demo::FLOOR, demo::KU_DK, &demo::ZONES.replace("\"NO\", \"SE\"]", "\"SE\"]")),
+    ];
+    for other in others {
+        assert_ne!(first.hash, other.hash);
+    }
+    let gate = demo::gate(&nodes).unwrap();
+    let shown = gate.text("ku.dk").unwrap();
+    assert!(
+        shown.institution.contains(r#"resource.country in [Country::"DK", Country::"FI", Country::"IS""#)
+    );
+    assert!(!shown.institution.contains("Zone::"));
+}
+
+#[test]
+fn the_rules_can_be_listed_from_any_thread() {
+    let nodes = demo_nodes();
+    let gate = demo::gate(&nodes).unwrap();
+    assert_eq!(gate.institutions().collect::<Vec<_>>(), ["ku.dk"]);
+    fn shared(_: &(impl Send + Sync)) {}
+    shared(&gate);
+    let rules = gate.rules("ku.dk");
+    assert_eq!(rules.first().unwrap().id.as_str(), "floor-declared-by-its-operator");
+    assert_eq!(rules.last().unwrap().id.as_str(), "ku-administer");
+    let spill = rules.iter().find(|rule| rule.id.as_str() == "ku-spill-nordic").unwrap();
+    assert_eq!((spill.effect, spill.tier), (Effect::Permit, Some(1)));
+    assert_eq!(spill.actions, [Action::Spill, Action::Transit]);
+    assert!(gate.rules("dtu.dk").is_empty());
+}

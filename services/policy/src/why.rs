@@ -1,0 +1,76 @@
+//! The sentence of a rule: text with names in braces, `the machine is owned by {host}`.
+
+use crate::action::Action;
+use crate::node::{Attribute, NodeFacts};
+
+/// A parsed `@why`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sentence(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Node(Attribute),
+    Institution,
+    ParticipantInstitution,
+    Action,
+}
+
+/// What a sentence can quote.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) institution: &'a str,
+    pub(crate) action: Action,
+    pub(crate) node: Option<&'a NodeFacts>,
+    pub(crate) participant: Option<&'a str>,
+}
+
+impl Sentence {
+    /// Parses `text`; `on_node` and `by_participant` say for which requests the rule can decide, since it may quote
+    /// only what all of them have.
+    pub(crate) fn parse(text: &str, on_node: bool, by_participant: bool) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("its @why is empty; say in a sentence what the rule means".to_owned());
+        }
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((name, tail)) = after.split_once('}') else {
+                return Err("its @why has a '{' without a '}'".to_owned());
+            };
+            pieces.push(Piece::Text(before.to_owned()));
+            let (piece, known) = match name {
+                "institution" => (Piece::Institution, true),
+                "action" => (Piece::Action, true),
+                "participant_institution" => (Piece::ParticipantInstitution, !on_node),
+                "node" => (Piece::Node(Attribute::Id), !by_participant),
+                _ => match Attribute::ALL.into_iter().find(|attribute| attribute.as_str() == name) {
+                    Some(attribute) => (Piece::Node(attribute), !by_participant),
+                    None => return Err(format!("its @why quotes {{{name}}}, which is not known")),
+                },
+            };
+            if !known {
+                return Err(format!("its @why quotes {{{name}}}, which not every action of the rule has"));
+            }
+            pieces.push(piece);
+            rest = tail;
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Ok(Self(pieces))
+    }
+
+    /// The sentence about this request.
+    pub(crate) fn render(&self, scene: &Scene<'_>) -> String {
+        let mut sentence = String::with_capacity(96);
+        for piece in &self.0 {
+            sentence.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Node(attribute) => scene.node.map_or("", |facts| facts.get(*attribute)),
+                Piece::Institution => scene.institution,
+                Piece::ParticipantInstitution => scene.participant.unwrap_or_default(),
+                Piece::Action => scene.action.as_str(),
+            });
+        }
+        sentence
+    }
+}

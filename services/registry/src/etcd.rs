@@ -1,0 +1,303 @@
+//! The registry in etcd: transactions that compare revisions (never its lock API, which is unsafe),
+//! leases, and a watch that survives compaction and disconnection. etcd's answers are records, not
+//! authority: policy decides on the operator's own files.
+//!
+//! Keys: `<prefix>/nodes/<node>` (under the node's lease) and `<prefix>/rooms/<institution>/<name>`
+//! (URL-safe base64), values JSON. A role for each node, so that none can speak for another:
+//!
+//! ```sh
+//! etcdctl role add cph-1
+//! etcdctl role grant-permission cph-1 --prefix=true read /systir/v1/nordunet/
+//! etcdctl role grant-permission cph-1 readwrite /systir/v1/nordunet/nodes/cph-1
+//! etcdctl role grant-permission cph-1 --prefix=true readwrite /systir/v1/nordunet/rooms/
+//! etcdctl user add cph-1 --no-password   # the common name of its client certificate
+//! etcdctl user grant-role cph-1 cph-1
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, Compare, CompareOp, ConnectOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::assignment::{Assignment, RoomId, Versioned};
+use crate::backoff::Backoff;
+use crate::lease::{Lease, Load};
+use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
+use crate::sync;
+use crate::view::View;
+
+/// How to reach etcd.
+#[derive(Debug, Clone, Default)]
+pub struct EtcdConfig {
+    /// Addresses, `http://` or `https://`.
+    pub endpoints: Vec<String>,
+    /// The cluster; part of every key.
+    pub cluster: String,
+    /// CA of etcd's certificate (PEM).
+    pub ca: Option<String>,
+    /// This node's client certificate and key (PEM).
+    pub identity: Option<(String, String)>,
+    /// How long a silent node's lease lasts.
+    pub lease: Duration,
+}
+
+/// How long one question may take.
+pub(crate) const ANSWER: Duration = Duration::from_secs(3);
+
+pub(crate) struct Shared {
+    pub config: EtcdConfig,
+    pub view: watch::Sender<Arc<View>>,
+    pub lease: watch::Sender<Option<Lease>>,
+}
+
+impl Shared {
+    pub(crate) fn prefix(&self) -> String {
+        format!("/systir/v1/{}/", self.config.cluster)
+    }
+
+    pub(crate) fn node_key(&self, lease: &Lease) -> String {
+        format!("{}nodes/{}", self.prefix(), lease.node)
+    }
+
+    fn room_key(&self, room: &RoomId) -> String {
+        format!("{}rooms/{}", self.prefix(), room.key())
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Client, RegistryError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(ANSWER)
+            .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
+            .with_keep_alive_while_idle(true);
+        let tls = self.config.endpoints.iter().any(|address| address.starts_with("https://"));
+        if tls || self.config.ca.is_some() || self.config.identity.is_some() {
+            let mut tls = etcd_client::TlsOptions::new();
+            if let Some(ca) = &self.config.ca {
+                tls = tls.ca_certificate(etcd_client::Certificate::from_pem(ca));
+            }
+            if let Some((certificate, key)) = &self.config.identity {
+                tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
+            }
+            options = options.with_tls(tls);
+        }
+        in_time(Client::connect(&self.config.endpoints, Some(options))).await
+    }
+}
+
+/// The registry of one node.
+pub struct EtcdRegistry {
+    shared: Arc<Shared>,
+    client: tokio::sync::Mutex<Option<Client>>,
+    _tasks: DropGuard,
+}
+
+impl std::fmt::Debug for EtcdRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdRegistry")
+            .field("endpoints", &self.shared.config.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs one question with its limit; whatever goes wrong on the way is [`RegistryError`].
+pub(crate) async fn in_time<T>(
+    question: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, RegistryError> {
+    match tokio::time::timeout(ANSWER, question).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(etcd_client::Error::GRpcStatus(status)))
+            if ["PermissionDenied", "Unauthenticated"].contains(&format!("{:?}", status.code()).as_str()) =>
+        {
+            Err(RegistryError::Refused(status.message().to_owned()))
+        }
+        Ok(Err(error)) => Err(RegistryError::Unavailable(error.to_string())),
+        Err(_) => Err(RegistryError::Unavailable(format!("no answer within {} s", ANSWER.as_secs()))),
+    }
+}
+
+impl EtcdRegistry {
+    /// Starts following etcd. It need not be there: the copy fills when it comes.
+    #[must_use]
+    pub fn start(config: EtcdConfig) -> Self {
+        let away = View { away_since: Some(Instant::now()), ..View::default() };
+        let shared = Arc::new(Shared {
+            config,
+            view: watch::Sender::new(Arc::new(away)),
+            lease: watch::Sender::new(None),
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(sync::follow(shared.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(sync::keep_lease(shared.clone())));
+        Self { shared, client: tokio::sync::Mutex::new(None), _tasks: stop.drop_guard() }
+    }
+
+    async fn transact(&self, txn: Txn) -> Result<etcd_client::TxnResponse, RegistryError> {
+        let mut held = self.client.lock().await;
+        let mut client = match held.take() {
+            Some(client) => client,
+            None => self.shared.connect().await?,
+        };
+        let answer = in_time(client.txn(txn)).await;
+        // A client whose connection failed is not asked again.
+        if !matches!(answer, Err(RegistryError::Unavailable(_))) {
+            *held = Some(client);
+        }
+        answer
+    }
+
+    // A write is in the copy at once, so that its writer never reads older than it wrote.
+    fn remember(&self, record: &Versioned<Assignment>) {
+        self.shared.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            let known = view.rooms.get(&record.value.room).map_or(0, |known| known.revision);
+            if known < record.revision {
+                view.rooms.insert(record.value.room.clone(), record.clone());
+            }
+        });
+    }
+
+    async fn put_if(
+        &self,
+        compare: Compare,
+        key: String,
+        wanted: Assignment,
+    ) -> Result<Result<Versioned<Assignment>, Option<Versioned<Assignment>>>, RegistryError> {
+        let value = serde_json::to_vec(&wanted).map_err(|error| RegistryError::Refused(error.to_string()))?;
+        let txn = Txn::new()
+            .when([compare])
+            .and_then([TxnOp::put(key.clone(), value, Some(PutOptions::new()))])
+            .or_else([TxnOp::get(key, None)]);
+        let answer = self.transact(txn).await?;
+        let revision = answer.header().map_or(0, |header| header.revision()) as u64;
+        if answer.succeeded() {
+            let record = Versioned { value: wanted, revision };
+            self.remember(&record);
+            return Ok(Ok(record));
+        }
+        let current = answer.op_responses().into_iter().find_map(|answer| match answer {
+            TxnOpResponse::Get(found) => found.kvs().first().and_then(sync::assignment_of),
+            _ => None,
+        });
+        if let Some(current) = &current {
+            self.remember(current);
+        }
+        Ok(Err(current))
+    }
+}
+
+impl Registry for EtcdRegistry {
+    fn view(&self) -> Arc<View> {
+        self.shared.view.borrow().clone()
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.shared.view.subscribe()
+    }
+
+    fn announce(&self, lease: Lease) {
+        self.shared.lease.send_replace(Some(lease));
+    }
+
+    fn report(&self, load: Load, draining: bool) {
+        self.shared.lease.send_if_modified(|lease| {
+            let Some(lease) = lease else { return false };
+            lease.load = load;
+            lease.draining = draining;
+            true
+        });
+    }
+
+    fn retire(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let Some(lease) = self.shared.lease.send_replace(None) else { return };
+            let key = self.shared.node_key(&lease);
+            if let Err(error) = self.transact(Txn::new().and_then([TxnOp::delete(key, None)])).await {
+                tracing::info!(%error, "the lease was not taken back; it ends by itself");
+            }
+        }
+        .boxed()
+    }
+
+    fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
+        async move {
+            let key = self.shared.room_key(&assignment.room);
+            let absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+            match self.put_if(absent, key, assignment).await? {
+                Ok(created) => Ok(created),
+                Err(Some(existing)) => Err(CreateError::AlreadyAssigned(Box::new(existing))),
+                Err(None) => {
+                    Err(RegistryError::Refused("the room's record cannot be read; delete it".into()).into())
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn update<'a>(
+        &'a self,
+        read: &'a Versioned<Assignment>,
+        wanted: Assignment,
+    ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>> {
+        async move {
+            let key = self.shared.room_key(&read.value.room);
+            let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64);
+            if wanted.epoch < read.value.epoch {
+                return Err(UpdateError::StaleEpoch { offered: wanted.epoch, current: read.value.epoch });
+            }
+            let offered = wanted.epoch;
+            match self.put_if(unchanged, key, wanted).await? {
+                Ok(written) => Ok(written),
+                Err(Some(current)) if offered < current.value.epoch => {
+                    Err(UpdateError::StaleEpoch { offered, current: current.value.epoch })
+                }
+                Err(Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
+                Err(None) => Err(UpdateError::Gone),
+            }
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, read: &'a Versioned<Assignment>) -> BoxFuture<'a, Result<(), UpdateError>> {
+        async move {
+            let key = self.shared.room_key(&read.value.room);
+            let txn = Txn::new()
+                .when([Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64)])
+                .and_then([TxnOp::delete(key.clone(), None)])
+                .or_else([TxnOp::get(key, None)]);
+            let answer = self.transact(txn).await?;
+            let current = answer.op_responses().into_iter().find_map(|answer| match answer {
+                TxnOpResponse::Get(found) => found.kvs().first().and_then(sync::assignment_of),
+                _ => None,
+            });
+            match (answer.succeeded(), current) {
+                (true, _) => {
+                    self.shared.view.send_modify(|view| {
+                        let view = Arc::make_mut(view);
+                        if view
+                            .rooms
+                            .get(&read.value.room)
+                            .is_some_and(|known| known.revision == read.revision)
+                        {
+                            view.rooms.remove(&read.value.room);
+                        }
+                    });
+                    Ok(())
+                }
+                (false, Some(current)) if read.value.epoch < current.value.epoch => {
+                    Err(UpdateError::StaleEpoch { offered: read.value.epoch, current: current.value.epoch })
+                }
+                (false, Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
+                (false, None) => Err(UpdateError::Gone),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Pauses between tries, for both of the registry's tasks.
+pub(crate) fn pauses() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
+}

@@ -1,0 +1,52 @@
+//! The last known copy of the registry: what reads are answered from, with the store there or away.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::assignment::{Assignment, NodeId, RoomId, Versioned};
+use crate::lease::Lease;
+
+/// A copy of everything, as of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    pub(crate) nodes: BTreeMap<NodeId, Lease>,
+    pub(crate) rooms: BTreeMap<RoomId, Versioned<Assignment>>,
+    pub(crate) away_since: Option<Instant>,
+    pub(crate) garbled: u64,
+}
+
+impl View {
+    /// A living node's lease.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Lease> {
+        self.nodes.get(&NodeId::from(name))
+    }
+
+    /// All living nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Lease> {
+        self.nodes.values()
+    }
+
+    /// A room's assignment.
+    #[must_use]
+    pub fn room(&self, room: &RoomId) -> Option<&Versioned<Assignment>> {
+        self.rooms.get(room)
+    }
+
+    /// All assigned rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = &Assignment> {
+        self.rooms.values().map(|record| &record.value)
+    }
+
+    /// Since when the store does not answer; none while it does.
+    #[must_use]
+    pub fn away_since(&self) -> Option<Instant> {
+        self.away_since
+    }
+
+    /// Records that could not be read, so far.
+    #[must_use]
+    pub fn garbled(&self) -> u64 {
+        self.garbled
+    }
+}

@@ -1,0 +1,272 @@
+//! The way of a join, from this front door to a seat: policy, assignment, the ladder, and one
+//! reservation after the other until a node admits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use serde_json::{Value, json};
+use systir_placement::{Candidate, Demand, Load, Proposal, Role, RoomFacts, Step, Verdict, propose};
+use systir_policy::{Action, Decision};
+use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
+
+use crate::node::Shared;
+
+/// A seat that was reserved for a join.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    /// The node that holds it.
+    pub node: String,
+    /// The reservation's id.
+    pub join_id: String,
+    /// The room's assignment, with that node in it.
+    pub assignment: Assignment,
+}
+
+/// Why somebody is not let in; the sentence is for the person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotAdmitted {
+    /// HTTP status: 403 for policy, 503 for no room or no registry.
+    pub status: u16,
+    /// Stable code for metrics.
+    pub code: String,
+    /// What happened and what to do.
+    pub sentence: String,
+}
+
+impl NotAdmitted {
+    fn denied(decision: &Decision) -> Self {
+        Self { status: 403, code: decision.reason.as_str().to_owned(), sentence: decision.why.clone() }
+    }
+
+    fn unavailable(code: &str, sentence: impl Into<String>) -> Self {
+        Self { status: 503, code: code.to_owned(), sentence: sentence.into() }
+    }
+}
+
+/// How often a lost race for the assignment is run again.
+const RACES: usize = 5;
+
+/// May this front door see the room's signalling, and may this person join? Asked before
+/// anything else, and again by whoever only wants to know (`/rtc/validate`).
+pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
+    let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
+    if !door.allowed {
+        return Err(NotAdmitted::denied(&door));
+    }
+    let person = shared.authority.person(Action::Join, institution, institution);
+    if !person.allowed {
+        return Err(NotAdmitted::denied(&person));
+    }
+    Ok(())
+}
+
+/// Finds a seat.
+#[tracing::instrument(skip_all, fields(node = shared.name, placed = tracing::field::Empty, reason = tracing::field::Empty))]
+pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) -> Result<Seat, NotAdmitted> {
+    may_enter(shared, &room.institution)?;
+    let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    let known = shared.registry.assignment(room);
+    let proposal = ladder(shared, room, known.as_ref().map(|known| &known.value), demand);
+    let assignment = match known {
+        Some(known) => known,
+        None => create(shared, room, &proposal).await?,
+    };
+    // Whoever won the race for the room may have another home than we proposed.
+    let proposal = if Some(&assignment.value.home.to_string()) == proposal.home.as_ref() {
+        proposal
+    } else {
+        ladder(shared, room, Some(&assignment.value), demand)
+    };
+    for step in &proposal.steps {
+        match reserve(shared, &assignment.value, step, &join_id).await {
+            Ok(()) => {}
+            Err(why) => {
+                tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
+                continue;
+            }
+        }
+        match ensure_assigned(shared, assignment.clone(), step).await {
+            Ok(assignment) => {
+                let span = tracing::Span::current();
+                span.record("placed", &step.node);
+                span.record("reason", step.reason.as_str());
+                shared.metrics.joins.get_or_create(&step.reason.as_str().into()).inc();
+                tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
+                return Ok(Seat { node: step.node.clone(), join_id, assignment });
+            }
+            Err(why) => {
+                tracing::warn!(node = step.node, why, "the seat is given back: the node could not be assigned");
+                release(shared, room, &step.node, &join_id).await;
+            }
+        }
+    }
+    let refusal = proposal.exhausted();
+    for row in &proposal.table {
+        tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
+    }
+    Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
+}
+
+async fn create(
+    shared: &Arc<Shared>,
+    room: &RoomId,
+    proposal: &Proposal,
+) -> Result<Versioned<Assignment>, NotAdmitted> {
+    let Some(home) = &proposal.home else {
+        let refusal = proposal.exhausted();
+        return Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence));
+    };
+    let policy_version = shared
+        .authority
+        .node(Action::Home, &room.institution, home)
+        .policy_version
+        .map(|version| version.to_string())
+        .unwrap_or_default();
+    let sid = crate::ids::room_sid(&mut rand::rng());
+    let assignment = Assignment::new(room.clone(), sid, home.as_str().into(), policy_version, crate::ids::unix_ms());
+    match shared.registry.create(assignment).await {
+        Ok(created) => Ok(created),
+        Err(CreateError::AlreadyAssigned(existing)) => Ok(*existing),
+        Err(CreateError::Registry(error)) => Err(NotAdmitted::unavailable(
+            "registry-away",
+            format!("This meeting cannot be started now, because the cluster's registry does not answer ({error}). Meetings that run already go on; try again in a minute."),
+        )),
+    }
+}
+
+/// A spill node is written into the assignment before anyone is sent there.
+async fn ensure_assigned(
+    shared: &Arc<Shared>,
+    mut known: Versioned<Assignment>,
+    step: &Step,
+) -> Result<Assignment, String> {
+    for _ in 0..RACES {
+        if known.value.has(&step.node) {
+            return Ok(known.value);
+        }
+        let mut wanted = known.value.clone();
+        wanted.add_spill(step.node.as_str().into(), crate::ids::unix_ms());
+        match shared.registry.update(&known, wanted).await {
+            Ok(written) => return Ok(written.value),
+            Err(UpdateError::Conflict(current)) => known = *current,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("others kept changing the assignment".to_owned())
+}
+
+async fn reserve(shared: &Arc<Shared>, assignment: &Assignment, step: &Step, join_id: &str) -> Result<(), String> {
+    if step.node == shared.name {
+        return shared.reserve_here(&assignment.room, join_id, step.role);
+    }
+    shared.reserve_there(assignment, &step.node, join_id).await
+}
+
+/// Gives a seat back, here or at another node; best effort, since it lapses by itself.
+pub(crate) async fn release(shared: &Arc<Shared>, room: &RoomId, node: &str, join_id: &str) {
+    if node == shared.name {
+        shared.release_here(join_id);
+    } else {
+        shared.release_there(room, node, join_id).await;
+    }
+}
+
+/// The ladder for the room as it stands.
+pub(crate) fn ladder(shared: &Shared, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
+    let view = shared.registry.view();
+    let verdict = |action, node: &str| {
+        let decision = shared.authority.node(action, &room.institution, node);
+        Verdict {
+            allowed: decision.allowed,
+            tier: decision.tier,
+            rules: decision.rules.iter().map(ToString::to_string).collect(),
+            why: decision.why,
+        }
+    };
+    let candidates: Vec<Candidate> = shared
+        .authority
+        .nodes()
+        .map(|facts| {
+            let lease = view.node(&facts.id);
+            let load = if facts.id == shared.name {
+                shared.load_here()
+            } else {
+                lease.map(|lease| Load {
+                    participants: lease.load.participants,
+                    capacity: lease.load.capacity,
+                    cpu_permille: lease.load.cpu_permille,
+                    age_ms: crate::ids::unix_ms().saturating_sub(lease.load.at_ms),
+                })
+                .unwrap_or_default()
+            };
+            Candidate {
+                node: facts.id.clone(),
+                load,
+                draining: lease.is_some_and(|lease| lease.draining),
+                // Liveness never depends on etcd alone: a link that is up is proof enough.
+                alive: facts.id == shared.name || lease.is_some() || shared.links().is_up(&facts.id),
+                home: verdict(Action::Home, &facts.id),
+                spill: verdict(Action::Spill, &facts.id),
+            }
+        })
+        .collect();
+    let room = RoomFacts {
+        institution: room.institution.clone(),
+        name: room.name.clone(),
+        assignment: assignment.map(|assignment| systir_placement::Assignment {
+            home: assignment.home.to_string(),
+            spill: assignment.spill.iter().map(ToString::to_string).collect(),
+        }),
+    };
+    propose(&room, demand, &candidates)
+}
+
+/// What `systirctl explain` shows: every node, the decision on it and the reason.
+pub(crate) fn explain(shared: &Shared, room: &RoomId) -> Value {
+    let known = shared.registry.assignment(room).map(|known| known.value);
+    let proposal = ladder(shared, room, known.as_ref(), &Demand::default());
+    let view = shared.registry.view();
+    let rows: Vec<Value> = proposal
+        .table
+        .iter()
+        .map(|row| {
+            let action = if row.role == Role::Home { Action::Home } else { Action::Spill };
+            let decision = shared.authority.node(action, &room.institution, &row.node);
+            let load = view.node(&row.node).map(|lease| &lease.load);
+            json!({
+                "node": row.node,
+                "role": row.role.as_str(),
+                "rank": row.rank.map(|rank| rank + 1),
+                "reason": row.reason.as_str(),
+                "why": row.sentence,
+                "decision": if decision.allowed { "allow" } else { "deny" },
+                "rules": decision.rules.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "load": load.map_or_else(|| "-".to_owned(), |load| format!("{} of {}", load.participants, load.capacity)),
+            })
+        })
+        .collect();
+    json!({
+        "room": room.name,
+        "institution": room.institution,
+        "assignment": known.map(|known| json!({
+            "home": known.home,
+            "spill": known.spill,
+            "epoch": known.epoch,
+            "policy_version": known.policy_version,
+        })),
+        "candidates": rows,
+        "refusal": proposal.refusal.map(|refusal| json!({"reason": refusal.reason.as_str(), "sentence": refusal.sentence})),
+    })
+}
+
+/// How long a remote node may take to answer a reservation.
+pub(crate) const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Seats whose reservations ran out are given back without anybody asking.
+pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        shared.expire(Instant::now());
+    }
+}

@@ -1,0 +1,110 @@
+//! The one door to policy on this node: every place that could let media or signalling out asks
+//! here, and each denial is counted by its reason.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use systir_policy::{
+    Action, Claims, Decision, Gate, Identity, InstitutionPolicy, NodeFacts, Nodes, ProvenIdentity, Request,
+    RoomFacts, Sources, Subject, Zones,
+};
+
+use crate::config;
+use crate::metrics::Metrics;
+
+/// Policy and the facts that it decides on, both from the operator's own files.
+#[derive(Debug)]
+pub struct Authority {
+    gate: Gate,
+    nodes: Nodes,
+    me: String,
+    metrics: Arc<Metrics>,
+}
+
+impl Authority {
+    /// Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// When one cannot be read or has a fault; all faults are told.
+    pub fn load(policy: &config::Policy, me: &str, metrics: Arc<Metrics>) -> Result<Self> {
+        let read = |path: &std::path::Path| {
+            std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+        };
+        let nodes = Nodes::parse(&read(&policy.nodes)?)?;
+        let zones = Zones::parse(&read(&policy.zones)?)?;
+        let floor = read(&policy.floor)?;
+        let texts = policy
+            .institutions
+            .iter()
+            .map(|(name, institution)| Ok((name.as_str(), institution.version, read(&institution.file)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let institutions: Vec<_> = texts
+            .iter()
+            .map(|(institution, version, text)| InstitutionPolicy { institution, version: *version, text })
+            .collect();
+        let gate = Gate::load(&Sources { floor: &floor, institutions: &institutions, zones: &zones, nodes: &nodes })?;
+        let authority = Self { gate, nodes, me: me.to_owned(), metrics };
+        anyhow::ensure!(
+            authority.nodes.get(me).is_some(),
+            "{} has no node {me}: a node that is not described is denied everything",
+            policy.nodes.display()
+        );
+        Ok(authority)
+    }
+
+    /// What the operator's file says of a node.
+    #[must_use]
+    pub fn facts(&self, node: &str) -> Option<&NodeFacts> {
+        self.nodes.get(node)
+    }
+
+    /// All nodes of the operator's file.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
+        self.nodes.iter()
+    }
+
+    /// The node whose certificate bears this id, by the operator's file.
+    #[must_use]
+    pub fn node_of(&self, spiffe_id: &str) -> Option<&NodeFacts> {
+        self.nodes.iter().find(|node| node.spiffe_id == spiffe_id)
+    }
+
+    /// May this node of the file do that for the institution's rooms? About other nodes this is a
+    /// plan; what opens a link is [`Authority::peer`].
+    pub fn node(&self, action: Action, institution: &str, node: &str) -> Decision {
+        let identity = if node == self.me { Identity::Local } else { Identity::Planned };
+        self.decide(action, institution, Subject::Node(self.nodes.evidence(node, identity)))
+    }
+
+    /// May the peer that TLS proved do that?
+    pub fn peer(&self, action: Action, institution: &str, peer: &ProvenIdentity) -> Decision {
+        self.decide(action, institution, Subject::Node(self.nodes.evidence_of_peer(peer)))
+    }
+
+    /// May a node carry the room's media at all, be it as home or as sister?
+    pub fn carries(&self, institution: &str, node: &str) -> Decision {
+        let home = self.node(Action::Home, institution, node);
+        if home.allowed { home } else { self.node(Action::Spill, institution, node) }
+    }
+
+    /// The same of a peer that TLS proved.
+    pub fn peer_carries(&self, institution: &str, peer: &ProvenIdentity) -> Decision {
+        let home = self.peer(Action::Home, institution, peer);
+        if home.allowed { home } else { self.peer(Action::Spill, institution, peer) }
+    }
+
+    /// May the holder of a token do that in the institution's rooms?
+    pub fn person(&self, action: Action, institution: &str, from: &str) -> Decision {
+        self.decide(action, institution, Subject::Participant { institution: from })
+    }
+
+    fn decide(&self, action: Action, institution: &str, subject: Subject<'_>) -> Decision {
+        let request =
+            Request { institution, action, subject, room: RoomFacts::default(), claims: Claims::default() };
+        let decision = self.gate.decide(&request);
+        if !decision.allowed {
+            self.metrics.denials.get_or_create(&decision.reason.as_str().into()).inc();
+        }
+        decision
+    }
+}

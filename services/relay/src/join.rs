@@ -1,0 +1,146 @@
+//! A participant's signalling, from its WebSocket at this front door to its room: here, or on
+//! another node over its link's gRPC.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
+use prost::Message as _;
+use systir_access::token::Grants;
+use systir_cascade::{SignalEvent, SignalStream};
+use systir_placement::Demand;
+use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
+use systir_registry::RoomId;
+use tokio::sync::mpsc;
+
+use crate::admit::{self, NotAdmitted, Seat};
+use crate::linkside::SIGNALS;
+use crate::node::Shared;
+use crate::room::{Arrival, Message, SignalEnds};
+
+/// Both directions of a participant's signalling, as the front door sees them.
+pub(crate) struct Pipe {
+    pub to_room: mpsc::Sender<SignalRequest>,
+    pub from_room: mpsc::Receiver<SignalResponse>,
+}
+
+/// What the front door knows of who joins; the token was verified.
+pub(crate) struct Joiner {
+    pub grants: Grants,
+    pub client: ClientInfo,
+    pub auto_subscribe: bool,
+}
+
+/// Brings somebody into the room of its grants.
+pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, NotAdmitted> {
+    let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
+    let demand = Demand { view_only: !joiner.grants.can_publish };
+    let seat = admit::admit(shared, &room, &demand).await.inspect_err(|refused| {
+        shared.metrics.refusals.get_or_create(&refused.code.as_str().into()).inc();
+        tracing::info!(code = refused.code, why = refused.sentence, "a join was refused");
+    })?;
+    let (node, join_id) = (seat.node.clone(), seat.join_id.clone());
+    let pipe = if node == shared.name { here(shared, joiner, seat).await } else { there(shared, joiner, seat).await };
+    if pipe.is_err() {
+        admit::release(shared, &room, &node, &join_id).await;
+    }
+    pipe
+}
+
+fn broken(sentence: &str) -> NotAdmitted {
+    NotAdmitted { status: 503, code: "media-node-lost".to_owned(), sentence: sentence.to_owned() }
+}
+
+async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
+    let (to_room, from_client) = mpsc::channel(SIGNALS);
+    let (to_client, from_room) = mpsc::channel(SIGNALS);
+    let handle = shared.rooms.open(shared, &seat.assignment);
+    let arrival = Arrival {
+        join_id: seat.join_id,
+        grants: joiner.grants,
+        client: joiner.client,
+        auto_subscribe: joiner.auto_subscribe,
+        front_door: shared.name.clone(),
+        signal: SignalEnds { from_client, to_client },
+    };
+    handle
+        .messages
+        .send(Message::Arrive(Box::new(arrival)))
+        .await
+        .map_err(|_| broken("The meeting closed at this moment. Join again to open it."))?;
+    Ok(Pipe { to_room, from_room })
+}
+
+async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
+    let Some(address) = shared.address_of(&seat.node) else {
+        return Err(broken("The server that was to carry you is gone. Join again."));
+    };
+    let claims_json = serde_json::to_string(&joiner.grants)
+        .map_err(|error| broken(&format!("Your grants cannot be passed on ({error}).")))?;
+    let mut query = HashMap::new();
+    query.insert("auto_subscribe".to_owned(), if joiner.auto_subscribe { "1" } else { "0" }.to_owned());
+    let start = SignalStart {
+        room: seat.assignment.room.key(),
+        join_id: seat.join_id,
+        identity: joiner.grants.identity.clone(),
+        claims_json,
+        client_info: joiner.client.encode_to_vec().into(),
+        query,
+        epoch: seat.assignment.epoch,
+        policy_version: 0,
+        resume_sid: String::new(),
+    };
+    let stream = shared.links().signal(&address, start).await.map_err(|error| {
+        tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
+        broken("The server that was to carry you does not answer. Join again.")
+    })?;
+    let (to_room, from_client) = mpsc::channel(SIGNALS);
+    let (to_client, from_room) = mpsc::channel(SIGNALS);
+    shared.tasks.spawn(relay(stream, from_client, to_client));
+    Ok(Pipe { to_room, from_room })
+}
+
+/// Relays one participant's signalling to its media node, until either side ends.
+async fn relay(
+    stream: SignalStream,
+    mut from_client: mpsc::Receiver<SignalRequest>,
+    to_client: mpsc::Sender<SignalResponse>,
+) {
+    let SignalStream { mut tx, mut rx } = stream;
+    loop {
+        tokio::select! {
+            request = from_client.recv() => match request {
+                Some(request) => if tx.send(request.encode_to_vec().into()).is_err() { break },
+                None => {
+                    tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
+                    return;
+                }
+            },
+            event = rx.recv() => match event {
+                SignalEvent::Payload(payload) => match SignalResponse::decode(payload) {
+                    Ok(response) => if to_client.send(response).await.is_err() { break },
+                    Err(error) => tracing::warn!(%error, "a relayed message cannot be read"),
+                },
+                SignalEvent::End { .. } => return,
+                // The media node is lost: the client comes back at once, to another one.
+                SignalEvent::Lost(why) => {
+                    tracing::warn!(why, "a media node's signalling is lost");
+                    let _ = to_client.try_send(leave_and_come_back());
+                    return;
+                }
+            },
+        }
+    }
+}
+
+fn leave_and_come_back() -> SignalResponse {
+    use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request, signal_response};
+    #[allow(deprecated)]
+    let leave = LeaveRequest {
+        can_reconnect: true,
+        reason: DisconnectReason::StateMismatch as i32,
+        action: leave_request::Action::Reconnect as i32,
+        ..Default::default()
+    };
+    SignalResponse { message: Some(signal_response::Message::Leave(leave)) }
+}

@@ -1,0 +1,246 @@
+//! What other nodes ask of this one, and what links tell it. Each question about a room is decided
+//! by this node's own policy, on what TLS proved of the asker.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use systir_access::token::Grants;
+use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
+use systir_identity::SpiffeId;
+use systir_policy::{Action, Decision, ProvenIdentity};
+use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_proto::cluster::v1::{
+    Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
+    SignalEndReason, SignalStart,
+};
+use systir_registry::{Assignment, RoomId};
+use tokio::sync::mpsc;
+
+use crate::node::Shared;
+use crate::room::{Arrival, Message, SignalEnds};
+
+/// Messages of one participant that may wait, each way.
+pub(crate) const SIGNALS: usize = 256;
+
+pub(crate) struct Linkside(pub Arc<Shared>);
+
+fn proven(peer: &SpiffeId) -> ProvenIdentity {
+    ProvenIdentity { spiffe_id: peer.as_str().to_owned(), trust_domain: peer.trust_domain().as_str().to_owned() }
+}
+
+fn denied(decision: Decision) -> Refused {
+    Refused { reason: decision.why, rules: decision.rules.iter().map(ToString::to_string).collect() }
+}
+
+impl Linkside {
+    /// May the peer and this node share the room's media? Both are asked about.
+    fn both_carry(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
+        let other = self.0.authority.peer_carries(&room.institution, &proven(peer));
+        if !other.allowed {
+            return Err(denied(other));
+        }
+        let own = self.0.authority.carries(&room.institution, &self.0.name);
+        if own.allowed { Ok(()) } else { Err(denied(own)) }
+    }
+
+    /// May the peer see the room's signalling?
+    fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
+        let door = self.0.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
+        if door.allowed { Ok(()) } else { Err(denied(door)) }
+    }
+
+    /// The room's assignment as this node knows it, with this node in it. The asker says that it is
+    /// assigned; the registry's copy may be a moment behind, so it is waited for.
+    async fn assignment(&self, room: &RoomId) -> Option<Assignment> {
+        let mut view = self.0.registry.watch();
+        let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.0.name)));
+        let found = tokio::time::timeout(std::time::Duration::from_millis(1500), found).await;
+        let view = found.ok()?.ok()?;
+        view.room(room).map(|known| known.value.clone())
+    }
+
+    fn room(key: &str) -> Result<RoomId, Refused> {
+        RoomId::from_key(key).ok_or_else(|| Refused::because("this is no room's key"))
+    }
+
+    fn reserve_now(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
+        let refuse = |code: RefusalCode, refused: Refused| ReserveReply {
+            result: Some(Reserved::Refused(ReserveRefused {
+                code: code.into(),
+                reason: refused.reason,
+                rules: refused.rules,
+            })),
+        };
+        let room = match Self::room(&request.room) {
+            Ok(room) => room,
+            Err(refused) => return refuse(RefusalCode::Internal, refused),
+        };
+        // Who asks for a seat will see signalling; who holds it will see media.
+        if let Err(refused) = self.may_signal(peer, &room) {
+            return refuse(RefusalCode::Policy, refused);
+        }
+        let own = self.0.authority.carries(&room.institution, &self.0.name);
+        if !own.allowed {
+            return refuse(RefusalCode::Policy, denied(own));
+        }
+        match self.0.reserve_seat(&room, &request.join_id) {
+            Ok(()) => ReserveReply {
+                result: Some(Reserved::Admitted(Admitted {
+                    ttl_seconds: systir_placement::RESERVATION_TTL.as_secs() as u32,
+                    media_candidates: self.0.media.iter().map(|address| format!("udp {address}")).collect(),
+                    fingerprint: String::new(),
+                    epoch: request.epoch,
+                })),
+            },
+            Err(why) => refuse(RefusalCode::Full, Refused::because(why)),
+        }
+    }
+
+    async fn signal_starts(&self, peer: &SpiffeId, start: SignalStart, stream: SignalStream) -> Result<(), Refused> {
+        let room = Self::room(&start.room)?;
+        self.may_signal(peer, &room)?;
+        let own = self.0.authority.carries(&room.institution, &self.0.name);
+        if !own.allowed {
+            return Err(denied(own));
+        }
+        let grants: Grants = serde_json::from_str(&start.claims_json)
+            .map_err(|error| Refused::because(format!("the participant's grants cannot be read: {error}")))?;
+        if grants.institution != room.institution || grants.room != room.name {
+            return Err(Refused::because("the participant's grants are for another room"));
+        }
+        let front_door = self.0.authority.node_of(peer.as_str()).map(|node| node.id.clone()).unwrap_or_default();
+        let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
+            .map_err(|error| Refused::because(format!("the client's description cannot be read: {error}")))?;
+        let Some(assignment) = self.assignment(&room).await else {
+            return Err(Refused::because("this node is not assigned to the room"));
+        };
+        let handle = self.0.rooms.open(&self.0, &assignment);
+        let auto_subscribe = start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
+        let (to_room, from_client) = mpsc::channel(SIGNALS);
+        let (to_client, from_room) = mpsc::channel(SIGNALS);
+        let arrival = Arrival {
+            join_id: start.join_id,
+            grants,
+            client,
+            auto_subscribe,
+            front_door,
+            signal: SignalEnds { from_client, to_client },
+        };
+        handle
+            .messages
+            .send(Message::Arrive(Box::new(arrival)))
+            .await
+            .map_err(|_| Refused::because("the room closes at this moment; join again"))?;
+        self.0.tasks.spawn(carry(stream, to_room, from_room));
+        Ok(())
+    }
+}
+
+/// Carries one participant's relayed signalling between its stream and its room.
+async fn carry(
+    stream: SignalStream,
+    to_room: mpsc::Sender<livekit_protocol::SignalRequest>,
+    mut from_room: mpsc::Receiver<livekit_protocol::SignalResponse>,
+) {
+    let SignalStream { mut tx, mut rx } = stream;
+    loop {
+        tokio::select! {
+            event = rx.recv() => match event {
+                SignalEvent::Payload(payload) => match livekit_protocol::SignalRequest::decode(payload) {
+                    Ok(request) => if to_room.send(request).await.is_err() { break },
+                    Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+                },
+                SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
+            },
+            response = from_room.recv() => match response {
+                Some(response) => if tx.send(response.encode_to_vec().into()).is_err() { break },
+                None => {
+                    tx.end(SignalEndReason::Closed, "the participant's session is over");
+                    break;
+                }
+            },
+        }
+    }
+}
+
+impl Handler for Linkside {
+    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
+        Box::pin(async move {
+            let id = Self::room(&room.room)?;
+            self.both_carry(peer, &id)?;
+            let Some(assignment) = self.assignment(&id).await else {
+                return Err(Refused::because("this node is not assigned to the room"));
+            };
+            if room.epoch < assignment.epoch {
+                return Err(Refused::because("the epoch has been overtaken"));
+            }
+            let asker = self.0.authority.node_of(peer.as_str()).map(|node| node.id.as_str()).unwrap_or_default();
+            if !assignment.has(asker) {
+                return Err(Refused::because("the asking node is not assigned to the room"));
+            }
+            self.0.rooms.open(&self.0, &assignment);
+            Ok(())
+        })
+    }
+
+    fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply> {
+        Box::pin(async move { self.reserve_now(peer, &request) })
+    }
+
+    fn release<'a>(&'a self, _peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.0.release_reservation(&request.join_id) })
+    }
+
+    fn signal<'a>(
+        &'a self,
+        peer: &'a SpiffeId,
+        start: SignalStart,
+        stream: SignalStream,
+    ) -> BoxFuture<'a, Result<(), Refused>> {
+        Box::pin(self.signal_starts(peer, start, stream))
+    }
+}
+
+/// Hands what links tell to the rooms that it is about; ends with the links.
+pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<LinkEvent>) {
+    while let Some(event) = events.recv().await {
+        let name = |peer: &SpiffeId| shared.authority.node_of(peer.as_str()).map(|node| node.id.clone());
+        match event {
+            LinkEvent::Up { peer, .. } => {
+                shared.metrics.links.inc();
+                tracing::info!(%peer, "a link is up");
+            }
+            LinkEvent::Down { peer, reason, .. } => {
+                shared.metrics.links.dec();
+                tracing::info!(%peer, %reason, "a link is down");
+                if let Some(node) = name(&peer) {
+                    for room in shared.rooms.all() {
+                        let _ = room.messages.send(Message::LinkDown { node: node.clone() }).await;
+                    }
+                }
+            }
+            LinkEvent::Unreachable { peer, reason } => tracing::warn!(%peer, reason, "a node cannot be reached"),
+            LinkEvent::RoomOpened { peer, link, room } => {
+                about(&shared, &room, name(&peer), |node| Message::Opened { node, link }).await;
+            }
+            LinkEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
+                tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
+                shared.metrics.link_refusals.get_or_create(&"room-refused".into()).inc();
+                about(&shared, &room, name(&peer), |node| Message::Refused { node, reason }).await;
+            }
+            LinkEvent::RoomClosed { peer, room, .. } => {
+                about(&shared, &room, name(&peer), |node| Message::Refused { node, reason: "closed by the other node".to_owned() }).await;
+            }
+            LinkEvent::Message { peer, room, body, .. } => {
+                about(&shared, &room, name(&peer), |node| Message::FromNode { node, body }).await;
+            }
+        }
+    }
+}
+
+async fn about(shared: &Shared, room: &str, node: Option<String>, message: impl FnOnce(String) -> Message) {
+    let (Some(id), Some(node)) = (RoomId::from_key(room), node) else { return };
+    if let Some(handle) = shared.rooms.get(&id) {
+        let _ = handle.messages.send(message(node)).await;
+    }
+}

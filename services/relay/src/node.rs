@@ -1,0 +1,568 @@
+//! A node from start to stop: what its parts share, and the order in which they come and go.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use axum_server::tls_rustls::RustlsConfig;
+use systir_access::livekit::KeyMint;
+use systir_access::sdp::{Candidate, CandidateProtocol};
+use systir_access::token::{KeyRing, Redacted};
+use systir_access::worker::command::{Command, RoomKey};
+use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerHandle, WorkerStats, WorkerWaker};
+use systir_cascade::{Doorbell, Links, LinksConfig, PeerAddress, WorkerPort};
+use systir_identity::{Credentials, NodeCertificate, TrustBundle, TrustDomain};
+use systir_media::batch::batch_ring;
+use systir_media::packet::Layer;
+use systir_placement::{Admission, Load, NoReservation, Role};
+use systir_policy::Action;
+use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_proto::cluster::v1::{Demand, ReleaseRequest, ReserveRequest};
+use systir_registry::{Assignment, EtcdConfig, EtcdRegistry, Lease, Registry, RoomId};
+use systir_transport::Certificate;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authority::Authority;
+use crate::config::Config;
+use crate::linkside::{Linkside, dispatch};
+use crate::metrics::Metrics;
+use crate::rooms::Rooms;
+use crate::room::Message;
+use crate::trunk::Trunk;
+use crate::whereabouts::Whereabouts;
+use crate::{admit, api, door, metrics};
+
+/// Batches that may wait between a worker and the links.
+const RING: usize = 256;
+
+/// What the parts of a node share. None of it is on a packet's way.
+#[derive(Debug)]
+pub struct Shared {
+    /// The node's name.
+    pub name: String,
+    /// Policy.
+    pub authority: Arc<Authority>,
+    /// Leases and assignments.
+    pub registry: Arc<dyn Registry>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Rooms that this node carries.
+    pub rooms: Rooms,
+    /// API keys.
+    pub keys: KeyRing,
+    /// The API key under which the meeting page's visitors join.
+    pub guest: Option<(String, Redacted<String>)>,
+    /// The node's tasks: each ends when `stop` is cancelled.
+    pub tasks: TaskTracker,
+    /// Ends the node.
+    pub stop: CancellationToken,
+    pub(crate) keys_of_media: Arc<KeyMint>,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) media: Vec<SocketAddr>,
+    addresses: Vec<Vec<SocketAddr>>,
+    workers: Vec<mpsc::Sender<Command>>,
+    admission: Mutex<Admission>,
+    trunk: Trunk,
+    flow: AtomicU32,
+    lease: Lease,
+}
+
+impl Shared {
+    pub(crate) fn links(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat on this node, if policy lets it carry the room.
+    pub(crate) fn reserve_here(&self, room: &RoomId, join_id: &str, role: Role) -> Result<(), String> {
+        let action = if role == Role::Home { Action::Home } else { Action::Spill };
+        let decision = self.authority.node(action, &room.institution, &self.name);
+        if !decision.allowed {
+            return Err(decision.why);
+        }
+        self.reserve_seat(room, join_id)
+    }
+
+    pub(crate) fn reserve_seat(&self, room: &RoomId, join_id: &str) -> Result<(), String> {
+        self.seats().reserve(&room.key(), join_id, Instant::now()).map(|_| ()).map_err(|error| {
+            self.metrics.reserve_refusals.get_or_create(&"full".into()).inc();
+            error.to_string()
+        })
+    }
+
+    pub(crate) async fn reserve_there(
+        &self,
+        assignment: &Assignment,
+        node: &str,
+        join_id: &str,
+    ) -> Result<(), String> {
+        let address = self.address_of(node).ok_or("the node has no lease, so no address is known")?;
+        let request = ReserveRequest {
+            room: assignment.room.key(),
+            join_id: join_id.to_owned(),
+            epoch: assignment.epoch,
+            policy_version: 0,
+            demand: Some(Demand { participants: 1, publishes: true, ingress_bps: 0, egress_bps: 0 }),
+            ttl_seconds: 10,
+        };
+        let reply = self.trunk.reserve(&address, request).await.map_err(|error| error.to_string())?;
+        match reply.result {
+            Some(Reserved::Admitted(_)) => Ok(()),
+            Some(Reserved::Refused(refused)) => Err(refused.reason),
+            None => Err("the node did not say yes".to_owned()),
+        }
+    }
+
+    pub(crate) fn commit(&self, join_id: &str) -> Result<(), NoReservation> {
+        self.seats().commit(join_id)
+    }
+
+    /// Gives a seat on this node back.
+    pub(crate) fn release_here(&self, join_id: &str) {
+        self.seats().release(join_id);
+    }
+
+    /// Gives a seat back that nobody has taken yet.
+    pub(crate) fn release_reservation(&self, join_id: &str) {
+        self.seats().release_reservation(join_id);
+    }
+
+    pub(crate) async fn release_there(&self, room: &RoomId, node: &str, join_id: &str) {
+        let Some(address) = self.address_of(node) else { return };
+        let request = ReleaseRequest { room: room.key(), join_id: join_id.to_owned() };
+        if let Err(error) = self.trunk.release(&address, request).await {
+            tracing::debug!(node, %error, "a seat was not given back; it lapses by itself");
+        }
+    }
+
+    pub(crate) fn expire(&self, now: Instant) {
+        self.seats().expire(now);
+    }
+
+    pub(crate) fn load_here(&self) -> Load {
+        let seats = self.seats();
+        Load { participants: seats.used(), capacity: seats.capacity(), cpu_permille: 0, age_ms: 0 }
+    }
+
+    /// Where another node is reached: by its lease, under the identity of the operator's file.
+    pub(crate) fn address_of(&self, node: &str) -> Option<PeerAddress> {
+        let view = self.registry.view();
+        let lease = view.node(node)?;
+        self.trunk.address(node, &lease.grpc, &lease.quic)
+    }
+
+    pub(crate) fn has_lease(&self, node: &str) -> bool {
+        self.registry.view().node(node).is_some()
+    }
+
+    /// The worker that carries a room; a room is on one.
+    pub(crate) fn worker_for(&self, room: RoomKey) -> (u8, mpsc::Sender<Command>) {
+        let index = room.0 as usize % self.workers.len().max(1);
+        (index as u8, self.workers[index].clone())
+    }
+
+    pub(crate) fn candidates(&self, worker: u8) -> Vec<Candidate> {
+        let addresses = self.addresses.get(usize::from(worker)).map(Vec::as_slice).unwrap_or_default();
+        addresses.iter().map(|address| Candidate { address: *address, protocol: CandidateProtocol::Udp }).collect()
+    }
+
+    /// A flow for each layer of a track that arrives from that node.
+    pub(crate) fn flows(&self, worker: u8, node: &str) -> Option<[u32; Layer::MAX]> {
+        let parity = self.trunk.parity(node)?;
+        let mut flows = [0; Layer::MAX];
+        for flow in &mut flows {
+            let counter = self.flow.fetch_add(1, Ordering::Relaxed);
+            *flow = systir_cascade::FlowId::new(parity, worker, counter)?.raw();
+        }
+        Some(flows)
+    }
+
+    /// Where a room is; from the registry's copy when this node does not carry it.
+    pub(crate) async fn whereabouts(&self, room: &RoomId) -> Option<Whereabouts> {
+        if let Some(handle) = self.rooms.get(room) {
+            let (ask, answer) = oneshot::channel();
+            if handle.messages.send(Message::Where(ask)).await.is_ok()
+                && let Ok(Ok(whereabouts)) = tokio::time::timeout(Duration::from_secs(2), answer).await
+            {
+                return Some(whereabouts);
+            }
+        }
+        let known = self.registry.assignment(room)?.value;
+        Some(crate::room::whereabouts_of(&known, &self.name, &self.authority))
+    }
+
+    pub(crate) fn registry_state(&self) -> String {
+        match self.registry.view().away_since() {
+            None => "connected".to_owned(),
+            Some(since) => format!("away for {} s; reads are from the last known copy", since.elapsed().as_secs()),
+        }
+    }
+
+    fn lease_now(&self) -> systir_registry::Load {
+        let load = self.load_here();
+        systir_registry::Load {
+            participants: load.participants,
+            capacity: load.capacity,
+            at_ms: crate::ids::unix_ms(),
+            ..self.lease.load
+        }
+    }
+}
+
+/// A node that runs.
+pub struct Node {
+    shared: Arc<Shared>,
+    workers: Vec<WorkerHandle>,
+    http: axum_server::Handle<SocketAddr>,
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+fn credentials(config: &Config) -> Result<Credentials> {
+    let certificate = NodeCertificate::from_pem(&read(&config.links.certificate)?, &read(&config.links.key)?)
+        .with_context(|| format!("links.certificate: {}", config.links.certificate.display()))?;
+    let mut bundle = TrustBundle::new();
+    for (domain, roots) in &config.links.trust {
+        let domain = TrustDomain::new(domain).with_context(|| format!("links.trust.{domain}"))?;
+        bundle = bundle.with(domain, &read(roots)?)?;
+    }
+    Ok(Credentials::new(certificate, bundle)?)
+}
+
+fn keys(config: &Config) -> Result<KeyRing> {
+    let mut ring = KeyRing::new();
+    for (name, key) in &config.keys {
+        anyhow::ensure!(ring.insert(name, &secret(key)?, &key.institution), "keys.{name}: name, secret and institution are needed");
+    }
+    Ok(ring)
+}
+
+fn secret(key: &crate::config::Key) -> Result<String> {
+    match (&key.secret, &key.secret_file) {
+        (Some(secret), _) => Ok(secret.clone()),
+        (None, Some(path)) => Ok(read(path)?.trim_end().to_owned()),
+        (None, None) => Ok(String::new()),
+    }
+}
+
+/// Everything that can be found wrong without starting: files, certificates, policy.
+///
+/// # Errors
+/// With the file and the problem.
+pub fn rehearse(config: Config) -> Result<()> {
+    let authority = Authority::load(&config.policy, &config.node.name, Arc::default())?;
+    let credentials = credentials(&config)?;
+    check_identity(&config, &authority, &credentials)?;
+    keys(&config)?;
+    Ok(())
+}
+
+fn check_identity(config: &Config, authority: &Authority, credentials: &Credentials) -> Result<()> {
+    let expected = authority.facts(&config.node.name).map(|facts| facts.spiffe_id.clone()).unwrap_or_default();
+    anyhow::ensure!(
+        credentials.id().as_str() == expected,
+        "links.certificate is of {}, but {} says that {} is {expected}",
+        credentials.id(),
+        config.policy.nodes.display(),
+        config.node.name
+    );
+    Ok(())
+}
+
+/// One node with its registry in etcd, until `stop`.
+///
+/// # Errors
+/// When a part cannot start; with which and why.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    let optional = |path: &Option<std::path::PathBuf>| path.as_deref().map(read).transpose();
+    let identity = optional(&config.registry.certificate)?.zip(optional(&config.registry.key)?);
+    let registry = EtcdRegistry::start(EtcdConfig {
+        endpoints: config.registry.etcd.clone(),
+        cluster: config.node.cluster.clone(),
+        ca: optional(&config.registry.ca)?,
+        identity,
+        lease: Duration::from_secs(config.registry.lease_seconds),
+    });
+    let node = Node::start(config, Arc::new(registry)).await?;
+    stop.cancelled().await;
+    node.stop().await;
+    Ok(())
+}
+
+impl Node {
+    /// Starts all parts: policy, workers, links, front door, metrics, and last the lease.
+    ///
+    /// # Errors
+    /// When a part cannot start; with which and why.
+    pub async fn start(config: Config, registry: Arc<dyn Registry>) -> Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let authority = Arc::new(Authority::load(&config.policy, &config.node.name, metrics.clone())?);
+        let credentials = credentials(&config)?;
+        check_identity(&config, &authority, &credentials)?;
+        let stop = CancellationToken::new();
+        let certificate = Certificate::generate().context("no DTLS certificate")?;
+        let fingerprint = certificate.fingerprint();
+
+        let bell = Doorbell::new();
+        let (mut handles, mut ports, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..worker_count(&config) {
+            let (handle, port, advertised) = start_worker(&config, index, &certificate, &bell, &stop)?;
+            handles.push(handle);
+            ports.push(port);
+            addresses.push(advertised);
+        }
+
+        let quic_socket = UdpSocket::bind(config.links.quic)
+            .with_context(|| format!("links.quic: {} is taken", config.links.quic))?;
+        let grpc_listener = TcpListener::bind(config.links.grpc)
+            .await
+            .with_context(|| format!("links.grpc: {} is taken", config.links.grpc))?;
+        let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
+        let lease = Lease {
+            node: config.node.name.as_str().into(),
+            grpc: SocketAddr::new(host, grpc_listener.local_addr()?.port()).to_string(),
+            quic: SocketAddr::new(host, quic_socket.local_addr()?.port()).to_string(),
+            load: systir_registry::Load { capacity: config.node.capacity, ..Default::default() },
+            draining: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let guest = match &config.page.guest_key {
+            None => None,
+            Some(name) => {
+                let key = config.keys.get(name).with_context(|| format!("page.guest_key: no key {name}"))?;
+                Some((name.clone(), Redacted::new(secret(key)?)))
+            }
+        };
+        let shared = Arc::new(Shared {
+            name: config.node.name.clone(),
+            trunk: Trunk::new(authority.clone()),
+            authority,
+            registry,
+            metrics: metrics.clone(),
+            rooms: Rooms::default(),
+            keys: keys(&config)?,
+            guest,
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+            keys_of_media: Arc::new(KeyMint::new()),
+            fingerprint,
+            media: addresses.iter().flatten().copied().collect(),
+            addresses,
+            workers: handles.iter().map(|handle| handle.commands.clone()).collect(),
+            admission: Mutex::new(Admission::new(config.node.capacity)),
+            flow: AtomicU32::new(1),
+            lease: lease.clone(),
+        });
+
+        let mut links_config = LinksConfig::new(credentials, quic_socket, grpc_listener);
+        links_config.bell = bell;
+        links_config.workers = ports;
+        links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
+        let (links, events) = Links::start(links_config, Arc::new(Linkside(shared.clone())))?;
+        shared.trunk.connect(links);
+        shared.tasks.spawn(dispatch(shared.clone(), events));
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(follow_view(shared.clone())));
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
+
+        let http = serve_clients(&config, &shared).await?;
+        serve_metrics(&config, &shared, &handles).await?;
+        shared.registry.announce(lease);
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(report_load(shared.clone())));
+        metrics.ready.store(true, Ordering::Relaxed);
+        tracing::info!(
+            node = shared.name,
+            http = %config.http.listen,
+            media = ?shared.media,
+            links = %config.links.grpc,
+            capacity = config.node.capacity,
+            "the node takes joins"
+        );
+        Ok(Self { shared, workers: handles, http })
+    }
+
+    /// Stops in the order in which nobody is surprised: no new joins, people are told to come back
+    /// elsewhere, links close, workers say goodbye.
+    pub async fn stop(self) {
+        let Self { shared, workers, http } = self;
+        shared.metrics.ready.store(false, Ordering::Relaxed);
+        shared.registry.retire().await;
+        shared.stop.cancel();
+        // Room tasks tell their people; give the words time to leave.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if let Some(links) = shared.trunk.links() {
+            links.shutdown().await;
+        }
+        http.graceful_shutdown(Some(Duration::from_secs(1)));
+        shared.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), shared.tasks.wait()).await.is_err() {
+            tracing::warn!(left = shared.tasks.len(), "some tasks did not end in time");
+        }
+        let joined = tokio::task::spawn_blocking(move || workers.into_iter().map(WorkerHandle::join).all(|well| well));
+        if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
+            tracing::warn!("a media worker did not end in good order");
+        }
+        tracing::info!(node = shared.name, "stopped");
+    }
+}
+
+fn worker_count(config: &Config) -> u8 {
+    match config.media.workers {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(16) as u8),
+        count => count.min(16),
+    }
+}
+
+fn start_worker(
+    config: &Config,
+    index: u8,
+    certificate: &Certificate,
+    bell: &Doorbell,
+    stop: &CancellationToken,
+) -> Result<(WorkerHandle, WorkerPort, Vec<SocketAddr>)> {
+    let mut listen = config.media.listen;
+    listen.set_port(listen.port().checked_add(u16::from(index)).context("media.listen: no port is left for a worker")?);
+    let socket = UdpSocket::bind(listen).with_context(|| format!("media.listen: {listen} is taken"))?;
+    let port = socket.local_addr()?.port();
+    let advertised: Vec<SocketAddr> = if config.media.advertise.is_empty() {
+        vec![SocketAddr::new(listen.ip(), port)]
+    } else {
+        config.media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+    };
+    let (wake, waker) = WorkerWaker::new();
+    let (to_links, from_worker) = batch_ring(RING, bell.waker());
+    let (to_worker, from_links) = batch_ring(RING, wake);
+    let handle = Worker::spawn(WorkerConfig {
+        index,
+        sockets: vec![socket],
+        advertised: advertised.clone(),
+        certificate: certificate.clone(),
+        waker,
+        links: Some(Ring { sender: to_links, receiver: from_links }),
+        workers: Vec::new(),
+        seed: rand::random(),
+        stop: stop.child_token(),
+    })
+    .context("a media worker did not start")?;
+    Ok((handle, WorkerPort { from: from_worker, to: to_worker }, advertised))
+}
+
+async fn serve_clients(config: &Config, shared: &Arc<Shared>) -> Result<axum_server::Handle<SocketAddr>> {
+    let app = door::router(shared.clone()).merge(api::router(shared.clone())).merge(systir_console::router());
+    let handle = axum_server::Handle::new();
+    let listener = std::net::TcpListener::bind(config.http.listen)
+        .with_context(|| format!("http.listen: {} is taken", config.http.listen))?;
+    listener.set_nonblocking(true)?;
+    let server = handle.clone();
+    let service = app.into_make_service();
+    match (&config.http.certificate, &config.http.key) {
+        (Some(certificate), Some(key)) => {
+            let tls = RustlsConfig::from_pem_file(certificate, key)
+                .await
+                .with_context(|| format!("http.certificate: {}", certificate.display()))?;
+            shared.tasks.spawn(shared.stop.clone().run_until_cancelled_owned(reload(
+                tls.clone(),
+                certificate.clone(),
+                key.clone(),
+            )));
+            let serve = axum_server::from_tcp_rustls(listener, tls)?.handle(server);
+            shared.tasks.spawn(async move {
+                if let Err(error) = serve.serve(service).await {
+                    tracing::error!(%error, "the front door ended");
+                }
+            });
+        }
+        _ => {
+            let serve = axum_server::from_tcp(listener)?.handle(server);
+            shared.tasks.spawn(async move {
+                if let Err(error) = serve.serve(service).await {
+                    tracing::error!(%error, "the front door ended");
+                }
+            });
+        }
+    }
+    Ok(handle)
+}
+
+/// Certificates are read again when their file changes; one that cannot be read changes nothing.
+async fn reload(tls: RustlsConfig, certificate: std::path::PathBuf, key: std::path::PathBuf) {
+    let stamp = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    let mut known = stamp(&certificate);
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let now = stamp(&certificate);
+        if now == known {
+            continue;
+        }
+        match tls.reload_from_pem_file(&certificate, &key).await {
+            Ok(()) => {
+                known = now;
+                tracing::info!("the front door's certificate was read again");
+            }
+            Err(error) => tracing::warn!(%error, "the new certificate cannot be used; the old one stays"),
+        }
+    }
+}
+
+async fn serve_metrics(config: &Config, shared: &Arc<Shared>, workers: &[WorkerHandle]) -> Result<()> {
+    let stats: Vec<Arc<WorkerStats>> = workers.iter().map(|worker| worker.stats.clone()).collect();
+    let extra: metrics::Extra = Arc::new(move || {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for counts in stats.iter().map(|stats| stats.counts()) {
+            for (name, value) in counts.named() {
+                match sums.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += value,
+                    None => sums.push((name, value)),
+                }
+            }
+        }
+        sums
+    });
+    let listener = TcpListener::bind(config.telemetry.listen)
+        .await
+        .with_context(|| format!("telemetry.listen: {} is taken", config.telemetry.listen))?;
+    let app = metrics::router(shared.metrics.clone(), extra);
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(async move {
+        let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "metrics are no longer served");
+        }
+    });
+    Ok(())
+}
+
+/// Tells the rooms when the registry's copy changed.
+async fn follow_view(shared: Arc<Shared>) {
+    let mut view = shared.registry.watch();
+    while view.changed().await.is_ok() {
+        view.borrow_and_update();
+        for room in shared.rooms.all() {
+            // A room whose mailbox is full looks at the view with its next change.
+            let _ = room.messages.try_send(Message::ViewChanged);
+        }
+    }
+}
+
+/// Says how full this node is: when that changed, and now and then.
+async fn report_load(shared: Arc<Shared>) {
+    let mut last = (0, Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let load = shared.lease_now();
+        if load.participants != last.0 || last.1.elapsed() > Duration::from_secs(5) {
+            last = (load.participants, Instant::now());
+            shared.registry.report(load, false);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One room on this node: a task that owns the room's replica, the sessions of the people whose
+//! media is here, the worker's view of the room and its part in the links to the room's other nodes.
+
+use std::sync::Arc;
+
+use systir_access::token::Grants;
+use systir_proto::cluster::v1::room_message::Body;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::whereabouts::Whereabouts;
+
+mod actor;
+mod data;
+mod members;
+mod others;
+mod peers;
+mod replica;
+mod tracks;
+mod where_is;
+
+pub(crate) use actor::{Start, spawn};
+pub(crate) use members::SignalEnds;
+
+/// A participant that was admitted and now arrives.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Id of the reservation.
+    pub join_id: String,
+    /// What the token allows.
+    pub grants: Grants,
+    /// What the client is.
+    pub client: livekit_protocol::ClientInfo,
+    /// Does it want every track without asking?
+    pub auto_subscribe: bool,
+    /// Name of the node where its signalling ends.
+    pub front_door: String,
+    /// Its signalling.
+    pub signal: SignalEnds,
+}
+
+/// What a room is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Somebody arrives.
+    Arrive(Box<Arrival>),
+    /// A participant's client said something, or (`None`) its signalling ended.
+    Signal {
+        /// Who.
+        participant: systir_access::worker::command::ParticipantKey,
+        /// What.
+        request: Option<Box<livekit_protocol::SignalRequest>>,
+    },
+    /// The link to another node is down.
+    LinkDown {
+        /// The node's name.
+        node: String,
+    },
+    /// The room is open on the link to that node, at both ends.
+    Opened {
+        /// The node's name.
+        node: String,
+        /// The link's number.
+        link: u32,
+    },
+    /// The other node does not open it.
+    Refused {
+        /// The node's name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something about the room from another node.
+    FromNode {
+        /// The node's name, as TLS proved it.
+        node: String,
+        /// What.
+        body: Body,
+    },
+    /// The registry's view changed.
+    ViewChanged,
+    /// Where is the room?
+    Where(oneshot::Sender<Whereabouts>),
+}
+
+/// How to reach a room's task.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    /// Bounded: who cannot wait drops or refuses.
+    pub messages: mpsc::Sender<Message>,
+    /// The room's number on this node.
+    pub key: systir_access::worker::command::RoomKey,
+    pub(crate) _alive: Arc<()>,
+}
+
+/// Where an assigned room is, for a node that does not carry it: links are not known then.
+pub(crate) fn whereabouts_of(
+    assignment: &systir_registry::Assignment,
+    me: &str,
+    authority: &crate::authority::Authority,
+) -> Whereabouts {
+    let home = assignment.home.to_string();
+    let spill: Vec<String> = assignment.spill.iter().map(ToString::to_string).collect();
+    let facts = where_is::Facts {
+        institution: &assignment.room.institution,
+        room: &assignment.room.name,
+        epoch: assignment.epoch,
+        me,
+        home: &home,
+        spill: &spill,
+        since: &assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect(),
+        doors: &[],
+        links: &std::collections::BTreeMap::new(),
+    };
+    where_is::compute(&facts, authority)
+}

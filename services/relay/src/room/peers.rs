@@ -1,0 +1,192 @@
+//! The room's part in the links: which other nodes it needs, what it wants of each, and what they
+//! want of it.
+
+use std::collections::BTreeMap;
+
+use systir_access::worker::command::{Command, DataChannel};
+use systir_media::packet::{Layer, LayerSet};
+use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::room_message::Body;
+
+use super::actor::Actor;
+use systir_cascade::PeerAddress;
+
+/// Another node of the room.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Was a link asked for?
+    pub needed: bool,
+    /// The link's number while the room is open on it.
+    pub link: Option<u32>,
+}
+
+impl Actor {
+    /// Brings the links in line with the assignment: opened to nodes that policy approves, closed
+    /// to those that are no longer in it.
+    pub(super) fn sync_peers(&mut self) {
+        let me = self.shared.name.clone();
+        let wanted: Vec<String> = self.others().filter(|node| *node != me).map(str::to_owned).collect();
+        let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
+        for node in gone {
+            self.peers.remove(&node);
+            self.shared.links().drop_room(&self.wire_key, &node);
+            self.node_is_gone(&node);
+        }
+        for node in wanted {
+            if self.peers.get(&node).is_some_and(|peer| peer.needed) {
+                continue;
+            }
+            let decision = self.shared.authority.carries(&self.id.institution, &node);
+            if !decision.allowed {
+                if !self.peers.contains_key(&node) {
+                    tracing::warn!(node, why = decision.why, "a node in the assignment is not approved: no link is opened to it");
+                }
+                self.peers.entry(node).or_default();
+                continue;
+            }
+            // Without a lease there is no address yet; the next view brings it.
+            let address = self.shared.address_of(&node);
+            let needed = address.is_some();
+            if let Some(address) = address {
+                self.need(address);
+            }
+            self.peers.entry(node).or_default().needed = needed;
+        }
+        self.where_changed();
+    }
+
+    fn need(&self, address: PeerAddress) {
+        self.shared.links().need(&self.wire_key, address, self.assignment.epoch, self.policy_number());
+    }
+
+    /// The room is open to that node: it gets the state of the people here, and the tracks of its
+    /// people can be had.
+    pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
+        // The peer may have been faster with the assignment than our view of the registry.
+        let peer = self.peers.entry(node.to_owned()).or_default();
+        peer.needed = true;
+        peer.link = Some(link);
+        self.send_snapshot(node);
+        self.show_again(node);
+        self.where_changed();
+    }
+
+    fn send_snapshot(&self, node: &str) {
+        let updates = self.replica.snapshot().iter().map(super::replica::encode).collect();
+        self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
+    }
+
+    /// The link is down. Its people stay in the room, without tracks: they come back with the link,
+    /// or are taken out when their node is gone for good.
+    pub(super) fn peer_closed(&mut self, node: &str) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(link) = peer.link.take() else { return };
+        let me = self.shared.name.clone();
+        let ended: Vec<Command> = self
+            .tracks
+            .of_node(&me)
+            .flat_map(|entry| {
+                let track = entry.key;
+                entry.spec.layers.iter().map(move |layer| Command::Feed { track, peer: link, layer, flow: None })
+            })
+            .collect();
+        for command in ended {
+            self.command(command);
+        }
+        self.lost.insert(node.to_owned(), std::time::Instant::now());
+        self.show_again(node);
+        self.where_changed();
+    }
+
+    /// What people here want of a distant track changed: say so to its node.
+    pub(super) fn wanted_changed(&mut self, track: systir_access::worker::command::TrackKey, layers: LayerSet) {
+        let Some(entry) = self.tracks.by_key_mut(track) else { return };
+        let Some(flows) = entry.flows else { return };
+        let before = std::mem::replace(&mut entry.wanted, layers);
+        let (sid, node) = (entry.sid.clone(), entry.node.clone());
+        for layer in (0..Layer::MAX as u8).map(Layer) {
+            let body = match (before.contains(layer), layers.contains(layer)) {
+                (false, true) => Body::Subscribe(wire::Subscribe {
+                    track_sid: sid.clone(),
+                    layer: u32::from(layer.0),
+                    flow: flows.get(usize::from(layer.0)).copied().unwrap_or_default(),
+                }),
+                (true, false) => {
+                    Body::Unsubscribe(wire::Unsubscribe { track_sid: sid.clone(), layer: u32::from(layer.0) })
+                }
+                _ => continue,
+            };
+            self.tell(&node, body);
+        }
+    }
+
+    /// Says something about the room to one other node.
+    pub(super) fn tell(&self, node: &str, body: Body) {
+        if self.peers.get(node).is_some_and(|peer| peer.link.is_some()) {
+            self.shared.links().send(node, &self.wire_key, body);
+        }
+    }
+
+    /// Says something about the room to all other nodes.
+    pub(super) fn tell_all(&self, body: &Body) {
+        for node in self.peers.keys() {
+            self.tell(node, body.clone());
+        }
+    }
+
+    /// Another node says something about the room.
+    pub(super) fn from_node(&mut self, node: &str, body: Body) {
+        match body {
+            Body::StateUpdate(update) => self.merge(node, &update.updates),
+            Body::StateSnapshotRequest(_) => {
+                self.send_snapshot(node);
+            }
+            Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),
+            Body::Unsubscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, None),
+            Body::KeyFrame(wanted) => {
+                if let Some(entry) = self.published_here(&wanted.track_sid)
+                    && wanted.layer < Layer::MAX as u32
+                {
+                    let command = Command::KeyFrame { track: entry.key, layer: Layer(wanted.layer as u8) };
+                    self.command(command);
+                }
+            }
+            Body::ReliableData(data) => {
+                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Reliable);
+            }
+            Body::LossyData(data) => {
+                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Lossy);
+            }
+            Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
+            Body::TrackStats(_) => {}
+        }
+    }
+
+    fn published_here(&self, sid: &str) -> Option<&super::tracks::Entry> {
+        self.tracks.get(sid).filter(|entry| entry.node == self.shared.name)
+    }
+
+    /// Each subscription over a link asks policy again: the room may have been opened before a rule changed.
+    fn feed(&mut self, node: &str, sid: &str, layer: u32, flow: Option<u32>) {
+        let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
+        let Some(track) = self.published_here(sid).map(|entry| entry.key) else { return };
+        if layer >= Layer::MAX as u32 {
+            return;
+        }
+        if flow.is_some() {
+            let decision = self.shared.authority.carries(&self.id.institution, node);
+            if !decision.allowed {
+                tracing::warn!(node, why = decision.why, "a subscription was refused");
+                self.shared.metrics.link_refusals.get_or_create(&decision.reason.as_str().into()).inc();
+                return;
+            }
+            self.track_has_subscriber(sid);
+        }
+        self.command(Command::Feed { track, peer: link, layer: Layer(layer as u8), flow });
+    }
+
+    /// Who relays the room: this node's view of the other nodes, by name.
+    pub(super) fn links_state(&self) -> BTreeMap<String, bool> {
+        self.peers.iter().map(|(node, peer)| (node.clone(), peer.link.is_some())).collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! Updates of the room's state as they travel.
+
+use prost::Message as _;
+use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::room_update::Body;
+use systir_room::{MetadataVersion, Record, RecordState, Update, Version};
+
+/// For a link.
+pub(super) fn encode(update: &Update) -> bytes::Bytes {
+    let record = |record: &Record| wire::StateRecord {
+        sid: record.sid.to_string(),
+        identity: record.identity.to_string(),
+        epoch: record.version.epoch,
+        counter: record.version.counter,
+        body: match &record.state {
+            RecordState::Live(body) => Some(body.clone()),
+            RecordState::Removed => None,
+        },
+    };
+    let write = |owner: &str, incarnation: u64, seq: u64, snapshot: bool, records: Vec<wire::StateRecord>| {
+        Body::Write(wire::StateWrite { owner: owner.to_owned(), incarnation, seq, snapshot, records })
+    };
+    let body = match update {
+        Update::Participant { owner, incarnation, seq, record: one } => {
+            write(owner, *incarnation, *seq, false, vec![record(one)])
+        }
+        Update::Snapshot { owner, incarnation, seq, records } => {
+            write(owner, *incarnation, *seq, true, records.iter().map(record).collect())
+        }
+        Update::Metadata { home, version, value } => Body::Metadata(wire::StateMetadata {
+            home: home.to_string(),
+            epoch: version.epoch,
+            counter: version.counter,
+            value: value.clone(),
+        }),
+    };
+    wire::RoomUpdate { body: Some(body) }.encode_to_vec().into()
+}
+
+/// From a link; none when it is nothing that this version knows.
+pub(super) fn decode(bytes: &[u8]) -> Option<Update> {
+    let record = |record: wire::StateRecord| Record {
+        sid: record.sid.into(),
+        identity: record.identity.into(),
+        version: Version { epoch: record.epoch, counter: record.counter },
+        state: record.body.map_or(RecordState::Removed, RecordState::Live),
+    };
+    match wire::RoomUpdate::decode(bytes).ok()?.body? {
+        Body::Write(mut write) if !write.snapshot => {
+            let one = write.records.pop().filter(|_| write.records.is_empty())?;
+            let wire::StateWrite { owner, incarnation, seq, .. } = write;
+            Some(Update::Participant { owner: owner.into(), incarnation, seq, record: record(one) })
+        }
+        Body::Write(write) => Some(Update::Snapshot {
+            owner: write.owner.into(),
+            incarnation: write.incarnation,
+            seq: write.seq,
+            records: write.records.into_iter().map(record).collect(),
+        }),
+        Body::Metadata(metadata) => Some(Update::Metadata {
+            home: metadata.home.into(),
+            version: MetadataVersion { epoch: metadata.epoch, counter: metadata.counter },
+            value: metadata.value,
+        }),
+    }
+}

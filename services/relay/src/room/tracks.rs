@@ -1,0 +1,69 @@
+//! The room's tracks as this node's worker knows them: a key for each, where it is published, and
+//! which layers of a distant one are wanted here.
+
+use rustc_hash::FxHashMap;
+use systir_access::worker::command::{TrackKey, TrackSpec};
+use systir_media::packet::{Layer, LayerSet};
+
+/// One track.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its key on this node.
+    pub key: TrackKey,
+    /// `TR_` id.
+    pub sid: String,
+    /// Its publisher's `PA_` id.
+    pub publisher: String,
+    /// Name of the node where it is published.
+    pub node: String,
+    /// What it is.
+    pub spec: TrackSpec,
+    /// Flow of each layer, chosen by this node when the track comes over a link.
+    pub flows: Option<[u32; Layer::MAX]>,
+    /// Layers that subscribers here want of a distant track.
+    pub wanted: LayerSet,
+}
+
+/// All tracks of the room.
+#[derive(Debug, Default)]
+pub(crate) struct Tracks {
+    by_sid: FxHashMap<String, Entry>,
+    sid_of: FxHashMap<TrackKey, String>,
+}
+
+impl Tracks {
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        self.sid_of.insert(entry.key, entry.sid.clone());
+        self.by_sid.insert(entry.sid.clone(), entry);
+    }
+
+    pub(crate) fn get(&self, sid: &str) -> Option<&Entry> {
+        self.by_sid.get(sid)
+    }
+
+    pub(crate) fn get_mut(&mut self, sid: &str) -> Option<&mut Entry> {
+        self.by_sid.get_mut(sid)
+    }
+
+    pub(crate) fn by_key(&self, key: TrackKey) -> Option<&Entry> {
+        self.by_sid.get(self.sid_of.get(&key)?)
+    }
+
+    pub(crate) fn by_key_mut(&mut self, key: TrackKey) -> Option<&mut Entry> {
+        self.by_sid.get_mut(self.sid_of.get(&key)?)
+    }
+
+    pub(crate) fn remove(&mut self, sid: &str) -> Option<Entry> {
+        let entry = self.by_sid.remove(sid)?;
+        self.sid_of.remove(&entry.key);
+        Some(entry)
+    }
+
+    pub(crate) fn of_publisher<'a>(&'a self, publisher: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.by_sid.values().filter(move |entry| entry.publisher == publisher)
+    }
+
+    pub(crate) fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.by_sid.values().filter(move |entry| entry.node == node)
+    }
+}

@@ -1,0 +1,297 @@
+//! Copies under reordered, repeated and lost updates.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+const NODES: [&str; 4] = ["cph-1", "sto-1", "oslo-1", "hel-1"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Join {
+        node: usize,
+        identity: u8,
+        clock: u8,
+    },
+    Write {
+        node: usize,
+        which: Index,
+    },
+    Leave {
+        node: usize,
+        which: Index,
+    },
+    Metadata,
+    Takeover(usize),
+    /// One waiting update arrives: any, not the oldest.
+    Deliver(Index),
+    /// One arrives and stays waiting, to arrive again.
+    Repeat(Index),
+    Lose(Index),
+    LinkDown(usize, usize),
+    Restart(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let node = || 0..NODES.len();
+    let which = any::<Index>;
+    prop_oneof![
+        4 => (node(), 0..4u8, 0..30u8).prop_map(|(node, identity, clock)| Op::Join { node, identity, clock }),
+        3 => (node(), which()).prop_map(|(node, which)| Op::Write { node, which }),
+        2 => (node(), which()).prop_map(|(node, which)| Op::Leave { node, which }),
+        1 => Just(Op::Metadata),
+        1 => node().prop_map(Op::Takeover),
+        12 => which().prop_map(Op::Deliver),
+        3 => which().prop_map(Op::Repeat),
+        3 => which().prop_map(Op::Lose),
+        1 => (node(), node()).prop_map(|(a, b)| Op::LinkDown(a, b)),
+        1 => node().prop_map(Op::Restart),
+    ]
+}
+
+/// Four copies and what is on its way between them.
+struct Sim {
+    rooms: Vec<RoomState>,
+    waiting: Vec<(usize, usize, Update)>,
+    /// Per copy: the newest version shown of each id.
+    shown: Vec<HashMap<Sid, Version>>,
+    minted: u32,
+    started: u64,
+    epoch: u64,
+}
+
+impl Sim {
+    fn new() -> Self {
+        let mut rooms: Vec<_> = NODES.iter().map(|node| RoomState::new(*node, 1)).collect();
+        rooms.iter_mut().for_each(|room| {
+            room.set_home(NODES[0], 1);
+        });
+        let shown = vec![HashMap::new(); NODES.len()];
+        Self { rooms, waiting: Vec::new(), shown, minted: 0, started: 1, epoch: 1 }
+    }
+
+    fn send(&mut self, from: usize, update: Update) {
+        for to in (0..NODES.len()).filter(|to| *to != from) {
+            self.waiting.push((from, to, update.clone()));
+        }
+    }
+
+    /// Checks what the copy at `node` was told and sends what that calls for.
+    fn told(&mut self, node: usize, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Joined(p) | Change::Updated(p) => {
+                    let known = self.shown[node].insert(p.sid.clone(), p.version);
+                    assert!(
+                        known.is_none_or(|known| known <= p.version),
+                        "{} fell on {}",
+                        p.sid,
+                        NODES[node]
+                    );
+                    assert!(known.is_none_or(|known| known.epoch == p.version.epoch));
+                }
+                Change::Evicted { sid, winner, tombstone, .. } => {
+                    assert_ne!(sid, winner);
+                    self.send(node, tombstone);
+                }
+                Change::Left { .. } | Change::Metadata(_) => {}
+            }
+        }
+        let identities: Vec<_> = self.rooms[node].participants().map(|p| p.identity).collect();
+        assert!(identities.windows(2).all(|pair| pair[0] < pair[1]), "one of each identity");
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, update: Update) {
+        match self.rooms[to].apply(NODES[from], update) {
+            Ok(changes) => self.told(to, changes),
+            Err(Refused::OldEpoch { .. } | Refused::UnknownEpoch { .. }) => {}
+            Err(other) => panic!("an honest update was refused: {other}"),
+        }
+    }
+
+    fn local(&mut self, node: usize, done: Result<(Update, Vec<Change>), LocalError>) {
+        let (update, changes) = done.unwrap();
+        self.send(node, update);
+        self.told(node, changes);
+    }
+
+    fn own(&self, node: usize, which: Index) -> Option<Sid> {
+        let own: Vec<_> =
+            self.rooms[node].participants().filter(|p| p.owner == NODES[node]).map(|p| p.sid).collect();
+        (!own.is_empty()).then(|| own[which.index(own.len())].clone())
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Join { node, identity, clock } => {
+                self.minted += 1;
+                let sid = format!("PA_{}{}", node, self.minted);
+                let identity = format!("person-{identity}");
+                let epoch = self.rooms[node].next_epoch(&identity, clock.into());
+                let done = self.rooms[node].local_join(sid, identity, epoch, Bytes::from_static(b"0"));
+                self.local(node, done);
+            }
+            Op::Write { node, which } => {
+                let Some(sid) = self.own(node, which) else { return };
+                let body = Bytes::from(format!("{:?}", self.rooms[node].next_version(&sid)));
+                let done = self.rooms[node].local_update(&sid, body);
+                self.local(node, done);
+            }
+            Op::Leave { node, which } => {
+                let Some(sid) = self.own(node, which) else { return };
+                let done = self.rooms[node].local_remove(&sid);
+                self.local(node, done);
+            }
+            Op::Metadata => {
+                for node in 0..NODES.len() {
+                    if self.rooms[node]
+                        .home()
+                        .is_some_and(|(home, epoch)| home == NODES[node] && epoch == self.epoch)
+                    {
+                        let update =
+                            self.rooms[node].set_metadata(Bytes::from(format!("{}", self.minted))).unwrap();
+                        self.send(node, update);
+                    }
+                }
+            }
+            Op::Takeover(node) => {
+                // Others learn of it from the assignment, some now, the rest when all is over.
+                self.epoch += 1;
+                for other in [node, (node + 1) % NODES.len()] {
+                    if let Some(update) = self.rooms[other].set_home(NODES[node], self.epoch) {
+                        self.send(other, update);
+                    }
+                }
+            }
+            Op::Deliver(which) if !self.waiting.is_empty() => {
+                let (from, to, update) = self.waiting.swap_remove(which.index(self.waiting.len()));
+                self.deliver(from, to, update);
+            }
+            Op::Repeat(which) if !self.waiting.is_empty() => {
+                let (from, to, update) = self.waiting[which.index(self.waiting.len())].clone();
+                self.deliver(from, to, update);
+            }
+            Op::Lose(which) if !self.waiting.is_empty() => {
+                self.waiting.swap_remove(which.index(self.waiting.len()));
+            }
+            Op::Deliver(_) | Op::Repeat(_) | Op::Lose(_) => {}
+            Op::LinkDown(a, b) => {
+                for (at, gone) in [(a, b), (b, a)] {
+                    let changes = self.rooms[at].node_gone(NODES[gone]);
+                    self.told(at, changes);
+                }
+            }
+            Op::Restart(node) => {
+                self.started += 1;
+                let home = self.rooms[node].home().map(|(home, epoch)| (home.to_owned(), epoch));
+                self.rooms[node] = RoomState::new(NODES[node], self.started);
+                self.shown[node].clear();
+                if let Some((home, epoch)) = home {
+                    self.rooms[node].set_home(&home, epoch);
+                }
+            }
+        }
+    }
+
+    /// Everyone sends everyone a snapshot until nobody has anything to say; what still waits from
+    /// before arrives in between.
+    fn resync(&mut self) {
+        let (home, epoch) = self
+            .rooms
+            .iter()
+            .filter_map(|room| room.home().map(|(home, epoch)| (home.to_owned(), epoch)))
+            .max_by_key(|(_, epoch)| *epoch)
+            .unwrap();
+        for node in 0..NODES.len() {
+            if let Some(update) = self.rooms[node].set_home(&home, epoch) {
+                self.send(node, update);
+            }
+        }
+        for _ in 0..3 {
+            for from in 0..NODES.len() {
+                for update in self.rooms[from].snapshot() {
+                    self.send(from, update);
+                }
+            }
+            while let Some((from, to, update)) = self.waiting.pop() {
+                self.deliver(from, to, update);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn copies_are_equal_after_a_resync_whatever_was_reordered_repeated_or_lost(
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut sim = Sim::new();
+        for op in ops {
+            sim.run(op);
+        }
+        sim.resync();
+        let seen: Vec<Vec<_>> = sim.rooms.iter().map(|room| room.participants().collect()).collect();
+        for node in 1..NODES.len() {
+            prop_assert_eq!(&seen[0], &seen[node]);
+            prop_assert_eq!(sim.rooms[0].digest().owners, sim.rooms[node].digest().owners);
+        }
+        // Home may have restarted and forgotten the value; what it has, all have.
+        let home = sim.rooms[0].home().map(|(home, _)| home.to_owned()).unwrap();
+        let home = sim.rooms.iter().find(|room| room.node() == home).unwrap();
+        if let Some(value) = home.metadata() {
+            for room in &sim.rooms {
+                prop_assert_eq!(room.metadata(), Some(value));
+                prop_assert!(!home.must_resync(&room.digest()));
+            }
+        }
+        // Everyone who is shown is alive at its own node, and nobody else's stay of the identity is.
+        for participant in &seen[0] {
+            for room in &sim.rooms {
+                let own = room.owners[room.node()].live().filter(|(_, held)| held.identity == participant.identity);
+                let expected = if room.node() == participant.owner { vec![&participant.sid] } else { vec![] };
+                prop_assert_eq!(own.map(|(sid, _)| sid).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+
+    /// Without loss, order and repetition make no difference at all.
+    #[test]
+    fn any_order_of_one_owners_updates_ends_in_the_same_copy(
+        writes in prop::collection::vec((0..5u8, 0..3u8), 1..40),
+        order in prop::collection::vec(any::<Index>(), 120),
+    ) {
+        let mut owner = RoomState::new("cph-1", 1);
+        let mut updates = Vec::new();
+        for (n, (who, what)) in writes.into_iter().enumerate() {
+            let identity = format!("person-{who}");
+            let sid = owner.by_identity(&identity).map(|p| p.sid);
+            let (update, changes) = match (sid, what) {
+                (None, _) | (_, 2) => {
+                    let epoch = owner.next_epoch(&identity, 0);
+                    owner.local_join(format!("PA_{n}"), identity, epoch, Bytes::new()).unwrap()
+                }
+                (Some(sid), 0) => owner.local_remove(&sid).unwrap(),
+                (Some(sid), _) => owner.local_update(&sid, Bytes::from(n.to_string())).unwrap(),
+            };
+            updates.push(update);
+            updates.extend(changes.into_iter().filter_map(|change| match change {
+                Change::Evicted { tombstone, .. } => Some(tombstone),
+                _ => None,
+            }));
+        }
+        let mut copy = RoomState::new("sto-1", 1);
+        for which in order {
+            copy.apply("cph-1", updates[which.index(updates.len())].clone()).unwrap();
+        }
+        for update in updates.into_iter().rev() {
+            copy.apply("cph-1", update).unwrap();
+        }
+        prop_assert_eq!(owner.participants().collect::<Vec<_>>(), copy.participants().collect::<Vec<_>>());
+        prop_assert!(!owner.must_resync(&copy.digest()));
+    }
+}

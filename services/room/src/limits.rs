@@ -1,0 +1,31 @@
+//! How much one node may make another remember.
+
+use crate::update::{Record, RecordState, Refused};
+
+/// Largest participant body and room metadata, bytes.
+pub const MAX_BODY: usize = 256 * 1024;
+/// Most live participants that one node may own in a room.
+pub const MAX_PARTICIPANTS: usize = 20_000;
+/// Most departed participants remembered per node, so that a late update does not bring them back.
+pub const MAX_TOMBSTONES: usize = 1_024;
+/// Longest participant id and identity, bytes.
+const MAX_NAME: usize = 512;
+/// Largest join epoch: leaves room to count on, whatever a node claims.
+const MAX_EPOCH: u64 = 1 << 56;
+
+/// Is a record within the limits?
+pub(crate) fn check(record: &Record) -> Result<(), Refused> {
+    if record.sid.is_empty() || record.identity.is_empty() {
+        return Err(Refused::Malformed("a participant without an id or identity"));
+    }
+    if record.sid.len() > MAX_NAME || record.identity.len() > MAX_NAME {
+        return Err(Refused::Malformed("a participant id or identity of more than 512 bytes"));
+    }
+    if record.version.epoch > MAX_EPOCH || record.version.counter == u32::MAX {
+        return Err(Refused::Malformed("a version beyond any real one"));
+    }
+    match &record.state {
+        RecordState::Live(body) if body.len() > MAX_BODY => Err(Refused::TooLarge { bytes: body.len() }),
+        _ => Ok(()),
+    }
+}

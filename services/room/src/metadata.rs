@@ -1,0 +1,111 @@
+//! The room's metadata: one register, written by home alone, fenced by the assignment's epoch.
+
+use bytes::Bytes;
+
+use crate::NodeId;
+use crate::limits::MAX_BODY;
+use crate::update::{Change, LocalError, Refused, Update};
+
+/// Age of the metadata: (epoch of the assignment, incarnation of its home, writes of that).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MetadataVersion {
+    /// Epoch of the assignment.
+    pub epoch: u64,
+    /// Incarnation of home: one that started afresh in its epoch has lost count.
+    pub incarnation: u64,
+    /// Writes within it, from 0.
+    pub counter: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Register {
+    me: NodeId,
+    incarnation: u64,
+    home: Option<(NodeId, u64)>,
+    value: Option<(MetadataVersion, Bytes)>,
+}
+
+impl Register {
+    pub(crate) fn new(me: NodeId, incarnation: u64) -> Self {
+        Self { me, incarnation, home: None, value: None }
+    }
+
+    pub(crate) fn home(&self) -> Option<(&str, u64)> {
+        self.home.as_ref().map(|(node, epoch)| (&**node, *epoch))
+    }
+
+    pub(crate) fn version(&self) -> Option<MetadataVersion> {
+        self.value.as_ref().map(|(version, _)| *version)
+    }
+
+    pub(crate) fn value(&self) -> Option<&Bytes> {
+        self.value.as_ref().map(|(_, value)| value)
+    }
+
+    /// Learns who is home. An older epoch is ignored. A new home restates the value in its epoch.
+    pub(crate) fn set_home(&mut self, home: &str, epoch: u64) -> Option<Update> {
+        if self.home.as_ref().is_some_and(|(_, known)| *known >= epoch) {
+            return None;
+        }
+        self.home = Some((home.to_owned(), epoch));
+        let value = self.value().cloned().filter(|_| home == self.me)?;
+        self.write(value).ok()
+    }
+
+    pub(crate) fn write(&mut self, value: Bytes) -> Result<Update, LocalError> {
+        let Some((home, epoch)) = self.home().filter(|(home, _)| *home == self.me) else {
+            return Err(LocalError::NotHome);
+        };
+        if value.len() > MAX_BODY {
+            return Err(Refused::TooLarge { bytes: value.len() }.into());
+        }
+        let home = home.to_owned();
+        let first = MetadataVersion { epoch, incarnation: self.incarnation, counter: 0 };
+        let version = match self.version() {
+            Some(known) if known >= first => {
+                MetadataVersion { counter: known.counter.saturating_add(1), ..first }
+            }
+            _ => first,
+        };
+        self.value = Some((version, value.clone()));
+        Ok(Update::Metadata { home, version, value })
+    }
+
+    /// The last write, to be sent again, when this node is home.
+    pub(crate) fn restate(&self) -> Option<Update> {
+        let (home, epoch) = self.home().filter(|(home, _)| *home == self.me)?;
+        let (version, value) = self.value.as_ref().filter(|(version, _)| version.epoch == epoch)?;
+        let (home, value) = (home.to_owned(), value.clone());
+        Some(Update::Metadata { home, version: *version, value })
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        from: &str,
+        author: &str,
+        version: MetadataVersion,
+        value: Bytes,
+    ) -> Result<Option<Change>, Refused> {
+        let from = from.to_owned();
+        let epoch = version.epoch;
+        let Some((home, known)) = self.home() else { return Err(Refused::UnknownEpoch { from, epoch }) };
+        if epoch < known {
+            return Err(Refused::OldEpoch { from, epoch, known });
+        }
+        if epoch > known {
+            return Err(Refused::UnknownEpoch { from, epoch });
+        }
+        if home != from || author != from {
+            return Err(Refused::NotHome { from, epoch });
+        }
+        if value.len() > MAX_BODY {
+            return Err(Refused::TooLarge { bytes: value.len() });
+        }
+        if self.version().is_some_and(|known| known >= version) {
+            return Ok(None);
+        }
+        let differs = self.value() != Some(&value);
+        self.value = Some((version, value.clone()));
+        Ok(differs.then_some(Change::Metadata(value)))
+    }
+}

@@ -1,0 +1,400 @@
+//! One node's copy of a room.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use crate::digest::{Digest, OwnerDigest};
+use crate::limits::{MAX_PARTICIPANTS, check};
+use crate::metadata::Register;
+use crate::owner::{Held, Owner, Presence, Touched};
+use crate::update::{Change, LocalError, Participant, Record, RecordState, Refused, Update, Version};
+use crate::{Identity, NodeId, Sid};
+
+/// The room as one of its nodes knows it.
+///
+/// Of several live participants with one identity, on any nodes, every copy shows only the one
+/// with the greatest (join epoch, id); each loser's own node evicts it and says so by a tombstone.
+#[derive(Debug)]
+pub struct RoomState {
+    node: NodeId,
+    incarnation: u64,
+    seq: u64,
+    owners: BTreeMap<NodeId, Owner>,
+    owner_of: FxHashMap<Sid, NodeId>,
+    stays: BTreeMap<Identity, BTreeSet<Sid>>,
+    register: Register,
+}
+
+/// The stay of an identity that a copy shows.
+type Seen = Option<(Sid, Version)>;
+
+impl RoomState {
+    /// An empty copy on this node. `incarnation` must be greater than at any earlier time when the
+    /// node carried the room: its time of start will do.
+    pub fn new(node: impl Into<NodeId>, incarnation: u64) -> Self {
+        let node = node.into();
+        let register = Register::new(node.clone(), incarnation);
+        let owners = BTreeMap::from([(node.clone(), Owner::new(incarnation))]);
+        Self {
+            node,
+            incarnation,
+            seq: 0,
+            owners,
+            owner_of: FxHashMap::default(),
+            stays: BTreeMap::new(),
+            register,
+        }
+    }
+
+    /// This node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// A join epoch that wins against every join of this identity known here. Home answers it to
+    /// the media nodes; with home away a media node takes its own.
+    pub fn next_epoch(&self, identity: &str, now_ms: u64) -> u64 {
+        let known = self.stays.get(identity).into_iter().flatten();
+        let known = known.filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max();
+        known.map_or(now_ms, |epoch| now_ms.max(epoch.saturating_add(1)))
+    }
+
+    /// A participant has joined on this node. Send the update to every other node of the room.
+    pub fn local_join(
+        &mut self,
+        sid: impl Into<Sid>,
+        identity: impl Into<Identity>,
+        epoch: u64,
+        body: Bytes,
+    ) -> Result<(Update, Vec<Change>), LocalError> {
+        let sid = sid.into();
+        if self.owner_of.contains_key(&sid) {
+            return Err(LocalError::SidTaken(sid));
+        }
+        if self.owners.get(&self.node).is_some_and(Owner::is_full) {
+            return Err(Refused::TooMany { from: self.node.clone() }.into());
+        }
+        let version = Version { epoch, counter: 0 };
+        self.write(Record { sid, identity: identity.into(), version, state: RecordState::Live(body) })
+    }
+
+    /// A participant of this node has a new state.
+    pub fn local_update(&mut self, sid: &str, body: Bytes) -> Result<(Update, Vec<Change>), LocalError> {
+        let record = self.successor(sid, RecordState::Live(body))?;
+        self.write(record)
+    }
+
+    /// A participant of this node has left.
+    pub fn local_remove(&mut self, sid: &str) -> Result<(Update, Vec<Change>), LocalError> {
+        let record = self.successor(sid, RecordState::Removed)?;
+        self.write(record)
+    }
+
+    /// The version that the next write of a participant of this node will have.
+    pub fn next_version(&self, sid: &str) -> Option<Version> {
+        self.own_live(sid).map(|held| bump(held.version))
+    }
+
+    /// Takes what another node sent. `from` is the node that the link has authenticated.
+    pub fn apply(&mut self, from: &str, update: Update) -> Result<Vec<Change>, Refused> {
+        match update {
+            Update::Participant { owner, incarnation, seq, record } => {
+                self.admit(from, &owner, std::slice::from_ref(&record))?;
+                let full = self.owners.get(from).is_some_and(|o| {
+                    o.incarnation == incarnation && o.is_full() && o.get(&record.sid).is_none()
+                });
+                if full && matches!(record.state, RecordState::Live(_)) {
+                    return Err(Refused::TooMany { from: owner });
+                }
+                Ok(self.merge_one(&owner, incarnation, seq, record))
+            }
+            Update::Snapshot { owner, incarnation, seq, records } => {
+                let live = records.iter().filter(|r| matches!(r.state, RecordState::Live(_))).count();
+                if live > MAX_PARTICIPANTS {
+                    return Err(Refused::TooMany { from: from.to_owned() });
+                }
+                self.admit(from, &owner, &records)?;
+                let mut identities = self.identities_of(&owner);
+                identities.extend(records.iter().map(|record| record.identity.clone()));
+                Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
+            }
+            Update::Metadata { home, version, value } => {
+                Ok(self.register.apply(from, &home, version, value)?.into_iter().collect())
+            }
+        }
+    }
+
+    /// A node of the room is away: nobody on it can be seen. It is not forgotten: what it says
+    /// when it comes back counts, unless it is older than what was known.
+    pub fn node_gone(&mut self, node: &str) -> Vec<Change> {
+        if node == self.node {
+            return Vec::new();
+        }
+        let Some(incarnation) = self.owners.get(node).map(|owner| owner.incarnation) else {
+            return Vec::new();
+        };
+        self.merge(node, incarnation, self.identities_of(node), Owner::lose)
+    }
+
+    /// All that this node has to say, for a node that joins the room or missed something.
+    pub fn snapshot(&self) -> Vec<Update> {
+        let records = self.owners.get(&self.node).map(Owner::records).unwrap_or_default();
+        let own = Update::Snapshot {
+            owner: self.node.clone(),
+            incarnation: self.incarnation,
+            seq: self.seq,
+            records,
+        };
+        std::iter::once(own).chain(self.register.restate()).collect()
+    }
+
+    /// A short account of what this copy holds.
+    pub fn digest(&self) -> Digest {
+        let owners = self.owners.iter().map(|(node, owner)| (node.clone(), OwnerDigest::of(owner))).collect();
+        Digest { owners, metadata: self.register.version() }
+    }
+
+    /// Does a copy with this digest lack something that this node has to say? Then it needs the
+    /// [`snapshot`](Self::snapshot).
+    pub fn must_resync(&self, theirs: &Digest) -> bool {
+        let mine = self.owners.get(&self.node).map(OwnerDigest::of);
+        let metadata = self.register.restate().is_some();
+        theirs.owners.get(&self.node).copied() != mine
+            || (metadata && theirs.metadata != self.register.version())
+    }
+
+    /// Learns from the assignment who is home since which epoch; an older epoch is ignored. A node
+    /// that becomes home restates the metadata in its epoch: send that to every other node.
+    pub fn set_home(&mut self, home: &str, epoch: u64) -> Option<Update> {
+        self.register.set_home(home, epoch)
+    }
+
+    /// Who is home, since which epoch.
+    pub fn home(&self) -> Option<(&str, u64)> {
+        self.register.home()
+    }
+
+    /// Home writes the room's metadata. Send the update to every other node.
+    pub fn set_metadata(&mut self, value: Bytes) -> Result<Update, LocalError> {
+        self.register.write(value)
+    }
+
+    /// The room's metadata.
+    pub fn metadata(&self) -> Option<&Bytes> {
+        self.register.value()
+    }
+
+    /// Everyone in the room, by identity.
+    pub fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
+        self.stays.keys().filter_map(|identity| self.by_identity(identity))
+    }
+
+    /// The participant with this identity.
+    pub fn by_identity(&self, identity: &str) -> Option<Participant> {
+        let (sid, _) = self.seen(identity)?;
+        self.participant(&sid)
+    }
+
+    /// The participant with this id, unless it has left or lost against a newer join.
+    pub fn by_sid(&self, sid: &str) -> Option<Participant> {
+        let found = self.participant(sid)?;
+        self.seen(&found.identity).is_some_and(|(seen, _)| seen == sid).then_some(found)
+    }
+
+    /// Nodes that this copy has heard of, itself included.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.owners.keys().map(|node| &**node)
+    }
+
+    /// Refuses what breaks the rules, before anything is changed.
+    fn admit(&self, from: &str, owner: &str, records: &[Record]) -> Result<(), Refused> {
+        if owner == self.node || from == self.node {
+            return Err(Refused::OwnName { from: from.to_owned() });
+        }
+        if from != owner {
+            return Err(Refused::NotOwner { from: from.to_owned(), owner: owner.to_owned() });
+        }
+        for record in records {
+            check(record)?;
+            let (from, sid) = (from.to_owned(), record.sid.clone());
+            match self.owner_of.get(&sid) {
+                Some(other) if *other != from => {
+                    return Err(Refused::SidTaken { from, sid, owner: other.clone() });
+                }
+                _ => {}
+            }
+            if self.held(&sid).is_some_and(|held| {
+                held.identity != record.identity || held.version.epoch != record.version.epoch
+            }) {
+                return Err(Refused::Rewritten { from, sid });
+            }
+        }
+        Ok(())
+    }
+
+    fn successor(&self, sid: &str, state: RecordState) -> Result<Record, LocalError> {
+        let held = self.own_live(sid).ok_or_else(|| LocalError::NotHere(sid.to_owned()))?;
+        let (identity, version) = (held.identity.clone(), bump(held.version));
+        Ok(Record { sid: sid.to_owned(), identity, version, state })
+    }
+
+    fn write(&mut self, record: Record) -> Result<(Update, Vec<Change>), LocalError> {
+        check(&record)?;
+        let update = self.stamp(record.clone());
+        let me = self.node.clone();
+        let changes = self.merge_one(&me, self.incarnation, self.seq, record);
+        Ok((update, changes))
+    }
+
+    fn merge_one(&mut self, node: &str, incarnation: u64, seq: u64, record: Record) -> Vec<Change> {
+        self.merge(node, incarnation, BTreeSet::from([record.identity.clone()]), |owner| {
+            let key = (record.sid.clone(), record.identity.clone());
+            if owner.merge(seq, record) { vec![key] } else { Touched::new() }
+        })
+    }
+
+    fn stamp(&mut self, record: Record) -> Update {
+        self.seq += 1;
+        Update::Participant { owner: self.node.clone(), incarnation: self.incarnation, seq: self.seq, record }
+    }
+
+    /// Runs one change of an owner's records, which may touch these identities (and, when the owner
+    /// has started afresh, all of its own), and tells what it made of the view.
+    fn merge(
+        &mut self,
+        node: &str,
+        incarnation: u64,
+        mut identities: BTreeSet<Identity>,
+        change: impl FnOnce(&mut Owner) -> Touched,
+    ) -> Vec<Change> {
+        let known = self.owners.get(node).map_or(incarnation, |owner| owner.incarnation);
+        if incarnation < known {
+            return Vec::new();
+        }
+        if incarnation > known {
+            identities.extend(self.identities_of(node));
+        }
+        let before: Vec<(Identity, Seen)> =
+            identities.into_iter().map(|identity| (identity.clone(), self.seen(&identity))).collect();
+
+        let mut owner = self.owners.remove(node).unwrap_or_else(|| Owner::new(incarnation));
+        let mut touched = Touched::new();
+        if incarnation > known {
+            touched = std::mem::replace(&mut owner, Owner::new(incarnation)).into_touched();
+        }
+        touched.extend(change(&mut owner));
+        touched.extend(owner.bury());
+        for (sid, identity) in touched {
+            self.index(node, sid, identity, &owner);
+        }
+        self.owners.insert(node.to_owned(), owner);
+
+        let mut changes = Vec::new();
+        for (identity, before) in before {
+            self.tell(&identity, before, &mut changes);
+            self.evict(&identity, &mut changes);
+        }
+        changes
+    }
+
+    fn identities_of(&self, node: &str) -> BTreeSet<Identity> {
+        self.owners.get(node).into_iter().flat_map(Owner::identities).cloned().collect()
+    }
+
+    fn index(&mut self, node: &str, sid: Sid, identity: Identity, owner: &Owner) {
+        if owner.get(&sid).is_some() {
+            self.stays.entry(identity).or_default().insert(sid.clone());
+            self.owner_of.insert(sid, node.to_owned());
+        } else {
+            self.owner_of.remove(&sid);
+            if let Some(stays) = self.stays.get_mut(&identity) {
+                stays.remove(&sid);
+                if stays.is_empty() {
+                    self.stays.remove(&identity);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, identity: &str, before: Seen, changes: &mut Vec<Change>) {
+        let after = self.seen(identity);
+        let same = matches!((&before, &after), (Some((a, _)), Some((b, _))) if a == b);
+        if before == after {
+            return;
+        }
+        if let Some((sid, _)) = before.filter(|_| !same) {
+            changes.push(Change::Left { sid, identity: identity.to_owned() });
+        }
+        if let Some(participant) = after.and_then(|(sid, _)| self.participant(&sid)) {
+            changes.push(if same { Change::Updated(participant) } else { Change::Joined(participant) });
+        }
+    }
+
+    /// Ends this node's stays of an identity that are not the one every copy shows.
+    fn evict(&mut self, identity: &str, changes: &mut Vec<Change>) {
+        let Some((winner, _)) = self.seen(identity) else { return };
+        let losers: Vec<Sid> = self
+            .stays
+            .get(identity)
+            .into_iter()
+            .flatten()
+            .filter(|sid| **sid != winner && self.own_live(sid).is_some())
+            .cloned()
+            .collect();
+        for sid in losers {
+            let Ok(record) = self.successor(&sid, RecordState::Removed) else { continue };
+            let tombstone = self.stamp(record.clone());
+            let seq = self.seq;
+            if let Some(own) = self.owners.get_mut(&self.node) {
+                own.merge(seq, record);
+            }
+            let identity = identity.to_owned();
+            changes.push(Change::Evicted { sid, identity, winner: winner.clone(), tombstone });
+        }
+    }
+
+    fn held(&self, sid: &str) -> Option<&Held> {
+        self.owners.get(self.owner_of.get(sid)?)?.get(sid)
+    }
+
+    fn own_live(&self, sid: &str) -> Option<&Held> {
+        self.owners.get(&self.node)?.get(sid).filter(|held| matches!(held.presence, Presence::Live(_)))
+    }
+
+    fn participant(&self, sid: &str) -> Option<Participant> {
+        let owner = self.owner_of.get(sid)?;
+        let held = self.owners.get(owner)?.get(sid)?;
+        let Presence::Live(body) = &held.presence else { return None };
+        Some(Participant {
+            sid: sid.to_owned(),
+            identity: held.identity.clone(),
+            owner: owner.clone(),
+            version: held.version,
+            body: body.clone(),
+        })
+    }
+
+    /// The live stay with the greatest (join epoch, id).
+    fn seen(&self, identity: &str) -> Seen {
+        let stays = self.stays.get(identity)?;
+        stays
+            .iter()
+            .filter_map(|sid| Some((sid, self.held(sid)?)))
+            .filter(|(_, held)| matches!(held.presence, Presence::Live(_)))
+            .max_by(|(a_sid, a), (b_sid, b)| (a.version.epoch, a_sid).cmp(&(b.version.epoch, b_sid)))
+            .map(|(sid, held)| (sid.clone(), held.version))
+    }
+}
+
+fn bump(version: Version) -> Version {
+    Version { counter: version.counter.saturating_add(1), ..version }
+}
+
+#[cfg(test)]
+#[path = "convergence_tests.rs"]
+mod convergence;
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

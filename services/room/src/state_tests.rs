@@ -1,0 +1,207 @@
+use super::*;
+use crate::limits::{MAX_BODY, MAX_TOMBSTONES};
+
+fn body(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn names(room: &RoomState) -> Vec<Sid> {
+    room.participants().map(|p| p.sid).collect()
+}
+
+/// Two copies, with ada on `cph-1`, and the update that says so.
+fn pair() -> (RoomState, RoomState, Update) {
+    let mut cph = RoomState::new("cph-1", 1);
+    let sto = RoomState::new("sto-1", 1);
+    let (update, changes) = cph.local_join("PA_a1", "ada", 10, body("v0")).unwrap();
+    assert!(matches!(changes.as_slice(), [Change::Joined(p)] if p.identity == "ada" && p.owner == "cph-1"));
+    (cph, sto, update)
+}
+
+#[test]
+fn a_participant_is_seen_everywhere_and_a_repeated_update_changes_nothing() {
+    let (mut cph, mut sto, join) = pair();
+    assert_eq!(sto.apply("cph-1", join.clone()).unwrap().len(), 1);
+    assert_eq!(sto.apply("cph-1", join.clone()).unwrap(), []);
+    let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
+    let changes = sto.apply("cph-1", update).unwrap();
+    assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
+    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "an older version does not come back");
+    assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
+}
+
+#[test]
+fn only_the_media_node_writes_its_participant() {
+    let (_, mut sto, join) = pair();
+    let refused = sto.apply("aws-sto-1", join.clone()).unwrap_err();
+    assert_eq!(refused, Refused::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
+    sto.apply("cph-1", join).unwrap();
+    // A sister that claims the id in her own name, or this node's name, is refused as well.
+    let Update::Participant { record, .. } =
+        RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body("")).unwrap().0
+    else {
+        unreachable!()
+    };
+    let forged = |owner: &str| Update::Participant {
+        owner: owner.into(),
+        incarnation: 9,
+        seq: 9,
+        record: record.clone(),
+    };
+    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1")), Err(Refused::SidTaken { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("cph-1")), Err(Refused::Rewritten { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("sto-1")), Err(Refused::OwnName { .. })));
+    assert_eq!(sto.by_identity("ada").unwrap().sid, "PA_a1");
+}
+
+#[test]
+fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node() {
+    let (mut cph, mut sto, ada_at_cph) = pair();
+    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new")).unwrap();
+    // sto-1 hears of the older one: nothing to show, nothing to evict here.
+    assert_eq!(sto.apply("cph-1", ada_at_cph.clone()).unwrap(), []);
+    let changes = cph.apply("sto-1", ada_at_sto).unwrap();
+    let [
+        Change::Left { sid, .. },
+        Change::Joined(joined),
+        Change::Evicted { sid: evicted, winner, tombstone, .. },
+    ] = changes.as_slice()
+    else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((&**sid, &*joined.sid, &**evicted, &**winner), ("PA_a1", "PA_a2", "PA_a1", "PA_a2"));
+    sto.apply("cph-1", tombstone.clone()).unwrap();
+    let (_, left) = sto.local_remove("PA_a2").unwrap();
+    assert_eq!(left.len(), 1);
+    // The old update does not resurrect the loser.
+    assert_eq!(sto.apply("cph-1", ada_at_cph).unwrap(), []);
+    assert_eq!(names(&sto), Vec::<Sid>::new());
+}
+
+#[test]
+fn a_tie_of_epochs_has_one_winner_on_all_copies() {
+    let (mut cph, mut sto, ada_at_cph) = pair();
+    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new")).unwrap();
+    cph.apply("sto-1", ada_at_sto).unwrap();
+    sto.apply("cph-1", ada_at_cph).unwrap();
+    assert_eq!((names(&cph), names(&sto)), (vec!["PA_a2".to_string()], vec!["PA_a2".to_string()]));
+}
+
+#[test]
+fn a_rejoin_on_the_same_node_evicts_at_once() {
+    let (mut cph, ..) = pair();
+    let epoch = cph.next_epoch("ada", 5);
+    assert_eq!(epoch, 11, "greater than any known, whatever the clock says");
+    let (_, changes) = cph.local_join("PA_a2", "ada", epoch, body("")).unwrap();
+    assert!(matches!(changes.last(), Some(Change::Evicted { sid, .. }) if sid == "PA_a1"));
+    assert_eq!(cph.local_update("PA_a1", body("")), Err(LocalError::NotHere("PA_a1".into())));
+    assert_eq!(
+        cph.local_join("PA_a1", "bob", 1, body("")).unwrap_err(),
+        LocalError::SidTaken("PA_a1".into())
+    );
+}
+
+#[test]
+fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state() {
+    let (mut cph, mut sto, join) = pair();
+    let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
+    sto.apply("cph-1", update).unwrap();
+    assert!(matches!(sto.node_gone("cph-1").as_slice(), [Change::Left { .. }]));
+    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "a straggler of an older version");
+    for update in cph.snapshot() {
+        sto.apply("cph-1", update).unwrap();
+    }
+    assert_eq!(sto.by_identity("ada").unwrap().body, "v1");
+    assert_eq!(sto.node_gone("nobody"), []);
+    assert_eq!(sto.node_gone("sto-1"), []);
+}
+
+#[test]
+fn a_snapshot_heals_what_was_lost_and_the_digest_tells() {
+    let (mut cph, mut sto, join) = pair();
+    sto.apply("cph-1", join.clone()).unwrap();
+    cph.local_remove("PA_a1").unwrap();
+    cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
+    assert!(cph.must_resync(&sto.digest()));
+    for update in cph.snapshot() {
+        sto.apply("cph-1", update).unwrap();
+    }
+    assert!(!cph.must_resync(&sto.digest()));
+    assert_eq!(names(&sto), ["PA_b1"]);
+    assert_eq!(sto.apply("cph-1", join).unwrap(), []);
+}
+
+#[test]
+fn a_node_that_starts_afresh_leaves_no_ghosts() {
+    let (_, mut sto, join) = pair();
+    sto.apply("cph-1", join.clone()).unwrap();
+    let mut restarted = RoomState::new("cph-1", 2);
+    let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body("")).unwrap();
+    let changes = sto.apply("cph-1", bob).unwrap();
+    assert_eq!(changes.len(), 2, "ada left, bob joined: {changes:?}");
+    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "the earlier life is over");
+    assert_eq!(names(&sto), ["PA_b1"]);
+}
+
+#[test]
+fn departed_participants_are_remembered_within_a_bound() {
+    let mut cph = RoomState::new("cph-1", 1);
+    for n in 0..MAX_TOMBSTONES + 50 {
+        let sid = format!("PA_{n}");
+        cph.local_join(sid.as_str(), sid.as_str(), 1, body("")).unwrap();
+        cph.local_remove(&sid).unwrap();
+    }
+    let said = cph.snapshot();
+    let [Update::Snapshot { records, .. }] = said.as_slice() else { panic!("{said:?}") };
+    assert_eq!(records.len(), MAX_TOMBSTONES);
+    assert_eq!((cph.stays.len(), cph.owner_of.len()), (MAX_TOMBSTONES, MAX_TOMBSTONES));
+}
+
+#[test]
+fn what_breaks_a_limit_is_refused_before_it_is_stored() {
+    let (_, mut sto, _) = pair();
+    let big = Bytes::from(vec![0; MAX_BODY + 1]);
+    let mut cph = RoomState::new("cph-1", 1);
+    assert!(matches!(
+        cph.local_join("PA_a", "ada", 1, big.clone()),
+        Err(LocalError::Limit(Refused::TooLarge { .. }))
+    ));
+    let record = |sid: &str, state| Record {
+        sid: sid.into(),
+        identity: "ada".into(),
+        version: Version { epoch: 1, counter: 0 },
+        state,
+    };
+    let update =
+        |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
+    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))));
+    assert!(matches!(refused, Err(Refused::TooLarge { .. })));
+    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)));
+    assert!(matches!(refused, Err(Refused::Malformed(_))));
+    assert_eq!(sto.digest().owners.len(), 1);
+}
+
+#[test]
+fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
+    let (mut cph, mut sto, _) = pair();
+    assert_eq!(cph.set_metadata(body("x")), Err(LocalError::NotHome));
+    cph.set_home("cph-1", 1);
+    let first = cph.set_metadata(body("lecture")).unwrap();
+    assert!(matches!(sto.apply("cph-1", first.clone()), Err(Refused::UnknownEpoch { .. })));
+    sto.set_home("cph-1", 1);
+    assert_eq!(sto.apply("cph-1", first.clone()).unwrap(), [Change::Metadata(body("lecture"))]);
+    assert_eq!(sto.apply("cph-1", first.clone()).unwrap(), []);
+    assert!(matches!(sto.apply("aws-sto-1", first.clone()), Err(Refused::NotHome { .. })));
+
+    let restated = sto.set_home("sto-1", 2).unwrap();
+    assert!(matches!(sto.apply("cph-1", first), Err(Refused::OldEpoch { epoch: 1, known: 2, .. })));
+    assert_eq!(cph.set_home("sto-1", 2), None);
+    assert_eq!(cph.apply("sto-1", restated).unwrap(), [], "the same value in a new epoch");
+    assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
+    let second = sto.set_metadata(body("exam")).unwrap();
+    assert!(sto.must_resync(&cph.digest()));
+    cph.apply("sto-1", second).unwrap();
+    assert_eq!((cph.metadata(), cph.home()), (Some(&body("exam")), Some(("sto-1", 2))));
+    assert_eq!(cph.set_home("cph-1", 1), None);
+    assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment is ignored");
+}

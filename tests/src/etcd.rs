@@ -1,0 +1,73 @@
+//! A real etcd with one member, on loopback, in a folder of its own.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::process::{Owned, eventually};
+
+/// The process and its data.
+#[derive(Debug)]
+pub struct Etcd {
+    child: Option<Owned>,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Etcd {
+    /// Starts it on `port` (clients) and `port + 1` (peers).
+    ///
+    /// # Errors
+    /// When it is not installed or does not answer.
+    pub async fn start(port: u16) -> Result<Self> {
+        let mut etcd = Self { child: None, folder: tempfile::tempdir()?, port };
+        etcd.resume().await?;
+        Ok(etcd)
+    }
+
+    /// Its address for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Kills it, as a crash would.
+    pub fn crash(&mut self) {
+        self.child = None;
+    }
+
+    /// Starts it again with the data that it had.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn resume(&mut self) -> Result<()> {
+        let peer = format!("http://127.0.0.1:{}", self.port + 1);
+        let child = Owned::start(
+            Command::new("etcd")
+                .args(["--name", "one", "--data-dir"])
+                .arg(self.folder.path())
+                .args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()])
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", &format!("one={peer}")])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+            "apt-get install etcd-server",
+        )?;
+        self.child = Some(child);
+        let health = format!("{}/health", self.url());
+        eventually("etcd's answer", Duration::from_secs(20), || {
+            let health = health.clone();
+            async move { reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(|_| ()) }
+        })
+        .await
+    }
+}
