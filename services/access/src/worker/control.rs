@@ -115,7 +115,8 @@ impl Engine {
             debug!(?participant, ?room, "join into a room that is not open, or twice; ignored");
             return;
         }
-        let taken = self.demux.named(&publisher.ufrag).is_some() || self.demux.named(&subscriber.ufrag).is_some();
+        let taken =
+            self.demux.named(&publisher.ufrag).is_some() || self.demux.named(&subscriber.ufrag).is_some();
         if taken || publisher.ufrag == subscriber.ufrag {
             for side in [Side::Publisher, Side::Subscriber] {
                 let reason = "another connection has this ICE username fragment; join again".to_owned();
@@ -125,7 +126,8 @@ impl Engine {
         }
         let ingress = Box::new(Ingress::new(self.epoch));
         let twcc = Box::new(TwccRecorder::new(now));
-        let publisher = self.connect(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
+        let publisher =
+            self.connect(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
         let subscriber = self.connect(now, room, participant, subscriber, |transport| Role::Subscriber {
             downtracks: Vec::new(),
             channels: Channels::open(transport),
@@ -252,7 +254,9 @@ impl Engine {
         let Some(track) = self.outside.tracks.remove(id.index()) else { return };
         match track.source {
             Source::Publisher { connection, .. } => {
-                if let Some(ingress) = self.outside.connections.get_mut(connection).and_then(Connection::ingress) {
+                if let Some(ingress) =
+                    self.outside.connections.get_mut(connection).and_then(Connection::ingress)
+                {
                     ingress.track_removed(id);
                 }
             }
@@ -329,9 +333,7 @@ impl Engine {
         for track in received {
             self.unsubscribe(participant, track);
         }
-        let by_it = |track: &Track| {
-            matches!(track.source, Source::Publisher { participant: by, .. } if by == participant)
-        };
+        let by_it = |track: &Track| matches!(track.source, Source::Publisher { participant: by, .. } if by == participant);
         let published: Vec<_> = self
             .tracks
             .iter()

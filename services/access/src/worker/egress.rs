@@ -316,7 +316,9 @@ impl Outside {
             let (ssrc, track) = (sending.is.ssrc, sending.track);
             // One name per publisher: what shares it shares a clock (RFC 7022).
             let name = match self.track(track) {
-                Some(Track { source: Source::Publisher { participant, .. }, .. }) => format!("P{}", participant.0),
+                Some(Track { source: Source::Publisher { participant, .. }, .. }) => {
+                    format!("P{}", participant.0)
+                }
                 Some(track) => format!("T{}", track.key.0),
                 None => continue,
             };
@@ -343,7 +345,9 @@ impl Outside {
     /// Receiver reports for a publisher.
     pub(super) fn receiver_reports(&mut self, now: Instant, connection: usize) {
         let mut blocks: SmallVec<[rtcp::ReportBlock; 31]> = SmallVec::new();
-        let Some(ingress) = self.connections.get_mut(connection).and_then(Connection::ingress) else { return };
+        let Some(ingress) = self.connections.get_mut(connection).and_then(Connection::ingress) else {
+            return;
+        };
         blocks.extend(ingress.report_blocks(now));
         // A report has room for 31 blocks (RFC 3550 section 6.4.1); each goes out with a name.
         for chunk in blocks.chunks(31) {

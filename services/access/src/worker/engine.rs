@@ -203,10 +203,10 @@ impl Engine {
             self.outside.outgoing.submit(path, datagrams);
         }
         conn.reroute();
-        if let Some(due) = conn.transport.poll_timeout()
+        let due = conn.transport.poll_timeout().map(|due| due.max(now + MIN_DELAY));
+        if let Some(due) = due
             && conn.scheduled.is_none_or(|scheduled| due < scheduled)
         {
-            let due = due.max(now + MIN_DELAY);
             conn.scheduled = Some(due);
             self.timers.push(Reverse((due, connection)));
         }

@@ -38,7 +38,9 @@ impl Engine {
                     self.outside.counts.nacked += seqs.clone().count() as u64;
                     self.core.nack(now, sub, seqs, &mut self.outside);
                 }
-                Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => self.key_frame_asked(now, connection, ssrc),
+                Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => {
+                    self.key_frame_asked(now, connection, ssrc);
+                }
                 _ => {}
             }
         }
@@ -59,7 +61,10 @@ impl Engine {
             return None;
         };
         let is = |id: &&SubscriptionId| {
-            self.outside.downtracks.get(id.index()).is_some_and(|sending| sending.id == **id && sending.is.ssrc == ssrc)
+            self.outside
+                .downtracks
+                .get(id.index())
+                .is_some_and(|sending| sending.id == **id && sending.is.ssrc == ssrc)
         };
         downtracks.iter().find(is).copied()
     }

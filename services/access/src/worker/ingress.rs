@@ -197,7 +197,8 @@ impl Ingress {
 
     /// The SSRC of a layer, once known.
     pub(super) fn ssrc(&self, track: TrackId, layer: Layer) -> Option<u32> {
-        let section = self.sections.iter().find(|section| section.track.is_some_and(|own| own.id == track))?;
+        let section =
+            self.sections.iter().find(|section| section.track.is_some_and(|own| own.id == track))?;
         section.layers.get(usize::from(layer.0))?.ssrc
     }
 
@@ -237,7 +238,8 @@ impl Ingress {
         let track = section.track.ok_or(Refused::Unclaimed)?;
         let state = section.layers.get_mut(usize::from(stream.layer.0)).ok_or(Refused::Unclaimed)?;
         let pt = header.payload_type;
-        let said = |wanted: &ReceiveCodec| if stream.repair { wanted.rtx_pt == Some(pt) } else { wanted.pt == pt };
+        let said =
+            |wanted: &ReceiveCodec| if stream.repair { wanted.rtx_pt == Some(pt) } else { wanted.pt == pt };
         let codec = section.said.codecs.iter().find(|entry| said(entry)).ok_or(Refused::Unclaimed)?.codec;
         if codec != track.codec {
             return Err(Refused::Unclaimed);
@@ -253,8 +255,7 @@ impl Ingress {
             state.reception.packet(seq, header.timestamp, arrival);
             (seq, header.payload)
         };
-        let packet =
-            Packet { codec, seq, timestamp: header.timestamp, marker: header.marker, ext, payload };
+        let packet = Packet { codec, seq, timestamp: header.timestamp, marker: header.marker, ext, payload };
         Ok(Accepted { track: track.id, layer: stream.layer, packet })
     }
 
@@ -273,7 +274,9 @@ impl Ingress {
                 (Meaning::AudioLevel, [byte, ..]) => {
                     ext.audio_level = Some(AudioLevel { level: byte & 0x7F, voice: byte & 0x80 != 0 });
                 }
-                (Meaning::CaptureTime, value) if matches!(value.len(), 8 | 16) => ext.capture_time = Some(value),
+                (Meaning::CaptureTime, value) if matches!(value.len(), 8 | 16) => {
+                    ext.capture_time = Some(value)
+                }
                 (Meaning::Orientation, [byte, ..]) => ext.orientation = Some(*byte),
                 (Meaning::Dependency, value) if !value.is_empty() => ext.dependency = Some(value),
                 (Meaning::PlayoutDelay, [a, b, c]) => ext.playout_delay = Some([*a, *b, *c]),
@@ -345,5 +348,152 @@ impl Ingress {
 impl Section {
     fn uses(&self, pt: u8) -> bool {
         self.said.codecs.iter().any(|codec| codec.pt == pt || codec.rtx_pt == Some(pt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use systir_media::Core;
+    use systir_media::packet::{Kind, LayerSet};
+    use systir_media::rtp::{ExtensionIds, HeaderFields, write_header};
+
+    use super::super::command::ReceiveSsrc;
+    use super::*;
+
+    const MID: u8 = 4;
+    const RID: u8 = 10;
+    const REPAIRED: u8 = 11;
+
+    fn section(mid: &str, track: u64, rids: &[&str]) -> ReceiveSection {
+        ReceiveSection {
+            mid: mid.into(),
+            track: Some(TrackKey(track)),
+            codecs: vec![ReceiveCodec { pt: 96, codec: Codec::Vp8, rtx_pt: Some(97) }],
+            extensions: ReceiveExtensions {
+                mid: Some(MID),
+                rid: Some(RID),
+                repaired_rid: Some(REPAIRED),
+                ..ReceiveExtensions::default()
+            },
+            rids: rids.iter().zip(0..).map(|(rid, layer)| ((*rid).to_owned(), Layer(layer))).collect(),
+            ssrcs: Vec::new(),
+        }
+    }
+
+    struct Fixture {
+        ingress: Ingress,
+        tracks: Vec<TrackId>,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new(sections: Vec<ReceiveSection>) -> Self {
+            let mut core = Core::new(1);
+            let now = Instant::now();
+            let mut add = || core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(7));
+            let tracks: Vec<_> = (0..3).map(|_| add()).collect();
+            let mut fixture = Self { ingress: Ingress::new(now), tracks, now };
+            fixture.describe(sections);
+            fixture
+        }
+
+        fn describe(&mut self, sections: Vec<ReceiveSection>) {
+            let tracks = self.tracks.clone();
+            self.ingress.describe(sections, |key| {
+                Some(TrackRef { id: *tracks.get(key.0 as usize)?, codec: Codec::Vp8 })
+            });
+        }
+
+        fn accept(&mut self, packet: &[u8]) -> Result<(TrackId, Layer, u16), Refused> {
+            let accepted = self.ingress.accept(self.now, packet, |_, _| {})?;
+            Ok((accepted.track, accepted.layer, accepted.packet.seq as u16))
+        }
+    }
+
+    fn packet(ssrc: u32, payload_type: u8, seq: u16, extra: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let fields = HeaderFields { payload_type, marker: false, seq, timestamp: 1, ssrc };
+        write_header(&mut bytes, &fields, &ExtensionIds::default(), &Extensions::default(), extra);
+        bytes.extend_from_slice(&[0, 5, 1, 2, 3]);
+        bytes
+    }
+
+    #[test]
+    fn a_layer_is_learnt_from_mid_and_rid_and_then_known_by_ssrc() {
+        let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"]), section("1", 1, &["q", "h"])]);
+        let track = fixture.tracks[1];
+        assert_eq!(fixture.accept(&packet(7, 96, 1, &[])), Err(Refused::Unclaimed), "two sections use 96");
+        let named = packet(7, 96, 1, &[(MID, b"1"), (RID, b"h")]);
+        assert_eq!(fixture.accept(&named), Ok((track, Layer(1), 1)));
+        assert_eq!(fixture.accept(&packet(7, 96, 2, &[])), Ok((track, Layer(1), 2)));
+        assert_eq!(fixture.ingress.ssrc(track, Layer(1)), Some(7));
+        let stranger = packet(8, 96, 1, &[(MID, b"1"), (RID, b"x")]);
+        assert_eq!(fixture.accept(&stranger), Err(Refused::Unclaimed), "an unknown rid");
+    }
+
+    #[test]
+    fn a_retransmission_gets_its_original_number() {
+        let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"])]);
+        let repair = packet(9, 97, 40_000, &[(MID, b"0"), (REPAIRED, b"h")]);
+        assert_eq!(fixture.accept(&repair), Err(Refused::Nothing), "nothing came of that layer yet");
+        fixture.accept(&packet(7, 96, 6, &[(MID, b"0"), (RID, b"h")])).unwrap();
+        assert_eq!(fixture.accept(&repair), Ok((fixture.tracks[0], Layer(1), 5)));
+        let accepted = fixture.ingress.accept(fixture.now, &repair, |_, _| {}).unwrap();
+        assert_eq!(accepted.packet.payload, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_stream_announced_by_ssrc_needs_no_extension() {
+        let mut announced = section("0", 2, &[]);
+        announced.ssrcs = vec![ReceiveSsrc { ssrc: 7, rtx_ssrc: Some(8), layer: Layer(0) }];
+        let mut fixture = Fixture::new(vec![announced]);
+        assert_eq!(fixture.ingress.ssrc(fixture.tracks[2], Layer(0)), Some(7));
+        assert_eq!(fixture.accept(&packet(7, 96, 6, &[])), Ok((fixture.tracks[2], Layer(0), 6)));
+        assert_eq!(fixture.accept(&packet(8, 97, 1, &[])), Ok((fixture.tracks[2], Layer(0), 5)));
+    }
+
+    #[test]
+    fn a_lone_section_is_found_by_its_payload_type() {
+        let mut fixture = Fixture::new(vec![section("0", 0, &[])]);
+        assert_eq!(fixture.accept(&packet(7, 96, 6, &[])), Ok((fixture.tracks[0], Layer(0), 6)));
+        assert_eq!(fixture.accept(&packet(7, 100, 7, &[])), Err(Refused::Unclaimed));
+    }
+
+    #[test]
+    fn a_new_description_keeps_what_stays_and_forgets_what_went() {
+        let (first, second) = (section("0", 0, &["q"]), section("1", 1, &["q"]));
+        let mut fixture = Fixture::new(vec![first.clone(), second.clone()]);
+        fixture.accept(&packet(7, 96, 6, &[(MID, b"0"), (RID, b"q")])).unwrap();
+        fixture.accept(&packet(8, 96, 6, &[(MID, b"1"), (RID, b"q")])).unwrap();
+        fixture.describe(vec![second, section("2", 2, &["q"])]);
+        assert_eq!(fixture.accept(&packet(8, 96, 7, &[])), Ok((fixture.tracks[1], Layer(0), 7)));
+        assert_eq!(fixture.accept(&packet(7, 96, 7, &[])), Err(Refused::Unclaimed));
+        let again = packet(7, 96, 7, &[(MID, b"2"), (RID, b"q")]);
+        assert_eq!(fixture.accept(&again), Ok((fixture.tracks[2], Layer(0), 7)));
+        fixture.ingress.track_removed(fixture.tracks[2]);
+        assert_eq!(fixture.accept(&again), Err(Refused::Unclaimed));
+    }
+
+    #[test]
+    fn streams_are_bounded() {
+        let mut fixture = Fixture::new(vec![section("0", 0, &["q"])]);
+        let repairs = |ssrc| packet(ssrc, 97, 1, &[(MID, b"0"), (REPAIRED, b"q")]);
+        for ssrc in 0..MAX_STREAMS as u32 {
+            assert_ne!(fixture.accept(&repairs(ssrc)), Err(Refused::TooManyStreams));
+        }
+        assert_eq!(fixture.accept(&repairs(1_000_000)), Err(Refused::TooManyStreams));
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), valid: bool) {
+            let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"]), section("1", 1, &[])]);
+            if valid && bytes.len() > 1 {
+                bytes[0] = 0x90;
+                bytes[1] = 96 + bytes[1] % 2;
+            }
+            let _ = fixture.accept(&bytes);
+        }
     }
 }

@@ -61,7 +61,8 @@ impl Links {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         let way = |port: &Port| port.peer == Some(peer);
-        let index = self.ports.iter().position(way).or_else(|| self.ports.iter().position(|p| p.peer.is_none()));
+        let index =
+            self.ports.iter().position(way).or_else(|| self.ports.iter().position(|p| p.peer.is_none()));
         let Some(port) = index.and_then(|index| self.ports.get_mut(index)) else { return false };
         let mut batch = port.batch.take().unwrap_or_else(|| port.ring.sender.fresh());
         batch.push_with(peer, flow, priority, write);

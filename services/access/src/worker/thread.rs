@@ -295,8 +295,11 @@ impl Socket {
                 Err(_) => {
                     let since = Instant::now();
                     let waited = tokio::time::timeout(*patience, self.io.writable()).await;
-                    *patience =
-                        if waited.is_err() { Duration::ZERO } else { patience.saturating_sub(since.elapsed()) };
+                    *patience = if waited.is_err() {
+                        Duration::ZERO
+                    } else {
+                        patience.saturating_sub(since.elapsed())
+                    };
                 }
             }
         }

@@ -16,26 +16,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, PATIENCE, publisher_ids};
 
-pub const ROOM: RoomKey = RoomKey(1);
-pub const VOICE: TrackKey = TrackKey(10);
-pub const CAMERA: TrackKey = TrackKey(11);
-pub const RIDS: [&str; 3] = ["q", "h", "f"];
+pub(crate) const ROOM: RoomKey = RoomKey(1);
+pub(crate) const VOICE: TrackKey = TrackKey(10);
+pub(crate) const CAMERA: TrackKey = TrackKey(11);
+pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];
 
-pub struct Bench {
-    pub worker: WorkerHandle,
-    pub server: SocketAddr,
-    pub fingerprint: [u8; 32],
+pub(crate) struct Bench {
+    pub(crate) worker: WorkerHandle,
+    pub(crate) server: SocketAddr,
+    pub(crate) fingerprint: [u8; 32],
     events: mpsc::Receiver<Event>,
     heard: Vec<Event>,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (_, waker) = WorkerWaker::new();
         Self::with(waker, Vec::new())
     }
 
-    pub fn with(waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
+    pub(crate) fn with(waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let server = socket.local_addr().unwrap();
         let certificate = Certificate::generate().unwrap();
@@ -58,16 +58,16 @@ impl Bench {
         bench
     }
 
-    pub fn tell(&self, command: Command) {
+    pub(crate) fn tell(&self, command: Command) {
         self.worker.commands.blocking_send(command).unwrap();
     }
 
-    pub fn counts(&self) -> WorkerCounts {
+    pub(crate) fn counts(&self) -> WorkerCounts {
         self.worker.stats.counts()
     }
 
     /// All events so far.
-    pub fn heard(&mut self) -> &[Event] {
+    pub(crate) fn heard(&mut self) -> &[Event] {
         while let Ok(event) = self.events.try_recv() {
             self.heard.push(event);
         }
@@ -75,13 +75,13 @@ impl Bench {
     }
 
     /// Events that were not looked at yet.
-    pub fn take(&mut self) -> Vec<Event> {
+    pub(crate) fn take(&mut self) -> Vec<Event> {
         self.heard();
         std::mem::take(&mut self.heard)
     }
 
     #[track_caller]
-    pub fn wait_counts(&self, what: &str, done: impl Fn(&WorkerCounts) -> bool) {
+    pub(crate) fn wait_counts(&self, what: &str, done: impl Fn(&WorkerCounts) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !done(&self.counts()) {
             assert!(Instant::now() < end, "waited in vain: {what}: {:?}", self.counts());
@@ -89,9 +89,8 @@ impl Bench {
         }
     }
 
-    /// A participant joins; its two clients.
-    pub fn join(&self, key: u64) -> (Client, Client) {
-        let participant = ParticipantKey(key);
+    /// A participant joins; its two clients, which the worker knows nothing of yet.
+    fn admit(&self, key: u64) -> [(Side, Client); 2] {
         let credentials = |side: &str| IceCredentials {
             ufrag: format!("s1n1w0{side}{key}"),
             pwd: format!("password-of-{side}-{key}-long-enough"),
@@ -99,24 +98,41 @@ impl Bench {
         let (publisher, subscriber) = (credentials("p"), credentials("s"));
         self.tell(Command::Join {
             room: ROOM,
-            participant,
+            participant: ParticipantKey(key),
             publisher: publisher.clone(),
             subscriber: subscriber.clone(),
         });
-        let mut sending = Client::publisher(self.server, &publisher, self.fingerprint);
-        let mut receiving = Client::subscriber(self.server, &subscriber, self.fingerprint);
-        for (side, client) in [(Side::Publisher, &mut sending), (Side::Subscriber, &mut receiving)] {
+        [
+            (Side::Publisher, Client::publisher(self.server, &publisher, self.fingerprint)),
+            (Side::Subscriber, Client::subscriber(self.server, &subscriber, self.fingerprint)),
+        ]
+    }
+
+    /// A participant joins; its publishing client, whose description has not come.
+    pub(crate) fn join_undescribed(&self, key: u64) -> Client {
+        let [(_, publisher), _] = self.admit(key);
+        publisher
+    }
+
+    /// A participant joins; its two clients.
+    pub(crate) fn join(&self, key: u64) -> (Client, Client) {
+        let participant = ParticipantKey(key);
+        let [publisher, subscriber] = self.admit(key).map(|(side, mut client)| {
             self.tell(Command::Remote { participant, side, remote: client.remote() });
-        }
-        (sending, receiving)
+            client
+        });
+        (publisher, subscriber)
     }
 
     /// The participant publishes a voice and a camera with three layers.
-    pub fn publish(&self, key: u64, client: &mut Client) {
+    pub(crate) fn publish(&self, key: u64, client: &mut Client) {
         let participant = ParticipantKey(key);
         let layers = LayerSet::NONE.with(Layer(0)).with(Layer(1)).with(Layer(2));
         let specs = [
-            (VOICE, TrackSpec { kind: Kind::Audio, codec: Codec::Opus, layers: LayerSet::NONE.with(Layer(0)) }),
+            (
+                VOICE,
+                TrackSpec { kind: Kind::Audio, codec: Codec::Opus, layers: LayerSet::NONE.with(Layer(0)) },
+            ),
             (CAMERA, TrackSpec { kind: Kind::Video, codec: Codec::Vp8, layers }),
         ];
         for (track, spec) in specs {
@@ -146,7 +162,7 @@ impl Bench {
     }
 
     /// The participant receives voice and camera.
-    pub fn subscribe(&self, key: u64, client: &mut Client) {
+    pub(crate) fn subscribe(&self, key: u64, client: &mut Client) {
         let participant = ParticipantKey(key);
         client.expect_stream("0", MediaKind::Audio, 5000, None);
         client.expect_stream("1", MediaKind::Video, 6000, Some(7000));
@@ -169,16 +185,16 @@ impl Bench {
 
 /// A talking camera: one voice packet and one frame of each layer per step.
 #[derive(Default)]
-pub struct Camera {
+pub(crate) struct Camera {
     step: u64,
     keys: usize,
 }
 
-pub const FRAME: usize = 3;
+pub(crate) const FRAME: usize = 3;
 
 impl Camera {
     /// Sends one step; a key frame whenever one was asked for.
-    pub fn step(&mut self, client: &mut Client) {
+    pub(crate) fn step(&mut self, client: &mut Client) {
         self.step += 1;
         let step = self.step;
         client.write(1000, 111, step, step as u32 * 960, false, vec![0xAA; 80]);

@@ -3,21 +3,21 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use str0m::change::Fingerprint;
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
 use str0m::media::{MediaKind, Mid, Rid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpPacket, RtpWrite, Ssrc};
-use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 use systir_access::extension_table;
 use systir_access::worker::command::{IceCredentials, ReceiveExtensions, Remote};
 
 /// How long a test waits for an event that must come.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Extension ids that the publishing client uses; on purpose not those of the server's table.
-pub fn publisher_ids() -> ReceiveExtensions {
+pub(crate) fn publisher_ids() -> ReceiveExtensions {
     ReceiveExtensions {
         mid: Some(4),
         rid: Some(10),
@@ -39,22 +39,24 @@ fn subscriber_extensions() -> ExtensionMap {
     map
 }
 
-pub struct Client {
-    pub rtc: Rtc,
-    pub events: Vec<Event>,
+type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
+pub(crate) struct Client {
+    pub(crate) rtc: Rtc,
+    pub(crate) events: Vec<Event>,
     socket: UdpSocket,
     local: SocketAddr,
     timeout: Instant,
     /// Arriving datagrams that this says true of are lost.
-    lose: Box<dyn FnMut(&[u8]) -> bool>,
+    lose: Loss,
 }
 
 impl Client {
-    pub fn publisher(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+    pub(crate) fn publisher(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
         Self::new(server, ours, fingerprint, ExtensionMap::standard())
     }
 
-    pub fn subscriber(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
+    pub(crate) fn subscriber(server: SocketAddr, ours: &IceCredentials, fingerprint: [u8; 32]) -> Self {
         Self::new(server, ours, fingerprint, subscriber_extensions())
     }
 
@@ -83,19 +85,26 @@ impl Client {
     }
 
     /// What this client's description would say.
-    pub fn remote(&mut self) -> Remote {
-        let mut api = self.rtc.direct_api();
+    pub(crate) fn remote(&mut self) -> Remote {
+        let api = self.rtc.direct_api();
         let creds = api.local_ice_credentials();
         let fingerprint = api.local_dtls_fingerprint().bytes.clone().try_into().unwrap();
         let ice = IceCredentials { ufrag: creds.ufrag, pwd: creds.pass };
         Remote { ice, fingerprint, client_is_active: true }
     }
 
-    pub fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
+    pub(crate) fn lose(&mut self, lose: impl FnMut(&[u8]) -> bool + 'static) {
         self.lose = Box::new(lose);
     }
 
-    pub fn send_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>, rid: Option<&str>) {
+    pub(crate) fn send_stream(
+        &mut self,
+        mid: &str,
+        kind: MediaKind,
+        ssrc: u32,
+        rtx: Option<u32>,
+        rid: Option<&str>,
+    ) {
         let mid = Mid::from(mid);
         let mut api = self.rtc.direct_api();
         if api.stream_tx_by_mid(mid, None).is_none() {
@@ -106,14 +115,22 @@ impl Client {
         stream.set_unpaced(true);
     }
 
-    pub fn expect_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>) {
+    pub(crate) fn expect_stream(&mut self, mid: &str, kind: MediaKind, ssrc: u32, rtx: Option<u32>) {
         let mid = Mid::from(mid);
         let mut api = self.rtc.direct_api();
         api.declare_media(mid, kind);
         api.expect_stream_rx(ssrc.into(), rtx.map(Ssrc::from), mid, None);
     }
 
-    pub fn write(&mut self, ssrc: u32, pt: u8, seq: u64, timestamp: u32, marker: bool, payload: Vec<u8>) {
+    pub(crate) fn write(
+        &mut self,
+        ssrc: u32,
+        pt: u8,
+        seq: u64,
+        timestamp: u32,
+        marker: bool,
+        payload: Vec<u8>,
+    ) {
         let mut api = self.rtc.direct_api();
         let stream = api.stream_tx(&ssrc.into()).unwrap();
         let values = ExtensionValues {
@@ -128,12 +145,12 @@ impl Client {
         stream.write_rtp(packet);
     }
 
-    pub fn request_key_frame(&mut self, ssrc: u32) {
+    pub(crate) fn request_key_frame(&mut self, ssrc: u32) {
         let mut api = self.rtc.direct_api();
         api.stream_rx(&ssrc.into()).unwrap().request_keyframe(str0m::media::KeyframeRequestKind::Pli);
     }
 
-    pub fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {
+    pub(crate) fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {
         let reliability =
             if ordered { Reliability::Reliable } else { Reliability::MaxRetransmits { retransmits: 0 } };
         let config = ChannelConfig { label: label.into(), ordered, reliability, ..ChannelConfig::default() };
@@ -141,14 +158,14 @@ impl Client {
     }
 
     /// The channel of that label, once open.
-    pub fn channel(&self, label: &str) -> Option<ChannelId> {
+    pub(crate) fn channel(&self, label: &str) -> Option<ChannelId> {
         self.events.iter().find_map(|event| match event {
             Event::ChannelOpen(id, name) if name == label => Some(*id),
             _ => None,
         })
     }
 
-    pub fn messages(&self, channel: ChannelId) -> Vec<Vec<u8>> {
+    pub(crate) fn messages(&self, channel: ChannelId) -> Vec<Vec<u8>> {
         let data = |event: &Event| match event {
             Event::ChannelData(data) if data.id == channel => Some(data.data.clone()),
             _ => None,
@@ -156,7 +173,7 @@ impl Client {
         self.events.iter().filter_map(data).collect()
     }
 
-    pub fn packets(&self, ssrc: u32) -> Vec<&RtpPacket> {
+    pub(crate) fn packets(&self, ssrc: u32) -> Vec<&RtpPacket> {
         let of = |event: &'_ Event| matches!(event, Event::RtpPacket(packet) if *packet.header.ssrc == ssrc);
         self.events
             .iter()
@@ -168,7 +185,7 @@ impl Client {
             .collect()
     }
 
-    pub fn key_frame_requests(&self, rid: Option<&str>) -> usize {
+    pub(crate) fn key_frame_requests(&self, rid: Option<&str>) -> usize {
         let rid = rid.map(Rid::from);
         self.events
             .iter()
@@ -176,12 +193,15 @@ impl Client {
             .count()
     }
 
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
     }
 
     /// Does what can be done now.
-    pub fn poll(&mut self) {
+    pub(crate) fn poll(&mut self) {
+        if !self.rtc.is_alive() {
+            return;
+        }
         let mut buffer = [0; 2000];
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             let bytes = &buffer[..len];
@@ -192,6 +212,9 @@ impl Client {
             let receive = Receive { proto: Protocol::Udp, source: from, destination: self.local, contents };
             self.rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
             self.drain();
+            if !self.rtc.is_alive() {
+                return;
+            }
         }
         if Instant::now() >= self.timeout {
             self.rtc.handle_input(Input::Timeout(Instant::now())).unwrap();
@@ -201,15 +224,21 @@ impl Client {
 
     fn drain(&mut self) {
         loop {
-            match self.rtc.poll_output().unwrap() {
-                Output::Timeout(at) => {
+            match self.rtc.poll_output() {
+                // Told goodbye before its SCTP is up, this stack closes with an error.
+                Err(RtcError::Sctp(_)) => {
+                    self.rtc.disconnect();
+                    return;
+                }
+                Err(error) => panic!("client: {error}"),
+                Ok(Output::Timeout(at)) => {
                     self.timeout = at;
                     return;
                 }
-                Output::Transmit(transmit) => {
+                Ok(Output::Transmit(transmit)) => {
                     self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
                 }
-                Output::Event(event) => self.events.push(event),
+                Ok(Output::Event(event)) => self.events.push(event),
             }
         }
     }
@@ -217,7 +246,11 @@ impl Client {
 
 /// Runs all clients until `done`.
 #[track_caller]
-pub fn run_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+pub(crate) fn run_until(
+    clients: &mut [&mut Client],
+    what: &str,
+    mut done: impl FnMut(&mut [&mut Client]) -> bool,
+) {
     let end = Instant::now() + PATIENCE;
     loop {
         for client in clients.iter_mut() {

@@ -1,13 +1,15 @@
 //! A real worker thread on a loopback socket, with clients on an independent WebRTC stack. No
 //! signalling: commands take its place.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report, in its helpers too")]
+
 mod bench;
 mod client;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use bench::{Bench, CAMERA, Camera, RIDS, ROOM, VOICE};
+use bench::{Bench, CAMERA, Camera, ROOM, VOICE};
 use bytes::Bytes;
 use client::{Client, run_until};
 use systir_access::worker::command::{
@@ -90,7 +92,8 @@ fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
 #[test]
 fn a_target_pauses_and_lowers_the_picture() {
     let (bench, mut alice, mut bob) = meet();
-    let target = |layer| bench.tell(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
+    let target =
+        |layer| bench.tell(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
     target(Some(Layer(0)));
     film_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(0)).count() >= 30
@@ -133,7 +136,7 @@ fn a_lost_packet_is_sent_again() {
 }
 
 #[test]
-fn a_subscribers_key_frame_request_reaches_the_publisher_once() {
+fn a_subscribers_key_frame_request_reaches_the_publisher() {
     let (bench, mut alice, mut bob) = meet();
     film_until(&mut [&mut alice, &mut bob], "pictures of the highest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count() >= 10
@@ -177,7 +180,8 @@ fn data_goes_both_ways() {
     send(DataChannel::Reliable, b"second");
     send(DataChannel::Lossy, b"perhaps");
     run_until(&mut [&mut alice, &mut bob], "messages to the subscriber", |clients| {
-        let messages = |label| clients[1].channel(label).map(|id| clients[1].messages(id)).unwrap_or_default();
+        let messages =
+            |label| clients[1].channel(label).map(|id| clients[1].messages(id)).unwrap_or_default();
         messages("_reliable") == [b"first".to_vec(), b"second".to_vec()]
             && messages("_lossy") == [b"perhaps".to_vec()]
     });
@@ -202,8 +206,8 @@ fn data_goes_both_ways() {
         got.len() >= 2
     });
     got.sort_by_key(|(_, data)| data.clone());
-    let expected =
-        [(DataChannel::Lossy, &b"maybe"[..]), (DataChannel::Reliable, b"surely")].map(|(c, d)| (c, Bytes::from_static(d)));
+    let expected = [(DataChannel::Lossy, &b"maybe"[..]), (DataChannel::Reliable, b"surely")]
+        .map(|(c, d)| (c, Bytes::from_static(d)));
     assert_eq!(got, expected);
 }
 
@@ -257,6 +261,17 @@ fn strangers_get_no_answer() {
 }
 
 #[test]
+fn checks_that_overtake_the_description_count_once_it_comes() {
+    let mut bench = Bench::new();
+    let mut alice = bench.join_undescribed(ALICE);
+    run_until(&mut [&mut alice], "an early check", |_| bench.counts().datagrams_in > 0);
+    assert!(bench.heard().is_empty());
+    let remote = alice.remote();
+    bench.tell(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
+    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+}
+
+#[test]
 fn whoever_leaves_is_closed_and_forgotten() {
     let (bench, mut alice, mut bob) = meet();
     bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
@@ -273,6 +288,10 @@ fn whoever_leaves_is_closed_and_forgotten() {
 #[test]
 fn a_client_that_closes_is_reported() {
     let (mut bench, mut alice, mut bob) = meet();
+    alice.open_channel("_reliable", true);
+    run_until(&mut [&mut alice, &mut bob], "the data channel", |clients| {
+        clients[0].channel("_reliable").is_some()
+    });
     alice.rtc.close().unwrap();
     run_until(&mut [&mut alice, &mut bob], "the news that the publisher closed", |_| {
         let gone = |event: &Event| match event {
@@ -346,9 +365,9 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
     // Sender reports cross as well.
     film_until(&mut [&mut alice, &mut bob, &mut carol], "the publisher's clock", |clients| {
         relay_control(&a, &mut b, flow);
-        clients[1..].iter().all(|client| {
-            client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some())
-        })
+        clients[1..]
+            .iter()
+            .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
     });
     a.wait_counts("packets on the ring", |counts| counts.link_out >= 90);
     b.wait_counts("packets from the ring", |counts| counts.link_in >= 90);
@@ -356,5 +375,4 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
     assert_eq!((out.link_full, into.unknown_flow), (0, 0));
     assert!(out.link_out <= out.media_in, "each packet crosses at most once: {out:?}");
     assert!(into.media_out > into.link_in, "two watch what came once: {into:?}");
-    let _ = RIDS;
 }
