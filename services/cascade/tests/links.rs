@@ -355,3 +355,19 @@ async fn an_operator_is_no_relay() {
     let refused = operator.links.reserve(&b.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_arrives_whole() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    for _ in 0..10 {
+        let mut batch = a.workers[0].to_links.fresh();
+        for mark in 0..600u32 {
+            batch.push(at_a, flow.raw(), Priority::Audio, &rtp(mark as u8, 120));
+        }
+        a.workers[0].to_links.send(batch);
+        assert_eq!(b.workers[0].receive(600).await.len(), 600);
+    }
+}

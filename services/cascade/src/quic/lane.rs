@@ -152,19 +152,24 @@ impl Lane {
 /// Reads datagrams until the connection ends.
 pub(super) async fn read(lane: Rc<Lane>, trunk: Rc<Trunk>) {
     loop {
-        let mut datagram = match lane.connection.read_datagram().await {
+        let first = match lane.connection.read_datagram().await {
             Ok(datagram) => datagram,
             Err(error) => return trunk.end(DownReason::Quic(error.to_string())),
         };
-        for _ in 0..STRETCH {
-            receive(&lane, &trunk, &datagram);
-            match lane.connection.read_datagram().now_or_never() {
-                Some(Ok(next)) => datagram = next,
-                _ => break,
-            }
-        }
+        let more = || lane.connection.read_datagram().now_or_never().and_then(Result::ok);
+        stretch(first, more, |datagram| receive(&lane, &trunk, &datagram));
         trunk.router.flush();
         tokio::task::yield_now().await;
+    }
+}
+
+/// Takes the first item and those that are there already, but no more than a stretch of them. What
+/// was fetched is taken.
+fn stretch<T>(first: T, mut more: impl FnMut() -> Option<T>, mut take: impl FnMut(T)) {
+    take(first);
+    for _ in 1..STRETCH {
+        let Some(next) = more() else { return };
+        take(next);
     }
 }
 
@@ -226,5 +231,39 @@ pub(super) async fn tend(lane: Rc<Lane>, trunk: Rc<Trunk>) {
         let fill = (rate * BACKLOG.as_secs_f64()) as usize;
         lane.fill.set(fill.clamp(16 << 10, lane.capacity));
         trunk.publish(&lane, &stats, rate as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_is_taken() {
+        for available in [1, 2, STRETCH - 1, STRETCH, STRETCH + 1, 10 * STRETCH] {
+            let mut left = 0..available;
+            let mut taken = Vec::new();
+            while let Some(first) = left.next() {
+                let before = taken.len();
+                stretch(first, || left.next(), |item| taken.push(item));
+                assert!(taken.len() - before <= STRETCH);
+            }
+            assert_eq!(taken, (0..available).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_ceiling_is_kept_over_time() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(1_000_000, start);
+        let mut sent = 0;
+        for millisecond in 0..1000 {
+            let now = start + Duration::from_millis(millisecond);
+            while !bucket.is_empty(now) {
+                bucket.take(1200);
+                sent += 1200;
+            }
+        }
+        assert!((990_000..=1_040_000).contains(&sent), "{sent} bytes in a second");
     }
 }
