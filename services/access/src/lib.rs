@@ -2,5 +2,6 @@
 //! routes, and the media workers whose sockets face clients. It decides nothing about placement
 //! or policy and knows no other node.
 
+pub mod sdp;
 pub mod token;
 pub mod worker;
