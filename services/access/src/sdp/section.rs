@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sdp_types::{Attribute, Media};
 
 use super::codecs::OfferedCodec;
-use systir_media::packet::{Codec, Kind, Layer};
+use systir_media::packet::{Codec, Kind, Layer, LayerSet};
 
 use crate::worker::command::{ReceiveCodec, ReceiveSsrc};
 
@@ -179,6 +179,21 @@ impl Section {
         // RED wraps the codec after it, so it comes first wherever it is allowed.
         codecs.sort_by_key(|one| (one.codec != Codec::Red, Some(one.codec) != first));
         codecs
+    }
+
+    /// The codec that the client will send, when `first` is put first.
+    #[must_use]
+    pub fn first_codec(&self, first: Option<Codec>, red: bool) -> Option<Codec> {
+        self.receive_codecs(first, red).first().map(|one| one.codec)
+    }
+
+    /// The layers that it announces; one that announces none has the lowest only.
+    #[must_use]
+    pub fn layers(&self) -> LayerSet {
+        let by_rid = self.rid_layers().into_iter().map(|(_, layer)| layer);
+        let by_ssrc = self.receive_ssrcs().into_iter().map(|one| one.layer);
+        let layers = by_rid.chain(by_ssrc).fold(LayerSet::NONE, LayerSet::with);
+        if layers.is_empty() { layers.with(Layer(0)) } else { layers }
     }
 
     fn rtx_of(&self, pt: u8) -> Option<u8> {
