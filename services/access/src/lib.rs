@@ -2,6 +2,7 @@
 //! routes, and the media workers whose sockets face clients. It decides nothing about placement
 //! or policy and knows no other node.
 
+pub mod door;
 pub mod livekit;
 pub mod sdp;
 pub mod token;

@@ -39,7 +39,9 @@ pub enum TokenError {
     #[error("invalid token: only HS256 is accepted; sign it with the API key's secret")]
     Algorithm,
     /// `iss` is no API key of this server.
-    #[error("invalid API key: this server does not know the token's issuer; check the API key and the server's address")]
+    #[error(
+        "invalid API key: this server does not know the token's issuer; check the API key and the server's address"
+    )]
     UnknownKey,
     /// The signature is not the API key's.
     #[error("invalid token: the signature does not fit the API key; check the API secret")]
@@ -114,13 +116,16 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
     validation.validate_nbf = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    let decoded =
-        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(key.secret.expose().as_bytes()), &validation)
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
-                jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
-                _ => TokenError::Malformed,
-            })?;
+    let decoded = jsonwebtoken::decode::<Claims>(
+        token,
+        &DecodingKey::from_secret(key.secret.expose().as_bytes()),
+        &validation,
+    )
+    .map_err(|error| match error.kind() {
+        jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
+        jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
+        _ => TokenError::Malformed,
+    })?;
     let claims = decoded.claims;
 
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -184,7 +189,8 @@ fn unverified_issuer(token: &str) -> Result<String, TokenError> {
         iss: String,
     }
     let mut parts = token.split('.');
-    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(TokenError::Malformed);
     };
     let bytes = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;

@@ -198,7 +198,10 @@ mod tests {
         let routed = route_data(&grants("ada"), "PA_ada", &user_packet(&["bob"]).encode_to_vec()).unwrap();
         assert_eq!(routed.destinations, ["bob"]);
         let packet = proto::DataPacket::decode(routed.packet).unwrap();
-        assert_eq!((packet.participant_identity.as_str(), packet.participant_sid.as_str()), ("ada", "PA_ada"));
+        assert_eq!(
+            (packet.participant_identity.as_str(), packet.participant_sid.as_str()),
+            ("ada", "PA_ada")
+        );
         assert_eq!((packet.sequence, packet.kind), (7, 1));
         let Some(Value::User(user)) = packet.value else { panic!("not a user packet") };
         assert_eq!((user.participant_identity.as_str(), user.participant_sid.as_str()), ("ada", "PA_ada"));
@@ -231,7 +234,10 @@ mod tests {
         mute.can_publish_data = false;
         let good = user_packet(&[]).encode_to_vec();
         assert_eq!(route_data(&mute, "PA_ada", &good), Err(DataError::NotAllowed));
-        assert_eq!(route_data(&grants("ada"), "PA_ada", &vec![0; MAX_DATA_BYTES + 1]), Err(DataError::TooLong));
+        assert_eq!(
+            route_data(&grants("ada"), "PA_ada", &vec![0; MAX_DATA_BYTES + 1]),
+            Err(DataError::TooLong)
+        );
         assert_eq!(route_data(&grants("ada"), "PA_ada", &good[..good.len() - 1]), Err(DataError::Garbled));
         let speaker = proto::DataPacket {
             value: Some(Value::Speaker(proto::ActiveSpeakerUpdate::default())),

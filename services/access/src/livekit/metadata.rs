@@ -66,7 +66,8 @@ impl Session {
 
     /// Bytes of all attributes once the request is applied.
     fn attributes_after(&self, request: &proto::UpdateParticipantMetadata) -> usize {
-        let bytes = |(key, value): (&String, &String)| if value.is_empty() { 0 } else { key.len() + value.len() };
+        let bytes =
+            |(key, value): (&String, &String)| if value.is_empty() { 0 } else { key.len() + value.len() };
         let kept = self.own.attributes.iter().filter(|(key, _)| !request.attributes.contains_key(*key));
         kept.map(bytes).sum::<usize>() + request.attributes.iter().map(bytes).sum::<usize>()
     }

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use livekit_protocol::{self as proto, leave_request::Action, participant_info::State, signal_response::Message};
+use livekit_protocol::{
+    self as proto, leave_request::Action, participant_info::State, signal_response::Message,
+};
 
 use super::data::route_data;
 use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
@@ -69,7 +71,10 @@ impl Session {
             return false;
         }
         if info.state == State::Disconnected as i32 {
-            self.left(&info.sid, LeaveReason::try_from(info.disconnect_reason).unwrap_or(LeaveReason::UnknownReason));
+            self.left(
+                &info.sid,
+                LeaveReason::try_from(info.disconnect_reason).unwrap_or(LeaveReason::UnknownReason),
+            );
             return false;
         }
         if self.others.get(&info.sid).is_some_and(|known| known.version > info.version) {
@@ -94,8 +99,7 @@ impl Session {
                 continue;
             }
             let same = known.is_some_and(|known| known.track == *track);
-            let (asked, settings) =
-                known.map_or((None, None), |known| (known.asked, known.settings.clone()));
+            let (asked, settings) = known.map_or((None, None), |known| (known.asked, known.settings.clone()));
             let unsupported = same && known.is_some_and(|known| known.unsupported);
             if !same {
                 // Another codec or source under the same sid: the m-line must be another, too.
@@ -171,10 +175,12 @@ impl Session {
         self.config.grants = grants;
         self.own.permission = Some(self.config.grants.permission());
 
-        let (kept, revoked): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tracks).into_iter().partition(|track| {
-            let source = proto::TrackSource::try_from(track.info.source).unwrap_or(proto::TrackSource::Unknown);
-            self.config.grants.may_publish(source)
-        });
+        let (kept, revoked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.tracks).into_iter().partition(|track| {
+                let source =
+                    proto::TrackSource::try_from(track.info.source).unwrap_or(proto::TrackSource::Unknown);
+                self.config.grants.may_publish(source)
+            });
         self.tracks = kept;
         for track in &revoked {
             self.forget_own(track);
@@ -188,5 +194,6 @@ impl Session {
 
 /// Sids become words of SDP and keys of maps in every client; other nodes' are not believed.
 fn is_sid(sid: &str) -> bool {
-    (4..=64).contains(&sid.len()) && sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    (4..=64).contains(&sid.len())
+        && sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

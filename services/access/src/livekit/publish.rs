@@ -207,9 +207,9 @@ impl Session {
     /// worker and for subscribers that is another track with the same sid.
     pub(super) fn codec_found(&mut self, key: TrackKey, codec: Codec) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
-        let Some(bound) = track.bound.clone().filter(|bound| {
-            bound.spec.codec != codec && bound.spec.kind == codec.kind()
-        }) else {
+        let Some(bound) =
+            track.bound.clone().filter(|bound| bound.spec.codec != codec && bound.spec.kind == codec.kind())
+        else {
             return;
         };
         track.bind(&bound.mid, codec, bound.spec.layers);

@@ -52,7 +52,8 @@ pub fn layer_for_dimensions(width: u32, height: u32, track: &TrackInfo) -> Layer
     };
     sizes.sort_unstable();
     let wanted = (wanted as f32 * TOLERANCE) as u32;
-    let fits = sizes.iter().zip(sizes.iter().skip(1)).position(|(size, next)| *size >= wanted && size != next);
+    let fits =
+        sizes.iter().zip(sizes.iter().skip(1)).position(|(size, next)| *size >= wanted && size != next);
     let index = fits.unwrap_or(sizes.len().saturating_sub(1)).min(Layer::MAX - 1);
     Layer(u8::try_from(index).unwrap_or(0))
 }
@@ -63,7 +64,8 @@ mod tests {
 
     #[allow(deprecated)]
     fn track(heights: &[u32]) -> TrackInfo {
-        let layers = heights.iter().map(|height| VideoLayer { height: *height, ..Default::default() }).collect();
+        let layers =
+            heights.iter().map(|height| VideoLayer { height: *height, ..Default::default() }).collect();
         TrackInfo { width: 1280, height: 720, layers, ..Default::default() }
     }
 

@@ -1,6 +1,8 @@
 //! Messages to the client that say more than one word.
 
-use livekit_protocol::{self as proto, leave_request::Action, request_response as rr, signal_response::Message};
+use livekit_protocol::{
+    self as proto, leave_request::Action, request_response as rr, signal_response::Message,
+};
 
 use super::event::LeaveReason;
 
@@ -12,7 +14,12 @@ pub(super) fn update(participants: Vec<proto::ParticipantInfo>) -> Message {
     Message::Update(proto::ParticipantUpdate { participants })
 }
 
-pub(super) fn request(request_id: u32, reason: rr::Reason, message: &str, of: Option<rr::Request>) -> Message {
+pub(super) fn request(
+    request_id: u32,
+    reason: rr::Reason,
+    message: &str,
+    of: Option<rr::Request>,
+) -> Message {
     Message::RequestResponse(proto::RequestResponse {
         request_id,
         reason: reason as i32,

@@ -137,7 +137,8 @@ impl Session {
     #[allow(deprecated)]
     fn join_response(&self) -> Message {
         let server = &self.config.server;
-        let codec = |codec: &Codec| proto::Codec { mime: codecs::mime(*codec).to_owned(), fmtp_line: String::new() };
+        let codec =
+            |codec: &Codec| proto::Codec { mime: codecs::mime(*codec).to_owned(), fmtp_line: String::new() };
         Message::Join(proto::JoinResponse {
             room: Some(self.config.room.clone()),
             participant: Some(self.own.clone()),
@@ -236,14 +237,22 @@ impl Session {
             }
             Request::PingReq(ping) => {
                 let timestamp = self.clock.millis(now);
-                self.signal(Message::PongResp(proto::Pong { last_ping_timestamp: ping.timestamp, timestamp }));
+                self.signal(Message::PongResp(proto::Pong {
+                    last_ping_timestamp: ping.timestamp,
+                    timestamp,
+                }));
             }
             Request::UpdateMetadata(request) => self.update_metadata(request),
             Request::UpdateAudioTrack(request) => self.update_audio_track(request),
             Request::UpdateVideoTrack(request) => self.update_video_track(request),
             Request::PublishDataTrackRequest(request) => {
                 let of = rr::Request::PublishDataTrack(request);
-                self.refuse(0, rr::Reason::UnsupportedType, "data tracks are not supported by this server", Some(of));
+                self.refuse(
+                    0,
+                    rr::Reason::UnsupportedType,
+                    "data tracks are not supported by this server",
+                    Some(of),
+                );
             }
             Request::UnpublishDataTrackRequest(request) => {
                 let of = rr::Request::UnpublishDataTrack(request);
@@ -327,7 +336,8 @@ impl Session {
 
     /// EXCELLENT, once for each: nothing is measured yet, and a wrong LOST makes clients rejoin.
     fn tell_quality(&mut self) {
-        let known: HashSet<String> = self.others.keys().chain(std::iter::once(&self.own.sid)).cloned().collect();
+        let known: HashSet<String> =
+            self.others.keys().chain(std::iter::once(&self.own.sid)).cloned().collect();
         self.quality_told.retain(|sid| known.contains(sid));
         let mut fresh: Vec<String> = known.difference(&self.quality_told).cloned().collect();
         if fresh.is_empty() {
@@ -348,8 +358,12 @@ impl Session {
     pub(super) fn own_changed(&mut self, tell_client: bool) {
         self.own.version = self.own.version.saturating_add(1);
         self.own.is_publisher = self.tracks.iter().any(|track| track.bound.is_some());
-        self.own.tracks =
-            self.tracks.iter().filter(|track| track.bound.is_some()).map(|track| track.info.clone()).collect();
+        self.own.tracks = self
+            .tracks
+            .iter()
+            .filter(|track| track.bound.is_some())
+            .map(|track| track.info.clone())
+            .collect();
         self.outputs.push_back(Output::Own(Box::new(self.own.clone())));
         if tell_client {
             let own = self.own.clone();

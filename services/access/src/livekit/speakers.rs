@@ -30,7 +30,8 @@ mod tests {
     fn loudest_track_of_a_participant_counts() {
         let speaker = |track, level, active| Speaker { track: TrackKey(track), level, active };
         let owner = |track: TrackKey| (track.0 < 10).then(|| format!("PA_{}", track.0 % 2));
-        let changed = [speaker(1, 0.25, true), speaker(3, 0.5, true), speaker(2, 0.9, false), speaker(11, 1.0, true)];
+        let changed =
+            [speaker(1, 0.25, true), speaker(3, 0.5, true), speaker(2, 0.9, false), speaker(11, 1.0, true)];
         let infos = speaker_infos(&changed, owner);
         assert_eq!(infos.len(), 2);
         assert_eq!((infos[0].sid.as_str(), infos[0].level, infos[0].active), ("PA_1", 0.5, true));

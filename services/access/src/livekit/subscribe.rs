@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use livekit_protocol::{
-    self as proto, SubscriptionError, leave_request::Action, signal_response::Message,
-};
+use livekit_protocol::{self as proto, SubscriptionError, leave_request::Action, signal_response::Message};
 use systir_media::packet::Kind;
 
 use super::event::{LeaveReason, Output, RemoteTrack};

@@ -82,7 +82,12 @@ pub(super) fn sid_prefix(kind: Kind, source: TrackSource) -> &'static str {
 
 /// The `TrackInfo` of a request.
 #[allow(deprecated)]
-pub(super) fn info(request: &proto::AddTrackRequest, sid: String, kind: Kind, micros: i64) -> proto::TrackInfo {
+pub(super) fn info(
+    request: &proto::AddTrackRequest,
+    sid: String,
+    kind: Kind,
+    micros: i64,
+) -> proto::TrackInfo {
     let announced = request.simulcast_codecs.first();
     let codec = announced.and_then(|one| codecs::from_mime(&one.codec));
     let codec = codec.or((kind == Kind::Audio).then_some(Codec::Opus)).filter(|codec| codec.kind() == kind);
@@ -91,10 +96,8 @@ pub(super) fn info(request: &proto::AddTrackRequest, sid: String, kind: Kind, mi
     let mode = mode(announced, codec, layers.len());
 
     let mut audio_features: Vec<i32> = request.audio_features.iter().copied().take(MAX_PARTS).collect();
-    let older = [
-        (request.stereo, AudioTrackFeature::TfStereo),
-        (request.disable_dtx, AudioTrackFeature::TfNoDtx),
-    ];
+    let older =
+        [(request.stereo, AudioTrackFeature::TfStereo), (request.disable_dtx, AudioTrackFeature::TfNoDtx)];
     for (set, feature) in older {
         if set && kind == Kind::Audio && !audio_features.contains(&(feature as i32)) {
             audio_features.push(feature as i32);
@@ -143,7 +146,8 @@ fn layers(
     let mut layers: Vec<proto::VideoLayer> =
         named.unwrap_or(&request.layers).iter().take(Layer::MAX).cloned().collect();
     layers.sort_by_key(|layer| (layer.height, layer.width, layer.quality));
-    let svc = matches!(mode(announced, codec, layers.len()), video_layer::Mode::MultipleSpatialLayersPerStream);
+    let svc =
+        matches!(mode(announced, codec, layers.len()), video_layer::Mode::MultipleSpatialLayersPerStream);
     let several = layers.len() > 1;
     for (index, layer) in layers.iter_mut().enumerate() {
         layer.spatial_layer = i32::try_from(index).unwrap_or_default();

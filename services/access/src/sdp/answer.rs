@@ -100,7 +100,8 @@ fn media_line(
     intake: Option<Intake>,
     receive: &mut Vec<ReceiveSection>,
 ) -> Media {
-    let accepted = section.receive_codecs(intake.and_then(|one| one.codec), intake.is_some_and(|one| one.red));
+    let accepted =
+        section.receive_codecs(intake.and_then(|one| one.codec), intake.is_some_and(|one| one.red));
     let mut formats = Vec::new();
     for codec in &accepted {
         formats.push(codec.pt.to_string());

@@ -65,9 +65,9 @@ pub fn mime(codec: Codec) -> &'static str {
 #[must_use]
 pub fn from_mime(text: &str) -> Option<Codec> {
     let name = text.rsplit('/').next().unwrap_or_default();
-    Codec::ALL.into_iter().find(|codec| {
-        mime(*codec).rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(name))
-    })
+    Codec::ALL
+        .into_iter()
+        .find(|codec| mime(*codec).rsplit('/').next().is_some_and(|own| own.eq_ignore_ascii_case(name)))
 }
 
 /// One payload type of an m-line.

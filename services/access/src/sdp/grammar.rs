@@ -87,11 +87,13 @@ impl Description {
             .filter(|one| one.attribute == "fingerprint")
             .find_map(|one| fingerprint(one.value.as_deref()?));
         let remote = match (find("ice-ufrag"), find("ice-pwd"), fingerprint) {
-            (Some(ufrag), Some(pwd), Some(fingerprint)) if is_ice(ufrag, 4) && is_ice(pwd, 22) => Some(Remote {
-                ice: IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() },
-                fingerprint,
-                client_is_active: setup != Setup::Passive,
-            }),
+            (Some(ufrag), Some(pwd), Some(fingerprint)) if is_ice(ufrag, 4) && is_ice(pwd, 22) => {
+                Some(Remote {
+                    ice: IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() },
+                    fingerprint,
+                    client_is_active: setup != Setup::Passive,
+                })
+            }
             _ => None,
         };
         let mixed_extensions = session.attributes.iter().any(|one| one.attribute == "extmap-allow-mixed");
@@ -139,7 +141,10 @@ impl Offer {
     /// When it is not SDP, too long, or lacks what every WebRTC offer has.
     pub fn parse(text: &str) -> Result<Self, SdpError> {
         let description = Description::parse(text, MAX_OFFER_BYTES)?;
-        let remote = description.remote.clone().ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
+        let remote = description
+            .remote
+            .clone()
+            .ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
         Ok(Self { description, remote })
     }
 

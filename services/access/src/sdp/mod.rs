@@ -4,9 +4,9 @@
 //! [`Offer`] is what a client sends on its publisher connection, and [`Offer::answer`] our reply;
 //! [`Subscriber`] holds the m-lines that we offer on its subscriber connection.
 
+mod answer;
 pub mod codecs;
 pub mod extensions;
-mod answer;
 mod grammar;
 mod section;
 mod subscriber;

@@ -227,7 +227,12 @@ impl Section {
     /// Streams announced by SSRC, with their layers.
     pub(super) fn receive_ssrcs(&self) -> Vec<ReceiveSsrc> {
         let main: Vec<u32> = if self.simulcast.is_empty() {
-            self.ssrcs.iter().copied().filter(|ssrc| !self.repairs.values().any(|rtx| rtx == ssrc)).take(1).collect()
+            self.ssrcs
+                .iter()
+                .copied()
+                .filter(|ssrc| !self.repairs.values().any(|rtx| rtx == ssrc))
+                .take(1)
+                .collect()
         } else {
             self.simulcast.iter().copied().take(Layer::MAX).collect()
         };
@@ -247,7 +252,8 @@ fn msid<'a>(
     line: &Option<String>,
     ssrc_lines: impl Iterator<Item = &'a str>,
 ) -> (Option<String>, Option<String>) {
-    let old = ssrc_lines.filter_map(|line| line.split_once(" msid:")).map(|(_, value)| value.to_owned()).next();
+    let old =
+        ssrc_lines.filter_map(|line| line.split_once(" msid:")).map(|(_, value)| value.to_owned()).next();
     let Some(value) = line.clone().or(old) else { return (None, None) };
     let mut words = value.split_ascii_whitespace().map(str::to_owned);
     (words.next(), words.next())
@@ -266,7 +272,8 @@ fn rids<'a>(lines: impl Iterator<Item = &'a str>, simulcast: Option<&str>) -> Ve
         .filter_map(|line| {
             let mut words = line.split_ascii_whitespace();
             let rid = words.next()?;
-            let usable = rid.len() <= 16 && rid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let usable = rid.len() <= 16
+                && rid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             (words.next()? == "send" && usable).then(|| rid.to_owned())
         })
         .collect();

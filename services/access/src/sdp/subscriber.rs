@@ -47,7 +47,12 @@ enum State {
 
 #[derive(Debug, Clone)]
 enum Use {
-    Track { wanted: Wanted, ssrc: u32, rtx_ssrc: Option<u32>, state: State },
+    Track {
+        wanted: Wanted,
+        ssrc: u32,
+        rtx_ssrc: Option<u32>,
+        state: State,
+    },
     /// Inactive, may be used again.
     Free,
     /// The client answered port zero: the line is gone for good.
@@ -160,7 +165,13 @@ impl Subscriber {
     pub fn offer(&mut self, host: Host<'_>) -> SubscriberOffer {
         self.version += 1;
         let alive: Vec<String> = std::iter::once("0".to_owned())
-            .chain(self.lines.iter().enumerate().filter(|(_, line)| !matches!(line.used, Use::Dead)).map(|(i, _)| mid(i)))
+            .chain(
+                self.lines
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, line)| !matches!(line.used, Use::Dead))
+                    .map(|(i, _)| mid(i)),
+            )
             .collect();
         let mids: Vec<&str> = alive.iter().map(String::as_str).collect();
         let mut session = session(Origin { session: self.session, version: self.version }, &mids, true);
@@ -192,7 +203,8 @@ impl Subscriber {
     /// When it is not SDP, lacks a transport, or is not an answer to what we offered.
     pub fn answer(&mut self, answer: &str) -> Result<Answered, SdpError> {
         let description = Description::parse(answer, answer_limit(self.lines.len() + 1))?;
-        let remote = description.remote.ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
+        let remote =
+            description.remote.ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
         let mut answers = description.sections.iter();
         let data = answers.next().ok_or(SdpError::NotOurOffer)?;
         let offered = self.lines.iter().filter(|line| line.offered).count();
@@ -242,7 +254,9 @@ impl Subscriber {
     }
 
     fn position(&self, track: TrackKey) -> Option<usize> {
-        self.lines.iter().position(|line| matches!(&line.used, Use::Track { wanted, .. } if wanted.track == track))
+        self.lines
+            .iter()
+            .position(|line| matches!(&line.used, Use::Track { wanted, .. } if wanted.track == track))
     }
 
     fn fresh_ssrc(&self, rng: &mut impl Rng) -> u32 {
@@ -269,7 +283,8 @@ fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
     // RED alone cannot be negotiated: it names the codec that it wraps.
     let wrapped = (line.codec == Codec::Red).then_some(Codec::Opus);
     let others = wrapped.map(|codec| codec as u8);
-    let formats: Vec<String> = std::iter::once(pt).chain(rtx).chain(others).map(|pt| pt.to_string()).collect();
+    let formats: Vec<String> =
+        std::iter::once(pt).chain(rtx).chain(others).map(|pt| pt.to_string()).collect();
     let (name, table) = match line.kind {
         Kind::Audio => ("audio", extensions::AUDIO),
         Kind::Video => ("video", extensions::VIDEO),

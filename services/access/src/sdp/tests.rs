@@ -43,7 +43,8 @@ fn compare(name: &str, text: &str) {
 const ORIGIN: Origin = Origin { session: 42, version: 1 };
 
 fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
-    let intake = |index: usize| Intake { track: TrackKey(index as u64), codec, red: false, stereo: false, dtx: true };
+    let intake =
+        |index: usize| Intake { track: TrackKey(index as u64), codec, red: false, stereo: false, dtx: true };
     mids.iter().enumerate().map(|(index, mid)| ((*mid).to_owned(), intake(index))).collect()
 }
 
@@ -98,7 +99,11 @@ fn firefoxs_offer_is_understood() {
     );
     let answer = answer(&offer, &take(&["1", "2"], Some(Codec::H264)));
     let first = of(&answer, "2").codecs[0];
-    assert_eq!((first.codec, first.pt, first.rtx_pt), (Codec::H264, 126, Some(127)), "the track's codec is first");
+    assert_eq!(
+        (first.codec, first.pt, first.rtx_pt),
+        (Codec::H264, 126, Some(127)),
+        "the track's codec is first"
+    );
     assert_eq!(of(&answer, "2").extensions.playout_delay, Some(6), "an id with a direction counts");
     compare("answer-firefox.sdp", &answer.sdp);
 }
@@ -262,7 +267,11 @@ fn answer_accepts_a_track_once() {
     let (mut subscriber, mut rng) = subscriber(&[(1, Codec::Opus)]);
     let first = with_host(|host| subscriber.offer(host)).sdp;
     subscriber.add(wanted(2, Codec::Vp9), &mut rng);
-    assert_eq!(subscriber.answer(&agree(&first, &[])).unwrap().accepted.len(), 1, "track 2 was not offered yet");
+    assert_eq!(
+        subscriber.answer(&agree(&first, &[])).unwrap().accepted.len(),
+        1,
+        "track 2 was not offered yet"
+    );
     let second = with_host(|host| subscriber.offer(host)).sdp;
     let accepted = subscriber.answer(&agree(&second, &[])).unwrap().accepted;
     assert_eq!(accepted.iter().map(|one| one.track.0).collect::<Vec<_>>(), [2]);
@@ -363,7 +372,8 @@ fn try_everything(text: &str) {
     if let Ok(offer) = Offer::parse(text) {
         let mut intake = HashMap::new();
         for (index, section) in offer.sending().enumerate() {
-            let one = Intake { track: TrackKey(index as u64), codec: None, red: true, stereo: true, dtx: false };
+            let one =
+                Intake { track: TrackKey(index as u64), codec: None, red: true, stereo: true, dtx: false };
             intake.insert(section.mid.clone(), one);
         }
         let answer = answer(&offer, &intake);

@@ -48,8 +48,7 @@ impl KeyRing {
         if key.is_empty() || secret.is_empty() || institution.is_empty() {
             return false;
         }
-        let entry =
-            ApiKey { secret: Redacted::new(secret.to_owned()), institution: institution.to_owned() };
+        let entry = ApiKey { secret: Redacted::new(secret.to_owned()), institution: institution.to_owned() };
         self.0.insert(key.to_owned(), entry);
         true
     }

@@ -142,7 +142,11 @@ fn no_bad_token_opens_a_room() {
         ("alg empty", none(""), E::Algorithm),
         ("alg HS384", sign(json!({"alg": "HS384"}), &claims(), "secret"), E::Algorithm),
         ("alg HS512", sign(json!({"alg": "HS512"}), &claims(), "secret"), E::Algorithm),
-        ("alg RS256 signed with the secret", sign(json!({"alg": "RS256"}), &claims(), "secret"), E::Algorithm),
+        (
+            "alg RS256 signed with the secret",
+            sign(json!({"alg": "RS256"}), &claims(), "secret"),
+            E::Algorithm,
+        ),
         ("alg EdDSA", sign(json!({"alg": "EdDSA"}), &claims(), "secret"), E::Algorithm),
         ("alg lower case", sign(json!({"alg": "hs256"}), &claims(), "secret"), E::Algorithm),
         ("alg a number", sign(json!({"alg": 256}), &claims(), "secret"), E::Algorithm),
@@ -158,7 +162,11 @@ fn no_bad_token_opens_a_room() {
             header(json!({"jwk": {"kty": "oct", "k": URL_SAFE_NO_PAD.encode("mine")}}), "mine"),
             E::Signature,
         ),
-        ("a key of its own by jku", header(json!({"jku": "https://evil.example/jwks"}), "mine"), E::Signature),
+        (
+            "a key of its own by jku",
+            header(json!({"jku": "https://evil.example/jwks"}), "mine"),
+            E::Signature,
+        ),
         ("empty secret", header(json!({}), ""), E::Signature),
         ("secret of another key", header(json!({}), "other-secret"), E::Signature),
         ("secret with a space", header(json!({}), "secret "), E::Signature),
@@ -167,12 +175,22 @@ fn no_bad_token_opens_a_room() {
         ("signature altered", format!("{}.{}.{flipped}", part(0), part(1)), E::Signature),
         (
             "claims altered",
-            format!("{}.{}.{}", part(0), URL_SAFE_NO_PAD.encode(with("/sub", json!("eve")).to_string()), part(2)),
+            format!(
+                "{}.{}.{}",
+                part(0),
+                URL_SAFE_NO_PAD.encode(with("/sub", json!("eve")).to_string()),
+                part(2)
+            ),
             E::Signature,
         ),
         (
             "issuer changed to another key after signing",
-            format!("{}.{}.{}", part(0), URL_SAFE_NO_PAD.encode(with("/iss", json!("other")).to_string()), part(2)),
+            format!(
+                "{}.{}.{}",
+                part(0),
+                URL_SAFE_NO_PAD.encode(with("/iss", json!("other")).to_string()),
+                part(2)
+            ),
             E::Signature,
         ),
         ("unknown issuer", hs256(&with("/iss", json!("nobody"))), E::UnknownKey),
