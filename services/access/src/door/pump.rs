@@ -1,0 +1,196 @@
+//! Carries messages between a socket and a session, and ends both together. A client that does
+//! not read is cut off: its queue is bounded in messages and bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use livekit_protocol::SignalResponse;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::SignalPipe;
+use super::frame::{Encoding, decode};
+
+/// What one socket may use up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest message of a client, bytes.
+    pub message: usize,
+    /// Messages that wait to be written.
+    pub queue_messages: usize,
+    /// Bytes that wait to be written.
+    pub queue_bytes: usize,
+    /// WebSocket ping interval.
+    pub ping: Duration,
+    /// Nothing heard, not even a pong: the client is gone.
+    pub silence: Duration,
+    /// How long a full session or a closing socket is waited for.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 2 << 20,
+            queue_messages: 512,
+            queue_bytes: 4 << 20,
+            ping: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a socket was closed; for the log and for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The client closed it or vanished.
+    Client,
+    /// The session ended.
+    Session,
+    /// The client does not read.
+    Slow,
+    /// The session does not read.
+    Stuck,
+    /// The client says nothing at all.
+    Silent,
+}
+
+/// Messages that wait to be written.
+struct Queue {
+    sender: mpsc::Sender<Message>,
+    bytes: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl Queue {
+    fn push(&self, message: Message) -> Result<(), Ended> {
+        let length = size(&message);
+        let waiting = self.bytes.fetch_add(length, Ordering::Relaxed) + length;
+        if waiting > self.limit {
+            return Err(Ended::Slow);
+        }
+        self.sender.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Ended::Slow,
+            mpsc::error::TrySendError::Closed(_) => Ended::Client,
+        })
+    }
+}
+
+fn size(message: &Message) -> usize {
+    match message {
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Text(text) => text.len(),
+        Message::Close(_) => 0,
+    }
+}
+
+/// Runs until either side ends.
+pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits) -> Ended {
+    let (sink, stream) = socket.split();
+    let (sender, receiver) = mpsc::channel(limits.queue_messages);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
+    let queue = Queue { sender, bytes, limit: limits.queue_bytes };
+    let ended = carry(stream, pipe, &queue, limits).await;
+    match ended {
+        // A last word (leave) may still be in the queue.
+        Ended::Session => {
+            let _ = queue.push(Message::Close(None));
+            drop(queue);
+            let _ = timeout(limits.patience, writer).await;
+        }
+        Ended::Client | Ended::Slow | Ended::Stuck | Ended::Silent => drop(writer),
+    }
+    ended
+}
+
+async fn carry(
+    mut stream: SplitStream<WebSocket>,
+    mut pipe: SignalPipe,
+    queue: &Queue,
+    limits: Limits,
+) -> Ended {
+    let mut encoding = Encoding::default();
+    let mut heard = Instant::now();
+    let mut ping = interval_at(heard + limits.ping, limits.ping);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            response = pipe.from_media.recv() => {
+                let Some(response) = response else { return Ended::Session };
+                if let Err(ended) = queue.push(encoding.encode(&response)) {
+                    return ended;
+                }
+            }
+            message = stream.next() => {
+                let Some(Ok(message)) = message else { return Ended::Client };
+                heard = Instant::now();
+                if matches!(message, Message::Close(_)) {
+                    return Ended::Client;
+                }
+                let Some((request, spoken)) = decode(&message) else { continue };
+                encoding = spoken;
+                // A message that we cannot read may be one of a newer client.
+                let Some(request) = request else { continue };
+                match timeout(limits.patience, pipe.to_media.send(request)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return drain(&mut pipe, queue, encoding),
+                    Err(_) => return Ended::Stuck,
+                }
+            }
+            _ = ping.tick() => {
+                if heard.elapsed() >= limits.silence {
+                    return Ended::Silent;
+                }
+                if let Err(ended) = queue.push(Message::Ping(Default::default())) {
+                    return ended;
+                }
+            }
+        }
+    }
+}
+
+/// The session reads no more; what it said before is still to be written.
+fn drain(pipe: &mut SignalPipe, queue: &Queue, encoding: Encoding) -> Ended {
+    while let Ok(response) = pipe.from_media.try_recv() {
+        if let Err(ended) = queue.push(encoding.encode(&response)) {
+            return ended;
+        }
+    }
+    Ended::Session
+}
+
+async fn write(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut messages: mpsc::Receiver<Message>,
+    bytes: Arc<AtomicUsize>,
+) {
+    while let Some(message) = messages.recv().await {
+        let length = size(&message);
+        let last = matches!(message, Message::Close(_));
+        let sent = sink.send(message).await;
+        bytes.fetch_sub(length, Ordering::Relaxed);
+        if sent.is_err() || last {
+            break;
+        }
+    }
+    let _ = sink.close().await;
+}
+
+/// Says one thing and closes.
+pub(super) async fn say(mut socket: WebSocket, response: SignalResponse, patience: Duration) {
+    let message = Encoding::default().encode(&response);
+    let talk = async {
+        if socket.send(message).await.is_ok() && socket.send(Message::Close(None)).await.is_ok() {
+            // The client's close ends it in order.
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    let _ = timeout(patience, talk).await;
+}

@@ -1,0 +1,333 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use livekit_protocol::{
+    self as proto, leave_request::Action, signal_request::Message as RequestMessage, signal_response::Message,
+};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::*;
+
+/// A node that lets everybody in whom it is told to, and hands the far end of the pipe to the test.
+struct House {
+    refuse: Option<Refusal>,
+    queue: usize,
+    arrivals:
+        mpsc::UnboundedSender<(JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>)>,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Door for House {
+    fn keys(&self) -> Arc<KeyRing> {
+        let mut ring = KeyRing::new();
+        ring.insert("devkey", "secret", "ku.dk");
+        Arc::new(ring)
+    }
+
+    fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>> {
+        async move {
+            if let Some(refusal) = &self.refuse {
+                return Err(refusal.clone());
+            }
+            self.seen.lock().unwrap().push(format!("{request:?}"));
+            let (to_media, requests) = mpsc::channel(16);
+            let (responses, from_media) = mpsc::channel(self.queue);
+            let _ = self.arrivals.send((request, requests, responses));
+            Ok(SignalPipe { to_media, from_media })
+        }
+        .boxed()
+    }
+
+    fn validate(&self, _: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
+        async move { self.refuse.clone().map_or(Ok(()), Err) }.boxed()
+    }
+}
+
+type Arrival = (JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>);
+
+struct Served {
+    address: SocketAddr,
+    house: Arc<House>,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    _server: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
+    let (sender, arrivals) = mpsc::unbounded_channel();
+    let house = Arc::new(House { refuse, queue: 4096, arrivals: sender, seen: Mutex::default() });
+    let app = router(house.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    Served { address, house, arrivals, _server: tokio_util::task::AbortOnDropHandle::new(server) }
+}
+
+async fn serve() -> Served {
+    serve_with(None, Limits::default()).await
+}
+
+fn token_with(edit: impl FnOnce(&mut livekit_token::VideoGrants)) -> String {
+    let mut grants =
+        livekit_token::VideoGrants { room_join: true, room: "seminar".into(), ..Default::default() };
+    edit(&mut grants);
+    livekit_token::AccessToken::with_api_key("devkey", "secret")
+        .with_identity("ada")
+        .with_grants(grants)
+        .to_jwt()
+        .unwrap()
+}
+
+fn token() -> String {
+    token_with(|_| {})
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl Served {
+    fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
+    }
+
+    async fn connect(&self, query: &str) -> Result<Socket, tungstenite::Error> {
+        let url = self.url(&format!("/rtc?access_token={}&{query}", token()));
+        tokio_tungstenite::connect_async(url).await.map(|(socket, _)| socket)
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        reqwest::get(format!("http://{}{path}", self.address)).await.unwrap()
+    }
+}
+
+fn status(error: tungstenite::Error) -> (u16, String) {
+    let tungstenite::Error::Http(response) = error else { panic!("not refused by HTTP: {error}") };
+    let body = response.body().clone().unwrap_or_default();
+    (response.status().as_u16(), String::from_utf8(body).unwrap())
+}
+
+fn pong(value: i64) -> SignalResponse {
+    SignalResponse { message: Some(Message::Pong(value)) }
+}
+
+async fn next_response(socket: &mut Socket) -> Option<(SignalResponse, bool)> {
+    loop {
+        match socket.next().await? {
+            Ok(Frame::Binary(bytes)) => return Some((SignalResponse::decode(bytes).unwrap(), true)),
+            Ok(Frame::Text(text)) => return Some((serde_json::from_str(&text).unwrap(), false)),
+            Ok(Frame::Close(_)) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn client_and_session_talk_in_protobuf() {
+    let mut served = serve().await;
+    let mut socket = served.connect("sdk=js&protocol=17&auto_subscribe=0").await.unwrap();
+    let (join, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    assert_eq!((join.grants.identity.as_str(), join.grants.institution.as_str()), ("ada", "ku.dk"));
+    assert!(!join.auto_subscribe && join.peer.is_some());
+    assert_eq!((join.client.protocol, join.client.address.as_str()), (17, "127.0.0.1"));
+    responses.send(pong(1)).await.unwrap();
+    assert_eq!(next_response(&mut socket).await, Some((pong(1), true)));
+    let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
+    socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
+    assert_eq!(requests.recv().await, Some(ping));
+}
+
+#[tokio::test]
+async fn client_that_speaks_json_is_answered_in_json() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    socket.send(Frame::Text(r#"{"mute":{"sid":"TR_1","muted":true}}"#.into())).await.unwrap();
+    let mute = RequestMessage::Mute(proto::MuteTrackRequest { sid: "TR_1".into(), muted: true });
+    assert_eq!(requests.recv().await.unwrap().message, Some(mute));
+    responses.send(pong(1)).await.unwrap();
+    assert_eq!(next_response(&mut socket).await, Some((pong(1), false)));
+    let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
+    socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
+    requests.recv().await.unwrap();
+    responses.send(pong(2)).await.unwrap();
+    assert_eq!(next_response(&mut socket).await, Some((pong(2), true)));
+}
+
+#[tokio::test]
+async fn garbled_messages_are_passed_over() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    socket.send(Frame::Text("{".into())).await.unwrap();
+    socket.send(Frame::Binary(vec![0xff; 9].into())).await.unwrap();
+    let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
+    socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
+    assert_eq!(requests.recv().await, Some(ping));
+}
+
+#[tokio::test]
+async fn refusal_and_validation_give_the_same_reason() {
+    let full = Refusal::new(503, "room is full: every approved node is, try again in a minute");
+    let served = serve_with(Some(full.clone()), Limits::default()).await;
+    let refused = status(served.connect("").await.unwrap_err());
+    assert_eq!(refused, (503, full.reason.clone()));
+    let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
+    assert_eq!(response.status().as_u16(), 503);
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    assert_eq!(response.text().await.unwrap(), full.reason);
+}
+
+#[tokio::test]
+async fn tokens_are_checked_before_anything_else() {
+    let served = serve().await;
+    let url = served.url("/rtc?reconnect=1");
+    let missing = status(tokio_tungstenite::connect_async(url).await.unwrap_err());
+    assert_eq!(missing.0, 401);
+    let no_room = token_with(|grants| grants.room_join = false);
+    let url = served.url(&format!("/rtc?access_token={no_room}"));
+    let denied = status(tokio_tungstenite::connect_async(url).await.unwrap_err());
+    let validated = served.get(&format!("/rtc/validate?access_token={no_room}")).await;
+    assert_eq!((denied.0, validated.status().as_u16()), (401, 401));
+    assert_eq!(validated.text().await.unwrap(), denied.1);
+    assert!(served.house.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn header_goes_before_the_query() {
+    use tungstenite::client::IntoClientRequest as _;
+    let mut served = serve().await;
+    let mut request = served.url("/rtc?access_token=rubbish").into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {}", token()).parse().unwrap());
+    let _socket = tokio_tungstenite::connect_async(request).await.unwrap();
+    assert_eq!(served.arrivals.recv().await.unwrap().0.grants.identity, "ada");
+    let mut request = served.url(&format!("/rtc?access_token={}", token())).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", "Bearer rubbish".parse().unwrap());
+    assert_eq!(status(tokio_tungstenite::connect_async(request).await.unwrap_err()).0, 401);
+}
+
+#[tokio::test]
+async fn version_one_is_not_found_so_that_clients_fall_back() {
+    let served = serve().await;
+    for path in ["/rtc/v1", "/rtc/v1/validate", "/rtc"] {
+        let response = served.get(&format!("{path}?access_token={}", token())).await;
+        assert_eq!(response.status().as_u16(), 404, "{path}");
+        assert_eq!(response.headers()["access-control-allow-origin"], "*", "{path}");
+        let text = response.text().await.unwrap();
+        assert!(!text.contains("requested room does not exist"), "{path}: clients would not fall back");
+    }
+    let url = served.url(&format!("/rtc/v1?access_token={}&join_request=AAAA", token()));
+    assert_eq!(status(tokio_tungstenite::connect_async(url).await.unwrap_err()).0, 404);
+}
+
+#[tokio::test]
+async fn validation_succeeds_with_livekits_word() {
+    let served = serve().await;
+    let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
+    assert_eq!(response.status().as_u16(), 200);
+    assert_eq!(response.text().await.unwrap(), "success");
+}
+
+#[tokio::test]
+async fn resuming_client_is_sent_to_join_anew() {
+    let served = serve().await;
+    let mut socket = served.connect("reconnect=1&sid=PA_1").await.unwrap();
+    let (response, _) = next_response(&mut socket).await.unwrap();
+    let Some(Message::Leave(leave)) = response.message else { panic!("no leave") };
+    assert_eq!(leave.action, Action::Reconnect as i32);
+    assert_eq!(leave.reason, proto::DisconnectReason::StateMismatch as i32);
+    assert_eq!(next_response(&mut socket).await, None);
+    assert!(served.house.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn last_word_of_a_session_is_heard_before_the_socket_closes() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, requests, responses) = served.arrivals.recv().await.unwrap();
+    responses.send(rejoin()).await.unwrap();
+    drop((requests, responses));
+    assert_eq!(next_response(&mut socket).await.map(|(response, _)| response), Some(rejoin()));
+    assert_eq!(next_response(&mut socket).await, None);
+}
+
+fn rejoin() -> SignalResponse {
+    SignalResponse { message: Some(Message::Leave(proto::LeaveRequest { action: 2, ..Default::default() })) }
+}
+
+#[tokio::test]
+async fn session_hears_when_the_client_is_gone() {
+    let mut served = serve().await;
+    let socket = served.connect("").await.unwrap();
+    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    drop(socket);
+    assert_eq!(requests.recv().await, None);
+    responses.closed().await;
+}
+
+#[tokio::test]
+async fn client_that_does_not_read_is_cut_off() {
+    let limits = Limits { queue_messages: 8, queue_bytes: 1 << 20, ..Limits::default() };
+    let mut served = serve_with(None, limits).await;
+    let _socket = served.connect("").await.unwrap();
+    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let large = SignalResponse { message: Some(Message::RefreshToken("x".repeat(200_000))) };
+    // Ends by itself once the socket's and our buffers are full.
+    while responses.send(large.clone()).await.is_ok() {}
+    assert_eq!(requests.recv().await, None);
+}
+
+#[tokio::test]
+async fn message_beyond_the_cap_ends_the_connection() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    let _ = socket.send(Frame::Binary(vec![0; (2 << 20) + 1].into())).await;
+    assert_eq!(requests.recv().await, None);
+}
+
+#[tokio::test]
+async fn silent_client_is_given_up() {
+    let limits =
+        Limits { ping: Duration::from_millis(20), silence: Duration::from_millis(60), ..Limits::default() };
+    let mut served = serve_with(None, limits).await;
+    // A socket that nobody polls answers no ping.
+    let _socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    assert_eq!(requests.recv().await, None);
+}
+
+#[tokio::test]
+async fn second_connection_that_only_publishes_has_its_own_identity() {
+    let mut served = serve().await;
+    let _socket = served.connect("publish=screen").await.unwrap();
+    let (join, ..) = served.arrivals.recv().await.unwrap();
+    assert_eq!(join.grants.identity, "ada#screen");
+    assert!(!join.grants.can_subscribe && join.grants.can_publish);
+}
+
+#[tokio::test]
+async fn attributes_of_the_url_need_the_permission_and_never_are_the_servers() {
+    // {"seat":"4","systir.node":"mine"}
+    let attributes = "eyJzZWF0IjoiNCIsInN5c3Rpci5ub2RlIjoibWluZSJ9";
+    let mut served = serve().await;
+    let _socket = served.connect(&format!("attributes={attributes}")).await.unwrap();
+    assert!(served.arrivals.recv().await.unwrap().0.grants.attributes.is_empty());
+    let may = token_with(|grants| grants.can_update_own_metadata = Some(true));
+    let url = served.url(&format!("/rtc?access_token={may}&attributes={attributes}"));
+    let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
+    let (join, ..) = served.arrivals.recv().await.unwrap();
+    assert_eq!(join.grants.attributes.into_iter().collect::<Vec<_>>(), [("seat".to_owned(), "4".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_is_passed_on_does_not_hold_the_token() {
+    let mut served = serve().await;
+    let token = token();
+    let url = served.url(&format!("/rtc?access_token={token}"));
+    let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
+    served.arrivals.recv().await.unwrap();
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(served.house.seen.lock().unwrap().iter().all(|seen| !seen.contains(signature)));
+}

@@ -1,0 +1,251 @@
+use aws_lc_rs::hmac;
+use livekit_protocol::TrackSource;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+
+fn ring() -> KeyRing {
+    let mut ring = KeyRing::new();
+    assert!(ring.insert("devkey", "secret", "ku.dk"));
+    assert!(ring.insert("other", "other-secret", "lu.se"));
+    ring
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn sign_raw(header: &str, payload: &str, secret: &str) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": "devkey", "sub": "ada", "name": "Ada", "nbf": NOW - 10, "exp": NOW + 3600,
+        "video": {"roomJoin": true, "room": "seminar"}
+    })
+}
+
+fn sign(header: Value, claims: &Value, secret: &str) -> String {
+    sign_raw(&header.to_string(), &claims.to_string(), secret)
+}
+
+fn hs256(claims: &Value) -> String {
+    sign(json!({"alg": "HS256", "typ": "JWT"}), claims, "secret")
+}
+
+fn with(path: &str, value: Value) -> Value {
+    let mut claims = claims();
+    *claims.pointer_mut(path).unwrap() = value;
+    claims
+}
+
+fn without(key: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(key);
+    claims
+}
+
+#[test]
+fn token_grants_what_it_says_and_livekits_defaults() {
+    let grants = verify_join(&ring(), &hs256(&claims()), now()).unwrap();
+    assert_eq!((grants.identity.as_str(), grants.room.as_str()), ("ada", "seminar"));
+    assert_eq!(grants.institution, "ku.dk");
+    assert!(grants.can_publish && grants.can_subscribe && grants.can_publish_data);
+    assert!(!grants.can_update_own_metadata && !grants.hidden && !grants.room_admin);
+    let back: Grants = serde_json::from_str(&serde_json::to_string(&grants).unwrap()).unwrap();
+    assert_eq!(back, grants);
+}
+
+#[test]
+fn token_of_a_livekit_sdk_is_accepted() {
+    let token = livekit_token::AccessToken::with_api_key("devkey", "secret")
+        .with_identity("ada")
+        .with_attributes([("seat", "4")])
+        .with_kind("agent")
+        .with_grants(livekit_token::VideoGrants {
+            room_join: true,
+            room: "seminar".into(),
+            can_publish: Some(false),
+            ..Default::default()
+        })
+        .to_jwt()
+        .unwrap();
+    let grants = verify_join(&ring(), &token, SystemTime::now()).unwrap();
+    assert!(!grants.can_publish && !grants.can_publish_data, "data follows canPublish when unset");
+    assert_eq!(grants.attributes.get("seat").map(String::as_str), Some("4"));
+    assert_eq!(grants.kind, livekit_protocol::participant_info::Kind::Agent as i32);
+}
+
+#[test]
+fn sources_narrow_publishing_even_when_unknown() {
+    let mut some = claims();
+    some["video"]["canPublishSources"] = json!(["microphone", "hologram"]);
+    let grants = verify_join(&ring(), &hs256(&some), now()).unwrap();
+    assert!(grants.may_publish(TrackSource::Microphone));
+    assert!(!grants.may_publish(TrackSource::Camera));
+    some["video"]["canPublishSources"] = json!(["hologram"]);
+    let grants = verify_join(&ring(), &hs256(&some), now()).unwrap();
+    assert!(!grants.may_publish(TrackSource::Camera) && !grants.may_publish(TrackSource::Unknown));
+    some["video"]["canPublishSources"] = json!(["camera"]);
+    some["video"]["canPublish"] = json!(false);
+    assert!(!verify_join(&ring(), &hs256(&some), now()).unwrap().may_publish(TrackSource::Camera));
+}
+
+#[test]
+fn clocks_may_differ_by_the_leeway_only() {
+    let at = |exp: u64, nbf: u64| {
+        let mut some = claims();
+        some["exp"] = json!(exp);
+        some["nbf"] = json!(nbf);
+        verify_join(&ring(), &hs256(&some), now()).map(|_| ())
+    };
+    assert_eq!(at(NOW - 59, 0), Ok(()));
+    assert_eq!(at(NOW - 60, 0), Err(TokenError::Expired));
+    assert_eq!(at(NOW + 1, NOW + 60), Ok(()));
+    assert_eq!(at(NOW + 1, NOW + 61), Err(TokenError::NotYetValid));
+}
+
+#[test]
+fn no_bad_token_opens_a_room() {
+    use TokenError as E;
+    let good = hs256(&claims());
+    let part = |n: usize| good.split('.').nth(n).unwrap().to_owned();
+    let none = |alg: &str| {
+        let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg}).to_string());
+        format!("{header}.{}.", part(1))
+    };
+    let header = |extra: Value, secret: &str| {
+        let mut header = json!({"alg": "HS256", "typ": "JWT"});
+        for (key, value) in extra.as_object().unwrap() {
+            header[key] = value.clone();
+        }
+        sign(header, &claims(), secret)
+    };
+    let signature = part(2);
+    let flipped = format!("{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+
+    let corpus: Vec<(&str, String, TokenError)> = vec![
+        ("nothing", String::new(), E::Missing),
+        ("a word", "token".into(), E::Malformed),
+        ("dots only", "..".into(), E::Malformed),
+        ("two parts", format!("{}.{}", part(0), part(1)), E::Malformed),
+        ("four parts", format!("{good}.{}", part(2)), E::Malformed),
+        ("five parts as of a JWE", format!("{good}.a.b"), E::Malformed),
+        ("alg none", none("none"), E::Algorithm),
+        ("alg None", none("None"), E::Algorithm),
+        ("alg NONE with the good signature", format!("{}{}", none("NONE"), part(2)), E::Algorithm),
+        ("alg empty", none(""), E::Algorithm),
+        ("alg HS384", sign(json!({"alg": "HS384"}), &claims(), "secret"), E::Algorithm),
+        ("alg HS512", sign(json!({"alg": "HS512"}), &claims(), "secret"), E::Algorithm),
+        (
+            "alg RS256 signed with the secret",
+            sign(json!({"alg": "RS256"}), &claims(), "secret"),
+            E::Algorithm,
+        ),
+        ("alg EdDSA", sign(json!({"alg": "EdDSA"}), &claims(), "secret"), E::Algorithm),
+        ("alg lower case", sign(json!({"alg": "hs256"}), &claims(), "secret"), E::Algorithm),
+        ("alg a number", sign(json!({"alg": 256}), &claims(), "secret"), E::Algorithm),
+        ("alg missing", sign(json!({"typ": "JWT"}), &claims(), "secret"), E::Algorithm),
+        ("header not an object", sign_raw("[\"HS256\"]", &claims().to_string(), "secret"), E::Malformed),
+        ("header not JSON", sign_raw("HS256", &claims().to_string(), "secret"), E::Malformed),
+        ("critical extension", header(json!({"crit": ["b64"], "b64": false}), "secret"), E::Malformed),
+        ("kid of another key", header(json!({"kid": "other"}), "other-secret"), E::Signature),
+        ("kid as a path", header(json!({"kid": "../../dev/null"}), ""), E::Signature),
+        ("kid as SQL", header(json!({"kid": "x' UNION SELECT 'a"}), "a"), E::Signature),
+        (
+            "a key of its own in jwk",
+            header(json!({"jwk": {"kty": "oct", "k": URL_SAFE_NO_PAD.encode("mine")}}), "mine"),
+            E::Signature,
+        ),
+        (
+            "a key of its own by jku",
+            header(json!({"jku": "https://evil.example/jwks"}), "mine"),
+            E::Signature,
+        ),
+        ("empty secret", header(json!({}), ""), E::Signature),
+        ("secret of another key", header(json!({}), "other-secret"), E::Signature),
+        ("secret with a space", header(json!({}), "secret "), E::Signature),
+        ("signature empty", format!("{}.{}.", part(0), part(1)), E::Signature),
+        ("signature cut", format!("{}.{}.{}", part(0), part(1), &part(2)[..20]), E::Signature),
+        ("signature altered", format!("{}.{}.{flipped}", part(0), part(1)), E::Signature),
+        (
+            "claims altered",
+            format!(
+                "{}.{}.{}",
+                part(0),
+                URL_SAFE_NO_PAD.encode(with("/sub", json!("eve")).to_string()),
+                part(2)
+            ),
+            E::Signature,
+        ),
+        (
+            "issuer changed to another key after signing",
+            format!(
+                "{}.{}.{}",
+                part(0),
+                URL_SAFE_NO_PAD.encode(with("/iss", json!("other")).to_string()),
+                part(2)
+            ),
+            E::Signature,
+        ),
+        ("unknown issuer", hs256(&with("/iss", json!("nobody"))), E::UnknownKey),
+        ("empty issuer", hs256(&with("/iss", json!(""))), E::UnknownKey),
+        ("issuer with other case", hs256(&with("/iss", json!("DevKey"))), E::UnknownKey),
+        ("issuer missing", hs256(&without("iss")), E::Malformed),
+        ("issuer a list", hs256(&with("/iss", json!(["devkey", "other"]))), E::Malformed),
+        ("expired", hs256(&with("/exp", json!(NOW - 3600))), E::Expired),
+        ("expiry missing", hs256(&without("exp")), E::Expired),
+        ("expiry zero", hs256(&with("/exp", json!(0))), E::Expired),
+        ("expiry negative", hs256(&with("/exp", json!(-1))), E::Malformed),
+        ("expiry a text", hs256(&with("/exp", json!("tomorrow"))), E::Malformed),
+        ("not yet valid", hs256(&with("/nbf", json!(NOW + 3600))), E::NotYetValid),
+        ("no join", hs256(&with("/video/roomJoin", json!(false))), E::NoJoin),
+        ("no grants", hs256(&without("video")), E::NoJoin),
+        ("only admin", hs256(&with("/video", json!({"roomAdmin": true, "room": "seminar"}))), E::NoJoin),
+        ("join a text", hs256(&with("/video/roomJoin", json!("true"))), E::Malformed),
+        ("no identity", hs256(&without("sub")), E::NoIdentity),
+        ("empty identity", hs256(&with("/sub", json!(""))), E::NoIdentity),
+        ("no room", hs256(&with("/video", json!({"roomJoin": true}))), E::NoRoom),
+        ("long identity", hs256(&with("/sub", json!("x".repeat(257)))), E::TooLong),
+        ("long room", hs256(&with("/video/room", json!("x".repeat(257)))), E::TooLong),
+        ("identity with a line break", hs256(&with("/sub", json!("ada\nadmin"))), E::BadName),
+        ("room with a zero", hs256(&with("/video/room", json!("seminar\0"))), E::BadName),
+        ("padded base64", format!("{good}="), E::Malformed),
+        ("leading space", format!(" {good}"), E::Malformed),
+        ("too long", format!("{good}{}", "A".repeat(MAX_TOKEN_BYTES)), E::Malformed),
+        ("payload not an object", sign_raw("{\"alg\":\"HS256\"}", "null", "secret"), E::Malformed),
+    ];
+    assert!(corpus.len() >= 30);
+    for (what, token, expected) in corpus {
+        let got = verify_join(&ring(), &token, now());
+        assert_eq!(got.map(|_| ()), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn errors_carry_livekits_status() {
+    assert_eq!(TokenError::NoRoom.status(), 400);
+    assert_eq!(TokenError::NoIdentity.status(), 400);
+    assert_eq!(TokenError::NoJoin.status(), 401);
+    assert_eq!(TokenError::Signature.status(), 401);
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let printed = format!("{:?}", ring());
+    assert!(!printed.contains("secret\"") && !printed.contains("other-secret"), "{printed}");
+    assert!(printed.contains("redacted"));
+}
+
+#[test]
+fn a_key_without_a_secret_is_no_key() {
+    let mut ring = KeyRing::new();
+    assert!(!ring.insert("open", "", "ku.dk"));
+    let token = sign(json!({"alg": "HS256"}), &with("/iss", json!("open")), "");
+    assert_eq!(verify_join(&ring, &token, now()).map(|_| ()), Err(TokenError::UnknownKey));
+}
