@@ -551,16 +551,17 @@ impl Publisher {
     }
 
     fn layers(&self) -> Vec<VideoLayer> {
-        let used = if self.config.simulcast { 0..3 } else { 2..3 };
+        // Qualities low, medium and high are 0, 1 and 2; a single layer is of high quality.
+        let first = if self.config.simulcast { 0 } else { 2 };
         let bitrate = self.config.bitrate.saturating_mul(1_000);
-        let layers = used.clone().zip(RIDS).zip(SIZES.iter().skip(used.start));
+        let layers = (0..3_i32).zip(0..3_u32).zip(RIDS).zip(SIZES).skip(if first == 0 { 0 } else { 2 });
         layers
-            .map(|((quality, rid), (width, height))| VideoLayer {
+            .map(|(((quality, rank), rid), (width, height))| VideoLayer {
                 quality,
-                width: *width,
-                height: *height,
-                bitrate: bitrate / 3_u32.pow(2 - quality.unsigned_abs().min(2)),
-                spatial_layer: quality - used.start,
+                width,
+                height,
+                bitrate: bitrate / 3_u32.pow(2 - rank),
+                spatial_layer: quality - first,
                 rid: if self.config.simulcast { rid.into() } else { String::new() },
                 ..Default::default()
             })

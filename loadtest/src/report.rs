@@ -131,7 +131,7 @@ impl Report {
     /// The result for a person.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header([self.room.as_str(), self.url.as_str()]);
         let mut row = |name: &str, value: String| {
             table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
