@@ -1,9 +1,15 @@
 //! What a load test is to do, from the command line, the environment, or a test.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::Connector;
 
 /// Puts synthetic participants into a room of a LiveKit-compatible server and measures what
 /// reaches them.
@@ -21,6 +27,10 @@ pub struct Config {
     /// Secret of the API key.
     #[arg(long, env = "LIVEKIT_API_SECRET", default_value = "secret", hide_env_values = true)]
     pub api_secret: String,
+
+    /// Trust only the certificate authorities of this PEM file instead of the well-known ones.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 
     /// Room to join.
     #[arg(long, default_value = "load-test")]
@@ -89,6 +99,7 @@ impl Default for Config {
             url: "http://127.0.0.1:7880".into(),
             api_key: "devkey".into(),
             api_secret: "secret".into(),
+            ca: None,
             room: "load-test".into(),
             participants: 2,
             publishers: None,
@@ -156,6 +167,25 @@ impl Config {
         }
         Ok(format!("{scheme}://{rest}"))
     }
+}
+
+/// TLS that trusts the configured authorities; none when the well-known ones serve.
+pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<Connector>> {
+    let Some(path) = &config.ca else { return Ok(None) };
+    let read = || format!("cannot read --ca {}; give a file of PEM certificates", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
+        roots.add(certificate.with_context(read)?).with_context(read)?;
+    }
+    if roots.is_empty() {
+        bail!("{}", read());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Some(Connector::Rustls(Arc::new(client))))
 }
 
 /// `250ms`, `30s`, `5m`, `2h`, or seconds without a unit.

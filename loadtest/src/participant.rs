@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use livekit_protocol::{
@@ -12,13 +12,13 @@ use livekit_protocol::{
 };
 use livekit_token::{AccessToken, VideoGrants};
 use serde::Deserialize;
-use std::time::Instant;
 use str0m::change::SdpPendingOffer;
 use str0m::format::Codec;
 use str0m::media::{Direction, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer};
 use str0m::rtp::{ExtensionValues, RtpWrite, Ssrc};
 use str0m::{Event, Rtc};
 use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::Connector;
 
 use crate::config::Config;
 use crate::media::{Audio, Outgoing, RIDS, SIZES, Source, Stamp, Video, unix_us};
@@ -31,6 +31,8 @@ use crate::stats::Stats;
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// Attempts to come back before giving up.
 const REJOINS: u32 = 8;
+/// By this attribute a server tells which node carries a participant's media.
+const NODE_ATTRIBUTE: &str = "systir.node";
 /// Bytes of an RTP header without extensions.
 const RTP_HEADER: usize = 12;
 
@@ -59,7 +61,10 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     pub(crate) tracks_expected: usize,
     pub(crate) tracks_heard: usize,
-    pub(crate) rejoined: u32,
+    /// How long each absence was that ended with a new session.
+    pub(crate) absences: Vec<Duration>,
+    /// The node that carries its media, as far as the server says.
+    pub(crate) node: String,
     /// Why it was not there in the end.
     pub(crate) ended: Option<String>,
 }
@@ -67,6 +72,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Participant {
     pub(crate) config: Arc<Config>,
     pub(crate) base: String,
+    pub(crate) tls: Option<Connector>,
     pub(crate) index: usize,
     pub(crate) publishes: bool,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -81,6 +87,8 @@ enum Ended {
     Done,
     NotJoined(JoinError),
     Lost(String),
+    /// The server does not want it back.
+    Dismissed(String),
 }
 
 impl Participant {
@@ -91,9 +99,10 @@ impl Participant {
     /// Stays until the test is over or the server does not want it any more.
     pub(crate) async fn run(mut self) -> Outcome {
         let mut joined = false;
+        let mut away_since = None;
         let mut failures = 0;
         loop {
-            let ended = self.session(&mut joined).await;
+            let ended = self.session(&mut joined, &mut away_since).await;
             let why = match ended {
                 Ended::Done => break,
                 Ended::NotJoined(error) if !joined => {
@@ -106,7 +115,12 @@ impl Participant {
                 }
                 Ended::Lost(why) => {
                     failures = 0;
+                    away_since = Some(Instant::now());
                     why
+                }
+                Ended::Dismissed(why) => {
+                    self.outcome.ended = Some(why);
+                    break;
                 }
             };
             if self.config.no_rejoin || failures > REJOINS {
@@ -117,7 +131,7 @@ impl Participant {
             let pause = Duration::from_millis(300) * 2_u32.pow(failures.min(5));
             tokio::select! {
                 () = tokio::time::sleep(pause.mul_f64(rand::random::<f64>())) => {}
-                _ = self.phase.wait_for(|phase| *phase >= Phase::Over) => {
+                () = over(self.phase.clone()) => {
                     self.outcome.ended = Some(why);
                     break;
                 }
@@ -136,6 +150,7 @@ impl Participant {
             let expected = session.expected_tracks();
             self.outcome.tracks_heard = self.outcome.stats.heard(&expected);
             self.outcome.tracks_expected = expected.len();
+            self.outcome.node = session.node.clone();
         }
         let _ = self.notes.send(Note::Counted).await;
     }
@@ -157,9 +172,13 @@ impl Participant {
             .map_err(|error| JoinError::Protocol(format!("cannot sign a token: {error}")))
     }
 
-    async fn session(&mut self, joined: &mut bool) -> Ended {
+    async fn session(&mut self, joined: &mut bool, away_since: &mut Option<Instant>) -> Ended {
         let started = Instant::now();
-        let mut session = match self.open().await {
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            () = over(self.phase.clone()) => return Ended::Done,
+        };
+        let mut session = match opened {
             Ok(session) => session,
             Err(error) => return Ended::NotJoined(error),
         };
@@ -175,7 +194,7 @@ impl Participant {
                 if session.ready() {
                     session.settle();
                     if std::mem::replace(joined, true) {
-                        self.outcome.rejoined += 1;
+                        self.outcome.absences.extend(away_since.take().map(|since| since.elapsed()));
                     } else {
                         let after = arrived.unwrap_or_else(|| started.elapsed());
                         let _ = self.notes.send(Note::Joined(after)).await;
@@ -210,10 +229,12 @@ impl Participant {
             let step = step.and_then(|()| session.alive());
             if let Err(error) = step {
                 let why = format!("{error:#}");
-                break if session.unsettled() {
-                    Ended::NotJoined(JoinError::Ended(why))
-                } else {
-                    Ended::Lost(why)
+                let dismissed = error.downcast_ref::<Left>().is_some_and(|left| !left.again);
+                break match (session.unsettled(), dismissed) {
+                    (true, true) => Ended::NotJoined(JoinError::Refused(why)),
+                    (true, false) => Ended::NotJoined(JoinError::Ended(why)),
+                    (false, true) => Ended::Dismissed(why),
+                    (false, false) => Ended::Lost(why),
                 };
             }
         };
@@ -226,7 +247,7 @@ impl Participant {
 
     async fn open(&self) -> Result<Session, JoinError> {
         let token = self.token()?;
-        let (signal, join) = Signal::join(&self.base, &token).await?;
+        let (signal, join) = Signal::join(&self.base, &token, self.tls.clone()).await?;
         let local = signal.local_ip().ok_or_else(|| JoinError::Unreachable("no local address".into()))?;
         let now = Instant::now();
         let ended = |error: anyhow::Error| JoinError::Ended(format!("{error:#}"));
@@ -244,6 +265,12 @@ impl Participant {
     }
 }
 
+/// Ends when nothing is counted any more.
+async fn over(mut phase: watch::Receiver<Phase>) {
+    // An error means that the runner is gone, and then it is over as well.
+    let _ = phase.wait_for(|phase| *phase >= Phase::Over).await;
+}
+
 async fn readable(publisher: Option<&Publisher>) -> std::io::Result<()> {
     match publisher {
         Some(publisher) => publisher.peer.readable().await,
@@ -259,6 +286,7 @@ struct Session {
     subscriber_primary: bool,
     settled: bool,
     me: String,
+    node: String,
     others: HashMap<String, HashSet<String>>,
     tracks: HashMap<String, String>,
     /// Track and whether it is video, by SSRC; found anew after each offer.
@@ -288,7 +316,8 @@ impl Session {
             publisher,
             subscriber_primary: join.subscriber_primary,
             settled: false,
-            me: join.participant.map(|me| me.sid).unwrap_or_default(),
+            me: join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default(),
+            node: join.server_info.map(|server| server.node_id).unwrap_or_default(),
             others: HashMap::new(),
             tracks: HashMap::new(),
             streams: HashMap::new(),
@@ -298,7 +327,7 @@ impl Session {
             pong_at: now,
             rtt_ms: 0,
         };
-        session.meet(join.other_participants);
+        session.meet(join.participant.into_iter().chain(join.other_participants));
         session
     }
 
@@ -325,12 +354,13 @@ impl Session {
         self.others.values().flatten().cloned().collect()
     }
 
-    fn meet(&mut self, participants: Vec<ParticipantInfo>) {
-        for participant in participants {
+    fn meet(&mut self, participants: impl IntoIterator<Item = ParticipantInfo>) {
+        for mut participant in participants {
             if participant.sid == self.me {
-                continue;
-            }
-            if participant.state() == participant_info::State::Disconnected {
+                if let Some(node) = participant.attributes.remove(NODE_ATTRIBUTE) {
+                    self.node = node;
+                }
+            } else if participant.state() == participant_info::State::Disconnected {
                 self.others.remove(&participant.sid);
             } else {
                 let tracks = participant.tracks.into_iter().map(|track| track.sid).collect();
@@ -471,17 +501,17 @@ impl Session {
 
 /// The server ended the session.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Left(String);
+#[error("{why}")]
+struct Left {
+    why: String,
+    /// May the participant come back?
+    again: bool,
+}
 
 impl From<&livekit_protocol::LeaveRequest> for Left {
     fn from(leave: &livekit_protocol::LeaveRequest) -> Self {
-        let action = match leave.action() {
-            leave_request::Action::Disconnect => "",
-            leave_request::Action::Resume => " (resume)",
-            leave_request::Action::Reconnect => " (reconnect)",
-        };
-        Self(format!("{}{action}", describe(leave)))
+        let again = leave.can_reconnect || leave.action() != leave_request::Action::Disconnect;
+        Self { why: describe(leave), again }
     }
 }
 

@@ -69,7 +69,13 @@ pub struct Report {
     /// Those of which anything arrived.
     pub tracks_heard: usize,
     /// Sessions that were taken up again after the server or the path ended them.
-    pub rejoined: u64,
+    pub rejoined: usize,
+    /// How long those participants were away, median, milliseconds.
+    pub away_p50_ms: f64,
+    /// 95th percentile.
+    pub away_p95_ms: f64,
+    /// Participants by the node that carries their media, as far as the server says.
+    pub nodes: BTreeMap<String, usize>,
     /// Why participants were not there in the end though they had joined.
     pub ended: Vec<RefusedGroup>,
     /// Datagrams that this machine itself did not take: the load generator is the bottleneck.
@@ -99,6 +105,12 @@ impl Report {
         let lost = expected.saturating_sub(arrived);
         let mut joins = joins.to_vec();
         joins.sort();
+        let mut absences: Vec<_> = outcomes.iter().flat_map(|o| o.absences.iter().copied()).collect();
+        absences.sort();
+        let mut nodes = BTreeMap::<String, usize>::new();
+        for outcome in outcomes.iter().filter(|o| !o.node.is_empty()) {
+            *nodes.entry(outcome.node.clone()).or_default() += 1;
+        }
         Self {
             url: config.url.clone(),
             room: config.room.clone(),
@@ -122,7 +134,10 @@ impl Report {
             latency_max_ms: quantile(&age, 1.0),
             tracks_expected: outcomes.iter().map(|o| o.tracks_expected).sum(),
             tracks_heard: outcomes.iter().map(|o| o.tracks_heard).sum(),
-            rejoined: sum(|o| o.rejoined.into()),
+            rejoined: absences.len(),
+            away_p50_ms: percentile(&absences, 50),
+            away_p95_ms: percentile(&absences, 95),
+            nodes,
             ended: group(outcomes.iter().filter_map(|o| o.ended.clone()).collect()),
             unsent: sum(|o| o.stats.unsent),
         }
@@ -145,6 +160,10 @@ impl Report {
             format!("{:.0} / {:.0} / {:.0} ms", self.join_p50_ms, self.join_p95_ms, self.join_max_ms),
         );
         row("tracks heard", format!("{} of {}", self.tracks_heard, self.tracks_expected));
+        let nodes: Vec<_> = self.nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
+        if !nodes.is_empty() {
+            row("participants by node", nodes.join(", "));
+        }
         row("packets out / in", format!("{} / {}", self.packets_out, self.packets_in));
         row("bit rate out / in", format!("{} / {}", rate(self.out_kbps), rate(self.in_kbps)));
         row(
@@ -160,7 +179,10 @@ impl Report {
         );
         row("measured", format!("{:.1} s", self.measured_s));
         if self.rejoined > 0 {
-            row("rejoined", self.rejoined.to_string());
+            row(
+                "rejoined, away p50 / p95",
+                format!("{}, {:.0} / {:.0} ms", self.rejoined, self.away_p50_ms, self.away_p95_ms),
+            );
         }
         for group in &self.ended {
             row("ended", format!("{} x {}", group.count, group.reason));

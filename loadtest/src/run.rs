@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, tls};
 use crate::participant::{Note, Outcome, Participant, Phase};
 use crate::report::Report;
 use crate::stats::Stats;
@@ -54,6 +54,7 @@ pub async fn run_with(
 
     let config = Arc::new(config);
     let base = config.signal_url()?;
+    let tls = tls(&config)?;
     let (phase, watch_phase) = watch::channel(Phase::Joining);
     let (notes, mut told) = mpsc::channel(config.participants.saturating_mul(2));
     let mut tasks = JoinSet::new();
@@ -69,6 +70,7 @@ pub async fn run_with(
                 let participant = Participant {
                     config: config.clone(),
                     base: base.clone(),
+                    tls: tls.clone(),
                     index,
                     publishes: index < config.publishers(),
                     phase: watch_phase.clone(),
@@ -77,7 +79,8 @@ pub async fn run_with(
                         stats: Stats::new(),
                         tracks_expected: 0,
                         tracks_heard: 0,
-                        rejoined: 0,
+                        absences: Vec::new(),
+                        node: String::new(),
                         ended: None,
                     },
                     counted: false,
@@ -166,3 +169,7 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// How long the server may take to answer the request, and again to send the join response.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
@@ -55,13 +55,18 @@ pub(crate) struct Signal {
 
 impl Signal {
     /// Connects and waits for the join response.
-    pub(crate) async fn join(base: &str, token: &str) -> Result<(Self, JoinResponse), JoinError> {
+    pub(crate) async fn join(
+        base: &str,
+        token: &str,
+        tls: Option<Connector>,
+    ) -> Result<(Self, JoinResponse), JoinError> {
         let url = format!(
             "{base}/rtc?access_token={token}&auto_subscribe=1&protocol={PROTOCOL}&sdk=rust&version={}",
             env!("CARGO_PKG_VERSION")
         );
-        let connecting = timeout(JOIN_LIMIT, tokio_tungstenite::connect_async(url)).await;
-        let (socket, _) = connecting.map_err(|_| JoinError::TooSlow("answer"))?.map_err(refused)?;
+        let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, tls);
+        let connecting = timeout(JOIN_LIMIT, connecting).await.map_err(|_| JoinError::TooSlow("answer"))?;
+        let (socket, _) = connecting.map_err(|error| refused(error, token))?;
         let mut signal = Self { socket };
         let first =
             timeout(JOIN_LIMIT, signal.next()).await.map_err(|_| JoinError::TooSlow("join response"))?;
@@ -132,15 +137,16 @@ pub(crate) fn describe(leave: &LeaveRequest) -> String {
     format!("the server said leave: {reason}")
 }
 
-fn refused(error: tungstenite::Error) -> JoinError {
+/// What a failed request says. Some servers repeat the token, which belongs into no report.
+fn refused(error: tungstenite::Error, token: &str) -> JoinError {
     match error {
         tungstenite::Error::Http(response) => {
             let status = response.status();
             let body = response.body().as_deref().unwrap_or_default();
-            let body = String::from_utf8_lossy(body);
+            let body = String::from_utf8_lossy(body).replace(token, "(token)");
             let body: String = body.trim().chars().take(400).collect();
             JoinError::Refused(format!("{status}: {body}").trim_end_matches([':', ' ']).to_owned())
         }
-        other => JoinError::Unreachable(other.to_string()),
+        other => JoinError::Unreachable(other.to_string().replace(token, "(token)")),
     }
 }
