@@ -1,0 +1,238 @@
+//! What a load test is to do, from the command line, the environment, or a test.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::Connector;
+
+/// Puts synthetic participants into a room of a LiveKit-compatible server and measures what
+/// reaches them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "systir-load", version, max_term_width = 100)]
+pub struct Config {
+    /// The server: http, https, ws or wss.
+    #[arg(long, env = "LIVEKIT_URL", default_value = "http://127.0.0.1:7880")]
+    pub url: String,
+
+    /// API key that the tokens are signed for.
+    #[arg(long, env = "LIVEKIT_API_KEY", default_value = "devkey")]
+    pub api_key: String,
+
+    /// Secret of the API key.
+    #[arg(long, env = "LIVEKIT_API_SECRET", default_value = "secret", hide_env_values = true)]
+    pub api_secret: String,
+
+    /// Trust only the certificate authorities of this PEM file instead of the well-known ones.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// Room to join.
+    #[arg(long, default_value = "load-test")]
+    pub room: String,
+
+    /// How many participants join, publishers included.
+    #[arg(long, short = 'n', default_value_t = 2)]
+    pub participants: usize,
+
+    /// How many of them publish; the others may only view. All of them when not given.
+    #[arg(long)]
+    pub publishers: Option<usize>,
+
+    /// Publish sound: Opus, 50 packets a second. Without --audio and --video both are published.
+    #[arg(long)]
+    pub audio: bool,
+
+    /// Publish pictures: VP8. Without --audio and --video both are published.
+    #[arg(long)]
+    pub video: bool,
+
+    /// Publish pictures in three layers (rids q, h, f).
+    #[arg(long)]
+    pub simulcast: bool,
+
+    /// Bit rate of the pictures' largest layer, kbit/s.
+    #[arg(long, default_value_t = 800)]
+    pub bitrate: u32,
+
+    /// Pictures a second.
+    #[arg(long, default_value_t = 25)]
+    pub fps: u32,
+
+    /// Joins a second.
+    #[arg(long, default_value_t = 10.0)]
+    pub rate: f64,
+
+    /// How long to measure after everyone has joined or was refused.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+
+    /// Measure until Ctrl-C instead.
+    #[arg(long)]
+    pub stay: bool,
+
+    /// Participants are called PREFIX-0, PREFIX-1, ...
+    #[arg(long, default_value = "load")]
+    pub identity_prefix: String,
+
+    /// Do not come back when the server ends a session and asks to reconnect.
+    #[arg(long)]
+    pub no_rejoin: bool,
+
+    /// Threads that carry the participants; as many as the machine has cores when not given.
+    #[arg(long)]
+    pub threads: Option<usize>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:7880".into(),
+            api_key: "devkey".into(),
+            api_secret: "secret".into(),
+            ca: None,
+            room: "load-test".into(),
+            participants: 2,
+            publishers: None,
+            audio: false,
+            video: false,
+            simulcast: false,
+            bitrate: 800,
+            fps: 25,
+            rate: 10.0,
+            duration: Duration::from_secs(30),
+            stay: false,
+            identity_prefix: "load".into(),
+            no_rejoin: false,
+            threads: None,
+            json: false,
+        }
+    }
+}
+
+impl Config {
+    /// Says what cannot be done, before anything is.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.participants == 0 {
+            bail!("--participants is 0: nobody would join");
+        }
+        if self.publishers.is_some_and(|publishers| publishers > self.participants) {
+            bail!("--publishers is more than --participants; publishers are participants too");
+        }
+        if !(self.rate.is_finite() && self.rate > 0.0) {
+            bail!("--rate must be more than 0 joins a second");
+        }
+        if !(1..=120).contains(&self.fps) || !(16..=50_000).contains(&self.bitrate) {
+            bail!("--fps must be within 1 and 120, --bitrate within 16 and 50000 kbit/s");
+        }
+        self.signal_url().map(drop)
+    }
+
+    /// How many participants publish.
+    pub fn publishers(&self) -> usize {
+        self.publishers.unwrap_or(self.participants)
+    }
+
+    /// Is sound published?
+    pub fn publishes_audio(&self) -> bool {
+        self.audio || !self.video
+    }
+
+    /// Are pictures published?
+    pub fn publishes_video(&self) -> bool {
+        self.video || !self.audio
+    }
+
+    /// Base of the signalling URL, `ws` or `wss`, without a final slash.
+    pub fn signal_url(&self) -> anyhow::Result<String> {
+        let (scheme, rest) =
+            self.url.split_once("://").context("--url has no scheme; write http://HOST:PORT")?;
+        let scheme = match scheme {
+            "http" | "ws" => "ws",
+            "https" | "wss" => "wss",
+            other => bail!("--url has scheme {other}; use http, https, ws or wss"),
+        };
+        let rest = rest.trim_end_matches('/');
+        if rest.is_empty() {
+            bail!("--url has no host; write http://HOST:PORT");
+        }
+        Ok(format!("{scheme}://{rest}"))
+    }
+}
+
+/// TLS that trusts the configured authorities; none when the well-known ones serve.
+pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<Connector>> {
+    let Some(path) = &config.ca else { return Ok(None) };
+    let read = || format!("cannot read --ca {}; give a file of PEM certificates", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
+        roots.add(certificate.with_context(read)?).with_context(read)?;
+    }
+    if roots.is_empty() {
+        bail!("{}", read());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Some(Connector::Rustls(Arc::new(client))))
+}
+
+/// `250ms`, `30s`, `5m`, `2h`, or seconds without a unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        other => return Err(format!("unknown unit {other}; use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text} is not a duration; write 30s"))?;
+    Duration::try_from_secs_f64(number * factor).map_err(|_| format!("{text} is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
+        assert!(parse_duration("soon").is_err() && parse_duration("3 weeks").is_err());
+        assert!(parse_duration("99999999999999999999h").is_err());
+    }
+
+    #[test]
+    fn the_command_line_and_the_default_agree() {
+        let parsed = Config::try_parse_from(["systir-load"]).unwrap();
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+        parsed.check().unwrap();
+    }
+
+    #[test]
+    fn impossible_requests_are_refused_with_the_flag_named() {
+        let says = |config: Config| config.check().unwrap_err().to_string();
+        assert!(says(Config { participants: 0, ..Config::default() }).contains("--participants"));
+        assert!(says(Config { publishers: Some(3), ..Config::default() }).contains("--publishers"));
+        assert!(says(Config { rate: f64::NAN, ..Config::default() }).contains("--rate"));
+        assert!(says(Config { url: "ftp://x".into(), ..Config::default() }).contains("ftp"));
+        assert_eq!(
+            Config { url: "https://sfu.example/".into(), ..Config::default() }.signal_url().unwrap(),
+            "wss://sfu.example"
+        );
+    }
+}

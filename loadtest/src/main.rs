@@ -1,0 +1,113 @@
+//! `systir-load`: the command line of the load generator.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use owo_colors::{OwoColorize, Stream};
+use systir_load::{Config, Progress, Report, run_with};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a request that cannot be (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if let Err(error) = config.check() {
+        complain(&error);
+        return ExitCode::from(USAGE);
+    }
+    match start(config) {
+        Ok(report) if report.joined > 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: Config) -> anyhow::Result<Report> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        runtime.worker_threads(threads.max(1));
+    }
+    let runtime = runtime.enable_all().build().context("cannot start threads")?;
+    let json = config.json;
+    let cancel = CancellationToken::new();
+    let interrupt = cancel.clone();
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupt.cancel();
+        }
+    });
+    let bar = Bar::new(config.participants, json);
+    let report = runtime.block_on(run_with(config, cancel, |progress| bar.show(progress)))?;
+    bar.0.finish_and_clear();
+    let text = if json { serde_json::to_string_pretty(&report)? } else { report.table() };
+    writeln!(std::io::stdout(), "{text}").context("cannot print the result")?;
+    Ok(report)
+}
+
+fn complain(error: &anyhow::Error) {
+    let mut stderr = std::io::stderr();
+    let word = "error:".if_supports_color(Stream::Stderr, |text| text.red()).to_string();
+    // Nobody is left to be told when the terminal is gone.
+    let _ = writeln!(stderr, "{word} {error:#}");
+}
+
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(participants: usize, quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(participants as u64), target);
+        bar.set_style(style("{msg:9} {bar:40} {pos}/{len} participants, {elapsed}"));
+        bar.set_message("joining");
+        Self(bar)
+    }
+
+    fn show(&self, progress: Progress) {
+        let bar = &self.0;
+        match progress {
+            Progress::Joined => bar.inc(1),
+            Progress::Refused { identity, reason } => {
+                bar.inc(1);
+                let word = "refused".if_supports_color(Stream::Stderr, |text| text.yellow()).to_string();
+                let line = format!("{word} {identity}: {reason}");
+                if std::io::stderr().is_terminal() && !bar.is_hidden() {
+                    bar.println(line);
+                } else {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
+            }
+            Progress::Measuring(Some(length)) => {
+                bar.set_style(style("{msg:9} {bar:40} {pos}/{len} s"));
+                bar.set_length(whole_seconds(length));
+                bar.set_position(0);
+                bar.set_message("measuring");
+            }
+            Progress::Measuring(None) => {
+                bar.set_style(style("{msg:9} {spinner} {pos} s, Ctrl-C ends it"));
+                bar.set_position(0);
+                bar.set_message("measuring");
+            }
+            Progress::Measured(elapsed) => bar.set_position(whole_seconds(elapsed)),
+            Progress::Leaving => bar.set_message("leaving"),
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs_f64().round() as u64
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,242 @@
+//! What a load test found.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::participant::Outcome;
+use crate::stats::ages;
+
+/// How many got the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedGroup {
+    /// How many.
+    pub count: usize,
+    /// What the server said, or what went wrong.
+    pub reason: String,
+}
+
+/// The result of a load test. Counters are of the measured time alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The server.
+    pub url: String,
+    /// The room.
+    pub room: String,
+    /// How many were to join.
+    pub participants: usize,
+    /// How many of them were to publish.
+    pub publishers: usize,
+    /// How many joined.
+    pub joined: usize,
+    /// Why the others did not.
+    pub refused: Vec<RefusedGroup>,
+    /// From the first packet to a media connection, median, milliseconds.
+    pub join_p50_ms: f64,
+    /// 95th percentile.
+    pub join_p95_ms: f64,
+    /// The slowest.
+    pub join_max_ms: f64,
+    /// How long was measured, seconds.
+    pub measured_s: f64,
+    /// RTP packets sent by participants.
+    pub packets_out: u64,
+    /// RTP packets that reached participants.
+    pub packets_in: u64,
+    /// Sent, kbit/s of RTP.
+    pub out_kbps: f64,
+    /// Received, kbit/s of RTP.
+    pub in_kbps: f64,
+    /// Stamped packets that should have arrived in the runs that did.
+    pub packets_expected: u64,
+    /// Those that did not.
+    pub packets_lost: u64,
+    /// Their share, percent.
+    pub loss_percent: f64,
+    /// Age of packets on arrival, median, milliseconds. Needs one clock at both ends.
+    pub latency_p50_ms: f64,
+    /// 99th percentile.
+    pub latency_p99_ms: f64,
+    /// The oldest.
+    pub latency_max_ms: f64,
+    /// Tracks that others had published, summed over participants.
+    pub tracks_expected: usize,
+    /// Those of which anything arrived.
+    pub tracks_heard: usize,
+    /// Sessions that were taken up again after the server or the path ended them.
+    pub rejoined: usize,
+    /// How long those participants were away, median, milliseconds.
+    pub away_p50_ms: f64,
+    /// 95th percentile.
+    pub away_p95_ms: f64,
+    /// Participants by the node that carries their media, as far as the server says.
+    pub nodes: BTreeMap<String, usize>,
+    /// Why participants were not there in the end though they had joined.
+    pub ended: Vec<RefusedGroup>,
+    /// Datagrams that this machine itself did not take: the load generator is the bottleneck.
+    pub unsent: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        config: &Config,
+        joins: &[Duration],
+        refused: Vec<String>,
+        outcomes: &[Outcome],
+        measured: Duration,
+    ) -> Self {
+        let mut age = ages();
+        let (mut expected, mut arrived) = (0, 0);
+        for outcome in outcomes {
+            // Same bounds, so nothing is out of range.
+            let _ = age.add(&outcome.stats.age_us);
+            let (e, a) = outcome.stats.completeness();
+            expected += e;
+            arrived += a;
+        }
+        let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+        let seconds = measured.as_secs_f64().max(0.001);
+        let kbps = |bytes: u64| bytes as f64 * 8.0 / 1_000.0 / seconds;
+        let lost = expected.saturating_sub(arrived);
+        let mut joins = joins.to_vec();
+        joins.sort();
+        let mut absences: Vec<_> = outcomes.iter().flat_map(|o| o.absences.iter().copied()).collect();
+        absences.sort();
+        let mut nodes = BTreeMap::<String, usize>::new();
+        for outcome in outcomes.iter().filter(|o| !o.node.is_empty()) {
+            *nodes.entry(outcome.node.clone()).or_default() += 1;
+        }
+        Self {
+            url: config.url.clone(),
+            room: config.room.clone(),
+            participants: config.participants,
+            publishers: config.publishers(),
+            joined: joins.len(),
+            refused: group(refused),
+            join_p50_ms: percentile(&joins, 50),
+            join_p95_ms: percentile(&joins, 95),
+            join_max_ms: percentile(&joins, 100),
+            measured_s: measured.as_secs_f64(),
+            packets_out: sum(|o| o.stats.packets_out),
+            packets_in: sum(|o| o.stats.packets_in),
+            out_kbps: kbps(sum(|o| o.stats.bytes_out)),
+            in_kbps: kbps(sum(|o| o.stats.bytes_in)),
+            packets_expected: expected,
+            packets_lost: lost,
+            loss_percent: if expected == 0 { 0.0 } else { lost as f64 * 100.0 / expected as f64 },
+            latency_p50_ms: quantile(&age, 0.5),
+            latency_p99_ms: quantile(&age, 0.99),
+            latency_max_ms: quantile(&age, 1.0),
+            tracks_expected: outcomes.iter().map(|o| o.tracks_expected).sum(),
+            tracks_heard: outcomes.iter().map(|o| o.tracks_heard).sum(),
+            rejoined: absences.len(),
+            away_p50_ms: percentile(&absences, 50),
+            away_p95_ms: percentile(&absences, 95),
+            nodes,
+            ended: group(outcomes.iter().filter_map(|o| o.ended.clone()).collect()),
+            unsent: sum(|o| o.stats.unsent),
+        }
+    }
+
+    /// The result for a person.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header([self.room.as_str(), self.url.as_str()]);
+        let mut row = |name: &str, value: String| {
+            table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
+        };
+        row("joined", format!("{} of {}, {} publishing", self.joined, self.participants, self.publishers));
+        for group in &self.refused {
+            row("refused", format!("{} x {}", group.count, group.reason));
+        }
+        row(
+            "join time p50 / p95 / max",
+            format!("{:.0} / {:.0} / {:.0} ms", self.join_p50_ms, self.join_p95_ms, self.join_max_ms),
+        );
+        row("tracks heard", format!("{} of {}", self.tracks_heard, self.tracks_expected));
+        let nodes: Vec<_> = self.nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
+        if !nodes.is_empty() {
+            row("participants by node", nodes.join(", "));
+        }
+        row("packets out / in", format!("{} / {}", self.packets_out, self.packets_in));
+        row("bit rate out / in", format!("{} / {}", rate(self.out_kbps), rate(self.in_kbps)));
+        row(
+            "loss",
+            format!("{:.3} % ({} of {})", self.loss_percent, self.packets_lost, self.packets_expected),
+        );
+        row(
+            "latency p50 / p99 / max",
+            format!(
+                "{:.2} / {:.2} / {:.2} ms",
+                self.latency_p50_ms, self.latency_p99_ms, self.latency_max_ms
+            ),
+        );
+        row("measured", format!("{:.1} s", self.measured_s));
+        if self.rejoined > 0 {
+            row(
+                "rejoined, away p50 / p95",
+                format!("{}, {:.0} / {:.0} ms", self.rejoined, self.away_p50_ms, self.away_p95_ms),
+            );
+        }
+        for group in &self.ended {
+            row("ended", format!("{} x {}", group.count, group.reason));
+        }
+        if self.unsent > 0 {
+            row("not sent by this machine", self.unsent.to_string());
+        }
+        table.to_string()
+    }
+}
+
+fn rate(kbps: f64) -> String {
+    if kbps < 10_000.0 { format!("{kbps:.0} kbit/s") } else { format!("{:.1} Mbit/s", kbps / 1_000.0) }
+}
+
+fn group(reasons: Vec<String>) -> Vec<RefusedGroup> {
+    let mut groups = BTreeMap::<String, usize>::new();
+    for reason in reasons {
+        *groups.entry(reason).or_default() += 1;
+    }
+    groups.into_iter().map(|(reason, count)| RefusedGroup { count, reason }).collect()
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(rank).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+}
+
+fn quantile(ages: &Histogram<u64>, quantile: f64) -> f64 {
+    ages.value_at_quantile(quantile) as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_times() {
+        let times: Vec<_> = (1..=100).map(Duration::from_millis).collect();
+        assert_eq!(
+            (percentile(&times, 50), percentile(&times, 95), percentile(&times, 100)),
+            (50.0, 95.0, 100.0)
+        );
+        assert_eq!((percentile(&times[..1], 50), percentile(&[], 50)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn refusals_are_told_once_with_their_number() {
+        let config = Config { participants: 3, ..Config::default() };
+        let refused = vec!["full".into(), "full".into()];
+        let report = Report::new(&config, &[Duration::from_millis(40)], refused, &[], Duration::ZERO);
+        assert_eq!(report.refused, [RefusedGroup { count: 2, reason: "full".into() }]);
+        let table = report.table();
+        assert!(table.contains("1 of 3") && table.contains("2 x full"), "{table}");
+        assert_eq!(serde_json::to_value(&report).unwrap()["joined"], 1);
+    }
+}

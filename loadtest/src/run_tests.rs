@@ -1,0 +1,81 @@
+use std::net::SocketAddr;
+
+use futures::SinkExt;
+use livekit_protocol::{DisconnectReason, LeaveRequest, SignalResponse, signal_response};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::*;
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn config(server: SocketAddr) -> Config {
+    Config { url: format!("http://{server}"), participants: 3, rate: 1_000.0, ..Config::default() }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_reported_with_the_servers_words_and_without_the_token() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 16_384];
+            let size = stream.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..size]).into_owned();
+            let token = request.split("access_token=").nth(1).unwrap().split('&').next().unwrap();
+            let body = format!("the approved nodes are full ({token})");
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let report = run(config(address)).await.unwrap();
+    server.abort();
+    assert_eq!(report.joined, 0);
+    let [group] = report.refused.as_slice() else { panic!("{:?}", report.refused) };
+    assert_eq!(group.count, 3);
+    assert_eq!(group.reason, "503 Service Unavailable: the approved nodes are full ((token))");
+}
+
+#[tokio::test]
+async fn a_leave_instead_of_a_join_is_a_refusal_with_its_reason() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            let leave = LeaveRequest { reason: DisconnectReason::JoinFailure.into(), ..Default::default() };
+            let message = Some(signal_response::Message::Leave(leave));
+            let bytes = SignalResponse { message }.encode_to_vec();
+            socket.send(Message::Binary(bytes.into())).await.unwrap();
+        }
+    });
+    let report = run(config(address)).await.unwrap();
+    server.abort();
+    let [group] = report.refused.as_slice() else { panic!("{:?}", report.refused) };
+    assert_eq!((group.count, &*group.reason), (3, "the server said leave: join-failure"));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_does_not_hold_up_the_end() {
+    let (listener, address) = listen().await;
+    let cancel = CancellationToken::new();
+    let ended = cancel.clone();
+    // Accepts the first connection and says nothing; the test is cancelled then.
+    let server = tokio::spawn(async move {
+        let silent = listener.accept().await.unwrap();
+        cancel.cancel();
+        std::future::pending::<()>().await;
+        drop(silent);
+    });
+    let report = run_with(config(address), ended, |_| {}).await.unwrap();
+    server.abort();
+    assert_eq!((report.joined, report.packets_out), (0, 0));
+}

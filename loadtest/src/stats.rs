@@ -1,0 +1,164 @@
+//! What one participant counts.
+
+use std::collections::{HashMap, HashSet};
+
+use hdrhistogram::Histogram;
+
+use crate::media::Stamp;
+
+/// Largest age that is told apart, microseconds.
+const MAX_AGE_US: u64 = 60_000_000;
+
+/// Counters of one participant since measuring began.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) unsent: u64,
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) age_us: Histogram<u64>,
+    tracks: HashMap<String, Received>,
+}
+
+/// An empty histogram of ages, two significant digits.
+pub(crate) fn ages() -> Histogram<u64> {
+    #[expect(clippy::expect_used, reason = "the bounds are constants, and valid")]
+    Histogram::new_with_bounds(1, MAX_AGE_US, 2).expect("constant bounds")
+}
+
+/// What arrived of one track.
+#[derive(Debug, Default)]
+struct Received {
+    packets: u64,
+    /// Of runs that have ended: how many packets they should have had and did.
+    expected: u64,
+    arrived: u64,
+    run: Option<Run>,
+}
+
+/// Packets of one layer without a change of layer between them. A server leaves out what it does
+/// not forward, so a gap between runs is not loss.
+#[derive(Debug)]
+struct Run {
+    layer: u8,
+    first: u32,
+    last: u32,
+    arrived: u64,
+}
+
+impl Run {
+    fn expected(&self) -> u64 {
+        u64::from(self.last.wrapping_sub(self.first)) + 1
+    }
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        Self {
+            packets_out: 0,
+            bytes_out: 0,
+            unsent: 0,
+            packets_in: 0,
+            bytes_in: 0,
+            age_us: ages(),
+            tracks: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.packets_out += 1;
+        self.bytes_out += bytes as u64;
+    }
+
+    /// A packet of a track has arrived.
+    pub(crate) fn received(&mut self, track: &str, bytes: usize, stamp: Option<Stamp>, now_us: u64) {
+        self.packets_in += 1;
+        self.bytes_in += bytes as u64;
+        if !self.tracks.contains_key(track) {
+            self.tracks.insert(track.to_owned(), Received::default());
+        }
+        let Some(received) = self.tracks.get_mut(track) else { return };
+        received.packets += 1;
+        if let Some(stamp) = stamp {
+            received.stamped(stamp);
+            self.age_us.saturating_record(now_us.saturating_sub(stamp.sent_us).max(1));
+        }
+    }
+
+    /// (expected, arrived) stamped packets.
+    pub(crate) fn completeness(&self) -> (u64, u64) {
+        self.tracks.values().fold((0, 0), |(expected, arrived), track| {
+            let run = track.run.as_ref().map_or((0, 0), |run| (run.expected(), run.arrived));
+            (expected + track.expected + run.0, arrived + track.arrived + run.1)
+        })
+    }
+
+    /// How many of these tracks something arrived of.
+    pub(crate) fn heard(&self, tracks: &HashSet<String>) -> usize {
+        tracks.iter().filter(|track| self.tracks.get(*track).is_some_and(|t| t.packets > 0)).count()
+    }
+}
+
+impl Received {
+    fn stamped(&mut self, stamp: Stamp) {
+        match &mut self.run {
+            Some(run) if run.layer == stamp.layer => {
+                run.arrived += 1;
+                // Late ones lie behind; what is older than the run's start moves that.
+                if stamp.count.wrapping_sub(run.last) < u32::MAX / 2 {
+                    run.last = stamp.count;
+                } else if run.first.wrapping_sub(stamp.count) < u32::MAX / 2 {
+                    run.first = stamp.count;
+                }
+            }
+            run => {
+                let Stamp { layer, count, .. } = stamp;
+                let next = Run { layer, first: count, last: count, arrived: 1 };
+                if let Some(ended) = run.replace(next) {
+                    self.expected += ended.expected();
+                    self.arrived += ended.arrived;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(stats: &mut Stats, track: &str, layer: u8, counts: impl IntoIterator<Item = u32>) {
+        for count in counts {
+            stats.received(track, 100, Some(Stamp { sent_us: 1_000, count, layer }), 3_000);
+        }
+    }
+
+    #[test]
+    fn gaps_within_a_layer_are_loss_and_order_is_not() {
+        let mut stats = Stats::new();
+        arrive(&mut stats, "TR_a", 0, [10, 11, 14, 13, 9]);
+        assert_eq!(stats.completeness(), (6, 5), "9 to 14 without 12");
+        assert_eq!((stats.packets_in, stats.bytes_in), (5, 500));
+        assert_eq!(stats.age_us.max() / 100, 20);
+    }
+
+    #[test]
+    fn a_change_of_layer_is_not_loss() {
+        let mut stats = Stats::new();
+        arrive(&mut stats, "TR_v", 0, 0..10);
+        arrive(&mut stats, "TR_v", 2, 500..510);
+        arrive(&mut stats, "TR_v", 0, 900..910);
+        assert_eq!(stats.completeness(), (30, 30));
+    }
+
+    #[test]
+    fn tracks_are_heard_when_anything_arrives_of_them() {
+        let mut stats = Stats::new();
+        stats.received("TR_foreign", 100, None, 1);
+        arrive(&mut stats, "TR_gone", 0, [1]);
+        let expected = HashSet::from(["TR_foreign".to_string(), "TR_silent".to_string()]);
+        assert_eq!(stats.heard(&expected), 1);
+        assert_eq!(stats.completeness(), (1, 1));
+    }
+}
