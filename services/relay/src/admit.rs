@@ -270,3 +270,27 @@ pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
         shared.expire(Instant::now());
     }
 }
+
+/// Would a join find a seat now? The nodes are really asked, and what they gave is given back.
+pub(crate) async fn would_admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) -> Result<(), NotAdmitted> {
+    may_enter(shared, &room.institution)?;
+    // Whoever has a token that names no seat yet gets the reason that a join would get; a room that
+    // nobody is in is not assigned just because somebody asked.
+    let known = shared.registry.assignment(room).map(|known| known.value);
+    let proposal = ladder(shared, room, known.as_ref(), demand);
+    let Some(known) = known else {
+        return match proposal.refusal {
+            None => Ok(()),
+            Some(refusal) => Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence)),
+        };
+    };
+    let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    for step in &proposal.steps {
+        if reserve(shared, &known, step, &join_id).await.is_ok() {
+            release(shared, room, &step.node, &join_id).await;
+            return Ok(());
+        }
+    }
+    let refusal = proposal.exhausted();
+    Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
+}

@@ -55,7 +55,7 @@ pub struct Shared {
     /// Rooms that this node carries.
     pub rooms: Rooms,
     /// API keys.
-    pub keys: KeyRing,
+    pub keys: Arc<KeyRing>,
     /// The API key under which the meeting page's visitors join.
     pub guest: Option<(String, Redacted<String>)>,
     /// The node's tasks: each ends when `stop` is cancelled.
@@ -351,7 +351,7 @@ impl Node {
             registry,
             metrics: metrics.clone(),
             rooms: Rooms::default(),
-            keys: keys(&config)?,
+            keys: Arc::new(keys(&config)?),
             guest,
             tasks: TaskTracker::new(),
             stop: stop.clone(),

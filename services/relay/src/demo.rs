@@ -1,0 +1,175 @@
+//! Three nodes on loopback in one process, with the registry embedded: a home in Copenhagen, an
+//! approved sister in Stockholm, and a machine leased from a cloud that nobody approved.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use systir_identity::{TrustDomain, ca};
+use systir_policy::demo as texts;
+use systir_registry::LocalStore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config};
+use crate::node::Node;
+
+/// How the demonstration is run.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// How many people a node carries, such as `cph-1=2`; may be given for each node.
+    #[arg(long = "capacity", value_name = "NODE=N", value_parser = capacity)]
+    capacities: Vec<(String, u32)>,
+    /// First port of the first node (links); HTTP is 10 further. The next nodes add 100 and 200.
+    #[arg(long, default_value_t = 7870, value_name = "PORT")]
+    ports: u16,
+    /// Address that clients are told for media; loopback unless a test has its own network.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
+    address: IpAddr,
+}
+
+fn capacity(text: &str) -> Result<(String, u32), String> {
+    let (node, count) = text.split_once('=').ok_or("write NODE=N, such as cph-1=2")?;
+    let count = count.parse().map_err(|_| format!("`{count}` is no number of people"))?;
+    if NODES.iter().all(|(name, _)| *name != node) {
+        return Err(format!("there is no node {node}; there are {}", NODES.map(|(name, _)| name).join(", ")));
+    }
+    Ok((node.to_owned(), count))
+}
+
+/// Names and capacities.
+const NODES: [(&str, u32); 3] = [("cph-1", 4), ("sto-1", 6), ("aws-sto-1", 6)];
+
+/// Where the demonstration logs.
+#[must_use]
+pub fn telemetry() -> config::Telemetry {
+    config::Telemetry {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        otlp: std::env::var("SYSTIR_TELEMETRY__OTLP").ok(),
+        log: std::env::var("SYSTIR_TELEMETRY__LOG").unwrap_or_else(|_| "warn,systir_relay=info".to_owned()),
+        json: false,
+    }
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// When a node cannot start, for the most part because a port is taken.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
+    let folder = tempfile::tempdir().context("no folder for the demonstration's certificates")?;
+    write_files(folder.path())?;
+    let store = LocalStore::default();
+    let mut nodes = Vec::new();
+    for (index, (name, capacity)) in NODES.iter().enumerate() {
+        let capacity = options.capacities.iter().rfind(|(node, _)| node == name).map_or(*capacity, |(_, count)| *count);
+        let base = options.ports + 100 * index as u16;
+        let config = config(folder.path(), name, capacity, base, options.address);
+        let node = Node::start(config, Arc::new(store.registry())).await.with_context(|| format!("{name} did not start"))?;
+        nodes.push(node);
+    }
+    announce(&options)?;
+    stop.cancelled().await;
+    for node in nodes {
+        node.stop().await;
+    }
+    Ok(())
+}
+
+fn write_files(folder: &Path) -> Result<()> {
+    let domain = TrustDomain::new("nordu.net")?;
+    let authority = ca::create(&domain, SystemTime::now())?;
+    let files = [
+        ("ca.pem", authority.certificate.as_str()),
+        ("nodes.toml", texts::NODES),
+        ("zones.toml", texts::ZONES),
+        ("floor.cedar", texts::FLOOR),
+        ("ku.dk.cedar", texts::KU_DK),
+    ];
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text)?;
+    }
+    for (name, _) in NODES {
+        let issued = ca::issue(&authority, &domain.relay(name)?, SystemTime::now(), Duration::from_secs(24 * 3600))?;
+        std::fs::write(folder.join(format!("{name}.pem")), issued.certificate)?;
+        std::fs::write(folder.join(format!("{name}.key")), issued.key)?;
+    }
+    Ok(())
+}
+
+fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
+    let at = |offset: u16| SocketAddr::from((address, base + offset));
+    Config {
+        node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
+        http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
+        media: config::Media { listen: at(12), advertise: Vec::new(), workers: 1 },
+        links: config::Links {
+            quic: at(0),
+            grpc: at(1),
+            advertise: None,
+            certificate: folder.join(format!("{name}.pem")),
+            key: folder.join(format!("{name}.key")),
+            trust: BTreeMap::from([("nordu.net".to_owned(), folder.join("ca.pem"))]),
+            ceiling_mbps: 1_000,
+        },
+        telemetry: config::Telemetry { listen: at(2), ..telemetry() },
+        registry: config::Registry { etcd: Vec::new(), ca: None, certificate: None, key: None, lease_seconds: 10 },
+        policy: config::Policy {
+            nodes: folder.join("nodes.toml"),
+            zones: folder.join("zones.toml"),
+            floor: folder.join("floor.cedar"),
+            institutions: BTreeMap::from([(
+                texts::INSTITUTION.to_owned(),
+                config::Institution { file: folder.join("ku.dk.cedar"), version: 1 },
+            )]),
+        },
+        keys: BTreeMap::from([(
+            "devkey".to_owned(),
+            config::Key {
+                institution: texts::INSTITUTION.to_owned(),
+                secret: Some("secret".to_owned()),
+                secret_file: None,
+            },
+        )]),
+        page: config::Page { guest_key: Some("devkey".to_owned()) },
+    }
+}
+
+fn announce(options: &Options) -> Result<()> {
+    let door = format!("http://{}", SocketAddr::from((options.address, options.ports + 10)));
+    let cloud = format!("http://{}", SocketAddr::from((options.address, options.ports + 210)));
+    let seats = |name: &str| {
+        let usual = NODES.iter().find(|(node, _)| *node == name).map_or(0, |(_, count)| *count);
+        options.capacities.iter().rfind(|(node, _)| node == name).map_or(usual, |(_, count)| *count)
+    };
+    let (home, sister) = (seats("cph-1"), seats("sto-1"));
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "
+  Systir: three nodes of nordunet on this machine
+
+    cph-1      Copenhagen, own machine        home, room for {home}
+    sto-1      Stockholm, own machine         approved sister, room for {sister}
+    aws-sto-1  Stockholm, leased machine      controlled from US, not approved by ku.dk
+
+  1. Open the meeting page in two windows, and press (i):
+       {door}/?room=demo
+  2. Fill the home, then join once more: you are the sister's first guest.
+       systir-load --url {door} --room demo --participants {home} --video --audio --stay
+  3. Fill the sister too; the next visitor is refused with the reason, and aws-sto-1 stays idle.
+       systir-load --url {door} --room demo --participants {sister} --identity-prefix more --stay
+     A leased machine that is not approved lets nobody in:
+       {cloud}/?room=demo
+  4. Why is the room where it is?
+       systirctl --url {door} explain demo
+
+  Ctrl-C ends all.
+"
+    )?;
+    out.flush()?;
+    Ok(())
+}
