@@ -313,7 +313,7 @@ mod tests {
                 pace.sent(MTU);
                 let queued = free_at.saturating_duration_since(now);
                 let full = queued.as_secs_f64() * path.rate as f64 + MTU as f64 > path.buffer as f64;
-                let noise = path.noise.is_some_and(|one_in| count.wrapping_mul(2_654_435_761) % one_in == 0);
+                let noise = path.noise.is_some_and(|one_in| count.is_multiple_of(one_in));
                 if !full {
                     free_at = free_at.max(now) + Duration::from_secs_f64(MTU as f64 / path.rate as f64);
                 }

@@ -1,5 +1,7 @@
 //! A node that does not keep the rules, written by hand against the wire.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Node, World, relay};

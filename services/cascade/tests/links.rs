@@ -1,5 +1,7 @@
 //! Two nodes and the link between them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bytes::Bytes;

@@ -130,6 +130,7 @@ fn begin(
                 link.end(DownReason::Replaced);
                 Some(link.done.clone())
             }
+            State::Ending(_, done) => Some(done.clone()),
             State::Idle | State::Waiting(_) | State::Accepting(_) => None,
         };
         entry.state = State::Accepting(number);

@@ -81,6 +81,11 @@ pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
 
 async fn finish(inner: &Arc<Inner>, link: &Arc<Link>, reason: DownReason) {
     let number = link.number;
+    inner.with_peer(&link.peer, |peer| {
+        if matches!(&peer.state, State::Up(current) if current.number == number) {
+            peer.state = State::Ending(number, link.done.clone());
+        }
+    });
     if matches!(reason, DownReason::Idle | DownReason::Shutdown | DownReason::Overrun) {
         link.out.put(Body::Goodbye(Goodbye { reason: reason.to_string() }));
     }

@@ -64,6 +64,8 @@ pub(super) enum State {
     Accepting(LinkNumber),
     /// It stands.
     Up(Arc<Link>),
+    /// It ended, and the node is being told; cancelled once it has been.
+    Ending(LinkNumber, CancellationToken),
 }
 
 /// A link that stands.
@@ -199,9 +201,10 @@ impl Inner {
         let Some(peer) = peers.get_mut(id) else { return };
         let ours = match &peer.state {
             State::Idle => true,
-            State::Dialling(current, _) | State::Waiting(current) | State::Accepting(current) => {
-                *current == number
-            }
+            State::Dialling(current, _)
+            | State::Waiting(current)
+            | State::Accepting(current)
+            | State::Ending(current, _) => *current == number,
             State::Up(link) => link.number == number,
         };
         if !ours {
@@ -229,7 +232,7 @@ pub(super) fn need(inner: &Arc<Inner>, room: &str, address: PeerAddress, epoch: 
         match &peer.state {
             State::Up(link) => link.ask(&key, need),
             State::Idle => dial::begin(inner, &id, peer, false),
-            State::Dialling(..) | State::Waiting(_) | State::Accepting(_) => {}
+            _ => {}
         }
     });
 }

@@ -4,8 +4,10 @@
 mod bind;
 mod config;
 mod lane;
+mod meet;
 mod router;
 mod thread;
+mod trunk;
 
 pub(crate) use config::QuicConfig;
 pub use thread::WorkerPort;

@@ -1,37 +1,27 @@
-//! The thread of the links: accepts and dials connections, binds them to links, and drains the
-//! workers' rings.
+//! The thread of the links: obeys the control half, and drains the workers' rings.
 
-use super::bind::{self, Greeting};
+use super::Command;
 use super::config::QuicConfig;
-use super::lane::{self, Lane};
-use super::router::{FlowTable, Router};
-use super::{Binding, Command, LinkId};
+use super::meet::{self, Meeting};
+use super::router::Router;
+use super::trunk::Trunk;
 use crate::bell::Doorbell;
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::FlowId;
 use crate::frame;
-use crate::stats::LinkStats;
 use bytes::BytesMut;
-use quinn::{
-    Connection, ConnectionStats, Endpoint, EndpointConfig, Incoming, SendStream, TokioRuntime, VarInt,
-};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustc_hash::FxHashMap;
-use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, UdpSocket};
+use std::cell::RefCell;
+use std::net::UdpSocket;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use systir_identity::SpiffeId;
 use systir_media::batch::{Batch, BatchReceiver, BatchSender};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tokio::sync::mpsc;
+use tracing::warn;
 
-/// All lanes of a link stand within this time, or none.
-const BIND: Duration = Duration::from_secs(3);
-/// Connections that have not said whose they are, at most.
-const STRANGERS: usize = 64;
 /// Batches taken from workers at a stretch.
 const STRETCH: usize = 64;
 /// The arena that frames are cut from.
@@ -120,96 +110,13 @@ fn enlarge(socket: &UdpSocket, size: usize) {
     }
 }
 
-struct State {
-    config: QuicConfig,
-    endpoint: Endpoint,
-    router: Rc<Router>,
-    expected: RefCell<FxHashMap<LinkId, Rc<Pending>>>,
-    trunks: RefCell<FxHashMap<LinkNumber, Rc<Trunk>>>,
-    /// Tasks that dial, to be ended with their link.
-    dials: RefCell<FxHashMap<LinkNumber, AbortHandle>>,
-    strangers: Cell<usize>,
-}
-
-/// A link that waits for the peer's connections.
-struct Pending {
-    number: LinkNumber,
-    peer: SpiffeId,
-    lanes: u8,
-    binding: RefCell<Option<Binding>>,
-    arrived: RefCell<Vec<(u8, Connection, SendStream)>>,
-}
-
-/// The media half of a link.
-pub(super) struct Trunk {
-    number: LinkNumber,
-    lanes: RefCell<Vec<Rc<Lane>>>,
-    flows: RefCell<FlowTable>,
+/// All that the thread owns.
+pub(super) struct State {
+    pub(super) config: QuicConfig,
+    pub(super) endpoint: Endpoint,
     pub(super) router: Rc<Router>,
-    stats: RefCell<LinkStats>,
-    published: Arc<Mutex<LinkStats>>,
-    down: RefCell<Option<oneshot::Sender<DownReason>>>,
-}
-
-impl Trunk {
-    pub(super) fn count(&self, count: impl FnOnce(&mut LinkStats)) {
-        count(&mut self.stats.borrow_mut());
-    }
-
-    pub(super) fn deliver(&self, flow: FlowId, packet: &[u8]) {
-        let worker = self.flows.borrow().receiver(flow);
-        let delivered = worker.is_some_and(|worker| self.router.deliver(worker, self.number, flow, packet));
-        self.count(|stats| {
-            if delivered {
-                stats.packets_in += 1;
-                stats.bytes_in += packet.len() as u64;
-            } else {
-                stats.unroutable += 1;
-            }
-        });
-    }
-
-    /// Tells the control half; only the first reason counts. The connections close.
-    pub(super) fn end(&self, reason: DownReason) {
-        let text = reason.to_string();
-        if let Some(down) = self.down.borrow_mut().take() {
-            let _ = down.send(reason);
-        }
-        for lane in self.lanes.borrow().iter() {
-            lane.connection.close(VarInt::from_u32(0), text.as_bytes());
-        }
-    }
-
-    /// Has the control half let go of the link without saying so?
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.down.borrow().as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    pub(super) fn publish(&self, lane: &Lane, connection: &ConnectionStats, rate: u64) {
-        let mut stats = self.stats.borrow_mut();
-        let lanes = self.lanes.borrow();
-        stats.dropped = [0; crate::queue::CLASSES];
-        for lane in lanes.iter() {
-            for (sum, dropped) in stats.dropped.iter_mut().zip(lane.dropped()) {
-                *sum += dropped;
-            }
-        }
-        let first =
-            lanes.first().is_some_and(|first| first.connection.stable_id() == lane.connection.stable_id());
-        if first {
-            stats.rtt = connection.path.rtt;
-            stats.mtu = connection.path.current_mtu;
-            stats.rate = rate.saturating_mul(lanes.len() as u64);
-            stats.lost = connection.path.lost_packets;
-            stats.sent = connection.path.sent_packets;
-        }
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
-    }
-
-    fn lane(&self, flow: FlowId) -> Option<Rc<Lane>> {
-        let lanes = self.lanes.borrow();
-        lanes.get(flow.counter() as usize % lanes.len().max(1)).cloned()
-    }
+    pub(super) trunks: RefCell<FxHashMap<LinkNumber, Rc<Trunk>>>,
+    pub(super) meeting: Meeting,
 }
 
 async fn run(
@@ -225,10 +132,8 @@ async fn run(
         config,
         endpoint,
         router: Rc::new(Router::new(workers)),
-        expected: RefCell::default(),
         trunks: RefCell::default(),
-        dials: RefCell::default(),
-        strangers: Cell::new(0),
+        meeting: Meeting::default(),
     });
     let mut arena = BytesMut::with_capacity(ARENA);
     loop {
@@ -238,7 +143,7 @@ async fn run(
                 Some(command) => obey(&state, command),
             },
             incoming = state.endpoint.accept() => match incoming {
-                Some(incoming) => accept(&state, incoming),
+                Some(incoming) => meet::accept(&state, incoming),
                 None => break,
             },
             () = bell.rung() => {
@@ -271,9 +176,7 @@ fn drain(state: &State, bell: &Doorbell, arena: &mut BytesMut) -> u64 {
     }
     let now = Instant::now();
     for trunk in state.trunks.borrow().values() {
-        for lane in trunk.lanes.borrow().iter() {
-            lane.pump(now, trunk);
-        }
+        trunk.pump(now);
     }
     lost
 }
@@ -287,8 +190,7 @@ fn spread(state: &State, arena: &mut BytesMut, now: Instant, worker: u8, batch: 
             lost += 1;
             continue;
         };
-        let Some(lane) = trunk.lane(flow) else { continue };
-        trunk.flows.borrow_mut().sent(flow, worker);
+        let Some(lane) = trunk.sending(flow, worker) else { continue };
         if arena.capacity() - arena.len() < packet.len() + frame::PACKET_HEADER {
             arena.reserve(ARENA.max(packet.len() + frame::PACKET_HEADER));
         }
@@ -300,159 +202,15 @@ fn spread(state: &State, arena: &mut BytesMut, now: Instant, worker: u8, batch: 
 
 fn obey(state: &Rc<State>, command: Command) {
     match command {
-        Command::Expect(binding) => expect(state, binding),
-        Command::Connect(binding, address) => {
-            let number = binding.number;
-            let task = tokio::task::spawn_local(dial(state.clone(), binding, address));
-            state.dials.borrow_mut().insert(number, task.abort_handle());
-        }
+        Command::Expect(binding) => meet::expect(state, binding),
+        Command::Connect(binding, address) => meet::dial(state, binding, address),
         Command::Close(number) => {
-            if let Some(dial) = state.dials.borrow_mut().remove(&number) {
-                dial.abort();
-            }
-            state.expected.borrow_mut().retain(|_, pending| pending.number != number);
+            state.meeting.forget(number);
             let trunk = state.trunks.borrow_mut().remove(&number);
             if let Some(trunk) = trunk {
                 trunk.end(DownReason::Idle);
             }
         }
         Command::Shutdown => {}
-    }
-}
-
-fn expect(state: &Rc<State>, binding: Binding) {
-    let id = binding.id;
-    let pending = Rc::new(Pending {
-        number: binding.number,
-        peer: binding.peer.clone(),
-        lanes: binding.lanes,
-        binding: RefCell::new(Some(binding)),
-        arrived: RefCell::default(),
-    });
-    let number = pending.number;
-    state.expected.borrow_mut().insert(id, pending);
-    let state = state.clone();
-    tokio::task::spawn_local(async move {
-        tokio::time::sleep(BIND).await;
-        let mut expected = state.expected.borrow_mut();
-        if expected.get(&id).is_some_and(|pending| pending.number == number)
-            && let Some(pending) = expected.remove(&id)
-            && let Some(binding) = pending.binding.borrow_mut().take()
-        {
-            let _ = binding.ready.send(Err("the peer's QUIC connections did not come within 3 s".to_owned()));
-        }
-    });
-}
-
-fn accept(state: &Rc<State>, incoming: Incoming) {
-    if state.strangers.get() >= STRANGERS {
-        return incoming.refuse();
-    }
-    state.strangers.set(state.strangers.get() + 1);
-    let state = state.clone();
-    tokio::task::spawn_local(async move {
-        let from = incoming.remote_address();
-        let outcome = tokio::time::timeout(BIND, admit(&state, incoming)).await;
-        state.strangers.set(state.strangers.get().saturating_sub(1));
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => debug!(%from, reason, "a QUIC connection was refused"),
-            Err(_) => debug!(%from, "a QUIC connection did not say whose it is within 3 s"),
-        }
-    });
-}
-
-async fn admit(state: &Rc<State>, incoming: Incoming) -> Result<(), String> {
-    let connecting = incoming.accept().map_err(|error| error.to_string())?;
-    let connection = connecting.await.map_err(|error| error.to_string())?;
-    let peer = bind::proven(&connection)?;
-    let (greeting, answer) = bind::greeted(&connection).await?;
-    let pending = state.expected.borrow().get(&greeting.id).cloned();
-    let pending = pending.filter(|pending| pending.peer == peer && pending.lanes == greeting.lanes);
-    let Some(pending) = pending else {
-        connection.close(VarInt::from_u32(1), b"no such link");
-        return Err(format!("{peer} named a link that it has not announced"));
-    };
-    {
-        let mut arrived = pending.arrived.borrow_mut();
-        if arrived.iter().any(|(lane, ..)| *lane == greeting.lane) {
-            connection.close(VarInt::from_u32(1), b"this lane is there already");
-            return Err(format!("{peer} connected the same lane twice"));
-        }
-        arrived.push((greeting.lane, connection, answer));
-        if arrived.len() < usize::from(pending.lanes) {
-            return Ok(());
-        }
-    }
-    state.expected.borrow_mut().remove(&greeting.id);
-    let Some(binding) = pending.binding.borrow_mut().take() else { return Ok(()) };
-    let mut arrived = pending.arrived.take();
-    arrived.sort_by_key(|(lane, ..)| *lane);
-    let mut connections = Vec::new();
-    for (_, connection, answer) in arrived {
-        bind::welcome(answer).await?;
-        connections.push(connection);
-    }
-    start(state, binding, connections);
-    Ok(())
-}
-
-async fn dial(state: Rc<State>, binding: Binding, address: SocketAddr) {
-    let outcome = tokio::time::timeout(BIND, connect(&state, &binding, address)).await;
-    state.dials.borrow_mut().remove(&binding.number);
-    match outcome {
-        Ok(Ok(connections)) => start(&state, binding, connections),
-        Ok(Err(reason)) => drop(binding.ready.send(Err(reason))),
-        Err(_) => drop(binding.ready.send(Err("QUIC did not connect within 3 s".to_owned()))),
-    }
-}
-
-async fn connect(state: &State, binding: &Binding, address: SocketAddr) -> Result<Vec<Connection>, String> {
-    let config = state.config.client(&binding.peer)?;
-    let lanes = (0..binding.lanes).map(|lane| {
-        let config = config.clone();
-        async move {
-            let connecting = state
-                .endpoint
-                .connect_with(config, address, crate::SERVER_NAME)
-                .map_err(|error| error.to_string())?;
-            let connection = connecting.await.map_err(|error| error.to_string())?;
-            let peer = bind::proven(&connection)?;
-            if peer != binding.peer {
-                return Err(format!("{peer} answered for {}", binding.peer));
-            }
-            let greeting = Greeting { id: binding.id, lane, lanes: binding.lanes };
-            bind::greet(&connection, greeting).await?;
-            Ok(connection)
-        }
-    });
-    futures::future::try_join_all(lanes).await
-}
-
-fn start(state: &Rc<State>, binding: Binding, connections: Vec<Connection>) {
-    let now = Instant::now();
-    let ceiling = state.config.lane_ceiling();
-    let capacity = state.config.send_buffer();
-    let lanes: Vec<_> = connections
-        .into_iter()
-        .map(|connection| Rc::new(Lane::new(connection, ceiling, capacity, now)))
-        .collect();
-    let trunk = Rc::new(Trunk {
-        number: binding.number,
-        lanes: RefCell::new(lanes.clone()),
-        flows: RefCell::new(FlowTable::new(binding.parity)),
-        router: state.router.clone(),
-        stats: RefCell::default(),
-        published: binding.stats,
-        down: RefCell::new(Some(binding.down)),
-    });
-    if binding.ready.send(Ok(())).is_err() {
-        // The control half gave up meanwhile.
-        return trunk.end(DownReason::Idle);
-    }
-    state.trunks.borrow_mut().insert(binding.number, trunk.clone());
-    for lane in lanes {
-        tokio::task::spawn_local(lane::read(lane.clone(), trunk.clone()));
-        tokio::task::spawn_local(lane::tend(lane, trunk.clone()));
     }
 }

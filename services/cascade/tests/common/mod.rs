@@ -1,5 +1,5 @@
 //! Whole nodes on loopback, with certificates of a development CA.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
