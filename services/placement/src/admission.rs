@@ -110,6 +110,13 @@ impl Admission {
         Ok(())
     }
 
+    /// Gives a seat back that is only held. One whose participant has come stays theirs: whoever
+    /// asked for the reservation has no say in that any more.
+    pub fn release_reservation(&mut self, join_id: &str) -> bool {
+        let held = self.seats.get(join_id).is_some_and(|seat| seat.expires.is_some());
+        held && self.release(join_id)
+    }
+
     /// The participant has gone, or will not come. False when they held no seat.
     pub fn release(&mut self, join_id: &str) -> bool {
         let Some(seat) = self.seats.remove(join_id) else { return false };

@@ -11,6 +11,13 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
+        impl WorkerCounts {
+            /// Name and value of each.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
+        }
+
         /// Where a worker publishes its counters, several times a second. Each value is right by
         /// itself; together they are not one instant.
         #[derive(Debug, Default)]

@@ -30,6 +30,7 @@ pub(super) fn encode(update: &Update) -> bytes::Bytes {
         Update::Metadata { home, version, value } => Body::Metadata(wire::StateMetadata {
             home: home.to_string(),
             epoch: version.epoch,
+            incarnation: version.incarnation,
             counter: version.counter,
             value: value.clone(),
         }),
@@ -59,7 +60,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Update> {
         }),
         Body::Metadata(metadata) => Some(Update::Metadata {
             home: metadata.home.into(),
-            version: MetadataVersion { epoch: metadata.epoch, counter: metadata.counter },
+            version: MetadataVersion {
+                epoch: metadata.epoch,
+                incarnation: metadata.incarnation,
+                counter: metadata.counter,
+            },
             value: metadata.value,
         }),
     }

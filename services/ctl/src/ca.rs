@@ -1,0 +1,88 @@
+//! A certificate authority for trying things out. In production another one issues what nodes
+//! prove themselves with (step-ca, SPIRE, cert-manager): the files look the same.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use systir_identity::{TrustDomain, ca};
+
+/// What to do with the authority.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes an authority for a trust domain: DIR/ca.pem and DIR/ca.key.
+    Create {
+        /// The trust domain, such as nordu.net.
+        #[arg(long)]
+        trust_domain: String,
+        /// Where the files go.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Issues a node's certificate: DIR/NODE.pem and DIR/NODE.key, with one SPIFFE id.
+    Issue {
+        /// The folder of `ca create`.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        ca: PathBuf,
+        /// The trust domain that the authority was made for.
+        #[arg(long)]
+        trust_domain: String,
+        /// The node's name, such as cph-1.
+        #[arg(long)]
+        node: String,
+        /// Hours that it lasts.
+        #[arg(long, default_value_t = 24)]
+        hours: u64,
+        /// Where the files go.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+}
+
+/// Carries it out.
+pub(crate) fn run(command: &Command) -> Result<()> {
+    let now = SystemTime::now();
+    let mut terminal = std::io::stdout();
+    match command {
+        Command::Create { trust_domain, out } => {
+            let made = ca::create(&TrustDomain::new(trust_domain)?, now)?;
+            write(&out.join("ca.pem"), &made.certificate, false)?;
+            write(&out.join("ca.key"), &made.key, true)?;
+            writeln!(terminal, "{}\n{}", out.join("ca.pem").display(), out.join("ca.key").display())?;
+        }
+        Command::Issue { ca: folder, trust_domain, node, hours, out } => {
+            let read = |name: &str| {
+                let path = folder.join(name);
+                fs::read_to_string(&path).with_context(|| format!("{}: make it with `systirctl ca create`", path.display()))
+            };
+            let authority = ca::Pem { certificate: read("ca.pem")?, key: read("ca.key")? };
+            let id = TrustDomain::new(trust_domain)?.relay(node)?;
+            let issued = ca::issue(&authority, &id, now, Duration::from_secs(hours * 3600))?;
+            write(&out.join(format!("{node}.pem")), &issued.certificate, false)?;
+            write(&out.join(format!("{node}.key")), &issued.key, true)?;
+            writeln!(terminal, "{id}\n{}", out.join(format!("{node}.pem")).display())?;
+        }
+    }
+    Ok(())
+}
+
+// A key that exists is never overwritten: nodes may rest on it.
+fn write(path: &Path, text: &str, secret: bool) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(if secret { 0o600 } else { 0o644 });
+    if secret && path.ends_with("ca.key") {
+        options.create_new(true);
+    } else {
+        options.truncate(true);
+    }
+    let mut file = options.open(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}
