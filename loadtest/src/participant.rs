@@ -29,6 +29,8 @@ use crate::stats::Stats;
 
 /// How long signalling and media together may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long to listen for the reason when the media has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Attempts to come back before giving up.
 const REJOINS: u32 = 8;
 /// By this attribute a server tells which node carries a participant's media.
@@ -228,6 +230,7 @@ impl Participant {
             session.look(&mut self.outcome.stats);
             let step = step.and_then(|()| session.alive());
             if let Err(error) = step {
+                let error = session.last_words(error).await;
                 let why = format!("{error:#}");
                 let dismissed = error.downcast_ref::<Left>().is_some_and(|left| !left.again);
                 break match (session.unsettled(), dismissed) {
@@ -372,6 +375,24 @@ impl Session {
     fn due(&self) -> Instant {
         let publisher = self.publisher.as_ref().map_or(self.ping_due, Publisher::due);
         self.ping_due.min(self.subscriber.due).min(publisher)
+    }
+
+    /// The media may end before the message that says why.
+    async fn last_words(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let leave = async {
+            loop {
+                if let Incoming::Leave(leave) = self.signal.next().await? {
+                    return Ok::<_, String>(Left::from(&leave));
+                }
+            }
+        };
+        if error.is::<Left>() {
+            return error;
+        }
+        match tokio::time::timeout(LAST_WORDS, leave).await {
+            Ok(Ok(left)) => left.into(),
+            _ => error,
+        }
     }
 
     fn alive(&self) -> anyhow::Result<()> {
