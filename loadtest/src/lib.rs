@@ -10,9 +10,11 @@ mod config;
 mod media;
 mod participant;
 mod peer;
+mod publisher;
 mod report;
 mod run;
 mod sdp;
+mod session;
 mod signal;
 mod stats;
 

@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 
 use crate::media::Stamp;
 
+/// Bytes of an RTP header without extensions.
+pub(crate) const RTP_HEADER: usize = 12;
 /// Largest age that is told apart, microseconds.
 const MAX_AGE_US: u64 = 60_000_000;
 

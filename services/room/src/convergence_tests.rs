@@ -146,11 +146,8 @@ impl Sim {
                 self.local(node, done);
             }
             Op::Metadata => {
-                for node in 0..NODES.len() {
-                    if self.rooms[node]
-                        .home()
-                        .is_some_and(|(home, epoch)| home == NODES[node] && epoch == self.epoch)
-                    {
+                for (node, name) in NODES.iter().enumerate() {
+                    if self.rooms[node].home() == Some((name, self.epoch)) {
                         let update =
                             self.rooms[node].set_metadata(Bytes::from(format!("{}", self.minted))).unwrap();
                         self.send(node, update);

@@ -205,3 +205,34 @@ fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
     assert_eq!(cph.set_home("cph-1", 1), None);
     assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment is ignored");
 }
+
+#[test]
+fn a_late_snapshot_does_not_remove_who_joined_after_it() {
+    let (mut cph, mut sto, _) = pair();
+    let early = cph.snapshot();
+    let (bob, _) = cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
+    sto.apply("cph-1", bob).unwrap();
+    for update in early {
+        sto.apply("cph-1", update).unwrap();
+    }
+    assert_eq!(names(&sto), ["PA_a1", "PA_b1"]);
+}
+
+#[test]
+fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
+    let (mut cph, mut sto, ada) = pair();
+    let early = cph.snapshot();
+    cph.local_remove("PA_a1").unwrap();
+    for n in 0..=MAX_TOMBSTONES {
+        let sid = format!("PA_{n}");
+        cph.local_join(sid.as_str(), sid.as_str(), 1, body("")).unwrap();
+        cph.local_remove(&sid).unwrap();
+    }
+    for update in cph.snapshot() {
+        sto.apply("cph-1", update).unwrap();
+    }
+    for late in early.into_iter().chain([ada]) {
+        assert_eq!(sto.apply("cph-1", late).unwrap(), []);
+    }
+    assert_eq!(names(&sto), Vec::<Sid>::new());
+}
