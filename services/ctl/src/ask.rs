@@ -50,7 +50,8 @@ impl Server {
 
     /// Segments are percent-encoded, so a room's name cannot change the path.
     fn address(&self, path: &[&str]) -> Result<Url> {
-        let mut address = Url::parse(&self.url).with_context(|| format!("--url {} is no address", self.url))?;
+        let mut address =
+            Url::parse(&self.url).with_context(|| format!("--url {} is no address", self.url))?;
         match address.path_segments_mut() {
             Ok(mut segments) => segments.pop_if_empty().extend(path),
             Err(()) => bail!("--url {} cannot have a path", self.url),
@@ -65,7 +66,11 @@ mod tests {
 
     #[test]
     fn room_names_cannot_change_the_path() {
-        let server = Server { url: "http://127.0.0.1:7880/".into(), api_key: String::new(), api_secret: String::new() };
+        let server = Server {
+            url: "http://127.0.0.1:7880/".into(),
+            api_key: String::new(),
+            api_secret: String::new(),
+        };
         let address = server.address(&["systir", "v1", "rooms", "a/../b c?", "explain"]).unwrap();
         assert_eq!(address.path(), "/systir/v1/rooms/a%2F..%2Fb%20c%3F/explain");
     }

@@ -57,7 +57,8 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Issue { ca: folder, trust_domain, node, hours, out } => {
             let read = |name: &str| {
                 let path = folder.join(name);
-                fs::read_to_string(&path).with_context(|| format!("{}: make it with `systirctl ca create`", path.display()))
+                fs::read_to_string(&path)
+                    .with_context(|| format!("{}: make it with `systirctl ca create`", path.display()))
             };
             let authority = ca::Pem { certificate: read("ca.pem")?, key: read("ca.key")? };
             let id = TrustDomain::new(trust_domain)?.relay(node)?;

@@ -22,7 +22,7 @@ fn text(value: &Value, key: &str) -> String {
 
 fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     table
 }
@@ -40,7 +40,16 @@ fn print(answer: &Value, json: bool, table: impl FnOnce() -> String) -> Result<(
 /// `systirctl nodes`.
 pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
     print(answer, json, || {
-        let mut table = table(&["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"]);
+        let mut table = table(&[
+            "node",
+            "site",
+            "country",
+            "operator",
+            "machine of",
+            "controlled from",
+            "people",
+            "state",
+        ]);
         for node in list(answer, "nodes") {
             let alive = node["alive"] == true;
             let own = node["own_machine"] == true;
@@ -71,7 +80,8 @@ pub(crate) fn rooms(answer: &Value, json: bool) -> Result<()> {
         let mut table = table(&["room", "sid", "home", "spill", "epoch", "policy"]);
         for room in list(answer, "rooms") {
             table.add_row(
-                ["room", "sid", "home", "spill", "epoch", "policy_version"].map(|key| Cell::new(text(room, key))),
+                ["room", "sid", "home", "spill", "epoch", "policy_version"]
+                    .map(|key| Cell::new(text(room, key))),
             );
         }
         table.to_string()
@@ -84,7 +94,10 @@ pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
         let mut out = String::new();
         let assignment = &answer["assignment"];
         if assignment.is_null() {
-            out.push_str(&format!("{}: not assigned yet; this is what the next join would meet\n", text(answer, "room")));
+            out.push_str(&format!(
+                "{}: not assigned yet; this is what the next join would meet\n",
+                text(answer, "room")
+            ));
         } else {
             out.push_str(&format!(
                 "{}: home {}, spill [{}], epoch {}, policy {}\n",
@@ -111,7 +124,10 @@ pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
         }
         out.push_str(&table.to_string());
         if !answer["refusal"].is_null() {
-            out.push_str(&format!("\nThe next join would be refused: {}", text(&answer["refusal"], "sentence")));
+            out.push_str(&format!(
+                "\nThe next join would be refused: {}",
+                text(&answer["refusal"], "sentence")
+            ));
         }
         out
     })

@@ -43,9 +43,9 @@ pub(crate) fn run(command: &Command, server: &Server, json: bool) -> Result<()> 
         room_join: true,
         room: room.clone(),
         room_admin: *admin,
-        can_publish: !view_only,
-        can_subscribe: true,
-        can_publish_data: !view_only,
+        can_publish: Some(!view_only),
+        can_subscribe: Some(true),
+        can_publish_data: Some(!view_only),
         ..Default::default()
     };
     let token = AccessToken::with_api_key(&server.api_key, &server.api_secret)

@@ -96,7 +96,11 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
                 return Ok(Seat { node: step.node.clone(), join_id, assignment });
             }
             Err(why) => {
-                tracing::warn!(node = step.node, why, "the seat is given back: the node could not be assigned");
+                tracing::warn!(
+                    node = step.node,
+                    why,
+                    "the seat is given back: the node could not be assigned"
+                );
                 release(shared, room, &step.node, &join_id).await;
             }
         }
@@ -124,13 +128,16 @@ async fn create(
         .map(|version| version.to_string())
         .unwrap_or_default();
     let sid = crate::ids::room_sid(&mut rand::rng());
-    let assignment = Assignment::new(room.clone(), sid, home.as_str().into(), policy_version, crate::ids::unix_ms());
+    let assignment =
+        Assignment::new(room.clone(), sid, home.as_str().into(), policy_version, crate::ids::unix_ms());
     match shared.registry.create(assignment).await {
         Ok(created) => Ok(created),
         Err(CreateError::AlreadyAssigned(existing)) => Ok(*existing),
         Err(CreateError::Registry(error)) => Err(NotAdmitted::unavailable(
             "registry-away",
-            format!("This meeting cannot be started now, because the cluster's registry does not answer ({error}). Meetings that run already go on; try again in a minute."),
+            format!(
+                "This meeting cannot be started now, because the cluster's registry does not answer ({error}). Meetings that run already go on; try again in a minute."
+            ),
         )),
     }
 }
@@ -156,7 +163,12 @@ async fn ensure_assigned(
     Err("others kept changing the assignment".to_owned())
 }
 
-async fn reserve(shared: &Arc<Shared>, assignment: &Assignment, step: &Step, join_id: &str) -> Result<(), String> {
+async fn reserve(
+    shared: &Arc<Shared>,
+    assignment: &Assignment,
+    step: &Step,
+    join_id: &str,
+) -> Result<(), String> {
     if step.node == shared.name {
         return shared.reserve_here(&assignment.room, join_id, step.role);
     }
@@ -173,7 +185,12 @@ pub(crate) async fn release(shared: &Arc<Shared>, room: &RoomId, node: &str, joi
 }
 
 /// The ladder for the room as it stands.
-pub(crate) fn ladder(shared: &Shared, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
+pub(crate) fn ladder(
+    shared: &Shared,
+    room: &RoomId,
+    assignment: Option<&Assignment>,
+    demand: &Demand,
+) -> Proposal {
     let view = shared.registry.view();
     let verdict = |action, node: &str| {
         let decision = shared.authority.node(action, &room.institution, node);
@@ -192,13 +209,14 @@ pub(crate) fn ladder(shared: &Shared, room: &RoomId, assignment: Option<&Assignm
             let load = if facts.id == shared.name {
                 shared.load_here()
             } else {
-                lease.map(|lease| Load {
-                    participants: lease.load.participants,
-                    capacity: lease.load.capacity,
-                    cpu_permille: lease.load.cpu_permille,
-                    age_ms: crate::ids::unix_ms().saturating_sub(lease.load.at_ms),
-                })
-                .unwrap_or_default()
+                lease
+                    .map(|lease| Load {
+                        participants: lease.load.participants,
+                        capacity: lease.load.capacity,
+                        cpu_permille: lease.load.cpu_permille,
+                        age_ms: crate::ids::unix_ms().saturating_sub(lease.load.at_ms),
+                    })
+                    .unwrap_or_default()
             };
             Candidate {
                 node: facts.id.clone(),
@@ -272,7 +290,11 @@ pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
 }
 
 /// Would a join find a seat now? The nodes are really asked, and what they gave is given back.
-pub(crate) async fn would_admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) -> Result<(), NotAdmitted> {
+pub(crate) async fn would_admit(
+    shared: &Arc<Shared>,
+    room: &RoomId,
+    demand: &Demand,
+) -> Result<(), NotAdmitted> {
     may_enter(shared, &room.institution)?;
     // Whoever has a token that names no seat yet gets the reason that a join would get; a room that
     // nobody is in is not assigned just because somebody asked.

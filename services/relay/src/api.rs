@@ -46,7 +46,9 @@ fn verified(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
-        .ok_or_else(|| Refused(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned()))?;
+        .ok_or_else(|| {
+            Refused(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
+        })?;
     token::verify(&shared.keys, token, SystemTime::now()).map_err(|error| {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
         Refused(status, error.to_string())
@@ -73,7 +75,10 @@ async fn where_is(
 fn administrator(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
     let who = verified(shared, headers)?;
     if !(who.claims.video.room_list || who.claims.video.room_admin) {
-        return Err(Refused(StatusCode::FORBIDDEN, "the token has neither roomList nor roomAdmin".to_owned()));
+        return Err(Refused(
+            StatusCode::FORBIDDEN,
+            "the token has neither roomList nor roomAdmin".to_owned(),
+        ));
     }
     let decision = shared.authority.person(Action::Administer, &who.institution, &who.institution);
     if !decision.allowed {
@@ -170,6 +175,8 @@ async fn guest_token(
         .with_grants(grants)
         .with_ttl(Duration::from_secs(6 * 3600))
         .to_jwt()
-        .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("no token can be made: {error}")))?;
+        .map_err(|error| {
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("no token can be made: {error}"))
+        })?;
     Ok(Json(json!({ "token": token, "identity": identity })))
 }

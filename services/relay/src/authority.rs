@@ -42,7 +42,12 @@ impl Authority {
             .iter()
             .map(|(institution, version, text)| InstitutionPolicy { institution, version: *version, text })
             .collect();
-        let gate = Gate::load(&Sources { floor: &floor, institutions: &institutions, zones: &zones, nodes: &nodes })?;
+        let gate = Gate::load(&Sources {
+            floor: &floor,
+            institutions: &institutions,
+            zones: &zones,
+            nodes: &nodes,
+        })?;
         let authority = Self { gate, nodes, me: me.to_owned(), metrics };
         anyhow::ensure!(
             authority.nodes.get(me).is_some(),

@@ -276,11 +276,16 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.node.name.is_empty() || !self.node.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        if self.node.name.is_empty()
+            || !self.node.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
             return Err(ConfigError::field("node.name", "use letters, digits, `-`, `_` and `.`"));
         }
         if self.node.capacity == 0 {
-            return Err(ConfigError::field("node.capacity", "a node for 0 participants serves nobody; leave it out of the cluster instead"));
+            return Err(ConfigError::field(
+                "node.capacity",
+                "a node for 0 participants serves nobody; leave it out of the cluster instead",
+            ));
         }
         match (&self.http.certificate, &self.http.key) {
             (Some(_), None) | (None, Some(_)) => {
@@ -289,7 +294,10 @@ impl Config {
             (None, None) if !self.http.listen.ip().is_loopback() && !self.http.behind_proxy => {
                 return Err(ConfigError::field(
                     "http.certificate",
-                    format!("{} is not loopback: give certificate and key, or say behind_proxy = true", self.http.listen),
+                    format!(
+                        "{} is not loopback: give certificate and key, or say behind_proxy = true",
+                        self.http.listen
+                    ),
                 ));
             }
             _ => {}
@@ -297,11 +305,17 @@ impl Config {
         if self.media.listen.ip().is_unspecified() && self.media.advertise.is_empty() {
             return Err(ConfigError::field(
                 "media.advertise",
-                format!("clients cannot be told {}: list the addresses under which they reach this node", self.media.listen.ip()),
+                format!(
+                    "clients cannot be told {}: list the addresses under which they reach this node",
+                    self.media.listen.ip()
+                ),
             ));
         }
         if self.links.grpc.ip().is_unspecified() && self.links.advertise.is_none() {
-            return Err(ConfigError::field("links.advertise", "say under which address other nodes reach this one"));
+            return Err(ConfigError::field(
+                "links.advertise",
+                "say under which address other nodes reach this one",
+            ));
         }
         if self.registry.etcd.is_empty() {
             return Err(ConfigError::field("registry.etcd", "name at least one etcd address"));
@@ -313,13 +327,21 @@ impl Config {
             }
             match (&key.secret, &key.secret_file) {
                 (Some(_), None) | (None, Some(_)) => {}
-                _ => return Err(ConfigError::field(format!("keys.{name}"), "give either secret or secret_file")),
+                _ => {
+                    return Err(ConfigError::field(
+                        format!("keys.{name}"),
+                        "give either secret or secret_file",
+                    ));
+                }
             }
         }
         if let Some(guest) = &self.page.guest_key
             && !self.keys.contains_key(guest)
         {
-            return Err(ConfigError::field("page.guest_key", format!("there is no API key {guest} under [keys]")));
+            return Err(ConfigError::field(
+                "page.guest_key",
+                format!("there is no API key {guest} under [keys]"),
+            ));
         }
         Ok(())
     }

@@ -65,10 +65,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
     let store = LocalStore::default();
     let mut nodes = Vec::new();
     for (index, (name, capacity)) in NODES.iter().enumerate() {
-        let capacity = options.capacities.iter().rfind(|(node, _)| node == name).map_or(*capacity, |(_, count)| *count);
+        let capacity =
+            options.capacities.iter().rfind(|(node, _)| node == name).map_or(*capacity, |(_, count)| *count);
         let base = options.ports + 100 * index as u16;
         let config = config(folder.path(), name, capacity, base, options.address);
-        let node = Node::start(config, Arc::new(store.registry())).await.with_context(|| format!("{name} did not start"))?;
+        let node = Node::start(config, Arc::new(store.registry()))
+            .await
+            .with_context(|| format!("{name} did not start"))?;
         nodes.push(node);
     }
     announce(&options)?;
@@ -93,7 +96,8 @@ fn write_files(folder: &Path) -> Result<()> {
         std::fs::write(folder.join(name), text)?;
     }
     for (name, _) in NODES {
-        let issued = ca::issue(&authority, &domain.relay(name)?, SystemTime::now(), Duration::from_secs(24 * 3600))?;
+        let issued =
+            ca::issue(&authority, &domain.relay(name)?, SystemTime::now(), Duration::from_secs(24 * 3600))?;
         std::fs::write(folder.join(format!("{name}.pem")), issued.certificate)?;
         std::fs::write(folder.join(format!("{name}.key")), issued.key)?;
     }
@@ -116,7 +120,13 @@ fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) 
             ceiling_mbps: 1_000,
         },
         telemetry: config::Telemetry { listen: at(2), ..telemetry() },
-        registry: config::Registry { etcd: Vec::new(), ca: None, certificate: None, key: None, lease_seconds: 10 },
+        registry: config::Registry {
+            etcd: Vec::new(),
+            ca: None,
+            certificate: None,
+            key: None,
+            lease_seconds: 10,
+        },
         policy: config::Policy {
             nodes: folder.join("nodes.toml"),
             zones: folder.join("zones.toml"),

@@ -24,8 +24,12 @@ pub(crate) fn participant_sid(random: &mut impl Rng) -> String {
 /// ICE credentials (RFC 8445 section 5.3). The fragment says version 1, node and worker, so that a
 /// first packet finds its owner.
 pub(crate) fn ice_credentials(random: &mut impl Rng, node: &str, worker: u8) -> IceCredentials {
-    let tag = node.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    IceCredentials { ufrag: format!("1{:04x}{worker:02x}{}", tag & 0xffff, letters(random, 10)), pwd: letters(random, 26) }
+    let tag =
+        node.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    IceCredentials {
+        ufrag: format!("1{:04x}{worker:02x}{}", tag & 0xffff, letters(random, 10)),
+        pwd: letters(random, 26),
+    }
 }
 
 /// Milliseconds since 1970, for people and for the registry's records; nothing is decided by it.

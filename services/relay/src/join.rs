@@ -40,7 +40,11 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
         tracing::info!(code = refused.code, why = refused.sentence, "a join was refused");
     })?;
     let (node, join_id) = (seat.node.clone(), seat.join_id.clone());
-    let pipe = if node == shared.name { here(shared, joiner, seat).await } else { there(shared, joiner, seat).await };
+    let pipe = if node == shared.name {
+        here(shared, joiner, seat).await
+    } else {
+        there(shared, joiner, seat).await
+    };
     if pipe.is_err() {
         admit::release(shared, &room, &node, &join_id).await;
     }

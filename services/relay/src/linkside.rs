@@ -25,7 +25,10 @@ pub(crate) const SIGNALS: usize = 256;
 pub(crate) struct Linkside(pub Arc<Shared>);
 
 fn proven(peer: &SpiffeId) -> ProvenIdentity {
-    ProvenIdentity { spiffe_id: peer.as_str().to_owned(), trust_domain: peer.trust_domain().as_str().to_owned() }
+    ProvenIdentity {
+        spiffe_id: peer.as_str().to_owned(),
+        trust_domain: peer.trust_domain().as_str().to_owned(),
+    }
 }
 
 fn denied(decision: Decision) -> Refused {
@@ -96,7 +99,12 @@ impl Linkside {
         }
     }
 
-    async fn signal_starts(&self, peer: &SpiffeId, start: SignalStart, stream: SignalStream) -> Result<(), Refused> {
+    async fn signal_starts(
+        &self,
+        peer: &SpiffeId,
+        start: SignalStart,
+        stream: SignalStream,
+    ) -> Result<(), Refused> {
         let room = Self::room(&start.room)?;
         self.may_signal(peer, &room)?;
         let own = self.0.authority.carries(&room.institution, &self.0.name);
@@ -108,14 +116,16 @@ impl Linkside {
         if grants.institution != room.institution || grants.room != room.name {
             return Err(Refused::because("the participant's grants are for another room"));
         }
-        let front_door = self.0.authority.node_of(peer.as_str()).map(|node| node.id.clone()).unwrap_or_default();
+        let front_door =
+            self.0.authority.node_of(peer.as_str()).map(|node| node.id.clone()).unwrap_or_default();
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| Refused::because(format!("the client's description cannot be read: {error}")))?;
         let Some(assignment) = self.assignment(&room).await else {
             return Err(Refused::because("this node is not assigned to the room"));
         };
         let handle = self.0.rooms.open(&self.0, &assignment);
-        let auto_subscribe = start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
+        let auto_subscribe =
+            start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let (to_room, from_client) = mpsc::channel(SIGNALS);
         let (to_client, from_room) = mpsc::channel(SIGNALS);
         let arrival = Arrival {
@@ -174,7 +184,8 @@ impl Handler for Linkside {
             if room.epoch < assignment.epoch {
                 return Err(Refused::because("the epoch has been overtaken"));
             }
-            let asker = self.0.authority.node_of(peer.as_str()).map(|node| node.id.as_str()).unwrap_or_default();
+            let asker =
+                self.0.authority.node_of(peer.as_str()).map(|node| node.id.as_str()).unwrap_or_default();
             if !assignment.has(asker) {
                 return Err(Refused::because("the asking node is not assigned to the room"));
             }
@@ -219,7 +230,9 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Lin
                     }
                 }
             }
-            LinkEvent::Unreachable { peer, reason } => tracing::warn!(%peer, reason, "a node cannot be reached"),
+            LinkEvent::Unreachable { peer, reason } => {
+                tracing::warn!(%peer, reason, "a node cannot be reached")
+            }
             LinkEvent::RoomOpened { peer, link, room } => {
                 about(&shared, &room, name(&peer), |node| Message::Opened { node, link }).await;
             }
@@ -229,7 +242,11 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Lin
                 about(&shared, &room, name(&peer), |node| Message::Refused { node, reason }).await;
             }
             LinkEvent::RoomClosed { peer, room, .. } => {
-                about(&shared, &room, name(&peer), |node| Message::Refused { node, reason: "closed by the other node".to_owned() }).await;
+                about(&shared, &room, name(&peer), |node| Message::Refused {
+                    node,
+                    reason: "closed by the other node".to_owned(),
+                })
+                .await;
             }
             LinkEvent::Message { peer, room, body, .. } => {
                 about(&shared, &room, name(&peer), |node| Message::FromNode { node, body }).await;

@@ -124,7 +124,8 @@ async fn scrape(State(served): State<Served>) -> impl IntoResponse {
         let _ = writeln!(text, "# TYPE systir_{name} counter\nsystir_{name}_total {value}");
     }
     text.push_str("# EOF\n");
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        .into_response()
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {

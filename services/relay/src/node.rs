@@ -32,8 +32,8 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::linkside::{Linkside, dispatch};
 use crate::metrics::Metrics;
-use crate::rooms::Rooms;
 use crate::room::Message;
+use crate::rooms::Rooms;
 use crate::trunk::Trunk;
 use crate::whereabouts::Whereabouts;
 use crate::{admit, api, door, metrics};
@@ -172,7 +172,10 @@ impl Shared {
 
     pub(crate) fn candidates(&self, worker: u8) -> Vec<Candidate> {
         let addresses = self.addresses.get(usize::from(worker)).map(Vec::as_slice).unwrap_or_default();
-        addresses.iter().map(|address| Candidate { address: *address, protocol: CandidateProtocol::Udp }).collect()
+        addresses
+            .iter()
+            .map(|address| Candidate { address: *address, protocol: CandidateProtocol::Udp })
+            .collect()
     }
 
     /// A flow for each layer of a track that arrives from that node.
@@ -203,7 +206,9 @@ impl Shared {
     pub(crate) fn registry_state(&self) -> String {
         match self.registry.view().away_since() {
             None => "connected".to_owned(),
-            Some(since) => format!("away for {} s; reads are from the last known copy", since.elapsed().as_secs()),
+            Some(since) => {
+                format!("away for {} s; reads are from the last known copy", since.elapsed().as_secs())
+            }
         }
     }
 
@@ -243,7 +248,10 @@ fn credentials(config: &Config) -> Result<Credentials> {
 fn keys(config: &Config) -> Result<KeyRing> {
     let mut ring = KeyRing::new();
     for (name, key) in &config.keys {
-        anyhow::ensure!(ring.insert(name, &secret(key)?, &key.institution), "keys.{name}: name, secret and institution are needed");
+        anyhow::ensure!(
+            ring.insert(name, &secret(key)?, &key.institution),
+            "keys.{name}: name, secret and institution are needed"
+        );
     }
     Ok(ring)
 }
@@ -269,7 +277,8 @@ pub fn rehearse(config: Config) -> Result<()> {
 }
 
 fn check_identity(config: &Config, authority: &Authority, credentials: &Credentials) -> Result<()> {
-    let expected = authority.facts(&config.node.name).map(|facts| facts.spiffe_id.clone()).unwrap_or_default();
+    let expected =
+        authority.facts(&config.node.name).map(|facts| facts.spiffe_id.clone()).unwrap_or_default();
     anyhow::ensure!(
         credentials.id().as_str() == expected,
         "links.certificate is of {}, but {} says that {} is {expected}",
@@ -373,7 +382,9 @@ impl Node {
         shared.trunk.connect(links);
         shared.tasks.spawn(dispatch(shared.clone(), events));
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(follow_view(shared.clone())));
-        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
+        shared
+            .tasks
+            .spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
 
         let http = serve_clients(&config, &shared).await?;
         serve_metrics(&config, &shared, &handles).await?;
@@ -408,7 +419,8 @@ impl Node {
         if tokio::time::timeout(Duration::from_secs(5), shared.tasks.wait()).await.is_err() {
             tracing::warn!(left = shared.tasks.len(), "some tasks did not end in time");
         }
-        let joined = tokio::task::spawn_blocking(move || workers.into_iter().map(WorkerHandle::join).all(|well| well));
+        let joined =
+            tokio::task::spawn_blocking(move || workers.into_iter().map(WorkerHandle::join).all(|well| well));
         if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
             tracing::warn!("a media worker did not end in good order");
         }
@@ -431,7 +443,9 @@ fn start_worker(
     stop: &CancellationToken,
 ) -> Result<(WorkerHandle, WorkerPort, Vec<SocketAddr>)> {
     let mut listen = config.media.listen;
-    listen.set_port(listen.port().checked_add(u16::from(index)).context("media.listen: no port is left for a worker")?);
+    listen.set_port(
+        listen.port().checked_add(u16::from(index)).context("media.listen: no port is left for a worker")?,
+    );
     let socket = UdpSocket::bind(listen).with_context(|| format!("media.listen: {listen} is taken"))?;
     let port = socket.local_addr()?.port();
     let advertised: Vec<SocketAddr> = if config.media.advertise.is_empty() {

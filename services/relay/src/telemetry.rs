@@ -36,10 +36,13 @@ pub fn start(config: &Telemetry, node: &str) -> anyhow::Result<Guard> {
     let provider = match &config.otlp {
         None => None,
         Some(address) => {
-            let exporter =
-                opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(address).build().map_err(
-                    |error| anyhow::anyhow!("telemetry.otlp: spans cannot be sent to {address}: {error}"),
-                )?;
+            let exporter = opentelemetry_otlp::SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(address)
+                .build()
+                .map_err(|error| {
+                    anyhow::anyhow!("telemetry.otlp: spans cannot be sent to {address}: {error}")
+                })?;
             let resource = opentelemetry_sdk::Resource::builder()
                 .with_service_name("systir-relay")
                 .with_attribute(opentelemetry::KeyValue::new("service.instance.id", node.to_owned()))

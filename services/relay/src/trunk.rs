@@ -79,7 +79,11 @@ impl Trunk {
         links.list().iter().any(|link| link.peer == id)
     }
 
-    pub(crate) async fn reserve(&self, peer: &PeerAddress, request: ReserveRequest) -> Result<ReserveReply, CallError> {
+    pub(crate) async fn reserve(
+        &self,
+        peer: &PeerAddress,
+        request: ReserveRequest,
+    ) -> Result<ReserveReply, CallError> {
         self.started()?.reserve(peer, request).await
     }
 
@@ -87,7 +91,11 @@ impl Trunk {
         self.started()?.release(peer, request).await
     }
 
-    pub(crate) async fn signal(&self, peer: &PeerAddress, start: SignalStart) -> Result<SignalStream, CallError> {
+    pub(crate) async fn signal(
+        &self,
+        peer: &PeerAddress,
+        start: SignalStart,
+    ) -> Result<SignalStream, CallError> {
         self.started()?.signal(peer, start).await
     }
 

@@ -13,7 +13,12 @@ use super::actor::Actor;
 use crate::whereabouts::TOPIC;
 
 impl Actor {
-    pub(super) fn data_from_member(&mut self, participant: ParticipantKey, channel: DataChannel, packet: &Bytes) {
+    pub(super) fn data_from_member(
+        &mut self,
+        participant: ParticipantKey,
+        channel: DataChannel,
+        packet: &Bytes,
+    ) {
         self.media_event(participant, MediaEvent::Data { channel, packet: packet.clone() });
     }
 
@@ -25,14 +30,18 @@ impl Actor {
         packet: &Bytes,
         destinations: &[String],
     ) {
-        let Some(sender_sid) = self.members.get(&participant).map(|member| member.sid.clone()) else { return };
+        let Some(sender_sid) = self.members.get(&participant).map(|member| member.sid.clone()) else {
+            return;
+        };
         self.deliver(Some(participant), channel, packet, destinations);
         let (packet, destination_identities) = (packet.clone(), destinations.to_vec());
         let body = match channel {
             DataChannel::Reliable => {
                 Body::ReliableData(wire::ReliableData { sender_sid, packet, destination_identities })
             }
-            DataChannel::Lossy => Body::LossyData(wire::LossyData { sender_sid, packet, destination_identities }),
+            DataChannel::Lossy => {
+                Body::LossyData(wire::LossyData { sender_sid, packet, destination_identities })
+            }
         };
         self.tell_all(&body);
     }
@@ -78,7 +87,9 @@ impl Actor {
         let own: Vec<Speaker> = changed
             .iter()
             .copied()
-            .filter(|speaker| self.tracks.by_key(speaker.track).is_some_and(|entry| entry.node == self.shared.name))
+            .filter(|speaker| {
+                self.tracks.by_key(speaker.track).is_some_and(|entry| entry.node == self.shared.name)
+            })
             .collect();
         if own.is_empty() {
             return;
@@ -96,7 +107,9 @@ impl Actor {
             })
             .collect();
         self.tell_all(&Body::Speakers(wire::Speakers { speakers }));
-        let infos = speaker_infos(&own, |track: TrackKey| self.tracks.by_key(track).map(|entry| entry.publisher.clone()));
+        let infos = speaker_infos(&own, |track: TrackKey| {
+            self.tracks.by_key(track).map(|entry| entry.publisher.clone())
+        });
         self.tell_members_but(None, &RoomEvent::Speakers(infos));
     }
 
@@ -105,7 +118,9 @@ impl Actor {
             .speakers
             .into_iter()
             .filter(|speaker| {
-                self.replica.by_sid(&speaker.participant_sid).is_some_and(|participant| participant.owner == node)
+                self.replica
+                    .by_sid(&speaker.participant_sid)
+                    .is_some_and(|participant| participant.owner == node)
             })
             .map(|speaker| proto::SpeakerInfo {
                 sid: speaker.participant_sid,

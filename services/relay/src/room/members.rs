@@ -59,7 +59,8 @@ impl Actor {
         let credentials =
             || crate::ids::ice_credentials(&mut rand::rng(), &self.shared.name, self.worker_index);
         let facts = self.shared.authority.facts(&self.shared.name);
-        let text = |pick: fn(&systir_policy::NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
+        let text =
+            |pick: fn(&systir_policy::NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
         let identity = grants.identity.clone();
         let hidden = grants.hidden;
         let config = SessionConfig {
@@ -146,7 +147,9 @@ impl Actor {
         match request {
             Some(request) => member.session.handle(*request, Instant::now()),
             // Without its signalling a participant cannot be told anything: it comes back by joining again.
-            None => member.session.room_event(RoomEvent::Remove(DisconnectReason::SignalClose), Instant::now()),
+            None => {
+                member.session.room_event(RoomEvent::Remove(DisconnectReason::SignalClose), Instant::now())
+            }
         }
         self.drain(participant);
     }
@@ -197,15 +200,26 @@ impl Actor {
 
     /// Does what the session wants, until it wants nothing more.
     pub(super) fn drain(&mut self, participant: ParticipantKey) {
-        while let Some(output) = self.members.get_mut(&participant).and_then(|member| member.session.poll_output()) {
+        while let Some(output) =
+            self.members.get_mut(&participant).and_then(|member| member.session.poll_output())
+        {
             match output {
                 Output::Signal(response) => self.to_client(participant, *response),
                 Output::Media(command) => self.command(command),
                 Output::Own(info) => self.own(participant, *info),
                 Output::Published { sid, key, spec } => {
-                    let publisher = self.members.get(&participant).map(|member| member.sid.clone()).unwrap_or_default();
+                    let publisher =
+                        self.members.get(&participant).map(|member| member.sid.clone()).unwrap_or_default();
                     let node = self.shared.name.clone();
-                    self.tracks.insert(Entry { key, sid, publisher, node, spec, flows: None, wanted: Default::default() });
+                    self.tracks.insert(Entry {
+                        key,
+                        sid,
+                        publisher,
+                        node,
+                        spec,
+                        flows: None,
+                        wanted: Default::default(),
+                    });
                 }
                 Output::Unpublished { sid, .. } => {
                     self.tracks.remove(&sid);
@@ -279,7 +293,8 @@ impl Actor {
     fn left(&mut self, participant: ParticipantKey, reason: LeaveReason) {
         let Some(member) = self.members.remove(&participant) else { return };
         tracing::debug!(?reason, "a participant left");
-        let ended: Vec<String> = self.tracks.of_publisher(&member.sid).map(|entry| entry.sid.clone()).collect();
+        let ended: Vec<String> =
+            self.tracks.of_publisher(&member.sid).map(|entry| entry.sid.clone()).collect();
         for sid in ended {
             self.tracks.remove(&sid);
         }

@@ -25,7 +25,10 @@ impl Actor {
     pub(super) fn merge(&mut self, node: &str, updates: &[bytes::Bytes]) {
         for bytes in updates {
             let Some(update) = super::replica::decode(bytes) else {
-                tracing::warn!(node, "an update of the room's state cannot be read; the other node speaks another version");
+                tracing::warn!(
+                    node,
+                    "an update of the room's state cannot be read; the other node speaks another version"
+                );
                 continue;
             };
             match self.replica.apply(node, update) {
@@ -103,7 +106,9 @@ impl Actor {
         for track in &info.tracks {
             let Some(spec) = spec_of(track) else { continue };
             match self.tracks.get(&track.sid) {
-                Some(known) if known.spec == spec && known.node == node && known.publisher == info.sid => continue,
+                Some(known) if known.spec == spec && known.node == node && known.publisher == info.sid => {
+                    continue;
+                }
                 Some(known) if known.node != node || known.publisher != info.sid => {
                     tracing::warn!(node, "a track id belongs to somebody else and is left out");
                     continue;

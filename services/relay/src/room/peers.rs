@@ -39,7 +39,11 @@ impl Actor {
             let decision = self.shared.authority.carries(&self.id.institution, &node);
             if !decision.allowed {
                 if !self.peers.contains_key(&node) {
-                    tracing::warn!(node, why = decision.why, "a node in the assignment is not approved: no link is opened to it");
+                    tracing::warn!(
+                        node,
+                        why = decision.why,
+                        "a node in the assignment is not approved: no link is opened to it"
+                    );
                 }
                 self.peers.entry(node).or_default();
                 continue;
@@ -87,7 +91,12 @@ impl Actor {
             .of_node(&me)
             .flat_map(|entry| {
                 let track = entry.key;
-                entry.spec.layers.iter().map(move |layer| Command::Feed { track, peer: link, layer, flow: None })
+                entry.spec.layers.iter().map(move |layer| Command::Feed {
+                    track,
+                    peer: link,
+                    layer,
+                    flow: None,
+                })
             })
             .collect();
         for command in ended {
@@ -99,7 +108,11 @@ impl Actor {
     }
 
     /// What people here want of a distant track changed: say so to its node.
-    pub(super) fn wanted_changed(&mut self, track: systir_access::worker::command::TrackKey, layers: LayerSet) {
+    pub(super) fn wanted_changed(
+        &mut self,
+        track: systir_access::worker::command::TrackKey,
+        layers: LayerSet,
+    ) {
         let Some(entry) = self.tracks.by_key_mut(track) else { return };
         let Some(flows) = entry.flows else { return };
         let before = std::mem::replace(&mut entry.wanted, layers);
@@ -152,10 +165,22 @@ impl Actor {
                 }
             }
             Body::ReliableData(data) => {
-                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Reliable);
+                self.data_from_node(
+                    node,
+                    &data.sender_sid,
+                    &data.packet,
+                    &data.destination_identities,
+                    DataChannel::Reliable,
+                );
             }
             Body::LossyData(data) => {
-                self.data_from_node(node, &data.sender_sid, &data.packet, &data.destination_identities, DataChannel::Lossy);
+                self.data_from_node(
+                    node,
+                    &data.sender_sid,
+                    &data.packet,
+                    &data.destination_identities,
+                    DataChannel::Lossy,
+                );
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
             Body::TrackStats(_) => {}

@@ -33,7 +33,9 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Whereabouts {
             return;
         }
         let declared = authority.facts(name);
-        let text = |pick: fn(&systir_policy::NodeFacts) -> &String| declared.map_or("unknown", |node| pick(node).as_str()).to_owned();
+        let text = |pick: fn(&systir_policy::NodeFacts) -> &String| {
+            declared.map_or("unknown", |node| pick(node).as_str()).to_owned()
+        };
         nodes.push(Node {
             node: name.to_owned(),
             roles: vec![role.to_owned()],
@@ -58,11 +60,7 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Whereabouts {
         add(spill, "spill", authority.node(systir_policy::Action::Spill, facts.institution, spill));
     }
     for door in facts.doors {
-        add(
-            door,
-            "front-door",
-            authority.node(systir_policy::Action::RelaySignal, facts.institution, door),
-        );
+        add(door, "front-door", authority.node(systir_policy::Action::RelaySignal, facts.institution, door));
     }
     let mut links: Vec<Link> = facts
         .links
