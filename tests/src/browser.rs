@@ -32,7 +32,8 @@ impl Browser {
         if !clients().join("node_modules/puppeteer-core").is_dir() {
             bail!("puppeteer-core is missing: run `npm ci` in tests/clients");
         }
-        if !Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists() {
+        if !Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists()
+        {
             bail!("chromium is not installed: apt-get install chromium");
         }
         let mut child = Owned::start(
@@ -78,7 +79,8 @@ impl Browser {
     /// When the page does not get into the meeting; with the page's own words.
     pub fn join(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
         self.try_join(front_door, room, person)?;
-        let joined = "!document.getElementById('meeting').hidden || !document.getElementById('problem').hidden";
+        let joined =
+            "!document.getElementById('meeting').hidden || !document.getElementById('problem').hidden";
         self.wait(person, joined, 20)?;
         let problem = self.eval(person, "document.getElementById('problem').textContent")?;
         if problem.as_str().is_some_and(|text| !text.is_empty()) {

@@ -66,7 +66,9 @@ impl Etcd {
         let health = format!("{}/health", self.url());
         eventually("etcd's answer", Duration::from_secs(20), || {
             let health = health.clone();
-            async move { reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(|_| ()) }
+            async move {
+                reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(|_| ())
+            }
         })
         .await
     }

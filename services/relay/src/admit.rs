@@ -278,9 +278,6 @@ pub(crate) fn explain(shared: &Shared, room: &RoomId) -> Value {
     })
 }
 
-/// How long a remote node may take to answer a reservation.
-pub(crate) const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Seats whose reservations ran out are given back without anybody asking.
 pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
     loop {

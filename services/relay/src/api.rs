@@ -21,7 +21,7 @@ use crate::admit;
 use crate::node::Shared;
 
 /// `/systir/v1/…`
-pub fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/systir/v1/rooms/{room}/where", get(where_is))
         .route("/systir/v1/rooms/{room}/explain", get(explain))

@@ -1,14 +1,14 @@
 //! The relay daemon as a library: it joins policy, registry, placement, rooms, links and clients
 //! into a node, and holds no idea of its own beyond that.
 //!
-//! - [`config`]: what an operator writes down
-//! - [`node`]: start to stop
-//! - `door`, `join`, `admit`: the way of a participant into a room
-//! - `room`, [`rooms`]: rooms on this node
-//! - `linkside`, [`trunk`]: other nodes
-//! - [`authority`]: policy
-//! - `api`, [`whereabouts`], [`metrics`], [`telemetry`]: what people and operators see
-//! - [`demo`]: three nodes in one process
+//! - [`config`] - what an operator writes down
+//! - [`node`] - start to stop
+//! - `door`, `join`, `admit` - the way of a participant into a room
+//! - `room`, [`rooms`] - rooms on this node
+//! - `linkside`, [`trunk`] - other nodes
+//! - [`authority`] - policy
+//! - `api`, [`whereabouts`], [`metrics`], [`telemetry`] - what people and operators see
+//! - [`demo`] - three nodes in one process
 
 mod admit;
 mod api;

@@ -419,8 +419,9 @@ impl Node {
         if tokio::time::timeout(Duration::from_secs(5), shared.tasks.wait()).await.is_err() {
             tracing::warn!(left = shared.tasks.len(), "some tasks did not end in time");
         }
-        let joined =
-            tokio::task::spawn_blocking(move || workers.into_iter().map(WorkerHandle::join).all(|well| well));
+        let joined = tokio::task::spawn_blocking(move || {
+            workers.into_iter().fold(true, |well, worker| worker.join() && well)
+        });
         if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
             tracing::warn!("a media worker did not end in good order");
         }

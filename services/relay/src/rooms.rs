@@ -8,7 +8,7 @@ use systir_access::worker::command::RoomKey;
 use systir_registry::{Assignment, RoomId, UpdateError};
 
 use crate::node::Shared;
-use crate::room::{Handle, Message, Start, spawn};
+use crate::room::{Handle, Start, spawn};
 
 /// Rooms by id.
 #[derive(Debug, Default)]
@@ -56,15 +56,6 @@ impl Rooms {
         let handle = spawn(start);
         open.insert(assignment.room.clone(), handle.clone());
         handle
-    }
-
-    /// Tells a room; what a full mailbox does not take is lost, and counted by the log.
-    pub(crate) fn tell(&self, room: &RoomId, message: Message) {
-        if let Some(handle) = self.get(room)
-            && handle.messages.try_send(message).is_err()
-        {
-            tracing::warn!("a room does not keep up with its messages");
-        }
     }
 }
 

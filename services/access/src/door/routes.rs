@@ -38,7 +38,6 @@ pub fn router(door: Arc<dyn Door>, limits: Limits) -> Router {
 
 /// Clients are pages of any origin, and must be able to read why they were refused. The token is
 /// in a header or in the URL, never a cookie.
-#[must_use]
 pub fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)

@@ -326,11 +326,6 @@ impl Session {
         self.quality_next = self.now + QUALITY_INTERVAL;
         self.own.state = State::Active as i32;
         self.own_changed(true);
-        self.signal(Message::Trickle(proto::TrickleRequest {
-            target: proto::SignalTarget::Subscriber as i32,
-            r#final: true,
-            ..Default::default()
-        }));
         self.tell_quality();
     }
 

@@ -341,7 +341,7 @@ fn tracks_that_are_there_are_in_the_first_offer() {
     ));
     client.take();
     client.media(MediaEvent::Connected(Side::Subscriber));
-    assert_eq!(names(&client.take()), ["out:Own", "Update", "Trickle", "ConnectionQuality"]);
+    assert_eq!(names(&client.take()), ["out:Own", "Update", "ConnectionQuality"]);
     assert_eq!(client.session.info().state, State::Active as i32);
     client.media(MediaEvent::Connected(Side::Subscriber));
     assert!(client.outputs.is_empty(), "connected once");

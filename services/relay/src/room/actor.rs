@@ -140,7 +140,7 @@ impl Actor {
                     peer.needed = false;
                 }
             }
-            Message::FromNode { node, body } => self.from_node(&node, body),
+            Message::FromNode { node, body } => self.node_says(&node, body),
             Message::ViewChanged => self.view_changed(),
             Message::Where(answer) => {
                 let _ = answer.send(self.whereabouts());

@@ -41,7 +41,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.session.poll_timeout()
     }
 }
@@ -204,7 +204,7 @@ impl Actor {
             self.members.get_mut(&participant).and_then(|member| member.session.poll_output())
         {
             match output {
-                Output::Signal(response) => self.to_client(participant, *response),
+                Output::Signal(response) => self.answer_client(participant, *response),
                 Output::Media(command) => self.command(command),
                 Output::Own(info) => self.own(participant, *info),
                 Output::Published { sid, key, spec } => {
@@ -237,7 +237,7 @@ impl Actor {
         }
     }
 
-    fn to_client(&mut self, participant: ParticipantKey, response: SignalResponse) {
+    fn answer_client(&mut self, participant: ParticipantKey, response: SignalResponse) {
         let Some(member) = self.members.get_mut(&participant) else { return };
         if !member.joined && matches!(response.message, Some(proto::signal_response::Message::Join(_))) {
             member.joined = true;

@@ -148,7 +148,7 @@ impl Actor {
     }
 
     /// Another node says something about the room.
-    pub(super) fn from_node(&mut self, node: &str, body: Body) {
+    pub(super) fn node_says(&mut self, node: &str, body: Body) {
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
             Body::StateSnapshotRequest(_) => {

@@ -41,8 +41,8 @@ pub(super) fn encode(update: &Update) -> bytes::Bytes {
 /// From a link; none when it is nothing that this version knows.
 pub(super) fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| Record {
-        sid: record.sid.into(),
-        identity: record.identity.into(),
+        sid: record.sid,
+        identity: record.identity,
         version: Version { epoch: record.epoch, counter: record.counter },
         state: record.body.map_or(RecordState::Removed, RecordState::Live),
     };
@@ -50,16 +50,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Update> {
         Body::Write(mut write) if !write.snapshot => {
             let one = write.records.pop().filter(|_| write.records.is_empty())?;
             let wire::StateWrite { owner, incarnation, seq, .. } = write;
-            Some(Update::Participant { owner: owner.into(), incarnation, seq, record: record(one) })
+            Some(Update::Participant { owner, incarnation, seq, record: record(one) })
         }
         Body::Write(write) => Some(Update::Snapshot {
-            owner: write.owner.into(),
+            owner: write.owner,
             incarnation: write.incarnation,
             seq: write.seq,
             records: write.records.into_iter().map(record).collect(),
         }),
         Body::Metadata(metadata) => Some(Update::Metadata {
-            home: metadata.home.into(),
+            home: metadata.home,
             version: MetadataVersion {
                 epoch: metadata.epoch,
                 incarnation: metadata.incarnation,

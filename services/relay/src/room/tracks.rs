@@ -41,10 +41,6 @@ impl Tracks {
         self.by_sid.get(sid)
     }
 
-    pub(crate) fn get_mut(&mut self, sid: &str) -> Option<&mut Entry> {
-        self.by_sid.get_mut(sid)
-    }
-
     pub(crate) fn by_key(&self, key: TrackKey) -> Option<&Entry> {
         self.by_sid.get(self.sid_of.get(&key)?)
     }

@@ -1,0 +1,275 @@
+//! Relays as an operator runs them: the demonstration in one process, or one process for each node
+//! with certificates of its own and a real etcd.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use livekit_token::{AccessToken, VideoGrants};
+use serde_json::Value;
+use systir_identity::{TrustDomain, ca};
+use tempfile::TempDir;
+
+use crate::process::{Owned, built, eventually, port_block};
+
+/// A token of institution `ku.dk`.
+///
+/// # Errors
+/// When none can be made.
+pub fn token(room: &str, identity: &str) -> Result<String> {
+    let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
+    Ok(AccessToken::with_api_key("devkey", "secret")
+        .with_identity(identity)
+        .with_name(identity)
+        .with_grants(grants)
+        .to_jwt()?)
+}
+
+fn admin_token() -> Result<String> {
+    let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
+    Ok(AccessToken::with_api_key("devkey", "secret")
+        .with_identity("operator")
+        .with_grants(grants)
+        .to_jwt()?)
+}
+
+/// Three nodes; which process runs them depends on how the cluster was started.
+#[derive(Debug)]
+pub struct Cluster {
+    base: u16,
+    processes: BTreeMap<String, Owned>,
+    folder: Option<TempDir>,
+}
+
+const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
+
+impl Cluster {
+    /// `systir-relay demo` on free ports.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn demo(capacities: &[(&str, u32)]) -> Result<Self> {
+        let base = port_block()?;
+        let mut command = Command::new(built("systir-relay")?);
+        command.args(["demo", "--ports", &base.to_string()]);
+        for (node, count) in capacities {
+            command.arg("--capacity").arg(format!("{node}={count}"));
+        }
+        let mut child = Owned::start(command.stdout(Stdio::piped()), "cargo build --workspace")?;
+        // The page's address is printed once everything listens.
+        let out = child.0.stdout.take().context("no standard output")?;
+        let mut lines = BufReader::new(out).lines();
+        for line in lines.by_ref() {
+            if line?.contains("Ctrl-C") {
+                break;
+            }
+        }
+        let processes = BTreeMap::from([("demo".to_owned(), child)]);
+        let cluster = Self { base, processes, folder: None };
+        cluster.ready(&NODES).await?;
+        Ok(cluster)
+    }
+
+    /// One process for each node, with the registry in etcd.
+    ///
+    /// # Errors
+    /// When a node does not start.
+    pub async fn with_etcd(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        write_texts(folder.path())?;
+        let mut cluster = Self { base, processes: BTreeMap::new(), folder: Some(folder) };
+        for (index, node) in NODES.iter().enumerate() {
+            let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
+            let path = cluster.path();
+            let text = config(node, etcd, base + 100 * index as u16, capacity);
+            std::fs::write(path.join(format!("{node}.toml")), text)?;
+            cluster.start(node)?;
+        }
+        cluster.ready(&NODES).await?;
+        Ok(cluster)
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default()
+    }
+
+    /// Starts a node that was stopped or killed.
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub fn start(&mut self, node: &str) -> Result<()> {
+        let file = self.path().join(format!("{node}.toml"));
+        let mut command = Command::new(built("systir-relay")?);
+        command.arg("--config").arg(file);
+        self.processes.insert(node.to_owned(), Owned::start(&mut command, "cargo build --workspace")?);
+        Ok(())
+    }
+
+    /// Kills a node, as a power cut would.
+    pub fn kill(&mut self, node: &str) {
+        self.processes.remove(node);
+    }
+
+    /// Sends a signal to the process of a node, or of the demonstration.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn signal(&self, node: &str, signal: &str) -> Result<()> {
+        self.processes.get(node).context("no such process")?.signal(signal)
+    }
+
+    /// Waits for the end of the process of a node after a signal: true for a good one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn wait(&mut self, node: &str) -> Result<bool> {
+        let mut process = self.processes.remove(node).context("no such process")?;
+        Ok(process.0.wait()?.success())
+    }
+
+    fn index(node: &str) -> u16 {
+        NODES.iter().position(|name| *name == node).unwrap_or_default() as u16
+    }
+
+    /// A node's front door.
+    #[must_use]
+    pub fn url(&self, node: &str) -> String {
+        format!("http://127.0.0.1:{}", self.base + 100 * Self::index(node) + 10)
+    }
+
+    fn telemetry(&self, node: &str) -> String {
+        format!("http://127.0.0.1:{}", self.base + 100 * Self::index(node) + 2)
+    }
+
+    /// Waits until the nodes take joins and know of each other.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn ready(&self, nodes: &[&str]) -> Result<()> {
+        for node in nodes {
+            let address = format!("{}/readyz", self.telemetry(node));
+            eventually(&format!("{node} takes joins"), Duration::from_secs(20), || {
+                let address = address.clone();
+                async move { reqwest::get(address).await.ok().filter(|answer| answer.status().is_success()) }
+            })
+            .await?;
+        }
+        let first = nodes.first().context("no nodes")?;
+        eventually("the nodes know of each other", Duration::from_secs(20), || async {
+            let answer = self.admin(first, "nodes").await.ok()?;
+            let alive = |node: &&&str| {
+                answer["nodes"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|one| one["node"] == ***node && one["alive"] == true))
+            };
+            (nodes.iter().filter(alive).count() == nodes.len()).then_some(())
+        })
+        .await
+    }
+
+    /// One of a node's counters, over all its labels.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn counter(&self, node: &str, name: &str) -> Result<u64> {
+        let text = reqwest::get(format!("{}/metrics", self.telemetry(node))).await?.text().await?;
+        let values = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+        });
+        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// What an operator asks: `nodes`, `rooms`, `rooms/NAME/explain`.
+    ///
+    /// # Errors
+    /// What the front door answered.
+    pub async fn admin(&self, node: &str, path: &str) -> Result<Value> {
+        let address = format!("{}/systir/v1/{path}", self.url(node));
+        let answer = reqwest::Client::new().get(address).bearer_auth(admin_token()?).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// What a participant asks.
+    ///
+    /// # Errors
+    /// What the front door answered.
+    pub async fn whereabouts(&self, node: &str, room: &str) -> Result<Value> {
+        let address = format!("{}/systir/v1/rooms/{room}/where", self.url(node));
+        let answer = reqwest::Client::new().get(address).bearer_auth(token(room, "looker")?).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Would this person be let in? The status and the words.
+    ///
+    /// # Errors
+    /// When the front door does not answer.
+    pub async fn validate(&self, node: &str, room: &str, identity: &str) -> Result<(u16, String)> {
+        let address = format!("{}/rtc/validate", self.url(node));
+        let answer = reqwest::Client::new().get(address).bearer_auth(token(room, identity)?).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+}
+
+fn write_texts(folder: &Path) -> Result<()> {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
+    for name in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
+        std::fs::copy(policies.join(name), folder.join(name))?;
+    }
+    let domain = TrustDomain::new("nordu.net")?;
+    let authority = ca::create(&domain, SystemTime::now())?;
+    std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
+    for node in NODES {
+        let issued =
+            ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;
+        std::fs::write(folder.join(format!("{node}.pem")), issued.certificate)?;
+        std::fs::write(folder.join(format!("{node}.key")), issued.key)?;
+    }
+    Ok(())
+}
+
+fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
+    let port = |offset: u16| base + offset;
+    format!(
+        r#"
+        [node]
+        name = "{node}"
+        cluster = "nordunet"
+        capacity = {capacity}
+        [http]
+        listen = "127.0.0.1:{http}"
+        [media]
+        listen = "127.0.0.1:{media}"
+        workers = 1
+        [links]
+        quic = "127.0.0.1:{quic}"
+        grpc = "127.0.0.1:{grpc}"
+        certificate = "{node}.pem"
+        key = "{node}.key"
+        trust = {{ "nordu.net" = "ca.pem" }}
+        [telemetry]
+        listen = "127.0.0.1:{metrics}"
+        log = "warn"
+        [registry]
+        etcd = ["{etcd}"]
+        lease_seconds = 3
+        [policy]
+        nodes = "nodes.toml"
+        zones = "zones.toml"
+        floor = "floor.cedar"
+        [policy.institutions."ku.dk"]
+        file = "ku.dk.cedar"
+        version = 1
+        [keys.devkey]
+        institution = "ku.dk"
+        secret = "secret"
+        "#,
+        http = port(10),
+        media = port(12),
+        quic = port(0),
+        grpc = port(1),
+        metrics = port(2),
+    )
+}
