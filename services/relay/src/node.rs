@@ -420,7 +420,8 @@ impl Node {
             tracing::warn!(left = shared.tasks.len(), "some tasks did not end in time");
         }
         let joined = tokio::task::spawn_blocking(move || {
-            workers.into_iter().fold(true, |well, worker| worker.join() && well)
+            // Each is joined, whatever the others did.
+            workers.into_iter().filter_map(|worker| (!worker.join()).then_some(())).count() == 0
         });
         if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
             tracing::warn!("a media worker did not end in good order");
