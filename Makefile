@@ -15,8 +15,8 @@ build: needs ## builds everything
 	$(CARGO) build --workspace --locked
 
 .PHONY: demo
-demo: build ## three nodes on this machine, with a meeting page
-	@deploy/demo
+demo: build ## three nodes on this machine, with a meeting page (DEMO="--capacity cph-1=2")
+	@exec target/debug/systir-relay demo $(DEMO)
 
 .PHONY: lint
 lint: ## formatting, clippy, types of the page, licences and advisories
@@ -33,7 +33,7 @@ test: ## everything, against a real etcd, a real browser and real SDKs
 	@deploy/needs test
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
 	tests/clients/python-client
-	$(CARGO) build --workspace --locked
+	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 
 .PHONY: bench

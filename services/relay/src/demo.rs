@@ -156,6 +156,14 @@ fn announce(options: &Options) -> Result<()> {
         options.capacities.iter().rfind(|(node, _)| node == name).map_or(usual, |(_, count)| *count)
     };
     let (home, sister) = (seats("cph-1"), seats("sto-1"));
+    // The other programs lie beside this one.
+    let beside = |name: &str| {
+        let path =
+            std::env::current_exe().map(|path| path.with_file_name(name)).unwrap_or_else(|_| name.into());
+        let here = std::env::current_dir().unwrap_or_default();
+        path.strip_prefix(&here).unwrap_or(&path).display().to_string()
+    };
+    let (load, ctl) = (beside("systir-load"), beside("systirctl"));
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -169,13 +177,13 @@ fn announce(options: &Options) -> Result<()> {
   1. Open the meeting page in two windows, and press (i):
        {door}/?room=demo
   2. Fill the home, then join once more: you are the sister's first guest.
-       systir-load --url {door} --room demo --participants {home} --video --audio --stay
+       {load} --url {door} --room demo --participants {home} --video --audio --stay
   3. Fill the sister too; the next visitor is refused with the reason, and aws-sto-1 stays idle.
-       systir-load --url {door} --room demo --participants {sister} --identity-prefix more --stay
+       {load} --url {door} --room demo --participants {sister} --identity-prefix more --stay
      A leased machine that is not approved lets nobody in:
        {cloud}/?room=demo
   4. Why is the room where it is?
-       systirctl --url {door} explain demo
+       {ctl} --url {door} explain demo
 
   Ctrl-C ends all.
 "

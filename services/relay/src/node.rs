@@ -326,7 +326,7 @@ impl Node {
         let bell = Doorbell::new();
         let (mut handles, mut ports, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..worker_count(&config) {
-            let (handle, port, advertised) = start_worker(&config, index, &certificate, &bell, &stop)?;
+            let (handle, port, advertised) = start_worker(&config, index, &certificate, &bell)?;
             handles.push(handle);
             ports.push(port);
             addresses.push(advertised);
@@ -442,7 +442,6 @@ fn start_worker(
     index: u8,
     certificate: &Certificate,
     bell: &Doorbell,
-    stop: &CancellationToken,
 ) -> Result<(WorkerHandle, WorkerPort, Vec<SocketAddr>)> {
     let mut listen = config.media.listen;
     listen.set_port(
@@ -467,7 +466,8 @@ fn start_worker(
         links: Some(Ring { sender: to_links, receiver: from_links }),
         workers: Vec::new(),
         seed: rand::random(),
-        stop: stop.child_token(),
+        // Ended by `join`, after the rooms have said goodbye.
+        stop: CancellationToken::new(),
     })
     .context("a media worker did not start")?;
     Ok((handle, WorkerPort { from: from_worker, to: to_worker }, advertised))
