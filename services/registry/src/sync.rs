@@ -53,8 +53,11 @@ fn put(view: &mut View, prefix: &str, record: &KeyValue) {
             }),
         },
         Key::Room(room) => match assignment_of(record) {
+            // A write of this node's own may be in the copy before the watch tells of an older one.
             Some(assignment) => {
-                view.rooms.insert(room, assignment);
+                if view.rooms.get(&room).is_none_or(|known| known.revision < assignment.revision) {
+                    view.rooms.insert(room, assignment);
+                }
             }
             None => garbled(view, |view| {
                 view.rooms.remove(&room);
@@ -125,6 +128,10 @@ async fn read_and_watch(
             tracing::info!(nodes = fresh.nodes.len(), rooms = fresh.rooms.len(), "etcd is there");
         }
         fresh.garbled += view.garbled;
+        // What this node wrote after the read is newer than the read.
+        for (room, known) in view.rooms.iter().filter(|(_, known)| known.revision > revision as u64) {
+            fresh.rooms.insert(room.clone(), known.clone());
+        }
         *view = Arc::new(fresh);
     });
     pauses.reset();

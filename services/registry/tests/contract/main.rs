@@ -1,0 +1,236 @@
+//! One contract, two registries: the one inside a process and the one in a real etcd. What only a
+//! store behind a network can suffer (absence, compaction, foreign records) is asked of etcd alone.
+
+mod etcd;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd::Etcd;
+use systir_registry::{
+    Assignment, CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError,
+    RoomId, UpdateError, View,
+};
+
+type Node = Arc<dyn Registry>;
+
+fn local(store: &LocalStore) -> Node {
+    Arc::new(store.registry())
+}
+
+fn in_etcd(etcd: &Etcd) -> Node {
+    Arc::new(EtcdRegistry::start(EtcdConfig {
+        endpoints: vec![etcd.url()],
+        cluster: "test".to_owned(),
+        lease: Duration::from_secs(2),
+        ..EtcdConfig::default()
+    }))
+}
+
+fn room(name: &str) -> RoomId {
+    RoomId::new("ku.dk", name)
+}
+
+fn assignment(name: &str, home: &str) -> Assignment {
+    Assignment::new(room(name), format!("RM_{home}"), home.into(), "1-abc".to_owned(), 1)
+}
+
+fn lease(node: &str) -> Lease {
+    Lease {
+        node: node.into(),
+        grpc: "127.0.0.1:7871".to_owned(),
+        quic: "127.0.0.1:7870".to_owned(),
+        load: Load { capacity: 4, ..Load::default() },
+        draining: false,
+        version: "0".to_owned(),
+    }
+}
+
+/// Waits for the copy to be as asked; the limit only ends a test that failed.
+async fn seen(node: &Node, what: &str, is: impl Fn(&View) -> bool) {
+    let mut watch = node.watch();
+    let waited = tokio::time::timeout(Duration::from_secs(30), watch.wait_for(|view| is(view))).await;
+    assert!(matches!(waited, Ok(Ok(_))), "{what} was never seen: {:?}", node.view());
+}
+
+/// Asks again until the store answers, as it may have just started.
+async fn created(node: &Node, wanted: Assignment) -> systir_registry::Versioned<Assignment> {
+    for _ in 0..50 {
+        match node.create(wanted.clone()).await {
+            Ok(created) => return created,
+            Err(CreateError::Registry(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the registry never answered");
+}
+
+async fn two_nodes_race_for_a_room_and_one_wins(a: Node, b: Node) {
+    let (first, second) = tokio::join!(a.create(assignment("race", "a")), b.create(assignment("race", "b")));
+    let winner = match (first, second) {
+        (Ok(won), Err(CreateError::AlreadyAssigned(seen)))
+        | (Err(CreateError::AlreadyAssigned(seen)), Ok(won)) => {
+            assert_eq!(won, *seen, "the loser is told who won");
+            won
+        }
+        other => panic!("one must win: {other:?}"),
+    };
+    for node in [&a, &b] {
+        seen(node, "the winner", |view| view.room(&room("race")) == Some(&winner)).await;
+    }
+}
+
+async fn a_paused_node_with_an_old_epoch_is_refused(a: Node, b: Node) {
+    let read = created(&a, assignment("epoch", "a")).await;
+    let mut taken_over = read.value.clone();
+    taken_over.home = "b".into();
+    taken_over.epoch = 2;
+    let current = b.update(&read, taken_over).await.expect("b takes over");
+    let mut late = read.value.clone();
+    late.add_spill("c".into(), 2);
+    match a.update(&read, late).await {
+        Err(UpdateError::StaleEpoch { offered: 1, current: 2 }) => {}
+        other => panic!("a was paused and must be refused: {other:?}"),
+    }
+    assert!(matches!(a.delete(&read).await, Err(UpdateError::StaleEpoch { .. })), "nor may it end the room");
+    seen(&a, "the takeover", |view| view.room(&room("epoch")) == Some(&current)).await;
+}
+
+async fn a_change_rests_on_what_was_read(a: Node, b: Node) {
+    let read = created(&a, assignment("change", "a")).await;
+    let with = |node: &str| {
+        let mut wanted = read.value.clone();
+        wanted.add_spill(node.into(), 2);
+        wanted
+    };
+    let written = a.update(&read, with("b")).await.expect("nobody else changed it");
+    match b.update(&read, with("c")).await {
+        Err(UpdateError::Conflict(current)) => assert_eq!(*current, written),
+        other => panic!("what b read is old: {other:?}"),
+    }
+    a.delete(&written).await.expect("nobody else changed it");
+    assert_eq!(b.update(&written, with("c")).await, Err(UpdateError::Gone));
+    for node in [&a, &b] {
+        seen(node, "the end of the room", |view| view.room(&room("change")).is_none()).await;
+    }
+}
+
+async fn nodes_see_each_others_leases(a: Node, b: Node) {
+    a.announce(lease("a"));
+    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
+    a.report(Load { participants: 3, capacity: 4, ..Load::default() }, true);
+    seen(&b, "a's load", |view| view.node("a").is_some_and(|a| a.load.participants == 3 && a.draining)).await;
+    a.retire().await;
+    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+}
+
+#[tokio::test]
+async fn in_process_keeps_the_contract() {
+    let store = LocalStore::default();
+    let pair = || (local(&store), local(&store));
+    let (a, b) = pair();
+    two_nodes_race_for_a_room_and_one_wins(a, b).await;
+    let (a, b) = pair();
+    a_paused_node_with_an_old_epoch_is_refused(a, b).await;
+    let (a, b) = pair();
+    a_change_rests_on_what_was_read(a, b).await;
+    let (a, b) = pair();
+    nodes_see_each_others_leases(a, b).await;
+}
+
+#[tokio::test]
+async fn in_process_a_lease_expires() {
+    let store = LocalStore::default();
+    let (a, b) = (local(&store), local(&store));
+    a.announce(lease("a"));
+    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
+    store.expire(&"a".into());
+    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+}
+
+#[tokio::test]
+async fn etcd_keeps_the_contract() {
+    let etcd = Etcd::start().await;
+    let pair = || (in_etcd(&etcd), in_etcd(&etcd));
+    let (a, b) = pair();
+    two_nodes_race_for_a_room_and_one_wins(a, b).await;
+    let (a, b) = pair();
+    a_paused_node_with_an_old_epoch_is_refused(a, b).await;
+    let (a, b) = pair();
+    a_change_rests_on_what_was_read(a, b).await;
+    let (a, b) = pair();
+    nodes_see_each_others_leases(a, b).await;
+}
+
+#[tokio::test]
+async fn in_etcd_a_lease_expires_when_its_node_falls_silent() {
+    let etcd = Etcd::start().await;
+    let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
+    a.announce(lease("a"));
+    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
+    // Dropped without a word, as a power cut would.
+    drop(a);
+    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+}
+
+#[tokio::test]
+async fn with_etcd_away_reads_go_on_and_writes_say_so() {
+    let mut etcd = Etcd::start().await;
+    let a = in_etcd(&etcd);
+    let read = created(&a, assignment("away", "a")).await;
+    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    etcd.crash();
+    seen(&a, "the absence", |view| view.away_since().is_some()).await;
+    assert_eq!(a.assignment(&room("away")), Some(read.clone()), "the last known copy is read");
+    let refused = a.create(assignment("later", "a")).await;
+    assert!(matches!(refused, Err(CreateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
+    let refused = a.update(&read, read.value.clone()).await;
+    assert!(matches!(refused, Err(UpdateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
+
+    etcd.resume().await;
+    seen(&a, "etcd again", |view| view.away_since().is_none()).await;
+    assert_eq!(a.assignment(&room("away")), Some(read), "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_watch_missed_by_compaction_resyncs() {
+    let mut etcd = Etcd::start().await;
+    let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
+    let stays = created(&a, assignment("stays", "a")).await;
+    let ends = created(&a, assignment("ends", "a")).await;
+    seen(&b, "both rooms", |view| view.rooms().count() == 2).await;
+    etcd.crash();
+    seen(&b, "the absence", |view| view.away_since().is_some()).await;
+    etcd.resume().await;
+    // What happened meanwhile is compacted away: no watch can tell it any more.
+    let mut raw = etcd.client().await;
+    let key = format!("/systir/v1/test/rooms/{}", room("ends").key());
+    let revision = raw.delete(key, None).await.unwrap().header().unwrap().revision();
+    raw.compact(revision, None).await.unwrap();
+    seen(&b, "the end of a room that it heard nothing of", |view| {
+        view.room(&ends.value.room).is_none() && view.room(&stays.value.room) == Some(&stays)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_garbled_record_counts_as_absent() {
+    let etcd = Etcd::start().await;
+    let a = in_etcd(&etcd);
+    let read = created(&a, assignment("good", "a")).await;
+    let mut raw = etcd.client().await;
+    let other = serde_json::to_vec(&assignment("other", "evil")).unwrap();
+    for (key, value) in [
+        (format!("/systir/v1/test/rooms/{}", room("bad").key()), b"{\"room\":".to_vec()),
+        (format!("/systir/v1/test/rooms/{}", room("swapped").key()), other),
+        ("/systir/v1/test/nodes/evil".to_owned(), vec![0xff, 0xfe]),
+        ("/systir/v1/test/rooms/no-key-at-all".to_owned(), b"{}".to_vec()),
+    ] {
+        raw.put(key, value, None).await.unwrap();
+    }
+    seen(&a, "four records that cannot be read", |view| view.garbled() >= 4).await;
+    let view = a.view();
+    assert_eq!(view.rooms().count(), 1);
+    assert_eq!(view.nodes().count(), 0);
+    assert_eq!(view.room(&room("good")), Some(&read));
+}
