@@ -3,14 +3,9 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["systir/cluster/v1/cluster.proto", "systir/admin/v1/admin.proto"];
+    let files = ["systir/cluster/v1/cluster.proto"];
     let descriptors = protox::compile(files, ["."])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .emit_rerun_if_changed(false)
-        .type_attribute(".systir.admin.v1", "#[derive(serde::Serialize, serde::Deserialize)]")
-        .message_attribute(".systir.admin.v1", "#[serde(default)]")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").emit_rerun_if_changed(false).compile_fds(descriptors)?;
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -1,4 +1,4 @@
-//! The wire formats between relays and from operators to relays, compiled from `systir/*/v1/*.proto`,
+//! The wire formats between relays, compiled from `systir/*/v1/*.proto`,
 //! and the constants that both ends of a link must share. It knows no behaviour.
 
 pub mod extensions;
@@ -9,15 +9,6 @@ pub mod cluster {
     #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
     pub mod v1 {
         tonic::include_proto!("systir.cluster.v1");
-    }
-}
-
-/// Operators to relay. The messages are also serde types, for JSON.
-pub mod admin {
-    /// First version.
-    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
-    pub mod v1 {
-        tonic::include_proto!("systir.admin.v1");
     }
 }
 

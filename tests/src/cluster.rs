@@ -62,11 +62,8 @@ impl Cluster {
         // The page's address is printed once everything listens.
         let out = child.0.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(out).lines();
-        for line in lines.by_ref() {
-            if line?.contains("Ctrl-C") {
-                break;
-            }
-        }
+        let started = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ctrl-C"));
+        anyhow::ensure!(started, "the demonstration did not start; what it said is above");
         let processes = BTreeMap::from([("demo".to_owned(), child)]);
         let cluster = Self { base, processes, folder: None };
         cluster.ready(&NODES).await?;

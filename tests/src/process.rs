@@ -3,6 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -60,9 +61,11 @@ pub fn built(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When no such block was found.
 pub fn port_block() -> Result<u16> {
-    for attempt in 0..60_u16 {
-        let pid = (std::process::id() % 97) as u16;
-        let base = 20_000 + ((pid * 131 + attempt * 37) % 120) * 300;
+    // Tests of one process run side by side: each gets a block that no other was given.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..120 {
+        let block = (std::process::id().wrapping_mul(31) % 120 + NEXT.fetch_add(1, Ordering::Relaxed)) % 120;
+        let base = 20_000 + block as u16 * 300;
         let free = [0_u16, 100, 200].iter().all(|node| {
             (0..=15).all(|port| {
                 TcpListener::bind(("127.0.0.1", base + node + port)).is_ok()

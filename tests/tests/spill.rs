@@ -111,3 +111,21 @@ async fn browsers_and_the_native_sdk_meet_across_two_nodes() -> Result<()> {
     .await??;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_everybody_left_leaves_nothing_behind() -> Result<()> {
+    let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
+    let report = systir_load::run(people(&cluster, "cph-1", "brief", "p", 2)).await?;
+    assert_eq!(report.joined, 2, "{report:?}");
+    let limit = std::time::Duration::from_secs(120);
+    systir_tests::process::eventually("the registry forgets the room", limit, || async {
+        let answer = cluster.admin("cph-1", "rooms").await.ok()?;
+        answer["rooms"].as_array()?.is_empty().then_some(())
+    })
+    .await?;
+    for node in ["cph-1", "sto-1"] {
+        assert_eq!(cluster.counter(node, "systir_participants").await?, 0);
+        assert_eq!(cluster.counter(node, "systir_rooms").await?, 0);
+    }
+    Ok(())
+}

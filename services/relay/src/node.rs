@@ -144,6 +144,11 @@ impl Shared {
         }
     }
 
+    /// Is somebody of the room here, or about to come?
+    pub(crate) fn has_seats(&self, room: &RoomId) -> bool {
+        self.seats().used_by(&room.key()) > 0
+    }
+
     pub(crate) fn expire(&self, now: Instant) {
         self.seats().expire(now);
     }
@@ -385,6 +390,7 @@ impl Node {
         shared
             .tasks
             .spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(crate::rooms::tidy(shared.clone())));
 
         let http = serve_clients(&config, &shared).await?;
         serve_metrics(&config, &shared, &handles).await?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use systir_access::worker::command::RoomKey;
 use systir_registry::{Assignment, RoomId, UpdateError};
@@ -56,6 +57,53 @@ impl Rooms {
         let handle = spawn(start);
         open.insert(assignment.room.clone(), handle.clone());
         handle
+    }
+}
+
+/// How long a record may be without a room before it counts as forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// What crashes leave in the registry: spill nodes that are gone from rooms of this home, and rooms
+/// of this home that nobody is in. Checked now and then, changed only if nothing changed meanwhile.
+pub(crate) async fn tidy(shared: Arc<Shared>) {
+    let mut gone: HashMap<(RoomId, String), Instant> = HashMap::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let view = shared.registry.view();
+        // Without the store's word, silence proves nothing.
+        if view.away_since().is_some() {
+            gone.clear();
+            continue;
+        }
+        let mut seen = Vec::new();
+        for assignment in view.rooms().filter(|assignment| assignment.home == *shared.name) {
+            let room = &assignment.room;
+            for node in assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none()) {
+                seen.push((room.clone(), node.to_string()));
+            }
+            if assignment.spill.is_empty() && shared.rooms.get(room).is_none() && !shared.has_seats(room) {
+                seen.push((room.clone(), String::new()));
+            }
+        }
+        gone.retain(|key, _| seen.contains(key));
+        for key in seen {
+            let since = *gone.entry(key.clone()).or_insert_with(Instant::now);
+            if since.elapsed() < FORGOTTEN {
+                continue;
+            }
+            gone.remove(&key);
+            let (room, node) = key;
+            if node.is_empty() {
+                leave_assignment(&shared, &room).await;
+            } else if let Some(known) = shared.registry.assignment(&room) {
+                let mut wanted = known.value.clone();
+                wanted.remove_spill(&node);
+                match shared.registry.update(&known, wanted).await {
+                    Ok(_) => tracing::info!(node, "a node that is gone was taken out of an assignment"),
+                    Err(error) => tracing::debug!(%error, "an assignment is tidied another time"),
+                }
+            }
+        }
     }
 }
 

@@ -27,6 +27,10 @@ const EVENTS: usize = 1024;
 /// An empty room is kept this long, for those who come back.
 const LINGER: Duration = Duration::from_secs(20);
 
+/// A node that did not open the room, or had no lease, is asked again after this time: it may have
+/// learnt of the assignment only now.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// People of a node whose link is down are kept this long.
 const LOST_GRACE: Duration = Duration::from_secs(8);
 
@@ -51,6 +55,8 @@ pub(super) struct Actor {
     pub where_due: bool,
     pub leaving: BTreeSet<ParticipantKey>,
     pub empty_since: Option<Instant>,
+    /// When nodes that did not open the room are asked again.
+    pub ask_again: Instant,
 }
 
 /// What a room starts with.
@@ -86,6 +92,7 @@ pub(crate) fn spawn(start: Start) -> Handle {
         where_due: false,
         leaving: BTreeSet::new(),
         empty_since: Some(Instant::now()),
+        ask_again: Instant::now(),
         shared: start.shared.clone(),
     };
     start.shared.tasks.spawn(actor.run(inbox));
@@ -248,6 +255,10 @@ impl Actor {
             self.lost.remove(&node);
             self.node_is_gone(&node);
         }
+        if self.peers.values().any(|peer| !peer.needed) && now >= self.ask_again {
+            self.ask_again = now + ASK_AGAIN;
+            self.sync_peers();
+        }
         self.settle();
         if std::mem::take(&mut self.where_due) {
             self.tell_where();
@@ -259,8 +270,10 @@ impl Actor {
         }
     }
 
+    /// Home stays while another node carries the room: it orders it.
     fn is_over(&self) -> bool {
-        self.empty_since.is_some_and(|since| since.elapsed() > LINGER)
+        let needed = self.assignment.home == *self.shared.name && !self.assignment.spill.is_empty();
+        !needed && self.empty_since.is_some_and(|since| since.elapsed() > LINGER)
     }
 
     async fn close(mut self) {
