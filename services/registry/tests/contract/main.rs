@@ -1,6 +1,8 @@
 //! One contract, two registries: the one inside a process and the one in a real etcd. What only a
 //! store behind a network can suffer (absence, compaction, foreign records) is asked of etcd alone.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod etcd;
 
 use std::sync::Arc;
