@@ -102,11 +102,13 @@ impl Admission {
     }
 
     /// The participant has come: the seat is theirs until [`release`](Self::release).
-    pub fn commit(&mut self, join_id: &str) -> Result<(), NoReservation> {
-        let seat = self.seats.get_mut(join_id).ok_or(NoReservation)?;
-        if let Some(expires) = seat.expires.take() {
-            self.deadlines.remove(&(expires, join_id.to_owned()));
-        }
+    ///
+    /// # Errors
+    /// When the seat is of another room, or taken already: one reservation admits one participant.
+    pub fn commit(&mut self, room: &str, join_id: &str) -> Result<(), NoReservation> {
+        let seat = self.seats.get_mut(join_id).filter(|seat| seat.room == room).ok_or(NoReservation)?;
+        let expires = seat.expires.take().ok_or(NoReservation)?;
+        self.deadlines.remove(&(expires, join_id.to_owned()));
         Ok(())
     }
 

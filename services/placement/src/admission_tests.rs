@@ -21,11 +21,11 @@ fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
     let mut book = Admission::new(2);
     book.reserve("physics", "comes", now).unwrap();
     book.reserve("physics", "stays away", now).unwrap();
-    book.commit("comes").unwrap();
+    book.commit("physics", "comes").unwrap();
     assert_eq!(book.next_expiry(), Some(now + RESERVATION_TTL));
     assert_eq!(book.expire(now + RESERVATION_TTL), ["stays away"]);
     assert_eq!((book.used(), book.used_by("physics"), book.next_expiry()), (1, 1, None));
-    assert_eq!(book.commit("stays away"), Err(NoReservation));
+    assert_eq!(book.commit("physics", "stays away"), Err(NoReservation));
     assert!(book.release("comes") && !book.release("comes"));
 }
 
@@ -37,7 +37,7 @@ fn a_draining_node_keeps_its_people_and_admits_nobody() {
     book.set_draining(true);
     assert_eq!(book.reserve("physics", "b", now), Err(ReserveError::Draining));
     assert!(book.reserve("physics", "a", now).is_ok());
-    assert!(book.commit("a").is_ok());
+    assert!(book.commit("physics", "a").is_ok());
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_lowered_capacity_sends_nobody_away() {
     let mut book = Admission::new(3);
     for join in ["a", "b", "c"] {
         book.reserve("physics", join, now).unwrap();
-        book.commit(join).unwrap();
+        book.commit("physics", join).unwrap();
     }
     book.set_capacity(1);
     assert_eq!(book.used(), 3);
@@ -102,8 +102,11 @@ proptest! {
                     }
                 }
                 Op::Commit(join) => {
-                    let answer = book.commit(&join.to_string());
-                    prop_assert_eq!(answer.is_ok(), model.contains_key(&join));
+                    let room = model.get(&join).map_or(0, |(room, _)| *room);
+                    let held = model.get(&join).is_some_and(|(_, until)| until.is_some());
+                    prop_assert_eq!(book.commit("another room", &join.to_string()), Err(NoReservation));
+                    let answer = book.commit(&room.to_string(), &join.to_string());
+                    prop_assert_eq!(answer.is_ok(), held, "one reservation admits one participant");
                     if let Some((_, until)) = model.get_mut(&join) { *until = None }
                 }
                 Op::Release(join) => {

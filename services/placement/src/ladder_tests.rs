@@ -278,7 +278,7 @@ proptest! {
                 let book = books.get_mut(&step.node).unwrap();
                 match book.reserve("ku.dk/physics", &join.to_string(), now) {
                     Ok(_) => {
-                        book.commit(&join.to_string()).unwrap();
+                        book.commit("ku.dk/physics", &join.to_string()).unwrap();
                         placed += 1;
                         break;
                     }

@@ -72,13 +72,14 @@ async fn where_is(
     }
 }
 
-fn administrator(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
+/// An administrator of the institution (`roomList`), or of one room (`roomAdmin` for that room).
+fn administrator(shared: &Shared, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Refused> {
     let who = verified(shared, headers)?;
-    if !(who.claims.video.room_list || who.claims.video.room_admin) {
-        return Err(Refused(
-            StatusCode::FORBIDDEN,
-            "the token has neither roomList nor roomAdmin".to_owned(),
-        ));
+    let video = &who.claims.video;
+    let of_room = room.is_some_and(|room| video.room_admin && video.room == room);
+    if !(video.room_list || of_room) {
+        let why = "the token has neither roomList nor roomAdmin for this room";
+        return Err(Refused(StatusCode::FORBIDDEN, why.to_owned()));
     }
     let decision = shared.authority.person(Action::Administer, &who.institution, &who.institution);
     if !decision.allowed {
@@ -88,7 +89,7 @@ fn administrator(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refus
 }
 
 async fn nodes(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<Json<Value>, Refused> {
-    administrator(&shared, &headers)?;
+    administrator(&shared, &headers, None)?;
     let view = shared.registry.view();
     let nodes: Vec<Value> = shared
         .authority
@@ -118,7 +119,7 @@ async fn nodes(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<
 }
 
 async fn rooms(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<Json<Value>, Refused> {
-    let who = administrator(&shared, &headers)?;
+    let who = administrator(&shared, &headers, None)?;
     let view = shared.registry.view();
     let rooms: Vec<Value> = view
         .rooms()
@@ -143,7 +144,7 @@ async fn explain(
     Path(room): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refused> {
-    let who = administrator(&shared, &headers)?;
+    let who = administrator(&shared, &headers, Some(&room))?;
     Ok(Json(admit::explain(&shared, &RoomId::new(&who.institution, &room))))
 }
 

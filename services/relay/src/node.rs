@@ -122,8 +122,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn commit(&self, join_id: &str) -> Result<(), NoReservation> {
-        self.seats().commit(join_id)
+    pub(crate) fn commit(&self, room: &str, join_id: &str) -> Result<(), NoReservation> {
+        self.seats().commit(room, join_id)
     }
 
     /// Gives a seat on this node back.
@@ -385,7 +385,7 @@ impl Node {
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
         let (links, events) = Links::start(links_config, Arc::new(Linkside(shared.clone())))?;
         shared.trunk.connect(links);
-        shared.tasks.spawn(dispatch(shared.clone(), events));
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(dispatch(shared.clone(), events)));
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(follow_view(shared.clone())));
         shared
             .tasks

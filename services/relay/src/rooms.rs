@@ -64,7 +64,7 @@ impl Rooms {
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What crashes leave in the registry: spill nodes that are gone from rooms of this home, and rooms
-/// of this home that nobody is in. Checked now and then, changed only if nothing changed meanwhile.
+/// that this node is assigned to and nobody is in. Checked now and then, changed only if nothing changed meanwhile.
 pub(crate) async fn tidy(shared: Arc<Shared>) {
     let mut gone: HashMap<(RoomId, String), Instant> = HashMap::new();
     loop {
@@ -76,13 +76,18 @@ pub(crate) async fn tidy(shared: Arc<Shared>) {
             continue;
         }
         let mut seen = Vec::new();
-        for assignment in view.rooms().filter(|assignment| assignment.home == *shared.name) {
+        for assignment in view.rooms().filter(|assignment| assignment.has(&shared.name)) {
             let room = &assignment.room;
+            let home = assignment.home == *shared.name;
+            let idle = shared.rooms.get(room).is_none() && !shared.has_seats(room);
+            if idle && (!home || assignment.spill.is_empty()) {
+                seen.push((room.clone(), String::new()));
+            }
+            if !home {
+                continue;
+            }
             for node in assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none()) {
                 seen.push((room.clone(), node.to_string()));
-            }
-            if assignment.spill.is_empty() && shared.rooms.get(room).is_none() && !shared.has_seats(room) {
-                seen.push((room.clone(), String::new()));
             }
         }
         gone.retain(|key, _| seen.contains(key));
@@ -111,7 +116,7 @@ pub(crate) async fn tidy(shared: Arc<Shared>) {
 /// nobody else is left.
 pub(crate) async fn leave_assignment(shared: &Arc<Shared>, room: &RoomId) {
     for _ in 0..5 {
-        if shared.rooms.get(room).is_some() {
+        if shared.rooms.get(room).is_some() || shared.has_seats(room) {
             return;
         }
         let Some(known) = shared.registry.assignment(room) else { return };

@@ -109,7 +109,6 @@ impl Actor {
         loop {
             let due = self.next_due();
             tokio::select! {
-                biased;
                 () = stop.cancelled() => break,
                 Some(event) = from_worker.recv() => self.worker_says(event),
                 message = inbox.recv() => match message {
@@ -143,6 +142,7 @@ impl Actor {
             }
             Message::Refused { node, reason } => {
                 tracing::warn!(node, reason, "the other node does not open the room");
+                self.peer_closed(&node);
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.needed = false;
                 }
@@ -189,14 +189,18 @@ impl Actor {
     }
 
     fn view_changed(&mut self) {
+        let mut changed = self.peers.values().any(|peer| !peer.needed);
         if let Some(current) = self.shared.registry.assignment(&self.id) {
             // An older epoch is an echo of what has been overtaken.
             if current.value.epoch >= self.assignment.epoch && current.value != self.assignment {
                 self.assignment = current.value;
                 self.told = None;
+                changed = true;
             }
         }
-        self.sync_peers();
+        if changed {
+            self.sync_peers();
+        }
     }
 
     pub(super) fn where_changed(&mut self) {

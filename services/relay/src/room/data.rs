@@ -1,5 +1,7 @@
 //! Data messages, speakers, and the word of where the room is: what goes from people to people.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use livekit_protocol as proto;
 use prost::Message as _;
@@ -30,10 +32,18 @@ impl Actor {
         packet: &Bytes,
         destinations: &[String],
     ) {
-        let Some(sender_sid) = self.members.get(&participant).map(|member| member.sid.clone()) else {
+        let Some(member) = self.members.get(&participant) else { return };
+        let (sender_sid, identity) = (member.sid.clone(), member.identity.clone());
+        if !speaks_for(packet, &identity, &sender_sid) {
+            tracing::debug!("a message on a topic of the server's own is dropped");
             return;
-        };
+        }
         self.deliver(Some(participant), channel, packet, destinations);
+        // What is for some goes only to the nodes where they are.
+        let nodes: Option<BTreeSet<String>> = (!destinations.is_empty()).then(|| {
+            let owners = destinations.iter().filter_map(|identity| self.replica.by_identity(identity));
+            owners.map(|participant| participant.owner).filter(|node| *node != self.shared.name).collect()
+        });
         let (packet, destination_identities) = (packet.clone(), destinations.to_vec());
         let body = match channel {
             DataChannel::Reliable => {
@@ -43,7 +53,10 @@ impl Actor {
                 Body::LossyData(wire::LossyData { sender_sid, packet, destination_identities })
             }
         };
-        self.tell_all(&body);
+        match nodes {
+            None => self.tell_all(&body),
+            Some(nodes) => nodes.iter().for_each(|node| self.tell(node, body.clone())),
+        }
     }
 
     /// A message of somebody on another node: it speaks for its own people only.
@@ -55,8 +68,9 @@ impl Actor {
         destinations: &[String],
         channel: DataChannel,
     ) {
-        let owner = self.replica.by_sid(sender_sid).map(|participant| participant.owner);
-        if owner.is_none_or(|owner| owner != node) || packet.len() > MAX_DATA_BYTES + 1024 {
+        let sender = self.replica.by_sid(sender_sid).filter(|participant| participant.owner == node);
+        let fits = packet.len() <= MAX_DATA_BYTES + 1024;
+        if !fits || !sender.is_some_and(|sender| speaks_for(packet, &sender.identity, sender_sid)) {
             self.shared.metrics.link_refusals.get_or_create(&"data".into()).inc();
             return;
         }
@@ -156,6 +170,17 @@ impl Actor {
             self.tell_member(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
         }
     }
+}
+
+/// Is the message stamped with its sender, and not on a topic of the server's own?
+#[allow(deprecated)]
+fn speaks_for(packet: &Bytes, identity: &str, sid: &str) -> bool {
+    let Ok(packet) = proto::DataPacket::decode(packet.clone()) else { return false };
+    let own_topic = matches!(
+        &packet.value,
+        Some(proto::data_packet::Value::User(user)) if user.topic().starts_with("systir.")
+    );
+    !own_topic && packet.participant_identity == identity && packet.participant_sid == sid
 }
 
 #[allow(deprecated)]

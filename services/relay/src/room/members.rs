@@ -49,7 +49,7 @@ impl Member {
 impl Actor {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let Arrival { join_id, grants, client, auto_subscribe, front_door, signal } = arrival;
-        if let Err(error) = self.shared.commit(&join_id) {
+        if let Err(error) = self.shared.commit(&self.wire_key, &join_id) {
             tracing::info!(%error, "somebody came after the seat was given away");
             return;
         }
@@ -138,7 +138,7 @@ impl Actor {
     /// A message that came after the room's end.
     pub(super) fn turn_away(&self, message: Message) {
         if let Message::Arrive(arrival) = message {
-            self.shared.release_here(&arrival.join_id);
+            self.shared.release_reservation(&arrival.join_id);
         }
     }
 

@@ -14,6 +14,9 @@ use systir_room::{Change, Participant, Update};
 use super::actor::Actor;
 use super::tracks::Entry;
 
+/// Tracks of one distant participant that are brought here, as many as one may publish.
+const MAX_TRACKS: usize = 32;
+
 impl Actor {
     /// Sends a write of this node to the room's other nodes.
     pub(super) fn replicate(&self, update: &Update) {
@@ -71,12 +74,13 @@ impl Actor {
 
     /// A participant as sessions are told of it; distant tracks come to the worker on the way.
     fn remote(&mut self, participant: &Participant) -> Option<RemoteParticipant> {
-        let info = ParticipantInfo::decode(participant.body.clone()).ok()?;
+        let mut info = ParticipantInfo::decode(participant.body.clone()).ok()?;
         if info.sid != participant.sid || info.identity != participant.identity {
             tracing::warn!("a participant's description is of somebody else and is left out");
             return None;
         }
         if participant.owner != self.shared.name {
+            self.place(&participant.owner, &mut info);
             self.bring(&participant.owner, &info);
         }
         let tracks = info
@@ -88,6 +92,17 @@ impl Actor {
             })
             .collect();
         Some(RemoteParticipant { info, tracks })
+    }
+
+    // Where somebody's media is, the operator's own file says, not the other node.
+    fn place(&self, node: &str, info: &mut ParticipantInfo) {
+        info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.front_door");
+        let Some(facts) = self.shared.authority.facts(node) else { return };
+        for (name, value) in
+            [("systir.node", &facts.id), ("systir.region", &facts.region), ("systir.country", &facts.country)]
+        {
+            info.attributes.insert(name.to_owned(), value.clone());
+        }
     }
 
     // Tracks of distant people exist here while the room is open on the link to their node.
@@ -103,7 +118,7 @@ impl Actor {
             self.drop_track(&sid);
         }
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
-        for track in &info.tracks {
+        for track in info.tracks.iter().take(MAX_TRACKS) {
             let Some(spec) = spec_of(track) else { continue };
             match self.tracks.get(&track.sid) {
                 Some(known) if known.spec == spec && known.node == node && known.publisher == info.sid => {

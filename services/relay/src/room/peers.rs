@@ -28,6 +28,9 @@ impl Actor {
         let wanted: Vec<String> = self.others().filter(|node| *node != me).map(str::to_owned).collect();
         let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
         for node in gone {
+            // Feeds first: workers push by link number and do not know which rooms are open on it.
+            self.peer_closed(&node);
+            self.lost.remove(&node);
             self.peers.remove(&node);
             self.shared.links().drop_room(&self.wire_key, &node);
             self.node_is_gone(&node);
@@ -91,7 +94,8 @@ impl Actor {
             .of_node(&me)
             .flat_map(|entry| {
                 let track = entry.key;
-                entry.spec.layers.iter().map(move |layer| Command::Feed {
+                // Every layer that a node may have asked for, whatever the track has.
+                (0..Layer::MAX as u8).map(Layer).map(move |layer| Command::Feed {
                     track,
                     peer: link,
                     layer,
