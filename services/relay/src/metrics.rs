@@ -94,6 +94,9 @@ impl Default for Metrics {
     }
 }
 
+/// Of the workers' counts, those that also go down.
+const GAUGES: [&str; 3] = ["participants", "tracks", "downtracks"];
+
 /// Counters that live elsewhere and are read when somebody asks: name, value.
 pub type Extra = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
@@ -121,7 +124,11 @@ async fn scrape(State(served): State<Served>) -> impl IntoResponse {
     let end = text.trim_end().trim_end_matches("# EOF").len();
     text.truncate(end);
     for (name, value) in (served.extra)() {
-        let _ = writeln!(text, "# TYPE systir_{name} counter\nsystir_{name}_total {value}");
+        let _ = if GAUGES.contains(&name) {
+            writeln!(text, "# TYPE systir_worker_{name} gauge\nsystir_worker_{name} {value}")
+        } else {
+            writeln!(text, "# TYPE systir_{name} counter\nsystir_{name}_total {value}")
+        };
     }
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
