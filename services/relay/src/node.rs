@@ -347,7 +347,11 @@ impl Node {
             node: config.node.name.as_str().into(),
             grpc: SocketAddr::new(host, grpc_listener.local_addr()?.port()).to_string(),
             quic: SocketAddr::new(host, quic_socket.local_addr()?.port()).to_string(),
-            load: systir_registry::Load { capacity: config.node.capacity, ..Default::default() },
+            load: systir_registry::Load {
+                capacity: config.node.capacity,
+                at_ms: crate::ids::unix_ms(),
+                ..Default::default()
+            },
             draining: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
