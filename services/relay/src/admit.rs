@@ -10,7 +10,7 @@ use systir_placement::{Candidate, Demand, Load, Proposal, Role, RoomFacts, Step,
 use systir_policy::{Action, Decision};
 use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
 
-use crate::node::Shared;
+use crate::node::{NoSeat, Shared};
 
 /// A seat that was reserved for a join.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     let known = shared.registry.assignment(room);
     let proposal = ladder(shared, room, known.as_ref().map(|known| &known.value), demand);
     let assignment = match known {
-        Some(known) => known,
+        Some(known) => succeed(shared, known, &proposal).await,
         None => create(shared, room, &proposal).await?,
     };
     // Whoever won the race for the room may have another home than we proposed.
@@ -78,11 +78,14 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     } else {
         ladder(shared, room, Some(&assignment.value), demand)
     };
+    let mut answered = false;
     for step in &proposal.steps {
-        match reserve(shared, &assignment.value, step, &join_id).await {
+        let asked = reserve(shared, &assignment.value, step, &join_id).await;
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
+        match asked {
             Ok(()) => {}
             Err(why) => {
-                tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
+                tracing::info!(node = step.node, role = %step.role, %why, "asked for a seat and refused");
                 continue;
             }
         }
@@ -105,7 +108,7 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
             }
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
@@ -142,6 +145,40 @@ async fn create(
     }
 }
 
+/// A home that is away, or that policy denies, is replaced by the one that was proposed. In the
+/// newer epoch nothing counts that the old one may still write; should it live and have people, it
+/// comes back as a spill node.
+async fn succeed(
+    shared: &Arc<Shared>,
+    known: Versioned<Assignment>,
+    proposal: &Proposal,
+) -> Versioned<Assignment> {
+    let home = known.value.home.as_str();
+    let Some(successor) = proposal.home.as_deref().filter(|successor| *successor != home) else {
+        return known;
+    };
+    // Without the store's word a missing lease proves nothing.
+    if shared.registry.view().away_since().is_some() {
+        return known;
+    }
+    let institution = &known.value.room.institution;
+    let mut wanted = known.value.clone();
+    wanted.take_over(successor.into(), crate::ids::unix_ms());
+    wanted.spill.retain(|node| shared.authority.node(Action::Spill, institution, node.as_str()).allowed);
+    match shared.registry.update(&known, wanted).await {
+        Ok(written) => {
+            shared.metrics.takeovers.inc();
+            tracing::warn!(from = home, to = successor, "a room's home is away, and another node takes over");
+            written
+        }
+        Err(UpdateError::Conflict(current)) => *current,
+        Err(error) => {
+            tracing::warn!(%error, "a room's home is away, and no other can be written down");
+            known
+        }
+    }
+}
+
 /// A spill node is written into the assignment before anyone is sent there.
 async fn ensure_assigned(
     shared: &Arc<Shared>,
@@ -168,9 +205,9 @@ async fn reserve(
     assignment: &Assignment,
     step: &Step,
     join_id: &str,
-) -> Result<(), String> {
+) -> Result<(), NoSeat> {
     if step.node == shared.name {
-        return shared.reserve_here(&assignment.room, join_id, step.role);
+        return shared.reserve_here(&assignment.room, join_id, step.role).map_err(NoSeat::Refused);
     }
     shared.reserve_there(assignment, &step.node, join_id).await
 }
@@ -304,12 +341,15 @@ pub(crate) async fn would_admit(
         };
     };
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    let mut answered = false;
     for step in &proposal.steps {
-        if reserve(shared, &known, step, &join_id).await.is_ok() {
+        let asked = reserve(shared, &known, step, &join_id).await;
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
+        if asked.is_ok() {
             release(shared, room, &step.node, &join_id).await;
             return Ok(());
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
     Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
 }

@@ -49,10 +49,18 @@ pub struct Metrics {
     pub participants: Gauge<i64, AtomicI64>,
     /// Rooms on this node.
     pub rooms: Gauge<i64, AtomicI64>,
+    /// Rooms opened on this node so far.
+    pub rooms_opened: Counter,
     /// Links that are up.
     pub links: Gauge<i64, AtomicI64>,
     /// Messages about a room that the sender was not entitled to, by reason.
     pub link_refusals: Family<Reason, Counter>,
+    /// What was given up because something was full, by what.
+    pub overloads: Family<Reason, Counter>,
+    /// Records of rooms that were missing in the registry and were written again.
+    pub restored: Counter,
+    /// Rooms whose home was away and that got another.
+    pub takeovers: Counter,
     /// Does the node take joins? Set once everything listens, cleared when it stops.
     pub ready: AtomicBool,
 }
@@ -65,6 +73,10 @@ impl Default for Metrics {
         let reserve_refusals = Family::<Reason, Counter>::default();
         let denials = Family::<Reason, Counter>::default();
         let link_refusals = Family::<Reason, Counter>::default();
+        let rooms_opened = Counter::default();
+        let overloads = Family::<Reason, Counter>::default();
+        let restored = Counter::default();
+        let takeovers = Counter::default();
         let join_seconds = Histogram::new(exponential_buckets(0.005, 2.0, 12));
         let participants = Gauge::<i64, AtomicI64>::default();
         let rooms = Gauge::<i64, AtomicI64>::default();
@@ -74,6 +86,10 @@ impl Default for Metrics {
         registry.register("reserve_refusals", "Reservations refused, by reason", reserve_refusals.clone());
         registry.register("denials", "Policy denials, by reason", denials.clone());
         registry.register("link_refusals", "Refused on links, by reason", link_refusals.clone());
+        registry.register("overloads", "Given up because something was full, by what", overloads.clone());
+        registry.register("rooms_opened", "Rooms opened on this node so far", rooms_opened.clone());
+        registry.register("restored_records", "Missing records of rooms written again", restored.clone());
+        registry.register("takeovers", "Rooms that got another home", takeovers.clone());
         registry.register("join_seconds", "Request to join message", join_seconds.clone());
         registry.register("participants", "Participants carried", participants.clone());
         registry.register("rooms", "Rooms on this node", rooms.clone());
@@ -89,6 +105,10 @@ impl Default for Metrics {
             rooms,
             links,
             link_refusals,
+            rooms_opened,
+            overloads,
+            restored,
+            takeovers,
             ready: AtomicBool::new(false),
         }
     }
