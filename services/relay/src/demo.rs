@@ -174,15 +174,19 @@ fn announce(options: &Options) -> Result<()> {
     sto-1      Stockholm, own machine         approved sister, room for {sister}
     aws-sto-1  Stockholm, leased machine      controlled from US, not approved by ku.dk
 
-  1. Open the meeting page in two windows, and press (i):
+  1. Open the meeting page, join, and press (i): one node relays it, in Denmark.
        {door}/?room=demo
-  2. Fill the home, then join once more: you are the sister's first guest.
+  2. In a second terminal, fill the home. These people stay until Ctrl-C.
        {load} --url {door} --room demo --participants {home} --video --audio --stay
-  3. Fill the sister too; the next visitor is refused with the reason, and aws-sto-1 stays idle.
+     The home has room for {home}: whoever comes last is the sister's first guest, and your (i)
+     shows her at once. Open the page in another window too, and see everybody.
+  3. In a third terminal, fill the sister as well.
        {load} --url {door} --room demo --participants {sister} --identity-prefix more --stay
-     A leased machine that is not approved lets nobody in:
+     The next window is refused, and the page says why; aws-sto-1 stays idle.
+     It lets nobody in by itself either:
        {cloud}/?room=demo
-  4. Why is the room where it is?
+  4. Which node would carry the next person, and why?
+       {ctl} --url {door} nodes
        {ctl} --url {door} explain demo
 
   Ctrl-C ends all.
