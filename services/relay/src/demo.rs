@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -109,7 +109,7 @@ fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) 
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
         http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
-        media: config::Media { listen: at(12), advertise: Vec::new(), workers: 1 },
+        media: media(at(12)),
         links: config::Links {
             quic: at(0),
             grpc: at(1),
@@ -146,6 +146,28 @@ fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) 
         )]),
         page: config::Page { guest_key: Some("devkey".to_owned()) },
     }
+}
+
+/// A browser on this machine may have no candidate on loopback (Firefox never has): it reaches the
+/// media at the address that the machine has outside, so this is told too.
+fn media(at: SocketAddr) -> config::Media {
+    let outside = if at.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) { outside_address() } else { None };
+    let (listen, advertise) = match outside {
+        Some(outside) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), vec![at.ip(), outside]),
+        None => (at, Vec::new()),
+    };
+    config::Media { listen, advertise, workers: 1 }
+}
+
+/// The address that packets to the rest of the world would leave from; none is sent.
+fn outside_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|address| address.ip())
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 fn announce(options: &Options) -> Result<()> {
