@@ -71,15 +71,13 @@ impl Pictures {
 
     /// The last packet of the picture that begins there, once all are there.
     fn whole(&self, first: u64) -> Option<u64> {
-        let mut expected = first;
-        for (seq, part) in self.waiting.range(first..) {
+        for (expected, (seq, part)) in (first..).zip(self.waiting.range(first..)) {
             if *seq != expected || part.start.is_some() != (*seq == first) {
                 return None;
             }
             if part.marker {
                 return Some(*seq);
             }
-            expected += 1;
         }
         None
     }
