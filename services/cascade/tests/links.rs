@@ -408,7 +408,8 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
     let mut b = world.node_with("sto-1", small()).await;
     linked(&mut a, &mut b, "ku.dk/lecture").await;
     let lossy = |length: usize| {
-        let data = LossyData { sender_sid: "PA_x".to_owned(), packet: vec![7; length].into(), ..Default::default() };
+        let data =
+            LossyData { sender_sid: "PA_x".to_owned(), packet: vec![7; length].into(), ..Default::default() };
         RoomBody::LossyData(data)
     };
     assert_eq!(a.links.send(&b.id(), "ku.dk/other", lossy(10)), Err(SendError::RoomNotOpen));

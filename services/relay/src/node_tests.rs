@@ -14,7 +14,7 @@ use systir_room::RoomState;
 use super::*;
 use crate::admit::NotAdmitted;
 use crate::join::{Joiner, Pipe, join};
-use crate::room::{Arrival, FromLinks, SignalEnds, Start};
+use crate::room::{Arrival, FromLinks, Posted, SignalEnds, Start};
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,7 +35,8 @@ impl World {
     fn allow_any_nordic_home(&self) {
         let path = self.folder.path().join("ku.dk.cedar");
         let text = std::fs::read_to_string(&path).unwrap();
-        let wider = text.replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#);
+        let wider =
+            text.replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#);
         assert_ne!(text, wider);
         std::fs::write(path, wider).unwrap();
     }
@@ -343,8 +344,7 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     let shared = home.shared.clone();
     let (commands, mut worker) = mpsc::channel(4);
     let assignment = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
-    let start =
-        Start { shared: shared.clone(), key: RoomKey(77), worker_index: 0, commands, assignment };
+    let start = Start { shared: shared.clone(), key: RoomKey(77), worker_index: 0, commands, assignment };
     let handle = crate::room::spawn(start);
     shared.reserve_seat(&room(), "seat").unwrap();
     let (_to_room, from_client) = mpsc::channel(16);
@@ -365,9 +365,9 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
         identity: "eve".to_owned(),
         ..Default::default()
     };
-    let (update, _) =
-        other.local_join("PA_eve", "eve", crate::ids::unix_ms(), info.encode_to_vec().into()).unwrap();
+    let body = bytes::Bytes::from(info.encode_to_vec());
     let says = |body| FromLinks::Says { node: "sto-1".to_owned(), body };
+    let (update, _) = other.local_join("PA_eve", "eve", crate::ids::unix_ms(), body.clone()).unwrap();
     handle.links.post(says(crate::room::state_update(&update)));
     let packet: bytes::Bytes = livekit_protocol::DataPacket {
         participant_identity: "eve".to_owned(),
@@ -377,20 +377,29 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     .encode_to_vec()
     .into();
     let mut anna = Person { pipe: Pipe { to_room: mpsc::channel(1).0, from_room }, heard: Vec::new() };
-    let flood = tokio::spawn(async move {
-        loop {
+    // After so many messages a word that anna hears: then the room has taken all before it.
+    let heard = |told: &Told| match told {
+        Told::Update(update) => update.participants.iter().any(|one| one.identity == "eve"),
+        Told::Leave(_) => true,
+        _ => false,
+    };
+    while !matches!(anna.heard.last(), Some(Told::Leave(_))) {
+        for _ in 0..2_000 {
             let data = systir_proto::cluster::v1::ReliableData {
                 sender_sid: "PA_eve".to_owned(),
                 packet: packet.clone(),
                 destination_identities: Vec::new(),
             };
-            handle.links.post(says(systir_proto::cluster::v1::room_message::Body::ReliableData(data)));
-            tokio::task::yield_now().await;
+            let body = systir_proto::cluster::v1::room_message::Body::ReliableData(data);
+            assert_eq!(handle.links.post(says(body)), Posted::Kept);
         }
-    });
-    let (action, _) = anna.until_told_to_leave().await;
-    assert_eq!(action, LeaveAction::Reconnect);
-    flood.abort();
+        let (update, _) = other.local_update("PA_eve", body.clone()).unwrap();
+        handle.links.post(says(crate::room::state_update(&update)));
+        anna.heard.clear();
+        anna.until("a word or the end", heard).await;
+    }
+    let told = anna.until_told_to_leave().await;
+    assert_eq!(told, (LeaveAction::Reconnect, DisconnectReason::MediaFailure));
     assert_eq!(shared.load_here().participants, 0, "the seat is free");
     // Once it moves again, the worker hears that the room begins anew, and nothing between.
     let mut heard = Vec::new();

@@ -831,7 +831,8 @@ fn a_client_whose_offers_grew_too_long_begins_afresh() {
     client.take();
     let camera = CHROME.find("m=video").map(|at| &CHROME[at..]).unwrap();
     let toggled = |times: usize| {
-        let line = |n: usize| camera.replace("a=mid:2", &format!("a=mid:{n}")).replace("a=sendonly", "a=inactive");
+        let line =
+            |n: usize| camera.replace("a=mid:2", &format!("a=mid:{n}")).replace("a=sendonly", "a=inactive");
         let more: String = (3..times).map(line).collect();
         format!("{CHROME}{more}")
     };

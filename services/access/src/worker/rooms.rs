@@ -121,7 +121,8 @@ mod tests {
     fn waiting_data_is_bounded_and_keeps_its_order() {
         let (events, mut heard) = mpsc::channel(1);
         let mut room = Room::new(events);
-        let kept = (0..=255).cycle().take(2 * MAX_WAITING_DATA).filter(|number| room.tell(data(*number))).count();
+        let kept =
+            (0..=255).cycle().take(2 * MAX_WAITING_DATA).filter(|number| room.tell(data(*number))).count();
         assert_eq!(kept, 1 + MAX_WAITING_DATA);
         let mut expected = (0..=255_u8).cycle();
         let mut count = 0;

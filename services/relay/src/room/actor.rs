@@ -203,7 +203,8 @@ impl Actor {
     /// events wait, and the worker in turn does not read its clients' messages.
     fn takes_events(&mut self, now: Instant) -> bool {
         let open = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
-        let full = self.orders.is_long() || open.into_iter().any(|(node, _)| self.shared.links().is_busy(node));
+        let full =
+            self.orders.is_long() || open.into_iter().any(|(node, _)| self.shared.links().is_busy(node));
         if !full {
             self.held_since = None;
             return true;

@@ -110,7 +110,8 @@ impl Actor {
         let (shared, assignment) = (self.shared.clone(), self.assignment.clone());
         self.shared.tasks.spawn(async move {
             let join_id = arrival.join_id.clone();
-            if shared.stop.is_cancelled() || shared.rooms.arrive(&shared, &assignment, arrival).await.is_err() {
+            if shared.stop.is_cancelled() || shared.rooms.arrive(&shared, &assignment, arrival).await.is_err()
+            {
                 shared.release_reservation(&join_id);
             }
         });

@@ -247,13 +247,16 @@ mod tests {
         }
         assert_eq!(inbox.post(says("sto-1", Body::Speakers(Speakers::default()))), Posted::Dropped);
         assert_eq!(inbox.post(request("sto-1")), Posted::Kept);
-        assert_eq!(inbox.post(request("sto-1")), Posted::Dropped, "nothing more of it until it is open afresh");
+        assert_eq!(
+            inbox.post(request("sto-1")),
+            Posted::Dropped,
+            "nothing more of it until it is open afresh"
+        );
         assert_eq!(inbox.post(request("osl-1")), Posted::Kept, "the others are heard");
         inbox.post(opened("sto-1", 2));
         assert_eq!(inbox.post(request("sto-1")), Posted::Kept);
         let flooded = FromLinks::Flooded { node: "sto-1".to_owned() };
-        let heard =
-            [request("osl-1"), flooded, request("osl-1"), opened("sto-1", 2), request("sto-1")];
+        let heard = [request("osl-1"), flooded, request("osl-1"), opened("sto-1", 2), request("sto-1")];
         assert_eq!(all(&inbox), heard);
     }
 

@@ -320,7 +320,8 @@ impl Actor {
 
     /// Everybody who can be seen.
     fn seen_count(&self) -> u32 {
-        let seen = |body: bytes::Bytes| proto::ParticipantInfo::decode(body).is_ok_and(|info| !is_hidden(&info));
+        let seen =
+            |body: bytes::Bytes| proto::ParticipantInfo::decode(body).is_ok_and(|info| !is_hidden(&info));
         self.replica.participants().filter(|participant| seen(participant.body.clone())).count() as u32
     }
 

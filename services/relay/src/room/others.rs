@@ -162,8 +162,7 @@ impl Actor {
     /// The worker is told of all distant tracks afresh; nobody here wants any of them now.
     pub(super) fn forget_distant_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
-        let distant: Vec<Entry> =
-            nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
+        let distant: Vec<Entry> = nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
         for entry in distant {
             self.wanted_changed(entry.key, LayerSet::NONE);
             self.drop_track(&entry.sid);

@@ -394,7 +394,8 @@ impl Sctp {
         while self.intake.may_read() {
             let message = match self.association.as_mut().map(|(_, association)| association.stream(stream)) {
                 Some(Ok(mut open)) => open.read_sctp(),
-                _ => return,
+                // The peer reset it, and what it held is gone.
+                _ => return self.close_stream(stream, events),
             };
             let (ppid, data) = match message {
                 Ok(Some(chunks)) => {
