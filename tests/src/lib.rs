@@ -4,6 +4,9 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod collector;
 pub mod etcd;
 pub mod native;
 pub mod process;
+pub mod signal;
+pub mod site;

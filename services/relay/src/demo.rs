@@ -108,7 +108,13 @@ fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) 
     let at = |offset: u16| SocketAddr::from((address, base + offset));
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
-        http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
+        http: config::Http {
+            listen: at(10),
+            certificate: None,
+            key: None,
+            behind_proxy: false,
+            connections: 1_024,
+        },
         media: config::Media { listen: at(12), advertise: Vec::new(), workers: 1 },
         links: config::Links {
             quic: at(0),
