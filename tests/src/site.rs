@@ -11,6 +11,7 @@ use systir_identity::{TrustDomain, ca};
 use tempfile::TempDir;
 
 use crate::process::{Owned, built, eventually};
+use crate::scene;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
 
@@ -68,13 +69,14 @@ impl Site {
     /// When there is no such program.
     pub fn start(&self, node: &str, environment: &[(&str, &str)]) -> Result<Relay> {
         let index = NODES.iter().position(|name| *name == node).context("no such node")?;
-        let log = self.path().join(format!("{node}.log"));
+        let log = scene::artefacts()?.join(format!("{node}.log"));
         let out = std::fs::File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new(built("systir-relay")?);
         command
             .arg("--config")
             .arg(self.path().join(format!("{node}.toml")))
             .envs(environment.iter().copied())
+            .stdin(Stdio::null())
             .stdout(Stdio::from(out.try_clone()?))
             .stderr(Stdio::from(out));
         let process = Owned::start(&mut command, "cargo build --workspace")?;
@@ -104,7 +106,7 @@ impl Relay {
     /// # Errors
     /// When it does not; with what it said.
     pub async fn ready(&self) -> Result<()> {
-        let ready = eventually("readiness", Duration::from_secs(30), || async {
+        let ready = eventually("readiness", Duration::from_secs(60), || async {
             self.telemetry("/readyz").await.ok().filter(|(status, _)| *status == 200).map(|_| ())
         });
         ready.await.with_context(|| format!("it said: {}", self.said()))
@@ -126,7 +128,7 @@ impl Relay {
         let grants = VideoGrants { room_list: true, ..Default::default() };
         let token = AccessToken::with_api_key("devkey", secret).with_identity("operator").with_grants(grants);
         let (token, address) = (token.to_jwt()?, format!("{}/systir/v1/nodes", self.url()));
-        eventually(&format!("knowledge of {node}"), Duration::from_secs(20), || async {
+        eventually(&format!("knowledge of {node}"), Duration::from_secs(45), || async {
             let answer = reqwest::Client::new().get(&address).bearer_auth(&token).send().await.ok()?;
             let nodes: serde_json::Value = answer.json().await.ok()?;
             let lives = |one: &serde_json::Value| one["node"] == node && one["alive"] == true;
@@ -147,7 +149,7 @@ impl Relay {
     /// When it did not end in good order.
     pub fn stop(mut self) -> Result<String> {
         self.process.signal("TERM")?;
-        let status = self.process.0.wait()?;
+        let status = self.process.wait(Duration::from_secs(45))?;
         if !status.success() {
             bail!("it ended with {status}: {}", self.said());
         }

@@ -275,6 +275,24 @@ impl Transport {
         self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp(out, start)
     }
 
+    /// As [`Transport::seal_rtp`], for a stream without a retransmission stream: its newest packets
+    /// may be sealed again by [`Transport::seal_rtp_again`].
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer then holds no packet to send.
+    pub fn seal_rtp_kept(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_kept(out, start)
+    }
+
+    /// Seals the same plain packet once more, for a receiver that lost it. It must be the same bit
+    /// for bit.
+    ///
+    /// # Errors
+    /// [`SealError::Repeated`] when it is not, or is too old; the buffer then holds no packet to send.
+    pub fn seal_rtp_again(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_again(out, start)
+    }
+
     /// Seals the complete plain compound RTCP packet `out[start..]` in place, appends index and tag.
     ///
     /// # Errors

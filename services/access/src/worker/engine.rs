@@ -177,6 +177,12 @@ impl Engine {
                 self.outside.counts.media_in += 1;
                 self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.outside);
             }
+            Err(Refused::OtherCodec { track, codec, news }) => {
+                self.outside.counts.unclaimed += 1;
+                if news {
+                    self.outside.other_codec(track, codec);
+                }
+            }
             Err(Refused::Malformed | Refused::Unclaimed) => self.outside.counts.unclaimed += 1,
             Err(Refused::TooManyStreams) => self.outside.counts.too_many_streams += 1,
             Err(Refused::Nothing) => {}

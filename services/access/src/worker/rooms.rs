@@ -40,7 +40,8 @@ impl Room {
 
     fn keep(&mut self, event: Event) -> bool {
         match event {
-            Event::Speakers { .. } | Event::KeyFrameNeeded { .. } => return false,
+            // All of these are told again.
+            Event::Speakers { .. } | Event::KeyFrameNeeded { .. } | Event::Codec { .. } => return false,
             Event::Data { .. } if self.waiting_data >= MAX_WAITING_DATA => return false,
             Event::Data { .. } => self.waiting_data += 1,
             Event::Wanted { track, layers } => {

@@ -20,7 +20,8 @@ use tracing::{debug, info};
 
 const ATTEMPT: Duration = Duration::from_secs(6);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A room waits for the link: it is not to stay apart for long once the path is whole again.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Begins to dial. Called with the table locked and the peer idle. After a link that ended it waits
 /// a moment, so that a peer that ends every link at once is not dialled without pause.

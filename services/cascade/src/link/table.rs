@@ -5,6 +5,7 @@ use super::{LinkInfo, PeerAddress, SendError, dial};
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
 use crate::grpc::client::Clients;
+use crate::grpc::pulse::Pulses;
 use crate::handler::Handler;
 use crate::quic::QuicHandle;
 use crate::stats::LinkStats;
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) quic: QuicHandle,
     pub(crate) clients: Clients,
+    pub(crate) pulses: Pulses,
     pub(crate) lanes: u8,
     pub(crate) linger: Duration,
     pub(crate) cancel: CancellationToken,
@@ -166,6 +168,7 @@ impl Inner {
             events,
             quic,
             clients,
+            pulses: Pulses::default(),
             lanes,
             linger,
             cancel: CancellationToken::new(),
@@ -193,6 +196,11 @@ impl Inner {
             state: State::Idle,
         });
         action(peer)
+    }
+
+    /// Does a link with the peer stand?
+    pub(crate) fn is_up(&self, id: &SpiffeId) -> bool {
+        self.peers().get(id).is_some_and(|peer| matches!(peer.state, State::Up(_)))
     }
 
     /// A link or an attempt ended: back to idle, or dial again when a room needs it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
+use systir_access::livekit::MediaEvent;
 use systir_access::worker::command::{Command, Event, ParticipantKey, RoomKey};
 use systir_registry::{Assignment, RoomId};
 use systir_room::RoomState;
@@ -160,6 +161,9 @@ impl Actor {
             Event::Connected { participant, side } => self.connected(participant, side),
             Event::Closed { participant, side, reason } => self.transport_closed(participant, side, &reason),
             Event::Data { participant, channel, data } => self.data_from_member(participant, channel, &data),
+            Event::Codec { participant, track, codec } => {
+                self.media_event(participant, MediaEvent::Codec { track, codec });
+            }
             Event::Speakers { changed } => self.speakers_here(&changed),
             Event::Wanted { track, layers } => self.wanted_changed(track, layers),
             Event::KeyFrameNeeded { track, layer } => self.key_frame_needed(track, layer),
