@@ -14,7 +14,7 @@ use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
-use crate::node::Shared;
+use crate::node::{NoSeat, Shared};
 use crate::trace;
 
 /// A seat that was reserved for a join.
@@ -78,7 +78,7 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     let proposal = placed(shared, room, known.as_ref().map(|known| &known.value), demand);
     let span = tracing::error_span!("assignment", created = known.is_none(), home = Empty, epoch = Empty);
     let assignment = match known {
-        Some(known) => known,
+        Some(known) => succeed(shared, known, &proposal).instrument(span.clone()).await,
         None => create(shared, room, &proposal).instrument(span.clone()).await?,
     };
     span.record("home", display(&assignment.value.home)).record("epoch", assignment.value.epoch);
@@ -89,14 +89,16 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     } else {
         placed(shared, room, Some(&assignment.value), demand)
     };
+    let mut answered = false;
     for step in &proposal.steps {
         let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
         let asked = reserve(shared, &assignment.value, step, &join_id).instrument(span.clone()).await;
         span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
         drop(span);
         shared.metrics.step(step.role.as_str(), step.reason.as_str(), asked.is_ok());
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
         if let Err(why) = asked {
-            tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
+            tracing::info!(node = step.node, role = %step.role, %why, "asked for a seat and refused");
             continue;
         }
         match ensure_assigned(shared, assignment.clone(), step).await {
@@ -114,7 +116,7 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
             }
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
     shared.metrics.step("refuse", refusal.reason.as_str(), false);
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
@@ -168,6 +170,40 @@ async fn create(
     }
 }
 
+/// A home that is away, or that policy denies, is replaced by the one that was proposed. In the
+/// newer epoch nothing counts that the old one may still write; should it live and have people, it
+/// comes back as a spill node.
+async fn succeed(
+    shared: &Arc<Shared>,
+    known: Versioned<Assignment>,
+    proposal: &Proposal,
+) -> Versioned<Assignment> {
+    let home = known.value.home.as_str();
+    let Some(successor) = proposal.home.as_deref().filter(|successor| *successor != home) else {
+        return known;
+    };
+    // Without the store's word a missing lease proves nothing.
+    if shared.registry.view().away_since().is_some() {
+        return known;
+    }
+    let institution = &known.value.room.institution;
+    let mut wanted = known.value.clone();
+    wanted.take_over(successor.into(), crate::ids::unix_ms());
+    wanted.spill.retain(|node| shared.authority.node(Action::Spill, institution, node.as_str()).allowed);
+    match shared.registry.update(&known, wanted).await {
+        Ok(written) => {
+            shared.metrics.takeovers.inc();
+            tracing::warn!(from = home, to = successor, "a room's home is away, and another node takes over");
+            written
+        }
+        Err(UpdateError::Conflict(current)) => *current,
+        Err(error) => {
+            tracing::warn!(%error, "a room's home is away, and no other can be written down");
+            known
+        }
+    }
+}
+
 /// A spill node is written into the assignment before anyone is sent there.
 async fn ensure_assigned(
     shared: &Arc<Shared>,
@@ -194,17 +230,17 @@ async fn reserve(
     assignment: &Assignment,
     step: &Step,
     join_id: &str,
-) -> Result<(), String> {
+) -> Result<(), NoSeat> {
     // Whoever is asked for a seat is approved at this moment, by this node's own policy.
     let action = if step.role == Role::Home { Action::Home } else { Action::Spill };
     let decision = shared.authority.node(action, &assignment.room.institution, &step.node);
     tracing::Span::current().record("rules", trace::rules(&decision));
     trace::decision(&step.node, action, &decision);
     if !decision.allowed {
-        return Err(decision.why);
+        return Err(NoSeat::Refused(decision.why));
     }
     if step.node == shared.name {
-        return shared.reserve_seat(&assignment.room, join_id);
+        return shared.reserve_seat(&assignment.room, join_id).map_err(NoSeat::Refused);
     }
     shared.reserve_there(assignment, &step.node, join_id).await
 }
@@ -338,12 +374,15 @@ pub(crate) async fn would_admit(
         };
     };
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    let mut answered = false;
     for step in &proposal.steps {
-        if reserve(shared, &known, step, &join_id).await.is_ok() {
+        let asked = reserve(shared, &known, step, &join_id).await;
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
+        if asked.is_ok() {
             release(shared, room, &step.node, &join_id).await;
             return Ok(());
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
     Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
 }

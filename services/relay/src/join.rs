@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span};
 use crate::admit::{self, NotAdmitted, Seat};
 use crate::linkside::SIGNALS;
 use crate::node::Shared;
-use crate::room::{Arrival, Message, SignalEnds};
+use crate::room::{Arrival, SignalEnds};
 use crate::trace;
 
 /// Both directions of a participant's signalling, as the front door sees them.
@@ -70,8 +70,7 @@ fn broken(sentence: &str) -> NotAdmitted {
 async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
     let (to_room, from_client) = mpsc::channel(SIGNALS);
     let (to_client, from_room) = mpsc::channel(SIGNALS);
-    let handle = shared.rooms.open(shared, &seat.assignment);
-    let arrival = Arrival {
+    let arrival = Box::new(Arrival {
         join_id: seat.join_id,
         grants: joiner.grants,
         client: joiner.client,
@@ -79,12 +78,8 @@ async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, 
         front_door: shared.name.clone(),
         signal: SignalEnds { from_client, to_client },
         span: trace::session(&shared.name, &trace::traceparent()),
-    };
-    handle
-        .messages
-        .send(Message::Arrive(Box::new(arrival)))
-        .await
-        .map_err(|_| broken("The meeting closed at this moment. Join again to open it."))?;
+    });
+    shared.rooms.arrive(shared, &seat.assignment, arrival).await.map_err(broken)?;
     Ok(Pipe { to_room, from_room })
 }
 

@@ -78,6 +78,17 @@ pub struct Shared {
     lease: Lease,
 }
 
+/// Why a node gave no seat.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoSeat {
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+    /// It said nothing.
+    #[error("{0}")]
+    Silent(String),
+}
+
 impl Shared {
     pub(crate) fn links(&self) -> &Trunk {
         &self.trunk
@@ -100,8 +111,10 @@ impl Shared {
         assignment: &Assignment,
         node: &str,
         join_id: &str,
-    ) -> Result<(), String> {
-        let address = self.address_of(node).ok_or("the node has no lease, so no address is known")?;
+    ) -> Result<(), NoSeat> {
+        let Some(address) = self.address_of(node) else {
+            return Err(NoSeat::Silent("the node has no lease, so no address is known".to_owned()));
+        };
         let request = ReserveRequest {
             room: assignment.room.key(),
             join_id: join_id.to_owned(),
@@ -111,11 +124,12 @@ impl Shared {
             ttl_seconds: 10,
             traceparent: crate::trace::traceparent(),
         };
-        let reply = self.trunk.reserve(&address, request).await.map_err(|error| error.to_string())?;
+        let reply =
+            self.trunk.reserve(&address, request).await.map_err(|error| NoSeat::Silent(error.to_string()))?;
         match reply.result {
             Some(Reserved::Admitted(_)) => Ok(()),
-            Some(Reserved::Refused(refused)) => Err(refused.reason),
-            None => Err("the node did not say yes".to_owned()),
+            Some(Reserved::Refused(refused)) => Err(NoSeat::Refused(refused.reason)),
+            None => Err(NoSeat::Refused("the node did not say yes".to_owned())),
         }
     }
 
@@ -195,9 +209,11 @@ impl Shared {
     pub(crate) async fn whereabouts(&self, room: &RoomId) -> Option<Whereabouts> {
         if let Some(handle) = self.rooms.get(room) {
             let (ask, answer) = oneshot::channel();
-            if handle.messages.send(Message::Where(ask)).await.is_ok()
-                && let Ok(Ok(whereabouts)) = tokio::time::timeout(Duration::from_secs(2), answer).await
-            {
+            let asked = async {
+                handle.messages.send(Message::Where(ask)).await.ok()?;
+                answer.await.ok()
+            };
+            if let Ok(Some(whereabouts)) = tokio::time::timeout(Duration::from_secs(2), asked).await {
                 return Some(whereabouts);
             }
         }
@@ -315,7 +331,6 @@ impl Node {
         let (links, events) = Links::start(links_config, Arc::new(Linkside(shared.clone())))?;
         shared.trunk.connect(links);
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(dispatch(shared.clone(), events)));
-        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(follow_view(shared.clone())));
         shared
             .tasks
             .spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
@@ -498,18 +513,6 @@ async fn take_joins(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the rooms when the registry's copy changed.
-async fn follow_view(shared: Arc<Shared>) {
-    let mut view = shared.registry.watch();
-    while view.changed().await.is_ok() {
-        view.borrow_and_update();
-        for room in shared.rooms.all() {
-            // A room whose mailbox is full looks at the view with its next change.
-            let _ = room.messages.try_send(Message::ViewChanged);
-        }
-    }
-}
-
 /// Says how full this node is: when that changed, and now and then.
 async fn report_load(shared: Arc<Shared>) {
     let mut last = (0, Instant::now());
@@ -522,3 +525,7 @@ async fn report_load(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -92,6 +92,14 @@ pub struct Metrics {
     pub links: Gauge<i64, AtomicI64>,
     /// Messages about a room that the sender was not entitled to, by reason.
     pub link_refusals: Family<Reason, Counter>,
+    /// Rooms opened on this node so far.
+    pub rooms_opened: Counter,
+    /// What was given up because something was full, by what.
+    pub overloads: Family<Reason, Counter>,
+    /// Records of rooms that were missing in the registry and were written again.
+    pub restored: Counter,
+    /// Rooms whose home was away and that got another.
+    pub takeovers: Counter,
     /// Connections that the front door or the metrics port turned away, because there are too many.
     pub connections_refused: Counter,
     /// Does the node take joins? Set once everything listens, cleared when it stops.
@@ -111,6 +119,10 @@ impl Default for Metrics {
             rooms: Gauge::default(),
             links: Gauge::default(),
             link_refusals: Family::default(),
+            rooms_opened: Counter::default(),
+            overloads: Family::default(),
+            restored: Counter::default(),
+            takeovers: Counter::default(),
             connections_refused: Counter::default(),
             ready: AtomicBool::new(false),
         };
@@ -132,6 +144,18 @@ impl Default for Metrics {
             metrics.reserve_refusals.clone(),
         );
         registry.register("link_refusals", "Refused on links, by reason", metrics.link_refusals.clone());
+        registry.register(
+            "overloads",
+            "Given up because something was full, by what",
+            metrics.overloads.clone(),
+        );
+        registry.register("rooms_opened", "Rooms opened on this node so far", metrics.rooms_opened.clone());
+        registry.register(
+            "restored_records",
+            "Missing records of rooms written again",
+            metrics.restored.clone(),
+        );
+        registry.register("takeovers", "Rooms that got another home", metrics.takeovers.clone());
         registry.register("join_seconds", "Arrival to join message", metrics.join_seconds.clone());
         registry.register("participants", "Participants carried", metrics.participants.clone());
         registry.register("rooms", "Rooms on this node", metrics.rooms.clone());
