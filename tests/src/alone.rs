@@ -11,7 +11,7 @@ use crate::process::{Owned, log_file};
 use crate::scene;
 
 /// Set for the test that plays inside.
-const INSIDE: &str = "SYSTIR_TEST_INSIDE";
+const INSIDE: &str = "INSIDE_A_NETWORK_OF_ITS_OWN";
 
 /// Does this process play inside a namespace already?
 #[must_use]

@@ -1,7 +1,7 @@
 //! Links over paths that lose, double, shuffle and stop: a link goes down as one, comes back by
 //! itself, and its rooms with it.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

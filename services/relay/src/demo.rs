@@ -108,7 +108,13 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
     let at = |offset: u16| SocketAddr::from((address, base + offset));
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
-        http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
+        http: config::Http {
+            listen: at(10),
+            certificate: None,
+            key: None,
+            behind_proxy: false,
+            connections: 1_024,
+        },
         media: media(at(12)),
         links: config::Links {
             quic: at(0),

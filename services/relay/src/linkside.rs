@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::node::Shared;
 use crate::room::{Arrival, FromLinks, SignalEnds};
+use crate::trace;
 
 /// Messages of one participant that may wait, each way.
 pub(crate) const SIGNALS: usize = 256;
@@ -54,6 +55,7 @@ impl Linkside {
     /// May the peer see the room's signalling?
     fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
         let door = self.0.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
+        trace::decision(peer.relay_name().unwrap_or_default(), Action::RelaySignal, &door);
         if door.allowed { Ok(()) } else { Err(denied(door)) }
     }
 
@@ -72,6 +74,13 @@ impl Linkside {
     }
 
     fn reserve_now(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
+        let span = trace::asked_for_seat(&self.0.name, &request.traceparent);
+        let reply = span.in_scope(|| self.decide_on_seat(peer, request));
+        trace::answered(&span, &reply);
+        reply
+    }
+
+    fn decide_on_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
         let refuse = |code: RefusalCode, refused: Refused| ReserveReply {
             result: Some(Reserved::Refused(ReserveRefused {
                 code: code.into(),
@@ -88,6 +97,7 @@ impl Linkside {
             return refuse(RefusalCode::Policy, refused);
         }
         let own = self.0.authority.carries(&room.institution, &self.0.name);
+        trace::carries(&self.0.name, &own);
         if !own.allowed {
             return refuse(RefusalCode::Policy, denied(own));
         }
@@ -110,9 +120,11 @@ impl Linkside {
         start: SignalStart,
         stream: SignalStream,
     ) -> Result<(), Refused> {
+        let span = trace::session(&self.0.name, &start.traceparent);
         let room = Self::room(&start.room)?;
-        self.may_signal(peer, &room)?;
+        span.in_scope(|| self.may_signal(peer, &room))?;
         let own = self.0.authority.carries(&room.institution, &self.0.name);
+        span.in_scope(|| trace::carries(&self.0.name, &own));
         if !own.allowed {
             return Err(denied(own));
         }
@@ -144,6 +156,7 @@ impl Linkside {
             auto_subscribe,
             front_door,
             signal: SignalEnds { from_client, to_client },
+            span,
         });
         self.0.rooms.arrive(&self.0, &assignment, arrival).await.map_err(Refused::because)?;
         self.0.tasks.spawn(carry(stream, to_room, from_room));

@@ -356,6 +356,7 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
         auto_subscribe: true,
         front_door: "cph-1".to_owned(),
         signal: SignalEnds { from_client, to_client },
+        span: tracing::Span::none(),
     };
     handle.messages.send(Message::Arrive(Box::new(arrival))).await.unwrap();
     // Somebody on another node says more than a worker that takes nothing can be told.

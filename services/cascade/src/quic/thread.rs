@@ -15,8 +15,8 @@ use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use systir_media::batch::{Batch, BatchReceiver, BatchSender};
 use tokio::sync::mpsc;
@@ -113,11 +113,15 @@ fn enlarge(socket: &UdpSocket, size: usize) {
     // Linux tells twice what it grants, for its own needs.
     let granted = socket.recv_buffer_size().unwrap_or_default() / 2;
     if granted < size {
-        warn!(
-            granted,
-            wanted = size,
-            "the links' socket buffer is small; raise net.core.rmem_max and wmem_max"
-        );
+        // The machine's limit, not the node's: once is enough for all nodes of a process.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            warn!(
+                granted,
+                wanted = size,
+                "links get a small socket buffer and may lose packets in bursts; as root: sysctl -w net.core.rmem_max={size} net.core.wmem_max={size}"
+            );
+        });
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) struct Member {
     pub info: Option<proto::ParticipantInfo>,
     pub to_client: mpsc::Sender<SignalResponse>,
     pub arrived: Instant,
-    pub joined: bool,
+    /// The trace of its join, until the join message is sent.
+    pub joining: Option<tracing::Span>,
 }
 
 impl Member {
@@ -48,8 +49,10 @@ impl Member {
 
 impl Actor {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { join_id, grants, client, auto_subscribe, front_door, signal } = arrival;
+        let Arrival { join_id, grants, client, auto_subscribe, front_door, signal, span } = arrival;
+        let _entered = span.clone().entered();
         if let Err(error) = self.shared.commit(&self.wire_key, &join_id) {
+            span.record("outcome", "too-late");
             tracing::info!(%error, "somebody came after the seat was given away");
             return;
         }
@@ -108,7 +111,7 @@ impl Actor {
             info: None,
             to_client: signal.to_client,
             arrived: now,
-            joined: false,
+            joining: Some(span),
         };
         self.members.insert(participant, member);
         self.shared.metrics.participants.inc();
@@ -230,8 +233,11 @@ impl Actor {
 
     fn answer_client(&mut self, participant: ParticipantKey, response: SignalResponse) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        if !member.joined && matches!(response.message, Some(proto::signal_response::Message::Join(_))) {
-            member.joined = true;
+        if matches!(response.message, Some(proto::signal_response::Message::Join(_)))
+            && let Some(span) = member.joining.take()
+        {
+            span.record("outcome", "joined");
+            tracing::info!(parent: &span, node = self.shared.name, "somebody joined");
             self.shared.metrics.join_seconds.observe(member.arrived.elapsed().as_secs_f64());
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = member.to_client.try_send(response) {

@@ -39,6 +39,8 @@ pub(crate) struct Arrival {
     pub front_door: String,
     /// Its signalling.
     pub signal: SignalEnds,
+    /// Its part of the join's trace.
+    pub span: tracing::Span,
 }
 
 /// What a room is told.
