@@ -109,7 +109,7 @@ fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) 
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
         http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
-        media: config::Media { listen: at(12), advertise: Vec::new(), workers: 1 },
+        media: config::Media { listen: at(12), advertise: Vec::new(), tcp: Some(at(11)), workers: 1 },
         links: config::Links {
             quic: at(0),
             grpc: at(1),

@@ -16,6 +16,8 @@ pub mod authority;
 pub mod config;
 pub mod demo;
 mod door;
+#[doc(hidden)]
+pub mod fuzz;
 mod ids;
 mod join;
 mod linkside;
@@ -23,6 +25,7 @@ pub mod metrics;
 pub mod node;
 mod room;
 pub mod rooms;
+mod tcp;
 pub mod telemetry;
 pub mod trunk;
 pub mod whereabouts;

@@ -95,7 +95,7 @@ impl Default for Metrics {
 }
 
 /// Of the workers' counts, those that also go down.
-const GAUGES: [&str; 3] = ["participants", "tracks", "downtracks"];
+const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
 
 /// Counters that live elsewhere and are read when somebody asks: name, value.
 pub type Extra = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;

@@ -76,3 +76,8 @@ pub trait Door: Send + Sync + 'static {
     /// clients ask here for the reason: it must be the same.
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>>;
 }
+
+/// Entrance for the fuzzers: what a client's frame asks.
+pub(crate) fn fuzz(message: &axum::extract::ws::Message) -> Option<livekit_protocol::SignalRequest> {
+    frame::decode(message)?.0
+}
