@@ -86,6 +86,15 @@ pub struct Config {
     #[arg(long, help_heading = "Media")]
     pub video: bool,
 
+    /// How many of those who publish speak; the others' sound is silence, with a packet now and
+    /// then. All of them when not given.
+    #[arg(long, help_heading = "Media")]
+    pub speakers: Option<usize>,
+
+    /// How many of those who publish send pictures. All of them when not given.
+    #[arg(long, help_heading = "Media")]
+    pub cameras: Option<usize>,
+
     /// Publish pictures in three layers (rids q, h, f).
     #[arg(long, help_heading = "Media")]
     pub simulcast: bool,
@@ -97,6 +106,10 @@ pub struct Config {
     /// Pictures a second.
     #[arg(long, default_value_t = 25, help_heading = "Media")]
     pub fps: u32,
+
+    /// Bytes of payload in a full packet of pictures.
+    #[arg(long, value_name = "BYTES", default_value_t = crate::media::VIDEO_BYTES, help_heading = "Media")]
+    pub packet: usize,
 
     /// Send and receive media over TCP (ICE-TCP), as behind a firewall that lets no UDP out.
     #[arg(long, help_heading = "Media")]
@@ -131,10 +144,13 @@ impl Default for Config {
             publishers: None,
             audio: false,
             video: false,
+            speakers: None,
+            cameras: None,
             simulcast: false,
             bitrate: 800,
             fps: 25,
             tcp: false,
+            packet: crate::media::VIDEO_BYTES,
             rate: 10.0,
             duration: Duration::from_secs(30),
             stay: false,
@@ -160,6 +176,9 @@ impl Config {
         }
         if !(1..=120).contains(&self.fps) || !(16..=50_000).contains(&self.bitrate) {
             bail!("--fps must be within 1 and 120, --bitrate within 16 and 50000 kbit/s");
+        }
+        if !(64..=1_400).contains(&self.packet) {
+            bail!("--packet must be within 64 and 1400 bytes");
         }
         self.signal_url().map(drop)
     }

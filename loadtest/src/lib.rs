@@ -17,6 +17,7 @@ mod sdp;
 mod session;
 mod signal;
 mod stats;
+mod watch;
 mod wire;
 
 pub use config::Config;

@@ -256,6 +256,18 @@ impl Transport {
         id
     }
 
+    /// The application takes no messages for now, or takes them again. The peer's wait meanwhile, for
+    /// the most part at the peer itself.
+    pub fn hold_data(&mut self, now: Instant, hold: bool) {
+        self.sctp.hold(now, hold);
+    }
+
+    /// How often messages had to wait since the last call, because the peer sends too many or the
+    /// application does not take them.
+    pub fn take_data_waits(&mut self) -> u64 {
+        self.sctp.take_waits()
+    }
+
     /// Sends a binary message on an open channel.
     ///
     /// # Errors
@@ -273,6 +285,24 @@ impl Transport {
     /// See [`SealError`]; the buffer then holds no packet to send.
     pub fn seal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
         self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp(out, start)
+    }
+
+    /// As [`Transport::seal_rtp`], for a stream without a retransmission stream: its newest packets
+    /// may be sealed again by [`Transport::seal_rtp_again`].
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer then holds no packet to send.
+    pub fn seal_rtp_kept(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_kept(out, start)
+    }
+
+    /// Seals the same plain packet once more, for a receiver that lost it. It must be the same bit
+    /// for bit.
+    ///
+    /// # Errors
+    /// [`SealError::Repeated`] when it is not, or is too old; the buffer then holds no packet to send.
+    pub fn seal_rtp_again(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_again(out, start)
     }
 
     /// Seals the complete plain compound RTCP packet `out[start..]` in place, appends index and tag.

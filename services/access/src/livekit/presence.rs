@@ -100,6 +100,7 @@ impl Session {
             }
             let same = known.is_some_and(|known| known.track == *track);
             let (asked, settings) = known.map_or((None, None), |known| (known.asked, known.settings.clone()));
+            let asked = self.early.remove(&track.sid).or(asked);
             let unsupported = same && known.is_some_and(|known| known.unsupported);
             if !same {
                 // Another codec or source under the same sid: the m-line must be another, too.

@@ -5,11 +5,11 @@ use livekit_protocol::{
 };
 use systir_media::packet::{Codec, Kind};
 
-use super::event::Output;
+use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::sid::mint_sid;
 use super::track::{self, OwnTrack};
-use crate::sdp::{Intake, Offer, Origin, Section, SectionKind};
+use crate::sdp::{Intake, Offer, Origin, SdpError, Section, SectionKind};
 use crate::worker::command::{Command, ReceiveSection, Side, TrackKey, TrackSource as Source};
 
 impl Session {
@@ -30,15 +30,16 @@ impl Session {
             let message = published(&request.cid, twin.info.clone());
             return self.signal(message);
         }
-        if self.tracks.len() >= self.config.limits.tracks {
+        if self.tracks.len() >= self.config.limits.tracks && !self.forget_announced() {
             let text = "too many published tracks: unpublish one first";
             return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
         }
         let sid = mint_sid(track::sid_prefix(kind, source), &self.config.node_tag, &mut self.rng);
         let info = track::info(&request, sid, kind, self.clock.micros(self.now));
         let message = published(&request.cid, info.clone());
+        let key = self.config.keys.track();
         self.tracks.push(OwnTrack {
-            key: self.config.keys.track(),
+            key,
             info,
             cid: request.cid,
             kind,
@@ -47,12 +48,45 @@ impl Session {
             subscribed: false,
         });
         self.signal(message);
+        self.bind_unclaimed(key);
+    }
+
+    /// The m-line that brings a track may have been offered before the track was announced.
+    fn bind_unclaimed(&mut self, key: TrackKey) {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
+        let brings = |section: &Section| {
+            let named = section.track.as_deref().is_none_or(|cid| cid == track.cid);
+            named && section.kind == SectionKind::Media(track.kind)
+        };
+        let Some(index) = self.unclaimed.iter().position(brings) else { return };
+        let section = self.unclaimed.swap_remove(index);
+        // The answer put the client's own choice first.
+        let Some(codec) = section.first_codec(None, false) else { return };
+        track.bind(&section, codec);
+        for said in self.sections.iter_mut().filter(|said| said.mid == section.mid) {
+            said.track = Some(key);
+        }
+        let sections = self.sections.clone();
+        self.start_own(key, &sections);
+        self.media(Command::Receive { participant: self.config.participant, sections });
+        self.own_changed(false);
+    }
+
+    /// A client that changed its mind says nothing of it: of tracks that were announced and never
+    /// brought, the oldest gives way. False when all are published.
+    fn forget_announced(&mut self) -> bool {
+        let oldest = self.tracks.iter().position(|track| track.bound.is_none());
+        oldest.map(|index| self.tracks.remove(index)).is_some()
     }
 
     pub(super) fn publisher_offer(&mut self, description: &proto::SessionDescription) {
         let offer = match Offer::parse(&description.sdp) {
             Ok(offer) if description.r#type == "offer" || description.r#type.is_empty() => offer,
             Ok(_) => return self.garbled("the publisher's description is not an offer"),
+            // A client that published and unpublished so often begins with a short one again.
+            Err(SdpError::TooLong { .. } | SdpError::TooManySections { .. }) if self.answers > 0 => {
+                return self.reconnect(LeaveReason::StateMismatch);
+            }
             Err(error) => return self.garbled(&format!("the publisher's offer cannot be used: {error}")),
         };
         let ended = self.unbind_stopped(&offer);
@@ -71,6 +105,10 @@ impl Session {
             self.start_own(*key, &answer.receive);
         }
         self.sections = answer.receive.clone();
+        let carried = |section: &&Section| {
+            answer.receive.iter().any(|said| said.mid == section.mid && said.track.is_none())
+        };
+        self.unclaimed = offer.sending().filter(carried).cloned().collect();
         self.media(Command::Receive { participant: self.config.participant, sections: answer.receive });
         self.remote(Side::Publisher, offer.remote().clone());
         self.signal(Message::Answer(proto::SessionDescription {
@@ -86,9 +124,15 @@ impl Session {
 
     /// Tracks whose m-line stopped, went silent or is gone.
     fn unbind_stopped(&mut self, offer: &Offer) -> Vec<OwnTrack> {
+        // An m-line that names a track in waiting has been given to that one.
+        let waiting: Vec<String> =
+            self.tracks.iter().filter(|track| track.bound.is_none()).map(|track| track.cid.clone()).collect();
         let goes_on = |track: &mut OwnTrack| {
             let Some(bound) = &track.bound else { return true };
-            offer.sending().any(|section| section.mid == bound.mid)
+            let given_away = |section: &Section| {
+                section.track.as_ref().is_some_and(|cid| *cid != track.cid && waiting.contains(cid))
+            };
+            offer.sending().any(|section| section.mid == bound.mid && !given_away(section))
         };
         let mut ended = Vec::new();
         let mut kept = Vec::new();
@@ -114,7 +158,7 @@ impl Session {
             let Some(track) = self.tracks.get_mut(index) else { continue };
             let wanted = intake(track, red);
             let Some(codec) = section.first_codec(wanted.codec, wanted.red) else { continue };
-            track.bind(&section.mid, codec, section.layers());
+            track.bind(section, codec);
             fresh.push(track.key);
         }
         fresh
@@ -129,11 +173,15 @@ impl Session {
     }
 
     fn intake(&self, section: &Section, red: bool) -> Option<Intake> {
-        let track = self
-            .tracks
-            .iter()
-            .find(|track| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid))?;
-        Some(intake(track, red))
+        let bound = |track: &&OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);
+        match self.tracks.iter().find(bound) {
+            Some(track) => Some(intake(track, red)),
+            // It may be announced later; what comes until then is dropped.
+            None if self.config.grants.can_publish => {
+                Some(Intake { track: None, codec: None, red: false, stereo: false, dtx: true })
+            }
+            None => None,
+        }
     }
 
     fn start_own(&mut self, key: TrackKey, sections: &[ReceiveSection]) {
@@ -207,12 +255,11 @@ impl Session {
     /// worker and for subscribers that is another track with the same sid.
     pub(super) fn codec_found(&mut self, key: TrackKey, codec: Codec) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
-        let Some(bound) =
-            track.bound.clone().filter(|bound| bound.spec.codec != codec && bound.spec.kind == codec.kind())
-        else {
+        let is_other = |bound: &track::Bound| bound.spec.codec != codec && bound.spec.kind == codec.kind();
+        if !track.bound.as_ref().is_some_and(is_other) {
             return;
-        };
-        track.bind(&bound.mid, codec, bound.spec.layers);
+        }
+        track.rebind(codec);
         let (sid, old, new) = (track.info.sid.clone(), track.key, self.config.keys.track());
         track.key = new;
         for section in self.sections.iter_mut().filter(|section| section.track == Some(old)) {
@@ -234,7 +281,7 @@ impl Session {
 
 fn intake(track: &OwnTrack, red: bool) -> Intake {
     Intake {
-        track: track.key,
+        track: Some(track.key),
         codec: track.announced_codec(),
         red: red && track.kind == Kind::Audio && !track.info.disable_red,
         stereo: track.feature(AudioTrackFeature::TfStereo),

@@ -38,10 +38,11 @@ pub fn layer_for_dimensions(width: u32, height: u32, track: &TrackInfo) -> Layer
     let own = |layers: &[VideoLayer]| -> Vec<u32> {
         layers.iter().map(|layer| layer.height).filter(|height| *height > 0).collect()
     };
-    let mut heights = own(&track.layers);
-    if heights.is_empty() {
-        heights = track.codecs.first().map(|codec| own(&codec.layers)).unwrap_or_default();
+    let mut layers = track.layers.as_slice();
+    if own(layers).is_empty() {
+        layers = track.codecs.first().map(|codec| codec.layers.as_slice()).unwrap_or_default();
     }
+    let heights = own(layers);
     let portrait = track.width < track.height;
     let (mut sizes, wanted) = if heights.is_empty() {
         // Clients that do not name their layers have LiveKit's usual ones.
@@ -55,7 +56,15 @@ pub fn layer_for_dimensions(width: u32, height: u32, track: &TrackInfo) -> Layer
     let fits =
         sizes.iter().zip(sizes.iter().skip(1)).position(|(size, next)| *size >= wanted && size != next);
     let index = fits.unwrap_or(sizes.len().saturating_sub(1)).min(Layer::MAX - 1);
-    Layer(u8::try_from(index).unwrap_or(0))
+    // A publisher may leave a layer out: the lowest and the highest, say.
+    let named = layers.iter().filter(|layer| !layer.rid.is_empty());
+    let named =
+        named.filter(|layer| sizes.get(index) == Some(&layer.height)).map(|layer| layer.spatial_layer);
+    let place = named
+        .max()
+        .and_then(|place| u8::try_from(place).ok())
+        .filter(|place| usize::from(*place) < Layer::MAX);
+    Layer(place.unwrap_or(u8::try_from(index).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -78,6 +87,17 @@ mod tests {
         assert_eq!(layer_for_dimensions(320, 180, &track(&[])), Layer(0));
         assert_eq!(layer_for_dimensions(320, 180, &TrackInfo::default()), Layer(2));
         assert_eq!(layer_for_dimensions(u32::MAX, u32::MAX, &track(&[720])), Layer(0));
+    }
+
+    #[test]
+    #[allow(deprecated)]
+    fn layer_that_a_publisher_left_out_is_nobodys() {
+        let mut info = track(&[180, 720]);
+        for (layer, (rid, place)) in info.layers.iter_mut().zip([("q", 0), ("f", 2)]) {
+            (layer.rid, layer.spatial_layer) = (rid.to_owned(), place);
+        }
+        assert_eq!(layer_for_dimensions(320, 180, &info), Layer(0));
+        assert_eq!(layer_for_dimensions(640, 360, &info), Layer(2));
     }
 
     #[test]

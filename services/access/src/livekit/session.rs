@@ -16,7 +16,7 @@ use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
 use super::reply;
 use super::subscribe::Visible;
 use super::track::OwnTrack;
-use crate::sdp::{Host, Subscriber, codecs};
+use crate::sdp::{Host, Section, Subscriber, codecs};
 use crate::worker::command::{Command, ReceiveSection, Remote, Side};
 
 /// The client pings this often, and takes the connection for dead after the second time.
@@ -53,6 +53,8 @@ pub struct Session {
     pub(super) tracks: Vec<OwnTrack>,
     /// What the worker was last told to receive.
     pub(super) sections: Vec<ReceiveSection>,
+    /// M-lines that the client sends on and has not announced a track for.
+    pub(super) unclaimed: Vec<Section>,
     /// Goes up with each answer (`o=`).
     pub(super) answers: u64,
     pub(super) description_id: u64,
@@ -60,6 +62,8 @@ pub struct Session {
     pub(super) remote: [Option<Remote>; 2],
     /// Others, by sid.
     pub(super) others: BTreeMap<String, proto::ParticipantInfo>,
+    /// What the client asked for of tracks that are shown and cannot be received yet.
+    pub(super) early: BTreeMap<String, bool>,
     /// Tracks of others, by sid.
     pub(super) visible: BTreeMap<String, Visible>,
     pub(super) subscriber: Subscriber,
@@ -94,10 +98,12 @@ impl Session {
             own,
             tracks: Vec::new(),
             sections: Vec::new(),
+            unclaimed: Vec::new(),
             answers: 0,
             description_id,
             remote: [None, None],
             others: BTreeMap::new(),
+            early: BTreeMap::new(),
             visible: BTreeMap::new(),
             subscriber: Subscriber::new(rng.random::<u64>() >> 2),
             last_offer: 0,
@@ -265,6 +271,11 @@ impl Session {
             Request::GetDataBlobRequest(request) => {
                 let text = "data blobs are not supported by this server";
                 self.refuse(request.request_id, rr::Reason::UnsupportedType, text, None);
+            }
+            // Who restricts its tracks must not believe that it did.
+            Request::SubscriptionPermission(permission) if !permission.all_participants => {
+                let text = "this server does not restrict who receives a track: everybody in the room may";
+                self.refuse(0, rr::Reason::UnsupportedType, text, None);
             }
             // Candidates are not needed with ICE-lite; the rest is of resuming, of testing, or old.
             #[allow(deprecated)]

@@ -90,7 +90,11 @@ impl Session {
     pub(super) fn ask(&mut self, sid: &str, subscribe: bool) {
         let allowed = self.config.grants.can_subscribe;
         let Some(visible) = self.visible.get_mut(sid) else {
-            if subscribe {
+            // A track is shown as soon as it is heard of, and can be received a moment later.
+            let shown = self.others.values().any(|other| other.tracks.iter().any(|track| track.sid == *sid));
+            if shown && self.early.len() < self.config.limits.subscriptions {
+                self.early.insert(sid.to_owned(), subscribe);
+            } else if subscribe {
                 self.counts.refused += 1;
                 self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
             }

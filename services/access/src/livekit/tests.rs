@@ -462,6 +462,99 @@ fn same_line_carries_a_second_track_after_the_first() {
 }
 
 #[test]
+fn track_that_is_announced_after_its_line_was_offered_is_bound_to_it() {
+    let mut client = Client::active(vec![]);
+    client.offer(CHROME);
+    let Some(Message::Answer(answer)) = client.signals().pop().cloned() else { panic!("no answer") };
+    assert_eq!(answer.sdp.matches("a=recvonly").count(), 2, "the client may send at once");
+    client.take();
+    client.announce("somebody-elses", proto::TrackType::Video, "vp8");
+    assert_eq!(names(&client.take()), ["TrackPublished"], "another track is not on that line");
+    client.announce("0a9b8c7d-cam", proto::TrackType::Video, "");
+    assert_eq!(
+        names(&client.outputs),
+        ["TrackPublished", "out:Published", "media:AddTrack", "media:Receive", "out:Own"]
+    );
+    let Command::Receive { sections, .. } = client.commands()[1] else { panic!("no sections") };
+    let carried: Vec<bool> = sections.iter().map(|section| section.track.is_some()).collect();
+    assert_eq!(carried, [false, true]);
+    assert_eq!(client.session.info().tracks[0].mid, "2");
+}
+
+#[test]
+fn nobody_sends_on_a_line_who_may_not_publish() {
+    let mut config = config(vec![]);
+    config.grants.can_publish = false;
+    let mut client = Client::active_with(config);
+    client.offer(CHROME);
+    let Some(Message::Answer(answer)) = client.signals().pop().cloned() else { panic!("no answer") };
+    assert_eq!(answer.sdp.matches("a=recvonly").count(), 0);
+}
+
+#[test]
+fn line_that_is_handed_to_another_track_ends_the_first() {
+    let mut client = Client::active(vec![]);
+    let (_, first) = client.publish();
+    let second = client.announce("screen", proto::TrackType::Video, "vp8");
+    client.take();
+    client.offer(&CHROME.replace("0a9b8c7d-cam", "screen"));
+    assert!(names(&client.outputs).contains(&"out:Unpublished".to_owned()));
+    let own = client.session.info();
+    let sids: Vec<&str> = own.tracks.iter().map(|track| track.sid.as_str()).collect();
+    assert!(sids.contains(&second.as_str()) && !sids.contains(&first.as_str()), "{sids:?}");
+}
+
+#[test]
+fn layers_are_named_as_the_line_names_them() {
+    let mut client = Client::active(vec![]);
+    client.send(Request::AddTrack(proto::AddTrackRequest {
+        cid: "0a9b8c7d-cam".into(),
+        r#type: proto::TrackType::Video as i32,
+        source: proto::TrackSource::Camera as i32,
+        width: 1280,
+        height: 720,
+        layers: [180, 720]
+            .map(|height| proto::VideoLayer { width: height * 16 / 9, height, ..Default::default() })
+            .to_vec(),
+        ..Default::default()
+    }));
+    let without = CHROME.replace("a=rid:h send\r\n", "").replace("send q;h;f", "send q;f");
+    client.offer(&without);
+    let own = client.session.info();
+    #[allow(deprecated)]
+    let layers: Vec<_> =
+        own.tracks[0].layers.iter().map(|one| (one.rid.as_str(), one.spatial_layer)).collect();
+    assert_eq!(layers, [("q", 0), ("f", 2)]);
+}
+
+#[test]
+fn track_may_be_asked_for_before_it_can_be_received() {
+    let mut config = config(vec![]);
+    config.auto_subscribe = false;
+    let mut client = Client::active_with(config);
+    client.room(RoomEvent::Participants(vec![RemoteParticipant { tracks: Vec::new(), ..bob() }]));
+    client.take();
+    client.send(Request::Subscription(proto::UpdateSubscription {
+        track_sids: vec!["TR_VCbob".into()],
+        subscribe: true,
+        ..Default::default()
+    }));
+    assert!(client.outputs.is_empty(), "it is shown, so it is no mistake");
+    client.room(RoomEvent::Participants(vec![bob()]));
+    assert_eq!(names(&client.take()), ["Update", "out:Subscribed"]);
+}
+
+#[test]
+fn who_restricts_its_tracks_is_told_that_it_cannot() {
+    let mut client = Client::active(vec![]);
+    let all = proto::SubscriptionPermission { all_participants: true, ..Default::default() };
+    client.send(Request::SubscriptionPermission(all));
+    assert!(client.outputs.is_empty());
+    client.send(Request::SubscriptionPermission(proto::SubscriptionPermission::default()));
+    assert_eq!(client.refusal(), Some(Reason::UnsupportedType));
+}
+
+#[test]
 fn codec_that_was_assumed_wrongly_becomes_another_track_of_the_same_sid() {
     let mut client = Client::active(vec![]);
     client.announce("7d2b1c5e-mic", proto::TrackType::Audio, "");
@@ -712,12 +805,42 @@ fn data_tracks_and_second_codecs_are_unsupported() {
 
 #[test]
 fn tracks_are_limited() {
-    let mut client = Client::active(vec![]);
-    for n in 0..32 {
-        assert_ne!(client.announce(&format!("mic{n}"), proto::TrackType::Audio, "opus"), "");
-    }
+    let mut few = config(vec![]);
+    few.limits.tracks = 2;
+    let mut client = Client::active_with(few);
+    client.publish();
+    client.take();
     assert_eq!(client.announce("one-more", proto::TrackType::Audio, "opus"), "");
     assert_eq!(client.refusal(), Some(Reason::LimitExceeded));
+}
+
+#[test]
+fn who_often_begins_to_share_a_screen_and_changes_his_mind_is_not_locked_out() {
+    let mut client = Client::active(vec![]);
+    for n in 0..200 {
+        assert_ne!(client.announce(&format!("screen{n}"), proto::TrackType::Video, "vp8"), "");
+    }
+    let (_, camera) = client.publish();
+    assert!(client.session.info().tracks.iter().any(|track| track.sid == camera));
+}
+
+#[test]
+fn a_client_whose_offers_grew_too_long_begins_afresh() {
+    let mut client = Client::active(vec![]);
+    client.publish();
+    client.take();
+    let camera = CHROME.find("m=video").map(|at| &CHROME[at..]).unwrap();
+    let toggled = |times: usize| {
+        let line =
+            |n: usize| camera.replace("a=mid:2", &format!("a=mid:{n}")).replace("a=sendonly", "a=inactive");
+        let more: String = (3..times).map(line).collect();
+        format!("{CHROME}{more}")
+    };
+    client.offer(&toggled(60));
+    assert_eq!(client.left(), None);
+    assert_eq!(client.refusal(), None);
+    client.offer(&toggled(300));
+    assert_eq!(client.left(), Some((Action::Reconnect, LeaveReason::StateMismatch)));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use livekit_protocol::{self as proto, AudioTrackFeature, TrackSource, TrackType, video_layer};
-use systir_media::packet::{Codec, Kind, Layer, LayerSet};
+use systir_media::packet::{Codec, Kind, Layer};
 
-use crate::sdp::codecs;
+use crate::sdp::{Section, codecs};
 use crate::worker::command::{TrackKey, TrackSpec};
 
 /// Most layers, codecs or features that are kept of a request.
@@ -46,16 +46,43 @@ impl OwnTrack {
 
     /// Notes the m-line and what it brings.
     #[allow(deprecated)]
-    pub(super) fn bind(&mut self, mid: &str, codec: Codec, layers: LayerSet) {
-        codecs::mime(codec).clone_into(&mut self.info.mime_type);
-        mid.clone_into(&mut self.info.mid);
+    pub(super) fn bind(&mut self, section: &Section, codec: Codec) {
+        let layers = section.layers();
+        section.mid.clone_into(&mut self.info.mid);
         self.info.simulcast = layers.iter().count() > 1;
+        let rids = section.rid_layers();
+        name_layers(&mut self.info.layers, &rids);
         if let Some(first) = self.info.codecs.first_mut() {
-            codecs::mime(codec).clone_into(&mut first.mime_type);
-            mid.clone_into(&mut first.mid);
+            section.mid.clone_into(&mut first.mid);
+            name_layers(&mut first.layers, &rids);
         }
         let spec = TrackSpec { kind: self.kind, codec, layers };
-        self.bound = Some(Bound { mid: mid.to_owned(), spec });
+        self.bound = Some(Bound { mid: section.mid.clone(), spec });
+        self.rebind(codec);
+    }
+
+    /// The same m-line brings another codec.
+    pub(super) fn rebind(&mut self, codec: Codec) {
+        codecs::mime(codec).clone_into(&mut self.info.mime_type);
+        if let Some(first) = self.info.codecs.first_mut() {
+            codecs::mime(codec).clone_into(&mut first.mime_type);
+        }
+        if let Some(bound) = &mut self.bound {
+            bound.spec.codec = codec;
+        }
+    }
+}
+
+/// The m-line says by which rid each of the announced layers comes, and which of ours it is.
+fn name_layers(layers: &mut [proto::VideoLayer], rids: &[(String, Layer)]) {
+    if layers.len() != rids.len() {
+        return;
+    }
+    let mut rids: Vec<&(String, Layer)> = rids.iter().collect();
+    rids.sort_by_key(|(_, layer)| layer.0);
+    for (layer, (rid, place)) in layers.iter_mut().zip(rids) {
+        rid.clone_into(&mut layer.rid);
+        layer.spatial_layer = i32::from(place.0);
     }
 }
 

@@ -14,8 +14,8 @@ use crate::worker::command::{ReceiveCodec, ReceiveExtensions, ReceiveSection, Tr
 /// What becomes of one m-line that the client sends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intake {
-    /// The track it carries.
-    pub track: TrackKey,
+    /// The track it carries; none when it has not been announced yet.
+    pub track: Option<TrackKey>,
     /// The codec to put first.
     pub codec: Option<Codec>,
     /// May RED be used?
@@ -136,7 +136,7 @@ fn media_line(
     }
     receive.push(ReceiveSection {
         mid: section.mid.clone(),
-        track: Some(intake.track),
+        track: intake.track,
         codecs: accepted,
         extensions: ids,
         rids,

@@ -168,7 +168,8 @@ impl Section {
                 continue;
             }
             let rtx_pt = self.rtx_of(offered.pt);
-            let candidate = (ReceiveCodec { pt: offered.pt, codec, rtx_pt }, fit);
+            let nack = offered.feedback.iter().any(|one| one == "nack");
+            let candidate = (ReceiveCodec { pt: offered.pt, codec, rtx_pt, nack }, fit);
             match found.iter_mut().find(|(other, _)| other.codec == codec) {
                 Some(other) if other.1 > fit => *other = candidate,
                 Some(_) => {}
@@ -192,7 +193,10 @@ impl Section {
     pub fn layers(&self) -> LayerSet {
         let by_rid = self.rid_layers().into_iter().map(|(_, layer)| layer);
         let by_ssrc = self.receive_ssrcs().into_iter().map(|one| one.layer);
-        let layers = by_rid.chain(by_ssrc).fold(LayerSet::NONE, LayerSet::with);
+        let of = |layers: &mut dyn Iterator<Item = Layer>| layers.fold(LayerSet::NONE, LayerSet::with);
+        // Rids go before: the SSRCs of an m-line that has them may be in any order.
+        let layers = Some(of(&mut { by_rid })).filter(|layers| !layers.is_empty());
+        let layers = layers.unwrap_or_else(|| of(&mut { by_ssrc }));
         if layers.is_empty() { layers.with(Layer(0)) } else { layers }
     }
 
@@ -207,7 +211,8 @@ impl Section {
     }
 
     /// The layer of each rid: LiveKit's `q`, `h`, `f` by name, others by their order.
-    pub(super) fn rid_layers(&self) -> Vec<(String, Layer)> {
+    #[must_use]
+    pub fn rid_layers(&self) -> Vec<(String, Layer)> {
         let by_name = |rid: &str| match rid {
             "q" => Some(Layer(0)),
             "h" => Some(Layer(1)),
@@ -224,26 +229,28 @@ impl Section {
             .collect()
     }
 
-    /// Streams announced by SSRC, with their layers.
+    /// Streams announced by SSRC, with their layers: in the order of `a=ssrc-group:SIM`, else of the
+    /// rids where there are as many; else the first one counts.
     pub(super) fn receive_ssrcs(&self) -> Vec<ReceiveSsrc> {
-        let main: Vec<u32> = if self.simulcast.is_empty() {
-            self.ssrcs
-                .iter()
-                .copied()
-                .filter(|ssrc| !self.repairs.values().any(|rtx| rtx == ssrc))
-                .take(1)
-                .collect()
-        } else {
-            self.simulcast.iter().copied().take(Layer::MAX).collect()
-        };
-        main.into_iter()
-            .zip(0_u8..)
-            .map(|(ssrc, layer)| ReceiveSsrc {
-                ssrc,
-                rtx_ssrc: self.repairs.get(&ssrc).copied(),
-                layer: Layer(layer),
-            })
-            .collect()
+        let rids = self.rid_layers();
+        let repairs = |ssrc: &u32| self.repairs.values().any(|rtx| rtx == ssrc);
+        let main: Vec<u32> = self.ssrcs.iter().copied().filter(|ssrc| !repairs(ssrc)).collect();
+        let of =
+            |ssrc: u32, layer: Layer| ReceiveSsrc { ssrc, rtx_ssrc: self.repairs.get(&ssrc).copied(), layer };
+        if !self.simulcast.is_empty() {
+            let layers = (0..Layer::MAX as u8).map(Layer);
+            return self.simulcast.iter().zip(layers).map(|(ssrc, layer)| of(*ssrc, layer)).collect();
+        }
+        if rids.len() > 1 {
+            let told = main.len() == rids.len();
+            return main
+                .into_iter()
+                .zip(rids)
+                .filter(|_| told)
+                .map(|(ssrc, (_, layer))| of(ssrc, layer))
+                .collect();
+        }
+        main.into_iter().take(1).map(|ssrc| of(ssrc, Layer(0))).collect()
     }
 }
 

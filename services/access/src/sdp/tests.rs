@@ -43,8 +43,13 @@ fn compare(name: &str, text: &str) {
 const ORIGIN: Origin = Origin { session: 42, version: 1 };
 
 fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
-    let intake =
-        |index: usize| Intake { track: TrackKey(index as u64), codec, red: false, stereo: false, dtx: true };
+    let intake = |index: usize| Intake {
+        track: Some(TrackKey(index as u64)),
+        codec,
+        red: false,
+        stereo: false,
+        dtx: true,
+    };
     mids.iter().enumerate().map(|(index, mid)| ((*mid).to_owned(), intake(index))).collect()
 }
 
@@ -372,8 +377,13 @@ fn try_everything(text: &str) {
     if let Ok(offer) = Offer::parse(text) {
         let mut intake = HashMap::new();
         for (index, section) in offer.sending().enumerate() {
-            let one =
-                Intake { track: TrackKey(index as u64), codec: None, red: true, stereo: true, dtx: false };
+            let one = Intake {
+                track: Some(TrackKey(index as u64)),
+                codec: None,
+                red: true,
+                stereo: true,
+                dtx: false,
+            };
             intake.insert(section.mid.clone(), one);
         }
         let answer = answer(&offer, &intake);

@@ -77,6 +77,8 @@ pub struct ReceiveCodec {
     pub codec: Codec,
     /// Payload type of its retransmissions (RFC 4588).
     pub rtx_pt: Option<u8>,
+    /// May we ask for packets again (`a=rtcp-fb nack`)?
+    pub nack: bool,
 }
 
 /// One stream that a section announced by SSRC rather than by rid.
@@ -318,6 +320,16 @@ pub enum Event {
         channel: DataChannel,
         /// An encoded `DataPacket`, not yet checked.
         data: Bytes,
+    },
+    /// Packets of a published track have another codec than was assumed: the client did not say which
+    /// one it would send, or changed it.
+    Codec {
+        /// The publisher.
+        participant: ParticipantKey,
+        /// The track.
+        track: TrackKey,
+        /// What its packets are.
+        codec: Codec,
     },
     /// Who speaks, when it changed; those who stopped are in it with `active: false`.
     Speakers {

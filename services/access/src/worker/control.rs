@@ -38,7 +38,7 @@ impl Engine {
                 self.join(now, room, participant, publisher, subscriber);
             }
             Command::Remote { participant, side, remote } => self.remote(now, participant, side, remote),
-            Command::Receive { participant, sections } => self.receive(participant, sections),
+            Command::Receive { participant, sections } => self.receive(now, participant, sections),
             Command::AddTrack { room, track, spec, source } => self.add_track(room, track, spec, source),
             Command::RemoveTrack { track } => self.remove_track(track),
             Command::Mute { track, muted } => {
@@ -186,7 +186,7 @@ impl Engine {
         Some(TrackRef { id, codec: self.outside.track(id)?.spec.codec })
     }
 
-    fn receive(&mut self, participant: ParticipantKey, mut sections: Vec<ReceiveSection>) {
+    fn receive(&mut self, now: Instant, participant: ParticipantKey, mut sections: Vec<ReceiveSection>) {
         let Some(connection) = self.connection(participant, Side::Publisher) else { return };
         for section in &mut sections {
             // Nobody publishes into another's track, whatever a description says.
@@ -204,7 +204,7 @@ impl Engine {
             .collect();
         let ingress = self.outside.connections.get_mut(connection).and_then(Connection::ingress);
         if let Some(ingress) = ingress {
-            ingress.describe(sections, |key| {
+            ingress.describe(now, sections, |key| {
                 known.iter().find(|(name, _)| *name == key).map(|(_, track)| *track)
             });
         }
@@ -288,7 +288,8 @@ impl Engine {
             track,
             is: downtrack,
             target: HIGHEST,
-            known: false,
+            bare_from: None,
+            last_seq: None,
             reported: false,
             rtx_seq,
         };

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use smallvec::SmallVec;
 use systir_media::batch::Priority;
-use systir_media::packet::{Layer, LayerSet, Packet, SenderReport};
+use systir_media::packet::{Codec, Layer, LayerSet, Packet, SenderReport};
 use systir_media::rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 use systir_media::{Egress, Forward, SenderInfo, SubscriptionId, TrackId};
 use systir_transport::rtcp;
@@ -65,11 +65,44 @@ pub(super) struct Sending {
     pub(super) is: Downtrack,
     /// What shall be sent once the connection is up.
     pub(super) target: Option<Layer>,
-    /// The client has reported on the SSRC: it knows what it is without the mid.
-    pub(super) known: bool,
+    /// The client has reported on the SSRC, it knows what it is without the mid: from this number on
+    /// packets go without it. A packet that is sent again must be the same one, so its number alone
+    /// says whether the mid is in it.
+    pub(super) bare_from: Option<u16>,
+    /// The highest number that was sent.
+    pub(super) last_seq: Option<u16>,
     /// A sender report went out.
     pub(super) reported: bool,
     pub(super) rtx_seq: u16,
+}
+
+/// Numbers that are certainly older than what can be asked for again.
+const OLD: u16 = 4096;
+
+impl Sending {
+    /// Does the packet of this number go without the mid?
+    fn is_bare(&self, seq: u16) -> bool {
+        self.bare_from.is_some_and(|from| seq.wrapping_sub(from) < 0x8000)
+    }
+
+    fn sent(&mut self, seq: u16) {
+        if self.last_seq.is_none_or(|last| seq.wrapping_sub(last) < 0x8000) {
+            self.last_seq = Some(seq);
+        }
+        // The mark moves along, so that it does not seem to be ahead after half a turn.
+        if let Some(from) = &mut self.bare_from
+            && (2 * OLD..0x8000).contains(&seq.wrapping_sub(*from))
+        {
+            *from = seq.wrapping_sub(OLD);
+        }
+    }
+
+    /// The client knows the SSRC.
+    pub(super) fn acknowledge(&mut self) {
+        if self.bare_from.is_none() {
+            self.bare_from = self.last_seq.map(|last| last.wrapping_add(1));
+        }
+    }
 }
 
 /// The world around the core.
@@ -183,6 +216,15 @@ impl Outside {
         self.links.flush(&mut self.counts);
     }
 
+    /// Packets of a published track have another codec than was assumed.
+    pub(super) fn other_codec(&mut self, track: TrackId, codec: Codec) {
+        let Some(Track { room, key, source, .. }) = self.track(track) else { return };
+        if let Source::Publisher { participant, .. } = *source {
+            let (room, event) = (*room, Event::Codec { participant, track: *key, codec });
+            self.tell(room, event);
+        }
+    }
+
     /// A track's wants changed; rooms care about those that arrive over links.
     pub(super) fn wanted(&mut self, track: TrackId, layers: LayerSet) {
         let Some(track) = self.track(track) else { return };
@@ -205,21 +247,23 @@ impl Egress for Outside {
             timestamp: out.timestamp,
             ssrc: sending.is.ssrc,
         };
-        let original = if out.retransmission {
-            // Without a stream of its own a retransmission would seal two packets under one SRTP
-            // index; with an AEAD cipher that must never happen (RFC 7714 section 8.1).
-            let (Some(ssrc), Some(pt)) = (sending.is.rtx_ssrc, sending.is.rtx_pt) else { return };
-            fields.ssrc = ssrc;
-            fields.payload_type = pt;
-            fields.seq = sending.rtx_seq;
-            sending.rtx_seq = sending.rtx_seq.wrapping_add(1);
-            Some(out.seq.to_be_bytes())
-        } else {
-            None
+        let repair = sending.is.rtx_ssrc.zip(sending.is.rtx_pt);
+        let original = match repair {
+            Some((ssrc, pt)) if out.retransmission => {
+                fields.ssrc = ssrc;
+                fields.payload_type = pt;
+                fields.seq = sending.rtx_seq;
+                sending.rtx_seq = sending.rtx_seq.wrapping_add(1);
+                Some(out.seq.to_be_bytes())
+            }
+            _ => None,
         };
         let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sending.is.mid.as_bytes());
         let named = [(extension_table::MID, mid.as_slice())];
-        let hop = if sending.known { &[][..] } else { &named[..] };
+        let hop = if sending.is_bare(out.seq) { &[][..] } else { &named[..] };
+        if !out.retransmission {
+            sending.sent(out.seq);
+        }
         let connection = sending.connection;
         let written = self.write(connection, |conn, bytes, start| {
             write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, hop);
@@ -228,7 +272,13 @@ impl Egress for Outside {
             }
             bytes.extend_from_slice(out.head);
             bytes.extend_from_slice(out.payload);
-            conn.transport.seal_rtp(bytes, start).is_ok()
+            let sealed = match (repair, out.retransmission) {
+                (Some(_), _) => conn.transport.seal_rtp(bytes, start),
+                // No stream for retransmissions (sound has none): the packet itself is sent again.
+                (None, false) => conn.transport.seal_rtp_kept(bytes, start),
+                (None, true) => conn.transport.seal_rtp_again(bytes, start),
+            };
+            sealed.is_ok()
         });
         if written {
             self.counts.media_out += 1;
@@ -277,6 +327,10 @@ impl Egress for Outside {
             Source::Publisher { connection, .. } => {
                 let id = track.id;
                 let Some(ssrc) = self.publisher_ssrc(connection, id, layer) else { return };
+                let conn = self.connections.get_mut(connection).and_then(Connection::ingress);
+                if !conn.is_some_and(|ingress| ingress.answers_nack(id)) {
+                    return;
+                }
                 self.write_rtcp(connection, |bytes| {
                     rtcp::write_nack(bytes, RECEIVER_SSRC, ssrc, seqs.iter().copied()).is_ok()
                 });

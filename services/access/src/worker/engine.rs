@@ -13,7 +13,7 @@ use systir_media::{Core, SubscriptionId, TrackId};
 use systir_transport::{Certificate, TransportEvent};
 
 use super::command::{Event, ParticipantKey, RoomKey, Speaker, TrackKey};
-use super::connection::{Role, advertised_for};
+use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, Protocol, binding_request_ufrag};
 use super::egress::Outside;
@@ -21,6 +21,7 @@ use super::ingress::Refused;
 use super::links::Links;
 use super::outgoing::{Datagrams, Route, Via};
 use super::owners::Owners;
+use super::rooms::Room;
 use super::stats::WorkerCounts;
 
 /// How often feedback, reports and counters are looked after.
@@ -161,6 +162,7 @@ impl Engine {
             return false;
         };
         conn.seen(path);
+        hold_if_behind(&self.outside.rooms, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
         let proved = conn.transport.is_authenticated(path.to);
         self.settle(now, connection);
@@ -181,6 +183,12 @@ impl Engine {
             Ok(accepted) => {
                 self.outside.counts.media_in += 1;
                 self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.outside);
+            }
+            Err(Refused::OtherCodec { track, codec, news }) => {
+                self.outside.counts.unclaimed += 1;
+                if news {
+                    self.outside.other_codec(track, codec);
+                }
             }
             Err(Refused::Malformed | Refused::Unclaimed) => self.outside.counts.unclaimed += 1,
             Err(Refused::TooManyStreams) => self.outside.counts.too_many_streams += 1,
@@ -208,6 +216,8 @@ impl Engine {
             self.outside.outgoing.submit(path, datagrams);
         }
         conn.reroute();
+        hold_if_behind(&self.outside.rooms, conn, now);
+        self.outside.counts.data_held += conn.transport.take_data_waits();
         let due = conn.transport.poll_timeout().map(|due| due.max(now + MIN_DELAY));
         if let Some(due) = due
             && conn.scheduled.is_none_or(|scheduled| due < scheduled)
@@ -291,6 +301,7 @@ impl Engine {
                 continue;
             }
             conn.scheduled = None;
+            hold_if_behind(&self.outside.rooms, conn, now);
             if conn.transport.poll_timeout().is_some_and(|due| due <= now) {
                 conn.transport.handle_timeout(now);
             }
@@ -327,11 +338,39 @@ impl Engine {
         while let Some((track, layers)) = self.core.poll_wanted() {
             self.outside.wanted(track, layers);
         }
-        for room in self.outside.rooms.values_mut() {
-            if room.is_behind() && room.retry() {
-                self.next_tick = self.next_tick.min(now + RETRY);
+        let mut caught_up = Vec::new();
+        for (key, room) in &mut self.outside.rooms {
+            if !room.is_behind() {
+                continue;
             }
+            if room.retry() {
+                self.next_tick = self.next_tick.min(now + RETRY);
+            } else {
+                caught_up.push(*key);
+            }
+        }
+        if !caught_up.is_empty() {
+            self.let_go(now, &caught_up);
         }
         self.outside.submit_all();
     }
+
+    /// Rooms have caught up: their clients' messages are read again.
+    fn let_go(&mut self, now: Instant, rooms: &[RoomKey]) {
+        let held: Vec<usize> = self
+            .outside
+            .connections
+            .iter()
+            .filter(|(_, conn)| rooms.contains(&conn.room))
+            .map(|(key, _)| key)
+            .collect();
+        for connection in held {
+            self.settle(now, connection);
+        }
+    }
+}
+
+/// A client's messages wait while its room does not keep up.
+fn hold_if_behind(rooms: &FxHashMap<RoomKey, Room>, conn: &mut Connection, now: Instant) {
+    conn.transport.hold_data(now, rooms.get(&conn.room).is_some_and(Room::is_behind));
 }

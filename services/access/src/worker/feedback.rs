@@ -73,7 +73,7 @@ impl Engine {
         if let Some(sub) = self.subscription(connection, ssrc)
             && let Some(sending) = self.outside.sending(sub)
         {
-            sending.known = true;
+            sending.acknowledge();
         }
     }
 

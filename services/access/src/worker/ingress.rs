@@ -1,7 +1,7 @@
 //! What a client sends: which section, track and layer a packet belongs to (RFC 8843 section
 //! 9.2), and the packet with all that belongs to this hop taken off.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use systir_media::TrackId;
@@ -14,6 +14,10 @@ use super::reception::Reception;
 
 /// Streams that one connection may send, retransmissions included.
 const MAX_STREAMS: usize = 256;
+/// A stream without packets for this long may be replaced by one that it replaced itself.
+const REST: Duration = Duration::from_secs(2);
+/// Another codec makes another track for everybody in the room: not more often than this.
+const SPACING: Duration = Duration::from_secs(2);
 
 /// What a header extension id means on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +43,25 @@ pub(super) struct TrackRef {
 #[derive(Debug, Default)]
 struct LayerState {
     ssrc: Option<u32>,
+    last_at: Option<Instant>,
     seq: ExtendedSeq,
     reception: Reception,
+}
+
+impl LayerState {
+    /// Another stream brings the layer: its numbers go on behind those that were, what was counted
+    /// does not.
+    fn taken_by(&mut self, now: Instant, ssrc: u32) {
+        if self.ssrc.replace(ssrc) != Some(ssrc) {
+            self.last_at = Some(now);
+            self.reception = Reception::default();
+            self.seq.restart();
+        }
+    }
+
+    fn is_live(&self, now: Instant) -> bool {
+        self.last_at.is_some_and(|last| now.saturating_duration_since(last) < REST)
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +69,8 @@ struct Section {
     said: ReceiveSection,
     track: Option<TrackRef>,
     layers: [LayerState; Layer::MAX],
+    /// When it was last told that the packets have another codec than the track.
+    told: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +85,16 @@ struct Stream {
 pub(super) enum Refused {
     /// Not an RTP packet.
     Malformed,
-    /// No section, no track, or not the track's codec.
+    /// No section, no track, or no payload type of the section.
     Unclaimed,
+    /// Another codec of the section than the track's: the client did not say which one it would
+    /// send, or changed it.
+    OtherCodec {
+        track: TrackId,
+        codec: Codec,
+        /// It was not told lately.
+        news: bool,
+    },
     /// The connection sends too many streams.
     TooManyStreams,
     /// Nothing to forward (padding, a number far off the run); no fault.
@@ -105,6 +136,7 @@ impl Ingress {
     /// its streams and numbers.
     pub(super) fn describe(
         &mut self,
+        now: Instant,
         said: Vec<ReceiveSection>,
         resolve: impl Fn(TrackKey) -> Option<TrackRef>,
     ) {
@@ -115,19 +147,18 @@ impl Ingress {
         for section in said {
             self.learn_extensions(&section.extensions);
             let mut layers: [LayerState; Layer::MAX] = Default::default();
-            let same = |old: &Section| {
-                old.said.mid == section.mid
-                    && old.said.track == section.track
-                    && old.said.rids == section.rids
-                    && old.said.ssrcs == section.ssrcs
-            };
+            let mut told = None;
             let to = self.sections.len();
-            if let Some((from, old)) = before.iter_mut().enumerate().find(|(_, old)| same(old)) {
-                layers = std::mem::take(&mut old.layers);
-                moved.insert(from, to);
+            let old = before.iter_mut().enumerate().find(|(_, old)| old.said.mid == section.mid);
+            if let Some((from, old)) = old {
+                told = old.told;
+                if old.said.track == section.track {
+                    layers = std::mem::take(&mut old.layers);
+                    moved.insert(from, to);
+                }
             }
             let track = section.track.and_then(&resolve);
-            self.sections.push(Section { said: section, track, layers });
+            self.sections.push(Section { said: section, track, layers, told });
         }
         for (ssrc, stream) in streams {
             if let Some(section) = moved.get(&stream.section) {
@@ -135,7 +166,7 @@ impl Ingress {
             }
         }
         for section in 0..self.sections.len() {
-            self.learn_announced(section);
+            self.learn_announced(now, section);
         }
     }
 
@@ -161,11 +192,14 @@ impl Ingress {
         }
     }
 
-    fn learn_announced(&mut self, index: usize) {
+    fn learn_announced(&mut self, now: Instant, index: usize) {
         let Some(section) = self.sections.get_mut(index) else { return };
         for announced in &section.said.ssrcs {
             let Some(state) = section.layers.get_mut(usize::from(announced.layer.0)) else { continue };
-            state.ssrc.get_or_insert(announced.ssrc);
+            let still = section.said.ssrcs.iter().any(|one| Some(one.ssrc) == state.ssrc);
+            if !still {
+                state.taken_by(now, announced.ssrc);
+            }
             let both = [(Some(announced.ssrc), false), (announced.rtx_ssrc, true)];
             for (ssrc, repair) in both {
                 if let Some(ssrc) = ssrc
@@ -202,6 +236,16 @@ impl Ingress {
         section.layers.get(usize::from(layer.0))?.ssrc
     }
 
+    /// Does the client answer requests for lost packets of a track?
+    pub(super) fn answers_nack(&self, track: TrackId) -> bool {
+        self.sections.iter().filter(|section| section.track.is_some_and(|own| own.id == track)).any(
+            |section| {
+                let codec = section.track.map(|own| own.codec);
+                section.said.codecs.iter().any(|one| Some(one.codec) == codec && one.nack)
+            },
+        )
+    }
+
     /// A report block for every stream that sent something.
     pub(super) fn report_blocks(&mut self, now: Instant) -> impl Iterator<Item = ReportBlock> {
         self.sections.iter_mut().flat_map(|section| section.layers.iter_mut()).filter_map(move |state| {
@@ -233,7 +277,7 @@ impl Ingress {
         if let Some(number) = hop.transport_cc {
             congestion(number, header.ssrc);
         }
-        let stream = self.stream(&header, &hop)?;
+        let stream = self.stream(now, &header, &hop)?;
         let section = self.sections.get_mut(stream.section).ok_or(Refused::Unclaimed)?;
         let track = section.track.ok_or(Refused::Unclaimed)?;
         let state = section.layers.get_mut(usize::from(stream.layer.0)).ok_or(Refused::Unclaimed)?;
@@ -241,14 +285,23 @@ impl Ingress {
         let said =
             |wanted: &ReceiveCodec| if stream.repair { wanted.rtx_pt == Some(pt) } else { wanted.pt == pt };
         let codec = section.said.codecs.iter().find(|entry| said(entry)).ok_or(Refused::Unclaimed)?.codec;
-        if codec != track.codec {
-            return Err(Refused::Unclaimed);
+        if codec != track.codec && !wraps(codec, track.codec) {
+            // What only repairs or pads says nothing about what is sent.
+            if stream.repair || header.payload.is_empty() {
+                return Err(Refused::Nothing);
+            }
+            let news = section.told.is_none_or(|told| now.saturating_duration_since(told) >= SPACING);
+            if news {
+                section.told = Some(now);
+            }
+            return Err(Refused::OtherCodec { track: track.id, codec, news });
         }
         let (seq, payload) = if stream.repair {
             let (&[high, low], payload) = header.payload.split_first_chunk::<2>().ok_or(Refused::Nothing)?;
             let seq = state.seq.nearest(u16::from_be_bytes([high, low])).ok_or(Refused::Nothing)?;
             (seq, payload)
         } else {
+            state.last_at = Some(now);
             let seq = state.seq.extend(header.seq).ok_or(Refused::Nothing)?;
             let elapsed = now.saturating_duration_since(self.epoch).as_micros();
             let arrival = (elapsed * u128::from(codec.clock_rate()) / 1_000_000) as u32;
@@ -287,31 +340,39 @@ impl Ingress {
     }
 
     /// The stream of a packet: by SSRC, else learnt from mid and rid, else from the payload type.
-    fn stream(&mut self, header: &RtpHeader<'_>, hop: &HopExtensions<'_>) -> Result<Stream, Refused> {
-        if let Some(stream) = self.streams.get(&header.ssrc) {
-            let section = self.sections.get(stream.section);
-            // A client may give an SSRC to another section; the mid on the packet is newer than ours.
-            if hop.mid.is_none_or(|mid| section.is_some_and(|own| own.said.mid.as_bytes() == mid)) {
+    fn stream(
+        &mut self,
+        now: Instant,
+        header: &RtpHeader<'_>,
+        hop: &HopExtensions<'_>,
+    ) -> Result<Stream, Refused> {
+        if let Some(stream) = self.streams.get(&header.ssrc)
+            && let Some(section) = self.sections.get(stream.section)
+            && section.agrees(stream, hop)
+        {
+            let layer = section.layers.get(usize::from(stream.layer.0));
+            if stream.repair || layer.is_some_and(|layer| layer.ssrc == Some(header.ssrc)) {
                 return Ok(*stream);
+            }
+            // Another stream has taken the layer's place. This one comes back only when that one rests.
+            if layer.is_some_and(|layer| layer.is_live(now)) {
+                return Err(Refused::Nothing);
             }
         }
         let stream = self.classify(header, hop).ok_or(Refused::Unclaimed)?;
         if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&header.ssrc) {
             return Err(Refused::TooManyStreams);
         }
-        let state = self
-            .sections
-            .get_mut(stream.section)
-            .and_then(|section| section.layers.get_mut(usize::from(stream.layer.0)))
-            .ok_or(Refused::Unclaimed)?;
+        let section = self.sections.get_mut(stream.section).ok_or(Refused::Unclaimed)?;
+        let state = section.layers.get_mut(usize::from(stream.layer.0)).ok_or(Refused::Unclaimed)?;
         if !stream.repair {
-            // The client started anew under another SSRC: the layer's numbers go on, its counts do not.
-            if let Some(former) = state.ssrc.replace(header.ssrc)
-                && former != header.ssrc
-            {
-                state.reception = Reception::default();
-                self.streams.remove(&former);
-            }
+            state.taken_by(now, header.ssrc);
+        }
+        // The description told which stream repairs this one.
+        let announced = section.said.ssrcs.iter().find(|one| one.ssrc == header.ssrc);
+        let repair = announced.and_then(|one| one.rtx_ssrc).filter(|_| !stream.repair);
+        if let Some(repair) = repair {
+            self.streams.insert(repair, Stream { repair: true, ..stream });
         }
         self.streams.insert(header.ssrc, stream);
         Ok(stream)
@@ -321,31 +382,52 @@ impl Ingress {
         let pt = header.payload_type;
         let index = match hop.mid {
             Some(mid) => self.sections.iter().position(|section| section.said.mid.as_bytes() == mid)?,
-            None => {
-                let mut users = self.sections.iter().enumerate().filter(|(_, section)| section.uses(pt));
-                let (index, _) = users.next()?;
-                if users.next().is_some() {
-                    return None;
+            None => match self.streams.get(&header.ssrc) {
+                Some(known) => known.section,
+                None => {
+                    let mut users = self.sections.iter().enumerate().filter(|(_, section)| section.uses(pt));
+                    let (index, _) = users.next()?;
+                    if users.next().is_some() {
+                        return None;
+                    }
+                    index
                 }
-                index
-            }
+            },
         };
-        let section = self.sections.get(index)?;
+        let section = self.sections.get(index).filter(|section| section.uses(pt))?;
         section.track?;
         let repair = section.said.codecs.iter().any(|codec| codec.rtx_pt == Some(pt));
         let layer = match hop.repaired_rid.or(hop.rid) {
-            Some(rid) => {
-                section.said.rids.iter().find(|(name, _)| name.as_bytes() == rid).map(|(_, layer)| *layer)?
+            Some(rid) if !section.said.rids.is_empty() => section.layer_of(rid)?,
+            // Without a rid the layer is certain only where there is one, or by the description.
+            _ => {
+                let announced = section.said.ssrcs.iter().find(|one| one.ssrc == header.ssrc);
+                let one_layer = section.said.rids.len() <= 1 && section.said.ssrcs.len() <= 1;
+                announced.map(|one| one.layer).or(one_layer.then_some(Layer(0)))?
             }
-            // Without a rid the layer is certain only where there is one.
-            None if section.said.rids.is_empty() && section.said.ssrcs.len() <= 1 => Layer(0),
-            None => return None,
         };
         (usize::from(layer.0) < Layer::MAX).then_some(Stream { section: index, layer, repair })
     }
 }
 
+/// RED and the codec that it wraps alternate in one stream.
+fn wraps(one: Codec, other: Codec) -> bool {
+    matches!((one, other), (Codec::Red, Codec::Opus) | (Codec::Opus, Codec::Red))
+}
+
 impl Section {
+    fn layer_of(&self, rid: &[u8]) -> Option<Layer> {
+        self.said.rids.iter().find(|(name, _)| name.as_bytes() == rid).map(|(_, layer)| *layer)
+    }
+
+    /// Does a packet name the section and the layer that its SSRC is known for? A client may give an
+    /// SSRC to another one; what is on the packet is newer than what we know.
+    fn agrees(&self, stream: &Stream, hop: &HopExtensions<'_>) -> bool {
+        let rid = if stream.repair { hop.repaired_rid } else { hop.rid };
+        let same_layer = |rid: &[u8]| self.said.rids.is_empty() || self.layer_of(rid) == Some(stream.layer);
+        hop.mid.is_none_or(|mid| self.said.mid.as_bytes() == mid) && rid.is_none_or(same_layer)
+    }
+
     fn uses(&self, pt: u8) -> bool {
         self.said.codecs.iter().any(|codec| codec.pt == pt || codec.rtx_pt == Some(pt))
     }
@@ -369,7 +451,7 @@ mod tests {
         ReceiveSection {
             mid: mid.into(),
             track: Some(TrackKey(track)),
-            codecs: vec![ReceiveCodec { pt: 96, codec: Codec::Vp8, rtx_pt: Some(97) }],
+            codecs: vec![ReceiveCodec { pt: 96, codec: Codec::Vp8, rtx_pt: Some(97), nack: true }],
             extensions: ReceiveExtensions {
                 mid: Some(MID),
                 rid: Some(RID),
@@ -400,7 +482,7 @@ mod tests {
 
         fn describe(&mut self, sections: Vec<ReceiveSection>) {
             let tracks = self.tracks.clone();
-            self.ingress.describe(sections, |key| {
+            self.ingress.describe(self.now, sections, |key| {
                 Some(TrackRef { id: *tracks.get(key.0 as usize)?, codec: Codec::Vp8 })
             });
         }
@@ -473,6 +555,68 @@ mod tests {
         assert_eq!(fixture.accept(&again), Ok((fixture.tracks[2], Layer(0), 7)));
         fixture.ingress.track_removed(fixture.tracks[2]);
         assert_eq!(fixture.accept(&again), Err(Refused::Unclaimed));
+    }
+
+    #[test]
+    fn rids_decide_whatever_order_the_ssrcs_have() {
+        let mut firefox = section("0", 0, &["q", "h", "f"]);
+        let said = |ssrc, layer| ReceiveSsrc { ssrc, rtx_ssrc: Some(ssrc + 100), layer: Layer(layer) };
+        firefox.ssrcs = vec![said(1, 0), said(2, 1), said(3, 2)];
+        let mut fixture = Fixture::new(vec![firefox]);
+        let track = fixture.tracks[0];
+        assert_eq!(fixture.accept(&packet(1, 96, 9, &[(RID, b"f")])), Ok((track, Layer(2), 9)));
+        assert_eq!(fixture.ingress.ssrc(track, Layer(2)), Some(1));
+        assert_eq!(fixture.accept(&packet(1, 96, 10, &[])), Ok((track, Layer(2), 10)));
+        assert_eq!(fixture.accept(&packet(101, 97, 1, &[])), Ok((track, Layer(2), 5)), "its repairs follow");
+        assert_eq!(fixture.accept(&packet(2, 96, 4, &[])), Ok((track, Layer(1), 4)), "as announced");
+    }
+
+    #[test]
+    fn a_stream_that_was_replaced_stays_so_while_the_new_one_lives() {
+        let mut fixture = Fixture::new(vec![section("0", 0, &[])]);
+        let track = fixture.tracks[0];
+        let named = |ssrc, seq| packet(ssrc, 96, seq, &[(MID, b"0")]);
+        fixture.accept(&named(7, 10)).unwrap();
+        let first = fixture.ingress.accept(fixture.now, &named(7, 11), |_, _| {}).unwrap().packet.seq;
+        let second = fixture.ingress.accept(fixture.now, &named(8, 40_000), |_, _| {}).unwrap().packet.seq;
+        assert!(second > first, "the track's numbers go on");
+        assert_eq!(fixture.ingress.ssrc(track, Layer(0)), Some(8));
+        assert_eq!(fixture.accept(&named(7, 12)), Err(Refused::Nothing), "two do not take turns");
+        fixture.now += REST;
+        assert_eq!(fixture.accept(&named(7, 14)), Ok((track, Layer(0), 14)));
+    }
+
+    #[test]
+    fn a_new_description_of_a_track_goes_on_with_its_numbers() {
+        let said = |ssrc| {
+            let mut section = section("0", 0, &[]);
+            section.ssrcs = vec![ReceiveSsrc { ssrc, rtx_ssrc: None, layer: Layer(0) }];
+            section
+        };
+        let mut fixture = Fixture::new(vec![said(7)]);
+        let seq = |fixture: &mut Fixture, packet: &[u8]| {
+            fixture.ingress.accept(fixture.now, packet, |_, _| {}).map(|accepted| accepted.packet.seq)
+        };
+        let first = seq(&mut fixture, &packet(7, 96, 50_000, &[])).unwrap();
+        fixture.describe(vec![said(8)]);
+        assert_eq!(seq(&mut fixture, &packet(7, 96, 50_001, &[])), Err(Refused::Nothing), "it is over");
+        assert!(seq(&mut fixture, &packet(8, 96, 10, &[])).unwrap() > first);
+    }
+
+    #[test]
+    fn another_codec_is_told_once_in_a_while_and_not_for_repairs() {
+        let mut both = section("0", 0, &[]);
+        both.codecs.push(ReceiveCodec { pt: 102, codec: Codec::H264, rtx_pt: Some(103), nack: true });
+        let mut fixture = Fixture::new(vec![both]);
+        let track = fixture.tracks[0];
+        let other = |news| Err(Refused::OtherCodec { track, codec: Codec::H264, news });
+        assert_eq!(fixture.accept(&packet(9, 103, 1, &[])), Err(Refused::Nothing));
+        assert_eq!(fixture.accept(&packet(7, 102, 1, &[])), other(true));
+        assert_eq!(fixture.accept(&packet(7, 102, 2, &[])), other(false));
+        fixture.now += SPACING;
+        assert_eq!(fixture.accept(&packet(7, 102, 3, &[])), other(true));
+        assert_eq!(fixture.accept(&packet(7, 120, 4, &[])), Err(Refused::Unclaimed));
+        assert_eq!(fixture.accept(&packet(7, 96, 4, &[])), Ok((track, Layer(0), 4)));
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Bench {
         let section = |mid: &str, track, codec, pt, rtx_pt| ReceiveSection {
             mid: mid.into(),
             track: Some(track),
-            codecs: vec![ReceiveCodec { pt, codec, rtx_pt }],
+            codecs: vec![ReceiveCodec { pt, codec, rtx_pt, nack: true }],
             extensions: publisher_ids(),
             rids: Vec::new(),
             ssrcs: Vec::new(),

@@ -11,6 +11,7 @@ const MAX_MISORDER: u16 = 1000;
 pub struct ExtendedSeq {
     highest: Option<u64>,
     suspect: Option<u16>,
+    restarted: bool,
 }
 
 impl ExtendedSeq {
@@ -21,8 +22,12 @@ impl ExtendedSeq {
             // One cycle up, so that a packet that overtook the first one still has a number.
             let first = 0x1_0000 | u64::from(seq);
             self.highest = Some(first);
+            self.restarted = false;
             return Some(first);
         };
+        if std::mem::take(&mut self.restarted) {
+            return Some(self.next_run(highest, seq));
+        }
         let ahead = seq.wrapping_sub(highest as u16);
         if ahead < MAX_DROPOUT {
             let extended = highest + u64::from(ahead);
@@ -35,13 +40,22 @@ impl ExtendedSeq {
             return highest.checked_sub(u64::from(behind));
         }
         if self.suspect == Some(seq) {
-            let extended = ((highest >> 16) + 2) << 16 | u64::from(seq);
-            self.highest = Some(extended);
-            self.suspect = None;
-            return Some(extended);
+            return Some(self.next_run(highest, seq));
         }
         self.suspect = Some(seq.wrapping_add(1));
         None
+    }
+
+    /// The next number begins a new run, wherever it is: another source brings the stream.
+    pub fn restart(&mut self) {
+        self.restarted = true;
+    }
+
+    fn next_run(&mut self, highest: u64, seq: u16) -> u64 {
+        let extended = ((highest >> 16) + 2) << 16 | u64::from(seq);
+        self.highest = Some(extended);
+        self.suspect = None;
+        extended
     }
 
     /// The highest number so far.
@@ -64,6 +78,19 @@ impl ExtendedSeq {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn another_source_goes_on_in_a_run_of_its_own_at_once() {
+        let mut seq = ExtendedSeq::default();
+        seq.restart();
+        let first = seq.extend(10).unwrap();
+        for near in [11, 9, 40_000] {
+            seq.restart();
+            let next = seq.extend(near).unwrap();
+            assert!(next > first + 0xFFFF, "{near}");
+            assert_eq!(seq.extend(near + 1), Some(next + 1));
+        }
+    }
 
     #[test]
     fn numbers_go_on_over_the_wrap_and_late_ones_go_back() {

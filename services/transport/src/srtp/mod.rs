@@ -5,10 +5,12 @@ use rustc_hash::FxHashMap;
 
 use crate::{OpenError, SealError, replay, replay::Window};
 
+mod again;
 mod cm;
 mod gcm;
 mod kdf;
 
+use again::Sealed;
 use cm::CmKey;
 use gcm::GcmKey;
 use kdf::Label;
@@ -64,6 +66,31 @@ impl Keys {
     }
 }
 
+impl Keys {
+    fn seal_rtp(
+        &self,
+        header: &RtpHeader,
+        index: u64,
+        out: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), SealError> {
+        let packet = out.get_mut(start..).ok_or(SealError::Malformed)?;
+        let (aad, payload) = packet.split_at_mut_checked(header.len).ok_or(SealError::Malformed)?;
+        match self {
+            Self::Gcm { rtp, .. } => {
+                let tag = rtp.seal(header.ssrc, index, aad, payload).ok_or(SealError::Exhausted)?;
+                out.extend_from_slice(&tag);
+            }
+            Self::Cm { rtp, .. } => {
+                rtp.apply(header.ssrc, index, payload).ok_or(SealError::Exhausted)?;
+                let tag = rtp.tag(packet, Some((index >> 16) as u32));
+                out.extend_from_slice(&tag);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Both directions of one transport.
 pub(crate) struct Srtp {
     pub(crate) sender: Sender,
@@ -88,18 +115,45 @@ impl Srtp {
 pub(crate) struct Sender {
     keys: Keys,
     streams: FxHashMap<u32, Window>,
+    /// Of streams whose packets may be sealed again.
+    kept: FxHashMap<u32, Sealed>,
     rtcp_index: u32,
 }
 
 impl Sender {
     fn new(keys: Keys) -> Self {
-        Self { keys, streams: FxHashMap::default(), rtcp_index: 0 }
+        Self { keys, streams: FxHashMap::default(), kept: FxHashMap::default(), rtcp_index: 0 }
     }
 
     /// Seals the RTP packet `out[start..]` in place and appends the tag.
     pub(crate) fn seal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
-        let packet = out.get_mut(start..).ok_or(SealError::Malformed)?;
-        let header = RtpHeader::parse(packet).ok_or(SealError::Malformed)?;
+        self.seal_new(out, start).map(|_| ())
+    }
+
+    /// As [`Sender::seal_rtp`], for a stream whose packets may be repeated.
+    pub(crate) fn seal_rtp_kept(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        let (ssrc, index) = self.seal_new(out, start)?;
+        self.kept.entry(ssrc).or_default().note(index, out.get(start..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Seals a packet once more that [`Sender::seal_rtp_kept`] sealed.
+    pub(crate) fn seal_rtp_again(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
+        let highest = self.streams.get(&header.ssrc).and_then(Window::highest);
+        let index = replay::index(highest, header.seq).ok_or(SealError::Repeated)?;
+        let sealed = self.kept.get(&header.ssrc).ok_or(SealError::Repeated)?;
+        self.keys.seal_rtp(&header, index, out, start)?;
+        if !sealed.is_same(index, out.get(start..).unwrap_or_default()) {
+            out.truncate(start);
+            return Err(SealError::Repeated);
+        }
+        Ok(())
+    }
+
+    /// Seals a packet that was not sealed before; its SSRC and index.
+    fn seal_new(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(u32, u64), SealError> {
+        let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
         let room = self.streams.len() < MAX_SENT;
         let window = match self.streams.get_mut(&header.ssrc) {
             Some(window) => window,
@@ -111,19 +165,8 @@ impl Sender {
             return Err(SealError::Repeated);
         }
         window.mark(index);
-        let (aad, payload) = packet.split_at_mut_checked(header.len).ok_or(SealError::Malformed)?;
-        match &self.keys {
-            Keys::Gcm { rtp, .. } => {
-                let tag = rtp.seal(header.ssrc, index, aad, payload).ok_or(SealError::Exhausted)?;
-                out.extend_from_slice(&tag);
-            }
-            Keys::Cm { rtp, .. } => {
-                rtp.apply(header.ssrc, index, payload).ok_or(SealError::Exhausted)?;
-                let tag = rtp.tag(packet, Some((index >> 16) as u32));
-                out.extend_from_slice(&tag);
-            }
-        }
-        Ok(())
+        self.keys.seal_rtp(&header, index, out, start)?;
+        Ok((header.ssrc, index))
     }
 
     /// Seals the compound RTCP packet `out[start..]` in place, appends index and tag.

@@ -163,3 +163,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_packet_is_sealed_again_only_as_the_very_same_one() {
+    for profile in PROFILES {
+        let (mut ours, mut theirs) = pair(profile);
+        let mut first = Vec::new();
+        for seq in 65_500..65_536_u32 + 20 {
+            let mut out = rtp(7, seq as u16, b"sound");
+            ours.sender.seal_rtp_kept(&mut out, 0).unwrap();
+            first.push(out);
+        }
+        // Over the wrap of the number, and in front of the newest.
+        for (place, seq) in [(0, 65_500_u16), (35, 65_535), (36, 0), (55, 19)] {
+            let mut again = vec![1, 2, 3];
+            again.extend(rtp(7, seq, b"sound"));
+            ours.sender.seal_rtp_again(&mut again, 3).unwrap();
+            assert_eq!(again[3..], first[place]);
+            assert_eq!(theirs.receiver.open_rtp(&mut again[3..]).unwrap(), rtp(7, seq, b"sound"));
+        }
+        let mut refused = |packet: Vec<u8>| {
+            let mut out = packet;
+            assert_eq!(ours.sender.seal_rtp_again(&mut out, 0), Err(SealError::Repeated));
+            assert!(out.is_empty(), "nothing is left that could be sent");
+        };
+        refused(rtp(7, 5, b"other"));
+        let mut marked = rtp(7, 5, b"sound");
+        marked[1] |= 0x80;
+        refused(marked);
+    }
+}
+
+#[test]
+fn what_was_not_kept_cannot_be_sealed_again() {
+    let (mut ours, _) = pair(SrtpProfile::Aes128Gcm);
+    ours.sender.seal_rtp(&mut rtp(7, 1, b"sound"), 0).unwrap();
+    assert_eq!(ours.sender.seal_rtp_again(&mut rtp(7, 1, b"sound"), 0), Err(SealError::Repeated));
+    for seq in 0..100 {
+        ours.sender.seal_rtp_kept(&mut rtp(8, seq, b"sound"), 0).unwrap();
+    }
+    assert_eq!(ours.sender.seal_rtp_again(&mut rtp(8, 35, b"sound"), 0), Err(SealError::Repeated), "too old");
+    assert!(ours.sender.seal_rtp_again(&mut rtp(8, 36, b"sound"), 0).is_ok());
+    assert_eq!(
+        ours.sender.seal_rtp_again(&mut rtp(8, 100, b"sound"), 0),
+        Err(SealError::Repeated),
+        "not yet"
+    );
+}

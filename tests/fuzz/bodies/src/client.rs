@@ -36,7 +36,8 @@ pub fn offer(bytes: &[u8]) {
     let Ok(offer) = Offer::parse(text) else { return };
     let (ice, candidates) = (ice("ourPub01"), candidates());
     let host = Host { ice: &ice, fingerprint: &[1; 32], candidates: &candidates };
-    let intake = Intake { track: TrackKey(1), codec: Some(Codec::Vp8), red: true, stereo: true, dtx: true };
+    let intake =
+        Intake { track: Some(TrackKey(1)), codec: Some(Codec::Vp8), red: true, stereo: true, dtx: true };
     let answer = offer.answer(host, Origin { session: 1, version: 1 }, |_| Some(intake));
     assert!(answer.sdp.starts_with("v=0\r\n"));
     assert!(answer.receive.len() <= offer.sections().len());

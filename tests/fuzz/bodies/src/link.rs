@@ -22,7 +22,7 @@ pub fn frame(bytes: &[u8]) {
                 write_packet(&mut written, flow, packet);
                 assert_eq!(Frame::parse(&written), Some(Frame::Packet { flow, packet }));
             }
-            Some(Frame::Heartbeat) | None => {}
+            Some(Frame::Heartbeat | Frame::Message(_)) | None => {}
         }
     }
 }
