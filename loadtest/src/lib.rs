@@ -18,6 +18,7 @@ mod session;
 mod signal;
 mod stats;
 mod watch;
+mod wire;
 
 pub use config::Config;
 pub use report::{RefusedGroup, Report};

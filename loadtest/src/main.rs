@@ -9,14 +9,26 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::{OwoColorize, Stream};
 use systir_load::{Config, Progress, Report, run_with};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Exit code for a request that cannot be (`EX_USAGE`).
+/// Exit code for a command line that makes no sense (`EX_USAGE`).
 const USAGE: u8 = 64;
+/// Exit code when some are missing.
+const PARTLY: u8 = 2;
+/// Exit code of what Ctrl-C ends at once, as shells have it.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = match Config::try_parse() {
+        Ok(config) => config,
+        Err(error) => {
+            // Help and version are answers, and go where answers go.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Err(error) = config.check() {
@@ -24,8 +36,9 @@ fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     match start(config) {
-        Ok(report) if report.joined > 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(report) if report.joined == 0 => ExitCode::FAILURE,
+        Ok(report) if !report.refused.is_empty() || !report.ended.is_empty() => ExitCode::from(PARTLY),
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -43,8 +56,14 @@ fn start(config: Config) -> anyhow::Result<Report> {
     let cancel = CancellationToken::new();
     let interrupt = cancel.clone();
     runtime.spawn(async move {
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        tokio::select! {
+            asked = tokio::signal::ctrl_c() => if asked.is_err() { return },
+            _ = terminate.recv() => {}
+        }
+        interrupt.cancel();
         if tokio::signal::ctrl_c().await.is_ok() {
-            interrupt.cancel();
+            std::process::exit(INTERRUPTED);
         }
     });
     let bar = Bar::new(config.participants, json);

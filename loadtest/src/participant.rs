@@ -217,7 +217,7 @@ impl Participant {
                 },
                 readable = session.subscriber.readable() => readable.map_err(Into::into)
                     .and_then(|()| session.subscriber.receive()),
-                readable = readable(session.publisher.as_ref()) => readable.map_err(Into::into)
+                readable = readable(session.publisher.as_mut()) => readable.map_err(Into::into)
                     .and_then(|()| session.publisher.as_mut().map_or(Ok(()), |p| p.peer.receive())),
                 () = tokio::time::sleep_until(due.into()) => session.tick(&mut self.outcome.stats).await,
             };
@@ -248,10 +248,10 @@ impl Participant {
         let local = signal.local_ip().ok_or_else(|| JoinError::Unreachable("no local address".into()))?;
         let now = Instant::now();
         let ended = |error: anyhow::Error| JoinError::Ended(format!("{error:#}"));
-        let subscriber = Peer::open(Rtc::builder(), local, now).await.map_err(ended)?;
+        let subscriber = Peer::open(Rtc::builder(), local, self.config.tcp, now).await.map_err(ended)?;
         let publisher = if self.publishes {
             let codecs = Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true);
-            let peer = Peer::open(codecs, local, now).await.map_err(ended)?;
+            let peer = Peer::open(codecs, local, self.config.tcp, now).await.map_err(ended)?;
             Some(Publisher::new(peer, self.config.clone(), self.index))
         } else {
             None
@@ -268,7 +268,7 @@ async fn over(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase >= Phase::Over).await;
 }
 
-async fn readable(publisher: Option<&Publisher>) -> std::io::Result<()> {
+async fn readable(publisher: Option<&mut Publisher>) -> std::io::Result<()> {
     match publisher {
         Some(publisher) => publisher.peer.readable().await,
         None => std::future::pending().await,

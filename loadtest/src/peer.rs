@@ -1,28 +1,25 @@
-//! One peer connection: a str0m `Rtc` and the UDP socket it speaks through.
+//! One peer connection: a str0m `Rtc` and what it speaks through.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
-use socket2::{Domain, Socket, Type};
+use anyhow::anyhow;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::net::{Protocol, Receive};
+use str0m::net::Receive;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
-use tokio::net::UdpSocket;
+
+use crate::wire::Wire;
 
 /// Datagrams taken from the socket before others have their turn.
 const BATCH: usize = 64;
 /// Largest datagram expected.
 const DATAGRAM: usize = 2_000;
-/// Room for bursts of many tracks, bytes.
-const SOCKET_BUFFER: usize = 1 << 20;
 
 /// A peer connection.
 pub(crate) struct Peer {
     pub(crate) rtc: Rtc,
-    socket: UdpSocket,
-    local: SocketAddr,
+    wire: Wire,
     /// When [`Peer::tick`] is due.
     pub(crate) due: Instant,
     /// What happened since the last look.
@@ -33,64 +30,85 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Opens a socket on the address by which this machine reaches the server.
-    pub(crate) async fn open(config: RtcConfig, local: IpAddr, now: Instant) -> anyhow::Result<Self> {
-        // A server on this machine may be reached by ::1 and offer media on 127.0.0.1 only.
-        let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
-        let socket = bind(local).with_context(|| format!("cannot open a UDP socket on {local}"))?;
-        let local = socket.local_addr()?;
-        // Before the reactor has seen the socket, each attempt to send would fail.
-        socket.writable().await?;
+    /// Opens a socket on the address by which this machine reaches the server; for TCP there is
+    /// none before the server has said where it takes it.
+    pub(crate) async fn open(
+        config: RtcConfig,
+        local: IpAddr,
+        tcp: bool,
+        now: Instant,
+    ) -> anyhow::Result<Self> {
+        let wire = if tcp { Wire::Tcp(None) } else { Wire::udp(local).await? };
         let mut rtc = config.set_rtp_mode(true).build(now);
-        let candidate = Candidate::host(local, "udp").map_err(|error| anyhow!("{local}: {error}"))?;
-        rtc.add_local_candidate(candidate);
-        Ok(Self { rtc, socket, local, due: now, events: Vec::new(), unsent: 0, connected: false })
+        if let Some(candidate) = wire.candidate()? {
+            rtc.add_local_candidate(candidate);
+        }
+        Ok(Self { rtc, wire, due: now, events: Vec::new(), unsent: 0, connected: false })
+    }
+
+    async fn connect(&mut self, sdp: &str) -> anyhow::Result<()> {
+        if self.wire.connect(sdp).await?
+            && let Some(candidate) = self.wire.candidate()?
+        {
+            self.rtc.add_local_candidate(candidate);
+        }
+        Ok(())
     }
 
     /// Answers the server's offer.
-    pub(crate) fn answer(&mut self, sdp: &str) -> anyhow::Result<String> {
+    pub(crate) async fn answer(&mut self, sdp: &str) -> anyhow::Result<String> {
+        self.connect(sdp).await?;
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         let answer = self.rtc.sdp_api().accept_offer(offer)?;
-        self.drain()?;
+        self.begin()?;
         Ok(answer.to_sdp_string())
     }
 
     /// Takes the server's answer.
-    pub(crate) fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
+    pub(crate) async fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
+        self.connect(sdp).await?;
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
-        self.drain()
+        self.begin()
     }
 
-    /// A candidate of the server, as in SDP; TCP is not spoken.
-    pub(crate) fn candidate(&mut self, text: &str) -> anyhow::Result<()> {
+    /// What a description or a candidate made possible begins now: the stack looks at it only when
+    /// time moves, and where nothing else happens that may be seconds later.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        self.tick(Instant::now())
+    }
+
+    /// A candidate of the server, as in SDP.
+    pub(crate) async fn candidate(&mut self, text: &str) -> anyhow::Result<()> {
+        self.connect(&format!("a={text}")).await?;
         if let Ok(candidate) = Candidate::from_sdp_string(text)
-            && candidate.proto() == Protocol::Udp
+            && candidate.proto() == self.wire.protocol()
         {
             self.rtc.add_remote_candidate(candidate);
-            self.drain()?;
+            self.begin()?;
         }
         Ok(())
     }
 
     /// Waits until [`Peer::receive`] has something.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    pub(crate) async fn readable(&mut self) -> io::Result<()> {
+        self.wire.ready().await
     }
 
     /// Takes waiting datagrams, up to a batch.
     pub(crate) fn receive(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0_u8; DATAGRAM];
         for _ in 0..BATCH {
-            let (size, source) = match self.socket.try_recv_from(&mut buffer) {
-                Ok(received) => received,
+            let (size, source, destination) = match self.wire.receive(&mut buffer) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // An ICMP answer to something sent earlier; ICE decides whether the path is dead.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error.into()),
             };
             let datagram = buffer.get(..size).unwrap_or_default();
-            if let Ok(received) = Receive::new(Protocol::Udp, source, self.local, datagram) {
+            if let Ok(received) = Receive::new(self.wire.protocol(), source, destination, datagram) {
                 self.rtc.handle_input(Input::Receive(Instant::now(), received))?;
                 self.drain()?;
             }
@@ -118,7 +136,7 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(transmit) => {
-                    if self.socket.try_send_to(&transmit.contents, transmit.destination).is_err() {
+                    if !self.wire.send(&transmit.contents, transmit.destination) {
                         self.unsent += 1;
                     }
                 }
@@ -137,13 +155,53 @@ impl Peer {
     }
 }
 
-fn bind(local: IpAddr) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(local, 0);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
-    // The system may grant less; then bursts show up as loss, which is what they are.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What a server offers before anybody publishes: data channels only.
+    fn lonely_offer(server: SocketAddr) -> String {
+        let lines = [
+            "v=0".to_owned(),
+            "o=- 1 1 IN IP4 127.0.0.1".to_owned(),
+            "s=-".to_owned(),
+            "t=0 0".to_owned(),
+            "a=group:BUNDLE 0".to_owned(),
+            "a=ice-lite".to_owned(),
+            "m=application 9 UDP/DTLS/SCTP webrtc-datachannel".to_owned(),
+            "c=IN IP4 0.0.0.0".to_owned(),
+            "a=mid:0".to_owned(),
+            "a=sctp-port:5000".to_owned(),
+            format!("a=candidate:1 1 udp 2130706431 {} {} typ host", server.ip(), server.port()),
+            "a=ice-ufrag:abcd".to_owned(),
+            "a=ice-pwd:0123456789abcdefghijkl".to_owned(),
+            format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":")),
+            "a=setup:actpass".to_owned(),
+        ];
+        lines.map(|line| line + "\r\n").concat()
+    }
+
+    #[tokio::test]
+    async fn checks_begin_with_the_answer_though_nothing_else_happens() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        str0m::crypto::from_feature_flags().install_process_default();
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut peer = Peer::open(Rtc::builder(), Ipv4Addr::LOCALHOST.into(), false, start).await.unwrap();
+        peer.answer(&lonely_offer(server.local_addr().unwrap())).await.unwrap();
+        let mut now = start;
+        while server.recv(&mut [0; DATAGRAM]).is_err() {
+            now = now.max(peer.due);
+            assert!(
+                now < start + Duration::from_millis(500),
+                "the first check is due {:?} later",
+                now - start
+            );
+            peer.tick(now).unwrap();
+        }
+    }
 }

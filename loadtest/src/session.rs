@@ -171,17 +171,17 @@ impl Session {
                 self.tracks = tracks_by_mid(&offer.sdp);
                 self.tracks.extend(offer.mid_to_track_id);
                 self.streams.clear();
-                let sdp = self.subscriber.answer(&offer.sdp)?;
+                let sdp = self.subscriber.answer(&offer.sdp).await?;
                 let answer =
                     SessionDescription { r#type: "answer".into(), sdp, id: offer.id, ..Default::default() };
                 self.send(Request::Answer(answer)).await?;
             }
             Incoming::Answer(answer) => {
                 if let Some(publisher) = &mut self.publisher {
-                    publisher.answered(&answer)?;
+                    publisher.answered(&answer).await?;
                 }
             }
-            Incoming::Trickle(trickle) => self.trickle(&trickle)?,
+            Incoming::Trickle(trickle) => self.trickle(&trickle).await?,
             Incoming::Update(update) => self.meet(update.participants),
             Incoming::TrackPublished(published) => {
                 let track = published.track.unwrap_or_default();
@@ -209,15 +209,15 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn trickle(&mut self, trickle: &TrickleRequest) -> anyhow::Result<()> {
+    pub(crate) async fn trickle(&mut self, trickle: &TrickleRequest) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct CandidateInit {
             candidate: String,
         }
         let Ok(init) = serde_json::from_str::<CandidateInit>(&trickle.candidate_init) else { return Ok(()) };
         match (trickle.target(), &mut self.publisher) {
-            (SignalTarget::Subscriber, _) => self.subscriber.candidate(&init.candidate),
-            (SignalTarget::Publisher, Some(publisher)) => publisher.peer.candidate(&init.candidate),
+            (SignalTarget::Subscriber, _) => self.subscriber.candidate(&init.candidate).await,
+            (SignalTarget::Publisher, Some(publisher)) => publisher.peer.candidate(&init.candidate).await,
             (SignalTarget::Publisher, None) => Ok(()),
         }
     }

@@ -195,6 +195,14 @@ impl Cluster {
         Ok(process.wait(Duration::from_secs(20))?.success())
     }
 
+    /// The id of a node's process.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pid(&self, node: &str) -> Result<u32> {
+        Ok(self.processes.get(node).context("no such process")?.0.id())
+    }
+
     fn index(node: &str) -> u16 {
         NODES.iter().position(|name| *name == node).unwrap_or_default() as u16
     }

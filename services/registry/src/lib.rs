@@ -17,3 +17,12 @@ pub use lease::{Lease, Load};
 pub use local::{LocalRegistry, LocalStore};
 pub use registry::{CreateError, Registry, RegistryError, UpdateError};
 pub use view::View;
+
+/// Entrances for the fuzzers; not part of the interface.
+#[doc(hidden)]
+pub mod fuzz {
+    /// A record of etcd.
+    pub fn record(key: &[u8], value: &[u8]) {
+        crate::sync::fuzz(key, value);
+    }
+}

@@ -14,14 +14,28 @@ use crate::view::View;
 
 /// The assignment in a record; none when it cannot be read or lies under another room's key.
 pub(crate) fn assignment_of(record: &KeyValue) -> Option<Versioned<Assignment>> {
-    let value: Assignment = serde_json::from_slice(record.value()).ok()?;
-    let fits = record.key().ends_with(format!("/rooms/{}", value.room.key()).as_bytes());
-    fits.then(|| Versioned { value, revision: record.mod_revision() as u64 })
+    let value = read_assignment(record.key(), record.value())?;
+    Some(Versioned { value, revision: record.mod_revision() as u64 })
 }
 
-fn lease_of(record: &KeyValue) -> Option<Lease> {
-    let lease: Lease = serde_json::from_slice(record.value()).ok()?;
-    record.key().ends_with(format!("/nodes/{}", lease.node).as_bytes()).then_some(lease)
+fn read_assignment(key: &[u8], value: &[u8]) -> Option<Assignment> {
+    let value: Assignment = serde_json::from_slice(value).ok()?;
+    key.ends_with(format!("/rooms/{}", value.room.key()).as_bytes()).then_some(value)
+}
+
+fn read_lease(key: &[u8], value: &[u8]) -> Option<Lease> {
+    let lease: Lease = serde_json::from_slice(value).ok()?;
+    key.ends_with(format!("/nodes/{}", lease.node).as_bytes()).then_some(lease)
+}
+
+/// Entrance for the fuzzers: a record that anybody may have written.
+pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
+    let _ = key_of("/systir/v1/nordunet/", key);
+    let _ = read_lease(key, value);
+    if let Some(assignment) = read_assignment(key, value) {
+        let again = serde_json::to_vec(&assignment).unwrap_or_default();
+        assert_eq!(read_assignment(key, &again), Some(assignment));
+    }
 }
 
 enum Key {
@@ -44,7 +58,7 @@ fn key_of(prefix: &str, key: &[u8]) -> Key {
 // A garbled record counts as absent: nothing is decided on what cannot be read.
 fn put(view: &mut View, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
-        Key::Node(node) => match lease_of(record) {
+        Key::Node(node) => match read_lease(record.key(), record.value()) {
             Some(lease) => {
                 view.nodes.insert(node, lease);
             }

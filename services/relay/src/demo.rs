@@ -162,7 +162,9 @@ fn media(at: SocketAddr) -> config::Media {
         Some(outside) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), vec![at.ip(), outside]),
         None => (at, Vec::new()),
     };
-    config::Media { listen, advertise, workers: 1 }
+    // TCP beside UDP, on the port before.
+    let tcp = Some(SocketAddr::new(listen.ip(), at.port() - 1));
+    config::Media { listen, advertise, tcp, workers: 1 }
 }
 
 /// The address that packets to the rest of the world would leave from; none is sent.

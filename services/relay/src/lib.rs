@@ -16,6 +16,8 @@ pub mod authority;
 pub mod config;
 pub mod demo;
 mod door;
+#[doc(hidden)]
+pub mod fuzz;
 mod ids;
 mod join;
 mod linkside;
@@ -25,6 +27,7 @@ pub mod outfit;
 mod room;
 pub mod rooms;
 mod serve;
+mod tcp;
 pub mod telemetry;
 mod trace;
 pub mod trunk;

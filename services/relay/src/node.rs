@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use axum_server::tls_rustls::RustlsConfig;
 use systir_access::livekit::KeyMint;
 use systir_access::sdp::{Candidate, CandidateProtocol};
+use systir_access::tcp::Gate;
 use systir_access::token::{KeyRing, Redacted};
 use systir_access::worker::command::{Command, RoomKey};
 use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerHandle, WorkerWaker};
@@ -71,6 +72,9 @@ pub struct Shared {
     pub(crate) fingerprint: [u8; 32],
     pub(crate) media: Vec<SocketAddr>,
     addresses: Vec<Vec<SocketAddr>>,
+    /// Where media is taken over TCP, whichever worker it is for.
+    tcp: Vec<SocketAddr>,
+    pub(crate) tcp_gate: Gate,
     workers: Vec<mpsc::Sender<Command>>,
     admission: Mutex<Admission>,
     trunk: Trunk,
@@ -188,10 +192,9 @@ impl Shared {
 
     pub(crate) fn candidates(&self, worker: u8) -> Vec<Candidate> {
         let addresses = self.addresses.get(usize::from(worker)).map(Vec::as_slice).unwrap_or_default();
-        addresses
-            .iter()
-            .map(|address| Candidate { address: *address, protocol: CandidateProtocol::Udp })
-            .collect()
+        let udp = addresses.iter().map(|address| (address, CandidateProtocol::Udp));
+        let tcp = self.tcp.iter().map(|address| (address, CandidateProtocol::Tcp));
+        udp.chain(tcp).map(|(address, protocol)| Candidate { address: *address, protocol }).collect()
     }
 
     /// A flow for each layer of a track that arrives from that node.
@@ -272,7 +275,7 @@ impl Node {
             Outfit::read(&config, &authority)?;
         let renewing = credentials.clone();
         let renewed_links = move |pair: &Pair| outfit::renew(&renewing, pair);
-        let stop = CancellationToken::new();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let certificate = Certificate::generate().context("no DTLS certificate")?;
         let fingerprint = certificate.fingerprint();
 
@@ -285,6 +288,8 @@ impl Node {
             addresses.push(advertised);
         }
 
+        let tcp_gate = Gate::default();
+        let tcp = crate::tcp::listen(&config, &handles, &tcp_gate, &tasks, &stop).await?;
         let quic_socket = UdpSocket::bind(config.links.quic)
             .with_context(|| format!("links.quic: {} is taken", config.links.quic))?;
         let grpc_listener = TcpListener::bind(config.links.grpc)
@@ -312,12 +317,14 @@ impl Node {
             rooms: Rooms::default(),
             keys: Arc::new(keys),
             guest,
-            tasks: TaskTracker::new(),
+            tasks,
             stop: stop.clone(),
             keys_of_media: Arc::new(KeyMint::new()),
             fingerprint,
             media: addresses.iter().flatten().copied().collect(),
             addresses,
+            tcp,
+            tcp_gate,
             workers: handles.iter().map(|handle| handle.commands.clone()).collect(),
             admission: Mutex::new(Admission::new(config.node.capacity)),
             flow: AtomicU32::new(1),

@@ -81,3 +81,8 @@ pub trait Door: Send + Sync + 'static {
         let _ = code;
     }
 }
+
+/// Entrance for the fuzzers: what a client's frame asks.
+pub(crate) fn fuzz(message: &axum::extract::ws::Message) -> Option<livekit_protocol::SignalRequest> {
+    frame::decode(message)?.0
+}

@@ -10,6 +10,11 @@ pub fn rtx_payload_type(codec: Codec) -> Option<u8> {
     (codec.kind() == Kind::Video).then_some(codec as u8 + 1)
 }
 
+/// Is a packet of this payload type, as we offer them, sound?
+pub(crate) fn is_sound(payload_type: u8) -> bool {
+    Codec::ALL.into_iter().any(|codec| codec as u8 == payload_type && codec.kind() == Kind::Audio)
+}
+
 /// `encoding/clock[/channels]` of `a=rtpmap`.
 #[must_use]
 pub fn rtpmap(codec: Codec) -> &'static str {

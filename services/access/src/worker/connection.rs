@@ -113,9 +113,9 @@ impl Connection {
         self.paths.iter().find(|path| path.to == to).copied()
     }
 
-    /// Addresses seen so far that the transport has authenticated.
-    pub(super) fn authenticated(&self) -> impl Iterator<Item = SocketAddr> {
-        self.paths.iter().map(|path| path.to).filter(|to| self.transport.is_authenticated(*to))
+    /// Paths seen so far that the transport has authenticated.
+    pub(super) fn authenticated(&self) -> impl Iterator<Item = Route> {
+        self.paths.iter().filter(|path| self.transport.is_authenticated(path.to)).copied()
     }
 
     /// Follows the transport's choice of the client's address.

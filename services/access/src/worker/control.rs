@@ -18,6 +18,7 @@ use super::data::Channels;
 use super::egress::{Sending, Source, Track};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
+use super::outgoing::Via;
 use super::rooms::Room;
 
 /// UDP payload that DTLS and SCTP may fill; every path carries it.
@@ -171,8 +172,11 @@ impl Engine {
         };
         conn.transport.set_remote(now, remote);
         // Checks that came before the description count from now on.
-        for from in conn.authenticated() {
-            self.demux.learn(from, connection);
+        for path in conn.authenticated() {
+            match path.via {
+                Via::Udp(_) => self.demux.learn(path.to, connection),
+                Via::Tcp(stream) => self.owners.prove(stream),
+            }
         }
         self.settle(now, connection);
     }
@@ -360,6 +364,7 @@ impl Engine {
         self.settle(now, connection);
         if let Some(conn) = self.outside.connections.try_remove(connection) {
             self.demux.remove(connection, &conn.ufrag);
+            self.owners.connection_ended(connection);
         }
     }
 

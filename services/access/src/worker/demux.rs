@@ -32,7 +32,7 @@ impl Protocol {
 
 /// The local ufrag in a STUN binding request's USERNAME, `local:remote` (RFC 8445 section 7.2.2).
 /// Nothing is authenticated by it.
-pub(super) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
+pub(crate) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
     const BINDING_REQUEST: [u8; 2] = [0, 1];
     const MAGIC_COOKIE: [u8; 4] = 0x2112_A442_u32.to_be_bytes();
     const USERNAME: u16 = 6;

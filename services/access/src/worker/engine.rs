@@ -19,7 +19,8 @@ use super::demux::{Demux, Protocol, binding_request_ufrag};
 use super::egress::Outside;
 use super::ingress::Refused;
 use super::links::Links;
-use super::outgoing::{Datagrams, Route};
+use super::outgoing::{Datagrams, Route, Via};
+use super::owners::Owners;
 use super::rooms::Room;
 use super::stats::WorkerCounts;
 
@@ -70,6 +71,7 @@ pub(super) struct Engine {
     pub(super) core: Core,
     pub(super) outside: Outside,
     pub(super) demux: Demux,
+    pub(super) owners: Owners,
     pub(super) participants: FxHashMap<ParticipantKey, Participant>,
     pub(super) tracks: FxHashMap<TrackKey, TrackId>,
     pub(super) flows: FxHashMap<(u32, u32), Flow>,
@@ -89,6 +91,7 @@ impl Engine {
             core: Core::new(config.seed),
             outside: Outside::new(config.links),
             demux: Demux::default(),
+            owners: Owners::default(),
             participants: FxHashMap::default(),
             tracks: FxHashMap::default(),
             flows: FxHashMap::default(),
@@ -141,30 +144,32 @@ impl Engine {
         };
         match protocol {
             Protocol::Stun | Protocol::Dtls => {
-                let path = Route { socket, source: destination, to: from };
-                self.handshake(now, connection, path, bytes);
+                let path = Route { via: Via::Udp(socket), source: destination, to: from };
+                if self.handshake(now, connection, path, bytes) {
+                    self.demux.learn(from, connection);
+                }
             }
             Protocol::Rtp => self.rtp(now, connection, bytes),
             Protocol::Rtcp => self.rtcp(now, connection, bytes),
         }
     }
 
-    fn handshake(&mut self, now: Instant, connection: usize, path: Route, bytes: &[u8]) {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+    /// True when the path is proved to be the connection's own.
+    pub(super) fn handshake(&mut self, now: Instant, connection: usize, path: Route, bytes: &[u8]) -> bool {
+        let Some(conn) = self.outside.connections.get_mut(connection) else { return false };
         let Some(to) = advertised_for(&self.advertised, path.to, path.source) else {
             self.outside.counts.junk += 1;
-            return;
+            return false;
         };
         conn.seen(path);
         hold_if_behind(&self.outside.rooms, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
-        if conn.transport.is_authenticated(path.to) {
-            self.demux.learn(path.to, connection);
-        }
+        let proved = conn.transport.is_authenticated(path.to);
         self.settle(now, connection);
+        proved
     }
 
-    fn rtp(&mut self, now: Instant, connection: usize, bytes: &mut [u8]) {
+    pub(super) fn rtp(&mut self, now: Instant, connection: usize, bytes: &mut [u8]) {
         let Some(conn) = self.outside.connections.get_mut(connection) else { return };
         let Role::Publisher { ingress, twcc } = &mut conn.role else {
             self.outside.counts.unclaimed += 1;

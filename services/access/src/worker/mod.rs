@@ -17,14 +17,25 @@ mod feedback;
 mod ingress;
 mod links;
 mod outgoing;
+mod owners;
 mod reception;
 mod rooms;
 mod stats;
+mod streams;
 mod table;
 mod thread;
 mod wake;
 
+pub(crate) use demux::binding_request_ufrag;
 pub use links::{Ring, WorkerRing};
 pub use stats::{WorkerCounts, WorkerStats};
 pub use thread::{Worker, WorkerConfig, WorkerHandle};
 pub use wake::WorkerWaker;
+
+/// Entrance for the fuzzers.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = demux::Protocol::of(bytes);
+    if let Some(ufrag) = demux::binding_request_ufrag(bytes) {
+        assert!(ufrag.len() < bytes.len());
+    }
+}

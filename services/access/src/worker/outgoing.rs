@@ -4,6 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use super::streams::StreamId;
+
 /// Bytes that may wait for one destination before it is flushed; a segmented send is at most one
 /// IP datagram long.
 const MAX_WAITING: usize = 60_000;
@@ -69,6 +71,11 @@ impl Datagrams {
         })
     }
 
+    /// The datagrams, one by one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).filter_map(|index| self.bytes.get(self.range(index)?))
+    }
+
     fn range(&self, index: usize) -> Option<Range<usize>> {
         let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
@@ -86,11 +93,20 @@ pub(super) struct Run<'a> {
     pub(super) count: usize,
 }
 
-/// Where datagrams go, and by which socket.
+/// What carries datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// Index of the worker's UDP socket.
+    Udp(usize),
+    /// A TCP stream.
+    Tcp(StreamId),
+}
+
+/// Where datagrams go, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// Index of the worker's socket.
-    pub(super) socket: usize,
+    /// How.
+    pub(super) via: Via,
     /// Our address that the client knows.
     pub(super) source: Option<IpAddr>,
     /// The client.

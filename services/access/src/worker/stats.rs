@@ -46,7 +46,11 @@ counters! {
     tracks,
     /// Downtracks now.
     downtracks,
-    /// Datagrams received from clients.
+    /// TCP streams now.
+    streams,
+    /// TCP streams closed because the peer did not take what it was sent, or never proved itself.
+    streams_dropped,
+    /// Datagrams received from clients, TCP frames included.
     datagrams_in,
     /// Bytes received from clients.
     bytes_in,

@@ -21,14 +21,20 @@ use tracing::{debug, warn};
 use super::command::Command;
 use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring, WorkerRing};
-use super::outgoing::{Datagrams, Route};
+use super::outgoing::{Datagrams, Route, Via};
 use super::stats::WorkerStats;
+use super::streams::{StreamEvent, StreamId, Streams};
 use super::wake::WorkerWaker;
+use crate::tcp::TcpArrival;
 
 /// Commands that may wait for a busy worker.
 const MAX_COMMANDS: usize = 1024;
 /// Commands carried out before packets have their turn.
 const COMMANDS_PER_TURN: usize = 64;
+/// TCP streams that may wait to be taken in.
+const MAX_ARRIVALS: usize = 64;
+/// Events of TCP streams handled before others have their turn.
+const STREAM_EVENTS_PER_TURN: usize = 64;
 /// Room for one receive, segments coalesced.
 const RECEIVE_BUFFER: usize = 65_536;
 /// Socket buffers asked for; the default loses bursts.
@@ -64,6 +70,8 @@ pub struct WorkerConfig {
 pub struct WorkerHandle {
     /// Tells it what to do. When all senders are gone the worker ends.
     pub commands: mpsc::Sender<Command>,
+    /// TCP streams that name one of this worker's ICE fragments come in here.
+    pub streams: mpsc::Sender<TcpArrival>,
     /// What it counts.
     pub stats: Arc<WorkerStats>,
     stop: CancellationToken,
@@ -96,6 +104,9 @@ impl Drop for WorkerHandle {
 pub struct Worker {
     engine: Engine,
     sockets: Vec<Socket>,
+    streams: Streams,
+    arrivals: mpsc::Receiver<TcpArrival>,
+    stream_events: mpsc::Receiver<StreamEvent>,
     commands: mpsc::Receiver<Command>,
     waker: WorkerWaker,
     stats: Arc<WorkerStats>,
@@ -135,6 +146,8 @@ impl Worker {
             }
         }
         let (commands, queue) = mpsc::channel(MAX_COMMANDS);
+        let (streams, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let (all_streams, stream_events) = Streams::new();
         let stats = Arc::new(WorkerStats::default());
         let stop = config.stop.clone();
         let engine_config = EngineConfig {
@@ -146,6 +159,9 @@ impl Worker {
         let worker = Self {
             engine: Engine::new(engine_config, Instant::now()),
             sockets,
+            streams: all_streams,
+            arrivals,
+            stream_events,
             commands: queue,
             waker: config.waker,
             stats: Arc::clone(&stats),
@@ -155,7 +171,7 @@ impl Worker {
         };
         let name = format!("media-{}", config.index);
         let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?;
-        Ok(WorkerHandle { commands, stats, stop, thread: Some(thread) })
+        Ok(WorkerHandle { commands, streams, stats, stop, thread: Some(thread) })
     }
 
     async fn run(mut self) {
@@ -175,17 +191,19 @@ impl Worker {
             for socket in 0..self.sockets.len() {
                 more |= self.receive(now, socket);
             }
+            more |= self.take_stream_events(now);
             more |= self.engine.take_batches(now);
             self.engine.timeout(now);
             self.engine.finish_turn(now);
-            self.flush().await;
+            self.flush(now).await;
             if now.saturating_duration_since(published) >= Duration::from_millis(100) {
                 published = now;
+                self.look_after_streams(now);
                 self.stats.publish(&self.engine.counts());
             }
         }
         self.engine.close_all(Instant::now());
-        self.flush().await;
+        self.flush(Instant::now()).await;
         self.stats.publish(&self.engine.counts());
     }
 
@@ -204,6 +222,14 @@ impl Worker {
             () = readable => return true,
             () = self.waker.woken() => return true,
             command = self.commands.recv() => command,
+            Some(arrival) = self.arrivals.recv() => {
+                self.streams.arrive(Instant::now(), arrival);
+                return true;
+            }
+            Some(event) = self.stream_events.recv() => {
+                self.stream_event(Instant::now(), event);
+                return true;
+            }
             () = tokio::time::sleep_until(deadline.into()) => return true,
         };
         match command {
@@ -225,6 +251,54 @@ impl Worker {
             }
         }
         Some(true)
+    }
+
+    /// Handles what happened on TCP streams; says whether there may be more.
+    fn take_stream_events(&mut self, now: Instant) -> bool {
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            self.streams.arrive(now, arrival);
+        }
+        for _ in 0..STREAM_EVENTS_PER_TURN {
+            match self.stream_events.try_recv() {
+                Ok(event) => self.stream_event(now, event),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn stream_event(&mut self, now: Instant, event: StreamEvent) {
+        match event {
+            StreamEvent::Frame(stream, mut frame) => {
+                let Some(peer) = self.streams.peer(stream) else { return };
+                if !self.engine.frame(now, stream, peer, &mut frame) {
+                    self.drop_stream(stream);
+                }
+            }
+            StreamEvent::Writable(stream) => {
+                if self.streams.write(now, stream) {
+                    self.drop_stream(stream);
+                }
+            }
+            StreamEvent::Ended(stream) => {
+                self.streams.close(stream);
+                self.engine.owners.stream_ended(stream);
+            }
+        }
+    }
+
+    fn drop_stream(&mut self, stream: StreamId) {
+        self.streams.close(stream);
+        self.engine.owners.stream_ended(stream);
+        self.engine.outside.counts.streams_dropped += 1;
+    }
+
+    fn look_after_streams(&mut self, now: Instant) {
+        let owners = &self.engine.owners;
+        for stream in self.streams.overdue(now, |stream| owners.is_proved(stream)) {
+            self.drop_stream(stream);
+        }
+        self.engine.outside.counts.streams = self.streams.len() as u64;
     }
 
     /// Takes one batch of datagrams. Says whether there may be more.
@@ -254,12 +328,22 @@ impl Worker {
     }
 
     /// Hands everything to the kernel. What it does not take in time is dropped and counted.
-    async fn flush(&mut self) {
+    async fn flush(&mut self, now: Instant) {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         self.engine.take_outgoing(&mut outgoing);
         let mut patience = SEND_PATIENCE;
         for (route, datagrams) in outgoing.drain(..) {
-            if let Some(socket) = self.sockets.get(route.socket) {
+            let index = match route.via {
+                Via::Udp(index) => index,
+                Via::Tcp(stream) => {
+                    if self.streams.send(now, stream, &datagrams, &mut self.engine.outside.counts) {
+                        self.drop_stream(stream);
+                    }
+                    self.engine.outside.outgoing.recycle(datagrams);
+                    continue;
+                }
+            };
+            if let Some(socket) = self.sockets.get(index) {
                 for run in datagrams.runs(socket.state.max_gso_segments()) {
                     let transmit = Transmit {
                         destination: route.to,
@@ -281,6 +365,9 @@ impl Worker {
             self.engine.outside.outgoing.recycle(datagrams);
         }
         self.outgoing = outgoing;
+        for stream in self.engine.owners.take_orphans() {
+            self.streams.close(stream);
+        }
     }
 }
 

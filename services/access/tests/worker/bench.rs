@@ -89,13 +89,16 @@ impl Bench {
         }
     }
 
-    /// A participant joins; its two clients, which the worker knows nothing of yet.
-    fn admit(&self, key: u64) -> [(Side, Client); 2] {
-        let credentials = |side: &str| IceCredentials {
+    fn credentials(&self, side: &str, key: u64) -> IceCredentials {
+        IceCredentials {
             ufrag: format!("s1n1w0{side}{key}"),
             pwd: format!("password-of-{side}-{key}-long-enough"),
-        };
-        let (publisher, subscriber) = (credentials("p"), credentials("s"));
+        }
+    }
+
+    /// A participant joins; its two clients, which the worker knows nothing of yet.
+    fn admit(&self, key: u64) -> [(Side, Client); 2] {
+        let (publisher, subscriber) = (self.credentials("p", key), self.credentials("s", key));
         self.tell(Command::Join {
             room: ROOM,
             participant: ParticipantKey(key),
@@ -122,6 +125,16 @@ impl Bench {
             client
         });
         (publisher, subscriber)
+    }
+
+    /// A participant joins; its receiving client, which can only speak TCP.
+    pub(crate) fn join_over_tcp(&self, key: u64, address: SocketAddr) -> Client {
+        let participant = ParticipantKey(key);
+        self.admit(key);
+        let ours = self.credentials("s", key);
+        let mut client = Client::subscriber_over_tcp(address, &ours, self.fingerprint);
+        self.tell(Command::Remote { participant, side: Side::Subscriber, remote: client.remote() });
+        client
     }
 
     /// The participant publishes a voice and a camera with three layers.

@@ -1,13 +1,14 @@
 //! A WebRTC client on an independent stack (str0m), driven by hand on a real socket.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
 use str0m::media::{MediaKind, Mid, Rid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpPacket, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 use systir_access::extension_table;
@@ -41,10 +42,77 @@ fn subscriber_extensions() -> ExtensionMap {
 
 type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
+/// What a client's packets travel over.
+enum Wire {
+    Udp(UdpSocket),
+    /// RFC 4571, and what was read of a frame so far.
+    Tcp(TcpStream, Vec<u8>),
+}
+
+impl Wire {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Udp(_) => Protocol::Udp,
+            Self::Tcp(..) => Protocol::Tcp,
+        }
+    }
+
+    fn candidates(&self, local: SocketAddr, server: SocketAddr) -> [Candidate; 2] {
+        let tcp = |address, kind| Candidate::builder().tcp().host(address).tcptype(kind).build().unwrap();
+        match self {
+            Self::Udp(_) => [local, server].map(|address| Candidate::host(address, "udp").unwrap()),
+            Self::Tcp(..) => [tcp(local, TcpType::Active), tcp(server, TcpType::Passive)],
+        }
+    }
+
+    fn send(&mut self, packet: &[u8], to: SocketAddr) {
+        match self {
+            Self::Udp(socket) => {
+                socket.send_to(packet, to).unwrap();
+            }
+            Self::Tcp(stream, _) => {
+                let mut frame = (packet.len() as u16).to_be_bytes().to_vec();
+                frame.extend_from_slice(packet);
+                stream.write_all(&frame).unwrap();
+            }
+        }
+    }
+
+    /// The next packet, if one is there, and where it came from.
+    fn receive(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = [0; 2000];
+                let (len, from) = socket.recv_from(&mut buffer).ok()?;
+                Some((buffer[..len].to_vec(), from))
+            }
+            Self::Tcp(stream, read) => {
+                let mut buffer = [0; 2000];
+                loop {
+                    if let Some((length, rest)) = read.split_first_chunk::<2>() {
+                        let length = usize::from(u16::from_be_bytes(*length));
+                        if rest.len() >= length {
+                            let packet = rest[..length].to_vec();
+                            read.drain(..2 + length);
+                            return Some((packet, stream.peer_addr().unwrap()));
+                        }
+                    }
+                    match stream.read(&mut buffer) {
+                        Ok(0) => return None,
+                        Ok(len) => read.extend_from_slice(&buffer[..len]),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                        Err(error) => panic!("client: {error}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
 pub(crate) struct Client {
     pub(crate) rtc: Rtc,
     pub(crate) events: Vec<Event>,
-    socket: UdpSocket,
+    wire: Wire,
     local: SocketAddr,
     timeout: Instant,
     /// Arriving datagrams that this says true of are lost.
@@ -60,10 +128,34 @@ impl Client {
         Self::new(server, ours, fingerprint, subscriber_extensions())
     }
 
+    /// A subscriber whose network lets no UDP out.
+    pub(crate) fn subscriber_over_tcp(
+        server: SocketAddr,
+        ours: &IceCredentials,
+        fingerprint: [u8; 32],
+    ) -> Self {
+        let stream = TcpStream::connect(server).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let local = stream.local_addr().unwrap();
+        let wire = Wire::Tcp(stream, Vec::new());
+        Self::over(wire, local, server, ours, fingerprint, subscriber_extensions())
+    }
+
     fn new(server: SocketAddr, theirs: &IceCredentials, fingerprint: [u8; 32], map: ExtensionMap) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let local = socket.local_addr().unwrap();
+        Self::over(Wire::Udp(socket), local, server, theirs, fingerprint, map)
+    }
+
+    fn over(
+        wire: Wire,
+        local: SocketAddr,
+        server: SocketAddr,
+        theirs: &IceCredentials,
+        fingerprint: [u8; 32],
+        map: ExtensionMap,
+    ) -> Self {
         let now = Instant::now();
         let mut rtc = RtcConfig::new()
             .set_rtp_mode(true)
@@ -72,8 +164,9 @@ impl Client {
             .enable_vp8(true)
             .set_extension_map(map)
             .build(now);
-        rtc.add_local_candidate(Candidate::host(local, "udp").unwrap()).unwrap();
-        rtc.add_remote_candidate(Candidate::host(server, "udp").unwrap());
+        let [own, remote] = wire.candidates(local, server);
+        rtc.add_local_candidate(own).unwrap();
+        rtc.add_remote_candidate(remote);
         let mut api = rtc.direct_api();
         api.set_ice_controlling(true);
         api.set_remote_ice_credentials(IceCreds { ufrag: theirs.ufrag.clone(), pass: theirs.pwd.clone() });
@@ -81,7 +174,7 @@ impl Client {
         api.start_dtls(true).unwrap();
         api.start_sctp(true);
         api.enable_twcc_feedback();
-        Self { rtc, events: Vec::new(), socket, local, timeout: now, lose: Box::new(|_| false) }
+        Self { rtc, events: Vec::new(), wire, local, timeout: now, lose: Box::new(|_| false) }
     }
 
     /// What this client's description would say.
@@ -202,14 +295,13 @@ impl Client {
         if !self.rtc.is_alive() {
             return;
         }
-        let mut buffer = [0; 2000];
-        while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
-            let bytes = &buffer[..len];
-            if (self.lose)(bytes) {
+        while let Some((bytes, from)) = self.wire.receive() {
+            if (self.lose)(&bytes) {
                 continue;
             }
-            let contents = bytes.try_into().unwrap();
-            let receive = Receive { proto: Protocol::Udp, source: from, destination: self.local, contents };
+            let contents = bytes.as_slice().try_into().unwrap();
+            let receive =
+                Receive { proto: self.wire.protocol(), source: from, destination: self.local, contents };
             self.rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
             self.drain();
             if !self.rtc.is_alive() {
@@ -236,7 +328,7 @@ impl Client {
                     return;
                 }
                 Ok(Output::Transmit(transmit)) => {
-                    self.socket.send_to(&transmit.contents, transmit.destination).unwrap();
+                    self.wire.send(&transmit.contents, transmit.destination);
                 }
                 Ok(Output::Event(event)) => self.events.push(event),
             }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod client;
+mod tcp;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};

@@ -84,6 +84,9 @@ pub struct Media {
     /// Addresses that clients are told (1:1 NAT, dual stack). Empty: the listening address.
     #[serde(default)]
     pub advertise: Vec<std::net::IpAddr>,
+    /// TCP address of media for clients whose network lets no UDP out (ICE-TCP), 7881 by custom;
+    /// none without it.
+    pub tcp: Option<SocketAddr>,
     /// Threads; 0 means one for each core.
     #[serde(default)]
     pub workers: u8,
@@ -292,6 +295,12 @@ impl Config {
                     "clients cannot be told {}: list the addresses under which they reach this node",
                     self.media.listen.ip()
                 ),
+            ));
+        }
+        if self.media.tcp.is_some_and(|tcp| tcp.ip().is_unspecified()) && self.media.advertise.is_empty() {
+            return Err(Fault::new(
+                "media.advertise",
+                "clients cannot be told the address of media.tcp: list those under which they reach this node",
             ));
         }
         if self.links.grpc.ip().is_unspecified() && self.links.advertise.is_none() {

@@ -16,7 +16,7 @@ use super::links::standing;
 use crate::node::Shared;
 
 /// Of the workers' counts, those that also go down.
-const GAUGES: [&str; 3] = ["participants", "tracks", "downtracks"];
+const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
 
 /// What a link drops first, and last.
 const CLASSES: [&str; 4] = ["control", "audio", "base", "rest"];
@@ -39,6 +39,10 @@ impl Collector for Live {
             counter(&mut encoder, "link_to_worker_lost", "Packets that workers did not take", full)?;
             counter(&mut encoder, "link_gone_lost", "Packets for links that were gone", gone)?;
         }
+        let tcp = self.shared.tcp_gate.counts();
+        counter(&mut encoder, "tcp_accepted", "TCP connections for media that were let in", tcp.accepted)?;
+        counter(&mut encoder, "tcp_refused", "TCP connections too many that proved nothing", tcp.refused)?;
+        counter(&mut encoder, "tcp_strangers", "TCP connections that named nobody in time", tcp.strangers)?;
         let seats = self.shared.load_here();
         gauge(&mut encoder, "seats_used", "Seats taken or reserved", seats.participants.into())?;
         gauge(&mut encoder, "seats_capacity", "Seats that there are", seats.capacity.into())?;

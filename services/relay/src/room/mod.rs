@@ -23,6 +23,7 @@ mod where_is;
 pub(crate) use actor::{Start, spawn};
 pub(crate) use inbox::{FromLinks, Inbox, Posted};
 pub(crate) use members::SignalEnds;
+pub(crate) use replica::decode;
 
 /// A participant that was admitted and now arrives.
 #[derive(Debug)]

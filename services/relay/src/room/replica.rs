@@ -39,7 +39,7 @@ pub(super) fn encode(update: &Update) -> bytes::Bytes {
 }
 
 /// From a link; none when it is nothing that this version knows.
-pub(super) fn decode(bytes: &[u8]) -> Option<Update> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| Record {
         sid: record.sid,
         identity: record.identity,

@@ -1,6 +1,0 @@
-#![no_main]
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|payload: &[u8]| {
-    let _ = systir_media::codec::h264::start(payload);
-});

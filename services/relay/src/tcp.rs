@@ -1,0 +1,35 @@
+//! The node's listener for media over TCP.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use systir_access::tcp::Gate;
+use systir_access::worker::WorkerHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+
+/// Takes media over TCP, when the operator wants it, and says under which addresses.
+pub(crate) async fn listen(
+    config: &Config,
+    workers: &[WorkerHandle],
+    gate: &Gate,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Vec<SocketAddr>> {
+    let Some(listen) = config.media.tcp else { return Ok(Vec::new()) };
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("media.tcp: {listen} is taken"))?;
+    let port = listener.local_addr()?.port();
+    let streams: Vec<_> = workers.iter().map(|worker| worker.streams.clone()).collect();
+    let node = config.node.name.clone();
+    let owner = move |ufrag: &str| streams.get(crate::ids::worker_of(ufrag, &node)?).cloned();
+    let serve = systir_access::tcp::serve(listener, gate.clone(), owner);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
+    Ok(match config.media.advertise.as_slice() {
+        [] => vec![SocketAddr::new(listen.ip(), port)],
+        advertised => advertised.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+    })
+}

@@ -1,0 +1,104 @@
+//! What a join to an assigned room writes into etcd. The room's record and the nodes' leases, which
+//! carry load as a hint and change at most four times a second, are told apart.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use systir_load::{Config, Progress, run, run_with};
+use systir_tests::cluster::Cluster;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::figure::Figure;
+
+/// How many join the room that is assigned already.
+const JOINS: usize = 20;
+
+/// etcd at one moment: its revision, and how often each key was written.
+struct Writes {
+    revision: i64,
+    by_key: BTreeMap<String, i64>,
+}
+
+impl Writes {
+    async fn now(etcd: &str) -> Result<Self> {
+        // All keys that begin with a slash.
+        let body = serde_json::json!({"key": STANDARD.encode("/"), "range_end": STANDARD.encode("0")});
+        let answer = reqwest::Client::new().post(format!("{etcd}/v3/kv/range")).json(&body).send().await?;
+        let answer: Value = answer.error_for_status()?.json().await?;
+        // 64-bit numbers are strings in this JSON.
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        let revision = number(&answer["header"]["revision"]).context("etcd names no revision")?;
+        let mut by_key = BTreeMap::new();
+        for record in answer["kvs"].as_array().into_iter().flatten() {
+            let key = STANDARD.decode(record["key"].as_str().unwrap_or_default())?;
+            let version = number(&record["version"]).context("a record without a version")?;
+            by_key.insert(String::from_utf8_lossy(&key).into_owned(), version);
+        }
+        Ok(Self { revision, by_key })
+    }
+
+    /// Writes since then, of keys in that folder.
+    fn since(&self, before: &Self, folder: &str) -> i64 {
+        let of = |key: &String| before.by_key.get(key).copied().unwrap_or_default();
+        self.by_key.iter().filter(|(key, _)| key.contains(folder)).map(|(key, count)| count - of(key)).sum()
+    }
+}
+
+pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>> {
+    let people = |prefix: &str, participants| Config {
+        url: cluster.url("cph-1"),
+        room: "assigned".to_owned(),
+        identity_prefix: prefix.to_owned(),
+        participants,
+        publishers: Some(1),
+        audio: true,
+        rate: 10.0,
+        duration: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let stay = CancellationToken::new();
+    let (told, mut assigned) = mpsc::unbounded_channel();
+    let watcher = move |progress: Progress| {
+        if matches!(progress, Progress::Measuring(_)) {
+            // The receiver only goes when the measuring failed.
+            let _ = told.send(());
+        }
+    };
+    // Somebody is there, so that the room is assigned and stays so.
+    let host = run_with(Config { stay: true, ..people("host", 1) }, stay.clone(), watcher);
+    let guests = async {
+        assigned.recv().await;
+        let before = Writes::now(etcd).await?;
+        let report = run(people("guest", JOINS)).await;
+        let after = Writes::now(etcd).await?;
+        stay.cancel();
+        anyhow::Ok((before, after, report?))
+    };
+    let (host, guests) = tokio::join!(host, guests);
+    host?;
+    let (before, after, report) = guests?;
+    ensure!(report.joined == JOINS, "not all joined: {:?}", report.refused);
+    let (rooms, hints) = (after.since(&before, "/rooms/"), after.since(&before, "/nodes/"));
+    let other = after.revision - before.revision - rooms - hints;
+    let per_join = |writes: i64| writes as f64 / JOINS as f64;
+    Ok(vec![
+        Figure::new(
+            "etcd writes per join, assigned room",
+            per_join(rooms + other),
+            "",
+            0.0,
+            format!("{JOINS} joins: {rooms} writes of the room's record, {other} others"),
+        ),
+        Figure::beside(
+            "etcd writes of load hints",
+            per_join(hints),
+            "per join",
+            format!("{hints} in {JOINS} joins and departures, at most 4 a second for a node"),
+        ),
+    ])
+}

@@ -1,0 +1,62 @@
+//! What the figures were measured on, and when.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+/// A machine at a time.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    processor: String,
+    cores: usize,
+    memory_gib: f64,
+    kernel: String,
+    /// Processes that wanted to run in the last minute, before the measuring began.
+    load: String,
+    /// How the relay and this program were compiled.
+    profile: String,
+    date: String,
+}
+
+impl Machine {
+    pub(crate) fn look() -> Result<Self> {
+        let read =
+            |path: &str| std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let kib = field(&read("/proc/meminfo")?, "MemTotal")
+            .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+        Ok(Self {
+            processor: field(&read("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism()?.get(),
+            memory_gib: kib.unwrap_or_default() / 1024.0 / 1024.0,
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            load: read("/proc/loadavg")?.split_whitespace().next().unwrap_or_default().to_owned(),
+            profile: profile()?,
+            date: httpdate::fmt_http_date(SystemTime::now()),
+        })
+    }
+
+    pub(crate) fn lines(&self) -> String {
+        format!(
+            "{}, {} cores, {:.0} GiB, Linux {}, load {} before\nprofile {}, {}",
+            self.processor, self.cores, self.memory_gib, self.kernel, self.load, self.profile, self.date
+        )
+    }
+}
+
+/// The folder under `target` names the profile of this program and of the relay beside it.
+fn profile() -> Result<String> {
+    let here = std::env::current_exe()?;
+    let folder = here.parent().and_then(Path::parent).and_then(Path::file_name);
+    let folder = folder.context("this program lies in no target folder")?.to_string_lossy().into_owned();
+    Ok(match folder.as_str() {
+        "debug" => "dev (opt-level 1, dependencies 3)".to_owned(),
+        "release" => "release (opt-level 3, thin LTO)".to_owned(),
+        other => other.to_owned(),
+    })
+}

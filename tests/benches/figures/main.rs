@@ -1,0 +1,89 @@
+//! The figures that the project promises, beside their goals: real relays, a real etcd, synthetic
+//! people of the load generator. `make bench` runs it.
+//!
+//! A benchmark, not a test: it never fails for a slow machine, it says what was measured, on what,
+//! and in which profile.
+
+mod etcd_writes;
+mod figure;
+mod link_hop;
+mod machine;
+mod one_node;
+mod policy;
+mod proc;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use figure::{Figure, Report};
+use systir_tests::cluster::Cluster;
+use systir_tests::etcd::Etcd;
+use systir_tests::process::port_block;
+
+/// Measures the figures of a cluster on this machine and prints them beside their goals.
+#[derive(Debug, Parser)]
+struct Options {
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+    /// How long each scenario is measured, seconds.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// People on the one node whose costs are measured; a fifth of them publish.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=500))]
+    people: u16,
+    /// Cargo says so to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match measure(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when the terminal is gone.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let machine = machine::Machine::look()?;
+    let say = |what: &str| {
+        let _ = writeln!(std::io::stderr(), "measuring: {what}");
+    };
+    let mut figures: Vec<Figure> = Vec::new();
+    say("policy decisions");
+    figures.extend(policy::measure()?);
+    runtime.block_on(async {
+        let people = u32::from(options.people);
+        {
+            let (_etcd, cluster) = cluster(&[("cph-1", people + 30), ("sto-1", 30)]).await?;
+            say("one node: joins, processor time, memory");
+            figures.extend(one_node::measure(&cluster, people as usize, options.seconds).await?);
+            say("joins to an assigned room");
+            figures.extend(etcd_writes::measure(&cluster, &_etcd.url()).await?);
+        }
+        let near = link_hop::NEAR as u32;
+        let (_etcd, cluster) = cluster(&[("cph-1", near), ("sto-1", 30)]).await?;
+        say("a link between two nodes");
+        figures.extend(link_hop::measure(&cluster, options.seconds).await?);
+        anyhow::Ok(())
+    })?;
+    let report = Report { machine, figures };
+    let text = if options.json { serde_json::to_string_pretty(&report)? } else { report.table() };
+    writeln!(std::io::stdout(), "{text}").context("cannot print the figures")
+}
+
+/// Three relays, a process each, with an etcd of their own.
+async fn cluster(capacities: &[(&str, u32)]) -> Result<(Etcd, Cluster)> {
+    let base = port_block()?;
+    let etcd = Etcd::start(base + 20).await?;
+    let cluster = Cluster::with_etcd(&etcd.url(), base, capacities).await?;
+    Ok((etcd, cluster))
+}

@@ -1,0 +1,45 @@
+//! How long the gate takes for one decision, as every front door, link and admission asks it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use systir_policy::{Action, Claims, Gate, Identity, Nodes, Request, RoomFacts, Subject, demo};
+
+use crate::figure::Figure;
+
+const ROUNDS: usize = 1_000;
+/// The median of several: one turn of another process must not be taken for the gate.
+const BATCHES: usize = 21;
+
+pub(crate) fn measure() -> Result<Vec<Figure>> {
+    let nodes = Nodes::parse(demo::NODES)?;
+    let gate = demo::gate(&nodes)?;
+    let mut batches: Vec<[Duration; 2]> = (0..BATCHES).map(|_| batch(&gate, &nodes)).collect();
+    batches.sort_unstable_by_key(|[_, p99]| *p99);
+    let [p50, p99] = batches.get(BATCHES / 2).copied().unwrap_or_default();
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let how = format!("p50 {:.0} µs; median of {BATCHES} times {ROUNDS}, half forbidden", us(p50));
+    Ok(vec![Figure::new("policy decision p99", us(p99), "µs", 200.0, how)])
+}
+
+/// Median and 99th percentile of one batch.
+fn batch(gate: &Gate, nodes: &Nodes) -> [Duration; 2] {
+    let mut times = Vec::with_capacity(ROUNDS);
+    for round in 0..ROUNDS {
+        // One that is allowed and one that a rule forbids take turns.
+        let node = if round % 2 == 0 { "sto-1" } else { "aws-sto-1" };
+        let request = Request {
+            institution: demo::INSTITUTION,
+            action: Action::Spill,
+            subject: Subject::Node(nodes.evidence(node, Identity::Planned)),
+            room: RoomFacts::default(),
+            claims: Claims { e2ee: true, load_percent: Some(40) },
+        };
+        let begun = Instant::now();
+        black_box(gate.decide(black_box(&request)).allowed);
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    [50, 99].map(|percent| times.get(ROUNDS * percent / 100).copied().unwrap_or_default())
+}

@@ -1,0 +1,189 @@
+//! What clients say: addresses, descriptions, tokens, signalling, data messages.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use livekit_protocol as proto;
+use systir_access::livekit::{
+    KeyMint, Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts,
+    Session, SessionConfig, route_data,
+};
+use systir_access::sdp::{Candidate, CandidateProtocol, Host, Intake, Offer, Origin, Subscriber, Wanted};
+use systir_access::token::{Grants, KeyRing, verify, verify_join};
+use systir_access::worker::command::{IceCredentials, ParticipantKey, RoomKey, Side, TrackKey};
+use systir_media::packet::Codec;
+
+use crate::reader::Reader;
+
+const CODECS: [Codec; 5] = [Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1];
+
+fn ice(ufrag: &str) -> IceCredentials {
+    IceCredentials { ufrag: ufrag.into(), pwd: "0123456789abcdefABCDEF".into() }
+}
+
+fn candidates() -> Vec<Candidate> {
+    vec![Candidate { address: ([192, 0, 2, 10], 7882).into(), protocol: CandidateProtocol::Udp }]
+}
+
+/// First bytes of a datagram, and whom a STUN check names.
+pub fn demux(bytes: &[u8]) {
+    systir_access::fuzz::demux(bytes);
+}
+
+/// An offer and our answer to it.
+pub fn offer(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(offer) = Offer::parse(text) else { return };
+    let (ice, candidates) = (ice("ourPub01"), candidates());
+    let host = Host { ice: &ice, fingerprint: &[1; 32], candidates: &candidates };
+    let intake =
+        Intake { track: Some(TrackKey(1)), codec: Some(Codec::Vp8), red: true, stereo: true, dtx: true };
+    let answer = offer.answer(host, Origin { session: 1, version: 1 }, |_| Some(intake));
+    assert!(answer.sdp.starts_with("v=0\r\n"));
+    assert!(answer.receive.len() <= offer.sections().len());
+}
+
+/// An answer to our offer of one track of each codec.
+pub fn answer(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut subscriber = Subscriber::new(1);
+    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
+    for (key, codec) in (1..).zip(CODECS) {
+        let sid = format!("TR_{key}");
+        let wanted = Wanted { track: TrackKey(key), stream: format!("PA_bob|{sid}"), sid, codec };
+        subscriber.add(wanted, &mut random);
+    }
+    let (ice, candidates) = (ice("ourSub01"), candidates());
+    subscriber.offer(Host { ice: &ice, fingerprint: &[1; 32], candidates: &candidates });
+    if let Ok(answered) = subscriber.answer(text) {
+        assert!(answered.accepted.len() + answered.refused.len() <= CODECS.len());
+    }
+}
+
+/// A token that nobody signed; the key of the corpus is known.
+pub fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut ring = KeyRing::new();
+    ring.insert("devkey", "secret", "ku.dk");
+    let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let _ = verify(&ring, text, now);
+    if let Ok(grants) = verify_join(&ring, text, now) {
+        assert_eq!(grants.institution, "ku.dk");
+    }
+}
+
+fn grants() -> Grants {
+    Grants {
+        identity: "ada".into(),
+        name: "Ada".into(),
+        metadata: String::new(),
+        attributes: Default::default(),
+        kind: 0,
+        can_publish: true,
+        can_subscribe: true,
+        can_publish_data: true,
+        can_publish_sources: None,
+        can_update_own_metadata: true,
+        hidden: false,
+        recorder: false,
+        agent: false,
+        room_admin: false,
+        room: "seminar".into(),
+        institution: "ku.dk".into(),
+        expires: 0,
+    }
+}
+
+fn bob() -> RemoteParticipant {
+    let tracks = (100_u64..).zip(CODECS).map(|(key, codec)| RemoteTrack {
+        sid: format!("TR_{key}"),
+        key: TrackKey(key),
+        codec,
+    });
+    let tracks: Vec<_> = tracks.collect();
+    let info = |track: &RemoteTrack| proto::TrackInfo { sid: track.sid.clone(), ..Default::default() };
+    RemoteParticipant {
+        info: proto::ParticipantInfo {
+            sid: "PA_bob".into(),
+            identity: "bob".into(),
+            state: proto::participant_info::State::Active as i32,
+            version: 1,
+            tracks: tracks.iter().map(info).collect(),
+            ..Default::default()
+        },
+        tracks,
+    }
+}
+
+fn session(now: Instant) -> Session {
+    Session::new(SessionConfig {
+        participant: ParticipantKey(1),
+        sid: "PA_ada".into(),
+        room_key: RoomKey(1),
+        room: proto::Room { sid: "RM_1".into(), name: "seminar".into(), ..Default::default() },
+        grants: grants(),
+        client: proto::ClientInfo::default(),
+        server: ServerFacts {
+            version: ServerFacts::VERSION.into(),
+            region: "cph".into(),
+            node_id: "cph-1".into(),
+        },
+        media: MediaDescription {
+            candidates: candidates(),
+            fingerprint: [1; 32],
+            publisher: ice("ourPub01"),
+            subscriber: ice("ourSub01"),
+        },
+        ice_servers: Vec::new(),
+        auto_subscribe: true,
+        codecs: CODECS.to_vec(),
+        red: false,
+        attributes: vec![("systir.node".into(), "cph-1".into())],
+        version: 0,
+        others: vec![bob()],
+        limits: Limits::default(),
+        keys: Arc::new(KeyMint::new()),
+        node_tag: "c1".into(),
+        seed: [3; 32],
+        wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+        now,
+    })
+}
+
+/// A session that gets any requests, as protobuf and as JSON, in any order and at any time.
+/// However many there are, what it says in return is bounded by what it was asked.
+pub fn signal(bytes: &[u8]) {
+    let mut now = Instant::now();
+    let mut session = session(now);
+    let mut rest = Reader(bytes);
+    while !rest.is_empty() && !session.is_ended() {
+        let (how, pause) = (rest.byte(), rest.byte());
+        now += Duration::from_millis(u64::from(pause) * 40);
+        match how % 4 {
+            0 => session.media_event(MediaEvent::Connected(Side::Subscriber), now),
+            1 => {
+                if let Ok(text) = std::str::from_utf8(rest.piece())
+                    && let Some(request) = systir_access::fuzz::request_in_text(text)
+                {
+                    session.handle(request, now);
+                }
+            }
+            _ => {
+                if let Some(request) = systir_access::fuzz::request_in_bytes(rest.piece()) {
+                    session.handle(request, now);
+                }
+            }
+        }
+        session.tick(now);
+        let outputs = std::iter::from_fn(|| session.poll_output());
+        let said = outputs.filter(|output| matches!(output, Output::Signal(_))).count();
+        assert!(said <= 64, "{said} messages in return for one");
+    }
+}
+
+/// A message on a data channel: it is passed on under its sender's name and no other.
+pub fn data(bytes: &[u8]) {
+    if let Ok(routed) = route_data(&grants(), "PA_ada", bytes) {
+        assert!(routed.packet.len() <= bytes.len() + 128);
+    }
+}

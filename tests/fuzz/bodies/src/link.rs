@@ -1,0 +1,63 @@
+//! What another node or the registry says.
+
+use systir_cascade::frame::{Frame, Reassembly, write_packet};
+use systir_identity::{SpiffeId, TrustDomain};
+use systir_registry::RoomId;
+
+use crate::reader::Reader;
+
+/// Datagrams of a link, and halves put together in any order.
+pub fn frame(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let mut reassembly = Reassembly::default();
+    while !rest.is_empty() {
+        match Frame::parse(rest.piece()) {
+            Some(Frame::Part { id, second, body }) => {
+                if let Some(whole) = reassembly.join(id, second, body) {
+                    let _ = Frame::parse(&whole);
+                }
+            }
+            Some(Frame::Packet { flow, packet }) => {
+                let mut written = Default::default();
+                write_packet(&mut written, flow, packet);
+                assert_eq!(Frame::parse(&written), Some(Frame::Packet { flow, packet }));
+            }
+            Some(Frame::Heartbeat | Frame::Message(_)) | None => {}
+        }
+    }
+}
+
+/// Updates of a room's state, from a node that may write its own people only.
+pub fn room_update(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let updates = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece()));
+    systir_relay::fuzz::room_updates(updates);
+}
+
+/// Records of etcd under any key.
+pub fn record(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let key = rest.piece();
+    systir_registry::fuzz::record(key, rest.0);
+}
+
+/// Rooms named in keys and messages: the key of what was read is read as the same room.
+pub fn room_key(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Some(room) = RoomId::from_key(text) {
+            assert_eq!(RoomId::from_key(&room.key()), Some(room));
+        }
+        let room = RoomId::new(text, text);
+        assert_eq!(RoomId::from_key(&room.key()), Some(room));
+    }
+}
+
+/// Names of nodes and trust domains.
+pub fn spiffe(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(id) = text.parse::<SpiffeId>() {
+            assert_eq!(id.as_str(), text);
+        }
+        let _ = TrustDomain::new(text);
+    }
+}

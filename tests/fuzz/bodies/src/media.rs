@@ -1,0 +1,107 @@
+//! Media packets: what a publisher or another node sends.
+
+use std::time::{Duration, Instant};
+
+use systir_media::batch::Priority;
+use systir_media::codec;
+use systir_media::packet::{Codec, Kind, Layer, LayerSet, Packet, SenderReport};
+use systir_media::rtp::{ExtendedSeq, RtpHeader, parse_link_packet, write_link_packet};
+use systir_media::{Core, Egress, Forward, SubscriptionId, TrackId};
+
+use crate::reader::Reader;
+
+/// RTP header and its extensions.
+pub fn rtp_header(bytes: &[u8]) {
+    if let Ok(header) = RtpHeader::parse(bytes) {
+        assert_eq!(header.header_len + header.payload.len() + usize::from(header.padding), bytes.len());
+        let total: usize = header.extensions().map(|(_, value)| value.len()).sum();
+        assert!(total <= header.extension.len());
+    }
+}
+
+/// A packet as it travels over a link; what was read is written back the same.
+pub fn link_packet(bytes: &[u8]) {
+    if let Ok(packet) = parse_link_packet(bytes) {
+        let mut written = Vec::new();
+        write_link_packet(&packet.packet(u64::from(packet.seq)), packet.flow, &mut written);
+        assert_eq!(parse_link_packet(&written), Ok(packet));
+    }
+}
+
+/// VP8 payload descriptor and frame header.
+pub fn vp8(payload: &[u8]) {
+    if let Some(descriptor) = codec::vp8::Descriptor::parse(payload) {
+        assert!(descriptor.len() < payload.len());
+        let _ = descriptor.begins_key_frame(payload);
+        let mut out = [0; codec::vp8::MAX_LEN];
+        let len = descriptor.write(0x1234, 5, 6, &mut out);
+        assert!(len >= descriptor.len());
+    }
+}
+
+/// VP9 payload descriptor.
+pub fn vp9(payload: &[u8]) {
+    let _ = codec::vp9::begins_key_frame(payload);
+}
+
+/// H.264 NAL units, aggregated and fragmented.
+pub fn h264(payload: &[u8]) {
+    let _ = codec::h264::start(payload);
+}
+
+/// AV1 dependency descriptor and aggregation header.
+pub fn av1(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let dependency = (rest.byte() & 1 == 1).then(|| rest.piece());
+    let _ = codec::av1::begins_key_frame(dependency, rest.0);
+}
+
+struct Sink;
+
+impl Egress for Sink {
+    fn forward(&mut self, _: SubscriptionId, _: &Forward<'_>) {}
+    fn feed(&mut self, _: u32, _: u32, _: Priority, _: &Packet<'_>) {}
+    fn feed_report(&mut self, _: u32, _: u32, _: SenderReport) {}
+    fn request_key_frame(&mut self, _: TrackId, _: Layer) {}
+    fn request_retransmission(&mut self, _: TrackId, _: Layer, _: &[u16]) {}
+}
+
+/// A forwarding core that is fed packets and feedback of any kind, in any order.
+pub fn core(bytes: &[u8]) {
+    let mut core = Core::new(1);
+    let mut now = Instant::now();
+    let track = core.add_track(0, Kind::Video, Codec::Vp8, LayerSet(0b111));
+    let Some(sub) = core.subscribe(track) else { return };
+    core.feed(track, Layer(0), 1, 1);
+    let mut seqs = [ExtendedSeq::default(); 4];
+    let mut rest = Reader(bytes);
+    while !rest.is_empty() {
+        let (what, number) = (rest.byte(), rest.number());
+        now += Duration::from_millis(u64::from(number % 300));
+        let layer = Layer(what & 3);
+        match (what >> 2) % 12 {
+            0 => core.set_target(now, sub, Some(layer), &mut Sink),
+            1 => core.set_target(now, sub, None, &mut Sink),
+            2 => core.set_muted(track, what & 1 == 0),
+            3 => core.nack(now, sub, (0..64).map(|step| number.wrapping_add(step)), &mut Sink),
+            4 => core.feed_nack(now, 1, 1, std::iter::once(number), &mut Sink),
+            5 => core.key_frame_wanted(now, sub, &mut Sink),
+            6 => core.handle_timeout(now, &mut Sink),
+            7 => {
+                let report =
+                    SenderReport { ntp: u64::from(number) << 40, timestamp: u32::from(number) << 12 };
+                core.sender_report(now, track, layer, report, &mut Sink);
+            }
+            _ => {
+                let packet = rest.piece();
+                if let Ok(packet) = parse_link_packet(packet)
+                    && let Some(seq) = seqs.get_mut(usize::from(layer.0)).and_then(|seq| seq.extend(number))
+                {
+                    let packet = Packet { codec: Codec::Vp8, ..packet.packet(seq) };
+                    core.ingest(now, track, layer, &packet, &mut Sink);
+                }
+            }
+        }
+        while core.poll_wanted().is_some() {}
+    }
+}

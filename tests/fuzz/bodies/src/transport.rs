@@ -1,0 +1,118 @@
+//! What comes in on a media socket: STUN, DTLS, SCTP, RTCP.
+
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use systir_transport::rtcp::{Packet, parse};
+use systir_transport::twcc::Feedback;
+use systir_transport::{Certificate, Config, IceCredentials, Remote, Transport};
+
+use crate::reader::Reader;
+
+#[expect(clippy::expect_used, reason = "without randomness there is nothing to fuzz")]
+static CERTIFICATE: LazyLock<Certificate> = LazyLock::new(|| Certificate::generate().expect("randomness"));
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+fn credentials(name: &str) -> IceCredentials {
+    IceCredentials { ufrag: name.into(), pwd: "0123456789abcdefghijkl".into() }
+}
+
+fn remote() -> Remote {
+    Remote { ice: credentials("them"), fingerprint: [0; 32], client_is_active: true }
+}
+
+fn transport(now: Instant) -> Transport {
+    let config = Config {
+        local: credentials("ours"),
+        certificate: CERTIFICATE.clone(),
+        candidates: vec![address(1)],
+        ice_lite: true,
+        mtu: 1200,
+    };
+    Transport::new(config, now)
+}
+
+fn drain(transport: &mut Transport) {
+    let mut out = Vec::new();
+    while transport.poll_transmit(&mut out).is_some() {
+        out.clear();
+    }
+    while transport.poll_event().is_some() {}
+}
+
+/// Compound RTCP and transport-wide feedback.
+pub fn rtcp(bytes: &[u8]) {
+    for packet in parse(bytes) {
+        match packet {
+            Packet::Nack { seqs, .. } => assert!(seqs.count() <= 17 * bytes.len()),
+            Packet::SenderReport { blocks, .. } | Packet::ReceiverReport { blocks, .. } => {
+                assert!(blocks.count() < 32);
+            }
+            Packet::TransportCc { fci } => {
+                if let Some(feedback) = Feedback::parse(fci) {
+                    assert!(feedback.packets().count() <= 65_535);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Data channel establishment.
+pub fn dcep(bytes: &[u8]) {
+    systir_transport::fuzz::dcep(bytes);
+}
+
+/// An association that gets any chunks in packets with a right checksum.
+pub fn sctp(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    let packets = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece().to_vec()));
+    systir_transport::fuzz::sctp(packets);
+}
+
+/// A transport whose peer is described, and which hears anything from anywhere.
+pub fn datagrams(bytes: &[u8]) {
+    let mut now = Instant::now();
+    let mut transport = transport(now);
+    transport.set_remote(now, remote());
+    let mut rest = Reader(bytes);
+    while !rest.is_empty() {
+        let datagram = rest.piece();
+        transport.handle(now, address(2), address(1), datagram);
+        let _ = transport.open_rtp(&mut datagram.to_vec());
+        let _ = transport.open_rtcp(&mut datagram.to_vec());
+        now += Duration::from_millis(20);
+        transport.handle_timeout(now);
+        drain(&mut transport);
+    }
+}
+
+/// Checks and handshakes that come before the peer's description, from several addresses.
+pub fn held(bytes: &[u8]) {
+    let mut now = Instant::now();
+    let mut transport = transport(now);
+    let mut rest = Reader(bytes);
+    let described = rest.byte();
+    for turn in 0_u8.. {
+        if turn == described {
+            transport.set_remote(now, remote());
+        }
+        if rest.is_empty() {
+            break;
+        }
+        let from = address(u16::from(rest.byte() % 8) + 2);
+        transport.handle(now, from, address(1), rest.piece());
+        now += Duration::from_millis(20);
+        transport.handle_timeout(now);
+        drain(&mut transport);
+        if turn == u8::MAX {
+            break;
+        }
+    }
+    transport.set_remote(now, remote());
+    drain(&mut transport);
+}

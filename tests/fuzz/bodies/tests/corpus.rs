@@ -1,0 +1,61 @@
+//! Runs each body over its corpus and over mutations of it, so that the bodies never rot and what
+//! a fuzzer once found stays found.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use systir_fuzz::TARGETS;
+use systir_fuzz::mutate::Mutator;
+
+/// Mutations of each corpus. Loading a policy takes a millisecond, reading a header none.
+const ROUNDS: u64 = 4_000;
+const SLOW_ROUNDS: u64 = 150;
+const SLOW: [&str; 3] = ["policy", "config", "signal"];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = folder().join("corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+#[test]
+fn every_body_stands_its_corpus_and_what_is_like_it() {
+    for (number, (name, body)) in (1..).zip(TARGETS) {
+        let seeds = corpus(name);
+        let mut mutator = Mutator::new(number);
+        let rounds = if SLOW.contains(name) { SLOW_ROUNDS } else { ROUNDS };
+        let made = (0..rounds).map(|_| mutator.make(&seeds)).collect::<Vec<_>>();
+        for input in seeds.iter().chain(&made) {
+            let run = std::panic::catch_unwind(|| body(input));
+            assert!(run.is_ok(), "{name} panics on {input:02x?}");
+        }
+    }
+}
+
+#[test]
+fn every_body_is_a_fuzz_target_and_every_target_a_body() {
+    let targets: BTreeSet<String> = std::fs::read_dir(folder().join("fuzz_targets"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let bodies: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(targets, bodies);
+    let manifest = std::fs::read_to_string(folder().join("Cargo.toml")).unwrap();
+    for name in &bodies {
+        assert!(
+            manifest.contains(&format!("name = \"{name}\"\n")),
+            "{name} is missing in tests/fuzz/Cargo.toml"
+        );
+    }
+}
