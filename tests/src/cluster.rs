@@ -34,7 +34,7 @@ pub fn token(room: &str, identity: &str) -> Result<String> {
         .to_jwt()?)
 }
 
-fn admin_token() -> Result<String> {
+pub(crate) fn admin_token() -> Result<String> {
     let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
     Ok(AccessToken::with_api_key("devkey", "secret")
         .with_identity("operator")
@@ -193,6 +193,12 @@ impl Cluster {
     pub fn wait(&mut self, node: &str) -> Result<bool> {
         let mut process = self.processes.remove(node).context("no such process")?;
         Ok(process.wait(Duration::from_secs(20))?.success())
+    }
+
+    /// The process of a node.
+    #[must_use]
+    pub fn process_id(&self, node: &str) -> Option<u32> {
+        Some(self.processes.get(node)?.0.id())
     }
 
     fn index(node: &str) -> u16 {
