@@ -34,7 +34,7 @@ pub fn token(room: &str, identity: &str) -> Result<String> {
         .to_jwt()?)
 }
 
-fn admin_token() -> Result<String> {
+pub(crate) fn admin_token() -> Result<String> {
     let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
     Ok(AccessToken::with_api_key("devkey", "secret")
         .with_identity("operator")

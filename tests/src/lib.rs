@@ -4,10 +4,13 @@
 //!
 //! A test is [`scene::play`] around its steps: it has its turn, a limit, and logs that are kept.
 
+pub mod afar;
 pub mod alone;
 pub mod browser;
 pub mod cluster;
 pub mod collector;
+pub mod crowd;
+pub mod distance;
 pub mod etcd;
 pub mod lines;
 pub mod native;
