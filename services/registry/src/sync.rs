@@ -91,6 +91,7 @@ fn remove(view: &mut View, prefix: &str, key: &[u8]) {
 /// (compaction, disconnection, a new leader) leads to the next whole read.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut pauses = pauses();
+    let mut first = true;
     loop {
         let ended = read_and_watch(&shared, &mut pauses).await;
         let why = match ended {
@@ -102,8 +103,11 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             if view.away_since.is_none() {
                 tracing::warn!(why, "etcd is lost; reads go on from the last known copy");
                 view.away_since = Some(Instant::now());
+            } else if first {
+                tracing::warn!(why, "etcd does not answer; it is asked again until it does, and no room can be assigned before");
             }
         });
+        first = false;
         pauses.pause().await;
     }
 }
