@@ -292,6 +292,8 @@ fn write_texts(folder: &Path) -> Result<()> {
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
     std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
+    // For tests that let the cluster's CA err.
+    std::fs::write(folder.join("ca.key"), &authority.key)?;
     for node in NODES {
         let issued =
             ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;

@@ -7,6 +7,7 @@
 pub mod alone;
 pub mod browser;
 pub mod cluster;
+pub mod collector;
 pub mod etcd;
 pub mod lines;
 pub mod native;
@@ -14,4 +15,6 @@ pub mod ports;
 pub mod process;
 mod reaper;
 pub mod scene;
+pub mod signal;
 pub mod signalling;
+pub mod site;

@@ -82,7 +82,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn write_files(folder: &Path) -> Result<()> {
+pub(crate) fn write_files(folder: &Path) -> Result<()> {
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
     let files = [
@@ -104,11 +104,17 @@ fn write_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
+pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
     let at = |offset: u16| SocketAddr::from((address, base + offset));
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
-        http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
+        http: config::Http {
+            listen: at(10),
+            certificate: None,
+            key: None,
+            behind_proxy: false,
+            connections: 1_024,
+        },
         media: media(at(12)),
         links: config::Links {
             quic: at(0),

@@ -230,6 +230,13 @@ impl Links {
         table::send(&self.inner, peer, room, body)
     }
 
+    /// Does the peer read its messages so slowly that the next ones had better wait? Whoever can
+    /// hold back what it sends should; nothing is refused yet.
+    #[must_use]
+    pub fn is_busy(&self, peer: &SpiffeId) -> bool {
+        table::is_busy(&self.inner, peer)
+    }
+
     /// All links that stand.
     #[must_use]
     pub fn list(&self) -> Vec<LinkInfo> {
