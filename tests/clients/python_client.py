@@ -147,8 +147,12 @@ async def main() -> int:
 
     async def watch(people, frames):
         then = {who: (pictures_of[who], sounds_of[who]) for who in people}
+        rounds = 0
         while any(pictures_of[who] < p + frames or sounds_of[who] < s + frames for who, (p, s) in then.items()):
             await asyncio.sleep(0.1)
+            rounds += 1
+            if rounds % 50 == 0:
+                say(event="watching", then=then, video=dict(pictures_of), audio=dict(sounds_of))
         say(event="watched", video=dict(pictures_of), audio=dict(sounds_of))
 
     async def carry_out(command):

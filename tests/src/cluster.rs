@@ -49,6 +49,8 @@ pub struct Cluster {
     processes: BTreeMap<String, Owned>,
     folder: Option<TempDir>,
     client: reqwest::Client,
+    // Whoever writes to a pipe that nobody reads is ended.
+    _words: Option<Lines>,
     // Given back last, when the processes have ended.
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -72,17 +74,18 @@ impl Cluster {
         let mut child = Owned::start(&mut command, "cargo build --workspace")?;
         // The page's address is printed once everything listens.
         let lines = Lines::of(child.0.stdout.take().context("no standard output")?);
-        tokio::task::spawn_blocking(move || {
+        let lines = tokio::task::spawn_blocking(move || {
             while let Some(line) = lines.next("the demonstration's words", PATIENCE)? {
-                if line.contains("Ctrl-C") {
-                    return Ok(());
+                if line.contains("Ctrl-C ends all") {
+                    return Ok(lines);
                 }
             }
             anyhow::bail!("the demonstration ended before it began; its log says why")
         })
         .await??;
         let processes = BTreeMap::from([("demo".to_owned(), child)]);
-        let cluster = Self { base, processes, folder: None, client: client()?, _turn: turn };
+        let cluster =
+            Self { base, processes, folder: None, client: client()?, _words: Some(lines), _turn: turn };
         cluster.ready(&NODES).await?;
         Ok(cluster)
     }
@@ -125,7 +128,7 @@ impl Cluster {
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let (processes, folder) = (BTreeMap::new(), Some(folder));
-        Ok(Self { base, processes, folder, client: client()?, _turn: turn })
+        Ok(Self { base, processes, folder, client: client()?, _words: None, _turn: turn })
     }
 
     /// Where certificates and configurations lie; nowhere for the demonstration.
@@ -297,6 +300,8 @@ fn write_texts(folder: &Path) -> Result<()> {
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
     std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
+    // For tests that let the cluster's CA err.
+    std::fs::write(folder.join("ca.key"), &authority.key)?;
     for node in NODES {
         let issued =
             ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 use serde_json::{Value, json};
 use systir_placement::{
-    Candidate, Demand, Load, Proposal, ReasonCode, Role, RoomFacts, Row, Step, Verdict, propose,
+    Candidate, Demand, Load, Proposal, ReasonCode, Refusal, RefusalReason, Role, RoomFacts, Row, Step,
+    Verdict, propose,
 };
 use systir_policy::{Action, Decision};
 use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
@@ -33,7 +34,7 @@ pub(crate) struct Seat {
 /// Why somebody is not let in; the sentence is for the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotAdmitted {
-    /// HTTP status: 403 for policy, 503 for no room or no registry.
+    /// HTTP status: 403 for what policy leads to, 503 for what passes by itself.
     pub status: u16,
     /// Stable code for metrics.
     pub code: String,
@@ -44,6 +45,18 @@ pub(crate) struct NotAdmitted {
 impl NotAdmitted {
     fn denied(decision: &Decision) -> Self {
         Self { status: 403, code: decision.reason.as_str().to_owned(), sentence: decision.why.clone() }
+    }
+
+    /// Nobody on the ladder takes the person. LiveKit's browser client shows the words of a 401 or
+    /// 403 only, so what the institution's rules lead to is a 403; what passes by itself stays a 503,
+    /// after which clients try again.
+    fn exhausted(refusal: Refusal) -> Self {
+        let Refusal { reason, sentence } = refusal;
+        let status = match reason {
+            RefusalReason::ApprovedFull | RefusalReason::NoApprovedNode => 403,
+            RefusalReason::ApprovedUnavailable | RefusalReason::NoHome | RefusalReason::HomeAway => 503,
+        };
+        Self { status, code: reason.as_str().to_owned(), sentence }
     }
 
     fn unavailable(code: &str, sentence: impl Into<String>) -> Self {
@@ -121,7 +134,7 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
-    Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
+    Err(NotAdmitted::exhausted(refusal))
 }
 
 /// The ladder, as a span: who is asked in which order, and why nobody is.
@@ -146,8 +159,7 @@ async fn create(
     proposal: &Proposal,
 ) -> Result<Versioned<Assignment>, NotAdmitted> {
     let Some(home) = &proposal.home else {
-        let refusal = proposal.exhausted();
-        return Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence));
+        return Err(NotAdmitted::exhausted(proposal.exhausted()));
     };
     let policy_version = shared
         .authority
@@ -370,7 +382,7 @@ pub(crate) async fn would_admit(
     let Some(known) = known else {
         return match proposal.refusal {
             None => Ok(()),
-            Some(refusal) => Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence)),
+            Some(refusal) => Err(NotAdmitted::exhausted(refusal)),
         };
     };
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
@@ -384,5 +396,5 @@ pub(crate) async fn would_admit(
         }
     }
     let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
-    Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
+    Err(NotAdmitted::exhausted(refusal))
 }

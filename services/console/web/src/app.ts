@@ -25,7 +25,6 @@ let room: Room | undefined;
 let token = "";
 let said = "";
 let joining = false;
-let quiet: ReturnType<typeof setTimeout> | undefined;
 
 const query = new URLSearchParams(location.search);
 roomInput.value = query.get("room") ?? "demo";
@@ -36,11 +35,12 @@ function show(text: string): void {
   problem.hidden = text === "";
 }
 
-// For eyes and for screen readers; it goes by itself.
+// For eyes and for screen readers; each goes by itself, and none hides another.
 function say(text: string): void {
-  live.textContent = text;
-  clearTimeout(quiet);
-  quiet = setTimeout(() => (live.textContent = ""), 7000);
+  const words = document.createElement("span");
+  words.textContent = text;
+  live.append(words);
+  setTimeout(() => words.remove(), 7000);
 }
 
 // A token comes with the link (`#token=`) or, where the operator allows guests, from the front door.
