@@ -154,7 +154,7 @@ impl Engine {
             self.outside.counts.junk += 1;
             return;
         };
-        conn.seen(path);
+        conn.seen(path, to);
         conn.transport.handle(now, path.to, to, bytes);
         if conn.transport.is_authenticated(path.to) {
             self.demux.learn(path.to, connection);
@@ -197,10 +197,14 @@ impl Engine {
             self.transport_event(now, connection, event);
         }
         let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        conn.reroute();
         loop {
             self.scratch.clear();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
-            let Some(path) = conn.path(to) else { continue };
+            // An answer to a check goes back the way that it came; all else goes the way of media.
+            let is_check = Protocol::of(&self.scratch) == Some(Protocol::Stun);
+            let chosen = conn.route.filter(|route| route.to == to && !is_check);
+            let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
             let mut datagrams = self.outside.outgoing.fresh();
             datagrams.push_with(|bytes, _| {
                 bytes.extend_from_slice(&self.scratch);
