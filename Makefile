@@ -34,7 +34,9 @@ test: ## everything, against a real etcd, a real browser and real SDKs
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
 	tests/clients/python-client
 	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO) test --workspace --locked
+	@# Every test has a limit of its own; this one ends what escapes them, with all that it started.
+	@timeout --kill-after=30s 55m $(CARGO) test --workspace --locked & tests=$$!; \
+		trap 'kill $$tests' INT TERM; wait $$tests
 
 .PHONY: bench
 bench: ## prints what a packet and a decision cost

@@ -52,6 +52,15 @@ pub struct Config {
     #[arg(long)]
     pub video: bool,
 
+    /// How many of those who publish speak; the others' sound is silence, with a packet now and
+    /// then. All of them when not given.
+    #[arg(long)]
+    pub speakers: Option<usize>,
+
+    /// How many of those who publish send pictures. All of them when not given.
+    #[arg(long)]
+    pub cameras: Option<usize>,
+
     /// Publish pictures in three layers (rids q, h, f).
     #[arg(long)]
     pub simulcast: bool,
@@ -63,6 +72,10 @@ pub struct Config {
     /// Pictures a second.
     #[arg(long, default_value_t = 25)]
     pub fps: u32,
+
+    /// Bytes of payload in a full packet of pictures.
+    #[arg(long, default_value_t = crate::media::VIDEO_BYTES)]
+    pub packet: usize,
 
     /// Joins a second.
     #[arg(long, default_value_t = 10.0)]
@@ -105,9 +118,12 @@ impl Default for Config {
             publishers: None,
             audio: false,
             video: false,
+            speakers: None,
+            cameras: None,
             simulcast: false,
             bitrate: 800,
             fps: 25,
+            packet: crate::media::VIDEO_BYTES,
             rate: 10.0,
             duration: Duration::from_secs(30),
             stay: false,
@@ -133,6 +149,9 @@ impl Config {
         }
         if !(1..=120).contains(&self.fps) || !(16..=50_000).contains(&self.bitrate) {
             bail!("--fps must be within 1 and 120, --bitrate within 16 and 50000 kbit/s");
+        }
+        if !(64..=1_400).contains(&self.packet) {
+            bail!("--packet must be within 64 and 1400 bytes");
         }
         self.signal_url().map(drop)
     }

@@ -17,6 +17,7 @@ mod sdp;
 mod session;
 mod signal;
 mod stats;
+mod watch;
 
 pub use config::Config;
 pub use report::{RefusedGroup, Report};

@@ -9,10 +9,13 @@ pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const SIZES: [(u32, u32); 3] = [(320, 180), (640, 360), (1280, 720)];
 
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// Opus with DTX describes silence this often (RFC 7587 section 3.1.3).
+const SILENCE_INTERVAL: Duration = Duration::from_millis(400);
+const SILENCE_BYTES: usize = 24;
 /// 32 kbit/s.
 const AUDIO_BYTES: usize = 80;
-/// RTP payload of a full video packet, below any sensible path MTU.
-const VIDEO_BYTES: usize = 1_100;
+/// RTP payload of a full video packet when nothing else is wanted, below any sensible path MTU.
+pub(crate) const VIDEO_BYTES: usize = 1_100;
 /// A source that fell this far behind goes on from now instead of sending it all at once.
 const TOO_LATE: Duration = Duration::from_millis(500);
 const MAGIC: [u8; 4] = *b"SyLd";
@@ -62,6 +65,19 @@ pub(crate) fn unix_us() -> u64 {
 /// frame header behind it.
 fn vp8_body(payload: &[u8]) -> Option<usize> {
     let first = *payload.first()?;
+    let at = vp8_descriptor(payload)?;
+    let header = if first & 0x10 == 0 {
+        0
+    } else if payload.get(at)? & 1 == 0 {
+        10
+    } else {
+        3
+    };
+    Some(at + header)
+}
+
+fn vp8_descriptor(payload: &[u8]) -> Option<usize> {
+    let first = *payload.first()?;
     let mut at = 1;
     if first & 0x80 != 0 {
         let present = *payload.get(1)?;
@@ -71,10 +87,14 @@ fn vp8_body(payload: &[u8]) -> Option<usize> {
         }
         at += usize::from(present & 0x40 != 0) + usize::from(present & 0x30 != 0);
     }
-    if first & 0x10 != 0 {
-        at += if payload.get(at)? & 1 == 0 { 10 } else { 3 };
-    }
     Some(at)
+}
+
+/// Does a frame begin in this payload (RFC 7741 section 4.2), and is it a key frame?
+pub(crate) fn vp8_start(payload: &[u8]) -> Option<bool> {
+    let first = *payload.first()?;
+    let header = payload.get(vp8_descriptor(payload)?)?;
+    (first & 0x17 == 0x10).then_some(header & 1 == 0)
 }
 
 /// One RTP packet to be sent.
@@ -119,19 +139,34 @@ impl Source {
     }
 }
 
-/// Opus of 20 ms a packet; participants speak in turns of four seconds.
+/// Opus of 20 ms a packet; participants speak in turns of four seconds. One that is silent sends a
+/// description of the silence now and then.
 #[derive(Debug)]
 pub(crate) struct Audio {
     next: Instant,
     count: u32,
+    time: u32,
     turn: u32,
     turns: u32,
+    silent: bool,
 }
 
 impl Audio {
     pub(crate) fn new(start: Instant, index: usize, publishers: usize) -> Self {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { next: start, count: 0, turn: number(index), turns: number(publishers).max(1) }
+        Self {
+            next: start,
+            count: 0,
+            time: 0,
+            turn: number(index),
+            turns: number(publishers).max(1),
+            silent: false,
+        }
+    }
+
+    /// Somebody who says nothing.
+    pub(crate) fn silent(start: Instant) -> Self {
+        Self { silent: true, ..Self::new(start, 0, 1) }
     }
 
     fn produce(&mut self, now: Instant, out: &mut Vec<Outgoing>) {
@@ -139,21 +174,24 @@ impl Audio {
             self.next = now;
         }
         while self.next <= now {
-            let speaks = (self.count / 200) % self.turns == self.turn % self.turns;
-            let mut payload = Vec::with_capacity(AUDIO_BYTES);
+            let speaks = !self.silent && (self.count / 200) % self.turns == self.turn % self.turns;
+            let (bytes, interval) =
+                if self.silent { (SILENCE_BYTES, SILENCE_INTERVAL) } else { (AUDIO_BYTES, AUDIO_INTERVAL) };
+            let mut payload = Vec::with_capacity(bytes);
             payload.push(0x78);
             Stamp { sent_us: unix_us(), count: self.count, layer: 0 }.write(&mut payload);
-            payload.resize(AUDIO_BYTES, 0);
+            payload.resize(bytes, 0);
             out.push(Outgoing {
                 layer: 0,
                 seq: u64::from(self.count),
-                time: self.count.wrapping_mul(960),
+                time: self.time,
                 marker: self.count == 0,
                 level: Some(if speaks { -20 } else { -70 }),
                 payload,
             });
             self.count = self.count.wrapping_add(1);
-            self.next += AUDIO_INTERVAL;
+            self.time = self.time.wrapping_add(u32::try_from(interval.as_millis()).unwrap_or(0) * 48);
+            self.next += interval;
         }
     }
 }
@@ -165,6 +203,7 @@ pub(crate) struct Video {
     interval: Duration,
     frame: u32,
     ticks: u32,
+    packet: usize,
     layers: Vec<Layer>,
 }
 
@@ -182,7 +221,8 @@ struct Layer {
 
 impl Video {
     /// `bitrate` is of the largest layer, bit/s; each smaller one has a third.
-    pub(crate) fn new(start: Instant, simulcast: bool, bitrate: u32, fps: u32) -> Self {
+    /// `packet` is the payload of a full packet, bytes.
+    pub(crate) fn new(start: Instant, simulcast: bool, bitrate: u32, fps: u32, packet: usize) -> Self {
         let fps = fps.max(1);
         let sizes = if simulcast { &SIZES[..] } else { &SIZES[SIZES.len() - 1..] };
         let smaller = u32::try_from(sizes.len()).unwrap_or(1);
@@ -201,6 +241,7 @@ impl Video {
             interval: Duration::from_secs(1) / fps,
             frame: 0,
             ticks: 90_000 / fps,
+            packet: packet.max(64),
             layers: layers.collect(),
         }
     }
@@ -227,7 +268,7 @@ impl Video {
         while self.next <= now {
             let time = self.frame.wrapping_mul(self.ticks);
             for (index, layer) in self.layers.iter_mut().enumerate().filter(|(_, layer)| layer.wanted) {
-                layer.frame(index, time, out);
+                layer.frame(index, time, self.packet, out);
             }
             self.frame = self.frame.wrapping_add(1);
             self.next += self.interval;
@@ -236,7 +277,7 @@ impl Video {
 }
 
 impl Layer {
-    fn frame(&mut self, index: usize, time: u32, out: &mut Vec<Outgoing>) {
+    fn frame(&mut self, index: usize, time: u32, packet: usize, out: &mut Vec<Outgoing>) {
         let key = std::mem::take(&mut self.key_frame_due);
         self.picture = (self.picture + 1) & 0x7fff;
         self.tl0 = self.tl0.wrapping_add(1);
@@ -245,7 +286,7 @@ impl Layer {
         let mut left = if key { 4 * self.frame_bytes } else { self.frame_bytes }.max(40);
         let mut first = true;
         while left > 0 {
-            let size = left.min(VIDEO_BYTES);
+            let size = left.min(packet);
             let mut payload = Vec::with_capacity(size + 64);
             let [high, low] = self.picture.to_be_bytes();
             let start = if first { 0x10 } else { 0 };
@@ -305,6 +346,28 @@ mod tests {
     }
 
     #[test]
+    fn the_silent_send_a_packet_now_and_then() {
+        let start = Instant::now();
+        let out = seconds(&mut Source::Audio(Audio::silent(start)), start, 2);
+        assert_eq!(out.len(), 5);
+        assert_eq!(out[3].time - out[2].time, 19_200);
+        assert!(out.iter().all(|packet| packet.level == Some(-70)));
+        assert_eq!(Stamp::read(false, &out[4].payload).unwrap().count, 4);
+    }
+
+    #[test]
+    fn frames_begin_where_their_descriptor_says_so() {
+        let start = Instant::now();
+        let out = seconds(&mut Source::Video(Video::new(start, false, 900_000, 10, 500)), start, 1);
+        assert!(out.iter().all(|packet| packet.payload.len() <= 564));
+        let starts: Vec<_> = out.iter().filter_map(|packet| vp8_start(&packet.payload)).collect();
+        assert_eq!(starts.len(), 10);
+        assert!(starts[0] && starts[1..].iter().all(|key| !key));
+        assert_eq!(vp8_start(&[]), None);
+        assert_eq!(vp8_start(&[0x10]), None);
+    }
+
+    #[test]
     fn speakers_take_turns() {
         let start = Instant::now();
         let loud = |index| {
@@ -317,7 +380,7 @@ mod tests {
     #[test]
     fn pictures_keep_the_bit_rate_and_each_packet_has_a_stamp() {
         let start = Instant::now();
-        let out = seconds(&mut Source::Video(Video::new(start, false, 800_000, 25)), start, 10);
+        let out = seconds(&mut Source::Video(Video::new(start, false, 800_000, 25, VIDEO_BYTES)), start, 10);
         let bytes: usize = out.iter().map(|p| p.payload.len()).sum();
         let rate = bytes * 8 / 10;
         assert!((750_000..900_000).contains(&rate), "{rate}");
@@ -331,7 +394,7 @@ mod tests {
     #[test]
     fn three_layers_have_their_own_counts_and_a_third_of_the_rate_each() {
         let start = Instant::now();
-        let out = seconds(&mut Source::Video(Video::new(start, true, 900_000, 30)), start, 10);
+        let out = seconds(&mut Source::Video(Video::new(start, true, 900_000, 30, VIDEO_BYTES)), start, 10);
         let bytes = |layer| out.iter().filter(|p| p.layer == layer).map(|p| p.payload.len()).sum::<usize>();
         assert!(bytes(2) > 2 * bytes(1) && bytes(1) > 2 * bytes(0));
         for layer in 0..3 {
@@ -347,7 +410,7 @@ mod tests {
     #[test]
     fn a_key_frame_comes_first_on_request_and_when_a_layer_comes_back() {
         let start = Instant::now();
-        let mut video = Video::new(start, true, 300_000, 10);
+        let mut video = Video::new(start, true, 300_000, 10, VIDEO_BYTES);
         let mut at = start;
         let mut step = |video: &mut Video| {
             let mut out = Vec::new();

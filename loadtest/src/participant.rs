@@ -10,11 +10,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::Connector;
 
 use crate::config::Config;
+use crate::media::unix_us;
 use crate::peer::Peer;
 use crate::publisher::Publisher;
 use crate::session::{Left, Session};
 use crate::signal::{JoinError, Signal};
 use crate::stats::Stats;
+use crate::watch::Experience;
 
 /// How long signalling and media together may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
@@ -46,8 +48,12 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     pub(crate) tracks_expected: usize,
     pub(crate) tracks_heard: usize,
+    /// What it saw and heard in its last session.
+    pub(crate) experience: Experience,
     /// How long each absence was that ended with a new session.
     pub(crate) absences: Vec<Duration>,
+    /// Why each session ended that it did not end itself.
+    pub(crate) interruptions: Vec<String>,
     /// The node that carries its media, as far as the server says.
     pub(crate) node: String,
     /// Why it was not there in the end.
@@ -101,6 +107,7 @@ impl Participant {
                 Ended::Lost(why) => {
                     failures = 0;
                     away_since = Some(Instant::now());
+                    self.outcome.interruptions.push(why.clone());
                     why
                 }
                 Ended::Dismissed(why) => {
@@ -135,6 +142,7 @@ impl Participant {
             let expected = session.expected_tracks();
             self.outcome.tracks_heard = self.outcome.stats.heard(&expected);
             self.outcome.tracks_expected = expected.len();
+            self.outcome.experience = session.watch.experience(Instant::now(), unix_us(), &expected);
             self.outcome.node = session.node.clone();
         }
         let _ = self.notes.send(Note::Counted).await;
@@ -194,7 +202,10 @@ impl Participant {
                     let phase = if changed.is_ok() { *self.phase.borrow_and_update() } else { Phase::Leave };
                     match phase {
                         Phase::Joining => {}
-                        Phase::Measuring => self.outcome.stats = Stats::new(),
+                        Phase::Measuring => {
+                            self.outcome.stats = Stats::new();
+                            session.watch.restart(Instant::now());
+                        }
                         Phase::Over => self.count(Some(&session)).await,
                         Phase::Leave => break Ended::Done,
                     }

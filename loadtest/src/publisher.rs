@@ -42,7 +42,8 @@ struct Track {
 
 impl Publisher {
     pub(crate) fn new(peer: Peer, config: Arc<Config>, index: usize) -> Self {
-        let kinds = [(false, config.publishes_audio()), (true, config.publishes_video())];
+        let camera = config.publishes_video() && config.cameras.is_none_or(|cameras| index < cameras);
+        let kinds = [(false, config.publishes_audio()), (true, camera)];
         let tracks = kinds.into_iter().filter(|(_, on)| *on).map(|(video, _)| Track {
             cid: format!("{:032x}", rand::random::<u128>()),
             video,
@@ -218,9 +219,16 @@ impl Publisher {
         for track in &mut self.tracks {
             track.source = Some(if track.video {
                 let bitrate = self.config.bitrate.saturating_mul(1_000);
-                Source::Video(Video::new(start, self.config.simulcast, bitrate, self.config.fps))
+                let Config { simulcast, fps, packet, .. } = *self.config;
+                Source::Video(Video::new(start, simulcast, bitrate, fps, packet))
             } else {
-                Source::Audio(Audio::new(start, self.index, self.config.publishers()))
+                let speakers = self.config.speakers.unwrap_or(self.config.publishers());
+                let speaks = self.index < speakers;
+                Source::Audio(if speaks {
+                    Audio::new(start, self.index, speakers)
+                } else {
+                    Audio::silent(start)
+                })
             });
         }
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::participant::Outcome;
 use crate::stats::ages;
+use crate::watch::Experience;
 
 /// How many got the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,8 +69,22 @@ pub struct Report {
     pub tracks_expected: usize,
     /// Those of which anything arrived.
     pub tracks_heard: usize,
+    /// Pictures that could be decoded: whole, and with the one before, or a key frame.
+    pub pictures: u64,
+    /// Tracks of which there was a picture, summed over participants.
+    pub tracks_seen: usize,
+    /// Longest time between two pictures of one track, milliseconds.
+    pub freeze_max_ms: f64,
+    /// Tracks whose pictures stood still for more than a second.
+    pub tracks_frozen: usize,
+    /// Share of sound that was not there when a jitter buffer of 200 ms played it, percent.
+    pub sound_missed_percent: f64,
+    /// Longest run of packets of sound that were not there in time.
+    pub sound_missed_run: u64,
     /// Sessions that were taken up again after the server or the path ended them.
     pub rejoined: usize,
+    /// Why sessions ended that participants did not end themselves.
+    pub interruptions: Vec<RefusedGroup>,
     /// How long those participants were away, median, milliseconds.
     pub away_p50_ms: f64,
     /// 95th percentile.
@@ -99,6 +114,8 @@ impl Report {
             expected += e;
             arrived += a;
         }
+        let mut experience = Experience::default();
+        outcomes.iter().for_each(|outcome| experience.add(outcome.experience));
         let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
         let seconds = measured.as_secs_f64().max(0.001);
         let kbps = |bytes: u64| bytes as f64 * 8.0 / 1_000.0 / seconds;
@@ -128,13 +145,20 @@ impl Report {
             in_kbps: kbps(sum(|o| o.stats.bytes_in)),
             packets_expected: expected,
             packets_lost: lost,
-            loss_percent: if expected == 0 { 0.0 } else { lost as f64 * 100.0 / expected as f64 },
+            loss_percent: share(lost, expected),
             latency_p50_ms: quantile(&age, 0.5),
             latency_p99_ms: quantile(&age, 0.99),
             latency_max_ms: quantile(&age, 1.0),
             tracks_expected: outcomes.iter().map(|o| o.tracks_expected).sum(),
             tracks_heard: outcomes.iter().map(|o| o.tracks_heard).sum(),
+            pictures: experience.pictures,
+            tracks_seen: experience.seen,
+            freeze_max_ms: experience.freeze.as_secs_f64() * 1_000.0,
+            tracks_frozen: experience.frozen,
+            sound_missed_percent: share(experience.sound_missed, experience.sound_due),
+            sound_missed_run: experience.silence,
             rejoined: absences.len(),
+            interruptions: group(outcomes.iter().flat_map(|o| o.interruptions.iter().cloned()).collect()),
             away_p50_ms: percentile(&absences, 50),
             away_p95_ms: percentile(&absences, 95),
             nodes,
@@ -177,6 +201,13 @@ impl Report {
                 self.latency_p50_ms, self.latency_p99_ms, self.latency_max_ms
             ),
         );
+        if self.tracks_seen > 0 {
+            row("pictures, longest freeze", format!("{}, {:.0} ms", self.pictures, self.freeze_max_ms));
+        }
+        row(
+            "sound missed, longest",
+            format!("{:.3} %, {} packets", self.sound_missed_percent, self.sound_missed_run),
+        );
         row("measured", format!("{:.1} s", self.measured_s));
         if self.rejoined > 0 {
             row(
@@ -192,6 +223,10 @@ impl Report {
         }
         table.to_string()
     }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 fn rate(kbps: f64) -> String {

@@ -11,6 +11,7 @@ use crate::config::{Config, tls};
 use crate::participant::{Note, Outcome, Participant, Phase};
 use crate::report::Report;
 use crate::stats::Stats;
+use crate::watch::Experience;
 
 /// How long participants may take to fix their counters, and again to leave.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -79,7 +80,9 @@ pub async fn run_with(
                         stats: Stats::new(),
                         tracks_expected: 0,
                         tracks_heard: 0,
+                        experience: Experience::default(),
                         absences: Vec::new(),
+                        interruptions: Vec::new(),
                         node: String::new(),
                         ended: None,
                     },

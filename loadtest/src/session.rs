@@ -10,6 +10,7 @@ use livekit_protocol::{
 };
 use serde::Deserialize;
 use str0m::Event;
+use str0m::media::KeyframeRequestKind;
 use str0m::rtp::Ssrc;
 
 use crate::media::{Stamp, unix_us};
@@ -18,6 +19,7 @@ use crate::publisher::Publisher;
 use crate::sdp::tracks_by_mid;
 use crate::signal::{Incoming, Request, Signal, describe};
 use crate::stats::{RTP_HEADER, Stats};
+use crate::watch::{Seen, Watch};
 
 /// How long to listen for the reason when the media has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -37,6 +39,7 @@ pub(crate) struct Session {
     tracks: HashMap<String, String>,
     /// Track and whether it is video, by SSRC; found anew after each offer.
     streams: HashMap<Ssrc, (String, bool)>,
+    pub(crate) watch: Watch,
     ping_every: Duration,
     ping_timeout: Duration,
     ping_due: Instant,
@@ -67,6 +70,7 @@ impl Session {
             others: HashMap::new(),
             tracks: HashMap::new(),
             streams: HashMap::new(),
+            watch: Watch::default(),
             ping_every,
             ping_timeout: seconds(join.ping_timeout, 15),
             ping_due: now + ping_every,
@@ -226,6 +230,11 @@ impl Session {
         if let Some(publisher) = &mut self.publisher {
             publisher.tick(now, stats)?;
         }
+        for ssrc in self.watch.stuck(now) {
+            if let Some(stream) = self.subscriber.rtc.direct_api().stream_rx(&ssrc) {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        }
         if self.ping_due <= now {
             self.ping_due = now + self.ping_every;
             let ping = Ping { timestamp: unix_ms(), rtt: self.rtt_ms };
@@ -247,7 +256,15 @@ impl Session {
             }
             if let Some((track, video)) = self.streams.get(&ssrc) {
                 let stamp = Stamp::read(*video, &packet.payload);
-                stats.received(track, packet.payload.len() + RTP_HEADER, stamp, unix_us());
+                let now_us = unix_us();
+                stats.received(track, packet.payload.len() + RTP_HEADER, stamp, now_us);
+                let seen = Seen {
+                    seq: *packet.seq_no,
+                    marker: packet.header.marker,
+                    payload: &packet.payload,
+                    stamp,
+                };
+                self.watch.packet(packet.timestamp, now_us, track, video.then_some(ssrc), seen);
             }
         }
         if let Some(publisher) = &mut self.publisher {

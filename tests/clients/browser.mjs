@@ -1,30 +1,41 @@
 // A real Chromium, driven line by line: a JSON command comes on standard input, a JSON answer goes
 // to standard output. The test decides what to do; this file only carries it out.
-//   {"do":"open","page":"anna","url":"http://..."}       opens a page with fake camera and microphone
+//   {"do":"open","page":"anna","url":"http://...","pictures":[320,180]}
+//       opens a page with fake camera and microphone; `pictures` is the size that the camera gives
+//   {"do":"script","page":"anna","file":"x.js"}           runs a script, whatever the page allows
 //   {"do":"eval","page":"anna","code":"1+1"}              answers {"ok":2}
 //   {"do":"wait","page":"anna","code":"expr","seconds":20} until the expression is truthy
 //   {"do":"click","page":"anna","selector":"#join-button"}
 //   {"do":"shot","page":"anna","file":"/tmp/x.png","width":390,"height":844}
 //   {"do":"close","page":"anna"}
+// It ends, with Chromium, when standard input closes.
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import puppeteer from "puppeteer-core";
 
-const profile = mkdtempSync(join(tmpdir(), "systir-chromium-"));
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  headless: true,
-  userDataDir: profile,
-  args: [
+const profile = process.argv[2];
+// Chromium is started here and not by puppeteer, which would give it a process group of its own:
+// whoever ends this group ends Chromium too.
+const chromium = spawn(
+  process.env.CHROMIUM ?? "/usr/bin/chromium",
+  [
+    "--headless=new",
+    "--remote-debugging-port=0",
+    `--user-data-dir=${profile}`,
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--disable-dev-shm-usage",
     "--no-first-run",
+    "--no-default-browser-check",
+    "--password-store=basic",
+    "--use-mock-keychain",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-breakpad",
     "--disable-sync",
+    "--disable-extensions",
     "--disable-renderer-backgrounding",
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
@@ -34,8 +45,30 @@ const browser = await puppeteer.launch({
     "--disable-features=WebRtcHideLocalIpsWithMdns",
     // Chromium gathers no loopback candidate by itself.
     "--allow-loopback-in-peer-connection",
+    "about:blank",
   ],
+  { stdio: ["ignore", "ignore", "pipe"] },
+);
+chromium.on("error", (error) => {
+  console.error(`chromium cannot be started: ${error.message}`);
+  process.exit(1);
 });
+const address = await new Promise((found, failed) => {
+  chromium.on("exit", (status) => failed(new Error(`chromium ended with status ${status}`)));
+  createInterface({ input: chromium.stderr }).on("line", (line) => {
+    console.error(line);
+    const listening = line.match(/^DevTools listening on (ws:.*)$/);
+    if (listening) found(listening[1]);
+  });
+});
+const browser = await puppeteer.connect({ browserWSEndpoint: address, protocolTimeout: 40_000, defaultViewport: null });
+// What the camera gives when a test asks for small pictures: few cores encode and decode all of them.
+function smallPictures([width, height]) {
+  const media = navigator.mediaDevices;
+  const ask = media.getUserMedia.bind(media);
+  media.getUserMedia = (wanted) => ask(wanted.video ? { ...wanted, video: { width, height, frameRate: 15 } } : wanted);
+}
+
 const pages = new Map();
 const logs = new Map();
 
@@ -56,6 +89,7 @@ async function carryOut(command) {
       pages.set(command.page, page);
       logs.set(command.page, log);
       await page.setViewport({ width: command.width ?? 1100, height: command.height ?? 750 });
+      if (command.pictures) await page.evaluateOnNewDocument(smallPictures, command.pictures);
       await page.goto(command.url, { waitUntil: "load" });
       return true;
     }
@@ -71,9 +105,18 @@ async function carryOut(command) {
     case "shot": {
       const page = pageOf(command.page);
       if (command.width) await page.setViewport({ width: command.width, height: command.height });
-      await page.screenshot({ path: command.file });
+      await page.screenshot({ path: command.file, fullPage: command.full ?? false });
       return true;
     }
+    case "script":
+      await pageOf(command.page).evaluate(await readFile(command.file, "utf8"));
+      return true;
+    case "media":
+      await pageOf(command.page).emulateMediaFeatures(command.features);
+      return true;
+    case "press":
+      for (const key of command.keys) await pageOf(command.page).keyboard.press(key);
+      return true;
     case "log":
       return logs.get(command.page) ?? [];
     case "close": {
@@ -97,5 +140,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   process.stdout.write(JSON.stringify(answer) + "\n");
 }
-await browser.close();
-rmSync(profile, { recursive: true, force: true });
+await browser.close().catch(() => {});
+process.exit(0);

@@ -3,11 +3,18 @@
     python_client.py URL TOKEN [--publish] [--until-video N] [--until-audio N] [--until-data TEXT] [--send-data TEXT] [--seconds S]
 
 Prints one JSON object a line for what happens; ends with status 0 when everything that it was
-told to wait for has happened, with 1 when the time is over.
+told to wait for has happened, with 1 when the time is over, with 2 when it was not let in.
+
+With --hold it stays until standard input closes and carries out commands from there, one a line:
+    {"do": "send", "text": "hello", "to": ["anna"], "reliable": true}
+    {"do": "mute", "kind": "audio"}    and "unmute"
+    {"do": "watch", "people": ["anna"], "frames": 10}   says `watched` after that many more decoded
+        pictures and audible sounds (10 ms each) of each of them
 """
 
 import argparse
 import asyncio
+import collections
 import json
 import sys
 
@@ -34,12 +41,14 @@ async def main() -> int:
 
     room = rtc.Room()
     video, audio = set(), set()
+    pictures_of, sounds_of = collections.Counter(), collections.Counter()
     data = asyncio.Event()
     changed = asyncio.Event()
     tasks = []
 
     async def see(track, who):
         async for _ in rtc.VideoStream(track):
+            pictures_of[who] += 1
             if who not in video:
                 video.add(who)
                 say(event="video", of=who)
@@ -47,7 +56,10 @@ async def main() -> int:
 
     async def hear(track, who):
         async for frame in rtc.AudioStream(track):
-            if who not in audio and np.abs(np.frombuffer(frame.frame.data, dtype=np.int16)).max() > 200:
+            if np.abs(np.frombuffer(frame.frame.data, dtype=np.int16)).max() <= 200:
+                continue
+            sounds_of[who] += 1
+            if who not in audio:
                 audio.add(who)
                 say(event="audio", of=who)
                 changed.set()
@@ -64,10 +76,26 @@ async def main() -> int:
     def _(packet):
         text = packet.data.decode(errors="replace")
         who = packet.participant.identity if packet.participant else None
-        say(event="data", topic=packet.topic, of=who, text=text if len(text) < 200 else len(text))
+        say(event="data", topic=packet.topic, of=who, text=text if len(text) < 20_000 else len(text))
         if options.until_data is not None and text == options.until_data:
             data.set()
             changed.set()
+
+    @room.on("track_muted")
+    def _(participant, publication):
+        say(event="muted", of=participant.identity, kind=int(publication.kind))
+
+    @room.on("track_unmuted")
+    def _(participant, publication):
+        say(event="unmuted", of=participant.identity, kind=int(publication.kind))
+
+    @room.on("participant_connected")
+    def _(participant):
+        say(event="arrived", of=participant.identity)
+
+    @room.on("participant_disconnected")
+    def _(participant):
+        say(event="left", of=participant.identity)
 
     @room.on("disconnected")
     def _(reason):
@@ -81,12 +109,12 @@ async def main() -> int:
     say(event="connected", sid=room.local_participant.sid, attributes=dict(room.local_participant.attributes))
 
     async def camera(source):
-        frame = np.zeros((360, 640, 4), dtype=np.uint8)
+        frame = np.zeros((180, 320, 4), dtype=np.uint8)
         step = 0
         while True:
             frame[:, :, 0] = (step * 3) % 255
-            frame[:, (step * 8) % 600 : (step * 8) % 600 + 40, 1] = 255
-            source.capture_frame(rtc.VideoFrame(640, 360, rtc.VideoBufferType.RGBA, frame.tobytes()))
+            frame[:, (step * 4) % 300 : (step * 4) % 300 + 20, 1] = 255
+            source.capture_frame(rtc.VideoFrame(320, 180, rtc.VideoBufferType.RGBA, frame.tobytes()))
             step += 1
             await asyncio.sleep(1 / 15)
 
@@ -97,13 +125,15 @@ async def main() -> int:
             phase += 480
             await source.capture_frame(rtc.AudioFrame(tone.tobytes(), 48000, 1, 480))
 
+    published = {}
     if options.publish:
-        pictures = rtc.VideoSource(640, 360)
+        pictures = rtc.VideoSource(320, 180)
         track = rtc.LocalVideoTrack.create_video_track("camera", pictures)
         await room.local_participant.publish_track(track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA))
         sound = rtc.AudioSource(48000, 1)
         voice = rtc.LocalAudioTrack.create_audio_track("microphone", sound)
         await room.local_participant.publish_track(voice, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
+        published.update(video=track, audio=voice)
         tasks.append(asyncio.create_task(camera(pictures)))
         tasks.append(asyncio.create_task(microphone(sound)))
         say(event="published")
@@ -115,6 +145,44 @@ async def main() -> int:
             and (options.until_data is None or data.is_set())
         )
 
+    async def watch(people, frames):
+        then = {who: (pictures_of[who], sounds_of[who]) for who in people}
+        while any(pictures_of[who] < p + frames or sounds_of[who] < s + frames for who, (p, s) in then.items()):
+            await asyncio.sleep(0.1)
+        say(event="watched", video=dict(pictures_of), audio=dict(sounds_of))
+
+    async def carry_out(command):
+        match command["do"]:
+            case "send":
+                await room.local_participant.publish_data(
+                    command["text"],
+                    reliable=command.get("reliable", True),
+                    destination_identities=command.get("to", []),
+                    topic="test",
+                )
+            case "mute":
+                published[command["kind"]].mute()
+            case "unmute":
+                published[command["kind"]].unmute()
+            case "watch":
+                await watch(command["people"], command["frames"])
+            case other:
+                say(event="unknown", command=other)
+
+    async def attempt(command):
+        try:
+            await carry_out(command)
+        except Exception as error:
+            say(event="failed", command=command, error=repr(error))
+
+    async def listen():
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            tasks.append(asyncio.create_task(attempt(json.loads(line))))
+
+    listening = asyncio.create_task(listen()) if options.hold else None
     status = 0
     try:
         async with asyncio.timeout(options.seconds):
@@ -130,11 +198,8 @@ async def main() -> int:
         say(event="timeout", video=sorted(video), audio=sorted(audio), data=data.is_set())
         status = 1
     say(event="done", status=status)
-    if options.hold and status == 0:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        await reader.read()
+    if listening and status == 0:
+        await listening
     for task in tasks:
         task.cancel()
     await room.disconnect()

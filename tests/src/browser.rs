@@ -1,20 +1,31 @@
 //! A real Chromium with fake camera and microphone, one page for each person.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::process::Owned;
+use crate::lines::Lines;
+use crate::process::{Owned, log_file};
+use crate::scene;
+
+/// How long the browser may take for something that the page does by itself.
+const PATIENCE: u64 = 45;
 
 /// The browser. Calls block; run them on a blocking thread of an async test.
 #[derive(Debug)]
 pub struct Browser {
     child: Owned,
     to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    from: Lines,
+    /// The size that cameras give from now on; the page's own choice when there is none.
+    pub pictures: Option<(u32, u32)>,
+    // Removed after the browser has ended.
+    _profile: TempDir,
 }
 
 /// Where the clients of the tests lie.
@@ -36,26 +47,28 @@ impl Browser {
         {
             bail!("chromium is not installed: apt-get install chromium");
         }
+        let profile = tempfile::Builder::new().prefix("systir-chromium-").tempdir()?;
         let mut child = Owned::start(
             Command::new("node")
                 .arg("browser.mjs")
+                .arg(profile.path())
                 .current_dir(clients())
                 .stdin(Stdio::piped())
-                .stdout(Stdio::piped()),
+                .stdout(Stdio::piped())
+                .stderr(log_file("browser")?),
             "apt-get install nodejs",
         )?;
         let to = child.0.stdin.take().context("no standard input")?;
-        let from = BufReader::new(child.0.stdout.take().context("no standard output")?);
-        let mut browser = Self { child, to, from };
-        browser.answer().context("Chromium did not start")?;
+        let from = Lines::of(child.0.stdout.take().context("no standard output")?);
+        let mut browser = Self { child, to, from, pictures: Some((320, 180)), _profile: profile };
+        browser.answer("Chromium's start", PATIENCE)?;
         Ok(browser)
     }
 
-    fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.from.read_line(&mut line)? == 0 {
+    fn answer(&mut self, what: &str, seconds: u64) -> Result<Value> {
+        let Some(line) = self.from.next(what, Duration::from_secs(seconds))? else {
             bail!("the browser's driver ended: {:?}", self.child.0.try_wait());
-        }
+        };
         let mut answer: Value = serde_json::from_str(&line)?;
         if let Some(error) = answer.get("error") {
             bail!("{error}");
@@ -70,7 +83,9 @@ impl Browser {
     pub fn carry_out(&mut self, command: &Value) -> Result<Value> {
         writeln!(self.to, "{command}")?;
         self.to.flush()?;
-        self.answer().with_context(|| format!("in the browser: {command}"))
+        let seconds = command["seconds"].as_u64().unwrap_or_default() + PATIENCE;
+        let what = format!("in the browser: {command}");
+        self.answer(&what, seconds).with_context(|| what.clone())
     }
 
     /// Opens the meeting page for a person and joins.
@@ -79,9 +94,23 @@ impl Browser {
     /// When the page does not get into the meeting; with the page's own words.
     pub fn join(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
         self.try_join(front_door, room, person)?;
+        self.joined(person)
+    }
+
+    /// Opens the meeting page with a link that holds a token, and joins.
+    ///
+    /// # Errors
+    /// When the page does not get into the meeting; with the page's own words.
+    pub fn join_with(&mut self, front_door: &str, room: &str, person: &str, token: &str) -> Result<()> {
+        self.open(person, &format!("{front_door}/?room={room}&name={person}#token={token}"))?;
+        self.click(person, "#join-button")?;
+        self.joined(person)
+    }
+
+    fn joined(&mut self, person: &str) -> Result<()> {
         let joined =
             "!document.getElementById('meeting').hidden || !document.getElementById('problem').hidden";
-        self.wait(person, joined, 20)?;
+        self.wait(person, joined, PATIENCE)?;
         let problem = self.eval(person, "document.getElementById('problem').textContent")?;
         if problem.as_str().is_some_and(|text| !text.is_empty()) {
             bail!("{person} was refused: {problem}");
@@ -94,9 +123,26 @@ impl Browser {
     /// # Errors
     /// When there is no such page.
     pub fn try_join(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
-        let url = format!("{front_door}/?room={room}&name={person}");
-        self.carry_out(&json!({"do": "open", "page": person, "url": url}))?;
-        self.carry_out(&json!({"do": "click", "page": person, "selector": "#join-button"}))?;
+        self.open(person, &format!("{front_door}/?room={room}&name={person}"))?;
+        self.click(person, "#join-button")
+    }
+
+    /// Opens an address in a page of its own.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn open(&mut self, person: &str, url: &str) -> Result<()> {
+        let pictures = self.pictures.map(|(width, height)| [width, height]);
+        self.carry_out(&json!({"do": "open", "page": person, "url": url, "pictures": pictures}))?;
+        Ok(())
+    }
+
+    /// Clicks on an element.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn click(&mut self, person: &str, selector: &str) -> Result<()> {
+        self.carry_out(&json!({"do": "click", "page": person, "selector": selector}))?;
         Ok(())
     }
 
@@ -146,8 +192,52 @@ impl Browser {
                 return seen >= {others} && heard >= {others};
             }})()"
         );
-        self.wait(person, &code, 40)?;
+        self.wait(person, &code, PATIENCE)?;
         Ok(())
+    }
+
+    /// Waits until a person's page has decoded `frames` more pictures and audible sound of each of
+    /// these people.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn watches(&mut self, person: &str, people: &[&str], frames: u64) -> Result<()> {
+        let code = format!(
+            "(async () => {{
+                window.seenThen ??= {{}};
+                for (const identity of {people:?}) {{
+                    const who = systirRoom().remoteParticipants.get(identity);
+                    const now = {{ video: 0, audio: 0 }};
+                    for (const publication of who?.trackPublications.values() ?? []) {{
+                        const stats = await publication.track?.getRTCStatsReport();
+                        for (const entry of stats?.values() ?? []) {{
+                            if (entry.type !== 'inbound-rtp') continue;
+                            if (entry.kind === 'video') now.video += entry.framesDecoded;
+                            if (entry.kind === 'audio' && entry.totalAudioEnergy > 0)
+                                now.audio += entry.totalSamplesReceived - entry.concealedSamples;
+                        }}
+                    }}
+                    const then = window.seenThen[identity] ??= now;
+                    // A hundredth of a second of sound is 480 samples.
+                    if (now.video < then.video + {frames} || now.audio < then.audio + {frames} * 480) return false;
+                }}
+                window.seenThen = undefined;
+                return true;
+            }})()"
+        );
+        self.wait(person, &code, PATIENCE).with_context(|| format!("{person} sees and hears {people:?}"))?;
+        Ok(())
+    }
+
+    /// Keeps a picture of a person's page among the artefacts, as `NAME.png`.
+    ///
+    /// # Errors
+    /// When none can be taken.
+    pub fn shot(&mut self, person: &str, name: &str, (width, height): (u32, u32)) -> Result<PathBuf> {
+        let file = scene::artefacts()?.join(format!("{name}.png"));
+        let shot = json!({"do": "shot", "page": person, "file": file, "width": width, "height": height});
+        self.carry_out(&shot)?;
+        Ok(file)
     }
 
     /// Closes a person's page.

@@ -2,8 +2,7 @@
 //! with certificates of its own and a real etcd.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +11,15 @@ use livekit_token::{AccessToken, VideoGrants};
 use serde_json::Value;
 use systir_identity::{TrustDomain, ca};
 use tempfile::TempDir;
+use tokio::sync::OwnedMutexGuard;
 
-use crate::process::{Owned, built, eventually, port_block};
+use crate::etcd::Etcd;
+use crate::lines::Lines;
+use crate::process::{Owned, built, eventually, log_file, port_block};
+use crate::scene;
+
+/// How long a node may take to start, or to notice another one.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A token of institution `ku.dk`.
 ///
@@ -42,6 +48,9 @@ pub struct Cluster {
     base: u16,
     processes: BTreeMap<String, Owned>,
     folder: Option<TempDir>,
+    client: reqwest::Client,
+    // Given back last, when the processes have ended.
+    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
@@ -52,22 +61,41 @@ impl Cluster {
     /// # Errors
     /// When it does not start.
     pub async fn demo(capacities: &[(&str, u32)]) -> Result<Self> {
+        let turn = scene::turn_of_cluster().await?;
         let base = port_block()?;
         let mut command = Command::new(built("systir-relay")?);
         command.args(["demo", "--ports", &base.to_string()]);
         for (node, count) in capacities {
             command.arg("--capacity").arg(format!("{node}={count}"));
         }
-        let mut child = Owned::start(command.stdout(Stdio::piped()), "cargo build --workspace")?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file("demo")?);
+        let mut child = Owned::start(&mut command, "cargo build --workspace")?;
         // The page's address is printed once everything listens.
-        let out = child.0.stdout.take().context("no standard output")?;
-        let mut lines = BufReader::new(out).lines();
-        let started = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ctrl-C"));
-        anyhow::ensure!(started, "the demonstration did not start; what it said is above");
+        let lines = Lines::of(child.0.stdout.take().context("no standard output")?);
+        tokio::task::spawn_blocking(move || {
+            while let Some(line) = lines.next("the demonstration's words", PATIENCE)? {
+                if line.contains("Ctrl-C") {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("the demonstration ended before it began; its log says why")
+        })
+        .await??;
         let processes = BTreeMap::from([("demo".to_owned(), child)]);
-        let cluster = Self { base, processes, folder: None };
+        let cluster = Self { base, processes, folder: None, client: client()?, _turn: turn };
         cluster.ready(&NODES).await?;
         Ok(cluster)
+    }
+
+    /// One process for each node, with the registry in an etcd of their own.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub async fn three(capacities: &[(&str, u32)]) -> Result<(Etcd, Self)> {
+        let base = port_block()?;
+        let etcd = Etcd::start(base + 20).await?;
+        let cluster = Self::with_etcd(&etcd.url(), base, capacities).await?;
+        Ok((etcd, cluster))
     }
 
     /// One process for each node, with the registry in etcd.
@@ -75,21 +103,60 @@ impl Cluster {
     /// # Errors
     /// When a node does not start.
     pub async fn with_etcd(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        write_texts(folder.path())?;
-        let mut cluster = Self { base, processes: BTreeMap::new(), folder: Some(folder) };
-        for (index, node) in NODES.iter().enumerate() {
-            let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
-            let path = cluster.path();
-            let text = config(node, etcd, base + 100 * index as u16, capacity);
-            std::fs::write(path.join(format!("{node}.toml")), text)?;
+        let mut cluster = Self::prepared(etcd, base, capacities).await?;
+        for node in NODES {
             cluster.start(node)?;
         }
         cluster.ready(&NODES).await?;
         Ok(cluster)
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    /// Certificates and configurations of three nodes; none is started.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub async fn prepared(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
+        let turn = scene::turn_of_cluster().await?;
+        let folder = tempfile::tempdir()?;
+        write_texts(folder.path())?;
+        for (index, node) in NODES.iter().enumerate() {
+            let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
+            let text = config(node, etcd, base + 100 * index as u16, capacity);
+            std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
+        }
+        let (processes, folder) = (BTreeMap::new(), Some(folder));
+        Ok(Self { base, processes, folder, client: client()?, _turn: turn })
+    }
+
+    /// Where certificates and configurations lie; nowhere for the demonstration.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.path()
+    }
+
+    /// One of a node's ports: the block's first port of the node is 0, for QUIC.
+    #[must_use]
+    pub fn port(&self, node: &str, offset: u16) -> u16 {
+        self.base + 100 * Self::index(node) + offset
+    }
+
+    /// What the process of a node, or of the demonstration, logged until now.
+    ///
+    /// # Errors
+    /// When there is no log.
+    pub fn log(&self, process: &str) -> Result<String> {
+        let path = scene::artefacts()?.join(format!("{process}.log"));
+        let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Does the process of a node, or of the demonstration, still run?
+    #[must_use]
+    pub fn runs(&mut self, process: &str) -> bool {
+        self.processes.get_mut(process).is_some_and(|process| matches!(process.0.try_wait(), Ok(None)))
+    }
+
+    fn path(&self) -> PathBuf {
         self.folder.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default()
     }
 
@@ -101,6 +168,7 @@ impl Cluster {
         let file = self.path().join(format!("{node}.toml"));
         let mut command = Command::new(built("systir-relay")?);
         command.arg("--config").arg(file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(node)?);
         self.processes.insert(node.to_owned(), Owned::start(&mut command, "cargo build --workspace")?);
         Ok(())
     }
@@ -121,10 +189,10 @@ impl Cluster {
     /// Waits for the end of the process of a node after a signal: true for a good one.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or it does not end.
     pub fn wait(&mut self, node: &str) -> Result<bool> {
         let mut process = self.processes.remove(node).context("no such process")?;
-        Ok(process.0.wait()?.success())
+        Ok(process.wait(Duration::from_secs(20))?.success())
     }
 
     fn index(node: &str) -> u16 {
@@ -148,14 +216,13 @@ impl Cluster {
     pub async fn ready(&self, nodes: &[&str]) -> Result<()> {
         for node in nodes {
             let address = format!("{}/readyz", self.telemetry(node));
-            eventually(&format!("{node} takes joins"), Duration::from_secs(20), || {
-                let address = address.clone();
-                async move { reqwest::get(address).await.ok().filter(|answer| answer.status().is_success()) }
+            eventually(&format!("{node} takes joins"), PATIENCE, || async {
+                self.client.get(&address).send().await.ok().filter(|answer| answer.status().is_success())
             })
             .await?;
         }
         let first = nodes.first().context("no nodes")?;
-        eventually("the nodes know of each other", Duration::from_secs(20), || async {
+        eventually("the nodes know of each other", PATIENCE, || async {
             let answer = self.admin(first, "nodes").await.ok()?;
             let alive = |node: &&&str| {
                 answer["nodes"]
@@ -172,7 +239,7 @@ impl Cluster {
     /// # Errors
     /// When the node does not answer.
     pub async fn counter(&self, node: &str, name: &str) -> Result<u64> {
-        let text = reqwest::get(format!("{}/metrics", self.telemetry(node))).await?.text().await?;
+        let text = self.client.get(format!("{}/metrics", self.telemetry(node))).send().await?.text().await?;
         let values = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
         });
@@ -185,7 +252,7 @@ impl Cluster {
     /// What the front door answered.
     pub async fn admin(&self, node: &str, path: &str) -> Result<Value> {
         let address = format!("{}/systir/v1/{path}", self.url(node));
-        let answer = reqwest::Client::new().get(address).bearer_auth(admin_token()?).send().await?;
+        let answer = self.client.get(address).bearer_auth(admin_token()?).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
@@ -195,7 +262,7 @@ impl Cluster {
     /// What the front door answered.
     pub async fn whereabouts(&self, node: &str, room: &str) -> Result<Value> {
         let address = format!("{}/systir/v1/rooms/{room}/where", self.url(node));
-        let answer = reqwest::Client::new().get(address).bearer_auth(token(room, "looker")?).send().await?;
+        let answer = self.client.get(address).bearer_auth(token(room, "looker")?).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
@@ -205,9 +272,13 @@ impl Cluster {
     /// When the front door does not answer.
     pub async fn validate(&self, node: &str, room: &str, identity: &str) -> Result<(u16, String)> {
         let address = format!("{}/rtc/validate", self.url(node));
-        let answer = reqwest::Client::new().get(address).bearer_auth(token(room, identity)?).send().await?;
+        let answer = self.client.get(address).bearer_auth(token(room, identity)?).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
+}
+
+fn client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?)
 }
 
 fn write_texts(folder: &Path) -> Result<()> {
@@ -248,7 +319,7 @@ fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
         trust = {{ "nordu.net" = "ca.pem" }}
         [telemetry]
         listen = "127.0.0.1:{metrics}"
-        log = "warn"
+        log = "info"
         [registry]
         etcd = ["{etcd}"]
         lease_seconds = 3
@@ -262,6 +333,8 @@ fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
+        [page]
+        guest_key = "devkey"
         "#,
         http = port(10),
         media = port(12),

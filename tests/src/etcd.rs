@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::process::{Owned, eventually};
+use crate::process::{Owned, eventually, log_file};
 
 /// The process and its data.
 #[derive(Debug)]
@@ -58,13 +58,14 @@ impl Etcd {
                 .args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()])
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
                 .args(["--initial-cluster", &format!("one={peer}")])
+                .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null()),
+                .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
         self.child = Some(child);
         let health = format!("{}/health", self.url());
-        eventually("etcd's answer", Duration::from_secs(20), || {
+        eventually("etcd's answer", Duration::from_secs(45), || {
             let health = health.clone();
             async move {
                 reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(|_| ())

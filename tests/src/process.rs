@@ -1,21 +1,27 @@
 //! Child processes that end with their owner, and the programs that were built.
 
-use std::net::{TcpListener, UdpSocket};
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A child process that is ended, by its id, when the value is dropped.
+pub use crate::ports::port_block;
+use crate::{reaper, scene};
+
+/// A child process with all that it started, in a process group of its own. The whole group is
+/// ended when the value is dropped, and when the tests' own process ends in whatever way.
 #[derive(Debug)]
 pub struct Owned(pub Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let group = self.0.id();
+        reaper::end(group);
+        let _ = self.wait(Duration::from_secs(5));
+        reaper::wait_until_gone(group);
     }
 }
 
@@ -26,7 +32,10 @@ impl Owned {
     /// When it cannot be started; `install` says what to install.
     pub fn start(command: &mut Command, install: &str) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.spawn().map(Self).with_context(|| format!("{name} cannot be started: {install}"))
+        let child = command.process_group(0).spawn();
+        let child = child.with_context(|| format!("{name} cannot be started: {install}"))?;
+        reaper::born(child.id());
+        Ok(Self(child))
     }
 
     /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`.
@@ -34,12 +43,39 @@ impl Owned {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status()?;
-        if !status.success() {
-            bail!("kill -{name} {}: {status}", self.0.id());
+        if !reaper::send(name, &self.0.id().to_string()) {
+            bail!("SIG{name} cannot be sent to process {}", self.0.id());
         }
         Ok(())
     }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > end {
+                bail!("process {} did not end within {limit:?}", self.0.id());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A file for what a child says, among the artefacts of the running test: `NAME.log`. A child that
+/// is started again goes on writing where it stopped.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn log_file(name: &str) -> Result<Stdio> {
+    let path = scene::artefacts()?.join(format!("{name}.log"));
+    let file = File::options().create(true).append(true).open(&path);
+    Ok(file.with_context(|| format!("{} cannot be written", path.display()))?.into())
 }
 
 /// A program of this workspace, built in the profile that the tests run in.
@@ -56,29 +92,6 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A block of ports, `base` to `base + 299`, in which those that a relay needs are free now.
-///
-/// # Errors
-/// When no such block was found.
-pub fn port_block() -> Result<u16> {
-    // Tests of one process run side by side: each gets a block that no other was given.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..120 {
-        let block = (std::process::id().wrapping_mul(31) % 120 + NEXT.fetch_add(1, Ordering::Relaxed)) % 120;
-        let base = 20_000 + block as u16 * 300;
-        let free = [0_u16, 100, 200].iter().all(|node| {
-            (0..=15).all(|port| {
-                TcpListener::bind(("127.0.0.1", base + node + port)).is_ok()
-                    && UdpSocket::bind(("127.0.0.1", base + node + port)).is_ok()
-            })
-        });
-        if free {
-            return Ok(base);
-        }
-    }
-    bail!("no block of 300 free ports on loopback")
-}
-
 /// Asks again every 50 ms until there is an answer.
 ///
 /// # Errors
@@ -88,14 +101,17 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
-    let end = Instant::now() + limit;
-    loop {
-        if let Some(answer) = ask().await {
-            return Ok(answer);
+    let _waiting = scene::waiting(what);
+    let ask_again = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        if Instant::now() > end {
-            bail!("{what} did not happen within {limit:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    // A question that gets no answer at all must not hold the test either.
+    tokio::time::timeout(limit, ask_again)
+        .await
+        .with_context(|| format!("{what} did not happen within {limit:?}"))
 }

@@ -8,69 +8,74 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::etcd::Etcd;
-use systir_tests::process::{eventually, port_block};
+use systir_tests::process::eventually;
+use systir_tests::scene::play;
+use tokio_util::sync::CancellationToken;
 
 async fn ask(etcd: &str, what: &str, body: Value) -> Result<Value> {
     let address = format!("{etcd}/v3/kv/{what}");
     Ok(reqwest::Client::new().post(address).json(&body).send().await?.error_for_status()?.json().await?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
-    let base = port_block()?;
-    let etcd = Etcd::start(base + 20).await?;
-    let cluster = Cluster::with_etcd(&etcd.url(), base, &[("cph-1", 2), ("sto-1", 2)]).await?;
-    let people = |prefix: &str, count, seconds| Config {
-        url: cluster.url("cph-1"),
-        api_key: "devkey".to_owned(),
-        api_secret: "secret".to_owned(),
-        room: "board".to_owned(),
-        identity_prefix: prefix.to_owned(),
-        participants: count,
-        publishers: Some(count),
-        audio: true,
-        video: true,
-        duration: Duration::from_secs(seconds),
-        no_rejoin: true,
-        ..Config::default()
-    };
-    let running = tokio::spawn(systir_load::run(people("first", 2, 8)));
-    let prefix = "/systir/v1/nordunet/rooms/";
-    let range =
-        json!({"key": STANDARD.encode(prefix), "range_end": STANDARD.encode("/systir/v1/nordunet/rooms0")});
-    let record = eventually("the room's record", Duration::from_secs(20), || async {
-        ask(&etcd.url(), "range", range.clone()).await.ok()?["kvs"].as_array()?.first().cloned()
-    })
-    .await?;
-    let bytes = STANDARD.decode(record["value"].as_str().context("no value")?)?;
-    let mut assignment: Value = serde_json::from_slice(&bytes)?;
-    assignment["home"] = json!("aws-sto-1");
-    assignment["spill"] = json!(["cph-1", "aws-sto-1", "sto-1"]);
-    assignment["epoch"] = json!(7);
-    let forged = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
-    ask(&etcd.url(), "put", forged).await?;
-    for node in ["cph-1", "aws-sto-1"] {
-        eventually("the forged record is read", Duration::from_secs(20), || async {
-            let rooms = cluster.admin(node, "rooms").await.ok()?;
-            rooms["rooms"].as_array()?.iter().any(|room| room["home"] == "aws-sto-1").then_some(())
+#[test]
+fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
+    play(async {
+        let (etcd, cluster) = Cluster::three(&[("cph-1", 2), ("sto-1", 2)]).await?;
+        let people = |prefix: &str, count| Config {
+            url: cluster.url("cph-1"),
+            api_key: "devkey".to_owned(),
+            api_secret: "secret".to_owned(),
+            room: "board".to_owned(),
+            identity_prefix: prefix.to_owned(),
+            participants: count,
+            publishers: Some(count),
+            audio: true,
+            video: true,
+            duration: Duration::from_secs(2),
+            no_rejoin: true,
+            ..Config::default()
+        };
+        // They stay until they are told to go, however long the rest takes.
+        let over = CancellationToken::new();
+        let stay = Config { stay: true, ..people("first", 2) };
+        let running = tokio::spawn(systir_load::run_with(stay, over.clone(), |_| {}));
+        let prefix = "/systir/v1/nordunet/rooms/";
+        let range = json!({"key": STANDARD.encode(prefix), "range_end": STANDARD.encode("/systir/v1/nordunet/rooms0")});
+        let record = eventually("the room's record", Duration::from_secs(45), || async {
+            ask(&etcd.url(), "range", range.clone()).await.ok()?["kvs"].as_array()?.first().cloned()
         })
         .await?;
-    }
-    // More people come while the record lies; wherever they get, it is not there.
-    let late = systir_load::run(people("late", 2, 3)).await?;
-    assert!(!late.nodes.contains_key("aws-sto-1"), "{late:?}");
-    let report = running.await??;
-    assert_eq!(report.joined, 2, "{report:?}");
-    assert_eq!(report.packets_lost, 0, "the meeting that runs goes on: {report:?}");
-    for counter in [
-        "systir_datagrams_in_total",
-        "systir_link_in_total",
-        "systir_links",
-        "systir_rooms",
-        "systir_participants",
-    ] {
-        assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
-    }
-    Ok(())
+        let bytes = STANDARD.decode(record["value"].as_str().context("no value")?)?;
+        let mut assignment: Value = serde_json::from_slice(&bytes)?;
+        assignment["home"] = json!("aws-sto-1");
+        assignment["spill"] = json!(["cph-1", "aws-sto-1", "sto-1"]);
+        assignment["epoch"] = json!(7);
+        let forged = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
+        ask(&etcd.url(), "put", forged).await?;
+        for node in ["cph-1", "aws-sto-1"] {
+            eventually("the forged record is read", Duration::from_secs(45), || async {
+                let rooms = cluster.admin(node, "rooms").await.ok()?;
+                rooms["rooms"].as_array()?.iter().any(|room| room["home"] == "aws-sto-1").then_some(())
+            })
+            .await?;
+        }
+        // More people come while the record lies; wherever they get, it is not there.
+        let late = systir_load::run(people("late", 2)).await?;
+        assert!(!late.nodes.contains_key("aws-sto-1"), "{late:?}");
+        over.cancel();
+        let report = running.await??;
+        assert_eq!(report.joined, 2, "{report:?}");
+        assert!(report.ended.is_empty(), "the meeting that runs goes on: {report:?}");
+        assert!(report.packets_expected > 100 && report.loss_percent < 5.0, "{report:?}");
+        for counter in [
+            "systir_datagrams_in_total",
+            "systir_link_in_total",
+            "systir_links",
+            "systir_rooms",
+            "systir_participants",
+        ] {
+            assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
+        }
+        Ok(())
+    })
 }

@@ -6,6 +6,7 @@ use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
+use systir_tests::scene::play;
 
 fn people(cluster: &Cluster, door: &str, room: &str, prefix: &str, count: usize) -> Config {
     Config {
@@ -23,109 +24,129 @@ fn people(cluster: &Cluster, door: &str, room: &str, prefix: &str, count: usize)
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn full_home_spills_to_sister_never_to_cloud() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 3)]).await?;
-    let report = systir_load::run(people(&cluster, "cph-1", "lecture", "p", 5)).await?;
-    assert_eq!(report.joined, 5, "{report:?}");
-    assert_eq!(report.nodes.get("cph-1").copied(), Some(2), "{report:?}");
-    assert_eq!(report.nodes.get("sto-1").copied(), Some(3), "{report:?}");
-    assert_eq!(report.tracks_heard, report.tracks_expected, "everybody hears and sees everybody: {report:?}");
-    assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
-    assert_eq!(cluster.counter("aws-sto-1", "systir_participants").await?, 0);
-    assert_eq!(cluster.counter("aws-sto-1", "systir_links").await?, 0);
-    assert!(cluster.counter("cph-1", "systir_link_out_total").await? > 100, "media crossed the link");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_every_approved_node_is_full_the_next_is_refused_with_the_reason() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
-    let report = systir_load::run(people(&cluster, "cph-1", "small", "p", 3)).await?;
-    assert_eq!(report.joined, 2, "{report:?}");
-    let reasons = format!("{:?}", report.refused);
-    assert!(reasons.contains("ku.dk") && reasons.contains("full"), "the reason names who decides: {reasons}");
-    assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_front_door_that_policy_denies_lets_nobody_in() -> Result<()> {
-    let cluster = Cluster::demo(&[]).await?;
-    let (status, words) = cluster.validate("aws-sto-1", "lecture", "anna").await?;
-    assert_eq!(status, 403);
-    assert!(words.contains("controlled from US"), "{words}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn explain_shows_every_candidate_with_its_reason() -> Result<()> {
-    let cluster = Cluster::demo(&[]).await?;
-    let answer = cluster.admin("cph-1", "rooms/lecture/explain").await?;
-    let rows = answer["candidates"].as_array().cloned().unwrap_or_default();
-    let row = |node: &str| rows.iter().find(|row| row["node"] == node).cloned().unwrap_or_default();
-    assert_eq!(row("cph-1")["reason"], "home");
-    assert_eq!(row("sto-1")["reason"], "spill-sister");
-    assert_eq!(row("aws-sto-1")["reason"], "policy-denied");
-    assert_eq!(row("aws-sto-1")["rank"], serde_json::Value::Null);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn browsers_and_the_native_sdk_meet_across_two_nodes() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 3)]).await?;
-    let door = cluster.url("cph-1");
-    let native_url = door.replace("http", "ws");
-    let bob = token("seminar", "bob")?;
-    tokio::task::spawn_blocking(move || -> Result<()> {
-        let mut browser = Browser::start()?;
-        // Anna takes the only seat of the home, Chen is the sister's first guest.
-        browser.join(&door, "seminar", "anna")?;
-        browser.wait("anna", "document.getElementById('where-short').textContent.includes('Denmark')", 20)?;
-        browser.join(&door, "seminar", "chen")?;
-        browser.sees_and_hears("anna", 1)?;
-        browser.sees_and_hears("chen", 1)?;
-        // The (i) changed live, and says where each one's media is.
-        browser.wait("anna", "document.getElementById('where-short').textContent.includes('Sweden')", 20)?;
-        let node = "systirRoom().localParticipant.attributes['systir.node']";
-        assert_eq!(browser.eval("anna", node)?, "cph-1");
-        assert_eq!(browser.eval("chen", node)?, "sto-1");
-
-        let mut native = Native::join(
-            &native_url,
-            &bob,
-            &["--publish", "--until-video", "2", "--until-audio", "2", "--send-data", "hello", "--hold"],
-        )?;
-        native.until("done")?;
-        browser.sees_and_hears("anna", 2)?;
-        browser.sees_and_hears("chen", 2)?;
-        browser.carry_out(&serde_json::json!({"do": "click", "page": "chen", "selector": "#mic"}))?;
-        let muted = "[...systirRoom().remoteParticipants.values()].some(p => p.name === 'chen' && !p.isMicrophoneEnabled)";
-        browser.wait("anna", muted, 20)?;
-        assert!(native.end()?);
-        browser.wait("anna", "systirRoom().remoteParticipants.size === 1", 20)?;
-        browser.close("chen")?;
-        browser.wait("anna", "systirRoom().remoteParticipants.size === 0", 20)?;
+#[test]
+fn full_home_spills_to_sister_never_to_cloud() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 3)]).await?;
+        let report = systir_load::run(people(&cluster, "cph-1", "lecture", "p", 5)).await?;
+        assert_eq!(report.joined, 5, "{report:?}");
+        assert_eq!(report.nodes.get("cph-1").copied(), Some(2), "{report:?}");
+        assert_eq!(report.nodes.get("sto-1").copied(), Some(3), "{report:?}");
+        assert_eq!(
+            report.tracks_heard, report.tracks_expected,
+            "everybody hears and sees everybody: {report:?}"
+        );
+        assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
+        assert_eq!(cluster.counter("aws-sto-1", "systir_participants").await?, 0);
+        assert_eq!(cluster.counter("aws-sto-1", "systir_links").await?, 0);
+        assert!(cluster.counter("cph-1", "systir_link_out_total").await? > 100, "media crossed the link");
         Ok(())
     })
-    .await??;
-    Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_everybody_left_leaves_nothing_behind() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
-    let report = systir_load::run(people(&cluster, "cph-1", "brief", "p", 2)).await?;
-    assert_eq!(report.joined, 2, "{report:?}");
-    let limit = std::time::Duration::from_secs(120);
-    systir_tests::process::eventually("the registry forgets the room", limit, || async {
-        let answer = cluster.admin("cph-1", "rooms").await.ok()?;
-        answer["rooms"].as_array()?.is_empty().then_some(())
+#[test]
+fn when_every_approved_node_is_full_the_next_is_refused_with_the_reason() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
+        let report = systir_load::run(people(&cluster, "cph-1", "small", "p", 3)).await?;
+        assert_eq!(report.joined, 2, "{report:?}");
+        let reasons = format!("{:?}", report.refused);
+        assert!(
+            reasons.contains("ku.dk") && reasons.contains("full"),
+            "the reason names who decides: {reasons}"
+        );
+        assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
+        Ok(())
     })
-    .await?;
-    for node in ["cph-1", "sto-1"] {
-        assert_eq!(cluster.counter(node, "systir_participants").await?, 0);
-        assert_eq!(cluster.counter(node, "systir_rooms").await?, 0);
-    }
-    Ok(())
+}
+
+#[test]
+fn a_front_door_that_policy_denies_lets_nobody_in() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[]).await?;
+        let (status, words) = cluster.validate("aws-sto-1", "lecture", "anna").await?;
+        assert_eq!(status, 403);
+        assert!(words.contains("controlled from US"), "{words}");
+        Ok(())
+    })
+}
+
+#[test]
+fn explain_shows_every_candidate_with_its_reason() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[]).await?;
+        let answer = cluster.admin("cph-1", "rooms/lecture/explain").await?;
+        let rows = answer["candidates"].as_array().cloned().unwrap_or_default();
+        let row = |node: &str| rows.iter().find(|row| row["node"] == node).cloned().unwrap_or_default();
+        assert_eq!(row("cph-1")["reason"], "home");
+        assert_eq!(row("sto-1")["reason"], "spill-sister");
+        assert_eq!(row("aws-sto-1")["reason"], "policy-denied");
+        assert_eq!(row("aws-sto-1")["rank"], serde_json::Value::Null);
+        Ok(())
+    })
+}
+
+#[test]
+fn browsers_and_the_native_sdk_meet_across_two_nodes() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 3)]).await?;
+        let door = cluster.url("cph-1");
+        let native_url = door.replace("http", "ws");
+        let bob = token("seminar", "bob")?;
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            let mut browser = Browser::start()?;
+            // The camera's full pictures, in layers.
+            browser.pictures = None;
+            // Anna takes the only seat of the home, Chen is the sister's first guest.
+            browser.join(&door, "seminar", "anna")?;
+            browser.wait("anna", "document.getElementById('where-short').textContent.includes('Denmark')", 45)?;
+            browser.join(&door, "seminar", "chen")?;
+            browser.sees_and_hears("anna", 1)?;
+            browser.sees_and_hears("chen", 1)?;
+            // The (i) changed live, and says where each one's media is.
+            browser.wait("anna", "document.getElementById('where-short').textContent.includes('Sweden')", 45)?;
+            let node = "systirRoom().localParticipant.attributes['systir.node']";
+            assert_eq!(browser.eval("anna", node)?, "cph-1");
+            assert_eq!(browser.eval("chen", node)?, "sto-1");
+
+            let mut native = Native::join(
+                &native_url,
+                &bob,
+                &["--publish", "--until-video", "2", "--until-audio", "2", "--send-data", "hello", "--hold"],
+            )?;
+            native.until("done")?;
+            browser.sees_and_hears("anna", 2)?;
+            browser.sees_and_hears("chen", 2)?;
+            browser.carry_out(&serde_json::json!({"do": "click", "page": "chen", "selector": "#mic"}))?;
+            let muted = "[...systirRoom().remoteParticipants.values()].some(p => p.name === 'chen' && !p.isMicrophoneEnabled)";
+            browser.wait("anna", muted, 45)?;
+            assert!(native.end()?);
+            browser.wait("anna", "systirRoom().remoteParticipants.size === 1", 45)?;
+            browser.close("chen")?;
+            browser.wait("anna", "systirRoom().remoteParticipants.size === 0", 45)?;
+            Ok(())
+        })
+        .await??;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_room_that_everybody_left_leaves_nothing_behind() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
+        let report = systir_load::run(people(&cluster, "cph-1", "brief", "p", 2)).await?;
+        assert_eq!(report.joined, 2, "{report:?}");
+        let limit = std::time::Duration::from_secs(120);
+        systir_tests::process::eventually("the registry forgets the room", limit, || async {
+            let answer = cluster.admin("cph-1", "rooms").await.ok()?;
+            answer["rooms"].as_array()?.is_empty().then_some(())
+        })
+        .await?;
+        for node in ["cph-1", "sto-1"] {
+            assert_eq!(cluster.counter(node, "systir_participants").await?, 0);
+            assert_eq!(cluster.counter(node, "systir_rooms").await?, 0);
+        }
+        Ok(())
+    })
 }

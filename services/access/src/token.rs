@@ -70,6 +70,25 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// A stable word for metrics and traces.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "token-missing",
+            Self::Malformed => "token-malformed",
+            Self::Algorithm => "token-algorithm",
+            Self::UnknownKey => "token-unknown-key",
+            Self::Signature => "token-signature",
+            Self::Expired => "token-expired",
+            Self::NotYetValid => "token-not-yet-valid",
+            Self::NoJoin => "token-no-join",
+            Self::NoIdentity => "token-no-identity",
+            Self::NoRoom => "token-no-room",
+            Self::TooLong => "token-too-long",
+            Self::BadName => "token-bad-name",
+        }
+    }
+
     /// The HTTP status that LiveKit's server answers.
     #[must_use]
     pub fn status(self) -> u16 {

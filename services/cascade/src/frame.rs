@@ -1,13 +1,16 @@
 //! What a link's QUIC datagrams hold: a flow identifier as a QUIC varint (RFC 9000, section 16) and
 //! an RTP or RTCP packet, as in RTP over QUIC. Identifiers below 32 are the link's own: heartbeats,
-//! and the halves of packets that are too large for one datagram.
+//! the halves of packets that are too large for one datagram, and people's lossy messages.
 
 use crate::flow::FlowId;
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
 use std::collections::VecDeque;
+use systir_proto::cluster::v1::RoomMessage;
 
 const HEARTBEAT: u8 = 0;
 const PART: u8 = 2;
+const MESSAGE: u8 = 3;
 const PART_HEADER: usize = 4;
 /// Halves that wait for their other half, at most.
 const WAITING: usize = 32;
@@ -26,6 +29,8 @@ pub enum Frame<'a> {
         /// Its bytes.
         body: &'a [u8],
     },
+    /// An encoded `RoomMessage` that may be lost.
+    Message(&'a [u8]),
     /// A packet of a flow.
     Packet {
         /// The flow.
@@ -47,6 +52,9 @@ impl<'a> Frame<'a> {
         if flow == u32::from(HEARTBEAT) {
             return rest.is_empty().then_some(Self::Heartbeat);
         }
+        if flow == u32::from(MESSAGE) {
+            return (!rest.is_empty()).then_some(Self::Message(rest));
+        }
         if flow != u32::from(PART) {
             return None;
         }
@@ -65,6 +73,15 @@ impl<'a> Frame<'a> {
 #[must_use]
 pub fn heartbeat() -> Bytes {
     Bytes::from_static(&[HEARTBEAT])
+}
+
+/// A message's frame.
+#[must_use]
+pub fn message(message: &RoomMessage) -> Bytes {
+    let mut out = BytesMut::with_capacity(1 + message.encoded_len());
+    out.put_u8(MESSAGE);
+    out.put_slice(&message.encode_to_vec());
+    out.freeze()
 }
 
 /// Appends a packet's frame.
@@ -158,7 +175,7 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_refused() {
         for bytes in
-            [&[][..], &[0, 0], &[1], &[31, 1, 2, 3, 4], &[2, 2, 0, 0, 9], &[2, 0, 0, 0], &[0x40, 0x40]]
+            [&[][..], &[0, 0], &[1], &[3], &[31, 1, 2, 3, 4], &[2, 2, 0, 0, 9], &[2, 0, 0, 0], &[0x40, 0x40]]
         {
             assert_eq!(Frame::parse(bytes), None, "{bytes:?}");
         }

@@ -1,4 +1,5 @@
-//! What waits for room in a connection: sound before base layers before the rest. It is short, and
+//! What waits for room in a connection: sound before people's messages before base layers before the
+//! rest. It is short, and
 //! it forgets the oldest of the least important first; late media is worth nothing.
 
 use bytes::Bytes;
@@ -6,8 +7,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use systir_media::batch::Priority;
 
-/// Number of priorities.
-pub const CLASSES: usize = 4;
+/// Number of priorities: those of media, and people's messages between sound and pictures.
+pub const CLASSES: usize = 5;
+/// The place of people's messages in tables.
+pub const MESSAGES: usize = 2;
 /// Media that waited longer is forgotten.
 const MAX_AGE: Duration = Duration::from_millis(200);
 
@@ -17,8 +20,8 @@ pub fn class(priority: Priority) -> usize {
     match priority {
         Priority::Control => 0,
         Priority::Audio => 1,
-        Priority::Base => 2,
-        Priority::Rest => 3,
+        Priority::Base => 3,
+        Priority::Rest => 4,
     }
 }
 
@@ -41,8 +44,17 @@ impl Queue {
     /// Adds a frame. Over the limit, the oldest frame of the lowest priority goes, which may be
     /// this one.
     pub fn push(&mut self, now: Instant, priority: Priority, frame: Bytes) {
+        self.push_to(class(priority), now, frame);
+    }
+
+    /// Adds a message of somebody, likewise.
+    pub fn push_message(&mut self, now: Instant, frame: Bytes) {
+        self.push_to(MESSAGES, now, frame);
+    }
+
+    fn push_to(&mut self, class: usize, now: Instant, frame: Bytes) {
         self.bytes += frame.len();
-        if let Some(queue) = self.classes.get_mut(class(priority)) {
+        if let Some(queue) = self.classes.get_mut(class) {
             queue.push_back((now, frame));
         }
         while self.bytes > self.limit {
@@ -93,15 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn sound_overtakes_pictures() {
+    fn sound_overtakes_messages_and_those_pictures() {
         let now = Instant::now();
         let mut queue = Queue::new(1000);
-        queue.push(now, Priority::Rest, frame(1, 3));
-        queue.push(now, Priority::Base, frame(1, 2));
+        queue.push(now, Priority::Rest, frame(1, 4));
+        queue.push(now, Priority::Base, frame(1, 3));
+        queue.push_message(now, frame(1, 2));
         queue.push(now, Priority::Audio, frame(1, 1));
         queue.push(now, Priority::Control, frame(1, 0));
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop(now)).map(|frame| frame[0]).collect();
-        assert_eq!(order, [0, 1, 2, 3]);
+        assert_eq!(order, [0, 1, 2, 3, 4]);
     }
 
     #[test]
@@ -112,7 +125,7 @@ mod tests {
         queue.push(now, Priority::Rest, frame(10, 2));
         queue.push(now, Priority::Audio, frame(10, 3));
         queue.push(now, Priority::Audio, frame(10, 4));
-        assert_eq!(queue.dropped(), [0, 0, 0, 1]);
+        assert_eq!(queue.dropped(), [0, 0, 0, 0, 1]);
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop(now)).map(|frame| frame[0]).collect();
         assert_eq!(order, [3, 4, 2]);
     }
@@ -124,7 +137,7 @@ mod tests {
         queue.push(now, Priority::Audio, frame(10, 1));
         queue.push(now, Priority::Audio, frame(10, 2));
         queue.push(now, Priority::Base, frame(10, 3));
-        assert_eq!(queue.dropped(), [0, 0, 1, 0]);
+        assert_eq!(queue.dropped(), [0, 0, 0, 1, 0]);
     }
 
     #[test]
@@ -135,7 +148,7 @@ mod tests {
         let later = now + MAX_AGE + Duration::from_millis(1);
         queue.push(later, Priority::Audio, frame(10, 2));
         assert_eq!(queue.pop(later).unwrap()[0], 2);
-        assert_eq!(queue.dropped(), [0, 1, 0, 0]);
+        assert_eq!(queue.dropped(), [0, 1, 0, 0, 0]);
         assert!(queue.is_empty());
     }
 

@@ -1,7 +1,9 @@
 //! One participant's signalling between its front door and its media node: whole LiveKit messages,
 //! numbered, in bounded queues.
 
+use crate::grpc::pulse::Pulse;
 use bytes::Bytes;
+use std::sync::Arc;
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{SignalEnd, SignalEndReason, SignalMessage};
 use tokio::sync::mpsc;
@@ -108,6 +110,8 @@ pub struct SignalReceiver {
     pub(crate) stream: Streaming<SignalMessage>,
     pub(crate) next: u64,
     pub(crate) over: bool,
+    /// Of the media node, at the front door.
+    pub(crate) pulse: Option<Arc<Pulse>>,
 }
 
 impl SignalReceiver {
@@ -116,7 +120,19 @@ impl SignalReceiver {
         if self.over {
             return SignalEvent::Lost("the stream is over".to_owned());
         }
-        let event = match self.stream.message().await {
+        let pulse = self.pulse.as_deref();
+        let lost = async {
+            match pulse {
+                Some(pulse) => pulse.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let message = tokio::select! {
+            biased;
+            message = self.stream.message() => message,
+            () = lost => Err(Status::unavailable("the other node does not answer")),
+        };
+        let event = match message {
             Ok(Some(SignalMessage { seq, .. })) if seq != self.next => {
                 SignalEvent::Lost(format!("message {seq} came where {} was due", self.next))
             }

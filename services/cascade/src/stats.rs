@@ -14,7 +14,8 @@ pub struct LinkStats {
     pub packets_in: u64,
     /// Their bytes.
     pub bytes_in: u64,
-    /// Packets that did not get room in time, by priority: control, audio, base layers, the rest.
+    /// Packets that did not get room in time, by priority: control, audio, messages, base layers, the
+    /// rest.
     pub dropped: [u64; CLASSES],
     /// Packets sent in two halves.
     pub split: u64,
@@ -24,6 +25,12 @@ pub struct LinkStats {
     pub too_large: u64,
     /// Datagrams that were no frames.
     pub malformed: u64,
+    /// Lossy messages of people sent as datagrams.
+    pub messages_out: u64,
+    /// Received.
+    pub messages_in: u64,
+    /// Received, and lost because this node did not take them in time.
+    pub messages_lost: u64,
     /// Feedback for flows that nobody here sends, and media for workers that do not exist.
     pub unroutable: u64,
     /// QUIC packets lost on the way out.

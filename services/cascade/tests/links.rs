@@ -16,7 +16,7 @@ use systir_cascade::{
 use systir_identity::TrustDomain;
 use systir_media::batch::Priority;
 use systir_proto::cluster::v1::{
-    KeyFrame, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate, reserve_reply,
+    KeyFrame, LossyData, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate, reserve_reply,
 };
 
 const RTP: u8 = 0x80;
@@ -219,6 +219,48 @@ async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
     }
 }
 
+/// What was told until the room is open.
+async fn until_opened(node: &mut Node) -> Vec<LinkEvent> {
+    let mut told = Vec::new();
+    loop {
+        let event = node.next().await;
+        let opened = matches!(event, LinkEvent::RoomOpened { .. });
+        told.push(event);
+        if opened {
+            return told;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dials_that_cross_are_no_failure() {
+    let world = World::new();
+    for _ in 0..20 {
+        let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+        a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+        b.links.need("ku.dk/lecture", a.address.clone(), 1, 1);
+        for told in [until_opened(&mut a).await, until_opened(&mut b).await] {
+            assert!(!told.iter().any(|event| matches!(event, LinkEvent::Unreachable { .. })), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_came_back_elsewhere_is_found_there() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    b.links.shutdown().await;
+    drop(b);
+    assert!(matches!(a.event().await, LinkEvent::Down { .. }));
+    assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }), "nobody is at the old address");
+    let mut b = world.node("sto-1").await;
+    a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+    a.up(&b.id()).await;
+    b.up(&a.id()).await;
+    a.opened(&b.id(), "ku.dk/lecture").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_is_linked_again() {
     let world = World::new();
@@ -356,6 +398,43 @@ async fn an_operator_is_no_relay() {
     let operator = Node::start(credentials, Options::default()).await;
     let refused = operator.links.reserve(&b.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
+    let world = World::new();
+    let small = || Options { max_mtu: 1232, ..Options::default() };
+    let mut a = world.node_with("cph-1", small()).await;
+    let mut b = world.node_with("sto-1", small()).await;
+    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let lossy = |length: usize| {
+        let data =
+            LossyData { sender_sid: "PA_x".to_owned(), packet: vec![7; length].into(), ..Default::default() };
+        RoomBody::LossyData(data)
+    };
+    assert_eq!(a.links.send(&b.id(), "ku.dk/other", lossy(10)), Err(SendError::RoomNotOpen));
+    // The first fits into a datagram, the second into two, the third goes with what is not lost.
+    for length in [100, 1_800, 50_000] {
+        a.links.send(&b.id(), "ku.dk/lecture", lossy(length)).unwrap();
+        match b.event().await {
+            LinkEvent::Message { room, body, .. } => {
+                assert_eq!((&*room, body), ("ku.dk/lecture", lossy(length)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut sent = (0, 0, 0);
+    while sent != (2, 2, 1) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
+        sent = (at_a.messages_out, at_b.messages_in, at_b.joined);
+    }
+    // Closed at b while it is on its way: it goes no further.
+    b.links.drop_room("ku.dk/lecture", &a.id());
+    let _ = a.links.send(&b.id(), "ku.dk/lecture", lossy(10));
+    assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", lossy(10)), Err(SendError::RoomNotOpen));
+    assert!(b.is_quiet());
 }
 
 #[tokio::test(flavor = "multi_thread")]

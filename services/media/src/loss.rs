@@ -11,12 +11,10 @@ pub(crate) const MOST: usize = 128;
 const REORDERING: Duration = Duration::from_millis(10);
 /// Between requests for the same packet: about a round trip, longer each time. No jitter: there is
 /// one asker per source, and numbers asked for together make one small request.
-const SPACING: [Duration; 4] = [
-    Duration::from_millis(40),
-    Duration::from_millis(60),
-    Duration::from_millis(80),
-    Duration::from_millis(100),
-];
+const SPACING: [u64; 4] = [40, 60, 80, 100];
+/// Sound is played a fifth of a second later at most: it is asked for as often as has a point until
+/// then. Its packets are small, so that one sent twice costs little.
+const SPACING_OF_SOUND: [u64; 4] = [30, 30, 40, 50];
 
 #[derive(Debug, Clone, Copy)]
 struct Loss {
@@ -30,16 +28,18 @@ pub(crate) struct Losses {
     /// In ascending order of numbers.
     list: Vec<Loss>,
     tries: u8,
+    /// Milliseconds; the last one stands for all that follow.
+    spacing: [u64; 4],
 }
 
 impl Losses {
     pub(crate) fn new(kind: Kind) -> Self {
         // Sound that is late is of no use; a picture waits for its parts.
-        let tries = match kind {
-            Kind::Audio => 3,
-            Kind::Video => 8,
+        let (tries, spacing) = match kind {
+            Kind::Audio => (5, SPACING_OF_SOUND),
+            Kind::Video => (8, SPACING),
         };
-        Self { list: Vec::new(), tries }
+        Self { list: Vec::new(), tries, spacing }
     }
 
     /// These numbers were skipped. A gap that is too wide is not asked for: a key frame is cheaper.
@@ -74,7 +74,7 @@ impl Losses {
     /// Fills `out` with the numbers to ask for now and says how many there are.
     pub(crate) fn due(&mut self, now: Instant, out: &mut [u16; MOST]) -> usize {
         let mut count = 0;
-        let tries = self.tries;
+        let (tries, spacing) = (self.tries, self.spacing);
         self.list.retain_mut(|loss| {
             if loss.next > now {
                 return true;
@@ -86,8 +86,8 @@ impl Losses {
                 *place = loss.seq as u16;
                 count += 1;
             }
-            let spacing = SPACING.get(usize::from(loss.asked)).or(SPACING.last());
-            loss.next = now + spacing.copied().unwrap_or(REORDERING);
+            let pause = spacing.get(usize::from(loss.asked)).or(spacing.last());
+            loss.next = now + pause.map_or(REORDERING, |pause| Duration::from_millis(*pause));
             loss.asked += 1;
             true
         });
@@ -118,6 +118,21 @@ mod tests {
             assert!(next < ms(start, 2000), "asks for ever");
         }
         assert_eq!(asked, 8);
+    }
+
+    #[test]
+    fn sound_is_asked_for_five_times_before_it_would_be_played() {
+        let start = Instant::now();
+        let mut losses = Losses::new(Kind::Audio);
+        losses.gap(start, 7..8);
+        let mut out = [0; MOST];
+        let mut asked = Vec::new();
+        while let Some(next) = losses.next() {
+            if losses.due(next, &mut out) > 0 {
+                asked.push((next - start).as_millis());
+            }
+        }
+        assert_eq!(asked, [10, 40, 70, 110, 160]);
     }
 
     #[test]

@@ -22,13 +22,18 @@ pub const VIEWERS_MOVE_PERMILLE: u64 = 800;
 /// Ranks the nodes for one join. Never proposes a node that policy denied for the role.
 pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> Proposal {
     let twice = named_twice(candidates);
+    let orders = |node: &str| {
+        candidates.iter().any(|c| c.node == node && c.alive && c.home.allowed && !twice.contains(&*c.node))
+    };
     let home = match &room.assignment {
+        // A home that is away, or that policy denies, gives way to one that can order the room.
+        Some(Assignment { home, .. }) if !orders(home) => {
+            choose_home(room, candidates, &twice).or_else(|| Some(home.clone()))
+        }
         Some(assignment) => Some(assignment.home.clone()),
         None => choose_home(room, candidates, &twice),
     };
-    let home_orders = candidates
-        .iter()
-        .any(|c| Some(&c.node) == home.as_ref() && c.alive && c.home.allowed && !twice.contains(&*c.node));
+    let home_orders = home.as_deref().is_some_and(orders);
 
     let mut asked = Vec::new();
     let mut table = Vec::new();
@@ -85,6 +90,8 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
             RefusalReason::NoApprovedNode
         } else if home.is_none() {
             RefusalReason::NoHome
+        } else if rows.iter().any(|row| row.reason == ReasonCode::HomeAway) {
+            RefusalReason::HomeAway
         } else {
             RefusalReason::ApprovedUnavailable
         };
@@ -106,12 +113,16 @@ fn assigned(assignment: &Assignment) -> impl Iterator<Item = &str> {
     std::iter::once(&*assignment.home).chain(assignment.spill.iter().map(|n| &**n))
 }
 
-/// A room that is nowhere yet: the node that is to order it. One with a seat before one without.
+/// The node that is to order a room that nobody orders. One that carries it already first; of the
+/// others, one with a seat before one without.
 fn choose_home(room: &RoomFacts, candidates: &[Candidate], twice: &BTreeSet<&str>) -> Option<String> {
     candidates
         .iter()
         .filter(|c| c.home.allowed && c.alive && !c.draining && !twice.contains(&*c.node))
-        .min_by_key(|c| rank_key(room, c, Role::Home, false))
+        .min_by_key(|c| {
+            let carries = room.assignment.as_ref().is_some_and(|a| assigned(a).any(|n| n == c.node));
+            (Reverse(carries), rank_key(room, c, Role::Home, false))
+        })
         .map(|c| c.node.clone())
 }
 
@@ -251,8 +262,8 @@ fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>,
         ReasonCode::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
         ReasonCode::Draining => format!("{node} is draining and admits nobody new"),
         ReasonCode::HomeAway => format!(
-            "{node} is approved for spill, but the room's home is away and only home may add a node; \
-             wait for the takeover"
+            "{node} is approved for spill, but the room's home is away, only home may add a node, and \
+             no other node that runs may be home"
         ),
         ReasonCode::Ambiguous => {
             format!("more than one node calls itself {node}; give each node a name of its own")

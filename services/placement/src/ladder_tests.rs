@@ -157,6 +157,25 @@ fn with_home_away_the_assigned_nodes_go_on_and_no_other_is_added() {
 }
 
 #[test]
+fn a_dead_home_gives_way_to_an_approved_node_that_carries_the_room_and_never_to_another() {
+    let mut candidates = demo(1, 0);
+    candidates.push(node("cph-2", allow(0), allow(0), 0, 9));
+    candidates.push(node("cph-3", allow(0), allow(0), 5, 9));
+    let dead_home = room(Some(("cph-1", &["sto-1", "cph-3"])));
+    let alive = propose(&dead_home, &Demand::default(), &candidates);
+    assert_eq!(alive.home.as_deref(), Some("cph-1"), "one that lives keeps its rooms");
+    candidates[1].alive = false;
+    let proposal = propose(&dead_home, &Demand::default(), &candidates);
+    assert_eq!(proposal.home.as_deref(), Some("cph-3"));
+    assert_eq!(nodes(&proposal), ["cph-3", "cph-2", "sto-1"]);
+    assert_eq!(why(&proposal, "cph-1").reason, ReasonCode::NoLease);
+    // A record that an attacker wrote makes nobody home.
+    let forged = propose(&room(Some(("aws-sto-1", &["sto-1"]))), &Demand::default(), &candidates);
+    assert_eq!(forged.home.as_deref(), Some("cph-2"));
+    assert_eq!(why(&forged, "aws-sto-1").reason, ReasonCode::PolicyDenied);
+}
+
+#[test]
 fn each_kind_of_nobody_has_its_refusal() {
     let demand = Demand::default();
     let denied = vec![node("aws-sto-1", deny(), deny(), 0, 9)];
@@ -165,6 +184,8 @@ fn each_kind_of_nobody_has_its_refusal() {
     assert_eq!(reason(None, &[]), RefusalReason::NoApprovedNode);
     assert_eq!(reason(None, &[node("sto-1", deny(), allow(0), 0, 9)]), RefusalReason::NoHome);
     let mut candidates = demo(0, 0);
+    candidates[1].alive = false;
+    assert_eq!(reason(Some(("cph-1", &[])), &candidates), RefusalReason::HomeAway);
     candidates.iter_mut().for_each(|c| c.alive = false);
     assert_eq!(reason(Some(("cph-1", &[])), &candidates), RefusalReason::ApprovedUnavailable);
 }

@@ -70,8 +70,9 @@ pub struct Refusal {
 /// A ranked proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// The node that is the room's home or is to be written as such: for a room without an
-    /// assignment it orders the room even when it has no seat left and everyone spills.
+    /// The node that is the room's home or is to be written as such. For a room without an
+    /// assignment it orders the room even when it has no seat left and everyone spills; it is another
+    /// one than the assignment's when that one is away.
     pub home: Option<String>,
     /// Whom to ask, best first. Every node in it is approved by policy for its role.
     pub steps: Vec<Step>,
@@ -87,6 +88,11 @@ impl Proposal {
     pub fn exhausted(&self) -> Refusal {
         self.refusal.clone().unwrap_or_else(|| refuse(&self.institution, RefusalReason::ApprovedFull))
     }
+
+    /// What to tell the participant when no step answered.
+    pub fn unreachable(&self) -> Refusal {
+        self.refusal.clone().unwrap_or_else(|| refuse(&self.institution, RefusalReason::ApprovedUnavailable))
+    }
 }
 
 pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
@@ -98,6 +104,10 @@ pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
         RefusalReason::NoHome => format!(
             "No server that {institution} allows to lead this meeting is running. \
              Please try again in a minute."
+        ),
+        RefusalReason::HomeAway => format!(
+            "The server that leads this meeting is away, and no other that runs may lead it by the rules \
+             of {institution}. Please try again in a minute."
         ),
         RefusalReason::ApprovedUnavailable => format!(
             "The servers that {institution} approved for this meeting are being serviced or cannot be \

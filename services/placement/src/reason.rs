@@ -84,6 +84,9 @@ pub enum RefusalReason {
     NoApprovedNode,
     /// The room has no home yet and no node that may be its home is alive.
     NoHome,
+    /// The room's home is away, no node that runs may take its place, and none that carries the room
+    /// is left.
+    HomeAway,
     /// Approved nodes exist, but each is away or draining.
     ApprovedUnavailable,
     /// Every approved node was asked and had no room.
@@ -96,6 +99,7 @@ impl RefusalReason {
         match self {
             Self::NoApprovedNode => "no-approved-node",
             Self::NoHome => "no-home",
+            Self::HomeAway => "home-away",
             Self::ApprovedUnavailable => "approved-unavailable",
             Self::ApprovedFull => "approved-full",
         }

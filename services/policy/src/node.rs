@@ -168,7 +168,7 @@ impl Nodes {
     /// What is not such TOML (unknown keys are refused), and what [`Nodes::new`] refuses.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let file: File =
-            toml::from_str(text).map_err(|error| vec![Problem::at("nodes", error.to_string())])?;
+            toml::from_str(text).map_err(|error| vec![Problem::of_toml("nodes", text, &error)])?;
         Self::new(file.node, file.also_known)
     }
 

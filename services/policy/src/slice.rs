@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
 use crate::decision::PolicyVersion;
 use crate::lint::{self, Layer};
 use crate::names::KnownNames;
-use crate::problem::Problem;
+use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
+use crate::scan::{Kind, tokens};
 use crate::zone::Zones;
 
 /// What policy text is read against.
@@ -52,6 +54,17 @@ pub struct PolicyText {
 impl Reader<'_> {
     /// Reads one text. `first` is the order of its first rule.
     pub(crate) fn part(&self, layer: Layer<'_>, text: &str, first: usize) -> Result<Part, Vec<Problem>> {
+        self.read(layer, text, first).map_err(|mut problems| {
+            for problem in &mut problems {
+                if let (None, Some(rule)) = (problem.line, &problem.rule) {
+                    problem.line = line_of_rule(text, rule);
+                }
+            }
+            problems
+        })
+    }
+
+    fn read(&self, layer: Layer<'_>, text: &str, first: usize) -> Result<Part, Vec<Problem>> {
         let place = layer.place();
         let whole = |what: String| vec![Problem::at(place, what)];
         lint::bounds(text).map_err(whole)?;
@@ -65,8 +78,15 @@ impl Reader<'_> {
                 "with its zones spelled out the text is too long; name zones less often".to_owned(),
             ));
         }
-        let parsed: PolicySet =
-            expanded.parse().map_err(|error| whole(format!("it does not parse: {error}")))?;
+        // Zones are spelled out on their line, so lines are those of the text as it was written.
+        let parsed: PolicySet = expanded.parse().map_err(|error: ParseErrors| {
+            let faults = error.iter().map(|error| {
+                let error = DetailedError::from(error);
+                let line = error.source_locations.first().map(|place| line_at(&expanded, place.loc.start));
+                Problem { line, ..Problem::at(place, format!("it does not parse: {}", error.message)) }
+            });
+            faults.collect::<Vec<_>>()
+        })?;
         if parsed.num_of_templates() > 0 {
             return Err(whole(
                 "templates (?principal, ?resource) are not used; write the rule out".to_owned(),
@@ -151,6 +171,27 @@ impl Part {
 fn number(id: &PolicyId) -> usize {
     let id: &str = id.as_ref();
     id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX)
+}
+
+/// The line of the rule's `@id`, or of the rule of that number.
+fn line_of_rule(text: &str, rule: &str) -> Option<usize> {
+    let quoted = format!("\"{rule}\"");
+    let mut last = "";
+    let found = tokens(text).find(|token| {
+        let here = token.text == quoted && last == "id";
+        if token.kind == Kind::Word {
+            last = token.text;
+        }
+        here
+    });
+    if let Some(token) = found {
+        return Some(line_at(text, token.range.start));
+    }
+    let number: usize = rule.strip_prefix("number ")?.parse().ok()?;
+    let mut ended = tokens(text).filter(|token| token.text == ";" && token.kind == Kind::Mark);
+    let start = if number <= 1 { 0 } else { ended.nth(number - 2)?.range.end };
+    let first = tokens(text.get(start..)?).next()?;
+    Some(line_at(text, start + first.range.start))
 }
 
 fn duplicates<'a>(place: &str, rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Problem> {

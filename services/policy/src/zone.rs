@@ -53,7 +53,7 @@ impl Zones {
         #[serde(transparent)]
         struct Table(BTreeMap<String, Vec<String>>);
         let table: Table =
-            toml::from_str(text).map_err(|error| vec![Problem::at("zones", error.to_string())])?;
+            toml::from_str(text).map_err(|error| vec![Problem::of_toml("zones", text, &error)])?;
         Self::new(table.0)
     }
 

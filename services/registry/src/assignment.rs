@@ -125,6 +125,16 @@ impl Assignment {
         }
     }
 
+    /// Another node leads the room from now on. The one that led it is out, and the newer epoch
+    /// refuses what it may still write.
+    pub fn take_over(&mut self, home: NodeId, now_ms: u64) {
+        let old = std::mem::replace(&mut self.home, home);
+        self.spill.retain(|known| *known != self.home && *known != old);
+        self.since_ms.remove(&old);
+        self.since_ms.entry(self.home.clone()).or_insert(now_ms);
+        self.epoch += 1;
+    }
+
     /// Takes a spill node out; home stays.
     pub fn remove_spill(&mut self, node: &str) {
         self.spill.retain(|known| known != node);
@@ -146,7 +156,20 @@ pub struct Versioned<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::RoomId;
+    use super::{Assignment, RoomId};
+
+    #[test]
+    fn who_takes_over_is_home_in_a_newer_epoch_and_the_old_home_is_out() {
+        let room = RoomId::new("ku.dk", "lecture");
+        let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
+        assignment.add_spill("sto-1".into(), 2);
+        assignment.add_spill("cph-2".into(), 3);
+        assignment.take_over("cph-2".into(), 9);
+        let nodes: Vec<&str> = assignment.nodes().map(AsRef::as_ref).collect();
+        assert_eq!((nodes, assignment.epoch), (vec!["cph-2", "sto-1"], 2));
+        assert!(!assignment.has("cph-1") && !assignment.since_ms.contains_key(&"cph-1".into()));
+        assert_eq!(assignment.since_ms.get(&"cph-2".into()), Some(&3), "it carried the room before");
+    }
 
     proptest! {
         #[test]

@@ -3,16 +3,8 @@
 //! authority: policy decides on the operator's own files.
 //!
 //! Keys: `<prefix>/nodes/<node>` (under the node's lease) and `<prefix>/rooms/<institution>/<name>`
-//! (URL-safe base64), values JSON. A role for each node, so that none can speak for another:
-//!
-//! ```sh
-//! etcdctl role add cph-1
-//! etcdctl role grant-permission cph-1 --prefix=true read /systir/v1/nordunet/
-//! etcdctl role grant-permission cph-1 readwrite /systir/v1/nordunet/nodes/cph-1
-//! etcdctl role grant-permission cph-1 --prefix=true readwrite /systir/v1/nordunet/rooms/
-//! etcdctl user add cph-1 --no-password   # the common name of its client certificate
-//! etcdctl user grant-role cph-1 cph-1
-//! ```
+//! (URL-safe base64), values JSON. Each node has a role, so that none can speak for another: it reads
+//! below the prefix, and writes its own key and those of rooms (`deploy/etcd/README.md`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

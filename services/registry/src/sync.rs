@@ -91,6 +91,7 @@ fn remove(view: &mut View, prefix: &str, key: &[u8]) {
 /// (compaction, disconnection, a new leader) leads to the next whole read.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut pauses = pauses();
+    let mut said = false;
     loop {
         let ended = read_and_watch(&shared, &mut pauses).await;
         let why = match ended {
@@ -102,8 +103,12 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             if view.away_since.is_none() {
                 tracing::warn!(why, "etcd is lost; reads go on from the last known copy");
                 view.away_since = Some(Instant::now());
+            } else if !said {
+                let etcd = shared.config.endpoints.join(", ");
+                tracing::warn!(etcd, why, "etcd does not answer yet; it is asked again and again");
             }
         });
+        said = true;
         pauses.pause().await;
     }
 }
@@ -140,7 +145,8 @@ async fn read_and_watch(
             message = watch.message() => message.map_err(|error| RegistryError::Unavailable(error.to_string()))?,
             // A watch without events says nothing about the connection: ask now and then.
             () = tokio::time::sleep(ANSWER) => {
-                in_time(client.get("systir-alive", Some(GetOptions::new().with_serializable()))).await?;
+                // Below the prefix, which is all that this node's role may read.
+                in_time(client.get(format!("{prefix}alive"), Some(GetOptions::new().with_serializable()))).await?;
                 continue;
             }
         };

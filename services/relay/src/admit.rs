@@ -6,11 +6,16 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use serde_json::{Value, json};
-use systir_placement::{Candidate, Demand, Load, Proposal, Role, RoomFacts, Step, Verdict, propose};
+use systir_placement::{
+    Candidate, Demand, Load, Proposal, ReasonCode, Role, RoomFacts, Row, Step, Verdict, propose,
+};
 use systir_policy::{Action, Decision};
 use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
+use tracing::Instrument as _;
+use tracing::field::{Empty, display};
 
-use crate::node::Shared;
+use crate::node::{NoSeat, Shared};
+use crate::trace;
 
 /// A seat that was reserved for a join.
 #[derive(Debug, Clone)]
@@ -21,6 +26,8 @@ pub(crate) struct Seat {
     pub join_id: String,
     /// The room's assignment, with that node in it.
     pub assignment: Assignment,
+    /// Why that node.
+    pub reason: ReasonCode,
 }
 
 /// Why somebody is not let in; the sentence is for the person.
@@ -51,10 +58,12 @@ const RACES: usize = 5;
 /// anything else, and again by whoever only wants to know (`/rtc/validate`).
 pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
     let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
+    trace::decision(&shared.name, Action::RelaySignal, &door);
     if !door.allowed {
         return Err(NotAdmitted::denied(&door));
     }
     let person = shared.authority.person(Action::Join, institution, institution);
+    trace::decision(&shared.name, Action::Join, &person);
     if !person.allowed {
         return Err(NotAdmitted::denied(&person));
     }
@@ -62,38 +71,40 @@ pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdm
 }
 
 /// Finds a seat.
-#[tracing::instrument(skip_all, fields(node = shared.name, placed = tracing::field::Empty, reason = tracing::field::Empty))]
 pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) -> Result<Seat, NotAdmitted> {
     may_enter(shared, &room.institution)?;
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
     let known = shared.registry.assignment(room);
-    let proposal = ladder(shared, room, known.as_ref().map(|known| &known.value), demand);
+    let proposal = placed(shared, room, known.as_ref().map(|known| &known.value), demand);
+    let span = tracing::error_span!("assignment", created = known.is_none(), home = Empty, epoch = Empty);
     let assignment = match known {
-        Some(known) => known,
-        None => create(shared, room, &proposal).await?,
+        Some(known) => succeed(shared, known, &proposal).instrument(span.clone()).await,
+        None => create(shared, room, &proposal).instrument(span.clone()).await?,
     };
+    span.record("home", display(&assignment.value.home)).record("epoch", assignment.value.epoch);
+    drop(span);
     // Whoever won the race for the room may have another home than we proposed.
     let proposal = if Some(&assignment.value.home.to_string()) == proposal.home.as_ref() {
         proposal
     } else {
-        ladder(shared, room, Some(&assignment.value), demand)
+        placed(shared, room, Some(&assignment.value), demand)
     };
+    let mut answered = false;
     for step in &proposal.steps {
-        match reserve(shared, &assignment.value, step, &join_id).await {
-            Ok(()) => {}
-            Err(why) => {
-                tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
-                continue;
-            }
+        let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
+        let asked = reserve(shared, &assignment.value, step, &join_id).instrument(span.clone()).await;
+        span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
+        drop(span);
+        shared.metrics.step(step.role.as_str(), step.reason.as_str(), asked.is_ok());
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
+        if let Err(why) = asked {
+            tracing::info!(node = step.node, role = %step.role, %why, "asked for a seat and refused");
+            continue;
         }
         match ensure_assigned(shared, assignment.clone(), step).await {
             Ok(assignment) => {
-                let span = tracing::Span::current();
-                span.record("placed", &step.node);
-                span.record("reason", step.reason.as_str());
-                shared.metrics.joins.get_or_create(&step.reason.as_str().into()).inc();
                 tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                return Ok(Seat { node: step.node.clone(), join_id, assignment });
+                return Ok(Seat { node: step.node.clone(), join_id, assignment, reason: step.reason });
             }
             Err(why) => {
                 tracing::warn!(
@@ -105,11 +116,28 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
             }
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
+    shared.metrics.step("refuse", refusal.reason.as_str(), false);
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
     Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
+}
+
+/// The ladder, as a span: who is asked in which order, and why nobody is.
+fn placed(shared: &Shared, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
+    let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
+    let proposal = span.in_scope(|| ladder(shared, room, assignment, demand));
+    let words = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
+    let list = |asked: bool| {
+        let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(words);
+        rows.collect::<Vec<_>>().join(", ")
+    };
+    span.record("steps", list(true)).record("passed_over", list(false));
+    if let Some(refusal) = &proposal.refusal {
+        span.record("refusal", refusal.reason.as_str());
+    }
+    proposal
 }
 
 async fn create(
@@ -142,6 +170,40 @@ async fn create(
     }
 }
 
+/// A home that is away, or that policy denies, is replaced by the one that was proposed. In the
+/// newer epoch nothing counts that the old one may still write; should it live and have people, it
+/// comes back as a spill node.
+async fn succeed(
+    shared: &Arc<Shared>,
+    known: Versioned<Assignment>,
+    proposal: &Proposal,
+) -> Versioned<Assignment> {
+    let home = known.value.home.as_str();
+    let Some(successor) = proposal.home.as_deref().filter(|successor| *successor != home) else {
+        return known;
+    };
+    // Without the store's word a missing lease proves nothing.
+    if shared.registry.view().away_since().is_some() {
+        return known;
+    }
+    let institution = &known.value.room.institution;
+    let mut wanted = known.value.clone();
+    wanted.take_over(successor.into(), crate::ids::unix_ms());
+    wanted.spill.retain(|node| shared.authority.node(Action::Spill, institution, node.as_str()).allowed);
+    match shared.registry.update(&known, wanted).await {
+        Ok(written) => {
+            shared.metrics.takeovers.inc();
+            tracing::warn!(from = home, to = successor, "a room's home is away, and another node takes over");
+            written
+        }
+        Err(UpdateError::Conflict(current)) => *current,
+        Err(error) => {
+            tracing::warn!(%error, "a room's home is away, and no other can be written down");
+            known
+        }
+    }
+}
+
 /// A spill node is written into the assignment before anyone is sent there.
 async fn ensure_assigned(
     shared: &Arc<Shared>,
@@ -168,9 +230,17 @@ async fn reserve(
     assignment: &Assignment,
     step: &Step,
     join_id: &str,
-) -> Result<(), String> {
+) -> Result<(), NoSeat> {
+    // Whoever is asked for a seat is approved at this moment, by this node's own policy.
+    let action = if step.role == Role::Home { Action::Home } else { Action::Spill };
+    let decision = shared.authority.node(action, &assignment.room.institution, &step.node);
+    tracing::Span::current().record("rules", trace::rules(&decision));
+    trace::decision(&step.node, action, &decision);
+    if !decision.allowed {
+        return Err(NoSeat::Refused(decision.why));
+    }
     if step.node == shared.name {
-        return shared.reserve_here(&assignment.room, join_id, step.role);
+        return shared.reserve_seat(&assignment.room, join_id).map_err(NoSeat::Refused);
     }
     shared.reserve_there(assignment, &step.node, join_id).await
 }
@@ -304,12 +374,15 @@ pub(crate) async fn would_admit(
         };
     };
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    let mut answered = false;
     for step in &proposal.steps {
-        if reserve(shared, &known, step, &join_id).await.is_ok() {
+        let asked = reserve(shared, &known, step, &join_id).await;
+        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
+        if asked.is_ok() {
             release(shared, room, &step.node, &join_id).await;
             return Ok(());
         }
     }
-    let refusal = proposal.exhausted();
+    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
     Err(NotAdmitted::unavailable(refusal.reason.as_str(), refusal.sentence))
 }

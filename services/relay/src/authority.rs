@@ -1,16 +1,35 @@
 //! The one door to policy on this node: every place that could let media or signalling out asks
-//! here, and each denial is counted by its reason.
+//! here, and each decision is counted by its rule.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use systir_policy::{
-    Action, Claims, Decision, Gate, Identity, InstitutionPolicy, NodeFacts, Nodes, ProvenIdentity, Request,
-    RoomFacts, Sources, Subject, Zones,
+    Action, Claims, Decision, Gate, Identity, InstitutionPolicy, LoadError, NodeFacts, Nodes, ProvenIdentity,
+    Request, RoomFacts, Sources, Subject, Zones,
 };
 
-use crate::config;
+use crate::config::{self, Fault};
 use crate::metrics::Metrics;
+
+/// Each fault of the texts with its file and line.
+fn told(policy: &config::Policy, error: &LoadError) -> anyhow::Error {
+    let file = |place: &str| match place {
+        "nodes" => Some(&policy.nodes),
+        "zones" => Some(&policy.zones),
+        "floor" => Some(&policy.floor),
+        institution => policy.institutions.get(institution).map(|institution| &institution.file),
+    };
+    let lines = error.problems.iter().map(|problem| {
+        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+        match file(&problem.place) {
+            Some(file) => format!("{}{line}: {}", file.display(), problem.fault()),
+            None => problem.to_string(),
+        }
+    });
+    anyhow::anyhow!("policy refused: {}", lines.collect::<Vec<_>>().join("; "))
+}
 
 /// Policy and the facts that it decides on, both from the operator's own files.
 #[derive(Debug)]
@@ -27,27 +46,26 @@ impl Authority {
     /// # Errors
     /// When one cannot be read or has a fault; all faults are told.
     pub fn load(policy: &config::Policy, me: &str, metrics: Arc<Metrics>) -> Result<Self> {
-        let read = |path: &std::path::Path| {
-            std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+        let read = |field: String, path: &Path| {
+            std::fs::read_to_string(path)
+                .map_err(|error| Fault::new(field, format!("{} cannot be read: {error}", path.display())))
         };
-        let nodes = Nodes::parse(&read(&policy.nodes)?)?;
-        let zones = Zones::parse(&read(&policy.zones)?)?;
-        let floor = read(&policy.floor)?;
-        let texts = policy
-            .institutions
-            .iter()
-            .map(|(name, institution)| Ok((name.as_str(), institution.version, read(&institution.file)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let told = |error| told(policy, &error);
+        let nodes = Nodes::parse(&read("policy.nodes".to_owned(), &policy.nodes)?).map_err(told)?;
+        let zones = Zones::parse(&read("policy.zones".to_owned(), &policy.zones)?).map_err(told)?;
+        let floor = read("policy.floor".to_owned(), &policy.floor)?;
+        let mut texts = Vec::new();
+        for (name, institution) in &policy.institutions {
+            let text = read(format!("policy.institutions.{name}.file"), &institution.file)?;
+            texts.push((name.as_str(), institution.version, text));
+        }
         let institutions: Vec<_> = texts
             .iter()
             .map(|(institution, version, text)| InstitutionPolicy { institution, version: *version, text })
             .collect();
-        let gate = Gate::load(&Sources {
-            floor: &floor,
-            institutions: &institutions,
-            zones: &zones,
-            nodes: &nodes,
-        })?;
+        let gate =
+            Gate::load(&Sources { floor: &floor, institutions: &institutions, zones: &zones, nodes: &nodes })
+                .map_err(told)?;
         let authority = Self { gate, nodes, me: me.to_owned(), metrics };
         anyhow::ensure!(
             authority.nodes.get(me).is_some(),
@@ -107,9 +125,7 @@ impl Authority {
         let request =
             Request { institution, action, subject, room: RoomFacts::default(), claims: Claims::default() };
         let decision = self.gate.decide(&request);
-        if !decision.allowed {
-            self.metrics.denials.get_or_create(&decision.reason.as_str().into()).inc();
-        }
+        self.metrics.decided(action, &decision);
         decision
     }
 }

@@ -82,7 +82,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn write_files(folder: &Path) -> Result<()> {
+pub(crate) fn write_files(folder: &Path) -> Result<()> {
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
     let files = [
@@ -104,11 +104,17 @@ fn write_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
+pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
     let at = |offset: u16| SocketAddr::from((address, base + offset));
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
-        http: config::Http { listen: at(10), certificate: None, key: None, behind_proxy: false },
+        http: config::Http {
+            listen: at(10),
+            certificate: None,
+            key: None,
+            behind_proxy: false,
+            connections: 1_024,
+        },
         media: media(at(12)),
         links: config::Links {
             quic: at(0),
@@ -196,15 +202,19 @@ fn announce(options: &Options) -> Result<()> {
     sto-1      Stockholm, own machine         approved sister, room for {sister}
     aws-sto-1  Stockholm, leased machine      controlled from US, not approved by ku.dk
 
-  1. Open the meeting page in two windows, and press (i):
+  1. Open the meeting page, join, and press (i): one node relays it, in Denmark.
        {door}/?room=demo
-  2. Fill the home, then join once more: you are the sister's first guest.
+  2. In a second terminal, fill the home. These people stay until Ctrl-C.
        {load} --url {door} --room demo --participants {home} --video --audio --stay
-  3. Fill the sister too; the next visitor is refused with the reason, and aws-sto-1 stays idle.
+     The home has room for {home}: whoever comes last is the sister's first guest, and your (i)
+     shows her at once. Open the page in another window too, and see everybody.
+  3. In a third terminal, fill the sister as well.
        {load} --url {door} --room demo --participants {sister} --identity-prefix more --stay
-     A leased machine that is not approved lets nobody in:
+     The next window is refused, and the page says why; aws-sto-1 stays idle.
+     It lets nobody in by itself either:
        {cloud}/?room=demo
-  4. Why is the room where it is?
+  4. Which node would carry the next person, and why?
+       {ctl} --url {door} nodes
        {ctl} --url {door} explain demo
 
   Ctrl-C ends all.

@@ -8,10 +8,12 @@ use systir_access::door::{Door, JoinRequest, Limits, Refusal, SignalPipe};
 use systir_access::token::KeyRing;
 use systir_placement::Demand;
 use systir_registry::RoomId;
+use tracing::Span;
 
 use crate::admit::{self, NotAdmitted};
 use crate::join::{Joiner, join};
 use crate::node::Shared;
+use crate::trace;
 
 struct FrontDoor(Arc<Shared>);
 
@@ -33,6 +35,7 @@ impl Door for FrontDoor {
 
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>> {
         Box::pin(async move {
+            trace::tell_id(&Span::current());
             let joiner = Joiner {
                 grants: request.grants,
                 client: request.client,
@@ -45,9 +48,19 @@ impl Door for FrontDoor {
 
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
+            trace::tell_id(&Span::current());
             let room = RoomId::new(&request.grants.institution, &request.grants.room);
             let demand = Demand { view_only: !request.grants.can_publish };
-            admit::would_admit(&self.0, &room, &demand).await.map_err(Into::into)
+            let answer = admit::would_admit(&self.0, &room, &demand).await;
+            answer
+                .inspect_err(|refused| {
+                    Span::current().record("reason", refused.code.as_str());
+                })
+                .map_err(Into::into)
         })
+    }
+
+    fn turned_away(&self, code: &'static str) {
+        self.0.metrics.join("refused", code);
     }
 }

@@ -12,11 +12,13 @@ use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_registry::RoomId;
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
 
 use crate::admit::{self, NotAdmitted, Seat};
 use crate::linkside::SIGNALS;
 use crate::node::Shared;
-use crate::room::{Arrival, Message, SignalEnds};
+use crate::room::{Arrival, SignalEnds};
+use crate::trace;
 
 /// Both directions of a participant's signalling, as the front door sees them.
 pub(crate) struct Pipe {
@@ -35,18 +37,28 @@ pub(crate) struct Joiner {
 pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, NotAdmitted> {
     let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
     let demand = Demand { view_only: !joiner.grants.can_publish };
-    let seat = admit::admit(shared, &room, &demand).await.inspect_err(|refused| {
-        shared.metrics.refusals.get_or_create(&refused.code.as_str().into()).inc();
+    let refused = |refused: &NotAdmitted| {
+        Span::current().record("reason", refused.code.as_str());
+        shared.metrics.join("refused", &refused.code);
         tracing::info!(code = refused.code, why = refused.sentence, "a join was refused");
-    })?;
-    let (node, join_id) = (seat.node.clone(), seat.join_id.clone());
+    };
+    let seat = admit::admit(shared, &room, &demand).await.inspect_err(refused)?;
+    let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
     let pipe = if node == shared.name {
         here(shared, joiner, seat).await
     } else {
-        there(shared, joiner, seat).await
+        let relaying = tracing::error_span!("relay-signal", node);
+        there(shared, joiner, seat).instrument(relaying).await
     };
-    if pipe.is_err() {
-        admit::release(shared, &room, &node, &join_id).await;
+    match &pipe {
+        Ok(_) => {
+            Span::current().record("reason", reason.as_str());
+            shared.metrics.join("placed", reason.as_str());
+        }
+        Err(error) => {
+            refused(error);
+            admit::release(shared, &room, &node, &join_id).await;
+        }
     }
     pipe
 }
@@ -58,20 +70,16 @@ fn broken(sentence: &str) -> NotAdmitted {
 async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
     let (to_room, from_client) = mpsc::channel(SIGNALS);
     let (to_client, from_room) = mpsc::channel(SIGNALS);
-    let handle = shared.rooms.open(shared, &seat.assignment);
-    let arrival = Arrival {
+    let arrival = Box::new(Arrival {
         join_id: seat.join_id,
         grants: joiner.grants,
         client: joiner.client,
         auto_subscribe: joiner.auto_subscribe,
         front_door: shared.name.clone(),
         signal: SignalEnds { from_client, to_client },
-    };
-    handle
-        .messages
-        .send(Message::Arrive(Box::new(arrival)))
-        .await
-        .map_err(|_| broken("The meeting closed at this moment. Join again to open it."))?;
+        span: trace::session(&shared.name, &trace::traceparent()),
+    });
+    shared.rooms.arrive(shared, &seat.assignment, arrival).await.map_err(broken)?;
     Ok(Pipe { to_room, from_room })
 }
 
@@ -93,6 +101,7 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
         epoch: seat.assignment.epoch,
         policy_version: 0,
         resume_sid: String::new(),
+        traceparent: trace::traceparent(),
     };
     let stream = shared.links().signal(&address, start).await.map_err(|error| {
         tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");

@@ -2,8 +2,8 @@
 //! into a node, and holds no idea of its own beyond that.
 //!
 //! - [`config`] - what an operator writes down
-//! - [`node`] - start to stop
-//! - `door`, `join`, `admit` - the way of a participant into a room
+//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports
+//! - `door`, `join`, `admit` - the way of a participant into a room; `trace` - its spans
 //! - `room`, [`rooms`] - rooms on this node
 //! - `linkside`, [`trunk`] - other nodes
 //! - [`authority`] - policy
@@ -21,8 +21,11 @@ mod join;
 mod linkside;
 pub mod metrics;
 pub mod node;
+pub mod outfit;
 mod room;
 pub mod rooms;
+mod serve;
 pub mod telemetry;
+mod trace;
 pub mod trunk;
 pub mod whereabouts;

@@ -17,7 +17,8 @@ use systir_registry::{Assignment, RoomId};
 use tokio::sync::mpsc;
 
 use crate::node::Shared;
-use crate::room::{Arrival, Message, SignalEnds};
+use crate::room::{Arrival, FromLinks, SignalEnds};
+use crate::trace;
 
 /// Messages of one participant that may wait, each way.
 pub(crate) const SIGNALS: usize = 256;
@@ -32,7 +33,12 @@ fn proven(peer: &SpiffeId) -> ProvenIdentity {
 }
 
 fn denied(decision: Decision) -> Refused {
-    Refused { reason: decision.why, rules: decision.rules.iter().map(ToString::to_string).collect() }
+    let mut rules: Vec<String> = decision.rules.iter().map(ToString::to_string).collect();
+    if rules.is_empty() {
+        // That no rule permits it is a decision, too.
+        rules.push(decision.reason.as_str().to_owned());
+    }
+    Refused { reason: decision.why, rules }
 }
 
 impl Linkside {
@@ -49,6 +55,7 @@ impl Linkside {
     /// May the peer see the room's signalling?
     fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
         let door = self.0.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
+        trace::decision(peer.relay_name().unwrap_or_default(), Action::RelaySignal, &door);
         if door.allowed { Ok(()) } else { Err(denied(door)) }
     }
 
@@ -67,6 +74,13 @@ impl Linkside {
     }
 
     fn reserve_now(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
+        let span = trace::asked_for_seat(&self.0.name, &request.traceparent);
+        let reply = span.in_scope(|| self.decide_on_seat(peer, request));
+        trace::answered(&span, &reply);
+        reply
+    }
+
+    fn decide_on_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
         let refuse = |code: RefusalCode, refused: Refused| ReserveReply {
             result: Some(Reserved::Refused(ReserveRefused {
                 code: code.into(),
@@ -83,6 +97,7 @@ impl Linkside {
             return refuse(RefusalCode::Policy, refused);
         }
         let own = self.0.authority.carries(&room.institution, &self.0.name);
+        trace::carries(&self.0.name, &own);
         if !own.allowed {
             return refuse(RefusalCode::Policy, denied(own));
         }
@@ -105,9 +120,11 @@ impl Linkside {
         start: SignalStart,
         stream: SignalStream,
     ) -> Result<(), Refused> {
+        let span = trace::session(&self.0.name, &start.traceparent);
         let room = Self::room(&start.room)?;
-        self.may_signal(peer, &room)?;
+        span.in_scope(|| self.may_signal(peer, &room))?;
         let own = self.0.authority.carries(&room.institution, &self.0.name);
+        span.in_scope(|| trace::carries(&self.0.name, &own));
         if !own.allowed {
             return Err(denied(own));
         }
@@ -120,27 +137,28 @@ impl Linkside {
             self.0.authority.node_of(peer.as_str()).map(|node| node.id.clone()).unwrap_or_default();
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| Refused::because(format!("the client's description cannot be read: {error}")))?;
-        let Some(assignment) = self.assignment(&room).await else {
+        let assignment = match self.assignment(&room).await {
+            Some(assignment) => Some(assignment),
+            // The front door knew of the assignment that this node has just left.
+            None => crate::rooms::claim(&self.0, &room).await,
+        };
+        let Some(assignment) = assignment else {
             return Err(Refused::because("this node is not assigned to the room"));
         };
-        let handle = self.0.rooms.open(&self.0, &assignment);
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let (to_room, from_client) = mpsc::channel(SIGNALS);
         let (to_client, from_room) = mpsc::channel(SIGNALS);
-        let arrival = Arrival {
+        let arrival = Box::new(Arrival {
             join_id: start.join_id,
             grants,
             client,
             auto_subscribe,
             front_door,
             signal: SignalEnds { from_client, to_client },
-        };
-        handle
-            .messages
-            .send(Message::Arrive(Box::new(arrival)))
-            .await
-            .map_err(|_| Refused::because("the room closes at this moment; join again"))?;
+            span,
+        });
+        self.0.rooms.arrive(&self.0, &assignment, arrival).await.map_err(Refused::because)?;
         self.0.tasks.spawn(carry(stream, to_room, from_room));
         Ok(())
     }
@@ -212,10 +230,12 @@ impl Handler for Linkside {
     }
 }
 
-/// Hands what links tell to the rooms that it is about; ends with the links.
+/// Hands what links tell to the rooms that it is about, and waits for none of them; ends with the
+/// links.
 pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<LinkEvent>) {
     while let Some(event) = events.recv().await {
         let name = |peer: &SpiffeId| shared.authority.node_of(peer.as_str()).map(|node| node.id.clone());
+        let about = |room: &str, event: FromLinks| shared.rooms.link_says(&shared, room, event);
         match event {
             LinkEvent::Up { peer, .. } => {
                 shared.metrics.links.inc();
@@ -226,7 +246,7 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Lin
                 tracing::info!(%peer, %reason, "a link is down");
                 if let Some(node) = name(&peer) {
                     for room in shared.rooms.all() {
-                        let _ = room.messages.send(Message::LinkDown { node: node.clone() }).await;
+                        room.links.post(FromLinks::Down { node: node.clone() });
                     }
                 }
             }
@@ -234,30 +254,33 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Lin
                 tracing::warn!(%peer, reason, "a node cannot be reached")
             }
             LinkEvent::RoomOpened { peer, link, room } => {
-                about(&shared, &room, name(&peer), |node| Message::Opened { node, link }).await;
+                if let Some(node) = name(&peer) {
+                    about(&room, FromLinks::Opened { node, link });
+                }
             }
             LinkEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
-                tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
+                // Without a rule that decided, two nodes only see the assignment at different times.
+                if rules.is_empty() {
+                    tracing::info!(%peer, by_us, reason, "a room is not opened on a link yet");
+                } else {
+                    tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
+                }
                 shared.metrics.link_refusals.get_or_create(&"room-refused".into()).inc();
-                about(&shared, &room, name(&peer), |node| Message::Refused { node, reason }).await;
+                if let Some(node) = name(&peer) {
+                    about(&room, FromLinks::Refused { node, reason, closed: false });
+                }
             }
             LinkEvent::RoomClosed { peer, room, .. } => {
-                about(&shared, &room, name(&peer), |node| Message::Refused {
-                    node,
-                    reason: "closed by the other node".to_owned(),
-                })
-                .await;
+                if let Some(node) = name(&peer) {
+                    let reason = "closed by the other node".to_owned();
+                    about(&room, FromLinks::Refused { node, reason, closed: true });
+                }
             }
             LinkEvent::Message { peer, room, body, .. } => {
-                about(&shared, &room, name(&peer), |node| Message::FromNode { node, body }).await;
+                if let Some(node) = name(&peer) {
+                    about(&room, FromLinks::Says { node, body });
+                }
             }
         }
-    }
-}
-
-async fn about(shared: &Shared, room: &str, node: Option<String>, message: impl FnOnce(String) -> Message) {
-    let (Some(id), Some(node)) = (RoomId::from_key(room), node) else { return };
-    if let Some(handle) = shared.rooms.get(&id) {
-        let _ = handle.messages.send(message(node)).await;
     }
 }

@@ -1,11 +1,11 @@
 //! `systir-relay`: one node, or three of them for a demonstration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use systir_relay::config::Config;
-use systir_relay::{demo, node, telemetry};
+use systir_relay::config::{Config, ConfigError, Fault};
+use systir_relay::{demo, node, outfit, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// A node of a cascading media relay cluster.
@@ -37,28 +37,36 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Check { config }) => {
-            match Config::load(&config).map_err(Into::into).and_then(node::rehearse) {
-                Ok(()) => {
-                    eprintln!("{}: fine", config.display());
-                    ExitCode::SUCCESS
-                }
-                Err(error) => complain(&format!("{}: {error:#}", config.display()), USAGE),
+        Some(Command::Check { config }) => match checked(&config) {
+            Ok(_) => {
+                eprintln!("{}: fine", config.display());
+                ExitCode::SUCCESS
             }
-        }
+            Err(what) => complain(&what, USAGE),
+        },
         Some(Command::Demo(options)) => run(demo::telemetry(), "demo", |stop| demo::run(options, stop)),
         None => {
             let Some(file) = arguments.config else {
                 return complain("--config FILE is needed (or `demo`); see --help", USAGE);
             };
-            let config = match Config::load(&file) {
+            let config = match checked(&file) {
                 Ok(config) => config,
-                Err(error) => return complain(&format!("{}: {error}", file.display()), USAGE),
+                Err(what) => return complain(&what, USAGE),
             };
             let name = config.node.name.clone();
             run(config.telemetry.clone(), &name, |stop| node::run(config, stop))
         }
     }
+}
+
+/// A configuration whose every file was looked at, or what is wrong and where.
+fn checked(file: &Path) -> Result<Config, String> {
+    let config = Config::load(file).map_err(|error| error.to_string())?;
+    outfit::rehearse(&config).map_err(|error| match error.downcast::<Fault>() {
+        Ok(fault) => ConfigError::locate(file, fault).to_string(),
+        Err(error) => format!("{}: {error:#}", file.display()),
+    })?;
+    Ok(config)
 }
 
 fn complain(what: &str, status: u8) -> ExitCode {

@@ -1,7 +1,6 @@
 //! A node from start to stop: what its parts share, and the order in which they come and go.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,16 +11,14 @@ use systir_access::livekit::KeyMint;
 use systir_access::sdp::{Candidate, CandidateProtocol};
 use systir_access::token::{KeyRing, Redacted};
 use systir_access::worker::command::{Command, RoomKey};
-use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerHandle, WorkerStats, WorkerWaker};
+use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerHandle, WorkerWaker};
 use systir_cascade::{Doorbell, Links, LinksConfig, PeerAddress, WorkerPort};
-use systir_identity::{Credentials, NodeCertificate, TrustBundle, TrustDomain};
 use systir_media::batch::batch_ring;
 use systir_media::packet::Layer;
-use systir_placement::{Admission, Load, NoReservation, Role};
-use systir_policy::Action;
+use systir_placement::{Admission, Load, NoReservation};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{Demand, ReleaseRequest, ReserveRequest};
-use systir_registry::{Assignment, EtcdConfig, EtcdRegistry, Lease, Registry, RoomId};
+use systir_registry::{Assignment, EtcdRegistry, Lease, Registry, RoomId};
 use systir_transport::Certificate;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -32,14 +29,22 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::linkside::{Linkside, dispatch};
 use crate::metrics::Metrics;
+use crate::outfit::{self, Outfit};
 use crate::room::Message;
 use crate::rooms::Rooms;
+use crate::serve::tls::{self, Files, Pair};
 use crate::trunk::Trunk;
 use crate::whereabouts::Whereabouts;
-use crate::{admit, api, door, metrics};
+use crate::{admit, api, door, metrics, serve};
 
 /// Batches that may wait between a worker and the links.
 const RING: usize = 256;
+
+/// How long readiness waits for the registry's first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// Connections to the metrics port at one time.
+const SCRAPERS: usize = 64;
 
 /// What the parts of a node share. None of it is on a packet's way.
 #[derive(Debug)]
@@ -73,6 +78,17 @@ pub struct Shared {
     lease: Lease,
 }
 
+/// Why a node gave no seat.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoSeat {
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+    /// It said nothing.
+    #[error("{0}")]
+    Silent(String),
+}
+
 impl Shared {
     pub(crate) fn links(&self) -> &Trunk {
         &self.trunk
@@ -82,16 +98,7 @@ impl Shared {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat on this node, if policy lets it carry the room.
-    pub(crate) fn reserve_here(&self, room: &RoomId, join_id: &str, role: Role) -> Result<(), String> {
-        let action = if role == Role::Home { Action::Home } else { Action::Spill };
-        let decision = self.authority.node(action, &room.institution, &self.name);
-        if !decision.allowed {
-            return Err(decision.why);
-        }
-        self.reserve_seat(room, join_id)
-    }
-
+    /// Takes a seat on this node; the caller has asked policy whether it may carry the room.
     pub(crate) fn reserve_seat(&self, room: &RoomId, join_id: &str) -> Result<(), String> {
         self.seats().reserve(&room.key(), join_id, Instant::now()).map(|_| ()).map_err(|error| {
             self.metrics.reserve_refusals.get_or_create(&"full".into()).inc();
@@ -104,8 +111,10 @@ impl Shared {
         assignment: &Assignment,
         node: &str,
         join_id: &str,
-    ) -> Result<(), String> {
-        let address = self.address_of(node).ok_or("the node has no lease, so no address is known")?;
+    ) -> Result<(), NoSeat> {
+        let Some(address) = self.address_of(node) else {
+            return Err(NoSeat::Silent("the node has no lease, so no address is known".to_owned()));
+        };
         let request = ReserveRequest {
             room: assignment.room.key(),
             join_id: join_id.to_owned(),
@@ -113,12 +122,14 @@ impl Shared {
             policy_version: 0,
             demand: Some(Demand { participants: 1, publishes: true, ingress_bps: 0, egress_bps: 0 }),
             ttl_seconds: 10,
+            traceparent: crate::trace::traceparent(),
         };
-        let reply = self.trunk.reserve(&address, request).await.map_err(|error| error.to_string())?;
+        let reply =
+            self.trunk.reserve(&address, request).await.map_err(|error| NoSeat::Silent(error.to_string()))?;
         match reply.result {
             Some(Reserved::Admitted(_)) => Ok(()),
-            Some(Reserved::Refused(refused)) => Err(refused.reason),
-            None => Err("the node did not say yes".to_owned()),
+            Some(Reserved::Refused(refused)) => Err(NoSeat::Refused(refused.reason)),
+            None => Err(NoSeat::Refused("the node did not say yes".to_owned())),
         }
     }
 
@@ -198,9 +209,11 @@ impl Shared {
     pub(crate) async fn whereabouts(&self, room: &RoomId) -> Option<Whereabouts> {
         if let Some(handle) = self.rooms.get(room) {
             let (ask, answer) = oneshot::channel();
-            if handle.messages.send(Message::Where(ask)).await.is_ok()
-                && let Ok(Ok(whereabouts)) = tokio::time::timeout(Duration::from_secs(2), answer).await
-            {
+            let asked = async {
+                handle.messages.send(Message::Where(ask)).await.ok()?;
+                answer.await.ok()
+            };
+            if let Ok(Some(whereabouts)) = tokio::time::timeout(Duration::from_secs(2), asked).await {
                 return Some(whereabouts);
             }
         }
@@ -235,79 +248,12 @@ pub struct Node {
     http: axum_server::Handle<SocketAddr>,
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-fn credentials(config: &Config) -> Result<Credentials> {
-    let certificate = NodeCertificate::from_pem(&read(&config.links.certificate)?, &read(&config.links.key)?)
-        .with_context(|| format!("links.certificate: {}", config.links.certificate.display()))?;
-    let mut bundle = TrustBundle::new();
-    for (domain, roots) in &config.links.trust {
-        let domain = TrustDomain::new(domain).with_context(|| format!("links.trust.{domain}"))?;
-        bundle = bundle.with(domain, &read(roots)?)?;
-    }
-    Ok(Credentials::new(certificate, bundle)?)
-}
-
-fn keys(config: &Config) -> Result<KeyRing> {
-    let mut ring = KeyRing::new();
-    for (name, key) in &config.keys {
-        anyhow::ensure!(
-            ring.insert(name, &secret(key)?, &key.institution),
-            "keys.{name}: name, secret and institution are needed"
-        );
-    }
-    Ok(ring)
-}
-
-fn secret(key: &crate::config::Key) -> Result<String> {
-    match (&key.secret, &key.secret_file) {
-        (Some(secret), _) => Ok(secret.clone()),
-        (None, Some(path)) => Ok(read(path)?.trim_end().to_owned()),
-        (None, None) => Ok(String::new()),
-    }
-}
-
-/// Everything that can be found wrong without starting: files, certificates, policy.
-///
-/// # Errors
-/// With the file and the problem.
-pub fn rehearse(config: Config) -> Result<()> {
-    let authority = Authority::load(&config.policy, &config.node.name, Arc::default())?;
-    let credentials = credentials(&config)?;
-    check_identity(&config, &authority, &credentials)?;
-    keys(&config)?;
-    Ok(())
-}
-
-fn check_identity(config: &Config, authority: &Authority, credentials: &Credentials) -> Result<()> {
-    let expected =
-        authority.facts(&config.node.name).map(|facts| facts.spiffe_id.clone()).unwrap_or_default();
-    anyhow::ensure!(
-        credentials.id().as_str() == expected,
-        "links.certificate is of {}, but {} says that {} is {expected}",
-        credentials.id(),
-        config.policy.nodes.display(),
-        config.node.name
-    );
-    Ok(())
-}
-
 /// One node with its registry in etcd, until `stop`.
 ///
 /// # Errors
 /// When a part cannot start; with which and why.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let optional = |path: &Option<std::path::PathBuf>| path.as_deref().map(read).transpose();
-    let identity = optional(&config.registry.certificate)?.zip(optional(&config.registry.key)?);
-    let registry = EtcdRegistry::start(EtcdConfig {
-        endpoints: config.registry.etcd.clone(),
-        cluster: config.node.cluster.clone(),
-        ca: optional(&config.registry.ca)?,
-        identity,
-        lease: Duration::from_secs(config.registry.lease_seconds),
-    });
+    let registry = EtcdRegistry::start(outfit::etcd(&config)?);
     let node = Node::start(config, Arc::new(registry)).await?;
     stop.cancelled().await;
     node.stop().await;
@@ -322,8 +268,10 @@ impl Node {
     pub async fn start(config: Config, registry: Arc<dyn Registry>) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let authority = Arc::new(Authority::load(&config.policy, &config.node.name, metrics.clone())?);
-        let credentials = credentials(&config)?;
-        check_identity(&config, &authority, &credentials)?;
+        let Outfit { credentials, keys, guest, links: (links_files, links_pair), door } =
+            Outfit::read(&config, &authority)?;
+        let renewing = credentials.clone();
+        let renewed_links = move |pair: &Pair| outfit::renew(&renewing, pair);
         let stop = CancellationToken::new();
         let certificate = Certificate::generate().context("no DTLS certificate")?;
         let fingerprint = certificate.fingerprint();
@@ -355,13 +303,6 @@ impl Node {
             draining: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let guest = match &config.page.guest_key {
-            None => None,
-            Some(name) => {
-                let key = config.keys.get(name).with_context(|| format!("page.guest_key: no key {name}"))?;
-                Some((name.clone(), Redacted::new(secret(key)?)))
-            }
-        };
         let shared = Arc::new(Shared {
             name: config.node.name.clone(),
             trunk: Trunk::new(authority.clone()),
@@ -369,7 +310,7 @@ impl Node {
             registry,
             metrics: metrics.clone(),
             rooms: Rooms::default(),
-            keys: Arc::new(keys(&config)?),
+            keys: Arc::new(keys),
             guest,
             tasks: TaskTracker::new(),
             stop: stop.clone(),
@@ -390,25 +331,33 @@ impl Node {
         let (links, events) = Links::start(links_config, Arc::new(Linkside(shared.clone())))?;
         shared.trunk.connect(links);
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(dispatch(shared.clone(), events)));
-        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(follow_view(shared.clone())));
         shared
             .tasks
             .spawn(stop.clone().run_until_cancelled_owned(admit::expire_reservations(shared.clone())));
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(crate::rooms::tidy(shared.clone())));
 
-        let http = serve_clients(&config, &shared).await?;
-        serve_metrics(&config, &shared, &handles).await?;
+        let renewed = tls::follow("links", links_files, links_pair, renewed_links);
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(renewed));
+
+        let http = serve_clients(&config, &shared, door).await?;
+        serve_metrics(&config, &shared, &handles)?;
         shared.registry.announce(lease);
         shared.tasks.spawn(stop.clone().run_until_cancelled_owned(report_load(shared.clone())));
-        metrics.ready.store(true, Ordering::Relaxed);
         tracing::info!(
             node = shared.name,
             http = %config.http.listen,
             media = ?shared.media,
             links = %config.links.grpc,
             capacity = config.node.capacity,
-            "the node takes joins"
+            "the node listens"
         );
+        let first = shared.registry.view().away_since().is_none();
+        let joins = take_joins(shared.clone());
+        if first {
+            joins.await;
+        } else {
+            shared.tasks.spawn(stop.clone().run_until_cancelled_owned(joins));
+        }
         Ok(Self { shared, workers: handles, http })
     }
 
@@ -419,6 +368,7 @@ impl Node {
         shared.metrics.ready.store(false, Ordering::Relaxed);
         shared.registry.retire().await;
         shared.stop.cancel();
+        shared.metrics.ready.store(false, Ordering::Relaxed);
         // Room tasks tell their people; give the words time to leave.
         tokio::time::sleep(Duration::from_millis(300)).await;
         if let Some(links) = shared.trunk.links() {
@@ -483,100 +433,83 @@ fn start_worker(
     Ok((handle, WorkerPort { from: from_worker, to: to_worker }, advertised))
 }
 
-async fn serve_clients(config: &Config, shared: &Arc<Shared>) -> Result<axum_server::Handle<SocketAddr>> {
-    let app = door::router(shared.clone()).merge(api::router(shared.clone())).merge(systir_console::router());
-    let handle = axum_server::Handle::new();
-    let listener = std::net::TcpListener::bind(config.http.listen)
-        .with_context(|| format!("http.listen: {} is taken", config.http.listen))?;
-    listener.set_nonblocking(true)?;
-    let server = handle.clone();
-    let service = app.into_make_service();
-    match (&config.http.certificate, &config.http.key) {
-        (Some(certificate), Some(key)) => {
-            let tls = RustlsConfig::from_pem_file(certificate, key)
-                .await
-                .with_context(|| format!("http.certificate: {}", certificate.display()))?;
-            shared.tasks.spawn(shared.stop.clone().run_until_cancelled_owned(reload(
-                tls.clone(),
-                certificate.clone(),
-                key.clone(),
-            )));
-            let serve = axum_server::from_tcp_rustls(listener, tls)?.handle(server);
-            shared.tasks.spawn(async move {
-                if let Err(error) = serve.serve(service).await {
-                    tracing::error!(%error, "the front door ended");
-                }
-            });
+async fn serve_clients(
+    config: &Config,
+    shared: &Arc<Shared>,
+    door: Option<(Files, Pair)>,
+) -> Result<axum_server::Handle<SocketAddr>> {
+    let own = serve::in_time(api::router(shared.clone()));
+    let app = door::router(shared.clone()).merge(own).merge(systir_console::router());
+    let tls = match door {
+        None => None,
+        Some((files, pair)) => {
+            let tls = RustlsConfig::from_config(tls::config(&pair).context("http.certificate")?);
+            let renew = tls::renewed_door(tls.clone());
+            let follow = tls::follow("front door", files, pair, renew);
+            shared.tasks.spawn(shared.stop.clone().run_until_cancelled_owned(follow));
+            Some(tls)
         }
-        _ => {
-            let serve = axum_server::from_tcp(listener)?.handle(server);
-            shared.tasks.spawn(async move {
-                if let Err(error) = serve.serve(service).await {
-                    tracing::error!(%error, "the front door ended");
-                }
-            });
+    };
+    let port = serve::Port {
+        listener: std::net::TcpListener::bind(config.http.listen)
+            .with_context(|| format!("http.listen: {} is taken", config.http.listen))?,
+        connections: config.http.connections,
+        refused: shared.metrics.connections_refused.clone(),
+        tls,
+        handle: axum_server::Handle::new(),
+    };
+    let handle = port.handle.clone();
+    shared.tasks.spawn(async move {
+        if let Err(error) = serve::serve(port, app).await {
+            tracing::error!(%error, "the front door ended");
         }
-    }
+    });
     Ok(handle)
 }
 
-/// Certificates are read again when their file changes; one that cannot be read changes nothing.
-async fn reload(tls: RustlsConfig, certificate: std::path::PathBuf, key: std::path::PathBuf) {
-    let stamp = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
-    let mut known = stamp(&certificate);
-    loop {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let now = stamp(&certificate);
-        if now == known {
-            continue;
-        }
-        match tls.reload_from_pem_file(&certificate, &key).await {
-            Ok(()) => {
-                known = now;
-                tracing::info!("the front door's certificate was read again");
-            }
-            Err(error) => tracing::warn!(%error, "the new certificate cannot be used; the old one stays"),
-        }
-    }
-}
-
-async fn serve_metrics(config: &Config, shared: &Arc<Shared>, workers: &[WorkerHandle]) -> Result<()> {
-    let stats: Vec<Arc<WorkerStats>> = workers.iter().map(|worker| worker.stats.clone()).collect();
-    let extra: metrics::Extra = Arc::new(move || {
-        let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for counts in stats.iter().map(|stats| stats.counts()) {
-            for (name, value) in counts.named() {
-                match sums.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, sum)) => *sum += value,
-                    None => sums.push((name, value)),
-                }
-            }
-        }
-        sums
-    });
-    let listener = TcpListener::bind(config.telemetry.listen)
-        .await
-        .with_context(|| format!("telemetry.listen: {} is taken", config.telemetry.listen))?;
-    let app = metrics::router(shared.metrics.clone(), extra);
-    let stop = shared.stop.clone();
+fn serve_metrics(config: &Config, shared: &Arc<Shared>, workers: &[WorkerHandle]) -> Result<()> {
+    let ledger = Arc::new(metrics::LinkLedger::default());
+    let keep = metrics::keep(shared.clone(), ledger.clone());
+    shared.tasks.spawn(shared.stop.clone().run_until_cancelled_owned(keep));
+    let workers = workers.iter().map(|worker| worker.stats.clone()).collect();
+    let app =
+        metrics::router(shared.metrics.clone(), metrics::Live { shared: shared.clone(), workers, ledger });
+    let port = serve::Port {
+        listener: std::net::TcpListener::bind(config.telemetry.listen)
+            .with_context(|| format!("telemetry.listen: {} is taken", config.telemetry.listen))?,
+        connections: SCRAPERS,
+        refused: shared.metrics.connections_refused.clone(),
+        tls: None,
+        handle: axum_server::Handle::new(),
+    };
+    let (handle, stop) = (port.handle.clone(), shared.stop.clone());
     shared.tasks.spawn(async move {
-        let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
+        stop.cancelled_owned().await;
+        handle.graceful_shutdown(Some(Duration::from_secs(1)));
+    });
+    shared.tasks.spawn(async move {
+        if let Err(error) = serve::serve(port, app).await {
             tracing::error!(%error, "metrics are no longer served");
         }
     });
     Ok(())
 }
 
-/// Tells the rooms when the registry's copy changed.
-async fn follow_view(shared: Arc<Shared>) {
+/// The node takes joins once the registry has answered: before, it knows of no room. A registry
+/// that does not answer holds it up for a while only.
+async fn take_joins(shared: Arc<Shared>) {
     let mut view = shared.registry.watch();
-    while view.changed().await.is_ok() {
-        view.borrow_and_update();
-        for room in shared.rooms.all() {
-            // A room whose mailbox is full looks at the view with its next change.
-            let _ = room.messages.try_send(Message::ViewChanged);
-        }
+    let answer = view.wait_for(|view| view.away_since().is_none());
+    let answered = tokio::time::timeout(FIRST_ANSWER, answer).await.is_ok();
+    shared.metrics.ready.store(true, Ordering::Relaxed);
+    if answered {
+        tracing::info!(node = shared.name, "the node takes joins");
+    } else {
+        tracing::warn!(
+            node = shared.name,
+            "the registry has not answered for {} s: the node takes joins, but no room can be opened before it does; it is asked again and again",
+            FIRST_ANSWER.as_secs()
+        );
     }
 }
 
@@ -592,3 +525,7 @@ async fn report_load(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -50,9 +51,17 @@ pub fn start(config: &Telemetry, node: &str) -> anyhow::Result<Guard> {
             Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
         }
     };
-    let spans = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("systir-relay")));
-    tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init()?;
+    // Only spans of ours leave the machine, never log lines: what a span may hold is written down in
+    // one place. What is logged and what is traced do not depend on each other.
+    let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("systir_"));
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("systir-relay"))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(ours)
+    });
+    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init()?;
     Ok(Guard(provider))
 }

@@ -73,6 +73,12 @@ impl Trunk {
         Some(Parity::of(self.links()?.me(), &self.id(node)?))
     }
 
+    /// Does that node read its messages too slowly for more?
+    pub(crate) fn is_busy(&self, node: &str) -> bool {
+        let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return false };
+        links.is_busy(&id)
+    }
+
     /// Does a link with that node stand?
     pub(crate) fn is_up(&self, node: &str) -> bool {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return false };

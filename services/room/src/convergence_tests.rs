@@ -7,6 +7,9 @@ use proptest::sample::Index;
 
 use super::*;
 
+/// A clock that finds nothing too early.
+const EVER: u64 = u64::MAX;
+
 const NODES: [&str; 4] = ["cph-1", "sto-1", "oslo-1", "hel-1"];
 
 #[derive(Debug, Clone)]
@@ -105,7 +108,7 @@ impl Sim {
     }
 
     fn deliver(&mut self, from: usize, to: usize, update: Update) {
-        match self.rooms[to].apply(NODES[from], update) {
+        match self.rooms[to].apply(NODES[from], update, EVER) {
             Ok(changes) => self.told(to, changes),
             Err(Refused::OldEpoch { .. } | Refused::UnknownEpoch { .. }) => {}
             Err(other) => panic!("an honest update was refused: {other}"),
@@ -283,10 +286,10 @@ proptest! {
         }
         let mut copy = RoomState::new("sto-1", 1);
         for which in order {
-            copy.apply("cph-1", updates[which.index(updates.len())].clone()).unwrap();
+            copy.apply("cph-1", updates[which.index(updates.len())].clone(), EVER).unwrap();
         }
         for update in updates.into_iter().rev() {
-            copy.apply("cph-1", update).unwrap();
+            copy.apply("cph-1", update, EVER).unwrap();
         }
         prop_assert_eq!(owner.participants().collect::<Vec<_>>(), copy.participants().collect::<Vec<_>>());
         prop_assert!(!owner.must_resync(&copy.digest()));

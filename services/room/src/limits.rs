@@ -10,6 +10,9 @@ pub const MAX_PARTICIPANTS: usize = 20_000;
 pub const MAX_TOMBSTONES: usize = 1_024;
 /// Longest participant id and identity, bytes.
 const MAX_NAME: usize = 512;
+/// How far another node's clock may be ahead, milliseconds. A join that claims more would win against
+/// every later one of its identity.
+pub(crate) const MAX_AHEAD_MS: u64 = 60_000;
 /// Largest join epoch: leaves room to count on, whatever a node claims.
 const MAX_EPOCH: u64 = 1 << 56;
 

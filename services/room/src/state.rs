@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::digest::{Digest, OwnerDigest};
-use crate::limits::{MAX_PARTICIPANTS, check};
+use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS, check};
 use crate::metadata::Register;
 use crate::owner::{Held, Owner, Presence, Touched};
 use crate::update::{Change, LocalError, Participant, Record, RecordState, Refused, Update, Version};
@@ -97,8 +97,12 @@ impl RoomState {
         self.own_live(sid).map(|held| bump(held.version))
     }
 
-    /// Takes what another node sent. `from` is the node that the link has authenticated.
-    pub fn apply(&mut self, from: &str, update: Update) -> Result<Vec<Change>, Refused> {
+    /// Takes what another node sent. `from` is the node that the link has authenticated, `now_ms` the
+    /// time here: what bears a time too far ahead of it would win for ever, and is refused.
+    pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, Refused> {
+        if update.latest() > now_ms.saturating_add(MAX_AHEAD_MS) {
+            return Err(Refused::FromTheFuture { from: from.to_owned() });
+        }
         match update {
             Update::Participant { owner, incarnation, seq, record } => {
                 self.admit(from, &owner, std::slice::from_ref(&record))?;

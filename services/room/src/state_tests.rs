@@ -1,5 +1,8 @@
 use super::*;
-use crate::limits::{MAX_BODY, MAX_TOMBSTONES};
+use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
+
+/// A clock that finds nothing too early.
+const EVER: u64 = u64::MAX;
 
 fn body(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -21,21 +24,21 @@ fn pair() -> (RoomState, RoomState, Update) {
 #[test]
 fn a_participant_is_seen_everywhere_and_a_repeated_update_changes_nothing() {
     let (mut cph, mut sto, join) = pair();
-    assert_eq!(sto.apply("cph-1", join.clone()).unwrap().len(), 1);
-    assert_eq!(sto.apply("cph-1", join.clone()).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join.clone(), EVER).unwrap().len(), 1);
+    assert_eq!(sto.apply("cph-1", join.clone(), EVER).unwrap(), []);
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    let changes = sto.apply("cph-1", update).unwrap();
+    let changes = sto.apply("cph-1", update, EVER).unwrap();
     assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
-    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "an older version does not come back");
+    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "an older version does not come back");
     assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
 }
 
 #[test]
 fn only_the_media_node_writes_its_participant() {
     let (_, mut sto, join) = pair();
-    let refused = sto.apply("aws-sto-1", join.clone()).unwrap_err();
+    let refused = sto.apply("aws-sto-1", join.clone(), EVER).unwrap_err();
     assert_eq!(refused, Refused::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
-    sto.apply("cph-1", join).unwrap();
+    sto.apply("cph-1", join, EVER).unwrap();
     // A sister that claims the id in her own name, or this node's name, is refused as well.
     let Update::Participant { record, .. } =
         RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body("")).unwrap().0
@@ -48,9 +51,9 @@ fn only_the_media_node_writes_its_participant() {
         seq: 9,
         record: record.clone(),
     };
-    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1")), Err(Refused::SidTaken { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("cph-1")), Err(Refused::Rewritten { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("sto-1")), Err(Refused::OwnName { .. })));
+    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1"), EVER), Err(Refused::SidTaken { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("cph-1"), EVER), Err(Refused::Rewritten { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("sto-1"), EVER), Err(Refused::OwnName { .. })));
     assert_eq!(sto.by_identity("ada").unwrap().sid, "PA_a1");
 }
 
@@ -59,8 +62,8 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new")).unwrap();
     // sto-1 hears of the older one: nothing to show, nothing to evict here.
-    assert_eq!(sto.apply("cph-1", ada_at_cph.clone()).unwrap(), []);
-    let changes = cph.apply("sto-1", ada_at_sto).unwrap();
+    assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), EVER).unwrap(), []);
+    let changes = cph.apply("sto-1", ada_at_sto, EVER).unwrap();
     let [
         Change::Left { sid, .. },
         Change::Joined(joined),
@@ -70,11 +73,11 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
         panic!("{changes:?}")
     };
     assert_eq!((&**sid, &*joined.sid, &**evicted, &**winner), ("PA_a1", "PA_a2", "PA_a1", "PA_a2"));
-    sto.apply("cph-1", tombstone.clone()).unwrap();
+    sto.apply("cph-1", tombstone.clone(), EVER).unwrap();
     let (_, left) = sto.local_remove("PA_a2").unwrap();
     assert_eq!(left.len(), 1);
     // The old update does not resurrect the loser.
-    assert_eq!(sto.apply("cph-1", ada_at_cph).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", ada_at_cph, EVER).unwrap(), []);
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
 
@@ -82,8 +85,8 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
 fn a_tie_of_epochs_has_one_winner_on_all_copies() {
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new")).unwrap();
-    cph.apply("sto-1", ada_at_sto).unwrap();
-    sto.apply("cph-1", ada_at_cph).unwrap();
+    cph.apply("sto-1", ada_at_sto, EVER).unwrap();
+    sto.apply("cph-1", ada_at_cph, EVER).unwrap();
     assert_eq!((names(&cph), names(&sto)), (vec!["PA_a2".to_string()], vec!["PA_a2".to_string()]));
 }
 
@@ -105,11 +108,11 @@ fn a_rejoin_on_the_same_node_evicts_at_once() {
 fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state() {
     let (mut cph, mut sto, join) = pair();
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    sto.apply("cph-1", update).unwrap();
+    sto.apply("cph-1", update, EVER).unwrap();
     assert!(matches!(sto.node_gone("cph-1").as_slice(), [Change::Left { .. }]));
-    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "a straggler of an older version");
+    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "a straggler of an older version");
     for update in cph.snapshot() {
-        sto.apply("cph-1", update).unwrap();
+        sto.apply("cph-1", update, EVER).unwrap();
     }
     assert_eq!(sto.by_identity("ada").unwrap().body, "v1");
     assert_eq!(sto.node_gone("nobody"), []);
@@ -119,27 +122,27 @@ fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state()
 #[test]
 fn a_snapshot_heals_what_was_lost_and_the_digest_tells() {
     let (mut cph, mut sto, join) = pair();
-    sto.apply("cph-1", join.clone()).unwrap();
+    sto.apply("cph-1", join.clone(), EVER).unwrap();
     cph.local_remove("PA_a1").unwrap();
     cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
     assert!(cph.must_resync(&sto.digest()));
     for update in cph.snapshot() {
-        sto.apply("cph-1", update).unwrap();
+        sto.apply("cph-1", update, EVER).unwrap();
     }
     assert!(!cph.must_resync(&sto.digest()));
     assert_eq!(names(&sto), ["PA_b1"]);
-    assert_eq!(sto.apply("cph-1", join).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), []);
 }
 
 #[test]
 fn a_node_that_starts_afresh_leaves_no_ghosts() {
     let (_, mut sto, join) = pair();
-    sto.apply("cph-1", join.clone()).unwrap();
+    sto.apply("cph-1", join.clone(), EVER).unwrap();
     let mut restarted = RoomState::new("cph-1", 2);
     let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body("")).unwrap();
-    let changes = sto.apply("cph-1", bob).unwrap();
+    let changes = sto.apply("cph-1", bob, EVER).unwrap();
     assert_eq!(changes.len(), 2, "ada left, bob joined: {changes:?}");
-    assert_eq!(sto.apply("cph-1", join).unwrap(), [], "the earlier life is over");
+    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "the earlier life is over");
     assert_eq!(names(&sto), ["PA_b1"]);
 }
 
@@ -174,9 +177,9 @@ fn what_breaks_a_limit_is_refused_before_it_is_stored() {
     };
     let update =
         |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
-    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))));
+    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))), EVER);
     assert!(matches!(refused, Err(Refused::TooLarge { .. })));
-    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)));
+    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)), EVER);
     assert!(matches!(refused, Err(Refused::Malformed(_))));
     assert_eq!(sto.digest().owners.len(), 1);
 }
@@ -187,20 +190,20 @@ fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
     assert_eq!(cph.set_metadata(body("x")), Err(LocalError::NotHome));
     cph.set_home("cph-1", 1);
     let first = cph.set_metadata(body("lecture")).unwrap();
-    assert!(matches!(sto.apply("cph-1", first.clone()), Err(Refused::UnknownEpoch { .. })));
+    assert!(matches!(sto.apply("cph-1", first.clone(), EVER), Err(Refused::UnknownEpoch { .. })));
     sto.set_home("cph-1", 1);
-    assert_eq!(sto.apply("cph-1", first.clone()).unwrap(), [Change::Metadata(body("lecture"))]);
-    assert_eq!(sto.apply("cph-1", first.clone()).unwrap(), []);
-    assert!(matches!(sto.apply("aws-sto-1", first.clone()), Err(Refused::NotHome { .. })));
+    assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), [Change::Metadata(body("lecture"))]);
+    assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), []);
+    assert!(matches!(sto.apply("aws-sto-1", first.clone(), EVER), Err(Refused::NotHome { .. })));
 
     let restated = sto.set_home("sto-1", 2).unwrap();
-    assert!(matches!(sto.apply("cph-1", first), Err(Refused::OldEpoch { epoch: 1, known: 2, .. })));
+    assert!(matches!(sto.apply("cph-1", first, EVER), Err(Refused::OldEpoch { epoch: 1, known: 2, .. })));
     assert_eq!(cph.set_home("sto-1", 2), None);
-    assert_eq!(cph.apply("sto-1", restated).unwrap(), [], "the same value in a new epoch");
+    assert_eq!(cph.apply("sto-1", restated, EVER).unwrap(), [], "the same value in a new epoch");
     assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
     let second = sto.set_metadata(body("exam")).unwrap();
     assert!(sto.must_resync(&cph.digest()));
-    cph.apply("sto-1", second).unwrap();
+    cph.apply("sto-1", second, EVER).unwrap();
     assert_eq!((cph.metadata(), cph.home()), (Some(&body("exam")), Some(("sto-1", 2))));
     assert_eq!(cph.set_home("cph-1", 1), None);
     assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment is ignored");
@@ -211,9 +214,9 @@ fn a_late_snapshot_does_not_remove_who_joined_after_it() {
     let (mut cph, mut sto, _) = pair();
     let early = cph.snapshot();
     let (bob, _) = cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
-    sto.apply("cph-1", bob).unwrap();
+    sto.apply("cph-1", bob, EVER).unwrap();
     for update in early {
-        sto.apply("cph-1", update).unwrap();
+        sto.apply("cph-1", update, EVER).unwrap();
     }
     assert_eq!(names(&sto), ["PA_a1", "PA_b1"]);
 }
@@ -229,10 +232,34 @@ fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
         cph.local_remove(&sid).unwrap();
     }
     for update in cph.snapshot() {
-        sto.apply("cph-1", update).unwrap();
+        sto.apply("cph-1", update, EVER).unwrap();
     }
     for late in early.into_iter().chain([ada]) {
-        assert_eq!(sto.apply("cph-1", late).unwrap(), []);
+        assert_eq!(sto.apply("cph-1", late, EVER).unwrap(), []);
     }
     assert_eq!(names(&sto), Vec::<Sid>::new());
+}
+
+#[test]
+fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
+    const NOW: u64 = 1_700_000_000_000;
+    let mut cph = RoomState::new("cph-1", NOW);
+    let mut liar = RoomState::new("sto-1", NOW);
+    cph.local_join("PA_ada", "ada", NOW, body("here")).unwrap();
+    let far = NOW + MAX_AHEAD_MS + 1;
+    let (forged, _) = liar.local_join("PA_liar", "ada", far, body("there")).unwrap();
+    let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
+    assert_eq!((refused.code(), names(&cph)), ("state-from-the-future", vec!["PA_ada".to_owned()]));
+    let snapshot = liar.snapshot().remove(0);
+    assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(Refused::FromTheFuture { .. })));
+    let late_start = RoomState::new("sto-1", far).snapshot().remove(0);
+    assert!(matches!(cph.apply("sto-1", late_start, NOW), Err(Refused::FromTheFuture { .. })));
+    // A clock that is a little ahead does no harm: the next join here still wins.
+    let mut fast = RoomState::new("oslo-1", NOW);
+    let (early, _) = fast.local_join("PA_fast", "ada", NOW + MAX_AHEAD_MS, body("there")).unwrap();
+    cph.apply("oslo-1", early, NOW).unwrap();
+    assert_eq!(names(&cph), ["PA_fast"]);
+    let epoch = cph.next_epoch("ada", NOW + 5);
+    cph.local_join("PA_again", "ada", epoch, body("again")).unwrap();
+    assert_eq!(names(&cph), ["PA_again"]);
 }

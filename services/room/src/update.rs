@@ -91,6 +91,19 @@ pub enum Update {
     },
 }
 
+impl Update {
+    /// The latest time that it bears: incarnations and join epochs are milliseconds since 1970.
+    pub(crate) fn latest(&self) -> u64 {
+        match self {
+            Self::Participant { incarnation, record, .. } => record.version.epoch.max(*incarnation),
+            Self::Snapshot { incarnation, records, .. } => {
+                records.iter().map(|record| record.version.epoch).fold(*incarnation, u64::max)
+            }
+            Self::Metadata { version, .. } => version.incarnation,
+        }
+    }
+}
+
 /// What became different.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -195,9 +208,34 @@ pub enum Refused {
         /// Who sent it.
         from: NodeId,
     },
+    /// It bears a time that has not come yet.
+    #[error("{from} wrote a time that is more than a minute ahead; set the clocks of both nodes")]
+    FromTheFuture {
+        /// Who sent it.
+        from: NodeId,
+    },
     /// Nonsense.
     #[error("{0}")]
     Malformed(&'static str),
+}
+
+impl Refused {
+    /// A stable word for metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotOwner { .. } => "state-not-owner",
+            Self::OwnName { .. } => "state-own-name",
+            Self::SidTaken { .. } => "state-sid-taken",
+            Self::Rewritten { .. } => "state-rewritten",
+            Self::NotHome { .. } => "state-not-home",
+            Self::OldEpoch { .. } => "state-old-epoch",
+            Self::UnknownEpoch { .. } => "state-unknown-epoch",
+            Self::TooLarge { .. } => "state-too-large",
+            Self::TooMany { .. } => "state-too-many",
+            Self::FromTheFuture { .. } => "state-from-the-future",
+            Self::Malformed(_) => "state-malformed",
+        }
+    }
 }
 
 /// A local write that cannot be.

@@ -262,6 +262,18 @@ impl Transport {
         id
     }
 
+    /// The application takes no messages for now, or takes them again. The peer's wait meanwhile, for
+    /// the most part at the peer itself.
+    pub fn hold_data(&mut self, now: Instant, hold: bool) {
+        self.sctp.hold(now, hold);
+    }
+
+    /// How often messages had to wait since the last call, because the peer sends too many or the
+    /// application does not take them.
+    pub fn take_data_waits(&mut self) -> u64 {
+        self.sctp.take_waits()
+    }
+
     /// Sends a binary message on an open channel.
     ///
     /// # Errors

@@ -75,4 +75,9 @@ pub trait Door: Send + Sync + 'static {
     /// Would [`Door::admit`] find a place? A browser cannot read why a WebSocket was refused, so
     /// clients ask here for the reason: it must be the same.
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>>;
+
+    /// Somebody who wanted to join came no further than the token; `code` is a stable word.
+    fn turned_away(&self, code: &'static str) {
+        let _ = code;
+    }
 }

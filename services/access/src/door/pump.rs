@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use livekit_protocol::SignalResponse;
@@ -59,6 +59,8 @@ pub(super) enum Ended {
     Stuck,
     /// The client says nothing at all.
     Silent,
+    /// The client's message is longer than any may be.
+    TooLong,
 }
 
 /// Messages that wait to be written.
@@ -105,6 +107,16 @@ pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits) -> 
             drop(queue);
             let _ = timeout(limits.patience, writer).await;
         }
+        Ended::TooLong => {
+            let limit = limits.message;
+            let words = format!("a message may have {} MiB at most", limit >> 20);
+            let words =
+                if limit >> 20 == 0 { format!("a message may have {limit} bytes at most") } else { words };
+            let _ =
+                queue.push(Message::Close(Some(CloseFrame { code: close_code::SIZE, reason: words.into() })));
+            drop(queue);
+            let _ = timeout(limits.patience, writer).await;
+        }
         Ended::Client | Ended::Slow | Ended::Stuck | Ended::Silent => drop(writer),
     }
     ended
@@ -129,7 +141,11 @@ async fn carry(
                 }
             }
             message = stream.next() => {
-                let Some(Ok(message)) = message else { return Ended::Client };
+                let message = match message {
+                    Some(Ok(message)) => message,
+                    Some(Err(error)) if is_too_long(&error) => return Ended::TooLong,
+                    Some(Err(_)) | None => return Ended::Client,
+                };
                 heard = Instant::now();
                 if matches!(message, Message::Close(_)) {
                     return Ended::Client;
@@ -154,6 +170,11 @@ async fn carry(
             }
         }
     }
+}
+
+// What is below the WebSocket names its errors in words only.
+fn is_too_long(error: &axum::Error) -> bool {
+    error.to_string().contains("too long")
 }
 
 /// The session reads no more; what it said before is still to be written.

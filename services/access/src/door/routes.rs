@@ -14,6 +14,8 @@ use livekit_protocol::{
     DisconnectReason, LeaveRequest, SignalResponse, leave_request::Action, signal_response,
 };
 use tower_http::cors::{Any, CorsLayer};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::params::Params;
 use super::{Door, JoinRequest, Limits, Refusal, pump};
@@ -51,19 +53,46 @@ async fn not_found() -> Response {
         .into_response()
 }
 
+/// The first span of a join's trace: from the request to the place that was found. Like all spans
+/// it holds no URL, no name and no token.
+fn arrival(what: &'static str) -> Span {
+    tracing::error_span!("door", what, trace_id = Empty, outcome = Empty, reason = Empty)
+}
+
+/// Checks the token; what is said of a bad one is a word of [`TokenError::code`].
+fn checked(shared: &Shared, request: &Request, arrival: &Span) -> Result<(JoinRequest, Params), Refused> {
+    let span = tracing::error_span!(parent: arrival, "token", outcome = Empty);
+    let joined = span.in_scope(|| join_request(shared, request.uri(), request.headers(), peer(request)));
+    span.record("outcome", joined.as_ref().map_or_else(|refused| refused.code, |_| "valid"));
+    joined.inspect_err(|refused| {
+        arrival.record("outcome", "refused");
+        arrival.record("reason", refused.code);
+    })
+}
+
+/// A refusal at the token, with its word.
+#[derive(Debug)]
+struct Refused {
+    code: &'static str,
+    refusal: Refusal,
+}
+
 /// The request of a client that may join as far as its token goes.
 fn join_request(
     shared: &Shared,
     uri: &Uri,
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
-) -> Result<(JoinRequest, Params), Refusal> {
+) -> Result<(JoinRequest, Params), Refused> {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
-        .map_err(|_| Refusal::new(400, "the query cannot be read"))?;
+        .map_err(|_| Refused { code: "bad-query", refusal: Refusal::new(400, "the query cannot be read") })?;
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
-    let refused = |error: TokenError| Refusal::new(error.status(), error.to_string());
+    let refused = |error: TokenError| Refused {
+        code: error.code(),
+        refusal: Refusal::new(error.status(), error.to_string()),
+    };
     let token = token.ok_or(TokenError::Missing).map_err(refused)?;
     let mut grants = verify_join(&shared.door.keys(), token, SystemTime::now()).map_err(refused)?;
 
@@ -110,11 +139,12 @@ impl IntoResponse for Refusal {
 }
 
 async fn validate(State(shared): State<Shared>, request: Request) -> Response {
-    let joined = join_request(&shared, request.uri(), request.headers(), peer(&request));
-    let answer = match joined {
-        Ok((request, _)) => shared.door.validate(request).await,
-        Err(refusal) => Err(refusal),
+    let span = arrival("validate");
+    let answer = match checked(&shared, &request, &span) {
+        Ok((request, _)) => shared.door.validate(request).instrument(span.clone()).await,
+        Err(refused) => Err(refused.refusal),
     };
+    span.record("outcome", if answer.is_ok() { "admitted" } else { "refused" });
     match answer {
         Ok(()) => ([(header::CACHE_CONTROL, "no-store")], "success").into_response(),
         Err(refusal) => refusal.into_response(),
@@ -132,15 +162,22 @@ async fn signal(
     };
     let limits = shared.limits;
     let upgrade = upgrade.max_message_size(limits.message).max_frame_size(limits.message);
-    let (request, params) = match join_request(&shared, request.uri(), request.headers(), peer(&request)) {
+    let span = arrival("join");
+    let (request, params) = match checked(&shared, &request, &span) {
         Ok(joined) => joined,
-        Err(refusal) => return refusal.into_response(),
+        Err(refused) => {
+            shared.door.turned_away(refused.code);
+            return refused.refusal.into_response();
+        }
     };
     if params.reconnect {
+        span.record("outcome", "rejoin");
         // Connections are not resumed yet: the client is to join anew, at once.
         return upgrade.on_upgrade(move |socket| pump::say(socket, rejoin(), limits.patience));
     }
-    match shared.door.admit(request).await {
+    let admitted = shared.door.admit(request).instrument(span.clone()).await;
+    span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
+    match admitted {
         Ok(pipe) => upgrade.on_upgrade(move |socket| async move {
             let ended = pump::run(socket, pipe, limits).await;
             tracing::debug!(?ended, "signalling connection closed");

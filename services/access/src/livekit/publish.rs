@@ -5,11 +5,11 @@ use livekit_protocol::{
 };
 use systir_media::packet::{Codec, Kind};
 
-use super::event::Output;
+use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::sid::mint_sid;
 use super::track::{self, OwnTrack};
-use crate::sdp::{Intake, Offer, Origin, Section, SectionKind};
+use crate::sdp::{Intake, Offer, Origin, SdpError, Section, SectionKind};
 use crate::worker::command::{Command, ReceiveSection, Side, TrackKey, TrackSource as Source};
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
             let message = published(&request.cid, twin.info.clone());
             return self.signal(message);
         }
-        if self.tracks.len() >= self.config.limits.tracks {
+        if self.tracks.len() >= self.config.limits.tracks && !self.forget_announced() {
             let text = "too many published tracks: unpublish one first";
             return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
         }
@@ -72,10 +72,21 @@ impl Session {
         self.own_changed(false);
     }
 
+    /// A client that changed its mind says nothing of it: of tracks that were announced and never
+    /// brought, the oldest gives way. False when all are published.
+    fn forget_announced(&mut self) -> bool {
+        let oldest = self.tracks.iter().position(|track| track.bound.is_none());
+        oldest.map(|index| self.tracks.remove(index)).is_some()
+    }
+
     pub(super) fn publisher_offer(&mut self, description: &proto::SessionDescription) {
         let offer = match Offer::parse(&description.sdp) {
             Ok(offer) if description.r#type == "offer" || description.r#type.is_empty() => offer,
             Ok(_) => return self.garbled("the publisher's description is not an offer"),
+            // A client that published and unpublished so often begins with a short one again.
+            Err(SdpError::TooLong { .. } | SdpError::TooManySections { .. }) if self.answers > 0 => {
+                return self.reconnect(LeaveReason::StateMismatch);
+            }
             Err(error) => return self.garbled(&format!("the publisher's offer cannot be used: {error}")),
         };
         let ended = self.unbind_stopped(&offer);

@@ -805,12 +805,42 @@ fn data_tracks_and_second_codecs_are_unsupported() {
 
 #[test]
 fn tracks_are_limited() {
-    let mut client = Client::active(vec![]);
-    for n in 0..32 {
-        assert_ne!(client.announce(&format!("mic{n}"), proto::TrackType::Audio, "opus"), "");
-    }
+    let mut few = config(vec![]);
+    few.limits.tracks = 2;
+    let mut client = Client::active_with(few);
+    client.publish();
+    client.take();
     assert_eq!(client.announce("one-more", proto::TrackType::Audio, "opus"), "");
     assert_eq!(client.refusal(), Some(Reason::LimitExceeded));
+}
+
+#[test]
+fn who_often_begins_to_share_a_screen_and_changes_his_mind_is_not_locked_out() {
+    let mut client = Client::active(vec![]);
+    for n in 0..200 {
+        assert_ne!(client.announce(&format!("screen{n}"), proto::TrackType::Video, "vp8"), "");
+    }
+    let (_, camera) = client.publish();
+    assert!(client.session.info().tracks.iter().any(|track| track.sid == camera));
+}
+
+#[test]
+fn a_client_whose_offers_grew_too_long_begins_afresh() {
+    let mut client = Client::active(vec![]);
+    client.publish();
+    client.take();
+    let camera = CHROME.find("m=video").map(|at| &CHROME[at..]).unwrap();
+    let toggled = |times: usize| {
+        let line =
+            |n: usize| camera.replace("a=mid:2", &format!("a=mid:{n}")).replace("a=sendonly", "a=inactive");
+        let more: String = (3..times).map(line).collect();
+        format!("{CHROME}{more}")
+    };
+    client.offer(&toggled(60));
+    assert_eq!(client.left(), None);
+    assert_eq!(client.refusal(), None);
+    client.offer(&toggled(300));
+    assert_eq!(client.left(), Some((Action::Reconnect, LeaveReason::StateMismatch)));
 }
 
 #[test]

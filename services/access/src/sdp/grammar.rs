@@ -6,8 +6,9 @@ use super::section::{Direction, Section, SectionKind};
 use super::{Host, Origin, SdpError};
 use crate::worker::command::{IceCredentials, Remote};
 
-/// Longest offer that is read; a native SDK's first one has 14 KB.
-pub const MAX_OFFER_BYTES: usize = 64 * 1024;
+/// Longest offer that is read. A native SDK's first one has 14 KB, and browsers use no m-line twice:
+/// each time that a screen is shared anew, up to 7 KB are added.
+pub const MAX_OFFER_BYTES: usize = 512 * 1024;
 
 /// Most m-lines that are read.
 pub const MAX_SECTIONS: usize = 512;

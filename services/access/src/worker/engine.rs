@@ -13,13 +13,14 @@ use systir_media::{Core, SubscriptionId, TrackId};
 use systir_transport::{Certificate, TransportEvent};
 
 use super::command::{Event, ParticipantKey, RoomKey, Speaker, TrackKey};
-use super::connection::{Role, advertised_for};
+use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, Protocol, binding_request_ufrag};
 use super::egress::Outside;
 use super::ingress::Refused;
 use super::links::Links;
 use super::outgoing::{Datagrams, Route};
+use super::rooms::Room;
 use super::stats::WorkerCounts;
 
 /// How often feedback, reports and counters are looked after.
@@ -155,6 +156,7 @@ impl Engine {
             return;
         };
         conn.seen(path, to);
+        hold_if_behind(&self.outside.rooms, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
         if conn.transport.is_authenticated(path.to) {
             self.demux.learn(path.to, connection);
@@ -213,6 +215,8 @@ impl Engine {
             self.outside.outgoing.submit(path, datagrams);
         }
         conn.reroute();
+        hold_if_behind(&self.outside.rooms, conn, now);
+        self.outside.counts.data_held += conn.transport.take_data_waits();
         let due = conn.transport.poll_timeout().map(|due| due.max(now + MIN_DELAY));
         if let Some(due) = due
             && conn.scheduled.is_none_or(|scheduled| due < scheduled)
@@ -296,6 +300,7 @@ impl Engine {
                 continue;
             }
             conn.scheduled = None;
+            hold_if_behind(&self.outside.rooms, conn, now);
             if conn.transport.poll_timeout().is_some_and(|due| due <= now) {
                 conn.transport.handle_timeout(now);
             }
@@ -332,11 +337,39 @@ impl Engine {
         while let Some((track, layers)) = self.core.poll_wanted() {
             self.outside.wanted(track, layers);
         }
-        for room in self.outside.rooms.values_mut() {
-            if room.is_behind() && room.retry() {
-                self.next_tick = self.next_tick.min(now + RETRY);
+        let mut caught_up = Vec::new();
+        for (key, room) in &mut self.outside.rooms {
+            if !room.is_behind() {
+                continue;
             }
+            if room.retry() {
+                self.next_tick = self.next_tick.min(now + RETRY);
+            } else {
+                caught_up.push(*key);
+            }
+        }
+        if !caught_up.is_empty() {
+            self.let_go(now, &caught_up);
         }
         self.outside.submit_all();
     }
+
+    /// Rooms have caught up: their clients' messages are read again.
+    fn let_go(&mut self, now: Instant, rooms: &[RoomKey]) {
+        let held: Vec<usize> = self
+            .outside
+            .connections
+            .iter()
+            .filter(|(_, conn)| rooms.contains(&conn.room))
+            .map(|(key, _)| key)
+            .collect();
+        for connection in held {
+            self.settle(now, connection);
+        }
+    }
+}
+
+/// A client's messages wait while its room does not keep up.
+fn hold_if_behind(rooms: &FxHashMap<RoomKey, Room>, conn: &mut Connection, now: Instant) {
+    conn.transport.hold_data(now, rooms.get(&conn.room).is_some_and(Room::is_behind));
 }

@@ -7,8 +7,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::Event;
 
-/// Data messages that may wait for a slow room.
-const MAX_WAITING_DATA: usize = 256;
+/// Data messages that may wait for a slow room. Once one waits no more are read from its clients, so
+/// this is for what is on its way.
+const MAX_WAITING_DATA: usize = 1024;
 
 /// A room's events. What the room must hear waits in order while its channel is full; what it may
 /// miss is dropped.
@@ -120,7 +121,8 @@ mod tests {
     fn waiting_data_is_bounded_and_keeps_its_order() {
         let (events, mut heard) = mpsc::channel(1);
         let mut room = Room::new(events);
-        let kept = (0..=255).cycle().take(400).filter(|number| room.tell(data(*number))).count();
+        let kept =
+            (0..=255).cycle().take(2 * MAX_WAITING_DATA).filter(|number| room.tell(data(*number))).count();
         assert_eq!(kept, 1 + MAX_WAITING_DATA);
         let mut expected = (0..=255_u8).cycle();
         let mut count = 0;

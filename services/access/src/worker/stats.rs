@@ -88,6 +88,8 @@ counters! {
     key_frames_requested,
     /// Events that a full room channel did not take.
     events_dropped,
+    /// Times that a client's data messages had to wait: it sends too many, or the room is slow.
+    data_held,
     /// Data messages that found no open channel or no room in it.
     data_dropped,
 }

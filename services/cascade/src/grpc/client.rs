@@ -46,6 +46,12 @@ impl Clients {
         client(channel.clone())
     }
 
+    /// The connection is dead; the next call makes a new one.
+    pub(crate) fn forget(&self, peer: &PeerAddress) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&(peer.id.clone(), peer.grpc));
+    }
+
     /// A client on a connection of its own.
     pub(crate) async fn own(&self, peer: &PeerAddress) -> Result<ClusterClient<Channel>, String> {
         let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);

@@ -13,8 +13,8 @@ use systir_identity::{SpiffeId, alpn};
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
-    RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest, SessionMessage,
-    SignalMessage, reserve_reply,
+    PulseReply, PulseRequest, RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused, ReserveReply,
+    ReserveRequest, SessionMessage, SignalMessage, reserve_reply,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -107,13 +107,18 @@ impl Cluster for Service {
         let (tx, rx) = mpsc::channel(signal::QUEUE);
         let both = SignalStream {
             tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, over: false },
+            rx: SignalReceiver { stream, next: 1, over: false, pulse: None },
         };
         tokio::time::timeout(ANSWER, self.inner.handler.signal(&peer, start, both))
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not decide within 2 s"))?
             .map_err(status)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
+    }
+
+    async fn pulse(&self, request: Request<PulseRequest>) -> Result<Response<PulseReply>, Status> {
+        relay(&request)?;
+        Ok(Response::new(PulseReply {}))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A peer dials us. When both dial at once, the one with the smaller id goes on.
 
 use super::dial::hello;
-use super::run::{self, Incoming};
+use super::run::{self, DATAGRAMS, Incoming};
 use super::table::{Inner, Out, QUEUE, State};
 use crate::event::DownReason;
 use crate::flow::Parity;
@@ -42,17 +42,27 @@ pub(crate) async fn accept(
     let (out, messages) = mpsc::channel(QUEUE);
     let (ready, stands) = oneshot::channel();
     let (down, ended) = oneshot::channel();
+    let (heard, datagrams) = mpsc::channel(DATAGRAMS);
     let stats = Arc::new(Mutex::default());
     let parity = Parity::of(inner.credentials.id(), &peer);
-    let binding =
-        Binding { number, id, peer: peer.clone(), parity, lanes, stats: Arc::clone(&stats), ready, down };
+    let binding = Binding {
+        number,
+        id,
+        peer: peer.clone(),
+        parity,
+        lanes,
+        stats: Arc::clone(&stats),
+        ready,
+        messages: heard,
+        down,
+    };
     if !inner.quic.ask(Command::Expect(binding)) {
         inner.settle(&peer, number);
         return Err(Status::resource_exhausted("the QUIC thread does not answer"));
     }
     let out = Out::Response(out);
     out.put(Body::Hello(hello(inner, id, lanes)));
-    let made = Incoming { number, peer, parity, outgoing: false, out, stream, ended, stats };
+    let made = Incoming { number, peer, parity, outgoing: false, out, stream, datagrams, ended, stats };
     let inner = inner.clone();
     inner.clone().tasks.spawn(async move {
         let stood = tokio::select! {

@@ -1,7 +1,7 @@
 //! Dialling a peer that a room needs, with patience, until it answers or nobody needs it.
 
 use super::PeerAddress;
-use super::run::{self, Incoming};
+use super::run::{self, DATAGRAMS, Incoming};
 use super::table::{Inner, Out, Peer, QUEUE, State};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
@@ -16,11 +16,13 @@ use systir_proto::{LINK_VERSION, extensions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 use tracing::{debug, info};
 
 const ATTEMPT: Duration = Duration::from_secs(6);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A room waits for the link: it is not to stay apart for long once the path is whole again.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Begins to dial. Called with the table locked and the peer idle. After a link that ended it waits
 /// a moment, so that a peer that ends every link at once is not dialled without pause.
@@ -86,22 +88,27 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
             () = cancel.cancelled() => Err(None),
             outcome = tokio::time::timeout(ATTEMPT, attempt(&inner, &address, number)) => match outcome {
                 Ok(Ok(made)) => Ok(made),
-                Ok(Err(reason)) => Err(Some(reason)),
-                Err(_) => Err(Some("it did not answer within 6 s".to_owned())),
+                Ok(Err(failed)) => Err(Some(failed)),
+                Err(_) => Err(Some(Failed::InVain("it did not answer within 6 s".to_owned()))),
             },
         };
-        let reason = match outcome {
+        let failed = match outcome {
             Ok(made) => {
                 run::establish(&inner, made).await;
                 return;
             }
-            Err(reason) => reason,
+            Err(failed) => failed,
         };
         inner.quic.ask(Command::Close(number));
-        let Some(reason) = reason else { return inner.settle(&id, number) };
-        debug!(peer = %id, reason, "a link could not be made");
-        // When the node does not read its events it has other worries than this one.
-        let _ = inner.events.try_send(LinkEvent::Unreachable { peer: id.clone(), reason });
+        match failed {
+            None => return inner.settle(&id, number),
+            Some(Failed::Crossed) => debug!(peer = %id, "the peer is dialling us; its link is taken"),
+            Some(Failed::InVain(reason)) => {
+                debug!(peer = %id, reason, "a link could not be made");
+                // When the node does not read its events it has other worries than this one.
+                let _ = inner.events.try_send(LinkEvent::Unreachable { peer: id.clone(), reason });
+            }
+        }
         // While it waits the peer is idle, so that the peer's own dialling is taken.
         let next = inner.number();
         let ours = inner.with_peer(&id, |peer| match &peer.state {
@@ -121,7 +128,30 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
     }
 }
 
-async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Result<Incoming, String> {
+/// Why an attempt led to no link.
+enum Failed {
+    /// Both dialled at once, and the peer goes on: nothing is wrong.
+    Crossed,
+    /// Anything else.
+    InVain(String),
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self::InVain(reason)
+    }
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::AlreadyExists => Self::Crossed,
+            _ => Self::InVain(crate::grpc::client::causes(&status)),
+        }
+    }
+}
+
+async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Result<Incoming, Failed> {
     let me = inner.credentials.id();
     let id: [u8; 16] = rand::random();
     let mut client = inner.clients.own(address).await?;
@@ -129,19 +159,20 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
     let hello = hello(inner, id, inner.lanes);
     out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).map_err(|error| error.to_string())?;
     let response = client.session(ReceiverStream::new(messages)).await;
-    let mut stream = response.map_err(|status| crate::grpc::client::causes(&status))?.into_inner();
-    let first = stream.message().await.map_err(|status| status.message().to_owned())?;
+    let mut stream = response?.into_inner();
+    let first = stream.message().await?;
     let Some(SessionMessage { body: Some(Body::Hello(hello)) }) = first else {
-        return Err("its first message was no Hello".to_owned());
+        return Err("its first message was no Hello".to_owned().into());
     };
     if hello.version != LINK_VERSION || hello.link_id != id.as_slice() {
-        return Err("its Hello is for another version or link".to_owned());
+        return Err("its Hello is for another version or link".to_owned().into());
     }
     if hello.node != address.id.as_str() {
         info!(proved = %address.id, says = hello.node, "a peer calls itself something else than it proved");
     }
     let (ready, stands) = oneshot::channel();
     let (down, ended) = oneshot::channel();
+    let (heard, datagrams) = mpsc::channel(DATAGRAMS);
     let stats = Arc::new(Mutex::default());
     let parity = Parity::of(me, &address.id);
     let binding = Binding {
@@ -152,10 +183,11 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
         lanes: inner.lanes,
         stats: Arc::clone(&stats),
         ready,
+        messages: heard,
         down,
     };
     if !inner.quic.ask(Command::Connect(binding, address.quic)) {
-        return Err("the QUIC thread does not answer".to_owned());
+        return Err("the QUIC thread does not answer".to_owned().into());
     }
     stands.await.map_err(|_| "the QUIC thread gave up".to_owned())??;
     Ok(Incoming {
@@ -165,6 +197,7 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
         outgoing: true,
         out: Out::Request(out),
         stream,
+        datagrams,
         ended,
         stats,
     })

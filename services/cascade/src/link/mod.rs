@@ -13,7 +13,7 @@ use crate::bell::Doorbell;
 use crate::event::{LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::{MAX_WORKERS, Parity};
 use crate::grpc::client::{Clients, within};
-use crate::grpc::server;
+use crate::grpc::{pulse, server};
 use crate::handler::Handler;
 use crate::quic::{self, Command, QuicConfig, WorkerPort};
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
@@ -230,6 +230,13 @@ impl Links {
         table::send(&self.inner, peer, room, body)
     }
 
+    /// Does the peer read its messages so slowly that the next ones had better wait? Whoever can
+    /// hold back what it sends should; nothing is refused yet.
+    #[must_use]
+    pub fn is_busy(&self, peer: &SpiffeId) -> bool {
+        table::is_busy(&self.inner, peer)
+    }
+
     /// All links that stand.
     #[must_use]
     pub fn list(&self) -> Vec<LinkInfo> {
@@ -277,7 +284,7 @@ impl Links {
         let stream = within(CALL, client.signal(ReceiverStream::new(rx))).await?;
         Ok(SignalStream {
             tx: SignalSender { out: Outgoing::Request(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, over: false },
+            rx: SignalReceiver { stream, next: 1, over: false, pulse: Some(pulse::feel(&self.inner, peer)) },
         })
     }
 

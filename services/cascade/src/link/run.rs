@@ -2,14 +2,16 @@
 
 use super::rooms::{Rooms, Turn};
 use super::table::{Inner, Link, Out, State, lock};
-use crate::event::{DownReason, LinkEvent, LinkNumber, RoomKey};
+use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
 use crate::grpc::server::ANSWER;
 use crate::handler::Refused;
 use crate::quic::Command;
 use crate::stats::LinkStats;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prost::Message as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{
     CloseRoom, Goodbye, OpenRoom, RoomMessage, RoomOpened, RoomRefused, SessionMessage,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{info, warn};
@@ -30,6 +32,9 @@ const DELIVER_END: Duration = Duration::from_secs(30);
 /// Questions for the gate at one time, per link.
 const QUESTIONS: usize = 64;
 
+/// Messages from datagrams that wait, at most; more are lost.
+pub(super) const DATAGRAMS: usize = 256;
+
 /// Both halves of a link, joined.
 pub(super) struct Incoming {
     pub(super) number: LinkNumber,
@@ -38,6 +43,7 @@ pub(super) struct Incoming {
     pub(super) outgoing: bool,
     pub(super) out: Out,
     pub(super) stream: Streaming<SessionMessage>,
+    pub(super) datagrams: mpsc::Receiver<Bytes>,
     pub(super) ended: oneshot::Receiver<DownReason>,
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
@@ -45,7 +51,7 @@ pub(super) struct Incoming {
 /// Enters the link into the table, unless something else came there meanwhile, and runs it to its
 /// end.
 pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
-    let Incoming { number, peer, parity, outgoing, out, stream, ended, stats } = made;
+    let Incoming { number, peer, parity, outgoing, out, stream, datagrams, ended, stats } = made;
     let link = Arc::new(Link {
         number,
         peer,
@@ -75,7 +81,7 @@ pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
         return;
     }
     info!(peer = %link.peer, link = number, "a link is up");
-    let reason = live(inner, &link, stream, ended).await;
+    let reason = live(inner, &link, stream, datagrams, ended).await;
     finish(inner, &link, reason).await;
 }
 
@@ -104,6 +110,7 @@ async fn live(
     inner: &Arc<Inner>,
     link: &Arc<Link>,
     mut stream: Streaming<SessionMessage>,
+    mut datagrams: mpsc::Receiver<Bytes>,
     mut ended: oneshot::Receiver<DownReason>,
 ) -> DownReason {
     let up = LinkEvent::Up { peer: link.peer.clone(), link: link.number, parity: link.parity };
@@ -139,6 +146,17 @@ async fn live(
                 Ok(Some(message)) => heard(inner, link, message).await,
                 Ok(None) => Err(DownReason::Session("the peer closed it".to_owned())),
                 Err(status) => Err(DownReason::Session(status.message().to_owned())),
+            },
+            Some(message) = datagrams.recv() => match RoomMessage::decode(message) {
+                Ok(RoomMessage { room, body: Some(body @ RoomBody::LossyData(_)) }) => {
+                    let message = RoomMessage { room, body: Some(body) };
+                    heard(inner, link, SessionMessage { body: Some(Body::Room(message)) }).await
+                }
+                // Only what may be lost comes this way.
+                _ => {
+                    link.closed_room_messages.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
             },
             _ = linger.tick() => {
                 let needed = inner.with_peer(&link.peer, |peer| !peer.needs.is_empty());

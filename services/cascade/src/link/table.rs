@@ -4,10 +4,13 @@ use super::rooms::Rooms;
 use super::{LinkInfo, PeerAddress, SendError, dial};
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
+use crate::frame;
 use crate::grpc::client::Clients;
+use crate::grpc::pulse::Pulses;
 use crate::handler::Handler;
 use crate::quic::QuicHandle;
 use crate::stats::LinkStats;
+use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +27,9 @@ pub(crate) const QUEUE: usize = 2048;
 /// Of these, so many are kept for what must not be lost.
 const KEPT: usize = 512;
 
+/// Lossy messages up to this size go as datagrams: two of the smallest hold them.
+const DATAGRAM: usize = 2000;
+
 /// What all parts of the control half share.
 pub(crate) struct Inner {
     pub(crate) credentials: Credentials,
@@ -31,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) quic: QuicHandle,
     pub(crate) clients: Clients,
+    pub(crate) pulses: Pulses,
     pub(crate) lanes: u8,
     pub(crate) linger: Duration,
     pub(crate) cancel: CancellationToken,
@@ -166,6 +173,7 @@ impl Inner {
             events,
             quic,
             clients,
+            pulses: Pulses::default(),
             lanes,
             linger,
             cancel: CancellationToken::new(),
@@ -193,6 +201,11 @@ impl Inner {
             state: State::Idle,
         });
         action(peer)
+    }
+
+    /// Does a link with the peer stand?
+    pub(crate) fn is_up(&self, id: &SpiffeId) -> bool {
+        self.peers().get(id).is_some_and(|peer| matches!(peer.state, State::Up(_)))
     }
 
     /// A link or an attempt ended: back to idle, or dial again when a room needs it.
@@ -228,10 +241,13 @@ pub(super) fn need(inner: &Arc<Inner>, room: &str, address: PeerAddress, epoch: 
         let key: RoomKey = room.into();
         let need = Need { epoch, policy_version };
         peer.needs.insert(key.clone(), need);
-        peer.address = Some(address);
+        let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
             State::Up(link) => link.ask(&key, need),
             State::Idle => dial::begin(inner, &id, peer, false),
+            // It came back elsewhere: what was tried at the old address counts no more.
+            State::Waiting(_) if moved => dial::begin(inner, &id, peer, false),
+            State::Dialling(_, attempt) if moved => attempt.cancel(),
             _ => {}
         }
     });
@@ -263,8 +279,24 @@ pub(super) fn send(inner: &Inner, id: &SpiffeId, room: &str, body: RoomBody) -> 
         link.control_dropped.fetch_add(1, Ordering::Relaxed);
         return Err(SendError::Full);
     }
+    let lossy = matches!(body, RoomBody::LossyData(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
+    // Lossy messages overtake the others, as media does; long ones would only be lost.
+    if lossy && message.encoded_len() < DATAGRAM {
+        let sent = inner.quic.send(link.number, frame::message(&message));
+        if !sent {
+            link.control_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        return if sent { Ok(()) } else { Err(SendError::Full) };
+    }
     if link.put(Body::Room(message)) { Ok(()) } else { Err(SendError::Full) }
+}
+
+pub(super) fn is_busy(inner: &Inner, id: &SpiffeId) -> bool {
+    match inner.peers().get(id).map(|peer| &peer.state) {
+        Some(State::Up(link)) => link.out.capacity() < QUEUE / 2,
+        _ => false,
+    }
 }
 
 pub(super) fn list(inner: &Inner) -> Vec<LinkInfo> {

@@ -87,6 +87,10 @@ impl Lane {
         self.queue.borrow_mut().push(now, priority, frame);
     }
 
+    pub(super) fn push_message(&self, now: Instant, frame: Bytes) {
+        self.queue.borrow_mut().push_message(now, frame);
+    }
+
     pub(super) fn dropped(&self) -> [u64; CLASSES] {
         self.queue.borrow().dropped()
     }
@@ -177,12 +181,17 @@ fn receive(lane: &Lane, trunk: &Trunk, datagram: &[u8]) {
     match Frame::parse(datagram) {
         Some(Frame::Heartbeat) => {}
         Some(Frame::Packet { flow, packet }) => trunk.deliver(flow, packet),
+        Some(Frame::Message(message)) => trunk.hear(message),
         Some(Frame::Part { id, second, body }) => {
             let Some(whole) = lane.reassembly.borrow_mut().join(id, second, body) else { return };
             match Frame::parse(&whole) {
                 Some(Frame::Packet { flow, packet }) => {
                     trunk.count(|stats| stats.joined += 1);
                     trunk.deliver(flow, packet);
+                }
+                Some(Frame::Message(message)) => {
+                    trunk.count(|stats| stats.joined += 1);
+                    trunk.hear(message);
                 }
                 _ => trunk.count(|stats| stats.malformed += 1),
             }

@@ -176,8 +176,9 @@ fn start(state: &Rc<State>, binding: Binding, connections: Vec<Connection>) {
         .into_iter()
         .map(|connection| Rc::new(Lane::new(connection, ceiling, capacity, now)))
         .collect();
-    let Binding { number, parity, stats, ready, down, .. } = binding;
-    let trunk = Rc::new(Trunk::new(number, parity, lanes.clone(), state.router.clone(), stats, down));
+    let Binding { number, parity, stats, ready, messages, down, .. } = binding;
+    let trunk =
+        Rc::new(Trunk::new(number, parity, lanes.clone(), state.router.clone(), stats, messages, down));
     if ready.send(Ok(())).is_err() {
         // The control half gave up meanwhile.
         return trunk.end(DownReason::Idle);

@@ -16,10 +16,11 @@ pub(crate) use thread::{QuicHandle, spawn};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use systir_identity::SpiffeId;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// 16 random bytes that both halves of a link name.
 pub(crate) type LinkId = [u8; 16];
@@ -46,6 +47,8 @@ pub(crate) struct Binding {
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     /// All lanes stand, or why not.
     pub(crate) ready: oneshot::Sender<Result<(), String>>,
+    /// Where messages that came in datagrams go; a full queue loses them.
+    pub(crate) messages: mpsc::Sender<Bytes>,
     /// Told once, after `ready`, when the media half ends by itself.
     pub(crate) down: oneshot::Sender<DownReason>,
 }

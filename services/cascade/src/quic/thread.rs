@@ -9,14 +9,14 @@ use crate::bell::Doorbell;
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::FlowId;
 use crate::frame;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use systir_media::batch::{Batch, BatchReceiver, BatchSender};
 use tokio::sync::mpsc;
@@ -24,6 +24,8 @@ use tracing::warn;
 
 /// Batches taken from workers at a stretch.
 const STRETCH: usize = 64;
+/// Messages of people that wait for the thread; more are lost.
+const MESSAGES: usize = 1024;
 /// The arena that frames are cut from.
 const ARENA: usize = 64 << 10;
 
@@ -39,6 +41,7 @@ pub struct WorkerPort {
 #[derive(Clone)]
 pub(crate) struct QuicHandle {
     commands: mpsc::Sender<Command>,
+    messages: mpsc::Sender<(LinkNumber, Bytes)>,
     lost_to_workers: Arc<AtomicU64>,
     unknown_link: Arc<AtomicU64>,
 }
@@ -47,6 +50,11 @@ impl QuicHandle {
     /// Asks; false when the thread is gone or does not keep up.
     pub(crate) fn ask(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
+    }
+
+    /// Sends a frame that may be lost; false when it is.
+    pub(crate) fn send(&self, link: LinkNumber, frame: Bytes) -> bool {
+        self.messages.try_send((link, frame)).is_ok()
     }
 
     /// Packets lost to full rings, and packets of workers for links that are gone.
@@ -65,7 +73,9 @@ pub(crate) fn spawn(
     enlarge(&socket, config.socket_buffer);
     let server = config.server()?;
     let (commands, inbox) = mpsc::channel(4096);
-    let handle = QuicHandle { commands, lost_to_workers: Arc::default(), unknown_link: Arc::default() };
+    let (messages, from_rooms) = mpsc::channel(MESSAGES);
+    let handle =
+        QuicHandle { commands, messages, lost_to_workers: Arc::default(), unknown_link: Arc::default() };
     let counters = handle.clone();
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
@@ -86,6 +96,7 @@ pub(crate) fn spawn(
                 let _ = started.send(Ok(()));
                 // The handle's sender must not keep its own thread alive.
                 let QuicHandle { lost_to_workers, unknown_link, .. } = counters;
+                let inbox = Inbox { commands: inbox, messages: from_rooms };
                 run(config, endpoint, bell, workers, inbox, lost_to_workers, unknown_link).await;
             });
         })
@@ -102,12 +113,22 @@ fn enlarge(socket: &UdpSocket, size: usize) {
     // Linux tells twice what it grants, for its own needs.
     let granted = socket.recv_buffer_size().unwrap_or_default() / 2;
     if granted < size {
-        warn!(
-            granted,
-            wanted = size,
-            "the links' socket buffer is small; raise net.core.rmem_max and wmem_max"
-        );
+        // The machine's limit, not the node's: once is enough for all nodes of a process.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            warn!(
+                granted,
+                wanted = size,
+                "links get a small socket buffer and may lose packets in bursts; as root: sysctl -w net.core.rmem_max={size} net.core.wmem_max={size}"
+            );
+        });
     }
+}
+
+/// What the control half says.
+struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    messages: mpsc::Receiver<(LinkNumber, Bytes)>,
 }
 
 /// All that the thread owns.
@@ -124,7 +145,7 @@ async fn run(
     endpoint: Endpoint,
     bell: Doorbell,
     workers: Vec<WorkerPort>,
-    mut inbox: mpsc::Receiver<Command>,
+    mut inbox: Inbox,
     lost_to_workers: Arc<AtomicU64>,
     unknown_link: Arc<AtomicU64>,
 ) {
@@ -138,7 +159,7 @@ async fn run(
     let mut arena = BytesMut::with_capacity(ARENA);
     loop {
         tokio::select! {
-            command = inbox.recv() => match command {
+            command = inbox.commands.recv() => match command {
                 Some(Command::Shutdown) | None => break,
                 Some(command) => obey(&state, command),
             },
@@ -146,6 +167,12 @@ async fn run(
                 Some(incoming) => meet::accept(&state, incoming),
                 None => break,
             },
+            Some((number, frame)) = inbox.messages.recv() => {
+                let trunk = state.trunks.borrow().get(&number).cloned();
+                if let Some(trunk) = trunk {
+                    trunk.send_message(Instant::now(), frame);
+                }
+            }
             () = bell.rung() => {
                 let lost = drain(&state, &bell, &mut arena);
                 unknown_link.fetch_add(lost, Ordering::Relaxed);

@@ -6,12 +6,13 @@ use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
 use crate::queue::CLASSES;
 use crate::stats::LinkStats;
+use bytes::Bytes;
 use quinn::{ConnectionStats, VarInt};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// The media half of a link.
 pub(super) struct Trunk {
@@ -21,6 +22,7 @@ pub(super) struct Trunk {
     pub(super) router: Rc<Router>,
     stats: RefCell<LinkStats>,
     published: Arc<Mutex<LinkStats>>,
+    messages: mpsc::Sender<Bytes>,
     down: RefCell<Option<oneshot::Sender<DownReason>>>,
 }
 
@@ -31,6 +33,7 @@ impl Trunk {
         lanes: Vec<Rc<Lane>>,
         router: Rc<Router>,
         published: Arc<Mutex<LinkStats>>,
+        messages: mpsc::Sender<Bytes>,
         down: oneshot::Sender<DownReason>,
     ) -> Self {
         Self {
@@ -40,6 +43,7 @@ impl Trunk {
             router,
             stats: RefCell::default(),
             published,
+            messages,
             down: RefCell::new(Some(down)),
         }
     }
@@ -59,6 +63,23 @@ impl Trunk {
                 stats.unroutable += 1;
             }
         });
+    }
+
+    /// A message came; the control half looks whether its room is open here.
+    pub(super) fn hear(&self, message: &[u8]) {
+        let taken = self.messages.try_send(Bytes::copy_from_slice(message)).is_ok();
+        self.count(|stats| {
+            stats.messages_in += u64::from(taken);
+            stats.messages_lost += u64::from(!taken);
+        });
+    }
+
+    /// Sends a message of somebody; it may be lost.
+    pub(super) fn send_message(&self, now: Instant, frame: Bytes) {
+        let Some(lane) = self.lanes.first() else { return };
+        self.count(|stats| stats.messages_out += 1);
+        lane.push_message(now, frame);
+        lane.pump(now, self);
     }
 
     /// Tells the control half; only the first reason counts. The connections close.

@@ -13,6 +13,7 @@ const door = byId("door");
 const meeting = byId("meeting");
 const problem = byId("problem");
 const panel = byId("where");
+const skip = byId("skip");
 const info = byId<HTMLButtonElement>("info");
 const live = byId("live");
 const roomInput = byId<HTMLInputElement>("room");
@@ -23,6 +24,8 @@ const tiles = new Tiles(byId("stage"));
 let room: Room | undefined;
 let token = "";
 let said = "";
+let joining = false;
+let quiet: ReturnType<typeof setTimeout> | undefined;
 
 const query = new URLSearchParams(location.search);
 roomInput.value = query.get("room") ?? "demo";
@@ -33,8 +36,11 @@ function show(text: string): void {
   problem.hidden = text === "";
 }
 
+// For eyes and for screen readers; it goes by itself.
 function say(text: string): void {
   live.textContent = text;
+  clearTimeout(quiet);
+  quiet = setTimeout(() => (live.textContent = ""), 7000);
 }
 
 // A token comes with the link (`#token=`) or, where the operator allows guests, from the front door.
@@ -64,17 +70,18 @@ async function reasonOf(error: unknown): Promise<string> {
 
 async function join(event: Event): Promise<void> {
   event.preventDefault();
+  if (joining) return;
+  joining = true;
   show("");
-  joinButton.disabled = true;
+  // Not `disabled`: that would take the focus away from whoever pressed it.
+  joinButton.setAttribute("aria-disabled", "true");
   joinButton.textContent = "Joining…";
   try {
     token = await obtainToken(roomInput.value.trim(), nameInput.value.trim());
     room = new Room({ adaptiveStream: true, dynacast: true, singlePeerConnection: false });
     listen(room);
     await room.connect(location.origin.replace(/^http/, "ws"), token);
-    door.hidden = true;
-    meeting.hidden = false;
-    byId("title").textContent = room.name;
+    enter(room.name);
     refresh();
     void loadWhere();
     await publish(room);
@@ -85,9 +92,28 @@ async function join(event: Event): Promise<void> {
       room = undefined;
     }
   } finally {
-    joinButton.disabled = false;
+    joining = false;
+    joinButton.removeAttribute("aria-disabled");
     joinButton.textContent = "Join";
   }
+}
+
+// The focus goes along, so that a keyboard or a screen reader is never left on something hidden.
+function enter(name: string): void {
+  door.hidden = true;
+  meeting.hidden = skip.hidden = false;
+  const title = byId("title");
+  title.textContent = name;
+  document.title = `${name} – Systir meeting`;
+  title.focus();
+}
+
+function goBack(): void {
+  toggleWhere(false);
+  meeting.hidden = skip.hidden = true;
+  door.hidden = false;
+  document.title = "Systir meeting";
+  joinButton.focus();
 }
 
 async function publish(current: Room): Promise<void> {
@@ -121,8 +147,7 @@ function listen(current: Room): void {
     if (topic === "systir.where") accept(new TextDecoder().decode(payload));
   });
   current.on(RoomEvent.Disconnected, (reason) => {
-    meeting.hidden = true;
-    door.hidden = false;
+    if (!meeting.hidden) goBack();
     if (reason !== undefined && reason !== DisconnectReason.CLIENT_INITIATED) {
       show(reason === DisconnectReason.DUPLICATE_IDENTITY ? "You joined from another place; this one was closed." : "The meeting ended or the connection was lost.");
     }
@@ -158,7 +183,7 @@ async function loadWhere(): Promise<void> {
 function accept(text: string): void {
   const where = JSON.parse(text) as Where;
   const mine = room?.localParticipant.attributes ?? {};
-  render(panel, where, { media: mine["systir.node"], door: mine["systir.front_door"] });
+  render(byId("where-body"), where, { media: mine["systir.node"], door: mine["systir.front_door"] });
   byId("where-short").textContent = summary(where);
   const words = sentence(where);
   if (said !== "" && said !== words) say(words);
@@ -170,31 +195,40 @@ function toggleWhere(open: boolean): void {
   info.setAttribute("aria-expanded", String(open));
 }
 
+function closeWhere(): void {
+  toggleWhere(false);
+  info.focus();
+}
+
 async function toggle(id: string, act: (me: Room["localParticipant"]) => Promise<unknown>): Promise<void> {
   if (!room) return;
   const button = byId<HTMLButtonElement>(id);
-  button.disabled = true;
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
   try {
     await act(room.localParticipant);
   } catch {
     say("That could not be started; check the browser's permissions.");
   } finally {
-    button.disabled = false;
+    button.removeAttribute("aria-busy");
     refresh();
   }
 }
 
+// Phones cannot share their screen.
+byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
 byId("join").addEventListener("submit", (event) => void join(event));
 byId("mic").addEventListener("click", () => void toggle("mic", (me) => me.setMicrophoneEnabled(!me.isMicrophoneEnabled)));
 byId("cam").addEventListener("click", () => void toggle("cam", (me) => me.setCameraEnabled(!me.isCameraEnabled)));
 byId("screen").addEventListener("click", () => void toggle("screen", (me) => me.setScreenShareEnabled(!me.isScreenShareEnabled)));
 byId("leave").addEventListener("click", () => void room?.disconnect());
-info.addEventListener("click", () => toggleWhere(panel.hidden));
+info.addEventListener("click", () => {
+  toggleWhere(panel.hidden);
+  if (!panel.hidden) byId("where-title").focus();
+});
+byId("where-close").addEventListener("click", closeWhere);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !panel.hidden) {
-    toggleWhere(false);
-    info.focus();
-  }
+  if (event.key === "Escape" && !panel.hidden) closeWhere();
 });
 // End-to-end tests and the curious look at the meeting through this.
 Object.assign(window, { systirRoom: () => room });

@@ -60,8 +60,8 @@ export function sentence(where: Where): string {
   if (nodes.length === 0) return "No node relays this meeting's media at the moment.";
   const parts = nodes.map((node) => `${node.node} in ${node.site}, ${country(node.country)}`);
   const list = parts.length === 1 ? parts[0] : `${parts.slice(0, -1).join("; ")}; and ${parts.at(-1)}`;
-  const foreign = nodes.filter((node) => !node.own_machine).length;
-  return `Media of this meeting is relayed by ${list}.` + (foreign > 0 ? ` ${foreign} of these machines is not the operator's own.` : "");
+  const leased = nodes.filter((node) => !node.own_machine).map((node) => `${node.node} is not a machine of ${node.operator}'s own.`);
+  return [`Media of this meeting is relayed by ${list}.`, ...leased].join(" ");
 }
 
 function media(where: Where): WhereNode[] {
@@ -99,7 +99,7 @@ function picture(where: Where, you: string | undefined): SVGElement {
   for (const link of where.links) {
     const a = place.get(link.a);
     const b = place.get(link.b);
-    if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge" : "edge down" }));
+    if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge link-line" : "edge link-line down" }));
   }
   const mine = you ? place.get(you) : undefined;
   if (mine) {
@@ -135,16 +135,16 @@ function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElem
   row("Since", new Date(node.since).toLocaleString());
   box.append(list);
   if (!node.own_machine) {
-    box.append(el("p", `This machine is not ${node.operator}'s own: it belongs to ${node.host}, controlled from ${country(node.host_controlled_from)}.`, "warning"));
+    box.append(el("p", `This machine is not ${node.operator}'s own. It belongs to ${node.host}, which is controlled from ${country(node.host_controlled_from)}.`, "warning"));
   }
   return box;
 }
 
 export function render(panel: HTMLElement, where: Where, you: { media?: string; door?: string }): void {
   const children: Node[] = [
-    el("h2", "Where this meeting's media goes"),
     el("p", sentence(where), "sentence"),
     picture(where, you.media),
+    ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "pass the meeting's media to each other." : "cannot reach each other at the moment."}`, "link")),
     ...where.nodes.map((node) => card(node, you)),
   ];
   const end = you.door && you.door !== you.media ? ` Your signalling ends at ${you.door}.` : "";

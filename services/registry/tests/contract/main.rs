@@ -4,11 +4,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod etcd;
+mod secure;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd::Etcd;
+use secure::SecureEtcd;
 use systir_registry::{
     Assignment, CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError,
     RoomId, UpdateError, View,
@@ -162,6 +164,52 @@ async fn etcd_keeps_the_contract() {
     a_change_rests_on_what_was_read(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
+}
+
+#[tokio::test]
+async fn etcd_with_tls_and_a_role_per_node_keeps_the_contract() {
+    let etcd = SecureEtcd::start().await;
+    let pair = || (etcd.node("a"), etcd.node("b"));
+    let (a, b) = pair();
+    two_nodes_race_for_a_room_and_one_wins(a, b).await;
+    let (a, b) = pair();
+    a_paused_node_with_an_old_epoch_is_refused(a, b).await;
+    let (a, b) = pair();
+    a_change_rests_on_what_was_read(a, b).await;
+    let (a, b) = pair();
+    nodes_see_each_others_leases(a, b).await;
+    secure::a_node_speaks_for_nobody_else(&etcd).await;
+}
+
+#[tokio::test]
+async fn etcd_with_roles_is_not_lost_while_nothing_happens() {
+    let etcd = SecureEtcd::start().await;
+    let a = etcd.node("a");
+    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    // Longer than the pause after which a silent watch is asked whether it lives.
+    let mut watch = a.watch();
+    let lost = watch.wait_for(|view| view.away_since().is_some());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), lost).await.is_err(),
+        "what is asked is not allowed"
+    );
+}
+
+#[tokio::test]
+async fn etcd_with_tls_lets_in_nobody_without_a_role() {
+    let etcd = SecureEtcd::start().await;
+    for (who, node) in [
+        ("signed by another CA", etcd.stranger("a")),
+        ("without a certificate", etcd.nobody()),
+        ("with no user", etcd.node("c")),
+    ] {
+        let refused = node.create(assignment("evil", "a")).await;
+        assert!(matches!(refused, Err(CreateError::Registry(_))), "{who}: {refused:?}");
+        assert!(node.view().away_since().is_some(), "{who}: it reads");
+    }
+    let a = etcd.node("a");
+    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    assert_eq!(a.view().rooms().count(), 0, "nothing was written");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use livekit_protocol::DisconnectReason;
 use rustc_hash::FxHashMap;
 use systir_access::livekit::MediaEvent;
 use systir_access::worker::command::{Command, Event, ParticipantKey, RoomKey};
@@ -12,7 +13,10 @@ use systir_room::RoomState;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use super::ending::Leaving;
+use super::inbox::{FromLinks, Inbox};
 use super::members::Member;
+use super::orders::{Given, Orders};
 use super::peers::Peer;
 use super::tracks::Tracks;
 use super::{Handle, Message};
@@ -25,15 +29,19 @@ const MAILBOX: usize = 1024;
 /// Worker events that may wait for the room.
 const EVENTS: usize = 1024;
 
-/// An empty room is kept this long, for those who come back.
-const LINGER: Duration = Duration::from_secs(20);
-
 /// A node that did not open the room, or had no lease, is asked again after this time: it may have
 /// learnt of the assignment only now.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// People of a node whose link is down are kept this long.
 const LOST_GRACE: Duration = Duration::from_secs(8);
+
+/// How long the room takes nothing from its worker because a link or the worker is full. After that
+/// it does, and what is too much is dealt with where it does not fit.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// How soon a room that holds looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) struct Actor {
     pub shared: Arc<Shared>,
@@ -42,7 +50,9 @@ pub(super) struct Actor {
     /// The room's key on links.
     pub wire_key: String,
     pub worker_index: u8,
-    pub commands: mpsc::Sender<Command>,
+    pub orders: Orders,
+    /// Where the worker's events go; a room that begins again tells the worker so.
+    pub events: mpsc::Sender<Event>,
     pub assignment: Assignment,
     pub replica: RoomState,
     pub members: FxHashMap<ParticipantKey, Member>,
@@ -51,6 +61,7 @@ pub(super) struct Actor {
     /// Nodes whose link went down, and when.
     pub lost: BTreeMap<String, Instant>,
     pub mailbox: mpsc::WeakSender<Message>,
+    pub links: Arc<Inbox>,
     /// What people here were last told.
     pub told: Option<Whereabouts>,
     pub where_due: bool,
@@ -58,6 +69,12 @@ pub(super) struct Actor {
     pub empty_since: Option<Instant>,
     /// When nodes that did not open the room are asked again.
     pub ask_again: Instant,
+    /// Since when the room takes nothing from its worker.
+    pub held_since: Option<Instant>,
+    /// The room is being taken out of the registry.
+    pub leaves: Option<Leaving>,
+    /// When the room may next be written into the registry again.
+    pub assign_again: Instant,
 }
 
 /// What a room starts with.
@@ -73,15 +90,18 @@ pub(crate) struct Start {
 /// the node stops.
 pub(crate) fn spawn(start: Start) -> Handle {
     let (messages, inbox) = mpsc::channel(MAILBOX);
-    let alive = Arc::new(());
-    let handle = Handle { messages: messages.clone(), key: start.key, _alive: alive };
+    let (events, from_worker) = mpsc::channel(EVENTS);
+    let links = Arc::new(Inbox::default());
+    let handle = Handle { messages: messages.clone(), links: links.clone(), key: start.key };
     let id = start.assignment.room.clone();
+    let now = Instant::now();
     let actor = Actor {
         wire_key: id.key(),
         id,
         key: start.key,
         worker_index: start.worker_index,
-        commands: start.commands,
+        orders: Orders::new(start.commands),
+        events,
         replica: RoomState::new(start.shared.name.clone(), crate::ids::unix_ms()),
         assignment: start.assignment,
         members: FxHashMap::default(),
@@ -89,29 +109,41 @@ pub(crate) fn spawn(start: Start) -> Handle {
         peers: BTreeMap::new(),
         lost: BTreeMap::new(),
         mailbox: messages.downgrade(),
+        links,
         told: None,
         where_due: false,
         leaving: BTreeSet::new(),
-        empty_since: Some(Instant::now()),
-        ask_again: Instant::now(),
+        empty_since: Some(now),
+        ask_again: now,
+        held_since: None,
+        leaves: None,
+        assign_again: now,
         shared: start.shared.clone(),
     };
-    start.shared.tasks.spawn(actor.run(inbox));
+    start.shared.tasks.spawn(actor.run(inbox, from_worker));
     handle
 }
 
 impl Actor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let (events, mut from_worker) = mpsc::channel(EVENTS);
-        self.command(Command::OpenRoom { room: self.key, events });
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut from_worker: mpsc::Receiver<Event>) {
+        self.command(Command::OpenRoom { room: self.key, events: self.events.clone() });
         self.shared.metrics.rooms.inc();
+        self.shared.metrics.rooms_opened.inc();
         self.sync_peers();
         let stop = self.shared.stop.clone();
+        let links = self.links.clone();
+        let mut view = self.shared.registry.watch();
         loop {
-            let due = self.next_due();
+            let now = Instant::now();
+            let takes_events = self.takes_events(now);
+            let due = self.next_due(now);
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(event) = from_worker.recv() => self.worker_says(event),
+                () = self.orders.hand_over() => {}
+                Some(event) = from_worker.recv(), if takes_events => self.worker_says(event),
+                event = links.next() => self.link_says(event),
+                // Without its registry the node stops.
+                Ok(()) = view.changed() => self.view_changed(),
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message),
                     None => break,
@@ -123,37 +155,61 @@ impl Actor {
                 break;
             }
         }
-        // Whoever arrives while the room closes is told to come again.
-        inbox.close();
-        self.shared.rooms.remove(&self.id, self.key);
-        while let Some(message) = inbox.recv().await {
-            self.turn_away(message);
-        }
-        self.close().await;
+        self.end(inbox).await;
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Arrive(arrival) => self.arrive(*arrival),
             Message::Signal { participant, request } => self.signal(participant, request),
-            Message::LinkDown { node } => self.peer_closed(&node),
-            Message::Opened { node, link } => {
-                self.lost.remove(&node);
-                self.peer_opened(&node, link);
-            }
-            Message::Refused { node, reason } => {
-                tracing::warn!(node, reason, "the other node does not open the room");
-                self.peer_closed(&node);
-                if let Some(peer) = self.peers.get_mut(&node) {
-                    peer.needed = false;
-                }
-            }
-            Message::FromNode { node, body } => self.node_says(&node, body),
-            Message::ViewChanged => self.view_changed(),
+            Message::Look => {}
             Message::Where(answer) => {
                 let _ = answer.send(self.whereabouts());
             }
         }
+    }
+
+    fn link_says(&mut self, event: FromLinks) {
+        match event {
+            FromLinks::Opened { node, link } => {
+                self.lost.remove(&node);
+                self.peer_opened(&node, link);
+            }
+            FromLinks::Refused { node, reason, closed } => {
+                tracing::debug!(node, reason, closed, "the room is not open to another node");
+                self.peer_closed(&node);
+                self.ask_later(&node);
+            }
+            FromLinks::Down { node } => self.peer_closed(&node),
+            FromLinks::Says { node, body } => self.node_says(&node, body),
+            FromLinks::Flooded { node } => {
+                tracing::warn!(node, "a node says more than the room can take; it is opened to it afresh");
+                self.shared.metrics.overloads.get_or_create(&"room-inbox".into()).inc();
+                self.peer_closed(&node);
+                self.shared.links().drop_room(&self.wire_key, &node);
+                self.ask_later(&node);
+            }
+        }
+    }
+
+    fn ask_later(&mut self, node: &str) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.needed = None;
+            self.ask_again = Instant::now() + ASK_AGAIN;
+        }
+    }
+
+    /// Worker events become commands and messages to other nodes. While those find no room, the
+    /// events wait, and the worker in turn does not read its clients' messages.
+    fn takes_events(&mut self, now: Instant) -> bool {
+        let open = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
+        let full =
+            self.orders.is_long() || open.into_iter().any(|(node, _)| self.shared.links().is_busy(node));
+        if !full {
+            self.held_since = None;
+            return true;
+        }
+        now.duration_since(*self.held_since.get_or_insert(now)) > HOLD
     }
 
     fn worker_says(&mut self, event: Event) {
@@ -170,11 +226,27 @@ impl Actor {
         }
     }
 
-    /// Hands a command to the worker. A worker whose queue is full has stalled for a second or
-    /// more; what is lost then is repaired by the client's reconnect.
-    pub(super) fn command(&self, command: Command) {
-        if let Err(error) = self.commands.try_send(command) {
-            tracing::error!(%error, worker = self.worker_index, "the worker does not take a command");
+    /// Tells the worker, now or in the room's turn.
+    pub(super) fn command(&mut self, command: Command) {
+        if self.orders.give(command) == Given::Dropped {
+            self.shared.metrics.overloads.get_or_create(&"lossy-data".into()).inc();
+        }
+    }
+
+    /// The worker took nothing for so long that commands are lost: the room is told to it afresh.
+    /// People here are told to come back, since nobody knows what the worker knows of them.
+    fn begin_again(&mut self) {
+        tracing::error!(worker = self.worker_index, "the worker takes no commands; the room begins again");
+        self.shared.metrics.overloads.get_or_create(&"worker-commands".into()).inc();
+        self.end_members(DisconnectReason::MediaFailure);
+        self.forget_distant_tracks();
+        self.orders.begin_again();
+        self.command(Command::CloseRoom { room: self.key });
+        self.command(Command::OpenRoom { room: self.key, events: self.events.clone() });
+        let open: Vec<String> =
+            self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(node, _)| node.clone()).collect();
+        for node in open {
+            self.show_again(&node);
         }
     }
 
@@ -192,19 +264,16 @@ impl Actor {
             .unwrap_or_default()
     }
 
-    fn view_changed(&mut self) {
-        let mut changed = self.peers.values().any(|peer| !peer.needed);
+    pub(super) fn view_changed(&mut self) {
         if let Some(current) = self.shared.registry.assignment(&self.id) {
             // An older epoch is an echo of what has been overtaken.
             if current.value.epoch >= self.assignment.epoch && current.value != self.assignment {
                 self.assignment = current.value;
                 self.told = None;
-                changed = true;
+                self.where_changed();
             }
         }
-        if changed {
-            self.sync_peers();
-        }
+        self.sync_peers();
     }
 
     pub(super) fn where_changed(&mut self) {
@@ -235,10 +304,9 @@ impl Actor {
         self.assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect()
     }
 
-    fn next_due(&self) -> Instant {
-        let now = Instant::now();
+    fn next_due(&self, now: Instant) -> Instant {
         let sessions = self.members.values().filter_map(Member::poll_timeout).min();
-        let idle = now + Duration::from_secs(1);
+        let idle = now + if self.held_since.is_some() { LOOK_AGAIN } else { Duration::from_secs(1) };
         sessions.map_or(idle, |due| due.clamp(now, idle))
     }
 
@@ -263,11 +331,15 @@ impl Actor {
             self.lost.remove(&node);
             self.node_is_gone(&node);
         }
-        if self.peers.values().any(|peer| !peer.needed) && now >= self.ask_again {
+        if self.peers.values().any(|peer| peer.needed.is_none()) && now >= self.ask_again {
             self.ask_again = now + ASK_AGAIN;
-            self.sync_peers();
+            self.view_changed();
         }
         self.settle();
+        if self.orders.has_overflowed() {
+            self.begin_again();
+        }
+        self.stay_assigned(now);
         if std::mem::take(&mut self.where_due) {
             self.tell_where();
         }
@@ -276,21 +348,5 @@ impl Actor {
         } else {
             self.empty_since = None;
         }
-    }
-
-    /// Home stays while another node carries the room: it orders it.
-    fn is_over(&self) -> bool {
-        let needed = self.assignment.home == *self.shared.name && !self.assignment.spill.is_empty();
-        !needed && self.empty_since.is_some_and(|since| since.elapsed() > LINGER)
-    }
-
-    async fn close(mut self) {
-        self.command(Command::CloseRoom { room: self.key });
-        for node in self.peers.keys() {
-            self.shared.links().drop_room(&self.wire_key, node);
-        }
-        self.end_members();
-        self.shared.metrics.rooms.dec();
-        crate::rooms::leave_assignment(&self.shared, &self.id).await;
     }
 }

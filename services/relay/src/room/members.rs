@@ -13,6 +13,7 @@ use systir_media::packet::Codec;
 use tokio::sync::mpsc;
 
 use super::actor::Actor;
+use super::others::is_hidden;
 use super::tracks::Entry;
 use super::{Arrival, Message};
 
@@ -32,12 +33,12 @@ pub(super) struct Member {
     pub identity: String,
     pub join_id: String,
     pub front_door: String,
-    pub hidden: bool,
     /// What it last said of itself; none before its first word.
     pub info: Option<proto::ParticipantInfo>,
     pub to_client: mpsc::Sender<SignalResponse>,
     pub arrived: Instant,
-    pub joined: bool,
+    /// The trace of its join, until the join message is sent.
+    pub joining: Option<tracing::Span>,
 }
 
 impl Member {
@@ -48,8 +49,10 @@ impl Member {
 
 impl Actor {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { join_id, grants, client, auto_subscribe, front_door, signal } = arrival;
+        let Arrival { join_id, grants, client, auto_subscribe, front_door, signal, span } = arrival;
+        let _entered = span.clone().entered();
         if let Err(error) = self.shared.commit(&self.wire_key, &join_id) {
+            span.record("outcome", "too-late");
             tracing::info!(%error, "somebody came after the seat was given away");
             return;
         }
@@ -62,7 +65,6 @@ impl Actor {
         let text =
             |pick: fn(&systir_policy::NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
         let identity = grants.identity.clone();
-        let hidden = grants.hidden;
         let config = SessionConfig {
             participant,
             sid: sid.clone(),
@@ -106,11 +108,10 @@ impl Actor {
             identity,
             join_id,
             front_door,
-            hidden,
             info: None,
             to_client: signal.to_client,
             arrived: now,
-            joined: false,
+            joining: Some(span),
         };
         self.members.insert(participant, member);
         self.shared.metrics.participants.inc();
@@ -133,13 +134,6 @@ impl Actor {
                 }
             }
         });
-    }
-
-    /// A message that came after the room's end.
-    pub(super) fn turn_away(&self, message: Message) {
-        if let Message::Arrive(arrival) = message {
-            self.shared.release_reservation(&arrival.join_id);
-        }
     }
 
     pub(super) fn signal(&mut self, participant: ParticipantKey, request: Option<Box<SignalRequest>>) {
@@ -239,8 +233,11 @@ impl Actor {
 
     fn answer_client(&mut self, participant: ParticipantKey, response: SignalResponse) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        if !member.joined && matches!(response.message, Some(proto::signal_response::Message::Join(_))) {
-            member.joined = true;
+        if matches!(response.message, Some(proto::signal_response::Message::Join(_)))
+            && let Some(span) = member.joining.take()
+        {
+            span.record("outcome", "joined");
+            tracing::info!(parent: &span, node = self.shared.name, "somebody joined");
             self.shared.metrics.join_seconds.observe(member.arrived.elapsed().as_secs_f64());
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = member.to_client.try_send(response) {
@@ -261,9 +258,9 @@ impl Actor {
     fn own(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
         let Some(member) = self.members.get_mut(&participant) else { return };
         let first = member.info.is_none();
-        let (sid, identity, hidden) = (member.sid.clone(), member.identity.clone(), member.hidden);
+        let (sid, identity) = (member.sid.clone(), member.identity.clone());
         member.info = Some(info.clone());
-        if hidden || info.state == proto::participant_info::State::Disconnected as i32 {
+        if info.state == proto::participant_info::State::Disconnected as i32 {
             return;
         }
         let body = info.encode_to_vec().into();
@@ -308,15 +305,15 @@ impl Actor {
         self.where_changed();
     }
 
-    /// The node stops: everybody is told to come back, to another node.
-    pub(super) fn end_members(&mut self) {
+    /// Everybody here is told to come back.
+    pub(super) fn end_members(&mut self, reason: DisconnectReason) {
         let all: Vec<ParticipantKey> = self.members.keys().copied().collect();
         for participant in all {
-            self.tell_member(participant, RoomEvent::Reconnect(DisconnectReason::ServerShutdown));
+            self.tell_member(participant, RoomEvent::Reconnect(reason));
         }
         let rest: Vec<ParticipantKey> = self.members.keys().copied().collect();
         for participant in rest {
-            self.left(participant, DisconnectReason::ServerShutdown);
+            self.left(participant, reason);
         }
     }
 
@@ -327,13 +324,20 @@ impl Actor {
         here.chain(away).filter(|door| self.shared.authority.facts(door).is_some()).collect()
     }
 
+    /// Everybody who can be seen.
+    fn seen_count(&self) -> u32 {
+        let seen =
+            |body: bytes::Bytes| proto::ParticipantInfo::decode(body).is_ok_and(|info| !is_hidden(&info));
+        self.replica.participants().filter(|participant| seen(participant.body.clone())).count() as u32
+    }
+
     fn room_info(&self) -> proto::Room {
         proto::Room {
             sid: self.assignment.sid.clone(),
             name: self.id.name.clone(),
             creation_time: (self.assignment.created_ms / 1000) as i64,
             creation_time_ms: self.assignment.created_ms as i64,
-            num_participants: self.replica.participants().count() as u32,
+            num_participants: self.seen_count(),
             ..Default::default()
         }
     }

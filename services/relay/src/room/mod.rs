@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use systir_access::token::Grants;
-use systir_proto::cluster::v1::room_message::Body;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::whereabouts::Whereabouts;
 
 mod actor;
 mod data;
+mod ending;
+mod inbox;
 mod members;
+mod orders;
 mod others;
 mod peers;
 mod replica;
@@ -19,6 +21,7 @@ mod tracks;
 mod where_is;
 
 pub(crate) use actor::{Start, spawn};
+pub(crate) use inbox::{FromLinks, Inbox, Posted};
 pub(crate) use members::SignalEnds;
 
 /// A participant that was admitted and now arrives.
@@ -36,6 +39,8 @@ pub(crate) struct Arrival {
     pub front_door: String,
     /// Its signalling.
     pub signal: SignalEnds,
+    /// Its part of the join's trace.
+    pub span: tracing::Span,
 }
 
 /// What a room is told.
@@ -50,34 +55,8 @@ pub(crate) enum Message {
         /// What.
         request: Option<Box<livekit_protocol::SignalRequest>>,
     },
-    /// The link to another node is down.
-    LinkDown {
-        /// The node's name.
-        node: String,
-    },
-    /// The room is open on the link to that node, at both ends.
-    Opened {
-        /// The node's name.
-        node: String,
-        /// The link's number.
-        link: u32,
-    },
-    /// The other node does not open it.
-    Refused {
-        /// The node's name.
-        node: String,
-        /// Why.
-        reason: String,
-    },
-    /// Something about the room from another node.
-    FromNode {
-        /// The node's name, as TLS proved it.
-        node: String,
-        /// What.
-        body: Body,
-    },
-    /// The registry's view changed.
-    ViewChanged,
+    /// Something may be due.
+    Look,
     /// Where is the room?
     Where(oneshot::Sender<Whereabouts>),
 }
@@ -87,9 +66,19 @@ pub(crate) enum Message {
 pub(crate) struct Handle {
     /// Bounded: who cannot wait drops or refuses.
     pub messages: mpsc::Sender<Message>,
+    /// What links tell; never waited for.
+    pub links: Arc<Inbox>,
     /// The room's number on this node.
     pub key: systir_access::worker::command::RoomKey,
-    pub(crate) _alive: Arc<()>,
+}
+
+/// A write of another node as it comes over a link.
+#[cfg(test)]
+pub(crate) fn state_update(update: &systir_room::Update) -> systir_proto::cluster::v1::room_message::Body {
+    systir_proto::cluster::v1::room_message::Body::StateUpdate(systir_proto::cluster::v1::StateUpdate {
+        updates: vec![replica::encode(update)],
+        snapshot: false,
+    })
 }
 
 /// Where an assigned room is, for a node that does not carry it: links are not known then.

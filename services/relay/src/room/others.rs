@@ -34,11 +34,11 @@ impl Actor {
                 );
                 continue;
             };
-            match self.replica.apply(node, update) {
+            match self.replica.apply(node, update, crate::ids::unix_ms()) {
                 Ok(changes) => self.changed(changes),
                 Err(error) => {
                     tracing::warn!(node, %error, "an update of the room's state is refused");
-                    self.shared.metrics.link_refusals.get_or_create(&"state".into()).inc();
+                    self.shared.metrics.link_refusals.get_or_create(&error.code().into()).inc();
                 }
             }
         }
@@ -77,6 +77,10 @@ impl Actor {
         let mut info = ParticipantInfo::decode(participant.body.clone()).ok()?;
         if info.sid != participant.sid || info.identity != participant.identity {
             tracing::warn!("a participant's description is of somebody else and is left out");
+            return None;
+        }
+        // Hidden people are known to nodes, for their messages and identities, and shown to nobody.
+        if is_hidden(&info) {
             return None;
         }
         if participant.owner != self.shared.name {
@@ -155,6 +159,16 @@ impl Actor {
         }
     }
 
+    /// The worker is told of all distant tracks afresh; nobody here wants any of them now.
+    pub(super) fn forget_distant_tracks(&mut self) {
+        let nodes: Vec<String> = self.peers.keys().cloned().collect();
+        let distant: Vec<Entry> = nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
+        for entry in distant {
+            self.wanted_changed(entry.key, LayerSet::NONE);
+            self.drop_track(&entry.sid);
+        }
+    }
+
     fn forget_tracks_of(&mut self, publisher: &str) {
         let sids: Vec<String> = self.tracks.of_publisher(publisher).map(|entry| entry.sid.clone()).collect();
         for sid in sids {
@@ -192,6 +206,11 @@ impl Actor {
             .filter(|participant| participant.owner != self.shared.name)
             .filter_map(|participant| ParticipantInfo::decode(participant.body).ok())
     }
+}
+
+/// Is this participant not to be seen by the others?
+pub(super) fn is_hidden(info: &ParticipantInfo) -> bool {
+    info.permission.as_ref().is_some_and(|permission| permission.hidden)
 }
 
 /// What a described track is to the core; none for one that no packet can belong to yet.

@@ -14,8 +14,8 @@ use systir_cascade::PeerAddress;
 /// Another node of the room.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// Was a link asked for?
-    pub needed: bool,
+    /// Where a link was asked for, and in which epoch; none when none was, or it was refused.
+    pub needed: Option<(PeerAddress, u64)>,
     /// The link's number while the room is open on it.
     pub link: Option<u32>,
 }
@@ -25,8 +25,12 @@ impl Actor {
     /// to those that are no longer in it.
     pub(super) fn sync_peers(&mut self) {
         let me = self.shared.name.clone();
-        let wanted: Vec<String> = self.others().filter(|node| *node != me).map(str::to_owned).collect();
+        // Taken out of the assignment while nobody is here, it needs nobody.
+        let carries = self.assignment.has(&me) || !self.members.is_empty();
+        let wanted: Vec<String> =
+            self.others().filter(|node| carries && *node != me).map(str::to_owned).collect();
         let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
+        let mut changed = !gone.is_empty();
         for node in gone {
             // Feeds first: workers push by link number and do not know which rooms are open on it.
             self.peer_closed(&node);
@@ -36,12 +40,18 @@ impl Actor {
             self.node_is_gone(&node);
         }
         for node in wanted {
-            if self.peers.get(&node).is_some_and(|peer| peer.needed) {
+            // Without a lease there is no address yet; the next view brings it. One that came back
+            // with another address is dialled there.
+            let needed = self.shared.address_of(&node).map(|address| (address, self.assignment.epoch));
+            let known = self.peers.get(&node).map(|peer| &peer.needed);
+            if known.is_some_and(|known| known.is_some() && (needed.is_none() || *known == needed)) {
                 continue;
             }
+            let new = known.is_none();
+            changed |= new || needed.is_some();
             let decision = self.shared.authority.carries(&self.id.institution, &node);
             if !decision.allowed {
-                if !self.peers.contains_key(&node) {
+                if new {
                     tracing::warn!(
                         node,
                         why = decision.why,
@@ -51,27 +61,25 @@ impl Actor {
                 self.peers.entry(node).or_default();
                 continue;
             }
-            // Without a lease there is no address yet; the next view brings it.
-            let address = self.shared.address_of(&node);
-            let needed = address.is_some();
-            if let Some(address) = address {
-                self.need(address);
+            self.peers.entry(node).or_default().needed.clone_from(&needed);
+            if let Some((address, epoch)) = needed {
+                self.shared.links().need(&self.wire_key, address, epoch, self.policy_number());
             }
-            self.peers.entry(node).or_default().needed = needed;
         }
-        self.where_changed();
-    }
-
-    fn need(&self, address: PeerAddress) {
-        self.shared.links().need(&self.wire_key, address, self.assignment.epoch, self.policy_number());
+        if changed {
+            self.where_changed();
+        }
     }
 
     /// The room is open to that node: it gets the state of the people here, and the tracks of its
     /// people can be had.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
         // The peer may have been faster with the assignment than our view of the registry.
+        let address = self.shared.address_of(node).map(|address| (address, self.assignment.epoch));
         let peer = self.peers.entry(node.to_owned()).or_default();
-        peer.needed = true;
+        if peer.needed.is_none() {
+            peer.needed = address;
+        }
         peer.link = Some(link);
         self.send_snapshot(node);
         self.show_again(node);
@@ -161,11 +169,10 @@ impl Actor {
             Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),
             Body::Unsubscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, None),
             Body::KeyFrame(wanted) => {
-                if let Some(entry) = self.published_here(&wanted.track_sid)
+                if let Some(track) = self.published_here(&wanted.track_sid).map(|entry| entry.key)
                     && wanted.layer < Layer::MAX as u32
                 {
-                    let command = Command::KeyFrame { track: entry.key, layer: Layer(wanted.layer as u8) };
-                    self.command(command);
+                    self.command(Command::KeyFrame { track, layer: Layer(wanted.layer as u8) });
                 }
             }
             Body::ReliableData(data) => {

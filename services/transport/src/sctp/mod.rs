@@ -13,10 +13,13 @@ use sctp_proto::{
     PayloadProtocolIdentifier as Ppid, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
+use self::intake::Intake;
 use crate::{
     ChannelId, SendError, TransportEvent,
     dcep::{Message, Reliability},
 };
+
+mod intake;
 
 /// `a=max-message-size` that our descriptions announce, and the most that we send. Clients of
 /// LiveKit cap theirs at 64000 bytes.
@@ -54,6 +57,10 @@ struct Channel {
     state: State,
     /// Messages that overtook the OPEN on an unordered channel.
     early: Vec<(Ppid, Vec<u8>)>,
+    /// Messages that came and were not read yet, at most.
+    unread: usize,
+    /// The peer closed it; what it said before is still read.
+    finished: bool,
 }
 
 /// The channels of one transport.
@@ -67,6 +74,7 @@ pub(crate) struct Sctp {
     /// Even for the DTLS client, odd for the server (RFC 8832 section 6); never reused.
     next_stream: u16,
     ready: VecDeque<Bytes>,
+    intake: Intake,
     now: Instant,
 }
 
@@ -85,6 +93,7 @@ impl Sctp {
             next_id: 0,
             next_stream: 1,
             ready: VecDeque::new(),
+            intake: Intake::new(now),
             now,
         }
     }
@@ -116,6 +125,8 @@ impl Sctp {
             max_retransmits,
             state: State::Waiting,
             early: Vec::new(),
+            unread: 0,
+            finished: false,
         });
         id
     }
@@ -162,6 +173,11 @@ impl Sctp {
         if self.lost {
             return;
         }
+        self.intake.turn(now);
+        if self.intake.overflows(self.channels.iter().map(|channel| channel.unread).sum()) {
+            self.read_on(events);
+            return;
+        }
         match self.endpoint.handle(now, PEER, None, None, packet.into()) {
             // A repeated INIT of a slow client must not replace the association that is up.
             Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
@@ -183,12 +199,26 @@ impl Sctp {
         if self.lost {
             return None;
         }
-        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+        let waits = self.channels.iter().any(|channel| channel.unread > 0);
+        let resume = self.intake.resume().filter(|_| waits);
+        let association = self.association.as_ref().and_then(|(_, association)| association.poll_timeout());
+        [association, resume].into_iter().flatten().min()
+    }
+
+    /// The application takes no messages for now, or takes them again. The peer's wait.
+    pub(crate) fn hold(&mut self, now: Instant, hold: bool) {
+        self.intake.hold(now, hold);
+    }
+
+    /// Times that messages of the peer had to wait since the last call.
+    pub(crate) fn take_waits(&mut self) -> u64 {
+        self.intake.take_waits()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut VecDeque<TransportEvent>) {
         self.now = now;
         if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.intake.turn(now);
             if let Some((_, association)) = &mut self.association {
                 association.handle_timeout(now);
             }
@@ -263,9 +293,9 @@ impl Sctp {
                     self.open_waiting(events);
                 }
                 Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lose(events),
-                Event::Stream(StreamEvent::Readable { id }) => self.read(id, events),
+                Event::Stream(StreamEvent::Readable { id }) => self.arrived(id, events),
                 Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }) => {
-                    self.close_stream(id, events);
+                    self.finished(id, events);
                 }
                 _ => {}
             }
@@ -274,7 +304,25 @@ impl Sctp {
         while self.association.as_mut().is_some_and(|(_, association)| association.accept_stream().is_some())
         {
         }
+        self.read_on(events);
         self.exchange();
+    }
+
+    /// Reads what came, as far as the peer's share reaches; the channels take turns.
+    fn read_on(&mut self, events: &mut VecDeque<TransportEvent>) {
+        let streams: Vec<u16> = self
+            .channels
+            .iter()
+            .filter(|channel| channel.unread > 0)
+            .filter_map(|channel| channel.stream)
+            .collect();
+        for stream in streams {
+            self.read(stream, events);
+        }
+        // Whoever used up the share is last the next time.
+        if let Some(first) = self.channels.iter().position(|channel| channel.unread > 0) {
+            self.channels.rotate_left(first + 1);
+        }
     }
 
     fn exchange(&mut self) {
@@ -294,6 +342,14 @@ impl Sctp {
         }
     }
 
+    fn finished(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+        let unread = |channel: &&mut Channel| channel.stream == Some(stream) && channel.unread > 0;
+        match self.channels.iter_mut().find(unread) {
+            Some(channel) => channel.finished = true,
+            None => self.close_stream(stream, events),
+        }
+    }
+
     fn close_stream(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
         if let Some((_, association)) = &mut self.association
             && let Ok(mut stream) = association.stream(stream)
@@ -309,7 +365,8 @@ impl Sctp {
         }
     }
 
-    fn read(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+    /// Something came on a stream. Each message is told at least once.
+    fn arrived(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
         if !self.channels.iter().any(|channel| channel.stream == Some(stream)) {
             if self.channels.len() >= MAX_CHANNELS {
                 self.close_stream(stream, events);
@@ -324,9 +381,17 @@ impl Sctp {
                 max_retransmits: None,
                 state: State::Unnamed,
                 early: Vec::new(),
+                unread: 0,
+                finished: false,
             });
         }
-        loop {
+        if let Some(channel) = self.channels.iter_mut().find(|channel| channel.stream == Some(stream)) {
+            channel.unread += 1;
+        }
+    }
+
+    fn read(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+        while self.intake.may_read() {
             let message = match self.association.as_mut().map(|(_, association)| association.stream(stream)) {
                 Some(Ok(mut open)) => open.read_sctp(),
                 _ => return,
@@ -339,9 +404,22 @@ impl Sctp {
                     }
                     (chunks.ppi, data)
                 }
-                Ok(None) => return,
+                Ok(None) => {
+                    let channel = self.channels.iter_mut().find(|channel| channel.stream == Some(stream));
+                    let Some(channel) = channel else { return };
+                    channel.unread = 0;
+                    if channel.finished {
+                        self.close_stream(stream, events);
+                    }
+                    return;
+                }
                 Err(_) => return self.close_stream(stream, events),
             };
+            self.intake.read(data.len());
+            if let Some(channel) = self.channels.iter_mut().find(|channel| channel.stream == Some(stream)) {
+                // At least one look more: a message in several parts was told several times.
+                channel.unread = channel.unread.saturating_sub(1).max(1);
+            }
             if !self.deliver(stream, ppid, data, events) {
                 return self.close_stream(stream, events);
             }

@@ -59,6 +59,74 @@ fn the_mended_checksum_is_the_right_one() {
     assert!(matches!(events.front(), Some(TransportEvent::ChannelOpen { by_peer: true, .. })), "{events:?}");
 }
 
+/// Sends so many messages of these sizes as fast as the client may, while time passes for both ends.
+/// What the server hears at each step of 10 ms.
+fn flood(count: u32, size: usize, mut step: impl FnMut(usize, Instant, &mut Sctp, &[u32])) {
+    let mut now = Instant::now();
+    let (mut client, mut server) = pair(now);
+    let id = client.open("_reliable", true, None);
+    exchange(&mut client, &mut server, now, &mut |_| ());
+    let mut sent = 0;
+    for turn in 0..6_000 {
+        let mut message = vec![0; size];
+        while sent < count {
+            message[..4].copy_from_slice(&sent.to_be_bytes());
+            if client.send(id, &message).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        let mut events = exchange(&mut client, &mut server, now, &mut |_| ());
+        server.handle_timeout(now, &mut events);
+        client.handle_timeout(now, &mut VecDeque::new());
+        let heard: Vec<u32> = events
+            .into_iter()
+            .filter_map(|event| match event {
+                TransportEvent::ChannelData { data, .. } => data.first_chunk().copied(),
+                _ => None,
+            })
+            .map(u32::from_be_bytes)
+            .collect();
+        step(turn, now, &mut server, &heard);
+        now += std::time::Duration::from_millis(10);
+    }
+}
+
+#[test]
+fn a_flood_of_messages_is_held_at_its_source_and_none_is_lost() {
+    for size in [4, 1_000, 60_000] {
+        let count = if size == 60_000 { 500 } else { 12_000 };
+        let (mut heard, mut steps, mut last) = (Vec::new(), Vec::new(), 0);
+        flood(count, size, |turn, _, _, news| {
+            heard.extend_from_slice(news);
+            steps.push(news.len());
+            if !news.is_empty() {
+                last = turn;
+            }
+        });
+        assert_eq!(heard, (0..count).collect::<Vec<_>>(), "each one, in order");
+        let most = steps.windows(100).map(|second| second.iter().sum::<usize>()).max();
+        assert!(most.is_some_and(|most| most <= 3_000), "{most:?} of {size} bytes in a second");
+        assert!(last < 4_000, "{size} bytes: the last came after {last} steps");
+    }
+}
+
+#[test]
+fn what_the_application_does_not_take_waits_at_its_source() {
+    let mut heard = Vec::new();
+    flood(3_000, 100, |turn, now, server, news| {
+        match turn {
+            5 => server.hold(now, true),
+            6 | 7 => assert!(news.len() <= 64, "what was on its way: {}", news.len()),
+            8..500 => assert!(news.is_empty()),
+            500 => server.hold(now, false),
+            _ => {}
+        }
+        heard.extend_from_slice(news);
+    });
+    assert_eq!(heard, (0..3_000).collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]

@@ -1,0 +1,156 @@
+//! A path that a test can make worse: what goes to a node passes a socket that loses, doubles,
+//! delays and overtakes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use systir_cascade::PeerAddress;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a direction does to what passes.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// Nothing passes: datagrams are lost, bytes of TCP wait.
+    pub cut: AtomicBool,
+    /// Datagrams in a hundred that are lost.
+    pub loss: AtomicU64,
+    /// Datagrams in a hundred that come twice.
+    pub doubled: AtomicU64,
+    /// Each datagram is delayed by up to so many milliseconds, so that some overtake others.
+    pub shuffle_ms: AtomicU64,
+}
+
+impl Way {
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    async fn open(&self) {
+        while self.is_cut() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Both directions of one protocol.
+#[derive(Debug, Clone, Default)]
+pub struct Ways {
+    /// To the node behind the path.
+    pub there: Arc<Way>,
+    /// From it.
+    pub back: Arc<Way>,
+}
+
+impl Ways {
+    pub fn cut(&self, cut: bool) {
+        self.there.cut.store(cut, Ordering::SeqCst);
+        self.back.cut.store(cut, Ordering::SeqCst);
+    }
+}
+
+/// The path to one node.
+pub struct Path {
+    /// Where the node seems to be.
+    pub address: PeerAddress,
+    pub quic: Ways,
+    pub grpc: Ways,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Path {
+    pub async fn to(node: &PeerAddress) -> Self {
+        let (quic, grpc) = (Ways::default(), Ways::default());
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = PeerAddress {
+            id: node.id.clone(),
+            grpc: tcp.local_addr().unwrap(),
+            quic: udp.local_addr().unwrap(),
+        };
+        let tasks = [
+            tokio::spawn(datagrams(Arc::new(udp), node.quic, quic.clone())),
+            tokio::spawn(streams(tcp, node.grpc, grpc.clone())),
+        ];
+        Self { address, quic, grpc, _tasks: tasks.map(AbortOnDropHandle::new) }
+    }
+}
+
+/// One caller at a time: the newest who spoke is answered.
+async fn datagrams(front: Arc<UdpSocket>, node: SocketAddr, ways: Ways) {
+    let behind = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    behind.connect(node).await.unwrap();
+    let (mut there, mut back) = ([0; 2000], [0; 2000]);
+    let mut caller = None;
+    loop {
+        tokio::select! {
+            Ok((size, from)) = front.recv_from(&mut there) => {
+                caller = Some(from);
+                pass(&ways.there, there[..size].to_vec(), &behind, None);
+            }
+            Ok(size) = behind.recv(&mut back) => {
+                if caller.is_some() {
+                    pass(&ways.back, back[..size].to_vec(), &front, caller);
+                }
+            }
+        }
+    }
+}
+
+fn pass(way: &Way, datagram: Vec<u8>, socket: &Arc<UdpSocket>, to: Option<SocketAddr>) {
+    let chance = |of: &AtomicU64| rand::random_range(0..100) < of.load(Ordering::Relaxed);
+    if way.is_cut() || chance(&way.loss) {
+        return;
+    }
+    let copies = 1 + usize::from(chance(&way.doubled));
+    let most = way.shuffle_ms.load(Ordering::Relaxed);
+    for _ in 0..copies {
+        let (datagram, socket) = (datagram.clone(), socket.clone());
+        let send = async move {
+            let _ = match to {
+                Some(to) => socket.send_to(&datagram, to).await,
+                None => socket.send(&datagram).await,
+            };
+        };
+        let delay = Duration::from_millis(rand::random_range(0..=most));
+        tokio::spawn(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            send.await;
+        });
+    }
+}
+
+async fn streams(listener: TcpListener, node: SocketAddr, ways: Ways) {
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((caller, _)) = listener.accept().await {
+        let ways = ways.clone();
+        connections.spawn(async move {
+            ways.there.open().await;
+            let Ok(behind) = TcpStream::connect(node).await else { return };
+            let (from_caller, to_caller) = caller.into_split();
+            let (from_node, to_node) = behind.into_split();
+            // Either direction's end ends the connection.
+            tokio::select! {
+                () = bytes(from_caller, to_node, &ways.there) => {}
+                () = bytes(from_node, to_caller, &ways.back) => {}
+            }
+        });
+    }
+}
+
+async fn bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &Way) {
+    let mut buffer = vec![0; 16_384];
+    while let Ok(size @ 1..) = from.read(&mut buffer).await {
+        way.open().await;
+        if to.write_all(&buffer[..size]).await.is_err() {
+            return;
+        }
+    }
+    way.open().await;
+}

@@ -1,0 +1,200 @@
+//! A real etcd as production runs it: TLS, client certificates, and a role for each node. A user is
+//! the common name of its certificate.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, ConnectOptions, Identity, Permission, PutOptions, TlsOptions, UserAddOptions,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use systir_registry::{EtcdConfig, EtcdRegistry};
+use tempfile::TempDir;
+
+use crate::Node;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
+}
+
+/// A certificate and its key (PEM). The server's has no common name, as etcd wants it.
+fn issue(authority: &Authority, common_name: Option<&str>) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params =
+        CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("two names");
+    params.distinguished_name.remove(DnType::CommonName);
+    if let Some(name) = common_name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
+}
+
+pub(crate) struct SecureEtcd {
+    child: Child,
+    authority: Authority,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl SecureEtcd {
+    /// With users `root`, `a` and `b`, and the roles that `deploy/etcd/README.md` describes.
+    pub(crate) async fn start() -> Self {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [port, peer] =
+            [0, 1].map(|index: usize| listeners[index].local_addr().expect("an address").port());
+        drop(listeners);
+        let (authority, folder) = (authority(), tempfile::tempdir().expect("a folder"));
+        let (certificate, key) = issue(&authority, None);
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        };
+        write("ca.pem", &authority.pem());
+        write("server.pem", &certificate);
+        write("server.key", &key);
+        let child = spawn(folder.path(), port, peer);
+        let etcd = Self { child, authority, port, _folder: folder };
+        etcd.give_roles().await;
+        etcd
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// What a node is configured with; `user` is the common name of its certificate.
+    fn config(&self, user: &str) -> EtcdConfig {
+        EtcdConfig {
+            endpoints: vec![self.url()],
+            cluster: "test".to_owned(),
+            ca: Some(self.authority.pem()),
+            identity: Some(issue(&self.authority, Some(user))),
+            lease: Duration::from_secs(2),
+        }
+    }
+
+    pub(crate) fn node(&self, user: &str) -> Node {
+        Arc::new(EtcdRegistry::start(self.config(user)))
+    }
+
+    /// A node whose certificate another CA signed.
+    pub(crate) fn stranger(&self, user: &str) -> Node {
+        let identity = Some(issue(&authority(), Some(user)));
+        Arc::new(EtcdRegistry::start(EtcdConfig { identity, ..self.config(user) }))
+    }
+
+    /// A node that shows no certificate.
+    pub(crate) fn nobody(&self) -> Node {
+        Arc::new(EtcdRegistry::start(EtcdConfig { identity: None, ..self.config("a") }))
+    }
+
+    /// etcd as a user meets it without the registry in between.
+    pub(crate) async fn client(&self, user: &str) -> Client {
+        let (certificate, key) = issue(&self.authority, Some(user));
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(self.authority.pem()))
+            .identity(Identity::from_pem(certificate, key));
+        for _ in 0..200 {
+            let options = ConnectOptions::new().with_tls(tls.clone());
+            if let Ok(mut client) = Client::connect([self.url()], Some(options)).await {
+                let asked = tokio::time::timeout(Duration::from_secs(1), client.status()).await;
+                if matches!(asked, Ok(Ok(_))) {
+                    return client;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("etcd does not answer over TLS");
+    }
+
+    async fn give_roles(&self) {
+        let mut root = self.client("root").await;
+        let no_password = || Some(UserAddOptions::new().with_no_pwd());
+        root.user_add("root", "", no_password()).await.expect("user root");
+        root.role_add("root").await.expect("role root");
+        root.user_grant_role("root", "root").await.expect("root is root");
+        for node in ["a", "b"] {
+            root.role_add(node).await.expect("a role");
+            for permission in [
+                Permission::read("/systir/v1/test/").with_prefix(),
+                Permission::read_write(format!("/systir/v1/test/nodes/{node}")),
+                Permission::read_write("/systir/v1/test/rooms/").with_prefix(),
+            ] {
+                root.role_grant_permission(node, permission).await.expect("a permission");
+            }
+            root.user_add(node, "", no_password()).await.expect("a user");
+            root.user_grant_role(node, node).await.expect("a role for the user");
+        }
+        root.auth_enable().await.expect("roles in force");
+    }
+}
+
+impl Drop for SecureEtcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(folder: &Path, port: u16, peer: u16) -> Child {
+    let (url, peer) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+    Command::new("etcd")
+        .args(["--name", "one", "--data-dir"])
+        .arg(folder.join("data"))
+        .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("one={peer}")])
+        .arg("--cert-file")
+        .arg(folder.join("server.pem"))
+        .arg("--key-file")
+        .arg(folder.join("server.key"))
+        .arg("--client-cert-auth")
+        .arg("--trusted-ca-file")
+        .arg(folder.join("ca.pem"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd is not installed: apt-get install etcd-server")
+}
+
+fn denied<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>) -> bool {
+    match answer {
+        Err(etcd_client::Error::GRpcStatus(status)) => status.message().contains("permission denied"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a node that went over to the enemy can do with its certificate: no more than its role.
+pub(crate) async fn a_node_speaks_for_nobody_else(etcd: &SecureEtcd) {
+    let mut a = etcd.client("a").await;
+    let mut b = etcd.client("b").await;
+    let lease = a.lease_grant(30, None).await.expect("a lease").id();
+    let own = PutOptions::new().with_lease(lease);
+    a.put("/systir/v1/test/nodes/a", "{}", Some(own.clone())).await.expect("its own key");
+
+    assert!(denied(b.put("/systir/v1/test/nodes/a", "{}", None).await), "another's lease is written");
+    assert!(denied(b.delete("/systir/v1/test/nodes/a", None).await), "another's lease is deleted");
+    assert!(denied(b.put("/systir/v1/test/nodes/c", "{}", None).await), "a node is invented");
+    assert!(denied(b.lease_revoke(lease).await), "another's lease is ended");
+    assert!(
+        denied(b.put("/systir/v1/test/rooms/x", "{}", Some(own)).await),
+        "a room is hung on another's lease, to end with it"
+    );
+    assert!(denied(b.put("/systir/v1/other/rooms/x", "{}", None).await), "another cluster is written");
+    assert!(denied(b.get("/systir/v1/other/rooms/x", None).await), "another cluster is read");
+    assert!(denied(b.role_add("c").await), "roles are made");
+    b.put("/systir/v1/test/nodes/b", "{}", None).await.expect("its own key");
+    b.put("/systir/v1/test/rooms/x", "{}", None).await.expect("a room of the cluster");
+    b.get("/systir/v1/test/nodes/a", None).await.expect("all of the cluster is read");
+    for key in ["nodes/a", "nodes/b", "rooms/x"] {
+        let mut root = etcd.client("root").await;
+        root.delete(format!("/systir/v1/test/{key}"), None).await.expect("root tidies up");
+    }
+}

@@ -1,0 +1,104 @@
+//! What is served is OpenMetrics, read by a strict reader of our own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prometheus_client::encoding::text::encode;
+
+use super::*;
+
+/// Samples by family, or what is wrong with the text.
+fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let mut families: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    let mut series = BTreeSet::new();
+    let mut current = String::new();
+    let body = text.strip_suffix("# EOF\n").ok_or("no # EOF at the end")?;
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').ok_or(line)?;
+            if families.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_some() {
+                return Err(format!("two families {name}"));
+            }
+            current = name.to_owned();
+            continue;
+        }
+        if line.starts_with("# HELP ") || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').ok_or(line)?;
+        value.parse::<f64>().map_err(|error| format!("{line}: {error}"))?;
+        if !series.insert(sample.to_owned()) {
+            return Err(format!("twice: {sample}"));
+        }
+        let name = sample.split('{').next().unwrap_or_default();
+        let (kind, samples) = families.get_mut(&current).ok_or(line)?;
+        let suffix = name.strip_prefix(&current).ok_or_else(|| format!("{name} among {current}"))?;
+        let fits = match kind.as_str() {
+            "counter" => suffix == "_total",
+            "gauge" => suffix.is_empty(),
+            "histogram" => ["_bucket", "_sum", "_count"].contains(&suffix),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("{name} is no sample of a {kind}"));
+        }
+        samples.push(sample.to_owned());
+    }
+    Ok(families.into_iter().map(|(name, (_, samples))| (name, samples)).collect())
+}
+
+#[test]
+fn counters_are_openmetrics() {
+    let metrics = Metrics::default();
+    metrics.join("placed", "home");
+    metrics.join("refused", "token-expired");
+    metrics.step("spill", "spill-sister", true);
+    metrics.step("refuse", "approved-full", false);
+    metrics.reserve_refusals.get_or_create(&"full".into()).inc();
+    metrics.join_seconds.observe(0.02);
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).unwrap();
+    let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
+    assert_eq!(families["systir_joins"].len(), 2);
+    assert!(text.contains("systir_joins_total{outcome=\"refused\",reason=\"token-expired\"} 1"), "{text}");
+    assert!(text.contains("rung=\"spill\",reason=\"spill-sister\",answer=\"admitted\"} 1"), "{text}");
+}
+
+#[test]
+fn live_figures_are_openmetrics() {
+    use systir_cascade::LinkStats;
+    #[derive(Debug)]
+    struct Some(Vec<(String, LinkStats)>);
+    impl prometheus_client::collector::Collector for Some {
+        fn encode(
+            &self,
+            mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
+        ) -> std::fmt::Result {
+            live::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
+            live::links(&mut encoder, &self.0)
+        }
+    }
+    for peers in [&[][..], &["sto-1"], &["sto-1", "cph-1"]] {
+        let links = peers.iter().map(|peer| ((*peer).to_owned(), LinkStats::default())).collect();
+        let mut registry = Registry::with_prefix("systir");
+        registry.register_collector(Box::new(Some(links)));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
+        assert_eq!(families["systir_datagrams_in"], ["systir_datagrams_in_total"]);
+        let packets = families.get("systir_link_packets").map_or(0, Vec::len);
+        assert_eq!(packets, 2 * peers.len(), "one for each node and direction");
+    }
+}
+
+#[test]
+fn the_reader_refuses_what_is_not_openmetrics() {
+    for wrong in [
+        "# TYPE a counter\na_total 1\n",
+        "# TYPE a counter\na 1\n# EOF\n",
+        "# TYPE a gauge\na 1\na 2\n# EOF\n",
+        "# TYPE a gauge\na 1\n# TYPE a gauge\n# EOF\n",
+        "# TYPE a gauge\na one\n# EOF\n",
+    ] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
