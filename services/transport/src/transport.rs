@@ -86,7 +86,7 @@ impl Transport {
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
         let ice = if config.ice_lite {
-            Ice::Lite(Lite::new(config.local))
+            Ice::Lite(Lite::new(config.local, config.candidates))
         } else {
             Ice::Full(Box::new(Full::new(config.local, &config.candidates)))
         };
@@ -186,6 +186,12 @@ impl Transport {
     #[must_use]
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.ice.remote_addr()
+    }
+
+    /// Our address that media goes from, when the peer's checks came to several of ours.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.ice.local_addr()
     }
 
     /// Are there keys, and is the transport not closed?

@@ -55,7 +55,8 @@ pub(super) struct Connection {
     pub(super) scheduled: Option<Instant>,
     /// When the next periodic RTCP reports are due.
     pub(super) next_report: Instant,
-    paths: SmallVec<[Route; MAX_PATHS]>,
+    /// With our advertised address that each leads to.
+    paths: SmallVec<[(Route, SocketAddr); MAX_PATHS]>,
 }
 
 impl Connection {
@@ -90,37 +91,41 @@ impl Connection {
         }
     }
 
-    /// A check came over this path. Nothing is sent there unless the transport says so.
-    pub(super) fn seen(&mut self, path: Route) {
-        if let Some(known) = self.paths.iter_mut().find(|known| known.to == path.to) {
-            if *known != path {
-                *known = path;
-                self.reroute();
-            }
-            return;
-        }
-        if self.paths.len() == MAX_PATHS {
+    /// A check came over this path to one of our advertised addresses. Nothing is sent there unless
+    /// the transport says so. The newest path is the last one.
+    pub(super) fn seen(&mut self, path: Route, own: SocketAddr) {
+        if let Some(at) = self.paths.iter().position(|(known, to)| known.to == path.to && *to == own) {
+            self.paths.remove(at);
+        } else if self.paths.len() == MAX_PATHS {
             // An unproved path gives way first, so that strangers cannot push out the client's own.
-            let transport = &self.transport;
-            let victim = self.paths.iter().position(|path| !transport.is_authenticated(path.to));
-            self.paths.remove(victim.unwrap_or(0));
+            let (transport, route) = (&self.transport, self.route);
+            let unproved = self.paths.iter().position(|(path, _)| !transport.is_authenticated(path.to));
+            let unused = || self.paths.iter().position(|(path, _)| Some(*path) != route);
+            self.paths.remove(unproved.or_else(unused).unwrap_or(0));
         }
-        self.paths.push(path);
+        self.paths.push((path, own));
+        self.reroute();
     }
 
-    /// The path to an address.
+    /// The path that the newest check from an address came over.
     pub(super) fn path(&self, to: SocketAddr) -> Option<Route> {
-        self.paths.iter().find(|path| path.to == to).copied()
+        self.paths.iter().rev().find(|(path, _)| path.to == to).map(|(path, _)| *path)
     }
 
     /// Paths seen so far that the transport has authenticated.
     pub(super) fn authenticated(&self) -> impl Iterator<Item = Route> {
-        self.paths.iter().filter(|path| self.transport.is_authenticated(path.to)).copied()
+        self.paths.iter().map(|(path, _)| *path).filter(|path| self.transport.is_authenticated(path.to))
     }
 
-    /// Follows the transport's choice of the client's address.
+    /// Follows the transport's choice of the client's address and of ours.
     pub(super) fn reroute(&mut self) {
-        self.route = self.transport.remote_addr().and_then(|to| self.path(to));
+        let Some(to) = self.transport.remote_addr() else {
+            self.route = None;
+            return;
+        };
+        let own = self.transport.local_addr();
+        let chosen = self.paths.iter().find(|(path, from)| path.to == to && Some(*from) == own);
+        self.route = chosen.map(|(path, _)| *path).or_else(|| self.path(to));
     }
 
     pub(super) fn ingress(&mut self) -> Option<&mut Ingress> {

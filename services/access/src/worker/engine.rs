@@ -161,7 +161,7 @@ impl Engine {
             self.outside.counts.junk += 1;
             return false;
         };
-        conn.seen(path);
+        conn.seen(path, to);
         hold_if_behind(&self.outside.rooms, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
         let proved = conn.transport.is_authenticated(path.to);
@@ -204,10 +204,14 @@ impl Engine {
             self.transport_event(now, connection, event);
         }
         let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        conn.reroute();
         loop {
             self.scratch.clear();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
-            let Some(path) = conn.path(to) else { continue };
+            // An answer to a check goes back the way that it came; all else goes the way of media.
+            let is_check = Protocol::of(&self.scratch) == Some(Protocol::Stun);
+            let chosen = conn.route.filter(|route| route.to == to && !is_check);
+            let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
             let mut datagrams = self.outside.outgoing.fresh();
             datagrams.push_with(|bytes, _| {
                 bytes.extend_from_slice(&self.scratch);

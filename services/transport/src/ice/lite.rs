@@ -4,6 +4,7 @@
 //! highest priority even after the peer moved to another one.
 
 use std::{
+    cmp::Reverse,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -21,7 +22,10 @@ const RESPONSE: usize = 256;
 
 struct Path {
     addr: SocketAddr,
-    priority: u32,
+    /// Our address that the peer's checks came to.
+    to: SocketAddr,
+    /// The peer's word on its candidate; between equal ones our own order decides.
+    priority: (u32, Reverse<usize>),
     nominated_at: Option<Instant>,
     heard: Instant,
 }
@@ -32,23 +36,34 @@ pub(crate) struct Lite {
     /// Credentials before our side restarted: checks under way still carry them.
     previous: Option<IceCredentials>,
     remote: Option<IceCredentials>,
+    /// Our addresses, best first.
+    candidates: Vec<SocketAddr>,
     paths: Vec<Path>,
-    selected: Option<SocketAddr>,
+    /// The peer's address and ours.
+    selected: Option<(SocketAddr, SocketAddr)>,
     /// The peer restarted and has not nominated since: its next nomination wins.
     restarted: bool,
 }
 
 impl Lite {
-    pub(crate) fn new(local: IceCredentials) -> Self {
-        Self { local, previous: None, remote: None, paths: Vec::new(), selected: None, restarted: false }
+    pub(crate) fn new(local: IceCredentials, candidates: Vec<SocketAddr>) -> Self {
+        Self {
+            local,
+            previous: None,
+            remote: None,
+            candidates,
+            paths: Vec::new(),
+            selected: None,
+            restarted: false,
+        }
     }
 
     /// New remote credentials after the first are the peer's ICE restart: the old path carries
     /// media until a new one is nominated (RFC 8445 section 9).
     pub(crate) fn set_remote(&mut self, remote: IceCredentials) {
         if self.remote.as_ref().is_some_and(|known| *known != remote) {
-            let keep = self.remote_addr();
-            self.paths.retain(|path| Some(path.addr) == keep);
+            let keep = self.pair();
+            self.paths.retain(|path| Some(path.pair()) == keep);
             self.selected = keep;
             self.restarted = true;
         }
@@ -80,6 +95,7 @@ impl Lite {
         &mut self,
         now: Instant,
         from: SocketAddr,
+        to: SocketAddr,
         datagram: &[u8],
         out: &mut Outbox,
     ) -> bool {
@@ -107,36 +123,38 @@ impl Lite {
         bytes.truncate(len);
         out.push_back((from, bytes));
         if !conflict {
-            self.heard(now, from, message.prio().unwrap_or(0), message.use_candidate());
+            self.heard(now, (from, to), message.prio().unwrap_or(0), message.use_candidate());
         }
         true
     }
 
-    fn heard(&mut self, now: Instant, from: SocketAddr, priority: u32, nominates: bool) {
+    fn heard(&mut self, now: Instant, pair: (SocketAddr, SocketAddr), priority: u32, nominates: bool) {
         let nominated_at = nominates.then_some(now);
-        match self.paths.iter_mut().find(|path| path.addr == from) {
-            Some(path) => {
-                // A check without USE-CANDIDATE after one with it: the peer moved elsewhere.
-                *path = Path { addr: from, priority, nominated_at, heard: now };
-            }
+        let (addr, to) = pair;
+        let rank = self.candidates.iter().position(|own| *own == to).unwrap_or(usize::MAX);
+        let priority = (priority, Reverse(rank));
+        let path = Path { addr, to, priority, nominated_at, heard: now };
+        match self.paths.iter_mut().find(|path| path.pair() == pair) {
+            // A check without USE-CANDIDATE after one with it: the peer moved elsewhere.
+            Some(known) => *known = path,
             None => {
                 if self.paths.len() >= MAX_PATHS {
                     self.forget_one();
                 }
-                self.paths.push(Path { addr: from, priority, nominated_at, heard: now });
+                self.paths.push(path);
             }
         }
-        if nominates && self.may_move(now, from, priority) {
-            self.selected = Some(from);
+        if nominates && self.may_move(now, pair, priority) {
+            self.selected = Some(pair);
             self.restarted = false;
         }
     }
 
-    fn may_move(&self, now: Instant, to: SocketAddr, priority: u32) -> bool {
+    fn may_move(&self, now: Instant, to: (SocketAddr, SocketAddr), priority: (u32, Reverse<usize>)) -> bool {
         if self.restarted || self.selected == Some(to) {
             return true;
         }
-        let Some(current) = self.paths.iter().find(|path| Some(path.addr) == self.selected) else {
+        let Some(current) = self.paths.iter().find(|path| Some(path.pair()) == self.selected) else {
             return true;
         };
         match current.nominated_at {
@@ -152,7 +170,7 @@ impl Lite {
             .paths
             .iter()
             .enumerate()
-            .filter(|(_, path)| Some(path.addr) != selected)
+            .filter(|(_, path)| Some(path.pair()) != selected)
             .min_by_key(|(_, path)| path.heard)
             .map(|(at, _)| at);
         if let Some(at) = oldest {
@@ -164,9 +182,19 @@ impl Lite {
         self.paths.iter().any(|path| path.addr == from)
     }
 
-    /// Nominated, else the one that was heard last.
+    /// The peer's address and ours: nominated, else those of the check that was heard last.
+    pub(crate) fn pair(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.selected.or_else(|| self.paths.iter().max_by_key(|path| path.heard).map(Path::pair))
+    }
+
     pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
-        self.selected.or_else(|| self.paths.iter().max_by_key(|path| path.heard).map(|path| path.addr))
+        self.pair().map(|(remote, _)| remote)
+    }
+}
+
+impl Path {
+    fn pair(&self) -> (SocketAddr, SocketAddr) {
+        (self.addr, self.to)
     }
 }
 
@@ -193,9 +221,31 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 9], port))
     }
 
+    fn home() -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], 7882))
+    }
+
+    fn other() -> SocketAddr {
+        SocketAddr::from(([203, 0, 113, 1], 7882))
+    }
+
+    #[test]
+    fn one_address_of_the_peer_reaches_two_of_ours_and_the_nominated_one_is_answered_from() {
+        let (mut lite, ours) = agent();
+        let (mut out, now) = (Outbox::new(), Instant::now());
+        let mut hear = |to: SocketAddr, nominates: bool| {
+            assert!(lite.handle(now, addr(1), to, &check(&ours, "them", 5, nominates), &mut out));
+            lite.pair()
+        };
+        assert_eq!(hear(other(), true), Some((addr(1), other())));
+        assert_eq!(hear(home(), false), Some((addr(1), other())), "a check alone moves nothing");
+        assert_eq!(hear(home(), true), Some((addr(1), home())), "the better of two that are nominated");
+        assert_eq!(hear(other(), true), Some((addr(1), home())), "which stays");
+    }
+
     fn agent() -> (Lite, IceCredentials) {
         let ours = credentials("ours");
-        let mut lite = Lite::new(ours.clone());
+        let mut lite = Lite::new(ours.clone(), vec![home(), other()]);
         lite.set_remote(credentials("them"));
         (lite, ours)
     }
@@ -204,7 +254,7 @@ mod tests {
     fn an_unknown_address_that_authenticates_becomes_the_remote_address() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
-        assert!(lite.handle(now, addr(1), &check(&ours, "them", 5, false), &mut out));
+        assert!(lite.handle(now, addr(1), home(), &check(&ours, "them", 5, false), &mut out));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
         let (to, reply) = out.pop_front().unwrap();
         assert_eq!(to, addr(1));
@@ -219,9 +269,9 @@ mod tests {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
         let forged = IceCredentials { pwd: "another-password-of-22".into(), ..ours.clone() };
-        assert!(!lite.handle(now, addr(1), &check(&forged, "them", 5, true), &mut out));
-        assert!(!lite.handle(now, addr(1), &check(&ours, "stranger", 5, true), &mut out));
-        assert!(!lite.handle(now, addr(1), &check(&credentials("other"), "them", 5, true), &mut out));
+        assert!(!lite.handle(now, addr(1), home(), &check(&forged, "them", 5, true), &mut out));
+        assert!(!lite.handle(now, addr(1), home(), &check(&ours, "stranger", 5, true), &mut out));
+        assert!(!lite.handle(now, addr(1), home(), &check(&credentials("other"), "them", 5, true), &mut out));
         assert!(out.is_empty());
         assert!(!lite.is_authenticated(addr(1)));
     }
@@ -231,7 +281,7 @@ mod tests {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
         for (port, priority) in [(1, 10), (2, 30), (3, 20)] {
-            assert!(lite.handle(now, addr(port), &check(&ours, "them", priority, true), &mut out));
+            assert!(lite.handle(now, addr(port), home(), &check(&ours, "them", priority, true), &mut out));
         }
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
@@ -240,14 +290,14 @@ mod tests {
     fn a_peer_that_moved_to_a_worse_network_is_followed() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), &check(&ours, "them", 30, true), &mut out);
-        lite.handle(now, addr(1), &check(&ours, "them", 30, false), &mut out);
-        lite.handle(now, addr(2), &check(&ours, "them", 10, true), &mut out);
+        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
+        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, false), &mut out);
+        lite.handle(now, addr(2), home(), &check(&ours, "them", 10, true), &mut out);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
         // And when the better network went without a word.
-        lite.handle(now, addr(1), &check(&ours, "them", 30, true), &mut out);
+        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
         let later = now + Duration::from_secs(2);
-        lite.handle(later, addr(2), &check(&ours, "them", 10, true), &mut out);
+        lite.handle(later, addr(2), home(), &check(&ours, "them", 10, true), &mut out);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
@@ -255,9 +305,9 @@ mod tests {
     fn many_addresses_do_not_grow_the_table() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), &check(&ours, "them", 30, true), &mut out);
+        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
         for port in 2..500 {
-            lite.handle(now, addr(port), &check(&ours, "them", 30, false), &mut out);
+            lite.handle(now, addr(port), home(), &check(&ours, "them", 30, false), &mut out);
         }
         assert_eq!(lite.paths.len(), MAX_PATHS);
         assert_eq!(lite.remote_addr(), Some(addr(1)));
@@ -267,11 +317,11 @@ mod tests {
     fn a_restart_keeps_the_old_path_until_the_next_nomination() {
         let (mut lite, ours) = agent();
         let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), &check(&ours, "them", 30, true), &mut out);
+        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
         lite.set_remote(credentials("again"));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
-        assert!(!lite.handle(now, addr(1), &check(&ours, "them", 30, true), &mut out));
-        assert!(lite.handle(now, addr(2), &check(&ours, "again", 10, true), &mut out));
+        assert!(!lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out));
+        assert!(lite.handle(now, addr(2), home(), &check(&ours, "again", 10, true), &mut out));
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
@@ -282,7 +332,7 @@ mod tests {
         let message = StunMessage::binding_request("ours:them", TransId::new(), false, 7, 1, false);
         let mut bytes = vec![0; 512];
         let len = message.to_bytes(Some(ours.pwd.as_bytes()), &mut bytes, hmac_sha1).unwrap();
-        assert!(lite.handle(now, addr(1), &bytes[..len], &mut out));
+        assert!(lite.handle(now, addr(1), home(), &bytes[..len], &mut out));
         let (_, reply) = out.pop_front().unwrap();
         assert_eq!(StunMessage::parse(&reply).unwrap().error_code().map(|(code, _)| code), Some(487));
         assert_eq!(lite.remote_addr(), None);

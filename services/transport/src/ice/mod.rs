@@ -71,7 +71,7 @@ impl Ice {
         out: &mut Outbox,
     ) -> bool {
         match self {
-            Self::Lite(lite) => lite.handle(now, from, datagram, out),
+            Self::Lite(lite) => lite.handle(now, from, to, datagram, out),
             Self::Full(full) => full.handle(now, from, to, datagram, out),
         }
     }
@@ -87,6 +87,14 @@ impl Ice {
         match self {
             Self::Lite(lite) => lite.remote_addr(),
             Self::Full(full) => full.remote_addr(),
+        }
+    }
+
+    /// Our address of the pair in use, as far as it is known.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Lite(lite) => lite.pair().map(|(_, local)| local),
+            Self::Full(_) => None,
         }
     }
 
