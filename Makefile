@@ -36,6 +36,7 @@ test: ## everything, against a real etcd, a real browser and real SDKs
 	@deploy/needs test
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
 	tests/clients/python-client
+	tests/clients/go-client
 	$(CARGO) build --workspace --all-targets --locked
 	@# Every test has a limit of its own; this one ends what escapes them, with all that it started.
 	@timeout --kill-after=30s 55m $(CARGO) test --workspace --locked & tests=$$!; \

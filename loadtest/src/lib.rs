@@ -9,11 +9,11 @@
 mod config;
 mod media;
 mod participant;
-mod peer;
+pub mod peer;
 mod publisher;
 mod report;
 mod run;
-mod sdp;
+pub mod sdp;
 mod session;
 mod signal;
 mod stats;

@@ -16,28 +16,36 @@ const BATCH: usize = 64;
 /// Largest datagram expected.
 const DATAGRAM: usize = 2_000;
 
+/// What TLS and DTLS of this process stand on, for the first one who asks; another part of the
+/// process may have chosen already, then that serves.
+pub fn choose_cryptography() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    str0m::crypto::from_feature_flags().install_process_default();
+}
+
 /// A peer connection.
-pub(crate) struct Peer {
-    pub(crate) rtc: Rtc,
+#[derive(Debug)]
+pub struct Peer {
+    /// The stack; call [`Peer::drain`] after it was changed.
+    pub rtc: Rtc,
     wire: Wire,
     /// When [`Peer::tick`] is due.
-    pub(crate) due: Instant,
+    pub due: Instant,
     /// What happened since the last look.
-    pub(crate) events: Vec<Event>,
+    pub events: Vec<Event>,
     /// Datagrams that the system did not take.
-    pub(crate) unsent: u64,
-    pub(crate) connected: bool,
+    pub unsent: u64,
+    /// ICE and DTLS have been up.
+    pub connected: bool,
 }
 
 impl Peer {
     /// Opens a socket on the address by which this machine reaches the server; for TCP there is
     /// none before the server has said where it takes it.
-    pub(crate) async fn open(
-        config: RtcConfig,
-        local: IpAddr,
-        tcp: bool,
-        now: Instant,
-    ) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When no socket can be opened there.
+    pub async fn open(config: RtcConfig, local: IpAddr, tcp: bool, now: Instant) -> anyhow::Result<Self> {
         let wire = if tcp { Wire::Tcp(None) } else { Wire::udp(local).await? };
         let mut rtc = config.set_rtp_mode(true).build(now);
         if let Some(candidate) = wire.candidate()? {
@@ -56,7 +64,10 @@ impl Peer {
     }
 
     /// Answers the server's offer.
-    pub(crate) async fn answer(&mut self, sdp: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When it is not one that the stack takes.
+    pub async fn answer(&mut self, sdp: &str) -> anyhow::Result<String> {
         self.connect(sdp).await?;
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         let answer = self.rtc.sdp_api().accept_offer(offer)?;
@@ -65,7 +76,10 @@ impl Peer {
     }
 
     /// Takes the server's answer.
-    pub(crate) async fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it is no answer to the offer.
+    pub async fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
         self.connect(sdp).await?;
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
@@ -79,7 +93,10 @@ impl Peer {
     }
 
     /// A candidate of the server, as in SDP.
-    pub(crate) async fn candidate(&mut self, text: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What the system or the stack says.
+    pub async fn candidate(&mut self, text: &str) -> anyhow::Result<()> {
         self.connect(&format!("a={text}")).await?;
         if let Ok(candidate) = Candidate::from_sdp_string(text)
             && candidate.proto() == self.wire.protocol()
@@ -91,12 +108,18 @@ impl Peer {
     }
 
     /// Waits until [`Peer::receive`] has something.
-    pub(crate) async fn readable(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the system says of the socket.
+    pub async fn readable(&mut self) -> io::Result<()> {
         self.wire.ready().await
     }
 
     /// Takes waiting datagrams, up to a batch.
-    pub(crate) fn receive(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What the system or the stack says.
+    pub fn receive(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0_u8; DATAGRAM];
         for _ in 0..BATCH {
             let (size, source, destination) = match self.wire.receive(&mut buffer) {
@@ -117,18 +140,25 @@ impl Peer {
     }
 
     /// Moves time on.
-    pub(crate) fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What the stack says.
+    pub fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
         self.rtc.handle_input(Input::Timeout(now))?;
         self.drain()
     }
 
     /// Has the path to the server ended?
-    pub(crate) fn is_dead(&self) -> bool {
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
         !self.rtc.is_alive()
     }
 
     /// Sends what the stack wants to send and keeps what it has to tell, until it only waits.
-    pub(crate) fn drain(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// What the stack says.
+    pub fn drain(&mut self) -> anyhow::Result<()> {
         loop {
             match self.rtc.poll_output()? {
                 Output::Timeout(due) => {
@@ -186,8 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn checks_begin_with_the_answer_though_nothing_else_happens() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        str0m::crypto::from_feature_flags().install_process_default();
+        choose_cryptography();
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let start = Instant::now();

@@ -49,9 +49,7 @@ pub async fn run_with(
     watcher: impl Fn(Progress),
 ) -> anyhow::Result<Report> {
     config.check()?;
-    // Another part of the process may have chosen providers already; then those serve.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    str0m::crypto::from_feature_flags().install_process_default();
+    crate::peer::choose_cryptography();
 
     let config = Arc::new(config);
     let base = config.signal_url()?;

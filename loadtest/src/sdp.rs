@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 /// Track ids by mid, of sections that are in use.
-pub(crate) fn tracks_by_mid(sdp: &str) -> HashMap<String, String> {
+#[must_use]
+pub fn tracks_by_mid(sdp: &str) -> HashMap<String, String> {
     let mut tracks = HashMap::new();
     for section in sdp.split("\nm=").skip(1) {
         let value = |name: &str| section.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);

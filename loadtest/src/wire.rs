@@ -19,6 +19,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MOST_UNSENT: usize = 1 << 20;
 const LENGTH: usize = 2;
 
+#[derive(Debug)]
 pub(crate) enum Wire {
     Udp {
         socket: UdpSocket,
@@ -28,6 +29,7 @@ pub(crate) enum Wire {
     Tcp(Option<Stream>),
 }
 
+#[derive(Debug)]
 pub(crate) struct Stream {
     io: TcpStream,
     local: SocketAddr,

@@ -18,6 +18,8 @@ pub mod ports;
 pub mod process;
 mod reaper;
 pub mod scene;
+pub mod scripted;
 pub mod signal;
 pub mod signalling;
 pub mod site;
+pub mod talker;
