@@ -96,7 +96,7 @@ fn storm() -> Storm {
             asked += 1;
             books.get_mut(&step.node).is_some_and(|book| {
                 // A participant takes its seat at once here, so that seats are not given back.
-                book.reserve("lecture", &id, start + at).is_ok() && book.commit("lecture", &id).is_ok()
+                book.reserve("lecture", &id, &id, start + at).is_ok() && book.commit("lecture", &id).is_ok()
             })
         });
         storm.times.push(begun.elapsed());

@@ -38,7 +38,7 @@ async fn pictures_move_and_words_are_whole(mtu: u16) -> Result<()> {
         let lost = afar.line.lost()? - lost_before;
         assert_eq!(lost > 0, loss > 0, "{lost} packets were lost on the line");
         for (place, report) in &reports {
-            println!(
+            eprintln!(
                 "mtu {mtu}, loss {loss} %, {place:?}: {} pictures, longest freeze {:.0} ms; sound missed {:.3} %, \
                  at most {} packets; given up {} of {}; age p99 {:.0} ms",
                 report.pictures,

@@ -48,28 +48,48 @@ pub struct NoReservation;
 #[derive(Debug)]
 struct Seat {
     room: String,
+    identity: String,
     expires: Option<Instant>,
+    /// Given beyond the capacity, in exchange for the seat that the same person still has.
+    exchange: bool,
+}
+
+impl Seat {
+    fn is_of(&self, room: &str, identity: &str) -> bool {
+        self.room == room && self.identity == identity
+    }
 }
 
 /// Seats of one node. Used seats never exceed the capacity, except after
 /// [`set_capacity`](Self::set_capacity) lowered it, which sends nobody away.
+///
+/// Whoever comes back before their old connection was found dead still holds a seat. A full node
+/// gives them another one in exchange: of two people with one identity the room keeps the newer.
 #[derive(Debug)]
 pub struct Admission {
     capacity: u32,
     draining: bool,
     seats: HashMap<String, Seat>,
+    /// How many of the seats are given in exchange.
+    exchanges: u32,
     deadlines: BTreeSet<(Instant, String)>,
 }
 
 impl Admission {
     /// An empty book with this many seats.
     pub fn new(capacity: u32) -> Self {
-        Self { capacity, draining: false, seats: HashMap::new(), deadlines: BTreeSet::new() }
+        Self { capacity, draining: false, seats: HashMap::new(), exchanges: 0, deadlines: BTreeSet::new() }
     }
 
     /// Holds a seat for [`RESERVATION_TTL`]. Asking again for the same join (the answer was lost)
     /// takes no second seat and holds the first one afresh.
-    pub fn reserve(&mut self, room: &str, join_id: &str, now: Instant) -> Result<Reservation, ReserveError> {
+    pub fn reserve(
+        &mut self,
+        room: &str,
+        identity: &str,
+        join_id: &str,
+        now: Instant,
+    ) -> Result<Reservation, ReserveError> {
         self.expire(now);
         let (used, capacity) = (self.used(), self.capacity);
         let expires = now + RESERVATION_TTL;
@@ -93,12 +113,22 @@ impl Admission {
         if self.draining {
             return Err(ReserveError::Draining);
         }
-        if used >= capacity {
+        let exchange = used >= capacity;
+        if exchange && !self.may_exchange(room, identity) {
             return Err(ReserveError::Full { capacity, used });
         }
-        self.seats.insert(join_id.to_owned(), Seat { room: room.to_owned(), expires: Some(expires) });
+        let seat =
+            Seat { room: room.to_owned(), identity: identity.to_owned(), expires: Some(expires), exchange };
+        self.seats.insert(join_id.to_owned(), seat);
+        self.exchanges += u32::from(exchange);
         self.deadlines.insert((expires, join_id.to_owned()));
-        Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: used + 1, capacity })
+        Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: self.used(), capacity })
+    }
+
+    /// One seat for one seat, and only for one that its person has taken.
+    fn may_exchange(&self, room: &str, identity: &str) -> bool {
+        let mut held = self.seats.values().filter(|seat| seat.is_of(room, identity));
+        held.next().is_some_and(|seat| seat.expires.is_none()) && held.next().is_none()
     }
 
     /// The participant has come: the seat is theirs until [`release`](Self::release).
@@ -121,11 +151,26 @@ impl Admission {
 
     /// The participant has gone, or will not come. False when they held no seat.
     pub fn release(&mut self, join_id: &str) -> bool {
-        let Some(seat) = self.seats.remove(join_id) else { return false };
+        let Some(seat) = self.remove(join_id) else { return false };
         if let Some(expires) = seat.expires {
             self.deadlines.remove(&(expires, join_id.to_owned()));
         }
         true
+    }
+
+    /// The seat of one who came back in the meantime counts in the place of the one that is gone.
+    fn remove(&mut self, join_id: &str) -> Option<Seat> {
+        let gone = self.seats.remove(join_id)?;
+        if gone.exchange {
+            self.exchanges -= 1;
+        } else if self.exchanges > 0
+            && let Some(heir) =
+                self.seats.values_mut().find(|seat| seat.exchange && seat.is_of(&gone.room, &gone.identity))
+        {
+            heir.exchange = false;
+            self.exchanges -= 1;
+        }
+        Some(gone)
     }
 
     /// Frees the seats whose reservations have run out; answers the joins.
@@ -133,7 +178,7 @@ impl Admission {
         let mut gone = Vec::new();
         while self.deadlines.first().is_some_and(|(deadline, _)| *deadline <= now) {
             if let Some((_, join_id)) = self.deadlines.pop_first() {
-                self.seats.remove(&join_id);
+                self.remove(&join_id);
                 gone.push(join_id);
             }
         }
@@ -145,9 +190,9 @@ impl Admission {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Seats taken or held.
+    /// Seats taken or held; two that are in exchange count once.
     pub fn used(&self) -> u32 {
-        u32::try_from(self.seats.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.seats.len()).unwrap_or(u32::MAX).saturating_sub(self.exchanges)
     }
 
     /// Seats taken or held by one room.

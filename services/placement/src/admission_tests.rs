@@ -8,19 +8,19 @@ use super::*;
 fn a_retried_question_takes_one_seat() {
     let now = Instant::now();
     let mut book = Admission::new(1);
-    book.reserve("physics", "a", now).unwrap();
-    let again = book.reserve("physics", "a", now + Duration::from_secs(9)).unwrap();
+    book.reserve("physics", "a", "a", now).unwrap();
+    let again = book.reserve("physics", "a", "a", now + Duration::from_secs(9)).unwrap();
     assert_eq!((again.used, again.expires), (1, Some(now + Duration::from_secs(19))));
-    assert_eq!(book.reserve("law", "a", now), Err(ReserveError::OtherRoom));
-    assert_eq!(book.reserve("physics", "b", now), Err(ReserveError::Full { capacity: 1, used: 1 }));
+    assert_eq!(book.reserve("law", "a", "a", now), Err(ReserveError::OtherRoom));
+    assert_eq!(book.reserve("physics", "b", "b", now), Err(ReserveError::Full { capacity: 1, used: 1 }));
 }
 
 #[test]
 fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
     let now = Instant::now();
     let mut book = Admission::new(2);
-    book.reserve("physics", "comes", now).unwrap();
-    book.reserve("physics", "stays away", now).unwrap();
+    book.reserve("physics", "comes", "comes", now).unwrap();
+    book.reserve("physics", "stays away", "stays away", now).unwrap();
     book.commit("physics", "comes").unwrap();
     assert_eq!(book.next_expiry(), Some(now + RESERVATION_TTL));
     assert_eq!(book.expire(now + RESERVATION_TTL), ["stays away"]);
@@ -33,10 +33,10 @@ fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
 fn a_draining_node_keeps_its_people_and_admits_nobody() {
     let now = Instant::now();
     let mut book = Admission::new(2);
-    book.reserve("physics", "a", now).unwrap();
+    book.reserve("physics", "a", "a", now).unwrap();
     book.set_draining(true);
-    assert_eq!(book.reserve("physics", "b", now), Err(ReserveError::Draining));
-    assert!(book.reserve("physics", "a", now).is_ok());
+    assert_eq!(book.reserve("physics", "b", "b", now), Err(ReserveError::Draining));
+    assert!(book.reserve("physics", "a", "a", now).is_ok());
     assert!(book.commit("physics", "a").is_ok());
 }
 
@@ -45,13 +45,48 @@ fn a_lowered_capacity_sends_nobody_away() {
     let now = Instant::now();
     let mut book = Admission::new(3);
     for join in ["a", "b", "c"] {
-        book.reserve("physics", join, now).unwrap();
+        book.reserve("physics", join, join, now).unwrap();
         book.commit("physics", join).unwrap();
     }
     book.set_capacity(1);
     assert_eq!(book.used(), 3);
     book.release("a");
-    assert_eq!(book.reserve("physics", "d", now), Err(ReserveError::Full { capacity: 1, used: 2 }));
+    assert_eq!(book.reserve("physics", "d", "d", now), Err(ReserveError::Full { capacity: 1, used: 2 }));
+}
+
+#[test]
+fn whoever_comes_back_to_a_full_node_exchanges_the_seat_that_they_still_have() {
+    let now = Instant::now();
+    let mut book = Admission::new(2);
+    for (who, join) in [("anna", "1"), ("bo", "2")] {
+        book.reserve("physics", who, join, now).unwrap();
+        book.commit("physics", join).unwrap();
+    }
+    let full = Err(ReserveError::Full { capacity: 2, used: 2 });
+    assert_eq!(book.reserve("physics", "chen", "3", now), full);
+    assert_eq!(book.reserve("law", "anna", "4", now), full, "a seat of another room is no seat of this one");
+    assert_eq!(book.reserve("physics", "anna", "5", now).unwrap().used, 2);
+    assert_eq!(book.reserve("physics", "anna", "6", now), full, "one seat for one seat");
+    book.commit("physics", "5").unwrap();
+    assert!(book.release("1"), "the room keeps the newer one");
+    assert_eq!((book.used(), book.reserve("physics", "chen", "7", now)), (2, full));
+    assert!(book.release("5"));
+    assert_eq!(book.used(), 1);
+}
+
+#[test]
+fn an_exchange_that_is_not_taken_up_costs_nobody_a_seat() {
+    let now = Instant::now();
+    let mut book = Admission::new(1);
+    book.reserve("physics", "anna", "1", now).unwrap();
+    assert!(book.reserve("physics", "anna", "2", now).is_err(), "the first one has not come yet");
+    book.commit("physics", "1").unwrap();
+    book.reserve("physics", "anna", "3", now).unwrap();
+    assert_eq!(book.expire(now + RESERVATION_TTL), ["3"]);
+    assert_eq!(book.used(), 1);
+    book.release("1");
+    assert_eq!(book.used(), 0);
+    assert!(book.reserve("physics", "bo", "4", now).is_ok());
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +119,7 @@ proptest! {
             match op {
                 Op::Reserve(room, join) => {
                     model.retain(|_, (_, until)| until.is_none_or(|until| until > now));
-                    let answer = book.reserve(&room.to_string(), &join.to_string(), now);
+                    let answer = book.reserve(&room.to_string(), &join.to_string(), &join.to_string(), now);
                     let full = model.len() as u32 >= capacity;
                     match model.get_mut(&join) {
                         Some((held, _)) if *held != room => prop_assert_eq!(answer, Err(ReserveError::OtherRoom)),

@@ -297,7 +297,7 @@ proptest! {
             let proposal = propose(&room(Some(("home", &[]))), &Demand { view_only }, &candidates);
             for step in &proposal.steps {
                 let book = books.get_mut(&step.node).unwrap();
-                match book.reserve("ku.dk/physics", &join.to_string(), now) {
+                match book.reserve("ku.dk/physics", &join.to_string(), &join.to_string(), now) {
                     Ok(_) => {
                         book.commit("ku.dk/physics", &join.to_string()).unwrap();
                         placed += 1;

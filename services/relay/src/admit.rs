@@ -84,7 +84,12 @@ pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdm
 }
 
 /// Finds a seat.
-pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) -> Result<Seat, NotAdmitted> {
+pub(crate) async fn admit(
+    shared: &Arc<Shared>,
+    room: &RoomId,
+    identity: &str,
+    demand: &Demand,
+) -> Result<Seat, NotAdmitted> {
     may_enter(shared, &room.institution)?;
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
     let known = shared.registry.assignment(room);
@@ -105,7 +110,8 @@ pub(crate) async fn admit(shared: &Arc<Shared>, room: &RoomId, demand: &Demand) 
     let mut answered = false;
     for step in &proposal.steps {
         let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
-        let asked = reserve(shared, &assignment.value, step, &join_id).instrument(span.clone()).await;
+        let asked =
+            reserve(shared, &assignment.value, step, identity, &join_id).instrument(span.clone()).await;
         span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
         drop(span);
         shared.metrics.step(step.role.as_str(), step.reason.as_str(), asked.is_ok());
@@ -241,6 +247,7 @@ async fn reserve(
     shared: &Arc<Shared>,
     assignment: &Assignment,
     step: &Step,
+    identity: &str,
     join_id: &str,
 ) -> Result<(), NoSeat> {
     // Whoever is asked for a seat is approved at this moment, by this node's own policy.
@@ -252,9 +259,9 @@ async fn reserve(
         return Err(NoSeat::Refused(decision.why));
     }
     if step.node == shared.name {
-        return shared.reserve_seat(&assignment.room, join_id).map_err(NoSeat::Refused);
+        return shared.reserve_seat(&assignment.room, identity, join_id).map_err(NoSeat::Refused);
     }
-    shared.reserve_there(assignment, &step.node, join_id).await
+    shared.reserve_there(assignment, &step.node, identity, join_id).await
 }
 
 /// Gives a seat back, here or at another node; best effort, since it lapses by itself.
@@ -372,6 +379,7 @@ pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
 pub(crate) async fn would_admit(
     shared: &Arc<Shared>,
     room: &RoomId,
+    identity: &str,
     demand: &Demand,
 ) -> Result<(), NotAdmitted> {
     may_enter(shared, &room.institution)?;
@@ -388,7 +396,7 @@ pub(crate) async fn would_admit(
     let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
     let mut answered = false;
     for step in &proposal.steps {
-        let asked = reserve(shared, &known, step, &join_id).await;
+        let asked = reserve(shared, &known, step, identity, &join_id).await;
         answered |= !matches!(asked, Err(NoSeat::Silent(_)));
         if asked.is_ok() {
             release(shared, room, &step.node, &join_id).await;

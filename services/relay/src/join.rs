@@ -42,7 +42,7 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
         shared.metrics.join("refused", &refused.code);
         tracing::info!(code = refused.code, why = refused.sentence, "a join was refused");
     };
-    let seat = admit::admit(shared, &room, &demand).await.inspect_err(refused)?;
+    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await.inspect_err(refused)?;
     let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
     let pipe = if node == shared.name {
         here(shared, joiner, seat).await

@@ -101,7 +101,7 @@ impl Linkside {
         if !own.allowed {
             return refuse(RefusalCode::Policy, denied(own));
         }
-        match self.0.reserve_seat(&room, &request.join_id) {
+        match self.0.reserve_seat(&room, &request.identity, &request.join_id) {
             Ok(()) => ReserveReply {
                 result: Some(Reserved::Admitted(Admitted {
                     ttl_seconds: systir_placement::RESERVATION_TTL.as_secs() as u32,

@@ -103,8 +103,8 @@ impl Shared {
     }
 
     /// Takes a seat on this node; the caller has asked policy whether it may carry the room.
-    pub(crate) fn reserve_seat(&self, room: &RoomId, join_id: &str) -> Result<(), String> {
-        self.seats().reserve(&room.key(), join_id, Instant::now()).map(|_| ()).map_err(|error| {
+    pub(crate) fn reserve_seat(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), String> {
+        self.seats().reserve(&room.key(), identity, join_id, Instant::now()).map(|_| ()).map_err(|error| {
             self.metrics.reserve_refusals.get_or_create(&"full".into()).inc();
             error.to_string()
         })
@@ -114,6 +114,7 @@ impl Shared {
         &self,
         assignment: &Assignment,
         node: &str,
+        identity: &str,
         join_id: &str,
     ) -> Result<(), NoSeat> {
         let Some(address) = self.address_of(node) else {
@@ -127,6 +128,7 @@ impl Shared {
             demand: Some(Demand { participants: 1, publishes: true, ingress_bps: 0, egress_bps: 0 }),
             ttl_seconds: 10,
             traceparent: crate::trace::traceparent(),
+            identity: identity.to_owned(),
         };
         let reply =
             self.trunk.reserve(&address, request).await.map_err(|error| NoSeat::Silent(error.to_string()))?;

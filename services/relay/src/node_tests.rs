@@ -326,7 +326,7 @@ async fn who_comes_to_a_node_that_has_just_left_the_room_is_let_in() {
     // the record lost her.
     let known = world.store.registry().assignment(&room()).unwrap();
     let stale = known.value.clone();
-    sister.shared.reserve_seat(&room(), "late").unwrap();
+    sister.shared.reserve_seat(&room(), "late", "late").unwrap();
     let mut without = stale.clone();
     without.remove_spill("sto-1");
     world.store.registry().update(&known, without).await.unwrap();
@@ -346,7 +346,7 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     let assignment = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
     let start = Start { shared: shared.clone(), key: RoomKey(77), worker_index: 0, commands, assignment };
     let handle = crate::room::spawn(start);
-    shared.reserve_seat(&room(), "seat").unwrap();
+    shared.reserve_seat(&room(), "anna", "seat").unwrap();
     let (_to_room, from_client) = mpsc::channel(16);
     let (to_client, from_room) = mpsc::channel(256);
     let arrival = Arrival {
