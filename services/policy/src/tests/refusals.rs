@@ -122,7 +122,7 @@ fn a_permit_gives_away_no_more_than_it_says() {
 #[test]
 fn the_floor_cannot_permit() {
     let told = load(demo::KU_DK, "", &demo_nodes()).unwrap_err().to_string();
-    assert!(told.contains("floor: rule ku-home-denmark: the floor only forbids"), "{told}");
+    assert!(told.contains("floor line 3: rule ku-home-denmark: the floor only forbids"), "{told}");
 }
 
 #[test]

@@ -114,7 +114,10 @@ fn told(error: figment::Error) -> (Vec<String>, String) {
     let known = |names: &[&str]| names.join(", ");
     let problem = match &error.kind {
         Kind::UnknownField(name, names) => {
-            path.push(name.clone());
+            // It may be on the path already.
+            if path.last() != Some(name) {
+                path.push(name.clone());
+            }
             format!("there is no such field here; there are {}", known(names))
         }
         Kind::MissingField(name) => {

@@ -65,12 +65,18 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
         joined: a.joined + b.joined,
         too_large: a.too_large + b.too_large,
         malformed: a.malformed + b.malformed,
+        messages_out: a.messages_out + b.messages_out,
+        messages_in: a.messages_in + b.messages_in,
+        messages_lost: a.messages_lost + b.messages_lost,
         unroutable: a.unroutable + b.unroutable,
         lost: a.lost + b.lost,
         sent: a.sent + b.sent,
         closed_room_messages: a.closed_room_messages + b.closed_room_messages,
         control_dropped: a.control_dropped + b.control_dropped,
-        ..LinkStats::default()
+        // Not sums; whoever reads the total sets them.
+        rtt: Duration::ZERO,
+        rate: 0,
+        mtu: 0,
     }
 }
 

@@ -18,9 +18,6 @@ use crate::node::Shared;
 /// Of the workers' counts, those that also go down.
 const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
 
-/// What a link drops first, and last.
-const CLASSES: [&str; 4] = ["control", "audio", "base", "rest"];
-
 /// Reads them all.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -94,7 +91,10 @@ fn registry(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result
 type Figure = (&'static str, &'static str, fn(&LinkStats) -> u64);
 
 /// Figures of a link that count up.
-const COUNTED: [Figure; 9] = [
+const COUNTED: [Figure; 10] = [
+    ("link_messages_lost", "Lossy messages that this node did not take in time.", |stats| {
+        stats.messages_lost
+    }),
     ("link_split", "Packets sent in two halves.", |stats| stats.split),
     ("link_joined", "Packets received in two halves.", |stats| stats.joined),
     ("link_too_large", "Packets that two datagrams could not hold.", |stats| stats.too_large),
@@ -113,7 +113,10 @@ const COUNTED: [Figure; 9] = [
 type Pair = (&'static str, &'static str, fn(&LinkStats) -> [u64; 2]);
 
 /// Figures of a link with a direction: out, in.
-const BOTH_WAYS: [Pair; 2] = [
+const BOTH_WAYS: [Pair; 3] = [
+    ("link_messages", "Lossy messages of people over links.", |stats| {
+        [stats.messages_out, stats.messages_in]
+    }),
     ("link_packets", "Media packets over links.", |stats| [stats.packets_out, stats.packets_in]),
     ("link_bytes", "Media bytes over links.", |stats| [stats.bytes_out, stats.bytes_in]),
 ];
@@ -143,7 +146,11 @@ pub(super) fn links(encoder: &mut DescriptorEncoder<'_>, links: &[(String, LinkS
     let help = "Packets that did not get room in time, by priority.";
     let mut metric = encoder.encode_descriptor("link_dropped", help, None, MetricType::Counter)?;
     for (peer, stats) in links {
-        for (class, value) in CLASSES.into_iter().zip(stats.dropped) {
+        // Each by its name, so that a new priority cannot take the label of another.
+        let [control, audio, messages, base, rest] = stats.dropped;
+        for (class, value) in
+            [("control", control), ("audio", audio), ("messages", messages), ("base", base), ("rest", rest)]
+        {
             let labels = [("peer", peer.as_str()), ("class", class)];
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
         }

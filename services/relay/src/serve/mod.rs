@@ -1,5 +1,5 @@
-//! HTTP as this node serves it, for clients and for metrics: HTTP/1.1 with limits on everything that
-//! somebody can make us hold. Half a request ends after [`HEAD_TIME`], and so does an idle
+//! HTTP as this node serves it, for clients and for metrics: HTTP/1.1 alone (WebSockets need it), with
+//! limits on everything that somebody can make us hold. Half a request ends after [`HEAD_TIME`], and so does an idle
 //! connection; a client that does not read is let go by the kernel.
 
 mod guard;
@@ -17,9 +17,8 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum_server::Handle;
+use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use prometheus_client::metrics::counter::Counter;
 
 use guard::Guard;
@@ -59,23 +58,22 @@ pub(crate) struct Port {
 /// When the listener cannot be used.
 pub(crate) async fn serve(port: Port, app: Router) -> std::io::Result<()> {
     let Port { listener, connections, refused, tls, handle } = port;
-    let guard = Guard::new(connections, refused);
-    let mut server = axum_server::from_tcp(listener)?.handle(handle).accept_error_handler(rarely());
-    // HTTP/1.1 alone: WebSockets need it, and what HTTP/2 lets a client do need not be limited then.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
+    let mut server = axum_server::from_tcp(listener)?
+        .handle(handle)
+        .accept_error_handler(rarely())
+        .first_request_timeout(HEAD_TIME);
+    server
+        .http_builder()
         .http1()
-        .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
-    *server.http_builder() = builder;
     let service = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(short_url)).into_make_service();
     match tls {
-        None => server.acceptor(guard).serve(service).await,
+        None => server.acceptor(Guard::new(connections, refused, DefaultAcceptor)).serve(service).await,
         Some(tls) => {
-            let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME).acceptor(guard);
-            server.acceptor(acceptor).serve(service).await
+            let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
+            server.acceptor(Guard::new(connections, refused, tls)).serve(service).await
         }
     }
 }
