@@ -5,6 +5,8 @@
 //! [`Subscriber`] holds the m-lines that we offer on its subscriber connection.
 
 mod answer;
+#[cfg(test)]
+mod captured;
 pub mod codecs;
 pub mod extensions;
 mod grammar;

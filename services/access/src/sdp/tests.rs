@@ -23,16 +23,16 @@ fn candidates() -> Vec<Candidate> {
     ]
 }
 
-fn with_host<T>(f: impl FnOnce(Host<'_>) -> T) -> T {
+pub(super) fn with_host<T>(f: impl FnOnce(Host<'_>) -> T) -> T {
     f(Host { ice: &ice(), fingerprint: &FINGERPRINT, candidates: &candidates() })
 }
 
-fn golden(name: &str) -> String {
+pub(super) fn golden(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
     std::fs::read_to_string(path).unwrap()
 }
 
-fn compare(name: &str, text: &str) {
+pub(super) fn compare(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
     if std::env::var_os("GOLDEN").is_some_and(|mode| mode == "write") {
         std::fs::write(&path, text).unwrap();
@@ -42,7 +42,7 @@ fn compare(name: &str, text: &str) {
 
 const ORIGIN: Origin = Origin { session: 42, version: 1 };
 
-fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
+pub(super) fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
     let intake = |index: usize| Intake {
         track: Some(TrackKey(index as u64)),
         codec,
@@ -53,15 +53,15 @@ fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
     mids.iter().enumerate().map(|(index, mid)| ((*mid).to_owned(), intake(index))).collect()
 }
 
-fn answer(offer: &Offer, intake: &HashMap<String, Intake>) -> Answer {
+pub(super) fn answer(offer: &Offer, intake: &HashMap<String, Intake>) -> Answer {
     with_host(|host| offer.answer(host, ORIGIN, |section| intake.get(&section.mid).copied()))
 }
 
-fn of<'a>(answer: &'a Answer, mid: &str) -> &'a ReceiveSection {
+pub(super) fn of<'a>(answer: &'a Answer, mid: &str) -> &'a ReceiveSection {
     answer.receive.iter().find(|section| section.mid == mid).unwrap()
 }
 
-fn cids(offer: &Offer) -> Vec<&str> {
+pub(super) fn cids(offer: &Offer) -> Vec<&str> {
     offer.sending().map(|section| section.track.as_deref().unwrap()).collect()
 }
 
@@ -217,7 +217,7 @@ fn wanted(track: u64, codec: Codec) -> Wanted {
     Wanted { track: TrackKey(track), stream: format!("PA_ada|{sid}"), sid, codec }
 }
 
-fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {
+pub(super) fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {
     let mut rng = StdRng::from_seed([7; 32]);
     let mut subscriber = Subscriber::new(42);
     for (track, codec) in tracks {
