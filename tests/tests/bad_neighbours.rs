@@ -36,7 +36,7 @@ fn a_misspelt_configuration_is_refused_by_the_name_of_the_fault() -> Result<()> 
         let cases = [
             ("a misspelt key", good.replace("capacity =", "capasity ="), "capasity"),
             ("a misspelt section", good.replace("[media]", "[medai]"), "medai"),
-            ("no TOML", good.replace("[http]", "[http"), "TOML"),
+            ("no TOML", good.replace("[http]", "[http"), "unclosed table"),
             (
                 "a port of no number",
                 good.replace("listen = \"127.0.0.1:", "listen = \"127.0.0.1:x"),
