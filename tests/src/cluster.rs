@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::Value;
 use systir_identity::{TrustDomain, ca};
@@ -248,11 +248,23 @@ impl Cluster {
     /// One of a node's counters, over all its labels.
     ///
     /// # Errors
-    /// When the node does not answer.
+    /// When the node does not answer, or knows no such counter: a zero must mean something.
     pub async fn counter(&self, node: &str, name: &str) -> Result<u64> {
+        self.counter_with(node, name, "").await
+    }
+
+    /// One of a node's counters, over those of its labels that have `label`, such as
+    /// `outcome="refused"`.
+    ///
+    /// # Errors
+    /// When the node does not answer, or knows no such counter.
+    pub async fn counter_with(&self, node: &str, name: &str, label: &str) -> Result<u64> {
         let text = self.client.get(format!("{}/metrics", self.telemetry(node))).send().await?.text().await?;
+        let family = format!("# TYPE {} ", name.strip_suffix("_total").unwrap_or(name));
+        ensure!(text.lines().any(|line| line.starts_with(&family)), "{node} has no metric {name}");
         let values = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']) && rest.contains(label))
         });
         Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }

@@ -191,7 +191,7 @@ fn a_description_that_makes_no_sense_is_refused_with_its_fault() -> Result<()> {
             ("text", "let me in".to_owned(), "not SDP"),
             ("a broken m-line", format!("{head}m=audio\r\n"), "not SDP"),
             ("huge", format!("{head}a={}\r\n", "x".repeat(1 << 20)), "bytes"),
-            ("10,000 m-lines", format!("{head}{many}"), "bytes"),
+            ("10,000 m-lines", format!("{head}{many}"), "m-lines"),
             ("600 m-lines", format!("{head}{few}"), "m-lines"),
             ("no fingerprint", bundle("0") + &section("0").replace(&print, ""), "fingerprint"),
             ("a fingerprint of nothing", bundle("0") + &section("0").replace("AB:", ""), "fingerprint"),

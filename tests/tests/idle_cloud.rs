@@ -93,7 +93,7 @@ async fn with_all_full_nothing_comes_to_the_cloud() -> Result<()> {
     for counter in
         ["cph_1_links", "cph_1_control", "cph_1_media", "cph_1_signalling", "sto_1_links", "sto_1_media"]
     {
-        assert!(packets.packets(counter)? > 20, "{counter}: {}", packets.packets(counter)?);
+        assert!(packets.packets(counter)? > 0, "{counter}: {}", packets.packets(counter)?);
     }
     assert_eq!(packets.packets("aws_sto_1_signalling")?, 0, "nobody was sent to its door");
     is_idle(&cluster, &packets).await?;

@@ -74,7 +74,7 @@ fn unmoved(report: &Report) {
 }
 
 fn back_at(node: &str, report: &Report, count: usize) {
-    println!(
+    eprintln!(
         "away p50 {:.0} p95 {:.0} ms: {:?}",
         report.away_p50_ms, report.away_p95_ms, report.interruptions
     );
