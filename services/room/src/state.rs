@@ -338,7 +338,7 @@ impl RoomState {
 
     /// Ends this node's stays of an identity that are not the one every copy shows.
     fn evict(&mut self, identity: &str, changes: &mut Vec<Change>) {
-        let Some((winner, _)) = self.seen(identity) else { return };
+        let Some(winner) = self.latest(identity).map(|(sid, _)| sid.clone()) else { return };
         let losers: Vec<Sid> = self
             .stays
             .get(identity)
@@ -380,15 +380,22 @@ impl RoomState {
         })
     }
 
-    /// The live stay with the greatest (join epoch, id).
+    /// The latest stay, while it lasts.
     fn seen(&self, identity: &str) -> Seen {
+        let (sid, held) = self.latest(identity)?;
+        matches!(held.presence, Presence::Live(_)).then(|| (sid.clone(), held.version))
+    }
+
+    /// The stay with the greatest (join epoch, id). One that has ended since counts too: whoever came
+    /// back and left does not turn into what a dead node last said of them. One whose node is away
+    /// does not count.
+    fn latest(&self, identity: &str) -> Option<(&Sid, &Held)> {
         let stays = self.stays.get(identity)?;
         stays
             .iter()
             .filter_map(|sid| Some((sid, self.held(sid)?)))
-            .filter(|(_, held)| matches!(held.presence, Presence::Live(_)))
+            .filter(|(_, held)| !matches!(held.presence, Presence::Lost))
             .max_by(|(a_sid, a), (b_sid, b)| (a.version.epoch, a_sid).cmp(&(b.version.epoch, b_sid)))
-            .map(|(sid, held)| (sid.clone(), held.version))
     }
 }
 

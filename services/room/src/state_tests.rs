@@ -147,6 +147,23 @@ fn a_node_that_starts_afresh_leaves_no_ghosts() {
 }
 
 #[test]
+fn whoever_came_back_and_left_does_not_turn_into_what_a_dead_node_last_said_of_them() {
+    let (_dead, mut sto, join) = pair();
+    sto.apply("cph-1", join, EVER).unwrap();
+    // Her node is killed, she comes back here before anybody has found that out, and leaves.
+    let epoch = sto.next_epoch("ada", 11);
+    sto.local_join("PA_a2", "ada", epoch, body("back")).unwrap();
+    assert_eq!(names(&sto), ["PA_a2"]);
+    let (_, changes) = sto.local_remove("PA_a2").unwrap();
+    assert!(matches!(changes.as_slice(), [Change::Left { sid, .. }] if sid == "PA_a2"), "{changes:?}");
+    assert_eq!(names(&sto), [""; 0], "no ghost");
+    assert_eq!(sto.by_sid("PA_a1"), None);
+    let epoch = sto.next_epoch("ada", 12);
+    sto.local_join("PA_a3", "ada", epoch, body("again")).unwrap();
+    assert_eq!(names(&sto), ["PA_a3"]);
+}
+
+#[test]
 fn departed_participants_are_remembered_within_a_bound() {
     let mut cph = RoomState::new("cph-1", 1);
     for n in 0..MAX_TOMBSTONES + 50 {
