@@ -41,7 +41,7 @@ async def main() -> int:
 
     room = rtc.Room()
     video, audio = set(), set()
-    pictures_of, sounds_of = collections.Counter(), collections.Counter()
+    pictures_of, sound_of = collections.Counter(), {}
     data = asyncio.Event()
     changed = asyncio.Event()
     tasks = []
@@ -55,10 +55,10 @@ async def main() -> int:
                 changed.set()
 
     async def hear(track, who):
+        sound_of[who] = track
         async for frame in rtc.AudioStream(track):
             if np.abs(np.frombuffer(frame.frame.data, dtype=np.int16)).max() <= 200:
                 continue
-            sounds_of[who] += 1
             if who not in audio:
                 audio.add(who)
                 say(event="audio", of=who)
@@ -145,15 +145,25 @@ async def main() -> int:
             and (options.until_data is None or data.is_set())
         )
 
+    async def packets_of(who):
+        stats = await sound_of[who].get_stats() if who in sound_of else []
+        return sum(one.inbound_rtp.received.packets_received for one in stats if one.HasField("inbound_rtp"))
+
+    # Sound must have been audible once; whether it goes on, its packets tell: a browser's processing
+    # may take the beeps of its fake microphone for noise.
     async def watch(people, frames):
-        then = {who: (pictures_of[who], sounds_of[who]) for who in people}
+        then = {who: (pictures_of[who], await packets_of(who)) for who in people}
         rounds = 0
-        while any(pictures_of[who] < p + frames or sounds_of[who] < s + frames for who, (p, s) in then.items()):
+        while True:
+            now = {who: (pictures_of[who], await packets_of(who)) for who in people}
+            grown = lambda who: all(n >= t + frames for n, t in zip(now[who], then[who]))
+            if all(who in audio and grown(who) for who in people):
+                break
             await asyncio.sleep(0.1)
             rounds += 1
             if rounds % 50 == 0:
-                say(event="watching", then=then, video=dict(pictures_of), audio=dict(sounds_of))
-        say(event="watched", video=dict(pictures_of), audio=dict(sounds_of))
+                print(f"watching: then {then}, now {now}, audible {sorted(audio)}", file=sys.stderr, flush=True)
+        say(event="watched", now=now)
 
     async def carry_out(command):
         match command["do"]:

@@ -86,8 +86,8 @@ impl Native {
         writeln!(to, "{command}").and_then(|()| to.flush()).context("the native client has ended")
     }
 
-    /// Waits until it has decoded `frames` more pictures and as much audible sound of each of these
-    /// people.
+    /// Waits until each of these people was audible, and of each `frames` more pictures were decoded and
+    /// as many packets of sound received.
     ///
     /// # Errors
     /// When that does not happen.
