@@ -255,7 +255,10 @@ async fn a_watch_missed_by_compaction_resyncs() {
     // What happened meanwhile is compacted away: no watch can tell it any more.
     let mut raw = etcd.client().await;
     let key = format!("/systir/v1/test/rooms/{}", room("ends").key());
-    let revision = raw.delete(key, None).await.unwrap().header().unwrap().revision();
+    raw.delete(key, None).await.unwrap();
+    // One write more: before 3.5.18 etcd forgets a deletion at the very revision of the compaction
+    // without telling a watch that begins there.
+    let revision = raw.put("/elsewhere", "", None).await.unwrap().header().unwrap().revision();
     raw.compact(revision, None).await.unwrap();
     seen(&b, "the end of a room that it heard nothing of", |view| {
         view.room(&ends.value.room).is_none() && view.room(&stays.value.room) == Some(&stays)
