@@ -124,7 +124,7 @@ impl Cluster {
         write_texts(folder.path())?;
         for (index, node) in NODES.iter().enumerate() {
             let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
-            let text = config(node, etcd, base + 100 * index as u16, capacity);
+            let text = config(node, etcd, base + 100 * index as u16, capacity) + GUESTS;
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let (processes, folder) = (BTreeMap::new(), Some(folder));
@@ -323,7 +323,14 @@ fn write_texts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
+/// Whoever opens the meeting page may join.
+const GUESTS: &str = "
+        [page]
+        guest_key = \"devkey\"
+        ";
+
+/// What an operator writes down for a node on loopback.
+pub(crate) fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
     let port = |offset: u16| base + offset;
     format!(
         r#"
@@ -358,8 +365,6 @@ fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
-        [page]
-        guest_key = "devkey"
         "#,
         http = port(10),
         media = port(12),

@@ -10,6 +10,7 @@ use livekit_token::{AccessToken, VideoGrants};
 use systir_identity::{TrustDomain, ca};
 use tempfile::TempDir;
 
+use crate::cluster::config;
 use crate::process::{Owned, built, eventually};
 use crate::scene;
 
@@ -51,7 +52,7 @@ impl Site {
             let issued = ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), hour)?;
             std::fs::write(site.path().join(format!("{node}.pem")), issued.certificate)?;
             std::fs::write(site.path().join(format!("{node}.key")), issued.key)?;
-            let text = config(node, base + 100 * index as u16);
+            let text = config(node, "http://127.0.0.1:1", base + 100 * index as u16, 4);
             std::fs::write(site.path().join(format!("{node}.toml")), text)?;
         }
         Ok(site)
@@ -155,48 +156,4 @@ impl Relay {
         }
         Ok(self.said())
     }
-}
-
-fn config(node: &str, base: u16) -> String {
-    let at = |offset: u16| base + offset;
-    format!(
-        r#"
-        [node]
-        name = "{node}"
-        cluster = "nordunet"
-        capacity = 4
-        [http]
-        listen = "127.0.0.1:{http}"
-        [media]
-        listen = "127.0.0.1:{media}"
-        workers = 1
-        [links]
-        quic = "127.0.0.1:{quic}"
-        grpc = "127.0.0.1:{grpc}"
-        certificate = "{node}.pem"
-        key = "{node}.key"
-        trust = {{ "nordu.net" = "ca.pem" }}
-        [telemetry]
-        listen = "127.0.0.1:{metrics}"
-        log = "info"
-        [registry]
-        etcd = ["http://127.0.0.1:1"]
-        lease_seconds = 3
-        [policy]
-        nodes = "nodes.toml"
-        zones = "zones.toml"
-        floor = "floor.cedar"
-        [policy.institutions."ku.dk"]
-        file = "ku.dk.cedar"
-        version = 1
-        [keys.devkey]
-        institution = "ku.dk"
-        secret = "secret"
-        "#,
-        http = at(10),
-        media = at(12),
-        quic = at(0),
-        grpc = at(1),
-        metrics = at(2),
-    )
 }
