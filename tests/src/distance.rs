@@ -130,15 +130,13 @@ impl Line {
     /// When it cannot be made; with what to install.
     pub fn new(mtu: u16) -> Result<Self> {
         let (near, far, line) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
-        let number = reserve(near.pid())?;
+        let number = reserve(near.pid(), far.pid())?;
         let made = Self { near, far, line, number };
         let far_host = made.host(6);
         finish(
             Command::new("sh").arg("-ec").arg(format!(
-                "ip link add systir{number}f type veth peer name people netns {far}
-                 ip addr add {here}/30 dev systir{number}n; ip link set systir{number}n up
+                "ip addr add {here}/30 dev systir{number}n; ip link set systir{number}n up
                  ip addr add {there}/30 dev systir{number}f; ip link set systir{number}f up",
-                far = made.far.pid(),
                 here = made.host(1),
                 there = made.host(5),
             )),
@@ -231,24 +229,59 @@ impl Line {
     }
 }
 
-/// A number that no other line on this machine has: the kernel takes each interface's name once.
-fn reserve(near: u32) -> Result<u8> {
+/// The number that this process asks for first.
+fn first_number() -> u8 {
+    (std::process::id() % u32::from(LINES)) as u8
+}
+
+/// A number that no other line on this machine has, with the interfaces to both places: the kernel
+/// takes each name once, and a line that ended frees its two names one after the other.
+fn reserve(near: u32, far: u32) -> Result<u8> {
     let mut last = String::new();
     for offset in 0..LINES {
-        let number = ((std::process::id() + u32::from(offset)) % u32::from(LINES)) as u8 + 1;
-        let name = format!("systir{number}n");
-        let output = Command::new("ip")
-            .args(["link", "add", &name, "type", "veth", "peer", "name", "people", "netns"])
-            .arg(near.to_string())
-            .output()
-            .context(INSTALL)?;
-        if output.status.success() {
-            return Ok(number);
-        }
-        last = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let number = ((u16::from(first_number()) + u16::from(offset)) % u16::from(LINES)) as u8 + 1;
+        let (to_near, to_far) = (format!("systir{number}n"), format!("systir{number}f"));
+        let refused = match connect(&to_near, near)? {
+            None => match connect(&to_far, far)? {
+                None => return Ok(number),
+                refused => {
+                    finish(Command::new("ip").args(["link", "delete", &to_near]), "a connection not needed")?;
+                    refused
+                }
+            },
+            refused => refused,
+        };
+        last = refused.unwrap_or_default();
         if !last.contains("exists") {
             break;
         }
     }
     bail!("no interface can be made ({last}): {INSTALL}")
+}
+
+/// A pair of interfaces, ours and the one that people at a place come by; or why there is none.
+fn connect(name: &str, place: u32) -> Result<Option<String>> {
+    let output = Command::new("ip")
+        .args(["link", "add", name, "type", "veth", "peer", "name", "people", "netns"])
+        .arg(place.to_string())
+        .output()
+        .context(INSTALL)?;
+    let refused = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok((!output.status.success()).then_some(refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_half_gone_is_in_nobodys_way() {
+        let number = first_number() + 1;
+        let left = format!("systir{number}f");
+        finish(Command::new("ip").args(["link", "add", &left, "type", "veth"]), "what is left of a line")
+            .unwrap();
+        let made = Line::new(1500);
+        finish(Command::new("ip").args(["link", "delete", &left]), "what is left of a line").unwrap();
+        assert_ne!(made.unwrap().number, number);
+    }
 }
