@@ -149,6 +149,7 @@ fn a_node_with_another_id_than_the_operator_wrote_down_gets_no_room() -> Result<
         .await?;
         let log = cluster.log("cph-1")?;
         assert!(log.contains("relay/stranger's, and spiffe://nordu.net/relay/sto-1 was to answer"), "{log}");
+        assert!(!log.contains("a link is up"), "not for a moment: {log}");
         Ok(())
     })
 }

@@ -28,6 +28,13 @@ impl Refused {
 
 /// The node behind the links. Answers that take longer than 2 s count as refusals.
 pub trait Handler: Send + Sync + 'static {
+    /// Is the peer a node that this one deals with at all? Asked before anything else, at each call:
+    /// a certificate of a known CA says who somebody is, not that they belong here.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused>;
+
     /// The gate: may `peer` and this node exchange anything of the room? Asked of this node's own
     /// policy whenever the peer opens a room on a link, again for rooms that are open already.
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>>;

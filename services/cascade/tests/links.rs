@@ -16,7 +16,8 @@ use systir_cascade::{
 use systir_identity::TrustDomain;
 use systir_media::batch::Priority;
 use systir_proto::cluster::v1::{
-    KeyFrame, LossyData, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate, reserve_reply,
+    KeyFrame, LossyData, ReleaseRequest, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate,
+    reserve_reply,
 };
 
 const RTP: u8 = 0x80;
@@ -124,6 +125,24 @@ async fn a_node_of_another_ca_is_refused_both_ways() {
     assert!(honest.gate.asked.lock().unwrap().is_empty());
     let refused = honest.links.reserve(&minted.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Unreachable(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_our_ca_that_is_on_no_list_gets_no_link_and_no_answer() {
+    let world = World::new();
+    let (mut stranger, b) = (world.node("stranger").await, world.node("sto-1").await);
+    stranger.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+    match stranger.next().await {
+        LinkEvent::Unreachable { reason, .. } => assert!(reason.contains("nobody knows it"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let refused = stranger.links.reserve(&b.address, ReserveRequest::default()).await;
+    assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+    let refused = stranger.links.release(&b.address, ReleaseRequest::default()).await;
+    assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+    let refused = stranger.links.signal(&b.address, SignalStart::default()).await;
+    assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+    assert!(b.links.list().is_empty() && b.gate.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use crate::sync;
 use crate::view::View;
 
 /// How to reach etcd.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EtcdConfig {
     /// Addresses, `http://` or `https://`.
     pub endpoints: Vec<String>,
@@ -35,6 +35,23 @@ pub struct EtcdConfig {
     pub identity: Option<(String, String)>,
     /// How long a silent node's lease lasts.
     pub lease: Duration,
+    /// How often the copy is made anew from a whole read, whatever the watch told. etcd before 3.5.18
+    /// tells no watch of a deletion at the very revision of a compaction.
+    pub whole_read: Duration,
+}
+
+impl Default for EtcdConfig {
+    /// No endpoints; a lease of 10 s, a whole read each minute.
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            cluster: String::new(),
+            ca: None,
+            identity: None,
+            lease: Duration::from_secs(10),
+            whole_read: Duration::from_secs(60),
+        }
+    }
 }
 
 /// How long one question may take.

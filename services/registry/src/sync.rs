@@ -109,7 +109,8 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     loop {
         let ended = read_and_watch(&shared, &mut pauses).await;
         let why = match ended {
-            Ok(why) => why,
+            Ok(Ended::Old) => continue,
+            Ok(Ended::Lost(why)) => why,
             Err(error) => error.to_string(),
         };
         shared.view.send_modify(|view| {
@@ -127,10 +128,18 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
+/// Why a copy is no longer followed.
+enum Ended {
+    /// It is time for a whole read.
+    Old,
+    /// The watch tells nothing more.
+    Lost(String),
+}
+
 async fn read_and_watch(
     shared: &Shared,
     pauses: &mut crate::backoff::Backoff,
-) -> Result<String, RegistryError> {
+) -> Result<Ended, RegistryError> {
     let mut client = shared.connect().await?;
     let prefix = shared.prefix();
     let everything = in_time(client.get(prefix.clone(), Some(GetOptions::new().with_prefix()))).await?;
@@ -154,8 +163,11 @@ async fn read_and_watch(
         *view = Arc::new(fresh);
     });
     pauses.reset();
+    let old = tokio::time::sleep(shared.config.whole_read);
+    tokio::pin!(old);
     loop {
         let message = tokio::select! {
+            () = &mut old => return Ok(Ended::Old),
             message = watch.message() => message.map_err(|error| RegistryError::Unavailable(error.to_string()))?,
             // A watch without events says nothing about the connection: ask now and then.
             () = tokio::time::sleep(ANSWER) => {
@@ -164,9 +176,10 @@ async fn read_and_watch(
                 continue;
             }
         };
-        let Some(message) = message else { return Ok("the watch ended".into()) };
+        let Some(message) = message else { return Ok(Ended::Lost("the watch ended".into())) };
         if message.canceled() {
-            return Ok(format!("the watch was cancelled at compaction {}", message.compact_revision()));
+            let at = message.compact_revision();
+            return Ok(Ended::Lost(format!("the watch was cancelled at compaction {at}")));
         }
         if message.events().is_empty() {
             continue;

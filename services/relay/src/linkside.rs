@@ -192,6 +192,15 @@ async fn carry(
 }
 
 impl Handler for Linkside {
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused> {
+        if self.0.authority.node_of(peer.as_str()).is_some() {
+            return Ok(());
+        }
+        self.0.metrics.link_refusals.get_or_create(&"unlisted".into()).inc();
+        tracing::warn!(%peer, "a node that is not in the nodes file was refused; its certificate is of a known CA");
+        Err(Refused::because(format!("{peer} is not in the nodes file of {}", self.0.name)))
+    }
+
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
         Box::pin(async move {
             let id = Self::room(&room.room)?;

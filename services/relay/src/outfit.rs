@@ -121,6 +121,7 @@ pub(crate) fn etcd(config: &Config) -> Result<EtcdConfig, Fault> {
         ca,
         identity,
         lease: Duration::from_secs(registry.lease_seconds),
+        ..EtcdConfig::default()
     })
 }
 

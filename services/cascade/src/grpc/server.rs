@@ -35,16 +35,20 @@ pub(crate) struct Service {
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Only relays talk to relays; operators have other services on the same port.
-fn relay<T>(request: &Request<T>) -> Result<SpiffeId, Status> {
-    let peer = request
-        .extensions()
-        .get::<ProvenPeer>()
-        .ok_or_else(|| Status::unauthenticated("the caller proved no identity"))?;
-    if peer.id.relay_name().is_none() {
-        return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
+impl Service {
+    /// Only relays of the operator's own list talk to relays; operators have other services on the
+    /// same port.
+    fn relay<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
+        let peer = request
+            .extensions()
+            .get::<ProvenPeer>()
+            .ok_or_else(|| Status::unauthenticated("the caller proved no identity"))?;
+        if peer.id.relay_name().is_none() {
+            return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
+        }
+        self.inner.handler.admit(&peer.id).map_err(status)?;
+        Ok(peer.id.clone())
     }
-    Ok(peer.id.clone())
 }
 
 pub(crate) fn status(refused: Refused) -> Status {
@@ -64,13 +68,13 @@ impl Cluster for Service {
         &self,
         request: Request<Streaming<SessionMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = relay(&request)?;
+        let peer = self.relay(&request)?;
         let out = crate::link::accept(&self.inner, peer, request.into_inner()).await?;
         Ok(Response::new(Box::pin(out)))
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
-        let peer = relay(&request)?;
+        let peer = self.relay(&request)?;
         let answer = self.inner.handler.reserve(&peer, request.into_inner());
         let reply = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
             let refused = ReserveRefused {
@@ -84,7 +88,7 @@ impl Cluster for Service {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
-        let peer = relay(&request)?;
+        let peer = self.relay(&request)?;
         let done = self.inner.handler.release(&peer, request.into_inner());
         tokio::time::timeout(ANSWER, done)
             .await
@@ -96,7 +100,7 @@ impl Cluster for Service {
         &self,
         request: Request<Streaming<SignalMessage>>,
     ) -> Result<Response<Self::SignalStream>, Status> {
-        let peer = relay(&request)?;
+        let peer = self.relay(&request)?;
         let mut stream = request.into_inner();
         let first = tokio::time::timeout(FIRST, stream.message())
             .await
@@ -117,7 +121,7 @@ impl Cluster for Service {
     }
 
     async fn pulse(&self, request: Request<PulseRequest>) -> Result<Response<PulseReply>, Status> {
-        relay(&request)?;
+        self.relay(&request)?;
         Ok(Response::new(PulseReply {}))
     }
 }

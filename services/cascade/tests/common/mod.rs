@@ -75,6 +75,13 @@ pub struct Gate {
 }
 
 impl Handler for Gate {
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused> {
+        match peer.relay_name() {
+            Some("stranger") => Err(Refused::because("nobody knows it")),
+            _ => Ok(()),
+        }
+    }
+
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
         self.asked.lock().unwrap().push((peer.clone(), room.room.clone()));
         let refused = room.room.starts_with("closed");

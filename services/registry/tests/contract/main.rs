@@ -22,13 +22,17 @@ fn local(store: &LocalStore) -> Node {
     Arc::new(store.registry())
 }
 
-fn in_etcd(etcd: &Etcd) -> Node {
-    Arc::new(EtcdRegistry::start(EtcdConfig {
+fn config(etcd: &Etcd) -> EtcdConfig {
+    EtcdConfig {
         endpoints: vec![etcd.url()],
         cluster: "test".to_owned(),
         lease: Duration::from_secs(2),
         ..EtcdConfig::default()
-    }))
+    }
+}
+
+fn in_etcd(etcd: &Etcd) -> Node {
+    Arc::new(EtcdRegistry::start(config(etcd)))
 }
 
 fn room(name: &str) -> RoomId {
@@ -264,6 +268,27 @@ async fn a_watch_missed_by_compaction_resyncs() {
         view.room(&ends.value.room).is_none() && view.room(&stays.value.room) == Some(&stays)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_no_watch_tells_of_is_seen_at_the_next_whole_read() {
+    let mut etcd = Etcd::start().await;
+    let a = in_etcd(&etcd);
+    let often = EtcdConfig { whole_read: Duration::from_millis(500), ..config(&etcd) };
+    let b: Node = Arc::new(EtcdRegistry::start(often));
+    let ends = created(&a, assignment("ends", "a")).await;
+    seen(&b, "the room", |view| view.room(&ends.value.room).is_some()).await;
+    etcd.crash();
+    etcd.resume().await;
+    // The deletion is at the revision that is compacted away, where old etcd forgets it in silence.
+    let mut raw = etcd.client().await;
+    let key = format!("/systir/v1/test/rooms/{}", room("ends").key());
+    let revision = raw.delete(key, None).await.unwrap().header().unwrap().revision();
+    raw.compact(revision, None).await.unwrap();
+    seen(&b, "its end", |view| view.room(&ends.value.room).is_none()).await;
+    // And what is only there goes on being followed, over any number of whole reads.
+    let stays = created(&a, assignment("stays", "a")).await;
+    seen(&b, "a later room", |view| view.room(&stays.value.room) == Some(&stays)).await;
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ impl SecureEtcd {
             ca: Some(self.authority.pem()),
             identity: Some(issue(&self.authority, Some(user))),
             lease: Duration::from_secs(2),
+            ..EtcdConfig::default()
         }
     }
 
