@@ -131,7 +131,7 @@ fn at_the_door_of_a_machine_that_nobody_approved_every_client_shows_why() -> Res
 #[test]
 fn a_machine_that_nobody_approved_tells_nothing_and_mints_no_token() -> Result<()> {
     play(async {
-        let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 1)]).await?;
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
         let _running = fill(&cluster).await?;
         let (door, home) = (cluster.url("aws-sto-1"), cluster.url("cph-1"));
         let client = reqwest::Client::new();
