@@ -14,7 +14,7 @@ import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import puppeteer from "puppeteer-core";
 
-const profile = process.argv[2];
+const [profile, ...flags] = process.argv.slice(2);
 // Chromium is started here and not by puppeteer, which would give it a process group of its own:
 // whoever ends this group ends Chromium too.
 const chromium = spawn(
@@ -45,6 +45,7 @@ const chromium = spawn(
     "--disable-features=WebRtcHideLocalIpsWithMdns",
     // Chromium gathers no loopback candidate by itself.
     "--allow-loopback-in-peer-connection",
+    ...flags,
     "about:blank",
   ],
   { stdio: ["ignore", "ignore", "pipe"] },

@@ -6,8 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use systir_load::{Config, Report};
 use systir_tests::afar::Afar;
+use systir_tests::browser::Browser;
+use systir_tests::cluster::token;
 use systir_tests::crowd::Crowd;
 use systir_tests::distance::{Place, Trouble};
+use systir_tests::native::Native;
 use systir_tests::scene::play;
 use tokio_util::sync::CancellationToken;
 
@@ -74,4 +77,40 @@ fn a_tunnel_takes_its_share_of_each_packet() -> Result<()> {
 #[test]
 fn the_smallest_path_that_there_is() -> Result<()> {
     play(pictures_move_and_words_are_whole(1280))
+}
+
+/// The clients that people really have, whose decoders and jitter buffers are the judges.
+#[test]
+fn chromium_and_the_native_client_see_and_hear_each_other_over_the_worst_line() -> Result<()> {
+    play(async {
+        const ROOM: &str = "worst";
+        let afar = Afar::start(1280, [1, 1]).await?;
+        afar.trouble(&[Trouble::Loss(5)])?;
+        let before = afar.line.lost()?;
+        let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
+        tokio::task::spawn_blocking(move || {
+            let mut browser = Browser::start_for(&near)?;
+            browser.join_with(&near, ROOM, "anna", &token(ROOM, "anna")?)?;
+            let door = far.replace("http", "ws");
+            let mut bo = Native::join(&door, &token(ROOM, "bo")?, &["--publish", "--hold"])?;
+            bo.until("published")?;
+            browser.watches("anna", &["bo"], 100)?;
+            bo.sees_and_hears(&["anna"], 100)?;
+            let (pause, concealed) = browser.worst("anna", "bo", 100)?;
+            eprintln!(
+                "mtu 1280, loss 5 %: Chromium's longest pause between pictures was {pause:.0} ms; \
+                 it made up {:.2} % of the sound",
+                concealed * 100.0
+            );
+            assert!(concealed < 0.05, "sound has no gaps: {concealed}");
+            assert!(bo.end()?, "bo leaves in good order");
+            anyhow::Ok(())
+        })
+        .await??;
+        assert!(afar.line.lost()? > before, "the line lost nothing");
+        for place in [Place::Near, Place::Far] {
+            assert!(afar.counter(place, "systir_link_in_total").await? > 100, "media crossed the link");
+        }
+        Ok(())
+    })
 }
