@@ -62,12 +62,19 @@ const address = await new Promise((found, failed) => {
     if (listening) found(listening[1]);
   });
 });
-const browser = await puppeteer.connect({ browserWSEndpoint: address, protocolTimeout: 40_000, defaultViewport: null });
-// What the camera gives when a test asks for small pictures: few cores encode and decode all of them.
-function smallPictures([width, height]) {
+const browser = await puppeteer.connect({ browserWSEndpoint: address, protocolTimeout: 120_000, defaultViewport: null });
+// The fake microphone beeps, which sound processing may take for noise; and when a test asks for small
+// pictures the camera gives those, as few cores encode and decode all of them.
+function plainDevices(pictures) {
   const media = navigator.mediaDevices;
+  if (!media) return;
   const ask = media.getUserMedia.bind(media);
-  media.getUserMedia = (wanted) => ask(wanted.video ? { ...wanted, video: { width, height, frameRate: 15 } } : wanted);
+  const plain = { noiseSuppression: false, echoCancellation: false, autoGainControl: false };
+  media.getUserMedia = ({ audio, video }) => {
+    if (video && pictures) video = { width: pictures[0], height: pictures[1], frameRate: 15 };
+    if (audio) audio = { ...(audio === true ? {} : audio), ...plain };
+    return ask({ audio, video });
+  };
 }
 
 const pages = new Map();
@@ -90,7 +97,7 @@ async function carryOut(command) {
       pages.set(command.page, page);
       logs.set(command.page, log);
       await page.setViewport({ width: command.width ?? 1100, height: command.height ?? 750 });
-      if (command.pictures) await page.evaluateOnNewDocument(smallPictures, command.pictures);
+      await page.evaluateOnNewDocument(plainDevices, command.pictures ?? null);
       await page.goto(command.url, { waitUntil: "load" });
       return true;
     }

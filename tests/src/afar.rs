@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::cluster::token;
 use crate::distance::{Line, Place, Trouble};
-use crate::process::{Owned, built, eventually, log_file};
+use crate::process::{Owned, built, eventually, folder_in_memory, log_file};
 
 /// How long a node may take for anything that it is asked.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -39,7 +39,7 @@ impl Afar {
     /// When something is missing or does not start.
     pub async fn start(mtu: u16, seats: [u32; 2]) -> Result<Self> {
         let line = Line::new(mtu)?;
-        let folder = tempfile::tempdir()?;
+        let folder = folder_in_memory()?;
         let here = line.here();
         let (clients, peers) = (format!("http://{here}:2379"), format!("http://{here}:2380"));
         let etcd = Owned::start(
@@ -59,7 +59,7 @@ impl Afar {
             let text = config(node, &clients, &line, place, capacity);
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
         let mut afar = Self { nodes: BTreeMap::new(), _etcd: etcd, folder, client, line };
         for (place, _) in PLACES {
             afar.start_node(place)?;

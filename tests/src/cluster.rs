@@ -301,7 +301,7 @@ impl Cluster {
 }
 
 fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?)
+    Ok(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build()?)
 }
 
 fn write_texts(folder: &Path) -> Result<()> {
