@@ -112,7 +112,8 @@ function picture(where: Where, you: { media?: string; door?: string }): SVGEleme
     if (door) root.append(svg("line", { x1: door.x, y1: door.y + 26, x2: mine.x, y2: height - 20, class: "edge signalling" }));
     root.append(svg("line", { x1: mine.x, y1: mine.y + 26, x2: mine.x, y2: height - 24, class: "edge" }));
     root.append(svg("circle", { cx: mine.x, cy: height - 20, r: 7, fill: "var(--accent)" }));
-    root.append(svg("text", { x: mine.x + 13, y: height - 16, class: "small" }, "you"));
+    const left = door !== undefined && door.x > mine.x;
+    root.append(svg("text", { x: mine.x + (left ? -13 : 13), y: height - 16, class: "small", "text-anchor": left ? "end" : "start" }, "you"));
   }
   const half = Math.min(100, width / columns - 12) / 2;
   for (const node of nodes) {
