@@ -66,6 +66,10 @@ async fn pictures_move_and_words_are_whole(mtu: u16) -> Result<()> {
             assert!(report.sound_missed_percent < 3.0, "sound has no gaps: {report:?}");
         }
     }
+    for place in [Place::Near, Place::Far] {
+        let asked = afar.counter(place, "systir_link_asked_again_total").await?;
+        assert!(asked > 0, "what the line lost is asked for over the link: {place:?}");
+    }
     Ok(())
 }
 
