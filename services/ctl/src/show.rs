@@ -22,6 +22,14 @@ fn text(value: &Value, key: &str) -> String {
 
 fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        // Without colours, but as wide as the terminal still.
+        let width = table.width();
+        table.force_no_tty();
+        if let Some(width) = width {
+            table.set_width(width);
+        }
+    }
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     table
