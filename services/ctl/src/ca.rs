@@ -50,8 +50,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Create { trust_domain, out } => {
             let made = ca::create(&TrustDomain::new(trust_domain)?, now)?;
-            write(&out.join("ca.pem"), &made.certificate, false)?;
+            // The key first: where one is, the certificate stays as well.
             write(&out.join("ca.key"), &made.key, true)?;
+            write(&out.join("ca.pem"), &made.certificate, false)?;
             writeln!(terminal, "{}\n{}", out.join("ca.pem").display(), out.join("ca.key").display())?;
         }
         Command::Issue { ca: folder, trust_domain, node, hours, out } => {

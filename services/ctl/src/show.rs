@@ -35,6 +35,11 @@ fn table(titles: &[&str]) -> Table {
     table
 }
 
+/// Is the candidate full, by its last word?
+fn is_full(candidate: &Value) -> bool {
+    candidate["reason"].as_str().is_some_and(|reason| ["full", "home-full"].contains(&reason))
+}
+
 fn list<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     answer[key].as_array().into_iter().flatten()
 }
@@ -118,19 +123,28 @@ pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
         }
         let mut table = table(&["rank", "node", "role", "people", "reason", "why", "rules"]);
         for row in list(answer, "candidates") {
-            let chosen = !row["rank"].is_null();
-            let reason = Cell::new(text(row, "reason"));
+            let reason = match (row["rank"].is_null(), is_full(row)) {
+                (true, _) => Color::Red,
+                (false, true) => Color::Yellow,
+                (false, false) => Color::Green,
+            };
             table.add_row(vec![
                 Cell::new(text(row, "rank")),
                 Cell::new(text(row, "node")).add_attribute(Attribute::Bold),
                 Cell::new(text(row, "role")),
                 Cell::new(text(row, "load")),
-                if chosen { reason.fg(Color::Green) } else { reason.fg(Color::Red) },
+                Cell::new(text(row, "reason")).fg(reason),
                 Cell::new(text(row, "why")),
                 Cell::new(text(row, "rules")),
             ]);
         }
         out.push_str(&table.to_string());
+        let mut asked = list(answer, "candidates").filter(|row| !row["rank"].is_null()).peekable();
+        if asked.peek().is_some() && asked.all(is_full) {
+            out.push_str(
+                "\nEvery approved node is full, by its last word: the next join asks each once more.",
+            );
+        }
         if !answer["refusal"].is_null() {
             out.push_str(&format!(
                 "\nThe next join would be refused: {}",
