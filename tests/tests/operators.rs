@@ -199,7 +199,7 @@ fn a_terminal_gets_colours_and_no_color_takes_them_away() -> Result<()> {
         // `script` gives its command a terminal.
         let on_a_terminal = |colourless: Option<&str>| {
             let mut command = Command::new("script");
-            let typed = format!("stty cols 130; {typed}");
+            let typed = format!("stty cols 80; {typed}");
             command.args(["--quiet", "--return", "--command", &typed, "/dev/null"]).env_remove("NO_COLOR");
             if let Some(value) = colourless {
                 command.env("NO_COLOR", value);
@@ -213,8 +213,12 @@ fn a_terminal_gets_colours_and_no_color_takes_them_away() -> Result<()> {
         }
         ensure!(words(&coloured.stdout).contains("\x1b["), "{}", words(&coloured.stdout));
         ensure!(!words(&plain.stdout).contains('\x1b'), "{}", words(&plain.stdout));
+        ensure!(
+            rows(&words(&plain.stdout)).iter().flatten().any(|cell| cell == "aws-sto-1"),
+            "names are whole"
+        );
         let widest = words(&plain.stdout).lines().map(|line| line.trim_end().chars().count()).max();
-        ensure!(widest <= Some(130), "it is as wide as the terminal: {}", words(&plain.stdout));
+        ensure!(widest <= Some(80), "it is as wide as the terminal: {}", words(&plain.stdout));
         Ok(())
     })
 }
