@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use tempfile::TempDir;
 
 pub use crate::ports::port_block;
 use crate::{reaper, scene};
@@ -112,6 +113,17 @@ fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
         }
         bytes
     })
+}
+
+/// A folder that ends with its owner; in memory where the machine has such a place. etcd waits for
+/// the disk at each write, which on a busy one may take longer than a lease lives.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn folder_in_memory() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).context("no temporary folder can be made")
 }
 
 /// A file for what a child says, among the artefacts of the running test: `NAME.log`. A child that

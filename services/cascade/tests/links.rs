@@ -81,12 +81,12 @@ async fn a_large_packet_is_split_and_arrives_whole() {
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
     a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
     assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
-    let (mut split, mut joined) = (0, 0);
-    while (split, joined) != (1, 1) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        split = a.links.list()[0].stats.split;
-        joined = b.links.list()[0].stats.joined;
-    }
+    let counted = async {
+        while (a.links.list()[0].stats.split, b.links.list()[0].stats.joined) != (1, 1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -344,8 +344,8 @@ fn a_client_that_closes_is_reported() {
 fn sisters() -> (Bench, Bench) {
     let (wake_a, waker_a) = WorkerWaker::new();
     let (wake_b, waker_b) = WorkerWaker::new();
-    let (a_sender, b_receiver) = batch_ring(64, wake_b);
-    let (b_sender, a_receiver) = batch_ring(64, wake_a);
+    let (a_sender, b_receiver) = batch_ring(1024, wake_b);
+    let (b_sender, a_receiver) = batch_ring(1024, wake_a);
     let to_b = WorkerRing { peer: 2, ring: Ring { sender: a_sender, receiver: a_receiver } };
     let to_a = WorkerRing { peer: 1, ring: Ring { sender: b_sender, receiver: b_receiver } };
     (Bench::with(waker_a, vec![to_b]), Bench::with(waker_b, vec![to_a]))
