@@ -155,6 +155,7 @@ impl Linkside {
             client,
             auto_subscribe,
             front_door,
+            after: start.joined_after,
             signal: SignalEnds { from_client, to_client },
             span,
         });
@@ -171,23 +172,32 @@ async fn carry(
     mut from_room: mpsc::Receiver<livekit_protocol::SignalResponse>,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
-    loop {
-        tokio::select! {
-            event = rx.recv() => match event {
-                SignalEvent::Payload(payload) => match livekit_protocol::SignalRequest::decode(payload) {
-                    Ok(request) => if to_room.send(request).await.is_err() { break },
-                    Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
-                },
-                SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
-            },
-            response = from_room.recv() => match response {
-                Some(response) => if tx.send(response.encode_to_vec().into()).is_err() { break },
-                None => {
-                    tx.end(SignalEndReason::Closed, "the participant's session is over");
-                    break;
+    // Each way waits for itself alone: who is held back is still told everything.
+    let inwards = async {
+        while let SignalEvent::Payload(payload) = rx.recv().await {
+            match livekit_protocol::SignalRequest::decode(payload) {
+                Ok(request) => {
+                    if to_room.send(request).await.is_err() {
+                        // The session is over; its last words are still on their way out.
+                        return std::future::pending().await;
+                    }
                 }
-            },
+                Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+            }
         }
+    };
+    let outwards = async {
+        while let Some(response) = from_room.recv().await {
+            tx.ready().await;
+            if tx.send(response.encode_to_vec().into()).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let session_is_over = tokio::select! { over = outwards => over, () = inwards => false };
+    if session_is_over {
+        tx.end(SignalEndReason::Closed, "the participant's session is over");
     }
 }
 

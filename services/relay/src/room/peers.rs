@@ -9,6 +9,7 @@ use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
+use super::outbox::{Outbox, Told};
 use systir_cascade::PeerAddress;
 
 /// Another node of the room.
@@ -18,6 +19,8 @@ pub(super) struct Peer {
     pub needed: Option<(PeerAddress, u64)>,
     /// The link's number while the room is open on it.
     pub link: Option<u32>,
+    /// What the link does not take yet.
+    pub outbox: Outbox,
 }
 
 impl Actor {
@@ -81,12 +84,13 @@ impl Actor {
             peer.needed = address;
         }
         peer.link = Some(link);
+        peer.outbox = Outbox::default();
         self.send_snapshot(node);
         self.show_again(node);
         self.where_changed();
     }
 
-    fn send_snapshot(&self, node: &str) {
+    fn send_snapshot(&mut self, node: &str) {
         let updates = self.replica.snapshot().iter().map(super::replica::encode).collect();
         self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
     }
@@ -96,6 +100,7 @@ impl Actor {
     pub(super) fn peer_closed(&mut self, node: &str) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
+        peer.outbox = Outbox::default();
         let me = self.shared.name.clone();
         let ended: Vec<Command> = self
             .tracks
@@ -145,17 +150,36 @@ impl Actor {
         }
     }
 
-    /// Says something about the room to one other node.
-    pub(super) fn tell(&self, node: &str, body: Body) {
-        if self.peers.get(node).is_some_and(|peer| peer.link.is_some()) {
-            self.shared.links().send(node, &self.wire_key, body);
+    /// Says something about the room to one other node, now or as soon as the link takes it.
+    pub(super) fn tell(&mut self, node: &str, body: Body) {
+        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
+        let (shared, key) = (&self.shared, &self.wire_key);
+        if peer.outbox.post(body, |body| shared.links().send(node, key, body)) == Told::Dropped {
+            shared.metrics.overloads.get_or_create(&"lossy-data".into()).inc();
         }
     }
 
     /// Says something about the room to all other nodes.
-    pub(super) fn tell_all(&self, body: &Body) {
-        for node in self.peers.keys() {
-            self.tell(node, body.clone());
+    pub(super) fn tell_all(&mut self, body: &Body) {
+        let nodes: Vec<String> = self.peers.keys().cloned().collect();
+        for node in nodes {
+            self.tell(&node, body.clone());
+        }
+    }
+
+    /// Tries again to say what links did not take. A node that takes too little is opened afresh: it
+    /// is not worth the link, on which other rooms are.
+    pub(super) fn hand_over(&mut self) {
+        let (shared, key) = (&self.shared, &self.wire_key);
+        for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.outbox.is_waiting()) {
+            peer.outbox.hand_over(|body| shared.links().send(node, key, body));
+        }
+        let overflowed = self.peers.iter().filter(|(_, peer)| peer.outbox.has_overflowed());
+        let overflowed: Vec<String> = overflowed.map(|(node, _)| node.clone()).collect();
+        for node in overflowed {
+            tracing::warn!(node, "a node takes less than the room has to say; it is opened to it afresh");
+            self.shared.metrics.overloads.get_or_create(&"room-outbox".into()).inc();
+            self.open_afresh(&node);
         }
     }
 
@@ -163,9 +187,6 @@ impl Actor {
     pub(super) fn node_says(&mut self, node: &str, body: Body) {
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
-            Body::StateSnapshotRequest(_) => {
-                self.send_snapshot(node);
-            }
             Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),
             Body::Unsubscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, None),
             Body::KeyFrame(wanted) => {
@@ -194,7 +215,6 @@ impl Actor {
                 );
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
-            Body::TrackStats(_) => {}
         }
     }
 
