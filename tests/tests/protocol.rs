@@ -181,7 +181,8 @@ fn client_that_toggles_without_end_disturbs_nobody_and_its_last_word_arrives() -
     play(async {
         let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 8)]).await?;
         let door = cluster.url("cph-1");
-        let mut eve = Scripted::meet(&door, &token("toggles", "eve")?, "").await?;
+        let lively = VideoGrants { can_update_own_metadata: Some(true), ..VideoGrants::default() };
+        let mut eve = Scripted::meet(&door, &allowed("toggles", "eve", lively)?, "").await?;
         let mut ada = Scripted::meet(&door, &token("toggles", "ada")?, "").await?;
         let mut bob = Scripted::meet(&door, &token("toggles", "bob")?, "").await?;
         let track = eve.publish("mic", Coding::Opus, &[]).await?;
