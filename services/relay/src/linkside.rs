@@ -157,6 +157,7 @@ impl Linkside {
             client,
             auto_subscribe,
             front_door,
+            after: start.joined_after,
             signal: SignalEnds { from_client, to_client },
             span,
         });
@@ -177,29 +178,34 @@ async fn carry(
     _open: Open,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
-    loop {
-        tokio::select! {
-            event = rx.recv() => match event {
-                SignalEvent::Payload(payload) => {
-                    tally.received();
-                    match livekit_protocol::SignalRequest::decode(payload) {
-                        Ok(request) => if to_room.send(request).await.is_err() { break },
-                        Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+    // Each way waits for itself alone: who is held back is still told everything.
+    let inwards = async {
+        while let SignalEvent::Payload(payload) = rx.recv().await {
+            tally.received();
+            match livekit_protocol::SignalRequest::decode(payload) {
+                Ok(request) => {
+                    if to_room.send(request).await.is_err() {
+                        // The session is over; its last words are still on their way out.
+                        return std::future::pending().await;
                     }
                 }
-                SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
-            },
-            response = from_room.recv() => match response {
-                Some(response) => {
-                    tally.sent();
-                    if tx.send(response.encode_to_vec().into()).is_err() { break }
-                }
-                None => {
-                    tx.end(SignalEndReason::Closed, "the participant's session is over");
-                    break;
-                }
-            },
+                Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+            }
         }
+    };
+    let outwards = async {
+        while let Some(response) = from_room.recv().await {
+            tx.ready().await;
+            tally.sent();
+            if tx.send(response.encode_to_vec().into()).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let session_is_over = tokio::select! { over = outwards => over, () = inwards => false };
+    if session_is_over {
+        tx.end(SignalEndReason::Closed, "the participant's session is over");
     }
 }
 

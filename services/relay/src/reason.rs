@@ -168,6 +168,8 @@ reasons! {
     // What was full.
     /// What links tell a room.
     RoomInbox = "room-inbox",
+    /// What a room tells another node.
+    RoomOutbox = "room-outbox",
     /// What a room tells its worker.
     WorkerCommands = "worker-commands",
     /// Lossy messages to people.

@@ -159,6 +159,7 @@ impl Bench {
                 track,
                 spec,
                 source: TrackSource::Participant(participant),
+                publisher: "PA_alice".into(),
             });
         }
         let section = |mid: &str, track, codec, pt, rtx_pt| ReceiveSection {

@@ -196,6 +196,9 @@ fn publishers_get_reports_and_subscribers_get_the_publishers_clock() {
             .into_iter()
             .all(|ssrc| clients[1].packets(ssrc).iter().any(|packet| packet.last_sender_info.is_some()))
     });
+    for ssrc in [5000, 6000] {
+        assert_eq!(bob.source_name(ssrc).as_deref(), Some("PA_alice"), "played in step");
+    }
     // A reported stream goes without its section's name; only a receiver report brings that about.
     let mut sent = 0;
     film_until(&mut [&mut alice, &mut bob], "a packet without mid", |clients| {
@@ -382,7 +385,8 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
     ];
     for (track, spec) in specs {
         let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
-        b.tell(Command::AddTrack { room: ROOM, track, spec, source: TrackSource::Link { peer: 1, flows } });
+        let (source, publisher) = (TrackSource::Link { peer: 1, flows }, "PA_alice".into());
+        b.tell(Command::AddTrack { room: ROOM, track, spec, source, publisher });
     }
     b.subscribe(BOB, &mut bob);
     b.subscribe(CAROL, &mut carol);
@@ -406,6 +410,11 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
         clients[1..]
             .iter()
             .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
+    });
+    film_until(&mut [&mut alice, &mut bob, &mut carol], "one name for voice and camera", |clients| {
+        relay_control(&a, &mut b, flow);
+        let named = |client: &Client, ssrc| client.source_name(ssrc).as_deref() == Some("PA_alice");
+        clients[1..].iter().all(|client| named(client, 5000) && named(client, 6000))
     });
     a.wait_counts("packets on the ring", |counts| counts.link_out >= 90);
     b.wait_counts("packets from the ring", |counts| counts.link_in >= 90);
