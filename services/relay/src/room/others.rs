@@ -62,6 +62,7 @@ impl Actor {
                         self.tell_member(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
                     }
                 }
+                // No node writes it yet.
                 Change::Metadata(_) => {}
             }
         }
