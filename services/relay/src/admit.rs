@@ -206,7 +206,10 @@ async fn succeed(
     }
     let institution = &known.value.room.institution;
     let mut wanted = known.value.clone();
-    wanted.take_over(successor.into(), crate::ids::unix_ms());
+    if let Err(error) = wanted.take_over(successor.into(), crate::ids::unix_ms()) {
+        tracing::warn!(%error, "a room's home is away, and no other can be written down");
+        return known;
+    }
     wanted.spill.retain(|node| shared.authority.node(Action::Spill, institution, node.as_str()).allowed);
     match shared.registry.update(&known, wanted).await {
         Ok(written) => {
