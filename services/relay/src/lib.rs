@@ -12,6 +12,7 @@
 
 mod admit;
 mod api;
+mod assign;
 pub mod authority;
 pub mod config;
 pub mod demo;
@@ -20,7 +21,9 @@ mod door;
 pub mod fuzz;
 mod ids;
 mod join;
+mod ladder;
 mod linkside;
+mod load;
 pub mod metrics;
 pub mod node;
 pub mod outfit;
