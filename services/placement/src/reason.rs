@@ -101,6 +101,18 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 8] = [
+        Self::NoApprovedNode,
+        Self::NoHome,
+        Self::HomeAway,
+        Self::ApprovedUnavailable,
+        Self::ApprovedFull,
+        Self::RulesDiffer,
+        Self::RegistryAway,
+        Self::RegistryRefuses,
+    ];
+
     /// The stable word.
     pub fn as_str(self) -> &'static str {
         match self {

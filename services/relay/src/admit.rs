@@ -15,6 +15,7 @@ use crate::assign::{NotWritten, Record, succeed, write_down};
 pub(crate) use crate::ladder::explain;
 use crate::ladder::{ladder, placed};
 use crate::node::{NoSeat, Shared};
+use crate::reason::Reason;
 use crate::trace;
 
 /// A seat that was reserved for a join.
@@ -35,15 +36,22 @@ pub(crate) struct Seat {
 pub(crate) struct NotAdmitted {
     /// HTTP status: 403 for what policy leads to, 503 for what passes by itself.
     pub status: u16,
-    /// Stable code for metrics.
-    pub code: String,
+    /// The same as a word.
+    pub code: Reason,
+    /// The rules that decided, if it was policy.
+    pub rules: String,
     /// What happened and what to do.
     pub sentence: String,
 }
 
 impl NotAdmitted {
-    fn denied(decision: &Decision) -> Self {
-        Self { status: 403, code: decision.reason.as_str().to_owned(), sentence: decision.why.clone() }
+    pub(crate) fn denied(decision: &Decision) -> Self {
+        Self {
+            status: 403,
+            code: decision.reason.into(),
+            rules: trace::rules(decision),
+            sentence: decision.why.clone(),
+        }
     }
 
     /// Nobody on the ladder takes the person. LiveKit's browser client shows the words of a 401 or
@@ -59,13 +67,18 @@ impl NotAdmitted {
             | RefusalReason::RegistryAway
             | RefusalReason::RegistryRefuses => 503,
         };
-        Self { status, code: reason.as_str().to_owned(), sentence }
+        Self { status, code: reason.into(), rules: String::new(), sentence }
     }
 
     fn too_slow() -> Self {
         let sentence = "No place was found for you in time, because servers of this meeting do not answer. \
                         Please try again in a minute.";
-        Self { status: 503, code: "join-timeout".to_owned(), sentence: sentence.to_owned() }
+        Self::unavailable(Reason::JoinTimeout, sentence)
+    }
+
+    /// What passes by itself.
+    pub(crate) fn unavailable(code: Reason, sentence: impl Into<String>) -> Self {
+        Self { status: 503, code, rules: String::new(), sentence: sentence.into() }
     }
 }
 
@@ -86,14 +99,17 @@ const ROUNDS: usize = 3;
 /// How long a front door waits for the record by which another node refused it.
 const NEWS: Duration = Duration::from_secs(1);
 
+/// May this node see signalling of the institution's rooms: tokens, names, where a room is?
+pub(crate) fn may_signal(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
+    let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
+    trace::decision(&shared.name, Action::RelaySignal, &door);
+    if door.allowed { Ok(()) } else { Err(NotAdmitted::denied(&door)) }
+}
+
 /// May this front door see the room's signalling, and may this person join? Asked before
 /// anything else, and again by whoever only wants to know (`/rtc/validate`).
 pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
-    let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
-    trace::decision(&shared.name, Action::RelaySignal, &door);
-    if !door.allowed {
-        return Err(NotAdmitted::denied(&door));
-    }
+    may_signal(shared, institution)?;
     let person = shared.authority.person(Action::Join, institution, institution);
     trace::decision(&shared.name, Action::Join, &person);
     if !person.allowed {
@@ -178,7 +194,7 @@ async fn climb(
         let asked = reserve(shared, record, step, identity, join_id).instrument(span.clone()).await;
         span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
         drop(span);
-        shared.metrics.step(step.role.as_str(), step.reason.as_str(), asked.is_ok());
+        shared.metrics.step(step.role.as_str(), step.reason.into(), asked.is_ok());
         if let Err(NoSeat { answer, why }) = asked {
             tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
             if answer == Answer::Overtaken && news(shared, record).await {
@@ -225,7 +241,7 @@ async fn news(shared: &Shared, record: &Record) -> bool {
 
 fn nobody(shared: &Shared, proposal: &Proposal, answers: &[Answer]) -> NotAdmitted {
     let refusal = proposal.refused(answers);
-    shared.metrics.step("refuse", refusal.reason.as_str(), false);
+    shared.metrics.step("refuse", refusal.reason.into(), false);
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
