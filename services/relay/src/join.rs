@@ -10,7 +10,7 @@ use prost::Message as _;
 use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{SignalEvent, SignalStream};
-use systir_placement::Demand;
+use systir_placement::{Demand, ReasonCode};
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_registry::RoomId;
 use tokio::sync::{mpsc, oneshot};
@@ -38,14 +38,33 @@ pub(crate) struct Joiner {
 
 /// Brings somebody into the room of its grants.
 pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, NotAdmitted> {
+    join_within(admit::WAIT, shared, joiner).await
+}
+
+pub(crate) async fn join_within(
+    limit: Duration,
+    shared: &Arc<Shared>,
+    joiner: Joiner,
+) -> Result<Pipe, NotAdmitted> {
+    match admit::within(limit, place(shared, joiner)).await {
+        Ok((pipe, reason)) => {
+            Span::current().record("reason", reason.as_str());
+            shared.metrics.join("placed", reason.into());
+            Ok(pipe)
+        }
+        Err(refused) => {
+            Span::current().record("reason", refused.code.as_str());
+            shared.metrics.join("refused", refused.code);
+            tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
+            Err(refused)
+        }
+    }
+}
+
+async fn place(shared: &Arc<Shared>, joiner: Joiner) -> Result<(Pipe, ReasonCode), NotAdmitted> {
     let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
     let demand = Demand { view_only: !joiner.grants.can_publish };
-    let refused = |refused: &NotAdmitted| {
-        Span::current().record("reason", refused.code.as_str());
-        shared.metrics.join("refused", refused.code);
-        tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
-    };
-    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await.inspect_err(refused)?;
+    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await?;
     let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
     let pipe = if node == shared.name {
         here(shared, joiner, seat).await
@@ -53,17 +72,10 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
         let relaying = tracing::error_span!("relay-signal", node);
         there(shared, joiner, seat).instrument(relaying).await
     };
-    match &pipe {
-        Ok(_) => {
-            Span::current().record("reason", reason.as_str());
-            shared.metrics.join("placed", reason.into());
-        }
-        Err(error) => {
-            refused(error);
-            admit::release(shared, &room, &node, &join_id).await;
-        }
+    if pipe.is_err() {
+        admit::release(shared, &room, &node, &join_id).await;
     }
-    pipe
+    Ok((pipe?, reason))
 }
 
 fn broken(sentence: &str) -> NotAdmitted {
@@ -104,7 +116,7 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
         client_info: joiner.client.encode_to_vec().into(),
         query,
         epoch: seat.assignment.epoch,
-        policy_version: 0,
+        policy_version: seat.assignment.policy_number(),
         resume_sid: String::new(),
         traceparent: trace::traceparent(),
         joined_after: last_join(shared, &seat.assignment.room, &joiner.grants.identity).await,

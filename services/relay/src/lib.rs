@@ -13,6 +13,7 @@
 
 mod admit;
 mod api;
+mod assign;
 pub mod authority;
 pub mod config;
 pub mod demo;
@@ -21,8 +22,10 @@ mod door;
 pub mod fuzz;
 mod ids;
 mod join;
+mod ladder;
 mod linkside;
 mod listen;
+mod load;
 pub mod metrics;
 pub mod node;
 pub mod outfit;

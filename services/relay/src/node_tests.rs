@@ -9,7 +9,7 @@ use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_access::token::Grants;
-use systir_registry::LocalStore;
+use systir_registry::{Assignment, LocalStore};
 use systir_room::RoomState;
 
 use super::*;
@@ -19,6 +19,9 @@ use crate::room::{Arrival, FromLinks, Posted, SignalEnds, Start};
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[path = "admit_tests.rs"]
+mod admission;
 
 struct World {
     store: LocalStore,
@@ -43,6 +46,10 @@ impl World {
     }
 
     async fn node(&self, name: &str, capacity: u32) -> Node {
+        self.node_with(name, capacity, Arc::new(self.store.registry())).await
+    }
+
+    async fn node_with(&self, name: &str, capacity: u32, registry: Arc<dyn Registry>) -> Node {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut config = crate::demo::config(self.folder.path(), name, capacity, 0, localhost);
         for listen in [
@@ -55,7 +62,7 @@ impl World {
             listen.set_port(0);
         }
         config.media.tcp = None;
-        Node::start(config, Arc::new(self.store.registry())).await.unwrap()
+        Node::start(config, registry).await.unwrap()
     }
 
     fn record(&self) -> Option<Assignment> {

@@ -283,12 +283,7 @@ impl Actor {
     }
 
     pub(super) fn policy_number(&self) -> u64 {
-        self.assignment
-            .policy_version
-            .split('-')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or_default()
+        self.assignment.policy_number()
     }
 
     pub(super) fn view_changed(&mut self) {
