@@ -28,7 +28,7 @@ fn run(program: &str, arguments: &[&str]) {
         Ok(status) => fail(&format!("`{program} {}` in services/console/web: {status}", arguments.join(" "))),
         Err(error) => {
             fail(&format!(
-                "{program} is needed for the meeting page ({error}): install Node.js 20 or newer with npm"
+                "{program} is needed for the meeting page ({error}): install Node.js 18 or newer with npm"
             ));
         }
     }

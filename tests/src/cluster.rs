@@ -49,6 +49,7 @@ pub struct Cluster {
     processes: BTreeMap<String, Owned>,
     folder: Option<TempDir>,
     client: reqwest::Client,
+    said: Vec<String>,
     // Whoever writes to a pipe that nobody reads is ended.
     _words: Option<Lines>,
     // Given back last, when the processes have ended.
@@ -74,10 +75,13 @@ impl Cluster {
         let mut child = Owned::start(&mut command, "cargo build --workspace")?;
         // The page's address is printed once everything listens.
         let lines = Lines::of(child.0.stdout.take().context("no standard output")?);
-        let lines = tokio::task::spawn_blocking(move || {
+        let (lines, said) = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
             while let Some(line) = lines.next("the demonstration's words", PATIENCE)? {
-                if line.contains("Ctrl-C ends all") {
-                    return Ok(lines);
+                let last = line.contains("Ctrl-C ends all");
+                said.push(line);
+                if last {
+                    return Ok((lines, said));
                 }
             }
             anyhow::bail!("the demonstration ended before it began; its log says why")
@@ -85,7 +89,7 @@ impl Cluster {
         .await??;
         let processes = BTreeMap::from([("demo".to_owned(), child)]);
         let cluster =
-            Self { base, processes, folder: None, client: client()?, _words: Some(lines), _turn: turn };
+            Self { base, processes, folder: None, client: client()?, said, _words: Some(lines), _turn: turn };
         cluster.ready(&NODES).await?;
         Ok(cluster)
     }
@@ -130,13 +134,19 @@ impl Cluster {
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let (processes, folder) = (BTreeMap::new(), Some(folder));
-        Ok(Self { base, processes, folder, client: client()?, _words: None, _turn: turn })
+        Ok(Self { base, processes, folder, client: client()?, said: Vec::new(), _words: None, _turn: turn })
     }
 
     /// Where certificates and configurations lie; nowhere for the demonstration.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         self.path()
+    }
+
+    /// What the demonstration told people to do, line by line.
+    #[must_use]
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// One of a node's ports: the block's first port of the node is 0, for QUIC.

@@ -64,6 +64,20 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
         // More people come while the record lies; wherever they get, it is not there.
         let late = systir_load::run(people("late", 2)).await?;
         assert!(!late.nodes.contains_key("aws-sto-1"), "{late:?}");
+        // A record after which no epoch is left ends no node; it counts as none.
+        assignment["epoch"] = json!(u64::MAX);
+        let endless = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
+        ask(&etcd.url(), "put", endless).await?;
+        for node in ["cph-1", "sto-1"] {
+            eventually("the endless record is not believed", Duration::from_secs(45), || async {
+                let garbled = cluster.counter(node, "systir_registry_garbled_total").await.ok()?;
+                (garbled > 0).then_some(())
+            })
+            .await?;
+        }
+        let last = systir_load::run(people("last", 1)).await?;
+        assert_eq!(last.joined, 0, "{last:?}");
+        assert!(last.refused.iter().any(|group| group.reason.contains("registry")), "{last:?}");
         let report = meeting.go().await?;
         assert_eq!(report.joined, 2, "{report:?}");
         assert!(report.ended.is_empty(), "the meeting that runs goes on: {report:?}");

@@ -177,6 +177,55 @@ fn data_goes_to_whom_it_is_meant_for_and_names_its_sender() -> Result<()> {
 }
 
 #[test]
+fn client_that_toggles_without_end_disturbs_nobody_and_its_last_word_arrives() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 8)]).await?;
+        let door = cluster.url("cph-1");
+        let lively = VideoGrants { can_update_own_metadata: Some(true), ..VideoGrants::default() };
+        let mut eve = Scripted::meet(&door, &allowed("toggles", "eve", lively)?, "").await?;
+        let mut ada = Scripted::meet(&door, &token("toggles", "ada")?, "").await?;
+        let mut bob = Scripted::meet(&door, &token("toggles", "bob")?, "").await?;
+        let track = eve.publish("mic", Coding::Opus, &[]).await?;
+        for listener in [&mut ada, &mut bob] {
+            listener.sees_track("eve", |seen| seen.sid == track.sid).await?;
+        }
+        let set = |muted: bool| Request::Mute(MuteTrackRequest { sid: track.sid.clone(), muted });
+        // More than it may at once: the rest is held back.
+        for _ in 0..600 {
+            eve.send(set(true));
+            eve.send(set(false));
+        }
+        eve.send(set(true));
+        let metadata = "the last word".to_owned();
+        eve.send(Request::UpdateMetadata(UpdateParticipantMetadata { metadata, ..Default::default() }));
+        for listener in [&mut ada, &mut bob] {
+            listener
+                .said("the last word", |said| match said {
+                    Response::Update(update) => update
+                        .participants
+                        .iter()
+                        .any(|who| who.metadata == "the last word" && who.tracks.iter().all(|t| t.muted))
+                        .then_some(()),
+                    _ => None,
+                })
+                .await?;
+        }
+        eve.send(Request::PingReq(Ping { timestamp: 9, rtt: 0 }));
+        eve.said("pong", |said| {
+            matches!(said, Response::PongResp(pong) if pong.last_ping_timestamp == 9).then_some(())
+        })
+        .await?;
+        // Everybody is still there, on both nodes.
+        bob.say(true, "still here", &[]);
+        ada.heard("still here").await?;
+        eve.heard("still here").await?;
+        let log = cluster.log("demo")?;
+        assert!(!log.contains("a link is down") && !log.contains("does not read"), "{log}");
+        Ok(())
+    })
+}
+
+#[test]
 fn token_says_what_may_be_published_sent_and_changed() -> Result<()> {
     play(async {
         let cluster = Cluster::demo(&[]).await?;

@@ -2,6 +2,7 @@
 //! routes, and the media workers whose sockets face clients. It decides nothing about placement
 //! or policy and knows no other node.
 
+pub mod allowance;
 pub mod door;
 pub mod extension_table;
 pub mod livekit;

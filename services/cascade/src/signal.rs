@@ -54,6 +54,14 @@ impl SignalSender {
         self.put(Body::Payload(payload))
     }
 
+    /// Waits until the next message has room or the stream is gone. Cancel-safe.
+    pub async fn ready(&self) {
+        match &self.out {
+            Outgoing::Request(out) => drop(out.reserve().await),
+            Outgoing::Response(out) => drop(out.reserve().await),
+        }
+    }
+
     /// Ends the stream on purpose.
     pub fn end(mut self, reason: SignalEndReason, detail: impl Into<String>) {
         // A full or dead stream ends by being dropped.

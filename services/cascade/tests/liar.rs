@@ -13,9 +13,7 @@ use systir_identity::{Credentials, alpn};
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{
-    Hello, OpenRoom, RoomMessage, RoomOpened, SessionMessage, StateSnapshotRequest,
-};
+use systir_proto::cluster::v1::{Hello, OpenRoom, RoomMessage, RoomOpened, SessionMessage, Unsubscribe};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -125,20 +123,20 @@ async fn a_room_that_no_gate_opened_is_not_delivered() {
     // It says that we opened the room; nobody here asked.
     liar.says(Body::RoomOpened(RoomOpened { room: room() })).await;
     assert!(matches!(liar.hears().await, Some(Body::CloseRoom(_))));
-    let body = Some(RoomBody::StateSnapshotRequest(StateSnapshotRequest {}));
+    let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
     liar.says(Body::Room(RoomMessage { room: room(), body })).await;
     // One that the gate refuses.
     let closed = || "closed/exam".to_owned();
     liar.says(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
     assert!(matches!(liar.hears().await, Some(Body::RoomRefused(_))));
-    let body = Some(RoomBody::StateSnapshotRequest(StateSnapshotRequest {}));
+    let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
     liar.says(Body::Room(RoomMessage { room: closed(), body })).await;
     // Whatever is answered after them was handled after them.
     liar.says(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 })).await;
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());
     assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
-    let body = RoomBody::StateSnapshotRequest(StateSnapshotRequest {});
+    let body = RoomBody::Unsubscribe(Unsubscribe::default());
     assert_eq!(honest.links.send(&relay("sto-1"), "closed/exam", body), Err(SendError::RoomNotOpen));
 }
 

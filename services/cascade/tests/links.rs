@@ -211,6 +211,39 @@ async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
+    let world = World::new();
+    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let update = |number: usize| {
+        let updates = vec![Bytes::from(format!("{number:4096}"))];
+        RoomBody::StateUpdate(StateUpdate { updates, snapshot: false })
+    };
+    let mut sent = 0;
+    let back = loop {
+        match a.links.send(&b.id(), "ku.dk/lecture", update(sent)) {
+            Ok(()) => sent += 1,
+            Err(SendError::Full(back)) => break back,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(back.as_deref(), Some(&update(sent)));
+    let speakers = RoomBody::Speakers(Speakers::default());
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), Err(SendError::Full(None)));
+    // Another room's words about itself still pass.
+    a.links.need("ku.dk/seminar", b.address.clone(), 1, 1);
+    for number in 0..sent {
+        match b.event().await {
+            LinkEvent::Message { body, .. } => assert!(body == update(number), "{number} is missing"),
+            other => panic!("{other:?}"),
+        }
+    }
+    a.opened(&b.id(), "ku.dk/seminar").await;
+    a.links.send(&b.id(), "ku.dk/lecture", update(sent)).unwrap();
+    assert_eq!(a.links.list()[0].link, at_a);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_no_room_needs_ends() {
     let world = World::new();
     let short = || Options { linger: Duration::from_millis(100), ..Options::default() };

@@ -56,7 +56,7 @@ pub struct Load {
     pub participants: u32,
     /// How many it admits.
     pub capacity: u32,
-    /// Busiest worker's CPU, thousandths.
+    /// CPU that its process uses, thousandths of what it may use.
     pub cpu_permille: u32,
     /// Age of the report, milliseconds.
     pub age_ms: u64,

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::admission::{Admission, ReserveError};
+use crate::answer::Answer;
 use crate::facts::Load;
 
 fn allow(tier: u32) -> Verdict {
@@ -76,7 +77,7 @@ fn with_every_approved_node_full_the_refusal_says_so_and_names_no_node() {
     let proposal = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &demo(4, 6));
     assert_eq!(nodes(&proposal), ["cph-1", "sto-1"]);
     assert_eq!(proposal.refusal, None);
-    let refusal = proposal.exhausted();
+    let refusal = proposal.refused(&[Answer::Full, Answer::Full]);
     assert_eq!(refusal.reason, RefusalReason::ApprovedFull);
     assert!(refusal.sentence.contains("ku.dk") && !refusal.sentence.contains("cph-1"));
 }

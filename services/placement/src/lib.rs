@@ -5,16 +5,18 @@
 //!
 //! Placement proposes, the target alone admits: [`propose`] works on hints that are seconds old,
 //! so the caller asks the nodes of [`Proposal::steps`] in order, each answers from its own
-//! [`Admission`], and the first that grants a [`Reservation`] has the participant. When all have
-//! refused, [`Proposal::exhausted`] says what to tell the participant.
+//! [`Admission`], and the first that grants a [`Reservation`] has the participant. When none did,
+//! [`Proposal::refused`] says from their [`Answer`]s what to tell the participant.
 
 mod admission;
+mod answer;
 mod facts;
 mod ladder;
 mod proposal;
 mod reason;
 
 pub use admission::{Admission, NoReservation, RESERVATION_TTL, Reservation, ReserveError};
+pub use answer::{Answer, HeardFull};
 pub use facts::{Assignment, Candidate, Demand, Load, RoomFacts, Verdict};
 pub use ladder::{FRESH_MS, HOT_PERMILLE, VIEWERS_MOVE_PERMILLE, propose};
 pub use proposal::{Proposal, Refusal, Role, Row, Step};

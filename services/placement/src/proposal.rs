@@ -83,18 +83,6 @@ pub struct Proposal {
     pub(crate) institution: String,
 }
 
-impl Proposal {
-    /// What to tell the participant when every step was asked and refused.
-    pub fn exhausted(&self) -> Refusal {
-        self.refusal.clone().unwrap_or_else(|| refuse(&self.institution, RefusalReason::ApprovedFull))
-    }
-
-    /// What to tell the participant when no step answered.
-    pub fn unreachable(&self) -> Refusal {
-        self.refusal.clone().unwrap_or_else(|| refuse(&self.institution, RefusalReason::ApprovedUnavailable))
-    }
-}
-
 pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
     let sentence = match reason {
         RefusalReason::NoApprovedNode => format!(
@@ -110,12 +98,26 @@ pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
              of {institution}. Please try again in a minute."
         ),
         RefusalReason::ApprovedUnavailable => format!(
-            "The servers that {institution} approved for this meeting are being serviced or cannot be \
-             reached, and it is not sent to others. Please try again in a minute."
+            "No server that {institution} approved for this meeting can take you now: each is full, \
+             being serviced or cannot be reached, and it is not sent to others. Please try again in a \
+             minute."
         ),
         RefusalReason::ApprovedFull => format!(
             "The servers that {institution} approved for this meeting are full, and it is not sent to \
              others. Please try again in a few minutes."
+        ),
+        RefusalReason::RulesDiffer => format!(
+            "The servers for this meeting do not agree on the rules of {institution}, so it is sent to \
+             none of them. Please tell the support of {institution}."
+        ),
+        RefusalReason::RegistryAway => format!(
+            "A server that {institution} approved has room for you, but it cannot be added to this meeting \
+             now, because the cluster's registry does not answer. Meetings that run already go on; please \
+             try again in a minute."
+        ),
+        RefusalReason::RegistryRefuses => format!(
+            "A server that {institution} approved has room for you, but the cluster's registry does not \
+             let it be added to this meeting. Please tell the support of {institution}."
         ),
     };
     Refusal { reason, sentence }

@@ -89,14 +89,29 @@ pub enum RefusalReason {
     HomeAway,
     /// Approved nodes exist, but each is away or draining.
     ApprovedUnavailable,
-    /// Every approved node was asked and had no room.
+    /// Every approved node that answered had no room.
     ApprovedFull,
+    /// Nodes that approve the meeting by the rules of who asked refuse it by their own: they hold
+    /// another version of the policy.
+    RulesDiffer,
+    /// A node had room, and the cluster's registry is away, in which it must be written first.
+    RegistryAway,
+    /// A node had room, and the cluster's registry does not let it be written.
+    RegistryRefuses,
 }
 
 impl RefusalReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 5] =
-        [Self::NoApprovedNode, Self::NoHome, Self::HomeAway, Self::ApprovedUnavailable, Self::ApprovedFull];
+    pub const ALL: [Self; 8] = [
+        Self::NoApprovedNode,
+        Self::NoHome,
+        Self::HomeAway,
+        Self::ApprovedUnavailable,
+        Self::ApprovedFull,
+        Self::RulesDiffer,
+        Self::RegistryAway,
+        Self::RegistryRefuses,
+    ];
 
     /// The stable word.
     pub fn as_str(self) -> &'static str {
@@ -106,6 +121,9 @@ impl RefusalReason {
             Self::HomeAway => "home-away",
             Self::ApprovedUnavailable => "approved-unavailable",
             Self::ApprovedFull => "approved-full",
+            Self::RulesDiffer => "rules-differ",
+            Self::RegistryAway => "registry-away",
+            Self::RegistryRefuses => "registry-refuses",
         }
     }
 }

@@ -76,6 +76,15 @@ impl RoomId {
     }
 }
 
+/// The last epoch there can be. No room sees so many changes of home: whoever writes more than this
+/// wants the next takeover to fail, so that such a record cannot be read.
+pub(crate) const LAST_EPOCH: u64 = 1 << 48;
+
+/// A room in its last epoch gets no other home; its record was forged, or is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the room is in its last epoch, which nobody but a forger reaches; delete its record")]
+pub struct LastEpoch;
+
 /// Who carries a room. Nothing about people is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -106,6 +115,13 @@ impl Assignment {
         Self { room, sid, home, spill: Vec::new(), epoch: 1, policy_version, created_ms: now_ms, since_ms }
     }
 
+    /// The number of the policy's version that the home was chosen by; 0 when it has none.
+    #[must_use]
+    pub fn policy_number(&self) -> u64 {
+        let number = self.policy_version.split('-').next();
+        number.and_then(|number| number.parse().ok()).unwrap_or_default()
+    }
+
     /// All nodes, home first.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         std::iter::once(&self.home).chain(&self.spill)
@@ -127,12 +143,17 @@ impl Assignment {
 
     /// Another node leads the room from now on. The one that led it is out, and the newer epoch
     /// refuses what it may still write.
-    pub fn take_over(&mut self, home: NodeId, now_ms: u64) {
+    ///
+    /// # Errors
+    /// In the last epoch; nothing is changed then.
+    pub fn take_over(&mut self, home: NodeId, now_ms: u64) -> Result<(), LastEpoch> {
+        let next = self.epoch.checked_add(1).filter(|next| *next <= LAST_EPOCH).ok_or(LastEpoch)?;
         let old = std::mem::replace(&mut self.home, home);
         self.spill.retain(|known| *known != self.home && *known != old);
         self.since_ms.remove(&old);
         self.since_ms.entry(self.home.clone()).or_insert(now_ms);
-        self.epoch += 1;
+        self.epoch = next;
+        Ok(())
     }
 
     /// Takes a spill node out; home stays.
@@ -156,7 +177,7 @@ pub struct Versioned<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Assignment, RoomId};
+    use super::{Assignment, LAST_EPOCH, LastEpoch, RoomId};
 
     #[test]
     fn who_takes_over_is_home_in_a_newer_epoch_and_the_old_home_is_out() {
@@ -164,11 +185,24 @@ mod tests {
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
         assignment.add_spill("sto-1".into(), 2);
         assignment.add_spill("cph-2".into(), 3);
-        assignment.take_over("cph-2".into(), 9);
+        assignment.take_over("cph-2".into(), 9).unwrap();
         let nodes: Vec<&str> = assignment.nodes().map(AsRef::as_ref).collect();
         assert_eq!((nodes, assignment.epoch), (vec!["cph-2", "sto-1"], 2));
         assert!(!assignment.has("cph-1") && !assignment.since_ms.contains_key(&"cph-1".into()));
         assert_eq!(assignment.since_ms.get(&"cph-2".into()), Some(&3), "it carried the room before");
+    }
+
+    #[test]
+    fn after_the_last_epoch_nobody_takes_over_and_nothing_is_changed() {
+        let room = RoomId::new("ku.dk", "lecture");
+        let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "7-abc".to_owned(), 1);
+        for epoch in [LAST_EPOCH, u64::MAX] {
+            assignment.epoch = epoch;
+            let before = assignment.clone();
+            assert_eq!(assignment.take_over("cph-2".into(), 9), Err(LastEpoch));
+            assert_eq!(assignment, before);
+        }
+        assert_eq!(assignment.policy_number(), 7);
     }
 
     proptest! {

@@ -77,6 +77,10 @@ impl Shared {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, RegistryError> {
+        in_time(self.dial()).await
+    }
+
+    async fn dial(&self) -> Result<Client, etcd_client::Error> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(ANSWER)
             .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
@@ -92,14 +96,22 @@ impl Shared {
             }
             options = options.with_tls(tls);
         }
-        in_time(Client::connect(&self.config.endpoints, Some(options))).await
+        Client::connect(&self.config.endpoints, Some(options)).await
     }
+}
+
+/// The client for writes. Each write takes a copy, so that none waits for another.
+#[derive(Default)]
+struct Held {
+    client: Option<Client>,
+    /// Which one it is: a write that failed gives up its own and not one that was made since.
+    number: u64,
 }
 
 /// The registry of one node.
 pub struct EtcdRegistry {
     shared: Arc<Shared>,
-    client: tokio::sync::Mutex<Option<Client>>,
+    held: tokio::sync::Mutex<Held>,
     _tasks: DropGuard,
 }
 
@@ -140,19 +152,36 @@ impl EtcdRegistry {
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(sync::follow(shared.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(sync::keep_lease(shared.clone())));
-        Self { shared, client: tokio::sync::Mutex::new(None), _tasks: stop.drop_guard() }
+        Self { shared, held: tokio::sync::Mutex::default(), _tasks: stop.drop_guard() }
     }
 
+    async fn client(&self) -> Result<(u64, Client), etcd_client::Error> {
+        let mut held = self.held.lock().await;
+        if let Some(client) = &held.client {
+            return Ok((held.number, client.clone()));
+        }
+        let client = self.shared.dial().await?;
+        held.number += 1;
+        held.client = Some(client.clone());
+        Ok((held.number, client))
+    }
+
+    /// One write. Its limit counts from here, however many others there are.
     async fn transact(&self, txn: Txn) -> Result<etcd_client::TxnResponse, RegistryError> {
-        let mut held = self.client.lock().await;
-        let mut client = match held.take() {
-            Some(client) => client,
-            None => self.shared.connect().await?,
-        };
-        let answer = in_time(client.txn(txn)).await;
-        // A client whose connection failed is not asked again.
-        if !matches!(answer, Err(RegistryError::Unavailable(_))) {
-            *held = Some(client);
+        let mut used = None;
+        let answer = in_time(async {
+            let (number, mut client) = self.client().await?;
+            used = Some(number);
+            client.txn(txn).await
+        })
+        .await;
+        if let (Err(RegistryError::Unavailable(_)), Some(used)) = (&answer, used)
+            // Whoever makes a new one meanwhile holds the lock.
+            && let Ok(mut held) = self.held.try_lock()
+            && held.number == used
+        {
+            // A client whose connection failed is not asked again.
+            held.client = None;
         }
         answer
     }
@@ -186,15 +215,40 @@ impl EtcdRegistry {
             self.remember(&record);
             return Ok(Ok(record));
         }
-        let current = answer.op_responses().into_iter().find_map(|answer| match answer {
-            TxnOpResponse::Get(found) => found.kvs().first().and_then(sync::assignment_of),
-            _ => None,
-        });
-        if let Some(current) = &current {
-            self.remember(current);
+        let current = found(&answer);
+        match &current {
+            Some(current) => self.remember(current),
+            None => self.forget(&wanted.room, revision),
         }
         Ok(Err(current))
     }
+
+    // Nor does who was told that a record is gone go on reading it.
+    fn forget(&self, room: &RoomId, revision: u64) {
+        self.shared.view.send_if_modified(|view| {
+            let known = view.rooms.get(room).is_some_and(|known| known.revision <= revision);
+            if known {
+                Arc::make_mut(view).rooms.remove(room);
+            }
+            known
+        });
+    }
+}
+
+/// The record that a transaction found instead of what it expected; none when it cannot be read.
+fn found(answer: &etcd_client::TxnResponse) -> Option<Versioned<Assignment>> {
+    answer.op_responses().into_iter().find_map(|answer| match answer {
+        TxnOpResponse::Get(found) => {
+            found.kvs().first().and_then(|record| match sync::assignment_of(record) {
+                Ok(known) => Some(known),
+                Err(why) => {
+                    tracing::warn!(%why, "a room's record cannot be read and counts as absent");
+                    None
+                }
+            })
+        }
+        _ => None,
+    })
 }
 
 impl Registry for EtcdRegistry {
@@ -277,29 +331,20 @@ impl Registry for EtcdRegistry {
                 .and_then([TxnOp::delete(key.clone(), None)])
                 .or_else([TxnOp::get(key, None)]);
             let answer = self.transact(txn).await?;
-            let current = answer.op_responses().into_iter().find_map(|answer| match answer {
-                TxnOpResponse::Get(found) => found.kvs().first().and_then(sync::assignment_of),
-                _ => None,
-            });
-            match (answer.succeeded(), current) {
+            let revision = answer.header().map_or(0, |header| header.revision()) as u64;
+            match (answer.succeeded(), found(&answer)) {
                 (true, _) => {
-                    self.shared.view.send_modify(|view| {
-                        let view = Arc::make_mut(view);
-                        if view
-                            .rooms
-                            .get(&read.value.room)
-                            .is_some_and(|known| known.revision == read.revision)
-                        {
-                            view.rooms.remove(&read.value.room);
-                        }
-                    });
+                    self.forget(&read.value.room, revision);
                     Ok(())
                 }
                 (false, Some(current)) if read.value.epoch < current.value.epoch => {
                     Err(UpdateError::StaleEpoch { offered: read.value.epoch, current: current.value.epoch })
                 }
                 (false, Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
-                (false, None) => Err(UpdateError::Gone),
+                (false, None) => {
+                    self.forget(&read.value.room, revision);
+                    Err(UpdateError::Gone)
+                }
             }
         }
         .boxed()

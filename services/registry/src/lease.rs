@@ -15,9 +15,9 @@ pub struct Load {
     pub capacity: u32,
     /// CPU, thousandths of what it has.
     pub cpu_permille: u32,
-    /// Bits per second that it sends.
+    /// Bits per second that it sends to clients.
     pub egress_bps: u64,
-    /// Packets per second that it sends.
+    /// Datagrams per second that it sends to clients.
     pub packets: u64,
     /// When it said so, Unix milliseconds.
     pub at_ms: u64,

@@ -11,7 +11,7 @@ mod registry;
 mod sync;
 mod view;
 
-pub use assignment::{Assignment, NodeId, RoomId, Versioned};
+pub use assignment::{Assignment, LastEpoch, NodeId, RoomId, Versioned};
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, Load};
 pub use local::{LocalRegistry, LocalStore};

@@ -6,35 +6,58 @@ use std::time::Instant;
 
 use etcd_client::{Client, EventType, GetOptions, KeyValue, PutOptions, WatchOptions};
 
-use crate::assignment::{Assignment, NodeId, RoomId, Versioned};
+use crate::assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 use crate::etcd::{ANSWER, Shared, in_time, pauses};
 use crate::lease::Lease;
 use crate::registry::RegistryError;
 use crate::view::View;
 
-/// The assignment in a record; none when it cannot be read or lies under another room's key.
-pub(crate) fn assignment_of(record: &KeyValue) -> Option<Versioned<Assignment>> {
+/// Why a record cannot be read; never what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Garbled {
+    #[error("it is no record of this kind")]
+    Malformed,
+    #[error("it lies under the key of another")]
+    Misplaced,
+    #[error("its epoch is beyond the last one, so that nobody could take over")]
+    Epoch,
+    #[error("its key is none of ours")]
+    ForeignKey,
+}
+
+/// The assignment in a record.
+pub(crate) fn assignment_of(record: &KeyValue) -> Result<Versioned<Assignment>, Garbled> {
     let value = read_assignment(record.key(), record.value())?;
-    Some(Versioned { value, revision: record.mod_revision() as u64 })
+    Ok(Versioned { value, revision: record.mod_revision() as u64 })
 }
 
-fn read_assignment(key: &[u8], value: &[u8]) -> Option<Assignment> {
-    let value: Assignment = serde_json::from_slice(value).ok()?;
-    key.ends_with(format!("/rooms/{}", value.room.key()).as_bytes()).then_some(value)
+fn read_assignment(key: &[u8], value: &[u8]) -> Result<Assignment, Garbled> {
+    let value: Assignment = serde_json::from_slice(value).map_err(|_| Garbled::Malformed)?;
+    if !key.ends_with(format!("/rooms/{}", value.room.key()).as_bytes()) {
+        return Err(Garbled::Misplaced);
+    }
+    if value.epoch > LAST_EPOCH {
+        return Err(Garbled::Epoch);
+    }
+    Ok(value)
 }
 
-fn read_lease(key: &[u8], value: &[u8]) -> Option<Lease> {
-    let lease: Lease = serde_json::from_slice(value).ok()?;
-    key.ends_with(format!("/nodes/{}", lease.node).as_bytes()).then_some(lease)
+fn read_lease(key: &[u8], value: &[u8]) -> Result<Lease, Garbled> {
+    let lease: Lease = serde_json::from_slice(value).map_err(|_| Garbled::Malformed)?;
+    if !key.ends_with(format!("/nodes/{}", lease.node).as_bytes()) {
+        return Err(Garbled::Misplaced);
+    }
+    Ok(lease)
 }
 
 /// Entrance for the fuzzers: a record that anybody may have written.
 pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     let _ = key_of("/systir/v1/nordunet/", key);
     let _ = read_lease(key, value);
-    if let Some(assignment) = read_assignment(key, value) {
+    if let Ok(mut assignment) = read_assignment(key, value) {
         let again = serde_json::to_vec(&assignment).unwrap_or_default();
-        assert_eq!(read_assignment(key, &again), Some(assignment));
+        assert_eq!(read_assignment(key, &again), Ok(assignment.clone()));
+        let _ = assignment.take_over(NodeId::from("cph-1"), 1);
     }
 }
 
@@ -59,32 +82,33 @@ fn key_of(prefix: &str, key: &[u8]) -> Key {
 fn put(view: &mut View, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
         Key::Node(node) => match read_lease(record.key(), record.value()) {
-            Some(lease) => {
+            Ok(lease) => {
                 view.nodes.insert(node, lease);
             }
-            None => garbled(view, |view| {
+            Err(why) => garbled(view, why, |view| {
                 view.nodes.remove(&node);
             }),
         },
         Key::Room(room) => match assignment_of(record) {
             // A write of this node's own may be in the copy before the watch tells of an older one.
-            Some(assignment) => {
+            Ok(assignment) => {
                 if view.rooms.get(&room).is_none_or(|known| known.revision < assignment.revision) {
                     view.rooms.insert(room, assignment);
                 }
             }
-            None => garbled(view, |view| {
+            Err(why) => garbled(view, why, |view| {
                 view.rooms.remove(&room);
             }),
         },
-        Key::Other => garbled(view, |_| {}),
+        Key::Other => garbled(view, Garbled::ForeignKey, |_| {}),
     }
 }
 
-fn garbled(view: &mut View, forget: impl FnOnce(&mut View)) {
+fn garbled(view: &mut View, why: Garbled, forget: impl FnOnce(&mut View)) {
     forget(view);
     view.garbled += 1;
     tracing::warn!(
+        %why,
         "a record in etcd cannot be read and counts as absent; somebody else writes under our prefix"
     );
 }
@@ -136,18 +160,55 @@ enum Ended {
     Lost(String),
 }
 
+/// Records that one answer holds. All at once would be more than a message may hold.
+const PAGE: i64 = 1_000;
+
+// What is below names this error in words only.
+fn is_too_long(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("length too large"))
+}
+
+/// Everything below the prefix as of one revision, page by page.
+async fn read_whole(client: &mut Client, prefix: &str) -> Result<(View, i64), RegistryError> {
+    let mut view = View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), away_since: None, garbled: 0 };
+    // Behind the last key that begins with the prefix: its last byte is `/`, and `0` comes next.
+    let end = format!("{}0", prefix.trim_end_matches('/'));
+    let (mut from, mut limit, mut revision) = (prefix.as_bytes().to_vec(), PAGE, 0);
+    loop {
+        let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(revision);
+        let question = client.get(from.clone(), Some(options));
+        let page = in_time(async {
+            match question.await {
+                Err(error) if limit > 1 && is_too_long(&error) => Ok(None),
+                answer => answer.map(Some),
+            }
+        });
+        let Some(page) = page.await? else {
+            // These records are longer than most: fewer at a time.
+            limit /= 2;
+            continue;
+        };
+        // The first answer says which revision all others shall show.
+        if revision == 0 {
+            revision = page.header().map_or(0, |header| header.revision());
+        }
+        for record in page.kvs() {
+            put(&mut view, prefix, record);
+        }
+        match page.kvs().last() {
+            Some(last) if page.more() => from = [last.key(), &[0]].concat(),
+            _ => return Ok((view, revision)),
+        }
+    }
+}
+
 async fn read_and_watch(
     shared: &Shared,
     pauses: &mut crate::backoff::Backoff,
 ) -> Result<Ended, RegistryError> {
     let mut client = shared.connect().await?;
     let prefix = shared.prefix();
-    let everything = in_time(client.get(prefix.clone(), Some(GetOptions::new().with_prefix()))).await?;
-    let revision = everything.header().map_or(0, |header| header.revision());
-    let mut fresh = View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), away_since: None, garbled: 0 };
-    for record in everything.kvs() {
-        put(&mut fresh, &prefix, record);
-    }
+    let (mut fresh, revision) = read_whole(&mut client, &prefix).await?;
     let from_there =
         WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
     let mut watch = in_time(client.watch(prefix.clone(), Some(from_there))).await?;

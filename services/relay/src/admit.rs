@@ -1,20 +1,19 @@
-//! The way of a join, from this front door to a seat: policy, assignment, the ladder, and one
-//! reservation after the other until a node admits.
+//! The way of a join, from this front door to a seat: policy, the ladder, one reservation after the
+//! other until a node admits, and that node's place in the room's record.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
-use serde_json::{Value, json};
-use systir_placement::{
-    Candidate, Demand, Load, Proposal, ReasonCode, Refusal, RefusalReason, Role, RoomFacts, Row, Step,
-    Verdict, propose,
-};
+use systir_placement::{Answer, Demand, Proposal, ReasonCode, Refusal, RefusalReason, Role, Step};
 use systir_policy::{Action, Decision};
-use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
+use systir_registry::{Assignment, RegistryError, RoomId};
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
+use crate::assign::{NotWritten, Record, succeed, write_down};
+pub(crate) use crate::ladder::explain;
+use crate::ladder::{ladder, placed};
 use crate::node::{NoSeat, Shared};
 use crate::reason::Reason;
 use crate::trace;
@@ -58,13 +57,23 @@ impl NotAdmitted {
     /// Nobody on the ladder takes the person. LiveKit's browser client shows the words of a 401 or
     /// 403 only, so what the institution's rules lead to is a 403; what passes by itself stays a 503,
     /// after which clients try again.
-    fn exhausted(refusal: Refusal) -> Self {
+    fn refused(refusal: Refusal) -> Self {
         let Refusal { reason, sentence } = refusal;
         let status = match reason {
-            RefusalReason::ApprovedFull | RefusalReason::NoApprovedNode => 403,
-            RefusalReason::ApprovedUnavailable | RefusalReason::NoHome | RefusalReason::HomeAway => 503,
+            RefusalReason::ApprovedFull | RefusalReason::NoApprovedNode | RefusalReason::RulesDiffer => 403,
+            RefusalReason::ApprovedUnavailable
+            | RefusalReason::NoHome
+            | RefusalReason::HomeAway
+            | RefusalReason::RegistryAway
+            | RefusalReason::RegistryRefuses => 503,
         };
         Self { status, code: reason.into(), rules: String::new(), sentence }
+    }
+
+    fn too_slow() -> Self {
+        let sentence = "No place was found for you in time, because servers of this meeting do not answer. \
+                        Please try again in a minute.";
+        Self::unavailable(Reason::JoinTimeout, sentence)
     }
 
     /// What passes by itself.
@@ -73,8 +82,22 @@ impl NotAdmitted {
     }
 }
 
-/// How often a lost race for the assignment is run again.
-const RACES: usize = 5;
+/// How long somebody waits at the front door, whatever does not answer behind it.
+pub(crate) const WAIT: Duration = Duration::from_secs(10);
+
+/// Limits a whole join. What was reserved until then lapses by itself.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    join: impl Future<Output = Result<T, NotAdmitted>>,
+) -> Result<T, NotAdmitted> {
+    tokio::time::timeout(limit, join).await.unwrap_or_else(|_| Err(NotAdmitted::too_slow()))
+}
+
+/// How often it is thought over whom to ask, because the room's record changed meanwhile.
+const ROUNDS: usize = 3;
+
+/// How long a front door waits for the record by which another node refused it.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// May this node see signalling of the institution's rooms: tokens, names, where a room is?
 pub(crate) fn may_signal(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
@@ -95,6 +118,14 @@ pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdm
     Ok(())
 }
 
+/// Why a round of asking led to no seat.
+enum NoPlace {
+    /// The record changed: ask anew.
+    Again,
+    /// These were the answers.
+    Nobody(Vec<Answer>),
+}
+
 /// Finds a seat.
 pub(crate) async fn admit(
     shared: &Arc<Shared>,
@@ -103,177 +134,142 @@ pub(crate) async fn admit(
     demand: &Demand,
 ) -> Result<Seat, NotAdmitted> {
     may_enter(shared, &room.institution)?;
-    let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
+    let join_id = new_join_id();
+    let mut round = 1;
+    loop {
+        let (record, proposal) = think(shared, room, demand).await?;
+        match climb(shared, &record, &proposal, identity, &join_id).await {
+            Ok(seat) => return Ok(seat),
+            Err(NoPlace::Again) if round < ROUNDS => round += 1,
+            Err(NoPlace::Again) => return Err(nobody(shared, &proposal, &[Answer::Overtaken])),
+            Err(NoPlace::Nobody(answers)) => return Err(nobody(shared, &proposal, &answers)),
+        }
+    }
+}
+
+fn new_join_id() -> String {
+    format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64())
+}
+
+/// The record to go by, and whom to ask.
+async fn think(
+    shared: &Arc<Shared>,
+    room: &RoomId,
+    demand: &Demand,
+) -> Result<(Record, Proposal), NotAdmitted> {
     let known = shared.registry.assignment(room);
     let proposal = placed(shared, room, known.as_ref().map(|known| &known.value), demand);
-    let span = tracing::error_span!("assignment", created = known.is_none(), home = Empty, epoch = Empty);
-    let assignment = match known {
-        Some(known) => succeed(shared, known, &proposal).instrument(span.clone()).await,
-        None => create(shared, room, &proposal).instrument(span.clone()).await?,
+    let Some(known) = known else {
+        let Some(home) = &proposal.home else { return Err(nobody(shared, &proposal, &[])) };
+        return Ok((Record::new(shared, room, home), proposal));
     };
-    span.record("home", display(&assignment.value.home)).record("epoch", assignment.value.epoch);
-    drop(span);
-    // Whoever won the race for the room may have another home than we proposed.
-    let proposal = if Some(&assignment.value.home.to_string()) == proposal.home.as_ref() {
+    let known = succeed(shared, known, &proposal).await;
+    // Whoever was faster may have made another node home than we proposed.
+    let proposal = if Some(known.value.home.as_str()) == proposal.home.as_deref() {
         proposal
     } else {
-        placed(shared, room, Some(&assignment.value), demand)
+        placed(shared, room, Some(&known.value), demand)
     };
-    let mut answered = false;
+    Ok((Record::Written(known), proposal))
+}
+
+/// Asks one node after the other; the first that has a seat comes into the record.
+async fn climb(
+    shared: &Arc<Shared>,
+    record: &Record,
+    proposal: &Proposal,
+    identity: &str,
+    join_id: &str,
+) -> Result<Seat, NoPlace> {
+    let room = &record.assignment().room;
+    let mut answers = Vec::new();
     for step in &proposal.steps {
+        // Where one write failed another would only take as long to fail.
+        let unwritable =
+            [Answer::RegistryAway, Answer::RegistryRefuses].iter().any(|no| answers.contains(no));
+        if unwritable && !record.has(&step.node) {
+            continue;
+        }
         let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
-        let asked =
-            reserve(shared, &assignment.value, step, identity, &join_id).instrument(span.clone()).await;
+        let asked = reserve(shared, record, step, identity, join_id).instrument(span.clone()).await;
         span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
         drop(span);
         shared.metrics.step(step.role.as_str(), step.reason.into(), asked.is_ok());
-        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
-        if let Err(why) = asked {
-            tracing::info!(node = step.node, role = %step.role, %why, "asked for a seat and refused");
+        if let Err(NoSeat { answer, why }) = asked {
+            tracing::info!(node = step.node, role = %step.role, why, "asked for a seat and refused");
+            if answer == Answer::Overtaken && news(shared, record).await {
+                return Err(NoPlace::Again);
+            }
+            answers.push(answer);
             continue;
         }
-        match ensure_assigned(shared, assignment.clone(), step).await {
+        match assign(shared, record, step).await {
             Ok(assignment) => {
                 tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                return Ok(Seat { node: step.node.clone(), join_id, assignment, reason: step.reason });
+                let (node, join_id) = (step.node.clone(), join_id.to_owned());
+                return Ok(Seat { node, join_id, assignment, reason: step.reason });
             }
             Err(why) => {
-                tracing::warn!(
-                    node = step.node,
-                    why,
-                    "the seat is given back: the node could not be assigned"
-                );
-                release(shared, room, &step.node, &join_id).await;
+                tracing::warn!(node = step.node, %why, "the seat is given back: the node could not be assigned");
+                release(shared, room, &step.node, join_id).await;
+                answers.push(match why {
+                    NotWritten::Overtaken => return Err(NoPlace::Again),
+                    NotWritten::Registry(RegistryError::Unavailable(_)) => Answer::RegistryAway,
+                    NotWritten::Registry(RegistryError::Refused(_)) => Answer::RegistryRefuses,
+                });
             }
         }
     }
-    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
+    Err(NoPlace::Nobody(answers))
+}
+
+async fn assign(shared: &Arc<Shared>, record: &Record, step: &Step) -> Result<Assignment, NotWritten> {
+    let created = matches!(record, Record::New(_));
+    let span = tracing::error_span!("assignment", created, home = Empty, epoch = Empty);
+    let written = write_down(shared, record, &step.node).instrument(span.clone()).await?.value;
+    span.record("home", display(&written.home)).record("epoch", written.epoch);
+    Ok(written)
+}
+
+/// Another node knows a newer record than this one. Does this one hear of it, too?
+async fn news(shared: &Shared, record: &Record) -> bool {
+    let (room, epoch) = (&record.assignment().room, record.epoch());
+    let mut view = shared.registry.watch();
+    let newer = view.wait_for(|view| view.room(room).is_none_or(|known| known.value.epoch > epoch));
+    tokio::time::timeout(NEWS, newer).await.is_ok_and(|heard| heard.is_ok())
+}
+
+fn nobody(shared: &Shared, proposal: &Proposal, answers: &[Answer]) -> NotAdmitted {
+    let refusal = proposal.refused(answers);
     shared.metrics.step("refuse", refusal.reason.into(), false);
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
-    Err(NotAdmitted::exhausted(refusal))
-}
-
-/// The ladder, as a span: who is asked in which order, and why nobody is.
-fn placed(shared: &Shared, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
-    let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
-    let proposal = span.in_scope(|| ladder(shared, room, assignment, demand));
-    let words = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
-    let list = |asked: bool| {
-        let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(words);
-        rows.collect::<Vec<_>>().join(", ")
-    };
-    span.record("steps", list(true)).record("passed_over", list(false));
-    if let Some(refusal) = &proposal.refusal {
-        span.record("refusal", refusal.reason.as_str());
-    }
-    proposal
-}
-
-async fn create(
-    shared: &Arc<Shared>,
-    room: &RoomId,
-    proposal: &Proposal,
-) -> Result<Versioned<Assignment>, NotAdmitted> {
-    let Some(home) = &proposal.home else {
-        return Err(NotAdmitted::exhausted(proposal.exhausted()));
-    };
-    let policy_version = shared
-        .authority
-        .node(Action::Home, &room.institution, home)
-        .policy_version
-        .map(|version| version.to_string())
-        .unwrap_or_default();
-    let sid = crate::ids::room_sid(&mut rand::rng());
-    let assignment =
-        Assignment::new(room.clone(), sid, home.as_str().into(), policy_version, crate::ids::unix_ms());
-    match shared.registry.create(assignment).await {
-        Ok(created) => Ok(created),
-        Err(CreateError::AlreadyAssigned(existing)) => Ok(*existing),
-        Err(CreateError::Registry(error)) => Err(NotAdmitted::unavailable(
-            Reason::RegistryAway,
-            format!(
-                "This meeting cannot be started now, because the cluster's registry does not answer ({error}). Meetings that run already go on; try again in a minute."
-            ),
-        )),
-    }
-}
-
-/// A home that is away, or that policy denies, is replaced by the one that was proposed. In the
-/// newer epoch nothing counts that the old one may still write; should it live and have people, it
-/// comes back as a spill node.
-async fn succeed(
-    shared: &Arc<Shared>,
-    known: Versioned<Assignment>,
-    proposal: &Proposal,
-) -> Versioned<Assignment> {
-    let home = known.value.home.as_str();
-    let Some(successor) = proposal.home.as_deref().filter(|successor| *successor != home) else {
-        return known;
-    };
-    // Without the store's word a missing lease proves nothing.
-    if shared.registry.view().away_since().is_some() {
-        return known;
-    }
-    let institution = &known.value.room.institution;
-    let mut wanted = known.value.clone();
-    wanted.take_over(successor.into(), crate::ids::unix_ms());
-    wanted.spill.retain(|node| shared.authority.node(Action::Spill, institution, node.as_str()).allowed);
-    match shared.registry.update(&known, wanted).await {
-        Ok(written) => {
-            shared.metrics.takeovers.inc();
-            tracing::warn!(from = home, to = successor, "a room's home is away, and another node takes over");
-            written
-        }
-        Err(UpdateError::Conflict(current)) => *current,
-        Err(error) => {
-            tracing::warn!(%error, "a room's home is away, and no other can be written down");
-            known
-        }
-    }
-}
-
-/// A spill node is written into the assignment before anyone is sent there.
-async fn ensure_assigned(
-    shared: &Arc<Shared>,
-    mut known: Versioned<Assignment>,
-    step: &Step,
-) -> Result<Assignment, String> {
-    for _ in 0..RACES {
-        if known.value.has(&step.node) {
-            return Ok(known.value);
-        }
-        let mut wanted = known.value.clone();
-        wanted.add_spill(step.node.as_str().into(), crate::ids::unix_ms());
-        match shared.registry.update(&known, wanted).await {
-            Ok(written) => return Ok(written.value),
-            Err(UpdateError::Conflict(current)) => known = *current,
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Err("others kept changing the assignment".to_owned())
+    NotAdmitted::refused(refusal)
 }
 
 async fn reserve(
     shared: &Arc<Shared>,
-    assignment: &Assignment,
+    record: &Record,
     step: &Step,
     identity: &str,
     join_id: &str,
 ) -> Result<(), NoSeat> {
     // Whoever is asked for a seat is approved at this moment, by this node's own policy.
     let action = if step.role == Role::Home { Action::Home } else { Action::Spill };
-    let decision = shared.authority.node(action, &assignment.room.institution, &step.node);
+    let room = &record.assignment().room;
+    let decision = shared.authority.node(action, &room.institution, &step.node);
     tracing::Span::current().record("rules", trace::rules(&decision));
     trace::decision(&step.node, action, &decision);
     if !decision.allowed {
-        return Err(NoSeat::Refused(decision.why));
+        return Err(NoSeat { answer: Answer::Denied, why: decision.why });
     }
     if step.node == shared.name {
-        return shared.reserve_seat(&assignment.room, identity, join_id).map_err(NoSeat::Refused);
+        return shared.reserve_seat(room, identity, join_id).map_err(NoSeat::from);
     }
-    shared.reserve_there(assignment, &step.node, identity, join_id).await
+    let asked = shared.reserve_there(record, &step.node, identity, join_id).await;
+    shared.hear(&step.node, &asked);
+    asked
 }
 
 /// Gives a seat back, here or at another node; best effort, since it lapses by itself.
@@ -285,100 +281,6 @@ pub(crate) async fn release(shared: &Arc<Shared>, room: &RoomId, node: &str, joi
     }
 }
 
-/// The ladder for the room as it stands.
-pub(crate) fn ladder(
-    shared: &Shared,
-    room: &RoomId,
-    assignment: Option<&Assignment>,
-    demand: &Demand,
-) -> Proposal {
-    let view = shared.registry.view();
-    let verdict = |action, node: &str| {
-        let decision = shared.authority.node(action, &room.institution, node);
-        Verdict {
-            allowed: decision.allowed,
-            tier: decision.tier,
-            rules: decision.rules.iter().map(ToString::to_string).collect(),
-            why: decision.why,
-        }
-    };
-    let candidates: Vec<Candidate> = shared
-        .authority
-        .nodes()
-        .map(|facts| {
-            let lease = view.node(&facts.id);
-            let load = if facts.id == shared.name {
-                shared.load_here()
-            } else {
-                lease
-                    .map(|lease| Load {
-                        participants: lease.load.participants,
-                        capacity: lease.load.capacity,
-                        cpu_permille: lease.load.cpu_permille,
-                        age_ms: crate::ids::unix_ms().saturating_sub(lease.load.at_ms),
-                    })
-                    .unwrap_or_default()
-            };
-            Candidate {
-                node: facts.id.clone(),
-                load,
-                draining: lease.is_some_and(|lease| lease.draining),
-                // Liveness never depends on etcd alone: a link that is up is proof enough.
-                alive: facts.id == shared.name || lease.is_some() || shared.links().is_up(&facts.id),
-                home: verdict(Action::Home, &facts.id),
-                spill: verdict(Action::Spill, &facts.id),
-            }
-        })
-        .collect();
-    let room = RoomFacts {
-        institution: room.institution.clone(),
-        name: room.name.clone(),
-        assignment: assignment.map(|assignment| systir_placement::Assignment {
-            home: assignment.home.to_string(),
-            spill: assignment.spill.iter().map(ToString::to_string).collect(),
-        }),
-    };
-    propose(&room, demand, &candidates)
-}
-
-/// What `systirctl explain` shows: every node, the decision on it and the reason.
-pub(crate) fn explain(shared: &Shared, room: &RoomId) -> Value {
-    let known = shared.registry.assignment(room).map(|known| known.value);
-    let proposal = ladder(shared, room, known.as_ref(), &Demand::default());
-    let view = shared.registry.view();
-    let rows: Vec<Value> = proposal
-        .table
-        .iter()
-        .map(|row| {
-            let action = if row.role == Role::Home { Action::Home } else { Action::Spill };
-            let decision = shared.authority.node(action, &room.institution, &row.node);
-            let load = view.node(&row.node).map(|lease| &lease.load);
-            json!({
-                "node": row.node,
-                "role": row.role.as_str(),
-                "rank": row.rank.map(|rank| rank + 1),
-                "reason": row.reason.as_str(),
-                "why": row.sentence,
-                "decision": if decision.allowed { "allow" } else { "deny" },
-                "rules": decision.rules.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "load": load.map_or_else(|| "-".to_owned(), |load| format!("{} of {}", load.participants, load.capacity)),
-            })
-        })
-        .collect();
-    json!({
-        "room": room.name,
-        "institution": room.institution,
-        "assignment": known.map(|known| json!({
-            "home": known.home,
-            "spill": known.spill,
-            "epoch": known.epoch,
-            "policy_version": known.policy_version,
-        })),
-        "candidates": rows,
-        "refusal": proposal.refusal.map(|refusal| json!({"reason": refusal.reason.as_str(), "sentence": refusal.sentence})),
-    })
-}
-
 /// Seats whose reservations ran out are given back without anybody asking.
 pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
     loop {
@@ -387,7 +289,8 @@ pub(crate) async fn expire_reservations(shared: Arc<Shared>) {
     }
 }
 
-/// Would a join find a seat now? The nodes are really asked, and what they gave is given back.
+/// Would a join find a seat now? The nodes are really asked, and what they gave is given back;
+/// nothing is written, so that a room that nobody is in is not assigned just because somebody asked.
 pub(crate) async fn would_admit(
     shared: &Arc<Shared>,
     room: &RoomId,
@@ -395,26 +298,27 @@ pub(crate) async fn would_admit(
     demand: &Demand,
 ) -> Result<(), NotAdmitted> {
     may_enter(shared, &room.institution)?;
-    // Whoever has a token that names no seat yet gets the reason that a join would get; a room that
-    // nobody is in is not assigned just because somebody asked.
-    let known = shared.registry.assignment(room).map(|known| known.value);
-    let proposal = ladder(shared, room, known.as_ref(), demand);
-    let Some(known) = known else {
-        return match proposal.refusal {
-            None => Ok(()),
-            Some(refusal) => Err(NotAdmitted::exhausted(refusal)),
-        };
+    let known = shared.registry.assignment(room);
+    let proposal = ladder(shared, room, known.as_ref().map(|known| &known.value), demand);
+    let record = match (known, &proposal.home) {
+        (Some(known), _) => Record::Written(known),
+        (None, Some(home)) => Record::new(shared, room, home),
+        (None, None) => return Err(NotAdmitted::refused(proposal.refused(&[]))),
     };
-    let join_id = format!("{:016x}{:016x}", rand::rng().next_u64(), rand::rng().next_u64());
-    let mut answered = false;
+    let away = shared.registry.view().away_since().is_some();
+    let join_id = new_join_id();
+    let mut answers = Vec::new();
     for step in &proposal.steps {
-        let asked = reserve(shared, &known, step, identity, &join_id).await;
-        answered |= !matches!(asked, Err(NoSeat::Silent(_)));
-        if asked.is_ok() {
-            release(shared, room, &step.node, &join_id).await;
-            return Ok(());
+        match reserve(shared, &record, step, identity, &join_id).await {
+            Ok(()) => {
+                release(shared, room, &step.node, &join_id).await;
+                if !away || record.has(&step.node) {
+                    return Ok(());
+                }
+                answers.push(Answer::RegistryAway);
+            }
+            Err(NoSeat { answer, .. }) => answers.push(answer),
         }
     }
-    let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
-    Err(NotAdmitted::exhausted(refusal))
+    Err(NotAdmitted::refused(proposal.refused(&answers)))
 }

@@ -78,8 +78,9 @@ impl Door for FrontDoor {
             trace::tell_id(&Span::current());
             let room = RoomId::new(&request.grants.institution, &request.grants.room);
             let demand = Demand { view_only: !request.grants.can_publish };
-            let answer = admit::would_admit(&self.0, &room, &request.grants.identity, &demand).await;
-            answer
+            let answer = admit::would_admit(&self.0, &room, &request.grants.identity, &demand);
+            admit::within(admit::WAIT, answer)
+                .await
                 .inspect_err(|refused| {
                     Span::current().record("reason", refused.code.as_str());
                 })

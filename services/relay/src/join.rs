@@ -3,23 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{SignalEvent, SignalStream};
-use systir_placement::Demand;
+use systir_placement::{Demand, ReasonCode};
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_registry::RoomId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{self, NotAdmitted, Seat};
 use crate::linkside::SIGNALS;
 use crate::node::Shared;
 use crate::reason::Reason;
-use crate::room::{Arrival, SignalEnds};
+use crate::room::{Arrival, Message, SignalEnds};
 use crate::trace;
 
 /// Both directions of a participant's signalling, as the front door sees them.
@@ -37,14 +38,33 @@ pub(crate) struct Joiner {
 
 /// Brings somebody into the room of its grants.
 pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, NotAdmitted> {
+    join_within(admit::WAIT, shared, joiner).await
+}
+
+pub(crate) async fn join_within(
+    limit: Duration,
+    shared: &Arc<Shared>,
+    joiner: Joiner,
+) -> Result<Pipe, NotAdmitted> {
+    match admit::within(limit, place(shared, joiner)).await {
+        Ok((pipe, reason)) => {
+            Span::current().record("reason", reason.as_str());
+            shared.metrics.join("placed", reason.into());
+            Ok(pipe)
+        }
+        Err(refused) => {
+            Span::current().record("reason", refused.code.as_str());
+            shared.metrics.join("refused", refused.code);
+            tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
+            Err(refused)
+        }
+    }
+}
+
+async fn place(shared: &Arc<Shared>, joiner: Joiner) -> Result<(Pipe, ReasonCode), NotAdmitted> {
     let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
     let demand = Demand { view_only: !joiner.grants.can_publish };
-    let refused = |refused: &NotAdmitted| {
-        Span::current().record("reason", refused.code.as_str());
-        shared.metrics.join("refused", refused.code);
-        tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
-    };
-    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await.inspect_err(refused)?;
+    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await?;
     let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
     let pipe = if node == shared.name {
         here(shared, joiner, seat).await
@@ -52,17 +72,10 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
         let relaying = tracing::error_span!("relay-signal", node);
         there(shared, joiner, seat).instrument(relaying).await
     };
-    match &pipe {
-        Ok(_) => {
-            Span::current().record("reason", reason.as_str());
-            shared.metrics.join("placed", reason.into());
-        }
-        Err(error) => {
-            refused(error);
-            admit::release(shared, &room, &node, &join_id).await;
-        }
+    if pipe.is_err() {
+        admit::release(shared, &room, &node, &join_id).await;
     }
-    pipe
+    Ok((pipe?, reason))
 }
 
 fn broken(sentence: &str) -> NotAdmitted {
@@ -78,6 +91,8 @@ async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, 
         client: joiner.client,
         auto_subscribe: joiner.auto_subscribe,
         front_door: shared.name.clone(),
+        // The room here knows by itself.
+        after: 0,
         signal: SignalEnds { from_client, to_client },
         span: trace::session(&shared.name, &trace::traceparent()),
     });
@@ -101,9 +116,10 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
         client_info: joiner.client.encode_to_vec().into(),
         query,
         epoch: seat.assignment.epoch,
-        policy_version: 0,
+        policy_version: seat.assignment.policy_number(),
         resume_sid: String::new(),
         traceparent: trace::traceparent(),
+        joined_after: last_join(shared, &seat.assignment.room, &joiner.grants.identity).await,
     };
     let stream = shared.links().signal(&address, start).await.map_err(|error| {
         tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
@@ -116,7 +132,20 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
     Ok(Pipe { to_room, from_room })
 }
 
-/// Relays one participant's signalling to its media node, until either side ends.
+/// The last join of this identity that this node knows of. The room may be too busy to tell; then the
+/// clocks decide.
+async fn last_join(shared: &Shared, room: &RoomId, identity: &str) -> u64 {
+    let Some(handle) = shared.rooms.get(room) else { return 0 };
+    let (ask, answer) = oneshot::channel();
+    let asked = async {
+        handle.messages.send(Message::LastJoin(identity.to_owned(), ask)).await.ok()?;
+        answer.await.ok()
+    };
+    tokio::time::timeout(Duration::from_millis(500), asked).await.ok().flatten().unwrap_or_default()
+}
+
+/// Relays one participant's signalling to its media node, until either side ends. Each way waits for
+/// itself alone: a room that takes no requests for a moment is still heard.
 async fn relay(
     stream: SignalStream,
     mut from_client: mpsc::Receiver<SignalRequest>,
@@ -125,35 +154,43 @@ async fn relay(
     _open: Open,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
-    loop {
-        tokio::select! {
-            request = from_client.recv() => match request {
-                Some(request) => {
-                    tally.sent();
-                    if tx.send(request.encode_to_vec().into()).is_err() { break }
-                }
-                None => {
-                    tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
-                    return;
-                }
-            },
-            event = rx.recv() => match event {
+    let there = async {
+        while let Some(request) = from_client.recv().await {
+            tx.ready().await;
+            tally.sent();
+            if tx.send(request.encode_to_vec().into()).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let back = async {
+        loop {
+            match rx.recv().await {
                 SignalEvent::Payload(payload) => {
                     tally.received();
                     match SignalResponse::decode(payload) {
-                        Ok(response) => if to_client.send(response).await.is_err() { break },
+                        Ok(response) => {
+                            if to_client.send(response).await.is_err() {
+                                return true;
+                            }
+                        }
                         Err(error) => tracing::warn!(%error, "a relayed message cannot be read"),
                     }
                 }
-                SignalEvent::End { .. } => return,
+                SignalEvent::End { .. } => return false,
                 // The media node is lost: the client comes back at once, to another one.
                 SignalEvent::Lost(why) => {
                     tracing::warn!(why, "a media node's signalling is lost");
                     let _ = to_client.try_send(leave_and_come_back());
-                    return;
+                    return false;
                 }
-            },
+            }
         }
+    };
+    let client_is_gone = tokio::select! { gone = there => gone, gone = back => gone };
+    if client_is_gone {
+        tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
     }
 }
 

@@ -2,7 +2,8 @@
 //! into a node, and holds no idea of its own beyond that.
 //!
 //! - [`config`] - what an operator writes down
-//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports
+//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports;
+//!   `listen` - sockets of media
 //! - `door`, `join`, `admit` - the way of a participant into a room; `trace` - its spans
 //! - `room`, [`rooms`] - rooms on this node
 //! - `linkside`, [`trunk`] - other nodes
@@ -12,6 +13,7 @@
 
 mod admit;
 mod api;
+mod assign;
 pub mod authority;
 pub mod config;
 pub mod demo;
@@ -20,7 +22,10 @@ mod door;
 pub mod fuzz;
 mod ids;
 mod join;
+mod ladder;
 mod linkside;
+mod listen;
+mod load;
 pub mod metrics;
 pub mod node;
 pub mod outfit;

@@ -8,6 +8,7 @@ use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
 use systir_identity::SpiffeId;
+use systir_placement::ReserveError;
 use systir_policy::{Action, Decision, ProvenIdentity};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
@@ -24,6 +25,9 @@ use crate::trace;
 
 /// Messages of one participant that may wait, each way.
 pub(crate) const SIGNALS: usize = 256;
+
+/// Why an asker is refused that was away for too long.
+const OVERTAKEN: &str = "the epoch has been overtaken";
 
 pub(crate) struct Linkside(pub Arc<Shared>);
 
@@ -59,6 +63,13 @@ impl Linkside {
         let door = self.0.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
         trace::decision(peer.relay_name().unwrap_or_default(), Action::RelaySignal, &door);
         if door.allowed { Ok(()) } else { Err(denied(door)) }
+    }
+
+    /// Does the peer go by an epoch that has been overtaken? Then it was away while another node took
+    /// over. One that is ahead of this node's copy is right: the copy may be a moment behind.
+    fn is_overtaken(&self, room: &RoomId, epoch: u64) -> bool {
+        // It knows of no record at all; if there is one, it hears of that when it writes its own.
+        epoch != 0 && self.0.registry.assignment(room).is_some_and(|known| epoch < known.value.epoch)
     }
 
     /// The room's assignment as this node knows it, with this node in it. The asker says that it is
@@ -103,6 +114,9 @@ impl Linkside {
         if !own.allowed {
             return refuse(RefusalCode::Policy, denied(own));
         }
+        if self.is_overtaken(&room, request.epoch) {
+            return refuse(RefusalCode::Epoch, Refused::because(OVERTAKEN));
+        }
         match self.0.reserve_seat(&room, &request.identity, &request.join_id) {
             Ok(()) => ReserveReply {
                 result: Some(Reserved::Admitted(Admitted {
@@ -112,7 +126,14 @@ impl Linkside {
                     epoch: request.epoch,
                 })),
             },
-            Err(why) => refuse(RefusalCode::Full, Refused::because(why)),
+            Err(error) => {
+                let code = match error {
+                    ReserveError::Full { .. } => RefusalCode::Full,
+                    ReserveError::Draining => RefusalCode::Draining,
+                    ReserveError::OtherRoom => RefusalCode::Internal,
+                };
+                refuse(code, Refused::because(error.to_string()))
+            }
         }
     }
 
@@ -147,6 +168,9 @@ impl Linkside {
         let Some(assignment) = assignment else {
             return Err(Refused::because("this node is not assigned to the room"));
         };
+        if self.is_overtaken(&room, start.epoch) {
+            return Err(Refused::because(OVERTAKEN));
+        }
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let (to_room, from_client) = mpsc::channel(SIGNALS);
@@ -157,6 +181,7 @@ impl Linkside {
             client,
             auto_subscribe,
             front_door,
+            after: start.joined_after,
             signal: SignalEnds { from_client, to_client },
             span,
         });
@@ -177,29 +202,34 @@ async fn carry(
     _open: Open,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
-    loop {
-        tokio::select! {
-            event = rx.recv() => match event {
-                SignalEvent::Payload(payload) => {
-                    tally.received();
-                    match livekit_protocol::SignalRequest::decode(payload) {
-                        Ok(request) => if to_room.send(request).await.is_err() { break },
-                        Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+    // Each way waits for itself alone: who is held back is still told everything.
+    let inwards = async {
+        while let SignalEvent::Payload(payload) = rx.recv().await {
+            tally.received();
+            match livekit_protocol::SignalRequest::decode(payload) {
+                Ok(request) => {
+                    if to_room.send(request).await.is_err() {
+                        // The session is over; its last words are still on their way out.
+                        return std::future::pending().await;
                     }
                 }
-                SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
-            },
-            response = from_room.recv() => match response {
-                Some(response) => {
-                    tally.sent();
-                    if tx.send(response.encode_to_vec().into()).is_err() { break }
-                }
-                None => {
-                    tx.end(SignalEndReason::Closed, "the participant's session is over");
-                    break;
-                }
-            },
+                Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+            }
         }
+    };
+    let outwards = async {
+        while let Some(response) = from_room.recv().await {
+            tx.ready().await;
+            tally.sent();
+            if tx.send(response.encode_to_vec().into()).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let session_is_over = tokio::select! { over = outwards => over, () = inwards => false };
+    if session_is_over {
+        tx.end(SignalEndReason::Closed, "the participant's session is over");
     }
 }
 
@@ -221,7 +251,7 @@ impl Handler for Linkside {
                 return Err(Refused::because("this node is not assigned to the room"));
             };
             if room.epoch < assignment.epoch {
-                return Err(Refused::because("the epoch has been overtaken"));
+                return Err(Refused::because(OVERTAKEN));
             }
             let asker =
                 self.0.authority.node_of(peer.as_str()).map(|node| node.id.as_str()).unwrap_or_default();

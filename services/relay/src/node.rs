@@ -13,22 +13,24 @@ use systir_access::tcp::Gate;
 use systir_access::token::{KeyRing, Redacted};
 use systir_access::worker::command::{Command, RoomKey};
 use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerHandle, WorkerWaker};
-use systir_cascade::{Doorbell, Links, LinksConfig, PeerAddress, WorkerPort};
+use systir_cascade::{CallError, Doorbell, Links, LinksConfig, PeerAddress, WorkerPort};
 use systir_media::batch::batch_ring;
 use systir_media::packet::Layer;
-use systir_placement::{Admission, Load, NoReservation};
+use systir_placement::{Admission, Answer, HeardFull, Load, NoReservation, ReserveError};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
-use systir_proto::cluster::v1::{Demand, ReleaseRequest, ReserveRequest};
-use systir_registry::{Assignment, EtcdRegistry, Lease, Registry, RoomId};
+use systir_proto::cluster::v1::{Demand, RefusalCode, ReleaseRequest, ReserveRefused, ReserveRequest};
+use systir_registry::{EtcdRegistry, Lease, Registry, RoomId};
 use systir_transport::Certificate;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::assign::Record;
 use crate::authority::Authority;
 use crate::config::Config;
 use crate::linkside::{Linkside, dispatch};
+use crate::load::Rates;
 use crate::metrics::Metrics;
 use crate::outfit::{self, Outfit};
 use crate::reason::Reason;
@@ -37,7 +39,7 @@ use crate::rooms::Rooms;
 use crate::serve::tls::{self, Files, Pair};
 use crate::trunk::Trunk;
 use crate::whereabouts::Whereabouts;
-use crate::{admit, api, door, metrics, serve};
+use crate::{admit, api, door, listen, metrics, serve};
 
 /// Batches that may wait between a worker and the links.
 const RING: usize = 256;
@@ -80,18 +82,51 @@ pub struct Shared {
     admission: Mutex<Admission>,
     trunk: Trunk,
     flow: AtomicU32,
-    lease: Lease,
+    rates: Mutex<Rates>,
+    heard_full: Mutex<HeardFull>,
 }
 
 /// Why a node gave no seat.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoSeat {
-    /// It said no.
-    #[error("{0}")]
-    Refused(String),
-    /// It said nothing.
-    #[error("{0}")]
-    Silent(String),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoSeat {
+    /// What it answered.
+    pub answer: Answer,
+    /// In which words, for the operator.
+    pub why: String,
+}
+
+impl From<ReserveError> for NoSeat {
+    fn from(error: ReserveError) -> Self {
+        let answer = match error {
+            ReserveError::Full { .. } => Answer::Full,
+            ReserveError::Draining => Answer::Draining,
+            ReserveError::OtherRoom => Answer::Undecided,
+        };
+        Self { answer, why: error.to_string() }
+    }
+}
+
+impl From<ReserveRefused> for NoSeat {
+    fn from(refused: ReserveRefused) -> Self {
+        let answer = match refused.code() {
+            RefusalCode::Full => Answer::Full,
+            RefusalCode::Policy => Answer::Denied,
+            RefusalCode::Draining => Answer::Draining,
+            RefusalCode::Epoch => Answer::Overtaken,
+            RefusalCode::Unspecified | RefusalCode::Internal => Answer::Undecided,
+        };
+        Self { answer, why: refused.reason }
+    }
+}
+
+impl From<CallError> for NoSeat {
+    fn from(error: CallError) -> Self {
+        let answer = match error {
+            CallError::Refused(_) => Answer::Denied,
+            _ => Answer::Silent,
+        };
+        Self { answer, why: error.to_string() }
+    }
 }
 
 impl Shared {
@@ -104,40 +139,65 @@ impl Shared {
     }
 
     /// Takes a seat on this node; the caller has asked policy whether it may carry the room.
-    pub(crate) fn reserve_seat(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), String> {
-        self.seats().reserve(&room.key(), identity, join_id, Instant::now()).map(|_| ()).map_err(|error| {
-            self.metrics.reserve_refusals.get_or_create(&Reason::Full.into()).inc();
-            error.to_string()
+    pub(crate) fn reserve_seat(
+        &self,
+        room: &RoomId,
+        identity: &str,
+        join_id: &str,
+    ) -> Result<(), ReserveError> {
+        let reserved = self.seats().reserve(&room.key(), identity, join_id, Instant::now());
+        reserved.map(|_| ()).inspect_err(|error| {
+            let word = match error {
+                ReserveError::Full { .. } => Reason::Full,
+                ReserveError::Draining => Reason::Draining,
+                ReserveError::OtherRoom => Reason::Internal,
+            };
+            self.metrics.reserve_refusals.get_or_create(&word.into()).inc();
         })
     }
 
     pub(crate) async fn reserve_there(
         &self,
-        assignment: &Assignment,
+        record: &Record,
         node: &str,
         identity: &str,
         join_id: &str,
     ) -> Result<(), NoSeat> {
         let Some(address) = self.address_of(node) else {
-            return Err(NoSeat::Silent("the node has no lease, so no address is known".to_owned()));
+            let why = "the node has no lease, so no address is known".to_owned();
+            return Err(NoSeat { answer: Answer::Silent, why });
         };
+        let assignment = record.assignment();
         let request = ReserveRequest {
             room: assignment.room.key(),
             join_id: join_id.to_owned(),
-            epoch: assignment.epoch,
-            policy_version: 0,
+            epoch: record.epoch(),
+            policy_version: assignment.policy_number(),
             demand: Some(Demand { participants: 1, publishes: true, ingress_bps: 0, egress_bps: 0 }),
             ttl_seconds: 10,
             traceparent: crate::trace::traceparent(),
             identity: identity.to_owned(),
         };
-        let reply =
-            self.trunk.reserve(&address, request).await.map_err(|error| NoSeat::Silent(error.to_string()))?;
-        match reply.result {
+        match self.trunk.reserve(&address, request).await?.result {
             Some(Reserved::Admitted(_)) => Ok(()),
-            Some(Reserved::Refused(refused)) => Err(NoSeat::Refused(refused.reason)),
-            None => Err(NoSeat::Refused("the node did not say yes".to_owned())),
+            Some(Reserved::Refused(refused)) => Err(refused.into()),
+            None => Err(NoSeat { answer: Answer::Undecided, why: "the node did not say yes".to_owned() }),
         }
+    }
+
+    fn heard_full(&self) -> MutexGuard<'_, HeardFull> {
+        self.heard_full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another node answered: the next joins ask it last for a moment when it is full.
+    pub(crate) fn hear(&self, node: &str, answer: &Result<(), NoSeat>) {
+        let full = matches!(answer, Err(NoSeat { answer: Answer::Full, .. }));
+        self.heard_full().heard(node, full, Instant::now());
+    }
+
+    /// What the other nodes' reports do not say yet.
+    pub(crate) fn believe_heard(&self, candidates: &mut [systir_placement::Candidate]) {
+        self.heard_full().believe(candidates, Instant::now());
     }
 
     pub(crate) fn commit(&self, room: &str, join_id: &str) -> Result<(), NoReservation> {
@@ -172,8 +232,17 @@ impl Shared {
     }
 
     pub(crate) fn load_here(&self) -> Load {
+        let cpu_permille = self.rates().cpu_permille;
         let seats = self.seats();
-        Load { participants: seats.used(), capacity: seats.capacity(), cpu_permille: 0, age_ms: 0 }
+        Load { participants: seats.used(), capacity: seats.capacity(), cpu_permille, age_ms: 0 }
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn measured(&self, rates: Rates) {
+        *self.rates() = rates;
     }
 
     /// Where another node is reached: by its lease, under the identity of the operator's file.
@@ -236,13 +305,15 @@ impl Shared {
         }
     }
 
-    fn lease_now(&self) -> systir_registry::Load {
-        let load = self.load_here();
+    pub(crate) fn lease_now(&self) -> systir_registry::Load {
+        let (load, rates) = (self.load_here(), *self.rates());
         systir_registry::Load {
             participants: load.participants,
             capacity: load.capacity,
+            cpu_permille: rates.cpu_permille,
+            egress_bps: rates.egress_bps,
+            packets: rates.packets,
             at_ms: crate::ids::unix_ms(),
-            ..self.lease.load
         }
     }
 }
@@ -284,8 +355,9 @@ impl Node {
 
         let bell = Doorbell::new();
         let (mut handles, mut ports, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..worker_count(&config) {
-            let (handle, port, advertised) = start_worker(&config, index, &certificate, &bell)?;
+        let media_ports = config.media.ports().context("media.listen: no port is left for a worker")?;
+        for (index, port) in (0..).zip(media_ports) {
+            let (handle, port, advertised) = start_worker(&config, index, port, &certificate, &bell)?;
             handles.push(handle);
             ports.push(port);
             addresses.push(advertised);
@@ -331,7 +403,8 @@ impl Node {
             workers: handles.iter().map(|handle| handle.commands.clone()).collect(),
             admission: Mutex::new(Admission::new(config.node.capacity)),
             flow: AtomicU32::new(1),
-            lease: lease.clone(),
+            rates: Mutex::default(),
+            heard_full: Mutex::default(),
         });
 
         let mut links_config = LinksConfig::new(credentials, quic_socket, grpc_listener);
@@ -352,7 +425,9 @@ impl Node {
         let http = serve_clients(&config, &shared, door).await?;
         serve_metrics(&config, &shared, &handles)?;
         shared.registry.announce(lease);
-        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(report_load(shared.clone())));
+        let stats = handles.iter().map(|worker| worker.stats.clone()).collect();
+        let report = crate::load::report(shared.clone(), stats);
+        shared.tasks.spawn(stop.clone().run_until_cancelled_owned(report));
         tracing::info!(
             node = shared.name,
             http = %config.http.listen,
@@ -400,36 +475,30 @@ impl Node {
     }
 }
 
-fn worker_count(config: &Config) -> u8 {
-    match config.media.workers {
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(16) as u8),
-        count => count.min(16),
-    }
-}
-
 fn start_worker(
     config: &Config,
     index: u8,
+    port: u16,
     certificate: &Certificate,
     bell: &Doorbell,
 ) -> Result<(WorkerHandle, WorkerPort, Vec<SocketAddr>)> {
-    let mut listen = config.media.listen;
-    listen.set_port(
-        listen.port().checked_add(u16::from(index)).context("media.listen: no port is left for a worker")?,
-    );
-    let socket = UdpSocket::bind(listen).with_context(|| format!("media.listen: {listen} is taken"))?;
-    let port = socket.local_addr()?.port();
-    let advertised: Vec<SocketAddr> = if config.media.advertise.is_empty() {
+    let media = &config.media;
+    let listen = SocketAddr::new(media.listen.ip(), port);
+    let wanted = listen::per_family(listen, &media.advertise)
+        .map_err(|ip| anyhow::anyhow!("media.listen: nobody reaches {ip} at {listen}"))?;
+    let sockets = listen::udp(&wanted).context("media.listen")?;
+    let port = sockets.first().context("no socket")?.local_addr()?.port();
+    let advertised: Vec<SocketAddr> = if media.advertise.is_empty() {
         vec![SocketAddr::new(listen.ip(), port)]
     } else {
-        config.media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+        media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
     };
     let (wake, waker) = WorkerWaker::new();
     let (to_links, from_worker) = batch_ring(RING, bell.waker());
     let (to_worker, from_links) = batch_ring(RING, wake);
     let handle = Worker::spawn(WorkerConfig {
         index,
-        sockets: vec![socket],
+        sockets,
         advertised: advertised.clone(),
         certificate: certificate.clone(),
         waker,
@@ -521,19 +590,6 @@ async fn take_joins(shared: Arc<Shared>) {
             "the registry has not answered for {} s: the node takes joins, but no room can be opened before it does; it is asked again and again",
             FIRST_ANSWER.as_secs()
         );
-    }
-}
-
-/// Says how full this node is: when that changed, and now and then.
-async fn report_load(shared: Arc<Shared>) {
-    let mut last = (0, Instant::now());
-    loop {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        let load = shared.lease_now();
-        if load.participants != last.0 || last.1.elapsed() > Duration::from_secs(5) {
-            last = (load.participants, Instant::now());
-            shared.registry.report(load, false);
-        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use livekit_protocol::leave_request::Action as LeaveAction;
+use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
-use livekit_protocol::{DisconnectReason, SignalResponse};
+use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_access::token::Grants;
-use systir_registry::LocalStore;
+use systir_registry::{Assignment, LocalStore};
 use systir_room::RoomState;
 
 use super::*;
@@ -18,6 +19,9 @@ use crate::room::{Arrival, FromLinks, Posted, SignalEnds, Start};
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[path = "admit_tests.rs"]
+mod admission;
 
 struct World {
     store: LocalStore,
@@ -42,6 +46,10 @@ impl World {
     }
 
     async fn node(&self, name: &str, capacity: u32) -> Node {
+        self.node_with(name, capacity, Arc::new(self.store.registry())).await
+    }
+
+    async fn node_with(&self, name: &str, capacity: u32, registry: Arc<dyn Registry>) -> Node {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut config = crate::demo::config(self.folder.path(), name, capacity, 0, localhost);
         for listen in [
@@ -54,7 +62,7 @@ impl World {
             listen.set_port(0);
         }
         config.media.tcp = None;
-        Node::start(config, Arc::new(self.store.registry())).await.unwrap()
+        Node::start(config, registry).await.unwrap()
     }
 
     fn record(&self) -> Option<Assignment> {
@@ -118,6 +126,10 @@ impl Person {
         Self::try_join(node, grants(identity)).await.unwrap()
     }
 
+    async fn say(&self, message: Asked) {
+        self.pipe.to_room.send(SignalRequest { message: Some(message) }).await.unwrap();
+    }
+
     async fn until(&mut self, what: &str, fits: impl Fn(&Told) -> bool) {
         while !self.heard.last().is_some_and(&fits) {
             let next = tokio::time::timeout(PATIENCE, self.pipe.from_room.recv()).await;
@@ -177,6 +189,60 @@ async fn a_hidden_identity_counts_on_every_node_and_is_shown_on_none() {
     second.until_sees("bob").await;
     for person in [&bob, &chen] {
         assert!(!person.ever_saw().contains("recorder"), "{:?}", person.ever_saw());
+    }
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
+    let world = World::new();
+    let (home, sister) = (world.node("cph-1", 2).await, world.node("sto-1", 5).await);
+    let (mut anna, mut eve) = (Person::join(&home, "anna").await, Person::join(&home, "eve").await);
+    let mut bob = Person::join(&home, "bob").await;
+    anna.until_sees("bob").await;
+    bob.until_sees("eve").await;
+    let link = |node: &Node| node.shared.links().links().unwrap().list()[0].link;
+    let links = (link(&home), link(&sister));
+    eve.say(Asked::AddTrack(livekit_protocol::AddTrackRequest {
+        cid: "mic".to_owned(),
+        ..Default::default()
+    }))
+    .await;
+    eve.until("her track", |told| matches!(told, Told::TrackPublished(_))).await;
+    let Some(Told::TrackPublished(published)) = eve.heard.last() else { unreachable!() };
+    let track_sid = published.track.clone().unwrap().sid;
+    // Nobody reads what they are told meanwhile.
+    for _ in 0..10_000 {
+        let (track_sid, features) = (track_sid.clone(), Vec::new());
+        eve.say(Asked::UpdateAudioTrack(livekit_protocol::UpdateLocalAudioTrack { track_sid, features }))
+            .await;
+    }
+    let metadata = "the last word".to_owned();
+    eve.say(Asked::UpdateMetadata(livekit_protocol::UpdateParticipantMetadata {
+        metadata,
+        ..Default::default()
+    }))
+    .await;
+    for person in [&mut anna, &mut bob] {
+        let last = |told: &Told| match told {
+            Told::Update(update) => update.participants.iter().any(|one| one.metadata == "the last word"),
+            _ => false,
+        };
+        person.until("the last word", last).await;
+        const GONE: i32 = livekit_protocol::participant_info::State::Disconnected as i32;
+        let ended = |told: &Told| match told {
+            Told::Leave(_) => true,
+            Told::Update(update) => update.participants.iter().any(|one| one.state == GONE),
+            _ => false,
+        };
+        assert!(!person.heard.iter().any(ended), "{:?}", person.heard);
+    }
+    assert_eq!(links, (link(&home), link(&sister)), "the link stands");
+    for node in [&home, &sister] {
+        for part in [Reason::RoomInbox, Reason::RoomOutbox, Reason::WorkerCommands] {
+            assert_eq!(node.shared.metrics.overloads.get_or_create(&part.into()).get(), 0, "{part}");
+        }
     }
     home.stop().await;
     sister.stop().await;
@@ -356,6 +422,7 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
         client: Default::default(),
         auto_subscribe: true,
         front_door: "cph-1".to_owned(),
+        after: 0,
         signal: SignalEnds { from_client, to_client },
         span: tracing::Span::none(),
     };

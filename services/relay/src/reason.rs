@@ -90,8 +90,14 @@ reasons! {
     NoHome = "no-home",
     /// Every approved node is away or draining.
     ApprovedUnavailable = "approved-unavailable",
-    /// Every approved node was asked and had no room.
+    /// Every approved node that answered had no room.
     ApprovedFull = "approved-full",
+    /// Nodes that were asked refuse by rules of their own.
+    RulesDiffer = "rules-differ",
+    /// A node had room, and the registry is away, in which it must be written first.
+    RegistryAway = "registry-away",
+    /// A node had room, and the registry does not let it be written.
+    RegistryRefuses = "registry-refuses",
 
     // The front door, of a join.
     /// The query of the request cannot be read.
@@ -122,14 +128,12 @@ reasons! {
     TokenBadName = "token-bad-name",
     /// The media node was lost between the seat and the session.
     MediaNodeLost = "media-node-lost",
-    /// The registry does not answer, and the room is not assigned yet.
-    RegistryAway = "registry-away",
+    /// No place was found in time.
+    JoinTimeout = "join-timeout",
 
     // What a node answers that is asked for a seat, beside `full`, `policy-denied` and `draining`.
     /// The epoch that it was asked with has been overtaken.
     EpochOvertaken = "epoch-overtaken",
-    /// It is not assigned to the room.
-    NotAssigned = "not-assigned",
     /// Something failed.
     Internal = "internal",
     /// It did not say why.
@@ -168,6 +172,8 @@ reasons! {
     // What was full.
     /// What links tell a room.
     RoomInbox = "room-inbox",
+    /// What a room tells another node.
+    RoomOutbox = "room-outbox",
     /// What a room tells its worker.
     WorkerCommands = "worker-commands",
     /// Lossy messages to people.
@@ -224,6 +230,9 @@ impl From<RefusalReason> for Reason {
             RefusalReason::HomeAway => Self::HomeAway,
             RefusalReason::ApprovedUnavailable => Self::ApprovedUnavailable,
             RefusalReason::ApprovedFull => Self::ApprovedFull,
+            RefusalReason::RulesDiffer => Self::RulesDiffer,
+            RefusalReason::RegistryAway => Self::RegistryAway,
+            RefusalReason::RegistryRefuses => Self::RegistryRefuses,
         }
     }
 }
@@ -264,7 +273,6 @@ impl From<RefusalCode> for Reason {
             RefusalCode::Policy => Self::PolicyDenied,
             RefusalCode::Draining => Self::Draining,
             RefusalCode::Epoch => Self::EpochOvertaken,
-            RefusalCode::NotAssigned => Self::NotAssigned,
             RefusalCode::Internal => Self::Internal,
         }
     }

@@ -58,25 +58,22 @@ impl Trunk {
         }
     }
 
-    pub(crate) fn send(&self, node: &str, room: &str, body: RoomBody) {
-        let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return };
+    /// Sends a message about a room.
+    ///
+    /// # Errors
+    /// When the other node does not read fast enough: the message comes back.
+    pub(crate) fn send(&self, node: &str, room: &str, body: RoomBody) -> Result<(), Box<RoomBody>> {
+        let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return Ok(()) };
         match links.send(&id, room, body) {
-            Ok(()) => {}
+            Err(SendError::Full(Some(body))) => Err(body),
             // The room's task hears of the end of the link; what is said meanwhile is said again then.
-            Err(SendError::NoLink | SendError::RoomNotOpen) => {}
-            Err(error @ SendError::Full) => tracing::warn!(node, %error, "a message to a node is lost"),
+            Ok(()) | Err(SendError::NoLink | SendError::RoomNotOpen | SendError::Full(None)) => Ok(()),
         }
     }
 
     /// This node's parity on the link with another.
     pub(crate) fn parity(&self, node: &str) -> Option<Parity> {
         Some(Parity::of(self.links()?.me(), &self.id(node)?))
-    }
-
-    /// Does that node read its messages too slowly for more?
-    pub(crate) fn is_busy(&self, node: &str) -> bool {
-        let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return false };
-        links.is_busy(&id)
     }
 
     /// Does a link with that node stand?

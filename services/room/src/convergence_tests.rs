@@ -133,7 +133,7 @@ impl Sim {
                 self.minted += 1;
                 let sid = format!("PA_{}{}", node, self.minted);
                 let identity = format!("person-{identity}");
-                let epoch = self.rooms[node].next_epoch(&identity, clock.into());
+                let epoch = self.rooms[node].next_epoch(&identity, 0, clock.into());
                 let done = self.rooms[node].local_join(sid, identity, epoch, Bytes::from_static(b"0"));
                 self.local(node, done);
             }
@@ -272,7 +272,7 @@ proptest! {
             let sid = owner.by_identity(&identity).map(|p| p.sid);
             let (update, changes) = match (sid, what) {
                 (None, _) | (_, 2) => {
-                    let epoch = owner.next_epoch(&identity, 0);
+                    let epoch = owner.next_epoch(&identity, 0, 0);
                     owner.local_join(format!("PA_{n}"), identity, epoch, Bytes::new()).unwrap()
                 }
                 (Some(sid), 0) => owner.local_remove(&sid).unwrap(),

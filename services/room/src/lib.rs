@@ -1,6 +1,7 @@
 //! The state of one room on one of its nodes, replicated without I/O and without a clock: who is
-//! in it, which of two participants with one identity stays, and the room's metadata. It knows
-//! nothing of LiveKit's messages (a participant is an opaque body to it), of policy or of links.
+//! in it, which of two participants with one identity stays, and the room's metadata (nobody writes
+//! it yet: that is for the server API). It knows nothing of LiveKit's messages (a participant is an
+//! opaque body to it), of policy or of links.
 //!
 //! Each participant is written by its media node alone; the others hold copies. A node's writes
 //! come from that node itself, over an authenticated link: what another says in its name is

@@ -13,6 +13,12 @@ const MAX_NAME: usize = 512;
 /// How far another node's clock may be ahead, milliseconds. A join that claims more would win against
 /// every later one of its identity.
 pub(crate) const MAX_AHEAD_MS: u64 = 60_000;
+/// How far what others' joins say may carry the joins of this node ahead of its own clock: half of
+/// what the others take, so that they take these too.
+pub(crate) const MAX_CARRIED_MS: u64 = MAX_AHEAD_MS / 2;
+/// How far the front door's word of one person's last join may be ahead. Further than any honest clock
+/// is; whoever lies harms one person that came to it, for so long.
+pub(crate) const MAX_LENT_MS: u64 = 300_000;
 /// Largest join epoch: leaves room to count on, whatever a node claims.
 const MAX_EPOCH: u64 = 1 << 56;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::digest::{Digest, OwnerDigest};
-use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS, check};
+use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_LENT_MS, MAX_PARTICIPANTS, check};
 use crate::metadata::Register;
 use crate::owner::{Held, Owner, Presence, Touched};
 use crate::update::{Change, LocalError, Participant, Record, RecordState, Refused, Update, Version};
@@ -25,6 +25,8 @@ pub struct RoomState {
     owner_of: FxHashMap<Sid, NodeId>,
     stays: BTreeMap<Identity, BTreeSet<Sid>>,
     register: Register,
+    /// The greatest join epoch that was ever seen here.
+    latest: u64,
 }
 
 /// The stay of an identity that a copy shows.
@@ -45,6 +47,7 @@ impl RoomState {
             owner_of: FxHashMap::default(),
             stays: BTreeMap::new(),
             register,
+            latest: 0,
         }
     }
 
@@ -53,12 +56,24 @@ impl RoomState {
         &self.node
     }
 
-    /// A join epoch that wins against every join of this identity known here. Home answers it to
-    /// the media nodes; with home away a media node takes its own.
-    pub fn next_epoch(&self, identity: &str, now_ms: u64) -> u64 {
-        let known = self.stays.get(identity).into_iter().flatten();
-        let known = known.filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max();
-        known.map_or(now_ms, |epoch| now_ms.max(epoch.saturating_add(1)))
+    /// A join epoch that wins against every join of this identity known here, and against `lent`,
+    /// the last one that the participant's front door knows of: this node may not be linked yet with
+    /// the one where that was. It is this node's time, carried ahead by what it saw (a Lamport clock),
+    /// so that a node whose clock is behind does not lose people against their own older joins.
+    ///
+    /// Two joins of one identity on nodes of which neither, nor a front door of theirs, can know of the
+    /// other are ordered by the clocks alone.
+    pub fn next_epoch(&self, identity: &str, lent: u64, now_ms: u64) -> u64 {
+        let within = |epoch: u64, ahead: u64| epoch.min(now_ms.saturating_add(ahead));
+        let known = self.last_join(identity).unwrap_or_default();
+        let last = known.max(within(self.latest, MAX_CARRIED_MS)).max(within(lent, MAX_LENT_MS));
+        now_ms.max(last.saturating_add(1))
+    }
+
+    /// The greatest join epoch of this identity that is remembered here, also of one that left.
+    pub fn last_join(&self, identity: &str) -> Option<u64> {
+        let stays = self.stays.get(identity)?;
+        stays.iter().filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max()
     }
 
     /// A participant has joined on this node. Send the update to every other node of the room.
@@ -112,6 +127,7 @@ impl RoomState {
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(Refused::TooMany { from: owner });
                 }
+                self.latest = self.latest.max(record.version.epoch);
                 Ok(self.merge_one(&owner, incarnation, seq, record))
             }
             Update::Snapshot { owner, incarnation, seq, records } => {
@@ -122,6 +138,7 @@ impl RoomState {
                 self.admit(from, &owner, &records)?;
                 let mut identities = self.identities_of(&owner);
                 identities.extend(records.iter().map(|record| record.identity.clone()));
+                self.latest = records.iter().map(|record| record.version.epoch).fold(self.latest, u64::max);
                 Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
             }
             Update::Metadata { home, version, value } => {
@@ -246,6 +263,7 @@ impl RoomState {
 
     fn write(&mut self, record: Record) -> Result<(Update, Vec<Change>), LocalError> {
         check(&record)?;
+        self.latest = self.latest.max(record.version.epoch);
         let update = self.stamp(record.clone());
         let me = self.node.clone();
         let changes = self.merge_one(&me, self.incarnation, self.seq, record);

@@ -3,6 +3,8 @@ use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
 
 /// A clock that finds nothing too early.
 const EVER: u64 = u64::MAX;
+/// A time of day.
+const NOW: u64 = 1_700_000_000_000;
 
 fn body(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -93,7 +95,7 @@ fn a_tie_of_epochs_has_one_winner_on_all_copies() {
 #[test]
 fn a_rejoin_on_the_same_node_evicts_at_once() {
     let (mut cph, ..) = pair();
-    let epoch = cph.next_epoch("ada", 5);
+    let epoch = cph.next_epoch("ada", 0, 5);
     assert_eq!(epoch, 11, "greater than any known, whatever the clock says");
     let (_, changes) = cph.local_join("PA_a2", "ada", epoch, body("")).unwrap();
     assert!(matches!(changes.last(), Some(Change::Evicted { sid, .. }) if sid == "PA_a1"));
@@ -151,14 +153,14 @@ fn whoever_came_back_and_left_does_not_turn_into_what_a_dead_node_last_said_of_t
     let (_dead, mut sto, join) = pair();
     sto.apply("cph-1", join, EVER).unwrap();
     // Her node is killed, she comes back here before anybody has found that out, and leaves.
-    let epoch = sto.next_epoch("ada", 11);
+    let epoch = sto.next_epoch("ada", 0, 11);
     sto.local_join("PA_a2", "ada", epoch, body("back")).unwrap();
     assert_eq!(names(&sto), ["PA_a2"]);
     let (_, changes) = sto.local_remove("PA_a2").unwrap();
     assert!(matches!(changes.as_slice(), [Change::Left { sid, .. }] if sid == "PA_a2"), "{changes:?}");
     assert_eq!(names(&sto), [""; 0], "no ghost");
     assert_eq!(sto.by_sid("PA_a1"), None);
-    let epoch = sto.next_epoch("ada", 12);
+    let epoch = sto.next_epoch("ada", 0, 12);
     sto.local_join("PA_a3", "ada", epoch, body("again")).unwrap();
     assert_eq!(names(&sto), ["PA_a3"]);
 }
@@ -259,7 +261,6 @@ fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
 
 #[test]
 fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
-    const NOW: u64 = 1_700_000_000_000;
     let mut cph = RoomState::new("cph-1", NOW);
     let mut liar = RoomState::new("sto-1", NOW);
     cph.local_join("PA_ada", "ada", NOW, body("here")).unwrap();
@@ -276,7 +277,58 @@ fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
     let (early, _) = fast.local_join("PA_fast", "ada", NOW + MAX_AHEAD_MS, body("there")).unwrap();
     cph.apply("oslo-1", early, NOW).unwrap();
     assert_eq!(names(&cph), ["PA_fast"]);
-    let epoch = cph.next_epoch("ada", NOW + 5);
+    let epoch = cph.next_epoch("ada", 0, NOW + 5);
     cph.local_join("PA_again", "ada", epoch, body("again")).unwrap();
     assert_eq!(names(&cph), ["PA_again"]);
+}
+
+/// A sister whose clock is so far behind that of `cph-1`, where ada has been since [`NOW`].
+fn behind(ms: u64) -> (RoomState, RoomState, u64) {
+    let mut cph = RoomState::new("cph-1", 1);
+    cph.local_join("PA_old", "ada", NOW, body("old")).unwrap();
+    (cph, RoomState::new("sto-1", 1), NOW + 5_000 - ms)
+}
+
+#[test]
+fn the_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_not_open_yet() {
+    let (mut cph, mut sto, there) = behind(200_000);
+    // Ada came through `cph-1` as her front door, which knows of her.
+    let lent = cph.last_join("ada").unwrap();
+    let epoch = sto.next_epoch("ada", lent, there);
+    let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
+    let changes = cph.apply("sto-1", update, NOW + 5_000).unwrap();
+    assert!(changes.iter().any(|change| matches!(change, Change::Evicted { sid, .. } if sid == "PA_old")));
+    assert_eq!(names(&cph), ["PA_new"]);
+    assert_eq!(names(&sto), ["PA_new"]);
+    // And back again, which the sister takes once her clock is set.
+    let epoch = cph.next_epoch("ada", 0, NOW + 5_000);
+    let (update, _) = cph.local_join("PA_back", "ada", epoch, body("back")).unwrap();
+    assert_eq!(names(&cph), ["PA_back"]);
+    assert!(sto.apply("cph-1", update, NOW + 5_000).unwrap().len() > 1);
+    assert_eq!(names(&sto), ["PA_back"]);
+}
+
+#[test]
+fn a_node_whose_clock_is_behind_goes_by_what_it_saw() {
+    let (mut cph, mut sto, there) = behind(25_000);
+    // The sister heard of somebody who came after ada; ada's own join is still on its way.
+    let (update, _) = cph.local_join("PA_bob", "bob", NOW + 1, body("bob")).unwrap();
+    sto.apply("cph-1", update, there).unwrap();
+    let epoch = sto.next_epoch("ada", 0, there);
+    let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
+    cph.apply("sto-1", update, NOW + 5_000).unwrap();
+    assert!(names(&cph).contains(&"PA_new".to_owned()));
+}
+
+#[test]
+fn nobody_carries_the_time_of_others_far_ahead() {
+    let (_, mut sto, _) = behind(0);
+    let mut eve = RoomState::new("eve-1", 1);
+    let (update, _) = eve.local_join("PA_e", "eve", NOW + MAX_AHEAD_MS, body("eve")).unwrap();
+    sto.apply("eve-1", update, NOW).unwrap();
+    let epoch = sto.next_epoch("bob", 0, NOW);
+    assert!(epoch < NOW + MAX_AHEAD_MS, "a third node still takes {epoch}");
+    assert!(sto.next_epoch("bob", u64::MAX, NOW) <= NOW + crate::limits::MAX_LENT_MS + 1);
+    let later = NOW + 2 * MAX_AHEAD_MS;
+    assert_eq!(sto.next_epoch("bob", 0, later), later, "time catches up");
 }

@@ -11,7 +11,7 @@ use crate::{Identity, NodeId, Sid};
 /// of one join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
-    /// Join epoch, from home or from [`RoomState::next_epoch`](crate::RoomState::next_epoch).
+    /// Join epoch, from [`RoomState::next_epoch`](crate::RoomState::next_epoch).
     pub epoch: u64,
     /// Writes since the join, from 0; also the participant's `version` towards clients.
     pub counter: u32,

@@ -1,5 +1,5 @@
 //! What a join to an assigned room writes into etcd. The room's record and the nodes' leases, which
-//! carry load as a hint and change at most four times a second, are told apart.
+//! carry load as a hint and change about once a second at most, are told apart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Carries messages between a socket and a session, and ends both together. A client that does
-//! not read is cut off: its queue is bounded in messages and bytes.
+//! not read is cut off: its queue is bounded in messages and bytes. One that says more than it may,
+//! or more than its session takes now, is not read for a while: TCP holds it back, nothing is lost,
+//! and what it is told goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +10,14 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use livekit_protocol::SignalResponse;
+use livekit_protocol::{SignalRequest, SignalResponse, signal_request};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::frame::{Encoding, decode};
 use super::{SignalPipe, Tally};
+use crate::allowance::Allowance;
 
 /// What one socket may use up.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +34,10 @@ pub struct Limits {
     pub silence: Duration,
     /// How long a full session or a closing socket is waited for.
     pub patience: Duration,
+    /// Requests that a client may make at once; a request about several tracks counts for each.
+    pub burst: u32,
+    /// Within this time it earns another one.
+    pub earned: Duration,
 }
 
 impl Default for Limits {
@@ -42,8 +49,30 @@ impl Default for Limits {
             ping: Duration::from_secs(10),
             silence: Duration::from_secs(30),
             patience: Duration::from_secs(5),
+            // Who joins a full room subscribes to 500 tracks (the most that a session takes) and says
+            // the size of each. Afterwards a page of tiles changes now and then, not each second.
+            burst: 1000,
+            earned: Duration::from_millis(10),
         }
     }
+}
+
+/// Bytes of a request that count as one more: a description of 500 m-lines has about 350,000.
+const PART: usize = 8 * 1024;
+
+/// What a message counts for; never more than a whole burst.
+pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Limits) -> u32 {
+    use signal_request::Message as Request;
+    let tracks = match request.and_then(|request| request.message.as_ref()) {
+        Some(Request::Subscription(update)) => {
+            let nested = update.participant_tracks.iter().map(|one| one.track_sids.len()).sum::<usize>();
+            update.track_sids.len() + nested
+        }
+        Some(Request::TrackSetting(settings)) => settings.track_sids.len(),
+        _ => 1,
+    };
+    let cost = tracks.max(1) + bytes / PART;
+    u32::try_from(cost).unwrap_or(u32::MAX).min(limits.burst)
 }
 
 /// Why a socket was closed; for the log and for tests.
@@ -134,6 +163,12 @@ async fn carry(
     let mut heard = Instant::now();
     let mut ping = interval_at(heard + limits.ping, limits.ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut allowance = Allowance::new(limits.burst, limits.earned, heard.into_std());
+    // What the session has not taken yet, and how long that is waited for.
+    let mut said: Option<SignalRequest> = None;
+    let mut stuck = heard;
+    // Until when nothing is read.
+    let mut held: Option<Instant> = None;
     loop {
         tokio::select! {
             response = pipe.from_media.recv() => {
@@ -143,7 +178,7 @@ async fn carry(
                     return ended;
                 }
             }
-            message = stream.next() => {
+            message = stream.next(), if said.is_none() && held.is_none() => {
                 let message = match message {
                     Some(Ok(message)) => message,
                     Some(Err(error)) if is_too_long(&error) => return Ended::TooLong,
@@ -153,19 +188,33 @@ async fn carry(
                 if matches!(message, Message::Close(_)) {
                     return Ended::Client;
                 }
-                let Some((request, spoken)) = decode(&message) else { continue };
+                let decoded = decode(&message);
+                let request = decoded.as_ref().and_then(|(request, _)| request.as_ref());
+                allowance.take(cost(size(&message), request, &limits), heard.into_std());
+                held = (!allowance.is_ready(heard.into_std())).then(|| Instant::from_std(allowance.ready_at()));
+                let Some((request, spoken)) = decoded else { continue };
                 tally.received();
                 encoding = spoken;
                 // A message that we cannot read may be one of a newer client.
-                let Some(request) = request else { continue };
-                match timeout(limits.patience, pipe.to_media.send(request)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return drain(&mut pipe, queue, encoding, tally),
-                    Err(_) => return Ended::Stuck,
-                }
+                said = request;
+                stuck = heard + limits.patience;
             }
+            () = sleep_until(held.unwrap_or(heard)), if held.is_some() => {
+                held = None;
+                // Nobody can be heard who is not listened to.
+                heard = Instant::now();
+            }
+            place = pipe.to_media.reserve(), if said.is_some() => {
+                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, tally) };
+                if let Some(request) = said.take() {
+                    place.send(request);
+                }
+                heard = Instant::now();
+            }
+            () = sleep_until(stuck), if said.is_some() => return Ended::Stuck,
             _ = ping.tick() => {
-                if heard.elapsed() >= limits.silence {
+                let listens = said.is_none() && held.is_none();
+                if listens && heard.elapsed() >= limits.silence {
                     return Ended::Silent;
                 }
                 if let Err(ended) = queue.push(Message::Ping(Default::default())) {
@@ -182,8 +231,13 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// The session reads no more; what it said before is still to be written.
-fn drain(pipe: &mut SignalPipe, queue: &Queue, encoding: Encoding, tally: &Tally) -> Ended {
-    while let Ok(response) = pipe.from_media.try_recv() {
+fn drain(
+    from_media: &mut mpsc::Receiver<SignalResponse>,
+    queue: &Queue,
+    encoding: Encoding,
+    tally: &Tally,
+) -> Ended {
+    while let Ok(response) = from_media.try_recv() {
         tally.sent();
         if let Err(ended) = queue.push(encoding.encode(&response)) {
             return ended;

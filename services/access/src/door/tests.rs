@@ -343,6 +343,67 @@ async fn silent_client_is_given_up() {
     assert_eq!(requests.recv().await, None);
 }
 
+fn ping(timestamp: i64) -> Frame {
+    let request = SignalRequest { message: Some(RequestMessage::Ping(timestamp)) };
+    Frame::Binary(request.encode_to_vec().into())
+}
+
+#[tokio::test]
+async fn client_that_asks_too_much_is_held_back_and_loses_nothing() {
+    let pace = Limits { burst: 5, earned: Duration::from_millis(5), ..Limits::default() };
+    let mut served = serve_with(None, pace).await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    for number in 0..100 {
+        socket.send(ping(number)).await.unwrap();
+    }
+    for number in 0..100 {
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.message, Some(RequestMessage::Ping(number)));
+    }
+}
+
+#[tokio::test]
+async fn client_that_is_held_back_is_told_everything_and_not_taken_for_silent() {
+    let hour = Duration::from_secs(3600);
+    let (ping_every, silence) = (Duration::from_millis(10), Duration::from_millis(30));
+    let limits = Limits { burst: 5, earned: hour, ping: ping_every, silence, ..Limits::default() };
+    let mut served = serve_with(None, limits).await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    for number in 0..8 {
+        socket.send(ping(number)).await.unwrap();
+    }
+    for number in 0..5 {
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.message, Some(RequestMessage::Ping(number)));
+    }
+    // Its pongs wait behind what is not read yet, for much longer than a silent client is kept.
+    for _ in 0..20 {
+        let frame = socket.next().await.unwrap().unwrap();
+        assert!(matches!(frame, Frame::Ping(_)), "{frame:?}");
+    }
+    responses.send(pong(7)).await.unwrap();
+    assert_eq!(next_response(&mut socket).await.unwrap().0, pong(7));
+    assert!(requests.try_recv().is_err(), "the rest waits");
+}
+
+#[test]
+fn a_request_counts_for_each_track_that_it_names() {
+    use super::pump::cost;
+    let limits = Limits::default();
+    let settings = |tracks: usize| SignalRequest {
+        message: Some(RequestMessage::TrackSetting(proto::UpdateTrackSettings {
+            track_sids: vec!["TR_x".to_owned(); tracks],
+            ..Default::default()
+        })),
+    };
+    assert_eq!(cost(20, Some(&settings(1)), &limits), 1);
+    assert_eq!(cost(2000, Some(&settings(100)), &limits), 100);
+    assert_eq!(cost(2 << 20, Some(&settings(100_000)), &limits), limits.burst);
+    assert_eq!(cost(3, None, &limits), 1, "what cannot be read counts too");
+}
+
 #[tokio::test]
 async fn second_connection_that_only_publishes_has_its_own_identity() {
     let mut served = serve().await;

@@ -123,8 +123,6 @@ pub struct SessionConfig {
     pub limits: Limits,
     /// Mints keys of tracks.
     pub keys: Arc<KeyMint>,
-    /// Begins the random part of track sids.
-    pub node_tag: String,
     /// Randomness for sids and SSRCs.
     pub seed: [u8; 32],
     /// The wall clock at `now`.

@@ -34,7 +34,7 @@ impl Session {
             let text = "too many published tracks: unpublish one first";
             return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
         }
-        let sid = mint_sid(track::sid_prefix(kind, source), &self.config.node_tag, &mut self.rng);
+        let sid = mint_sid(track::sid_prefix(kind, source), &mut self.rng);
         let info = track::info(&request, sid, kind, self.clock.micros(self.now));
         let message = published(&request.cid, info.clone());
         let key = self.config.keys.track();
@@ -197,6 +197,7 @@ impl Session {
             track: key,
             spec,
             source: Source::Participant(self.config.participant),
+            publisher: self.config.sid.as_str().into(),
         });
         if muted {
             self.media(Command::Mute { track: key, muted });

@@ -35,6 +35,13 @@ pub struct Wanted {
     pub codec: Codec,
 }
 
+impl Wanted {
+    /// The publisher's name, the same for all of its tracks and in its sender reports (RFC 5576).
+    fn cname(&self) -> &str {
+        self.stream.split('|').next().unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Not in any offer yet.
@@ -327,7 +334,7 @@ fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
             section.attributes.push(value("ssrc-group", format!("FID {ssrc} {rtx}")));
         }
         for ssrc in std::iter::once(ssrc).chain(rtx_ssrc) {
-            section.attributes.push(value("ssrc", format!("{ssrc} cname:{}", wanted.stream)));
+            section.attributes.push(value("ssrc", format!("{ssrc} cname:{}", wanted.cname())));
             section.attributes.push(value("ssrc", format!("{ssrc} msid:{} {}", wanted.stream, wanted.sid)));
         }
     }

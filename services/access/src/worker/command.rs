@@ -212,6 +212,9 @@ pub enum Command {
         spec: TrackSpec,
         /// Where its packets come from.
         source: TrackSource,
+        /// Who publishes it, `PA_...`, here or on another node: receivers play in step what comes of
+        /// one publisher (CNAME, RFC 7022).
+        publisher: Box<str>,
     },
     /// The track ended; so do its downtracks and feeds.
     RemoveTrack {

@@ -39,7 +39,9 @@ impl Engine {
             }
             Command::Remote { participant, side, remote } => self.remote(now, participant, side, remote),
             Command::Receive { participant, sections } => self.receive(now, participant, sections),
-            Command::AddTrack { room, track, spec, source } => self.add_track(room, track, spec, source),
+            Command::AddTrack { room, track, spec, source, publisher } => {
+                self.add_track(room, track, spec, source, publisher);
+            }
             Command::RemoveTrack { track } => self.remove_track(track),
             Command::Mute { track, muted } => {
                 if let Some(id) = self.tracks.get(&track) {
@@ -210,7 +212,14 @@ impl Engine {
         }
     }
 
-    fn add_track(&mut self, room: RoomKey, key: TrackKey, spec: TrackSpec, source: TrackSource) {
+    fn add_track(
+        &mut self,
+        room: RoomKey,
+        key: TrackKey,
+        spec: TrackSpec,
+        source: TrackSource,
+        publisher: Box<str>,
+    ) {
         if !self.outside.rooms.contains_key(&room) || self.tracks.contains_key(&key) {
             debug!(track = ?key, ?room, "track for a room that is not open, or twice; ignored");
             return;
@@ -240,7 +249,7 @@ impl Engine {
                 }
             }
         }
-        self.outside.tracks.insert(id.index(), Track { id, key, room, spec, source });
+        self.outside.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher });
     }
 
     fn remove_track(&mut self, key: TrackKey) {

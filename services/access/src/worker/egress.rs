@@ -54,6 +54,8 @@ pub(super) struct Track {
     pub(super) room: RoomKey,
     pub(super) spec: TrackSpec,
     pub(super) source: Source,
+    /// Who publishes it, on whatever node.
+    pub(super) publisher: Box<str>,
 }
 
 /// A downtrack and its numbers.
@@ -368,14 +370,8 @@ impl Outside {
             let Some(info) = info(sub) else { continue };
             sending.reported = true;
             let (ssrc, track) = (sending.is.ssrc, sending.track);
-            // One name per publisher: what shares it shares a clock (RFC 7022).
-            let name = match self.track(track) {
-                Some(Track { source: Source::Publisher { participant, .. }, .. }) => {
-                    format!("P{}", participant.0)
-                }
-                Some(track) => format!("T{}", track.key.0),
-                None => continue,
-            };
+            // One name per publisher: what shares it shares a clock (RFC 7022). The descriptions name it, too.
+            let Some(name) = self.track(track).map(|track| track.publisher.clone()) else { continue };
             self.write_rtcp(connection, |bytes| {
                 let SenderInfo { ntp, timestamp, packets, octets } = info;
                 rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &name).is_ok()

@@ -9,7 +9,8 @@ use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
 use str0m::media::{MediaKind, Mid, Rid};
 use str0m::net::{Protocol, Receive, TcpType};
-use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RtpPacket, RtpWrite, Ssrc};
+use str0m::rtp::rtcp::{Rtcp, SdesType};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionValues, RawPacket, RtpPacket, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 use systir_access::extension_table;
 use systir_access::worker::command::{IceCredentials, ReceiveExtensions, Remote};
@@ -142,7 +143,8 @@ impl Client {
     }
 
     fn new(server: SocketAddr, theirs: &IceCredentials, fingerprint: [u8; 32], map: ExtensionMap) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // On loopback of the server's family.
+        let socket = UdpSocket::bind((server.ip(), 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let local = socket.local_addr().unwrap();
         Self::over(Wire::Udp(socket), local, server, theirs, fingerprint, map)
@@ -163,6 +165,7 @@ impl Client {
             .enable_opus(true, false)
             .enable_vp8(true)
             .set_extension_map(map)
+            .enable_raw_packets(true)
             .build(now);
         let [own, remote] = wire.candidates(local, server);
         rtc.add_local_candidate(own).unwrap();
@@ -250,6 +253,20 @@ impl Client {
         self.rtc.direct_api().create_data_channel(config)
     }
 
+    /// The last name of a stream's source (CNAME).
+    pub(crate) fn source_name(&self, ssrc: u32) -> Option<String> {
+        let reports = self.events.iter().filter_map(|event| match event {
+            Event::RawPacket(raw) => match &**raw {
+                RawPacket::RtcpRx(Rtcp::SourceDescription(described)) => Some(&*described.reports),
+                _ => None,
+            },
+            _ => None,
+        });
+        let of_stream = reports.flatten().filter(|described| *described.ssrc == ssrc);
+        let named = of_stream.flat_map(|described| &described.values);
+        named.filter(|(what, _)| *what == SdesType::CNAME).map(|(_, name)| name.clone()).last()
+    }
+
     /// The channel of that label, once open.
     pub(crate) fn channel(&self, label: &str) -> Option<ChannelId> {
         self.events.iter().find_map(|event| match event {
@@ -330,6 +347,8 @@ impl Client {
                 Ok(Output::Transmit(transmit)) => {
                     self.wire.send(&transmit.contents, transmit.destination);
                 }
+                // Of what is raw only the feedback is looked at.
+                Ok(Output::Event(Event::RawPacket(raw))) if !matches!(*raw, RawPacket::RtcpRx(_)) => {}
                 Ok(Output::Event(event)) => self.events.push(event),
             }
         }

@@ -16,9 +16,11 @@ use client::{Client, run_until};
 use systir_access::worker::command::{
     Command, DataChannel, Event, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec,
 };
-use systir_access::worker::{Ring, WorkerRing, WorkerWaker};
+use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerRing, WorkerWaker};
 use systir_media::batch::batch_ring;
 use systir_media::packet::{Codec, Kind, Layer, LayerSet};
+use systir_transport::Certificate;
+use tokio_util::sync::CancellationToken;
 
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
@@ -91,6 +93,41 @@ fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
 }
 
 #[test]
+fn a_client_of_each_family_meets_on_one_worker() {
+    let sockets = ["[::1]:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
+    let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
+    let (_, waker) = WorkerWaker::new();
+    let mut bench = Bench::on(sockets.into(), waker, Vec::new());
+    let (mut alice, _) = bench.join(ALICE);
+    bench.server = addresses[1];
+    let (_, mut bob) = bench.join(BOB);
+    bench.publish(ALICE, &mut alice);
+    bench.subscribe(BOB, &mut bob);
+    connect(&mut bench, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    film_until(&mut [&mut alice, &mut bob], "voice and camera across families", |clients| {
+        clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 20
+    });
+    assert_eq!(bench.counts().junk, 0, "{:?}", bench.counts());
+}
+
+#[test]
+fn a_socket_of_both_families_is_refused() {
+    let (_, waker) = WorkerWaker::new();
+    let config = WorkerConfig {
+        index: 0,
+        sockets: vec![UdpSocket::bind("[::]:0").unwrap()],
+        advertised: vec!["127.0.0.1:7882".parse().unwrap()],
+        certificate: Certificate::generate().unwrap(),
+        waker,
+        links: None,
+        workers: Vec::new(),
+        seed: 7,
+        stop: CancellationToken::new(),
+    };
+    assert!(Worker::spawn(config).unwrap_err().to_string().contains("a socket for each family"));
+}
+
+#[test]
 fn a_target_pauses_and_lowers_the_picture() {
     let (bench, mut alice, mut bob) = meet();
     let target =
@@ -159,6 +196,9 @@ fn publishers_get_reports_and_subscribers_get_the_publishers_clock() {
             .into_iter()
             .all(|ssrc| clients[1].packets(ssrc).iter().any(|packet| packet.last_sender_info.is_some()))
     });
+    for ssrc in [5000, 6000] {
+        assert_eq!(bob.source_name(ssrc).as_deref(), Some("PA_alice"), "played in step");
+    }
     // A reported stream goes without its section's name; only a receiver report brings that about.
     let mut sent = 0;
     film_until(&mut [&mut alice, &mut bob], "a packet without mid", |clients| {
@@ -345,7 +385,8 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
     ];
     for (track, spec) in specs {
         let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
-        b.tell(Command::AddTrack { room: ROOM, track, spec, source: TrackSource::Link { peer: 1, flows } });
+        let (source, publisher) = (TrackSource::Link { peer: 1, flows }, "PA_alice".into());
+        b.tell(Command::AddTrack { room: ROOM, track, spec, source, publisher });
     }
     b.subscribe(BOB, &mut bob);
     b.subscribe(CAROL, &mut carol);
@@ -369,6 +410,11 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
         clients[1..]
             .iter()
             .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
+    });
+    film_until(&mut [&mut alice, &mut bob, &mut carol], "one name for voice and camera", |clients| {
+        relay_control(&a, &mut b, flow);
+        let named = |client: &Client, ssrc| client.source_name(ssrc).as_deref() == Some("PA_alice");
+        clients[1..].iter().all(|client| named(client, 5000) && named(client, 6000))
     });
     a.wait_counts("packets on the ring", |counts| counts.link_out >= 90);
     b.wait_counts("packets from the ring", |counts| counts.link_in >= 90);

@@ -106,7 +106,7 @@ pub enum StartError {
 }
 
 /// A message was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
     /// No link stands with the peer.
     #[error("there is no link with the peer; it is made when a room needs it")]
@@ -114,9 +114,10 @@ pub enum SendError {
     /// The room is not open on the link.
     #[error("the room is not open on the link with the peer")]
     RoomNotOpen,
-    /// The peer does not read. Speakers and statistics are lost; for anything else the link ends.
+    /// The peer does not read fast enough. Speakers and lossy data are lost, anything else comes back
+    /// to be tried again soon. When the peer takes nothing for 5 s of such trying, the link ends.
     #[error("the peer does not read its control messages")]
-    Full,
+    Full(Option<Box<RoomBody>>),
 }
 
 /// A call to another node failed.
@@ -228,13 +229,6 @@ impl Links {
     /// When there is no link, the room is not open on it, or the peer does not read.
     pub fn send(&self, peer: &SpiffeId, room: &str, body: RoomBody) -> Result<(), SendError> {
         table::send(&self.inner, peer, room, body)
-    }
-
-    /// Does the peer read its messages so slowly that the next ones had better wait? Whoever can
-    /// hold back what it sends should; nothing is refused yet.
-    #[must_use]
-    pub fn is_busy(&self, peer: &SpiffeId) -> bool {
-        table::is_busy(&self.inner, peer)
     }
 
     /// All links that stand.

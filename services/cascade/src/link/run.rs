@@ -62,6 +62,7 @@ pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
         stats,
         closed_room_messages: AtomicU64::new(0),
         control_dropped: AtomicU64::new(0),
+        full: Mutex::default(),
         close: inner.cancel.child_token(),
         reason: Mutex::default(),
         done: CancellationToken::new(),

@@ -14,7 +14,7 @@ use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use systir_identity::{Credentials, SpiffeId};
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{CloseRoom, OpenRoom, RoomMessage, SessionMessage};
@@ -24,8 +24,12 @@ use tokio_util::task::TaskTracker;
 
 /// Control messages that wait for a slow peer, at most.
 pub(crate) const QUEUE: usize = 2048;
-/// Of these, so many are kept for what must not be lost.
+/// Of these, so many are kept for the link's own words: what rooms say does not end it.
 const KEPT: usize = 512;
+/// A peer that took nothing of any room for so long, while one waited, reads no more.
+const STUCK: Duration = Duration::from_secs(5);
+/// Who waits tries again within this time.
+const TRIES: Duration = Duration::from_secs(1);
 
 /// Lossy messages up to this size go as datagrams: two of the smallest hold them.
 const DATAGRAM: usize = 2000;
@@ -87,6 +91,8 @@ pub(crate) struct Link {
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     pub(crate) closed_room_messages: AtomicU64,
     pub(crate) control_dropped: AtomicU64,
+    /// Since when rooms were told in vain that there is no room, and when last.
+    pub(crate) full: Mutex<Option<(Instant, Instant)>>,
     /// Cancelled to end the link; the first reason counts.
     pub(crate) close: CancellationToken,
     pub(crate) reason: Mutex<Option<DownReason>>,
@@ -131,13 +137,34 @@ impl Link {
         self.close.cancel();
     }
 
-    /// Queues a message that must not be lost; when the peer does not read, the link ends.
+    /// Queues a word of the link's own, which must not be lost; when the peer does not read, the link
+    /// ends.
     pub(super) fn put(&self, body: Body) -> bool {
         let put = self.out.put(body);
         if !put {
             self.end(DownReason::Overrun);
         }
         put
+    }
+
+    /// Is there room for what rooms say? Without it for long, although it is asked for again and again,
+    /// the peer does not read, and the link ends.
+    fn has_room(&self) -> bool {
+        let mut full = lock(&self.full);
+        if self.out.capacity() > KEPT {
+            *full = None;
+            return true;
+        }
+        let now = Instant::now();
+        let since = match *full {
+            Some((since, last)) if now.duration_since(last) < TRIES => since,
+            _ => now,
+        };
+        *full = Some((since, now));
+        if now.duration_since(since) > STUCK {
+            self.end(DownReason::Overrun);
+        }
+        false
     }
 
     pub(super) fn ask(&self, key: &RoomKey, need: Need) {
@@ -273,30 +300,24 @@ pub(super) fn send(inner: &Inner, id: &SpiffeId, room: &str, body: RoomBody) -> 
     if !rooms.is_open(room) {
         return Err(SendError::RoomNotOpen);
     }
-    let may_be_lost =
-        matches!(body, RoomBody::Speakers(_) | RoomBody::TrackStats(_) | RoomBody::LossyData(_));
-    if may_be_lost && link.out.capacity() <= KEPT {
-        link.control_dropped.fetch_add(1, Ordering::Relaxed);
-        return Err(SendError::Full);
-    }
     let lossy = matches!(body, RoomBody::LossyData(_));
+    let may_be_lost = lossy || matches!(body, RoomBody::Speakers(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
     // Lossy messages overtake the others, as media does; long ones would only be lost.
-    if lossy && message.encoded_len() < DATAGRAM {
-        let sent = inner.quic.send(link.number, frame::message(&message));
-        if !sent {
-            link.control_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        return if sent { Ok(()) } else { Err(SendError::Full) };
+    let sent = if lossy && message.encoded_len() < DATAGRAM {
+        inner.quic.send(link.number, frame::message(&message))
+    } else if link.has_room() {
+        link.put(Body::Room(message))
+    } else if may_be_lost {
+        false
+    } else {
+        return Err(SendError::Full(message.body.map(Box::new)));
+    };
+    if sent {
+        return Ok(());
     }
-    if link.put(Body::Room(message)) { Ok(()) } else { Err(SendError::Full) }
-}
-
-pub(super) fn is_busy(inner: &Inner, id: &SpiffeId) -> bool {
-    match inner.peers().get(id).map(|peer| &peer.state) {
-        Some(State::Up(link)) => link.out.capacity() < QUEUE / 2,
-        _ => false,
-    }
+    link.control_dropped.fetch_add(1, Ordering::Relaxed);
+    Err(SendError::Full(None))
 }
 
 pub(super) fn list(inner: &Inner) -> Vec<LinkInfo> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd::Etcd;
+use etcd_client::{Txn, TxnOp};
 use secure::SecureEtcd;
 use systir_registry::{
     Assignment, CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError,
@@ -132,9 +133,17 @@ async fn nodes_see_each_others_leases(a: Node, b: Node) {
     seen(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
+async fn a_lease_expires_when_its_node_falls_silent(a: Node, b: Node) {
+    a.announce(lease("a"));
+    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
+    // Dropped without a word, as a power cut would.
+    drop(a);
+    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+}
+
 #[tokio::test]
 async fn in_process_keeps_the_contract() {
-    let store = LocalStore::default();
+    let store = LocalStore::with_lease(Duration::from_secs(2));
     let pair = || (local(&store), local(&store));
     let (a, b) = pair();
     two_nodes_race_for_a_room_and_one_wins(a, b).await;
@@ -144,15 +153,22 @@ async fn in_process_keeps_the_contract() {
     a_change_rests_on_what_was_read(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
+    let (a, b) = pair();
+    a_lease_expires_when_its_node_falls_silent(a, b).await;
 }
 
 #[tokio::test]
-async fn in_process_a_lease_expires() {
-    let store = LocalStore::default();
-    let (a, b) = (local(&store), local(&store));
-    a.announce(lease("a"));
-    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
-    store.expire(&"a".into());
+async fn in_process_a_node_that_comes_back_keeps_its_lease() {
+    let store = LocalStore::with_lease(Duration::from_millis(200));
+    let b = local(&store);
+    let (first, second) = (local(&store), local(&store));
+    first.announce(lease("a"));
+    second.announce(lease("a"));
+    first.announce(lease("other"));
+    drop(first);
+    seen(&b, "the other's end", |view| view.node("other").is_none()).await;
+    assert!(b.view().node("a").is_some(), "it rests on the later announcement");
+    second.retire().await;
     seen(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
@@ -168,6 +184,8 @@ async fn etcd_keeps_the_contract() {
     a_change_rests_on_what_was_read(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
+    let (a, b) = pair();
+    a_lease_expires_when_its_node_falls_silent(a, b).await;
 }
 
 #[tokio::test]
@@ -182,6 +200,8 @@ async fn etcd_with_tls_and_a_role_per_node_keeps_the_contract() {
     a_change_rests_on_what_was_read(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
+    let (a, b) = pair();
+    a_lease_expires_when_its_node_falls_silent(a, b).await;
     secure::a_node_speaks_for_nobody_else(&etcd).await;
 }
 
@@ -218,17 +238,6 @@ async fn etcd_with_tls_lets_in_nobody_without_a_role() {
     let a = etcd.node("a");
     seen(&a, "etcd", |view| view.away_since().is_none()).await;
     assert_eq!(a.view().rooms().count(), 0, "nothing was written");
-}
-
-#[tokio::test]
-async fn in_etcd_a_lease_expires_when_its_node_falls_silent() {
-    let etcd = Etcd::start().await;
-    let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
-    a.announce(lease("a"));
-    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
-    // Dropped without a word, as a power cut would.
-    drop(a);
-    seen(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
 #[tokio::test]
@@ -302,17 +311,77 @@ async fn a_garbled_record_counts_as_absent() {
     let read = created(&a, assignment("good", "a")).await;
     let mut raw = etcd.client().await;
     let other = serde_json::to_vec(&assignment("other", "evil")).unwrap();
+    // One that nobody could take over: the next epoch would be none.
+    let endless = Assignment { epoch: u64::MAX, ..assignment("endless", "evil") };
     for (key, value) in [
         (format!("/systir/v1/test/rooms/{}", room("bad").key()), b"{\"room\":".to_vec()),
         (format!("/systir/v1/test/rooms/{}", room("swapped").key()), other),
+        (format!("/systir/v1/test/rooms/{}", room("endless").key()), serde_json::to_vec(&endless).unwrap()),
         ("/systir/v1/test/nodes/evil".to_owned(), vec![0xff, 0xfe]),
         ("/systir/v1/test/rooms/no-key-at-all".to_owned(), b"{}".to_vec()),
     ] {
         raw.put(key, value, None).await.unwrap();
     }
-    seen(&a, "four records that cannot be read", |view| view.garbled() >= 4).await;
+    seen(&a, "five records that cannot be read", |view| view.garbled() >= 5).await;
     let view = a.view();
     assert_eq!(view.rooms().count(), 1);
     assert_eq!(view.nodes().count(), 0);
     assert_eq!(view.room(&room("good")), Some(&read));
+}
+
+#[tokio::test]
+async fn more_records_than_one_answer_holds_are_all_read() {
+    let etcd = Etcd::start().await;
+    let mut raw = etcd.client().await;
+    // 2,500 rooms with long names: three pages by count, and more than 4 MiB in the first alone.
+    let rooms: Vec<Assignment> = (0..2_500).map(|n| assignment(&format!("{n:02000}"), "a")).collect();
+    for some in rooms.chunks(100) {
+        let writes = some.iter().map(|record| {
+            let key = format!("/systir/v1/test/rooms/{}", record.room.key());
+            TxnOp::put(key, serde_json::to_vec(record).unwrap(), None)
+        });
+        raw.txn(Txn::new().and_then(writes.collect::<Vec<_>>())).await.unwrap();
+    }
+    let a = in_etcd(&etcd);
+    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    let view = a.view();
+    assert_eq!((view.rooms().count(), view.garbled()), (2_500, 0));
+    for record in &rooms {
+        assert_eq!(view.room(&record.room).map(|known| &known.value), Some(record));
+    }
+    // What comes later is followed from there.
+    let late = created(&a, assignment("late", "a")).await;
+    seen(&a, "a later room", |view| view.room(&late.value.room) == Some(&late)).await;
+}
+
+#[tokio::test]
+async fn writes_to_an_etcd_that_says_nothing_do_not_wait_for_each_other() {
+    // The kernel takes connections; nobody ever answers on them.
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = Arc::new(EtcdRegistry::start(EtcdConfig {
+        endpoints: vec![format!("http://{}", hole.local_addr().unwrap())],
+        cluster: "test".to_owned(),
+        ..EtcdConfig::default()
+    }));
+    let writes = (0..20).map(|n| {
+        let a = a.clone();
+        async move { a.create(assignment(&format!("room-{n}"), "a")).await }
+    });
+    // One waits 3 s; one after the other they would take a minute.
+    let all = tokio::time::timeout(Duration::from_secs(9), futures::future::join_all(writes)).await;
+    for refused in all.expect("each has its own limit") {
+        assert!(matches!(refused, Err(CreateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_is_gone_is_forgotten_by_who_is_told_so() {
+    let etcd = Etcd::start().await;
+    let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
+    let read = created(&a, assignment("gone", "a")).await;
+    seen(&b, "the room", |view| view.room(&room("gone")) == Some(&read)).await;
+    a.delete(&read).await.unwrap();
+    assert_eq!(a.assignment(&room("gone")), None);
+    assert_eq!(b.update(&read, read.value.clone()).await, Err(UpdateError::Gone));
+    assert_eq!(b.assignment(&room("gone")), None, "whatever the watch has told it until now");
 }

@@ -19,7 +19,7 @@ use super::members::Member;
 use super::orders::{Given, Orders};
 use super::peers::Peer;
 use super::tracks::Tracks;
-use super::{Handle, Message};
+use super::{Handle, Message, Said};
 use crate::node::Shared;
 use crate::reason::Reason;
 use crate::whereabouts::Whereabouts;
@@ -30,6 +30,9 @@ const MAILBOX: usize = 1024;
 /// Worker events that may wait for the room.
 const EVENTS: usize = 1024;
 
+/// Requests of clients that may wait for the room; after that each client waits by itself.
+const SAID: usize = 256;
+
 /// A node that did not open the room, or had no lease, is asked again after this time: it may have
 /// learnt of the assignment only now.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -37,8 +40,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// People of a node whose link is down are kept this long.
 const LOST_GRACE: Duration = Duration::from_secs(8);
 
-/// How long the room takes nothing from its worker because a link or the worker is full. After that
-/// it does, and what is too much is dealt with where it does not fit.
+/// How long the room takes nothing from its worker and from clients because a link or the worker is
+/// full. After that it does, and what is too much is dealt with where it does not fit. No client waits
+/// so long for an answer to its ping that it would give up.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// How soon a room that holds looks again.
@@ -62,6 +66,8 @@ pub(super) struct Actor {
     /// Nodes whose link went down, and when.
     pub lost: BTreeMap<String, Instant>,
     pub mailbox: mpsc::WeakSender<Message>,
+    /// Where requests of clients go, in one order for the whole room.
+    pub says: mpsc::Sender<Said>,
     pub links: Arc<Inbox>,
     /// What people here were last told.
     pub told: Option<Whereabouts>,
@@ -96,6 +102,7 @@ pub(crate) struct Start {
 pub(crate) fn spawn(start: Start) -> Handle {
     let (messages, inbox) = mpsc::channel(MAILBOX);
     let (events, from_worker) = mpsc::channel(EVENTS);
+    let (says, from_clients) = mpsc::channel(SAID);
     let links = Arc::new(Inbox::default());
     let handle = Handle { messages: messages.clone(), links: links.clone(), key: start.key };
     let id = start.assignment.room.clone();
@@ -114,6 +121,7 @@ pub(crate) fn spawn(start: Start) -> Handle {
         peers: BTreeMap::new(),
         lost: BTreeMap::new(),
         mailbox: messages.downgrade(),
+        says,
         links,
         told: None,
         where_due: false,
@@ -127,12 +135,17 @@ pub(crate) fn spawn(start: Start) -> Handle {
         assign_again: now,
         shared: start.shared.clone(),
     };
-    start.shared.tasks.spawn(actor.run(inbox, from_worker));
+    start.shared.tasks.spawn(actor.run(inbox, from_worker, from_clients));
     handle
 }
 
 impl Actor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut from_worker: mpsc::Receiver<Event>) {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        mut from_worker: mpsc::Receiver<Event>,
+        mut from_clients: mpsc::Receiver<Said>,
+    ) {
         self.command(Command::OpenRoom { room: self.key, events: self.events.clone() });
         self.shared.metrics.rooms.inc();
         self.shared.metrics.rooms_opened.inc();
@@ -142,12 +155,13 @@ impl Actor {
         let mut view = self.shared.registry.watch();
         loop {
             let now = Instant::now();
-            let takes_events = self.takes_events(now);
+            let takes_more = self.takes_more(now);
             let due = self.next_due(now);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.orders.hand_over() => {}
-                Some(event) = from_worker.recv(), if takes_events => self.worker_says(event),
+                Some(event) = from_worker.recv(), if takes_more => self.worker_says(event),
+                Some(said) = from_clients.recv(), if takes_more => self.signal(said),
                 event = links.next() => self.link_says(event),
                 // Without its registry the node stops.
                 Ok(()) = view.changed() => self.view_changed(),
@@ -168,10 +182,12 @@ impl Actor {
     fn take(&mut self, message: Message) {
         match message {
             Message::Arrive(arrival) => self.arrive(*arrival),
-            Message::Signal { participant, request } => self.signal(participant, request),
             Message::Look => {}
             Message::Where(answer) => {
                 let _ = answer.send(self.whereabouts());
+            }
+            Message::LastJoin(identity, answer) => {
+                let _ = answer.send(self.replica.last_join(&identity).unwrap_or_default());
             }
         }
     }
@@ -192,11 +208,16 @@ impl Actor {
             FromLinks::Flooded { node } => {
                 tracing::warn!(node, "a node says more than the room can take; it is opened to it afresh");
                 self.shared.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
-                self.peer_closed(&node);
-                self.shared.links().drop_room(&self.wire_key, &node);
-                self.ask_later(&node);
+                self.open_afresh(&node);
             }
         }
+    }
+
+    /// What was said, or is to be said, is more than can be taken: both begin from whole copies.
+    pub(super) fn open_afresh(&mut self, node: &str) {
+        self.peer_closed(node);
+        self.shared.links().drop_room(&self.wire_key, node);
+        self.ask_later(node);
     }
 
     fn ask_later(&mut self, node: &str) {
@@ -206,12 +227,11 @@ impl Actor {
         }
     }
 
-    /// Worker events become commands and messages to other nodes. While those find no room, the
-    /// events wait, and the worker in turn does not read its clients' messages.
-    fn takes_events(&mut self, now: Instant) -> bool {
-        let open = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
-        let full =
-            self.orders.is_long() || open.into_iter().any(|(node, _)| self.shared.links().is_busy(node));
+    /// Worker events and clients' requests become commands and messages to other nodes. While those
+    /// find no room, both wait; the worker in turn does not read its clients' messages, and front doors
+    /// do not read their sockets.
+    fn takes_more(&mut self, now: Instant) -> bool {
+        let full = self.orders.is_long() || self.peers.values().any(|peer| peer.outbox.is_long());
         if !full {
             self.held_since = None;
             return true;
@@ -263,12 +283,7 @@ impl Actor {
     }
 
     pub(super) fn policy_number(&self) -> u64 {
-        self.assignment
-            .policy_version
-            .split('-')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or_default()
+        self.assignment.policy_number()
     }
 
     pub(super) fn view_changed(&mut self) {
@@ -323,7 +338,8 @@ impl Actor {
 
     fn next_due(&self, now: Instant) -> Instant {
         let sessions = self.members.values().filter_map(Member::poll_timeout).min();
-        let idle = now + if self.held_since.is_some() { LOOK_AGAIN } else { Duration::from_secs(1) };
+        let waits = self.held_since.is_some() || self.peers.values().any(|peer| peer.outbox.is_waiting());
+        let idle = now + if waits { LOOK_AGAIN } else { Duration::from_secs(1) };
         sessions.map_or(idle, |due| due.clamp(now, idle))
     }
 
@@ -352,6 +368,7 @@ impl Actor {
             self.ask_again = now + ASK_AGAIN;
             self.view_changed();
         }
+        self.hand_over();
         self.settle();
         if self.orders.has_overflowed() {
             self.begin_again();

@@ -151,7 +151,8 @@ impl Actor {
     pub(super) fn key_frame_needed(&mut self, track: TrackKey, layer: Layer) {
         let Some(entry) = self.tracks.by_key(track) else { return };
         let body = Body::KeyFrame(wire::KeyFrame { track_sid: entry.sid.clone(), layer: u32::from(layer.0) });
-        self.tell(&entry.node, body);
+        let node = entry.node.clone();
+        self.tell(&node, body);
     }
 
     /// Tells the people here where the room is, when it is not what they were last told.

@@ -182,7 +182,8 @@ impl Waiting {
     }
 }
 
-fn size(body: &Body) -> usize {
+/// Bytes that a message holds.
+pub(super) fn size(body: &Body) -> usize {
     match body {
         Body::ReliableData(data) => data.packet.len(),
         Body::LossyData(data) => data.packet.len(),
@@ -192,13 +193,13 @@ fn size(body: &Body) -> usize {
 }
 
 /// What the next one of its kind makes good.
-fn may_be_lost(body: &Body) -> bool {
-    matches!(body, Body::LossyData(_) | Body::Speakers(_) | Body::TrackStats(_) | Body::KeyFrame(_))
+pub(super) fn may_be_lost(body: &Body) -> bool {
+    matches!(body, Body::LossyData(_) | Body::Speakers(_) | Body::KeyFrame(_))
 }
 
 #[cfg(test)]
 mod tests {
-    use systir_proto::cluster::v1::{ReliableData, Speakers, StateSnapshotRequest};
+    use systir_proto::cluster::v1::{ReliableData, Speakers, Unsubscribe};
 
     use super::*;
 
@@ -207,7 +208,7 @@ mod tests {
     }
 
     fn request(node: &str) -> FromLinks {
-        says(node, Body::StateSnapshotRequest(StateSnapshotRequest::default()))
+        says(node, Body::Unsubscribe(Unsubscribe::default()))
     }
 
     fn opened(node: &str, link: u32) -> FromLinks {

@@ -1,10 +1,11 @@
 //! People whose media is on this node: they arrive, their sessions speak, they leave.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use livekit_protocol::{self as proto, DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
+use systir_access::allowance::Allowance;
 use systir_access::livekit::{
     LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
 };
@@ -15,7 +16,14 @@ use tokio::sync::mpsc;
 use super::actor::Actor;
 use super::others::is_hidden;
 use super::tracks::Entry;
-use super::{Arrival, Message};
+use super::{Arrival, Said};
+
+/// Changes of one participant that others are told of at once: a join with its tracks, some toggles.
+const TOLD_AT_ONCE: u32 = 8;
+/// After that they are told of the newest state once in this time, however often it changes.
+const TOLD_EVERY: Duration = Duration::from_millis(50);
+/// So many bytes of state count as another change.
+const TOLD_PART: usize = 4096;
 
 /// Both directions of a participant's signalling, as the room sees them.
 #[derive(Debug)]
@@ -35,6 +43,14 @@ pub(super) struct Member {
     pub front_door: String,
     /// What it last said of itself; none before its first word.
     pub info: Option<proto::ParticipantInfo>,
+    /// Do others know of it at all?
+    pub known: bool,
+    /// Others do not know its newest state yet.
+    pub untold: bool,
+    /// How often they are told.
+    pub telling: Allowance,
+    /// The last join of its identity that its front door knows of.
+    pub after: u64,
     pub to_client: mpsc::Sender<SignalResponse>,
     pub arrived: Instant,
     /// The trace of its join, until the join message is sent.
@@ -43,13 +59,14 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.session.poll_timeout()
+        let untold = self.untold.then(|| self.telling.ready_at());
+        self.session.poll_timeout().into_iter().chain(untold).min()
     }
 }
 
 impl Actor {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { join_id, grants, client, auto_subscribe, front_door, signal, span } = arrival;
+        let Arrival { join_id, grants, client, auto_subscribe, front_door, after, signal, span } = arrival;
         let _entered = span.clone().entered();
         if let Err(error) = self.shared.commit(&self.wire_key, &join_id) {
             span.record("outcome", "too-late");
@@ -97,7 +114,6 @@ impl Actor {
             others: self.everyone_but(&sid),
             limits: Limits::default(),
             keys: self.shared.keys_of_media.clone(),
-            node_tag: String::new(),
             seed: rand::random(),
             wall: SystemTime::now(),
             now,
@@ -109,6 +125,10 @@ impl Actor {
             join_id,
             front_door,
             info: None,
+            known: false,
+            untold: false,
+            telling: Allowance::new(TOLD_AT_ONCE, TOLD_EVERY, now),
+            after,
             to_client: signal.to_client,
             arrived: now,
             joining: Some(span),
@@ -120,23 +140,23 @@ impl Actor {
         self.where_changed();
     }
 
-    // The client's messages come through the room's mailbox, so that everything of a room happens
-    // in one order. The task ends with the client's signalling or with the room.
+    // All clients' requests come through one queue, so that everything of a room happens in one
+    // order. The task ends with the client's signalling or with the room.
     fn pump(&self, participant: ParticipantKey, mut from_client: mpsc::Receiver<SignalRequest>) {
-        let mailbox = self.mailbox.clone();
+        let says = self.says.clone();
         self.shared.tasks.spawn(async move {
             loop {
                 let request = from_client.recv().await.map(Box::new);
                 let over = request.is_none();
-                let Some(messages) = mailbox.upgrade() else { return };
-                if messages.send(Message::Signal { participant, request }).await.is_err() || over {
+                if says.send(Said { participant, request }).await.is_err() || over {
                     return;
                 }
             }
         });
     }
 
-    pub(super) fn signal(&mut self, participant: ParticipantKey, request: Option<Box<SignalRequest>>) {
+    pub(super) fn signal(&mut self, said: Said) {
+        let Said { participant, request } = said;
         let Some(member) = self.members.get_mut(&participant) else { return };
         match request {
             Some(request) => member.session.handle(*request, Instant::now()),
@@ -171,6 +191,7 @@ impl Actor {
         let Some(member) = self.members.get_mut(&participant) else { return };
         member.session.tick(now);
         self.drain(participant);
+        self.tell_own(participant, now);
     }
 
     /// Tells one member's session, and does what it then wants.
@@ -254,21 +275,32 @@ impl Actor {
         }
     }
 
-    /// A participant's own state is new: everybody else hears of it.
+    /// A participant's own state is new: everybody else hears of it, now or soon.
     fn own(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        let first = member.info.is_none();
-        let (sid, identity) = (member.sid.clone(), member.identity.clone());
-        member.info = Some(info.clone());
-        if info.state == proto::participant_info::State::Disconnected as i32 {
+        // That somebody left is told by itself.
+        member.untold = info.state != proto::participant_info::State::Disconnected as i32;
+        member.info = Some(info);
+        self.tell_own(participant, Instant::now());
+    }
+
+    /// Tells everybody else of a participant's newest state, unless they were told much just now. So
+    /// whoever changes without end costs others no more than somebody lively.
+    fn tell_own(&mut self, participant: ParticipantKey, now: Instant) {
+        let Some(member) = self.members.get_mut(&participant) else { return };
+        let Some(info) = member.info.as_ref().filter(|_| member.untold && member.telling.is_ready(now))
+        else {
             return;
-        }
-        let body = info.encode_to_vec().into();
-        let written = if first {
-            let epoch = self.replica.next_epoch(&identity, crate::ids::unix_ms());
-            self.replica.local_join(sid, identity, epoch, body)
-        } else {
+        };
+        let body: bytes::Bytes = info.encode_to_vec().into();
+        member.untold = false;
+        member.telling.take(1 + u32::try_from(body.len() / TOLD_PART).unwrap_or(u32::MAX - 1), now);
+        let (sid, identity, after) = (member.sid.clone(), member.identity.clone(), member.after);
+        let written = if std::mem::replace(&mut member.known, true) {
             self.replica.local_update(&sid, body)
+        } else {
+            let epoch = self.replica.next_epoch(&identity, after, crate::ids::unix_ms());
+            self.replica.local_join(sid, identity, epoch, body)
         };
         match written {
             Ok((update, changes)) => {

@@ -15,6 +15,7 @@ mod inbox;
 mod members;
 mod orders;
 mod others;
+mod outbox;
 mod peers;
 mod replica;
 mod tracks;
@@ -38,6 +39,8 @@ pub(crate) struct Arrival {
     pub auto_subscribe: bool,
     /// Name of the node where its signalling ends.
     pub front_door: String,
+    /// The last join of its identity that the front door knows of; 0 for none.
+    pub after: u64,
     /// Its signalling.
     pub signal: SignalEnds,
     /// Its part of the join's trace.
@@ -49,17 +52,19 @@ pub(crate) struct Arrival {
 pub(crate) enum Message {
     /// Somebody arrives.
     Arrive(Box<Arrival>),
-    /// A participant's client said something, or (`None`) its signalling ended.
-    Signal {
-        /// Who.
-        participant: systir_access::worker::command::ParticipantKey,
-        /// What.
-        request: Option<Box<livekit_protocol::SignalRequest>>,
-    },
     /// Something may be due.
     Look,
     /// Where is the room?
     Where(oneshot::Sender<Whereabouts>),
+    /// When did somebody of this identity join last, as far as is known here?
+    LastJoin(String, oneshot::Sender<u64>),
+}
+
+/// A participant's client said something, or (`None`) its signalling ended.
+#[derive(Debug)]
+struct Said {
+    participant: systir_access::worker::command::ParticipantKey,
+    request: Option<Box<livekit_protocol::SignalRequest>>,
 }
 
 /// How to reach a room's task.

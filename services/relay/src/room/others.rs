@@ -20,7 +20,7 @@ const MAX_TRACKS: usize = 32;
 
 impl Actor {
     /// Sends a write of this node to the room's other nodes.
-    pub(super) fn replicate(&self, update: &Update) {
+    pub(super) fn replicate(&mut self, update: &Update) {
         let updates = vec![super::replica::encode(update)];
         self.tell_all(&Body::StateUpdate(wire::StateUpdate { updates, snapshot: false }));
     }
@@ -62,6 +62,7 @@ impl Actor {
                         self.tell_member(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
                     }
                 }
+                // No node writes it yet.
                 Change::Metadata(_) => {}
             }
         }
@@ -148,7 +149,8 @@ impl Actor {
                 wanted: LayerSet::NONE,
             });
             let source = TrackSource::Link { peer: link, flows };
-            self.command(Command::AddTrack { room: self.key, track: key, spec, source });
+            let publisher = info.sid.as_str().into();
+            self.command(Command::AddTrack { room: self.key, track: key, spec, source, publisher });
         }
     }
 

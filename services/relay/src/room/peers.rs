@@ -9,6 +9,7 @@ use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
+use super::outbox::{Outbox, Told};
 use crate::reason::Reason;
 use systir_cascade::PeerAddress;
 
@@ -21,6 +22,8 @@ pub(super) struct Peer {
     pub link: Option<u32>,
     /// What it says of its own links: on which of them the room is open. Void with the link.
     pub links: BTreeMap<String, bool>,
+    /// What the link does not take yet.
+    pub outbox: Outbox,
 }
 
 /// Links that another node may speak of.
@@ -89,12 +92,13 @@ impl Actor {
         peer.link = Some(link);
         // It has not heard of this node's links, or has forgotten.
         self.told_links = None;
+        peer.outbox = Outbox::default();
         self.send_snapshot(node);
         self.show_again(node);
         self.where_changed();
     }
 
-    fn send_snapshot(&self, node: &str) {
+    fn send_snapshot(&mut self, node: &str) {
         let updates = self.replica.snapshot().iter().map(super::replica::encode).collect();
         self.tell(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
     }
@@ -105,6 +109,7 @@ impl Actor {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
         peer.links.clear();
+        peer.outbox = Outbox::default();
         let me = self.shared.name.clone();
         let ended: Vec<Command> = self
             .tracks
@@ -154,17 +159,36 @@ impl Actor {
         }
     }
 
-    /// Says something about the room to one other node.
-    pub(super) fn tell(&self, node: &str, body: Body) {
-        if self.peers.get(node).is_some_and(|peer| peer.link.is_some()) {
-            self.shared.links().send(node, &self.wire_key, body);
+    /// Says something about the room to one other node, now or as soon as the link takes it.
+    pub(super) fn tell(&mut self, node: &str, body: Body) {
+        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
+        let (shared, key) = (&self.shared, &self.wire_key);
+        if peer.outbox.post(body, |body| shared.links().send(node, key, body)) == Told::Dropped {
+            shared.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
     }
 
     /// Says something about the room to all other nodes.
-    pub(super) fn tell_all(&self, body: &Body) {
-        for node in self.peers.keys() {
-            self.tell(node, body.clone());
+    pub(super) fn tell_all(&mut self, body: &Body) {
+        let nodes: Vec<String> = self.peers.keys().cloned().collect();
+        for node in nodes {
+            self.tell(&node, body.clone());
+        }
+    }
+
+    /// Tries again to say what links did not take. A node that takes too little is opened afresh: it
+    /// is not worth the link, on which other rooms are.
+    pub(super) fn hand_over(&mut self) {
+        let (shared, key) = (&self.shared, &self.wire_key);
+        for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.outbox.is_waiting()) {
+            peer.outbox.hand_over(|body| shared.links().send(node, key, body));
+        }
+        let overflowed = self.peers.iter().filter(|(_, peer)| peer.outbox.has_overflowed());
+        let overflowed: Vec<String> = overflowed.map(|(node, _)| node.clone()).collect();
+        for node in overflowed {
+            tracing::warn!(node, "a node takes less than the room has to say; it is opened to it afresh");
+            self.shared.metrics.overloads.get_or_create(&Reason::RoomOutbox.into()).inc();
+            self.open_afresh(&node);
         }
     }
 
@@ -172,9 +196,6 @@ impl Actor {
     pub(super) fn node_says(&mut self, node: &str, body: Body) {
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
-            Body::StateSnapshotRequest(_) => {
-                self.send_snapshot(node);
-            }
             Body::Subscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, Some(wanted.flow)),
             Body::Unsubscribe(wanted) => self.feed(node, &wanted.track_sid, wanted.layer, None),
             Body::KeyFrame(wanted) => {
@@ -203,7 +224,6 @@ impl Actor {
                 );
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
-            Body::TrackStats(_) => {}
             Body::Links(links) => self.links_of(node, &links),
         }
     }

@@ -143,7 +143,6 @@ fn session(now: Instant) -> Session {
         others: vec![bob()],
         limits: Limits::default(),
         keys: Arc::new(KeyMint::new()),
-        node_tag: "c1".into(),
         seed: [3; 32],
         wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         now,

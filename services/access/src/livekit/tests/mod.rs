@@ -78,7 +78,6 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
         others,
         limits: Limits::default(),
         keys: std::sync::Arc::new(KeyMint::new()),
-        node_tag: "c1".into(),
         seed: [3; 32],
         wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         now: Instant::now(),

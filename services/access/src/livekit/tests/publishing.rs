@@ -7,7 +7,7 @@ fn publishing_follows_the_protocols_order() {
     let mut client = Client::active(vec![]);
     let before = client.session.info().version;
     let (audio, video) = client.publish();
-    assert!(audio.starts_with("TR_AMc1") && video.starts_with("TR_VCc1"));
+    assert!(audio.starts_with("TR_AM") && video.starts_with("TR_VC"));
     assert_eq!(
         names(&client.outputs),
         [
@@ -26,7 +26,8 @@ fn publishing_follows_the_protocols_order() {
     let Some(Message::Answer(answer)) = client.signals().pop().cloned() else { panic!("no answer") };
     assert_eq!((answer.id, answer.r#type.as_str()), (9, "answer"));
     assert!(answer.sdp.contains("a=ice-ufrag:ourPub01"));
-    let Command::AddTrack { spec, source, .. } = client.commands()[1] else { panic!("no track") };
+    let Command::AddTrack { spec, source, publisher, .. } = client.commands()[1] else { panic!("no track") };
+    assert_eq!(&**publisher, "PA_ada", "as subscribers' descriptions name it");
     assert_eq!((spec.codec, spec.layers), (Codec::Vp8, LayerSet(0b111)));
     assert_eq!(*source, TrackSource::Participant(ParticipantKey(1)));
     let own = client.session.info();

@@ -27,6 +27,9 @@ fn tracks_that_are_there_are_in_the_first_offer() {
     let offer = client.last_offer().unwrap();
     assert_eq!(offer.mid_to_track_id.get("1").map(String::as_str), Some("TR_AMbob"));
     assert!(offer.sdp.contains("a=msid:PA_bob|TR_VCbob TR_VCbob"));
+    let cnames: std::collections::BTreeSet<&str> =
+        offer.sdp.lines().filter_map(|line| line.split_once(" cname:")).map(|(_, name)| name).collect();
+    assert_eq!(cnames.into_iter().collect::<Vec<_>>(), ["PA_bob"], "voice and camera are played in step");
     assert_eq!(
         names(&client.take()),
         ["media:Join", "Join", "out:Own", "out:Subscribed", "out:Subscribed", "Offer"]
