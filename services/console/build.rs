@@ -10,8 +10,14 @@ fn main() {
     let Ok(out) = std::env::var("OUT_DIR") else {
         fail("OUT_DIR is not set: build this crate with cargo");
     };
-    if !Path::new("web/node_modules/livekit-client").is_dir() {
+    // What is installed follows the lock file; a folder that was half made is made anew.
+    let installed = Path::new("web/node_modules/.installed-lock.json");
+    let lock = std::fs::read(Path::new("web/package-lock.json")).unwrap_or_default();
+    if std::fs::read(installed).ok().as_deref() != Some(&lock) {
         run("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+        if let Err(error) = std::fs::write(installed, &lock) {
+            fail(&format!("{} cannot be written: {error}", installed.display()));
+        }
     }
     run("node", &["build.mjs", &out]);
 }
@@ -22,7 +28,7 @@ fn run(program: &str, arguments: &[&str]) {
         Ok(status) => fail(&format!("`{program} {}` in services/console/web: {status}", arguments.join(" "))),
         Err(error) => {
             fail(&format!(
-                "{program} is needed for the meeting page ({error}): install Node.js 20 or newer with npm"
+                "{program} is needed for the meeting page ({error}): install Node.js 18 or newer with npm"
             ));
         }
     }

@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import collections
 import json
+import os
 import sys
 
 import numpy as np
@@ -217,7 +218,9 @@ async def main() -> int:
     for task in tasks:
         task.cancel()
     await room.disconnect()
-    return status
+    # The library's own threads may abort the process while they are taken down at its end.
+    sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 //! A home and its sister in different places, with nothing between them but a [`Line`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use systir_identity::{TrustDomain, ca};
 use systir_load::Config;
 use tempfile::TempDir;
 
 use crate::cluster::token;
 use crate::distance::{Line, Place, Trouble};
-use crate::process::{Owned, built, eventually, log_file};
+use crate::operator::{self, Addresses};
+use crate::process::{Owned, built, eventually, folder_in_memory, log_file};
 
 /// How long a node may take for anything that it is asked.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -39,7 +38,7 @@ impl Afar {
     /// When something is missing or does not start.
     pub async fn start(mtu: u16, seats: [u32; 2]) -> Result<Self> {
         let line = Line::new(mtu)?;
-        let folder = tempfile::tempdir()?;
+        let folder = folder_in_memory()?;
         let here = line.here();
         let (clients, peers) = (format!("http://{here}:2379"), format!("http://{here}:2380"));
         let etcd = Owned::start(
@@ -54,12 +53,12 @@ impl Afar {
                 .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
-        write_texts(folder.path())?;
+        operator::write_texts(folder.path(), &PLACES.map(|(_, node)| node))?;
         for ((place, node), capacity) in PLACES.into_iter().zip(seats) {
-            let text = config(node, &clients, &line, place, capacity);
+            let text = operator::config(node, &clients, &addresses(&line, place), capacity);
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
         let mut afar = Self { nodes: BTreeMap::new(), _etcd: etcd, folder, client, line };
         for (place, _) in PLACES {
             afar.start_node(place)?;
@@ -193,59 +192,13 @@ fn name(place: Place) -> &'static str {
     if place == Place::Near { "cph-1" } else { "sto-1" }
 }
 
-fn write_texts(folder: &Path) -> Result<()> {
-    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
-    for file in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
-        std::fs::copy(policies.join(file), folder.join(file))?;
-    }
-    let domain = TrustDomain::new("nordu.net")?;
-    let authority = ca::create(&domain, SystemTime::now())?;
-    std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
-    for (_, node) in PLACES {
-        let issued =
-            ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;
-        std::fs::write(folder.join(format!("{node}.pem")), issued.certificate)?;
-        std::fs::write(folder.join(format!("{node}.key")), issued.key)?;
-    }
-    Ok(())
-}
-
-fn config(node: &str, etcd: &str, line: &Line, place: Place, capacity: u32) -> String {
+fn addresses(line: &Line, place: Place) -> Addresses {
     let (door, end) = (line.door(place), line.end(place));
-    format!(
-        r#"
-        [node]
-        name = "{node}"
-        cluster = "nordunet"
-        capacity = {capacity}
-        [http]
-        listen = "{door}:7880"
-        behind_proxy = true
-        [media]
-        listen = "{door}:7882"
-        workers = 1
-        [links]
-        quic = "{end}:7870"
-        grpc = "{end}:7871"
-        certificate = "{node}.pem"
-        key = "{node}.key"
-        trust = {{ "nordu.net" = "ca.pem" }}
-        [telemetry]
-        listen = "{door}:7872"
-        log = "info"
-        [registry]
-        etcd = ["{etcd}"]
-        lease_seconds = 3
-        [policy]
-        nodes = "nodes.toml"
-        zones = "zones.toml"
-        floor = "floor.cedar"
-        [policy.institutions."ku.dk"]
-        file = "ku.dk.cedar"
-        version = 1
-        [keys.devkey]
-        institution = "ku.dk"
-        secret = "secret"
-        "#
-    )
+    Addresses {
+        http: format!("{door}:7880"),
+        media: format!("{door}:7882"),
+        quic: format!("{end}:7870"),
+        grpc: format!("{end}:7871"),
+        telemetry: format!("{door}:7872"),
+    }
 }

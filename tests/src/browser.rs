@@ -40,6 +40,19 @@ impl Browser {
     /// # Errors
     /// When Node.js, the node modules or Chromium are missing; the message says what to install.
     pub fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// Starts Chromium, which gives the page at this address camera and microphone, though it is
+    /// neither on this machine's loopback nor served over TLS.
+    ///
+    /// # Errors
+    /// As [`Browser::start`].
+    pub fn start_for(address: &str) -> Result<Self> {
+        Self::with(&[format!("--unsafely-treat-insecure-origin-as-secure={address}")])
+    }
+
+    fn with(flags: &[String]) -> Result<Self> {
         if !clients().join("node_modules/puppeteer-core").is_dir() {
             bail!("puppeteer-core is missing: run `npm ci` in tests/clients");
         }
@@ -52,6 +65,7 @@ impl Browser {
             Command::new("node")
                 .arg("browser.mjs")
                 .arg(profile.path())
+                .args(flags)
                 .current_dir(clients())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -227,6 +241,42 @@ impl Browser {
         );
         self.wait(person, &code, PATIENCE).with_context(|| format!("{person} sees and hears {people:?}"))?;
         Ok(())
+    }
+
+    /// Of so many pictures of `other` from now on the longest pause before one (ms), and which share of
+    /// their sound in that time the page had to make up.
+    ///
+    /// # Errors
+    /// When the pictures do not come.
+    pub fn worst(&mut self, person: &str, other: &str, pictures: u32) -> Result<(f64, f64)> {
+        let code = format!(
+            "(async () => {{
+                const who = systirRoom().remoteParticipants.get({other:?});
+                const tracks = [...who.trackPublications.values()].map(publication => publication.track);
+                const picture = tracks.find(track => track.kind === 'video').attachedElements[0];
+                const sound = async () => {{
+                    const report = await tracks.find(track => track.kind === 'audio').getRTCStatsReport();
+                    const stats = [...report.values()].find(entry => entry.type === 'inbound-rtp');
+                    return [stats.totalSamplesReceived, stats.concealedSamples];
+                }};
+                const next = () => new Promise((shown, failed) => {{
+                    setTimeout(() => failed(new Error('no picture for 20 s')), 20000);
+                    picture.requestVideoFrameCallback(shown);
+                }});
+                const [all, madeUp] = await sound();
+                let last = await next(), longest = 0;
+                for (let count = 0; count < {pictures}; count += 1) {{
+                    const now = await next();
+                    longest = Math.max(longest, now - last);
+                    last = now;
+                }}
+                const [allNow, madeUpNow] = await sound();
+                return [longest, (madeUpNow - madeUp) / (allNow - all)];
+            }})()"
+        );
+        let answer = self.eval(person, &code)?;
+        let number = |index: usize| answer[index].as_f64().with_context(|| format!("not a number: {answer}"));
+        Ok((number(0)?, number(1)?))
     }
 
     /// Keeps a picture of a person's page among the artefacts, as `NAME.png`.

@@ -2,19 +2,19 @@
 //! with certificates of its own and a real etcd.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::Value;
-use systir_identity::{TrustDomain, ca};
 use tempfile::TempDir;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::etcd::Etcd;
 use crate::lines::Lines;
+use crate::operator::{self, Addresses};
 use crate::process::{Owned, built, eventually, log_file, port_block};
 use crate::scene;
 
@@ -49,6 +49,7 @@ pub struct Cluster {
     processes: BTreeMap<String, Owned>,
     folder: Option<TempDir>,
     client: reqwest::Client,
+    said: Vec<String>,
     // Whoever writes to a pipe that nobody reads is ended.
     _words: Option<Lines>,
     // Given back last, when the processes have ended.
@@ -74,10 +75,13 @@ impl Cluster {
         let mut child = Owned::start(&mut command, "cargo build --workspace")?;
         // The page's address is printed once everything listens.
         let lines = Lines::of(child.0.stdout.take().context("no standard output")?);
-        let lines = tokio::task::spawn_blocking(move || {
+        let (lines, said) = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
             while let Some(line) = lines.next("the demonstration's words", PATIENCE)? {
-                if line.contains("Ctrl-C ends all") {
-                    return Ok(lines);
+                let last = line.contains("Ctrl-C ends all");
+                said.push(line);
+                if last {
+                    return Ok((lines, said));
                 }
             }
             anyhow::bail!("the demonstration ended before it began; its log says why")
@@ -85,7 +89,7 @@ impl Cluster {
         .await??;
         let processes = BTreeMap::from([("demo".to_owned(), child)]);
         let cluster =
-            Self { base, processes, folder: None, client: client()?, _words: Some(lines), _turn: turn };
+            Self { base, processes, folder: None, client: client()?, said, _words: Some(lines), _turn: turn };
         cluster.ready(&NODES).await?;
         Ok(cluster)
     }
@@ -121,20 +125,28 @@ impl Cluster {
     pub async fn prepared(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
         let turn = scene::turn_of_cluster().await?;
         let folder = tempfile::tempdir()?;
-        write_texts(folder.path())?;
+        operator::write_texts(folder.path(), &NODES)?;
         for (index, node) in NODES.iter().enumerate() {
             let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
-            let text = config(node, etcd, base + 100 * index as u16, capacity) + GUESTS;
+            let text =
+                operator::config(node, etcd, &Addresses::on_loopback(base + 100 * index as u16), capacity)
+                    + GUESTS;
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let (processes, folder) = (BTreeMap::new(), Some(folder));
-        Ok(Self { base, processes, folder, client: client()?, _words: None, _turn: turn })
+        Ok(Self { base, processes, folder, client: client()?, said: Vec::new(), _words: None, _turn: turn })
     }
 
     /// Where certificates and configurations lie; nowhere for the demonstration.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         self.path()
+    }
+
+    /// What the demonstration told people to do, line by line.
+    #[must_use]
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// One of a node's ports: the block's first port of the node is 0, for QUIC.
@@ -301,26 +313,7 @@ impl Cluster {
 }
 
 fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?)
-}
-
-fn write_texts(folder: &Path) -> Result<()> {
-    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
-    for name in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
-        std::fs::copy(policies.join(name), folder.join(name))?;
-    }
-    let domain = TrustDomain::new("nordu.net")?;
-    let authority = ca::create(&domain, SystemTime::now())?;
-    std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
-    // For tests that let the cluster's CA err.
-    std::fs::write(folder.join("ca.key"), &authority.key)?;
-    for node in NODES {
-        let issued =
-            ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;
-        std::fs::write(folder.join(format!("{node}.pem")), issued.certificate)?;
-        std::fs::write(folder.join(format!("{node}.key")), issued.key)?;
-    }
-    Ok(())
+    Ok(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build()?)
 }
 
 /// Whoever opens the meeting page may join.
@@ -328,48 +321,3 @@ const GUESTS: &str = "
         [page]
         guest_key = \"devkey\"
         ";
-
-/// What an operator writes down for a node on loopback.
-pub(crate) fn config(node: &str, etcd: &str, base: u16, capacity: u32) -> String {
-    let port = |offset: u16| base + offset;
-    format!(
-        r#"
-        [node]
-        name = "{node}"
-        cluster = "nordunet"
-        capacity = {capacity}
-        [http]
-        listen = "127.0.0.1:{http}"
-        [media]
-        listen = "127.0.0.1:{media}"
-        workers = 1
-        [links]
-        quic = "127.0.0.1:{quic}"
-        grpc = "127.0.0.1:{grpc}"
-        certificate = "{node}.pem"
-        key = "{node}.key"
-        trust = {{ "nordu.net" = "ca.pem" }}
-        [telemetry]
-        listen = "127.0.0.1:{metrics}"
-        log = "info"
-        [registry]
-        etcd = ["{etcd}"]
-        lease_seconds = 3
-        [policy]
-        nodes = "nodes.toml"
-        zones = "zones.toml"
-        floor = "floor.cedar"
-        [policy.institutions."ku.dk"]
-        file = "ku.dk.cedar"
-        version = 1
-        [keys.devkey]
-        institution = "ku.dk"
-        secret = "secret"
-        "#,
-        http = port(10),
-        media = port(12),
-        quic = port(0),
-        grpc = port(1),
-        metrics = port(2),
-    )
-}

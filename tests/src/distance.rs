@@ -273,15 +273,23 @@ fn connect(name: &str, place: u32) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scene::play;
 
     #[test]
     fn a_line_that_is_half_gone_is_in_nobodys_way() {
-        let number = first_number() + 1;
-        let left = format!("systir{number}f");
-        finish(Command::new("ip").args(["link", "add", &left, "type", "veth"]), "what is left of a line")
-            .unwrap();
-        let made = Line::new(1500);
-        finish(Command::new("ip").args(["link", "delete", &left]), "what is left of a line").unwrap();
-        assert_ne!(made.unwrap().number, number);
+        // In a turn of its own: whoever plays ends the processes that were started meanwhile.
+        let played = play(async {
+            let number = first_number() + 1;
+            let left = format!("systir{number}f");
+            finish(
+                Command::new("ip").args(["link", "add", &left, "type", "veth"]),
+                "what is left of a line",
+            )?;
+            let made = Line::new(1500);
+            finish(Command::new("ip").args(["link", "delete", &left]), "what is left of a line")?;
+            assert_ne!(made?.number, number);
+            Ok(())
+        });
+        played.unwrap();
     }
 }

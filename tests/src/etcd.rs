@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::process::{Owned, eventually, log_file};
+use crate::process::{Owned, eventually, folder_in_memory, log_file};
 
 /// The process and its data.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Etcd {
     /// # Errors
     /// When it is not installed or does not answer.
     pub async fn start(port: u16) -> Result<Self> {
-        let mut etcd = Self { child: None, folder: tempfile::tempdir()?, port };
+        let mut etcd = Self { child: None, folder: folder_in_memory()?, port };
         etcd.resume().await?;
         Ok(etcd)
     }

@@ -14,6 +14,7 @@ pub mod distance;
 pub mod etcd;
 pub mod lines;
 pub mod native;
+mod operator;
 pub mod ports;
 pub mod process;
 mod reaper;

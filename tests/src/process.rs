@@ -1,12 +1,15 @@
 //! Child processes that end with their owner, and the programs that were built.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use tempfile::TempDir;
 
 pub use crate::ports::port_block;
 use crate::{reaper, scene};
@@ -65,6 +68,62 @@ impl Owned {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// What a command printed and how it ended. It ends with its limit, and with its test.
+///
+/// # Errors
+/// When it cannot be started, or does not end within `limit`.
+pub async fn output(mut command: Command, limit: Duration) -> Result<Output> {
+    let _waiting = scene::waiting(&format!("the end of {}", command.get_program().to_string_lossy()));
+    ended(spoken(&mut command)?, limit).await
+}
+
+/// Starts a command whose words are kept for [`ended`].
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spoken(command: &mut Command) -> Result<Owned> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Owned::start(command, "cargo build --workspace")
+}
+
+/// Waits for a command's end: what it printed and how it ended.
+///
+/// # Errors
+/// When it does not end within `limit`.
+pub async fn ended(mut child: Owned, limit: Duration) -> Result<Output> {
+    tokio::task::spawn_blocking(move || {
+        let (stdout, stderr) = (all_of(child.0.stdout.take()), all_of(child.0.stderr.take()));
+        let status = child.wait(limit)?;
+        // Whoever it left behind holds its pipes.
+        drop(child);
+        let read = |all: JoinHandle<Vec<u8>>| all.join().map_err(|_| anyhow!("its words cannot be read"));
+        Ok(Output { status, stdout: read(stdout)?, stderr: read(stderr)? })
+    })
+    .await?
+}
+
+/// Reads a pipe to its end, so that whoever writes to it does not have to wait.
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+/// A folder that ends with its owner; in memory where the machine has such a place. etcd waits for
+/// the disk at each write, which on a busy one may take longer than a lease lives.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn folder_in_memory() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).context("no temporary folder can be made")
 }
 
 /// A file for what a child says, among the artefacts of the running test: `NAME.log`. A child that

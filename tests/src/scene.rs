@@ -183,7 +183,7 @@ mod tests {
     fn a_test_that_blocks_on_a_silent_child_is_ended_with_the_child() {
         let began = Arc::new(Mutex::new(0));
         let group = began.clone();
-        let played = play_within(Duration::from_millis(300), async move {
+        let played = play_within(Duration::from_secs(3), async move {
             tokio::task::spawn_blocking(move || -> Result<()> {
                 // A child with a child of its own, both silent.
                 let mut child = Owned::start(

@@ -3,14 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use livekit_token::{AccessToken, VideoGrants};
-use systir_identity::{TrustDomain, ca};
 use tempfile::TempDir;
 
-use crate::cluster::config;
+use crate::operator::{self, Addresses};
 use crate::process::{Owned, built, eventually};
 use crate::scene;
 
@@ -40,19 +39,14 @@ impl Site {
     /// When a file cannot be written.
     pub fn new(base: u16) -> Result<Self> {
         let site = Self { folder: tempfile::tempdir()?, base };
-        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
-        for name in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
-            std::fs::copy(policies.join(name), site.path().join(name))?;
-        }
-        let domain = TrustDomain::new("nordu.net")?;
-        let authority = ca::create(&domain, SystemTime::now())?;
-        std::fs::write(site.path().join("ca.pem"), &authority.certificate)?;
+        operator::write_texts(site.path(), &NODES)?;
         for (index, node) in NODES.iter().enumerate() {
-            let hour = Duration::from_secs(3600);
-            let issued = ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), hour)?;
-            std::fs::write(site.path().join(format!("{node}.pem")), issued.certificate)?;
-            std::fs::write(site.path().join(format!("{node}.key")), issued.key)?;
-            let text = config(node, "http://127.0.0.1:1", base + 100 * index as u16, 4);
+            let text = operator::config(
+                node,
+                "http://127.0.0.1:1",
+                &Addresses::on_loopback(base + 100 * index as u16),
+                4,
+            );
             std::fs::write(site.path().join(format!("{node}.toml")), text)?;
         }
         Ok(site)

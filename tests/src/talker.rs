@@ -104,6 +104,11 @@ impl Talker {
         Ok(())
     }
 
+    /// What it said so far of that kind does not count any more.
+    pub fn forget(&mut self, event: &str) {
+        self.kept.retain(|said| said["event"] != event);
+    }
+
     /// Waits for something that the program says, also among what it said and nobody asked for.
     ///
     /// # Errors

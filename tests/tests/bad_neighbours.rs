@@ -98,7 +98,11 @@ async fn with_false_sister(mend: impl FnOnce(&std::path::Path) -> Result<()>) ->
         assert!(cluster.runs(node), "{node} lives");
         assert!(!cluster.log(node)?.contains("panicked"), "{node}");
     }
-    // The home goes on.
+    // The home goes on, once the seats of those who left are free.
+    eventually("the home is empty", Duration::from_secs(30), || async {
+        (cluster.counter("cph-1", "systir_seats_used").await.ok()? == 0).then_some(())
+    })
+    .await?;
     let report = systir_load::run(people(&cluster.url("cph-1"), "later", 2)).await?;
     assert_eq!(report.joined, 2, "{report:?}");
     Ok(cluster)

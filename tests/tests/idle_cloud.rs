@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use systir_load::Config;
 use systir_tests::alone::{Counters, inside, play_inside};
 use systir_tests::cluster::{Cluster, token};
+use systir_tests::crowd::Crowd;
 use systir_tests::process::eventually;
 use systir_tests::scene::{play, play_within};
 use systir_tests::signalling::Signalling;
@@ -55,6 +56,9 @@ async fn is_idle(cluster: &Cluster, packets: &Counters) -> Result<()> {
         "systir_links",
         "systir_rooms",
         "systir_participants",
+        "systir_signal_websockets",
+        "systir_signal_streams",
+        "systir_signal_messages_total",
     ] {
         assert_eq!(cluster.counter(CLOUD, counter).await?, 0, "its own counter {counter}");
     }
@@ -73,7 +77,7 @@ async fn with_all_full_nothing_comes_to_the_cloud() -> Result<()> {
         no_rejoin: true,
         ..Config::default()
     };
-    let running = tokio::spawn(systir_load::run(people("first", 4, 8)));
+    let meeting = Crowd::come(people("first", 4, 8)).await?;
     eventually("home and sister are full", Duration::from_secs(30), || async {
         let home = cluster.counter("cph-1", "systir_participants").await.ok()?;
         let sister = cluster.counter("sto-1", "systir_participants").await.ok()?;
@@ -85,7 +89,7 @@ async fn with_all_full_nothing_comes_to_the_cloud() -> Result<()> {
     assert_eq!(late.joined, 0, "{late:?}");
     let reasons: Vec<&str> = late.refused.iter().map(|group| group.reason.as_str()).collect();
     assert!(reasons.iter().all(|reason| reason.contains("ku.dk") && reason.contains("full")), "{reasons:?}");
-    let report = running.await??;
+    let report = meeting.go().await?;
     assert_eq!(report.joined, 4, "{report:?}");
     assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
 

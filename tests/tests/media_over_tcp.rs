@@ -8,35 +8,38 @@ use serde_json::json;
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::Cluster;
+use systir_tests::scene::play;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 3), ("sto-1", 3)]).await?;
-    let people = |prefix: &str, tcp| Config {
-        url: cluster.url("cph-1"),
-        room: "lecture".to_owned(),
-        identity_prefix: prefix.to_owned(),
-        participants: 3,
-        audio: true,
-        video: true,
-        tcp,
-        duration: Duration::from_secs(6),
-        ..Config::default()
-    };
-    let (walled, free) =
-        tokio::join!(systir_load::run(people("walled", true)), systir_load::run(people("free", false)));
-    for report in [walled?, free?] {
-        ensure!(report.joined == 3, "{report:?}");
-        ensure!(report.tracks_heard == report.tracks_expected, "{report:?}");
-        ensure!(report.packets_lost == 0 && report.ended.is_empty(), "{report:?}");
-    }
-    let mut accepted = 0;
-    for node in ["cph-1", "sto-1"] {
-        accepted += cluster.counter(node, "systir_tcp_accepted_total").await?;
-        ensure!(cluster.counter(node, "systir_tcp_refused_total").await? == 0);
-    }
-    ensure!(accepted == 6, "each of three has two connections, not {accepted}");
-    Ok(())
+#[test]
+fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 3), ("sto-1", 3)]).await?;
+        let people = |prefix: &str, tcp| Config {
+            url: cluster.url("cph-1"),
+            room: "lecture".to_owned(),
+            identity_prefix: prefix.to_owned(),
+            participants: 3,
+            audio: true,
+            video: true,
+            tcp,
+            duration: Duration::from_secs(6),
+            ..Config::default()
+        };
+        let (walled, free) =
+            tokio::join!(systir_load::run(people("walled", true)), systir_load::run(people("free", false)));
+        for report in [walled?, free?] {
+            ensure!(report.joined == 3, "{report:?}");
+            ensure!(report.tracks_heard == report.tracks_expected, "{report:?}");
+            ensure!(report.packets_lost == 0 && report.ended.is_empty(), "{report:?}");
+        }
+        let mut accepted = 0;
+        for node in ["cph-1", "sto-1"] {
+            accepted += cluster.counter(node, "systir_tcp_accepted_total").await?;
+            ensure!(cluster.counter(node, "systir_tcp_refused_total").await? == 0);
+        }
+        ensure!(accepted == 6, "each of three has two connections, not {accepted}");
+        Ok(())
+    })
 }
 
 /// Hides the server's UDP addresses from a page, as a firewall would.
@@ -71,24 +74,29 @@ const PROTOCOLS: &str = "(async () => {
     return found;
 })()";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_behind_a_firewall_sees_and_hears_one_that_is_not() -> Result<()> {
-    let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
-    let door = cluster.url("cph-1");
-    tokio::task::spawn_blocking(move || -> Result<()> {
-        let mut browser = Browser::start()?;
-        browser.join(&door, "seminar", "anna")?;
-        let url = format!("{door}/?room=seminar&name=chen");
-        browser.carry_out(&json!({"do": "open", "page": "chen", "url": url}))?;
-        browser.eval("chen", WALL)?;
-        browser.carry_out(&json!({"do": "click", "page": "chen", "selector": "#join-button"}))?;
-        browser.sees_and_hears("chen", 1)?;
-        browser.sees_and_hears("anna", 1)?;
-        let protocols = browser.eval("chen", PROTOCOLS)?;
-        let protocols = protocols.as_array().cloned().unwrap_or_default();
-        ensure!(!protocols.is_empty() && protocols.iter().all(|protocol| protocol == "tcp"), "{protocols:?}");
+#[test]
+fn a_browser_behind_a_firewall_sees_and_hears_one_that_is_not() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
+        let door = cluster.url("cph-1");
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            let mut browser = Browser::start()?;
+            browser.join(&door, "seminar", "anna")?;
+            let url = format!("{door}/?room=seminar&name=chen");
+            browser.carry_out(&json!({"do": "open", "page": "chen", "url": url}))?;
+            browser.eval("chen", WALL)?;
+            browser.carry_out(&json!({"do": "click", "page": "chen", "selector": "#join-button"}))?;
+            browser.sees_and_hears("chen", 1)?;
+            browser.sees_and_hears("anna", 1)?;
+            let protocols = browser.eval("chen", PROTOCOLS)?;
+            let protocols = protocols.as_array().cloned().unwrap_or_default();
+            ensure!(
+                !protocols.is_empty() && protocols.iter().all(|protocol| protocol == "tcp"),
+                "{protocols:?}"
+            );
+            Ok(())
+        })
+        .await??;
         Ok(())
     })
-    .await??;
-    Ok(())
 }

@@ -31,10 +31,12 @@ fn go_sdk_meets_itself_across_two_nodes() -> Result<()> {
             bob.until("the highest layer", |said| {
                 (said["event"] == "size" && said["width"] == 320).then_some(())
             })?;
+            bob.forget("size");
             bob.carry_out("quality anna cam low")?;
             bob.until("the lowest layer", |said| {
                 (said["event"] == "size" && said["width"] == 80).then_some(())
             })?;
+            bob.forget("size");
             bob.carry_out("quality anna cam high")?;
             let back = |said: &serde_json::Value| {
                 (said["event"] == "size" && said["width"] == 320).then(|| said["missing"].clone())

@@ -1,11 +1,16 @@
 //! The main job, end to end: a home fills, its approved sister serves the next, everybody sees and
 //! hears everybody, and a machine that nobody approved stays idle.
 
-use anyhow::Result;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
+use systir_tests::crowd::Crowd;
 use systir_tests::native::Native;
+use systir_tests::process::{eventually, output, spoken};
 use systir_tests::scene::play;
 
 fn people(cluster: &Cluster, door: &str, room: &str, prefix: &str, count: usize) -> Config {
@@ -39,6 +44,15 @@ fn full_home_spills_to_sister_never_to_cloud() -> Result<()> {
         assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
         assert_eq!(cluster.counter("aws-sto-1", "systir_participants").await?, 0);
         assert_eq!(cluster.counter("aws-sto-1", "systir_links").await?, 0);
+        for counter in ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"] {
+            assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
+        }
+        let messages = async |node, leg| {
+            cluster.counter_with(node, "systir_signal_messages_total", &format!("leg=\"{leg}\"")).await
+        };
+        assert!(messages("cph-1", "client").await? > 0, "everybody's socket ends there");
+        assert!(messages("cph-1", "relayed").await? > 0 && messages("sto-1", "relayed").await? > 0);
+        assert_eq!(messages("sto-1", "client").await?, 0, "nobody went to that door");
         assert!(cluster.counter("cph-1", "systir_link_out_total").await? > 100, "media crossed the link");
         Ok(())
     })
@@ -82,6 +96,58 @@ fn explain_shows_every_candidate_with_its_reason() -> Result<()> {
         assert_eq!(row("sto-1")["reason"], "spill-sister");
         assert_eq!(row("aws-sto-1")["reason"], "policy-denied");
         assert_eq!(row("aws-sto-1")["rank"], serde_json::Value::Null);
+        Ok(())
+    })
+}
+
+/// The printed line with all of these words, as a command.
+fn printed(cluster: &Cluster, words: &[&str]) -> Result<Command> {
+    let said = cluster.said();
+    let line = said.iter().find(|line| words.iter().all(|word| line.contains(word)));
+    let line = line.with_context(|| format!("no line with {words:?} in {said:#?}"))?;
+    let mut parts = line.split_whitespace();
+    let mut command = Command::new(parts.next().context("an empty line")?);
+    command.args(parts);
+    Ok(command)
+}
+
+#[test]
+fn the_demonstration_does_what_its_words_say() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 2)]).await?;
+        let said = cluster.said().join("\n");
+        assert!(said.contains("on 127.0.0.1 alone"), "where it can be reached from: {said}");
+        let page = format!("{}/?room=demo", cluster.url("cph-1"));
+        assert!(said.contains(&page), "{said}");
+        let there = |home: u64, sister: u64| {
+            let cluster = &cluster;
+            eventually("people are where the words say", Duration::from_secs(45), move || async move {
+                let at_home = cluster.counter("cph-1", "systir_participants").await.ok()?;
+                let at_sister = cluster.counter("sto-1", "systir_participants").await.ok()?;
+                (at_home == home && at_sister == sister).then_some(())
+            })
+        };
+        // 1. The page's visitor; 2. the home fills, and whoever comes last is the sister's guest.
+        let me = Crowd::come(people(&cluster, "cph-1", "demo", "me", 1)).await?;
+        there(1, 0).await?;
+        let _second = spoken(&mut printed(&cluster, &["systir-load", "--video --audio --stay"])?)?;
+        there(2, 1).await?;
+        // 3. The sister fills as well; the next window is refused.
+        let _third = spoken(&mut printed(&cluster, &["systir-load", "--identity-prefix more"])?)?;
+        there(2, 2).await?;
+        let (status, words) = cluster.validate("cph-1", "demo", "next").await?;
+        assert!(status == 403 && words.contains("full"), "{words}");
+        let (status, words) = cluster.validate("aws-sto-1", "demo", "next").await?;
+        assert!(status == 403 && words.contains("controlled from US"), "{words}");
+        // 4. Which node, and why?
+        for (question, answer) in [("nodes", "2 of 2"), ("explain demo", "home-full")] {
+            let answered =
+                output(printed(&cluster, &["systirctl", question])?, Duration::from_secs(20)).await?;
+            let shown = String::from_utf8_lossy(&answered.stdout).into_owned();
+            assert!(answered.status.success() && shown.contains(answer), "{shown}");
+        }
+        assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
+        me.go().await?;
         Ok(())
     })
 }
@@ -143,9 +209,15 @@ fn a_room_that_everybody_left_leaves_nothing_behind() -> Result<()> {
             answer["rooms"].as_array()?.is_empty().then_some(())
         })
         .await?;
-        for node in ["cph-1", "sto-1"] {
-            assert_eq!(cluster.counter(node, "systir_participants").await?, 0);
-            assert_eq!(cluster.counter(node, "systir_rooms").await?, 0);
+        // The record goes a moment before the rooms do.
+        for (node, gauge) in ["cph-1", "sto-1"]
+            .into_iter()
+            .flat_map(|node| ["systir_participants", "systir_rooms"].map(|gauge| (node, gauge)))
+        {
+            systir_tests::process::eventually(&format!("no {gauge} at {node}"), limit, || async {
+                (cluster.counter(node, gauge).await.ok()? == 0).then_some(())
+            })
+            .await?;
         }
         Ok(())
     })

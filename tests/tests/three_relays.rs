@@ -1,14 +1,18 @@
 //! Unchanged clients on both sides of a link: the meeting page in Chromium (livekit-client) and the
 //! native SDK, two of them on a full home and two on its sister, see, hear and write to each other.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
-use systir_tests::scene::play;
+use systir_tests::scene::play_within;
 
 const ROOM: &str = "seminar";
+/// Four people with four browsers' worth of work on few cores.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Anna and Chen have Chromium, Bo and Dina the native SDK; in the order in which they come.
 struct Meeting {
@@ -162,7 +166,7 @@ async fn nothing_reached_the_cloud(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn the_third_of_a_home_for_two_meets_everybody_from_the_sister() -> Result<()> {
-    play(async {
+    play_within(LIMIT, async {
         let (_etcd, cluster) = Cluster::three(&[("cph-1", 2), ("sto-1", 2)]).await?;
         let door = cluster.url("cph-1");
         tokio::task::spawn_blocking(move || {
@@ -176,7 +180,7 @@ fn the_third_of_a_home_for_two_meets_everybody_from_the_sister() -> Result<()> {
 
 #[test]
 fn in_the_demonstration_people_at_home_may_come_through_the_sisters_door() -> Result<()> {
-    play(async {
+    play_within(LIMIT, async {
         let cluster = Cluster::demo(&[("cph-1", 2), ("sto-1", 2)]).await?;
         let (home, sister) = (cluster.url("cph-1"), cluster.url("sto-1"));
         tokio::task::spawn_blocking(move || {

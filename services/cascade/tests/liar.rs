@@ -194,15 +194,18 @@ async fn strange_datagrams_are_counted_and_dropped() {
     send(&[(1u8 << 5) | 15 << 1, 0x80, 96]);
     // An odd flow is one that cph-1 would send, and it does not.
     send(&[(1u8 << 5) | 1, 0x81, 205]);
-    loop {
-        let stats = honest.links.list()[0].stats;
-        if (stats.malformed, stats.unroutable) == (3, 2) {
-            assert_eq!(stats.packets_in, 0);
-            break;
+    let counted = async {
+        loop {
+            let stats = honest.links.list()[0].stats;
+            if (stats.malformed, stats.unroutable) == (3, 2) {
+                assert_eq!(stats.packets_in, 0);
+                break;
+            }
+            assert!(stats.malformed <= 3 && stats.unroutable <= 2, "{stats:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        assert!(stats.malformed <= 3 && stats.unroutable <= 2, "{stats:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    };
+    tokio::time::timeout(common::PATIENCE, counted).await.unwrap();
     for worker in &mut honest.workers {
         assert!(worker.from_links.recv().is_none());
     }

@@ -54,6 +54,14 @@ async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender()
     let feedback = a.workers[0].receive(1).await;
     assert_eq!((feedback[0].link, feedback[0].flow), (at_a, flow.raw()));
     assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
+    // Both ends count what was asked for again.
+    let mut asked = (0, 0);
+    while asked != (1, 1) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        asked = (b.links.list()[0].stats.asked_out, a.links.list()[0].stats.asked_in);
+    }
+    let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
+    assert_eq!((at_a.asked_out, at_b.asked_in), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,12 +89,12 @@ async fn a_large_packet_is_split_and_arrives_whole() {
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
     a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
     assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
-    let (mut split, mut joined) = (0, 0);
-    while (split, joined) != (1, 1) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        split = a.links.list()[0].stats.split;
-        joined = b.links.list()[0].stats.joined;
-    }
+    let counted = async {
+        while (a.links.list()[0].stats.split, b.links.list()[0].stats.joined) != (1, 1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

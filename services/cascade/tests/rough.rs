@@ -191,7 +191,7 @@ async fn a_moment_without_answer_is_no_loss_while_the_link_stands() {
     linked(&mut a, &mut b, &path).await;
     let (mut here, mut there) = relayed(&a, &b, &path).await;
     path.grpc.cut(true);
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     path.grpc.cut(false);
     there.tx.send(Bytes::from_static(b"still here")).unwrap();
     assert_eq!(next(&mut here).await, SignalEvent::Payload(Bytes::from_static(b"still here")));

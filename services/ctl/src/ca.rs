@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use clap::Subcommand;
+use clap::{Subcommand, value_parser};
 use systir_identity::{TrustDomain, ca};
 
 /// What to do with the authority.
@@ -34,8 +34,8 @@ pub(crate) enum Command {
         /// The node's name, such as cph-1.
         #[arg(long)]
         node: String,
-        /// Hours that it lasts.
-        #[arg(long, default_value_t = 24)]
+        /// Hours that it lasts, 8760 (a year, as long as the authority) at most.
+        #[arg(long, default_value_t = 24, value_parser = value_parser!(u64).range(1..=8760))]
         hours: u64,
         /// Where the files go.
         #[arg(long, value_name = "DIR", default_value = ".")]
@@ -50,8 +50,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Create { trust_domain, out } => {
             let made = ca::create(&TrustDomain::new(trust_domain)?, now)?;
-            write(&out.join("ca.pem"), &made.certificate, false)?;
+            // The key first: where one is, the certificate stays as well.
             write(&out.join("ca.key"), &made.key, true)?;
+            write(&out.join("ca.pem"), &made.certificate, false)?;
             writeln!(terminal, "{}\n{}", out.join("ca.pem").display(), out.join("ca.key").display())?;
         }
         Command::Issue { ca: folder, trust_domain, node, hours, out } => {

@@ -10,9 +10,11 @@ mod ca;
 mod show;
 mod token;
 
+const EXIT_CODES: &str = "Exit code: 0 done, 1 it could not be done, 64 the command line makes no sense.";
+
 /// The operators' command line of a Systir cluster.
 #[derive(Debug, Parser)]
-#[command(name = "systirctl", version, about)]
+#[command(name = "systirctl", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     server: ask::Server,
@@ -42,9 +44,20 @@ enum Command {
     Ca(ca::Command),
 }
 
+/// `EX_USAGE` of sysexits: the command line makes no sense.
+const USAGE: u8 = 64;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` are no errors.
+            let status = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return status;
+        }
+    };
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

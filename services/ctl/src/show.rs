@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
 use serde_json::Value;
 
 fn text(value: &Value, key: &str) -> String {
@@ -22,9 +22,32 @@ fn text(value: &Value, key: &str) -> String {
 
 fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        // Without colours, but as wide as the terminal still.
+        let width = table.width();
+        table.force_no_tty();
+        if let Some(width) = width {
+            table.set_width(width);
+        }
+    }
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     table
+}
+
+/// On a narrow terminal these columns give way, and no name in another one is broken.
+fn narrow(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
+    for (column, title) in table.column_iter_mut().zip(titles) {
+        column.set_padding((0, 1));
+        if !wrapped.contains(title) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+}
+
+/// Is the candidate full, by its last word?
+fn is_full(candidate: &Value) -> bool {
+    candidate["reason"].as_str().is_some_and(|reason| ["full", "home-full"].contains(&reason))
 }
 
 fn list<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -40,16 +63,9 @@ fn print(answer: &Value, json: bool, table: impl FnOnce() -> String) -> Result<(
 /// `systirctl nodes`.
 pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
     print(answer, json, || {
-        let mut table = table(&[
-            "node",
-            "site",
-            "country",
-            "operator",
-            "machine of",
-            "controlled from",
-            "people",
-            "state",
-        ]);
+        let titles =
+            ["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"];
+        let mut table = table(&titles);
         for node in list(answer, "nodes") {
             let alive = node["alive"] == true;
             let own = node["own_machine"] == true;
@@ -70,6 +86,7 @@ pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
                 state,
             ]);
         }
+        narrow(&mut table, &["controlled from", "machine of"], &titles);
         format!("{table}\nregistry: {}", text(answer, "registry"))
     })
 }
@@ -77,13 +94,15 @@ pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
 /// `systirctl rooms`.
 pub(crate) fn rooms(answer: &Value, json: bool) -> Result<()> {
     print(answer, json, || {
-        let mut table = table(&["room", "sid", "home", "spill", "epoch", "policy"]);
+        let titles = ["room", "sid", "home", "spill", "epoch", "policy"];
+        let mut table = table(&titles);
         for room in list(answer, "rooms") {
             table.add_row(
                 ["room", "sid", "home", "spill", "epoch", "policy_version"]
                     .map(|key| Cell::new(text(room, key))),
             );
         }
+        narrow(&mut table, &["room", "spill"], &titles);
         table.to_string()
     })
 }
@@ -108,21 +127,32 @@ pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
                 text(assignment, "policy_version")
             ));
         }
-        let mut table = table(&["rank", "node", "role", "people", "reason", "why", "rules"]);
+        // The rules stand in the sentences.
+        let titles = ["rank", "node", "role", "people", "reason", "why"];
+        let mut table = table(&titles);
         for row in list(answer, "candidates") {
-            let chosen = !row["rank"].is_null();
-            let reason = Cell::new(text(row, "reason"));
+            let reason = match (row["rank"].is_null(), is_full(row)) {
+                (true, _) => Color::Red,
+                (false, true) => Color::Yellow,
+                (false, false) => Color::Green,
+            };
             table.add_row(vec![
                 Cell::new(text(row, "rank")),
                 Cell::new(text(row, "node")).add_attribute(Attribute::Bold),
                 Cell::new(text(row, "role")),
                 Cell::new(text(row, "load")),
-                if chosen { reason.fg(Color::Green) } else { reason.fg(Color::Red) },
+                Cell::new(text(row, "reason")).fg(reason),
                 Cell::new(text(row, "why")),
-                Cell::new(text(row, "rules")),
             ]);
         }
+        narrow(&mut table, &["why"], &titles);
         out.push_str(&table.to_string());
+        let mut asked = list(answer, "candidates").filter(|row| !row["rank"].is_null()).peekable();
+        if asked.peek().is_some() && asked.all(is_full) {
+            out.push_str(
+                "\nEvery approved node is full, by its last word: the next join asks each once more.",
+            );
+        }
         if !answer["refusal"].is_null() {
             out.push_str(&format!(
                 "\nThe next join would be refused: {}",

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{ArgAction, Subcommand};
+use clap::{ArgAction, Subcommand, value_parser};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::json;
 
@@ -30,8 +30,8 @@ pub(crate) enum Command {
         /// May administer the room.
         #[arg(long, action = ArgAction::SetTrue)]
         admin: bool,
-        /// Minutes that it can be used to join.
-        #[arg(long, default_value_t = 360)]
+        /// Minutes that it can be used to join, a year at most.
+        #[arg(long, default_value_t = 360, value_parser = value_parser!(u64).range(1..=525_600))]
         minutes: u64,
     },
 }

@@ -1,11 +1,15 @@
 //! The registry inside one process: one machine, demonstrations, tests. Nodes of the process share
-//! one [`LocalStore`]; each has its own [`LocalRegistry`].
+//! one [`LocalStore`]; each has its own [`LocalRegistry`]. A node's lease is kept while its registry
+//! lives, and ends a while after: also that of a node that ended without a word.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::assignment::{Assignment, NodeId, RoomId, Versioned};
 use crate::lease::{Lease, Load};
@@ -16,6 +20,8 @@ use crate::view::View;
 struct Records {
     revision: u64,
     view: View,
+    /// Which of a node's announcements its lease rests on.
+    leases: BTreeMap<NodeId, u64>,
 }
 
 /// What the nodes of one process share.
@@ -23,11 +29,13 @@ struct Records {
 pub struct LocalStore {
     records: Arc<Mutex<Records>>,
     changed: watch::Sender<Arc<View>>,
+    lease: Duration,
 }
 
 impl Default for LocalStore {
+    /// Leases of 10 s.
     fn default() -> Self {
-        Self { records: Arc::default(), changed: watch::Sender::new(Arc::default()) }
+        Self::with_lease(Duration::from_secs(10))
     }
 }
 
@@ -38,11 +46,20 @@ impl LocalStore {
         LocalRegistry { store: self.clone(), me: Arc::default() }
     }
 
-    /// Ends a node's lease, as time does where there is a clock.
-    pub fn expire(&self, node: &NodeId) {
+    /// A store in which a silent node's lease lasts that long.
+    #[must_use]
+    pub fn with_lease(lease: Duration) -> Self {
+        Self { records: Arc::default(), changed: watch::Sender::new(Arc::default()), lease }
+    }
+
+    /// Ends a node's lease, unless it rests on a later announcement.
+    fn end_lease(&self, node: &NodeId, announced: u64) {
         let mut records = self.lock();
-        records.view.nodes.remove(node);
-        self.publish(&records);
+        if records.leases.get(node) == Some(&announced) {
+            records.leases.remove(node);
+            records.view.nodes.remove(node);
+            self.publish(&records);
+        }
     }
 
     // A panic elsewhere cannot leave a record half written: each is replaced whole.
@@ -59,12 +76,20 @@ impl LocalStore {
 #[derive(Debug)]
 pub struct LocalRegistry {
     store: LocalStore,
-    me: Arc<Mutex<Option<NodeId>>>,
+    me: Arc<Mutex<Option<Announced>>>,
+}
+
+/// What a node announced; dropped, it is silent.
+#[derive(Debug)]
+struct Announced {
+    node: NodeId,
+    number: u64,
+    _silent: DropGuard,
 }
 
 impl LocalRegistry {
-    fn me(&self) -> Option<NodeId> {
-        self.me.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn me(&self) -> MutexGuard<'_, Option<Announced>> {
+        self.me.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checked(records: &Records, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
@@ -98,14 +123,24 @@ impl Registry for LocalRegistry {
     }
 
     fn announce(&self, lease: Lease) {
-        *self.me.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease.node.clone());
-        let mut records = self.store.lock();
-        records.view.nodes.insert(lease.node.clone(), lease);
-        self.store.publish(&records);
+        let (node, store, silent) = (lease.node.clone(), self.store.clone(), CancellationToken::new());
+        let mut records = store.lock();
+        records.revision += 1;
+        let number = records.revision;
+        records.leases.insert(node.clone(), number);
+        records.view.nodes.insert(node.clone(), lease);
+        store.publish(&records);
+        drop(records);
+        *self.me() = Some(Announced { node: node.clone(), number, _silent: silent.clone().drop_guard() });
+        tokio::spawn(async move {
+            silent.cancelled_owned().await;
+            tokio::time::sleep(store.lease).await;
+            store.end_lease(&node, number);
+        });
     }
 
     fn report(&self, load: Load, draining: bool) {
-        let Some(me) = self.me() else { return };
+        let Some(me) = self.me().as_ref().map(|announced| announced.node.clone()) else { return };
         let mut records = self.store.lock();
         if let Some(lease) = records.view.nodes.get_mut(&me) {
             lease.load = load;
@@ -115,8 +150,8 @@ impl Registry for LocalRegistry {
     }
 
     fn retire(&self) -> BoxFuture<'_, ()> {
-        if let Some(me) = self.me() {
-            self.store.expire(&me);
+        if let Some(announced) = self.me().take() {
+            self.store.end_lease(&announced.node, announced.number);
         }
         futures::future::ready(()).boxed()
     }

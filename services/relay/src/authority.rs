@@ -1,6 +1,7 @@
 //! The one door to policy on this node: every place that could let media or signalling out asks
 //! here, and each decision is counted by its rule.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,25 @@ pub struct Authority {
     nodes: Nodes,
     me: String,
     metrics: Arc<Metrics>,
+    gaps: Vec<String>,
+}
+
+/// What the entries of the nodes file lack, by node and with the line.
+fn gaps(nodes: &Nodes, file: &Path, text: &str) -> BTreeMap<String, String> {
+    let mut lacking = BTreeMap::<&str, Vec<&str>>::new();
+    for (facts, attribute) in nodes.incomplete() {
+        lacking.entry(&facts.id).or_default().push(attribute.as_str());
+    }
+    let told = lacking.into_iter().map(|(node, attributes)| {
+        let line =
+            config::line_of_entry(text, "node", node).map(|line| format!(":{line}")).unwrap_or_default();
+        let (file, attributes) = (file.display(), attributes.join(", "));
+        let said = format!(
+            "{file}{line}: node {node} lacks {attributes}: it is denied everything until that is stated"
+        );
+        (node.to_owned(), said)
+    });
+    told.collect()
 }
 
 impl Authority {
@@ -51,7 +71,8 @@ impl Authority {
                 .map_err(|error| Fault::new(field, format!("{} cannot be read: {error}", path.display())))
         };
         let told = |error| told(policy, &error);
-        let nodes = Nodes::parse(&read("policy.nodes".to_owned(), &policy.nodes)?).map_err(told)?;
+        let described = read("policy.nodes".to_owned(), &policy.nodes)?;
+        let nodes = Nodes::parse(&described).map_err(told)?;
         let zones = Zones::parse(&read("policy.zones".to_owned(), &policy.zones)?).map_err(told)?;
         let floor = read("policy.floor".to_owned(), &policy.floor)?;
         let mut texts = Vec::new();
@@ -66,13 +87,22 @@ impl Authority {
         let gate =
             Gate::load(&Sources { floor: &floor, institutions: &institutions, zones: &zones, nodes: &nodes })
                 .map_err(told)?;
-        let authority = Self { gate, nodes, me: me.to_owned(), metrics };
         anyhow::ensure!(
-            authority.nodes.get(me).is_some(),
+            nodes.get(me).is_some(),
             "{} has no node {me}: a node that is not described is denied everything",
             policy.nodes.display()
         );
-        Ok(authority)
+        let mut gaps = gaps(&nodes, &policy.nodes, &described);
+        if let Some(mine) = gaps.remove(me) {
+            anyhow::bail!("{mine}; this is the node itself");
+        }
+        let gaps = gaps.into_values().collect();
+        Ok(Self { gate, nodes, me: me.to_owned(), metrics, gaps })
+    }
+
+    /// Other nodes whose entry lacks something, which is no fault of this node: a line for each.
+    pub fn gaps(&self) -> &[String] {
+        &self.gaps
     }
 
     /// What the operator's file says of a node.

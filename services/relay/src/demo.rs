@@ -1,5 +1,6 @@
 //! Three nodes on loopback in one process, with the registry embedded: a home in Copenhagen, an
-//! approved sister in Stockholm, and a machine leased from a cloud that nobody approved.
+//! approved sister in Stockholm, and a machine leased from a cloud that nobody approved. Media alone
+//! goes beyond loopback, for browsers that have no way to it.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, value_parser};
 use systir_identity::{TrustDomain, ca};
 use systir_policy::demo as texts;
 use systir_registry::LocalStore;
@@ -25,20 +26,26 @@ pub struct Options {
     #[arg(long = "capacity", value_name = "NODE=N", value_parser = capacity)]
     capacities: Vec<(String, u32)>,
     /// First port of the first node (links); HTTP is 10 further. The next nodes add 100 and 200.
-    #[arg(long, default_value_t = 7870, value_name = "PORT")]
+    #[arg(long, default_value_t = 7870, value_name = "PORT", value_parser = value_parser!(u16).range(1..=65_000))]
     ports: u16,
     /// Address that clients are told for media; loopback unless a test has its own network.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP", value_parser = address)]
     address: IpAddr,
 }
 
 fn capacity(text: &str) -> Result<(String, u32), String> {
     let (node, count) = text.split_once('=').ok_or("write NODE=N, such as cph-1=2")?;
-    let count = count.parse().map_err(|_| format!("`{count}` is no number of people"))?;
+    let count = count.parse().ok().filter(|count| *count > 0);
+    let count = count.ok_or("a node carries one person at least")?;
     if NODES.iter().all(|(name, _)| *name != node) {
         return Err(format!("there is no node {node}; there are {}", NODES.map(|(name, _)| name).join(", ")));
     }
     Ok((node.to_owned(), count))
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| "write an address, such as 127.0.0.1".to_owned())?;
+    if ip.is_unspecified() { Err(format!("nobody can send to {ip}")) } else { Ok(ip) }
 }
 
 /// Names and capacities.
@@ -157,14 +164,18 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
 /// A browser on this machine may have no candidate on loopback (Firefox never has): it reaches the
 /// media at the address that the machine has outside, so this is told too.
 fn media(at: SocketAddr) -> config::Media {
-    let outside = if at.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) { outside_address() } else { None };
-    let (listen, advertise) = match outside {
+    let (listen, advertise) = match outside(at.ip()) {
         Some(outside) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), vec![at.ip(), outside]),
         None => (at, Vec::new()),
     };
     // TCP beside UDP, on the port before.
     let tcp = Some(SocketAddr::new(listen.ip(), at.port() - 1));
     config::Media { listen, advertise, tcp, workers: 1 }
+}
+
+/// Where media is taken beside loopback.
+fn outside(address: IpAddr) -> Option<IpAddr> {
+    (address == IpAddr::V4(Ipv4Addr::LOCALHOST)).then(outside_address).flatten()
 }
 
 /// The address that packets to the rest of the world would leave from; none is sent.
@@ -194,6 +205,13 @@ fn announce(options: &Options) -> Result<()> {
         path.strip_prefix(&here).unwrap_or(&path).display().to_string()
     };
     let (load, ctl) = (beside("systir-load"), beside("systirctl"));
+    let reach = match outside(options.address) {
+        Some(outside) => format!(
+            "Pages, signalling and links are on {} alone; media also on {outside} (browsers have no way to loopback).",
+            options.address
+        ),
+        None => format!("All of it is on {} alone.", options.address),
+    };
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -218,6 +236,9 @@ fn announce(options: &Options) -> Result<()> {
   4. Which node would carry the next person, and why?
        {ctl} --url {door} nodes
        {ctl} --url {door} explain demo
+
+  {reach}
+  The key `devkey` and its secret are public: say nothing here that is private.
 
   Ctrl-C ends all.
 "

@@ -2,11 +2,12 @@
 //! into a node, and holds no idea of its own beyond that.
 //!
 //! - [`config`] - what an operator writes down
-//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports
+//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports;
+//!   `listen` - sockets of media
 //! - `door`, `join`, `admit` - the way of a participant into a room; `trace` - its spans
 //! - `room`, [`rooms`] - rooms on this node
 //! - `linkside`, [`trunk`] - other nodes
-//! - [`authority`] - policy
+//! - [`authority`] - policy; [`reason`] - why something happened, in one list of words
 //! - `api`, [`whereabouts`], [`metrics`], [`telemetry`] - what people and operators see
 //! - [`demo`] - three nodes in one process
 
@@ -21,9 +22,11 @@ pub mod fuzz;
 mod ids;
 mod join;
 mod linkside;
+mod listen;
 pub mod metrics;
 pub mod node;
 pub mod outfit;
+pub mod reason;
 mod room;
 pub mod rooms;
 mod serve;

@@ -35,10 +35,21 @@ enum Command {
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` are no errors.
+            let status = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return status;
+        }
+    };
     match arguments.command {
         Some(Command::Check { config }) => match checked(&config) {
-            Ok(_) => {
+            Ok((_, gaps)) => {
+                for gap in gaps {
+                    eprintln!("warning: {gap}");
+                }
                 eprintln!("{}: fine", config.display());
                 ExitCode::SUCCESS
             }
@@ -49,24 +60,30 @@ fn main() -> ExitCode {
             let Some(file) = arguments.config else {
                 return complain("--config FILE is needed (or `demo`); see --help", USAGE);
             };
-            let config = match checked(&file) {
-                Ok(config) => config,
+            let (config, gaps) = match checked(&file) {
+                Ok(checked) => checked,
                 Err(what) => return complain(&what, USAGE),
             };
             let name = config.node.name.clone();
-            run(config.telemetry.clone(), &name, |stop| node::run(config, stop))
+            run(config.telemetry.clone(), &name, |stop| {
+                for gap in gaps {
+                    tracing::warn!("{gap}");
+                }
+                node::run(config, stop)
+            })
         }
     }
 }
 
-/// A configuration whose every file was looked at, or what is wrong and where.
-fn checked(file: &Path) -> Result<Config, String> {
+/// A configuration whose every file was looked at and what should be known of it, or what is wrong
+/// and where.
+fn checked(file: &Path) -> Result<(Config, Vec<String>), String> {
     let config = Config::load(file).map_err(|error| error.to_string())?;
-    outfit::rehearse(&config).map_err(|error| match error.downcast::<Fault>() {
+    let gaps = outfit::rehearse(&config).map_err(|error| match error.downcast::<Fault>() {
         Ok(fault) => ConfigError::locate(file, fault).to_string(),
         Err(error) => format!("{}: {error:#}", file.display()),
     })?;
-    Ok(config)
+    Ok((config, gaps))
 }
 
 fn complain(what: &str, status: u8) -> ExitCode {

@@ -31,12 +31,13 @@ use crate::config::Config;
 use crate::linkside::{Linkside, dispatch};
 use crate::metrics::Metrics;
 use crate::outfit::{self, Outfit};
+use crate::reason::Reason;
 use crate::room::Message;
 use crate::rooms::Rooms;
 use crate::serve::tls::{self, Files, Pair};
 use crate::trunk::Trunk;
 use crate::whereabouts::Whereabouts;
-use crate::{admit, api, door, metrics, serve};
+use crate::{admit, api, door, listen, metrics, serve};
 
 /// Batches that may wait between a worker and the links.
 const RING: usize = 256;
@@ -105,7 +106,7 @@ impl Shared {
     /// Takes a seat on this node; the caller has asked policy whether it may carry the room.
     pub(crate) fn reserve_seat(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), String> {
         self.seats().reserve(&room.key(), identity, join_id, Instant::now()).map(|_| ()).map_err(|error| {
-            self.metrics.reserve_refusals.get_or_create(&"full".into()).inc();
+            self.metrics.reserve_refusals.get_or_create(&Reason::Full.into()).inc();
             error.to_string()
         })
     }
@@ -283,8 +284,9 @@ impl Node {
 
         let bell = Doorbell::new();
         let (mut handles, mut ports, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..worker_count(&config) {
-            let (handle, port, advertised) = start_worker(&config, index, &certificate, &bell)?;
+        let media_ports = config.media.ports().context("media.listen: no port is left for a worker")?;
+        for (index, port) in (0..).zip(media_ports) {
+            let (handle, port, advertised) = start_worker(&config, index, port, &certificate, &bell)?;
             handles.push(handle);
             ports.push(port);
             addresses.push(advertised);
@@ -399,36 +401,30 @@ impl Node {
     }
 }
 
-fn worker_count(config: &Config) -> u8 {
-    match config.media.workers {
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(16) as u8),
-        count => count.min(16),
-    }
-}
-
 fn start_worker(
     config: &Config,
     index: u8,
+    port: u16,
     certificate: &Certificate,
     bell: &Doorbell,
 ) -> Result<(WorkerHandle, WorkerPort, Vec<SocketAddr>)> {
-    let mut listen = config.media.listen;
-    listen.set_port(
-        listen.port().checked_add(u16::from(index)).context("media.listen: no port is left for a worker")?,
-    );
-    let socket = UdpSocket::bind(listen).with_context(|| format!("media.listen: {listen} is taken"))?;
-    let port = socket.local_addr()?.port();
-    let advertised: Vec<SocketAddr> = if config.media.advertise.is_empty() {
+    let media = &config.media;
+    let listen = SocketAddr::new(media.listen.ip(), port);
+    let wanted = listen::per_family(listen, &media.advertise)
+        .map_err(|ip| anyhow::anyhow!("media.listen: nobody reaches {ip} at {listen}"))?;
+    let sockets = listen::udp(&wanted).context("media.listen")?;
+    let port = sockets.first().context("no socket")?.local_addr()?.port();
+    let advertised: Vec<SocketAddr> = if media.advertise.is_empty() {
         vec![SocketAddr::new(listen.ip(), port)]
     } else {
-        config.media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+        media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
     };
     let (wake, waker) = WorkerWaker::new();
     let (to_links, from_worker) = batch_ring(RING, bell.waker());
     let (to_worker, from_links) = batch_ring(RING, wake);
     let handle = Worker::spawn(WorkerConfig {
         index,
-        sockets: vec![socket],
+        sockets,
         advertised: advertised.clone(),
         certificate: certificate.clone(),
         waker,
@@ -448,7 +444,8 @@ async fn serve_clients(
     door: Option<(Files, Pair)>,
 ) -> Result<axum_server::Handle<SocketAddr>> {
     let own = serve::in_time(api::router(shared.clone()));
-    let app = door::router(shared.clone()).merge(own).merge(systir_console::router());
+    let page = door::page(shared, config.policy.institutions.keys().map(String::as_str));
+    let app = door::router(shared.clone()).merge(own).merge(page);
     let tls = match door {
         None => None,
         Some((files, pair)) => {

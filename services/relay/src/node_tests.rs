@@ -233,8 +233,8 @@ async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
     }
     assert_eq!(links, (link(&home), link(&sister)), "the link stands");
     for node in [&home, &sister] {
-        for part in ["room-inbox", "room-outbox", "worker-commands"] {
-            assert_eq!(node.shared.metrics.overloads.get_or_create(&part.into()).get(), 0, "{part}");
+        for part in [Reason::RoomInbox, Reason::RoomOutbox, Reason::WorkerCommands] {
+            assert_eq!(node.shared.metrics.overloads.get_or_create(&part.into()).get(), 0, "{part:?}");
         }
     }
     home.stop().await;

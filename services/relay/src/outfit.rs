@@ -125,15 +125,16 @@ pub(crate) fn etcd(config: &Config) -> Result<EtcdConfig, Fault> {
     })
 }
 
-/// Everything that can be found wrong without starting: files, certificates, policy.
+/// Everything that can be found wrong without starting: files, certificates, policy. Answers with
+/// what is no fault, but should be known.
 ///
 /// # Errors
 /// With the field or the file, and the problem.
-pub fn rehearse(config: &Config) -> Result<()> {
+pub fn rehearse(config: &Config) -> Result<Vec<String>> {
     let authority = Authority::load(&config.policy, &config.node.name, Arc::default())?;
     Outfit::read(config, &authority)?;
     etcd(config)?;
-    Ok(())
+    Ok(authority.gaps().to_vec())
 }
 
 fn read(field: &str, path: &Path) -> Result<String, Fault> {

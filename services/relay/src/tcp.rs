@@ -1,4 +1,4 @@
-//! The node's listener for media over TCP.
+//! The node's listeners for media over TCP: one for each address family.
 
 use std::net::SocketAddr;
 
@@ -20,14 +20,17 @@ pub(crate) async fn listen(
     stop: &CancellationToken,
 ) -> Result<Vec<SocketAddr>> {
     let Some(listen) = config.media.tcp else { return Ok(Vec::new()) };
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("media.tcp: {listen} is taken"))?;
-    let port = listener.local_addr()?.port();
+    let wanted = crate::listen::per_family(listen, &config.media.advertise)
+        .map_err(|ip| anyhow::anyhow!("media.tcp: nobody reaches {ip} at {listen}"))?;
+    let listeners = crate::listen::tcp(&wanted).context("media.tcp")?;
+    let port = listeners.first().context("no listener")?.local_addr()?.port();
     let streams: Vec<_> = workers.iter().map(|worker| worker.streams.clone()).collect();
     let node = config.node.name.clone();
     let owner = move |ufrag: &str| streams.get(crate::ids::worker_of(ufrag, &node)?).cloned();
-    let serve = systir_access::tcp::serve(listener, gate.clone(), owner);
-    tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
+    for listener in listeners {
+        let serve = systir_access::tcp::serve(TcpListener::from_std(listener)?, gate.clone(), owner.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
+    }
     Ok(match config.media.advertise.as_slice() {
         [] => vec![SocketAddr::new(listen.ip(), port)],
         advertised => advertised.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),

@@ -171,7 +171,123 @@ fn faults_of_policy_are_told_with_their_file_and_line() -> Result<()> {
 }
 
 #[test]
+fn a_node_that_lacks_an_attribute_is_told_and_refused_when_it_is_the_own_one() -> Result<()> {
+    let folder = folder()?;
+    let nodes = folder.path().join("nodes.toml");
+    let good = std::fs::read_to_string(&nodes)?;
+    let without = |node: &str| {
+        let (before, entry) = good.split_at(good.find(&format!("id = \"{node}\"")).unwrap_or_default());
+        let (line, text) = (before.matches('\n').count() + 1, entry.replacen("host = ", "# host = ", 1));
+        (format!("nodes.toml:{line}: node {node} lacks host"), format!("{before}{text}"))
+    };
+    let (words, text) = without("sto-1");
+    std::fs::write(&nodes, text)?;
+    let (status, said) = relay(folder.path(), &["check"])?;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("warning: ") && said.contains(&words) && said.contains("fine"), "{said}");
+    let (words, text) = without("cph-1");
+    std::fs::write(&nodes, text)?;
+    refused(folder.path(), &[&words, "denied everything", "this is the node itself"])
+}
+
+#[test]
+fn a_port_that_no_node_of_the_demonstration_could_have_is_refused() -> Result<()> {
+    for (arguments, words) in
+        [(["--ports", "65500"], "65000"), (["--ports", "0"], "65000"), (["--address", "0.0.0.0"], "0.0.0.0")]
+    {
+        let said = Command::new(env!("CARGO_BIN_EXE_systir-relay")).arg("demo").args(arguments).output()?;
+        let words_said = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(64), "{words_said}");
+        assert!(words_said.contains(words) && !words_said.contains("panicked"), "{words_said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_file_that_is_not_there_is_told() -> Result<()> {
     let folder = tempfile::tempdir()?;
     refused(folder.path(), &["node.toml", "cannot be read"])
+}
+
+/// A file of `deploy/`, in which each line like `# field = value` is made one of the configuration.
+fn documented(name: &str, all: bool) -> Result<toml::Table> {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name))?;
+    let is_field = |line: &str| {
+        let (field, _) = line.split_once(" = ")?;
+        let line = field.strip_prefix("# ")?.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        line.then_some(())
+    };
+    let lines = text.lines().map(|line| if all && is_field(line).is_some() { &line[2..] } else { line });
+    Ok(lines.collect::<Vec<_>>().join("\n").parse()?)
+}
+
+/// What the configuration calls the fields beside an unknown one that is put into this table.
+fn fields_beside(table: &toml::Table, path: &[String]) -> Result<Vec<String>> {
+    let mut spoilt = table.clone();
+    let mut inner = &mut spoilt;
+    for part in path {
+        inner = inner
+            .get_mut(part)
+            .and_then(toml::Value::as_table_mut)
+            .ok_or_else(|| anyhow::anyhow!("{part}"))?;
+    }
+    inner.insert("unheard_of".to_owned(), toml::Value::Boolean(true));
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, toml::to_string(&spoilt)?)?;
+    let said = match systir_relay::config::Config::load(&file) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    // A table of names, such as API keys, has no fields.
+    let Some((_, names)) = said.split_once("unheard_of: there is no such field here; there are ") else {
+        return Ok(Vec::new());
+    };
+    let mut names: Vec<_> = names.split(", ").map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn every_field_is_documented() -> Result<()> {
+    let table = documented("node.toml", true)?;
+    let (mut left, mut looked_at) = (vec![Vec::<String>::new()], 0);
+    while let Some(path) = left.pop() {
+        let inner = path.iter().try_fold(&table, |table, part| table.get(part)?.as_table());
+        let inner = inner.ok_or_else(|| anyhow::anyhow!("{path:?}"))?;
+        let fields = fields_beside(&table, &path)?;
+        if !fields.is_empty() {
+            let mut here: Vec<_> = inner.keys().cloned().collect();
+            here.sort();
+            assert_eq!(here, fields, "deploy/node.toml, [{}]", path.join("."));
+            looked_at += 1;
+        }
+        for (name, _) in inner.iter().filter(|(_, value)| value.is_table()) {
+            left.push(path.iter().cloned().chain([name.clone()]).collect());
+        }
+    }
+    assert_eq!(looked_at, 11, "the whole, eight sections and page, an institution, a key");
+    Ok(())
+}
+
+#[test]
+fn the_examples_are_configurations() -> Result<()> {
+    for name in ["node.toml", "two-machines/cph-1.toml", "two-machines/sto-1.toml"] {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, toml::to_string(&documented(name, false)?)?)?;
+        systir_relay::config::Config::load(&file).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_service_does_not_try_a_bad_configuration_again() -> Result<()> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systir-relay.service");
+    let unit = std::fs::read_to_string(unit)?;
+    // The status is heeded of the main process only, and that one ends with it (see `refused`).
+    assert!(unit.contains("\nRestartPreventExitStatus=64\n"), "{unit}");
+    assert!(!unit.contains("ExecStartPre"), "{unit}");
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod figure;
 mod link_hop;
 mod machine;
 mod one_node;
+mod plain_send;
 mod policy;
 mod proc;
 
@@ -60,12 +61,14 @@ fn measure(options: &Options) -> Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     say("policy decisions");
     figures.extend(policy::measure()?);
+    let plain = plain_send::measure()?;
     runtime.block_on(async {
         let people = u32::from(options.people);
         {
             let (_etcd, cluster) = cluster(&[("cph-1", people + 30), ("sto-1", 30)]).await?;
             say("one node: joins, processor time, memory");
             figures.extend(one_node::measure(&cluster, people as usize, options.seconds).await?);
+            figures.push(plain);
             say("joins to an assigned room");
             figures.extend(etcd_writes::measure(&cluster, &_etcd.url()).await?);
         }

@@ -10,8 +10,16 @@ const TICKS: u64 = 100;
 
 /// Processor time that all threads of a process have used, those that ended included.
 pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
-    let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    ticks(&format!("/proc/{pid}/stat"))
+}
+
+/// Processor time that the calling thread has used.
+pub(crate) fn own_thread_time() -> Result<Duration> {
+    ticks("/proc/thread-self/stat")
+}
+
+fn ticks(path: &str) -> Result<Duration> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
     // The name in parentheses may hold anything; fields are counted behind it, from the third on.
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::SignalPipe;
 use super::frame::{Encoding, decode};
+use super::{SignalPipe, Tally};
 use crate::allowance::Allowance;
 
 /// What one socket may use up.
@@ -122,13 +122,14 @@ fn size(message: &Message) -> usize {
 }
 
 /// Runs until either side ends.
-pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits) -> Ended {
+pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits, tally: &Arc<Tally>) -> Ended {
+    let _open = tally.opened();
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
     let queue = Queue { sender, bytes, limit: limits.queue_bytes };
-    let ended = carry(stream, pipe, &queue, limits).await;
+    let ended = carry(stream, pipe, &queue, limits, tally).await;
     match ended {
         // A last word (leave) may still be in the queue.
         Ended::Session => {
@@ -156,6 +157,7 @@ async fn carry(
     mut pipe: SignalPipe,
     queue: &Queue,
     limits: Limits,
+    tally: &Tally,
 ) -> Ended {
     let mut encoding = Encoding::default();
     let mut heard = Instant::now();
@@ -171,6 +173,7 @@ async fn carry(
         tokio::select! {
             response = pipe.from_media.recv() => {
                 let Some(response) = response else { return Ended::Session };
+                tally.sent();
                 if let Err(ended) = queue.push(encoding.encode(&response)) {
                     return ended;
                 }
@@ -190,6 +193,7 @@ async fn carry(
                 allowance.take(cost(size(&message), request, &limits), heard.into_std());
                 held = (!allowance.is_ready(heard.into_std())).then(|| Instant::from_std(allowance.ready_at()));
                 let Some((request, spoken)) = decoded else { continue };
+                tally.received();
                 encoding = spoken;
                 // A message that we cannot read may be one of a newer client.
                 said = request;
@@ -201,7 +205,7 @@ async fn carry(
                 heard = Instant::now();
             }
             place = pipe.to_media.reserve(), if said.is_some() => {
-                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding) };
+                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, tally) };
                 if let Some(request) = said.take() {
                     place.send(request);
                 }
@@ -227,8 +231,14 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// The session reads no more; what it said before is still to be written.
-fn drain(from_media: &mut mpsc::Receiver<SignalResponse>, queue: &Queue, encoding: Encoding) -> Ended {
+fn drain(
+    from_media: &mut mpsc::Receiver<SignalResponse>,
+    queue: &Queue,
+    encoding: Encoding,
+    tally: &Tally,
+) -> Ended {
     while let Ok(response) = from_media.try_recv() {
+        tally.sent();
         if let Err(ended) = queue.push(encoding.encode(&response)) {
             return ended;
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use smallvec::SmallVec;
+use socket2::SockRef;
 use systir_transport::Certificate;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -47,7 +48,8 @@ const SEND_PATIENCE: Duration = Duration::from_millis(2);
 pub struct WorkerConfig {
     /// Which of the node's workers it is; names the thread.
     pub index: u8,
-    /// Its own UDP sockets, at most one per address family; an IPv6 socket takes IPv6 only.
+    /// Its own UDP sockets, at most one per address family. A socket of both families is refused:
+    /// IPv4 clients would come in by addresses that they do not have.
     pub sockets: Vec<std::net::UdpSocket>,
     /// The addresses that clients are told to send to.
     pub advertised: Vec<SocketAddr>,
@@ -132,6 +134,11 @@ impl Worker {
         {
             let _entered = runtime.enter();
             for socket in config.sockets {
+                let own = socket.local_addr()?;
+                if own.is_ipv6() && own.ip().is_unspecified() && !SockRef::from(&socket).only_v6()? {
+                    let problem = format!("{own} takes IPv4 as well: a socket for each family is wanted");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+                }
                 socket.set_nonblocking(true)?;
                 let state = UdpSocketState::new((&socket).into())?;
                 for (which, set) in [

@@ -36,14 +36,19 @@ impl Bench {
     }
 
     pub(crate) fn with(waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = socket.local_addr().unwrap();
+        Self::on(vec![UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()], waker, workers)
+    }
+
+    /// A worker on sockets that tell the addresses to clients by their own.
+    pub(crate) fn on(sockets: Vec<UdpSocket>, waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
+        let advertised: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let server = advertised[0];
         let certificate = Certificate::generate().unwrap();
         let fingerprint = certificate.fingerprint();
         let worker = Worker::spawn(WorkerConfig {
             index: 0,
-            sockets: vec![socket],
-            advertised: vec![server],
+            sockets,
+            advertised,
             certificate,
             waker,
             links: None,

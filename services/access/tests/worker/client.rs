@@ -143,7 +143,8 @@ impl Client {
     }
 
     fn new(server: SocketAddr, theirs: &IceCredentials, fingerprint: [u8; 32], map: ExtensionMap) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // On loopback of the server's family.
+        let socket = UdpSocket::bind((server.ip(), 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let local = socket.local_addr().unwrap();
         Self::over(Wire::Udp(socket), local, server, theirs, fingerprint, map)

@@ -16,9 +16,11 @@ use client::{Client, run_until};
 use systir_access::worker::command::{
     Command, DataChannel, Event, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec,
 };
-use systir_access::worker::{Ring, WorkerRing, WorkerWaker};
+use systir_access::worker::{Ring, Worker, WorkerConfig, WorkerRing, WorkerWaker};
 use systir_media::batch::batch_ring;
 use systir_media::packet::{Codec, Kind, Layer, LayerSet};
+use systir_transport::Certificate;
+use tokio_util::sync::CancellationToken;
 
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
@@ -88,6 +90,41 @@ fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
     assert_eq!((counts.tracks, counts.downtracks), (2, 2));
     assert_eq!((counts.unauthentic, counts.unclaimed, counts.send_dropped), (0, 0, 0), "{counts:?}");
     assert!(bench.worker.join());
+}
+
+#[test]
+fn a_client_of_each_family_meets_on_one_worker() {
+    let sockets = ["[::1]:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
+    let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
+    let (_, waker) = WorkerWaker::new();
+    let mut bench = Bench::on(sockets.into(), waker, Vec::new());
+    let (mut alice, _) = bench.join(ALICE);
+    bench.server = addresses[1];
+    let (_, mut bob) = bench.join(BOB);
+    bench.publish(ALICE, &mut alice);
+    bench.subscribe(BOB, &mut bob);
+    connect(&mut bench, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    film_until(&mut [&mut alice, &mut bob], "voice and camera across families", |clients| {
+        clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 20
+    });
+    assert_eq!(bench.counts().junk, 0, "{:?}", bench.counts());
+}
+
+#[test]
+fn a_socket_of_both_families_is_refused() {
+    let (_, waker) = WorkerWaker::new();
+    let config = WorkerConfig {
+        index: 0,
+        sockets: vec![UdpSocket::bind("[::]:0").unwrap()],
+        advertised: vec!["127.0.0.1:7882".parse().unwrap()],
+        certificate: Certificate::generate().unwrap(),
+        waker,
+        links: None,
+        workers: Vec::new(),
+        seed: 7,
+        stop: CancellationToken::new(),
+    };
+    assert!(Worker::spawn(config).unwrap_err().to_string().contains("a socket for each family"));
 }
 
 #[test]
@@ -310,8 +347,8 @@ fn a_client_that_closes_is_reported() {
 fn sisters() -> (Bench, Bench) {
     let (wake_a, waker_a) = WorkerWaker::new();
     let (wake_b, waker_b) = WorkerWaker::new();
-    let (a_sender, b_receiver) = batch_ring(64, wake_b);
-    let (b_sender, a_receiver) = batch_ring(64, wake_a);
+    let (a_sender, b_receiver) = batch_ring(1024, wake_b);
+    let (b_sender, a_receiver) = batch_ring(1024, wake_a);
     let to_b = WorkerRing { peer: 2, ring: Ring { sender: a_sender, receiver: a_receiver } };
     let to_a = WorkerRing { peer: 1, ring: Ring { sender: b_sender, receiver: b_receiver } };
     (Bench::with(waker_a, vec![to_b]), Bench::with(waker_b, vec![to_a]))

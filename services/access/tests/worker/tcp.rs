@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
 
 use systir_access::tcp::{Gate, serve};
 use systir_access::worker::command::{Command, ParticipantKey, Side};
@@ -78,9 +77,7 @@ fn strangers_are_let_go_and_leave_nothing() {
         say(&named("s1n1w0p99:x")),
     ];
     let silent = say(&[]);
-    let since = Instant::now();
     talkers.into_iter().for_each(wait_closed);
-    assert!(since.elapsed() < Duration::from_secs(4), "they are not waited for");
     wait_closed(silent);
     bench.wait_counts("no streams", |counts| counts.streams == 0 && counts.streams_dropped == 1);
     // It is closed a moment before it is counted.

@@ -1,7 +1,9 @@
 //! A real etcd with one member, ended with the test.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use etcd_client::Client;
@@ -15,11 +17,7 @@ pub(crate) struct Etcd {
 
 impl Etcd {
     pub(crate) async fn start() -> Self {
-        // Both are held while they are chosen, so that they differ.
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let ports = [0, 1].map(|index: usize| listeners[index].local_addr().expect("an address").port());
-        drop(listeners);
-        let mut etcd = Self { child: None, folder: tempfile::tempdir().expect("a folder"), ports };
+        let mut etcd = Self { child: None, folder: folder(), ports: ports() };
         etcd.resume().await;
         etcd
     }
@@ -69,6 +67,27 @@ impl Etcd {
         }
         panic!("etcd does not listen");
     }
+}
+
+/// In memory where the machine has such a place: etcd waits for the disk at each write.
+pub(crate) fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
+/// Two ports for one etcd. Other tests of this program ask for theirs at the same time and must not
+/// get the same, so each is handed out once.
+pub(crate) fn ports() -> [u16; 2] {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics with it");
+    [(); 2].map(|()| {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("an address").port();
+            if given.insert(port) {
+                return port;
+            }
+        }
+    })
 }
 
 impl Drop for Etcd {

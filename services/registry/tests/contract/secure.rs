@@ -1,7 +1,6 @@
 //! A real etcd as production runs it: TLS, client certificates, and a role for each node. A user is
 //! the common name of its certificate.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use systir_registry::{EtcdConfig, EtcdRegistry};
 use tempfile::TempDir;
 
 use crate::Node;
+use crate::etcd::{folder, ports};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -47,11 +47,8 @@ pub(crate) struct SecureEtcd {
 impl SecureEtcd {
     /// With users `root`, `a` and `b`, and the roles that `deploy/etcd/README.md` describes.
     pub(crate) async fn start() -> Self {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [port, peer] =
-            [0, 1].map(|index: usize| listeners[index].local_addr().expect("an address").port());
-        drop(listeners);
-        let (authority, folder) = (authority(), tempfile::tempdir().expect("a folder"));
+        let [port, peer] = ports();
+        let (authority, folder) = (authority(), folder());
         let (certificate, key) = issue(&authority, None);
         let write = |name: &str, text: &str| {
             std::fs::write(folder.path().join(name), text).expect("a file");

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod check;
 mod fault;
 mod source;
 
+pub(crate) use fault::line_of_entry;
 pub use fault::{ConfigError, Fault};
 
 /// The whole configuration of one node.
@@ -81,15 +83,36 @@ fn default_connections() -> usize {
 pub struct Media {
     /// UDP address of the first worker, 7882 by custom; each further worker takes the next port.
     pub listen: SocketAddr,
-    /// Addresses that clients are told (1:1 NAT, dual stack). Empty: the listening address.
+    /// Addresses that clients are told (1:1 NAT, dual stack). Empty: the listening address. With
+    /// addresses of both families, `listen` and `tcp` are on `[::]`.
     #[serde(default)]
     pub advertise: Vec<std::net::IpAddr>,
     /// TCP address of media for clients whose network lets no UDP out (ICE-TCP), 7881 by custom;
     /// none without it.
     pub tcp: Option<SocketAddr>,
-    /// Threads; 0 means one for each core.
+    /// Threads, 16 at most; 0 means one for each core.
     #[serde(default)]
     pub workers: u8,
+}
+
+impl Media {
+    pub(crate) const MAX_WORKERS: u8 = 16;
+
+    /// How many workers this machine starts.
+    pub(crate) fn worker_count(&self) -> u8 {
+        match self.workers {
+            0 => std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().min(usize::from(Self::MAX_WORKERS)) as u8),
+            count => count.min(Self::MAX_WORKERS),
+        }
+    }
+
+    /// The port of each worker; none when there are too few. Port 0 lets the system choose.
+    pub(crate) fn ports(&self) -> Option<Vec<u16>> {
+        let first = self.listen.port();
+        let port = |index: u8| if first == 0 { Some(0) } else { first.checked_add(u16::from(index)) };
+        (0..self.worker_count()).map(port).collect()
+    }
 }
 
 /// Where other nodes connect.
@@ -150,7 +173,7 @@ pub struct Registry {
     pub certificate: Option<PathBuf>,
     /// Its private key (PEM).
     pub key: Option<PathBuf>,
-    /// Seconds after which a silent node's lease ends.
+    /// Seconds after which a silent node's lease ends, 2 to 600.
     #[serde(default = "default_lease")]
     pub lease_seconds: u64,
 }
@@ -260,88 +283,6 @@ impl Config {
             }
         }
     }
-
-    fn check(&self) -> Result<(), Fault> {
-        if self.node.name.is_empty()
-            || !self.node.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        {
-            return Err(Fault::new("node.name", "use letters, digits, `-`, `_` and `.`"));
-        }
-        if self.node.capacity == 0 {
-            return Err(Fault::new(
-                "node.capacity",
-                "a node for 0 participants serves nobody; leave it out of the cluster instead",
-            ));
-        }
-        match (&self.http.certificate, &self.http.key) {
-            (Some(_), None) | (None, Some(_)) => {
-                return Err(Fault::new("http.certificate", "certificate and key come together"));
-            }
-            (None, None) if !self.http.listen.ip().is_loopback() && !self.http.behind_proxy => {
-                return Err(Fault::new(
-                    "http.certificate",
-                    format!(
-                        "{} is not loopback: give certificate and key, or say behind_proxy = true",
-                        self.http.listen
-                    ),
-                ));
-            }
-            _ => {}
-        }
-        if self.media.listen.ip().is_unspecified() && self.media.advertise.is_empty() {
-            return Err(Fault::new(
-                "media.advertise",
-                format!(
-                    "clients cannot be told {}: list the addresses under which they reach this node",
-                    self.media.listen.ip()
-                ),
-            ));
-        }
-        if self.media.tcp.is_some_and(|tcp| tcp.ip().is_unspecified()) && self.media.advertise.is_empty() {
-            return Err(Fault::new(
-                "media.advertise",
-                "clients cannot be told the address of media.tcp: list those under which they reach this node",
-            ));
-        }
-        if self.links.grpc.ip().is_unspecified() && self.links.advertise.is_none() {
-            return Err(Fault::new("links.advertise", "say under which address other nodes reach this one"));
-        }
-        if self.registry.certificate.is_some() != self.registry.key.is_some() {
-            return Err(Fault::new("registry.certificate", "certificate and key come together"));
-        }
-        if let Some(collector) = &self.telemetry.otlp
-            && !collector.starts_with("http://")
-        {
-            return Err(Fault::new(
-                "telemetry.otlp",
-                "it begins with http://; let a collector on this machine carry the spans further over TLS",
-            ));
-        }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log) {
-            return Err(Fault::new("telemetry.log", format!("this is no filter: {error}")));
-        }
-        if self.registry.etcd.is_empty() {
-            return Err(Fault::new("registry.etcd", "name at least one etcd address"));
-        }
-        for (name, key) in &self.keys {
-            if !self.policy.institutions.contains_key(&key.institution) {
-                let problem = format!("{} has no rules under [policy.institutions]", key.institution);
-                return Err(Fault::new(format!("keys.{name}.institution"), problem));
-            }
-            match (&key.secret, &key.secret_file) {
-                (Some(_), None) | (None, Some(_)) => {}
-                _ => {
-                    return Err(Fault::new(format!("keys.{name}"), "give either secret or secret_file"));
-                }
-            }
-        }
-        if let Some(guest) = &self.page.guest_key
-            && !self.keys.contains_key(guest)
-        {
-            return Err(Fault::new("page.guest_key", format!("there is no API key {guest} under [keys]")));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -403,6 +344,127 @@ mod tests {
     fn an_unspecified_media_address_needs_an_advertised_one() {
         let error = load(&GOOD.replace("127.0.0.1:7882", "0.0.0.0:7882")).unwrap_err();
         assert!(error.to_string().contains("media.advertise"), "{error}");
+    }
+
+    /// The field, and a value of it that `check` must refuse with these words.
+    fn refused(section: &str, was: &str, is: &str, words: &str) {
+        let text = GOOD.replace(was, is);
+        assert_ne!(text, GOOD, "{was}");
+        let said = load(&text).unwrap_err().to_string();
+        let key = section.trim_end_matches(": ").rsplit('.').next().unwrap();
+        let begin = text.find(is).unwrap();
+        let line = text[..begin + is.find(key).unwrap_or(0)].matches('\n').count() + 1;
+        assert!(said.contains(&format!("node.toml:{line}:")) && said.contains(section), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_line_and_field() {
+        refused("node.cluster: ", "\"nordunet\"", "\"\"", "letters");
+        refused("node.cluster: ", "\"nordunet\"", "\"nor/dunet\"", "letters");
+        let http = "listen = \"127.0.0.1:7880\"";
+        refused(
+            "http.connections: ",
+            http,
+            "connections = 0\nlisten = \"127.0.0.1:7880\"",
+            "nobody can join",
+        );
+        let media = "listen = \"127.0.0.1:7882\"";
+        refused("media.workers: ", media, "workers = 17\nlisten = \"127.0.0.1:7882\"", "at most 16");
+        refused("media.listen: ", media, "listen = \"127.0.0.1:65530\"\nworkers = 7", "7 workers");
+        refused("links.trust: ", "trust = { \"nordu.net\" = \"ca.pem\" }", "trust = {}", "no node");
+        let grpc = "grpc = \"127.0.0.1:7871\"";
+        refused("links.ceiling_mbps: ", grpc, "ceiling_mbps = 0\ngrpc = \"127.0.0.1:7871\"", "nothing");
+        let etcd = "etcd = [\"http://127.0.0.1:2379\"]";
+        for seconds in [0, 1, 601] {
+            let lease = format!("lease_seconds = {seconds}\n{etcd}");
+            let text = GOOD.replace(etcd, &lease);
+            let said = load(&text).unwrap_err().to_string();
+            assert!(said.contains("registry.lease_seconds: choose 2 to 600"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_etcd_address_that_is_none_is_told_by_its_place_and_without_its_words() {
+        for bad in [
+            "127.0.0.1:2379",
+            "htps://etcd:2379",
+            "http://",
+            "http://x:hunter2@etcd:2379",
+            "http://etcd/a",
+            "http://e td",
+        ] {
+            let text =
+                GOOD.replace("[\"http://127.0.0.1:2379\"]", &format!("[\"https://etcd:2379\", \"{bad}\"]"));
+            let said = load(&text).unwrap_err().to_string();
+            assert!(said.contains("registry.etcd: ") && said.contains("address 2"), "{bad}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        let text = GOOD.replace("etcd = [", "ca = \"ca.pem\"\netcd = [");
+        assert!(
+            load(&text).unwrap_err().to_string().contains("https://"),
+            "a CA proves nothing over http://"
+        );
+        load(&GOOD.replace("http://127.0.0.1:2379", "https://[2001:db8::1]:2379/")).unwrap();
+    }
+
+    #[test]
+    fn what_is_advertised_is_listened_on() {
+        let media = |lines: &str| load(&GOOD.replace("listen = \"127.0.0.1:7882\"", lines));
+        for good in [
+            "listen = \"[::]:7882\"\nadvertise = [\"192.0.2.10\"]",
+            "listen = \"[::]:7882\"\ntcp = \"[::]:7881\"\nadvertise = [\"192.0.2.10\", \"2001:db8::1\"]",
+            "listen = \"10.0.0.4:7882\"\nadvertise = [\"192.0.2.10\"]",
+            "listen = \"[::1]:7882\"",
+        ] {
+            media(good).unwrap();
+        }
+        for (bad, words) in [
+            (
+                "listen = \"0.0.0.0:7882\"\nadvertise = [\"192.0.2.10\", \"2001:db8::1\"]",
+                "media.listen: nobody reaches 2001:db8::1",
+            ),
+            (
+                "listen = \"[2001:db8::1]:7882\"\nadvertise = [\"192.0.2.10\"]",
+                "media.listen: nobody reaches 192.0.2.10",
+            ),
+            (
+                "listen = \"[::]:7882\"\ntcp = \"0.0.0.0:7881\"\nadvertise = [\"2001:db8::1\"]",
+                "media.tcp: nobody reaches 2001:db8::1",
+            ),
+            (
+                "listen = \"0.0.0.0:7882\"\nadvertise = [\"0.0.0.0\"]",
+                "media.advertise: 0.0.0.0 is no address",
+            ),
+            ("listen = \"[::ffff:127.0.0.1]:7882\"", "write 127.0.0.1 instead"),
+            (
+                "listen = \"127.0.0.1:7882\"\ntcp = \"[::]:7881\"",
+                "media.advertise: clients cannot be told ::",
+            ),
+        ] {
+            let said = media(bad).unwrap_err().to_string();
+            assert!(said.contains(words), "{bad}: {said}");
+        }
+        let links = |was: &str, is: &str| load(&GOOD.replace(was, is)).map_err(|error| error.to_string());
+        let quic = "quic = \"127.0.0.1:7870\"";
+        for bad in [
+            "quic = \"0.0.0.0:7870\"",
+            "quic = \"127.0.0.2:7870\"",
+            "quic = \"127.0.0.1:7870\"\nadvertise = \"::1\"",
+        ] {
+            assert!(links(quic, bad).unwrap_err().contains("links.advertise"), "{bad}");
+        }
+        let both = GOOD.replace(quic, "quic = \"[::]:7870\"\nadvertise = \"192.0.2.10\"");
+        load(&both.replace("grpc = \"127.0.0.1:7871\"", "grpc = \"[::]:7871\"")).unwrap();
+    }
+
+    #[test]
+    fn each_worker_has_a_port_of_its_own_and_the_system_may_choose_it() {
+        let mut media = load(GOOD).unwrap().media;
+        media.workers = 3;
+        assert_eq!(media.ports().unwrap(), [7882, 7883, 7884]);
+        media.listen.set_port(0);
+        assert_eq!(media.ports().unwrap(), [0, 0, 0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
 use super::outbox::{Outbox, Told};
+use crate::reason::Reason;
 use systir_cascade::PeerAddress;
 
 /// Another node of the room.
@@ -21,7 +22,12 @@ pub(super) struct Peer {
     pub link: Option<u32>,
     /// What the link does not take yet.
     pub outbox: Outbox,
+    /// What it says of its own links: on which of them the room is open. Void with the link.
+    pub links: BTreeMap<String, bool>,
 }
+
+/// Links that another node may speak of.
+const MAX_LINKS: usize = 64;
 
 impl Actor {
     /// Brings the links in line with the assignment: opened to nodes that policy approves, closed
@@ -85,6 +91,8 @@ impl Actor {
         }
         peer.link = Some(link);
         peer.outbox = Outbox::default();
+        // It has not heard of this node's links, or has forgotten.
+        self.told_links = None;
         self.send_snapshot(node);
         self.show_again(node);
         self.where_changed();
@@ -101,6 +109,7 @@ impl Actor {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
         peer.outbox = Outbox::default();
+        peer.links.clear();
         let me = self.shared.name.clone();
         let ended: Vec<Command> = self
             .tracks
@@ -155,7 +164,7 @@ impl Actor {
         let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
         let (shared, key) = (&self.shared, &self.wire_key);
         if peer.outbox.post(body, |body| shared.links().send(node, key, body)) == Told::Dropped {
-            shared.metrics.overloads.get_or_create(&"lossy-data".into()).inc();
+            shared.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
     }
 
@@ -178,7 +187,7 @@ impl Actor {
         let overflowed: Vec<String> = overflowed.map(|(node, _)| node.clone()).collect();
         for node in overflowed {
             tracing::warn!(node, "a node takes less than the room has to say; it is opened to it afresh");
-            self.shared.metrics.overloads.get_or_create(&"room-outbox".into()).inc();
+            self.shared.metrics.overloads.get_or_create(&Reason::RoomOutbox.into()).inc();
             self.open_afresh(&node);
         }
     }
@@ -215,7 +224,29 @@ impl Actor {
                 );
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
+            Body::Links(links) => self.links_of(node, &links),
         }
+    }
+
+    /// Another node says on which of its links the room is open.
+    fn links_of(&mut self, node: &str, said: &wire::RoomLinks) {
+        let authority = self.shared.authority.clone();
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let listed = |link: &&wire::RoomLink| authority.facts(&link.node).is_some();
+        let links = said.links.iter().filter(listed).take(MAX_LINKS);
+        peer.links = links.map(|link| (link.node.clone(), link.open)).collect();
+        self.where_changed();
+    }
+
+    /// Tells the room's other nodes on which of this node's links it is open, when that is new.
+    pub(super) fn tell_links(&mut self) {
+        let links = self.links_state();
+        if self.told_links.as_ref() == Some(&links) {
+            return;
+        }
+        let said = links.iter().map(|(node, open)| wire::RoomLink { node: node.clone(), open: *open });
+        self.tell_all(&Body::Links(wire::RoomLinks { links: said.collect() }));
+        self.told_links = Some(links);
     }
 
     fn published_here(&self, sid: &str) -> Option<&super::tracks::Entry> {
@@ -233,7 +264,8 @@ impl Actor {
             let decision = self.shared.authority.carries(&self.id.institution, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "a subscription was refused");
-                self.shared.metrics.link_refusals.get_or_create(&decision.reason.as_str().into()).inc();
+                let reason = Reason::from(decision.reason);
+                self.shared.metrics.link_refusals.get_or_create(&reason.into()).inc();
                 return;
             }
             self.track_has_subscriber(sid);
@@ -241,8 +273,17 @@ impl Actor {
         self.command(Command::Feed { track, peer: link, layer: Layer(layer as u8), flow });
     }
 
-    /// Who relays the room: this node's view of the other nodes, by name.
-    pub(super) fn links_state(&self) -> BTreeMap<String, bool> {
+    /// The room's other nodes, and whether the room is open on the link to them.
+    fn links_state(&self) -> BTreeMap<String, bool> {
         self.peers.iter().map(|(node, peer)| (node.clone(), peer.link.is_some())).collect()
+    }
+
+    /// The links of the room's nodes, by the node that speaks of them.
+    pub(super) fn links_said(&self) -> BTreeMap<String, BTreeMap<String, bool>> {
+        let others = self.peers.iter().filter(|(_, peer)| !peer.links.is_empty());
+        let others = others.map(|(node, peer)| (node.clone(), peer.links.clone()));
+        let mut said: BTreeMap<String, BTreeMap<String, bool>> = others.collect();
+        said.insert(self.shared.name.clone(), self.links_state());
+        said
     }
 }

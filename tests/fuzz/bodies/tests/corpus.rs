@@ -1,7 +1,7 @@
 //! Runs each body over its corpus and over mutations of it, so that the bodies never rot and what
 //! a fuzzer once found stays found.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,15 +29,22 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
+/// How many times as long as usual: `FUZZ_TIMES=1000 cargo test --test corpus` is a night without a
+/// fuzzer.
+fn times() -> u64 {
+    let said = std::env::var("FUZZ_TIMES").ok();
+    said.map_or(1, |times| times.parse().expect("FUZZ_TIMES is a number"))
+}
+
 #[test]
 fn every_body_stands_its_corpus_and_what_is_like_it() {
     for (number, (name, body)) in (1..).zip(TARGETS) {
         let seeds = corpus(name);
         let mut mutator = Mutator::new(number);
-        let rounds = if SLOW.contains(name) { SLOW_ROUNDS } else { ROUNDS };
-        let made = (0..rounds).map(|_| mutator.make(&seeds)).collect::<Vec<_>>();
-        for input in seeds.iter().chain(&made) {
-            let run = std::panic::catch_unwind(|| body(input));
+        let rounds = times() * if SLOW.contains(name) { SLOW_ROUNDS } else { ROUNDS };
+        let made = (0..rounds).map(|_| mutator.make(&seeds));
+        for input in seeds.iter().cloned().chain(made) {
+            let run = std::panic::catch_unwind(|| body(&input));
             assert!(run.is_ok(), "{name} panics on {input:02x?}");
         }
     }
