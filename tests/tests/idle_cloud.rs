@@ -56,6 +56,9 @@ async fn is_idle(cluster: &Cluster, packets: &Counters) -> Result<()> {
         "systir_links",
         "systir_rooms",
         "systir_participants",
+        "systir_signal_websockets",
+        "systir_signal_streams",
+        "systir_signal_messages_total",
     ] {
         assert_eq!(cluster.counter(CLOUD, counter).await?, 0, "its own counter {counter}");
     }

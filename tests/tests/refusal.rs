@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use livekit_token::{AccessToken, VideoGrants};
 use systir_load::Config;
 use systir_tests::browser::{Browser, clients};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
 use systir_tests::process::eventually;
 use systir_tests::scene::play;
+use systir_tests::signalling::Signalling;
 use tokio::task::JoinHandle;
 
 const ROOM: &str = "lecture";
@@ -108,11 +110,14 @@ fn at_the_door_of_a_machine_that_nobody_approved_every_client_shows_why() -> Res
                 "livekit-client",
                 &livekit_client(&mut browser, &door, "chen", &token(ROOM, "chen")?)?,
             );
-            browser.try_join(&door, ROOM, "dina")?;
-            browser.wait("dina", "!document.getElementById('problem').hidden", 30)?;
-            let shown = browser.eval("dina", "document.getElementById('problem').innerText")?;
-            controlled("the meeting page", shown.as_str().unwrap_or_default());
-            browser.shot("dina", "refused-at-the-door", (390, 844))?;
+            // There is no meeting page, which would ask for a name and a camera; the reason is there.
+            browser.open("dina", &format!("{door}/?room={ROOM}&name=dina"))?;
+            let shown = browser.eval("dina", "document.body.innerText")?;
+            controlled("the page", shown.as_str().unwrap_or_default());
+            let asks = "document.querySelectorAll('input, button, script').length";
+            assert_eq!(browser.eval("dina", asks)?, 0, "it asks for nothing");
+            browser.shot("dina", "no-meetings-here-phone", (390, 844))?;
+            browser.shot("dina", "no-meetings-here-laptop", (1280, 800))?;
             Ok(())
         })
         .await??;
@@ -121,4 +126,73 @@ fn at_the_door_of_a_machine_that_nobody_approved_every_client_shows_why() -> Res
         }
         Ok(())
     })
+}
+
+#[test]
+fn a_machine_that_nobody_approved_tells_nothing_and_mints_no_token() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
+        let _running = fill(&cluster).await?;
+        let (door, home) = (cluster.url("aws-sto-1"), cluster.url("cph-1"));
+        let client = reqwest::Client::new();
+        let said = async |request: reqwest::RequestBuilder| -> Result<(u16, String)> {
+            let answer = request.send().await?;
+            Ok((answer.status().as_u16(), answer.text().await?))
+        };
+        let signalling = async || -> Result<()> {
+            for counter in
+                ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"]
+            {
+                assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
+            }
+            Ok(())
+        };
+        signalling().await?;
+        // Whatever is asked, the answer is that of a join: the same status, sentence, reason and rule.
+        let at_the_door = cluster.validate("aws-sto-1", ROOM, "anna").await?;
+        assert_eq!(at_the_door.0, 403);
+        assert!(at_the_door.1.contains("controlled from US"), "{at_the_door:?}");
+        assert!(at_the_door.1.ends_with("[forbidden: ku-machine-controlled-from-eea]"), "{at_the_door:?}");
+        let anna = token(ROOM, "anna")?;
+        for query in ["", "&reconnect=1", "&reconnect=1&sid=PA_x"] {
+            let away = Signalling::open(&door, &format!("{anna}{query}")).await?.err();
+            let away = away.with_context(|| format!("let in with {query:?}"))?;
+            assert_eq!((away.status, away.words), at_the_door, "{query:?}");
+        }
+        let operator = operator()?;
+        for (path, token) in [
+            (format!("rooms/{ROOM}/where"), &anna),
+            (format!("rooms/{ROOM}/where"), &operator),
+            ("nodes".to_owned(), &operator),
+            ("rooms".to_owned(), &operator),
+            (format!("rooms/{ROOM}/explain"), &operator),
+        ] {
+            let asked = client.get(format!("{door}/systir/v1/{path}")).bearer_auth(token);
+            assert_eq!(said(asked).await?, at_the_door, "{path}");
+        }
+        let guest = |door: &str| {
+            let asked = client.post(format!("{door}/systir/v1/guest-token"));
+            asked.json(&serde_json::json!({"room": ROOM, "name": "Dina"}))
+        };
+        assert_eq!(said(guest(&door)).await?, at_the_door, "no token is made here");
+        assert_eq!(said(client.get(format!("{door}/app.js"))).await?.0, 404, "no meeting page");
+        assert_eq!(client.head(&door).send().await?.status().as_u16(), 200, "clients look whether it lives");
+        signalling().await?;
+        // At a door of the institution the same questions are answered.
+        assert_eq!(said(guest(&home)).await?.0, 200);
+        let asked = client.get(format!("{home}/systir/v1/rooms/{ROOM}/where")).bearer_auth(&anna);
+        assert_eq!(said(asked).await?.0, 200);
+        for counter in ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"] {
+            assert!(cluster.counter("cph-1", counter).await? > 0, "{counter}");
+        }
+        Ok(())
+    })
+}
+
+fn operator() -> Result<String> {
+    let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
+    Ok(AccessToken::with_api_key("devkey", "secret")
+        .with_identity("operator")
+        .with_grants(grants)
+        .to_jwt()?)
 }

@@ -1,6 +1,8 @@
-//! Whatever is logged, tokens and secrets are not in it.
+//! Whatever is logged and counted, tokens, secrets, people and rooms are not in it.
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use livekit_token::{AccessToken, VideoGrants};
 use systir_tests::etcd::Etcd;
 use systir_tests::process::port_block;
@@ -9,14 +11,34 @@ use systir_tests::signal::Signal;
 use systir_tests::site::Site;
 
 const SECRET: &str = "0-very-long-word-that-nobody-guesses-0";
+const ROOM: &str = "zz-room-of-the-board-zz";
+/// Identities, and behind each the name that is shown.
+const PEOPLE: [(&str, &str); 3] =
+    [("zz-anna-lind-zz", "Zz Anna Lind"), ("zz-bo-krag-zz", "Zz Bo Krag"), ("zz-eve-zz", "Zz Eve")];
+const GUEST: &str = "Zz Guest of Honour";
 
-fn token(secret: &str, room: &str) -> Result<String> {
-    let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
-    Ok(AccessToken::with_api_key("devkey", secret).with_identity("anna").with_grants(grants).to_jwt()?)
+fn token(secret: &str, (identity, name): (&str, &str)) -> Result<String> {
+    let grants = VideoGrants { room_join: true, room: ROOM.to_owned(), ..Default::default() };
+    let token = AccessToken::with_api_key("devkey", secret).with_identity(identity).with_name(name);
+    Ok(token.with_grants(grants).to_jwt()?)
+}
+
+/// Everything that must be in no log line and in no metric: names in each form that a log might use.
+fn names() -> Vec<String> {
+    let people = PEOPLE.iter().flat_map(|(identity, name)| [*identity, *name]);
+    let plain = people.chain([ROOM, GUEST]);
+    // As text, in an address, and as bytes are printed by whoever logs them.
+    let hex = |name: &str| name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let list = |name: &str| name.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    plain
+        .flat_map(|name| {
+            [name.to_owned(), name.replace(' ', "%20"), STANDARD.encode(name), hex(name), list(name)]
+        })
+        .collect()
 }
 
 #[test]
-fn at_trace_level_no_token_and_no_secret_is_logged() -> Result<()> {
+fn at_trace_level_no_token_no_secret_and_no_name_is_logged_or_counted() -> Result<()> {
     scene::play(async {
         let base = port_block()?;
         let etcd = Etcd::start(base + 20).await?;
@@ -35,38 +57,63 @@ fn at_trace_level_no_token_and_no_secret_is_logged() -> Result<()> {
         sister.ready().await?;
         home.knows_with("sto-1", SECRET).await?;
 
-        let mut tokens =
-            vec![token(SECRET, "board")?, token(SECRET, "board")?, token("a wrong one", "board")?];
+        let cloud = site.start("aws-sto-1", &environment)?;
+        cloud.ready().await?;
+
+        let [anna, bo, eve] = PEOPLE;
+        let mut tokens = vec![token(SECRET, anna)?, token(SECRET, bo)?, token("a wrong one", eve)?];
         let mut anna = Signal::join_plain(base + 10, &tokens[0]).await?;
         anna.is_alive().await?;
         // The home is full: this one's signalling is relayed.
         let mut bo = Signal::join_plain(base + 10, &tokens[1].clone()).await?;
         bo.is_alive().await?;
         assert!(Signal::join_plain(base + 10, &tokens[2]).await.is_err(), "it is signed with another secret");
+        // With both full, the next is refused, and whoever goes to the cloud's machine is, too.
+        let full = token(SECRET, eve)?;
+        assert!(Signal::join_plain(base + 10, &full).await.is_err(), "home and sister are full");
+        assert!(Signal::join_plain(base + 210, &full).await.is_err(), "nobody approved that machine");
+        tokens.push(full);
         let client = reqwest::Client::new();
         for token in &tokens {
-            let validate = format!("{}/rtc/validate?access_token={token}", home.url());
-            client.get(validate).send().await?;
-            client.get(format!("{}/rtc/validate", home.url())).bearer_auth(token).send().await?;
-            client.get(format!("{}/rtc/v1?access_token={token}", home.url())).send().await?;
-            client.get(format!("{}/nowhere?access_token={token}", home.url())).send().await?;
-            client
-                .get(format!("{}/systir/v1/rooms/board/where", home.url()))
-                .bearer_auth(token)
-                .send()
-                .await?;
+            for door in [home.url(), sister.url(), cloud.url()] {
+                client.get(format!("{door}/rtc/validate?access_token={token}")).send().await?;
+                client.get(format!("{door}/rtc/validate")).bearer_auth(token).send().await?;
+                client.get(format!("{door}/rtc/v1?access_token={token}")).send().await?;
+                client.get(format!("{door}/nowhere/{ROOM}?access_token={token}")).send().await?;
+                client.get(format!("{door}/systir/v1/rooms/{ROOM}/where")).bearer_auth(token).send().await?;
+                client
+                    .get(format!("{door}/systir/v1/rooms/{ROOM}/explain"))
+                    .bearer_auth(token)
+                    .send()
+                    .await?;
+            }
         }
         let guest = client
             .post(format!("{}/systir/v1/guest-token", home.url()))
             .header("content-type", "application/json")
-            .body(r#"{"room":"board","name":"Guest"}"#)
+            .body(serde_json::json!({"room": ROOM, "name": GUEST}).to_string())
             .send()
             .await?;
         let guest: serde_json::Value = guest.error_for_status()?.json().await?;
         tokens.push(guest["token"].as_str().unwrap_or_default().to_owned());
+        let mut metrics = Vec::new();
+        for node in [&home, &sister, &cloud] {
+            let (status, text) = node.telemetry("/metrics").await?;
+            assert!(status == 200 && text.contains("systir_signal_messages_total"), "{status}");
+            metrics.push(text);
+        }
+        assert!(metrics[0].contains("systir_participants 1"), "somebody was there: {}", metrics[0]);
         drop((anna, bo));
 
-        for log in [home.stop()?, sister.stop()?] {
+        for text in metrics {
+            for name in names() {
+                assert!(!text.contains(&name), "a name in the metrics: {}", around(&text, &name));
+            }
+        }
+        for log in [home.stop()?, sister.stop()?, cloud.stop()?] {
+            for name in names() {
+                assert!(!log.contains(&name), "a name: {}", around(&log, &name));
+            }
             assert!(log.contains("TRACE"), "it was not said that everything is logged");
             assert!(!log.contains(SECRET), "a secret: {}", around(&log, SECRET));
             for token in &tokens {

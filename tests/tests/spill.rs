@@ -44,6 +44,15 @@ fn full_home_spills_to_sister_never_to_cloud() -> Result<()> {
         assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);
         assert_eq!(cluster.counter("aws-sto-1", "systir_participants").await?, 0);
         assert_eq!(cluster.counter("aws-sto-1", "systir_links").await?, 0);
+        for counter in ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"] {
+            assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
+        }
+        let messages = async |node, leg| {
+            cluster.counter_with(node, "systir_signal_messages_total", &format!("leg=\"{leg}\"")).await
+        };
+        assert!(messages("cph-1", "client").await? > 0, "everybody's socket ends there");
+        assert!(messages("cph-1", "relayed").await? > 0 && messages("sto-1", "relayed").await? > 0);
+        assert_eq!(messages("sto-1", "client").await?, 0, "nobody went to that door");
         assert!(cluster.counter("cph-1", "systir_link_out_total").await? > 100, "media crossed the link");
         Ok(())
     })

@@ -1,12 +1,15 @@
 //! "Where is my data", as a person sees it: the page's (i) in Chromium, live through a spill, and
 //! the same statement over HTTP, on the data topic and in everybody's attributes.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use systir_load::Config;
 use systir_tests::browser::{Browser, clients};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
-use systir_tests::process::port_block;
+use systir_tests::process::{eventually, port_block};
 use systir_tests::scene::play;
 
 const ROOM: &str = "seminar";
@@ -33,6 +36,10 @@ fn fact<'a>(card: &'a Value, name: &str) -> &'a str {
 fn says(card: &Value, name: &str, place: &str, role: &str, rule: &str) {
     assert_eq!(card["name"], name, "{card:#}");
     assert_eq!(fact(card, "Where"), place, "{card:#}");
+    assert!(
+        fact(card, "Region").contains(&place.split(',').next().unwrap_or_default().to_lowercase()),
+        "{card:#}"
+    );
     assert_eq!(fact(card, "Run by"), "nordunet (controlled from Denmark)", "{card:#}");
     assert_eq!(fact(card, "Statement"), "declared by nordunet", "{card:#}");
     assert!(fact(card, "Allowed by").contains(rule), "{card:#}");
@@ -181,6 +188,130 @@ fn a_machine_that_is_not_the_operators_own_is_named_plainly() -> Result<()> {
         })
         .await?
     })
+}
+
+#[test]
+fn a_front_door_that_carries_nobody_is_named_with_since_when_and_stays_named() -> Result<()> {
+    play(async {
+        let cluster = Cluster::demo(&[("cph-1", 3)]).await?;
+        // Signalling ends at the sister, media goes to the home: the sister does not carry the room.
+        let door = cluster.url("sto-1");
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            let mut browser = Browser::start()?;
+            browser.open("anna", &format!("{door}/?room={ROOM}&name=anna"))?;
+            // Her front door's answer comes when the media node has long spoken.
+            let slow = "const real = window.fetch; window.asked = []; window.fetch = async (...what) => {
+                const answer = await real(...what);
+                if (String(what[0]).endsWith('/where')) {
+                    asked.push(await answer.clone().json());
+                    await new Promise((go) => { window.letGo = go; });
+                    const text = await answer.text();
+                    answer.text = async () => { window.read = true; return text; };
+                }
+                return answer;
+            }; true";
+            browser.eval("anna", slow)?;
+            browser.click("anna", "#join-button")?;
+            browser.wait("anna", "document.querySelectorAll('#where .node').length === 2", 30)?;
+            browser.wait("anna", "window.letGo !== undefined", 30)?;
+            let partial = browser.eval("anna", "asked[0]")?;
+            assert_eq!(
+                (&partial["complete"], &partial["told_by"]),
+                (&json!(false), &json!("sto-1")),
+                "{partial:#}"
+            );
+            browser.eval("anna", "letGo()")?;
+            browser.wait("anna", "window.read", 30)?;
+            browser.click("anna", "#info")?;
+            let cards = browser.eval("anna", CARDS)?;
+            assert_eq!(cards.as_array().map(Vec::len), Some(2), "the fuller statement stays: {cards:#}");
+            says(&cards[0], "cph-1", "Copenhagen, Denmark", "home", "ku-home-denmark");
+            says(&cards[1], "sto-1", "Stockholm, Sweden", "front door", "ku-front-door");
+            let foot = browser.eval("anna", "document.querySelector('#where .foot').textContent")?;
+            assert!(
+                foot.as_str().is_some_and(|words| words.contains("Your signalling ends at sto-1.")),
+                "{foot}"
+            );
+            browser.shot("anna", "front-door-laptop", LAPTOP)?;
+            browser.shot("anna", "front-door-phone", PHONE)?;
+
+            // Whoever comes and goes does not change since when it is a door.
+            let since = |browser: &mut Browser| -> Result<Value> {
+                let cards = browser.eval("anna", CARDS)?;
+                Ok(cards[1]["facts"]["Since"].clone())
+            };
+            let before = since(&mut browser)?;
+            browser.join_with(&door, ROOM, "chen", &token(ROOM, "chen")?)?;
+            browser.wait("anna", "systirRoom().remoteParticipants.size === 1", 30)?;
+            browser.close("chen")?;
+            browser.wait("anna", "systirRoom().remoteParticipants.size === 0", 30)?;
+            assert_eq!(since(&mut browser)?, before);
+            // Asked of the home without a page: all of it, and since when the door is one.
+            let told = runtime.block_on(cluster.whereabouts("cph-1", ROOM))?;
+            assert_eq!((&told["complete"], &told["told_by"]), (&json!(true), &json!("cph-1")), "{told:#}");
+            let door =
+                told["nodes"].as_array().and_then(|nodes| nodes.iter().find(|node| node["node"] == "sto-1"));
+            let door = door.with_context(|| format!("the door is not told: {told:#}"))?;
+            assert_eq!((&door["roles"], &door["region"]), (&json!(["front-door"]), &json!("se-stockholm")));
+            let home = told["nodes"][0]["since"].as_u64().context("no since")?;
+            assert!(door["since"].as_u64().is_some_and(|since| since >= home), "{told:#}");
+            Ok(())
+        })
+        .await?
+    })
+}
+
+#[test]
+fn every_link_between_three_nodes_is_told_by_every_one_of_them() -> Result<()> {
+    play(async {
+        // An institution that lets the leased machine carry its rooms, too.
+        let base = port_block()?;
+        let etcd = systir_tests::etcd::Etcd::start(base + 20).await?;
+        let mut cluster =
+            Cluster::prepared(&etcd.url(), base, &[("cph-1", 1), ("sto-1", 1), ("aws-sto-1", 1)]).await?;
+        allow_any_nordic_machine(&cluster)?;
+        for node in ["cph-1", "sto-1", "aws-sto-1"] {
+            cluster.start(node)?;
+        }
+        cluster.ready(&["cph-1", "sto-1", "aws-sto-1"]).await?;
+        let people = Config {
+            url: cluster.url("cph-1"),
+            room: ROOM.to_owned(),
+            participants: 3,
+            audio: true,
+            stay: true,
+            ..Config::default()
+        };
+        let _running = tokio::spawn(systir_load::run(people));
+        let all = json!([
+            ["aws-sto-1", "cph-1", "up", ["aws-sto-1", "cph-1"]],
+            ["aws-sto-1", "sto-1", "up", ["aws-sto-1", "sto-1"]],
+            ["cph-1", "sto-1", "up", ["cph-1", "sto-1"]],
+        ]);
+        for node in ["cph-1", "sto-1", "aws-sto-1"] {
+            eventually(&format!("{node} tells of three links"), Duration::from_secs(45), || async {
+                let statement = cluster.whereabouts(node, ROOM).await.ok()?;
+                let link = |link: &Value| json!([link["a"], link["b"], link["state"], link["seen_by"]]);
+                let links: Vec<Value> = statement["links"].as_array()?.iter().map(link).collect();
+                (json!(links) == all).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes rules by which any machine in the Nordic countries may carry rooms and be their door.
+fn allow_any_nordic_machine(cluster: &Cluster) -> Result<()> {
+    let rules = cluster.folder().join("ku.dk.cedar");
+    let text = std::fs::read_to_string(&rules)?;
+    let text = text.replace(
+        "unless { resource.host_controlled_from in Zone::\"EEA\" };",
+        "when { resource.host_controlled_from == Country::\"CN\" };",
+    );
+    std::fs::write(&rules, text.replace("resource.own_machine &&", ""))?;
+    Ok(())
 }
 
 /// What an accessibility engine finds wrong on a page as it is now.

@@ -70,6 +70,22 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Every error, in the order of their declaration.
+    pub const ALL: [Self; 12] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Algorithm,
+        Self::UnknownKey,
+        Self::Signature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::NoJoin,
+        Self::NoIdentity,
+        Self::NoRoom,
+        Self::TooLong,
+        Self::BadName,
+    ];
+
     /// A stable word for metrics and traces.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -14,6 +14,7 @@ pub mod frame;
 mod grpc;
 pub mod handler;
 mod link;
+mod nack;
 pub mod pace;
 pub mod queue;
 mod quic;

@@ -25,6 +25,10 @@ pub struct LinkStats {
     pub too_large: u64,
     /// Datagrams that were no frames.
     pub malformed: u64,
+    /// Packets that this node asked the other for again.
+    pub asked_out: u64,
+    /// Packets that the other node asked this one for again.
+    pub asked_in: u64,
     /// Lossy messages of people sent as datagrams.
     pub messages_out: u64,
     /// Received.

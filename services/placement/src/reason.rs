@@ -94,6 +94,10 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 5] =
+        [Self::NoApprovedNode, Self::NoHome, Self::HomeAway, Self::ApprovedUnavailable, Self::ApprovedFull];
+
     /// The stable word.
     pub fn as_str(self) -> &'static str {
         match self {

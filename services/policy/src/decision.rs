@@ -32,7 +32,7 @@ impl Decision {
 
 /// Why a decision came out as it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ReasonCode {
     /// A rule permits it and none forbids it.
     Allowed,
@@ -57,20 +57,34 @@ pub enum ReasonCode {
 }
 
 impl ReasonCode {
+    /// Every code, in the order of their declaration.
+    pub const ALL: [Self; 10] = [
+        Self::Allowed,
+        Self::NoRule,
+        Self::Forbidden,
+        Self::UnknownNode,
+        Self::UnknownInstitution,
+        Self::UnknownEntity,
+        Self::MissingAttribute,
+        Self::IdentityMismatch,
+        Self::WrongSubject,
+        Self::EvaluationError,
+    ];
+
     /// The name in metrics and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
-            Self::NoRule => "no_rule",
+            Self::NoRule => "no-rule",
             Self::Forbidden => "forbidden",
-            Self::UnknownNode => "unknown_node",
-            Self::UnknownInstitution => "unknown_institution",
-            Self::UnknownEntity => "unknown_entity",
-            Self::MissingAttribute => "missing_attribute",
-            Self::IdentityMismatch => "identity_mismatch",
-            Self::WrongSubject => "wrong_subject",
-            Self::EvaluationError => "evaluation_error",
+            Self::UnknownNode => "unknown-node",
+            Self::UnknownInstitution => "unknown-institution",
+            Self::UnknownEntity => "unknown-entity",
+            Self::MissingAttribute => "missing-attribute",
+            Self::IdentityMismatch => "identity-mismatch",
+            Self::WrongSubject => "wrong-subject",
+            Self::EvaluationError => "evaluation-error",
         }
     }
 }

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
 use crate::node::{NoSeat, Shared};
+use crate::reason::Reason;
 use crate::trace;
 
 /// A seat that was reserved for a join.
@@ -36,15 +37,22 @@ pub(crate) struct Seat {
 pub(crate) struct NotAdmitted {
     /// HTTP status: 403 for what policy leads to, 503 for what passes by itself.
     pub status: u16,
-    /// Stable code for metrics.
-    pub code: String,
+    /// The same as a word.
+    pub code: Reason,
+    /// The rules that decided, if it was policy.
+    pub rules: String,
     /// What happened and what to do.
     pub sentence: String,
 }
 
 impl NotAdmitted {
-    fn denied(decision: &Decision) -> Self {
-        Self { status: 403, code: decision.reason.as_str().to_owned(), sentence: decision.why.clone() }
+    pub(crate) fn denied(decision: &Decision) -> Self {
+        Self {
+            status: 403,
+            code: decision.reason.into(),
+            rules: trace::rules(decision),
+            sentence: decision.why.clone(),
+        }
     }
 
     /// Nobody on the ladder takes the person. LiveKit's browser client shows the words of a 401 or
@@ -56,25 +64,29 @@ impl NotAdmitted {
             RefusalReason::ApprovedFull | RefusalReason::NoApprovedNode => 403,
             RefusalReason::ApprovedUnavailable | RefusalReason::NoHome | RefusalReason::HomeAway => 503,
         };
-        Self { status, code: reason.as_str().to_owned(), sentence }
+        Self { status, code: reason.into(), rules: String::new(), sentence }
     }
 
-    fn unavailable(code: &str, sentence: impl Into<String>) -> Self {
-        Self { status: 503, code: code.to_owned(), sentence: sentence.into() }
+    /// What passes by itself.
+    pub(crate) fn unavailable(code: Reason, sentence: impl Into<String>) -> Self {
+        Self { status: 503, code, rules: String::new(), sentence: sentence.into() }
     }
 }
 
 /// How often a lost race for the assignment is run again.
 const RACES: usize = 5;
 
+/// May this node see signalling of the institution's rooms: tokens, names, where a room is?
+pub(crate) fn may_signal(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
+    let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
+    trace::decision(&shared.name, Action::RelaySignal, &door);
+    if door.allowed { Ok(()) } else { Err(NotAdmitted::denied(&door)) }
+}
+
 /// May this front door see the room's signalling, and may this person join? Asked before
 /// anything else, and again by whoever only wants to know (`/rtc/validate`).
 pub(crate) fn may_enter(shared: &Shared, institution: &str) -> Result<(), NotAdmitted> {
-    let door = shared.authority.node(Action::RelaySignal, institution, &shared.name);
-    trace::decision(&shared.name, Action::RelaySignal, &door);
-    if !door.allowed {
-        return Err(NotAdmitted::denied(&door));
-    }
+    may_signal(shared, institution)?;
     let person = shared.authority.person(Action::Join, institution, institution);
     trace::decision(&shared.name, Action::Join, &person);
     if !person.allowed {
@@ -114,7 +126,7 @@ pub(crate) async fn admit(
             reserve(shared, &assignment.value, step, identity, &join_id).instrument(span.clone()).await;
         span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
         drop(span);
-        shared.metrics.step(step.role.as_str(), step.reason.as_str(), asked.is_ok());
+        shared.metrics.step(step.role.as_str(), step.reason.into(), asked.is_ok());
         answered |= !matches!(asked, Err(NoSeat::Silent(_)));
         if let Err(why) = asked {
             tracing::info!(node = step.node, role = %step.role, %why, "asked for a seat and refused");
@@ -136,7 +148,7 @@ pub(crate) async fn admit(
         }
     }
     let refusal = if answered { proposal.exhausted() } else { proposal.unreachable() };
-    shared.metrics.step("refuse", refusal.reason.as_str(), false);
+    shared.metrics.step("refuse", refusal.reason.into(), false);
     for row in &proposal.table {
         tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
     }
@@ -180,7 +192,7 @@ async fn create(
         Ok(created) => Ok(created),
         Err(CreateError::AlreadyAssigned(existing)) => Ok(*existing),
         Err(CreateError::Registry(error)) => Err(NotAdmitted::unavailable(
-            "registry-away",
+            Reason::RegistryAway,
             format!(
                 "This meeting cannot be started now, because the cluster's registry does not answer ({error}). Meetings that run already go on; try again in a minute."
             ),

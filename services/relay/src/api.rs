@@ -1,5 +1,6 @@
 //! The relay's own HTTP interface, beside LiveKit's: where a room's media goes, and what operators
-//! ask. A token is needed for all of it; the answer never goes beyond the token's institution.
+//! ask. A token is needed for all of it; the answer never goes beyond the token's institution, and a
+//! node that the institution's policy does not approve as front door answers none of it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,11 +14,12 @@ use livekit_token::{AccessToken, VideoGrants};
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use systir_access::door::{Refusal, TurnedAway};
 use systir_access::token::{self, Verified};
 use systir_policy::Action;
 use systir_registry::RoomId;
 
-use crate::admit;
+use crate::admit::{self, NotAdmitted};
 use crate::node::Shared;
 
 /// `/systir/v1/…`
@@ -41,6 +43,13 @@ impl IntoResponse for Refused {
     }
 }
 
+impl From<NotAdmitted> for Refused {
+    fn from(refused: NotAdmitted) -> Self {
+        let refusal = Refusal::from(refused);
+        Self(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN), refusal.words())
+    }
+}
+
 fn verified(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
     let token = headers
         .get(header::AUTHORIZATION)
@@ -49,10 +58,12 @@ fn verified(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
         .ok_or_else(|| {
             Refused(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
         })?;
-    token::verify(&shared.keys, token, SystemTime::now()).map_err(|error| {
+    let who = token::verify(&shared.keys, token, SystemTime::now()).map_err(|error| {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-        Refused(status, error.to_string())
-    })
+        Refused(status, Refusal::from(TurnedAway::Token(error)).words())
+    })?;
+    admit::may_signal(shared, &who.institution)?;
+    Ok(who)
 }
 
 async fn where_is(
@@ -62,7 +73,8 @@ async fn where_is(
 ) -> Result<Response, Refused> {
     let who = verified(&shared, &headers)?;
     let video = &who.claims.video;
-    if !(video.room_join || video.room_admin) || (!video.room.is_empty() && video.room != room) {
+    // A token without a room is for none, not for all.
+    if !(video.room_join || video.room_admin) || video.room != room {
         return Err(Refused(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
     }
     let id = RoomId::new(&who.institution, &room);
@@ -83,7 +95,7 @@ fn administrator(shared: &Shared, headers: &HeaderMap, room: Option<&str>) -> Re
     }
     let decision = shared.authority.person(Action::Administer, &who.institution, &who.institution);
     if !decision.allowed {
-        return Err(Refused(StatusCode::FORBIDDEN, decision.why));
+        return Err(NotAdmitted::denied(&decision).into());
     }
     Ok(who)
 }
@@ -163,6 +175,9 @@ async fn guest_token(
         let why = "this front door lets in nobody without a link that holds a token";
         return Err(Refused(StatusCode::FORBIDDEN, why.to_owned()));
     };
+    // Whose rooms the visitors of the page may enter.
+    let institution = shared.keys.institution(key).unwrap_or_default();
+    admit::may_signal(&shared, institution)?;
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
         let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are needed";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
 use prost::Message as _;
+use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{SignalEvent, SignalStream};
 use systir_placement::Demand;
@@ -17,6 +18,7 @@ use tracing::{Instrument as _, Span};
 use crate::admit::{self, NotAdmitted, Seat};
 use crate::linkside::SIGNALS;
 use crate::node::Shared;
+use crate::reason::Reason;
 use crate::room::{Arrival, SignalEnds};
 use crate::trace;
 
@@ -39,8 +41,8 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
     let demand = Demand { view_only: !joiner.grants.can_publish };
     let refused = |refused: &NotAdmitted| {
         Span::current().record("reason", refused.code.as_str());
-        shared.metrics.join("refused", &refused.code);
-        tracing::info!(code = refused.code, why = refused.sentence, "a join was refused");
+        shared.metrics.join("refused", refused.code);
+        tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
     };
     let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await.inspect_err(refused)?;
     let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
@@ -53,7 +55,7 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
     match &pipe {
         Ok(_) => {
             Span::current().record("reason", reason.as_str());
-            shared.metrics.join("placed", reason.as_str());
+            shared.metrics.join("placed", reason.into());
         }
         Err(error) => {
             refused(error);
@@ -64,7 +66,7 @@ pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, N
 }
 
 fn broken(sentence: &str) -> NotAdmitted {
-    NotAdmitted { status: 503, code: "media-node-lost".to_owned(), sentence: sentence.to_owned() }
+    NotAdmitted::unavailable(Reason::MediaNodeLost, sentence)
 }
 
 async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
@@ -109,7 +111,8 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
     })?;
     let (to_room, from_client) = mpsc::channel(SIGNALS);
     let (to_client, from_room) = mpsc::channel(SIGNALS);
-    shared.tasks.spawn(relay(stream, from_client, to_client));
+    let open = shared.metrics.streams.opened();
+    shared.tasks.spawn(relay(stream, from_client, to_client, shared.metrics.streams.clone(), open));
     Ok(Pipe { to_room, from_room })
 }
 
@@ -118,22 +121,30 @@ async fn relay(
     stream: SignalStream,
     mut from_client: mpsc::Receiver<SignalRequest>,
     to_client: mpsc::Sender<SignalResponse>,
+    tally: Arc<Tally>,
+    _open: Open,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
     loop {
         tokio::select! {
             request = from_client.recv() => match request {
-                Some(request) => if tx.send(request.encode_to_vec().into()).is_err() { break },
+                Some(request) => {
+                    tally.sent();
+                    if tx.send(request.encode_to_vec().into()).is_err() { break }
+                }
                 None => {
                     tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
                     return;
                 }
             },
             event = rx.recv() => match event {
-                SignalEvent::Payload(payload) => match SignalResponse::decode(payload) {
-                    Ok(response) => if to_client.send(response).await.is_err() { break },
-                    Err(error) => tracing::warn!(%error, "a relayed message cannot be read"),
-                },
+                SignalEvent::Payload(payload) => {
+                    tally.received();
+                    match SignalResponse::decode(payload) {
+                        Ok(response) => if to_client.send(response).await.is_err() { break },
+                        Err(error) => tracing::warn!(%error, "a relayed message cannot be read"),
+                    }
+                }
                 SignalEvent::End { .. } => return,
                 // The media node is lost: the client comes back at once, to another one.
                 SignalEvent::Lost(why) => {

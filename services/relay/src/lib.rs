@@ -7,7 +7,7 @@
 //! - `door`, `join`, `admit` - the way of a participant into a room; `trace` - its spans
 //! - `room`, [`rooms`] - rooms on this node
 //! - `linkside`, [`trunk`] - other nodes
-//! - [`authority`] - policy
+//! - [`authority`] - policy; [`reason`] - why something happened, in one list of words
 //! - `api`, [`whereabouts`], [`metrics`], [`telemetry`] - what people and operators see
 //! - [`demo`] - three nodes in one process
 
@@ -26,6 +26,7 @@ mod listen;
 pub mod metrics;
 pub mod node;
 pub mod outfit;
+pub mod reason;
 mod room;
 pub mod rooms;
 mod serve;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
+use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
 use systir_identity::SpiffeId;
@@ -17,6 +18,7 @@ use systir_registry::{Assignment, RoomId};
 use tokio::sync::mpsc;
 
 use crate::node::Shared;
+use crate::reason::Reason;
 use crate::room::{Arrival, FromLinks, SignalEnds};
 use crate::trace;
 
@@ -159,7 +161,9 @@ impl Linkside {
             span,
         });
         self.0.rooms.arrive(&self.0, &assignment, arrival).await.map_err(Refused::because)?;
-        self.0.tasks.spawn(carry(stream, to_room, from_room));
+        let tally = self.0.metrics.streams.clone();
+        let open = tally.opened();
+        self.0.tasks.spawn(carry(stream, to_room, from_room, tally, open));
         Ok(())
     }
 }
@@ -169,19 +173,27 @@ async fn carry(
     stream: SignalStream,
     to_room: mpsc::Sender<livekit_protocol::SignalRequest>,
     mut from_room: mpsc::Receiver<livekit_protocol::SignalResponse>,
+    tally: Arc<Tally>,
+    _open: Open,
 ) {
     let SignalStream { mut tx, mut rx } = stream;
     loop {
         tokio::select! {
             event = rx.recv() => match event {
-                SignalEvent::Payload(payload) => match livekit_protocol::SignalRequest::decode(payload) {
-                    Ok(request) => if to_room.send(request).await.is_err() { break },
-                    Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
-                },
+                SignalEvent::Payload(payload) => {
+                    tally.received();
+                    match livekit_protocol::SignalRequest::decode(payload) {
+                        Ok(request) => if to_room.send(request).await.is_err() { break },
+                        Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
+                    }
+                }
                 SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
             },
             response = from_room.recv() => match response {
-                Some(response) => if tx.send(response.encode_to_vec().into()).is_err() { break },
+                Some(response) => {
+                    tally.sent();
+                    if tx.send(response.encode_to_vec().into()).is_err() { break }
+                }
                 None => {
                     tx.end(SignalEndReason::Closed, "the participant's session is over");
                     break;
@@ -196,7 +208,7 @@ impl Handler for Linkside {
         if self.0.authority.node_of(peer.as_str()).is_some() {
             return Ok(());
         }
-        self.0.metrics.link_refusals.get_or_create(&"unlisted".into()).inc();
+        self.0.metrics.link_refusals.get_or_create(&Reason::Unlisted.into()).inc();
         tracing::warn!(%peer, "a node that is not in the nodes file was refused; its certificate is of a known CA");
         Err(Refused::because(format!("{peer} is not in the nodes file of {}", self.0.name)))
     }
@@ -274,7 +286,7 @@ pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<Lin
                 } else {
                     tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
                 }
-                shared.metrics.link_refusals.get_or_create(&"room-refused".into()).inc();
+                shared.metrics.link_refusals.get_or_create(&Reason::RoomRefused.into()).inc();
                 if let Some(node) = name(&peer) {
                     about(&room, FromLinks::Refused { node, reason, closed: false });
                 }

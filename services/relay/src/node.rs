@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::linkside::{Linkside, dispatch};
 use crate::metrics::Metrics;
 use crate::outfit::{self, Outfit};
+use crate::reason::Reason;
 use crate::room::Message;
 use crate::rooms::Rooms;
 use crate::serve::tls::{self, Files, Pair};
@@ -105,7 +106,7 @@ impl Shared {
     /// Takes a seat on this node; the caller has asked policy whether it may carry the room.
     pub(crate) fn reserve_seat(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), String> {
         self.seats().reserve(&room.key(), identity, join_id, Instant::now()).map(|_| ()).map_err(|error| {
-            self.metrics.reserve_refusals.get_or_create(&"full".into()).inc();
+            self.metrics.reserve_refusals.get_or_create(&Reason::Full.into()).inc();
             error.to_string()
         })
     }
@@ -443,7 +444,8 @@ async fn serve_clients(
     door: Option<(Files, Pair)>,
 ) -> Result<axum_server::Handle<SocketAddr>> {
     let own = serve::in_time(api::router(shared.clone()));
-    let app = door::router(shared.clone()).merge(own).merge(systir_console::router());
+    let page = door::page(shared, config.policy.institutions.keys().map(String::as_str));
+    let app = door::router(shared.clone()).merge(own).merge(page);
     let tls = match door {
         None => None,
         Some((files, pair)) => {

@@ -11,6 +11,7 @@ use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
 use tokio::sync::mpsc::error::SendTimeoutError;
 
 use crate::node::Shared;
+use crate::reason::Reason;
 use crate::room::{Arrival, FromLinks, Handle, Message, Posted, Start, spawn};
 
 /// Rooms by id.
@@ -96,7 +97,7 @@ impl Rooms {
         match self.get(&id).map_or(Posted::Over, |handle| handle.links.post(event)) {
             Posted::Kept => {}
             Posted::Dropped => {
-                shared.metrics.overloads.get_or_create(&"room-inbox".into()).inc();
+                shared.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
             }
             Posted::Over => {
                 if let Some(node) = opens {

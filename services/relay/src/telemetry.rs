@@ -4,12 +4,22 @@
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::filter_fn;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::Telemetry;
+
+/// These print what people say to the relay, whole, at their lowest level; a log may not have it,
+/// whatever filter the operator writes.
+const TALKATIVE: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+
+fn names_nobody(metadata: &Metadata<'_>) -> bool {
+    let crate_name = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() < Level::TRACE || !TALKATIVE.contains(&crate_name)
+}
 
 /// Keeps the exporter alive; dropping it sends what is left.
 #[derive(Debug, Default)]
@@ -62,6 +72,9 @@ pub fn start(config: &Telemetry, node: &str) -> anyhow::Result<Guard> {
             .with_tracked_inactivity(false)
             .with_filter(ours)
     });
-    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init()?;
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(lines.with_filter(filter.and(filter_fn(names_nobody))))
+        .try_init()?;
     Ok(Guard(provider))
 }

@@ -13,6 +13,8 @@ use tracing::Span;
 use tracing::field::{Empty, display};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::reason::Reason;
+
 /// The one header that travels.
 const HEADER: &str = "traceparent";
 
@@ -81,6 +83,10 @@ pub(crate) fn carries(node: &str, decision: &Decision) {
 }
 
 fn decided(node: &str, action: &str, decision: &Decision) {
+    // Outside of a join there is no trace that it would belong to; it is counted all the same.
+    if Span::current().is_none() {
+        return;
+    }
     let span = tracing::error_span!(
         "policy",
         node,
@@ -119,7 +125,7 @@ pub(crate) fn answered(span: &Span, reply: &ReserveReply) {
     match &reply.result {
         Some(Reserved::Refused(refused)) => {
             span.record("outcome", "refused");
-            span.record("reason", refused.code().as_str_name());
+            span.record("reason", Reason::from(refused.code()).as_str());
             span.record("rules", refused.rules.join(","));
         }
         Some(Reserved::Admitted(_)) => {

@@ -17,6 +17,11 @@ pub struct Whereabouts {
     pub policy_version: String,
     /// Epoch of the assignment.
     pub epoch: u64,
+    /// The node that says all this.
+    pub told_by: String,
+    /// Does that node carry the room? If not, the statement is made from the room's record alone: it
+    /// knows no front doors and no links, and that none is named means nothing.
+    pub complete: bool,
     /// Nodes, home first.
     pub nodes: Vec<Node>,
     /// Links between them.
@@ -32,6 +37,8 @@ pub struct Node {
     pub roles: Vec<String>,
     /// City or campus.
     pub site: String,
+    /// The operator's name for its part of the network, such as `dk-copenhagen`.
+    pub region: String,
     /// ISO 3166 code of the country where the machine stands.
     pub country: String,
     /// Who runs it.
@@ -52,8 +59,10 @@ pub struct Node {
     pub rule: String,
     /// The rule in words.
     pub why: String,
-    /// Since when, in Unix milliseconds.
-    pub since: u64,
+    /// Since when, in Unix milliseconds: that it was assigned to the room or, of a node that is front
+    /// door only, that the first of its people came. Absent when that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 /// One link.
@@ -63,6 +72,8 @@ pub struct Link {
     pub a: String,
     /// The other.
     pub b: String,
-    /// `up` or `down`.
+    /// `up` or `down`: is the room open on it? `up` when all say so who are named below.
     pub state: String,
+    /// The nodes that say so, each of a link of its own.
+    pub seen_by: Vec<String>,
 }

@@ -6,6 +6,7 @@ mod frame;
 mod params;
 mod pump;
 mod routes;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +17,11 @@ use futures::future::BoxFuture;
 use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
 use tokio::sync::mpsc;
 
-use crate::token::{Grants, KeyRing};
+use crate::token::{Grants, KeyRing, TokenError};
 
 pub use pump::Limits;
 pub use routes::{cors, router};
+pub use tally::{Open, Tally};
 
 /// Somebody who wants in, with a token that holds.
 #[derive(Debug, Clone)]
@@ -44,13 +46,51 @@ pub struct Refusal {
     /// HTTP status.
     pub status: u16,
     /// What happened and what to do, for the person who reads it.
+    pub sentence: String,
+    /// Why, as a stable word, and the rules that decided, if it was policy.
     pub reason: String,
 }
 
 impl Refusal {
     /// A refusal.
-    pub fn new(status: u16, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+    pub fn new(status: u16, sentence: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into(), reason: reason.into() }
+    }
+
+    /// What the client is answered: the sentence, and the reason in brackets.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!("{} [{}]", self.sentence, self.reason)
+    }
+}
+
+/// Why somebody who wanted to join came no further than the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// The query cannot be read.
+    BadQuery,
+    /// The token does not hold, or grants no join.
+    Token(TokenError),
+}
+
+impl TurnedAway {
+    /// A stable word for metrics, traces and the answer.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadQuery => "bad-query",
+            Self::Token(error) => error.code(),
+        }
+    }
+}
+
+impl From<TurnedAway> for Refusal {
+    fn from(turned_away: TurnedAway) -> Self {
+        let (status, sentence) = match turned_away {
+            TurnedAway::BadQuery => (400, "the query cannot be read".to_owned()),
+            TurnedAway::Token(error) => (error.status(), error.to_string()),
+        };
+        Self::new(status, sentence, turned_away.as_str())
     }
 }
 
@@ -69,6 +109,13 @@ pub trait Door: Send + Sync + 'static {
     /// API keys in force; asked at each request.
     fn keys(&self) -> Arc<KeyRing>;
 
+    /// May this node see signalling of the institution's rooms at all? Asked before anybody is told
+    /// more than no; [`Door::admit`] and [`Door::validate`] ask it by themselves.
+    ///
+    /// # Errors
+    /// With the reason when it may not.
+    fn may_signal(&self, institution: &str) -> Result<(), Refusal>;
+
     /// Finds a place and begins a session there. The first message of the pipe is `join`.
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>>;
 
@@ -76,9 +123,14 @@ pub trait Door: Send + Sync + 'static {
     /// clients ask here for the reason: it must be the same.
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>>;
 
-    /// Somebody who wanted to join came no further than the token; `code` is a stable word.
-    fn turned_away(&self, code: &'static str) {
-        let _ = code;
+    /// Somebody who wanted to join came no further than the token.
+    fn turned_away(&self, why: TurnedAway) {
+        let _ = why;
+    }
+
+    /// Where sockets and their messages are counted.
+    fn tally(&self) -> Arc<Tally> {
+        Arc::default()
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::SignalPipe;
 use super::frame::{Encoding, decode};
+use super::{SignalPipe, Tally};
 
 /// What one socket may use up.
 #[derive(Debug, Clone, Copy)]
@@ -93,13 +93,14 @@ fn size(message: &Message) -> usize {
 }
 
 /// Runs until either side ends.
-pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits) -> Ended {
+pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits, tally: &Arc<Tally>) -> Ended {
+    let _open = tally.opened();
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
     let queue = Queue { sender, bytes, limit: limits.queue_bytes };
-    let ended = carry(stream, pipe, &queue, limits).await;
+    let ended = carry(stream, pipe, &queue, limits, tally).await;
     match ended {
         // A last word (leave) may still be in the queue.
         Ended::Session => {
@@ -127,6 +128,7 @@ async fn carry(
     mut pipe: SignalPipe,
     queue: &Queue,
     limits: Limits,
+    tally: &Tally,
 ) -> Ended {
     let mut encoding = Encoding::default();
     let mut heard = Instant::now();
@@ -136,6 +138,7 @@ async fn carry(
         tokio::select! {
             response = pipe.from_media.recv() => {
                 let Some(response) = response else { return Ended::Session };
+                tally.sent();
                 if let Err(ended) = queue.push(encoding.encode(&response)) {
                     return ended;
                 }
@@ -151,12 +154,13 @@ async fn carry(
                     return Ended::Client;
                 }
                 let Some((request, spoken)) = decode(&message) else { continue };
+                tally.received();
                 encoding = spoken;
                 // A message that we cannot read may be one of a newer client.
                 let Some(request) = request else { continue };
                 match timeout(limits.patience, pipe.to_media.send(request)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) => return drain(&mut pipe, queue, encoding),
+                    Ok(Err(_)) => return drain(&mut pipe, queue, encoding, tally),
                     Err(_) => return Ended::Stuck,
                 }
             }
@@ -178,8 +182,9 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// The session reads no more; what it said before is still to be written.
-fn drain(pipe: &mut SignalPipe, queue: &Queue, encoding: Encoding) -> Ended {
+fn drain(pipe: &mut SignalPipe, queue: &Queue, encoding: Encoding, tally: &Tally) -> Ended {
     while let Ok(response) = pipe.from_media.try_recv() {
+        tally.sent();
         if let Err(ended) = queue.push(encoding.encode(&response)) {
             return ended;
         }

@@ -18,7 +18,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::params::Params;
-use super::{Door, JoinRequest, Limits, Refusal, pump};
+use super::{Door, JoinRequest, Limits, Refusal, TurnedAway, pump};
 use crate::token::{TokenError, verify_join};
 
 #[derive(Clone)]
@@ -59,22 +59,15 @@ fn arrival(what: &'static str) -> Span {
     tracing::error_span!("door", what, trace_id = Empty, outcome = Empty, reason = Empty)
 }
 
-/// Checks the token; what is said of a bad one is a word of [`TokenError::code`].
-fn checked(shared: &Shared, request: &Request, arrival: &Span) -> Result<(JoinRequest, Params), Refused> {
+/// Checks the token; what is said of a bad one is a word of [`TurnedAway::as_str`].
+fn checked(shared: &Shared, request: &Request, arrival: &Span) -> Result<(JoinRequest, Params), TurnedAway> {
     let span = tracing::error_span!(parent: arrival, "token", outcome = Empty);
     let joined = span.in_scope(|| join_request(shared, request.uri(), request.headers(), peer(request)));
-    span.record("outcome", joined.as_ref().map_or_else(|refused| refused.code, |_| "valid"));
-    joined.inspect_err(|refused| {
+    span.record("outcome", joined.as_ref().map_or_else(|why| why.as_str(), |_| "valid"));
+    joined.inspect_err(|why| {
         arrival.record("outcome", "refused");
-        arrival.record("reason", refused.code);
+        arrival.record("reason", why.as_str());
     })
-}
-
-/// A refusal at the token, with its word.
-#[derive(Debug)]
-struct Refused {
-    code: &'static str,
-    refusal: Refusal,
 }
 
 /// The request of a client that may join as far as its token goes.
@@ -83,18 +76,14 @@ fn join_request(
     uri: &Uri,
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
-) -> Result<(JoinRequest, Params), Refused> {
+) -> Result<(JoinRequest, Params), TurnedAway> {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
-        .map_err(|_| Refused { code: "bad-query", refusal: Refusal::new(400, "the query cannot be read") })?;
+        .map_err(|_| TurnedAway::BadQuery)?;
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
-    let refused = |error: TokenError| Refused {
-        code: error.code(),
-        refusal: Refusal::new(error.status(), error.to_string()),
-    };
-    let token = token.ok_or(TokenError::Missing).map_err(refused)?;
-    let mut grants = verify_join(&shared.door.keys(), token, SystemTime::now()).map_err(refused)?;
+    let token = token.ok_or(TurnedAway::Token(TokenError::Missing))?;
+    let mut grants = verify_join(&shared.door.keys(), token, SystemTime::now()).map_err(TurnedAway::Token)?;
 
     let params = Params::read(&pairs);
     if let Some(suffix) = &params.publish {
@@ -134,7 +123,7 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let plain =
             [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-        (status, plain, self.reason).into_response()
+        (status, plain, self.words()).into_response()
     }
 }
 
@@ -142,7 +131,7 @@ async fn validate(State(shared): State<Shared>, request: Request) -> Response {
     let span = arrival("validate");
     let answer = match checked(&shared, &request, &span) {
         Ok((request, _)) => shared.door.validate(request).instrument(span.clone()).await,
-        Err(refused) => Err(refused.refusal),
+        Err(why) => Err(why.into()),
     };
     span.record("outcome", if answer.is_ok() { "admitted" } else { "refused" });
     match answer {
@@ -165,21 +154,31 @@ async fn signal(
     let span = arrival("join");
     let (request, params) = match checked(&shared, &request, &span) {
         Ok(joined) => joined,
-        Err(refused) => {
-            shared.door.turned_away(refused.code);
-            return refused.refusal.into_response();
+        Err(why) => {
+            shared.door.turned_away(why);
+            return Refusal::from(why).into_response();
         }
     };
+    let tally = shared.door.tally();
     if params.reconnect {
+        // Not even that word is for whoever may not see signalling here.
+        if let Err(refusal) = span.in_scope(|| shared.door.may_signal(&request.grants.institution)) {
+            span.record("outcome", "refused");
+            return refusal.into_response();
+        }
         span.record("outcome", "rejoin");
         // Connections are not resumed yet: the client is to join anew, at once.
-        return upgrade.on_upgrade(move |socket| pump::say(socket, rejoin(), limits.patience));
+        return upgrade.on_upgrade(move |socket| async move {
+            let _open = tally.opened();
+            tally.sent();
+            pump::say(socket, rejoin(), limits.patience).await;
+        });
     }
     let admitted = shared.door.admit(request).instrument(span.clone()).await;
     span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
     match admitted {
         Ok(pipe) => upgrade.on_upgrade(move |socket| async move {
-            let ended = pump::run(socket, pipe, limits).await;
+            let ended = pump::run(socket, pipe, limits, &tally).await;
             tracing::debug!(?ended, "signalling connection closed");
         }),
         Err(refusal) => refusal.into_response(),

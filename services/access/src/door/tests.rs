@@ -19,6 +19,7 @@ struct House {
     arrivals:
         mpsc::UnboundedSender<(JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>)>,
     seen: Mutex<Vec<String>>,
+    tally: Arc<Tally>,
 }
 
 impl Door for House {
@@ -26,6 +27,10 @@ impl Door for House {
         let mut ring = KeyRing::new();
         ring.insert("devkey", "secret", "ku.dk");
         Arc::new(ring)
+    }
+
+    fn may_signal(&self, _: &str) -> Result<(), Refusal> {
+        self.refuse.clone().map_or(Ok(()), Err)
     }
 
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>> {
@@ -40,6 +45,10 @@ impl Door for House {
             Ok(SignalPipe { to_media, from_media })
         }
         .boxed()
+    }
+
+    fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
     }
 
     fn validate(&self, _: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -58,7 +67,13 @@ struct Served {
 
 async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
     let (sender, arrivals) = mpsc::unbounded_channel();
-    let house = Arc::new(House { refuse, queue: 4096, arrivals: sender, seen: Mutex::default() });
+    let house = Arc::new(House {
+        refuse,
+        queue: 4096,
+        arrivals: sender,
+        seen: Mutex::default(),
+        tally: Arc::default(),
+    });
     let app = router(house.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -169,14 +184,16 @@ async fn garbled_messages_are_passed_over() {
 
 #[tokio::test]
 async fn refusal_and_validation_give_the_same_reason() {
-    let full = Refusal::new(503, "room is full: every approved node is, try again in a minute");
+    let full =
+        Refusal::new(503, "room is full: every approved node is, try again in a minute", "approved-full");
     let served = serve_with(Some(full.clone()), Limits::default()).await;
     let refused = status(served.connect("").await.unwrap_err());
-    assert_eq!(refused, (503, full.reason.clone()));
+    assert_eq!(refused, (503, full.words()));
     let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
     assert_eq!(response.status().as_u16(), 503);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
-    assert_eq!(response.text().await.unwrap(), full.reason);
+    assert_eq!(response.text().await.unwrap(), full.words());
+    assert!(full.words().ends_with("in a minute [approved-full]"));
 }
 
 #[tokio::test]
@@ -239,6 +256,34 @@ async fn resuming_client_is_sent_to_join_anew() {
     assert_eq!(leave.reason, proto::DisconnectReason::StateMismatch as i32);
     assert_eq!(next_response(&mut socket).await, None);
     assert!(served.house.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_resumes_where_signalling_may_not_be_seen_hears_why() {
+    let denied = Refusal::new(403, "the machine is controlled from US", "forbidden: eea");
+    let served = serve_with(Some(denied.clone()), Limits::default()).await;
+    let refused = status(served.connect("reconnect=1&sid=PA_1").await.unwrap_err());
+    assert_eq!(refused, (403, denied.words()));
+    assert_eq!(served.house.tally.messages(), (0, 0), "nothing was said over a socket");
+}
+
+#[tokio::test]
+async fn sockets_and_their_messages_are_counted() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    responses.send(pong(1)).await.unwrap();
+    next_response(&mut socket).await.unwrap();
+    let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
+    socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
+    requests.recv().await.unwrap();
+    assert_eq!((served.house.tally.open(), served.house.tally.messages()), (1, (1, 1)));
+    drop(responses);
+    assert_eq!(next_response(&mut socket).await, None);
+    drop(socket);
+    while served.house.tally.open() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

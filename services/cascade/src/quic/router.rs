@@ -63,7 +63,7 @@ impl Router {
 }
 
 /// RTCP (RFC 5761, section 4) is control; a receiver ranks media no further.
-fn worth(packet: &[u8]) -> Priority {
+pub(super) fn worth(packet: &[u8]) -> Priority {
     match packet.get(1) {
         Some(192..=223) => Priority::Control,
         _ => Priority::Rest,

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
-use systir_media::batch::{Batch, BatchReceiver, BatchSender};
+use systir_media::batch::{Batch, BatchReceiver, BatchSender, Priority};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -218,6 +218,9 @@ fn spread(state: &State, arena: &mut BytesMut, now: Instant, worker: u8, batch: 
             continue;
         };
         let Some(lane) = trunk.sending(flow, worker) else { continue };
+        if entry.priority == Priority::Control {
+            trunk.note_feedback(packet);
+        }
         if arena.capacity() - arena.len() < packet.len() + frame::PACKET_HEADER {
             arena.reserve(ARENA.max(packet.len() + frame::PACKET_HEADER));
         }

@@ -1,9 +1,10 @@
 //! The media half of a link that stands: its connections, its flows, its numbers.
 
 use super::lane::Lane;
-use super::router::{FlowTable, Router};
+use super::router::{FlowTable, Router, worth};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
+use crate::nack;
 use crate::queue::CLASSES;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use systir_media::batch::Priority;
 use tokio::sync::{mpsc, oneshot};
 
 /// The media half of a link.
@@ -59,10 +61,18 @@ impl Trunk {
             if delivered {
                 stats.packets_in += 1;
                 stats.bytes_in += packet.len() as u64;
+                if worth(packet) == Priority::Control {
+                    stats.asked_in += nack::asked(packet);
+                }
             } else {
                 stats.unroutable += 1;
             }
         });
+    }
+
+    /// A worker sends feedback: what it asks for is counted.
+    pub(super) fn note_feedback(&self, packet: &[u8]) {
+        self.count(|stats| stats.asked_out += nack::asked(packet));
     }
 
     /// A message came; the control half looks whether its room is open here.

@@ -24,6 +24,8 @@ const tiles = new Tiles(byId("stage"));
 let room: Room | undefined;
 let token = "";
 let said = "";
+// Has the node that carries us told us itself?
+let heard = false;
 let joining = false;
 
 const query = new URLSearchParams(location.search);
@@ -78,6 +80,7 @@ async function join(event: Event): Promise<void> {
   joinButton.textContent = "Joining…";
   try {
     token = await obtainToken(roomInput.value.trim(), nameInput.value.trim());
+    heard = false;
     room = new Room({ adaptiveStream: true, dynacast: true, singlePeerConnection: false });
     listen(room);
     await room.connect(location.origin.replace(/^http/, "ws"), token);
@@ -144,7 +147,9 @@ function listen(current: Room): void {
   current.on(RoomEvent.ActiveSpeakersChanged, (speakers: Participant[]) => tiles.speaking(new Set(speakers.map((who) => who.identity))));
   current.on(RoomEvent.Reconnecting, () => say("The connection broke; reconnecting."));
   current.on(RoomEvent.DataReceived, (payload: Uint8Array, _who, _kind, topic) => {
-    if (topic === "systir.where") accept(new TextDecoder().decode(payload));
+    if (topic !== "systir.where") return;
+    heard = true;
+    accept(new TextDecoder().decode(payload));
   });
   current.on(RoomEvent.Disconnected, (reason) => {
     if (!meeting.hidden) goBack();
@@ -170,13 +175,16 @@ function press(id: string, on: boolean): void {
   byId(id).setAttribute("aria-pressed", String(on));
 }
 
+// For the time until the media node speaks: a front door may not carry the meeting and know less. Each
+// change comes from the media node, in order, so nothing of it is ever replaced by an answer from here.
 async function loadWhere(): Promise<void> {
   if (!room) return;
   try {
     const answer = await fetch(`/systir/v1/rooms/${encodeURIComponent(room.name)}/where`, { headers: { authorization: `Bearer ${token}` } });
-    if (answer.ok) accept(await answer.text());
+    const text = await answer.text();
+    if (answer.ok && !heard) accept(text);
   } catch {
-    byId("where-short").textContent = "Where is my data? (not known now)";
+    if (!heard) byId("where-short").textContent = "Where is my data? (not known now)";
   }
 }
 

@@ -5,6 +5,7 @@ export interface WhereNode {
   node: string;
   roles: string[];
   site: string;
+  region: string;
   country: string;
   operator: string;
   operator_controlled_from: string;
@@ -15,19 +16,22 @@ export interface WhereNode {
   declared_by: string;
   rule: string;
   why: string;
-  since: number;
+  since?: number;
 }
 
 export interface WhereLink {
   a: string;
   b: string;
   state: string;
+  seen_by: string[];
 }
 
 export interface Where {
   room: string;
   institution: string;
   policy_version: string;
+  told_by: string;
+  complete: boolean;
   nodes: WhereNode[];
   links: WhereLink[];
 }
@@ -82,8 +86,9 @@ function svg(tag: string, attributes: Record<string, string | number>, text?: st
   return element;
 }
 
-// Nodes side by side, the home first; links as lines between them; you on the line below.
-function picture(where: Where, you: string | undefined): SVGElement {
+// Nodes side by side, the home first; links as lines between them; you on the line below, and a dotted
+// line to where your signalling ends, when that is elsewhere.
+function picture(where: Where, you: { media?: string; door?: string }): SVGElement {
   const width = 340;
   const nodes = [...where.nodes].sort((a, b) => Number(b.roles.includes("home")) - Number(a.roles.includes("home")));
   const columns = Math.max(1, Math.min(nodes.length, 3));
@@ -101,8 +106,10 @@ function picture(where: Where, you: string | undefined): SVGElement {
     const b = place.get(link.b);
     if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge link-line" : "edge link-line down" }));
   }
-  const mine = you ? place.get(you) : undefined;
+  const mine = you.media ? place.get(you.media) : undefined;
+  const door = you.door && you.door !== you.media ? place.get(you.door) : undefined;
   if (mine) {
+    if (door) root.append(svg("line", { x1: door.x, y1: door.y + 26, x2: mine.x, y2: height - 20, class: "edge signalling" }));
     root.append(svg("line", { x1: mine.x, y1: mine.y + 26, x2: mine.x, y2: height - 24, class: "edge" }));
     root.append(svg("circle", { cx: mine.x, cy: height - 20, r: 7, fill: "var(--accent)" }));
     root.append(svg("text", { x: mine.x + 13, y: height - 16, class: "small" }, "you"));
@@ -128,11 +135,12 @@ function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElem
   const list = el("dl");
   const row = (name: string, value: string) => list.append(el("dt", name), el("dd", value));
   row("Where", `${node.site}, ${country(node.country)}`);
+  row("Region", node.region);
   row("Run by", `${node.operator} (controlled from ${country(node.operator_controlled_from)})`);
   row("Machine of", `${node.host} (controlled from ${country(node.host_controlled_from)})`);
   row("Statement", `${node.statement} by ${node.declared_by}`);
   row("Allowed by", `${node.why} [${node.rule}]`);
-  row("Since", new Date(node.since).toLocaleString());
+  if (node.since) row("Since", new Date(node.since).toLocaleString());
   box.append(list);
   if (!node.own_machine) {
     box.append(el("p", `This machine is not ${node.operator}'s own. It belongs to ${node.host}, which is controlled from ${country(node.host_controlled_from)}.`, "warning"));
@@ -143,13 +151,14 @@ function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElem
 export function render(panel: HTMLElement, where: Where, you: { media?: string; door?: string }): void {
   const children: Node[] = [
     el("p", sentence(where), "sentence"),
-    picture(where, you.media),
-    ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "pass the meeting's media to each other." : "cannot reach each other at the moment."}`, "link")),
+    picture(where, you),
+    ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "pass the meeting's media to each other" : "cannot reach each other at the moment"}, as ${link.seen_by.join(" and ")} ${link.seen_by.length > 1 ? "say" : "says"}.`, "link")),
     ...where.nodes.map((node) => card(node, you)),
   ];
   const end = you.door && you.door !== you.media ? ` Your signalling ends at ${you.door}.` : "";
+  const rest = where.complete ? "" : ` ${where.told_by} does not carry the meeting: it knows neither its links nor its other front doors.`;
   children.push(
-    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${end} “Declared” means: the named operator states it; nobody else has confirmed it yet.`, "foot"),
+    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${end}${rest} “Declared” means: the named operator states it; nobody else has confirmed it yet.`, "foot"),
   );
   panel.replaceChildren(...children);
 }

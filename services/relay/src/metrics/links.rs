@@ -61,6 +61,8 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
         packets_in: a.packets_in + b.packets_in,
         bytes_in: a.bytes_in + b.bytes_in,
         dropped,
+        asked_out: a.asked_out + b.asked_out,
+        asked_in: a.asked_in + b.asked_in,
         split: a.split + b.split,
         joined: a.joined + b.joined,
         too_large: a.too_large + b.too_large,

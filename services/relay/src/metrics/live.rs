@@ -8,11 +8,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use systir_access::door::Tally;
 use systir_access::worker::WorkerStats;
 use systir_cascade::LinkStats;
 
-use super::LinkLedger;
 use super::links::standing;
+use super::{LinkLedger, Metrics};
 use crate::node::Shared;
 
 /// Of the workers' counts, those that also go down.
@@ -43,6 +44,7 @@ impl Collector for Live {
         let seats = self.shared.load_here();
         gauge(&mut encoder, "seats_used", "Seats taken or reserved", seats.participants.into())?;
         gauge(&mut encoder, "seats_capacity", "Seats that there are", seats.capacity.into())?;
+        signalling(&mut encoder, &self.shared.metrics)?;
         registry(&mut encoder, &self.shared)
     }
 }
@@ -79,12 +81,33 @@ pub(super) fn workers(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<Worker
     Ok(())
 }
 
+/// Signalling on its two legs: clients' sockets, and streams from and to other nodes.
+pub(super) fn signalling(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let open = |tally: &Tally| i64::try_from(tally.open()).unwrap_or(i64::MAX);
+    gauge(encoder, "signal_websockets", "Clients' sockets that are open", open(&metrics.sockets))?;
+    let help = "Participants whose signalling is relayed from or to another node";
+    gauge(encoder, "signal_streams", help, open(&metrics.streams))?;
+    let help = "Messages of signalling, by leg and direction.";
+    let mut metric = encoder.encode_descriptor("signal_messages", help, None, MetricType::Counter)?;
+    for (leg, tally) in [("client", &metrics.sockets), ("relayed", &metrics.streams)] {
+        let (received, sent) = tally.messages();
+        for (direction, value) in [("in", received), ("out", sent)] {
+            let labels = [("leg", leg), ("direction", direction)];
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
 fn registry(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
     let view = shared.registry.view();
     let away = view.away_since().map(|since| since.elapsed().as_secs());
     gauge(encoder, "registry_connected", "Does the registry answer?", away.is_none().into())?;
     let seconds = i64::try_from(away.unwrap_or_default()).unwrap_or(i64::MAX);
     gauge(encoder, "registry_away_seconds", "Seconds since the registry last answered", seconds)?;
+    let assigned = view.rooms().filter(|assignment| assignment.has(&shared.name)).count();
+    let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
+    gauge(encoder, "registry_assigned", "Records of rooms that name this node", assigned)?;
     counter(encoder, "registry_garbled", "Records that could not be read", view.garbled())
 }
 
@@ -113,7 +136,10 @@ const COUNTED: [Figure; 10] = [
 type Pair = (&'static str, &'static str, fn(&LinkStats) -> [u64; 2]);
 
 /// Figures of a link with a direction: out, in.
-const BOTH_WAYS: [Pair; 3] = [
+const BOTH_WAYS: [Pair; 4] = [
+    ("link_asked_again", "Packets asked for again over links: out by this node, in by the other.", |stats| {
+        [stats.asked_out, stats.asked_in]
+    }),
     ("link_messages", "Lossy messages of people over links.", |stats| {
         [stats.messages_out, stats.messages_in]
     }),

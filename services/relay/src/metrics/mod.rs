@@ -22,21 +22,24 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use systir_access::door::Tally;
 use systir_policy::{Action, Decision};
+
+use crate::reason::Reason;
 
 pub(crate) use links::{LinkLedger, keep};
 pub(crate) use live::Live;
 
-/// Why something happened.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
-    /// A stable code, such as `home-full`.
-    pub reason: String,
+/// Why something happened, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Because {
+    /// A word of [`Reason`].
+    reason: &'static str,
 }
 
-impl From<&str> for Reason {
-    fn from(reason: &str) -> Self {
-        Self { reason: reason.to_owned() }
+impl From<Reason> for Because {
+    fn from(reason: Reason) -> Self {
+        Self { reason: reason.as_str() }
     }
 }
 
@@ -45,8 +48,8 @@ impl From<&str> for Reason {
 pub struct Join {
     /// `placed` or `refused`.
     pub outcome: &'static str,
-    /// A stable code of placement, policy or token.
-    pub reason: String,
+    /// A word of [`Reason`].
+    pub reason: &'static str,
 }
 
 /// A policy decision.
@@ -81,7 +84,7 @@ pub struct Metrics {
     decisions: Family<Decided, Counter>,
     ladder: Family<LadderStep, Counter>,
     /// Reservations that this node refused, by reason.
-    pub reserve_refusals: Family<Reason, Counter>,
+    pub reserve_refusals: Family<Because, Counter>,
     /// Seconds from the arrival at the media node to the join message.
     pub join_seconds: Histogram,
     /// Participants whose media this node carries.
@@ -91,17 +94,21 @@ pub struct Metrics {
     /// Links that are up.
     pub links: Gauge<i64, AtomicI64>,
     /// Messages about a room that the sender was not entitled to, by reason.
-    pub link_refusals: Family<Reason, Counter>,
+    pub link_refusals: Family<Because, Counter>,
     /// Rooms opened on this node so far.
     pub rooms_opened: Counter,
     /// What was given up because something was full, by what.
-    pub overloads: Family<Reason, Counter>,
+    pub overloads: Family<Because, Counter>,
     /// Records of rooms that were missing in the registry and were written again.
     pub restored: Counter,
     /// Rooms whose home was away and that got another.
     pub takeovers: Counter,
     /// Connections that the front door or the metrics port turned away, because there are too many.
     pub connections_refused: Counter,
+    /// Clients' signalling at this front door.
+    pub sockets: Arc<Tally>,
+    /// Signalling relayed to and from other nodes.
+    pub streams: Arc<Tally>,
     /// Does the node take joins? Set once everything listens, cleared when it stops.
     pub ready: AtomicBool,
 }
@@ -124,6 +131,8 @@ impl Default for Metrics {
             restored: Counter::default(),
             takeovers: Counter::default(),
             connections_refused: Counter::default(),
+            sockets: Arc::default(),
+            streams: Arc::default(),
             ready: AtomicBool::new(false),
         };
         let registry = &mut metrics.registry;
@@ -171,8 +180,8 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A join came to its end at this front door.
-    pub(crate) fn join(&self, outcome: &'static str, reason: &str) {
-        self.joins.get_or_create(&Join { outcome, reason: reason.to_owned() }).inc();
+    pub(crate) fn join(&self, outcome: &'static str, reason: Reason) {
+        self.joins.get_or_create(&Join { outcome, reason: reason.as_str() }).inc();
     }
 
     /// Policy decided.
@@ -180,16 +189,16 @@ impl Metrics {
         let labels = Decided {
             action: action.as_str(),
             outcome: if decision.allowed { "allow" } else { "deny" },
-            reason: decision.reason.as_str(),
+            reason: Reason::from(decision.reason).as_str(),
             rule: decision.rules.first().map(|rule| rule.as_str().to_owned()).unwrap_or_default(),
         };
         self.decisions.get_or_create(&labels).inc();
     }
 
     /// A step of the ladder was taken.
-    pub(crate) fn step(&self, rung: &'static str, reason: &'static str, admitted: bool) {
+    pub(crate) fn step(&self, rung: &'static str, reason: Reason, admitted: bool) {
         let answer = if admitted { "admitted" } else { "refused" };
-        self.ladder.get_or_create(&LadderStep { rung, reason, answer }).inc();
+        self.ladder.get_or_create(&LadderStep { rung, reason: reason.as_str(), answer }).inc();
     }
 }
 

@@ -49,11 +49,11 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
 #[test]
 fn counters_are_openmetrics() {
     let metrics = Metrics::default();
-    metrics.join("placed", "home");
-    metrics.join("refused", "token-expired");
-    metrics.step("spill", "spill-sister", true);
-    metrics.step("refuse", "approved-full", false);
-    metrics.reserve_refusals.get_or_create(&"full".into()).inc();
+    metrics.join("placed", Reason::Home);
+    metrics.join("refused", Reason::TokenExpired);
+    metrics.step("spill", Reason::SpillSister, true);
+    metrics.step("refuse", Reason::ApprovedFull, false);
+    metrics.reserve_refusals.get_or_create(&Reason::Full.into()).inc();
     metrics.join_seconds.observe(0.02);
     let mut text = String::new();
     encode(&mut text, &metrics.registry).unwrap();
@@ -74,6 +74,7 @@ fn live_figures_are_openmetrics() {
             mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
         ) -> std::fmt::Result {
             live::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
+            live::signalling(&mut encoder, &Metrics::default())?;
             live::links(&mut encoder, &self.0)
         }
     }
@@ -85,6 +86,7 @@ fn live_figures_are_openmetrics() {
         encode(&mut text, &registry).unwrap();
         let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
         assert_eq!(families["systir_datagrams_in"], ["systir_datagrams_in_total"]);
+        assert_eq!(families["systir_signal_messages"].len(), 4, "both legs, both ways");
         let packets = families.get("systir_link_packets").map_or(0, Vec::len);
         assert_eq!(packets, 2 * peers.len(), "one for each node and direction");
     }

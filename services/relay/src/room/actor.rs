@@ -21,6 +21,7 @@ use super::peers::Peer;
 use super::tracks::Tracks;
 use super::{Handle, Message};
 use crate::node::Shared;
+use crate::reason::Reason;
 use crate::whereabouts::Whereabouts;
 
 /// Messages that may wait for the room.
@@ -65,6 +66,10 @@ pub(super) struct Actor {
     /// What people here were last told.
     pub told: Option<Whereabouts>,
     pub where_due: bool,
+    /// Front doors of the room, and since when.
+    pub doors: BTreeMap<String, Option<u64>>,
+    /// What the other nodes were last told of this one's links.
+    pub told_links: Option<BTreeMap<String, bool>>,
     pub leaving: BTreeSet<ParticipantKey>,
     pub empty_since: Option<Instant>,
     /// When nodes that did not open the room are asked again.
@@ -112,6 +117,8 @@ pub(crate) fn spawn(start: Start) -> Handle {
         links,
         told: None,
         where_due: false,
+        doors: BTreeMap::new(),
+        told_links: None,
         leaving: BTreeSet::new(),
         empty_since: Some(now),
         ask_again: now,
@@ -184,7 +191,7 @@ impl Actor {
             FromLinks::Says { node, body } => self.node_says(&node, body),
             FromLinks::Flooded { node } => {
                 tracing::warn!(node, "a node says more than the room can take; it is opened to it afresh");
-                self.shared.metrics.overloads.get_or_create(&"room-inbox".into()).inc();
+                self.shared.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
                 self.peer_closed(&node);
                 self.shared.links().drop_room(&self.wire_key, &node);
                 self.ask_later(&node);
@@ -229,7 +236,7 @@ impl Actor {
     /// Tells the worker, now or in the room's turn.
     pub(super) fn command(&mut self, command: Command) {
         if self.orders.give(command) == Given::Dropped {
-            self.shared.metrics.overloads.get_or_create(&"lossy-data".into()).inc();
+            self.shared.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
     }
 
@@ -237,7 +244,7 @@ impl Actor {
     /// People here are told to come back, since nobody knows what the worker knows of them.
     fn begin_again(&mut self) {
         tracing::error!(worker = self.worker_index, "the worker takes no commands; the room begins again");
-        self.shared.metrics.overloads.get_or_create(&"worker-commands".into()).inc();
+        self.shared.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
         self.end_members(DisconnectReason::MediaFailure);
         self.forget_distant_tracks();
         self.orders.begin_again();
@@ -280,8 +287,8 @@ impl Actor {
         self.where_due = true;
     }
 
-    pub(super) fn whereabouts(&self) -> Whereabouts {
-        let doors: BTreeSet<String> = self.front_doors();
+    pub(super) fn whereabouts(&mut self) -> Whereabouts {
+        self.note_doors();
         let home = self.assignment.home.to_string();
         let spill: Vec<String> = self.assignment.spill.iter().map(ToString::to_string).collect();
         super::where_is::compute(
@@ -293,11 +300,21 @@ impl Actor {
                 home: &home,
                 spill: &spill,
                 since: &self.since(),
-                doors: &doors.into_iter().collect::<Vec<_>>(),
-                links: &self.links_state(),
+                complete: true,
+                doors: &self.doors,
+                links: &self.links_said(),
             },
             &self.shared.authority,
         )
+    }
+
+    /// A front door is one since the first of its people came, whether or not that one is still here.
+    fn note_doors(&mut self) {
+        let now = self.front_doors();
+        let known = std::mem::replace(&mut self.doors, now);
+        for (door, since) in &mut self.doors {
+            *since = since.iter().chain(known.get(door).into_iter().flatten()).min().copied();
+        }
     }
 
     fn since(&self) -> BTreeMap<String, u64> {
@@ -341,6 +358,7 @@ impl Actor {
         }
         self.stay_assigned(now);
         if std::mem::take(&mut self.where_due) {
+            self.tell_links();
             self.tell_where();
         }
         if self.members.is_empty() {

@@ -12,6 +12,7 @@ use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
+use crate::reason::Reason;
 use crate::whereabouts::TOPIC;
 
 impl Actor {
@@ -71,7 +72,7 @@ impl Actor {
         let sender = self.replica.by_sid(sender_sid).filter(|participant| participant.owner == node);
         let fits = packet.len() <= MAX_DATA_BYTES + 1024;
         if !fits || !sender.is_some_and(|sender| speaks_for(packet, &sender.identity, sender_sid)) {
-            self.shared.metrics.link_refusals.get_or_create(&"data".into()).inc();
+            self.shared.metrics.link_refusals.get_or_create(&Reason::Data.into()).inc();
             return;
         }
         self.deliver(None, channel, packet, destinations);

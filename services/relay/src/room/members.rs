@@ -1,6 +1,6 @@
 //! People whose media is on this node: they arrive, their sessions speak, they leave.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use livekit_protocol::{self as proto, DisconnectReason, SignalRequest, SignalResponse};
@@ -317,11 +317,28 @@ impl Actor {
         }
     }
 
-    /// Nodes where somebody's signalling ends.
-    pub(super) fn front_doors(&self) -> BTreeSet<String> {
-        let here = self.members.values().map(|member| member.front_door.clone());
-        let away = self.others_known().filter_map(|info| info.attributes.get("systir.front_door").cloned());
-        here.chain(away).filter(|door| self.shared.authority.facts(door).is_some()).collect()
+    /// Nodes where somebody's signalling ends, and when the first of those people came who are here
+    /// now, Unix milliseconds.
+    pub(super) fn front_doors(&self) -> BTreeMap<String, Option<u64>> {
+        let here = self.members.values().map(|member| {
+            let joined = member.info.as_ref().map_or(0, |info| info.joined_at_ms);
+            (member.front_door.clone(), joined)
+        });
+        let away = self
+            .others_known()
+            .filter_map(|info| Some((info.attributes.get("systir.front_door")?.clone(), info.joined_at_ms)));
+        let mut doors: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        for (door, joined) in here.chain(away) {
+            if self.shared.authority.facts(&door).is_none() {
+                continue;
+            }
+            // Another node's word: nobody came before the room was made.
+            let joined = u64::try_from(joined).ok().filter(|joined| *joined > 0);
+            let joined = joined.map(|joined| joined.max(self.assignment.created_ms));
+            let since = doors.entry(door).or_default();
+            *since = since.iter().copied().chain(joined).min();
+        }
+        doors
     }
 
     /// Everybody who can be seen.

@@ -82,7 +82,8 @@ pub(crate) fn state_update(update: &systir_room::Update) -> systir_proto::cluste
     })
 }
 
-/// Where an assigned room is, for a node that does not carry it: links are not known then.
+/// Where an assigned room is, for a node that does not carry it: neither links nor front doors are
+/// known then, and the statement says so.
 pub(crate) fn whereabouts_of(
     assignment: &systir_registry::Assignment,
     me: &str,
@@ -98,7 +99,8 @@ pub(crate) fn whereabouts_of(
         home: &home,
         spill: &spill,
         since: &assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect(),
-        doors: &[],
+        complete: false,
+        doors: &std::collections::BTreeMap::new(),
         links: &std::collections::BTreeMap::new(),
     };
     where_is::compute(&facts, authority)

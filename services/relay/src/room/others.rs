@@ -13,6 +13,7 @@ use systir_room::{Change, Participant, Update};
 
 use super::actor::Actor;
 use super::tracks::Entry;
+use crate::reason::Reason;
 
 /// Tracks of one distant participant that are brought here, as many as one may publish.
 const MAX_TRACKS: usize = 32;
@@ -38,7 +39,7 @@ impl Actor {
                 Ok(changes) => self.changed(changes),
                 Err(error) => {
                     tracing::warn!(node, %error, "an update of the room's state is refused");
-                    self.shared.metrics.link_refusals.get_or_create(&error.code().into()).inc();
+                    self.shared.metrics.link_refusals.get_or_create(&Reason::from(&error).into()).inc();
                 }
             }
         }

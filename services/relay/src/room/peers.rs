@@ -9,6 +9,7 @@ use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::actor::Actor;
+use crate::reason::Reason;
 use systir_cascade::PeerAddress;
 
 /// Another node of the room.
@@ -18,7 +19,12 @@ pub(super) struct Peer {
     pub needed: Option<(PeerAddress, u64)>,
     /// The link's number while the room is open on it.
     pub link: Option<u32>,
+    /// What it says of its own links: on which of them the room is open. Void with the link.
+    pub links: BTreeMap<String, bool>,
 }
+
+/// Links that another node may speak of.
+const MAX_LINKS: usize = 64;
 
 impl Actor {
     /// Brings the links in line with the assignment: opened to nodes that policy approves, closed
@@ -81,6 +87,8 @@ impl Actor {
             peer.needed = address;
         }
         peer.link = Some(link);
+        // It has not heard of this node's links, or has forgotten.
+        self.told_links = None;
         self.send_snapshot(node);
         self.show_again(node);
         self.where_changed();
@@ -96,6 +104,7 @@ impl Actor {
     pub(super) fn peer_closed(&mut self, node: &str) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
+        peer.links.clear();
         let me = self.shared.name.clone();
         let ended: Vec<Command> = self
             .tracks
@@ -195,7 +204,29 @@ impl Actor {
             }
             Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
             Body::TrackStats(_) => {}
+            Body::Links(links) => self.links_of(node, &links),
         }
+    }
+
+    /// Another node says on which of its links the room is open.
+    fn links_of(&mut self, node: &str, said: &wire::RoomLinks) {
+        let authority = self.shared.authority.clone();
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let listed = |link: &&wire::RoomLink| authority.facts(&link.node).is_some();
+        let links = said.links.iter().filter(listed).take(MAX_LINKS);
+        peer.links = links.map(|link| (link.node.clone(), link.open)).collect();
+        self.where_changed();
+    }
+
+    /// Tells the room's other nodes on which of this node's links it is open, when that is new.
+    pub(super) fn tell_links(&mut self) {
+        let links = self.links_state();
+        if self.told_links.as_ref() == Some(&links) {
+            return;
+        }
+        let said = links.iter().map(|(node, open)| wire::RoomLink { node: node.clone(), open: *open });
+        self.tell_all(&Body::Links(wire::RoomLinks { links: said.collect() }));
+        self.told_links = Some(links);
     }
 
     fn published_here(&self, sid: &str) -> Option<&super::tracks::Entry> {
@@ -213,7 +244,8 @@ impl Actor {
             let decision = self.shared.authority.carries(&self.id.institution, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "a subscription was refused");
-                self.shared.metrics.link_refusals.get_or_create(&decision.reason.as_str().into()).inc();
+                let reason = Reason::from(decision.reason);
+                self.shared.metrics.link_refusals.get_or_create(&reason.into()).inc();
                 return;
             }
             self.track_has_subscriber(sid);
@@ -221,8 +253,17 @@ impl Actor {
         self.command(Command::Feed { track, peer: link, layer: Layer(layer as u8), flow });
     }
 
-    /// Who relays the room: this node's view of the other nodes, by name.
-    pub(super) fn links_state(&self) -> BTreeMap<String, bool> {
+    /// The room's other nodes, and whether the room is open on the link to them.
+    fn links_state(&self) -> BTreeMap<String, bool> {
         self.peers.iter().map(|(node, peer)| (node.clone(), peer.link.is_some())).collect()
+    }
+
+    /// The links of the room's nodes, by the node that speaks of them.
+    pub(super) fn links_said(&self) -> BTreeMap<String, BTreeMap<String, bool>> {
+        let others = self.peers.iter().filter(|(_, peer)| !peer.links.is_empty());
+        let others = others.map(|(node, peer)| (node.clone(), peer.links.clone()));
+        let mut said: BTreeMap<String, BTreeMap<String, bool>> = others.collect();
+        said.insert(self.shared.name.clone(), self.links_state());
+        said
     }
 }

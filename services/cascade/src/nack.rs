@@ -1,0 +1,53 @@
+//! Packets asked for again (RFC 4585, section 6.2.1), counted on their way over a link. The workers
+//! ask and answer; a link only reads along.
+
+/// RTPFB, transport-layer feedback.
+const FEEDBACK: u8 = 205;
+/// Generic NACK among it.
+const GENERIC_NACK: u8 = 1;
+/// Header and the two SSRCs.
+const HEAD: usize = 12;
+
+/// How many packets a compound RTCP packet asks for; none when it is something else.
+pub(crate) fn asked(mut compound: &[u8]) -> u64 {
+    let mut count = 0;
+    while let [first, kind, high, low, ..] = *compound {
+        let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
+        let Some((packet, rest)) = compound.split_at_checked(length) else { break };
+        compound = rest;
+        if kind != FEEDBACK || first & 0x1f != GENERIC_NACK {
+            continue;
+        }
+        // A number, and the sixteen behind it as bits.
+        for entry in packet.get(HEAD..).unwrap_or_default().chunks_exact(4) {
+            count += 1 + entry.iter().skip(2).map(|bits| u64::from(bits.count_ones())).sum::<u64>();
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked;
+
+    #[test]
+    fn each_packet_that_is_asked_for_is_counted() {
+        let nack = [0x81, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 7, 0, 0, 1, 0, 0x80, 0x03];
+        assert_eq!(asked(&nack), 1 + 1 + 3);
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
+        assert_eq!(asked(&[&report[..], &nack[..]].concat()), 5, "in a compound");
+        assert_eq!(asked(&report), 0);
+        // A picture-loss indication is none, nor is a transport-wide report.
+        assert_eq!(asked(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]), 0);
+        assert_eq!(asked(&[0x8f, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 7, 0, 0]), 0);
+    }
+
+    #[test]
+    fn what_is_cut_off_counts_as_far_as_it_goes() {
+        let nack = [0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 7, 0, 0];
+        for end in 0..nack.len() {
+            assert_eq!(asked(&nack[..end]), 0);
+        }
+        assert_eq!(asked(&[&nack[..], &nack[..9]].concat()), 1);
+    }
+}
