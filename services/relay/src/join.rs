@@ -156,7 +156,6 @@ async fn relay(
     let SignalStream { mut tx, mut rx } = stream;
     let there = async {
         while let Some(request) = from_client.recv().await {
-            tally.sent();
             tx.ready().await;
             tally.sent();
             if tx.send(request.encode_to_vec().into()).is_err() {

@@ -219,7 +219,6 @@ async fn carry(
     };
     let outwards = async {
         while let Some(response) = from_room.recv().await {
-            tally.sent();
             tx.ready().await;
             tally.sent();
             if tx.send(response.encode_to_vec().into()).is_err() {
