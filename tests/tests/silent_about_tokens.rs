@@ -30,11 +30,20 @@ fn names() -> Vec<String> {
     // As text, in an address, and as bytes are printed by whoever logs them.
     let hex = |name: &str| name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let list = |name: &str| name.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
-    plain
-        .flat_map(|name| {
-            [name.to_owned(), name.replace(' ', "%20"), STANDARD.encode(name), hex(name), list(name)]
-        })
-        .collect()
+    let mut names: Vec<String> = Vec::new();
+    for name in plain {
+        names.extend([name.to_owned(), name.replace(' ', "%20"), hex(name), list(name)]);
+        names.extend((0..3).map(|before| within_base64(name, before)));
+    }
+    names
+}
+
+/// What base64 makes of a name, wherever in a longer text it stands: the characters that it alone
+/// decides when so many bytes (of each three) come before it.
+fn within_base64(name: &str, before: usize) -> String {
+    let all = STANDARD.encode([&vec![0; before], name.as_bytes()].concat());
+    let whole = (before + name.len()) * 8 / 6;
+    all.get([0, 2, 3][before]..whole).unwrap_or_default().to_owned()
 }
 
 #[test]

@@ -55,11 +55,12 @@ async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender()
     assert_eq!((feedback[0].link, feedback[0].flow), (at_a, flow.raw()));
     assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
     // Both ends count what was asked for again.
-    let mut asked = (0, 0);
-    while asked != (1, 1) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        asked = (b.links.list()[0].stats.asked_out, a.links.list()[0].stats.asked_in);
-    }
+    let counted = async {
+        while (b.links.list()[0].stats.asked_out, a.links.list()[0].stats.asked_in) != (1, 1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
     let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
     assert_eq!((at_a.asked_out, at_b.asked_in), (0, 0));
 }

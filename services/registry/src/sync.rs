@@ -113,13 +113,17 @@ fn garbled(view: &mut View, why: Garbled, forget: impl FnOnce(&mut View)) {
     );
 }
 
-fn remove(view: &mut View, prefix: &str, key: &[u8]) {
-    match key_of(prefix, key) {
+fn remove(view: &mut View, prefix: &str, record: &KeyValue) {
+    match key_of(prefix, record.key()) {
         Key::Node(node) => {
             view.nodes.remove(&node);
         }
         Key::Room(room) => {
-            view.rooms.remove(&room);
+            // This node may have written the room anew before the watch tells of its end.
+            let ended = record.mod_revision() as u64;
+            if view.rooms.get(&room).is_some_and(|known| known.revision < ended) {
+                view.rooms.remove(&room);
+            }
         }
         Key::Other => {}
     }
@@ -251,7 +255,7 @@ async fn read_and_watch(
                 let Some(record) = event.kv() else { continue };
                 match event.event_type() {
                     EventType::Put => put(view, &prefix, record),
-                    EventType::Delete => remove(view, &prefix, record.key()),
+                    EventType::Delete => remove(view, &prefix, record),
                 }
             }
         });

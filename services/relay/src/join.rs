@@ -9,7 +9,7 @@ use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
-use systir_cascade::{SignalEvent, SignalStream};
+use systir_cascade::{CallError, SignalEvent, SignalStream};
 use systir_placement::{Demand, ReasonCode};
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_registry::RoomId;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{self, NotAdmitted, Seat};
-use crate::linkside::SIGNALS;
+use crate::linkside::{PATIENCE, SIGNALS};
 use crate::node::Shared;
 use crate::reason::Reason;
 use crate::room::{Arrival, Message, SignalEnds};
@@ -123,7 +123,13 @@ async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe,
     };
     let stream = shared.links().signal(&address, start).await.map_err(|error| {
         tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
-        broken("The server that was to carry you does not answer. Join again.")
+        match error {
+            CallError::Refused(_) => NotAdmitted::unavailable(
+                Reason::ApprovedUnavailable,
+                "The server that was to carry you could not take you in after all. Join again.",
+            ),
+            _ => broken("The server that was to carry you does not answer. Join again."),
+        }
     })?;
     let (to_room, from_client) = mpsc::channel(SIGNALS);
     let (to_client, from_room) = mpsc::channel(SIGNALS);
@@ -156,7 +162,10 @@ async fn relay(
     let SignalStream { mut tx, mut rx } = stream;
     let there = async {
         while let Some(request) = from_client.recv().await {
-            tx.ready().await;
+            if tokio::time::timeout(PATIENCE, tx.ready()).await.is_err() {
+                tracing::warn!("a media node does not read what somebody asks of it; their signalling ends");
+                return false;
+            }
             tally.sent();
             if tx.send(request.encode_to_vec().into()).is_err() {
                 return false;
@@ -188,7 +197,11 @@ async fn relay(
             }
         }
     };
-    let client_is_gone = tokio::select! { gone = there => gone, gone = back => gone };
+    let client_is_gone = tokio::select! {
+        gone = there => gone,
+        gone = back => gone,
+        () = to_client.closed() => true,
+    };
     if client_is_gone {
         tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
     }

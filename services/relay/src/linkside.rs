@@ -2,6 +2,7 @@
 //! by this node's own policy, on what TLS proved of the asker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use systir_access::door::{Open, Tally};
@@ -25,6 +26,9 @@ use crate::trace;
 
 /// Messages of one participant that may wait, each way.
 pub(crate) const SIGNALS: usize = 256;
+
+/// How long the other end of relayed signalling may leave a message unread while its queue is full.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an asker is refused that was away for too long.
 const OVERTAKEN: &str = "the epoch has been overtaken";
@@ -77,7 +81,7 @@ impl Linkside {
     async fn assignment(&self, room: &RoomId) -> Option<Assignment> {
         let mut view = self.0.registry.watch();
         let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.0.name)));
-        let found = tokio::time::timeout(std::time::Duration::from_millis(1500), found).await;
+        let found = tokio::time::timeout(Duration::from_millis(1500), found).await;
         let view = found.ok()?.ok()?;
         view.room(room).map(|known| known.value.clone())
     }
@@ -219,7 +223,10 @@ async fn carry(
     };
     let outwards = async {
         while let Some(response) = from_room.recv().await {
-            tx.ready().await;
+            if tokio::time::timeout(PATIENCE, tx.ready()).await.is_err() {
+                tracing::warn!("a front door does not read what one of its people is told; that stream ends");
+                return false;
+            }
             tally.sent();
             if tx.send(response.encode_to_vec().into()).is_err() {
                 return false;

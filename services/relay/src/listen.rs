@@ -1,5 +1,6 @@
-//! What media listens on: a socket for each address family. A socket of both families would hand IPv4 addresses over in
-//! IPv6's dress (`::ffff:192.0.2.1`), and nobody was ever told such an address. `[::]` means all addresses of both.
+//! What media and links listen on. Media has a socket for each address family: one of both would hand
+//! IPv4 addresses over in IPv6's dress (`::ffff:192.0.2.1`), and nobody was ever told such an address.
+//! `[::]` means all addresses of both.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -33,6 +34,16 @@ pub(crate) fn per_family(listen: SocketAddr, advertise: &[IpAddr]) -> Result<Vec
     Ok(all)
 }
 
+/// A link's UDP socket; at `[::]` one of both families, whatever the machine does by itself.
+pub(crate) fn link_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(open(address, Type::DGRAM, Protocol::UDP, false)?.into())
+}
+
+/// A link's TCP listener, likewise.
+pub(crate) fn link_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    listening(open(address, Type::STREAM, Protocol::TCP, false)?)
+}
+
 /// UDP sockets on one port; port 0 lets the system choose it.
 pub(crate) fn udp(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     bind(addresses, Type::DGRAM, Protocol::UDP, |socket| Ok(socket.into()), UdpSocket::local_addr)
@@ -40,12 +51,26 @@ pub(crate) fn udp(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
 
 /// TCP listeners on one port; port 0 lets the system choose it.
 pub(crate) fn tcp(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let listening = |socket: Socket| {
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
     bind(addresses, Type::STREAM, Protocol::TCP, listening, TcpListener::local_addr)
+}
+
+fn listening(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol, only_v6: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    if kind == Type::STREAM {
+        // A listener that ended a moment ago is in nobody's way.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn bind<T>(
@@ -60,16 +85,7 @@ fn bind<T>(
         let mut address = *address;
         address.set_port(port.unwrap_or(address.port()));
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        if kind == Type::STREAM {
-            // A listener that ended a moment ago is in nobody's way.
-            socket.set_reuse_address(true)?;
-        }
-        socket.bind(&address.into()).map_err(named)?;
-        let socket = made(socket).map_err(named)?;
+        let socket = made(open(address, kind, protocol, true).map_err(named)?).map_err(named)?;
         port = Some(local(&socket)?.port());
         all.push(socket);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use systir_access::worker::WorkerStats;
-use systir_placement::HOT_PERMILLE;
+use systir_placement::{FRESH_MS, HOT_PERMILLE};
 use systir_registry::Load;
 
 use crate::node::Shared;
@@ -21,6 +21,9 @@ const CHANGED: Duration = Duration::from_secs(1);
 
 /// How often a load is told that did not change.
 const UNCHANGED: Duration = Duration::from_secs(5);
+
+/// How often a load is told that is too much: the others must not take it for an old rumour.
+const TOO_MUCH: Duration = Duration::from_millis(FRESH_MS * 3 / 4);
 
 /// Clock ticks a second in `/proc`: the kernel's interface fixes it at 100 on all machines of Linux
 /// that we run on.
@@ -87,7 +90,7 @@ fn rates(before: &Reading, after: &Reading, cores: usize) -> Rates {
 fn is_due(told: &Load, now: &Load, ago: Duration) -> bool {
     let too_much = |load: &Load| (load.participants >= load.capacity, load.cpu_permille >= HOT_PERMILLE);
     too_much(told) != too_much(now)
-        || ago >= UNCHANGED
+        || ago >= if too_much(now) == (false, false) { UNCHANGED } else { TOO_MUCH }
         || (ago >= CHANGED && (told.participants, told.capacity) != (now.participants, now.capacity))
 }
 
@@ -156,6 +159,7 @@ mod tests {
         let full = Load { participants: 4, ..told };
         assert!(is_due(&told, &full, soon), "it became full");
         assert!(is_due(&full, &three, soon), "and is no longer");
+        assert!(is_due(&full, &full, TOO_MUCH), "before others take it for an old rumour");
         let hot = Load { cpu_permille: HOT_PERMILLE, ..told };
         assert!(is_due(&told, &hot, soon) && is_due(&hot, &told, soon));
         let warm = Load { cpu_permille: HOT_PERMILLE - 1, at_ms: 7, ..told };

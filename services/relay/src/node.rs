@@ -1,6 +1,6 @@
 //! A node from start to stop: what its parts share, and the order in which they come and go.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -365,10 +365,10 @@ impl Node {
 
         let tcp_gate = Gate::default();
         let tcp = crate::tcp::listen(&config, &handles, &tcp_gate, &tasks, &stop).await?;
-        let quic_socket = UdpSocket::bind(config.links.quic)
+        let quic_socket = crate::listen::link_udp(config.links.quic)
             .with_context(|| format!("links.quic: {} is taken", config.links.quic))?;
-        let grpc_listener = TcpListener::bind(config.links.grpc)
-            .await
+        let grpc_listener = crate::listen::link_tcp(config.links.grpc)
+            .and_then(TcpListener::from_std)
             .with_context(|| format!("links.grpc: {} is taken", config.links.grpc))?;
         let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
         let lease = Lease {

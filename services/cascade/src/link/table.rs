@@ -301,14 +301,13 @@ pub(super) fn send(inner: &Inner, id: &SpiffeId, room: &str, body: RoomBody) -> 
         return Err(SendError::RoomNotOpen);
     }
     let lossy = matches!(body, RoomBody::LossyData(_));
-    let may_be_lost = lossy || matches!(body, RoomBody::Speakers(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
     // Lossy messages overtake the others, as media does; long ones would only be lost.
     let sent = if lossy && message.encoded_len() < DATAGRAM {
         inner.quic.send(link.number, frame::message(&message))
     } else if link.has_room() {
         link.put(Body::Room(message))
-    } else if may_be_lost {
+    } else if lossy {
         false
     } else {
         return Err(SendError::Full(message.body.map(Box::new)));

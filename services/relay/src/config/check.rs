@@ -172,7 +172,7 @@ fn links(links: &Links) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Both links' sockets on `[::]` take IPv4 as well.
+/// Sockets on `[::]` take IPv4 as well.
 fn reaches(ip: IpAddr, listen: SocketAddr) -> bool {
     ip.is_ipv4() == listen.is_ipv4() || listen.is_ipv6() && listen.ip().is_unspecified()
 }

@@ -232,11 +232,12 @@ impl Actor {
     /// do not read their sockets.
     fn takes_more(&mut self, now: Instant) -> bool {
         let full = self.orders.is_long() || self.peers.values().any(|peer| peer.outbox.is_long());
-        if !full {
+        // Who takes a word now and then has not caught up, and is not waited for again and again.
+        let caught_up = self.orders.is_short() && self.peers.values().all(|peer| peer.outbox.is_short());
+        if caught_up {
             self.held_since = None;
-            return true;
         }
-        now.duration_since(*self.held_since.get_or_insert(now)) > HOLD
+        !full || now.duration_since(*self.held_since.get_or_insert(now)) > HOLD
     }
 
     fn worker_says(&mut self, event: Event) {

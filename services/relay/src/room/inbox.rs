@@ -192,14 +192,14 @@ pub(super) fn size(body: &Body) -> usize {
     }
 }
 
-/// What the next one of its kind makes good.
+/// What may be lost by its nature, or is asked for again. Who speaks is told once, when it changes.
 pub(super) fn may_be_lost(body: &Body) -> bool {
-    matches!(body, Body::LossyData(_) | Body::Speakers(_) | Body::KeyFrame(_))
+    matches!(body, Body::LossyData(_) | Body::KeyFrame(_))
 }
 
 #[cfg(test)]
 mod tests {
-    use systir_proto::cluster::v1::{ReliableData, Speakers, Unsubscribe};
+    use systir_proto::cluster::v1::{LossyData, ReliableData, Unsubscribe};
 
     use super::*;
 
@@ -246,7 +246,7 @@ mod tests {
         for _ in 0..MAX_MESSAGES - 1 {
             assert_eq!(inbox.post(request("sto-1")), Posted::Kept);
         }
-        assert_eq!(inbox.post(says("sto-1", Body::Speakers(Speakers::default()))), Posted::Dropped);
+        assert_eq!(inbox.post(says("sto-1", Body::LossyData(LossyData::default()))), Posted::Dropped);
         assert_eq!(inbox.post(request("sto-1")), Posted::Kept);
         assert_eq!(
             inbox.post(request("sto-1")),

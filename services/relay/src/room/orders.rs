@@ -72,6 +72,11 @@ impl Orders {
         self.waiting.len() >= LONG
     }
 
+    /// Has the worker caught up?
+    pub(super) fn is_short(&self) -> bool {
+        self.waiting.len() < LONG / 2
+    }
+
     /// Must the room begin again?
     pub(super) fn has_overflowed(&self) -> bool {
         self.overflowed

@@ -1,6 +1,7 @@
 //! What the room still has to tell one other node. All rooms of a link share its queue; while that
 //! is full each room keeps its own messages, in order, and tries again like the others. A room that
-//! keeps too much is opened to the node afresh: neither other rooms nor the link pay for it.
+//! keeps too much is opened to the node afresh: other rooms do not pay for it, and the link ends only
+//! when the node takes nothing of any room for seconds.
 
 use std::collections::VecDeque;
 
@@ -49,7 +50,8 @@ impl Outbox {
         if self.overflowed {
             return Told::Overflow;
         }
-        let body = if self.waiting.is_empty() {
+        // Lossy data does not share the way of what waits: short messages are datagrams.
+        let body = if self.waiting.is_empty() || matches!(body, Body::LossyData(_)) {
             match send(body) {
                 Ok(()) => return Told::Kept,
                 Err(back) => *back,
@@ -107,6 +109,11 @@ impl Outbox {
         self.waiting.len() >= LONG || self.bytes >= MAX_BYTES / 4
     }
 
+    /// Has the node caught up?
+    pub(super) fn is_short(&self) -> bool {
+        self.waiting.len() < LONG / 2 && self.bytes < MAX_BYTES / 8
+    }
+
     /// Must the room be opened to the node afresh?
     pub(super) fn has_overflowed(&self) -> bool {
         self.overflowed
@@ -125,7 +132,7 @@ fn wish(body: &Body) -> Option<Layer> {
 mod tests {
     use std::cell::RefCell;
 
-    use systir_proto::cluster::v1::{ReliableData, Speakers, Subscribe, Unsubscribe};
+    use systir_proto::cluster::v1::{LossyData, ReliableData, Speakers, Subscribe, Unsubscribe};
 
     use super::*;
 
@@ -202,10 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn lossy_data_overtakes_what_waits_and_who_speaks_is_never_lost() {
+        let (link, mut outbox) = (Link::default(), Outbox::default());
+        let lossy = || Body::LossyData(LossyData { sender_sid: "PA_quick".to_owned(), ..Default::default() });
+        assert_eq!(outbox.post(data(0), |body| link.take(body)), Told::Kept);
+        assert_eq!(outbox.post(Body::Speakers(Speakers::default()), |body| link.take(body)), Told::Kept);
+        *link.room.borrow_mut() = 1;
+        assert_eq!(outbox.post(lossy(), |body| link.take(body)), Told::Kept);
+        *link.room.borrow_mut() = 2;
+        outbox.hand_over(|body| link.take(body));
+        assert_eq!(*link.got.borrow(), [lossy(), data(0), Body::Speakers(Speakers::default())]);
+    }
+
+    #[test]
     fn what_may_be_lost_gives_way_and_an_overflow_is_told() {
         let (link, mut outbox) = (Link::default(), Outbox::default());
         let mut post = |body| outbox.post(body, |body| link.take(body));
-        assert_eq!(post(Body::Speakers(Speakers::default())), Told::Dropped);
+        assert_eq!(post(Body::LossyData(LossyData::default())), Told::Dropped);
         for number in 0..MAX_MESSAGES {
             assert_eq!(post(data(number)), Told::Kept);
         }

@@ -231,7 +231,8 @@ impl Actor {
     /// Another node says on which of its links the room is open.
     fn links_of(&mut self, node: &str, said: &wire::RoomLinks) {
         let authority = self.shared.authority.clone();
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        // What was said before the room was closed to it is void.
+        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
         let listed = |link: &&wire::RoomLink| authority.facts(&link.node).is_some();
         let links = said.links.iter().filter(listed).take(MAX_LINKS);
         peer.links = links.map(|link| (link.node.clone(), link.open)).collect();
