@@ -98,7 +98,9 @@ pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>
             "etcd writes of load hints",
             per_join(hints),
             "per join",
-            format!("{hints} in {JOINS} joins and departures, at most 4 a second for a node"),
+            format!(
+                "{hints} in {JOINS} joins and departures, at most one a second for a node, and at its limits"
+            ),
         ),
     ])
 }
