@@ -179,6 +179,14 @@ impl Afar {
         .await
     }
 
+    /// From now on no UDP passes between a place and the people beside it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn wall(&self, place: Place) -> Result<()> {
+        self.line.wall(place).context("a wall around a place")
+    }
+
     /// From now on this is the line's trouble, and no other.
     ///
     /// # Errors
@@ -197,6 +205,7 @@ fn addresses(line: &Line, place: Place) -> Addresses {
     Addresses {
         http: format!("{door}:7880"),
         media: format!("{door}:7882"),
+        tcp: Some(format!("{door}:7881")),
         quic: format!("{end}:7870"),
         grpc: format!("{end}:7871"),
         telemetry: format!("{door}:7872"),

@@ -217,6 +217,21 @@ impl Line {
         Ok(())
     }
 
+    /// From now on no UDP passes between a place and this machine.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn wall(&self, place: Place) -> Result<()> {
+        let place = if place == Place::Near { &self.near } else { &self.far };
+        place.shell(
+            "nft add table inet wall
+             nft add chain inet wall in '{ type filter hook input priority 0; }'
+             nft add rule inet wall in iifname people meta l4proto udp drop
+             nft add chain inet wall out '{ type filter hook output priority 0; }'
+             nft add rule inet wall out oifname people meta l4proto udp drop",
+        )
+    }
+
     /// Packets that were lost on the line so far.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ use systir_identity::{TrustDomain, ca};
 pub(crate) struct Addresses {
     pub(crate) http: String,
     pub(crate) media: String,
+    /// Media for people whose network lets no UDP out.
+    pub(crate) tcp: Option<String>,
     pub(crate) quic: String,
     pub(crate) grpc: String,
     pub(crate) telemetry: String,
@@ -20,7 +22,7 @@ impl Addresses {
     /// The usual order of ports, `base` being that of QUIC.
     pub(crate) fn on_loopback(base: u16) -> Self {
         let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
-        Self { http: at(10), media: at(12), quic: at(0), grpc: at(1), telemetry: at(2) }
+        Self { http: at(10), media: at(12), tcp: None, quic: at(0), grpc: at(1), telemetry: at(2) }
     }
 }
 
@@ -46,7 +48,8 @@ pub(crate) fn write_texts(folder: &Path, nodes: &[&str]) -> Result<()> {
 
 /// The configuration of a node.
 pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> String {
-    let Addresses { http, media, quic, grpc, telemetry } = at;
+    let Addresses { http, media, tcp, quic, grpc, telemetry } = at;
+    let tcp = tcp.as_ref().map(|tcp| format!("tcp = \"{tcp}\"")).unwrap_or_default();
     // Plain HTTP that others than this machine could reach must be said to be meant so.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
     format!(
@@ -60,6 +63,7 @@ pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> S
         {proxy}
         [media]
         listen = "{media}"
+        {tcp}
         workers = 1
         [links]
         quic = "{quic}"

@@ -6,8 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use systir_load::Config;
+use systir_tests::afar::Afar;
 use systir_tests::browser::Browser;
-use systir_tests::cluster::Cluster;
+use systir_tests::cluster::{Cluster, token};
+use systir_tests::distance::Place;
+use systir_tests::native::Native;
 use systir_tests::scene::play;
 
 #[test]
@@ -30,7 +33,7 @@ fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
         for report in [walled?, free?] {
             ensure!(report.joined == 3, "{report:?}");
             ensure!(report.tracks_heard == report.tracks_expected, "{report:?}");
-            ensure!(report.packets_lost == 0 && report.ended.is_empty(), "{report:?}");
+            ensure!(report.loss_percent < 1.0 && report.ended.is_empty(), "{report:?}");
         }
         let mut accepted = 0;
         for node in ["cph-1", "sto-1"] {
@@ -97,6 +100,34 @@ fn a_browser_behind_a_firewall_sees_and_hears_one_that_is_not() -> Result<()> {
             Ok(())
         })
         .await??;
+        Ok(())
+    })
+}
+
+#[test]
+fn chromium_and_the_native_client_find_the_way_by_themselves_where_no_udp_passes() -> Result<()> {
+    play(async {
+        const ROOM: &str = "bastion";
+        let afar = Afar::start(1500, [1, 1]).await?;
+        let places = [Place::Near, Place::Far];
+        places.into_iter().try_for_each(|place| afar.wall(place))?;
+        let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            let mut browser = Browser::start_for(&near)?;
+            browser.join_with(&near, ROOM, "anna", &token(ROOM, "anna")?)?;
+            let door = far.replace("http", "ws");
+            let mut bo = Native::join(&door, &token(ROOM, "bo")?, &["--publish", "--hold"])?;
+            bo.until("published")?;
+            browser.watches("anna", &["bo"], 50)?;
+            bo.sees_and_hears(&["anna"], 50)?;
+            ensure!(bo.end()?, "bo leaves in good order");
+            Ok(())
+        })
+        .await??;
+        for place in places {
+            let accepted = afar.counter(place, "systir_tcp_accepted_total").await?;
+            ensure!(accepted >= 2, "both connections of a person, not {accepted}");
+        }
         Ok(())
     })
 }
