@@ -114,7 +114,7 @@ pub enum SendError {
     /// The room is not open on the link.
     #[error("the room is not open on the link with the peer")]
     RoomNotOpen,
-    /// The peer does not read fast enough. Speakers and lossy data are lost, anything else comes back
+    /// The peer does not read fast enough. Lossy data is lost, anything else comes back
     /// to be tried again soon. When the peer takes nothing for 5 s of such trying, the link ends.
     #[error("the peer does not read its control messages")]
     Full(Option<Box<RoomBody>>),
