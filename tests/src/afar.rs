@@ -9,8 +9,10 @@ use serde_json::Value;
 use systir_load::Config;
 use tempfile::TempDir;
 
+use crate::browser::Browser;
 use crate::cluster::token;
 use crate::distance::{Line, Place, Trouble};
+use crate::native::Native;
 use crate::operator::{self, Addresses};
 use crate::process::{Owned, built, eventually, folder_in_memory, log_file};
 
@@ -194,6 +196,19 @@ impl Afar {
     pub fn trouble(&self, troubles: &[Trouble]) -> Result<()> {
         self.line.trouble(troubles).context("trouble on the line")
     }
+}
+
+/// Anna comes near with Chromium, and Bo far with the native client; both publish. Blocks.
+///
+/// # Errors
+/// When one of them does not get in.
+pub fn anna_and_bo(near: &str, far: &str, room: &str) -> Result<(Browser, Native)> {
+    let mut anna = Browser::start_for(near)?;
+    anna.join_with(near, room, "anna", &token(room, "anna")?)?;
+    let door = far.replace("http", "ws");
+    let mut bo = Native::join(&door, &token(room, "bo")?, &["--publish", "--hold"])?;
+    bo.until("published")?;
+    Ok((anna, bo))
 }
 
 fn name(place: Place) -> &'static str {

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use systir_load::{Config, Report};
-use systir_tests::afar::Afar;
-use systir_tests::browser::Browser;
-use systir_tests::cluster::token;
+use systir_tests::afar::{Afar, anna_and_bo};
 use systir_tests::crowd::Crowd;
 use systir_tests::distance::{Place, Trouble};
-use systir_tests::native::Native;
 use systir_tests::scene::play;
 use tokio_util::sync::CancellationToken;
 
@@ -98,11 +95,7 @@ fn chromium_and_the_native_client_see_and_hear_each_other_over_the_worst_line() 
         let before = afar.line.lost()?;
         let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
         tokio::task::spawn_blocking(move || {
-            let mut browser = Browser::start_for(&near)?;
-            browser.join_with(&near, ROOM, "anna", &token(ROOM, "anna")?)?;
-            let door = far.replace("http", "ws");
-            let mut bo = Native::join(&door, &token(ROOM, "bo")?, &["--publish", "--hold"])?;
-            bo.until("published")?;
+            let (mut browser, mut bo) = anna_and_bo(&near, &far, ROOM)?;
             browser.watches("anna", &["bo"], 100)?;
             bo.sees_and_hears(&["anna"], 100)?;
             let (pause, concealed) = browser.worst("anna", "bo", 100)?;

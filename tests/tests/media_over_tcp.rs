@@ -6,11 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use systir_load::Config;
-use systir_tests::afar::Afar;
+use systir_tests::afar::{Afar, anna_and_bo};
 use systir_tests::browser::Browser;
-use systir_tests::cluster::{Cluster, token};
+use systir_tests::cluster::Cluster;
 use systir_tests::distance::Place;
-use systir_tests::native::Native;
 use systir_tests::scene::play;
 
 #[test]
@@ -113,11 +112,7 @@ fn chromium_and_the_native_client_find_the_way_by_themselves_where_no_udp_passes
         places.into_iter().try_for_each(|place| afar.wall(place))?;
         let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
         tokio::task::spawn_blocking(move || -> Result<()> {
-            let mut browser = Browser::start_for(&near)?;
-            browser.join_with(&near, ROOM, "anna", &token(ROOM, "anna")?)?;
-            let door = far.replace("http", "ws");
-            let mut bo = Native::join(&door, &token(ROOM, "bo")?, &["--publish", "--hold"])?;
-            bo.until("published")?;
+            let (mut browser, mut bo) = anna_and_bo(&near, &far, ROOM)?;
             browser.watches("anna", &["bo"], 50)?;
             bo.sees_and_hears(&["anna"], 50)?;
             ensure!(bo.end()?, "bo leaves in good order");

@@ -1,29 +1,15 @@
 //! Packets asked for again (RFC 4585, section 6.2.1), counted on their way over a link. The workers
 //! ask and answer; a link only reads along.
 
-/// RTPFB, transport-layer feedback.
-const FEEDBACK: u8 = 205;
-/// Generic NACK among it.
-const GENERIC_NACK: u8 = 1;
-/// Header and the two SSRCs.
-const HEAD: usize = 12;
+use systir_transport::rtcp::{Packet, parse};
 
 /// How many packets a compound RTCP packet asks for; none when it is something else.
-pub(crate) fn asked(mut compound: &[u8]) -> u64 {
-    let mut count = 0;
-    while let [first, kind, high, low, ..] = *compound {
-        let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
-        let Some((packet, rest)) = compound.split_at_checked(length) else { break };
-        compound = rest;
-        if kind != FEEDBACK || first & 0x1f != GENERIC_NACK {
-            continue;
-        }
-        // A number, and the sixteen behind it as bits.
-        for entry in packet.get(HEAD..).unwrap_or_default().chunks_exact(4) {
-            count += 1 + entry.iter().skip(2).map(|bits| u64::from(bits.count_ones())).sum::<u64>();
-        }
-    }
-    count
+pub(crate) fn asked(compound: &[u8]) -> u64 {
+    let nacks = parse(compound).filter_map(|packet| match packet {
+        Packet::Nack { seqs, .. } => Some(seqs.count() as u64),
+        _ => None,
+    });
+    nacks.sum()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::grpc::pulse::Pulse;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{SignalEnd, SignalEndReason, SignalMessage};
 use tokio::sync::mpsc;
@@ -11,6 +12,9 @@ use tonic::{Status, Streaming};
 
 /// Messages that wait for a slow side, at most.
 pub(crate) const QUEUE: usize = 256;
+
+/// How long the other node may leave a message unread while the queue is full.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Both directions of a participant's signalling.
 #[derive(Debug)]
@@ -54,12 +58,18 @@ impl SignalSender {
         self.put(Body::Payload(payload))
     }
 
-    /// Waits until the next message has room or the stream is gone. Cancel-safe.
-    pub async fn ready(&self) {
-        match &self.out {
-            Outgoing::Request(out) => drop(out.reserve().await),
-            Outgoing::Response(out) => drop(out.reserve().await),
-        }
+    /// Waits until the next message has room or the stream is gone, for 5 s at most. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the other node does not read meanwhile.
+    pub async fn ready(&self) -> Result<(), SignalError> {
+        let room = async {
+            match &self.out {
+                Outgoing::Request(out) => drop(out.reserve().await),
+                Outgoing::Response(out) => drop(out.reserve().await),
+            }
+        };
+        tokio::time::timeout(PATIENCE, room).await.map_err(|_| SignalError::Full)
     }
 
     /// Ends the stream on purpose.

@@ -12,7 +12,6 @@ use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
 use crate::assign::{NotWritten, Record, succeed, write_down};
-pub(crate) use crate::ladder::explain;
 use crate::ladder::{ladder, placed};
 use crate::node::{NoSeat, Shared};
 use crate::reason::Reason;

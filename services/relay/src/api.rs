@@ -20,6 +20,7 @@ use systir_policy::Action;
 use systir_registry::RoomId;
 
 use crate::admit::{self, NotAdmitted};
+use crate::ladder;
 use crate::node::Shared;
 
 /// `/systir/v1/…`
@@ -157,7 +158,7 @@ async fn explain(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refused> {
     let who = administrator(&shared, &headers, Some(&room))?;
-    Ok(Json(admit::explain(&shared, &RoomId::new(&who.institution, &room))))
+    Ok(Json(ladder::explain(&shared, &RoomId::new(&who.institution, &room))))
 }
 
 #[derive(Deserialize)]

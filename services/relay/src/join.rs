@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{self, NotAdmitted, Seat};
-use crate::linkside::{PATIENCE, SIGNALS};
+use crate::linkside::SIGNALS;
 use crate::node::Shared;
 use crate::reason::Reason;
 use crate::room::{Arrival, Message, SignalEnds};
@@ -162,7 +162,7 @@ async fn relay(
     let SignalStream { mut tx, mut rx } = stream;
     let there = async {
         while let Some(request) = from_client.recv().await {
-            if tokio::time::timeout(PATIENCE, tx.ready()).await.is_err() {
+            if tx.ready().await.is_err() {
                 tracing::warn!("a media node does not read what somebody asks of it; their signalling ends");
                 return false;
             }

@@ -9,7 +9,6 @@ use systir_access::door::{Open, Tally};
 use systir_access::token::Grants;
 use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
 use systir_identity::SpiffeId;
-use systir_placement::ReserveError;
 use systir_policy::{Action, Decision, ProvenIdentity};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
@@ -19,16 +18,13 @@ use systir_proto::cluster::v1::{
 use systir_registry::{Assignment, RoomId};
 use tokio::sync::mpsc;
 
-use crate::node::Shared;
+use crate::node::{Shared, refusal_code};
 use crate::reason::Reason;
 use crate::room::{Arrival, FromLinks, SignalEnds};
 use crate::trace;
 
 /// Messages of one participant that may wait, each way.
 pub(crate) const SIGNALS: usize = 256;
-
-/// How long the other end of relayed signalling may leave a message unread while its queue is full.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an asker is refused that was away for too long.
 const OVERTAKEN: &str = "the epoch has been overtaken";
@@ -130,14 +126,7 @@ impl Linkside {
                     epoch: request.epoch,
                 })),
             },
-            Err(error) => {
-                let code = match error {
-                    ReserveError::Full { .. } => RefusalCode::Full,
-                    ReserveError::Draining => RefusalCode::Draining,
-                    ReserveError::OtherRoom => RefusalCode::Internal,
-                };
-                refuse(code, Refused::because(error.to_string()))
-            }
+            Err(error) => refuse(refusal_code(&error), Refused::because(error.to_string())),
         }
     }
 
@@ -223,7 +212,7 @@ async fn carry(
     };
     let outwards = async {
         while let Some(response) = from_room.recv().await {
-            if tokio::time::timeout(PATIENCE, tx.ready()).await.is_err() {
+            if tx.ready().await.is_err() {
                 tracing::warn!("a front door does not read what one of its people is told; that stream ends");
                 return false;
             }

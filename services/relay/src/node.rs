@@ -95,27 +95,37 @@ pub(crate) struct NoSeat {
     pub why: String,
 }
 
-impl From<ReserveError> for NoSeat {
-    fn from(error: ReserveError) -> Self {
-        let answer = match error {
-            ReserveError::Full { .. } => Answer::Full,
-            ReserveError::Draining => Answer::Draining,
-            ReserveError::OtherRoom => Answer::Undecided,
-        };
-        Self { answer, why: error.to_string() }
+/// What the book of seats answers, as other nodes are told it.
+pub(crate) fn refusal_code(error: &ReserveError) -> RefusalCode {
+    match error {
+        ReserveError::Full { .. } => RefusalCode::Full,
+        ReserveError::Draining => RefusalCode::Draining,
+        ReserveError::OtherRoom => RefusalCode::Internal,
     }
 }
 
-impl From<ReserveRefused> for NoSeat {
-    fn from(refused: ReserveRefused) -> Self {
-        let answer = match refused.code() {
+impl NoSeat {
+    fn new(code: RefusalCode, why: String) -> Self {
+        let answer = match code {
             RefusalCode::Full => Answer::Full,
             RefusalCode::Policy => Answer::Denied,
             RefusalCode::Draining => Answer::Draining,
             RefusalCode::Epoch => Answer::Overtaken,
             RefusalCode::Unspecified | RefusalCode::Internal => Answer::Undecided,
         };
-        Self { answer, why: refused.reason }
+        Self { answer, why }
+    }
+}
+
+impl From<ReserveError> for NoSeat {
+    fn from(error: ReserveError) -> Self {
+        Self::new(refusal_code(&error), error.to_string())
+    }
+}
+
+impl From<ReserveRefused> for NoSeat {
+    fn from(refused: ReserveRefused) -> Self {
+        Self::new(refused.code(), refused.reason)
     }
 }
 
@@ -147,11 +157,7 @@ impl Shared {
     ) -> Result<(), ReserveError> {
         let reserved = self.seats().reserve(&room.key(), identity, join_id, Instant::now());
         reserved.map(|_| ()).inspect_err(|error| {
-            let word = match error {
-                ReserveError::Full { .. } => Reason::Full,
-                ReserveError::Draining => Reason::Draining,
-                ReserveError::OtherRoom => Reason::Internal,
-            };
+            let word = Reason::from(refusal_code(error));
             self.metrics.reserve_refusals.get_or_create(&word.into()).inc();
         })
     }
