@@ -13,8 +13,8 @@ use systir_cascade::{
     BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, Parity, PeerAddress, Refused, SignalStream,
     WorkerPort,
 };
+use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
-use systir_media::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
 use tokio::sync::mpsc;
 

@@ -29,7 +29,7 @@ impl Doorbell {
         Self::default()
     }
 
-    /// For [`systir_media::batch::batch_ring`] of each ring that leads to the links.
+    /// For [`systir_forwarding::batch::batch_ring`] of each ring that leads to the links.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.0.clone().into()

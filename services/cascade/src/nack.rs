@@ -1,7 +1,7 @@
 //! Packets asked for again (RFC 4585, section 6.2.1), counted on their way over a link. The workers
 //! ask and answer; a link only reads along.
 
-use systir_transport::rtcp::{Packet, parse};
+use systir_rtp::rtcp::{Packet, parse};
 
 /// How many packets a compound RTCP packet asks for; none when it is something else.
 pub(crate) fn asked(compound: &[u8]) -> u64 {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use systir_media::batch::Priority;
+use systir_forwarding::batch::Priority;
 
 /// Number of priorities: those of media, and people's messages between sound and pictures.
 pub const CLASSES: usize = 5;

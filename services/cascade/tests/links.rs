@@ -13,8 +13,8 @@ use std::time::Duration;
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, SendError, SignalEvent,
 };
+use systir_forwarding::batch::Priority;
 use systir_identity::TrustDomain;
-use systir_media::batch::Priority;
 use systir_proto::cluster::v1::{
     KeyFrame, LossyData, ReleaseRequest, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate,
     reserve_reply,

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use systir_cascade::{FlowNumbers, LinkEvent, Parity, SignalEvent, SignalStream};
-use systir_media::batch::Priority;
+use systir_forwarding::batch::Priority;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use tokio::sync::mpsc;
 

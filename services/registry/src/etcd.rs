@@ -15,12 +15,12 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::assignment::{Assignment, RoomId, Versioned};
 use crate::backoff::Backoff;
 use crate::lease::{Lease, Load};
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 use crate::sync;
 use crate::view::View;
+use systir_assignment::{Assignment, RoomId, Versioned};
 
 /// How to reach etcd.
 #[derive(Debug, Clone)]

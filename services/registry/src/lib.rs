@@ -2,7 +2,6 @@
 //! implementations: etcd, and one inside a process. It decides nothing and knows nothing about
 //! people; reads come from the last known copy, so that nothing that runs waits for the store.
 
-mod assignment;
 mod backoff;
 mod etcd;
 mod lease;
@@ -11,7 +10,6 @@ mod registry;
 mod sync;
 mod view;
 
-pub use assignment::{Assignment, LastEpoch, NodeId, RoomId, Versioned};
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, Load};
 pub use local::{LocalRegistry, LocalStore};

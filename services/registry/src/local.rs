@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::assignment::{Assignment, NodeId, RoomId, Versioned};
 use crate::lease::{Lease, Load};
 use crate::registry::{CreateError, Registry, UpdateError};
 use crate::view::View;
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 #[derive(Debug, Default)]
 struct Records {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::assignment::{Assignment, RoomId, Versioned};
 use crate::lease::{Lease, Load};
 use crate::view::View;
+use systir_assignment::{Assignment, RoomId, Versioned};
 
 /// The store does not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use etcd_client::{Client, EventType, GetOptions, KeyValue, PutOptions, WatchOptions};
 
-use crate::assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 use crate::etcd::{ANSWER, Shared, in_time, pauses};
 use crate::lease::Lease;
 use crate::registry::RegistryError;
 use crate::view::View;
+use systir_assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 
 /// Why a record cannot be read; never what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::assignment::{Assignment, NodeId, RoomId, Versioned};
 use crate::lease::Lease;
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 /// A copy of everything, as of one moment.
 #[derive(Debug, Clone, Default)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
+use systir_assignment::{Assignment, RoomId};
 use systir_placement::{Answer, Demand, Proposal, ReasonCode, Refusal, RefusalReason, Role, Step};
 use systir_policy::{Action, Decision};
-use systir_registry::{Assignment, RegistryError, RoomId};
+use systir_registry::RegistryError;
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 

@@ -2,9 +2,10 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use systir_assignment::Versioned;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::SignalStart;
-use systir_registry::{CreateError, Load, LocalRegistry, RegistryError, UpdateError, Versioned, View};
+use systir_registry::{CreateError, Load, LocalRegistry, RegistryError, UpdateError, View};
 use tokio::sync::watch;
 
 use super::*;

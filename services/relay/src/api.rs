@@ -14,10 +14,10 @@ use livekit_token::{AccessToken, VideoGrants};
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use systir_access::door::{Refusal, TurnedAway};
-use systir_access::token::{self, Verified};
+use systir_assignment::RoomId;
+use systir_gateway::{Refusal, TurnedAway};
+use systir_livekit::token::{self, Verified};
 use systir_policy::Action;
-use systir_registry::RoomId;
 
 use crate::admit::{self, NotAdmitted};
 use crate::ladder;

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use systir_assignment::{Assignment, RoomId, Versioned};
 use systir_placement::Proposal;
 use systir_policy::Action;
-use systir_registry::{Assignment, CreateError, RegistryError, RoomId, UpdateError, Versioned};
+use systir_registry::{CreateError, RegistryError, UpdateError};
 
 use crate::node::Shared;
 

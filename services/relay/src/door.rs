@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures::future::BoxFuture;
-use systir_access::door::{Door, JoinRequest, Limits, Refusal, SignalPipe, Tally, TurnedAway};
-use systir_access::token::KeyRing;
+use systir_assignment::RoomId;
+use systir_gateway::{Door, JoinRequest, Limits, Refusal, SignalPipe, Tally, TurnedAway};
+use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
-use systir_registry::RoomId;
 use tracing::Span;
 
 use crate::admit::{self, NotAdmitted};
@@ -20,7 +20,7 @@ struct FrontDoor(Arc<Shared>);
 
 /// `/rtc` and what belongs to it.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    systir_access::door::router(Arc::new(FrontDoor(shared)), Limits::default())
+    systir_gateway::router(Arc::new(FrontDoor(shared)), Limits::default())
 }
 
 impl From<NotAdmitted> for Refusal {

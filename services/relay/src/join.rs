@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
 use prost::Message as _;
-use systir_access::door::{Open, Tally};
-use systir_access::token::Grants;
+use systir_assignment::RoomId;
 use systir_cascade::{CallError, SignalEvent, SignalStream};
+use systir_gateway::{Open, Tally};
+use systir_livekit::token::Grants;
 use systir_placement::{Demand, ReasonCode};
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
-use systir_registry::RoomId;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 

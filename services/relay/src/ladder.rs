@@ -2,9 +2,9 @@
 //! lease says, and what policy decides about it.
 
 use serde_json::{Value, json};
+use systir_assignment::{Assignment, RoomId};
 use systir_placement::{Candidate, Demand, Load, Proposal, Role, RoomFacts, Row, Verdict, propose};
 use systir_policy::Action;
-use systir_registry::{Assignment, RoomId};
 use tracing::field::Empty;
 
 use crate::node::Shared;

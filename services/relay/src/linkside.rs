@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use systir_access::door::{Open, Tally};
-use systir_access::token::Grants;
+use systir_assignment::{Assignment, RoomId};
 use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
+use systir_gateway::{Open, Tally};
 use systir_identity::SpiffeId;
+use systir_livekit::token::Grants;
 use systir_policy::{Action, Decision, ProvenIdentity};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
     Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
     SignalEndReason, SignalStart,
 };
-use systir_registry::{Assignment, RoomId};
 use tokio::sync::mpsc;
 
 use crate::node::{Shared, refusal_code};

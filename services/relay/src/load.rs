@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use systir_access::worker::WorkerStats;
 use systir_placement::{FRESH_MS, HOT_PERMILLE};
 use systir_registry::Load;
+use systir_worker::WorkerStats;
 
 use crate::node::Shared;
 

@@ -8,8 +8,9 @@ use livekit_protocol::signal_request::Message as Asked;
 use livekit_protocol::signal_response::Message as Told;
 use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
-use systir_access::token::Grants;
-use systir_registry::{Assignment, LocalStore};
+use systir_assignment::Assignment;
+use systir_livekit::token::Grants;
+use systir_registry::LocalStore;
 use systir_room::RoomState;
 
 use super::*;

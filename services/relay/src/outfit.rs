@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use systir_access::token::{KeyRing, Redacted};
 use systir_identity::{Credentials, NodeCertificate, TrustBundle, TrustDomain};
+use systir_livekit::token::{KeyRing, Redacted};
 use systir_registry::EtcdConfig;
 
 use crate::authority::Authority;

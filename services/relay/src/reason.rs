@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use systir_access::door::TurnedAway;
-use systir_access::token::TokenError;
+use systir_gateway::TurnedAway;
+use systir_livekit::token::TokenError;
 use systir_placement::{ReasonCode as Place, RefusalReason};
 use systir_policy::ReasonCode as Decided;
 use systir_proto::cluster::v1::RefusalCode;

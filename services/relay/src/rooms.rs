@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use systir_access::worker::command::RoomKey;
+use systir_assignment::{Assignment, RoomId, Versioned};
+use systir_media_control::RoomKey;
 use systir_policy::Action;
-use systir_registry::{Assignment, CreateError, RoomId, UpdateError, Versioned};
+use systir_registry::{CreateError, UpdateError};
 use tokio::sync::mpsc::error::SendTimeoutError;
 
 use crate::node::Shared;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use systir_access::tcp::Gate;
-use systir_access::worker::WorkerHandle;
+use systir_worker::WorkerHandle;
+use systir_worker::tcp::Gate;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ pub(crate) async fn listen(
     let node = config.node.name.clone();
     let owner = move |ufrag: &str| streams.get(crate::ids::worker_of(ufrag, &node)?).cloned();
     for listener in listeners {
-        let serve = systir_access::tcp::serve(TcpListener::from_std(listener)?, gate.clone(), owner.clone());
+        let serve = systir_worker::tcp::serve(TcpListener::from_std(listener)?, gate.clone(), owner.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
     }
     Ok(match config.media.advertise.as_slice() {

@@ -2,8 +2,7 @@
 //! (RFC 5763, 5764), SRTP and SRTCP (RFC 3711, 7714), SCTP data channels (RFC 8831, 8832).
 //! It knows nothing of SDP, rooms, tracks, sockets or clocks.
 //!
-//! [`Transport`] is the whole of it; [`rtcp`] and [`twcc`] are the grammar of what a worker says
-//! and hears beside the media. The caller owns the socket: it sorts datagrams with [`classify`],
+//! [`Transport`] is the whole of it. The caller owns the socket: it sorts datagrams with [`classify`],
 //! hands STUN and DTLS to [`Transport::handle`], media to [`Transport::open_rtp`], and after each
 //! call drains [`Transport::poll_transmit`] and [`Transport::poll_event`].
 
@@ -27,7 +26,6 @@ mod event;
 pub use event::{ChannelId, TransportEvent};
 
 mod replay;
-pub mod rtcp;
 mod sctp;
 
 mod srtp;
@@ -35,8 +33,6 @@ pub use srtp::SrtpProfile;
 
 mod transport;
 pub use transport::{Config, Remote, Transport};
-
-pub mod twcc;
 
 /// Entrances for the fuzzers; not part of the interface.
 #[doc(hidden)]

@@ -12,11 +12,9 @@ use str0m::{
     media::MediaKind,
     rtp::{ExtensionValues, RtpWrite},
 };
-use systir_transport::{
-    OpenError, SealError,
-    rtcp::{self, Packet},
-    twcc::TwccRecorder,
-};
+use systir_rtp::rtcp::{self, Packet};
+use systir_rtp::twcc::TwccRecorder;
+use systir_transport::{OpenError, SealError};
 
 fn rtp(ssrc: u32, seq: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x80, 111];

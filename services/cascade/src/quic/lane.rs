@@ -10,7 +10,7 @@ use quinn::{Connection, SendDatagramError};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use systir_media::batch::Priority;
+use systir_forwarding::batch::Priority;
 use tokio::sync::Notify;
 
 /// A heartbeat is sent after so long without a datagram.

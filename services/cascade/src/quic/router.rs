@@ -5,7 +5,7 @@ use super::thread::WorkerPort;
 use crate::flow::{FlowId, Parity};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
-use systir_media::batch::{Batch, Priority};
+use systir_forwarding::batch::{Batch, Priority};
 
 /// Flows whose worker is remembered per link, at most; then all are learned anew.
 const MAX_FLOWS: usize = 1 << 14;

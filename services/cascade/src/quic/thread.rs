@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
-use systir_media::batch::{Batch, BatchReceiver, BatchSender, Priority};
+use systir_forwarding::batch::{Batch, BatchReceiver, BatchSender, Priority};
 use tokio::sync::mpsc;
 use tracing::warn;
 

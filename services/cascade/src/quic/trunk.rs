@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use systir_media::batch::Priority;
+use systir_forwarding::batch::Priority;
 use tokio::sync::{mpsc, oneshot};
 
 /// The media half of a link.

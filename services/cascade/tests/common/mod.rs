@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use systir_cascade::{
     BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, PeerAddress, Refused, SignalStream, WorkerPort,
 };
+use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
-use systir_media::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_proto::cluster::v1::{
     Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
     SignalStart, reserve_reply,

@@ -12,9 +12,10 @@ use std::time::Duration;
 use etcd::Etcd;
 use etcd_client::{Txn, TxnOp};
 use secure::SecureEtcd;
+use systir_assignment::{Assignment, RoomId};
 use systir_registry::{
-    Assignment, CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError,
-    RoomId, UpdateError, View,
+    CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError, UpdateError,
+    View,
 };
 
 type Node = Arc<dyn Registry>;
@@ -63,7 +64,7 @@ async fn seen(node: &Node, what: &str, is: impl Fn(&View) -> bool) {
 }
 
 /// Asks again until the store answers, as it may have just started.
-async fn created(node: &Node, wanted: Assignment) -> systir_registry::Versioned<Assignment> {
+async fn created(node: &Node, wanted: Assignment) -> systir_assignment::Versioned<Assignment> {
     for _ in 0..50 {
         match node.create(wanted.clone()).await {
             Ok(created) => return created,

@@ -8,9 +8,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use systir_access::door::Tally;
-use systir_access::worker::WorkerStats;
 use systir_cascade::LinkStats;
+use systir_gateway::Tally;
+use systir_worker::WorkerStats;
 
 use super::links::standing;
 use super::{LinkLedger, Metrics};

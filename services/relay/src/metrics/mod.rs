@@ -22,7 +22,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use systir_access::door::Tally;
+use systir_gateway::Tally;
 use systir_policy::{Action, Decision};
 
 use crate::reason::Reason;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason;
 use rustc_hash::FxHashMap;
-use systir_access::livekit::MediaEvent;
-use systir_access::worker::command::{Command, Event, ParticipantKey, RoomKey};
-use systir_registry::{Assignment, RoomId};
+use systir_assignment::{Assignment, RoomId};
+use systir_livekit::MediaEvent;
+use systir_media_control::{Command, Event, ParticipantKey, RoomKey};
 use systir_room::RoomState;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use livekit_protocol as proto;
 use prost::Message as _;
-use systir_access::livekit::{MAX_DATA_BYTES, MediaEvent, RoomEvent, speaker_infos};
-use systir_access::worker::command::{DataChannel, ParticipantKey, Speaker, TrackKey};
-use systir_media::packet::Layer;
+use systir_livekit::{MAX_DATA_BYTES, MediaEvent, RoomEvent, speaker_infos};
+use systir_media_control::{DataChannel, ParticipantKey, Speaker, TrackKey};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
+use systir_rtp::packet::Layer;
 
 use super::actor::Actor;
 use crate::reason::Reason;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use systir_access::worker::command::Command;
+use systir_media_control::Command;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 

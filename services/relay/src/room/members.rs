@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use livekit_protocol::{self as proto, DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
-use systir_access::allowance::Allowance;
-use systir_access::livekit::{
+use systir_livekit::rate_limit::Allowance;
+use systir_livekit::{
     LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
 };
-use systir_access::worker::command::{ParticipantKey, Side};
-use systir_media::packet::Codec;
+use systir_media_control::{ParticipantKey, Side};
+use systir_rtp::packet::Codec;
 use tokio::sync::mpsc;
 
 use super::actor::Actor;
@@ -327,7 +327,7 @@ impl Actor {
         for sid in ended {
             self.tracks.remove(&sid);
         }
-        self.command(systir_access::worker::command::Command::Leave { participant });
+        self.command(systir_media_control::Command::Leave { participant });
         self.shared.release_here(&member.join_id);
         self.shared.metrics.participants.dec();
         if let Ok((update, changes)) = self.replica.local_remove(&member.sid) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use systir_access::token::Grants;
+use systir_livekit::token::Grants;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::whereabouts::Whereabouts;
@@ -63,7 +63,7 @@ pub(crate) enum Message {
 /// A participant's client said something, or (`None`) its signalling ended.
 #[derive(Debug)]
 struct Said {
-    participant: systir_access::worker::command::ParticipantKey,
+    participant: systir_media_control::ParticipantKey,
     request: Option<Box<livekit_protocol::SignalRequest>>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Handle {
     /// What links tell; never waited for.
     pub links: Arc<Inbox>,
     /// The room's number on this node.
-    pub key: systir_access::worker::command::RoomKey,
+    pub key: systir_media_control::RoomKey,
 }
 
 /// A write of another node as it comes over a link.
@@ -90,7 +90,7 @@ pub(crate) fn state_update(update: &systir_room::Update) -> systir_proto::cluste
 /// Where an assigned room is, for a node that does not carry it: neither links nor front doors are
 /// known then, and the statement says so.
 pub(crate) fn whereabouts_of(
-    assignment: &systir_registry::Assignment,
+    assignment: &systir_assignment::Assignment,
     me: &str,
     authority: &crate::authority::Authority,
 ) -> Whereabouts {

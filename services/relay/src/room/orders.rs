@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use systir_access::worker::command::{Command, DataChannel};
+use systir_media_control::{Command, DataChannel};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -122,7 +122,7 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use systir_access::worker::command::{ParticipantKey, TrackKey};
+    use systir_media_control::{ParticipantKey, TrackKey};
 
     use super::*;
 

@@ -3,13 +3,13 @@
 
 use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackInfo};
 use prost::Message as _;
-use systir_access::livekit::{RemoteParticipant, RemoteTrack, RoomEvent};
-use systir_access::sdp::codecs;
-use systir_access::worker::command::{Command, TrackSource, TrackSpec};
-use systir_media::packet::{Layer, LayerSet};
+use systir_livekit::sdp::codecs;
+use systir_livekit::{RemoteParticipant, RemoteTrack, RoomEvent};
+use systir_media_control::{Command, TrackSource, TrackSpec};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_room::{Change, Participant, Update};
+use systir_rtp::packet::{Layer, LayerSet};
 
 use super::actor::Actor;
 use super::tracks::Entry;

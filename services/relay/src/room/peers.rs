@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use systir_access::worker::command::{Command, DataChannel};
-use systir_media::packet::{Layer, LayerSet};
+use systir_media_control::{Command, DataChannel};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
+use systir_rtp::packet::{Layer, LayerSet};
 
 use super::actor::Actor;
 use super::outbox::{Outbox, Told};
@@ -134,11 +134,7 @@ impl Actor {
     }
 
     /// What people here want of a distant track changed: say so to its node.
-    pub(super) fn wanted_changed(
-        &mut self,
-        track: systir_access::worker::command::TrackKey,
-        layers: LayerSet,
-    ) {
+    pub(super) fn wanted_changed(&mut self, track: systir_media_control::TrackKey, layers: LayerSet) {
         let Some(entry) = self.tracks.by_key_mut(track) else { return };
         let Some(flows) = entry.flows else { return };
         let before = std::mem::replace(&mut entry.wanted, layers);

@@ -2,8 +2,8 @@
 //! which layers of a distant one are wanted here.
 
 use rustc_hash::FxHashMap;
-use systir_access::worker::command::{TrackKey, TrackSpec};
-use systir_media::packet::{Layer, LayerSet};
+use systir_media_control::{TrackKey, TrackSpec};
+use systir_rtp::packet::{Layer, LayerSet};
 
 /// One track.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use systir_access::token::Redacted;
+use systir_livekit::token::Redacted;
 
 /// How often the files are looked at. New content is taken when it was seen twice.
 const LOOK: Duration = Duration::from_secs(1);

@@ -10,8 +10,9 @@ use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
     net::{Protocol, Receive},
 };
+use systir_rtp::rtcp;
 use systir_transport::{
-    Certificate, Class, Config, IceCredentials, Remote, Transport, TransportEvent, classify, rtcp,
+    Certificate, Class, Config, IceCredentials, Remote, Transport, TransportEvent, classify,
 };
 
 pub fn ours() -> SocketAddr {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use livekit_protocol as proto;
-use systir_access::livekit::{
-    KeyMint, Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts,
-    Session, SessionConfig, route_data,
+use systir_livekit::sdp::{Candidate, CandidateProtocol, Host, Intake, Offer, Origin, Subscriber, Wanted};
+use systir_livekit::token::{Grants, KeyRing, verify, verify_join};
+use systir_livekit::{
+    Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts, Session,
+    SessionConfig, route_data,
 };
-use systir_access::sdp::{Candidate, CandidateProtocol, Host, Intake, Offer, Origin, Subscriber, Wanted};
-use systir_access::token::{Grants, KeyRing, verify, verify_join};
-use systir_access::worker::command::{IceCredentials, ParticipantKey, RoomKey, Side, TrackKey};
-use systir_media::packet::Codec;
+use systir_media_control::{IceCredentials, KeyMint, ParticipantKey, RoomKey, Side, TrackKey};
+use systir_rtp::packet::Codec;
 
 use crate::reader::Reader;
 
@@ -27,7 +27,7 @@ fn candidates() -> Vec<Candidate> {
 
 /// First bytes of a datagram, and whom a STUN check names.
 pub fn demux(bytes: &[u8]) {
-    systir_access::fuzz::demux(bytes);
+    systir_worker::fuzz::demux(bytes);
 }
 
 /// An offer and our answer to it.
@@ -162,13 +162,13 @@ pub fn signal(bytes: &[u8]) {
             0 => session.media_event(MediaEvent::Connected(Side::Subscriber), now),
             1 => {
                 if let Ok(text) = std::str::from_utf8(rest.piece())
-                    && let Some(request) = systir_access::fuzz::request_in_text(text)
+                    && let Some(request) = systir_gateway::fuzz::request_in_text(text)
                 {
                     session.handle(request, now);
                 }
             }
             _ => {
-                if let Some(request) = systir_access::fuzz::request_in_bytes(rest.piece()) {
+                if let Some(request) = systir_gateway::fuzz::request_in_bytes(rest.piece()) {
                     session.handle(request, now);
                 }
             }

@@ -1,8 +1,8 @@
 //! What another node or the registry says.
 
+use systir_assignment::RoomId;
 use systir_cascade::frame::{Frame, Reassembly, write_packet};
 use systir_identity::{SpiffeId, TrustDomain};
-use systir_registry::RoomId;
 
 use crate::reader::Reader;
 

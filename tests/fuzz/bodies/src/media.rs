@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use systir_media::batch::Priority;
-use systir_media::codec;
-use systir_media::packet::{Codec, Kind, Layer, LayerSet, Packet, SenderReport};
-use systir_media::rtp::{ExtendedSeq, RtpHeader, parse_link_packet, write_link_packet};
-use systir_media::{Core, Egress, Forward, SubscriptionId, TrackId};
+use systir_forwarding::batch::Priority;
+use systir_forwarding::codec;
+use systir_forwarding::{Core, Egress, Forward, SubscriptionId, TrackId};
+use systir_rtp::packet::{Codec, Kind, Layer, LayerSet, Packet, SenderReport};
+use systir_rtp::{ExtendedSeq, RtpHeader, parse_link_packet, write_link_packet};
 
 use crate::reader::Reader;
 

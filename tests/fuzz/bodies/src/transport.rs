@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use systir_transport::rtcp::{Packet, parse};
-use systir_transport::twcc::Feedback;
+use systir_rtp::rtcp::{Packet, parse};
+use systir_rtp::twcc::Feedback;
 use systir_transport::{Certificate, Config, IceCredentials, Remote, Transport};
 
 use crate::reader::Reader;

@@ -1,0 +1,213 @@
+//! The last second of one layer, for retransmission: one cache per layer of a track, whoever
+//! subscribes. Places are used again with their memory, so that a running stream allocates nothing.
+
+use std::time::{Duration, Instant};
+
+use crate::codec::Content;
+use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Packet};
+
+/// How much of a stream is kept.
+const SPAN: Duration = Duration::from_secs(1);
+/// Places at first, for any kind; a power of two.
+const FIRST: usize = 64;
+/// Places at most, for video.
+const MOST: usize = 512;
+/// No sequence number is this one.
+const EMPTY: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct Slot {
+    seq: u64,
+    at: Instant,
+    codec: Codec,
+    timestamp: u32,
+    marker: bool,
+    audio_level: Option<AudioLevel>,
+    orientation: Option<u8>,
+    playout_delay: Option<[u8; 3]>,
+    /// Bytes of the capture time at the front of `bytes`.
+    capture_time: Option<u8>,
+    /// Bytes of the dependency descriptor behind it.
+    dependency: Option<u16>,
+    content: Content,
+    /// Capture time, dependency descriptor, payload.
+    bytes: Vec<u8>,
+}
+
+impl Slot {
+    fn empty(at: Instant) -> Self {
+        Self {
+            seq: EMPTY,
+            at,
+            codec: Codec::Opus,
+            timestamp: 0,
+            marker: false,
+            audio_level: None,
+            orientation: None,
+            playout_delay: None,
+            capture_time: None,
+            dependency: None,
+            content: Content::default(),
+            bytes: Vec::new(),
+        }
+    }
+
+    fn packet(&self) -> Packet<'_> {
+        let (capture, rest) =
+            self.bytes.split_at_checked(usize::from(self.capture_time.unwrap_or(0))).unwrap_or_default();
+        let (dependency, payload) =
+            rest.split_at_checked(usize::from(self.dependency.unwrap_or(0))).unwrap_or_default();
+        Packet {
+            codec: self.codec,
+            seq: self.seq,
+            timestamp: self.timestamp,
+            marker: self.marker,
+            ext: Extensions {
+                audio_level: self.audio_level,
+                capture_time: self.capture_time.map(|_| capture),
+                orientation: self.orientation,
+                dependency: self.dependency.map(|_| dependency),
+                playout_delay: self.playout_delay,
+            },
+            payload,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    slots: Vec<Slot>,
+    most: usize,
+    /// Memory of a place comes in multiples of this, so that it soon fits any packet.
+    unit: usize,
+}
+
+impl Cache {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let (most, unit) = match kind {
+            Kind::Audio => (FIRST, 256),
+            Kind::Video => (MOST, 1280),
+        };
+        Self { slots: Vec::new(), most, unit }
+    }
+
+    fn slot(&self, seq: u64) -> Option<&Slot> {
+        let mask = self.slots.len().wrapping_sub(1) as u64;
+        self.slots.get((seq & mask) as usize)
+    }
+
+    /// Is a packet too old to be told from one that was here and has been overwritten?
+    pub(crate) fn is_past(&self, seq: u64, highest: u64) -> bool {
+        highest.saturating_sub(seq) >= self.slots.len() as u64
+    }
+
+    pub(crate) fn contains(&self, seq: u64) -> bool {
+        self.slot(seq).is_some_and(|slot| slot.seq == seq)
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &Content)> {
+        self.slot(seq).filter(|slot| slot.seq == seq).map(|slot| (slot.packet(), &slot.content))
+    }
+
+    pub(crate) fn insert(&mut self, now: Instant, packet: &Packet<'_>, content: &Content) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(FIRST, || Slot::empty(now));
+        }
+        // A place is about to be used again too soon: the stream is faster than was thought.
+        while self.slots.len() < self.most
+            && self
+                .slot(packet.seq)
+                .is_some_and(|slot| slot.seq != EMPTY && now.saturating_duration_since(slot.at) < SPAN)
+        {
+            self.grow(now);
+        }
+        let (mask, unit) = (self.slots.len().wrapping_sub(1) as u64, self.unit);
+        let Some(slot) = self.slots.get_mut((packet.seq & mask) as usize) else { return };
+        let capture = packet.ext.capture_time.filter(|bytes| bytes.len() <= 16);
+        let dependency = packet.ext.dependency.filter(|bytes| bytes.len() <= 255);
+        let len = capture.map_or(0, <[u8]>::len) + dependency.map_or(0, <[u8]>::len) + packet.payload.len();
+        slot.seq = packet.seq;
+        slot.at = now;
+        slot.codec = packet.codec;
+        slot.timestamp = packet.timestamp;
+        slot.marker = packet.marker;
+        slot.audio_level = packet.ext.audio_level;
+        slot.orientation = packet.ext.orientation;
+        slot.playout_delay = packet.ext.playout_delay;
+        slot.capture_time = capture.map(|bytes| bytes.len() as u8);
+        slot.dependency = dependency.map(|bytes| bytes.len() as u16);
+        slot.content = *content;
+        slot.bytes.clear();
+        if slot.bytes.capacity() < len {
+            slot.bytes.reserve_exact(len.next_multiple_of(unit));
+        }
+        slot.bytes.extend_from_slice(capture.unwrap_or_default());
+        slot.bytes.extend_from_slice(dependency.unwrap_or_default());
+        slot.bytes.extend_from_slice(packet.payload);
+    }
+
+    fn grow(&mut self, now: Instant) {
+        let len = self.slots.len() * 2;
+        let old = std::mem::take(&mut self.slots);
+        self.slots.resize_with(len, || Slot::empty(now));
+        for slot in old {
+            if slot.seq != EMPTY
+                && let Some(place) = self.slots.get_mut((slot.seq & (len as u64 - 1)) as usize)
+            {
+                *place = slot;
+            }
+        }
+    }
+
+    /// Forgets the packets and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        for slot in &mut self.slots {
+            slot.seq = EMPTY;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(seq: u64, payload: &[u8]) -> Packet<'_> {
+        Packet {
+            codec: Codec::Av1,
+            seq,
+            timestamp: 7,
+            marker: true,
+            ext: Extensions {
+                capture_time: Some(&[1; 8]),
+                dependency: Some(&[2; 5]),
+                playout_delay: Some([3; 3]),
+                ..Extensions::default()
+            },
+            payload,
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let now = Instant::now();
+        let mut cache = Cache::new(Kind::Video);
+        let packet = packet(70_000, b"payload");
+        cache.insert(now, &packet, &Content::default());
+        assert_eq!(cache.get(70_000).map(|(packet, _)| packet), Some(packet));
+        assert!(cache.get(70_000 - 64).is_none());
+    }
+
+    #[test]
+    fn fast_video_is_kept_longer_than_slow_video() {
+        let start = Instant::now();
+        for (gap_ms, places) in [(2, 512), (20, 64), (7, 256)] {
+            let mut cache = Cache::new(Kind::Video);
+            for seq in 0..2000u64 {
+                let now = start + Duration::from_millis(seq * gap_ms);
+                cache.insert(now, &packet(seq, &[0; 100]), &Content::default());
+            }
+            assert_eq!(cache.slots.len(), places);
+            assert!((2000 - places as u64..2000).all(|seq| cache.contains(seq)));
+        }
+    }
+}

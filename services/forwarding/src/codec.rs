@@ -1,0 +1,50 @@
+//! The little that the core reads of payloads: where key frames begin, and VP8's running numbers.
+//! Behind descriptors and NAL headers a payload may be encrypted end to end.
+
+pub mod av1;
+pub mod h264;
+pub mod vp8;
+pub mod vp9;
+
+use systir_rtp::packet::{Codec, Packet};
+use vp8::Descriptor;
+
+/// Does a key frame begin with this packet?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// No.
+    #[default]
+    No,
+    /// Yes, for sure.
+    Key,
+    /// H.264: an IDR picture begins, and perhaps its parameter sets were before it.
+    Idr,
+}
+
+/// What the core has read of one payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Content {
+    /// Does a key frame begin?
+    pub start: Start,
+    /// VP8's descriptor.
+    pub vp8: Option<Descriptor>,
+}
+
+/// Reads what the core needs of a payload; none when the payload's descriptor is damaged.
+#[must_use]
+pub fn inspect(packet: &Packet<'_>) -> Option<Content> {
+    let start = |yes: bool| if yes { Start::Key } else { Start::No };
+    Some(match packet.codec {
+        Codec::Opus | Codec::Red | Codec::Pcmu | Codec::Pcma => Content::default(),
+        Codec::Vp8 => {
+            let descriptor = Descriptor::parse(packet.payload)?;
+            let key = descriptor.begins_key_frame(packet.payload);
+            Content { start: start(key), vp8: Some(descriptor) }
+        }
+        Codec::Vp9 => Content { start: start(vp9::begins_key_frame(packet.payload)?), vp8: None },
+        Codec::H264 => Content { start: h264::start(packet.payload), vp8: None },
+        Codec::Av1 => {
+            Content { start: start(av1::begins_key_frame(packet.ext.dependency, packet.payload)), vp8: None }
+        }
+    })
+}

@@ -1,0 +1,106 @@
+//! What happens by time, and the choice of layers that depends on it.
+
+use std::time::{Duration, Instant};
+
+use super::{Core, TrackId};
+use crate::Egress;
+use crate::loss::MOST;
+use crate::select::select;
+use crate::source::Life;
+use systir_rtp::packet::{Kind, Layer, LayerSet};
+
+/// How often a track with a choice of layers is looked at for layers that ended.
+pub(super) const WATCH: Duration = Duration::from_millis(250);
+
+impl Core {
+    /// When [`Core::handle_timeout`] is due at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Asks sources (again) for what is missing, and notices layers that ended.
+    pub fn handle_timeout(&mut self, now: Instant, egress: &mut impl Egress) {
+        self.clock = Some(now);
+        let mut from = 0;
+        while let Some(index) = self.timers.take_due(now, from) {
+            from = index + 1;
+            if let Some(id) = self.tracks.id_at(index) {
+                self.attend(now, TrackId(id), egress);
+            }
+        }
+        self.timers.settle();
+    }
+
+    fn attend(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
+        let wanted = self.wanted(track);
+        let jitter = self.random.next();
+        let Some(state) = self.tracks.get_mut(track.0) else { return };
+        let mut ended = false;
+        let mut next: Option<Instant> = None;
+        for layer in state.layers.iter() {
+            let waiting =
+                state.subs.iter().any(|id| self.subs.get(id.0).is_some_and(|sub| sub.waits_for(layer.0)));
+            let muted = state.muted;
+            let Some(source) = state.source_mut(layer.0) else { continue };
+            if muted || !wanted.contains(layer) {
+                source.losses.clear();
+                source.request.settle();
+                continue;
+            }
+            let mut seqs = [0; MOST];
+            let count = source.losses.due(now, &mut seqs);
+            if let Some(seqs) = seqs.get(..count).filter(|seqs| !seqs.is_empty()) {
+                egress.request_retransmission(track, layer, seqs);
+            }
+            if source.request.repeat(now, waiting, jitter) {
+                egress.request_key_frame(track, layer);
+            }
+            ended |= source.check_life(now);
+            for at in [source.losses.next(), source.request.next()].into_iter().flatten() {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        if state.has_choice() && !state.muted && !state.subs.is_empty() {
+            let watch = now + WATCH;
+            next = Some(next.map_or(watch, |next| next.min(watch)));
+        }
+        if let Some(next) = next {
+            self.timers.wake(track.index(), next);
+        }
+        if ended {
+            self.reselect(now, track, egress);
+        }
+    }
+
+    /// Chooses a layer for every subscriber of the track, and asks for the key frames that it takes.
+    pub(super) fn reselect(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
+        for layer in self.choose(now, track).iter() {
+            self.want_key_frame(now, track, layer.0, egress);
+        }
+    }
+
+    /// Chooses a layer for every subscriber of the track; gives the layers that somebody waits for.
+    pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> LayerSet {
+        let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
+        let lives = state.sources.each_ref().map(|source| source.as_ref().map_or(Life::Gone, |s| s.life));
+        let life = |layer: u8| lives.get(usize::from(layer)).copied().unwrap_or(Life::Gone);
+        let mut waiting = LayerSet::NONE;
+        for id in &state.subs {
+            let Some(sub) = self.subs.get_mut(id.0) else { continue };
+            let Some(target) = sub.target else { continue };
+            sub.selected = select(target, state.layers, life, sub.current);
+            if let Some(selected) = sub.selected
+                && sub.waits_for(selected)
+            {
+                waiting = waiting.with(Layer(selected));
+            }
+        }
+        let watch = state.kind == Kind::Video && state.has_choice() && !state.subs.is_empty();
+        if watch {
+            self.timers.wake(track.index(), now + WATCH);
+        }
+        self.touch(track);
+        waiting
+    }
+}

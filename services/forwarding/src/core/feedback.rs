@@ -1,0 +1,113 @@
+//! What subscribers and downstreams ask for: packets again, key frames.
+
+use std::time::Instant;
+
+use super::Core;
+use crate::{Egress, SubscriptionId, TrackId};
+use systir_rtp::packet::{Kind, Layer};
+
+/// Numbers that one feedback message may ask for; the rest is left to the next one.
+const MOST: usize = 256;
+
+impl Core {
+    /// A subscriber lacks packets (in its own numbering). What the cache has is sent again, unless it
+    /// was within the last 20 ms.
+    pub fn nack(
+        &mut self,
+        now: Instant,
+        sub: SubscriptionId,
+        seqs: impl Iterator<Item = u16>,
+        egress: &mut impl Egress,
+    ) {
+        self.clock = Some(now);
+        let Some(state) = self.subs.get_mut(sub.0) else { return };
+        let Some(track) = self.tracks.get(state.track.0) else { return };
+        if track.muted || state.target.is_none() {
+            return;
+        }
+        for seq in seqs.take(MOST) {
+            let Some((layer, source_seq, shift)) = state.rewrite.unmap(seq) else { continue };
+            let Some(source) = track.source(layer) else { continue };
+            let Some((packet, content)) = source.cache.get(source_seq) else { continue };
+            // Where it maps to now must be where it went: a number may have been closed since.
+            let Some((out, _)) = state.rewrite.map(layer, source_seq) else { continue };
+            if out as u16 == seq && state.resent.admit(now, seq) {
+                let how = (track.priority(layer), true);
+                state.send(now, sub, &packet, content, (out, shift), how, egress);
+            }
+        }
+    }
+
+    /// A downstream lacks packets of a flow (in the publisher's numbering).
+    pub fn feed_nack(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        flow: u32,
+        seqs: impl Iterator<Item = u16>,
+        egress: &mut impl Egress,
+    ) {
+        self.clock = Some(now);
+        let Some((track, layer)) = self.feeds.get(&(peer, flow)) else { return };
+        let Some(track) = self.tracks.get_mut(track.0).filter(|track| !track.muted) else { return };
+        let priority = track.priority(layer.0);
+        let Some(source) = track.sources.get(usize::from(layer.0)).and_then(Option::as_deref) else { return };
+        let Some(highest) = source.highest else { return };
+        let Some(feed) = track.feeds.iter_mut().find(|feed| feed.peer == peer && feed.flow == flow) else {
+            return;
+        };
+        for seq in seqs.take(MOST) {
+            let behind = u64::from((highest as u16).wrapping_sub(seq));
+            let Some((packet, _)) = highest.checked_sub(behind).and_then(|seq| source.cache.get(seq)) else {
+                continue;
+            };
+            if feed.resent.admit(now, seq) {
+                egress.feed(peer, flow, priority, &packet);
+            }
+        }
+    }
+
+    /// A subscriber needs a key frame (PLI or FIR).
+    pub fn key_frame_wanted(&mut self, now: Instant, sub: SubscriptionId, egress: &mut impl Egress) {
+        self.clock = Some(now);
+        let Some(state) = self.subs.get(sub.0) else { return };
+        // One that waits for another layer will be helped by that one's key frame too, but perhaps late.
+        let layers = [state.current, state.selected.filter(|layer| state.waits_for(*layer))];
+        let track = state.track;
+        for layer in layers.into_iter().flatten() {
+            self.want_key_frame(now, track, layer, egress);
+        }
+    }
+
+    /// A downstream needs a key frame of a layer.
+    pub fn feed_key_frame_wanted(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        layer: Layer,
+        egress: &mut impl Egress,
+    ) {
+        self.clock = Some(now);
+        self.want_key_frame(now, track, layer.0, egress);
+    }
+
+    pub(super) fn want_key_frame(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        layer: u8,
+        egress: &mut impl Egress,
+    ) {
+        let Some(state) = self.tracks.get_mut(track.0) else { return };
+        if state.muted || state.kind == Kind::Audio {
+            return;
+        }
+        let Some(source) = state.source_mut(layer) else { return };
+        if source.request.want(now) {
+            egress.request_key_frame(track, Layer(layer));
+        }
+        if let Some(due) = source.request.next() {
+            self.timers.wake(track.index(), due);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which layer a subscriber shall get.
+//!
+//! The choice by congestion has its place before this one: whoever estimates a subscriber's bandwidth
+//! calls `Core::set_target` with the lower of what the subscriber asked for and what fits (or with
+//! none to pause). This function only knows what the source offers.
+
+use crate::source::Life;
+use systir_rtp::packet::{Layer, LayerSet};
+
+/// The layers that may be sent for a target: those up to it, or the lowest one when all are above.
+pub(crate) fn eligible(target: u8, declared: LayerSet) -> LayerSet {
+    let mut set = LayerSet::NONE;
+    for layer in declared.iter().filter(|layer| layer.0 <= target) {
+        set = set.with(layer);
+    }
+    if set.is_empty() { declared.iter().next().map_or(set, |lowest| set.with(lowest)) } else { set }
+}
+
+/// The layer to send: the highest that arrives. While none does: the one that is being sent, if it may
+/// be, since it may come back without a key frame; else the highest that may still come.
+pub(crate) fn select(
+    target: u8,
+    declared: LayerSet,
+    life: impl Fn(u8) -> Life,
+    current: Option<u8>,
+) -> Option<u8> {
+    let eligible = eligible(target, declared);
+    let highest = |fits: &dyn Fn(Life) -> bool| {
+        eligible.iter().map(|layer| layer.0).filter(|layer| fits(life(*layer))).last()
+    };
+    highest(&|life| life == Life::Live)
+        .or(current.filter(|current| eligible.contains(Layer(*current))))
+        .or_else(|| highest(&|life| life != Life::Gone))
+        .or_else(|| highest(&|_| true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Life::{Awaited, Gone, Live};
+
+    fn choose(target: u8, life: [Life; 3], current: Option<u8>) -> Option<u8> {
+        select(target, LayerSet(0b111), |layer| life[usize::from(layer)], current)
+    }
+
+    #[test]
+    fn highest_live_layer_up_to_the_target_is_chosen() {
+        assert_eq!(choose(2, [Live, Live, Live], Some(0)), Some(2));
+        assert_eq!(choose(1, [Live, Live, Live], Some(2)), Some(1));
+        assert_eq!(choose(2, [Live, Live, Gone], Some(2)), Some(1));
+        assert_eq!(choose(2, [Live, Awaited(None), Awaited(None)], None), Some(0));
+    }
+
+    #[test]
+    fn silence_of_the_whole_track_changes_nothing() {
+        assert_eq!(choose(2, [Gone, Gone, Gone], Some(1)), Some(1));
+        assert_eq!(choose(2, [Gone, Awaited(None), Gone], None), Some(1));
+        assert_eq!(choose(2, [Gone, Gone, Gone], None), Some(2));
+    }
+
+    #[test]
+    fn target_outside_the_declared_layers_is_met_as_well_as_can_be() {
+        assert_eq!(select(2, LayerSet(0b001), |_| Awaited(None), None), Some(0));
+        assert_eq!(select(0, LayerSet(0b100), |_| Live, None), Some(2));
+        assert_eq!(select(0, LayerSet::NONE, |_| Live, None), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! One layer of one track as it arrives.
+
+use std::time::{Duration, Instant};
+
+use crate::cache::Cache;
+use crate::codec::{Content, Start, inspect};
+use crate::loss::Losses;
+use crate::request::KeyFrameRequest;
+use crate::rewrite::ticks;
+use crate::stats::LayerStats;
+use systir_rtp::packet::{Kind, Packet, SenderReport};
+
+/// A layer without packets for this long is not there any more.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+/// A jump ahead of more numbers than this is a new beginning.
+const JUMP: u64 = 3000;
+/// After such a silence what was skipped was not sent to us, or is of no use any more.
+const SILENCE: Duration = Duration::from_millis(500);
+/// Seconds that a source's timestamps may be off after a jump and still be the same clock.
+const SAME_CLOCK: u32 = 5;
+
+/// Does the layer arrive?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It has been asked for (at that time, if at all) and has not come yet.
+    Awaited(Option<Instant>),
+    Live,
+    Gone,
+}
+
+/// Whose timestamps a layer has, and what the last sender report said of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clock {
+    pub(crate) epoch: u32,
+    pub(crate) report: Option<SenderReport>,
+}
+
+/// A packet that is new.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) content: Content,
+    /// Nothing in it for a subscriber: padding, or damaged.
+    pub(crate) empty: bool,
+    /// A key frame begins here.
+    pub(crate) key: bool,
+    /// A later one came before it.
+    pub(crate) late: bool,
+    /// The numbers have nothing to do with those before.
+    pub(crate) restarted: bool,
+    /// The layer was not there before.
+    pub(crate) revived: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) cache: Cache,
+    pub(crate) highest: Option<u64>,
+    pub(crate) life: Life,
+    pub(crate) losses: Losses,
+    pub(crate) request: KeyFrameRequest,
+    pub(crate) stats: LayerStats,
+    kind: Kind,
+    rate: u32,
+    last_at: Option<Instant>,
+    last_timestamp: u32,
+    epoch: u32,
+    report: Option<(SenderReport, Instant)>,
+    /// Where the newest key frame began: number and timestamp.
+    key: Option<(u64, u32)>,
+    /// The newest picture id in 15 bits, for encoders that send 7.
+    picture_id: Option<u16>,
+}
+
+impl Source {
+    pub(crate) fn new(kind: Kind, rate: u32) -> Self {
+        Self {
+            cache: Cache::new(kind),
+            highest: None,
+            life: Life::Awaited(None),
+            losses: Losses::new(kind),
+            request: KeyFrameRequest::default(),
+            stats: LayerStats::default(),
+            kind,
+            rate,
+            last_at: None,
+            last_timestamp: 0,
+            epoch: 0,
+            report: None,
+            key: None,
+            picture_id: None,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        Clock { epoch: self.epoch, report: self.report.map(|(report, _)| report) }
+    }
+
+    pub(crate) fn report(&mut self, now: Instant, report: SenderReport) {
+        self.report = Some((report, now));
+    }
+
+    /// NTP and RTP time of the source at `now`, as far as it has reported.
+    pub(crate) fn instant(&self, now: Instant) -> Option<SenderReport> {
+        let (report, at) = self.report?;
+        let passed = now.saturating_duration_since(at);
+        let fraction = (u64::from(passed.subsec_nanos()) << 32) / 1_000_000_000;
+        Some(SenderReport {
+            ntp: report.ntp.wrapping_add(passed.as_secs() << 32 | fraction),
+            timestamp: report.timestamp.wrapping_add(ticks(passed, self.rate)),
+        })
+    }
+
+    /// Somebody wants the layer now who did not before: it gets time to come.
+    pub(crate) fn await_again(&mut self, now: Instant) {
+        if matches!(self.life, Life::Gone | Life::Awaited(None)) {
+            self.life = Life::Awaited(Some(now));
+        }
+    }
+
+    /// What came before a silence that we made ourselves says nothing about what comes.
+    pub(crate) fn refresh(&mut self, now: Instant) {
+        self.last_at = self.last_at.map(|_| now);
+        self.losses.clear();
+    }
+
+    /// True when the layer ended just now.
+    pub(crate) fn check_life(&mut self, now: Instant) -> bool {
+        let since = match self.life {
+            Life::Live => self.last_at,
+            Life::Awaited(since) => since,
+            Life::Gone => None,
+        };
+        let ended = since.is_some_and(|since| now.saturating_duration_since(since) >= TIMEOUT);
+        if ended {
+            self.life = Life::Gone;
+        }
+        ended
+    }
+
+    /// Takes a packet in; none for a duplicate or one that is too late.
+    pub(crate) fn accept(&mut self, now: Instant, packet: &Packet<'_>) -> Option<Arrival> {
+        let mut restarted = false;
+        let mut late = false;
+        match self.highest {
+            Some(highest) if packet.seq <= highest => {
+                if self.cache.is_past(packet.seq, highest) || self.cache.contains(packet.seq) {
+                    self.stats.duplicates += 1;
+                    return None;
+                }
+                late = true;
+                self.losses.arrived(packet.seq);
+            }
+            Some(highest) if packet.seq - highest > JUMP => {
+                restarted = true;
+                self.restart(now, packet.timestamp);
+            }
+            Some(highest) => self.skipped(now, highest, packet.seq),
+            None => {}
+        }
+        let inspected = if packet.payload.is_empty() { None } else { inspect(packet) };
+        if inspected.is_none() && !packet.payload.is_empty() {
+            self.stats.malformed += 1;
+        }
+        let empty = inspected.is_none();
+        let mut content = inspected.unwrap_or_default();
+        if let Some(descriptor) = &mut content.vp8
+            && let Some(id) = descriptor.picture_id
+        {
+            let id = self.widen(id, descriptor.narrow);
+            descriptor.picture_id = Some(id);
+            if !late {
+                self.picture_id = Some(id);
+            }
+        }
+        let key = self.begins_key_frame(packet, content.start);
+        if !late {
+            self.highest = Some(packet.seq);
+            self.last_timestamp = packet.timestamp;
+        }
+        self.last_at = Some(now);
+        self.stats.packets += 1;
+        self.stats.octets += packet.payload.len() as u64;
+        let revived = self.life != Life::Live;
+        self.life = Life::Live;
+        let payload = if empty { &[] } else { packet.payload };
+        self.cache.insert(now, &Packet { payload, ..*packet }, &content);
+        Some(Arrival { content, empty, key, late, restarted, revived })
+    }
+
+    fn skipped(&mut self, now: Instant, highest: u64, seq: u64) {
+        let missing = (highest + 1)..seq;
+        if missing.is_empty() {
+            return;
+        }
+        self.stats.missing += missing.end - missing.start;
+        if self.last_at.is_some_and(|last| now.saturating_duration_since(last) < SILENCE) {
+            self.losses.gap(now, missing);
+        }
+    }
+
+    fn restart(&mut self, now: Instant, timestamp: u32) {
+        let passed = self.last_at.map_or(0, |last| ticks(now.saturating_duration_since(last), self.rate));
+        let expected = self.last_timestamp.wrapping_add(passed);
+        if (timestamp.wrapping_sub(expected) as i32).unsigned_abs() > self.rate * SAME_CLOCK {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.report = None;
+        }
+        self.cache.clear();
+        self.losses.clear();
+        self.key = None;
+        self.picture_id = None;
+    }
+
+    fn widen(&self, id: u16, narrow: bool) -> u16 {
+        match self.picture_id {
+            Some(last) if narrow => {
+                // The nearest number with these low 7 bits.
+                let ahead = id.wrapping_sub(last) & 0x7F;
+                let step = if ahead < 0x40 { ahead } else { ahead.wrapping_sub(0x80) };
+                last.wrapping_add(step) & 0x7FFF
+            }
+            _ => id,
+        }
+    }
+
+    fn begins_key_frame(&mut self, packet: &Packet<'_>, start: Start) -> bool {
+        if self.kind == Kind::Audio {
+            return false;
+        }
+        let begins = match start {
+            Start::No => false,
+            Start::Key => true,
+            // Parameter sets may be among what is missing just before it.
+            Start::Idr => {
+                self.highest.is_none()
+                    || packet.seq.checked_sub(1).is_some_and(|seq| self.cache.contains(seq))
+            }
+        };
+        // A key frame has one beginning: the first packet with its timestamp.
+        let same = self.key.filter(|(_, timestamp)| *timestamp == packet.timestamp);
+        if !begins || same.is_some_and(|(seq, _)| seq < packet.seq) {
+            return false;
+        }
+        if same.is_none() {
+            self.stats.key_frames += 1;
+        }
+        self.key = Some((packet.seq, packet.timestamp));
+        true
+    }
+}

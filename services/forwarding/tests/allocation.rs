@@ -1,0 +1,101 @@
+//! A running stream allocates nothing.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::alloc::System;
+use std::time::Duration;
+
+use common::Encoder;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use systir_forwarding::batch::Priority;
+use systir_forwarding::{Core, Egress, Forward, SubscriptionId, TrackId};
+use systir_rtp::packet::{Codec, Kind, Layer, LayerSet, Packet, SenderReport};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[derive(Debug)]
+struct Count {
+    forwarded: usize,
+    retransmitted: usize,
+    fed: usize,
+    asked: usize,
+    /// The last number of each subscriber.
+    last: [u16; 100],
+}
+
+impl Egress for Count {
+    fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
+        self.forwarded += 1;
+        self.retransmitted += usize::from(out.retransmission);
+        self.last[sub.index()] = out.seq;
+    }
+
+    fn feed(&mut self, _: u32, _: u32, _: Priority, _: &Packet<'_>) {
+        self.fed += 1;
+    }
+
+    fn feed_report(&mut self, _: u32, _: u32, _: SenderReport) {}
+
+    fn request_key_frame(&mut self, _: TrackId, _: Layer) {
+        self.asked += 1;
+    }
+
+    fn request_retransmission(&mut self, _: TrackId, _: Layer, seqs: &[u16]) {
+        self.asked += seqs.len();
+    }
+}
+
+/// Frames of three layers with loss, feedback, switches of layers and timeouts. One test in this
+/// binary: other threads would allocate too.
+#[test]
+fn steady_forwarding_allocates_nothing() {
+    let mut now = std::time::Instant::now();
+    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, asked: 0, last: [0; 100] };
+    let mut core = Core::new(1);
+    let track = core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(0b111));
+    let subs: Vec<_> = (0..100).map(|_| core.subscribe(track).unwrap()).collect();
+    core.feed(track, Layer(2), 7, 70);
+    let mut encoders: Vec<_> =
+        (0..3u8).map(|layer| Encoder::new(layer, 70_000, u32::from(layer) * 1000, 7)).collect();
+    // Everything is made beforehand: the publisher's side may allocate, the core may not.
+    let ticks: Vec<Vec<_>> = (0..1200)
+        .map(|tick| {
+            encoders
+                .iter_mut()
+                .flat_map(|encoder| encoder.frame(tick % 30 == 0, 1 + encoder.layer * 3))
+                .collect()
+        })
+        .collect();
+
+    let mut run = |from: usize, to: usize| {
+        for (tick, made) in ticks.iter().enumerate().take(to).skip(from) {
+            for (index, sub) in subs.iter().enumerate() {
+                let layer = ((index + tick / 100) % 3) as u8;
+                core.set_target(now, *sub, Some(Layer(layer)), &mut egress);
+            }
+            for (index, made) in made.iter().enumerate() {
+                // A place in the cache takes its memory when it is first used: let all be used.
+                if tick < 200 || (tick * 13 + index) % 41 != 0 {
+                    core.ingest(now, track, made.layer, &made.packet(), &mut egress);
+                }
+            }
+            for sub in &subs {
+                let last = egress.last[sub.index()];
+                core.nack(now, *sub, (0..8).map(|back| last.wrapping_sub(back)), &mut egress);
+            }
+            core.feed_nack(now, 7, 70, std::iter::once(made[made.len() - 1].seq as u16), &mut egress);
+            now += Duration::from_millis(33);
+            core.handle_timeout(now, &mut egress);
+            while core.poll_wanted().is_some() {}
+        }
+    };
+    run(0, 600);
+    let region = Region::new(ALLOCATOR);
+    run(600, 1200);
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0));
+    assert!(egress.forwarded > 100_000 && egress.fed > 8000 && egress.asked > 100, "{egress:?}");
+    assert!(egress.retransmitted > 1000, "{egress:?}");
+}

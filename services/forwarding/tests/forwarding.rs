@@ -1,0 +1,468 @@
+//! Who gets what, and what is asked of the source.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Encoder, Made, Sim, continuous};
+use systir_forwarding::SenderInfo;
+use systir_forwarding::batch::Priority;
+use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
+
+const FIRST: Encoder = Encoder {
+    layer: 0,
+    seq: 70_000,
+    timestamp: 1,
+    picture_id: 1,
+    narrow: false,
+    tl0: 0,
+    key_index: 0,
+    frame: 0,
+};
+
+fn encoder(layer: u8) -> Encoder {
+    Encoder { layer, seq: FIRST.seq + 1000 * u64::from(layer), ..FIRST }
+}
+
+fn opus(seq: u64) -> Made {
+    let timestamp = (seq as u32).wrapping_mul(960);
+    Made { layer: Layer(0), codec: Codec::Opus, seq, timestamp, marker: false, payload: vec![7; 40] }
+}
+
+#[test]
+fn hundred_waiting_subscribers_make_one_key_frame_request() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let subs: Vec<_> = (0..100).map(|_| sim.subscriber(track, 0)).collect();
+    for sub in &subs {
+        sim.core.key_frame_wanted(sim.now, *sub, &mut sim.log);
+    }
+    sim.core.feed_key_frame_wanted(sim.now, track, Layer(0), &mut sim.log);
+    assert_eq!(sim.log.key_frames, [(track, Layer(0))]);
+    sim.put_all(track, &encoder(0).frame(true, 1));
+    assert_eq!(sim.log.sent.len(), 100);
+    sim.pass(5000);
+    assert_eq!(sim.log.key_frames.len(), 1, "the key frame came");
+}
+
+#[test]
+fn key_frame_that_does_not_come_is_asked_for_again_less_and_less_often() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    sim.pass(4000);
+    let asked = sim.log.key_frames.len();
+    assert!((4..=6).contains(&asked), "{asked} requests");
+    sim.core.unsubscribe(sub);
+    sim.pass(4000);
+    assert_eq!(sim.log.key_frames.len(), asked, "nobody wants it any more");
+    assert_eq!(sim.core.poll_timeout(), None);
+}
+
+#[test]
+fn video_starts_at_a_key_frame_and_sound_at_once() {
+    let mut sim = Sim::new(1);
+    let (video, audio) = (sim.video(0b001), sim.core.add_track(1, Kind::Audio, Codec::Opus, LayerSet(1)));
+    let (seen, heard) = (sim.subscriber(video, 0), sim.subscriber(audio, 0));
+    let mut encoder = encoder(0);
+    sim.put_all(video, &encoder.frame(false, 2));
+    sim.put(audio, &opus(5));
+    assert_eq!((sim.log.of(seen).len(), sim.log.of(heard).len()), (0, 1));
+    sim.put_all(video, &encoder.frame(true, 2));
+    sim.put(audio, &opus(6));
+    assert_eq!((sim.log.of(seen).len(), sim.log.of(heard).len()), (2, 2));
+    assert_eq!(sim.log.of(heard)[0].priority, Priority::Audio);
+    assert_eq!(sim.log.of(seen)[0].priority, Priority::Base);
+    assert!(sim.log.key_frames.iter().all(|(track, _)| *track == video));
+}
+
+#[test]
+fn old_layer_goes_on_until_the_new_one_has_a_key_frame() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    let sub = sim.subscriber(track, 0);
+    let (mut low, mut high) = (encoder(0), encoder(2));
+    sim.put_all(track, &low.frame(true, 1));
+    sim.target(sub, Some(2));
+    assert_eq!(sim.core.wanted(track), LayerSet(0b101));
+    for _ in 0..3 {
+        sim.put_all(track, &high.frame(false, 1));
+        sim.put_all(track, &low.frame(false, 1));
+    }
+    sim.put_all(track, &high.frame(true, 1));
+    sim.put_all(track, &low.frame(false, 1));
+    let sent = sim.log.of(sub);
+    assert!(continuous(&sent));
+    assert_eq!(sent.iter().map(|sent| sent.tag().layer).collect::<Vec<_>>(), [0, 0, 0, 0, 2]);
+    assert_eq!(sim.core.wanted(track), LayerSet(0b100));
+    let stats = sim.core.subscription_stats(sub).unwrap();
+    assert_eq!((stats.current, stats.packets, stats.switches), (Some(Layer(2)), 5, 2));
+}
+
+#[test]
+fn subscribers_of_a_layer_that_ends_get_the_next_lower_one_and_return() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    let (sub, other) = (sim.subscriber(track, 2), sim.subscriber(track, 0));
+    let (mut low, mut high) = (encoder(0), encoder(2));
+    let mut frames = |sim: &mut Sim, count: u32, with_high: bool| {
+        for _ in 0..count {
+            let asked: Vec<u8> = sim.log.key_frames.drain(..).map(|(_, layer)| layer.0).collect();
+            sim.put_all(track, &low.frame(asked.contains(&0), 1));
+            if with_high {
+                sim.put_all(track, &high.frame(asked.contains(&2), 1));
+            }
+            sim.pass(33);
+        }
+    };
+    frames(&mut sim, 30, true);
+    assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(2)));
+    frames(&mut sim, 90, false);
+    assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(0)));
+    assert!(sim.core.wanted(track).contains(Layer(2)), "it may come back");
+    assert_eq!(sim.core.track_stats(track).unwrap().live, LayerSet(0b001));
+    frames(&mut sim, 30, true);
+    assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(2)));
+    assert!(continuous(&sim.log.of(sub)));
+    assert!(continuous(&sim.log.of(other)));
+}
+
+#[test]
+fn layer_that_never_comes_makes_lower_ones_wanted() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    sim.subscriber(track, 2);
+    assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b100))));
+    sim.pass(2000);
+    assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b111))));
+    sim.put_all(track, &encoder(1).frame(true, 1));
+    assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b110))));
+    assert_eq!(sim.core.poll_wanted(), None);
+}
+
+#[test]
+fn paused_subscriber_gets_nothing_and_resumes_at_a_key_frame_with_the_next_number() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.target(sub, None);
+    assert!(sim.core.wanted(track).is_empty());
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.pass(1000);
+    sim.target(sub, Some(0));
+    sim.put_all(track, &encoder.frame(false, 2));
+    assert_eq!(sim.log.of(sub).len(), 2);
+    assert_eq!(sim.log.key_frames.len(), 2);
+    sim.put_all(track, &encoder.frame(true, 2));
+    let sent = sim.log.of(sub);
+    assert!(continuous(&sent));
+    assert_eq!(sent.len(), 4);
+    // The clock went on: three frames of the publisher's time.
+    assert_eq!(sent[2].timestamp.wrapping_sub(sent[1].timestamp), 3 * 3000);
+}
+
+#[test]
+fn muted_track_sends_nothing_to_anybody() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    sim.core.feed(track, Layer(0), 9, 1);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    let first = sim.log.of(sub)[0].seq;
+    sim.core.set_muted(track, true);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.nack(sub, &[first]);
+    sim.core.feed_nack(sim.now, 9, 1, [encoder.seq as u16 - 2].into_iter(), &mut sim.log);
+    sim.core.key_frame_wanted(sim.now, sub, &mut sim.log);
+    sim.pass(3000);
+    assert_eq!((sim.log.sent.len(), sim.log.fed.len(), sim.log.key_frames.len()), (2, 2, 1));
+    sim.core.set_muted(track, false);
+    sim.pass(0);
+    assert_eq!(sim.log.key_frames.len(), 2);
+    sim.put_all(track, &encoder.frame(false, 2));
+    sim.put_all(track, &encoder.frame(true, 2));
+    assert!(continuous(&sim.log.of(sub)));
+    assert_eq!((sim.log.sent.len(), sim.log.fed.len()), (4, 6));
+}
+
+#[test]
+fn muted_sound_goes_on_at_once_with_the_next_number() {
+    let mut sim = Sim::new(1);
+    let track = sim.core.add_track(1, Kind::Audio, Codec::Opus, LayerSet(1));
+    let sub = sim.subscriber(track, 0);
+    for seq in 100..200 {
+        sim.core.set_muted(track, (120..160).contains(&seq));
+        sim.put(track, &opus(seq));
+        sim.pass(20);
+    }
+    let sent = sim.log.of(sub);
+    assert_eq!(sent.len(), 60);
+    assert!(continuous(&sent));
+    assert_eq!(sent[20].timestamp.wrapping_sub(sent[19].timestamp), 41 * 960);
+}
+
+#[test]
+fn subscriber_gets_lost_packets_from_the_cache_as_they_were() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b101);
+    let sub = sim.subscriber(track, 0);
+    let (mut low, mut high) = (encoder(0), encoder(2));
+    sim.put_all(track, &low.frame(true, 3));
+    sim.put(track, &low.padding());
+    sim.put_all(track, &low.frame(false, 3));
+    sim.target(sub, Some(2));
+    sim.put_all(track, &high.frame(true, 3));
+    let first = sim.log.of(sub);
+    assert_eq!(first.len(), 9);
+    let seqs: Vec<u16> = first.iter().map(|sent| sent.seq).collect();
+    sim.log.sent.clear();
+    sim.nack(sub, &seqs);
+    sim.nack(sub, &seqs);
+    let mut again = sim.log.of(sub);
+    assert!(again.iter().all(|sent| sent.retransmission));
+    again.iter_mut().for_each(|sent| sent.retransmission = false);
+    assert_eq!(again, first, "once within 20 ms");
+    sim.pass(30);
+    sim.nack(sub, &seqs[..2]);
+    sim.nack(sub, &[seqs[0].wrapping_sub(1), seqs[8].wrapping_add(1), seqs[0].wrapping_add(0x8000)]);
+    assert_eq!(sim.log.of(sub).len(), 11);
+    let stats = sim.core.subscription_stats(sub).unwrap();
+    assert_eq!((stats.packets, stats.retransmitted_packets), (9, 11));
+}
+
+#[test]
+fn downstream_gets_one_copy_however_many_subscribe_here() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    for layer in 0..30 {
+        sim.subscriber(track, layer % 3);
+    }
+    for _ in 0..3 {
+        sim.core.feed(track, Layer(0), 5, 50);
+        sim.core.feed(track, Layer(2), 5, 52);
+        sim.core.feed(track, Layer(2), 6, 62);
+    }
+    let made: Vec<Made> = (0..3).flat_map(|layer| encoder(layer).frame(false, 2)).collect();
+    sim.put_all(track, &made);
+    sim.put_all(track, &made);
+    let fed = std::mem::take(&mut sim.log.fed);
+    let expected: Vec<_> = [(5, 50, 0), (5, 50, 1), (5, 52, 4), (6, 62, 4), (5, 52, 5), (6, 62, 5)]
+        .map(|(peer, flow, index): (u32, u32, usize)| {
+            (peer, flow, made[index].seq, made[index].payload.clone())
+        })
+        .into();
+    assert_eq!(fed, expected);
+
+    let seq = made[0].seq;
+    sim.core.feed_nack(sim.now, 5, 50, [seq as u16, seq as u16, 1].into_iter(), &mut sim.log);
+    assert_eq!(sim.log.fed, [(5, 50, seq, made[0].payload.clone())]);
+    let report = SenderReport { ntp: 1, timestamp: 2 };
+    sim.core.sender_report(sim.now, track, Layer(2), report, &mut sim.log);
+    assert_eq!(sim.log.reports, [(5, 52, report), (6, 62, report)]);
+
+    sim.log.fed.clear();
+    sim.core.unfeed(track, Layer(2), 5);
+    sim.core.feed(track, Layer(0), 5, 51);
+    sim.put_all(track, &encoder(0).frame(false, 5)[2..3]);
+    sim.core.feed_nack(sim.now, 5, 50, [seq as u16].into_iter(), &mut sim.log);
+    assert_eq!(sim.log.fed.iter().map(|fed| (fed.0, fed.1)).collect::<Vec<_>>(), [(5, 51)]);
+}
+
+#[test]
+fn feeds_keep_padding_so_that_their_numbers_have_no_gap() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.core.feed(track, Layer(0), 5, 50);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 1));
+    sim.put(track, &encoder.padding());
+    assert_eq!(sim.log.fed.len(), 2);
+    assert_eq!(sim.core.wanted(track), LayerSet(0b001));
+}
+
+#[test]
+fn what_is_missing_is_asked_for_until_it_comes() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let frame = encoder(0).frame(true, 5);
+    for made in [&frame[0], &frame[1], &frame[4]] {
+        sim.put(track, made);
+    }
+    sim.pass(5);
+    assert!(sim.log.lost.is_empty(), "reordering is no loss");
+    sim.pass(10);
+    let missing = vec![frame[2].seq as u16, frame[3].seq as u16];
+    assert_eq!(sim.log.lost, [(track, Layer(0), missing)]);
+    sim.put(track, &frame[3]);
+    sim.pass(3000);
+    let again = &sim.log.lost[1..];
+    assert!((2..10).contains(&again.len()), "{again:?}");
+    assert!(again.iter().all(|(_, _, seqs)| *seqs == [frame[2].seq as u16]));
+    sim.put(track, &frame[2]);
+    let mut sent = sim.log.of(sub);
+    sent.sort_by_key(|sent| sent.tag().index);
+    assert!(continuous(&sent));
+    assert_eq!(sent.len(), 5);
+}
+
+#[test]
+fn nobody_asks_for_what_nobody_wants() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let frame = encoder(0).frame(true, 5);
+    sim.put(track, &frame[0]);
+    sim.put(track, &frame[4]);
+    sim.pass(3000);
+    assert!(sim.log.lost.is_empty() && sim.log.key_frames.is_empty());
+    assert_eq!(sim.core.poll_timeout(), None);
+}
+
+#[test]
+fn key_frames_of_the_other_codecs_are_recognised() {
+    let dependency = |bytes: &'static [u8]| Extensions { dependency: Some(bytes), ..Extensions::default() };
+    let none = Extensions::default();
+    type Part<'a> = (Extensions<'a>, &'a [u8]);
+    let cases: [(Codec, Part<'_>, Part<'_>); 5] = [
+        (Codec::H264, (none, &[0x61, 1]), (none, &[0x78, 0, 1, 0x67, 0, 1, 0x68])),
+        (Codec::H264, (none, &[0x7C, 0x05, 1]), (none, &[0x67, 1])),
+        (Codec::Vp9, (none, &[0xE8, 0x81, 2, 0, 1]), (none, &[0xA8, 0x81, 3, 0, 1])),
+        (Codec::Av1, (dependency(&[0x80, 0, 1]), &[0]), (dependency(&[0x80, 0, 2, 0x80, 1]), &[8])),
+        (Codec::Av1, (none, &[0, 1]), (none, &[8, 1])),
+    ];
+    for (codec, (delta_ext, delta), (key_ext, key)) in cases {
+        let mut sim = Sim::new(1);
+        let track = sim.core.add_track(1, Kind::Video, codec, LayerSet(1));
+        let sub = sim.subscriber(track, 0);
+        for (seq, ext, payload) in [(10, delta_ext, delta), (11, key_ext, key), (12, delta_ext, delta)] {
+            let packet = Packet { codec, seq, timestamp: seq as u32 * 3000, marker: true, ext, payload };
+            sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
+        }
+        let sent = sim.log.of(sub);
+        assert_eq!(sent.iter().map(|sent| &*sent.payload).collect::<Vec<_>>(), [key, delta], "{codec:?}");
+    }
+}
+
+#[test]
+fn idr_picture_waits_for_parameter_sets_that_may_be_missing() {
+    let mut sim = Sim::new(1);
+    let track = sim.core.add_track(1, Kind::Video, Codec::H264, LayerSet(1));
+    let sub = sim.subscriber(track, 0);
+    let put = |sim: &mut Sim, seq, timestamp, payload: &[u8]| {
+        let codec = Codec::H264;
+        let packet = Packet { codec, seq, timestamp, marker: false, ext: Extensions::default(), payload };
+        sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
+    };
+    put(&mut sim, 10, 1, &[0x61]);
+    put(&mut sim, 13, 2, &[0x7C, 0x85, 1]);
+    put(&mut sim, 12, 2, &[0x68]);
+    assert!(sim.log.of(sub).is_empty());
+    put(&mut sim, 11, 2, &[0x67]);
+    put(&mut sim, 14, 2, &[0x65]);
+    let sent = sim.log.of(sub);
+    assert!(continuous(&sent));
+    assert_eq!(sent.iter().map(|sent| sent.payload[0]).collect::<Vec<_>>(), [0x67, 0x68, 0x7C, 0x65]);
+    assert_eq!(sim.core.track_stats(track).unwrap().layers[0].key_frames, 1);
+}
+
+#[test]
+fn damaged_and_foreign_packets_reach_nobody() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 1));
+    let mut damaged = encoder.padding();
+    damaged.payload = vec![0x90, 0x80];
+    sim.put(track, &damaged);
+    let mut foreign = encoder.frame(false, 1);
+    encoder.seq -= 1;
+    foreign[0].codec = Codec::H264;
+    sim.put_all(track, &foreign);
+    for layer in [1, 2, 3, 8, 255] {
+        let made = Made { layer: Layer(layer), ..encoder.clone().frame(true, 1).remove(0) };
+        sim.put(track, &made);
+        sim.core.feed(track, Layer(layer), 1, 1);
+        sim.core.feed_key_frame_wanted(sim.now, track, Layer(layer), &mut sim.log);
+    }
+    sim.put_all(track, &encoder.frame(false, 1));
+    assert_eq!(sim.log.of(sub).len(), 2);
+    assert!(continuous(&sim.log.of(sub)));
+    assert!(sim.log.fed.is_empty());
+    assert_eq!(sim.core.track_stats(track).unwrap().layers[0].malformed, 1);
+}
+
+#[test]
+fn sender_report_keeps_the_publishers_clock() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let frame = encoder(0).frame(true, 2);
+    sim.put_all(track, &frame);
+    assert_eq!(sim.core.sender_info(sim.now, sub), None);
+    let report = SenderReport { ntp: 0xAB_0000_0000, timestamp: frame[0].timestamp + 90 };
+    sim.core.sender_report(sim.now, track, Layer(0), report, &mut sim.log);
+    let sent = sim.log.of(sub);
+    let octets = sent.iter().map(|sent| sent.payload.len() as u32).sum();
+    let info =
+        SenderInfo { ntp: report.ntp, timestamp: sent[0].timestamp.wrapping_add(90), packets: 2, octets };
+    assert_eq!(sim.core.sender_info(sim.now, sub), Some(info));
+    sim.pass(1500);
+    let later = sim.core.sender_info(sim.now, sub).unwrap();
+    assert_eq!(later.ntp - info.ntp, 3 << 31);
+    assert_eq!(later.timestamp.wrapping_sub(info.timestamp), 135_000);
+}
+
+#[test]
+fn speakers_are_told_with_their_group_and_only_when_they_change() {
+    let mut sim = Sim::new(1);
+    let loud = sim.core.add_track(4, Kind::Audio, Codec::Opus, LayerSet(1));
+    let quiet = sim.core.add_track(5, Kind::Audio, Codec::Opus, LayerSet(1));
+    let talk = |sim: &mut Sim, level: u8, from: u64, to: u64| {
+        for seq in from..to {
+            for (track, level) in [(loud, level), (quiet, 90)] {
+                let made = opus(seq);
+                let ext = Extensions {
+                    audio_level: Some(AudioLevel { level, voice: true }),
+                    ..Extensions::default()
+                };
+                let packet = Packet { ext, ..made.packet() };
+                sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
+            }
+            sim.pass(20);
+        }
+    };
+    talk(&mut sim, 10, 100, 200);
+    let told = sim.core.speakers(sim.now);
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].group, told[0].track, told[0].active), (4, loud, true));
+    assert!(told[0].level > 0.0 && told[0].level <= 1.0);
+    sim.core.set_muted(loud, true);
+    sim.pass(2000);
+    let told = sim.core.speakers(sim.now);
+    assert_eq!((told.len(), told[0].level, told[0].active), (1, 0.0, false));
+    assert!(sim.core.speakers(sim.now).is_empty());
+}
+
+#[test]
+fn removed_track_leaves_nothing_behind() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b111);
+    let sub = sim.subscriber(track, 2);
+    sim.core.feed(track, Layer(0), 5, 50);
+    sim.core.remove_track(track);
+    assert!(sim.core.subscription_stats(sub).is_none());
+    assert!(sim.core.track_stats(track).is_none());
+    assert_eq!(sim.core.subscribe(track), None);
+    let other = sim.video(0b001);
+    assert_eq!(other.index(), track.index());
+    sim.core.feed(other, Layer(0), 5, 50);
+    sim.core.unsubscribe(sub);
+    sim.put_all(track, &encoder(0).frame(true, 1));
+    sim.pass(5000);
+    assert!(sim.log.sent.is_empty() && sim.log.fed.is_empty());
+    sim.put_all(other, &encoder(0).frame(true, 1));
+    assert_eq!(sim.log.fed.len(), 1);
+}

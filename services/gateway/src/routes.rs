@@ -1,0 +1,196 @@
+//! Routes of LiveKit's protocol, version 0 (two peer connections).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{ConnectInfo, Query, Request, State, WebSocketUpgrade};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use http::{HeaderMap, StatusCode, Uri, header};
+use livekit_protocol::{
+    DisconnectReason, LeaveRequest, SignalResponse, leave_request::Action, signal_response,
+};
+use tower_http::cors::{Any, CorsLayer};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use super::params::Params;
+use super::{Door, JoinRequest, Limits, Refusal, TurnedAway, pump};
+use systir_livekit::token::{TokenError, verify_join};
+
+#[derive(Clone)]
+struct Shared {
+    door: Arc<dyn Door>,
+    limits: Limits,
+}
+
+/// `/rtc` and `/rtc/validate`; `/rtc/v1` is answered 404, on which clients fall back.
+pub fn router(door: Arc<dyn Door>, limits: Limits) -> Router {
+    Router::new()
+        .route("/rtc", get(signal))
+        .route("/rtc/validate", get(validate))
+        .route("/rtc/v1", any(not_found))
+        .route("/rtc/v1/validate", any(not_found))
+        .layer(cors())
+        .with_state(Shared { door, limits })
+}
+
+/// Clients are pages of any origin, and must be able to read why they were refused. The token is
+/// in a header or in the URL, never a cookie.
+pub fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(Any)
+        .allow_headers(Any)
+        .max_age(std::time::Duration::from_secs(86_400))
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found: this server speaks version 0 of the protocol, at /rtc")
+        .into_response()
+}
+
+/// The first span of a join's trace: from the request to the place that was found. Like all spans
+/// it holds no URL, no name and no token.
+fn arrival(what: &'static str) -> Span {
+    tracing::error_span!("door", what, trace_id = Empty, outcome = Empty, reason = Empty)
+}
+
+/// Checks the token; what is said of a bad one is a word of [`TurnedAway::as_str`].
+fn checked(shared: &Shared, request: &Request, arrival: &Span) -> Result<(JoinRequest, Params), TurnedAway> {
+    let span = tracing::error_span!(parent: arrival, "token", outcome = Empty);
+    let joined = span.in_scope(|| join_request(shared, request.uri(), request.headers(), peer(request)));
+    span.record("outcome", joined.as_ref().map_or_else(|why| why.as_str(), |_| "valid"));
+    joined.inspect_err(|why| {
+        arrival.record("outcome", "refused");
+        arrival.record("reason", why.as_str());
+    })
+}
+
+/// The request of a client that may join as far as its token goes.
+fn join_request(
+    shared: &Shared,
+    uri: &Uri,
+    headers: &HeaderMap,
+    peer: Option<SocketAddr>,
+) -> Result<(JoinRequest, Params), TurnedAway> {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map(|Query(pairs)| pairs)
+        .map_err(|_| TurnedAway::BadQuery)?;
+    let token = bearer(headers)
+        .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
+    let token = token.ok_or(TurnedAway::Token(TokenError::Missing))?;
+    let mut grants = verify_join(&shared.door.keys(), token, SystemTime::now()).map_err(TurnedAway::Token)?;
+
+    let params = Params::read(&pairs);
+    if let Some(suffix) = &params.publish {
+        grants.identity = format!("{}#{suffix}", grants.identity);
+        grants.can_subscribe = false;
+    }
+    if grants.can_update_own_metadata {
+        let own = params.attributes.iter().filter(|(key, _)| !key.starts_with("systir."));
+        grants.attributes.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+    }
+    let mut client = params.client.clone();
+    client.address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let request = JoinRequest {
+        grants,
+        client,
+        auto_subscribe: params.auto_subscribe,
+        adaptive_stream: params.adaptive_stream,
+        disable_ice_lite: params.disable_ice_lite,
+        peer,
+    };
+    Ok((request, params))
+}
+
+/// The header goes before the query, as LiveKit's server reads them.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+fn peer(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let plain =
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+        (status, plain, self.words()).into_response()
+    }
+}
+
+async fn validate(State(shared): State<Shared>, request: Request) -> Response {
+    let span = arrival("validate");
+    let answer = match checked(&shared, &request, &span) {
+        Ok((request, _)) => shared.door.validate(request).instrument(span.clone()).await,
+        Err(why) => Err(why.into()),
+    };
+    span.record("outcome", if answer.is_ok() { "admitted" } else { "refused" });
+    match answer {
+        Ok(()) => ([(header::CACHE_CONTROL, "no-store")], "success").into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn signal(
+    State(shared): State<Shared>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
+) -> Response {
+    // As LiveKit's server: nothing is here for who does not speak WebSocket.
+    let Ok(upgrade) = upgrade else {
+        return (StatusCode::NOT_FOUND, "not found: a WebSocket").into_response();
+    };
+    let limits = shared.limits;
+    let upgrade = upgrade.max_message_size(limits.message).max_frame_size(limits.message);
+    let span = arrival("join");
+    let (request, params) = match checked(&shared, &request, &span) {
+        Ok(joined) => joined,
+        Err(why) => {
+            shared.door.turned_away(why);
+            return Refusal::from(why).into_response();
+        }
+    };
+    let tally = shared.door.tally();
+    if params.reconnect {
+        // Not even that word is for whoever may not see signalling here.
+        if let Err(refusal) = span.in_scope(|| shared.door.may_signal(&request.grants.institution)) {
+            span.record("outcome", "refused");
+            return refusal.into_response();
+        }
+        span.record("outcome", "rejoin");
+        // Connections are not resumed yet: the client is to join anew, at once.
+        return upgrade.on_upgrade(move |socket| async move {
+            let _open = tally.opened();
+            tally.sent();
+            pump::say(socket, rejoin(), limits.patience).await;
+        });
+    }
+    let admitted = shared.door.admit(request).instrument(span.clone()).await;
+    span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
+    match admitted {
+        Ok(pipe) => upgrade.on_upgrade(move |socket| async move {
+            let ended = pump::run(socket, pipe, limits, &tally).await;
+            tracing::debug!(?ended, "signalling connection closed");
+        }),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn rejoin() -> SignalResponse {
+    let leave = LeaveRequest {
+        can_reconnect: true,
+        reason: DisconnectReason::StateMismatch as i32,
+        action: Action::Reconnect as i32,
+        regions: None,
+    };
+    SignalResponse { message: Some(signal_response::Message::Leave(leave)) }
+}

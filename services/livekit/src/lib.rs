@@ -1,0 +1,37 @@
+//! LiveKit's protocol at the media node: the signalling session of one participant, session
+//! descriptions ([`sdp`]) and access tokens ([`token`]). It has no sockets, no clock and no threads, and
+//! knows no worker beyond the commands and events of `systir-media-control`.
+//!
+//! [`Session`] takes what the client sends ([`Session::handle`]), what happens in the room
+//! ([`Session::room_event`]), what the worker tells ([`Session::media_event`]) and the time
+//! ([`Session::tick`]); after each of them the caller drains [`Session::poll_output`].
+//! It keeps the participant's own state and the list of tracks that it sees; it decides nothing
+//! about who is in the room.
+
+pub mod rate_limit;
+pub mod sdp;
+pub mod token;
+
+mod config;
+mod data;
+mod event;
+mod metadata;
+mod presence;
+mod publish;
+mod quality;
+mod reply;
+mod session;
+mod sid;
+mod speakers;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod track;
+
+pub use config::{Limits, MediaDescription, ServerFacts, SessionConfig};
+pub use data::{DataError, MAX_DATA_BYTES, RoutedData, route_data};
+pub use event::{LeaveReason, MediaEvent, Output, RemoteParticipant, RemoteTrack, RoomEvent};
+pub use quality::{layer_for_dimensions, layer_for_quality};
+pub use session::{Counts, Session};
+pub use sid::mint_sid;
+pub use speakers::speaker_infos;

@@ -1,0 +1,200 @@
+//! What the room tells the client: who is there, what they publish, who speaks.
+
+use std::collections::HashSet;
+
+use livekit_protocol::{
+    self as proto, leave_request::Action, participant_info::State, signal_response::Message,
+};
+
+use super::data::route_data;
+use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
+use super::reply;
+use super::session::Session;
+use super::subscribe::Visible;
+use crate::token::Grants;
+use systir_media_control::{Command, DataChannel};
+
+impl Session {
+    pub(super) fn handle_room_event(&mut self, event: RoomEvent) {
+        match event {
+            RoomEvent::Participants(participants) => self.participants(participants),
+            RoomEvent::Left { sid, reason } => self.left(&sid, reason),
+            RoomEvent::Room(room) => {
+                self.config.room = room.clone();
+                self.signal(Message::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
+            }
+            RoomEvent::Speakers(speakers) => self.speakers(speakers),
+            RoomEvent::Data { channel, packet } => {
+                let participant = self.config.participant;
+                self.media(Command::SendData { participant, channel, data: packet });
+            }
+            RoomEvent::TrackSubscribed { track_sid } => self.track_subscribed(track_sid),
+            RoomEvent::Mute { track_sid, muted } => {
+                if self.set_muted(&track_sid, muted) == Some(true) {
+                    self.signal(Message::Mute(proto::MuteTrackRequest { sid: track_sid, muted }));
+                }
+            }
+            RoomEvent::Subscription { track_sids, subscribe } => {
+                for sid in track_sids {
+                    self.ask(&sid, subscribe);
+                }
+            }
+            RoomEvent::Metadata { name, metadata, attributes } => {
+                self.apply_metadata(name, metadata, attributes);
+            }
+            RoomEvent::Permission(grants) => self.permission(*grants),
+            RoomEvent::Token(token) => self.signal(Message::RefreshToken(token)),
+            RoomEvent::Remove(reason) => self.end(Action::Disconnect, reason),
+            RoomEvent::Reconnect(reason) => self.reconnect(reason),
+        }
+    }
+
+    fn participants(&mut self, participants: Vec<RemoteParticipant>) {
+        let mut news = Vec::new();
+        for participant in &participants {
+            if self.note_participant(participant) {
+                news.push(participant.info.clone());
+            }
+        }
+        if !news.is_empty() {
+            self.signal(reply::update(news));
+        }
+        // After the update: a client wants to know a track before it is offered.
+        self.subscribe_to_all();
+    }
+
+    /// Keeps what is known of somebody. False when it is no news.
+    pub(super) fn note_participant(&mut self, participant: &RemoteParticipant) -> bool {
+        let info = &participant.info;
+        let hidden = info.permission.as_ref().is_some_and(|permission| permission.hidden);
+        if info.sid == self.own.sid || hidden || !is_sid(&info.sid) {
+            return false;
+        }
+        if info.state == State::Disconnected as i32 {
+            self.left(
+                &info.sid,
+                LeaveReason::try_from(info.disconnect_reason).unwrap_or(LeaveReason::UnknownReason),
+            );
+            return false;
+        }
+        if self.others.get(&info.sid).is_some_and(|known| known.version > info.version) {
+            return false;
+        }
+        self.others.insert(info.sid.clone(), info.clone());
+
+        let now: HashSet<&str> = participant.tracks.iter().map(|track| track.sid.as_str()).collect();
+        let gone: Vec<String> = self
+            .visible
+            .iter()
+            .filter(|(sid, one)| one.participant_sid == info.sid && !now.contains(sid.as_str()))
+            .map(|(sid, _)| sid.clone())
+            .collect();
+        for sid in gone {
+            self.forget_visible(&sid);
+        }
+        for track in participant.tracks.iter().filter(|track| is_sid(&track.sid)) {
+            let Some(track_info) = info.tracks.iter().find(|one| one.sid == track.sid) else { continue };
+            let known = self.visible.get(&track.sid);
+            if known.is_some_and(|known| known.participant_sid != info.sid) {
+                continue;
+            }
+            let same = known.is_some_and(|known| known.track == *track);
+            let (asked, settings) = known.map_or((None, None), |known| (known.asked, known.settings.clone()));
+            let asked = self.early.remove(&track.sid).or(asked);
+            let unsupported = same && known.is_some_and(|known| known.unsupported);
+            if !same {
+                // Another codec or source under the same sid: the m-line must be another, too.
+                self.drop_subscription(&track.sid);
+            }
+            self.visible.insert(
+                track.sid.clone(),
+                Visible {
+                    participant_sid: info.sid.clone(),
+                    track: track.clone(),
+                    info: track_info.clone(),
+                    asked,
+                    unsupported,
+                    settings,
+                },
+            );
+        }
+        true
+    }
+
+    fn left(&mut self, sid: &str, reason: LeaveReason) {
+        let Some(mut info) = self.others.remove(sid) else { return };
+        let tracks: Vec<String> = self
+            .visible
+            .iter()
+            .filter(|(_, visible)| visible.participant_sid == sid)
+            .map(|(sid, _)| sid.clone())
+            .collect();
+        info.state = State::Disconnected as i32;
+        info.disconnect_reason = reason as i32;
+        info.version = info.version.saturating_add(1);
+        info.tracks.clear();
+        self.signal(reply::update(vec![info]));
+        for track in tracks {
+            self.forget_visible(&track);
+        }
+    }
+
+    fn speakers(&mut self, mut speakers: Vec<proto::SpeakerInfo>) {
+        speakers.retain(|speaker| speaker.sid == self.own.sid || self.others.contains_key(&speaker.sid));
+        if !speakers.is_empty() {
+            self.signal(Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        }
+    }
+
+    fn track_subscribed(&mut self, track_sid: String) {
+        let own = self.tracks.iter_mut().find(|track| track.info.sid == track_sid);
+        let Some(track) = own.filter(|track| !track.subscribed) else { return };
+        track.subscribed = true;
+        self.signal(Message::TrackSubscribed(proto::TrackSubscribed { track_sid }));
+    }
+
+    pub(super) fn data(&mut self, channel: DataChannel, packet: &[u8]) {
+        match route_data(&self.config.grants, &self.own.sid, packet) {
+            Ok(routed) => self.outputs.push_back(Output::Data {
+                channel,
+                packet: routed.packet,
+                destinations: routed.destinations,
+            }),
+            Err(_) => self.counts.data_dropped += 1,
+        }
+    }
+
+    /// New permissions; what is no longer allowed ends at once.
+    fn permission(&mut self, grants: Grants) {
+        let old = &self.config.grants;
+        let grants = Grants {
+            identity: old.identity.clone(),
+            room: old.room.clone(),
+            institution: old.institution.clone(),
+            ..grants
+        };
+        self.config.grants = grants;
+        self.own.permission = Some(self.config.grants.permission());
+
+        let (kept, revoked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.tracks).into_iter().partition(|track| {
+                let source =
+                    proto::TrackSource::try_from(track.info.source).unwrap_or(proto::TrackSource::Unknown);
+                self.config.grants.may_publish(source)
+            });
+        self.tracks = kept;
+        for track in &revoked {
+            self.forget_own(track);
+            let track_sid = track.info.sid.clone();
+            self.signal(Message::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
+        }
+        self.own_changed(true);
+        self.subscribe_to_all();
+    }
+}
+
+/// Sids become words of SDP and keys of maps in every client; other nodes' are not believed.
+fn is_sid(sid: &str) -> bool {
+    (4..=64).contains(&sid.len())
+        && sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}

@@ -1,0 +1,295 @@
+//! What the client publishes: announced by `add_track`, brought by an m-line of its offers.
+
+use livekit_protocol::{
+    self as proto, AudioTrackFeature, TrackSource, request_response as rr, signal_response::Message,
+};
+use systir_rtp::packet::{Codec, Kind};
+
+use super::event::{LeaveReason, Output};
+use super::session::Session;
+use super::sid::mint_sid;
+use super::track::{self, OwnTrack};
+use crate::sdp::{Intake, Offer, Origin, SdpError, Section, SectionKind};
+use systir_media_control::{Command, ReceiveSection, Side, TrackKey, TrackSource as Source};
+
+impl Session {
+    pub(super) fn add_track(&mut self, request: proto::AddTrackRequest) {
+        let source = TrackSource::try_from(request.source).unwrap_or(TrackSource::Unknown);
+        let of = |request| Some(rr::Request::AddTrack(request));
+        if !self.config.grants.may_publish(source) {
+            let text = "the token does not allow to publish this source";
+            return self.refuse(0, rr::Reason::NotAllowed, text, of(request));
+        }
+        let (Some(kind), true) = (track::kind(&request), request.sid.is_empty()) else {
+            let text = "only audio and video tracks can be published, each in one codec";
+            return self.refuse(0, rr::Reason::UnsupportedType, text, of(request));
+        };
+        // Announced twice before it was brought: the same track.
+        let twin = self.tracks.iter().find(|track| track.bound.is_none() && track.cid == request.cid);
+        if let Some(twin) = twin.filter(|twin| twin.kind == kind) {
+            let message = published(&request.cid, twin.info.clone());
+            return self.signal(message);
+        }
+        if self.tracks.len() >= self.config.limits.tracks && !self.forget_announced() {
+            let text = "too many published tracks: unpublish one first";
+            return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
+        }
+        let sid = mint_sid(track::sid_prefix(kind, source), &mut self.rng);
+        let info = track::info(&request, sid, kind, self.clock.micros(self.now));
+        let message = published(&request.cid, info.clone());
+        let key = self.config.keys.track();
+        self.tracks.push(OwnTrack {
+            key,
+            info,
+            cid: request.cid,
+            kind,
+            since: self.now,
+            bound: None,
+            subscribed: false,
+        });
+        self.signal(message);
+        self.bind_unclaimed(key);
+    }
+
+    /// The m-line that brings a track may have been offered before the track was announced.
+    fn bind_unclaimed(&mut self, key: TrackKey) {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
+        let brings = |section: &Section| {
+            let named = section.track.as_deref().is_none_or(|cid| cid == track.cid);
+            named && section.kind == SectionKind::Media(track.kind)
+        };
+        let Some(index) = self.unclaimed.iter().position(brings) else { return };
+        let section = self.unclaimed.swap_remove(index);
+        // The answer put the client's own choice first.
+        let Some(codec) = section.first_codec(None, false) else { return };
+        track.bind(&section, codec);
+        for said in self.sections.iter_mut().filter(|said| said.mid == section.mid) {
+            said.track = Some(key);
+        }
+        let sections = self.sections.clone();
+        self.start_own(key, &sections);
+        self.media(Command::Receive { participant: self.config.participant, sections });
+        self.own_changed(false);
+    }
+
+    /// A client that changed its mind says nothing of it: of tracks that were announced and never
+    /// brought, the oldest gives way. False when all are published.
+    fn forget_announced(&mut self) -> bool {
+        let oldest = self.tracks.iter().position(|track| track.bound.is_none());
+        oldest.map(|index| self.tracks.remove(index)).is_some()
+    }
+
+    pub(super) fn publisher_offer(&mut self, description: &proto::SessionDescription) {
+        let offer = match Offer::parse(&description.sdp) {
+            Ok(offer) if description.r#type == "offer" || description.r#type.is_empty() => offer,
+            Ok(_) => return self.garbled("the publisher's description is not an offer"),
+            // A client that published and unpublished so often begins with a short one again.
+            Err(SdpError::TooLong { .. } | SdpError::TooManySections { .. }) if self.answers > 0 => {
+                return self.reconnect(LeaveReason::StateMismatch);
+            }
+            Err(error) => return self.garbled(&format!("the publisher's offer cannot be used: {error}")),
+        };
+        let ended = self.unbind_stopped(&offer);
+        let fresh = self.bind_sections(&offer);
+
+        self.answers += 1;
+        let origin = Origin { session: self.description_id, version: self.answers };
+        let answer = offer.answer(Self::host(&self.config, Side::Publisher), origin, |section| {
+            self.intake(section, self.config.red)
+        });
+
+        for track in &ended {
+            self.forget_own(track);
+        }
+        for key in &fresh {
+            self.start_own(*key, &answer.receive);
+        }
+        self.sections = answer.receive.clone();
+        let carried = |section: &&Section| {
+            answer.receive.iter().any(|said| said.mid == section.mid && said.track.is_none())
+        };
+        self.unclaimed = offer.sending().filter(carried).cloned().collect();
+        self.media(Command::Receive { participant: self.config.participant, sections: answer.receive });
+        self.remote(Side::Publisher, offer.remote().clone());
+        self.signal(Message::Answer(proto::SessionDescription {
+            r#type: "answer".into(),
+            sdp: answer.sdp,
+            id: description.id,
+            mid_to_track_id: Default::default(),
+        }));
+        if !ended.is_empty() || !fresh.is_empty() {
+            self.own_changed(false);
+        }
+    }
+
+    /// Tracks whose m-line stopped, went silent or is gone.
+    fn unbind_stopped(&mut self, offer: &Offer) -> Vec<OwnTrack> {
+        // An m-line that names a track in waiting has been given to that one.
+        let waiting: Vec<String> =
+            self.tracks.iter().filter(|track| track.bound.is_none()).map(|track| track.cid.clone()).collect();
+        let goes_on = |track: &mut OwnTrack| {
+            let Some(bound) = &track.bound else { return true };
+            let given_away = |section: &Section| {
+                section.track.as_ref().is_some_and(|cid| *cid != track.cid && waiting.contains(cid))
+            };
+            offer.sending().any(|section| section.mid == bound.mid && !given_away(section))
+        };
+        let mut ended = Vec::new();
+        let mut kept = Vec::new();
+        for mut track in std::mem::take(&mut self.tracks) {
+            if goes_on(&mut track) { kept.push(track) } else { ended.push(track) }
+        }
+        self.tracks = kept;
+        ended
+    }
+
+    /// Finds the announced track that each new m-line brings.
+    fn bind_sections(&mut self, offer: &Offer) -> Vec<TrackKey> {
+        let mut fresh = Vec::new();
+        for section in offer.sending() {
+            let SectionKind::Media(kind) = section.kind else { continue };
+            let mid_taken =
+                |track: &OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);
+            if self.tracks.iter().any(mid_taken) {
+                continue;
+            }
+            let Some(index) = self.announced(section, kind) else { continue };
+            let red = self.config.red;
+            let Some(track) = self.tracks.get_mut(index) else { continue };
+            let wanted = intake(track, red);
+            let Some(codec) = section.first_codec(wanted.codec, wanted.red) else { continue };
+            track.bind(section, codec);
+            fresh.push(track.key);
+        }
+        fresh
+    }
+
+    /// By `cid`; a client whose track changed its name gets the first one of the kind.
+    fn announced(&self, section: &Section, kind: Kind) -> Option<usize> {
+        let waiting = |track: &OwnTrack| track.bound.is_none() && track.kind == kind;
+        let cid = section.track.as_deref();
+        let named = self.tracks.iter().position(|track| waiting(track) && Some(track.cid.as_str()) == cid);
+        named.or_else(|| self.tracks.iter().position(waiting))
+    }
+
+    fn intake(&self, section: &Section, red: bool) -> Option<Intake> {
+        let bound = |track: &&OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);
+        match self.tracks.iter().find(bound) {
+            Some(track) => Some(intake(track, red)),
+            // It may be announced later; what comes until then is dropped.
+            None if self.config.grants.can_publish => {
+                Some(Intake { track: None, codec: None, red: false, stereo: false, dtx: true })
+            }
+            None => None,
+        }
+    }
+
+    fn start_own(&mut self, key: TrackKey, sections: &[ReceiveSection]) {
+        let Some(track) = self.tracks.iter().find(|track| track.key == key) else { return };
+        let Some(bound) = &track.bound else { return };
+        if !sections.iter().any(|section| section.track == Some(key)) {
+            return;
+        }
+        let (spec, sid, muted) = (bound.spec, track.info.sid.clone(), track.info.muted);
+        self.outputs.push_back(Output::Published { sid, key, spec });
+        self.media(Command::AddTrack {
+            room: self.config.room_key,
+            track: key,
+            spec,
+            source: Source::Participant(self.config.participant),
+            publisher: self.config.sid.as_str().into(),
+        });
+        if muted {
+            self.media(Command::Mute { track: key, muted });
+        }
+    }
+
+    /// Takes a track back from the room and the worker.
+    pub(super) fn forget_own(&mut self, track: &OwnTrack) {
+        if track.bound.is_some() {
+            self.media(Command::RemoveTrack { track: track.key });
+            self.outputs.push_back(Output::Unpublished { sid: track.info.sid.clone(), key: track.key });
+        }
+    }
+
+    pub(super) fn mute(&mut self, request: proto::MuteTrackRequest) {
+        if self.set_muted(&request.sid, request.muted).is_none() {
+            let text = "you publish no track with this sid";
+            self.refuse(0, rr::Reason::NotFound, text, Some(rr::Request::Mute(request)));
+        }
+    }
+
+    /// None when there is no such track; else whether anything changed.
+    pub(super) fn set_muted(&mut self, sid: &str, muted: bool) -> Option<bool> {
+        let track = self.tracks.iter_mut().find(|track| track.info.sid == sid)?;
+        if track.info.muted == muted {
+            return Some(false);
+        }
+        track.info.muted = muted;
+        if track.bound.is_some() {
+            let track = track.key;
+            self.media(Command::Mute { track, muted });
+            self.own_changed(false);
+        }
+        Some(true)
+    }
+
+    pub(super) fn update_audio_track(&mut self, request: proto::UpdateLocalAudioTrack) {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.info.sid == request.track_sid) else {
+            let of = rr::Request::UpdateAudioTrack(request);
+            return self.refuse(0, rr::Reason::NotFound, "you publish no track with this sid", Some(of));
+        };
+        track.info.audio_features = request.features.into_iter().take(8).collect();
+        self.own_changed(false);
+    }
+
+    pub(super) fn update_video_track(&mut self, request: proto::UpdateLocalVideoTrack) {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.info.sid == request.track_sid) else {
+            let of = rr::Request::UpdateVideoTrack(request);
+            return self.refuse(0, rr::Reason::NotFound, "you publish no track with this sid", Some(of));
+        };
+        (track.info.width, track.info.height) = (request.width, request.height);
+        self.own_changed(false);
+    }
+
+    /// A client that did not say which codec it publishes turned out to use another one. For the
+    /// worker and for subscribers that is another track with the same sid.
+    pub(super) fn codec_found(&mut self, key: TrackKey, codec: Codec) {
+        let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
+        let is_other = |bound: &track::Bound| bound.spec.codec != codec && bound.spec.kind == codec.kind();
+        if !track.bound.as_ref().is_some_and(is_other) {
+            return;
+        }
+        track.rebind(codec);
+        let (sid, old, new) = (track.info.sid.clone(), track.key, self.config.keys.track());
+        track.key = new;
+        for section in self.sections.iter_mut().filter(|section| section.track == Some(old)) {
+            section.track = Some(new);
+        }
+        let sections = self.sections.clone();
+        self.media(Command::RemoveTrack { track: old });
+        self.outputs.push_back(Output::Unpublished { sid, key: old });
+        self.start_own(new, &sections);
+        self.media(Command::Receive { participant: self.config.participant, sections });
+        self.own_changed(false);
+    }
+
+    pub(super) fn garbled(&mut self, text: &str) {
+        self.counts.garbled += 1;
+        self.signal(super::reply::request(0, rr::Reason::InvalidRequest, text, None));
+    }
+}
+
+fn intake(track: &OwnTrack, red: bool) -> Intake {
+    Intake {
+        track: Some(track.key),
+        codec: track.announced_codec(),
+        red: red && track.kind == Kind::Audio && !track.info.disable_red,
+        stereo: track.feature(AudioTrackFeature::TfStereo),
+        dtx: !track.feature(AudioTrackFeature::TfNoDtx),
+    }
+}
+
+fn published(cid: &str, info: proto::TrackInfo) -> Message {
+    Message::TrackPublished(proto::TrackPublishedResponse { cid: cid.to_owned(), track: Some(info) })
+}

@@ -1,0 +1,180 @@
+//! Our answer to a client's offer: ICE-lite, DTLS server, one bundle, the client's numbering.
+
+use sdp_types::Media;
+use systir_rtp::packet::{Codec, Kind};
+
+use super::codecs;
+use super::extensions;
+use super::grammar::Setup;
+use super::section::{Section, SectionKind};
+use super::write::{data_channel, flag, media, session, text, transport, value};
+use super::{Host, Offer, Origin};
+use systir_media_control::{ReceiveCodec, ReceiveExtensions, ReceiveSection, TrackKey};
+
+/// What becomes of one m-line that the client sends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intake {
+    /// The track it carries; none when it has not been announced yet.
+    pub track: Option<TrackKey>,
+    /// The codec to put first.
+    pub codec: Option<Codec>,
+    /// May RED be used?
+    pub red: bool,
+    /// Does the client send stereo (`TF_STEREO`)?
+    pub stereo: bool,
+    /// May Opus stop sending in silence?
+    pub dtx: bool,
+}
+
+/// The answer, and what the worker must know to take the media in.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The text.
+    pub sdp: String,
+    /// M-lines that carry tracks.
+    pub receive: Vec<ReceiveSection>,
+}
+
+pub(super) fn answer(
+    offer: &Offer,
+    host: Host<'_>,
+    origin: Origin,
+    intake: impl Fn(&Section) -> Option<Intake>,
+) -> Answer {
+    let usable = |section: &Section| offer.usable(section);
+    let mids: Vec<&str> = offer
+        .sections()
+        .iter()
+        .filter(|section| usable(section) && !takes_nothing(section))
+        .map(|section| section.mid.as_str())
+        .collect();
+    // A client that offered no bundle gets none; it then has one m-line in use.
+    let bundle = if offer.description.bundle.is_empty() { &[][..] } else { &mids[..] };
+    let mut session = session(origin, bundle, offer.description.mixed_extensions);
+    // A client that insists on being the DTLS server is obeyed; all others connect to us.
+    let setup = if offer.description.setup == Setup::Passive { "active" } else { "passive" };
+    let mut receive = Vec::new();
+    let mut candidates_written = false;
+
+    for section in offer.sections() {
+        if !usable(section) || takes_nothing(section) {
+            session.medias.push(rejected(section));
+            continue;
+        }
+        let mut line = match section.kind {
+            SectionKind::Media(kind) => {
+                let intake = offer.sends(section).then(|| intake(section)).flatten();
+                media_line(section, kind, intake, &mut receive)
+            }
+            SectionKind::Data | SectionKind::Other => {
+                let mut line = media(&section.media, 9, &section.proto, section.fmt.clone());
+                line.attributes.push(value("mid", section.mid.as_str()));
+                data_channel(&mut line);
+                line
+            }
+        };
+        transport(&mut line, host, setup, !candidates_written);
+        candidates_written = true;
+        session.medias.push(line);
+    }
+    Answer { sdp: text(&session), receive }
+}
+
+/// No codec in common: an m-line without formats cannot be written, so it is rejected.
+fn takes_nothing(section: &Section) -> bool {
+    matches!(section.kind, SectionKind::Media(_)) && section.receive_codecs(None, false).is_empty()
+}
+
+fn rejected(section: &Section) -> Media {
+    let mut line = media(&section.media, 0, &section.proto, section.fmt.clone());
+    if !section.mid.starts_with('#') {
+        line.attributes.push(value("mid", section.mid.as_str()));
+    }
+    line.attributes.push(flag("inactive"));
+    line
+}
+
+fn media_line(
+    section: &Section,
+    kind: Kind,
+    intake: Option<Intake>,
+    receive: &mut Vec<ReceiveSection>,
+) -> Media {
+    let accepted =
+        section.receive_codecs(intake.and_then(|one| one.codec), intake.is_some_and(|one| one.red));
+    let mut formats = Vec::new();
+    for codec in &accepted {
+        formats.push(codec.pt.to_string());
+        formats.extend(codec.rtx_pt.map(|pt| pt.to_string()));
+    }
+    let mut line = media(&section.media, 9, &section.proto, formats.join(" "));
+    line.attributes.push(value("mid", section.mid.as_str()));
+
+    let mut ids = ReceiveExtensions::default();
+    for (id, uri) in &section.extensions {
+        if extensions::note(&mut ids, *id, uri) {
+            line.attributes.push(value("extmap", format!("{id} {uri}")));
+        }
+    }
+    line.attributes.push(flag(if intake.is_some() { "recvonly" } else { "inactive" }));
+    line.attributes.push(flag("rtcp-mux"));
+    if section.reduced_size {
+        line.attributes.push(flag("rtcp-rsize"));
+    }
+    for codec in &accepted {
+        codec_lines(&mut line, section, kind, *codec, intake);
+    }
+
+    let Some(intake) = intake else { return line };
+    let rids = section.rid_layers();
+    if rids.len() > 1 {
+        for (rid, _) in &rids {
+            line.attributes.push(value("rid", format!("{rid} recv")));
+        }
+        let list: Vec<&str> = rids.iter().map(|(rid, _)| rid.as_str()).collect();
+        line.attributes.push(value("simulcast", format!("recv {}", list.join(";"))));
+    }
+    receive.push(ReceiveSection {
+        mid: section.mid.clone(),
+        track: intake.track,
+        codecs: accepted,
+        extensions: ids,
+        rids,
+        ssrcs: section.receive_ssrcs(),
+    });
+    line
+}
+
+fn codec_lines(line: &mut Media, section: &Section, kind: Kind, codec: ReceiveCodec, intake: Option<Intake>) {
+    let Some(offered) = section.codecs.iter().find(|one| one.pt == codec.pt) else { return };
+    let pt = codec.pt;
+    line.attributes.push(value("rtpmap", format!("{pt} {}", codecs::rtpmap(codec.codec))));
+    for feedback in codecs::feedback(kind) {
+        if codec.codec != Codec::Red && offered.feedback.iter().any(|one| one == feedback) {
+            line.attributes.push(value("rtcp-fb", format!("{pt} {feedback}")));
+        }
+    }
+    let fmtp = match codec.codec {
+        Codec::Opus => opus_fmtp(intake),
+        _ => offered.fmtp.clone(),
+    };
+    if !fmtp.is_empty() {
+        line.attributes.push(value("fmtp", format!("{pt} {fmtp}")));
+    }
+    if let Some(rtx) = codec.rtx_pt {
+        line.attributes.push(value("rtpmap", format!("{rtx} rtx/90000")));
+        line.attributes.push(value("fmtp", format!("{rtx} apt={pt}")));
+    }
+}
+
+/// The answerer's fmtp tells the sender what to send.
+fn opus_fmtp(intake: Option<Intake>) -> String {
+    let mut fmtp = String::from("minptime=10;useinbandfec=1");
+    if intake.is_none_or(|one| one.dtx) {
+        fmtp.push_str(";usedtx=1");
+    }
+    if intake.is_some_and(|one| one.stereo) {
+        fmtp.push_str(";stereo=1;maxaveragebitrate=510000");
+    }
+    fmtp
+}

@@ -1,0 +1,136 @@
+//! Descriptions that real clients sent to a relay, byte for byte: livekit-client in Chromium 156 and
+//! in Firefox 153, the Go SDK (pion), and the native SDK (libwebrtc). Each has a microphone and a
+//! camera to offer, and answers our offer of somebody else's.
+
+use systir_rtp::packet::{Codec, Layer};
+
+use super::tests::{answer, cids, compare, golden, of, subscriber, take, with_host};
+use super::*;
+
+/// Reads a client's offer, has its tracks on these m-lines, and compares our answer.
+fn offered(client: &str, mids: &[&str], cids_in_order: &[&str]) -> Answer {
+    let offer = Offer::parse(&golden(&format!("captured/{client}-offer.sdp"))).unwrap();
+    assert!(offer.remote().client_is_active, "{client} connects to us");
+    assert_eq!(cids(&offer), cids_in_order);
+    let sending: Vec<_> = offer.sending().map(|section| section.mid.as_str()).collect();
+    assert_eq!(sending, mids);
+    let answer = answer(&offer, &take(mids, None));
+    compare(&format!("captured/{client}-our-answer.sdp"), &answer.sdp);
+    answer
+}
+
+fn codecs(answer: &Answer, mid: &str) -> Vec<(Codec, u8, Option<u8>)> {
+    of(answer, mid).codecs.iter().map(|one| (one.codec, one.pt, one.rtx_pt)).collect()
+}
+
+/// All of them also offer G.711 under its fixed numbers.
+fn sound_codecs(opus: u8) -> [(Codec, u8, Option<u8>); 3] {
+    [(Codec::Opus, opus, None), (Codec::Pcmu, 0, None), (Codec::Pcma, 8, None)]
+}
+
+fn three_rids() -> Vec<(String, Layer)> {
+    vec![("q".into(), Layer(0)), ("h".into(), Layer(1)), ("f".into(), Layer(2))]
+}
+
+#[test]
+fn chromium_offers_microphone_and_camera() {
+    let answer = offered(
+        "chromium",
+        &["1", "2"],
+        &["992824f9-3815-492b-adcb-7348d8c68f33", "ed0c4e38-8a49-4aeb-9017-cceda49d4edd"],
+    );
+    assert_eq!(codecs(&answer, "1"), sound_codecs(111));
+    let sound = of(&answer, "1");
+    assert_eq!((sound.extensions.mid, sound.extensions.audio_level), (Some(4), Some(1)));
+    assert_eq!(sound.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [2_343_632_841]);
+    let camera = of(&answer, "2");
+    assert_eq!(
+        codecs(&answer, "2"),
+        [
+            (Codec::Vp8, 96, Some(97)),
+            (Codec::H264, 108, Some(109)),
+            (Codec::Av1, 45, Some(46)),
+            (Codec::Vp9, 98, Some(99))
+        ]
+    );
+    assert_eq!(camera.rids, three_rids());
+    assert_eq!(
+        (camera.extensions.mid, camera.extensions.rid, camera.extensions.repaired_rid),
+        (Some(4), Some(10), Some(11))
+    );
+    assert_eq!((camera.extensions.dependency, camera.extensions.orientation), (Some(12), Some(13)));
+    assert!(camera.ssrcs.is_empty(), "its layers are told apart by rid alone");
+}
+
+#[test]
+fn firefox_offers_microphone_and_camera() {
+    let answer = offered(
+        "firefox",
+        &["1", "2"],
+        &["{ea146da1-6f7d-4692-81d4-30b8404b1423}", "{0bf1e85c-d06b-4a5d-bc5b-aef4bc7b7444}"],
+    );
+    assert_eq!(codecs(&answer, "1"), sound_codecs(109));
+    let camera = of(&answer, "2");
+    assert_eq!(
+        codecs(&answer, "2"),
+        [(Codec::Vp8, 120, Some(124)), (Codec::Vp9, 121, Some(125)), (Codec::Av1, 99, Some(100))]
+    );
+    assert_eq!(camera.rids, three_rids());
+    assert_eq!(
+        (camera.extensions.mid, camera.extensions.rid, camera.extensions.repaired_rid),
+        (Some(3), Some(9), Some(10)),
+        "ids with a direction count"
+    );
+}
+
+#[test]
+fn pion_offers_microphone_and_camera() {
+    let answer = offered("pion", &["1", "2"], &["TR_rvknuyrjM5o4", "simulcast-cam"]);
+    let sound = of(&answer, "1");
+    assert_eq!(codecs(&answer, "1"), sound_codecs(111));
+    assert_eq!(sound.extensions.mid, None, "only its SSRC says whose the sound is");
+    assert_eq!(sound.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [1_591_671_091]);
+    let camera = of(&answer, "2");
+    assert_eq!(codecs(&answer, "2")[0], (Codec::Vp8, 96, Some(97)));
+    assert_eq!(camera.rids, three_rids());
+    assert_eq!((camera.extensions.mid, camera.extensions.rid), (Some(2), Some(3)));
+    assert_eq!(camera.extensions.repaired_rid, None);
+}
+
+#[test]
+fn native_sdk_offers_camera_and_microphone_behind_lines_on_which_it_only_listens() {
+    let answer = offered(
+        "libwebrtc",
+        &["14", "15"],
+        &["f12b99f5-539b-4c2b-9c51-8a6a75940abb", "e619dc39-9c82-4bba-87ec-c700b58a2cf1"],
+    );
+    assert_eq!(codecs(&answer, "14"), [(Codec::Vp8, 96, None)], "it offers no retransmissions");
+    let camera = of(&answer, "14");
+    assert!(camera.rids.is_empty());
+    assert_eq!(camera.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [2_799_953_692]);
+    assert_eq!(codecs(&answer, "15"), sound_codecs(111));
+    assert_eq!(of(&answer, "15").ssrcs[0].ssrc, 4_072_353_121);
+}
+
+#[test]
+fn every_client_takes_sound_and_pictures_as_they_are_offered() {
+    let two = &[(1, Codec::Opus), (2, Codec::Vp8)][..];
+    let four = &[(1, Codec::Opus), (2, Codec::Opus), (3, Codec::Vp8), (4, Codec::Vp8)][..];
+    // pion insists on being the DTLS server when it answers.
+    for (client, tracks, is_active) in
+        [("chromium", two, true), ("firefox", two, true), ("libwebrtc", two, true), ("pion", four, false)]
+    {
+        let (mut subscriber, _) = subscriber(tracks);
+        with_host(|host| subscriber.offer(host));
+        let text = golden(&format!("captured/{client}-subscriber-answer.sdp"));
+        let answered = subscriber.answer(&text).unwrap();
+        assert_eq!(answered.remote.client_is_active, is_active, "{client}");
+        assert!(answered.refused.is_empty(), "{client}: {:?}", answered.refused);
+        let accepted = answered.accepted.iter().map(|one| (one.track.0, one.pt, one.rtx_pt));
+        let wanted = tracks.iter().map(|(track, codec)| match codec {
+            Codec::Opus => (*track, 111, None),
+            _ => (*track, 96, Some(97)),
+        });
+        assert_eq!(accepted.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{client}");
+    }
+}

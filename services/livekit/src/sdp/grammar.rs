@@ -1,0 +1,196 @@
+//! From text to m-lines and the one transport that they share (BUNDLE, RFC 8843).
+
+use sdp_types::{Attribute, Session};
+
+use super::section::{Direction, Section, SectionKind};
+use super::{Host, Origin, SdpError};
+use systir_media_control::{IceCredentials, Remote};
+
+/// Longest offer that is read. A native SDK's first one has 14 KB, and browsers use no m-line twice:
+/// each time that a screen is shared anew, up to 7 KB are added.
+pub const MAX_OFFER_BYTES: usize = 512 * 1024;
+
+/// Most m-lines that are read.
+pub const MAX_SECTIONS: usize = 512;
+
+/// A client's description, understood.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    pub(super) sections: Vec<Section>,
+    /// Mids of the first BUNDLE group.
+    pub(super) bundle: Vec<String>,
+    pub(super) mixed_extensions: bool,
+    /// Of the first m-line in use.
+    pub(super) remote: Option<Remote>,
+    pub(super) setup: Setup,
+}
+
+/// `a=setup` (RFC 4145).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setup {
+    Active,
+    Passive,
+    ActPass,
+}
+
+impl Description {
+    pub(super) fn parse(text: &str, limit: usize) -> Result<Self, SdpError> {
+        if text.len() > limit {
+            return Err(SdpError::TooLong { bytes: text.len(), limit });
+        }
+        let session =
+            Session::parse(text.as_bytes()).map_err(|error| SdpError::Grammar(error.to_string()))?;
+        if session.medias.len() > MAX_SECTIONS {
+            return Err(SdpError::TooManySections { sections: session.medias.len() });
+        }
+        let direction = Direction::of(&session.attributes);
+        let sections: Vec<Section> = session
+            .medias
+            .iter()
+            .enumerate()
+            .map(|(index, media)| Section::read(media, index, direction))
+            .collect();
+        let mut mids: Vec<&str> = sections.iter().map(|section| section.mid.as_str()).collect();
+        mids.sort_unstable();
+        if mids.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(SdpError::DuplicateMid);
+        }
+        if sections.iter().any(|section| !is_token(&section.mid)) {
+            return Err(SdpError::Lacks("mid"));
+        }
+
+        let bundle: Vec<String> = session
+            .attributes
+            .iter()
+            .filter(|one| one.attribute == "group")
+            .filter_map(|one| one.value.as_deref()?.strip_prefix("BUNDLE"))
+            .map(|mids| mids.split_ascii_whitespace().map(str::to_owned).collect())
+            .next()
+            .unwrap_or_default();
+
+        // The transport is the one of the bundle's first m-line in use.
+        let in_use = sections.iter().position(|section| !section.rejected);
+        let media = in_use.and_then(|index| session.medias.get(index));
+        let find = |name: &str| -> Option<&str> {
+            let value = |list: &'_ [Attribute]| -> Option<usize> {
+                list.iter().position(|one| one.attribute == name && one.value.is_some())
+            };
+            let own = media.and_then(|media| media.attributes.get(value(&media.attributes)?));
+            own.or_else(|| session.attributes.get(value(&session.attributes)?))?.value.as_deref()
+        };
+        let setup = match find("setup") {
+            Some("active") => Setup::Active,
+            Some("passive") => Setup::Passive,
+            _ => Setup::ActPass,
+        };
+        let fingerprints = media.into_iter().flat_map(|media| &media.attributes).chain(&session.attributes);
+        let fingerprint = fingerprints
+            .filter(|one| one.attribute == "fingerprint")
+            .find_map(|one| fingerprint(one.value.as_deref()?));
+        let remote = match (find("ice-ufrag"), find("ice-pwd"), fingerprint) {
+            (Some(ufrag), Some(pwd), Some(fingerprint)) if is_ice(ufrag, 4) && is_ice(pwd, 22) => {
+                Some(Remote {
+                    ice: IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() },
+                    fingerprint,
+                    client_is_active: setup != Setup::Passive,
+                })
+            }
+            _ => None,
+        };
+        let mixed_extensions = session.attributes.iter().any(|one| one.attribute == "extmap-allow-mixed");
+        Ok(Self { sections, bundle, mixed_extensions, remote, setup })
+    }
+}
+
+/// RFC 8866's token, a safe part of it: mids come back in our own descriptions.
+fn is_token(mid: &str) -> bool {
+    !mid.is_empty() && mid.len() <= 64 && mid.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+}
+
+/// RFC 8839 section 5.4: ice-char, with the least and the greatest length.
+fn is_ice(text: &str, least: usize) -> bool {
+    (least..=256).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+}
+
+/// `sha-256 AA:BB:...`
+fn fingerprint(value: &str) -> Option<[u8; 32]> {
+    let (hash, bytes) = value.trim().split_once(' ')?;
+    if !hash.eq_ignore_ascii_case("sha-256") {
+        return None;
+    }
+    let mut digest = [0; 32];
+    let mut pairs = bytes.trim().split(':');
+    for byte in &mut digest {
+        let pair = pairs.next().filter(|pair| pair.len() == 2)?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(digest)
+}
+
+/// What a client offers on its publisher connection.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    pub(super) description: Description,
+    pub(super) remote: Remote,
+}
+
+impl Offer {
+    /// Reads an offer.
+    ///
+    /// # Errors
+    /// When it is not SDP, too long, or lacks what every WebRTC offer has.
+    pub fn parse(text: &str) -> Result<Self, SdpError> {
+        let description = Description::parse(text, MAX_OFFER_BYTES)?;
+        let remote = description
+            .remote
+            .clone()
+            .ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
+        Ok(Self { description, remote })
+    }
+
+    /// The client's transport.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// The m-lines, in order.
+    #[must_use]
+    pub fn sections(&self) -> &[Section] {
+        &self.description.sections
+    }
+
+    /// The m-lines on which the client sends sound or pictures, with the kind.
+    pub fn sending(&self) -> impl Iterator<Item = &Section> {
+        self.sections().iter().filter(|section| self.sends(section))
+    }
+
+    /// Does the client send media on this m-line (and can we take it)?
+    #[must_use]
+    pub fn sends(&self, section: &Section) -> bool {
+        matches!(section.kind, SectionKind::Media(_)) && section.direction.sends() && self.usable(section)
+    }
+
+    /// All that we take shares one transport; an m-line outside the bundle would need its own.
+    pub(super) fn usable(&self, section: &Section) -> bool {
+        let bundle = &self.description.bundle;
+        let first = self.sections().iter().find(|one| !one.rejected);
+        !section.rejected
+            && section.kind != SectionKind::Other
+            && (bundle.contains(&section.mid)
+                || (bundle.is_empty() && first.is_some_and(|first| first.mid == section.mid)))
+    }
+
+    /// Our reply. `intake` says what becomes of each m-line that the client sends on; one that
+    /// it has no word on is answered inactive.
+    #[must_use]
+    pub fn answer(
+        &self,
+        host: Host<'_>,
+        origin: Origin,
+        intake: impl Fn(&Section) -> Option<super::Intake>,
+    ) -> super::Answer {
+        super::answer::answer(self, host, origin, intake)
+    }
+}

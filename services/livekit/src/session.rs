@@ -1,0 +1,469 @@
+//! The state of one participant and the order of what is said.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use livekit_protocol::{
+    self as proto, leave_request::Action, participant_info::State, request_response as rr,
+    signal_request::Message as Request, signal_response::Message,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use systir_rtp::packet::Codec;
+
+use super::config::{Clock, ServerFacts, SessionConfig};
+use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
+use super::reply;
+use super::subscribe::Visible;
+use super::track::OwnTrack;
+use crate::sdp::{Host, Section, Subscriber, codecs};
+use systir_media_control::{Command, ReceiveSection, Remote, Side};
+
+/// The client pings this often, and takes the connection for dead after the second time.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often connection quality is looked at.
+const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Requests that led to nothing, by why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Understood, and nothing is done about them.
+    pub ignored: u64,
+    /// Not understood.
+    pub garbled: u64,
+    /// Answered with a refusal.
+    pub refused: u64,
+    /// Data messages that were dropped.
+    pub data_dropped: u64,
+}
+
+/// One participant's session at its media node.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) config: SessionConfig,
+    pub(super) clock: Clock,
+    pub(super) rng: StdRng,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) counts: Counts,
+    pub(super) now: Instant,
+    /// This participant, as others see it.
+    pub(super) own: proto::ParticipantInfo,
+    pub(super) tracks: Vec<OwnTrack>,
+    /// What the worker was last told to receive.
+    pub(super) sections: Vec<ReceiveSection>,
+    /// M-lines that the client sends on and has not announced a track for.
+    pub(super) unclaimed: Vec<Section>,
+    /// Goes up with each answer (`o=`).
+    pub(super) answers: u64,
+    pub(super) description_id: u64,
+    /// The client's transport of each side, as the worker was told.
+    pub(super) remote: [Option<Remote>; 2],
+    /// Others, by sid.
+    pub(super) others: BTreeMap<String, proto::ParticipantInfo>,
+    /// What the client asked for of tracks that are shown and cannot be received yet.
+    pub(super) early: BTreeMap<String, bool>,
+    /// Tracks of others, by sid.
+    pub(super) visible: BTreeMap<String, Visible>,
+    pub(super) subscriber: Subscriber,
+    pub(super) last_offer: u32,
+    /// The offer that waits for its answer, since when.
+    pub(super) waiting: Option<Instant>,
+    /// Something changed since the last offer.
+    pub(super) changed: Option<Instant>,
+    pub(super) began: Instant,
+    connected: bool,
+    quality_told: HashSet<String>,
+    quality_next: Instant,
+    pub(super) ended: bool,
+}
+
+impl Session {
+    /// Begins: the first outputs are the worker's `Join`, the client's `join` and the first offer,
+    /// with the tracks that are there already.
+    #[must_use]
+    pub fn new(config: SessionConfig) -> Self {
+        let now = config.now;
+        let clock = Clock::new(config.wall, now);
+        let mut rng = StdRng::from_seed(config.seed);
+        // RFC 8866: numeric; browsers read it as a signed 64-bit number.
+        let description_id = rng.random::<u64>() >> 2;
+        let own = own_info(&config, &clock);
+        let mut session = Self {
+            clock,
+            outputs: VecDeque::new(),
+            counts: Counts::default(),
+            now,
+            own,
+            tracks: Vec::new(),
+            sections: Vec::new(),
+            unclaimed: Vec::new(),
+            answers: 0,
+            description_id,
+            remote: [None, None],
+            others: BTreeMap::new(),
+            early: BTreeMap::new(),
+            visible: BTreeMap::new(),
+            subscriber: Subscriber::new(rng.random::<u64>() >> 2),
+            last_offer: 0,
+            waiting: None,
+            changed: None,
+            began: now,
+            connected: false,
+            quality_told: HashSet::new(),
+            quality_next: now + QUALITY_INTERVAL,
+            ended: false,
+            rng,
+            config,
+        };
+        session.begin();
+        session
+    }
+
+    fn begin(&mut self) {
+        self.media(Command::Join {
+            room: self.config.room_key,
+            participant: self.config.participant,
+            publisher: self.config.media.publisher.clone(),
+            subscriber: self.config.media.subscriber.clone(),
+        });
+        let others = std::mem::take(&mut self.config.others);
+        for other in &others {
+            self.note_participant(other);
+        }
+        let join = self.join_response();
+        self.signal(join);
+        self.outputs.push_back(Output::Own(Box::new(self.own.clone())));
+        self.subscribe_to_all();
+        self.changed = None;
+        self.send_offer();
+    }
+
+    #[allow(deprecated)]
+    fn join_response(&self) -> Message {
+        let server = &self.config.server;
+        let codec =
+            |codec: &Codec| proto::Codec { mime: codecs::mime(*codec).to_owned(), fmtp_line: String::new() };
+        Message::Join(proto::JoinResponse {
+            room: Some(self.config.room.clone()),
+            participant: Some(self.own.clone()),
+            other_participants: self.others.values().cloned().collect(),
+            server_version: server.version.clone(),
+            ice_servers: self.config.ice_servers.clone(),
+            subscriber_primary: true,
+            server_region: server.region.clone(),
+            ping_timeout: PING_TIMEOUT.as_secs() as i32,
+            ping_interval: PING_INTERVAL.as_secs() as i32,
+            server_info: Some(proto::ServerInfo {
+                edition: proto::server_info::Edition::Standard as i32,
+                version: server.version.clone(),
+                protocol: ServerFacts::PROTOCOL,
+                region: server.region.clone(),
+                node_id: server.node_id.clone(),
+                ..Default::default()
+            }),
+            enabled_publish_codecs: self.config.codecs.iter().map(codec).collect(),
+            fast_publish: self.config.grants.can_publish,
+            ..Default::default()
+        })
+    }
+
+    /// The next thing to do; drain after each input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Session::tick`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        let limits = &self.config.limits;
+        let offer = match self.waiting {
+            Some(since) => Some(since + limits.answer),
+            None => self.changed.map(|since| since + limits.gather),
+        };
+        let connect = (!self.connected).then_some(self.began + limits.connect);
+        let announced = self.tracks.iter().filter(|track| track.bound.is_none());
+        let announced = announced.map(|track| track.since + limits.announced).min();
+        let quality = self.connected.then_some(self.quality_next);
+        [offer, connect, announced, quality].into_iter().flatten().min()
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = now;
+        if self.ended {
+            return;
+        }
+        let limits = self.config.limits;
+        let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        if self.waiting.is_some_and(|since| late(since, limits.answer))
+            || (!self.connected && late(self.began, limits.connect))
+        {
+            return self.end(Action::Reconnect, LeaveReason::ConnectionTimeout);
+        }
+        if self.waiting.is_none() && self.changed.is_some_and(|since| late(since, limits.gather)) {
+            self.send_offer();
+        }
+        self.tracks.retain(|track| track.bound.is_some() || !late(track.since, limits.announced));
+        if self.connected && now >= self.quality_next {
+            self.quality_next = now + QUALITY_INTERVAL;
+            self.tell_quality();
+        }
+    }
+
+    /// Takes a request of the client.
+    pub fn handle(&mut self, request: proto::SignalRequest, now: Instant) {
+        self.now = now;
+        if self.ended {
+            return;
+        }
+        let Some(message) = request.message else {
+            self.counts.garbled += 1;
+            return;
+        };
+        match message {
+            Request::Offer(offer) => self.publisher_offer(&offer),
+            Request::Answer(answer) => self.subscriber_answer(&answer),
+            Request::AddTrack(request) => self.add_track(request),
+            Request::Mute(request) => self.mute(request),
+            Request::Subscription(request) => self.update_subscription(&request),
+            Request::TrackSetting(settings) => self.track_setting(&settings),
+            Request::Leave(leave) => {
+                let reason = LeaveReason::try_from(leave.reason).unwrap_or(LeaveReason::UnknownReason);
+                let unsaid = reason == LeaveReason::UnknownReason;
+                self.finish(if unsaid { LeaveReason::ClientInitiated } else { reason });
+            }
+            Request::Ping(_) => {
+                let millis = self.clock.millis(now);
+                self.signal(Message::Pong(millis));
+            }
+            Request::PingReq(ping) => {
+                let timestamp = self.clock.millis(now);
+                self.signal(Message::PongResp(proto::Pong {
+                    last_ping_timestamp: ping.timestamp,
+                    timestamp,
+                }));
+            }
+            Request::UpdateMetadata(request) => self.update_metadata(request),
+            Request::UpdateAudioTrack(request) => self.update_audio_track(request),
+            Request::UpdateVideoTrack(request) => self.update_video_track(request),
+            Request::PublishDataTrackRequest(request) => {
+                let of = rr::Request::PublishDataTrack(request);
+                self.refuse(
+                    0,
+                    rr::Reason::UnsupportedType,
+                    "data tracks are not supported by this server",
+                    Some(of),
+                );
+            }
+            Request::UnpublishDataTrackRequest(request) => {
+                let of = rr::Request::UnpublishDataTrack(request);
+                self.refuse(0, rr::Reason::NotFound, "there is no such data track", Some(of));
+            }
+            Request::StoreDataBlobRequest(request) => {
+                let text = "data blobs are not supported by this server";
+                self.refuse(request.request_id, rr::Reason::UnsupportedType, text, None);
+            }
+            Request::GetDataBlobRequest(request) => {
+                let text = "data blobs are not supported by this server";
+                self.refuse(request.request_id, rr::Reason::UnsupportedType, text, None);
+            }
+            // Who restricts its tracks must not believe that it did.
+            Request::SubscriptionPermission(permission) if !permission.all_participants => {
+                let text = "this server does not restrict who receives a track: everybody in the room may";
+                self.refuse(0, rr::Reason::UnsupportedType, text, None);
+            }
+            // Candidates are not needed with ICE-lite; the rest is of resuming, of testing, or old.
+            #[allow(deprecated)]
+            Request::Trickle(_)
+            | Request::UpdateLayers(_)
+            | Request::SubscriptionPermission(_)
+            | Request::SyncState(_)
+            | Request::Simulate(_)
+            | Request::UpdateDataSubscription(_) => self.counts.ignored += 1,
+        }
+    }
+
+    /// Takes what happens in the room.
+    pub fn room_event(&mut self, event: RoomEvent, now: Instant) {
+        self.now = now;
+        if !self.ended {
+            self.handle_room_event(event);
+        }
+    }
+
+    /// Takes what the worker tells.
+    pub fn media_event(&mut self, event: MediaEvent, now: Instant) {
+        self.now = now;
+        if self.ended {
+            return;
+        }
+        match event {
+            MediaEvent::Connected(Side::Subscriber) => self.connected(),
+            MediaEvent::Connected(Side::Publisher) => {}
+            MediaEvent::Closed(_) => self.end(Action::Reconnect, LeaveReason::MediaFailure),
+            MediaEvent::Data { channel, packet } => self.data(channel, &packet),
+            MediaEvent::Codec { track, codec } => self.codec_found(track, codec),
+        }
+    }
+
+    /// What came to nothing so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// This participant, as others see it.
+    #[must_use]
+    pub fn info(&self) -> &proto::ParticipantInfo {
+        &self.own
+    }
+
+    /// Is the session over?
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn connected(&mut self) {
+        if self.connected {
+            return;
+        }
+        self.connected = true;
+        self.quality_next = self.now + QUALITY_INTERVAL;
+        self.own.state = State::Active as i32;
+        self.own_changed(true);
+        self.tell_quality();
+    }
+
+    /// EXCELLENT, once for each: nothing is measured yet, and a wrong LOST makes clients rejoin.
+    fn tell_quality(&mut self) {
+        let known: HashSet<String> =
+            self.others.keys().chain(std::iter::once(&self.own.sid)).cloned().collect();
+        self.quality_told.retain(|sid| known.contains(sid));
+        let mut fresh: Vec<String> = known.difference(&self.quality_told).cloned().collect();
+        if fresh.is_empty() {
+            return;
+        }
+        fresh.sort_unstable();
+        let updates = fresh.iter().map(|sid| proto::ConnectionQualityInfo {
+            participant_sid: sid.clone(),
+            quality: proto::ConnectionQuality::Excellent as i32,
+            score: 5.0,
+        });
+        let update = proto::ConnectionQualityUpdate { updates: updates.collect() };
+        self.quality_told.extend(fresh);
+        self.signal(Message::ConnectionQuality(update));
+    }
+
+    /// Tells the others (and, where it did not ask for it, the client) of the own state.
+    pub(super) fn own_changed(&mut self, tell_client: bool) {
+        self.own.version = self.own.version.saturating_add(1);
+        self.own.is_publisher = self.tracks.iter().any(|track| track.bound.is_some());
+        self.own.tracks = self
+            .tracks
+            .iter()
+            .filter(|track| track.bound.is_some())
+            .map(|track| track.info.clone())
+            .collect();
+        self.outputs.push_back(Output::Own(Box::new(self.own.clone())));
+        if tell_client {
+            let own = self.own.clone();
+            self.signal(reply::update(vec![own]));
+        }
+    }
+
+    /// Tells the client to leave, and leaves.
+    pub(super) fn end(&mut self, action: Action, reason: LeaveReason) {
+        self.signal(reply::leave(action, reason));
+        self.finish(reason);
+    }
+
+    fn finish(&mut self, reason: LeaveReason) {
+        self.own.state = State::Disconnected as i32;
+        self.own.disconnect_reason = reason as i32;
+        let tracks = std::mem::take(&mut self.tracks);
+        for track in tracks {
+            self.forget_own(&track);
+        }
+        let subscribed: Vec<String> = self
+            .visible
+            .iter()
+            .filter(|(_, visible)| self.subscriber.contains(visible.track.key))
+            .map(|(sid, _)| sid.clone())
+            .collect();
+        for sid in subscribed {
+            self.drop_subscription(&sid);
+        }
+        self.media(Command::Leave { participant: self.config.participant });
+        self.own_changed(false);
+        self.outputs.push_back(Output::Left { reason });
+        self.ended = true;
+    }
+
+    pub(super) fn signal(&mut self, message: Message) {
+        self.outputs.push_back(Output::Signal(reply::response(message)));
+    }
+
+    pub(super) fn media(&mut self, command: Command) {
+        self.outputs.push_back(Output::Media(command));
+    }
+
+    pub(super) fn refuse(&mut self, id: u32, reason: rr::Reason, text: &str, of: Option<rr::Request>) {
+        self.counts.refused += 1;
+        self.signal(reply::request(id, reason, text, of));
+    }
+
+    /// Tells the worker the client's transport when it is new.
+    pub(super) fn remote(&mut self, side: Side, remote: Remote) {
+        let [publisher, subscriber] = &mut self.remote;
+        let known = match side {
+            Side::Publisher => publisher,
+            Side::Subscriber => subscriber,
+        };
+        if known.as_ref() == Some(&remote) {
+            return;
+        }
+        *known = Some(remote.clone());
+        self.media(Command::Remote { participant: self.config.participant, side, remote });
+    }
+
+    /// Our end of a side.
+    pub(super) fn host(config: &SessionConfig, side: Side) -> Host<'_> {
+        let media = &config.media;
+        let ice = match side {
+            Side::Publisher => &media.publisher,
+            Side::Subscriber => &media.subscriber,
+        };
+        Host { ice, fingerprint: &media.fingerprint, candidates: &media.candidates }
+    }
+}
+
+fn own_info(config: &SessionConfig, clock: &Clock) -> proto::ParticipantInfo {
+    let grants = &config.grants;
+    let mut attributes: std::collections::HashMap<String, String> =
+        grants.attributes.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    attributes.extend(config.attributes.iter().cloned());
+    let millis = clock.millis(config.now);
+    proto::ParticipantInfo {
+        sid: config.sid.clone(),
+        identity: grants.identity.clone(),
+        state: State::Joined as i32,
+        metadata: grants.metadata.clone(),
+        joined_at: millis / 1000,
+        joined_at_ms: millis,
+        name: grants.name.clone(),
+        version: config.version.saturating_add(1),
+        permission: Some(grants.permission()),
+        region: config.server.region.clone(),
+        kind: grants.kind,
+        attributes,
+        client_protocol: config.client.client_protocol,
+        capabilities: config.client.capabilities.clone(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,396 @@
+//! What the worker does when it is told: rooms, participants, tracks, downtracks, feeds.
+//! Whoever names something that is not there (any more) is ignored: messages cross.
+
+use std::time::Instant;
+
+use systir_rtp::ExtendedSeq;
+use systir_rtp::packet::Layer;
+use systir_rtp::twcc::TwccRecorder;
+use systir_transport::{Config, IceCredentials, Transport};
+use tracing::debug;
+
+use super::connection::{Connection, Role};
+use super::data::Channels;
+use super::egress::{Sending, Source, Track};
+use super::engine::{Engine, Flow, Participant};
+use super::ingress::{Ingress, TrackRef};
+use super::outgoing::Via;
+use super::rooms::Room;
+use systir_media_control::{
+    Command, Downtrack, Event, ParticipantKey, ReceiveSection, Remote, RoomKey, Side, TrackKey, TrackSource,
+    TrackSpec,
+};
+
+/// UDP payload that DTLS and SCTP may fill; every path carries it.
+const HANDSHAKE_MTU: usize = 1200;
+/// What a subscriber gets until it says what it wants.
+const HIGHEST: Option<Layer> = Some(Layer(Layer::MAX as u8 - 1));
+
+impl Engine {
+    /// Does as told.
+    pub(super) fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::OpenRoom { room, events } => {
+                self.outside.rooms.insert(room, Room::new(events));
+            }
+            Command::CloseRoom { room } => self.close_room(now, room),
+            Command::Join { room, participant, publisher, subscriber } => {
+                self.join(now, room, participant, publisher, subscriber);
+            }
+            Command::Remote { participant, side, remote } => self.remote(now, participant, side, remote),
+            Command::Receive { participant, sections } => self.receive(now, participant, sections),
+            Command::AddTrack { room, track, spec, source, publisher } => {
+                self.add_track(room, track, spec, source, publisher);
+            }
+            Command::RemoveTrack { track } => self.remove_track(track),
+            Command::Mute { track, muted } => {
+                if let Some(id) = self.tracks.get(&track) {
+                    self.core.set_muted(*id, muted);
+                }
+            }
+            Command::Subscribe { participant, downtrack } => self.subscribe(now, participant, downtrack),
+            Command::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
+            Command::Target { participant, track, layer } => self.target(now, participant, track, layer),
+            Command::Feed { track, peer, layer, flow } => {
+                let Some(id) = self.tracks.get(&track) else {
+                    debug!(?track, "feed of a track that is not here, ignored");
+                    return;
+                };
+                match flow {
+                    Some(flow) => self.core.feed(*id, layer, peer, flow),
+                    None => self.core.unfeed(*id, layer, peer),
+                }
+            }
+            Command::KeyFrame { track, layer } => {
+                if let Some(id) = self.tracks.get(&track) {
+                    self.core.feed_key_frame_wanted(now, *id, layer, &mut self.outside);
+                }
+            }
+            Command::SendData { participant, channel, data } => {
+                let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
+                let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+                if let Role::Subscriber { channels, .. } = &mut conn.role
+                    && !channels.send(&mut conn.transport, channel, data)
+                {
+                    self.outside.counts.data_dropped += 1;
+                }
+                self.settle(now, connection);
+            }
+            Command::Leave { participant } => self.leave(now, participant),
+        }
+    }
+
+    fn connection(&self, participant: ParticipantKey, side: Side) -> Option<usize> {
+        let found = self.participants.get(&participant);
+        if found.is_none() {
+            debug!(?participant, "told of a participant that is not here, ignored");
+        }
+        found.map(|participant| match side {
+            Side::Publisher => participant.publisher,
+            Side::Subscriber => participant.subscriber,
+        })
+    }
+
+    fn close_room(&mut self, now: Instant, room: RoomKey) {
+        let gone: Vec<_> =
+            self.participants.iter().filter(|(_, who)| who.room == room).map(|(key, _)| *key).collect();
+        for participant in gone {
+            self.leave(now, participant);
+        }
+        let tracks: Vec<_> = self.tracks.iter().map(|(key, id)| (*key, *id)).collect();
+        for (key, id) in tracks {
+            if self.outside.track(id).is_some_and(|track| track.room == room) {
+                self.remove_track(key);
+            }
+        }
+        self.outside.rooms.remove(&room);
+    }
+
+    fn join(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        participant: ParticipantKey,
+        publisher: systir_media_control::IceCredentials,
+        subscriber: systir_media_control::IceCredentials,
+    ) {
+        if !self.outside.rooms.contains_key(&room) || self.participants.contains_key(&participant) {
+            debug!(?participant, ?room, "join into a room that is not open, or twice; ignored");
+            return;
+        }
+        let taken =
+            self.demux.named(&publisher.ufrag).is_some() || self.demux.named(&subscriber.ufrag).is_some();
+        if taken || publisher.ufrag == subscriber.ufrag {
+            for side in [Side::Publisher, Side::Subscriber] {
+                let reason = "another connection has this ICE username fragment; join again".to_owned();
+                self.outside.tell(room, Event::Closed { participant, side, reason });
+            }
+            return;
+        }
+        let ingress = Box::new(Ingress::new(self.epoch));
+        let twcc = Box::new(TwccRecorder::new(now));
+        let publisher =
+            self.connect(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
+        let subscriber = self.connect(now, room, participant, subscriber, |transport| Role::Subscriber {
+            downtracks: Vec::new(),
+            channels: Channels::open(transport),
+        });
+        let downtracks = Default::default();
+        self.participants.insert(participant, Participant { room, publisher, subscriber, downtracks });
+    }
+
+    fn connect(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        participant: ParticipantKey,
+        local: systir_media_control::IceCredentials,
+        role: impl FnOnce(&mut Transport) -> Role,
+    ) -> usize {
+        let ufrag = local.ufrag.clone();
+        let config = Config {
+            local: IceCredentials { ufrag: local.ufrag, pwd: local.pwd },
+            certificate: self.certificate.clone(),
+            candidates: self.advertised.clone(),
+            ice_lite: true,
+            mtu: HANDSHAKE_MTU,
+        };
+        let mut transport = Transport::new(config, now);
+        let role = role(&mut transport);
+        let connection = Connection::new(room, participant, ufrag.clone(), transport, role, now);
+        let key = self.outside.connections.insert(connection);
+        self.demux.insert(key, ufrag);
+        self.settle(now, key);
+        key
+    }
+
+    fn remote(&mut self, now: Instant, participant: ParticipantKey, side: Side, remote: Remote) {
+        let Some(connection) = self.connection(participant, side) else { return };
+        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let remote = systir_transport::Remote {
+            ice: IceCredentials { ufrag: remote.ice.ufrag, pwd: remote.ice.pwd },
+            fingerprint: remote.fingerprint,
+            client_is_active: remote.client_is_active,
+        };
+        conn.transport.set_remote(now, remote);
+        // Checks that came before the description count from now on.
+        for path in conn.authenticated() {
+            match path.via {
+                Via::Udp(_) => self.demux.learn(path.to, connection),
+                Via::Tcp(stream) => self.owners.prove(stream),
+            }
+        }
+        self.settle(now, connection);
+    }
+
+    fn track_ref(&self, key: TrackKey) -> Option<TrackRef> {
+        let id = *self.tracks.get(&key)?;
+        Some(TrackRef { id, codec: self.outside.track(id)?.spec.codec })
+    }
+
+    fn receive(&mut self, now: Instant, participant: ParticipantKey, mut sections: Vec<ReceiveSection>) {
+        let Some(connection) = self.connection(participant, Side::Publisher) else { return };
+        for section in &mut sections {
+            // Nobody publishes into another's track, whatever a description says.
+            let own = |key: &TrackKey| match self.tracks.get(key).and_then(|id| self.outside.track(*id)) {
+                Some(Track { source: Source::Publisher { participant: by, .. }, .. }) => *by == participant,
+                Some(_) => false,
+                None => true,
+            };
+            section.track = section.track.filter(own);
+        }
+        let known: Vec<_> = sections
+            .iter()
+            .filter_map(|section| section.track)
+            .filter_map(|key| Some((key, self.track_ref(key)?)))
+            .collect();
+        let ingress = self.outside.connections.get_mut(connection).and_then(Connection::ingress);
+        if let Some(ingress) = ingress {
+            ingress.describe(now, sections, |key| {
+                known.iter().find(|(name, _)| *name == key).map(|(_, track)| *track)
+            });
+        }
+    }
+
+    fn add_track(
+        &mut self,
+        room: RoomKey,
+        key: TrackKey,
+        spec: TrackSpec,
+        source: TrackSource,
+        publisher: Box<str>,
+    ) {
+        if !self.outside.rooms.contains_key(&room) || self.tracks.contains_key(&key) {
+            debug!(track = ?key, ?room, "track for a room that is not open, or twice; ignored");
+            return;
+        }
+        let source = match source {
+            TrackSource::Participant(participant) => match self.connection(participant, Side::Publisher) {
+                Some(connection) => Source::Publisher { connection, participant },
+                None => return,
+            },
+            TrackSource::Link { peer, flows } => Source::Link { peer, flows },
+        };
+        let id = self.core.add_track(room.0, spec.kind, spec.codec, spec.layers);
+        self.tracks.insert(key, id);
+        match source {
+            Source::Publisher { connection, .. } => {
+                let ingress = self.outside.connections.get_mut(connection).and_then(Connection::ingress);
+                if let Some(ingress) = ingress {
+                    ingress.track_added(key, TrackRef { id, codec: spec.codec });
+                }
+            }
+            Source::Link { peer, flows } => {
+                for layer in spec.layers.iter() {
+                    if let Some(flow) = flows.get(usize::from(layer.0)) {
+                        let seq = ExtendedSeq::default();
+                        self.flows.insert((peer, *flow), Flow { track: id, layer, codec: spec.codec, seq });
+                    }
+                }
+            }
+        }
+        self.outside.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher });
+    }
+
+    fn remove_track(&mut self, key: TrackKey) {
+        let Some(id) = self.tracks.remove(&key) else { return };
+        let subscribers: Vec<_> = self
+            .participants
+            .iter()
+            .filter(|(_, who)| who.downtracks.contains_key(&key))
+            .map(|(participant, _)| *participant)
+            .collect();
+        for participant in subscribers {
+            self.unsubscribe(participant, key);
+        }
+        self.core.remove_track(id);
+        let Some(track) = self.outside.tracks.remove(id.index()) else { return };
+        match track.source {
+            Source::Publisher { connection, .. } => {
+                if let Some(ingress) =
+                    self.outside.connections.get_mut(connection).and_then(Connection::ingress)
+                {
+                    ingress.track_removed(id);
+                }
+            }
+            Source::Link { .. } => self.flows.retain(|_, flow| flow.track != id),
+        }
+    }
+
+    fn subscribe(&mut self, now: Instant, participant: ParticipantKey, downtrack: Downtrack) {
+        let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
+        let key = downtrack.track;
+        // A second offer of the same track (another m-line, another SSRC) replaces the first.
+        self.unsubscribe(participant, key);
+        let Some(track) = self.tracks.get(&key).copied() else {
+            debug!(track = ?key, "subscription to a track that is not here, ignored");
+            return;
+        };
+        let Some(id) = self.core.subscribe(track) else { return };
+        if let Some(who) = self.participants.get_mut(&participant) {
+            who.downtracks.insert(key, id);
+        }
+        let rtx_seq = self.random();
+        let sending = Sending {
+            id,
+            connection,
+            track,
+            is: downtrack,
+            target: HIGHEST,
+            bare_from: None,
+            last_seq: None,
+            reported: false,
+            rtx_seq,
+        };
+        self.outside.downtracks.insert(id.index(), sending);
+        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        if let Role::Subscriber { downtracks, .. } = &mut conn.role {
+            downtracks.push(id);
+        }
+        if conn.connected {
+            self.core.set_target(now, id, HIGHEST, &mut self.outside);
+        }
+    }
+
+    fn unsubscribe(&mut self, participant: ParticipantKey, track: TrackKey) {
+        let Some(who) = self.participants.get_mut(&participant) else { return };
+        let Some(id) = who.downtracks.remove(&track) else { return };
+        let subscriber = who.subscriber;
+        self.core.unsubscribe(id);
+        self.outside.downtracks.remove(id.index());
+        if let Some(Connection { role: Role::Subscriber { downtracks, .. }, .. }) =
+            self.outside.connections.get_mut(subscriber)
+        {
+            downtracks.retain(|own| *own != id);
+        }
+    }
+
+    fn target(&mut self, now: Instant, participant: ParticipantKey, track: TrackKey, layer: Option<Layer>) {
+        let found = self.participants.get(&participant).and_then(|who| who.downtracks.get(&track)).copied();
+        let Some(id) = found else {
+            debug!(?participant, ?track, "target of a downtrack that is not here, ignored");
+            return;
+        };
+        let layer = layer.map(|layer| Layer(layer.0.min(Layer::MAX as u8 - 1)));
+        let Some(sending) = self.outside.sending(id) else { return };
+        sending.target = layer;
+        let connection = sending.connection;
+        if self.outside.connections.get(connection).is_some_and(|conn| conn.connected) {
+            self.core.set_target(now, id, layer, &mut self.outside);
+        }
+    }
+
+    fn leave(&mut self, now: Instant, participant: ParticipantKey) {
+        let Some(who) = self.participants.get(&participant) else { return };
+        let (publisher, subscriber) = (who.publisher, who.subscriber);
+        let received: Vec<_> = who.downtracks.keys().copied().collect();
+        for track in received {
+            self.unsubscribe(participant, track);
+        }
+        let by_it = |track: &Track| matches!(track.source, Source::Publisher { participant: by, .. } if by == participant);
+        let published: Vec<_> = self
+            .tracks
+            .iter()
+            .filter(|(_, id)| self.outside.track(**id).is_some_and(by_it))
+            .map(|(key, _)| *key)
+            .collect();
+        for track in published {
+            self.remove_track(track);
+        }
+        self.participants.remove(&participant);
+        for connection in [publisher, subscriber] {
+            self.disconnect(now, connection);
+        }
+    }
+
+    fn disconnect(&mut self, now: Instant, connection: usize) {
+        if let Some(conn) = self.outside.connections.get_mut(connection) {
+            // We know that it ends; the room need not be told.
+            conn.closed = true;
+            conn.transport.close(now);
+        }
+        self.outside.submit(connection);
+        self.settle(now, connection);
+        if let Some(conn) = self.outside.connections.try_remove(connection) {
+            self.demux.remove(connection, &conn.ufrag);
+            self.owners.connection_ended(connection);
+        }
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) fn close_all(&mut self, now: Instant) {
+        let all: Vec<_> = self.participants.keys().copied().collect();
+        for participant in all {
+            self.leave(now, participant);
+        }
+        self.finish_turn(now);
+    }
+
+    /// A number nobody relies on to be secret (splitmix64).
+    fn random(&mut self) -> u16 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)) as u16
+    }
+}

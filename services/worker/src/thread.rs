@@ -1,0 +1,401 @@
+//! The thread that carries a worker: a single-threaded runtime that reads the sockets, hands
+//! everything to the engine, and sends what comes out.
+
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use smallvec::SmallVec;
+use socket2::SockRef;
+use systir_transport::Certificate;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::engine::{Engine, EngineConfig};
+use super::links::{Links, Ring, WorkerRing};
+use super::outgoing::{Datagrams, Route, Via};
+use super::stats::WorkerStats;
+use super::streams::{StreamEvent, StreamId, Streams};
+use super::wake::WorkerWaker;
+use crate::tcp::TcpArrival;
+use systir_media_control::Command;
+
+/// Commands that may wait for a busy worker.
+const MAX_COMMANDS: usize = 1024;
+/// Commands carried out before packets have their turn.
+const COMMANDS_PER_TURN: usize = 64;
+/// TCP streams that may wait to be taken in.
+const MAX_ARRIVALS: usize = 64;
+/// Events of TCP streams handled before others have their turn.
+const STREAM_EVENTS_PER_TURN: usize = 64;
+/// Room for one receive, segments coalesced.
+const RECEIVE_BUFFER: usize = 65_536;
+/// Socket buffers asked for; the default loses bursts.
+const SOCKET_BUFFER: usize = 8 << 20;
+/// How long one turn may wait in all for the kernel to take datagrams.
+const SEND_PATIENCE: Duration = Duration::from_millis(2);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerConfig {
+    /// Which of the node's workers it is; names the thread.
+    pub index: u8,
+    /// Its own UDP sockets, at most one per address family. A socket of both families is refused:
+    /// IPv4 clients would come in by addresses that they do not have.
+    pub sockets: Vec<std::net::UdpSocket>,
+    /// The addresses that clients are told to send to.
+    pub advertised: Vec<SocketAddr>,
+    /// The certificate of all its connections.
+    pub certificate: Certificate,
+    /// Is woken by the rings that lead here.
+    pub waker: WorkerWaker,
+    /// The ring to the links' thread.
+    pub links: Option<Ring>,
+    /// Rings to the node's other workers.
+    pub workers: Vec<WorkerRing>,
+    /// Decides the numbers that streams begin with.
+    pub seed: u64,
+    /// Ends the worker.
+    pub stop: CancellationToken,
+}
+
+/// A running worker. Dropping the handle ends the worker, without waiting for it.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Tells it what to do. When all senders are gone the worker ends.
+    pub commands: mpsc::Sender<Command>,
+    /// TCP streams that name one of this worker's ICE fragments come in here.
+    pub streams: mpsc::Sender<TcpArrival>,
+    /// What it counts.
+    pub stats: Arc<WorkerStats>,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// Ends the worker and waits until it has said goodbye to its clients (milliseconds). Blocks.
+    /// False when it had panicked.
+    pub fn join(mut self) -> bool {
+        self.stop.cancel();
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+
+    /// Has the thread ended?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A media worker.
+#[derive(Debug)]
+pub struct Worker {
+    engine: Engine,
+    sockets: Vec<Socket>,
+    streams: Streams,
+    arrivals: mpsc::Receiver<TcpArrival>,
+    stream_events: mpsc::Receiver<StreamEvent>,
+    commands: mpsc::Receiver<Command>,
+    waker: WorkerWaker,
+    stats: Arc<WorkerStats>,
+    stop: CancellationToken,
+    receive: Vec<u8>,
+    outgoing: Vec<(Route, Datagrams)>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Worker {
+    /// Starts a worker's thread.
+    ///
+    /// # Errors
+    /// When a socket cannot be used or the thread cannot be started.
+    pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut sockets = Vec::new();
+        {
+            let _entered = runtime.enter();
+            for socket in config.sockets {
+                let own = socket.local_addr()?;
+                if own.is_ipv6() && own.ip().is_unspecified() && !SockRef::from(&socket).only_v6()? {
+                    let problem = format!("{own} takes IPv4 as well: a socket for each family is wanted");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+                }
+                socket.set_nonblocking(true)?;
+                let state = UdpSocketState::new((&socket).into())?;
+                for (which, set) in [
+                    ("receive", state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER)),
+                    ("send", state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER)),
+                ] {
+                    if let Err(error) = set {
+                        warn!(%error, which, "socket buffer stays small; bursts may be lost");
+                    }
+                }
+                sockets.push(Socket { io: UdpSocket::from_std(socket)?, state });
+            }
+        }
+        let (commands, queue) = mpsc::channel(MAX_COMMANDS);
+        let (streams, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let (all_streams, stream_events) = Streams::new();
+        let stats = Arc::new(WorkerStats::default());
+        let stop = config.stop.clone();
+        let engine_config = EngineConfig {
+            advertised: config.advertised,
+            certificate: config.certificate,
+            links: Links::new(config.links, config.workers),
+            seed: config.seed,
+        };
+        let worker = Self {
+            engine: Engine::new(engine_config, Instant::now()),
+            sockets,
+            streams: all_streams,
+            arrivals,
+            stream_events,
+            commands: queue,
+            waker: config.waker,
+            stats: Arc::clone(&stats),
+            stop: config.stop,
+            receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
+            outgoing: Vec::new(),
+        };
+        let name = format!("media-{}", config.index);
+        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?;
+        Ok(WorkerHandle { commands, streams, stats, stop, thread: Some(thread) })
+    }
+
+    async fn run(mut self) {
+        let stop = self.stop.clone();
+        let mut published = Instant::now();
+        let mut more = false;
+        while !stop.is_cancelled() {
+            if more {
+                // Lets the runtime look at sockets and wakers without sleeping.
+                tokio::task::yield_now().await;
+            } else if !self.wait(&stop).await {
+                break;
+            }
+            let now = Instant::now();
+            let Some(commanded) = self.take_commands(now) else { break };
+            more = commanded;
+            for socket in 0..self.sockets.len() {
+                more |= self.receive(now, socket);
+            }
+            more |= self.take_stream_events(now);
+            more |= self.engine.take_batches(now);
+            self.engine.timeout(now);
+            self.engine.finish_turn(now);
+            self.flush(now).await;
+            if now.saturating_duration_since(published) >= Duration::from_millis(100) {
+                published = now;
+                self.look_after_streams(now);
+                self.stats.publish(&self.engine.counts());
+            }
+        }
+        self.engine.close_all(Instant::now());
+        self.flush(Instant::now()).await;
+        self.stats.publish(&self.engine.counts());
+    }
+
+    /// Sleeps until there is something to do. False when there never will be.
+    async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        let deadline = self.engine.deadline();
+        let sockets = &self.sockets;
+        let readable = poll_fn(|context| {
+            // All are polled, so that each wakes us.
+            let ready = sockets.iter().filter(|socket| socket.io.poll_recv_ready(context).is_ready()).count();
+            if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let command = tokio::select! {
+            biased;
+            () = stop.cancelled() => return false,
+            () = readable => return true,
+            () = self.waker.woken() => return true,
+            command = self.commands.recv() => command,
+            Some(arrival) = self.arrivals.recv() => {
+                self.streams.arrive(Instant::now(), arrival);
+                return true;
+            }
+            Some(event) = self.stream_events.recv() => {
+                self.stream_event(Instant::now(), event);
+                return true;
+            }
+            () = tokio::time::sleep_until(deadline.into()) => return true,
+        };
+        match command {
+            Some(command) => {
+                self.engine.command(Instant::now(), command);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Carries out what waits; says whether there may be more. None when nobody commands any more.
+    fn take_commands(&mut self, now: Instant) -> Option<bool> {
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.commands.try_recv() {
+                Ok(command) => self.engine.command(now, command),
+                Err(TryRecvError::Empty) => return Some(false),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        Some(true)
+    }
+
+    /// Handles what happened on TCP streams; says whether there may be more.
+    fn take_stream_events(&mut self, now: Instant) -> bool {
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            self.streams.arrive(now, arrival);
+        }
+        for _ in 0..STREAM_EVENTS_PER_TURN {
+            match self.stream_events.try_recv() {
+                Ok(event) => self.stream_event(now, event),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn stream_event(&mut self, now: Instant, event: StreamEvent) {
+        match event {
+            StreamEvent::Frame(stream, mut frame) => {
+                let Some(peer) = self.streams.peer(stream) else { return };
+                if !self.engine.frame(now, stream, peer, &mut frame) {
+                    self.drop_stream(stream);
+                }
+            }
+            StreamEvent::Writable(stream) => {
+                if self.streams.write(now, stream) {
+                    self.drop_stream(stream);
+                }
+            }
+            StreamEvent::Ended(stream) => {
+                self.streams.close(stream);
+                self.engine.owners.stream_ended(stream);
+            }
+        }
+    }
+
+    fn drop_stream(&mut self, stream: StreamId) {
+        self.streams.close(stream);
+        self.engine.owners.stream_ended(stream);
+        self.engine.outside.counts.streams_dropped += 1;
+    }
+
+    fn look_after_streams(&mut self, now: Instant) {
+        let owners = &self.engine.owners;
+        for stream in self.streams.overdue(now, |stream| owners.is_proved(stream)) {
+            self.drop_stream(stream);
+        }
+        self.engine.outside.counts.streams = self.streams.len() as u64;
+    }
+
+    /// Takes one batch of datagrams. Says whether there may be more.
+    fn receive(&mut self, now: Instant, index: usize) -> bool {
+        let Some(socket) = self.sockets.get(index) else { return false };
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let received = {
+            let mut buffers: SmallVec<[IoSliceMut<'_>; BATCH_SIZE]> =
+                self.receive.chunks_mut(RECEIVE_BUFFER).map(IoSliceMut::new).collect();
+            let receive = || socket.state.recv((&socket.io).into(), &mut buffers, &mut metas);
+            match socket.io.try_io(Interest::READABLE, receive) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    debug!(%error, "receiving failed");
+                    return false;
+                }
+            }
+        };
+        for (meta, buffer) in metas.iter().zip(self.receive.chunks_mut(RECEIVE_BUFFER)).take(received) {
+            let Some(bytes) = buffer.get_mut(..meta.len) else { continue };
+            for datagram in bytes.chunks_mut(meta.stride.max(1)) {
+                self.engine.datagram(now, index, meta.addr, meta.dst_ip, datagram);
+            }
+        }
+        received > 0
+    }
+
+    /// Hands everything to the kernel. What it does not take in time is dropped and counted.
+    async fn flush(&mut self, now: Instant) {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        self.engine.take_outgoing(&mut outgoing);
+        let mut patience = SEND_PATIENCE;
+        for (route, datagrams) in outgoing.drain(..) {
+            let index = match route.via {
+                Via::Udp(index) => index,
+                Via::Tcp(stream) => {
+                    if self.streams.send(now, stream, &datagrams, &mut self.engine.outside.counts) {
+                        self.drop_stream(stream);
+                    }
+                    self.engine.outside.outgoing.recycle(datagrams);
+                    continue;
+                }
+            };
+            if let Some(socket) = self.sockets.get(index) {
+                for run in datagrams.runs(socket.state.max_gso_segments()) {
+                    let transmit = Transmit {
+                        destination: route.to,
+                        ecn: None,
+                        contents: run.bytes,
+                        segment_size: (run.count > 1).then_some(run.segment),
+                        src_ip: route.source,
+                    };
+                    let counts = &mut self.engine.outside.counts;
+                    if socket.send(&transmit, &mut patience).await {
+                        counts.sends += 1;
+                        counts.datagrams_out += run.count as u64;
+                        counts.bytes_out += run.bytes.len() as u64;
+                    } else {
+                        counts.send_dropped += run.count as u64;
+                    }
+                }
+            }
+            self.engine.outside.outgoing.recycle(datagrams);
+        }
+        self.outgoing = outgoing;
+        for stream in self.engine.owners.take_orphans() {
+            self.streams.close(stream);
+        }
+    }
+}
+
+impl Socket {
+    async fn send(&self, transmit: &Transmit<'_>, patience: &mut Duration) -> bool {
+        loop {
+            let send = || self.state.try_send((&self.io).into(), transmit);
+            match self.io.try_io(Interest::WRITABLE, send) {
+                Ok(()) => return true,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return false,
+                Err(_) if patience.is_zero() => return false,
+                Err(_) => {
+                    let since = Instant::now();
+                    let waited = tokio::time::timeout(*patience, self.io.writable()).await;
+                    *patience = if waited.is_err() {
+                        Duration::ZERO
+                    } else {
+                        patience.saturating_sub(since.elapsed())
+                    };
+                }
+            }
+        }
+    }
+}

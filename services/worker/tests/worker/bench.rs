@@ -1,0 +1,246 @@
+//! A running worker on loopback, and what a test tells it.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use str0m::media::MediaKind;
+use systir_media_control::{
+    Command, Downtrack, Event, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomKey, Side,
+    TrackKey, TrackSource, TrackSpec,
+};
+use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
+use systir_transport::Certificate;
+use systir_worker::{Worker, WorkerConfig, WorkerCounts, WorkerHandle, WorkerRing, WorkerWaker};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, PATIENCE, publisher_ids};
+
+pub(crate) const ROOM: RoomKey = RoomKey(1);
+pub(crate) const VOICE: TrackKey = TrackKey(10);
+pub(crate) const CAMERA: TrackKey = TrackKey(11);
+pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];
+
+pub(crate) struct Bench {
+    pub(crate) worker: WorkerHandle,
+    pub(crate) server: SocketAddr,
+    pub(crate) fingerprint: [u8; 32],
+    events: mpsc::Receiver<Event>,
+    heard: Vec<Event>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let (_, waker) = WorkerWaker::new();
+        Self::with(waker, Vec::new())
+    }
+
+    pub(crate) fn with(waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
+        Self::on(vec![UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()], waker, workers)
+    }
+
+    /// A worker on sockets that tell the addresses to clients by their own.
+    pub(crate) fn on(sockets: Vec<UdpSocket>, waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
+        let advertised: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let server = advertised[0];
+        let certificate = Certificate::generate().unwrap();
+        let fingerprint = certificate.fingerprint();
+        let worker = Worker::spawn(WorkerConfig {
+            index: 0,
+            sockets,
+            advertised,
+            certificate,
+            waker,
+            links: None,
+            workers,
+            seed: 7,
+            stop: CancellationToken::new(),
+        })
+        .unwrap();
+        let (sender, events) = mpsc::channel(64);
+        let bench = Self { worker, server, fingerprint, events, heard: Vec::new() };
+        bench.tell(Command::OpenRoom { room: ROOM, events: sender });
+        bench
+    }
+
+    pub(crate) fn tell(&self, command: Command) {
+        self.worker.commands.blocking_send(command).unwrap();
+    }
+
+    pub(crate) fn counts(&self) -> WorkerCounts {
+        self.worker.stats.counts()
+    }
+
+    /// All events so far.
+    pub(crate) fn heard(&mut self) -> &[Event] {
+        while let Ok(event) = self.events.try_recv() {
+            self.heard.push(event);
+        }
+        &self.heard
+    }
+
+    /// Events that were not looked at yet.
+    pub(crate) fn take(&mut self) -> Vec<Event> {
+        self.heard();
+        std::mem::take(&mut self.heard)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_counts(&self, what: &str, done: impl Fn(&WorkerCounts) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done(&self.counts()) {
+            assert!(Instant::now() < end, "waited in vain: {what}: {:?}", self.counts());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn credentials(&self, side: &str, key: u64) -> IceCredentials {
+        IceCredentials {
+            ufrag: format!("s1n1w0{side}{key}"),
+            pwd: format!("password-of-{side}-{key}-long-enough"),
+        }
+    }
+
+    /// A participant joins; its two clients, which the worker knows nothing of yet.
+    fn admit(&self, key: u64) -> [(Side, Client); 2] {
+        let (publisher, subscriber) = (self.credentials("p", key), self.credentials("s", key));
+        self.tell(Command::Join {
+            room: ROOM,
+            participant: ParticipantKey(key),
+            publisher: publisher.clone(),
+            subscriber: subscriber.clone(),
+        });
+        [
+            (Side::Publisher, Client::publisher(self.server, &publisher, self.fingerprint)),
+            (Side::Subscriber, Client::subscriber(self.server, &subscriber, self.fingerprint)),
+        ]
+    }
+
+    /// A participant joins; its publishing client, whose description has not come.
+    pub(crate) fn join_undescribed(&self, key: u64) -> Client {
+        let [(_, publisher), _] = self.admit(key);
+        publisher
+    }
+
+    /// A participant joins; its two clients.
+    pub(crate) fn join(&self, key: u64) -> (Client, Client) {
+        let participant = ParticipantKey(key);
+        let [publisher, subscriber] = self.admit(key).map(|(side, mut client)| {
+            self.tell(Command::Remote { participant, side, remote: client.remote() });
+            client
+        });
+        (publisher, subscriber)
+    }
+
+    /// A participant joins; its receiving client, which can only speak TCP.
+    pub(crate) fn join_over_tcp(&self, key: u64, address: SocketAddr) -> Client {
+        let participant = ParticipantKey(key);
+        self.admit(key);
+        let ours = self.credentials("s", key);
+        let mut client = Client::subscriber_over_tcp(address, &ours, self.fingerprint);
+        self.tell(Command::Remote { participant, side: Side::Subscriber, remote: client.remote() });
+        client
+    }
+
+    /// The participant publishes a voice and a camera with three layers.
+    pub(crate) fn publish(&self, key: u64, client: &mut Client) {
+        let participant = ParticipantKey(key);
+        let layers = LayerSet::NONE.with(Layer(0)).with(Layer(1)).with(Layer(2));
+        let specs = [
+            (
+                VOICE,
+                TrackSpec { kind: Kind::Audio, codec: Codec::Opus, layers: LayerSet::NONE.with(Layer(0)) },
+            ),
+            (CAMERA, TrackSpec { kind: Kind::Video, codec: Codec::Vp8, layers }),
+        ];
+        for (track, spec) in specs {
+            self.tell(Command::AddTrack {
+                room: ROOM,
+                track,
+                spec,
+                source: TrackSource::Participant(participant),
+                publisher: "PA_alice".into(),
+            });
+        }
+        let section = |mid: &str, track, codec, pt, rtx_pt| ReceiveSection {
+            mid: mid.into(),
+            track: Some(track),
+            codecs: vec![ReceiveCodec { pt, codec, rtx_pt, nack: true }],
+            extensions: publisher_ids(),
+            rids: Vec::new(),
+            ssrcs: Vec::new(),
+        };
+        let mut camera = section("1", CAMERA, Codec::Vp8, 96, Some(97));
+        camera.rids = RIDS.iter().zip(0..).map(|(rid, layer)| ((*rid).to_owned(), Layer(layer))).collect();
+        let sections = vec![section("0", VOICE, Codec::Opus, 111, None), camera];
+        self.tell(Command::Receive { participant, sections });
+        client.send_stream("0", MediaKind::Audio, 1000, None, None);
+        for (rid, number) in RIDS.iter().zip(0..) {
+            client.send_stream("1", MediaKind::Video, 2000 + number, Some(3000 + number), Some(*rid));
+        }
+    }
+
+    /// The participant receives voice and camera.
+    pub(crate) fn subscribe(&self, key: u64, client: &mut Client) {
+        let participant = ParticipantKey(key);
+        client.expect_stream("0", MediaKind::Audio, 5000, None);
+        client.expect_stream("1", MediaKind::Video, 6000, Some(7000));
+        let downtracks = [
+            Downtrack { track: VOICE, mid: "0".into(), ssrc: 5000, rtx_ssrc: None, pt: 111, rtx_pt: None },
+            Downtrack {
+                track: CAMERA,
+                mid: "1".into(),
+                ssrc: 6000,
+                rtx_ssrc: Some(7000),
+                pt: 96,
+                rtx_pt: Some(97),
+            },
+        ];
+        for downtrack in downtracks {
+            self.tell(Command::Subscribe { participant, downtrack });
+        }
+    }
+}
+
+/// A talking camera: one voice packet and one frame of each layer per step.
+#[derive(Default)]
+pub(crate) struct Camera {
+    step: u64,
+    keys: usize,
+}
+
+pub(crate) const FRAME: usize = 3;
+
+impl Camera {
+    /// Sends one step; a key frame whenever one was asked for.
+    pub(crate) fn step(&mut self, client: &mut Client) {
+        self.step += 1;
+        let step = self.step;
+        client.write(1000, 111, step, step as u32 * 960, false, vec![0xAA; 80]);
+        let requests: usize = RIDS.iter().map(|rid| client.key_frame_requests(Some(rid))).sum();
+        let key = step == 1 || requests > self.keys;
+        self.keys = requests;
+        for layer in 0..3_u32 {
+            for part in 0..FRAME {
+                let seq = step * FRAME as u64 + part as u64;
+                let payload = vp8(step as u16, part == 0, key, layer as u8);
+                let last = part == FRAME - 1;
+                client.write(2000 + layer, 96, seq, step as u32 * 3000, last, payload);
+            }
+        }
+    }
+}
+
+/// A VP8 packet (RFC 7741) with a 15-bit picture id; the last bytes name the layer.
+fn vp8(picture: u16, first: bool, key: bool, layer: u8) -> Vec<u8> {
+    let [high, low] = (picture | 0x8000).to_be_bytes();
+    let mut payload = vec![if first { 0x90 } else { 0x80 }, 0x80, high, low];
+    if first {
+        payload.extend_from_slice(&[if key { 0x10 } else { 0x11 }, 0, 0]);
+        if key {
+            payload.extend_from_slice(&[0x9D, 0x01, 0x2A, 0x40, 0x01, 0xF0, 0x00]);
+        }
+    }
+    payload.resize(400, layer);
+    payload
+}

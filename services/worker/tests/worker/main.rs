@@ -1,0 +1,425 @@
+//! A real worker thread on a loopback socket, with clients on an independent WebRTC stack. No
+//! signalling: commands take its place.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report, in its helpers too")]
+
+mod bench;
+mod client;
+mod tcp;
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use bench::{Bench, CAMERA, Camera, ROOM, VOICE};
+use bytes::Bytes;
+use client::{Client, run_until};
+use systir_forwarding::batch::batch_ring;
+use systir_media_control::{
+    Command, DataChannel, Event, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec,
+};
+use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
+use systir_transport::Certificate;
+use systir_worker::{Ring, Worker, WorkerConfig, WorkerRing, WorkerWaker};
+use tokio_util::sync::CancellationToken;
+
+const ALICE: u64 = 1;
+const BOB: u64 = 2;
+const CAROL: u64 = 3;
+
+fn connected(bench: &mut Bench, key: u64, side: Side) -> bool {
+    bench.heard().iter().any(
+        |event| matches!(event, Event::Connected { participant, side: of } if participant.0 == key && *of == side),
+    )
+}
+
+#[track_caller]
+fn connect(bench: &mut Bench, clients: &mut [&mut Client], who: &[(u64, Side)]) {
+    run_until(clients, "connections", |_| who.iter().all(|(key, side)| connected(bench, *key, *side)));
+}
+
+/// Films and runs the clients until `done`.
+#[track_caller]
+fn film_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+    let mut camera = Camera::default();
+    let mut next = Instant::now();
+    run_until(clients, what, |clients| {
+        if Instant::now() >= next {
+            next = Instant::now() + Duration::from_millis(20);
+            camera.step(clients[0]);
+        }
+        done(clients)
+    });
+}
+
+fn meet() -> (Bench, Client, Client) {
+    let mut bench = Bench::new();
+    let (mut alice, _) = bench.join(ALICE);
+    let (_, mut bob) = bench.join(BOB);
+    bench.publish(ALICE, &mut alice);
+    bench.subscribe(BOB, &mut bob);
+    let who = [(ALICE, Side::Publisher), (BOB, Side::Subscriber)];
+    connect(&mut bench, &mut [&mut alice, &mut bob], &who);
+    (bench, alice, bob)
+}
+
+fn layer_of(payload: &[u8]) -> Option<u8> {
+    payload.last().copied()
+}
+
+#[test]
+fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
+    let (bench, mut alice, mut bob) = meet();
+    film_until(&mut [&mut alice, &mut bob], "voice and the highest layer", |clients| {
+        let camera = clients[1].packets(6000);
+        let highest = camera.iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count();
+        clients[1].packets(5000).len() >= 20 && highest >= 20
+    });
+    for packet in bob.packets(5000) {
+        assert_eq!(&packet.payload[..], &[0xAA; 80]);
+        assert_eq!(packet.header.ext_vals.audio_level, Some(-20));
+        assert_eq!(packet.header.ext_vals.voice_activity, Some(true));
+    }
+    let camera = bob.packets(6000);
+    assert_eq!(camera[0].payload[4] & 1, 0, "the first packet is of a key frame");
+    assert_eq!(camera[0].header.ext_vals.mid, Some("1".into()), "an unknown stream names its section");
+    for pair in camera.windows(2) {
+        assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1, "no hole where nothing was lost");
+    }
+    bench.wait_counts("counters", |counts| counts.media_out >= 40 && counts.participants == 2);
+    let counts = bench.counts();
+    assert_eq!((counts.tracks, counts.downtracks), (2, 2));
+    assert_eq!((counts.unauthentic, counts.unclaimed, counts.send_dropped), (0, 0, 0), "{counts:?}");
+    assert!(bench.worker.join());
+}
+
+#[test]
+fn a_client_of_each_family_meets_on_one_worker() {
+    let sockets = ["[::1]:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
+    let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
+    let (_, waker) = WorkerWaker::new();
+    let mut bench = Bench::on(sockets.into(), waker, Vec::new());
+    let (mut alice, _) = bench.join(ALICE);
+    bench.server = addresses[1];
+    let (_, mut bob) = bench.join(BOB);
+    bench.publish(ALICE, &mut alice);
+    bench.subscribe(BOB, &mut bob);
+    connect(&mut bench, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    film_until(&mut [&mut alice, &mut bob], "voice and camera across families", |clients| {
+        clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 20
+    });
+    assert_eq!(bench.counts().junk, 0, "{:?}", bench.counts());
+}
+
+#[test]
+fn a_socket_of_both_families_is_refused() {
+    let (_, waker) = WorkerWaker::new();
+    let config = WorkerConfig {
+        index: 0,
+        sockets: vec![UdpSocket::bind("[::]:0").unwrap()],
+        advertised: vec!["127.0.0.1:7882".parse().unwrap()],
+        certificate: Certificate::generate().unwrap(),
+        waker,
+        links: None,
+        workers: Vec::new(),
+        seed: 7,
+        stop: CancellationToken::new(),
+    };
+    assert!(Worker::spawn(config).unwrap_err().to_string().contains("a socket for each family"));
+}
+
+#[test]
+fn a_target_pauses_and_lowers_the_picture() {
+    let (bench, mut alice, mut bob) = meet();
+    let target =
+        |layer| bench.tell(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
+    target(Some(Layer(0)));
+    film_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
+        clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(0)).count() >= 30
+    });
+    target(None);
+    // The pause is in force once voice that was sent later arrives without pictures.
+    let mut before = (0, 0);
+    film_until(&mut [&mut alice, &mut bob], "voice without pictures", |clients| {
+        let (voice, camera) = (clients[1].packets(5000).len(), clients[1].packets(6000).len());
+        if camera != before.1 {
+            before = (voice, camera);
+        }
+        voice >= before.0 + 10
+    });
+}
+
+#[test]
+fn a_lost_packet_is_sent_again() {
+    let (bench, mut alice, mut bob) = meet();
+    let (mut seen, mut lost) = (0, None);
+    let (tell, told) = std::sync::mpsc::channel();
+    bob.lose(move |bytes| {
+        let is_camera = bytes.len() > 12 && bytes[0] >> 6 == 2 && bytes[1] & 0x7F == 96;
+        seen += usize::from(is_camera);
+        if is_camera && seen == 15 && lost.is_none() {
+            let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
+            lost = Some(seq);
+            tell.send(seq).unwrap();
+            return true;
+        }
+        false
+    });
+    let mut missing = None;
+    film_until(&mut [&mut alice, &mut bob], "the lost packet", |clients| {
+        missing = missing.or_else(|| told.try_recv().ok());
+        let camera = clients[1].packets(6000);
+        missing.is_some_and(|seq| camera.iter().any(|packet| packet.header.sequence_number == seq))
+    });
+    bench.wait_counts("a retransmission", |counts| counts.nacked >= 1 && counts.retransmitted >= 1);
+}
+
+#[test]
+fn a_subscribers_key_frame_request_reaches_the_publisher() {
+    let (bench, mut alice, mut bob) = meet();
+    film_until(&mut [&mut alice, &mut bob], "pictures of the highest layer", |clients| {
+        clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count() >= 10
+    });
+    let before = alice.key_frame_requests(Some("f"));
+    let asked = bench.counts().key_frames_asked;
+    bob.request_key_frame(6000);
+    film_until(&mut [&mut alice, &mut bob], "a request for the layer", |clients| {
+        clients[0].key_frame_requests(Some("f")) > before
+    });
+    bench.wait_counts("the request", |counts| counts.key_frames_asked > asked);
+}
+
+#[test]
+fn publishers_get_reports_and_subscribers_get_the_publishers_clock() {
+    let (_bench, mut alice, mut bob) = meet();
+    film_until(&mut [&mut alice, &mut bob], "sender reports on both streams", |clients| {
+        [5000, 6000]
+            .into_iter()
+            .all(|ssrc| clients[1].packets(ssrc).iter().any(|packet| packet.last_sender_info.is_some()))
+    });
+    for ssrc in [5000, 6000] {
+        assert_eq!(bob.source_name(ssrc).as_deref(), Some("PA_alice"), "played in step");
+    }
+    // A reported stream goes without its section's name; only a receiver report brings that about.
+    let mut sent = 0;
+    film_until(&mut [&mut alice, &mut bob], "a packet without mid", |clients| {
+        let camera = clients[1].packets(6000);
+        sent = camera.len();
+        camera.last().is_some_and(|packet| packet.header.ext_vals.mid.is_none())
+    });
+    assert!(sent > 0);
+}
+
+#[test]
+fn data_goes_both_ways() {
+    let (mut bench, mut alice, mut bob) = meet();
+    let send = |channel, data: &'static [u8]| {
+        let data = Bytes::from_static(data);
+        bench.tell(Command::SendData { participant: ParticipantKey(BOB), channel, data });
+    };
+    // Told at once: what comes before the channels are open waits for them.
+    send(DataChannel::Reliable, b"first");
+    send(DataChannel::Reliable, b"second");
+    send(DataChannel::Lossy, b"perhaps");
+    run_until(&mut [&mut alice, &mut bob], "messages to the subscriber", |clients| {
+        let messages =
+            |label| clients[1].channel(label).map(|id| clients[1].messages(id)).unwrap_or_default();
+        messages("_reliable") == [b"first".to_vec(), b"second".to_vec()]
+            && messages("_lossy") == [b"perhaps".to_vec()]
+    });
+
+    let reliable = alice.open_channel("_reliable", true);
+    let lossy = alice.open_channel("_lossy", false);
+    let other = alice.open_channel("_data_track", false);
+    run_until(&mut [&mut alice, &mut bob], "the publisher's channels", |clients| {
+        ["_reliable", "_lossy", "_data_track"].iter().all(|label| clients[0].channel(label).is_some())
+    });
+    for (channel, data) in [(other, &b"ignored"[..]), (lossy, b"maybe"), (reliable, b"surely")] {
+        assert!(alice.rtc.channel(channel).unwrap().write(true, data).unwrap());
+    }
+    let mut got = Vec::new();
+    run_until(&mut [&mut alice, &mut bob], "messages from the publisher", |_| {
+        for event in bench.take() {
+            if let Event::Data { participant, channel, data } = event {
+                assert_eq!(participant, ParticipantKey(ALICE));
+                got.push((channel, data));
+            }
+        }
+        got.len() >= 2
+    });
+    got.sort_by_key(|(_, data)| data.clone());
+    let expected = [(DataChannel::Lossy, &b"maybe"[..]), (DataChannel::Reliable, b"surely")]
+        .map(|(c, d)| (c, Bytes::from_static(d)));
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn loud_voices_are_told() {
+    let (mut bench, mut alice, mut bob) = meet();
+    film_until(&mut [&mut alice, &mut bob], "a speaker", |_| {
+        bench.heard().iter().any(|event| match event {
+            Event::Speakers { changed } => changed.iter().any(|one| one.track == VOICE && one.active),
+            _ => false,
+        })
+    });
+}
+
+fn binding_request(username: &str) -> Vec<u8> {
+    let mut bytes = vec![0, 1, 0, 0];
+    bytes.extend_from_slice(&0x2112_A442_u32.to_be_bytes());
+    bytes.extend_from_slice(&[7; 12]);
+    bytes.extend_from_slice(&[0, 6, 0, username.len() as u8]);
+    bytes.extend_from_slice(username.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let len = (bytes.len() - 20) as u16;
+    bytes[2..4].copy_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn strangers_get_no_answer() {
+    let mut bench = Bench::new();
+    let (mut alice, _) = bench.join(ALICE);
+    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let before = bench.counts();
+    let junk: [&[u8]; 4] = [
+        &binding_request("nobody:me"),
+        b"hello, is anybody there?",
+        &[22, 254, 253, 0, 0, 0, 0],
+        &[0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
+    ];
+    for datagram in junk {
+        stranger.send_to(datagram, bench.server).unwrap();
+    }
+    // Knows a name but not the password: no integrity at all.
+    stranger.send_to(&binding_request(&format!("s1n1w0p{ALICE}:me")), bench.server).unwrap();
+    // What is counted has been handled: an answer would have been sent before.
+    bench.wait_counts("the strangers' datagrams", |counts| {
+        counts.junk >= before.junk + 4 && counts.datagrams_in >= before.datagrams_in + 5
+    });
+    assert!(stranger.recv_from(&mut [0; 2000]).is_err(), "a stranger got an answer");
+}
+
+#[test]
+fn checks_that_overtake_the_description_count_once_it_comes() {
+    let mut bench = Bench::new();
+    let mut alice = bench.join_undescribed(ALICE);
+    run_until(&mut [&mut alice], "an early check", |_| bench.counts().datagrams_in > 0);
+    assert!(bench.heard().is_empty());
+    let remote = alice.remote();
+    bench.tell(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
+    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+}
+
+#[test]
+fn whoever_leaves_is_closed_and_forgotten() {
+    let (bench, mut alice, mut bob) = meet();
+    bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
+    bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
+    run_until(&mut [&mut alice, &mut bob], "the goodbye", |clients| clients[0].is_closed());
+    bench.wait_counts("nobody left but one", |counts| {
+        (counts.participants, counts.tracks, counts.downtracks) == (1, 0, 0)
+    });
+    bench.tell(Command::CloseRoom { room: ROOM });
+    run_until(&mut [&mut alice, &mut bob], "the room's end", |clients| clients[1].is_closed());
+    bench.wait_counts("nobody left", |counts| counts.participants == 0);
+}
+
+#[test]
+fn a_client_that_closes_is_reported() {
+    let (mut bench, mut alice, mut bob) = meet();
+    alice.open_channel("_reliable", true);
+    run_until(&mut [&mut alice, &mut bob], "the data channel", |clients| {
+        clients[0].channel("_reliable").is_some()
+    });
+    alice.rtc.close().unwrap();
+    run_until(&mut [&mut alice, &mut bob], "the news that the publisher closed", |_| {
+        let gone = |event: &Event| match event {
+            Event::Closed { participant, side, .. } => participant.0 == ALICE && *side == Side::Publisher,
+            _ => false,
+        };
+        bench.heard().iter().any(gone)
+    });
+}
+
+/// Two workers of one node; each is a peer to the other.
+fn sisters() -> (Bench, Bench) {
+    let (wake_a, waker_a) = WorkerWaker::new();
+    let (wake_b, waker_b) = WorkerWaker::new();
+    let (a_sender, b_receiver) = batch_ring(1024, wake_b);
+    let (b_sender, a_receiver) = batch_ring(1024, wake_a);
+    let to_b = WorkerRing { peer: 2, ring: Ring { sender: a_sender, receiver: a_receiver } };
+    let to_a = WorkerRing { peer: 1, ring: Ring { sender: b_sender, receiver: b_receiver } };
+    (Bench::with(waker_a, vec![to_b]), Bench::with(waker_b, vec![to_a]))
+}
+
+/// Does what the links' control would do: wants and key frame requests go from `b` to `a`.
+fn relay_control(a: &Bench, b: &mut Bench, flow: impl Fn(TrackKey, Layer) -> u32) {
+    for event in b.take() {
+        match event {
+            Event::Wanted { track, layers } => {
+                for layer in (0..3).map(Layer) {
+                    let flow = layers.contains(layer).then(|| flow(track, layer));
+                    a.tell(Command::Feed { track, peer: 2, layer, flow });
+                }
+            }
+            Event::KeyFrameNeeded { track, layer } => a.tell(Command::KeyFrame { track, layer }),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_track_crosses_to_another_worker_once_however_many_watch() {
+    let (mut a, mut b) = sisters();
+    let (mut alice, _) = a.join(ALICE);
+    let (_, mut bob) = b.join(BOB);
+    let (_, mut carol) = b.join(CAROL);
+    a.publish(ALICE, &mut alice);
+    let flow = |track: TrackKey, layer: Layer| track.0 as u32 * 10 + u32::from(layer.0);
+    let layers = LayerSet::NONE.with(Layer(0)).with(Layer(1)).with(Layer(2));
+    let specs = [
+        (VOICE, TrackSpec { kind: Kind::Audio, codec: Codec::Opus, layers: LayerSet::NONE.with(Layer(0)) }),
+        (CAMERA, TrackSpec { kind: Kind::Video, codec: Codec::Vp8, layers }),
+    ];
+    for (track, spec) in specs {
+        let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
+        let (source, publisher) = (TrackSource::Link { peer: 1, flows }, "PA_alice".into());
+        b.tell(Command::AddTrack { room: ROOM, track, spec, source, publisher });
+    }
+    b.subscribe(BOB, &mut bob);
+    b.subscribe(CAROL, &mut carol);
+    connect(&mut a, &mut [&mut alice, &mut bob, &mut carol], &[(ALICE, Side::Publisher)]);
+    let who = [(BOB, Side::Subscriber), (CAROL, Side::Subscriber)];
+    run_until(&mut [&mut alice, &mut bob, &mut carol], "connections", |_| {
+        who.iter().all(|(key, side)| connected(&mut b, *key, *side))
+    });
+    film_until(&mut [&mut alice, &mut bob, &mut carol], "voice and pictures for both", |clients| {
+        relay_control(&a, &mut b, flow);
+        clients[1..].iter().all(|client| {
+            let highest = |packets: Vec<&str0m::rtp::RtpPacket>| {
+                packets.iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count()
+            };
+            client.packets(5000).len() >= 30 && highest(client.packets(6000)) >= 60
+        })
+    });
+    // Sender reports cross as well.
+    film_until(&mut [&mut alice, &mut bob, &mut carol], "the publisher's clock", |clients| {
+        relay_control(&a, &mut b, flow);
+        clients[1..]
+            .iter()
+            .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
+    });
+    film_until(&mut [&mut alice, &mut bob, &mut carol], "one name for voice and camera", |clients| {
+        relay_control(&a, &mut b, flow);
+        let named = |client: &Client, ssrc| client.source_name(ssrc).as_deref() == Some("PA_alice");
+        clients[1..].iter().all(|client| named(client, 5000) && named(client, 6000))
+    });
+    a.wait_counts("packets on the ring", |counts| counts.link_out >= 90);
+    b.wait_counts("packets from the ring", |counts| counts.link_in >= 90);
+    let (out, into) = (a.counts(), b.counts());
+    assert_eq!((out.link_full, into.unknown_flow), (0, 0));
+    assert!(out.link_out <= out.media_in, "each packet crosses at most once: {out:?}");
+    assert!(into.media_out > into.link_in, "two watch what came once: {into:?}");
+}
