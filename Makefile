@@ -18,6 +18,10 @@ build: needs ## builds everything
 demo: build ## three nodes on this machine, with a meeting page (DEMO="--capacity cph-1=2")
 	@exec target/debug/systir-relay demo $(DEMO)
 
+.PHONY: proto
+proto: ## writes the Rust code of the protocol descriptions anew
+	SYSTIR_REGENERATE=1 $(CARGO) test --locked -p systir-proto --test generated
+
 .PHONY: lint
 lint: ## formatting, clippy, types of the page
 	$(CARGO) fmt --all --check

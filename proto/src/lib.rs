@@ -1,14 +1,17 @@
-//! The wire formats between relays, compiled from `systir/*/v1/*.proto`,
-//! and the constants that both ends of a link must share. It knows no behaviour.
+//! The wire formats between nodes, generated from `systir/*/v1/*.proto`, and the constants that both
+//! ends of a link must share. It has no behaviour.
+//!
+//! Messages need `prost` alone; the feature `grpc` adds the clients and servers of the services.
+//! The code under `generated/` is committed; `make proto` makes it anew, and a test compares.
 
 pub mod extensions;
 
-/// Relay to relay: sessions of links, reservations, relayed signalling.
+/// Node to node: sessions of links, reservations, relayed signalling.
 pub mod cluster {
     /// First version.
     #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
     pub mod v1 {
-        tonic::include_proto!("systir.cluster.v1");
+        include!("generated/systir.cluster.v1.rs");
     }
 }
 
