@@ -1,22 +1,28 @@
 # What a person types. Everything runs in the one profile that tests run in.
 CARGO ?= cargo
+# Where rustup puts cargo, for a shell that was opened before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: needs
-needs: ## says what is missing on this machine
-	@deploy/needs build
+needs: ## says what is missing on this machine and installs nothing
+	@deploy/needs test && echo "nothing is missing"
 
 .PHONY: build
-build: needs ## builds everything
+build: ## builds everything
+	@deploy/needs --install build
 	$(CARGO) build --workspace --locked
 
 .PHONY: demo
-demo: build ## three nodes on this machine, with a meeting page (DEMO="--capacity cph-1=2")
-	@exec target/debug/systir-relay demo $(DEMO)
+demo: ## three nodes on this machine, with a meeting page (DEMO="--capacity cph-1=2")
+	@deploy/needs --install build
+	$(CARGO) build --locked --bin systir-relay --bin systirctl --bin systir-load
+	@exec $(BUILT)/systir-relay demo $(DEMO)
 
 .PHONY: proto
 proto: ## writes the Rust code of the protocol descriptions anew
@@ -24,6 +30,7 @@ proto: ## writes the Rust code of the protocol descriptions anew
 
 .PHONY: lint
 lint: ## formatting, clippy, types of the page
+	@deploy/needs --install build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	cd services/console/web && npm run --silent check
@@ -36,15 +43,30 @@ deny: ## licences, sources and advisories of dependencies (needs cargo-deny; adv
 	$(CARGO) deny --locked check advisories
 
 .PHONY: test
-test: ## everything, against a real etcd, a real browser and real SDKs
-	@deploy/needs test
-	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
+test: clients ## everything, against a real etcd, a real browser and real SDKs
+	$(CARGO) build --workspace --bins --tests --locked
+	@exec tests/run --minutes 55 $(CARGO) test --workspace --locked --no-fail-fast
+
+UNIT := --workspace --exclude systir-tests --lib --bins --locked
+
+.PHONY: test-unit
+test-unit: ## unit and property tests: no etcd, no browser, no network
+	@deploy/needs --install unit
+	$(CARGO) test $(UNIT) --no-run
+	@exec tests/run --minutes 10 $(CARGO) test $(UNIT) --no-fail-fast
+
+.PHONY: e2e
+e2e: clients ## end-to-end scenarios with NAME in their module or test (NAME=spill; all without it)
+	$(CARGO) build --workspace --bins --test e2e --locked
+	@exec tests/run --minutes 45 $(CARGO) test --workspace --test e2e --locked -- $(NAME)
+
+# Clients of the end-to-end tests, and all that they need.
+.PHONY: clients
+clients:
+	@deploy/needs --install test
+	tests/clients/node-clients
 	tests/clients/python-client
 	tests/clients/go-client
-	$(CARGO) build --workspace --all-targets --locked
-	@# Every test has a limit of its own; this one ends what escapes them, with all that it started.
-	@timeout --kill-after=30s 55m $(CARGO) test --workspace --locked & tests=$$!; \
-		trap 'kill $$tests' INT TERM; wait $$tests
 
 # Benchmarks run in the profile of everything else, so that they cost no second build of all
 # dependencies; `make bench PROFILE=release` measures what an operator installs.
@@ -52,12 +74,13 @@ PROFILE ?= dev
 
 .PHONY: bench
 bench: ## the promised figures beside their goals (BENCH=--json for programs, PROFILE=release)
-	@deploy/needs bench
+	@deploy/needs --install bench
 	$(CARGO) build --workspace --locked --profile $(PROFILE)
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) --bench figures -- $(BENCH)
 
 .PHONY: bench-parts
 bench-parts: ## what a packet, a decision, a placement and a link cost, each by itself
+	@deploy/needs --install build
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) \
 		--bench forward --bench decision --bench placement --bench cascade
 

@@ -54,7 +54,7 @@ impl Browser {
 
     fn with(flags: &[String]) -> Result<Self> {
         if !clients().join("node_modules/puppeteer-core").is_dir() {
-            bail!("puppeteer-core is missing: run `npm ci` in tests/clients");
+            bail!("puppeteer-core is missing: run tests/clients/node-clients");
         }
         if !Path::new(&std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())).exists()
         {

@@ -69,7 +69,7 @@ impl Talker {
             bail!("firefox-esr is not installed: apt-get install firefox-esr");
         }
         if !clients().join("node_modules/puppeteer-core").is_dir() {
-            bail!("puppeteer-core is missing: run `npm ci` in tests/clients");
+            bail!("puppeteer-core is missing: run tests/clients/node-clients");
         }
         let profile = tempfile::Builder::new().prefix("systir-firefox-").tempdir()?;
         let mut command = Command::new("node");
