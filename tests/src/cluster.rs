@@ -71,14 +71,16 @@ impl Cluster {
         for (node, count) in capacities {
             command.arg("--capacity").arg(format!("{node}={count}"));
         }
+        // Its log, and what it says on the terminal, in one file.
+        command.arg("--log").arg(scene::artefacts()?.join("demo.log"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file("demo")?);
         let mut child = Owned::start(&mut command, "cargo build --workspace")?;
-        // The page's address is printed once everything listens.
+        // The page's address is printed last, once everything listens.
         let lines = Lines::of(child.0.stdout.take().context("no standard output")?);
         let (lines, said) = tokio::task::spawn_blocking(move || {
             let mut said = Vec::new();
-            while let Some(line) = lines.next("the demonstration's words", PATIENCE)? {
-                let last = line.contains("Ctrl-C ends all");
+            while let Some(line) = lines.next("the demonstration's last line", PATIENCE)? {
+                let last = line.contains("Meeting page: ");
                 said.push(line);
                 if last {
                     return Ok((lines, said));

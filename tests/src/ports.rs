@@ -4,19 +4,28 @@
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
+
+use crate::scene;
 
 /// Ports of a block.
 const BLOCK: u16 = 300;
 /// The last one that may begin a block: the demonstration takes none behind it.
 const LAST: u16 = 65_000;
 
-/// The locks of this process; they end with it.
-static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+/// Locks that end with the scene that took them.
+static OF_SCENE: Mutex<Vec<File>> = Mutex::new(Vec::new());
+/// Locks that end with this process.
+static OF_PROCESS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+/// Blocks that this process took so far. The next search begins behind them, since late packets may
+/// still come to ports that were given back a moment ago.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A block of ports, `base` to `base + 299`, that belongs to this process until it ends.
+/// A block of ports, `base` to `base + 299`, that belongs to the scene that asks until it is over;
+/// outside a scene it belongs to this process until it ends.
 ///
 /// # Errors
 /// When no such block was found.
@@ -29,15 +38,22 @@ pub fn port_block() -> Result<u16> {
         bases = self::bases(&(1..=1));
     }
     // Runs that begin together should not all try the same block first.
-    let first = std::process::id() as usize % bases.len().max(1);
+    let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+    let first = (std::process::id() as usize + taken) % bases.len().max(1);
     for base in bases.iter().cycle().skip(first).take(bases.len()) {
         let Ok(lock) = File::create(folder.join(format!("{base}.lock"))) else { continue };
         if lock.try_lock().is_ok() && free(*base) {
-            HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+            let held = if scene::plays() { &OF_SCENE } else { &OF_PROCESS };
+            held.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
             return Ok(*base);
         }
     }
     bail!("no block of {BLOCK} free ports on loopback; locks lie in {}", folder.display())
+}
+
+/// The scene is over, and all that it started has ended.
+pub(crate) fn give_back() {
+    OF_SCENE.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// The range from which outgoing connections get their ports.
@@ -85,5 +101,17 @@ mod tests {
         let base = port_block().unwrap();
         let lock = std::env::temp_dir().join(format!("systir-ports/{base}.lock"));
         assert!(File::open(lock).unwrap().try_lock().is_err());
+    }
+
+    #[test]
+    fn a_block_is_given_back_when_its_scene_is_over() {
+        let mut base = 0;
+        let played = scene::play(async {
+            base = port_block()?;
+            Ok(())
+        });
+        played.unwrap();
+        let lock = std::env::temp_dir().join(format!("systir-ports/{base}.lock"));
+        assert!(File::open(lock).unwrap().try_lock().is_ok());
     }
 }

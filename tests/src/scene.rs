@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::reaper;
+use crate::{ports, reaper};
 
 /// How long a test may take unless it says otherwise.
 pub const LIMIT: Duration = Duration::from_secs(150);
@@ -47,11 +47,16 @@ async fn turn() -> OwnedMutexGuard<()> {
 
 /// The turn of a cluster that was started outside a scene; a scene has it already.
 pub(crate) async fn turn_of_cluster() -> Result<Option<OwnedMutexGuard<()>>> {
-    if PLAYING.try_with(|()| ()).is_ok() {
+    if plays() {
         return Ok(None);
     }
     let turn = tokio::time::timeout(Duration::from_secs(600), turn()).await;
     turn.map(Some).context("another test of this program keeps its cluster for more than ten minutes")
+}
+
+/// Does a scene call this?
+pub(crate) fn plays() -> bool {
+    PLAYING.try_with(|()| ()).is_ok()
 }
 
 /// The test that plays now; nothing outside a scene.
@@ -130,6 +135,7 @@ pub fn play_within<F: Future<Output = Result<()>>>(limit: Duration, test: F) -> 
     // Killed first: threads that wait for a child's word end then.
     reaper::end_all_of(&name);
     runtime.shutdown_timeout(Duration::from_secs(5));
+    ports::give_back();
     if !matches!(played, Ok(Ok(()))) {
         print_logs(&folder);
     }
@@ -138,11 +144,12 @@ pub fn play_within<F: Future<Output = Result<()>>>(limit: Duration, test: F) -> 
     played.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// `program-test` from the type of the test's future, which is named after the function around it.
+/// `module-test` from the type of the test's future, which is named after the function around it.
 fn name_of<F>() -> String {
-    let mut parts = type_name::<F>().split("::").filter(|part| !part.starts_with('{'));
-    let program = parts.next().unwrap_or("test");
-    format!("{program}-{}", parts.last().unwrap_or("test"))
+    let parts: Vec<&str> =
+        type_name::<F>().split("::").filter(|part| !part.starts_with('{') && *part != "tests").collect();
+    // The first part is the program.
+    parts.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&parts).join("-")
 }
 
 fn print_logs(folder: &Path) {
@@ -202,6 +209,17 @@ mod tests {
         assert!(group != 0);
         reaper::wait_until_gone(group);
         assert!(!reaper::lives(group), "both are gone");
+    }
+
+    #[test]
+    fn a_test_is_named_after_its_module_and_its_function() {
+        let mut named = String::new();
+        let played = play(async {
+            named = current();
+            Ok(())
+        });
+        played.unwrap();
+        assert_eq!(named, "scene-a_test_is_named_after_its_module_and_its_function");
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn a_machine_that_nobody_approved_gets_no_packet() -> Result<()> {
         return play_within(limit, with_all_full_nothing_comes_to_the_cloud());
     }
     play(async move {
-        let name = "a_machine_that_nobody_approved_gets_no_packet";
+        let name = "idle_cloud::a_machine_that_nobody_approved_gets_no_packet";
         tokio::task::spawn_blocking(move || play_inside(name, limit)).await?
     })
 }
