@@ -1,11 +1,14 @@
-//! Three nodes on loopback in one process, with the registry embedded: a home in Copenhagen, an
-//! approved sister in Stockholm, and a machine leased from a cloud that nobody approved. Media alone
-//! goes beyond loopback, for browsers that have no way to it.
+//! Three nodes on loopback in one process, with the registry embedded: a home node in Copenhagen, an
+//! approved spill node in Stockholm, and a machine leased from a cloud that no policy approves. Media
+//! alone goes beyond loopback, for browsers that have no way to it.
+
+mod announce;
+mod forward;
+mod log;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,33 +22,69 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::node::Node;
 
+pub use self::log::open as open_log;
+
 /// How the demonstration is run.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// How many people a node carries, such as `cph-1=2`; may be given for each node.
+    /// How many participants a node carries, such as `cph-1=2`; may be given for each node.
     #[arg(long = "capacity", value_name = "NODE=N", value_parser = capacity)]
     capacities: Vec<(String, u32)>,
+    /// Starts this node alone, with a registry of its own: it knows no other node, started or not. A
+    /// room that policy allows at home elsewhere only is refused there.
+    #[arg(long, value_name = "NODE", value_parser = NODES.map(|(name, _)| name))]
+    only: Option<String>,
     /// First port of the first node (links); HTTP is 10 further. The next nodes add 100 and 200.
     #[arg(long, default_value_t = 7870, value_name = "PORT", value_parser = value_parser!(u16).range(1..=65_000))]
     ports: u16,
-    /// Address that clients are told for media; loopback unless a test has its own network.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP", value_parser = address)]
-    address: IpAddr,
+    /// An address of this machine at which pages, signalling and media are served too, besides
+    /// loopback; for tests.
+    #[arg(long, value_name = "IP", value_parser = address)]
+    address: Option<Ipv4Addr>,
+    /// File for the log, written anew; `.demo/demo.log`, or `.demo/NODE.log` with --only. Warnings
+    /// are shown on the terminal too.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
 fn capacity(text: &str) -> Result<(String, u32), String> {
     let (node, count) = text.split_once('=').ok_or("write NODE=N, such as cph-1=2")?;
     let count = count.parse().ok().filter(|count| *count > 0);
-    let count = count.ok_or("a node carries one person at least")?;
+    let count = count.ok_or("a node carries one participant at least")?;
     if NODES.iter().all(|(name, _)| *name != node) {
         return Err(format!("there is no node {node}; there are {}", NODES.map(|(name, _)| name).join(", ")));
     }
     Ok((node.to_owned(), count))
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr = text.parse().map_err(|_| "write an address, such as 127.0.0.1".to_owned())?;
-    if ip.is_unspecified() { Err(format!("nobody can send to {ip}")) } else { Ok(ip) }
+fn address(text: &str) -> Result<Ipv4Addr, String> {
+    let ip: Ipv4Addr = text.parse().map_err(|_| "write an IPv4 address, such as 192.0.2.7".to_owned())?;
+    if ip.is_unspecified() { Err(format!("{ip} is no address that a client can use")) } else { Ok(ip) }
+}
+
+impl Options {
+    /// The nodes that are started: their place in [`NODES`], name and capacity.
+    fn nodes(&self) -> impl Iterator<Item = (u16, &'static str, u32)> {
+        let numbered = (0_u16..).zip(NODES);
+        numbered.filter(|(_, (name, _))| self.only.as_deref().is_none_or(|only| only == *name)).map(
+            |(index, (name, usual))| {
+                let asked = self.capacities.iter().rfind(|(node, _)| node == name);
+                (index, name, asked.map_or(usual, |(_, count)| *count))
+            },
+        )
+    }
+
+    /// A node's first port.
+    fn base(&self, index: u16) -> u16 {
+        self.ports + 100 * index
+    }
+
+    /// The file that the nodes log to.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        let usual = || Path::new(".demo").join(format!("{}.log", self.only.as_deref().unwrap_or("demo")));
+        self.log.clone().unwrap_or_else(usual)
+    }
 }
 
 /// Names and capacities.
@@ -71,17 +110,21 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
     write_files(folder.path())?;
     let store = LocalStore::default();
     let mut nodes = Vec::new();
-    for (index, (name, capacity)) in NODES.iter().enumerate() {
-        let capacity =
-            options.capacities.iter().rfind(|(node, _)| node == name).map_or(*capacity, |(_, count)| *count);
-        let base = options.ports + 100 * index as u16;
-        let config = config(folder.path(), name, capacity, base, options.address);
+    for (index, name, capacity) in options.nodes() {
+        let base = options.base(index);
+        let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
+        let config = config(folder.path(), name, capacity, base, address.into());
+        let http = config.http.listen;
         let node = Node::start(config, Arc::new(store.registry()))
             .await
             .with_context(|| format!("{name} did not start"))?;
         nodes.push(node);
+        if address != Ipv4Addr::LOCALHOST {
+            let also = SocketAddr::from((address, http.port()));
+            tokio::spawn(forward::run(forward::bind(also).await?, http, stop.clone()));
+        }
     }
-    announce(&options)?;
+    announce::print(&options)?;
     stop.cancelled().await;
     for node in nodes {
         node.stop().await;
@@ -111,8 +154,9 @@ pub(crate) fn write_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The configuration of a node on loopback, which also takes media at `address`.
 pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
-    let at = |offset: u16| SocketAddr::from((address, base + offset));
+    let at = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base + offset));
     Config {
         node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
         http: config::Http {
@@ -122,7 +166,7 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
             behind_proxy: false,
             connections: 1_024,
         },
-        media: media(at(12)),
+        media: media(base + 12, address),
         links: config::Links {
             quic: at(0),
             grpc: at(1),
@@ -162,20 +206,22 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
 }
 
 /// A browser on this machine may have no candidate on loopback (Firefox never has): it reaches the
-/// media at the address that the machine has outside, so this is told too.
-fn media(at: SocketAddr) -> config::Media {
-    let (listen, advertise) = match outside(at.ip()) {
-        Some(outside) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port())), vec![at.ip(), outside]),
-        None => (at, Vec::new()),
+/// media at the address that the machine has outside, so this is offered too.
+fn media(port: u16, address: IpAddr) -> config::Media {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut advertise = vec![loopback];
+    for other in std::iter::once(address).chain(outside_address()) {
+        if !advertise.contains(&other) {
+            advertise.push(other);
+        }
+    }
+    let (ip, advertise) = match advertise.len() {
+        1 => (Ipv4Addr::LOCALHOST, Vec::new()),
+        _ => (Ipv4Addr::UNSPECIFIED, advertise),
     };
     // TCP beside UDP, on the port before.
-    let tcp = Some(SocketAddr::new(listen.ip(), at.port() - 1));
-    config::Media { listen, advertise, tcp, workers: 1 }
-}
-
-/// Where media is taken beside loopback.
-fn outside(address: IpAddr) -> Option<IpAddr> {
-    (address == IpAddr::V4(Ipv4Addr::LOCALHOST)).then(outside_address).flatten()
+    let tcp = Some(SocketAddr::from((ip, port - 1)));
+    config::Media { listen: SocketAddr::from((ip, port)), advertise, tcp, workers: 1 }
 }
 
 /// The address that packets to the rest of the world would leave from; none is sent.
@@ -189,60 +235,36 @@ fn outside_address() -> Option<IpAddr> {
         .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
-fn announce(options: &Options) -> Result<()> {
-    let door = format!("http://{}", SocketAddr::from((options.address, options.ports + 10)));
-    let cloud = format!("http://{}", SocketAddr::from((options.address, options.ports + 210)));
-    let seats = |name: &str| {
-        let usual = NODES.iter().find(|(node, _)| *node == name).map_or(0, |(_, count)| *count);
-        options.capacities.iter().rfind(|(node, _)| node == name).map_or(usual, |(_, count)| *count)
-    };
-    let (home, sister) = (seats("cph-1"), seats("sto-1"));
-    // The other programs lie beside this one.
-    let beside = |name: &str| {
-        let path =
-            std::env::current_exe().map(|path| path.with_file_name(name)).unwrap_or_else(|_| name.into());
-        let here = std::env::current_dir().unwrap_or_default();
-        path.strip_prefix(&here).unwrap_or(&path).display().to_string()
-    };
-    let (load, ctl) = (beside("systir-load"), beside("systirctl"));
-    let reach = match outside(options.address) {
-        Some(outside) => format!(
-            "Pages, signalling and links are on {} alone; media also on {outside} (browsers have no way to loopback).",
-            options.address
-        ),
-        None => format!("All of it is on {} alone.", options.address),
-    };
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "
-  Systir: three nodes of nordunet on this machine
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    cph-1      Copenhagen, own machine        home, room for {home}
-    sto-1      Stockholm, own machine         approved sister, room for {sister}
-    aws-sto-1  Stockholm, leased machine      controlled from US, not approved by ku.dk
+    fn advertised(address: &str) -> Vec<IpAddr> {
+        media(7882, address.parse().unwrap()).advertise
+    }
 
-  1. Open the meeting page, join, and press (i): one node relays it, in Denmark.
-       {door}/?room=demo
-  2. In a second terminal, fill the home. These people stay until Ctrl-C.
-       {load} --url {door} --room demo --participants {home} --video --audio --stay
-     The home has room for {home}: whoever comes last is the sister's first guest, and your (i)
-     shows her at once. Open the page in another window too, and see everybody.
-  3. In a third terminal, fill the sister as well.
-       {load} --url {door} --room demo --participants {sister} --identity-prefix more --stay
-     The next window is refused, and the page says why; aws-sto-1 stays idle.
-     It lets nobody in by itself either:
-       {cloud}/?room=demo
-  4. Which node would carry the next person, and why?
-       {ctl} --url {door} nodes
-       {ctl} --url {door} explain demo
+    #[test]
+    fn media_is_offered_at_loopback_and_at_the_address_that_was_asked_for() {
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        assert_eq!(advertised("192.0.2.7")[..2], [loopback, "192.0.2.7".parse::<IpAddr>().unwrap()]);
+        // Without one, only the machine's own address outside is added, if it has one.
+        let usual = advertised("127.0.0.1");
+        assert_eq!(usual.len(), if outside_address().is_some() { 2 } else { 0 });
+        assert!(usual.first().is_none_or(|first| *first == loopback));
+    }
 
-  {reach}
-  The key `devkey` and its secret are public: say nothing here that is private.
-
-  Ctrl-C ends all.
-"
-    )?;
-    out.flush()?;
-    Ok(())
+    #[test]
+    fn one_node_keeps_its_ports_and_its_capacity() {
+        let options = Options {
+            capacities: vec![("sto-1".to_owned(), 9)],
+            only: Some("sto-1".to_owned()),
+            ports: 7870,
+            address: None,
+            log: None,
+        };
+        let nodes: Vec<_> = options.nodes().collect();
+        assert_eq!(nodes, [(1, "sto-1", 9)]);
+        assert_eq!(options.base(1), 7970);
+        assert_eq!(options.log_file(), Path::new(".demo/sto-1.log"));
+    }
 }

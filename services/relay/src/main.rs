@@ -1,5 +1,6 @@
 //! `systir-relay`: one node, or three of them for a demonstration.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ enum Command {
         #[arg(long, env = "SYSTIR_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
-    /// Three nodes on loopback with an embedded registry; Ctrl-C ends all.
+    /// Three nodes on loopback with an embedded registry, or one of them; Ctrl-C ends all.
     Demo(demo::Options),
 }
 
@@ -55,7 +56,10 @@ fn main() -> ExitCode {
             }
             Err(what) => complain(&what, USAGE),
         },
-        Some(Command::Demo(options)) => run(demo::telemetry(), "demo", |stop| demo::run(options, stop)),
+        Some(Command::Demo(options)) => match demo::open_log(&options.log_file()) {
+            Ok(log) => run(demo::telemetry(), "demo", Some(log), |stop| demo::run(options, stop)),
+            Err(error) => complain(&format!("{error:#}"), 1),
+        },
         None => {
             let Some(file) = arguments.config else {
                 return complain("--config FILE is needed (or `demo`); see --help", USAGE);
@@ -65,7 +69,7 @@ fn main() -> ExitCode {
                 Err(what) => return complain(&what, USAGE),
             };
             let name = config.node.name.clone();
-            run(config.telemetry.clone(), &name, |stop| {
+            run(config.telemetry.clone(), &name, None, |stop| {
                 for gap in gaps {
                     tracing::warn!("{gap}");
                 }
@@ -92,7 +96,7 @@ fn complain(what: &str, status: u8) -> ExitCode {
 }
 
 /// Logging on, then the work until it ends or a signal asks it to, then what is left of the spans.
-fn run<F, W>(telemetry: systir_relay::config::Telemetry, name: &str, work: W) -> ExitCode
+fn run<F, W>(telemetry: systir_relay::config::Telemetry, name: &str, log: Option<File>, work: W) -> ExitCode
 where
     W: FnOnce(CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
@@ -102,7 +106,7 @@ where
         Err(error) => return complain(&format!("no runtime: {error}"), 71),
     };
     let ended = runtime.block_on(async {
-        let guard = telemetry::start(&telemetry, name)?;
+        let guard = telemetry::start(&telemetry, name, log)?;
         let stop = CancellationToken::new();
         let asked = tokio::spawn(wait_for_signal(stop.clone()));
         let ended = work(stop).await;
@@ -122,7 +126,7 @@ async fn wait_for_signal(stop: CancellationToken) {
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {
-            tracing::warn!(%error, "SIGTERM is not heard; only Ctrl-C ends this process in good order");
+            tracing::warn!(%error, "SIGTERM cannot be handled; only Ctrl-C ends this process in good order");
             let _ = tokio::signal::ctrl_c().await;
             stop.cancel();
             return;
