@@ -50,7 +50,7 @@ test: clients ## everything, against a real etcd, a real browser and real SDKs
 UNIT := --workspace --exclude systir-tests --lib --bins --locked
 
 .PHONY: test-unit
-test-unit: ## unit and property tests: no etcd, no browser, no network
+test-unit: ## unit and property tests of all crates: no etcd, no browser, no network
 	@deploy/needs --install unit
 	$(CARGO) test $(UNIT) --no-run
 	@exec tests/run --minutes 10 $(CARGO) test $(UNIT) --no-fail-fast

@@ -4,8 +4,6 @@
 //! Messages need `prost` alone; the feature `grpc` adds the clients and servers of the services.
 //! The code under `generated/` is committed; `make proto` makes it anew, and a test compares.
 
-pub mod extensions;
-
 /// Node to node: sessions of links, reservations, relayed signalling.
 pub mod cluster {
     /// First version.

@@ -350,35 +350,13 @@ pub struct ReserveRequest {
     /// Policy bundle version that the asking node decided by.
     #[prost(uint64, tag = "4")]
     pub policy_version: u64,
-    /// What the participant will need.
-    #[prost(message, optional, tag = "5")]
-    pub demand: ::core::option::Option<Demand>,
-    /// Seconds until an unused reservation lapses.
-    #[prost(uint32, tag = "6")]
-    pub ttl_seconds: u32,
     /// W3C trace context of the join (`traceparent`); empty when the asking node keeps no trace.
-    #[prost(string, tag = "7")]
+    #[prost(string, tag = "5")]
     pub traceparent: ::prost::alloc::string::String,
-    /// Who joins. Somebody who comes back before their old connection was found dead gets a seat of a
-    /// full node in exchange for the one that they still have.
-    #[prost(string, tag = "8")]
+    /// Identity of the participant. One that comes back before its old connection was found dead gets a seat
+    /// of a full node in exchange for the one that it still has.
+    #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
-}
-/// What a participant will need.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Demand {
-    /// Participants, usually 1.
-    #[prost(uint32, tag = "1")]
-    pub participants: u32,
-    /// Will it publish?
-    #[prost(bool, tag = "2")]
-    pub publishes: bool,
-    /// Bits per second that it sends.
-    #[prost(uint64, tag = "3")]
-    pub ingress_bps: u64,
-    /// Bits per second that it receives.
-    #[prost(uint64, tag = "4")]
-    pub egress_bps: u64,
 }
 /// The answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -400,20 +378,14 @@ pub mod reserve_reply {
         Refused(super::ReserveRefused),
     }
 }
-/// A place, and where its media goes.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// A seat.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Admitted {
-    /// Seconds until it lapses unused.
+    /// Seconds until the reservation expires unused.
     #[prost(uint32, tag = "1")]
     pub ttl_seconds: u32,
-    /// Addresses of the media worker, such as `udp 192.0.2.1:7882`.
-    #[prost(string, repeated, tag = "2")]
-    pub media_candidates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// SHA-256 of the media node's DTLS certificate, as in SDP (`AB:CD:...`).
-    #[prost(string, tag = "3")]
-    pub fingerprint: ::prost::alloc::string::String,
     /// Epoch of the assignment at the media node.
-    #[prost(uint64, tag = "4")]
+    #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
 /// No place.

@@ -1,19 +1,16 @@
-//! One trace for one join, over every node that it touches. A span says which node, which rule and
-//! which reason code; it never holds the name of a room or a person, nor anything of a token.
-//! Between nodes the trace travels as W3C `traceparent`; from clients none is taken.
+//! One trace for one join, over every node that it touches. A span holds node names, rule ids and reason
+//! codes; never the name of a room or a participant, nor anything of a token. Between nodes the trace is
+//! passed on as W3C `traceparent`; none is accepted from clients.
 
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use systir_policy::{Action, Decision};
-use systir_proto::cluster::v1::ReserveReply;
-use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_reason::Refusal;
 use tracing::Span;
 use tracing::field::{Empty, display};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-
-use crate::reason::Reason;
 
 /// The one header that travels.
 const HEADER: &str = "traceparent";
@@ -41,27 +38,27 @@ impl Extractor for Carried<'_> {
     }
 }
 
-/// What another node is told of the current span; empty when nothing is traced.
-pub(crate) fn traceparent() -> String {
+/// The current span for another node; empty when nothing is traced.
+pub fn traceparent() -> String {
     let mut carrier = Carrier::default();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
     carrier.0
 }
 
-/// Hangs a span under the one that another node told of. What is no `traceparent` is passed over.
-pub(crate) fn adopt(span: &Span, traceparent: &str) {
-    // Its forms have 55 bytes; later versions may append, but no page of text.
+/// Puts a span under the one that another node sent. Anything else than a `traceparent` is ignored.
+pub fn adopt(span: &Span, traceparent: &str) {
+    // A `traceparent` has 55 bytes; later versions may append a little.
     if !traceparent.is_empty() && traceparent.len() <= 256 {
         let parent =
             TraceContextPropagator::new().extract_with_context(&Context::new(), &Carried(traceparent));
-        // Fails where nothing is traced, which is as well.
+        // Fails where nothing is traced; then there is no trace to continue.
         let _ = span.set_parent(parent);
     }
-    tell_id(span);
+    record_id(span);
 }
 
-/// Writes the trace's id on the span, where log lines show it.
-pub(crate) fn tell_id(span: &Span) {
+/// Records the trace's id on the span, where log lines show it.
+pub fn record_id(span: &Span) {
     let context = span.context();
     let known = context.span().span_context().clone();
     if known.is_valid() {
@@ -72,18 +69,18 @@ pub(crate) fn tell_id(span: &Span) {
 // Spans of a join are made at the highest level, so that log lines of any level carry the trace's
 // id; whether they are sent anywhere is decided by `telemetry.otlp` alone.
 
-/// A policy decision on a join's way.
-pub(crate) fn decision(node: &str, action: Action, decision: &Decision) {
+/// A policy decision for a join.
+pub fn decision(node: &str, action: Action, decision: &Decision) {
     decided(node, action.as_str(), decision);
 }
 
-/// May a node carry the room's media, be it as home or as sister?
-pub(crate) fn carries(node: &str, decision: &Decision) {
+/// The decision whether a node may carry the room's media, as home or as spill node.
+pub fn carries(node: &str, decision: &Decision) {
     decided(node, "carry", decision);
 }
 
 fn decided(node: &str, action: &str, decision: &Decision) {
-    // Outside of a join there is no trace that it would belong to; it is counted all the same.
+    // Outside of a join there is no trace that it belongs to; it is counted all the same.
     if Span::current().is_none() {
         return;
     }
@@ -102,17 +99,17 @@ fn decided(node: &str, action: &str, decision: &Decision) {
 }
 
 /// Rule ids, the deciding one first.
-pub(crate) fn rules(decision: &Decision) -> String {
+pub fn rules(decision: &Decision) -> String {
     decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// A node is asked for a seat, as the front door sees it.
-pub(crate) fn reserve(node: &str, role: &str, reason: &str) -> Span {
+/// A node is asked for a seat, at the gateway.
+pub fn reserve(node: &str, role: &str, reason: &str) -> Span {
     tracing::error_span!("reserve", node, role, reason, rules = Empty, outcome = Empty)
 }
 
 /// This node is asked for a seat by another.
-pub(crate) fn asked_for_seat(node: &str, traceparent: &str) -> Span {
+pub fn asked_for_seat(node: &str, traceparent: &str) -> Span {
     let span = tracing::error_span!(
         parent: None, "seat", node, trace_id = Empty, outcome = Empty, reason = Empty, rules = Empty
     );
@@ -120,24 +117,23 @@ pub(crate) fn asked_for_seat(node: &str, traceparent: &str) -> Span {
     span
 }
 
-/// What this node answered.
-pub(crate) fn answered(span: &Span, reply: &ReserveReply) {
-    match &reply.result {
-        Some(Reserved::Refused(refused)) => {
+/// What this node answered to a request for a seat.
+pub fn answered(span: &Span, answer: &Result<(), Refusal>) {
+    match answer {
+        Err(refusal) => {
             span.record("outcome", "refused");
-            span.record("reason", Reason::from(refused.code()).as_str());
-            span.record("rules", refused.rules.join(","));
+            span.record("reason", refusal.reason.as_str());
+            span.record("rules", refusal.rules.join(","));
         }
-        Some(Reserved::Admitted(_)) => {
+        Ok(()) => {
             span.record("outcome", "admitted");
         }
-        None => {}
     }
 }
 
 /// A participant's session at its media node: from its arrival to its join message. Of no parent
 /// in this process, which would otherwise last as long.
-pub(crate) fn session(node: &str, traceparent: &str) -> Span {
+pub fn session(node: &str, traceparent: &str) -> Span {
     let span = tracing::error_span!(parent: None, "session", node, trace_id = Empty, outcome = Empty);
     adopt(&span, traceparent);
     span
@@ -158,31 +154,31 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_at_the_node_that_is_told_of_it() {
+    fn a_trace_continues_at_the_node_that_receives_it() {
         traced(|| {
-            let door = tracing::error_span!("door", trace_id = Empty);
-            let told = door.in_scope(traceparent);
+            let gateway = tracing::error_span!("gateway", trace_id = Empty);
+            let sent = gateway.in_scope(traceparent);
             let there = tracing::error_span!("reserve", trace_id = Empty);
-            adopt(&there, &told);
+            adopt(&there, &sent);
             let id = |span: &Span| span.context().span().span_context().trace_id();
-            assert_eq!(id(&door), id(&there));
-            assert!(told.contains(&id(&door).to_string()), "{told}");
+            assert_eq!(id(&gateway), id(&there));
+            assert!(sent.contains(&id(&gateway).to_string()), "{sent}");
         });
     }
 
     #[test]
-    fn nonsense_from_another_node_begins_a_trace_of_its_own() {
+    fn an_invalid_traceparent_begins_a_trace_of_its_own() {
         traced(|| {
-            for told in ["", "00", "00-zz-yy-01", &"0".repeat(4096), "00-\u{e6}-\u{f8}-\u{e5}"] {
+            for sent in ["", "00", "00-zz-yy-01", &"0".repeat(4096), "00-\u{e6}-\u{f8}-\u{e5}"] {
                 let span = tracing::error_span!("reserve", trace_id = Empty);
-                adopt(&span, told);
+                adopt(&span, sent);
                 assert!(span.context().span().span_context().is_valid());
             }
         });
     }
 
     #[test]
-    fn without_a_collector_nothing_is_told() {
-        assert_eq!(tracing::error_span!("door").in_scope(traceparent), "");
+    fn without_a_collector_no_traceparent_is_sent() {
+        assert_eq!(tracing::error_span!("gateway").in_scope(traceparent), "");
     }
 }

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use systir_cascade::{
-    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, Parity, PeerAddress, Refused, SignalStream,
-    WorkerPort,
+    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, Parity, PeerAddress, SignalStream, WorkerPort,
 };
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
 
 /// RTP payload and header of a full video packet.
@@ -30,11 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Open;
 
 impl Handler for Open {
-    fn admit(&self, _: &systir_identity::SpiffeId) -> Result<(), systir_cascade::Refused> {
+    fn admit(&self, _: &systir_identity::SpiffeId) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn open_room<'a>(&'a self, _: &'a SpiffeId, _: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
+    fn open_room<'a>(&'a self, _: &'a SpiffeId, _: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -51,8 +51,8 @@ impl Handler for Open {
         _: &'a SpiffeId,
         _: SignalStart,
         _: SignalStream,
-    ) -> BoxFuture<'a, Result<(), Refused>> {
-        Box::pin(async { Err(Refused::because("no front doors here")) })
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async { Err(Refusal::new(Reason::RoomRefused, "no front doors here")) })
     }
 }
 
@@ -75,7 +75,7 @@ impl Node {
         let address =
             PeerAddress { id: credentials.id().clone(), grpc: grpc.local_addr()?, quic: quic.local_addr()? };
         let mut config = LinksConfig::new(credentials, quic, grpc);
-        let (to_links, from) = batch_ring(256, config.bell.waker());
+        let (to_links, from) = batch_ring(256, config.notifier.waker());
         // The receiver below looks often enough by itself.
         let (to, from_links) = batch_ring(4_096, std::task::Waker::noop().clone());
         config.workers.push(WorkerPort { from, to });

@@ -70,7 +70,8 @@ impl FlowId {
     }
 }
 
-/// Chooses the flows of one link for media that this node receives. A number is never used twice.
+/// Chooses the flows of the link to one node for media that this node receives. A number is never used
+/// twice.
 #[derive(Debug, Clone)]
 pub struct FlowNumbers {
     parity: Parity,
@@ -84,8 +85,7 @@ impl FlowNumbers {
         Self { parity, next: 1 }
     }
 
-    /// The next flow for a worker. None when the numbers are used up, after 134 million: the link
-    /// must then be made anew.
+    /// The next flow for a worker. None when the numbers are used up, after 134 million.
     pub fn allot(&mut self, worker: u8) -> Option<FlowId> {
         let flow = FlowId::new(self.parity, worker, self.next)?;
         self.next += 1;

@@ -4,27 +4,10 @@ use crate::signal::SignalStream;
 use std::pin::Pin;
 use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+use systir_reason::Refusal;
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A no, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("refused: {reason}")]
-pub struct Refused {
-    /// Why, for the operator; without names of rooms and people.
-    pub reason: String,
-    /// Policy rules that decided, if it was policy.
-    pub rules: Vec<String>,
-}
-
-impl Refused {
-    /// A refusal that no policy rule caused.
-    #[must_use]
-    pub fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), rules: Vec::new() }
-    }
-}
 
 /// The node behind the links. Answers that take longer than 2 s count as refusals.
 pub trait Handler: Send + Sync + 'static {
@@ -33,11 +16,11 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it does not.
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused>;
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal>;
 
     /// The gate: may `peer` and this node exchange anything of the room? Asked of this node's own
     /// policy whenever the peer opens a room on a link, again for rooms that are open already.
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>>;
+    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>>;
 
     /// The peer asks for a participant's place. The answer decides; policy is asked here too.
     fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply>;
@@ -52,5 +35,5 @@ pub trait Handler: Send + Sync + 'static {
         peer: &'a SpiffeId,
         start: SignalStart,
         stream: SignalStream,
-    ) -> BoxFuture<'a, Result<(), Refused>>;
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
 }

@@ -7,7 +7,6 @@
 //! and tasks on the caller's runtime for gRPC. The node hears of links by [`LinkEvent`] and is
 //! asked by peers through [`Handler`].
 
-pub mod bell;
 pub mod event;
 pub mod flow;
 pub mod frame;
@@ -21,11 +20,10 @@ mod quic;
 pub mod signal;
 pub mod stats;
 
-pub use bell::Doorbell;
 pub use event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 pub use flow::{FlowId, FlowNumbers, Parity};
 pub use grpc::tls::ProvenPeer;
-pub use handler::{BoxFuture, Handler, Refused};
+pub use handler::{BoxFuture, Handler};
 pub use link::{CallError, LinkInfo, Links, LinksConfig, PeerAddress, SendError, StartError};
 pub use quic::WorkerPort;
 pub use signal::{SignalError, SignalEvent, SignalReceiver, SignalSender, SignalStream};

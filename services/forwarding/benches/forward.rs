@@ -1,4 +1,6 @@
 //! What it costs to forward one packet of one track to one of its subscribers.
+
+#![allow(clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
 use std::hint::black_box;

@@ -21,7 +21,7 @@ pub enum Priority {
 /// Where one packet of a batch lies, and whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Which link (or worker) the packet goes to or came from.
+    /// Which link the packet goes to or came from.
     pub peer: u32,
     /// Flow on that link: one layer of one track (RTP over QUIC, flow identifier).
     pub flow: u32,

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::random::Random;
 use crate::slots::{Slots, index_of};
 use crate::source::Life;
 use crate::subscription::Subscription;
@@ -52,7 +51,8 @@ pub struct Core {
     /// Whose flow this is, by peer and flow.
     feeds: FxHashMap<(u32, u32), (TrackId, Layer)>,
     timers: Timers,
-    random: Random,
+    /// First numbers and jitter; nothing secret depends on it.
+    random: fastrand::Rng,
     /// Tracks whose wanted layers may have changed.
     touched: Vec<TrackId>,
     /// The latest time that a caller has given.
@@ -68,7 +68,7 @@ impl Core {
             subs: Slots::new(),
             feeds: FxHashMap::default(),
             timers: Timers::default(),
-            random: Random::new(seed),
+            random: fastrand::Rng::with_seed(seed),
             touched: Vec::new(),
             clock: None,
         }
@@ -117,7 +117,7 @@ impl Core {
     /// Adds a local subscriber, paused: [`Core::set_target`] starts it. None when there is no such track.
     pub fn subscribe(&mut self, track: TrackId) -> Option<SubscriptionId> {
         let state = self.tracks.get_mut(track.0)?;
-        let id = self.subs.insert(Subscription::new(track, self.random.next()));
+        let id = self.subs.insert(Subscription::new(track, self.random.u64(..)));
         if id == Slots::<Subscription>::NOTHING {
             return None;
         }

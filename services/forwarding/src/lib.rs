@@ -7,6 +7,9 @@
 //! each downstream as it is and to each subscriber in that subscriber's own numbering. Requests for
 //! key frames and lost packets are merged and go to the source of the track.
 
+// Tests make their own times.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod batch;
 pub mod codec;
 
@@ -24,7 +27,8 @@ pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};
 
 mod cache;
 mod loss;
-mod random;
+mod notifier;
+pub use notifier::ThreadNotifier;
 mod request;
 mod rewrite;
 mod select;

@@ -1,41 +1,89 @@
-//! How workers wake the thread of the links: one bell for all rings that end there.
+//! Wakes a thread that waits for batches. The notifier exists before the thread that waits on it: rings
+//! that lead to a thread need its waker when they are made.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
-use tokio::sync::Notify;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
 
-/// Rung by workers, awaited by the thread of the links. A ring that nobody awaits is kept, so no
-/// batch is overlooked; many rings count as one.
+use atomic_waker::AtomicWaker;
+
+/// Notified by any number of threads, awaited by one. A notification that is not awaited yet is kept;
+/// several count as one.
 #[derive(Debug, Clone, Default)]
-pub struct Doorbell(Arc<Bell>);
+pub struct ThreadNotifier(Arc<State>);
 
 #[derive(Debug, Default)]
-struct Bell(Notify);
+struct State {
+    notified: AtomicBool,
+    waiting: AtomicWaker,
+}
 
-impl Wake for Bell {
+impl Wake for State {
     fn wake(self: Arc<Self>) {
-        self.0.notify_one();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.notify_one();
+        self.notified.store(true, Ordering::Release);
+        self.waiting.wake();
     }
 }
 
-impl Doorbell {
-    /// A bell.
+impl ThreadNotifier {
+    /// A notifier without a pending notification.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For [`systir_forwarding::batch::batch_ring`] of each ring that leads to the links.
+    /// For [`crate::batch::batch_ring`] of each ring that leads to the waiting thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.0.clone().into()
     }
 
-    pub(crate) async fn rung(&self) {
-        self.0.0.notified().await;
+    /// Returns once a waker was used since the last return. Only one task waits at a time.
+    pub async fn notified(&self) {
+        poll_fn(|context| {
+            // Registered first: a notification between the two lines is not missed.
+            self.0.waiting.register(context.waker());
+            if self.0.notified.swap(false, Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Context;
+
+    use super::*;
+
+    fn poll(notifier: &ThreadNotifier) -> Poll<()> {
+        pin!(notifier.notified()).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_notification_is_kept_until_it_is_awaited_and_counts_once() {
+        let notifier = ThreadNotifier::new();
+        assert!(poll(&notifier).is_pending());
+        notifier.waker().wake_by_ref();
+        notifier.waker().wake();
+        assert!(poll(&notifier).is_ready());
+        assert!(poll(&notifier).is_pending());
+    }
+
+    #[test]
+    fn the_waiting_task_is_woken() {
+        let (notifier, task) = (ThreadNotifier::new(), ThreadNotifier::new());
+        let waker = task.waker();
+        let mut context = Context::from_waker(&waker);
+        let mut waiting = pin!(notifier.notified());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        notifier.waker().wake();
+        assert!(poll(&task).is_ready(), "the waiting task's waker was used");
+        assert!(waiting.poll(&mut context).is_ready());
     }
 }

@@ -1,4 +1,6 @@
 //! A running stream allocates nothing.
+
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,6 @@
 //! Who gets what, and what is asked of the source.
+
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,5 +1,7 @@
 //! A core that feeds another one over a link that loses, delays and shuffles, in simulated time:
 //! what is lost is asked for again in time.
+
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;

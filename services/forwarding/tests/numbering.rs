@@ -1,4 +1,6 @@
 //! What a subscriber sees is one stream, whatever layers it is made of and whatever the network did.
+
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,11 +1,11 @@
-//! What passes on one leg of signalling, counted where it passes.
+//! Signalling messages and connections, counted where they pass.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One leg: the sockets of clients, say, or the streams to other nodes.
+/// The counters of one leg of signalling: clients' sockets, or streams to other nodes.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct SignalCounters {
     open: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -13,14 +13,14 @@ pub struct Tally {
 
 /// A connection that is open until this is dropped.
 #[derive(Debug)]
-pub struct Open(Arc<Tally>);
+pub struct OpenConnection(Arc<SignalCounters>);
 
-impl Tally {
+impl SignalCounters {
     /// A connection of this leg is open.
     #[must_use]
-    pub fn opened(self: &Arc<Self>) -> Open {
+    pub fn opened(self: &Arc<Self>) -> OpenConnection {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Open(self.clone())
+        OpenConnection(self.clone())
     }
 
     /// A message was received on this leg.
@@ -46,7 +46,7 @@ impl Tally {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -18,8 +18,6 @@ const MAX_SUFFIX: usize = 64;
 pub(super) struct Params {
     pub(super) client: ClientInfo,
     pub(super) auto_subscribe: bool,
-    pub(super) adaptive_stream: bool,
-    pub(super) disable_ice_lite: bool,
     pub(super) reconnect: bool,
     pub(super) attributes: BTreeMap<String, String>,
     /// A second connection of the same person that only publishes: `identity#suffix`.
@@ -42,8 +40,6 @@ impl Params {
         let client = &mut self.client;
         match key {
             "auto_subscribe" => self.auto_subscribe = truth(value),
-            "adaptive_stream" => self.adaptive_stream = truth(value),
-            "disable_ice_lite" => self.disable_ice_lite = truth(value),
             "reconnect" => self.reconnect = truth(value),
             "attributes" => self.attributes = attributes(value),
             "publish" => {
@@ -131,7 +127,7 @@ mod tests {
             ("attributes", "eyJzZWF0IjoiNCJ9"),
             ("future", "x"),
         ]);
-        assert!(params.auto_subscribe && params.adaptive_stream && !params.reconnect);
+        assert!(params.auto_subscribe && !params.reconnect);
         assert_eq!(params.client.sdk, client_info::Sdk::Js as i32);
         assert_eq!((params.client.version.as_str(), params.client.protocol), ("2.23.0", 17));
         assert_eq!(params.client.capabilities, [1]);

@@ -18,24 +18,25 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::params::Params;
-use super::{Door, JoinRequest, Limits, Refusal, TurnedAway, pump};
+use super::{JoinHandler, JoinRequest, Limits, respond, socket};
 use systir_livekit::token::{TokenError, verify_join};
+use systir_reason::{Reason, Refusal};
 
 #[derive(Clone)]
-struct Shared {
-    door: Arc<dyn Door>,
+struct GatewayState {
+    handler: Arc<dyn JoinHandler>,
     limits: Limits,
 }
 
 /// `/rtc` and `/rtc/validate`; `/rtc/v1` is answered 404, on which clients fall back.
-pub fn router(door: Arc<dyn Door>, limits: Limits) -> Router {
+pub fn router(handler: Arc<dyn JoinHandler>, limits: Limits) -> Router {
     Router::new()
         .route("/rtc", get(signal))
         .route("/rtc/validate", get(validate))
         .route("/rtc/v1", any(not_found))
         .route("/rtc/v1/validate", any(not_found))
         .layer(cors())
-        .with_state(Shared { door, limits })
+        .with_state(GatewayState { handler, limits })
 }
 
 /// Clients are pages of any origin, and must be able to read why they were refused. The token is
@@ -55,35 +56,39 @@ async fn not_found() -> Response {
 
 /// The first span of a join's trace: from the request to the place that was found. Like all spans
 /// it holds no URL, no name and no token.
-fn arrival(what: &'static str) -> Span {
-    tracing::error_span!("door", what, trace_id = Empty, outcome = Empty, reason = Empty)
+fn span_of(what: &'static str) -> Span {
+    tracing::error_span!("gateway", what, trace_id = Empty, outcome = Empty, reason = Empty)
 }
 
-/// Checks the token; what is said of a bad one is a word of [`TurnedAway::as_str`].
-fn checked(shared: &Shared, request: &Request, arrival: &Span) -> Result<(JoinRequest, Params), TurnedAway> {
-    let span = tracing::error_span!(parent: arrival, "token", outcome = Empty);
+/// Checks the query and the token.
+fn checked(
+    shared: &GatewayState,
+    request: &Request,
+    request_span: &Span,
+) -> Result<(JoinRequest, Params), Refusal> {
+    let span = tracing::error_span!(parent: request_span, "token", outcome = Empty);
     let joined = span.in_scope(|| join_request(shared, request.uri(), request.headers(), peer(request)));
-    span.record("outcome", joined.as_ref().map_or_else(|why| why.as_str(), |_| "valid"));
-    joined.inspect_err(|why| {
-        arrival.record("outcome", "refused");
-        arrival.record("reason", why.as_str());
+    span.record("outcome", joined.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "valid"));
+    joined.inspect_err(|refusal| {
+        request_span.record("outcome", "refused");
+        request_span.record("reason", refusal.reason.as_str());
     })
 }
 
 /// The request of a client that may join as far as its token goes.
 fn join_request(
-    shared: &Shared,
+    shared: &GatewayState,
     uri: &Uri,
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
-) -> Result<(JoinRequest, Params), TurnedAway> {
+) -> Result<(JoinRequest, Params), Refusal> {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
-        .map_err(|_| TurnedAway::BadQuery)?;
+        .map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"))?;
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
-    let token = token.ok_or(TurnedAway::Token(TokenError::Missing))?;
-    let mut grants = verify_join(&shared.door.keys(), token, SystemTime::now()).map_err(TurnedAway::Token)?;
+    let token = token.ok_or(TokenError::Missing)?;
+    let mut grants = verify_join(&shared.handler.keys(), token, SystemTime::now())?;
 
     let params = Params::read(&pairs);
     if let Some(suffix) = &params.publish {
@@ -96,14 +101,7 @@ fn join_request(
     }
     let mut client = params.client.clone();
     client.address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
-    let request = JoinRequest {
-        grants,
-        client,
-        auto_subscribe: params.auto_subscribe,
-        adaptive_stream: params.adaptive_stream,
-        disable_ice_lite: params.disable_ice_lite,
-        peer,
-    };
+    let request = JoinRequest { grants, client, auto_subscribe: params.auto_subscribe };
     Ok((request, params))
 }
 
@@ -118,30 +116,21 @@ fn peer(request: &Request) -> Option<SocketAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let plain =
-            [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-        (status, plain, self.words()).into_response()
-    }
-}
-
-async fn validate(State(shared): State<Shared>, request: Request) -> Response {
-    let span = arrival("validate");
+async fn validate(State(shared): State<GatewayState>, request: Request) -> Response {
+    let span = span_of("validate");
     let answer = match checked(&shared, &request, &span) {
-        Ok((request, _)) => shared.door.validate(request).instrument(span.clone()).await,
-        Err(why) => Err(why.into()),
+        Ok((request, _)) => shared.handler.validate(request).instrument(span.clone()).await,
+        Err(refusal) => Err(refusal),
     };
     span.record("outcome", if answer.is_ok() { "admitted" } else { "refused" });
     match answer {
         Ok(()) => ([(header::CACHE_CONTROL, "no-store")], "success").into_response(),
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => respond(&refusal),
     }
 }
 
 async fn signal(
-    State(shared): State<Shared>,
+    State(shared): State<GatewayState>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Response {
@@ -151,37 +140,37 @@ async fn signal(
     };
     let limits = shared.limits;
     let upgrade = upgrade.max_message_size(limits.message).max_frame_size(limits.message);
-    let span = arrival("join");
+    let span = span_of("join");
     let (request, params) = match checked(&shared, &request, &span) {
         Ok(joined) => joined,
-        Err(why) => {
-            shared.door.turned_away(why);
-            return Refusal::from(why).into_response();
+        Err(refusal) => {
+            shared.handler.rejected(&refusal);
+            return respond(&refusal);
         }
     };
-    let tally = shared.door.tally();
+    let counters = shared.handler.counters();
     if params.reconnect {
         // Not even that word is for whoever may not see signalling here.
-        if let Err(refusal) = span.in_scope(|| shared.door.may_signal(&request.grants.institution)) {
+        if let Err(refusal) = span.in_scope(|| shared.handler.may_signal(&request.grants.institution)) {
             span.record("outcome", "refused");
-            return refusal.into_response();
+            return respond(&refusal);
         }
         span.record("outcome", "rejoin");
         // Connections are not resumed yet: the client is to join anew, at once.
-        return upgrade.on_upgrade(move |socket| async move {
-            let _open = tally.opened();
-            tally.sent();
-            pump::say(socket, rejoin(), limits.patience).await;
+        return upgrade.on_upgrade(move |websocket| async move {
+            let _open = counters.opened();
+            counters.sent();
+            socket::send_last(websocket, rejoin(), limits.patience).await;
         });
     }
-    let admitted = shared.door.admit(request).instrument(span.clone()).await;
+    let admitted = shared.handler.admit(request).instrument(span.clone()).await;
     span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
     match admitted {
-        Ok(pipe) => upgrade.on_upgrade(move |socket| async move {
-            let ended = pump::run(socket, pipe, limits, &tally).await;
+        Ok(pipe) => upgrade.on_upgrade(move |websocket| async move {
+            let ended = socket::run(websocket, pipe, limits, &counters).await;
             tracing::debug!(?ended, "signalling connection closed");
         }),
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => respond(&refusal),
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::task::AbortOnDropHandle;
 
 use super::frame::{Encoding, decode};
-use super::{SignalPipe, Tally};
-use systir_livekit::rate_limit::Allowance;
+use super::{SignalCounters, SignalPipe};
+use systir_livekit::rate_limit::RateLimiter;
 
 /// What one socket may use up.
 #[derive(Debug, Clone, Copy)]
@@ -122,14 +122,19 @@ fn size(message: &Message) -> usize {
 }
 
 /// Runs until either side ends.
-pub(super) async fn run(socket: WebSocket, pipe: SignalPipe, limits: Limits, tally: &Arc<Tally>) -> Ended {
-    let _open = tally.opened();
+pub(super) async fn run(
+    socket: WebSocket,
+    pipe: SignalPipe,
+    limits: Limits,
+    counters: &Arc<SignalCounters>,
+) -> Ended {
+    let _open = counters.opened();
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
     let queue = Queue { sender, bytes, limit: limits.queue_bytes };
-    let ended = carry(stream, pipe, &queue, limits, tally).await;
+    let ended = carry(stream, pipe, &queue, limits, counters).await;
     match ended {
         // A last word (leave) may still be in the queue.
         Ended::Session => {
@@ -157,13 +162,13 @@ async fn carry(
     mut pipe: SignalPipe,
     queue: &Queue,
     limits: Limits,
-    tally: &Tally,
+    counters: &SignalCounters,
 ) -> Ended {
     let mut encoding = Encoding::default();
     let mut heard = Instant::now();
     let mut ping = interval_at(heard + limits.ping, limits.ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut allowance = Allowance::new(limits.burst, limits.earned, heard.into_std());
+    let mut limiter = RateLimiter::new(limits.burst, limits.earned, heard.into_std());
     // What the session has not taken yet, and how long that is waited for.
     let mut said: Option<SignalRequest> = None;
     let mut stuck = heard;
@@ -173,7 +178,7 @@ async fn carry(
         tokio::select! {
             response = pipe.from_media.recv() => {
                 let Some(response) = response else { return Ended::Session };
-                tally.sent();
+                counters.sent();
                 if let Err(ended) = queue.push(encoding.encode(&response)) {
                     return ended;
                 }
@@ -190,10 +195,10 @@ async fn carry(
                 }
                 let decoded = decode(&message);
                 let request = decoded.as_ref().and_then(|(request, _)| request.as_ref());
-                allowance.take(cost(size(&message), request, &limits), heard.into_std());
-                held = (!allowance.is_ready(heard.into_std())).then(|| Instant::from_std(allowance.ready_at()));
+                limiter.take(cost(size(&message), request, &limits), heard.into_std());
+                held = (!limiter.is_ready(heard.into_std())).then(|| Instant::from_std(limiter.ready_at()));
                 let Some((request, spoken)) = decoded else { continue };
-                tally.received();
+                counters.received();
                 encoding = spoken;
                 // A message that we cannot read may be one of a newer client.
                 said = request;
@@ -205,7 +210,7 @@ async fn carry(
                 heard = Instant::now();
             }
             place = pipe.to_media.reserve(), if said.is_some() => {
-                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, tally) };
+                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, counters) };
                 if let Some(request) = said.take() {
                     place.send(request);
                 }
@@ -235,10 +240,10 @@ fn drain(
     from_media: &mut mpsc::Receiver<SignalResponse>,
     queue: &Queue,
     encoding: Encoding,
-    tally: &Tally,
+    counters: &SignalCounters,
 ) -> Ended {
     while let Ok(response) = from_media.try_recv() {
-        tally.sent();
+        counters.sent();
         if let Err(ended) = queue.push(encoding.encode(&response)) {
             return ended;
         }
@@ -263,8 +268,8 @@ async fn write(
     let _ = sink.close().await;
 }
 
-/// Says one thing and closes.
-pub(super) async fn say(mut socket: WebSocket, response: SignalResponse, patience: Duration) {
+/// Sends one message and closes.
+pub(super) async fn send_last(mut socket: WebSocket, response: SignalResponse, patience: Duration) {
     let message = Encoding::default().encode(&response);
     let talk = async {
         if socket.send(message).await.is_ok() && socket.send(Message::Close(None)).await.is_ok() {

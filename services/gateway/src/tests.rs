@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,19 +11,21 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use systir_reason::Reason;
+
 use super::*;
 
-/// A node that lets everybody in whom it is told to, and hands the far end of the pipe to the test.
-struct House {
+/// A node that admits or refuses each join as the test says, and hands the session's end of the pipe to the test.
+struct Node {
     refuse: Option<Refusal>,
     queue: usize,
     arrivals:
         mpsc::UnboundedSender<(JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>)>,
     seen: Mutex<Vec<String>>,
-    tally: Arc<Tally>,
+    counters: Arc<SignalCounters>,
 }
 
-impl Door for House {
+impl JoinHandler for Node {
     fn keys(&self) -> Arc<KeyRing> {
         let mut ring = KeyRing::new();
         ring.insert("devkey", "secret", "ku.dk");
@@ -47,8 +50,10 @@ impl Door for House {
         .boxed()
     }
 
-    fn tally(&self) -> Arc<Tally> {
-        self.tally.clone()
+    fn rejected(&self, _: &Refusal) {}
+
+    fn counters(&self) -> Arc<SignalCounters> {
+        self.counters.clone()
     }
 
     fn validate(&self, _: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -60,25 +65,25 @@ type Arrival = (JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalR
 
 struct Served {
     address: SocketAddr,
-    house: Arc<House>,
+    node: Arc<Node>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
     let (sender, arrivals) = mpsc::unbounded_channel();
-    let house = Arc::new(House {
+    let node = Arc::new(Node {
         refuse,
         queue: 4096,
         arrivals: sender,
         seen: Mutex::default(),
-        tally: Arc::default(),
+        counters: Arc::default(),
     });
-    let app = router(house.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
+    let app = router(node.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Served { address, house, arrivals, _server: tokio_util::task::AbortOnDropHandle::new(server) }
+    Served { address, node, arrivals, _server: tokio_util::task::AbortOnDropHandle::new(server) }
 }
 
 async fn serve() -> Served {
@@ -144,7 +149,7 @@ async fn client_and_session_talk_in_protobuf() {
     let mut socket = served.connect("sdk=js&protocol=17&auto_subscribe=0").await.unwrap();
     let (join, mut requests, responses) = served.arrivals.recv().await.unwrap();
     assert_eq!((join.grants.identity.as_str(), join.grants.institution.as_str()), ("ada", "ku.dk"));
-    assert!(!join.auto_subscribe && join.peer.is_some());
+    assert!(!join.auto_subscribe);
     assert_eq!((join.client.protocol, join.client.address.as_str()), (17, "127.0.0.1"));
     responses.send(pong(1)).await.unwrap();
     assert_eq!(next_response(&mut socket).await, Some((pong(1), true)));
@@ -184,16 +189,15 @@ async fn garbled_messages_are_passed_over() {
 
 #[tokio::test]
 async fn refusal_and_validation_give_the_same_reason() {
-    let full =
-        Refusal::new(503, "room is full: every approved node is, try again in a minute", "approved-full");
-    let served = serve_with(Some(full.clone()), Limits::default()).await;
+    let away = Refusal::new(Reason::RegistryAway, "the registry does not answer, try again in a minute");
+    let served = serve_with(Some(away.clone()), Limits::default()).await;
     let refused = status(served.connect("").await.unwrap_err());
-    assert_eq!(refused, (503, full.words()));
+    assert_eq!(refused, (503, away.to_string()));
     let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
     assert_eq!(response.status().as_u16(), 503);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
-    assert_eq!(response.text().await.unwrap(), full.words());
-    assert!(full.words().ends_with("in a minute [approved-full]"));
+    assert_eq!(response.text().await.unwrap(), away.to_string());
+    assert!(away.to_string().ends_with("in a minute [registry-away]"));
 }
 
 #[tokio::test]
@@ -208,7 +212,7 @@ async fn tokens_are_checked_before_anything_else() {
     let validated = served.get(&format!("/rtc/validate?access_token={no_room}")).await;
     assert_eq!((denied.0, validated.status().as_u16()), (401, 401));
     assert_eq!(validated.text().await.unwrap(), denied.1);
-    assert!(served.house.seen.lock().unwrap().is_empty());
+    assert!(served.node.seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -255,16 +259,17 @@ async fn resuming_client_is_sent_to_join_anew() {
     assert_eq!(leave.action, Action::Reconnect as i32);
     assert_eq!(leave.reason, proto::DisconnectReason::StateMismatch as i32);
     assert_eq!(next_response(&mut socket).await, None);
-    assert!(served.house.seen.lock().unwrap().is_empty());
+    assert!(served.node.seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn whoever_resumes_where_signalling_may_not_be_seen_hears_why() {
-    let denied = Refusal::new(403, "the machine is controlled from US", "forbidden: eea");
+    let denied = Refusal::new(Reason::Forbidden, "the machine is controlled from US")
+        .with_rules(vec!["eea".to_owned()]);
     let served = serve_with(Some(denied.clone()), Limits::default()).await;
     let refused = status(served.connect("reconnect=1&sid=PA_1").await.unwrap_err());
-    assert_eq!(refused, (403, denied.words()));
-    assert_eq!(served.house.tally.messages(), (0, 0), "nothing was said over a socket");
+    assert_eq!(refused, (403, denied.to_string()));
+    assert_eq!(served.node.counters.messages(), (0, 0), "nothing was said over a socket");
 }
 
 #[tokio::test]
@@ -277,12 +282,12 @@ async fn sockets_and_their_messages_are_counted() {
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
     requests.recv().await.unwrap();
-    assert_eq!((served.house.tally.open(), served.house.tally.messages()), (1, (1, 1)));
+    assert_eq!((served.node.counters.open(), served.node.counters.messages()), (1, (1, 1)));
     drop(responses);
     assert_eq!(next_response(&mut socket).await, None);
     drop(socket);
     let closed = async {
-        while served.house.tally.open() > 0 {
+        while served.node.counters.open() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -321,7 +326,7 @@ async fn client_that_does_not_read_is_cut_off() {
     let _socket = served.connect("").await.unwrap();
     let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
     let large = SignalResponse { message: Some(Message::RefreshToken("x".repeat(200_000))) };
-    // Ends by itself once the socket's and our buffers are full.
+    // Ends by itself once the socket's and our buffers are away.
     while responses.send(large.clone()).await.is_ok() {}
     assert_eq!(requests.recv().await, None);
 }
@@ -393,7 +398,7 @@ async fn client_that_is_held_back_is_told_everything_and_not_taken_for_silent() 
 
 #[test]
 fn a_request_counts_for_each_track_that_it_names() {
-    use super::pump::cost;
+    use super::socket::cost;
     let limits = Limits::default();
     let settings = |tracks: usize| SignalRequest {
         message: Some(RequestMessage::TrackSetting(proto::UpdateTrackSettings {
@@ -438,5 +443,5 @@ async fn what_is_passed_on_does_not_hold_the_token() {
     let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
     served.arrivals.recv().await.unwrap();
     let signature = token.rsplit('.').next().unwrap();
-    assert!(served.house.seen.lock().unwrap().iter().all(|seen| !seen.contains(signature)));
+    assert!(served.node.seen.lock().unwrap().iter().all(|seen| !seen.contains(signature)));
 }

@@ -1,10 +1,10 @@
-//! How much somebody may ask for: some at once, then at an even pace. The time is an argument.
+//! A rate limiter: a burst at once, then an even rate. The time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// What one client has used up.
+/// The rate limiter of one client.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowance {
+pub struct RateLimiter {
     every: Duration,
     /// How far ahead of the even pace it may be.
     ahead: Duration,
@@ -12,7 +12,7 @@ pub struct Allowance {
     paid: Instant,
 }
 
-impl Allowance {
+impl RateLimiter {
     /// `burst` at once; each is earned again within `every`.
     #[must_use]
     pub fn new(burst: u32, every: Duration, now: Instant) -> Self {
@@ -47,25 +47,25 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_then_the_pace_is_even() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(3, EVERY, start);
+        let mut limiter = RateLimiter::new(3, EVERY, start);
         for _ in 0..3 {
-            assert!(allowance.is_ready(start));
-            allowance.take(1, start);
+            assert!(limiter.is_ready(start));
+            limiter.take(1, start);
         }
         for taken in 1..100 {
-            assert_eq!(allowance.ready_at(), start + EVERY * taken);
-            allowance.take(1, start + EVERY * taken);
+            assert_eq!(limiter.ready_at(), start + EVERY * taken);
+            limiter.take(1, start + EVERY * taken);
         }
     }
 
     #[test]
     fn what_is_large_is_taken_at_once_and_waited_for_afterwards() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(3, EVERY, start);
-        allowance.take(100, start);
-        assert_eq!(allowance.ready_at(), start + EVERY * 98);
+        let mut limiter = RateLimiter::new(3, EVERY, start);
+        limiter.take(100, start);
+        assert_eq!(limiter.ready_at(), start + EVERY * 98);
         let later = start + EVERY * 1000;
-        allowance.take(3, later);
-        assert_eq!(allowance.ready_at(), later + EVERY, "quiet times are not saved up beyond the burst");
+        limiter.take(3, later);
+        assert_eq!(limiter.ready_at(), later + EVERY, "quiet times are not saved up beyond the burst");
     }
 }

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use livekit_token::Claims;
+use systir_reason::{Reason, Refusal};
 
 pub use grants::{Grants, Source};
 pub use keys::{KeyRing, Redacted};
@@ -70,55 +71,29 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Every error, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
-        Self::Missing,
-        Self::Malformed,
-        Self::Algorithm,
-        Self::UnknownKey,
-        Self::Signature,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::NoJoin,
-        Self::NoIdentity,
-        Self::NoRoom,
-        Self::TooLong,
-        Self::BadName,
-    ];
-
-    /// A stable word for metrics and traces.
+    /// The reason code.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Missing => "token-missing",
-            Self::Malformed => "token-malformed",
-            Self::Algorithm => "token-algorithm",
-            Self::UnknownKey => "token-unknown-key",
-            Self::Signature => "token-signature",
-            Self::Expired => "token-expired",
-            Self::NotYetValid => "token-not-yet-valid",
-            Self::NoJoin => "token-no-join",
-            Self::NoIdentity => "token-no-identity",
-            Self::NoRoom => "token-no-room",
-            Self::TooLong => "token-too-long",
-            Self::BadName => "token-bad-name",
+            Self::Missing => Reason::TokenMissing,
+            Self::Malformed => Reason::TokenMalformed,
+            Self::Algorithm => Reason::TokenAlgorithm,
+            Self::UnknownKey => Reason::TokenUnknownKey,
+            Self::Signature => Reason::TokenSignature,
+            Self::Expired => Reason::TokenExpired,
+            Self::NotYetValid => Reason::TokenNotYetValid,
+            Self::NoJoin => Reason::TokenNoJoin,
+            Self::NoIdentity => Reason::TokenNoIdentity,
+            Self::NoRoom => Reason::TokenNoRoom,
+            Self::TooLong => Reason::TokenTooLong,
+            Self::BadName => Reason::TokenBadName,
         }
     }
+}
 
-    /// The HTTP status that LiveKit's server answers.
-    #[must_use]
-    pub fn status(self) -> u16 {
-        match self {
-            Self::NoIdentity | Self::NoRoom | Self::TooLong | Self::BadName => 400,
-            Self::Missing
-            | Self::Malformed
-            | Self::Algorithm
-            | Self::UnknownKey
-            | Self::Signature
-            | Self::Expired
-            | Self::NotYetValid
-            | Self::NoJoin => 401,
-        }
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.reason(), error.to_string())
     }
 }
 

@@ -1,8 +1,18 @@
-//! Keys that are unique while the process lives.
+//! Keys of rooms, participants and tracks on this node, unique while the process lives.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::command::{ParticipantKey, TrackKey};
+/// A room on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomKey(pub u32);
+
+/// A participant whose media this node carries; unique while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParticipantKey(pub u64);
+
+/// A track of a room on this node, published here or arriving over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackKey(pub u64);
 
 /// Mints keys; one per node, shared by its rooms and sessions. Tracks that arrive over links get
 /// theirs from here too.

@@ -2,6 +2,8 @@
 //! hundred joins a second while every load report is five seconds old. Time is simulated, so the
 //! storm's outcome is the same on every machine; only the costs are measured.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Write as _;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
-use systir_placement::{Admission, Assignment, Candidate, Demand, Load, RoomFacts, Verdict, propose};
+use systir_placement::{Assignment, Candidate, Demand, Load, RoomFacts, SeatBook, Verdict, propose};
 
 const NODES: usize = 100;
 const SEATS: u32 = 25;
@@ -72,8 +74,8 @@ struct Storm {
 
 fn storm() -> Storm {
     let mut reported = nodes();
-    let mut books: BTreeMap<String, Admission> =
-        reported.iter().map(|node| (node.node.clone(), Admission::new(SEATS))).collect();
+    let mut books: BTreeMap<String, SeatBook> =
+        reported.iter().map(|node| (node.node.clone(), SeatBook::new(SEATS))).collect();
     let mut assignment = Assignment { home: "node-0".to_owned(), spill: Vec::new() };
     let mut storm = Storm::default();
     let start = Instant::now();
@@ -83,7 +85,7 @@ fn storm() -> Storm {
         if at >= heard + REPORT_EVERY {
             heard = at;
             for node in &mut reported {
-                node.load.participants = books.get(&node.node).map_or(0, Admission::used);
+                node.load.participants = books.get(&node.node).map_or(0, SeatBook::used);
             }
         }
         let age = (at - heard).as_millis() as u64;
@@ -109,9 +111,9 @@ fn storm() -> Storm {
             None => storm.refused += 1,
         }
     }
-    storm.fullest = books.values().map(Admission::used).max().unwrap_or_default();
+    storm.fullest = books.values().map(SeatBook::used).max().unwrap_or_default();
     let denied = reported.iter().filter(|node| !node.home.allowed && !node.spill.allowed);
-    storm.denied = denied.filter_map(|node| books.get(&node.node)).map(Admission::used).sum();
+    storm.denied = denied.filter_map(|node| books.get(&node.node)).map(SeatBook::used).sum();
     storm.carrying = assignment.spill.len() + 1;
     storm
 }

@@ -28,22 +28,20 @@ fn proposal() -> Proposal {
 
 #[test]
 fn full_is_said_only_when_nobody_could_have_room() {
-    use Answer::*;
-    use RefusalReason as Reason;
     for (answers, reason) in [
-        (&[Full, Full][..], Reason::ApprovedFull),
-        (&[Full, Denied], Reason::ApprovedFull),
-        (&[Full, Draining], Reason::ApprovedFull),
-        (&[Denied, Denied], Reason::RulesDiffer),
-        (&[Draining, Denied], Reason::RulesDiffer),
-        (&[Draining, Draining], Reason::ApprovedUnavailable),
-        (&[Full, Silent], Reason::ApprovedUnavailable),
-        (&[Undecided, Full], Reason::ApprovedUnavailable),
-        (&[Full, Overtaken], Reason::ApprovedUnavailable),
-        (&[Undecided, Denied], Reason::ApprovedUnavailable),
-        (&[Full, RegistryAway], Reason::RegistryAway),
-        (&[RegistryAway, Silent, Full], Reason::RegistryAway),
-        (&[RegistryRefuses, Full], Reason::RegistryRefuses),
+        (&[Reason::Full, Reason::Full][..], Reason::ApprovedFull),
+        (&[Reason::Full, Reason::PolicyDenied], Reason::ApprovedFull),
+        (&[Reason::Full, Reason::Draining], Reason::ApprovedFull),
+        (&[Reason::PolicyDenied, Reason::PolicyDenied], Reason::RulesDiffer),
+        (&[Reason::Draining, Reason::PolicyDenied], Reason::RulesDiffer),
+        (&[Reason::Draining, Reason::Draining], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::NoAnswer], Reason::ApprovedUnavailable),
+        (&[Reason::Internal, Reason::Full], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::EpochOvertaken], Reason::ApprovedUnavailable),
+        (&[Reason::Internal, Reason::PolicyDenied], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::RegistryAway], Reason::RegistryAway),
+        (&[Reason::RegistryAway, Reason::NoAnswer, Reason::Full], Reason::RegistryAway),
+        (&[Reason::RegistryRefuses, Reason::Full], Reason::RegistryRefuses),
         (&[], Reason::ApprovedUnavailable),
     ] {
         let refusal = proposal().refused(answers);
@@ -62,28 +60,28 @@ fn where_nobody_could_be_asked_that_is_the_reason() {
 #[test]
 fn who_has_just_said_full_is_asked_last_for_a_moment_and_never_not_at_all() {
     let start = Instant::now();
-    let mut heard = HeardFull::default();
-    let order = |heard: &HeardFull, now| {
+    let mut recent = RecentlyFull::default();
+    let order = |recent: &RecentlyFull, now| {
         let mut candidates = [node("cph-1", true), node("sto-1", false)];
-        heard.believe(&mut candidates, now);
+        recent.adjust(&mut candidates, now);
         let steps = propose(&room(), &Demand::default(), &candidates).steps;
         steps.into_iter().map(|step| step.node).collect::<Vec<_>>()
     };
-    assert_eq!(order(&heard, start), ["cph-1", "sto-1"]);
-    heard.heard("cph-1", true, start);
-    assert_eq!(order(&heard, start + BELIEVED / 2), ["sto-1", "cph-1"]);
-    assert_eq!(order(&heard, start + BELIEVED), ["cph-1", "sto-1"], "it was long ago");
-    heard.heard("cph-1", false, start + BELIEVED / 2);
-    assert_eq!(order(&heard, start + BELIEVED / 2), ["cph-1", "sto-1"], "it gave a seat since");
+    assert_eq!(order(&recent, start), ["cph-1", "sto-1"]);
+    recent.answered("cph-1", true, start);
+    assert_eq!(order(&recent, start + REMEMBERED / 2), ["sto-1", "cph-1"]);
+    assert_eq!(order(&recent, start + REMEMBERED), ["cph-1", "sto-1"], "it was long ago");
+    recent.answered("cph-1", false, start + REMEMBERED / 2);
+    assert_eq!(order(&recent, start + REMEMBERED / 2), ["cph-1", "sto-1"], "it gave a seat since");
 }
 
 #[test]
-fn a_report_that_is_newer_than_what_was_heard_counts() {
+fn a_report_that_is_newer_than_what_was_recent_counts() {
     let start = Instant::now();
-    let mut heard = HeardFull::default();
-    heard.heard("cph-1", true, start);
+    let mut recent = RecentlyFull::default();
+    recent.answered("cph-1", true, start);
     let now = start + Duration::from_millis(300);
-    let load = |age_ms| heard.load("cph-1", Load { age_ms, ..node("cph-1", true).load }, now);
+    let load = |age_ms| recent.load("cph-1", Load { age_ms, ..node("cph-1", true).load }, now);
     assert_eq!(load(100).participants, 1);
     assert_eq!((load(400).participants, load(400).age_ms), (4, 300));
 }
@@ -91,9 +89,9 @@ fn a_report_that_is_newer_than_what_was_heard_counts() {
 #[test]
 fn what_is_no_longer_believed_is_not_kept() {
     let start = Instant::now();
-    let mut heard = HeardFull::default();
+    let mut recent = RecentlyFull::default();
     for n in 0..100 {
-        heard.heard(&format!("node-{n}"), true, start + BELIEVED * n);
+        recent.answered(&format!("node-{n}"), true, start + REMEMBERED * n);
     }
-    assert_eq!(heard.at.len(), 1);
+    assert_eq!(recent.at.len(), 1);
 }

@@ -2,15 +2,17 @@
 //!
 //! Load is a hint. A *fresh* report of a full or hot node sends it to the end of the order, where
 //! it is still asked: a seat may be free by now, one more question costs a round trip, a wrong
-//! refusal costs somebody the meeting. A *stale* report moves nothing: the policy's order is worth
-//! more than an old rumour, and the target's reservation book is the truth in any case.
+//! refusal costs somebody the meeting. A *stale* report moves nothing: the policy's order counts
+//! more than old load, and the target's seat book decides in any case.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use systir_reason::Reason;
+
 use crate::facts::{Assignment, Candidate, Demand, RoomFacts, Verdict};
 use crate::proposal::{Proposal, Role, Row, Step, refuse};
-use crate::reason::{ReasonCode, RefusalReason};
+use crate::standing::{NoSeat, Standing};
 
 /// A report up to this old may move a node to the end of the order, milliseconds.
 pub const FRESH_MS: u64 = 2_000;
@@ -44,7 +46,7 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
         }
         let role = if Some(&candidate.node) == home.as_ref() { Role::Home } else { Role::Spill };
         let why_not = if twice.contains(&*candidate.node) {
-            Some(ReasonCode::Ambiguous)
+            Some(Standing::Ambiguous)
         } else {
             excluded(room.assignment.as_ref(), candidate, role, home_orders)
         };
@@ -60,7 +62,7 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
                 node: node.to_owned(),
                 role,
                 rank: None,
-                reason: ReasonCode::NoLease,
+                reason: Reason::NoLease,
                 sentence: format!("{node} is assigned to the room but no such node is known; is it running?"),
             });
         }
@@ -80,20 +82,20 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
     for (rank, (_, candidate, role)) in ranked.into_iter().enumerate() {
         let reason = reason(candidate, role, viewers_move);
         rows.push(row(room, candidate, role, Some(rank), reason));
-        steps.push(Step { node: candidate.node.clone(), role, reason });
+        steps.push(Step { node: candidate.node.clone(), role, reason: reason.into() });
     }
     rows.append(&mut table);
 
     let refusal = steps.is_empty().then(|| {
         let approved = |c: &Candidate| c.home.allowed || c.spill.allowed;
         let reason = if !candidates.iter().any(approved) {
-            RefusalReason::NoApprovedNode
+            NoSeat::NoApprovedNode
         } else if home.is_none() {
-            RefusalReason::NoHome
-        } else if rows.iter().any(|row| row.reason == ReasonCode::HomeAway) {
-            RefusalReason::HomeAway
+            NoSeat::NoHome
+        } else if rows.iter().any(|row| row.reason == Reason::HomeAway) {
+            NoSeat::HomeAway
         } else {
-            RefusalReason::ApprovedUnavailable
+            NoSeat::ApprovedUnavailable
         };
         refuse(&room.institution, reason)
     });
@@ -132,16 +134,16 @@ fn excluded(
     candidate: &Candidate,
     role: Role,
     home_orders: bool,
-) -> Option<ReasonCode> {
+) -> Option<Standing> {
     let in_set = assignment.is_some_and(|a| assigned(a).any(|node| node == candidate.node));
     if !verdict(candidate, role).allowed {
-        Some(ReasonCode::PolicyDenied)
+        Some(Standing::PolicyDenied)
     } else if !candidate.alive {
-        Some(ReasonCode::NoLease)
+        Some(Standing::NoLease)
     } else if candidate.draining {
-        Some(ReasonCode::Draining)
+        Some(Standing::Draining)
     } else if role == Role::Spill && !home_orders && !in_set {
-        Some(ReasonCode::HomeAway)
+        Some(Standing::HomeAway)
     } else {
         None
     }
@@ -155,14 +157,14 @@ fn verdict(candidate: &Candidate, role: Role) -> &Verdict {
 }
 
 /// What a fresh report says against asking this node early.
-fn believed(candidate: &Candidate) -> Option<ReasonCode> {
+fn believed(candidate: &Candidate) -> Option<Standing> {
     let load = &candidate.load;
     if load.age_ms > FRESH_MS {
         None
     } else if load.participants >= load.capacity {
-        Some(ReasonCode::Full)
+        Some(Standing::Full)
     } else if load.cpu_permille >= HOT_PERMILLE {
-        Some(ReasonCode::Hot)
+        Some(Standing::Hot)
     } else {
         None
     }
@@ -210,18 +212,18 @@ fn spread(institution: &str, room: &str, node: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> ReasonCode {
+fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> Standing {
     match (role, believed(candidate)) {
-        (Role::Home, None) => ReasonCode::Home,
-        (Role::Home, Some(ReasonCode::Hot)) => ReasonCode::HomeHot,
-        (Role::Home, Some(_)) => ReasonCode::HomeFull,
+        (Role::Home, None) => Standing::Home,
+        (Role::Home, Some(Standing::Hot)) => Standing::HomeHot,
+        (Role::Home, Some(_)) => Standing::HomeFull,
         (Role::Spill, Some(reason)) => reason,
-        (Role::Spill, None) if viewers_move => ReasonCode::SpillViewer,
-        (Role::Spill, None) => ReasonCode::SpillSister,
+        (Role::Spill, None) if viewers_move => Standing::SpillViewer,
+        (Role::Spill, None) => Standing::SpillSister,
     }
 }
 
-fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>, reason: ReasonCode) -> Row {
+fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>, reason: Standing) -> Row {
     let node = &candidate.node;
     let institution = &room.institution;
     let verdict = verdict(candidate, role);
@@ -234,42 +236,42 @@ fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>,
     let age = format!("{}.{} s ago", load.age_ms / 1_000, load.age_ms % 1_000 / 100);
     let tier = verdict.tier.map_or_else(String::new, |t| format!(", tier {t}"));
     let sentence = match reason {
-        ReasonCode::Home => format!("{node} is the room's home ({rules}); {people} {age}"),
-        ReasonCode::HomeFull => {
+        Standing::Home => format!("{node} is the room's home ({rules}); {people} {age}"),
+        Standing::HomeFull => {
             format!("{node} is the room's home but was full {age} ({people}); it is asked again last")
         }
-        ReasonCode::HomeHot => format!(
+        Standing::HomeHot => format!(
             "{node} is the room's home but was at {} permille CPU {age}; it is asked again last",
             load.cpu_permille
         ),
-        ReasonCode::SpillSister => {
+        Standing::SpillSister => {
             format!("{institution} approves {node} for spill ({rules}{tier}); {people} {age}")
         }
-        ReasonCode::SpillViewer => format!(
+        Standing::SpillViewer => format!(
             "{institution} approves {node} for spill ({rules}{tier}); home is busy and this \
              participant only views; {people} {age}"
         ),
-        ReasonCode::Full => {
+        Standing::Full => {
             format!("{node} is approved ({rules}{tier}) but was full {age} ({people}); it is asked last")
         }
-        ReasonCode::Hot => format!(
+        Standing::Hot => format!(
             "{node} is approved ({rules}{tier}) but was at {} permille CPU {age}; it is asked last",
             load.cpu_permille
         ),
-        ReasonCode::PolicyDenied => {
+        Standing::PolicyDenied => {
             format!("{institution} does not approve {node} for {role} ({rules}): {}", verdict.why)
         }
-        ReasonCode::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
-        ReasonCode::Draining => format!("{node} is draining and admits nobody new"),
-        ReasonCode::HomeAway => format!(
+        Standing::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
+        Standing::Draining => format!("{node} is draining and admits nobody new"),
+        Standing::HomeAway => format!(
             "{node} is approved for spill, but the room's home is away, only home may add a node, and \
              no other node that runs may be home"
         ),
-        ReasonCode::Ambiguous => {
+        Standing::Ambiguous => {
             format!("more than one node calls itself {node}; give each node a name of its own")
         }
     };
-    Row { node: node.clone(), role, rank, reason, sentence }
+    Row { node: node.clone(), role, rank, reason: reason.into(), sentence }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use systir_reason::{Reason, Refusal};
 
-use crate::reason::{ReasonCode, RefusalReason};
+use crate::standing::NoSeat;
 
 /// What a node would be to the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It orders the room and carries participants.
@@ -33,18 +34,18 @@ impl fmt::Display for Role {
 }
 
 /// One node to ask for a reservation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// Whom to ask.
     pub node: String,
     /// As what.
     pub role: Role,
     /// Why it has this place.
-    pub reason: ReasonCode,
+    pub reason: Reason,
 }
 
 /// One line of the operator's table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The node.
     pub node: String,
@@ -53,22 +54,13 @@ pub struct Row {
     /// Its place among [`Proposal::steps`], from 0; none when it is not asked.
     pub rank: Option<usize>,
     /// Why.
-    pub reason: ReasonCode,
+    pub reason: Reason,
     /// Why, for a person.
     pub sentence: String,
 }
 
-/// Nobody takes the participant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// Why.
-    pub reason: RefusalReason,
-    /// What to tell the participant: names no node, room or person.
-    pub sentence: String,
-}
-
 /// A ranked proposal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// The node that is the room's home or is to be written as such. For a room without an
     /// assignment it orders the room even when it has no seat left and everyone spills; it is another
@@ -83,42 +75,43 @@ pub struct Proposal {
     pub(crate) institution: String,
 }
 
-pub(crate) fn refuse(institution: &str, reason: RefusalReason) -> Refusal {
+/// The refusal; its sentence names no node, room or participant.
+pub(crate) fn refuse(institution: &str, reason: NoSeat) -> Refusal {
     let sentence = match reason {
-        RefusalReason::NoApprovedNode => format!(
+        NoSeat::NoApprovedNode => format!(
             "No server is approved by {institution} for this meeting, so it cannot start. \
              Please tell the support of {institution}."
         ),
-        RefusalReason::NoHome => format!(
+        NoSeat::NoHome => format!(
             "No server that {institution} allows to lead this meeting is running. \
              Please try again in a minute."
         ),
-        RefusalReason::HomeAway => format!(
+        NoSeat::HomeAway => format!(
             "The server that leads this meeting is away, and no other that runs may lead it by the rules \
              of {institution}. Please try again in a minute."
         ),
-        RefusalReason::ApprovedUnavailable => format!(
+        NoSeat::ApprovedUnavailable => format!(
             "No server that {institution} approved for this meeting can take you now: each is full, \
              being serviced or cannot be reached, and it is not sent to others. Please try again in a \
              minute."
         ),
-        RefusalReason::ApprovedFull => format!(
+        NoSeat::ApprovedFull => format!(
             "The servers that {institution} approved for this meeting are full, and it is not sent to \
              others. Please try again in a few minutes."
         ),
-        RefusalReason::RulesDiffer => format!(
+        NoSeat::RulesDiffer => format!(
             "The servers for this meeting do not agree on the rules of {institution}, so it is sent to \
              none of them. Please tell the support of {institution}."
         ),
-        RefusalReason::RegistryAway => format!(
+        NoSeat::RegistryAway => format!(
             "A server that {institution} approved has room for you, but it cannot be added to this meeting \
              now, because the cluster's registry does not answer. Meetings that run already go on; please \
              try again in a minute."
         ),
-        RefusalReason::RegistryRefuses => format!(
+        NoSeat::RegistryRefuses => format!(
             "A server that {institution} approved has room for you, but the cluster's registry does not \
              let it be added to this meeting. Please tell the support of {institution}."
         ),
     };
-    Refusal { reason, sentence }
+    Refusal::new(reason.into(), sentence)
 }

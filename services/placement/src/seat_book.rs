@@ -1,8 +1,9 @@
-//! The reservation book of one node: the only place where a participant is admitted.
+//! The seat book of one node: the only place where a participant is admitted.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use systir_reason::{Reason, Refusal};
 use thiserror::Error;
 
 /// How long a seat is held for a participant who was promised it and has not come yet.
@@ -21,29 +22,23 @@ pub struct Reservation {
     pub capacity: u32,
 }
 
-/// No seat.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ReserveError {
-    /// Every seat is taken or held.
-    #[error("the node is full: {used} of {capacity} seats are taken; ask the next node")]
-    Full {
-        /// Seats in all.
-        capacity: u32,
-        /// Seats taken or held.
-        used: u32,
-    },
-    /// The node is being emptied.
-    #[error("the node is draining and admits nobody new; ask the next node")]
-    Draining,
-    /// This join already holds a seat, in another room.
-    #[error("this join id holds a seat in another room; use a new id for each join")]
-    OtherRoom,
-}
-
 /// The join holds no seat: it never did, it was released, or the reservation ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the join holds no seat, its reservation may have run out; reserve again")]
 pub struct NoReservation;
+
+fn full(capacity: u32, used: u32) -> Refusal {
+    let sentence = format!("the node is full: {used} of {capacity} seats are taken; ask the next node");
+    Refusal::new(Reason::Full, sentence)
+}
+
+fn draining() -> Refusal {
+    Refusal::new(Reason::Draining, "the node is draining and admits nobody new; ask the next node")
+}
+
+fn other_room() -> Refusal {
+    Refusal::new(Reason::Internal, "this join id holds a seat in another room; use a new id for each join")
+}
 
 #[derive(Debug)]
 struct Seat {
@@ -66,7 +61,7 @@ impl Seat {
 /// Whoever comes back before their old connection was found dead still holds a seat. A full node
 /// gives them another one in exchange: of two people with one identity the room keeps the newer.
 #[derive(Debug)]
-pub struct Admission {
+pub struct SeatBook {
     capacity: u32,
     draining: bool,
     seats: HashMap<String, Seat>,
@@ -75,26 +70,30 @@ pub struct Admission {
     deadlines: BTreeSet<(Instant, String)>,
 }
 
-impl Admission {
+impl SeatBook {
     /// An empty book with this many seats.
     pub fn new(capacity: u32) -> Self {
         Self { capacity, draining: false, seats: HashMap::new(), exchanges: 0, deadlines: BTreeSet::new() }
     }
 
     /// Holds a seat for [`RESERVATION_TTL`]. Asking again for the same join (the answer was lost)
-    /// takes no second seat and holds the first one afresh.
+    /// takes no second seat and extends the first reservation.
+    ///
+    /// # Errors
+    /// [`Reason::Full`] without a free seat, [`Reason::Draining`] while the node drains,
+    /// [`Reason::Internal`] when this join holds a seat in another room.
     pub fn reserve(
         &mut self,
         room: &str,
         identity: &str,
         join_id: &str,
         now: Instant,
-    ) -> Result<Reservation, ReserveError> {
+    ) -> Result<Reservation, Refusal> {
         self.expire(now);
         let (used, capacity) = (self.used(), self.capacity);
         let expires = now + RESERVATION_TTL;
         match self.seats.get_mut(join_id) {
-            Some(seat) if seat.room != room => return Err(ReserveError::OtherRoom),
+            Some(seat) if seat.room != room => return Err(other_room()),
             Some(seat) => {
                 if let Some(old) = seat.expires {
                     self.deadlines.remove(&(old, join_id.to_owned()));
@@ -111,11 +110,11 @@ impl Admission {
             None => {}
         }
         if self.draining {
-            return Err(ReserveError::Draining);
+            return Err(draining());
         }
         let exchange = used >= capacity;
         if exchange && !self.may_exchange(room, identity) {
-            return Err(ReserveError::Full { capacity, used });
+            return Err(full(capacity, used));
         }
         let seat =
             Seat { room: room.to_owned(), identity: identity.to_owned(), expires: Some(expires), exchange };
@@ -218,5 +217,5 @@ impl Admission {
 }
 
 #[cfg(test)]
-#[path = "admission_tests.rs"]
+#[path = "seat_book_tests.rs"]
 mod tests;

@@ -7,18 +7,18 @@ use super::*;
 #[test]
 fn a_retried_question_takes_one_seat() {
     let now = Instant::now();
-    let mut book = Admission::new(1);
+    let mut book = SeatBook::new(1);
     book.reserve("physics", "a", "a", now).unwrap();
     let again = book.reserve("physics", "a", "a", now + Duration::from_secs(9)).unwrap();
     assert_eq!((again.used, again.expires), (1, Some(now + Duration::from_secs(19))));
-    assert_eq!(book.reserve("law", "a", "a", now), Err(ReserveError::OtherRoom));
-    assert_eq!(book.reserve("physics", "b", "b", now), Err(ReserveError::Full { capacity: 1, used: 1 }));
+    assert_eq!(book.reserve("law", "a", "a", now), Err(other_room()));
+    assert_eq!(book.reserve("physics", "b", "b", now), Err(full(1, 1)));
 }
 
 #[test]
 fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
     let now = Instant::now();
-    let mut book = Admission::new(2);
+    let mut book = SeatBook::new(2);
     book.reserve("physics", "comes", "comes", now).unwrap();
     book.reserve("physics", "stays away", "stays away", now).unwrap();
     book.commit("physics", "comes").unwrap();
@@ -32,10 +32,10 @@ fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
 #[test]
 fn a_draining_node_keeps_its_people_and_admits_nobody() {
     let now = Instant::now();
-    let mut book = Admission::new(2);
+    let mut book = SeatBook::new(2);
     book.reserve("physics", "a", "a", now).unwrap();
     book.set_draining(true);
-    assert_eq!(book.reserve("physics", "b", "b", now), Err(ReserveError::Draining));
+    assert_eq!(book.reserve("physics", "b", "b", now), Err(draining()));
     assert!(book.reserve("physics", "a", "a", now).is_ok());
     assert!(book.commit("physics", "a").is_ok());
 }
@@ -43,7 +43,7 @@ fn a_draining_node_keeps_its_people_and_admits_nobody() {
 #[test]
 fn a_lowered_capacity_sends_nobody_away() {
     let now = Instant::now();
-    let mut book = Admission::new(3);
+    let mut book = SeatBook::new(3);
     for join in ["a", "b", "c"] {
         book.reserve("physics", join, join, now).unwrap();
         book.commit("physics", join).unwrap();
@@ -51,18 +51,18 @@ fn a_lowered_capacity_sends_nobody_away() {
     book.set_capacity(1);
     assert_eq!(book.used(), 3);
     book.release("a");
-    assert_eq!(book.reserve("physics", "d", "d", now), Err(ReserveError::Full { capacity: 1, used: 2 }));
+    assert_eq!(book.reserve("physics", "d", "d", now), Err(full(1, 2)));
 }
 
 #[test]
 fn whoever_comes_back_to_a_full_node_exchanges_the_seat_that_they_still_have() {
     let now = Instant::now();
-    let mut book = Admission::new(2);
+    let mut book = SeatBook::new(2);
     for (who, join) in [("anna", "1"), ("bo", "2")] {
         book.reserve("physics", who, join, now).unwrap();
         book.commit("physics", join).unwrap();
     }
-    let full = Err(ReserveError::Full { capacity: 2, used: 2 });
+    let full = Err(full(2, 2));
     assert_eq!(book.reserve("physics", "chen", "3", now), full);
     assert_eq!(book.reserve("law", "anna", "4", now), full, "a seat of another room is no seat of this one");
     assert_eq!(book.reserve("physics", "anna", "5", now).unwrap().used, 2);
@@ -77,7 +77,7 @@ fn whoever_comes_back_to_a_full_node_exchanges_the_seat_that_they_still_have() {
 #[test]
 fn an_exchange_that_is_not_taken_up_costs_nobody_a_seat() {
     let now = Instant::now();
-    let mut book = Admission::new(1);
+    let mut book = SeatBook::new(1);
     book.reserve("physics", "anna", "1", now).unwrap();
     assert!(book.reserve("physics", "anna", "2", now).is_err(), "the first one has not come yet");
     book.commit("physics", "1").unwrap();
@@ -113,22 +113,22 @@ proptest! {
     #[test]
     fn seats_used_never_exceed_the_capacity(capacity in 0..6u32, ops in prop::collection::vec(op(), 1..200)) {
         let mut now = Instant::now();
-        let mut book = Admission::new(capacity);
+        let mut book = SeatBook::new(capacity);
         let mut model: HashMap<u8, (u8, Option<Instant>)> = HashMap::new();
         for op in ops {
             match op {
                 Op::Reserve(room, join) => {
                     model.retain(|_, (_, until)| until.is_none_or(|until| until > now));
                     let answer = book.reserve(&room.to_string(), &join.to_string(), &join.to_string(), now);
-                    let full = model.len() as u32 >= capacity;
+                    let is_full = model.len() as u32 >= capacity;
                     match model.get_mut(&join) {
-                        Some((held, _)) if *held != room => prop_assert_eq!(answer, Err(ReserveError::OtherRoom)),
+                        Some((held, _)) if *held != room => prop_assert_eq!(answer, Err(other_room())),
                         Some((_, until)) => {
                             if until.is_some() { *until = Some(now + RESERVATION_TTL) }
                             prop_assert_eq!(answer.unwrap().expires, *until);
                         }
-                        None if full => {
-                            prop_assert_eq!(answer, Err(ReserveError::Full { capacity, used: capacity }))
+                        None if is_full => {
+                            prop_assert_eq!(answer, Err(full(capacity, capacity)))
                         }
                         None => {
                             prop_assert!(answer.is_ok());

@@ -1,13 +1,11 @@
-//! Reason codes: stable words for traces, metrics and the operator's table.
+//! Where a node stands in a proposal and why. Closed lists, so that each has its sentence; outside of
+//! this crate both are a [`Reason`].
 
-use std::fmt;
+use systir_reason::Reason;
 
-use serde::{Deserialize, Serialize};
-
-/// Why a node has its place in a proposal, or has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReasonCode {
+/// Why a node has its rank in a proposal, or has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
     /// It is the room's home, or is to be.
     Home,
     /// It is home and a fresh report says that it is full: asked last.
@@ -26,61 +24,37 @@ pub enum ReasonCode {
     PolicyDenied,
     /// It has no valid lease and no link to it is up. Never asked.
     NoLease,
-    /// It is being emptied. Never asked.
+    /// It is draining. Never asked.
     Draining,
     /// The room's home is away, so its spill set cannot grow; only nodes already in it are asked.
     HomeAway,
-    /// Two candidates bear this name and nobody can tell which is meant. Never asked.
+    /// Two candidates have this name. Never asked.
     Ambiguous,
 }
 
-impl ReasonCode {
-    /// Every code, in the order in which they are documented.
-    pub const ALL: [Self; 12] = [
-        Self::Home,
-        Self::HomeFull,
-        Self::HomeHot,
-        Self::SpillSister,
-        Self::SpillViewer,
-        Self::Full,
-        Self::Hot,
-        Self::PolicyDenied,
-        Self::NoLease,
-        Self::Draining,
-        Self::HomeAway,
-        Self::Ambiguous,
-    ];
-
-    /// The stable word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Home => "home",
-            Self::HomeFull => "home-full",
-            Self::HomeHot => "home-hot",
-            Self::SpillSister => "spill-sister",
-            Self::SpillViewer => "spill-viewer",
-            Self::Full => "full",
-            Self::Hot => "hot",
-            Self::PolicyDenied => "policy-denied",
-            Self::NoLease => "no-lease",
-            Self::Draining => "draining",
-            Self::HomeAway => "home-away",
-            Self::Ambiguous => "ambiguous",
+impl From<Standing> for Reason {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Home => Self::Home,
+            Standing::HomeFull => Self::HomeFull,
+            Standing::HomeHot => Self::HomeHot,
+            Standing::SpillSister => Self::SpillSister,
+            Standing::SpillViewer => Self::SpillViewer,
+            Standing::Full => Self::Full,
+            Standing::Hot => Self::Hot,
+            Standing::PolicyDenied => Self::PolicyDenied,
+            Standing::NoLease => Self::NoLease,
+            Standing::Draining => Self::Draining,
+            Standing::HomeAway => Self::HomeAway,
+            Standing::Ambiguous => Self::Ambiguous,
         }
     }
 }
 
-impl fmt::Display for ReasonCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why nobody takes the participant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RefusalReason {
-    /// Policy approves no node that is known at all.
+/// Why no node takes the participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSeat {
+    /// Policy approves no known node.
     NoApprovedNode,
     /// The room has no home yet and no node that may be its home is alive.
     NoHome,
@@ -89,70 +63,27 @@ pub enum RefusalReason {
     HomeAway,
     /// Approved nodes exist, but each is away or draining.
     ApprovedUnavailable,
-    /// Every approved node that answered had no room.
+    /// Every approved node that answered had no free seat.
     ApprovedFull,
-    /// Nodes that approve the meeting by the rules of who asked refuse it by their own: they hold
-    /// another version of the policy.
+    /// Nodes that the asking node's policy approves refuse by their own policy: they hold another version.
     RulesDiffer,
-    /// A node had room, and the cluster's registry is away, in which it must be written first.
+    /// A node had a seat, and the cluster's registry, in which it must be written first, does not answer.
     RegistryAway,
-    /// A node had room, and the cluster's registry does not let it be written.
+    /// A node had a seat, and the cluster's registry refuses the write.
     RegistryRefuses,
 }
 
-impl RefusalReason {
-    /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
-        Self::NoApprovedNode,
-        Self::NoHome,
-        Self::HomeAway,
-        Self::ApprovedUnavailable,
-        Self::ApprovedFull,
-        Self::RulesDiffer,
-        Self::RegistryAway,
-        Self::RegistryRefuses,
-    ];
-
-    /// The stable word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoApprovedNode => "no-approved-node",
-            Self::NoHome => "no-home",
-            Self::HomeAway => "home-away",
-            Self::ApprovedUnavailable => "approved-unavailable",
-            Self::ApprovedFull => "approved-full",
-            Self::RulesDiffer => "rules-differ",
-            Self::RegistryAway => "registry-away",
-            Self::RegistryRefuses => "registry-refuses",
+impl From<NoSeat> for Reason {
+    fn from(no_seat: NoSeat) -> Self {
+        match no_seat {
+            NoSeat::NoApprovedNode => Self::NoApprovedNode,
+            NoSeat::NoHome => Self::NoHome,
+            NoSeat::HomeAway => Self::HomeAway,
+            NoSeat::ApprovedUnavailable => Self::ApprovedUnavailable,
+            NoSeat::ApprovedFull => Self::ApprovedFull,
+            NoSeat::RulesDiffer => Self::RulesDiffer,
+            NoSeat::RegistryAway => Self::RegistryAway,
+            NoSeat::RegistryRefuses => Self::RegistryRefuses,
         }
     }
-}
-
-impl fmt::Display for RefusalReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The rungs of the spill ladder, in the order in which they are climbed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rung {
-    /// The room's home.
-    Home,
-    /// Other approved nodes, in the policy's order.
-    Spill,
-    /// Everyone gets fewer layers, sound first, so that a node carries more people. Not climbed yet.
-    Degrade,
-    /// The participant waits for a seat. Not climbed yet.
-    Queue,
-    /// Capacity is leased where policy and budget allow it. Not climbed yet.
-    Leased,
-    /// The participant is told why not.
-    Refuse,
-}
-
-impl Rung {
-    /// The rungs that [`propose`](crate::propose) climbs.
-    pub const CLIMBED: [Self; 3] = [Self::Home, Self::Spill, Self::Refuse];
 }

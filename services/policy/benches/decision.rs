@@ -1,5 +1,7 @@
 //! How long a decision takes: one, and a scan of fifty candidates. Prints p50 and p99 beside criterion's mean.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -32,8 +34,7 @@ fn ask(gate: &Gate, nodes: &Nodes, node: &str) -> bool {
 }
 
 fn scan(gate: &Gate, nodes: &Nodes) -> usize {
-    let candidates = nodes.iter().map(|facts| nodes.evidence(&facts.id, Identity::Planned));
-    gate.spill_order(demo::INSTITUTION, RoomFacts::default(), Claims::default(), candidates).len()
+    nodes.iter().filter(|facts| ask(gate, nodes, &facts.id)).count()
 }
 
 fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {

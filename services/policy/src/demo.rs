@@ -5,8 +5,6 @@ use crate::node::Nodes;
 use crate::problem::LoadError;
 use crate::zone::Zones;
 
-/// The Cedar schema that every policy is read against.
-pub const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
 /// The operator's floor.
 pub const FLOOR: &str = include_str!("../policies/floor.cedar");
 /// The policy of `ku.dk`.

@@ -1,7 +1,7 @@
 //! Evidence: what is known of a node, and what its identity rests on.
 
-use crate::decision::ReasonCode;
 use crate::node::{Attribute, NodeFacts};
+use systir_reason::Reason;
 
 /// What a TLS handshake proved of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,16 +50,16 @@ impl<'a> Evidence<'a> {
     }
 
     /// The facts, if they are complete and are the peer's.
-    pub(crate) fn checked(&self) -> Result<&'a NodeFacts, (ReasonCode, String)> {
+    pub(crate) fn checked(&self) -> Result<&'a NodeFacts, (Reason, String)> {
         let node = shown(self.node);
         let Some(facts) = self.facts else {
             let why = format!("the node {node} is not in this operator's nodes file");
-            return Err((ReasonCode::UnknownNode, why));
+            return Err((Reason::UnknownNode, why));
         };
         let missing: Vec<_> = facts.missing().map(Attribute::as_str).collect();
         if !missing.is_empty() {
             let why = format!("the nodes file does not state {} of {node}", missing.join(", "));
-            return Err((ReasonCode::MissingAttribute, why));
+            return Err((Reason::MissingAttribute, why));
         }
         if let Identity::Proven(peer) = self.identity {
             let in_domain = peer
@@ -74,7 +74,7 @@ impl<'a> Evidence<'a> {
                     shown(&peer.trust_domain),
                     facts.spiffe_id
                 );
-                return Err((ReasonCode::IdentityMismatch, why));
+                return Err((Reason::IdentityMismatch, why));
             }
         }
         Ok(facts)

@@ -3,21 +3,24 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{Authorizer, Decision as Verdict, PolicyId, Request as CedarRequest, Schema};
+use systir_reason::Reason;
 
 use crate::action::Action;
-use crate::decision::{Decision, ReasonCode};
-use crate::demo::SCHEMA;
-use crate::evidence::{Evidence, shown};
+use crate::decision::Decision;
+use crate::evidence::shown;
 use crate::lint::Layer;
 use crate::names::KnownNames;
 use crate::node::{NodeFacts, Nodes};
 use crate::problem::{LoadError, Problem};
-use crate::request::{Claims, Request, RoomFacts, Subject};
+use crate::request::{Request, Subject};
 use crate::rule::{Effect, Rule};
 use crate::slice::{PolicyText, Reader, Slice};
 use crate::store::Store;
 use crate::why::Scene;
 use crate::zone::Zones;
+
+/// The Cedar schema that every policy is read against.
+pub(crate) const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
 
 /// An institution's policy as it was handed in.
 #[derive(Clone, Copy, Debug)]
@@ -51,17 +54,8 @@ pub struct Gate {
     authorizer: Authorizer,
 }
 
-/// A node that the policy lets a room spill to.
-#[derive(Clone, Debug)]
-pub struct SpillCandidate<'a> {
-    /// The evidence that was handed in.
-    pub evidence: Evidence<'a>,
-    /// Allowed, with its tier.
-    pub decision: Decision,
-}
-
 /// A deny before any rule was asked.
-type Refusal = (ReasonCode, String);
+type Refusal = (Reason, String);
 
 impl Gate {
     /// Reads all sources; one fault refuses them all.
@@ -106,33 +100,10 @@ impl Gate {
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(slice) = self.slices.get(request.institution) else {
             let why = format!("the institution {} has no policy here", shown(request.institution));
-            return Decision::deny(ReasonCode::UnknownInstitution, why, None);
+            return Decision::deny(Reason::UnknownInstitution, why, None);
         };
         self.ask(slice, request)
             .unwrap_or_else(|(reason, why)| Decision::deny(reason, why, Some(&slice.text.version)))
-    }
-
-    /// The candidates that the room may spill to, in the policy's order: tier by tier, as handed in within one.
-    #[must_use]
-    pub fn spill_order<'a>(
-        &self,
-        institution: &str,
-        room: RoomFacts,
-        claims: Claims,
-        candidates: impl IntoIterator<Item = Evidence<'a>>,
-    ) -> Vec<SpillCandidate<'a>> {
-        let mut order: Vec<_> = candidates
-            .into_iter()
-            .map(|evidence| {
-                let subject = Subject::Node(evidence);
-                let decision =
-                    self.decide(&Request { institution, action: Action::Spill, subject, room, claims });
-                SpillCandidate { evidence, decision }
-            })
-            .filter(|candidate| candidate.decision.allowed)
-            .collect();
-        order.sort_by_key(|candidate| candidate.decision.tier.unwrap_or(u32::MAX));
-        order
     }
 
     /// The institutions that have a policy.
@@ -157,8 +128,7 @@ impl Gate {
 
     fn ask(&self, slice: &Slice, request: &Request<'_>) -> Result<Decision, Refusal> {
         let Request { institution, action, .. } = *request;
-        let failed =
-            |what: &str| (ReasonCode::EvaluationError, format!("the question could not be put: {what}"));
+        let failed = |what: &str| (Reason::EvaluationError, format!("the question could not be put: {what}"));
         let room = self.store.room(institution, request.room.class).ok_or_else(|| failed("no such room"))?;
         let mut scene = Scene { institution, action, node: None, participant: None };
         let mut built = None;
@@ -171,7 +141,7 @@ impl Gate {
                     None => {
                         if let Some(unknown) = self.store.unknown_in(facts) {
                             let why = format!("{unknown}, which is not known here");
-                            return Err((ReasonCode::UnknownEntity, why));
+                            return Err((Reason::UnknownEntity, why));
                         }
                         let (node, entities) = self
                             .store
@@ -187,17 +157,17 @@ impl Gate {
                 scene.participant = Some(from);
                 let participant = self.store.participant(from).ok_or_else(|| {
                     let why = format!("the institution {} of the token is not known here", shown(from));
-                    (ReasonCode::UnknownInstitution, why)
+                    (Reason::UnknownInstitution, why)
                 })?;
                 (participant, room)
             }
             Subject::Node(_) => {
                 let why = format!("{action} is asked for a participant, not for a node");
-                return Err((ReasonCode::WrongSubject, why));
+                return Err((Reason::WrongSubject, why));
             }
             Subject::Participant { .. } => {
                 let why = format!("{action} is asked for a node, not for a participant");
-                return Err((ReasonCode::WrongSubject, why));
+                return Err((Reason::WrongSubject, why));
             }
         };
         let action_uid = self.store.action(action).ok_or_else(|| failed("no such action"))?;
@@ -226,14 +196,14 @@ fn judge(
         let names: Vec<_> = failed.iter().map(|rule| rule.id.as_str()).collect();
         let why = format!("a rule could not be evaluated ({}), so nothing is allowed", names.join(", "));
         let rules = failed.iter().map(|rule| rule.id.clone()).collect();
-        return Decision { rules, ..Decision::deny(ReasonCode::EvaluationError, why, version) };
+        return Decision { rules, ..Decision::deny(Reason::EvaluationError, why, version) };
     }
     let deciding = in_order(slice, diagnostics.reason());
     let rules = deciding.iter().map(|rule| rule.id.clone()).collect();
     match (verdict, deciding.first()) {
         (Verdict::Allow, Some(first)) if first.effect == Effect::Permit => Decision {
             allowed: true,
-            reason: ReasonCode::Allowed,
+            reason: Reason::Allowed,
             rules,
             why: first.sentence.render(scene),
             tier: first.tier.filter(|_| scene.action == Action::Spill),
@@ -241,10 +211,10 @@ fn judge(
         },
         (Verdict::Deny, Some(_)) => {
             let whys: Vec<_> = deciding.iter().map(|rule| rule.sentence.render(scene)).collect();
-            Decision { rules, ..Decision::deny(ReasonCode::Forbidden, whys.join("; "), version) }
+            Decision { rules, ..Decision::deny(Reason::Forbidden, whys.join("; "), version) }
         }
         // An allow that no rule of ours stands for is none.
-        _ => Decision::deny(ReasonCode::NoRule, no_rule(scene), version),
+        _ => Decision::deny(Reason::NoRule, no_rule(scene), version),
     }
 }
 

@@ -6,15 +6,21 @@
 //! - [`Gate`] is loaded once from [`Sources`] and answers [`Request`]s with [`Decision`]s.
 //! - [`Evidence`] is what is known of a node; it can only be had from the pinned [`Nodes`], never from a lease.
 //! - [`Zones`] ("EEA") are spelled out as countries in the text before it is parsed, hashed or shown.
-//! - [`demo`] holds the texts that the demo runs on.
+//! - `demo` (a feature) holds the texts that the demo runs on.
+
+// Tests make their own times.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod action;
+mod authority;
 mod country;
 mod decision;
+#[cfg(any(test, feature = "demo"))]
 pub mod demo;
 mod evidence;
 mod gate;
 mod lint;
+mod metrics;
 mod names;
 mod node;
 mod problem;
@@ -30,10 +36,12 @@ mod zone;
 mod tests;
 
 pub use action::{Action, UnknownAction};
+pub use authority::Authority;
 pub use country::is_country;
-pub use decision::{Decision, PolicyVersion, ReasonCode};
+pub use decision::{Decision, PolicyVersion};
 pub use evidence::{Evidence, Identity, ProvenIdentity};
-pub use gate::{Gate, InstitutionPolicy, Sources, SpillCandidate};
+pub use gate::{Gate, InstitutionPolicy, Sources};
+pub use metrics::Metrics;
 pub use names::KnownNames;
 pub use node::{Attribute, NodeFacts, Nodes};
 pub use problem::{LoadError, Problem};

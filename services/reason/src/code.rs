@@ -1,19 +1,12 @@
-//! Why something happened, as one word of one closed list. The same word stands in logs, on spans,
-//! in the `reason` label of metrics, in the operators' tables and in brackets behind the sentence of
-//! a refusal. Crates below have lists of their own; each of their words is here, unchanged.
+//! The closed list of reason codes.
 
 use std::fmt;
 
-use systir_gateway::TurnedAway;
-use systir_livekit::token::TokenError;
-use systir_placement::{ReasonCode as Place, RefusalReason};
-use systir_policy::ReasonCode as Decided;
-use systir_proto::cluster::v1::RefusalCode;
-use systir_room::Refused as NotMerged;
+use serde::{Serialize, Serializer};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
-        /// The list.
+        /// Why something happened.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
@@ -23,7 +16,7 @@ macro_rules! reasons {
             /// Every reason, in the order in which they are documented.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The stable word.
+            /// The stable code.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -78,12 +71,12 @@ reasons! {
     NoLease = "no-lease",
     /// It is being emptied.
     Draining = "draining",
-    /// The room's home is away, and nobody may take its place.
+    /// The room's home is away, and no other node may take its place.
     HomeAway = "home-away",
     /// Two candidates bear its name.
     Ambiguous = "ambiguous",
 
-    // Placement, of a join that nobody takes.
+    // Placement, of a join that no node takes.
     /// Policy approves no node that is known.
     NoApprovedNode = "no-approved-node",
     /// No node that may be the room's home is alive.
@@ -99,7 +92,7 @@ reasons! {
     /// A node had room, and the registry does not let it be written.
     RegistryRefuses = "registry-refuses",
 
-    // The front door, of a join.
+    // The gateway, of a join.
     /// The query of the request cannot be read.
     BadQuery = "bad-query",
     /// There is no token.
@@ -118,7 +111,7 @@ reasons! {
     TokenNotYetValid = "token-not-yet-valid",
     /// It does not grant `roomJoin`.
     TokenNoJoin = "token-no-join",
-    /// It names nobody.
+    /// It names no identity.
     TokenNoIdentity = "token-no-identity",
     /// It names no room.
     TokenNoRoom = "token-no-room",
@@ -138,21 +131,27 @@ reasons! {
     Internal = "internal",
     /// It did not say why.
     Unsaid = "unsaid",
+    /// It did not answer.
+    NoAnswer = "no-answer",
+    /// It is not assigned to the room.
+    NotAssigned = "not-assigned",
+    /// The request cannot be read, or contradicts itself.
+    BadRequest = "bad-request",
 
     // Links.
     /// The other node is not in the nodes file.
     Unlisted = "unlisted",
     /// A room is not opened on a link.
     RoomRefused = "room-refused",
-    /// A message of somebody for whom the other node does not speak.
+    /// A message of a participant that is not on the sending node.
     Data = "data",
-    /// A write of a participant whom the other node does not own.
+    /// A write of a participant that is on another node than the sender.
     StateNotOwner = "state-not-owner",
     /// A write in this node's name.
     StateOwnName = "state-own-name",
     /// A participant under an id that is taken.
     StateSidTaken = "state-sid-taken",
-    /// A participant who becomes somebody else.
+    /// A participant whose identity or join epoch changes.
     StateRewritten = "state-rewritten",
     /// Metadata of a node that is not home.
     StateNotHome = "state-not-home",
@@ -170,13 +169,13 @@ reasons! {
     StateMalformed = "state-malformed",
 
     // What was full.
-    /// What links tell a room.
+    /// Messages of links that wait for a room.
     RoomInbox = "room-inbox",
-    /// What a room tells another node.
+    /// Messages of a room that wait for another node.
     RoomOutbox = "room-outbox",
-    /// What a room tells its worker.
+    /// Commands of a room that wait for its worker.
     WorkerCommands = "worker-commands",
-    /// Lossy messages to people.
+    /// Lossy messages to participants.
     LossyData = "lossy-data",
 }
 
@@ -186,113 +185,9 @@ impl fmt::Display for Reason {
     }
 }
 
-impl From<Decided> for Reason {
-    fn from(decided: Decided) -> Self {
-        match decided {
-            Decided::Allowed => Self::Allowed,
-            Decided::NoRule => Self::NoRule,
-            Decided::Forbidden => Self::Forbidden,
-            Decided::UnknownNode => Self::UnknownNode,
-            Decided::UnknownInstitution => Self::UnknownInstitution,
-            Decided::UnknownEntity => Self::UnknownEntity,
-            Decided::MissingAttribute => Self::MissingAttribute,
-            Decided::IdentityMismatch => Self::IdentityMismatch,
-            Decided::WrongSubject => Self::WrongSubject,
-            Decided::EvaluationError => Self::EvaluationError,
-        }
-    }
-}
-
-impl From<Place> for Reason {
-    fn from(place: Place) -> Self {
-        match place {
-            Place::Home => Self::Home,
-            Place::HomeFull => Self::HomeFull,
-            Place::HomeHot => Self::HomeHot,
-            Place::SpillSister => Self::SpillSister,
-            Place::SpillViewer => Self::SpillViewer,
-            Place::Full => Self::Full,
-            Place::Hot => Self::Hot,
-            Place::PolicyDenied => Self::PolicyDenied,
-            Place::NoLease => Self::NoLease,
-            Place::Draining => Self::Draining,
-            Place::HomeAway => Self::HomeAway,
-            Place::Ambiguous => Self::Ambiguous,
-        }
-    }
-}
-
-impl From<RefusalReason> for Reason {
-    fn from(refusal: RefusalReason) -> Self {
-        match refusal {
-            RefusalReason::NoApprovedNode => Self::NoApprovedNode,
-            RefusalReason::NoHome => Self::NoHome,
-            RefusalReason::HomeAway => Self::HomeAway,
-            RefusalReason::ApprovedUnavailable => Self::ApprovedUnavailable,
-            RefusalReason::ApprovedFull => Self::ApprovedFull,
-            RefusalReason::RulesDiffer => Self::RulesDiffer,
-            RefusalReason::RegistryAway => Self::RegistryAway,
-            RefusalReason::RegistryRefuses => Self::RegistryRefuses,
-        }
-    }
-}
-
-impl From<TurnedAway> for Reason {
-    fn from(turned_away: TurnedAway) -> Self {
-        match turned_away {
-            TurnedAway::BadQuery => Self::BadQuery,
-            TurnedAway::Token(error) => error.into(),
-        }
-    }
-}
-
-impl From<TokenError> for Reason {
-    fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::Missing => Self::TokenMissing,
-            TokenError::Malformed => Self::TokenMalformed,
-            TokenError::Algorithm => Self::TokenAlgorithm,
-            TokenError::UnknownKey => Self::TokenUnknownKey,
-            TokenError::Signature => Self::TokenSignature,
-            TokenError::Expired => Self::TokenExpired,
-            TokenError::NotYetValid => Self::TokenNotYetValid,
-            TokenError::NoJoin => Self::TokenNoJoin,
-            TokenError::NoIdentity => Self::TokenNoIdentity,
-            TokenError::NoRoom => Self::TokenNoRoom,
-            TokenError::TooLong => Self::TokenTooLong,
-            TokenError::BadName => Self::TokenBadName,
-        }
-    }
-}
-
-impl From<RefusalCode> for Reason {
-    fn from(code: RefusalCode) -> Self {
-        match code {
-            RefusalCode::Unspecified => Self::Unsaid,
-            RefusalCode::Full => Self::Full,
-            RefusalCode::Policy => Self::PolicyDenied,
-            RefusalCode::Draining => Self::Draining,
-            RefusalCode::Epoch => Self::EpochOvertaken,
-            RefusalCode::Internal => Self::Internal,
-        }
-    }
-}
-
-impl From<&NotMerged> for Reason {
-    fn from(error: &NotMerged) -> Self {
-        match error {
-            NotMerged::NotOwner { .. } => Self::StateNotOwner,
-            NotMerged::OwnName { .. } => Self::StateOwnName,
-            NotMerged::SidTaken { .. } => Self::StateSidTaken,
-            NotMerged::Rewritten { .. } => Self::StateRewritten,
-            NotMerged::NotHome { .. } => Self::StateNotHome,
-            NotMerged::OldEpoch { .. } => Self::StateOldEpoch,
-            NotMerged::UnknownEpoch { .. } => Self::StateUnknownEpoch,
-            NotMerged::TooLarge { .. } => Self::StateTooLarge,
-            NotMerged::TooMany { .. } => Self::StateTooMany,
-            NotMerged::FromTheFuture { .. } => Self::StateFromTheFuture,
-            NotMerged::Malformed(_) => Self::StateMalformed,
-        }
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -303,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_is_in_kebab_case_and_means_one_thing() {
+    fn every_code_is_in_kebab_case_and_is_used_once() {
         let words: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(words.len(), Reason::ALL.len());
         for word in words {
@@ -313,21 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn the_crates_below_say_the_same_words() {
-        for place in Place::ALL {
-            assert_eq!(Reason::from(place).as_str(), place.as_str());
+    fn a_reason_is_written_as_its_code() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+            assert_eq!(reason.to_string(), reason.as_str());
         }
-        for refusal in RefusalReason::ALL {
-            assert_eq!(Reason::from(refusal).as_str(), refusal.as_str());
-        }
-        for decided in Decided::ALL {
-            assert_eq!(Reason::from(decided).as_str(), decided.as_str());
-            assert_eq!(serde_json::to_value(decided).unwrap(), decided.as_str());
-        }
-        for error in TokenError::ALL {
-            let turned_away = TurnedAway::Token(error);
-            assert_eq!(Reason::from(turned_away).as_str(), turned_away.as_str());
-        }
-        assert_eq!(Reason::from(TurnedAway::BadQuery).as_str(), TurnedAway::BadQuery.as_str());
     }
 }

@@ -1,7 +1,11 @@
 //! What a cluster writes down: which nodes live and which nodes carry which room. One trait, two
-//! implementations: etcd, and one inside a process. It decides nothing and knows nothing about
-//! people; reads come from the last known copy, so that nothing that runs waits for the store.
+//! implementations: etcd, and one inside a process. Reads come from the last known copy, so that nothing
+//! that runs waits for the store. It decides nothing and knows no participants.
+//!
+//! [`Registry`] is the trait, [`EtcdRegistry`] and [`LocalRegistry`] implement it; [`Assignments`] is the
+//! only writer of room assignments.
 
+mod assignments;
 mod backoff;
 mod etcd;
 mod lease;
@@ -10,6 +14,7 @@ mod registry;
 mod sync;
 mod view;
 
+pub use assignments::{AssignedRole, Assignments, JoinAssignment, NotWritten, unix_ms};
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, Load};
 pub use local::{LocalRegistry, LocalStore};
@@ -17,7 +22,7 @@ pub use registry::{CreateError, Registry, RegistryError, UpdateError};
 pub use view::View;
 
 /// Entrances for the fuzzers; not part of the interface.
-#[doc(hidden)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz {
     /// A record of etcd.
     pub fn record(key: &[u8], value: &[u8]) {

@@ -51,6 +51,7 @@ fn read_lease(key: &[u8], value: &[u8]) -> Result<Lease, Garbled> {
 }
 
 /// Entrance for the fuzzers: a record that anybody may have written.
+#[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     let _ = key_of("/systir/v1/nordunet/", key);
     let _ = read_lease(key, value);

@@ -8,9 +8,13 @@ use systir_proto::cluster::v1::SignalStart;
 use systir_registry::{CreateError, Load, LocalRegistry, RegistryError, UpdateError, View};
 use tokio::sync::watch;
 
+use std::sync::Mutex;
+
+use systir_admission::ReservationRequest;
+use systir_cascade::CallError;
+use systir_registry::JoinAssignment;
+
 use super::*;
-use crate::admit::would_admit;
-use crate::join::join_within;
 
 /// What becomes of writes.
 #[derive(Debug, Clone, Default)]
@@ -123,22 +127,22 @@ fn into_room(room: &RoomId, identity: &str) -> Grants {
 /// The status and the code of a refused join, which `/rtc/validate` must tell, too.
 async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static str) {
     let told = Person::try_join(node, into_room(room, identity)).await.err().expect("somebody got in");
-    let asked = would_admit(&node.shared, room, identity, &Demand::default()).await.err();
-    if ![Reason::RegistryAway, Reason::RegistryRefuses].contains(&told.code) {
+    let asked = node.parts.admission.would_admit(room, identity, &Demand::default()).await.err();
+    if ![Reason::RegistryAway, Reason::RegistryRefuses].contains(&told.reason) {
         assert_eq!(asked.as_ref(), Some(&told), "who only asks hears the same");
     }
-    (told.status, told.code.as_str())
+    answer(&told)
 }
 
 fn used(node: &Node) -> u32 {
-    node.shared.load_here().participants
+    node.parts.local_load.load().participants
 }
 
-fn of_epoch(epoch: u64) -> Record {
+fn of_epoch(epoch: u64) -> Versioned<Assignment> {
     let mut value = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
     value.add_spill("sto-1".into(), 1);
     value.epoch = epoch;
-    Record::Written(Versioned { value, revision: 1 })
+    Versioned { value, revision: 1 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +195,8 @@ async fn a_join_waits_no_longer_than_its_limit_for_a_registry_that_says_nothing(
     let home = world.node_with("cph-1", 5, registry.clone()).await;
     registry.set(Writes::Hang);
     let joiner = Joiner { grants: grants("anna"), client: Default::default(), auto_subscribe: true };
-    let refused = join_within(Duration::from_millis(200), &home.shared, joiner).await.err().unwrap();
-    assert_eq!((refused.status, refused.code.as_str()), (503, "join-timeout"));
+    let refused = home.parts.joins.join_within(Duration::from_millis(200), joiner).await.err().unwrap();
+    assert_eq!(answer(&refused), (503, "join-timeout"));
     home.stop().await;
 }
 
@@ -203,7 +207,8 @@ async fn who_loses_the_race_for_a_new_room_goes_on_with_the_winners_record() {
     let registry = Troubled::new(&world);
     let home = world.node_with("cph-1", 5, registry.clone()).await;
     let sister = world.node("sto-1", 5).await;
-    let proposed = crate::ladder::ladder(&home.shared, &room(), None, &Demand::default()).home.unwrap();
+    let proposed =
+        home.parts.admission.explain(&room())["candidates"][0]["node"].as_str().unwrap().to_owned();
     let winner = if proposed == "cph-1" { "sto-1" } else { "cph-1" };
     registry.set(Writes::AreBeaten(winner.to_owned()));
     let _anna = Person::join(&home, "anna").await;
@@ -230,50 +235,39 @@ async fn what_another_node_refuses_for_is_not_taken_for_full() {
     assert_ne!(rules, narrower);
     std::fs::write(&path, narrower).unwrap();
     let sister = world.node("sto-1", 5).await;
-    let ask = |join_id: &'static str| {
-        let shared = home.shared.clone();
-        async move { shared.reserve_there(&of_epoch(1), "sto-1", "anna", join_id).await }
-    };
-    assert_eq!(ask("one").await.unwrap_err().answer, Answer::Denied);
-    let gone = home.shared.reserve_there(&of_epoch(1), "aws-sto-1", "anna", "two").await;
-    assert_eq!(gone.unwrap_err().answer, Answer::Silent);
+    let denied = ask(&home, "sto-1", 1, "one").await.unwrap_err();
+    assert_eq!(denied.reason, Reason::PolicyDenied);
+    let silent = ask(&home, "aws-sto-1", 1, "two").await.unwrap_err();
+    assert_eq!(silent.reason, Reason::NoAnswer);
     home.stop().await;
     sister.stop().await;
 }
 
-#[test]
-fn each_refusal_code_is_an_answer_and_none_but_full_is_full() {
-    for code in [
-        RefusalCode::Unspecified,
-        RefusalCode::Full,
-        RefusalCode::Policy,
-        RefusalCode::Draining,
-        RefusalCode::Epoch,
-        RefusalCode::Internal,
-    ] {
-        let refused = ReserveRefused { code: code.into(), reason: String::new(), rules: Vec::new() };
-        assert_eq!(NoSeat::from(refused).answer == Answer::Full, code == RefusalCode::Full, "{code:?}");
-    }
-    let newer = ReserveRefused { code: 77, reason: String::new(), rules: Vec::new() };
-    assert_eq!(NoSeat::from(newer).answer, Answer::Undecided, "a code of a newer node");
+/// Asks a node for a seat in the room as of an epoch; 0 without a record.
+async fn ask(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
+    let request = ReservationRequest {
+        room: room(),
+        identity: join_id.to_owned(),
+        join_id: join_id.to_owned(),
+        epoch,
+        policy_version: 1,
+    };
+    from.directory.reserve(node, request).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_front_door_with_an_overtaken_epoch_is_refused_and_one_that_is_ahead_is_not() {
     let world = World::new();
     let (home, sister) = (world.node("cph-1", 5).await, world.node("sto-1", 5).await);
-    let Record::Written(known) = of_epoch(3) else { unreachable!() };
-    world.store.registry().create(known.value).await.unwrap();
-    let ask = |record: Record, join_id: &'static str| {
-        let shared = home.shared.clone();
-        async move { shared.reserve_there(&record, "sto-1", join_id, join_id).await.map_err(|no| no.answer) }
+    world.store.registry().create(of_epoch(3).value).await.unwrap();
+    let asked = async |epoch, join_id: &str| {
+        ask(&home, "sto-1", epoch, join_id).await.map_err(|refusal| refusal.reason)
     };
-    assert_eq!(ask(of_epoch(2), "old").await, Err(Answer::Overtaken));
-    assert_eq!(ask(of_epoch(3), "anna").await, Ok(()));
-    assert_eq!(ask(of_epoch(4), "ahead").await, Ok(()), "the sister's copy may be a moment behind");
-    let new = Record::new(&home.shared, &room(), "cph-1");
-    assert_eq!(ask(new, "unaware").await, Ok(()));
-    let address = home.shared.address_of("sto-1").unwrap();
+    assert_eq!(asked(2, "old").await, Err(Reason::EpochOvertaken));
+    assert_eq!(asked(3, "anna").await, Ok(()));
+    assert_eq!(asked(4, "ahead").await, Ok(()), "the sister's copy may be a moment behind");
+    let new = JoinAssignment::New(home.parts.admission.new_assignment(&room(), "cph-1"));
+    assert_eq!(asked(new.epoch(), "unaware").await, Ok(()));
     let start = |epoch| SignalStart {
         room: room().key(),
         join_id: "anna".to_owned(),
@@ -282,9 +276,9 @@ async fn a_front_door_with_an_overtaken_epoch_is_refused_and_one_that_is_ahead_i
         epoch,
         ..SignalStart::default()
     };
-    let refused = home.shared.links().signal(&address, start(2)).await.err().unwrap();
+    let refused = home.directory.signal("sto-1", start(2)).await.err().unwrap();
     assert!(matches!(&refused, CallError::Refused(why) if why.contains("overtaken")), "{refused}");
-    assert!(home.shared.links().signal(&address, start(3)).await.is_ok());
+    assert!(home.directory.signal("sto-1", start(3)).await.is_ok());
     home.stop().await;
     sister.stop().await;
 }
@@ -293,17 +287,16 @@ async fn a_front_door_with_an_overtaken_epoch_is_refused_and_one_that_is_ahead_i
 async fn a_front_door_that_was_away_is_not_told_full_and_goes_on_once_it_hears_the_news() {
     let world = World::new();
     let sister = world.node("sto-1", 5).await;
-    let Record::Written(known) = of_epoch(3) else { unreachable!() };
+    let known = of_epoch(3);
     world.store.registry().create(known.value.clone()).await.unwrap();
     // The front door's copy of the registry stands still at epoch 1.
     let frozen = LocalStore::default();
     let copy = frozen.registry();
     copy.announce(world.store.registry().view().node("sto-1").unwrap().clone());
-    let Record::Written(old) = of_epoch(1) else { unreachable!() };
-    let old = copy.create(old.value).await.unwrap();
+    let old = copy.create(of_epoch(1).value).await.unwrap();
     let home = world.node_with("cph-1", 0, Arc::new(frozen.registry())).await;
     let told = Person::try_join(&home, grants("anna")).await.err().unwrap();
-    assert_eq!((told.status, told.code.as_str()), (503, "approved-unavailable"));
+    assert_eq!(answer(&told), (503, "approved-unavailable"));
     let (anna, news) =
         tokio::join!(Person::try_join(&home, grants("anna")), copy.update(&old, known.value.clone()));
     news.unwrap();

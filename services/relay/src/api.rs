@@ -1,6 +1,6 @@
-//! The relay's own HTTP interface, beside LiveKit's: where a room's media goes, and what operators
-//! ask. A token is needed for all of it; the answer never goes beyond the token's institution, and a
-//! node that the institution's policy does not approve as front door answers none of it.
+//! The relay's own HTTP interface, beside LiveKit's: residency of rooms, and what operators ask. Each request
+//! needs a token; the answer never goes beyond the token's institution, and a node that the institution's
+//! policy does not approve as gateway answers no request.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,97 +14,128 @@ use livekit_token::{AccessToken, VideoGrants};
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use systir_admission::Admission;
 use systir_assignment::RoomId;
-use systir_gateway::{Refusal, TurnedAway};
-use systir_livekit::token::{self, Verified};
-use systir_policy::Action;
-
-use crate::admit::{self, NotAdmitted};
-use crate::ladder;
-use crate::node::Shared;
+use systir_gateway::respond;
+use systir_livekit::token::{self, KeyRing, Redacted, Verified};
+use systir_policy::{Action, Authority};
+use systir_reason::Refusal;
+use systir_registry::Assignments;
+use systir_room_runtime::Rooms;
 
 /// `/systir/v1/…`
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route("/systir/v1/rooms/{room}/where", get(where_is))
+        .route("/systir/v1/rooms/{room}/where", get(residency))
         .route("/systir/v1/rooms/{room}/explain", get(explain))
         .route("/systir/v1/rooms", get(rooms))
         .route("/systir/v1/nodes", get(nodes))
         .route("/systir/v1/guest-token", post(guest_token))
-        .with_state(shared)
+        .with_state(Arc::new(api))
 }
 
-/// A refusal with its reason as text.
+/// What these routes read.
 #[derive(Debug)]
-struct Refused(StatusCode, String);
+pub(crate) struct Api {
+    pub(crate) keys: Arc<KeyRing>,
+    /// The API key under which the meeting page's guests join.
+    pub(crate) guest: Option<(String, Redacted<String>)>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) assignments: Arc<Assignments>,
+    pub(crate) rooms: Arc<Rooms>,
+}
 
-impl IntoResponse for Refused {
+impl Api {
+    fn registry_state(&self) -> String {
+        match self.assignments.registry().view().away_since() {
+            None => "connected".to_owned(),
+            Some(since) => {
+                format!("away for {} s; reads are from the last known copy", since.elapsed().as_secs())
+            }
+        }
+    }
+}
+
+/// An answer that is no success.
+#[derive(Debug)]
+enum Failure {
+    /// With a reason code.
+    Refused(Refusal),
+    /// A plain status.
+    Status(StatusCode, String),
+}
+
+impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
+        match self {
+            Self::Refused(refusal) => respond(&refusal),
+            Self::Status(status, text) => (status, text).into_response(),
+        }
     }
 }
 
-impl From<NotAdmitted> for Refused {
-    fn from(refused: NotAdmitted) -> Self {
-        let refusal = Refusal::from(refused);
-        Self(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN), refusal.words())
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
-fn verified(shared: &Shared, headers: &HeaderMap) -> Result<Verified, Refused> {
+fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or_else(|| {
-            Refused(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
+            Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
         })?;
-    let who = token::verify(&shared.keys, token, SystemTime::now()).map_err(|error| {
-        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-        Refused(status, Refusal::from(TurnedAway::Token(error)).words())
-    })?;
-    admit::may_signal(shared, &who.institution)?;
-    Ok(who)
+    let verified = token::verify(&api.keys, token, SystemTime::now()).map_err(Refusal::from)?;
+    api.admission.may_signal(&verified.institution)?;
+    Ok(verified)
 }
 
-async fn where_is(
-    State(shared): State<Arc<Shared>>,
+async fn residency(
+    State(api): State<Arc<Api>>,
     Path(room): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let who = verified(&shared, &headers)?;
-    let video = &who.claims.video;
-    // A token without a room is for none, not for all.
+) -> Result<Response, Failure> {
+    let verified = self::verified(&api, &headers)?;
+    let video = &verified.claims.video;
+    // A token without a room is for no room, not for all.
     if !(video.room_join || video.room_admin) || video.room != room {
-        return Err(Refused(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
+        return Err(Failure::Status(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
     }
-    let id = RoomId::new(&who.institution, &room);
-    match shared.whereabouts(&id).await {
-        Some(whereabouts) => Ok(Json(whereabouts).into_response()),
-        None => Err(Refused(StatusCode::NOT_FOUND, "the room is not assigned: nobody is in it".to_owned())),
+    let id = RoomId::new(&verified.institution, &room);
+    match api.rooms.residency(&id).await {
+        Some(residency) => Ok(Json(residency).into_response()),
+        None => Err(Failure::Status(
+            StatusCode::NOT_FOUND,
+            "the room is not assigned: no participant is in it".to_owned(),
+        )),
     }
 }
 
 /// An administrator of the institution (`roomList`), or of one room (`roomAdmin` for that room).
-fn administrator(shared: &Shared, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Refused> {
-    let who = verified(shared, headers)?;
-    let video = &who.claims.video;
+fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Failure> {
+    let verified = self::verified(api, headers)?;
+    let video = &verified.claims.video;
     let of_room = room.is_some_and(|room| video.room_admin && video.room == room);
     if !(video.room_list || of_room) {
         let why = "the token has neither roomList nor roomAdmin for this room";
-        return Err(Refused(StatusCode::FORBIDDEN, why.to_owned()));
+        return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     }
-    let decision = shared.authority.person(Action::Administer, &who.institution, &who.institution);
+    let decision =
+        api.authority.participant(Action::Administer, &verified.institution, &verified.institution);
     if !decision.allowed {
-        return Err(NotAdmitted::denied(&decision).into());
+        return Err(decision.refusal().into());
     }
-    Ok(who)
+    Ok(verified)
 }
 
-async fn nodes(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<Json<Value>, Refused> {
-    administrator(&shared, &headers, None)?;
-    let view = shared.registry.view();
-    let nodes: Vec<Value> = shared
+async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
+    administrator(&api, &headers, None)?;
+    let view = api.assignments.registry().view();
+    let nodes: Vec<Value> = api
         .authority
         .nodes()
         .map(|facts| {
@@ -128,15 +159,15 @@ async fn nodes(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<
             })
         })
         .collect();
-    Ok(Json(json!({ "nodes": nodes, "registry": shared.registry_state() })))
+    Ok(Json(json!({ "nodes": nodes, "registry": api.registry_state() })))
 }
 
-async fn rooms(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<Json<Value>, Refused> {
-    let who = administrator(&shared, &headers, None)?;
-    let view = shared.registry.view();
+async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
+    let verified = administrator(&api, &headers, None)?;
+    let view = api.assignments.registry().view();
     let rooms: Vec<Value> = view
         .rooms()
-        .filter(|assignment| assignment.room.institution == who.institution)
+        .filter(|assignment| assignment.room.institution == verified.institution)
         .map(|assignment| {
             json!({
                 "room": assignment.room.name,
@@ -149,16 +180,16 @@ async fn rooms(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Result<
             })
         })
         .collect();
-    Ok(Json(json!({ "rooms": rooms, "registry": shared.registry_state() })))
+    Ok(Json(json!({ "rooms": rooms, "registry": api.registry_state() })))
 }
 
 async fn explain(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Arc<Api>>,
     Path(room): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refused> {
-    let who = administrator(&shared, &headers, Some(&room))?;
-    Ok(Json(ladder::explain(&shared, &RoomId::new(&who.institution, &room))))
+) -> Result<Json<Value>, Failure> {
+    let verified = administrator(&api, &headers, Some(&room))?;
+    Ok(Json(api.admission.explain(&RoomId::new(&verified.institution, &room))))
 }
 
 #[derive(Deserialize)]
@@ -167,22 +198,19 @@ struct Guest {
     name: String,
 }
 
-/// Lets in whoever opens the meeting page, where the operator said so.
-async fn guest_token(
-    State(shared): State<Arc<Shared>>,
-    Json(guest): Json<Guest>,
-) -> Result<Json<Value>, Refused> {
-    let Some((key, secret)) = &shared.guest else {
-        let why = "this front door lets in nobody without a link that holds a token";
-        return Err(Refused(StatusCode::FORBIDDEN, why.to_owned()));
+/// A token for a guest of the meeting page, where the operator allows guests.
+async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> Result<Json<Value>, Failure> {
+    let Some((key, secret)) = &api.guest else {
+        let why = "this gateway admits only participants whose link holds a token";
+        return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     };
-    // Whose rooms the visitors of the page may enter.
-    let institution = shared.keys.institution(key).unwrap_or_default();
-    admit::may_signal(&shared, institution)?;
+    // The institution whose rooms guests may enter.
+    let institution = api.keys.institution(key).unwrap_or_default();
+    api.admission.may_signal(institution)?;
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
         let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are needed";
-        return Err(Refused(StatusCode::BAD_REQUEST, why.to_owned()));
+        return Err(Failure::Status(StatusCode::BAD_REQUEST, why.to_owned()));
     }
     let identity = format!("guest-{:08x}", rand::rng().next_u32());
     let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
@@ -193,7 +221,7 @@ async fn guest_token(
         .with_ttl(Duration::from_secs(6 * 3600))
         .to_jwt()
         .map_err(|error| {
-            Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("no token can be made: {error}"))
+            Failure::Status(StatusCode::INTERNAL_SERVER_ERROR, format!("no token can be made: {error}"))
         })?;
     Ok(Json(json!({ "token": token, "identity": identity })))
 }

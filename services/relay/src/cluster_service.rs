@@ -1,35 +1,49 @@
-//! What other nodes ask of this one, and what links tell it. Each question about a room is decided
-//! by this node's own policy, on what TLS proved of the asker.
+//! What other nodes ask of this one. Each question about a room is decided by this node's own policy, on
+//! what TLS proved of the asking node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
+use systir_admission::{Admission, trace};
 use systir_assignment::{Assignment, RoomId};
-use systir_cascade::{BoxFuture, Handler, LinkEvent, Refused, SignalEvent, SignalStream};
-use systir_gateway::{Open, Tally};
+use systir_cascade::{BoxFuture, Handler, SignalStream};
+use systir_gateway::SignalCounters;
 use systir_identity::SpiffeId;
 use systir_livekit::token::Grants;
-use systir_policy::{Action, Decision, ProvenIdentity};
+use systir_placement::{RESERVATION_TTL, Seats};
+use systir_policy::{Action, Authority, Decision, ProvenIdentity};
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
-    Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
-    SignalEndReason, SignalStart,
+    Admitted, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalEndReason, SignalStart,
 };
+use systir_reason::{Reason, Refusal};
+use systir_registry::Assignments;
+use systir_room::Metrics;
+use systir_room_runtime::{ParticipantArrival, Rooms, SignalEnds};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
-use crate::node::{Shared, refusal_code};
-use crate::reason::Reason;
-use crate::room::{Arrival, FromLinks, SignalEnds};
-use crate::trace;
+use crate::node_directory::NodeDirectory;
+use crate::{refusal_wire, signal_pump};
 
-/// Messages of one participant that may wait, each way.
-pub(crate) const SIGNALS: usize = 256;
+/// How long the registry's copy may be behind the asking node's.
+const COPY_DELAY: Duration = Duration::from_millis(1500);
 
-/// Why an asker is refused that was away for too long.
-const OVERTAKEN: &str = "the epoch has been overtaken";
-
-pub(crate) struct Linkside(pub Arc<Shared>);
+/// This node's side of the gRPC service `Cluster`.
+pub(crate) struct ClusterService {
+    pub(crate) node: String,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) assignments: Arc<Assignments>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) directory: Arc<NodeDirectory>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Signalling relayed to and from other nodes.
+    pub(crate) streams: Arc<SignalCounters>,
+    pub(crate) tasks: TaskTracker,
+}
 
 fn proven(peer: &SpiffeId) -> ProvenIdentity {
     ProvenIdentity {
@@ -38,223 +52,178 @@ fn proven(peer: &SpiffeId) -> ProvenIdentity {
     }
 }
 
-fn denied(decision: Decision) -> Refused {
-    let mut rules: Vec<String> = decision.rules.iter().map(ToString::to_string).collect();
-    if rules.is_empty() {
-        // That no rule permits it is a decision, too.
-        rules.push(decision.reason.as_str().to_owned());
+/// A denial for another node. That no rule permits it is a decision too, so it is listed as one.
+fn denied(decision: &Decision) -> Refusal {
+    let mut refusal = decision.refusal();
+    if refusal.rules.is_empty() {
+        refusal.rules.push(decision.reason.as_str().to_owned());
     }
-    Refused { reason: decision.why, rules }
+    refusal
 }
 
-impl Linkside {
+fn overtaken() -> Refusal {
+    Refusal::new(Reason::EpochOvertaken, "the epoch has been overtaken")
+}
+
+fn bad_request(sentence: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::BadRequest, sentence)
+}
+
+fn room_of(key: &str) -> Result<RoomId, Refusal> {
+    RoomId::from_key(key).ok_or_else(|| bad_request("this is no room's key"))
+}
+
+impl ClusterService {
     /// May the peer and this node share the room's media? Both are asked about.
-    fn both_carry(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
-        let other = self.0.authority.peer_carries(&room.institution, &proven(peer));
+    fn both_carry(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
+        let other = self.authority.peer_carries(&room.institution, &proven(peer));
         if !other.allowed {
-            return Err(denied(other));
+            return Err(denied(&other));
         }
-        let own = self.0.authority.carries(&room.institution, &self.0.name);
-        if own.allowed { Ok(()) } else { Err(denied(own)) }
+        self.may_carry(room)
     }
 
     /// May the peer see the room's signalling?
-    fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refused> {
-        let door = self.0.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
-        trace::decision(peer.relay_name().unwrap_or_default(), Action::RelaySignal, &door);
-        if door.allowed { Ok(()) } else { Err(denied(door)) }
+    fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
+        let decision = self.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
+        trace::decision(self.directory.name(peer).unwrap_or_default(), Action::RelaySignal, &decision);
+        if decision.allowed { Ok(()) } else { Err(denied(&decision)) }
     }
 
-    /// Does the peer go by an epoch that has been overtaken? Then it was away while another node took
-    /// over. One that is ahead of this node's copy is right: the copy may be a moment behind.
+    /// May this node carry the room?
+    fn may_carry(&self, room: &RoomId) -> Result<(), Refusal> {
+        let own = self.authority.carries(&room.institution, &self.node);
+        trace::carries(&self.node, &own);
+        if own.allowed { Ok(()) } else { Err(denied(&own)) }
+    }
+
+    /// Does the peer go by an epoch that has been overtaken? Then it was away while another node took over.
+    /// A newer epoch than this node's copy is right: the copy may be a moment behind.
     fn is_overtaken(&self, room: &RoomId, epoch: u64) -> bool {
-        // It knows of no record at all; if there is one, it hears of that when it writes its own.
-        epoch != 0 && self.0.registry.assignment(room).is_some_and(|known| epoch < known.value.epoch)
+        // Epoch 0: the peer knows no record. If there is one, it learns that when it writes its own.
+        epoch != 0 && self.assignments.get(room).is_some_and(|known| epoch < known.value.epoch)
     }
 
-    /// The room's assignment as this node knows it, with this node in it. The asker says that it is
-    /// assigned; the registry's copy may be a moment behind, so it is waited for.
-    async fn assignment(&self, room: &RoomId) -> Option<Assignment> {
-        let mut view = self.0.registry.watch();
-        let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.0.name)));
-        let found = tokio::time::timeout(Duration::from_millis(1500), found).await;
-        let view = found.ok()?.ok()?;
+    /// The room's assignment with this node in it. The peer says that this node is assigned; the registry's
+    /// copy may be a moment behind, so it is waited for.
+    async fn own_assignment(&self, room: &RoomId) -> Option<Assignment> {
+        let mut view = self.assignments.registry().watch();
+        let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.node)));
+        let view = tokio::time::timeout(COPY_DELAY, found).await.ok()?.ok()?;
         view.room(room).map(|known| known.value.clone())
     }
 
-    fn room(key: &str) -> Result<RoomId, Refused> {
-        RoomId::from_key(key).ok_or_else(|| Refused::because("this is no room's key"))
-    }
-
     fn reserve_now(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
-        let span = trace::asked_for_seat(&self.0.name, &request.traceparent);
-        let reply = span.in_scope(|| self.decide_on_seat(peer, request));
-        trace::answered(&span, &reply);
-        reply
+        let span = trace::asked_for_seat(&self.node, &request.traceparent);
+        let answer = span.in_scope(|| self.reserve_seat(peer, request));
+        trace::answered(&span, &answer);
+        let result = match answer {
+            Ok(()) => {
+                let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
+                Reserved::Admitted(Admitted { ttl_seconds, epoch: request.epoch })
+            }
+            Err(refusal) => Reserved::Refused(refusal_wire::encode(refusal)),
+        };
+        ReserveReply { result: Some(result) }
     }
 
-    fn decide_on_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
-        let refuse = |code: RefusalCode, refused: Refused| ReserveReply {
-            result: Some(Reserved::Refused(ReserveRefused {
-                code: code.into(),
-                reason: refused.reason,
-                rules: refused.rules,
-            })),
-        };
-        let room = match Self::room(&request.room) {
-            Ok(room) => room,
-            Err(refused) => return refuse(RefusalCode::Internal, refused),
-        };
-        // Who asks for a seat will see signalling; who holds it will see media.
-        if let Err(refused) = self.may_signal(peer, &room) {
-            return refuse(RefusalCode::Policy, refused);
-        }
-        let own = self.0.authority.carries(&room.institution, &self.0.name);
-        trace::carries(&self.0.name, &own);
-        if !own.allowed {
-            return refuse(RefusalCode::Policy, denied(own));
-        }
+    fn reserve_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> Result<(), Refusal> {
+        let room = room_of(&request.room)?;
+        // The asking node will see signalling; this node will see media.
+        self.may_signal(peer, &room)?;
+        self.may_carry(&room)?;
         if self.is_overtaken(&room, request.epoch) {
-            return refuse(RefusalCode::Epoch, Refused::because(OVERTAKEN));
+            return Err(overtaken());
         }
-        match self.0.reserve_seat(&room, &request.identity, &request.join_id) {
-            Ok(()) => ReserveReply {
-                result: Some(Reserved::Admitted(Admitted {
-                    ttl_seconds: systir_placement::RESERVATION_TTL.as_secs() as u32,
-                    media_candidates: self.0.media.iter().map(|address| format!("udp {address}")).collect(),
-                    fingerprint: String::new(),
-                    epoch: request.epoch,
-                })),
-            },
-            Err(error) => refuse(refusal_code(&error), Refused::because(error.to_string())),
-        }
+        self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 
-    async fn signal_starts(
+    async fn start_signal(
         &self,
         peer: &SpiffeId,
         start: SignalStart,
         stream: SignalStream,
-    ) -> Result<(), Refused> {
-        let span = trace::session(&self.0.name, &start.traceparent);
-        let room = Self::room(&start.room)?;
+    ) -> Result<(), Refusal> {
+        let span = trace::session(&self.node, &start.traceparent);
+        let room = room_of(&start.room)?;
         span.in_scope(|| self.may_signal(peer, &room))?;
-        let own = self.0.authority.carries(&room.institution, &self.0.name);
-        span.in_scope(|| trace::carries(&self.0.name, &own));
-        if !own.allowed {
-            return Err(denied(own));
-        }
+        span.in_scope(|| self.may_carry(&room))?;
         let grants: Grants = serde_json::from_str(&start.claims_json)
-            .map_err(|error| Refused::because(format!("the participant's grants cannot be read: {error}")))?;
+            .map_err(|error| bad_request(format!("the participant's grants cannot be read: {error}")))?;
         if grants.institution != room.institution || grants.room != room.name {
-            return Err(Refused::because("the participant's grants are for another room"));
+            return Err(bad_request("the participant's grants are for another room"));
         }
-        let front_door =
-            self.0.authority.node_of(peer.as_str()).map(|node| node.id.clone()).unwrap_or_default();
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
-            .map_err(|error| Refused::because(format!("the client's description cannot be read: {error}")))?;
-        let assignment = match self.assignment(&room).await {
-            Some(assignment) => Some(assignment),
-            // The front door knew of the assignment that this node has just left.
-            None => crate::rooms::claim(&self.0, &room).await,
-        };
-        let Some(assignment) = assignment else {
-            return Err(Refused::because("this node is not assigned to the room"));
-        };
+            .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
+        let gateway = self.directory.name(peer).unwrap_or_default().to_owned();
+        let assignment = self.assigned_here(&room).await?;
         if self.is_overtaken(&room, start.epoch) {
-            return Err(Refused::because(OVERTAKEN));
+            return Err(overtaken());
         }
+        let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
+        let (to_client, from_room) = mpsc::channel(signal_pump::QUEUE);
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
-        let (to_room, from_client) = mpsc::channel(SIGNALS);
-        let (to_client, from_room) = mpsc::channel(SIGNALS);
-        let arrival = Box::new(Arrival {
+        let arrival = Box::new(ParticipantArrival {
             join_id: start.join_id,
             grants,
             client,
             auto_subscribe,
-            front_door,
-            after: start.joined_after,
+            gateway,
+            joined_after: start.joined_after,
             signal: SignalEnds { from_client, to_client },
             span,
         });
-        self.0.rooms.arrive(&self.0, &assignment, arrival).await.map_err(Refused::because)?;
-        let tally = self.0.metrics.streams.clone();
-        let open = tally.opened();
-        self.0.tasks.spawn(carry(stream, to_room, from_room, tally, open));
+        let arrived = self.rooms.arrive(&assignment, arrival).await;
+        arrived.map_err(|sentence| Refusal::new(Reason::Internal, sentence))?;
+        let end = signal_pump::End {
+            reason: SignalEndReason::Closed,
+            text: "the participant's session is over",
+            on_lost: None,
+            ends_with_receiver: false,
+        };
+        let (counters, open) = (self.streams.clone(), self.streams.opened());
+        self.tasks.spawn(signal_pump::run(stream, from_room, to_room, end, counters, open));
         Ok(())
     }
-}
 
-/// Carries one participant's relayed signalling between its stream and its room.
-async fn carry(
-    stream: SignalStream,
-    to_room: mpsc::Sender<livekit_protocol::SignalRequest>,
-    mut from_room: mpsc::Receiver<livekit_protocol::SignalResponse>,
-    tally: Arc<Tally>,
-    _open: Open,
-) {
-    let SignalStream { mut tx, mut rx } = stream;
-    // Each way waits for itself alone: who is held back is still told everything.
-    let inwards = async {
-        while let SignalEvent::Payload(payload) = rx.recv().await {
-            tally.received();
-            match livekit_protocol::SignalRequest::decode(payload) {
-                Ok(request) => {
-                    if to_room.send(request).await.is_err() {
-                        // The session is over; its last words are still on their way out.
-                        return std::future::pending().await;
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a relayed message cannot be read"),
-            }
+    async fn assigned_here(&self, room: &RoomId) -> Result<Assignment, Refusal> {
+        if let Some(assignment) = self.own_assignment(room).await {
+            return Ok(assignment);
         }
-    };
-    let outwards = async {
-        while let Some(response) = from_room.recv().await {
-            if tx.ready().await.is_err() {
-                tracing::warn!("a front door does not read what one of its people is told; that stream ends");
-                return false;
-            }
-            tally.sent();
-            if tx.send(response.encode_to_vec().into()).is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    let session_is_over = tokio::select! { over = outwards => over, () = inwards => false };
-    if session_is_over {
-        tx.end(SignalEndReason::Closed, "the participant's session is over");
+        // The gateway knew the assignment that this node has just left.
+        let fresh = || self.admission.new_assignment(room, &self.node);
+        self.rooms.claim(room, fresh).await.ok_or_else(not_assigned)
     }
 }
 
-impl Handler for Linkside {
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused> {
-        if self.0.authority.node_of(peer.as_str()).is_some() {
+fn not_assigned() -> Refusal {
+    Refusal::new(Reason::NotAssigned, "this node is not assigned to the room")
+}
+
+impl Handler for ClusterService {
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
+        if self.directory.name(peer).is_some() {
             return Ok(());
         }
-        self.0.metrics.link_refusals.get_or_create(&Reason::Unlisted.into()).inc();
+        self.metrics.link_refusals.get_or_create(&Reason::Unlisted.into()).inc();
         tracing::warn!(%peer, "a node that is not in the nodes file was refused; its certificate is of a known CA");
-        Err(Refused::because(format!("{peer} is not in the nodes file of {}", self.0.name)))
+        Err(Refusal::new(Reason::Unlisted, format!("{peer} is not in the nodes file of {}", self.node)))
     }
 
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
+    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
-            let id = Self::room(&room.room)?;
+            let id = room_of(&room.room)?;
             self.both_carry(peer, &id)?;
-            let Some(assignment) = self.assignment(&id).await else {
-                return Err(Refused::because("this node is not assigned to the room"));
-            };
+            let assignment = self.own_assignment(&id).await.ok_or_else(not_assigned)?;
             if room.epoch < assignment.epoch {
-                return Err(Refused::because(OVERTAKEN));
+                return Err(overtaken());
             }
-            let asker =
-                self.0.authority.node_of(peer.as_str()).map(|node| node.id.as_str()).unwrap_or_default();
-            if !assignment.has(asker) {
-                return Err(Refused::because("the asking node is not assigned to the room"));
+            if !assignment.has(self.directory.name(peer).unwrap_or_default()) {
+                let sentence = "the asking node is not assigned to the room";
+                return Err(Refusal::new(Reason::NotAssigned, sentence));
             }
-            self.0.rooms.open(&self.0, &assignment);
+            self.rooms.open(&assignment);
             Ok(())
         })
     }
@@ -264,7 +233,7 @@ impl Handler for Linkside {
     }
 
     fn release<'a>(&'a self, _peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()> {
-        Box::pin(async move { self.0.release_reservation(&request.join_id) })
+        Box::pin(async move { self.seats.release_reservation(&request.join_id) })
     }
 
     fn signal<'a>(
@@ -272,62 +241,7 @@ impl Handler for Linkside {
         peer: &'a SpiffeId,
         start: SignalStart,
         stream: SignalStream,
-    ) -> BoxFuture<'a, Result<(), Refused>> {
-        Box::pin(self.signal_starts(peer, start, stream))
-    }
-}
-
-/// Hands what links tell to the rooms that it is about, and waits for none of them; ends with the
-/// links.
-pub(crate) async fn dispatch(shared: Arc<Shared>, mut events: mpsc::Receiver<LinkEvent>) {
-    while let Some(event) = events.recv().await {
-        let name = |peer: &SpiffeId| shared.authority.node_of(peer.as_str()).map(|node| node.id.clone());
-        let about = |room: &str, event: FromLinks| shared.rooms.link_says(&shared, room, event);
-        match event {
-            LinkEvent::Up { peer, .. } => {
-                shared.metrics.links.inc();
-                tracing::info!(%peer, "a link is up");
-            }
-            LinkEvent::Down { peer, reason, .. } => {
-                shared.metrics.links.dec();
-                tracing::info!(%peer, %reason, "a link is down");
-                if let Some(node) = name(&peer) {
-                    for room in shared.rooms.all() {
-                        room.links.post(FromLinks::Down { node: node.clone() });
-                    }
-                }
-            }
-            LinkEvent::Unreachable { peer, reason } => {
-                tracing::warn!(%peer, reason, "a node cannot be reached")
-            }
-            LinkEvent::RoomOpened { peer, link, room } => {
-                if let Some(node) = name(&peer) {
-                    about(&room, FromLinks::Opened { node, link });
-                }
-            }
-            LinkEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
-                // Without a rule that decided, two nodes only see the assignment at different times.
-                if rules.is_empty() {
-                    tracing::info!(%peer, by_us, reason, "a room is not opened on a link yet");
-                } else {
-                    tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
-                }
-                shared.metrics.link_refusals.get_or_create(&Reason::RoomRefused.into()).inc();
-                if let Some(node) = name(&peer) {
-                    about(&room, FromLinks::Refused { node, reason, closed: false });
-                }
-            }
-            LinkEvent::RoomClosed { peer, room, .. } => {
-                if let Some(node) = name(&peer) {
-                    let reason = "closed by the other node".to_owned();
-                    about(&room, FromLinks::Refused { node, reason, closed: true });
-                }
-            }
-            LinkEvent::Message { peer, room, body, .. } => {
-                if let Some(node) = name(&peer) {
-                    about(&room, FromLinks::Says { node, body });
-                }
-            }
-        }
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(self.start_signal(peer, start, stream))
     }
 }

@@ -96,7 +96,7 @@ pub fn telemetry() -> config::Telemetry {
     config::Telemetry {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         otlp: std::env::var("SYSTIR_TELEMETRY__OTLP").ok(),
-        log: std::env::var("SYSTIR_TELEMETRY__LOG").unwrap_or_else(|_| "warn,systir_relay=info".to_owned()),
+        log: std::env::var("SYSTIR_TELEMETRY__LOG").unwrap_or_else(|_| "warn,systir=info".to_owned()),
         json: false,
     }
 }

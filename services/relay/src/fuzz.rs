@@ -14,7 +14,7 @@ pub fn room_updates<'a>(updates: impl Iterator<Item = &'a [u8]>) {
     let mut state = RoomState::new("cph-1", 1);
     let _ = state.local_join("PA_ada", "ada", 1, bytes::Bytes::new());
     for update in updates {
-        if let Some(update) = crate::room::decode(update) {
+        if let Some(update) = systir_room::wire::decode(update) {
             let _ = state.apply("sto-1", update, NOW_MS);
         }
     }

@@ -1,98 +1,84 @@
-//! This node as a front door for LiveKit clients.
+//! This node as a gateway for LiveKit clients.
 
 use std::sync::Arc;
 
 use axum::Router;
 use futures::future::BoxFuture;
+use systir_admission::{Admission, JOIN_LIMIT, trace, within};
 use systir_assignment::RoomId;
-use systir_gateway::{Door, JoinRequest, Limits, Refusal, SignalPipe, Tally, TurnedAway};
+use systir_gateway::{JoinHandler, JoinRequest, Limits, SignalCounters, SignalPipe};
 use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
+use systir_reason::Refusal;
 use tracing::Span;
 
-use crate::admit::{self, NotAdmitted};
-use crate::join::{Joiner, join};
-use crate::node::Shared;
-use crate::reason::Reason;
-use crate::trace;
+use crate::join::{Joiner, Joins};
 
-struct FrontDoor(Arc<Shared>);
+struct GatewayNode {
+    keys: Arc<KeyRing>,
+    joins: Joins,
+    /// Clients' sockets.
+    sockets: Arc<SignalCounters>,
+}
 
 /// `/rtc` and what belongs to it.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    systir_gateway::router(Arc::new(FrontDoor(shared)), Limits::default())
+pub(crate) fn router(keys: Arc<KeyRing>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
+    systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), Limits::default())
 }
 
-impl From<NotAdmitted> for Refusal {
-    fn from(refused: NotAdmitted) -> Self {
-        Self::new(refused.status, refused.sentence, with_rules(refused.code, &refused.rules))
-    }
-}
-
-fn with_rules(code: Reason, rules: &str) -> String {
-    if rules.is_empty() { code.to_string() } else { format!("{code}: {rules}") }
-}
-
-/// The meeting page, where this node may be front door of at least one institution; elsewhere a page
-/// that says why there is none. A machine that may not see names and tokens asks nobody for them.
-pub(crate) fn page<'a>(shared: &Shared, institutions: impl Iterator<Item = &'a str>) -> Router {
-    let mut away = None;
+/// The meeting page, where this node may be gateway of at least one institution; elsewhere a page with the
+/// reason. A node that may not see names and tokens asks participants for neither.
+pub(crate) fn page<'a>(admission: &Admission, institutions: impl Iterator<Item = &'a str>) -> Router {
+    let mut denied = None;
     for institution in institutions {
-        match admit::may_signal(shared, institution) {
+        match admission.may_signal(institution) {
             Ok(()) => return systir_console::router(),
-            Err(refused) => away = Some(Refusal::from(refused).words()),
+            Err(refusal) => denied = Some(refusal.to_string()),
         }
     }
-    systir_console::closed(&away.unwrap_or_else(|| "no institution has a policy here".to_owned()))
+    systir_console::closed(&denied.unwrap_or_else(|| "no institution has a policy here".to_owned()))
 }
 
-impl Door for FrontDoor {
+fn record_reason(refusal: &Refusal) {
+    Span::current().record("reason", refusal.reason.as_str());
+}
+
+impl JoinHandler for GatewayNode {
     fn keys(&self) -> Arc<KeyRing> {
-        self.0.keys.clone()
+        self.keys.clone()
     }
 
     fn may_signal(&self, institution: &str) -> Result<(), Refusal> {
-        trace::tell_id(&Span::current());
-        let answer = admit::may_signal(&self.0, institution).inspect_err(|refused| {
-            Span::current().record("reason", refused.code.as_str());
-            self.0.metrics.join("refused", refused.code);
-        });
-        answer.map_err(Into::into)
+        trace::record_id(&Span::current());
+        self.joins.admission.may_signal(institution).inspect_err(|refusal| {
+            record_reason(refusal);
+            self.joins.admission.metrics().join_refused(refusal.reason);
+        })
     }
 
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>> {
         Box::pin(async move {
-            trace::tell_id(&Span::current());
-            let joiner = Joiner {
-                grants: request.grants,
-                client: request.client,
-                auto_subscribe: request.auto_subscribe,
-            };
-            let pipe = join(&self.0, joiner).await?;
-            Ok(SignalPipe { to_media: pipe.to_room, from_media: pipe.from_room })
+            trace::record_id(&Span::current());
+            let JoinRequest { grants, client, auto_subscribe } = request;
+            self.joins.join(Joiner { grants, client, auto_subscribe }).await
         })
     }
 
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
-            trace::tell_id(&Span::current());
+            trace::record_id(&Span::current());
             let room = RoomId::new(&request.grants.institution, &request.grants.room);
             let demand = Demand { view_only: !request.grants.can_publish };
-            let answer = admit::would_admit(&self.0, &room, &request.grants.identity, &demand);
-            admit::within(admit::WAIT, answer)
-                .await
-                .inspect_err(|refused| {
-                    Span::current().record("reason", refused.code.as_str());
-                })
-                .map_err(Into::into)
+            let answer = self.joins.admission.would_admit(&room, &request.grants.identity, &demand);
+            within(JOIN_LIMIT, answer).await.inspect_err(record_reason)
         })
     }
 
-    fn turned_away(&self, why: TurnedAway) {
-        self.0.metrics.join("refused", why.into());
+    fn rejected(&self, refusal: &Refusal) {
+        self.joins.admission.metrics().join_refused(refusal.reason);
     }
 
-    fn tally(&self) -> Arc<Tally> {
-        self.0.metrics.sockets.clone()
+    fn counters(&self) -> Arc<SignalCounters> {
+        self.sockets.clone()
     }
 }

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 
 /// Takes media over TCP, when the operator wants it, and says under which addresses.
-pub(crate) async fn listen(
+pub(crate) async fn listen<'a>(
     config: &Config,
-    workers: &[WorkerHandle],
+    workers: impl Iterator<Item = &'a WorkerHandle>,
     gate: &Gate,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -24,9 +24,9 @@ pub(crate) async fn listen(
         .map_err(|ip| anyhow::anyhow!("media.tcp: nobody reaches {ip} at {listen}"))?;
     let listeners = crate::listen::tcp(&wanted).context("media.tcp")?;
     let port = listeners.first().context("no listener")?.local_addr()?.port();
-    let streams: Vec<_> = workers.iter().map(|worker| worker.streams.clone()).collect();
+    let streams: Vec<_> = workers.map(|worker| worker.streams.clone()).collect();
     let node = config.node.name.clone();
-    let owner = move |ufrag: &str| streams.get(crate::ids::worker_of(ufrag, &node)?).cloned();
+    let owner = move |ufrag: &str| streams.get(systir_media_control::ice::worker_of(ufrag, &node)?).cloned();
     for listener in listeners {
         let serve = systir_worker::tcp::serve(TcpListener::from_std(listener)?, gate.clone(), owner.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(serve));

@@ -1,213 +1,163 @@
-//! A participant's signalling, from its WebSocket at this front door to its room: here, or on
-//! another node over its link's gRPC.
+//! Brings a participant from its WebSocket at this gateway to its room: on this node, or on another one over
+//! the link's gRPC.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livekit_protocol::{ClientInfo, SignalRequest, SignalResponse};
+use livekit_protocol::{ClientInfo, SignalResponse};
 use prost::Message as _;
+use systir_admission::{Admission, JOIN_LIMIT, Seat, trace, within};
 use systir_assignment::RoomId;
-use systir_cascade::{CallError, SignalEvent, SignalStream};
-use systir_gateway::{Open, Tally};
+use systir_cascade::CallError;
+use systir_gateway::{SignalCounters, SignalPipe};
 use systir_livekit::token::Grants;
-use systir_placement::{Demand, ReasonCode};
+use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
-use tokio::sync::{mpsc, oneshot};
+use systir_reason::{Reason, Refusal};
+use systir_room_runtime::{ParticipantArrival, Rooms, SignalEnds};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
-use crate::admit::{self, NotAdmitted, Seat};
-use crate::linkside::SIGNALS;
-use crate::node::Shared;
-use crate::reason::Reason;
-use crate::room::{Arrival, Message, SignalEnds};
-use crate::trace;
+use crate::node_directory::NodeDirectory;
+use crate::signal_pump;
 
-/// Both directions of a participant's signalling, as the front door sees them.
-pub(crate) struct Pipe {
-    pub to_room: mpsc::Sender<SignalRequest>,
-    pub from_room: mpsc::Receiver<SignalResponse>,
-}
+/// How long a busy room may take to tell an identity's last join; after that clocks order the joins.
+const LAST_JOIN_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the front door knows of who joins; the token was verified.
+/// A participant whose token was verified.
 pub(crate) struct Joiner {
-    pub grants: Grants,
-    pub client: ClientInfo,
-    pub auto_subscribe: bool,
+    pub(crate) grants: Grants,
+    pub(crate) client: ClientInfo,
+    pub(crate) auto_subscribe: bool,
 }
 
-/// Brings somebody into the room of its grants.
-pub(crate) async fn join(shared: &Arc<Shared>, joiner: Joiner) -> Result<Pipe, NotAdmitted> {
-    join_within(admit::WAIT, shared, joiner).await
+/// Joins at this gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Joins {
+    pub(crate) node: String,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) directory: Arc<NodeDirectory>,
+    pub(crate) tasks: TaskTracker,
+    /// Signalling relayed to and from other nodes.
+    pub(crate) streams: Arc<SignalCounters>,
 }
 
-pub(crate) async fn join_within(
-    limit: Duration,
-    shared: &Arc<Shared>,
-    joiner: Joiner,
-) -> Result<Pipe, NotAdmitted> {
-    match admit::within(limit, place(shared, joiner)).await {
-        Ok((pipe, reason)) => {
-            Span::current().record("reason", reason.as_str());
-            shared.metrics.join("placed", reason.into());
-            Ok(pipe)
+impl Joins {
+    /// Brings a participant into the room of its grants.
+    pub(crate) async fn join(&self, joiner: Joiner) -> Result<SignalPipe, Refusal> {
+        self.join_within(JOIN_LIMIT, joiner).await
+    }
+
+    pub(crate) async fn join_within(&self, limit: Duration, joiner: Joiner) -> Result<SignalPipe, Refusal> {
+        match within(limit, self.place(joiner)).await {
+            Ok((pipe, reason)) => {
+                Span::current().record("reason", reason.as_str());
+                self.admission.metrics().join_placed(reason);
+                Ok(pipe)
+            }
+            Err(refusal) => {
+                let code = refusal.reason.as_str();
+                Span::current().record("reason", code);
+                self.admission.metrics().join_refused(refusal.reason);
+                tracing::info!(code, why = refusal.sentence, "a join was refused");
+                Err(refusal)
+            }
         }
-        Err(refused) => {
-            Span::current().record("reason", refused.code.as_str());
-            shared.metrics.join("refused", refused.code);
-            tracing::info!(code = refused.code.as_str(), why = refused.sentence, "a join was refused");
-            Err(refused)
+    }
+
+    async fn place(&self, joiner: Joiner) -> Result<(SignalPipe, Reason), Refusal> {
+        let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
+        let demand = Demand { view_only: !joiner.grants.can_publish };
+        let seat = self.admission.admit(&room, &joiner.grants.identity, &demand).await?;
+        let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
+        let pipe = if node == self.node {
+            self.join_here(joiner, seat).await
+        } else {
+            let relaying = tracing::error_span!("relay-signal", node);
+            self.join_there(joiner, seat).instrument(relaying).await
+        };
+        if pipe.is_err() {
+            self.admission.release(&room, &node, &join_id).await;
         }
+        Ok((pipe?, reason))
+    }
+
+    async fn join_here(&self, joiner: Joiner, seat: Seat) -> Result<SignalPipe, Refusal> {
+        let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
+        let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
+        let arrival = Box::new(ParticipantArrival {
+            join_id: seat.join_id,
+            grants: joiner.grants,
+            client: joiner.client,
+            auto_subscribe: joiner.auto_subscribe,
+            gateway: self.node.clone(),
+            // The room here knows it.
+            joined_after: 0,
+            signal: SignalEnds { from_client, to_client },
+            span: trace::session(&self.node, &trace::traceparent()),
+        });
+        self.rooms.arrive(&seat.assignment, arrival).await.map_err(media_node_lost)?;
+        Ok(SignalPipe { to_media, from_media })
+    }
+
+    async fn join_there(&self, joiner: Joiner, seat: Seat) -> Result<SignalPipe, Refusal> {
+        let claims_json = serde_json::to_string(&joiner.grants)
+            .map_err(|error| media_node_lost(format!("Your grants cannot be passed on ({error}).")))?;
+        let auto_subscribe = if joiner.auto_subscribe { "1" } else { "0" };
+        let room = &seat.assignment.room;
+        let start = SignalStart {
+            room: room.key(),
+            join_id: seat.join_id,
+            identity: joiner.grants.identity.clone(),
+            claims_json,
+            client_info: joiner.client.encode_to_vec().into(),
+            query: HashMap::from([("auto_subscribe".to_owned(), auto_subscribe.to_owned())]),
+            epoch: seat.assignment.epoch,
+            policy_version: seat.assignment.policy_number(),
+            resume_sid: String::new(),
+            traceparent: trace::traceparent(),
+            joined_after: self.last_join(room, &joiner.grants.identity).await,
+        };
+        let stream = self.directory.signal(&seat.node, start).await.map_err(|error| {
+            tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
+            match error {
+                CallError::Refused(_) => Refusal::new(
+                    Reason::ApprovedUnavailable,
+                    "The server that was to carry you could not take you in after all. Join again.",
+                ),
+                _ => media_node_lost("The server that was to carry you does not answer. Join again."),
+            }
+        })?;
+        let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
+        let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
+        let end = signal_pump::End {
+            reason: SignalEndReason::ClientGone,
+            text: "the client's WebSocket closed",
+            // The client comes back at once, to another node.
+            on_lost: Some(leave_and_reconnect()),
+            ends_with_receiver: true,
+        };
+        let (counters, open) = (self.streams.clone(), self.streams.opened());
+        self.tasks.spawn(signal_pump::run(stream, from_client, to_client, end, counters, open));
+        Ok(SignalPipe { to_media, from_media })
+    }
+
+    /// The last join of this identity that this node knows; 0 for none.
+    async fn last_join(&self, room: &RoomId, identity: &str) -> u64 {
+        let Some(handle) = self.rooms.get(room) else { return 0 };
+        let last = tokio::time::timeout(LAST_JOIN_PATIENCE, handle.last_join(identity)).await;
+        last.ok().flatten().unwrap_or_default()
     }
 }
 
-async fn place(shared: &Arc<Shared>, joiner: Joiner) -> Result<(Pipe, ReasonCode), NotAdmitted> {
-    let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
-    let demand = Demand { view_only: !joiner.grants.can_publish };
-    let seat = admit::admit(shared, &room, &joiner.grants.identity, &demand).await?;
-    let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
-    let pipe = if node == shared.name {
-        here(shared, joiner, seat).await
-    } else {
-        let relaying = tracing::error_span!("relay-signal", node);
-        there(shared, joiner, seat).instrument(relaying).await
-    };
-    if pipe.is_err() {
-        admit::release(shared, &room, &node, &join_id).await;
-    }
-    Ok((pipe?, reason))
+fn media_node_lost(sentence: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::MediaNodeLost, sentence)
 }
 
-fn broken(sentence: &str) -> NotAdmitted {
-    NotAdmitted::unavailable(Reason::MediaNodeLost, sentence)
-}
-
-async fn here(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
-    let (to_room, from_client) = mpsc::channel(SIGNALS);
-    let (to_client, from_room) = mpsc::channel(SIGNALS);
-    let arrival = Box::new(Arrival {
-        join_id: seat.join_id,
-        grants: joiner.grants,
-        client: joiner.client,
-        auto_subscribe: joiner.auto_subscribe,
-        front_door: shared.name.clone(),
-        // The room here knows by itself.
-        after: 0,
-        signal: SignalEnds { from_client, to_client },
-        span: trace::session(&shared.name, &trace::traceparent()),
-    });
-    shared.rooms.arrive(shared, &seat.assignment, arrival).await.map_err(broken)?;
-    Ok(Pipe { to_room, from_room })
-}
-
-async fn there(shared: &Arc<Shared>, joiner: Joiner, seat: Seat) -> Result<Pipe, NotAdmitted> {
-    let Some(address) = shared.address_of(&seat.node) else {
-        return Err(broken("The server that was to carry you is gone. Join again."));
-    };
-    let claims_json = serde_json::to_string(&joiner.grants)
-        .map_err(|error| broken(&format!("Your grants cannot be passed on ({error}).")))?;
-    let mut query = HashMap::new();
-    query.insert("auto_subscribe".to_owned(), if joiner.auto_subscribe { "1" } else { "0" }.to_owned());
-    let start = SignalStart {
-        room: seat.assignment.room.key(),
-        join_id: seat.join_id,
-        identity: joiner.grants.identity.clone(),
-        claims_json,
-        client_info: joiner.client.encode_to_vec().into(),
-        query,
-        epoch: seat.assignment.epoch,
-        policy_version: seat.assignment.policy_number(),
-        resume_sid: String::new(),
-        traceparent: trace::traceparent(),
-        joined_after: last_join(shared, &seat.assignment.room, &joiner.grants.identity).await,
-    };
-    let stream = shared.links().signal(&address, start).await.map_err(|error| {
-        tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
-        match error {
-            CallError::Refused(_) => NotAdmitted::unavailable(
-                Reason::ApprovedUnavailable,
-                "The server that was to carry you could not take you in after all. Join again.",
-            ),
-            _ => broken("The server that was to carry you does not answer. Join again."),
-        }
-    })?;
-    let (to_room, from_client) = mpsc::channel(SIGNALS);
-    let (to_client, from_room) = mpsc::channel(SIGNALS);
-    let open = shared.metrics.streams.opened();
-    shared.tasks.spawn(relay(stream, from_client, to_client, shared.metrics.streams.clone(), open));
-    Ok(Pipe { to_room, from_room })
-}
-
-/// The last join of this identity that this node knows of. The room may be too busy to tell; then the
-/// clocks decide.
-async fn last_join(shared: &Shared, room: &RoomId, identity: &str) -> u64 {
-    let Some(handle) = shared.rooms.get(room) else { return 0 };
-    let (ask, answer) = oneshot::channel();
-    let asked = async {
-        handle.messages.send(Message::LastJoin(identity.to_owned(), ask)).await.ok()?;
-        answer.await.ok()
-    };
-    tokio::time::timeout(Duration::from_millis(500), asked).await.ok().flatten().unwrap_or_default()
-}
-
-/// Relays one participant's signalling to its media node, until either side ends. Each way waits for
-/// itself alone: a room that takes no requests for a moment is still heard.
-async fn relay(
-    stream: SignalStream,
-    mut from_client: mpsc::Receiver<SignalRequest>,
-    to_client: mpsc::Sender<SignalResponse>,
-    tally: Arc<Tally>,
-    _open: Open,
-) {
-    let SignalStream { mut tx, mut rx } = stream;
-    let there = async {
-        while let Some(request) = from_client.recv().await {
-            if tx.ready().await.is_err() {
-                tracing::warn!("a media node does not read what somebody asks of it; their signalling ends");
-                return false;
-            }
-            tally.sent();
-            if tx.send(request.encode_to_vec().into()).is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    let back = async {
-        loop {
-            match rx.recv().await {
-                SignalEvent::Payload(payload) => {
-                    tally.received();
-                    match SignalResponse::decode(payload) {
-                        Ok(response) => {
-                            if to_client.send(response).await.is_err() {
-                                return true;
-                            }
-                        }
-                        Err(error) => tracing::warn!(%error, "a relayed message cannot be read"),
-                    }
-                }
-                SignalEvent::End { .. } => return false,
-                // The media node is lost: the client comes back at once, to another one.
-                SignalEvent::Lost(why) => {
-                    tracing::warn!(why, "a media node's signalling is lost");
-                    let _ = to_client.try_send(leave_and_come_back());
-                    return false;
-                }
-            }
-        }
-    };
-    let client_is_gone = tokio::select! {
-        gone = there => gone,
-        gone = back => gone,
-        () = to_client.closed() => true,
-    };
-    if client_is_gone {
-        tx.end(SignalEndReason::ClientGone, "the client's WebSocket closed");
-    }
-}
-
-fn leave_and_come_back() -> SignalResponse {
+fn leave_and_reconnect() -> SignalResponse {
     use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request, signal_response};
     #[allow(deprecated)]
     let leave = LeaveRequest {

@@ -1,40 +1,32 @@
-//! The relay daemon as a library: it joins policy, registry, placement, rooms, links and clients
-//! into a node, and holds no idea of its own beyond that.
+//! The relay daemon as a library: it reads the configuration, builds a node from the crates below, starts and
+//! stops it, and serves its HTTP ports. It decides nothing by itself.
 //!
-//! - [`config`] - what an operator writes down
-//! - [`node`] - start to stop; [`outfit`] - the files that it starts with; `serve` - its HTTP ports;
-//!   `listen` - sockets of media
-//! - `door`, `join`, `admit` - the way of a participant into a room; `trace` - its spans
-//! - `room`, [`rooms`] - rooms on this node
-//! - `linkside`, [`trunk`] - other nodes
-//! - [`authority`] - policy; [`reason`] - why something happened, in one list of words
-//! - `api`, [`whereabouts`], [`metrics`], [`telemetry`] - what people and operators see
-//! - [`demo`] - three nodes in one process
+//! - [`config`]: what an operator writes; `startup_files`, `policy_files`: the files that it names
+//! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
+//! - `gateway`, `join`: participants at this gateway; `signal_pump`: relayed signalling
+//! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`: other nodes
+//! - `api`, `metrics`, [`telemetry`]: what participants and operators see; `serve`: the HTTP ports
+//! - [`demo`]: three nodes in one process
 
-mod admit;
 mod api;
-mod assign;
-pub mod authority;
+mod cluster_service;
 pub mod config;
 pub mod demo;
-mod door;
-#[doc(hidden)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
-mod ids;
+mod gateway;
+mod ice_tcp;
 mod join;
-mod ladder;
-mod linkside;
+mod link_dispatch;
 mod listen;
 mod load;
-pub mod metrics;
+mod metrics;
 pub mod node;
-pub mod outfit;
-pub mod reason;
-mod room;
-pub mod rooms;
+mod node_directory;
+mod policy_files;
+mod refusal_wire;
 mod serve;
-mod tcp;
+mod signal_pump;
+pub mod startup_files;
 pub mod telemetry;
-mod trace;
-pub mod trunk;
-pub mod whereabouts;
+mod workers;

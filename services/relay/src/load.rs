@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use systir_admission::{LocalLoad, Rates};
 use systir_placement::{FRESH_MS, HOT_PERMILLE};
-use systir_registry::Load;
+use systir_registry::{Load, Registry, unix_ms};
 use systir_worker::WorkerStats;
-
-use crate::node::Shared;
 
 /// How often the node looks at itself.
 const LOOK: Duration = Duration::from_millis(250);
@@ -22,7 +21,8 @@ const CHANGED: Duration = Duration::from_secs(1);
 /// How often a load is told that did not change.
 const UNCHANGED: Duration = Duration::from_secs(5);
 
-/// How often a load is told that is too much: the others must not take it for an old rumour.
+/// How often a load above the limits is reported. Must stay below `FRESH_MS`, or placement treats the report
+/// as stale.
 const TOO_MUCH: Duration = Duration::from_millis(FRESH_MS * 3 / 4);
 
 /// Clock ticks a second in `/proc`: the kernel's interface fixes it at 100 on all machines of Linux
@@ -61,14 +61,6 @@ fn processor_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks.checked_mul(1_000 / TICKS)?))
 }
 
-/// What was used in a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Rates {
-    pub cpu_permille: u32,
-    pub egress_bps: u64,
-    pub packets: u64,
-}
-
 /// What was used between two readings, by a process that may use so many cores.
 fn rates(before: &Reading, after: &Reading, cores: usize) -> Rates {
     let micros = after.at.saturating_duration_since(before.at).as_micros();
@@ -94,22 +86,26 @@ fn is_due(told: &Load, now: &Load, ago: Duration) -> bool {
         || (ago >= CHANGED && (told.participants, told.capacity) != (now.participants, now.capacity))
 }
 
-/// Keeps the lease's load up to date.
-pub(crate) async fn report(shared: Arc<Shared>, workers: Vec<Arc<WorkerStats>>) {
+/// Keeps the load in the node's lease up to date.
+pub(crate) async fn report(
+    load: Arc<LocalLoad>,
+    registry: Arc<dyn Registry>,
+    workers: Vec<Arc<WorkerStats>>,
+) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut reading = Reading::take(&workers);
-    let (mut told, mut at) = (shared.lease_now(), Instant::now());
+    let (mut reported, mut at) = (load.report(unix_ms()), Instant::now());
     loop {
         tokio::time::sleep(LOOK).await;
         if reading.at.elapsed() >= PERIOD {
             let now = Reading::take(&workers);
-            shared.measured(rates(&reading, &now, cores));
+            load.set_rates(rates(&reading, &now, cores));
             reading = now;
         }
-        let load = shared.lease_now();
-        if is_due(&told, &load, at.elapsed()) {
-            (told, at) = (load, Instant::now());
-            shared.registry.report(load, false);
+        let current = load.report(unix_ms());
+        if is_due(&reported, &current, at.elapsed()) {
+            (reported, at) = (current, Instant::now());
+            registry.report(current, false);
         }
     }
 }
@@ -159,7 +155,7 @@ mod tests {
         let full = Load { participants: 4, ..told };
         assert!(is_due(&told, &full, soon), "it became full");
         assert!(is_due(&full, &three, soon), "and is no longer");
-        assert!(is_due(&full, &full, TOO_MUCH), "before others take it for an old rumour");
+        assert!(is_due(&full, &full, TOO_MUCH), "before placement treats the report as stale");
         let hot = Load { cpu_permille: HOT_PERMILLE, ..told };
         assert!(is_due(&told, &hot, soon) && is_due(&hot, &told, soon));
         let warm = Load { cpu_permille: HOT_PERMILLE - 1, at_ms: 7, ..told };

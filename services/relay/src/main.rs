@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use systir_relay::config::{Config, ConfigError, Fault};
-use systir_relay::{demo, node, outfit, telemetry};
+use systir_relay::{demo, node, startup_files, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// A node of a cascading media relay cluster.
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 /// and where.
 fn checked(file: &Path) -> Result<(Config, Vec<String>), String> {
     let config = Config::load(file).map_err(|error| error.to_string())?;
-    let gaps = outfit::rehearse(&config).map_err(|error| match error.downcast::<Fault>() {
+    let gaps = startup_files::dry_run(&config).map_err(|error| match error.downcast::<Fault>() {
         Ok(fault) => ConfigError::locate(file, fault).to_string(),
         Err(error) => format!("{}: {error:#}", file.display()),
     })?;

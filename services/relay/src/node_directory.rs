@@ -1,33 +1,50 @@
-//! Links by the names that operators use. Certificates speak SPIFFE, the operator's file knows
-//! which name has which id, and no other source is believed.
+//! The other nodes by the names that operators use. Certificates name SPIFFE ids; which name has which id is
+//! in the operator's file, and no other source is trusted. Addresses come from leases.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use systir_cascade::{CallError, Links, Parity, PeerAddress, RoomBody, SendError, SignalStream};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use systir_admission::{PeerNodes, ReservationRequest, trace};
+use systir_assignment::RoomId;
+use systir_cascade::{CallError, FlowNumbers, LinkInfo, Links, Parity, PeerAddress, SendError, SignalStream};
 use systir_identity::SpiffeId;
-use systir_proto::cluster::v1::{ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+use systir_policy::Authority;
+use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_proto::cluster::v1::room_message::Body;
+use systir_proto::cluster::v1::{ReleaseRequest, ReserveRequest, SignalStart};
+use systir_reason::{Reason, Refusal};
+use systir_registry::Registry;
+use systir_room::{FlowAllocator, NodeAddress};
+use systir_room_runtime::PeerLinks;
+use systir_rtp::packet::Layer;
 
-use crate::authority::Authority;
+use crate::refusal_wire;
 
-/// The node's links.
-pub struct Trunk {
+/// The other nodes, and this node's links to them.
+pub(crate) struct NodeDirectory {
     links: OnceLock<Links>,
     authority: Arc<Authority>,
+    registry: Arc<dyn Registry>,
+    /// Flow numbers of the link to each node.
+    flows: Mutex<HashMap<String, FlowNumbers>>,
 }
 
-impl std::fmt::Debug for Trunk {
+impl std::fmt::Debug for NodeDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Trunk")
+        f.write_str("NodeDirectory")
     }
 }
 
-impl Trunk {
+impl NodeDirectory {
     /// Without links yet: they start once there is a handler.
-    pub(crate) fn new(authority: Arc<Authority>) -> Self {
-        Self { links: OnceLock::new(), authority }
+    pub(crate) fn new(authority: Arc<Authority>, registry: Arc<dyn Registry>) -> Self {
+        Self { links: OnceLock::new(), authority, registry, flows: Mutex::default() }
     }
 
+    /// The links have started.
     pub(crate) fn connect(&self, links: Links) {
         let _ = self.links.set(links);
     }
@@ -40,69 +57,129 @@ impl Trunk {
         self.authority.facts(node)?.spiffe_id.parse().ok()
     }
 
-    /// Where a node is reached and who must answer there; none when the file does not know it.
-    pub(crate) fn address(&self, node: &str, grpc: &str, quic: &str) -> Option<PeerAddress> {
-        let (grpc, quic): (SocketAddr, SocketAddr) = (grpc.parse().ok()?, quic.parse().ok()?);
+    /// The name of the node with that id; none when the operator's file does not have it.
+    pub(crate) fn name(&self, id: &SpiffeId) -> Option<&str> {
+        self.authority.node_of(id.as_str()).map(|node| node.id.as_str())
+    }
+
+    /// Where a node is reached and which id must answer there.
+    fn peer_address(&self, node: &str) -> Option<PeerAddress> {
+        let NodeAddress { grpc, quic } = self.address(node)?;
         Some(PeerAddress { id: self.id(node)?, grpc, quic })
     }
 
-    pub(crate) fn need(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
-        if let Some(links) = self.links() {
-            links.need(room, peer, epoch, policy_version);
+    /// The links that are up, with the names of their nodes. A node that is not in the operator's file has
+    /// no name here, since it could choose any.
+    pub(crate) fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
+        let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or("unknown").to_owned();
+        let links = self.links().map(Links::list).unwrap_or_default();
+        links.into_iter().map(|link| (name(&link), link)).collect()
+    }
+
+    /// Opens the stream that relays a participant's signalling to its media node.
+    pub(crate) async fn signal(&self, node: &str, start: SignalStart) -> Result<SignalStream, CallError> {
+        let address = self.peer_address(node).ok_or_else(no_address)?;
+        self.started()?.signal(&address, start).await
+    }
+
+    fn started(&self) -> Result<&Links, CallError> {
+        self.links().ok_or_else(|| CallError::Failed("this node's links are not started yet".to_owned()))
+    }
+}
+
+fn no_address() -> CallError {
+    CallError::Failed("the node has no lease, so no address is known".to_owned())
+}
+
+impl PeerLinks for NodeDirectory {
+    fn open_room(&self, room: &str, node: &str, address: NodeAddress, epoch: u64, policy_version: u64) {
+        if let (Some(links), Some(id)) = (self.links(), self.id(node)) {
+            let NodeAddress { grpc, quic } = address;
+            links.need(room, PeerAddress { id, grpc, quic }, epoch, policy_version);
         }
     }
 
-    pub(crate) fn drop_room(&self, room: &str, node: &str) {
+    fn close_room(&self, room: &str, node: &str) {
         if let (Some(links), Some(id)) = (self.links(), self.id(node)) {
             links.drop_room(room, &id);
         }
     }
 
-    /// Sends a message about a room.
-    ///
-    /// # Errors
-    /// When the other node does not read fast enough: the message comes back.
-    pub(crate) fn send(&self, node: &str, room: &str, body: RoomBody) -> Result<(), Box<RoomBody>> {
+    fn send(&self, room: &str, node: &str, body: Body) -> Result<(), Box<Body>> {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return Ok(()) };
         match links.send(&id, room, body) {
             Err(SendError::Full(Some(body))) => Err(body),
-            // The room's task hears of the end of the link; what is said meanwhile is said again then.
+            // The room learns of the end of the link and sends whole copies when it is open again.
             Ok(()) | Err(SendError::NoLink | SendError::RoomNotOpen | SendError::Full(None)) => Ok(()),
         }
     }
 
-    /// This node's parity on the link with another.
-    pub(crate) fn parity(&self, node: &str) -> Option<Parity> {
-        Some(Parity::of(self.links()?.me(), &self.id(node)?))
+    fn address(&self, node: &str) -> Option<NodeAddress> {
+        self.authority.facts(node)?;
+        let view = self.registry.view();
+        let lease = view.node(node)?;
+        let (grpc, quic): (SocketAddr, SocketAddr) = (lease.grpc.parse().ok()?, lease.quic.parse().ok()?);
+        Some(NodeAddress { grpc, quic })
     }
+}
 
-    /// Does a link with that node stand?
-    pub(crate) fn is_up(&self, node: &str) -> bool {
+impl FlowAllocator for NodeDirectory {
+    fn flows(&self, node: &str, worker: u8) -> Option<[u32; Layer::MAX]> {
+        let parity = Parity::of(self.links()?.me(), &self.id(node)?);
+        let mut all = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = all.entry(node.to_owned()).or_insert_with(|| FlowNumbers::new(parity));
+        let mut flows = [0; Layer::MAX];
+        for flow in &mut flows {
+            *flow = numbers.allot(worker)?.raw();
+        }
+        Some(flows)
+    }
+}
+
+impl PeerNodes for NodeDirectory {
+    fn is_up(&self, node: &str) -> bool {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return false };
         links.list().iter().any(|link| link.peer == id)
     }
 
-    pub(crate) async fn reserve(
-        &self,
-        peer: &PeerAddress,
-        request: ReserveRequest,
-    ) -> Result<ReserveReply, CallError> {
-        self.started()?.reserve(peer, request).await
+    fn reserve<'a>(
+        &'a self,
+        node: &'a str,
+        request: ReservationRequest,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        async move {
+            let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
+            let request = ReserveRequest {
+                room: request.room.key(),
+                join_id: request.join_id,
+                epoch: request.epoch,
+                policy_version: request.policy_version,
+                traceparent: trace::traceparent(),
+                identity: request.identity,
+            };
+            let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
+            let reply = links.reserve(&address, request).await;
+            match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
+                Some(Reserved::Admitted(_)) => Ok(()),
+                Some(Reserved::Refused(refused)) => Err(refusal_wire::decode(refused)),
+                None => Err(Refusal::new(Reason::Unsaid, "the node's answer cannot be read")),
+            }
+        }
+        .boxed()
     }
 
-    pub(crate) async fn release(&self, peer: &PeerAddress, request: ReleaseRequest) -> Result<(), CallError> {
-        self.started()?.release(peer, request).await
-    }
-
-    pub(crate) async fn signal(
-        &self,
-        peer: &PeerAddress,
-        start: SignalStart,
-    ) -> Result<SignalStream, CallError> {
-        self.started()?.signal(peer, start).await
-    }
-
-    fn started(&self) -> Result<&Links, CallError> {
-        self.links().ok_or_else(|| CallError::Failed("this node's links are not started yet".to_owned()))
+    fn release<'a>(&'a self, node: &'a str, room: &'a RoomId, join_id: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            let Some(address) = self.peer_address(node) else { return };
+            let request = ReleaseRequest { room: room.key(), join_id: join_id.to_owned() };
+            let released = match self.started() {
+                Ok(links) => links.release(&address, request).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = released {
+                tracing::debug!(node, %error, "a seat was not released; its reservation expires by itself");
+            }
+        }
+        .boxed()
     }
 }

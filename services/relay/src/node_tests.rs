@@ -13,16 +13,37 @@ use systir_livekit::token::Grants;
 use systir_registry::LocalStore;
 use systir_room::RoomState;
 
+use systir_admission::PeerNodes as _;
+use systir_assignment::RoomId;
+use systir_gateway::SignalPipe;
+use systir_media_control::Command;
+use systir_reason::{Reason, Refusal};
+use systir_room::{LinkEvent, Queued};
+use systir_room_runtime::{ParticipantArrival, SignalEnds};
+use systir_worker::WorkerMessage;
+use tokio::sync::mpsc;
+
 use super::*;
-use crate::admit::NotAdmitted;
-use crate::join::{Joiner, Pipe, join};
-use crate::room::{Arrival, FromLinks, Posted, SignalEnds, Start};
+use crate::join::Joiner;
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[path = "admit_tests.rs"]
 mod admission;
+
+/// The parts of a node that tests look into.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) authority: Arc<systir_policy::Authority>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) joins: Joins,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) local_load: Arc<LocalLoad>,
+    pub(crate) assignments: Arc<Assignments>,
+    pub(crate) metrics: Metrics,
+}
 
 struct World {
     store: LocalStore,
@@ -83,6 +104,11 @@ fn room() -> RoomId {
     RoomId::new("ku.dk", "lecture")
 }
 
+/// The status and the code of a refusal.
+fn answer(refusal: &Refusal) -> (u16, &'static str) {
+    (systir_gateway::status_of(refusal.reason).as_u16(), refusal.reason.as_str())
+}
+
 fn nodes(assignment: Option<&Assignment>) -> Vec<&str> {
     assignment.into_iter().flat_map(Assignment::nodes).map(AsRef::as_ref).collect()
 }
@@ -110,14 +136,14 @@ fn grants(identity: &str) -> Grants {
 }
 
 struct Person {
-    pipe: Pipe,
+    pipe: SignalPipe,
     heard: Vec<Told>,
 }
 
 impl Person {
-    async fn try_join(node: &Node, grants: Grants) -> Result<Self, NotAdmitted> {
+    async fn try_join(node: &Node, grants: Grants) -> Result<Self, Refusal> {
         let joiner = Joiner { grants, client: Default::default(), auto_subscribe: true };
-        let pipe = join(&node.shared, joiner).await?;
+        let pipe = node.parts.joins.join(joiner).await?;
         let mut person = Self { pipe, heard: Vec::new() };
         person.until("the join", |told| matches!(told, Told::Join(_))).await;
         Ok(person)
@@ -128,12 +154,12 @@ impl Person {
     }
 
     async fn say(&self, message: Asked) {
-        self.pipe.to_room.send(SignalRequest { message: Some(message) }).await.unwrap();
+        self.pipe.to_media.send(SignalRequest { message: Some(message) }).await.unwrap();
     }
 
     async fn until(&mut self, what: &str, fits: impl Fn(&Told) -> bool) {
         while !self.heard.last().is_some_and(&fits) {
-            let next = tokio::time::timeout(PATIENCE, self.pipe.from_room.recv()).await;
+            let next = tokio::time::timeout(PATIENCE, self.pipe.from_media.recv()).await;
             let Ok(Some(SignalResponse { message: Some(told) })) = next else {
                 panic!("{what} does not come: {:?}", self.heard);
             };
@@ -203,7 +229,7 @@ async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
     let mut bob = Person::join(&home, "bob").await;
     anna.until_sees("bob").await;
     bob.until_sees("eve").await;
-    let link = |node: &Node| node.shared.links().links().unwrap().list()[0].link;
+    let link = |node: &Node| node.directory.links().unwrap().list()[0].link;
     let links = (link(&home), link(&sister));
     eve.say(Asked::AddTrack(livekit_protocol::AddTrackRequest {
         cid: "mic".to_owned(),
@@ -242,7 +268,7 @@ async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
     assert_eq!(links, (link(&home), link(&sister)), "the link stands");
     for node in [&home, &sister] {
         for part in [Reason::RoomInbox, Reason::RoomOutbox, Reason::WorkerCommands] {
-            assert_eq!(node.shared.metrics.overloads.get_or_create(&part.into()).get(), 0, "{part}");
+            assert_eq!(node.parts.metrics.rooms.overloads.get_or_create(&part.into()).get(), 0, "{part}");
         }
     }
     home.stop().await;
@@ -288,7 +314,7 @@ async fn a_room_whose_home_is_away_is_refused_with_that_reason_where_no_other_ma
     let record = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
     let known = world.store.registry().create(record).await.unwrap();
     let refused = Person::try_join(&sister, grants("anna")).await.err().unwrap();
-    assert_eq!((refused.status, refused.code.as_str()), (503, "home-away"));
+    assert_eq!(answer(&refused), (503, "home-away"));
     // A sister that carries the room already goes on to admit.
     let mut wanted = known.value.clone();
     wanted.add_spill("sto-1".into(), 2);
@@ -308,7 +334,10 @@ async fn an_approved_node_takes_over_from_a_home_that_is_away_and_the_old_one_co
     let mut anna = Person::join(&successor, "anna").await;
     let record = world.record().unwrap();
     assert_eq!((nodes(Some(&record)), record.epoch), (vec!["sto-1"], 2));
-    assert_eq!(successor.shared.metrics.takeovers.get(), 1);
+    let mut counters = String::new();
+    let registry = successor.parts.metrics.registry(&successor.parts.assignments);
+    prometheus_client::encoding::text::encode(&mut counters, &registry).unwrap();
+    assert!(counters.contains("systir_takeovers_total 1"), "{counters}");
     let old = world.node("cph-1", 5).await;
     let mut bob = Person::join(&old, "bob").await;
     bob.until_sees("anna").await;
@@ -341,7 +370,7 @@ async fn a_node_with_a_new_address_is_found_by_a_room_that_needs_it() {
     let mut wanted = known.value.clone();
     wanted.add_spill("sto-1".into(), 2);
     registry.update(&known, wanted).await.unwrap();
-    let links = home.shared.links();
+    let links = &home.directory;
     assert!(!links.is_up("sto-1"));
     let sister = world.node("sto-1", 5).await;
     let found = async {
@@ -365,19 +394,19 @@ async fn a_room_that_everybody_left_closes_once_on_each_node_and_leaves_nothing(
     world.until_record("no record", |known| known.is_none()).await;
     let idle = async {
         for node in [&home, &sister] {
-            let metrics = &node.shared.metrics;
-            while metrics.rooms.get() != 0 || metrics.links.get() != 0 {
+            let metrics = &node.parts.metrics;
+            while metrics.rooms.rooms.get() != 0 || metrics.links.get() != 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     };
     tokio::time::timeout(PATIENCE, idle).await.expect("rooms and links end");
     for node in [&home, &sister] {
-        let metrics = &node.shared.metrics;
-        assert_eq!(metrics.rooms_opened.get(), 1, "{} opened it again", node.shared.name);
+        let metrics = &node.parts.metrics.rooms;
+        assert_eq!(metrics.rooms_opened.get(), 1, "{} opened it again", node.name);
         assert_eq!(metrics.participants.get(), 0);
-        assert_eq!(node.shared.load_here().participants, 0);
-        assert!(!node.shared.has_seats(&room()));
+        assert_eq!(node.parts.local_load.load().participants, 0);
+        assert!(!node.parts.seats.are_held_by(&room().key()));
     }
     home.stop().await;
     sister.stop().await;
@@ -394,13 +423,15 @@ async fn who_comes_to_a_node_that_has_just_left_the_room_is_let_in() {
     // the record lost her.
     let known = world.store.registry().assignment(&room()).unwrap();
     let stale = known.value.clone();
-    sister.shared.reserve_seat(&room(), "late", "late").unwrap();
+    sister.parts.admission.reserve_here(&room(), "late", "late").unwrap();
     let mut without = stale.clone();
     without.remove_spill("sto-1");
     world.store.registry().update(&known, without).await.unwrap();
-    let claimed = crate::rooms::claim(&sister.shared, &room()).await;
+    let fresh = |node: &Node, room: &RoomId| node.parts.admission.new_assignment(room, &node.name);
+    let claimed = sister.parts.rooms.claim(&room(), || fresh(&sister, &room())).await;
     assert_eq!(nodes(claimed.as_ref()), ["cph-1", "sto-1"]);
-    assert_eq!(crate::rooms::claim(&home.shared, &RoomId::new("ku.dk", "other")).await, None, "no seat");
+    let other = RoomId::new("ku.dk", "other");
+    assert_eq!(home.parts.rooms.claim(&other, || fresh(&home, &other)).await, None, "no seat");
     home.stop().await;
     sister.stop().await;
 }
@@ -409,36 +440,49 @@ async fn who_comes_to_a_node_that_has_just_left_the_room_is_let_in() {
 async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back() {
     let world = World::new();
     let home = world.node("cph-1", 5).await;
-    let shared = home.shared.clone();
-    let (commands, mut worker) = mpsc::channel(4);
+    let parts = &home.parts;
+    let (messages, mut worker) = mpsc::channel(4);
     let assignment = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
-    let start = Start { shared: shared.clone(), key: RoomKey(77), worker_index: 0, commands, assignment };
-    let handle = crate::room::spawn(start);
-    shared.reserve_seat(&room(), "anna", "seat").unwrap();
+    let access = WorkerAccess { index: 0, messages, candidates: Vec::new() };
+    let rooms = Arc::new(Rooms::new(RoomDependencies {
+        node: home.name.clone(),
+        authority: parts.authority.clone(),
+        assignments: parts.assignments.clone(),
+        seats: parts.seats.clone(),
+        links: home.directory.clone(),
+        flows: home.directory.clone(),
+        workers: WorkerPool::new(vec![access], [0; 32]).unwrap(),
+        keys: Arc::new(KeyMint::new()),
+        metrics: parts.metrics.rooms.clone(),
+        tasks: home.tasks.tracker.clone(),
+        stop: home.tasks.stop.clone(),
+    }));
+    parts.admission.reserve_here(&room(), "anna", "seat").unwrap();
     let (_to_room, from_client) = mpsc::channel(16);
     let (to_client, from_room) = mpsc::channel(256);
-    let arrival = Arrival {
+    let arrival = ParticipantArrival {
         join_id: "seat".to_owned(),
         grants: grants("anna"),
         client: Default::default(),
         auto_subscribe: true,
-        front_door: "cph-1".to_owned(),
-        after: 0,
+        gateway: "cph-1".to_owned(),
+        joined_after: 0,
         signal: SignalEnds { from_client, to_client },
         span: tracing::Span::none(),
     };
-    handle.messages.send(Message::Arrive(Box::new(arrival))).await.unwrap();
-    // Somebody on another node says more than a worker that takes nothing can be told.
-    let mut other = RoomState::new("sto-1", crate::ids::unix_ms());
+    rooms.arrive(&assignment, Box::new(arrival)).await.unwrap();
+    let handle = rooms.get(&room()).unwrap();
+    // A participant on another node sends more than a worker that takes nothing can be told.
+    let mut other = RoomState::new("sto-1", unix_ms());
     let info = livekit_protocol::ParticipantInfo {
         sid: "PA_eve".to_owned(),
         identity: "eve".to_owned(),
         ..Default::default()
     };
     let body = bytes::Bytes::from(info.encode_to_vec());
-    let says = |body| FromLinks::Says { node: "sto-1".to_owned(), body };
-    let (update, _) = other.local_join("PA_eve", "eve", crate::ids::unix_ms(), body.clone()).unwrap();
-    handle.links.post(says(crate::room::state_update(&update)));
+    let message = |body| LinkEvent::Message { node: "sto-1".to_owned(), body };
+    let (update, _) = other.local_join("PA_eve", "eve", unix_ms(), body.clone()).unwrap();
+    handle.link_event(message(state_update(&update)));
     let packet: bytes::Bytes = livekit_protocol::DataPacket {
         participant_identity: "eve".to_owned(),
         participant_sid: "PA_eve".to_owned(),
@@ -446,7 +490,10 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     }
     .encode_to_vec()
     .into();
-    let mut anna = Person { pipe: Pipe { to_room: mpsc::channel(1).0, from_room }, heard: Vec::new() };
+    let mut anna = Person {
+        pipe: SignalPipe { to_media: mpsc::channel(1).0, from_media: from_room },
+        heard: Vec::new(),
+    };
     // After so many messages a word that anna hears: then the room has taken all before it.
     let heard = |told: &Told| match told {
         Told::Update(update) => update.participants.iter().any(|one| one.identity == "eve"),
@@ -461,10 +508,10 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
                 destination_identities: Vec::new(),
             };
             let body = systir_proto::cluster::v1::room_message::Body::ReliableData(data);
-            assert_eq!(handle.links.post(says(body)), Posted::Kept);
+            assert_eq!(handle.link_event(message(body)), Queued::Kept);
         }
         let (update, _) = other.local_update("PA_eve", body.clone()).unwrap();
-        handle.links.post(says(crate::room::state_update(&update)));
+        handle.link_event(message(state_update(&update)));
         anna.heard.clear();
         anna.until("a word or the end", heard).await;
     }
@@ -472,16 +519,26 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     assert_eq!(told, (LeaveAction::Reconnect, DisconnectReason::MediaFailure));
     // The client is told first, then the seat is given back.
     let free = async {
-        while shared.load_here().participants > 0 {
+        while parts.local_load.load().participants > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     assert!(tokio::time::timeout(PATIENCE, free).await.is_ok(), "the seat is free");
     // Once it moves again, the worker hears that the room begins anew, and nothing between.
     let mut heard = Vec::new();
-    while !matches!(heard.as_slice(), [.., Command::CloseRoom { .. }, Command::OpenRoom { .. }]) {
+    while !matches!(
+        heard.as_slice(),
+        [.., WorkerMessage::Command(Command::CloseRoom { .. }), WorkerMessage::OpenRoom { .. }]
+    ) {
         heard.push(tokio::time::timeout(PATIENCE, worker.recv()).await.unwrap().unwrap());
     }
     assert!(heard.len() < 16, "{} commands of the old life", heard.len());
     home.stop().await;
+}
+
+/// A write of another node as it comes over a link.
+fn state_update(update: &systir_room::Update) -> systir_proto::cluster::v1::room_message::Body {
+    let updates = vec![systir_room::wire::encode(update)];
+    let update = systir_proto::cluster::v1::StateUpdate { updates, snapshot: false };
+    systir_proto::cluster::v1::room_message::Body::StateUpdate(update)
 }

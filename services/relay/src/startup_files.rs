@@ -1,5 +1,5 @@
-//! What a node starts with, from its files: certificates, keys, API secrets. All of it can be looked
-//! at without starting anything, and each fault names the field of the configuration.
+//! The files that a node starts with: certificates, keys, API secrets. All of them can be checked without
+//! starting anything, and each fault names the field of the configuration.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,27 +8,28 @@ use std::time::Duration;
 use anyhow::Result;
 use systir_identity::{Credentials, NodeCertificate, TrustBundle, TrustDomain};
 use systir_livekit::token::{KeyRing, Redacted};
+use systir_policy::Authority;
 use systir_registry::EtcdConfig;
 
-use crate::authority::Authority;
 use crate::config::{Config, Fault};
+use crate::policy_files;
 use crate::serve::tls::{self, Files, Pair};
 
 /// Everything but policy.
-pub(crate) struct Outfit {
-    /// Who this node is on links, and whom it believes.
+pub(crate) struct StartupFiles {
+    /// This node's identity on links, and the roots that it trusts.
     pub(crate) credentials: Credentials,
     /// API keys.
     pub(crate) keys: KeyRing,
-    /// The API key of the meeting page's visitors.
+    /// The API key of the meeting page's guests.
     pub(crate) guest: Option<(String, Redacted<String>)>,
     /// Where the links' certificate comes from.
     pub(crate) links: (Files, Pair),
-    /// The front door's certificate; none for plain HTTP.
-    pub(crate) door: Option<(Files, Pair)>,
+    /// The HTTP port's certificate; none for plain HTTP.
+    pub(crate) http: Option<(Files, Pair)>,
 }
 
-impl Outfit {
+impl StartupFiles {
     /// Reads all files.
     ///
     /// # Errors
@@ -58,7 +59,7 @@ impl Outfit {
             );
             return Err(Fault::new("links.certificate", problem));
         }
-        let door = match (&config.http.certificate, &config.http.key) {
+        let http = match (&config.http.certificate, &config.http.key) {
             (Some(certificate), Some(key)) => {
                 let files = Files { certificate: certificate.clone(), key: key.clone() };
                 let pair = self::pair("http", &files)?;
@@ -84,7 +85,7 @@ impl Outfit {
                 Some((name.clone(), Redacted::new(secret(&format!("keys.{name}"), key)?)))
             }
         };
-        Ok(Self { credentials, keys, guest, links: (links, pair), door })
+        Ok(Self { credentials, keys, guest, links: (links, pair), http })
     }
 }
 
@@ -125,16 +126,16 @@ pub(crate) fn etcd(config: &Config) -> Result<EtcdConfig, Fault> {
     })
 }
 
-/// Everything that can be found wrong without starting: files, certificates, policy. Answers with
-/// what is no fault, but should be known.
+/// A dry run: checks all that can be checked without starting, which is files, certificates and policy.
+/// Returns warnings.
 ///
 /// # Errors
 /// With the field or the file, and the problem.
-pub fn rehearse(config: &Config) -> Result<Vec<String>> {
-    let authority = Authority::load(&config.policy, &config.node.name, Arc::default())?;
-    Outfit::read(config, &authority)?;
+pub fn dry_run(config: &Config) -> Result<Vec<String>> {
+    let policy = policy_files::read(&config.policy, &config.node.name, Arc::default())?;
+    StartupFiles::read(config, &policy.authority)?;
     etcd(config)?;
-    Ok(authority.gaps().to_vec())
+    Ok(policy.gaps)
 }
 
 fn read(field: &str, path: &Path) -> Result<String, Fault> {

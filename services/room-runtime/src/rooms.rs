@@ -1,38 +1,113 @@
-//! The rooms that this node carries, and how they are found.
+//! The rooms that this node carries.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use systir_assignment::{Assignment, RoomId, Versioned};
-use systir_media_control::RoomKey;
-use systir_policy::Action;
-use systir_registry::{CreateError, UpdateError};
+use systir_assignment::{Assignment, RoomId};
+use systir_media_control::{KeyMint, RoomKey};
+use systir_placement::Seats;
+use systir_policy::{Action, Authority};
+use systir_reason::Reason;
+use systir_registry::{AssignedRole, Assignments};
+use systir_room::{FlowAllocator, LinkEvent, Metrics, Queued, Residency, residency_of};
+use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::node::Shared;
-use crate::reason::Reason;
-use crate::room::{Arrival, FromLinks, Handle, Message, Posted, Start, spawn};
+use crate::PeerLinks;
+use crate::handle::{Message, ParticipantArrival, RoomHandle};
+use crate::task;
 
-/// Rooms by id.
-#[derive(Debug, Default)]
+/// How long an arriving participant waits for a busy room.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a residency request waits for a busy room before the registry's copy answers.
+const RESIDENCY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a record may be without a room, or name a node without a lease, before it is removed.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// How often forgotten records are looked for.
+const CLEANUP: Duration = Duration::from_secs(10);
+
+/// What rooms use of the rest of the node.
+#[derive(Debug, Clone)]
+pub struct RoomDependencies {
+    /// This node's name.
+    pub node: String,
+    /// Policy.
+    pub authority: Arc<Authority>,
+    /// The records of rooms.
+    pub assignments: Arc<Assignments>,
+    /// This node's seats.
+    pub seats: Arc<Seats>,
+    /// Links to other nodes.
+    pub links: Arc<dyn PeerLinks>,
+    /// Flow numbers on links.
+    pub flows: Arc<dyn FlowAllocator>,
+    /// Media workers.
+    pub workers: WorkerPool,
+    /// Keys of participants and tracks.
+    pub keys: Arc<KeyMint>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Owns the rooms' tasks.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
+}
+
+impl RoomDependencies {
+    /// The policy check that writes of a room's assignment rest on.
+    pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(AssignedRole, &str) -> bool + 'a {
+        |role, node| {
+            let action = match role {
+                AssignedRole::Home => Action::Home,
+                AssignedRole::Spill => Action::Spill,
+            };
+            self.authority.node(action, &room.institution, node).allowed
+        }
+    }
+}
+
+/// The rooms by id.
+#[derive(Debug)]
 pub struct Rooms {
-    open: Mutex<HashMap<RoomId, Handle>>,
+    dependencies: RoomDependencies,
+    open: Mutex<HashMap<RoomId, RoomHandle>>,
     next: AtomicU32,
 }
 
 impl Rooms {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, Handle>> {
+    /// No rooms.
+    #[must_use]
+    pub fn new(dependencies: RoomDependencies) -> Self {
+        Self { dependencies, open: Mutex::default(), next: AtomicU32::new(1) }
+    }
+
+    pub(crate) fn dependencies(&self) -> &RoomDependencies {
+        &self.dependencies
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RoomId, RoomHandle>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The room, if this node carries it now.
-    pub(crate) fn get(&self, room: &RoomId) -> Option<Handle> {
+    #[must_use]
+    pub fn get(&self, room: &RoomId) -> Option<RoomHandle> {
         self.lock().get(room).cloned()
     }
 
-    /// The room's task is over.
+    /// All rooms.
+    #[must_use]
+    pub fn all(&self) -> Vec<RoomHandle> {
+        self.lock().values().cloned().collect()
+    }
+
     pub(crate) fn remove(&self, room: &RoomId, key: RoomKey) {
         let mut open = self.lock();
         if open.get(room).is_some_and(|handle| handle.key == key) {
@@ -40,42 +115,33 @@ impl Rooms {
         }
     }
 
-    /// All rooms.
-    pub(crate) fn all(&self) -> Vec<Handle> {
-        self.lock().values().cloned().collect()
-    }
-
-    /// The room's task, started when there is none. The caller has asked policy whether this node
-    /// may carry the room.
-    pub(crate) fn open(&self, shared: &Arc<Shared>, assignment: &Assignment) -> Handle {
+    /// The room's task, started when there is none. The caller has asked policy whether this node may carry
+    /// the room.
+    pub fn open(self: &Arc<Self>, assignment: &Assignment) -> RoomHandle {
         let mut open = self.lock();
         if let Some(handle) = open.get(&assignment.room)
             && !handle.messages.is_closed()
         {
             return handle.clone();
         }
-        let key = RoomKey(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let (worker_index, commands) = shared.worker_for(key);
-        let start =
-            Start { shared: shared.clone(), key, worker_index, commands, assignment: assignment.clone() };
-        let handle = spawn(start);
+        let key = RoomKey(self.next.fetch_add(1, Ordering::Relaxed));
+        let handle = task::spawn(self, key, assignment.clone());
         open.insert(assignment.room.clone(), handle.clone());
         handle
     }
 
-    /// Brings somebody to the room's task; a room that closes at this moment is opened anew.
+    /// Brings a participant to the room's task; a room that ends at this moment is opened again.
     ///
     /// # Errors
-    /// When the room takes nobody now; with the sentence for the person.
-    pub(crate) async fn arrive(
-        &self,
-        shared: &Arc<Shared>,
+    /// When the room takes no participant now; with the sentence for the participant.
+    pub async fn arrive(
+        self: &Arc<Self>,
         assignment: &Assignment,
-        arrival: Box<Arrival>,
+        arrival: Box<ParticipantArrival>,
     ) -> Result<(), &'static str> {
         let mut message = Message::Arrive(arrival);
         for _ in 0..3 {
-            let handle = self.open(shared, assignment);
+            let handle = self.open(assignment);
             match handle.messages.send_timeout(message, PATIENCE).await {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(_)) => {
@@ -87,201 +153,111 @@ impl Rooms {
         Err("The meeting closed at this moment. Join again to open it.")
     }
 
-    /// Hands a room what links tell of it, without waiting. What would open a room that is not
-    /// carried here is answered by closing it: else it would keep the link for ever.
-    pub(crate) fn link_says(&self, shared: &Shared, key: &str, event: FromLinks) {
+    /// Hands a room an event of its links, without waiting. A room that is not carried here is closed on
+    /// the link, which would stay open for it otherwise.
+    pub fn link_event(&self, key: &str, event: LinkEvent) {
         let Some(id) = RoomId::from_key(key) else { return };
-        let opens = match &event {
-            FromLinks::Opened { node, .. } => Some(node.clone()),
+        let opened = match &event {
+            LinkEvent::Opened { node, .. } => Some(node.clone()),
             _ => None,
         };
-        match self.get(&id).map_or(Posted::Over, |handle| handle.links.post(event)) {
-            Posted::Kept => {}
-            Posted::Dropped => {
-                shared.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
+        match self.get(&id).map_or(Queued::Ended, |handle| handle.link_event(event)) {
+            Queued::Kept => {}
+            Queued::Dropped => {
+                self.dependencies.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
             }
-            Posted::Over => {
-                if let Some(node) = opens {
-                    shared.links().drop_room(key, &node);
+            Queued::Ended => {
+                if let Some(node) = opened {
+                    self.dependencies.links.close_room(key, &node);
                 }
             }
         }
     }
-}
 
-/// How long somebody who arrives waits for a busy room.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a record may be without a room before it counts as forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(60);
-
-/// What crashes leave in the registry: spill nodes that are gone from rooms of this home, and rooms
-/// that this node is assigned to and nobody is in. Checked now and then, changed only if nothing changed meanwhile.
-pub(crate) async fn tidy(shared: Arc<Shared>) {
-    let mut gone: HashMap<(RoomId, String), Instant> = HashMap::new();
-    loop {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let view = shared.registry.view();
-        // Without the store's word, silence proves nothing.
-        if view.away_since().is_some() {
-            gone.clear();
-            continue;
-        }
-        let mut seen = Vec::new();
-        for assignment in view.rooms().filter(|assignment| assignment.has(&shared.name)) {
-            let room = &assignment.room;
-            let home = assignment.home == *shared.name;
-            let idle = shared.rooms.get(room).is_none() && !shared.has_seats(room);
-            if idle && (!home || assignment.spill.is_empty()) {
-                seen.push((room.clone(), String::new()));
-            }
-            if !home {
-                continue;
-            }
-            for node in assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none()) {
-                seen.push((room.clone(), node.to_string()));
-            }
-        }
-        gone.retain(|key, _| seen.contains(key));
-        for key in seen {
-            let since = *gone.entry(key.clone()).or_insert_with(Instant::now);
-            if since.elapsed() < FORGOTTEN {
-                continue;
-            }
-            gone.remove(&key);
-            let (room, node) = key;
-            if node.is_empty() {
-                if shared.rooms.get(&room).is_none() {
-                    leave_assignment(&shared, &room).await;
-                }
-            } else if let Some(known) = shared.registry.assignment(&room) {
-                let mut wanted = known.value.clone();
-                wanted.remove_spill(&node);
-                match shared.registry.update(&known, wanted).await {
-                    Ok(_) => tracing::info!(node, "a node that is gone was taken out of an assignment"),
-                    Err(error) => tracing::debug!(%error, "an assignment is tidied another time"),
-                }
-            }
+    /// The link to a node is down: every room learns it.
+    pub fn link_down(&self, node: &str) {
+        for room in self.all() {
+            room.link_event(LinkEvent::Down { node: node.to_owned() });
         }
     }
-}
 
-/// How often a lost race for a record is run again.
-const RACES: usize = 5;
-
-/// This node no longer carries the room: it takes itself out of the assignment, or ends it when
-/// nobody else is left. False when the room must stay: somebody is about to come, or home is needed.
-pub(crate) async fn leave_assignment(shared: &Arc<Shared>, room: &RoomId) -> bool {
-    for _ in 0..RACES {
-        if shared.has_seats(room) {
-            return false;
+    /// Residency of a room; from the registry's copy when this node does not carry it.
+    pub async fn residency(&self, room: &RoomId) -> Option<Residency> {
+        if let Some(handle) = self.get(room)
+            && let Ok(Some(residency)) = tokio::time::timeout(RESIDENCY_PATIENCE, handle.residency()).await
+        {
+            return Some(residency);
         }
-        let Some(known) = shared.registry.assignment(room) else { return true };
-        let result = if known.value.home == *shared.name.as_str() {
-            if !known.value.spill.is_empty() {
-                // Home orders the room while others carry it.
-                return false;
-            }
-            shared.registry.delete(&known).await
-        } else if known.value.has(&shared.name) {
-            let mut wanted = known.value.clone();
-            wanted.remove_spill(&shared.name);
-            shared.registry.update(&known, wanted).await.map(|_| ())
-        } else {
-            return true;
-        };
-        match result {
-            Ok(()) | Err(UpdateError::Gone | UpdateError::StaleEpoch { .. }) => return true,
-            Err(UpdateError::Conflict(_)) => {}
-            Err(UpdateError::Registry(error)) => {
-                tracing::info!(%error, "an empty room stays in the registry; its next visitor takes it over");
-                return true;
-            }
-        }
+        let known = self.dependencies.assignments.get(room)?.value;
+        Some(residency_of(&known, &self.dependencies.node, &self.dependencies.authority))
     }
-    false
-}
 
-/// The room's record is gone, or does not name this node any more, while people are here: it is
-/// written again from what was last known. Only nodes that policy approves get into it.
-pub(crate) async fn assign_again(shared: &Arc<Shared>, last: Assignment) {
-    if !shared.authority.carries(&last.room.institution, &shared.name).allowed {
-        return;
-    }
-    let mut known = shared.registry.assignment(&last.room);
-    for _ in 0..RACES {
-        let result = match &known {
-            Some(known) if known.value.has(&shared.name) && known.value.epoch >= last.epoch => return,
-            Some(known) => {
-                let mut wanted = known.value.clone();
-                if wanted.epoch < last.epoch {
-                    // The store was set back; who took over meanwhile is not forgotten.
-                    let Some(restored) = approved(shared, &last) else { return };
-                    wanted = restored;
-                }
-                wanted.add_spill(shared.name.as_str().into(), crate::ids::unix_ms());
-                shared.registry.update(known, wanted).await
-            }
-            None => {
-                let Some(restored) = approved(shared, &last) else {
-                    tracing::warn!("a room's record is gone, and no approved node is known to lead it");
-                    return;
-                };
-                match shared.registry.create(restored).await {
-                    Ok(written) => Ok(written),
-                    Err(CreateError::AlreadyAssigned(other)) => Err(UpdateError::Conflict(other)),
-                    Err(CreateError::Registry(error)) => Err(UpdateError::Registry(error)),
-                }
-            }
-        };
-        match result {
-            Ok(_) => {
-                tracing::warn!("a room with people in it was missing in the registry and is written again");
-                shared.metrics.restored.inc();
-                return;
-            }
-            Err(UpdateError::Conflict(other)) => known = Some(*other),
-            Err(UpdateError::Gone) => known = None,
-            Err(error) => {
-                tracing::info!(%error, "a room's record cannot be written now; tried again");
-                return;
-            }
-        }
-    }
-}
-
-/// What was last known, without nodes that policy does not approve for their place, and with this
-/// node. None when nobody that is left may lead the room.
-fn approved(shared: &Shared, last: &Assignment) -> Option<Assignment> {
-    let may = |action, node: &str| shared.authority.node(action, &last.room.institution, node).allowed;
-    let mut wanted = last.clone();
-    if !may(Action::Home, last.home.as_str()) {
-        if !may(Action::Home, &shared.name) {
+    /// A seat is held here for a participant of a room that this node has just left: it is assigned again,
+    /// from its record or else as `fresh`. None when it cannot be.
+    pub async fn claim(&self, room: &RoomId, fresh: impl FnOnce() -> Assignment) -> Option<Assignment> {
+        let RoomDependencies { assignments, seats, node, .. } = &self.dependencies;
+        if !seats.are_held_by(&room.key()) {
             return None;
         }
-        wanted.home = shared.name.as_str().into();
+        let last = assignments.get(room).map_or_else(fresh, |known| known.value);
+        assignments.restore(&last, self.dependencies.approves(room)).await;
+        assignments.get(room).map(|known| known.value).filter(|known| known.has(node))
     }
-    let home = wanted.home.clone();
-    wanted.spill.retain(|node| *node != home && may(Action::Spill, node.as_str()));
-    wanted.add_spill(shared.name.as_str().into(), crate::ids::unix_ms());
-    let nodes: Vec<_> = wanted.nodes().cloned().collect();
-    wanted.since_ms.retain(|node, _| nodes.contains(node));
-    Some(wanted)
-}
 
-/// A seat is held here for somebody of a room that this node has just left: it is assigned again.
-/// None when it cannot be.
-pub(crate) async fn claim(shared: &Arc<Shared>, room: &RoomId) -> Option<Assignment> {
-    if !shared.has_seats(room) {
-        return None;
+    /// Removes what crashes leave in the registry: spill nodes that are gone from rooms of this home, and
+    /// assignments of this node without participants. Runs until it is dropped.
+    pub async fn clean_up(self: Arc<Self>) {
+        let mut found: HashMap<(RoomId, Option<String>), Instant> = HashMap::new();
+        loop {
+            tokio::time::sleep(CLEANUP).await;
+            let seen = self.forgotten();
+            found.retain(|key, _| seen.contains(key));
+            for key in seen {
+                let since = *found.entry(key.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < FORGOTTEN {
+                    continue;
+                }
+                found.remove(&key);
+                match key {
+                    (room, Some(node)) => self.dependencies.assignments.remove_spill(&room, &node).await,
+                    (room, None) => {
+                        if self.get(&room).is_none() {
+                            self.leave(&room).await;
+                        }
+                    }
+                }
+            }
+        }
     }
-    let known: Option<Versioned<Assignment>> = shared.registry.assignment(room);
-    let last = known.map(|known| known.value).unwrap_or_else(|| {
-        let sid = crate::ids::room_sid(&mut rand::rng());
-        let decision = shared.authority.node(Action::Home, &room.institution, &shared.name);
-        let version = decision.policy_version.map(|version| version.to_string()).unwrap_or_default();
-        Assignment::new(room.clone(), sid, shared.name.as_str().into(), version, crate::ids::unix_ms())
-    });
-    assign_again(shared, last).await;
-    shared.registry.assignment(room).map(|known| known.value).filter(|known| known.has(&shared.name))
+
+    /// This node leaves the room's assignment. False when the room must stay.
+    pub(crate) async fn leave(&self, room: &RoomId) -> bool {
+        let key = room.key();
+        let seats = &self.dependencies.seats;
+        self.dependencies.assignments.leave(room, || seats.are_held_by(&key)).await
+    }
+
+    /// Rooms of this node without participants, and spill nodes without a lease of rooms of this home.
+    fn forgotten(&self) -> Vec<(RoomId, Option<String>)> {
+        let me = self.dependencies.node.as_str();
+        let view = self.dependencies.assignments.registry().view();
+        let mut forgotten = Vec::new();
+        // While the store does not answer, a missing record proves nothing.
+        if view.away_since().is_some() {
+            return forgotten;
+        }
+        for assignment in view.rooms().filter(|assignment| assignment.has(me)) {
+            let room = &assignment.room;
+            let home = assignment.home == *me;
+            let idle = self.get(room).is_none() && !self.dependencies.seats.are_held_by(&room.key());
+            if idle && (!home || assignment.spill.is_empty()) {
+                forgotten.push((room.clone(), None));
+            }
+            if home {
+                let gone = assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none());
+                forgotten.extend(gone.map(|node| (room.clone(), Some(node.to_string()))));
+            }
+        }
+        forgotten
+    }
 }

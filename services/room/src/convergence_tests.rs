@@ -110,7 +110,7 @@ impl Sim {
     fn deliver(&mut self, from: usize, to: usize, update: Update) {
         match self.rooms[to].apply(NODES[from], update, EVER) {
             Ok(changes) => self.told(to, changes),
-            Err(Refused::OldEpoch { .. } | Refused::UnknownEpoch { .. }) => {}
+            Err(MergeError::OldEpoch { .. } | MergeError::UnknownEpoch { .. }) => {}
             Err(other) => panic!("an honest update was refused: {other}"),
         }
     }

@@ -1,34 +1,51 @@
-//! The state of one room on one of its nodes, replicated without I/O and without a clock: who is
-//! in it, which of two participants with one identity stays, and the room's metadata (nobody writes
-//! it yet: that is for the server API). It knows nothing of LiveKit's messages (a participant is an
-//! opaque body to it), of policy or of links.
+//! One room on one of its nodes, without I/O, without a clock and without a runtime: time, randomness and
+//! everything that happens are arguments, and what is to be done comes back as data. It holds the room's
+//! replicated state and the LiveKit sessions of the participants here. It knows no sockets, no registry and
+//! no channel; `systir-room-runtime` drives it.
 //!
-//! Each participant is written by its media node alone; the others hold copies. A node's writes
-//! come from that node itself, over an authenticated link: what another says in its name is
-//! [`Refused`]. Updates may be reordered, repeated and lost; [`RoomState::snapshot`] heals what was
-//! lost, and [`RoomState::digest`] tells whether anything was. Copies that saw the same snapshots
-//! are equal.
-//!
-//! - [`RoomState`]: one node's copy; local writes, [`RoomState::apply`], views.
-//! - [`Update`]: what travels; [`Change`]: what the application is told.
-//! - [`Version`]: (join epoch, counter), which never falls for one participant id.
+//! - [`RoomCore`]: the room. It takes [`Input`]s and answers with [`Effect`]s, [`WorkerRequest`]s and
+//!   messages to other nodes.
+//! - [`RoomState`]: one node's copy of the room's state; [`Update`] is what nodes send each other, [`Change`]
+//!   what differs after one. A participant is written by its media node alone; the others hold copies. A
+//!   node's writes come from that node itself, over an authenticated link; any other write is a
+//!   [`MergeError`]. Updates may be reordered, repeated and lost; [`RoomState::snapshot`] repairs what was
+//!   lost, and [`RoomState::digest`] shows whether anything was. Copies that saw the same snapshots are
+//!   equal. [`Version`] is (join epoch, counter), which never falls for one participant id.
+//! - [`LinkEventQueue`]: link events that wait for a room; [`wire`]: updates as they are sent on links.
+//! - [`Residency`]: the answer to "where is my data".
 
+// Tests make their own times.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+mod core;
 mod digest;
+mod effect;
+mod input;
 mod limits;
+mod link_queue;
 mod metadata;
+mod metrics;
 mod owner;
+mod residency;
 mod state;
 mod update;
+pub mod wire;
 
+pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of};
 pub use digest::{Digest, OwnerDigest};
+pub use effect::Effect;
+pub use input::{Arrival, ClusterView, Input, NodeAddress, Now};
 pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
+pub use link_queue::{LinkEvent, LinkEventQueue, Queued};
 pub use metadata::MetadataVersion;
+pub use metrics::Metrics;
+pub use residency::{Residency, ResidencyLink, ResidencyNode, TOPIC};
 pub use state::RoomState;
-pub use update::{Change, LocalError, Participant, Record, RecordState, Refused, Update, Version};
+pub use update::{Change, LocalError, MergeError, Participant, Record, RecordState, Update, Version};
 
 /// Name of a node.
 pub type NodeId = String;
 /// Id of one participant's stay, `PA_...`, minted by its media node.
 pub type Sid = String;
-/// Who a participant says to be in its token; one of each is in a room.
+/// The identity that a participant's token names; one of each is in a room.
 pub type Identity = String;

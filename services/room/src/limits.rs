@@ -1,6 +1,6 @@
 //! How much one node may make another remember.
 
-use crate::update::{Record, RecordState, Refused};
+use crate::update::{MergeError, Record, RecordState};
 
 /// Largest participant body and room metadata, bytes.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -23,18 +23,18 @@ pub(crate) const MAX_LENT_MS: u64 = 300_000;
 const MAX_EPOCH: u64 = 1 << 56;
 
 /// Is a record within the limits?
-pub(crate) fn check(record: &Record) -> Result<(), Refused> {
+pub(crate) fn check(record: &Record) -> Result<(), MergeError> {
     if record.sid.is_empty() || record.identity.is_empty() {
-        return Err(Refused::Malformed("a participant without an id or identity"));
+        return Err(MergeError::Malformed("a participant without an id or identity"));
     }
     if record.sid.len() > MAX_NAME || record.identity.len() > MAX_NAME {
-        return Err(Refused::Malformed("a participant id or identity of more than 512 bytes"));
+        return Err(MergeError::Malformed("a participant id or identity of more than 512 bytes"));
     }
     if record.version.epoch > MAX_EPOCH || record.version.counter == u32::MAX {
-        return Err(Refused::Malformed("a version beyond any real one"));
+        return Err(MergeError::Malformed("a version beyond any real one"));
     }
     match &record.state {
-        RecordState::Live(body) if body.len() > MAX_BODY => Err(Refused::TooLarge { bytes: body.len() }),
+        RecordState::Live(body) if body.len() > MAX_BODY => Err(MergeError::TooLarge { bytes: body.len() }),
         _ => Ok(()),
     }
 }

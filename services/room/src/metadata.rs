@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::NodeId;
 use crate::limits::MAX_BODY;
-use crate::update::{Change, LocalError, Refused, Update};
+use crate::update::{Change, LocalError, MergeError, Update};
 
 /// Age of the metadata: (epoch of the assignment, incarnation of its home, writes of that).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl Register {
             return Err(LocalError::NotHome);
         };
         if value.len() > MAX_BODY {
-            return Err(Refused::TooLarge { bytes: value.len() }.into());
+            return Err(MergeError::TooLarge { bytes: value.len() }.into());
         }
         let home = home.to_owned();
         let first = MetadataVersion { epoch, incarnation: self.incarnation, counter: 0 };
@@ -85,21 +85,21 @@ impl Register {
         author: &str,
         version: MetadataVersion,
         value: Bytes,
-    ) -> Result<Option<Change>, Refused> {
+    ) -> Result<Option<Change>, MergeError> {
         let from = from.to_owned();
         let epoch = version.epoch;
-        let Some((home, known)) = self.home() else { return Err(Refused::UnknownEpoch { from, epoch }) };
+        let Some((home, known)) = self.home() else { return Err(MergeError::UnknownEpoch { from, epoch }) };
         if epoch < known {
-            return Err(Refused::OldEpoch { from, epoch, known });
+            return Err(MergeError::OldEpoch { from, epoch, known });
         }
         if epoch > known {
-            return Err(Refused::UnknownEpoch { from, epoch });
+            return Err(MergeError::UnknownEpoch { from, epoch });
         }
         if home != from || author != from {
-            return Err(Refused::NotHome { from, epoch });
+            return Err(MergeError::NotHome { from, epoch });
         }
         if value.len() > MAX_BODY {
-            return Err(Refused::TooLarge { bytes: value.len() });
+            return Err(MergeError::TooLarge { bytes: value.len() });
         }
         if self.version().is_some_and(|known| known >= version) {
             return Ok(None);

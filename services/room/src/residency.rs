@@ -1,39 +1,39 @@
-//! "Where is my data": which nodes relay a room, where they stand, who runs them, by which rule,
-//! and what each statement rests on.
+//! Residency, the answer to "where is my data": which nodes relay a room, where they stand, who runs them,
+//! by which rule, and what each statement rests on.
 
 use serde::{Deserialize, Serialize};
 
-/// The topic on which open rooms hear of each change.
+/// The data topic on which participants receive each change.
 pub const TOPIC: &str = "systir.where";
 
 /// The answer for one room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whereabouts {
+pub struct Residency {
     /// The room's name.
     pub room: String,
     /// Whose room it is.
     pub institution: String,
-    /// Version of the institution's policy that the nodes decided by.
+    /// Version of the institution's policy that this node decided by.
     pub policy_version: String,
     /// Epoch of the assignment.
     pub epoch: u64,
-    /// The node that says all this.
+    /// The node that makes the statement.
     pub told_by: String,
     /// Does that node carry the room? If not, the statement is made from the room's record alone: it
-    /// knows no front doors and no links, and that none is named means nothing.
+    /// names no gateways and no links although there may be some.
     pub complete: bool,
     /// Nodes, home first.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<ResidencyNode>,
     /// Links between them.
-    pub links: Vec<Link>,
+    pub links: Vec<ResidencyLink>,
 }
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
+pub struct ResidencyNode {
     /// Its name.
     pub node: String,
-    /// `home`, `spill`, `front-door`.
+    /// `home`, `spill`, `gateway`.
     pub roles: Vec<String>,
     /// City or campus.
     pub site: String,
@@ -59,15 +59,15 @@ pub struct Node {
     pub rule: String,
     /// The rule in words.
     pub why: String,
-    /// Since when, in Unix milliseconds: that it was assigned to the room or, of a node that is front
-    /// door only, that the first of its people came. Absent when that is not known.
+    /// Since when, in Unix milliseconds: that it was assigned to the room or, of a node that is
+    /// only a gateway, that its first participant joined. Absent when that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
 }
 
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct ResidencyLink {
     /// One end.
     pub a: String,
     /// The other.

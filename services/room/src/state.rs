@@ -9,7 +9,7 @@ use crate::digest::{Digest, OwnerDigest};
 use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_LENT_MS, MAX_PARTICIPANTS, check};
 use crate::metadata::Register;
 use crate::owner::{Held, Owner, Presence, Touched};
-use crate::update::{Change, LocalError, Participant, Record, RecordState, Refused, Update, Version};
+use crate::update::{Change, LocalError, MergeError, Participant, Record, RecordState, Update, Version};
 use crate::{Identity, NodeId, Sid};
 
 /// The room as one of its nodes knows it.
@@ -89,7 +89,7 @@ impl RoomState {
             return Err(LocalError::SidTaken(sid));
         }
         if self.owners.get(&self.node).is_some_and(Owner::is_full) {
-            return Err(Refused::TooMany { from: self.node.clone() }.into());
+            return Err(MergeError::TooMany { from: self.node.clone() }.into());
         }
         let version = Version { epoch, counter: 0 };
         self.write(Record { sid, identity: identity.into(), version, state: RecordState::Live(body) })
@@ -114,9 +114,9 @@ impl RoomState {
 
     /// Takes what another node sent. `from` is the node that the link has authenticated, `now_ms` the
     /// time here: what bears a time too far ahead of it would win for ever, and is refused.
-    pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, Refused> {
+    pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, MergeError> {
         if update.latest() > now_ms.saturating_add(MAX_AHEAD_MS) {
-            return Err(Refused::FromTheFuture { from: from.to_owned() });
+            return Err(MergeError::FromTheFuture { from: from.to_owned() });
         }
         match update {
             Update::Participant { owner, incarnation, seq, record } => {
@@ -125,7 +125,7 @@ impl RoomState {
                     o.incarnation == incarnation && o.is_full() && o.get(&record.sid).is_none()
                 });
                 if full && matches!(record.state, RecordState::Live(_)) {
-                    return Err(Refused::TooMany { from: owner });
+                    return Err(MergeError::TooMany { from: owner });
                 }
                 self.latest = self.latest.max(record.version.epoch);
                 Ok(self.merge_one(&owner, incarnation, seq, record))
@@ -133,7 +133,7 @@ impl RoomState {
             Update::Snapshot { owner, incarnation, seq, records } => {
                 let live = records.iter().filter(|r| matches!(r.state, RecordState::Live(_))).count();
                 if live > MAX_PARTICIPANTS {
-                    return Err(Refused::TooMany { from: from.to_owned() });
+                    return Err(MergeError::TooMany { from: from.to_owned() });
                 }
                 self.admit(from, &owner, &records)?;
                 let mut identities = self.identities_of(&owner);
@@ -230,26 +230,26 @@ impl RoomState {
     }
 
     /// Refuses what breaks the rules, before anything is changed.
-    fn admit(&self, from: &str, owner: &str, records: &[Record]) -> Result<(), Refused> {
+    fn admit(&self, from: &str, owner: &str, records: &[Record]) -> Result<(), MergeError> {
         if owner == self.node || from == self.node {
-            return Err(Refused::OwnName { from: from.to_owned() });
+            return Err(MergeError::OwnName { from: from.to_owned() });
         }
         if from != owner {
-            return Err(Refused::NotOwner { from: from.to_owned(), owner: owner.to_owned() });
+            return Err(MergeError::NotOwner { from: from.to_owned(), owner: owner.to_owned() });
         }
         for record in records {
             check(record)?;
             let (from, sid) = (from.to_owned(), record.sid.clone());
             match self.owner_of.get(&sid) {
                 Some(other) if *other != from => {
-                    return Err(Refused::SidTaken { from, sid, owner: other.clone() });
+                    return Err(MergeError::SidTaken { from, sid, owner: other.clone() });
                 }
                 _ => {}
             }
             if self.held(&sid).is_some_and(|held| {
                 held.identity != record.identity || held.version.epoch != record.version.epoch
             }) {
-                return Err(Refused::Rewritten { from, sid });
+                return Err(MergeError::Rewritten { from, sid });
             }
         }
         Ok(())

@@ -1,3 +1,5 @@
+use systir_reason::Reason;
+
 use super::*;
 use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
 
@@ -39,7 +41,7 @@ fn a_participant_is_seen_everywhere_and_a_repeated_update_changes_nothing() {
 fn only_the_media_node_writes_its_participant() {
     let (_, mut sto, join) = pair();
     let refused = sto.apply("aws-sto-1", join.clone(), EVER).unwrap_err();
-    assert_eq!(refused, Refused::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
+    assert_eq!(refused, MergeError::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
     sto.apply("cph-1", join, EVER).unwrap();
     // A sister that claims the id in her own name, or this node's name, is refused as well.
     let Update::Participant { record, .. } =
@@ -53,9 +55,9 @@ fn only_the_media_node_writes_its_participant() {
         seq: 9,
         record: record.clone(),
     };
-    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1"), EVER), Err(Refused::SidTaken { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("cph-1"), EVER), Err(Refused::Rewritten { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("sto-1"), EVER), Err(Refused::OwnName { .. })));
+    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1"), EVER), Err(MergeError::SidTaken { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("cph-1"), EVER), Err(MergeError::Rewritten { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("sto-1"), EVER), Err(MergeError::OwnName { .. })));
     assert_eq!(sto.by_identity("ada").unwrap().sid, "PA_a1");
 }
 
@@ -186,7 +188,7 @@ fn what_breaks_a_limit_is_refused_before_it_is_stored() {
     let mut cph = RoomState::new("cph-1", 1);
     assert!(matches!(
         cph.local_join("PA_a", "ada", 1, big.clone()),
-        Err(LocalError::Limit(Refused::TooLarge { .. }))
+        Err(LocalError::Limit(MergeError::TooLarge { .. }))
     ));
     let record = |sid: &str, state| Record {
         sid: sid.into(),
@@ -197,9 +199,9 @@ fn what_breaks_a_limit_is_refused_before_it_is_stored() {
     let update =
         |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
     let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))), EVER);
-    assert!(matches!(refused, Err(Refused::TooLarge { .. })));
+    assert!(matches!(refused, Err(MergeError::TooLarge { .. })));
     let refused = sto.apply("cph-1", update(record("", RecordState::Removed)), EVER);
-    assert!(matches!(refused, Err(Refused::Malformed(_))));
+    assert!(matches!(refused, Err(MergeError::Malformed(_))));
     assert_eq!(sto.digest().owners.len(), 1);
 }
 
@@ -209,14 +211,14 @@ fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
     assert_eq!(cph.set_metadata(body("x")), Err(LocalError::NotHome));
     cph.set_home("cph-1", 1);
     let first = cph.set_metadata(body("lecture")).unwrap();
-    assert!(matches!(sto.apply("cph-1", first.clone(), EVER), Err(Refused::UnknownEpoch { .. })));
+    assert!(matches!(sto.apply("cph-1", first.clone(), EVER), Err(MergeError::UnknownEpoch { .. })));
     sto.set_home("cph-1", 1);
     assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), [Change::Metadata(body("lecture"))]);
     assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), []);
-    assert!(matches!(sto.apply("aws-sto-1", first.clone(), EVER), Err(Refused::NotHome { .. })));
+    assert!(matches!(sto.apply("aws-sto-1", first.clone(), EVER), Err(MergeError::NotHome { .. })));
 
     let restated = sto.set_home("sto-1", 2).unwrap();
-    assert!(matches!(sto.apply("cph-1", first, EVER), Err(Refused::OldEpoch { epoch: 1, known: 2, .. })));
+    assert!(matches!(sto.apply("cph-1", first, EVER), Err(MergeError::OldEpoch { epoch: 1, known: 2, .. })));
     assert_eq!(cph.set_home("sto-1", 2), None);
     assert_eq!(cph.apply("sto-1", restated, EVER).unwrap(), [], "the same value in a new epoch");
     assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
@@ -267,11 +269,11 @@ fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
     let far = NOW + MAX_AHEAD_MS + 1;
     let (forged, _) = liar.local_join("PA_liar", "ada", far, body("there")).unwrap();
     let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
-    assert_eq!((refused.code(), names(&cph)), ("state-from-the-future", vec!["PA_ada".to_owned()]));
+    assert_eq!((refused.reason(), names(&cph)), (Reason::StateFromTheFuture, vec!["PA_ada".to_owned()]));
     let snapshot = liar.snapshot().remove(0);
-    assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(Refused::FromTheFuture { .. })));
+    assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
     let late_start = RoomState::new("sto-1", far).snapshot().remove(0);
-    assert!(matches!(cph.apply("sto-1", late_start, NOW), Err(Refused::FromTheFuture { .. })));
+    assert!(matches!(cph.apply("sto-1", late_start, NOW), Err(MergeError::FromTheFuture { .. })));
     // A clock that is a little ahead does no harm: the next join here still wins.
     let mut fast = RoomState::new("oslo-1", NOW);
     let (early, _) = fast.local_join("PA_fast", "ada", NOW + MAX_AHEAD_MS, body("there")).unwrap();

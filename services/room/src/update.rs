@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use systir_reason::Reason;
+
 use crate::limits::{MAX_BODY, MAX_PARTICIPANTS};
 use crate::metadata::MetadataVersion;
 use crate::{Identity, NodeId, Sid};
@@ -137,7 +139,7 @@ pub enum Change {
 /// An update that was not applied because it breaks a rule. Old and repeated updates are not
 /// refused: they change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refused {
+pub enum MergeError {
     /// Only a participant's media node writes its state.
     #[error("node {from} wrote in the name of {owner}; only the owner's own updates count")]
     NotOwner {
@@ -219,21 +221,22 @@ pub enum Refused {
     Malformed(&'static str),
 }
 
-impl Refused {
-    /// A stable word for metrics.
-    pub fn code(&self) -> &'static str {
+impl MergeError {
+    /// The reason code.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NotOwner { .. } => "state-not-owner",
-            Self::OwnName { .. } => "state-own-name",
-            Self::SidTaken { .. } => "state-sid-taken",
-            Self::Rewritten { .. } => "state-rewritten",
-            Self::NotHome { .. } => "state-not-home",
-            Self::OldEpoch { .. } => "state-old-epoch",
-            Self::UnknownEpoch { .. } => "state-unknown-epoch",
-            Self::TooLarge { .. } => "state-too-large",
-            Self::TooMany { .. } => "state-too-many",
-            Self::FromTheFuture { .. } => "state-from-the-future",
-            Self::Malformed(_) => "state-malformed",
+            Self::NotOwner { .. } => Reason::StateNotOwner,
+            Self::OwnName { .. } => Reason::StateOwnName,
+            Self::SidTaken { .. } => Reason::StateSidTaken,
+            Self::Rewritten { .. } => Reason::StateRewritten,
+            Self::NotHome { .. } => Reason::StateNotHome,
+            Self::OldEpoch { .. } => Reason::StateOldEpoch,
+            Self::UnknownEpoch { .. } => Reason::StateUnknownEpoch,
+            Self::TooLarge { .. } => Reason::StateTooLarge,
+            Self::TooMany { .. } => Reason::StateTooMany,
+            Self::FromTheFuture { .. } => Reason::StateFromTheFuture,
+            Self::Malformed(_) => Reason::StateMalformed,
         }
     }
 }
@@ -252,5 +255,5 @@ pub enum LocalError {
     NotHome,
     /// It breaks a limit that every other node would enforce.
     #[error(transparent)]
-    Limit(#[from] Refused),
+    Limit(#[from] MergeError),
 }

@@ -1,12 +1,14 @@
-//! Updates of the room's state as they travel.
+//! Updates of the room's state as they are sent on links.
 
 use prost::Message as _;
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_update::Body;
-use systir_room::{MetadataVersion, Record, RecordState, Update, Version};
 
-/// For a link.
-pub(super) fn encode(update: &Update) -> bytes::Bytes {
+use crate::{MetadataVersion, Record, RecordState, Update, Version};
+
+/// Encodes an update for a link.
+#[must_use]
+pub fn encode(update: &Update) -> bytes::Bytes {
     let record = |record: &Record| wire::StateRecord {
         sid: record.sid.to_string(),
         identity: record.identity.to_string(),
@@ -38,8 +40,9 @@ pub(super) fn encode(update: &Update) -> bytes::Bytes {
     wire::RoomUpdate { body: Some(body) }.encode_to_vec().into()
 }
 
-/// From a link; none when it is nothing that this version knows.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Update> {
+/// Decodes an update from a link; none when this version does not know it.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| Record {
         sid: record.sid,
         identity: record.identity,

@@ -6,6 +6,9 @@
 //! belongs to one hop; [`rtcp`] and [`twcc`] are the feedback; [`extension_table`] has the ids that the
 //! server gives to header extensions.
 
+// Tests make their own times.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod extension_table;
 pub mod packet;
 pub mod rtcp;

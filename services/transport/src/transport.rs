@@ -11,7 +11,7 @@ use crate::{
     TransportEvent, classify,
     dtls::{Dtls, DtlsOutput},
     held::Held,
-    ice::{Full, Ice, Lite, Outbox},
+    ice::{Lite, Outbox},
     sctp::Sctp,
     srtp::Srtp,
 };
@@ -34,8 +34,6 @@ pub struct Config {
     pub certificate: Certificate,
     /// Our host addresses (UDP), as advertised.
     pub candidates: Vec<SocketAddr>,
-    /// ICE-lite (RFC 8445 section 2.5): we only answer. Otherwise a full agent, controlled.
-    pub ice_lite: bool,
     /// Largest UDP payload in bytes that DTLS and SCTP make; 1200 is safe.
     pub mtu: usize,
 }
@@ -56,7 +54,7 @@ pub struct Remote {
 pub struct Transport {
     certificate: Certificate,
     mtu: usize,
-    ice: Ice,
+    ice: Lite,
     dtls: Option<Dtls>,
     srtp: Option<Box<Srtp>>,
     sctp: Sctp,
@@ -85,11 +83,7 @@ impl Transport {
     /// A transport that waits for the peer's description.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
-        let ice = if config.ice_lite {
-            Ice::Lite(Lite::new(config.local, config.candidates))
-        } else {
-            Ice::Full(Box::new(Full::new(config.local, &config.candidates)))
-        };
+        let ice = Lite::new(config.local, config.candidates);
         Self {
             certificate: config.certificate,
             mtu: config.mtu,
@@ -124,7 +118,7 @@ impl Transport {
                 Err(reason) => return self.end(reason),
             },
         }
-        self.ice.set_remote(now, remote.ice);
+        self.ice.set_remote(remote.ice);
         self.deadline.get_or_insert(now + CONNECT);
         let held = self.held.take();
         // Checks first: DTLS counts only from addresses that they have authenticated.
@@ -191,7 +185,7 @@ impl Transport {
     /// Our address that media goes from, when the peer's checks came to several of ours.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.ice.local_addr()
+        self.ice.pair().map(|(_, local)| local)
     }
 
     /// Are there keys, and is the transport not closed?
@@ -223,10 +217,7 @@ impl Transport {
         }
         // Nothing can be repeated before there is an address to send it to.
         let dtls = self.remote_addr().and_then(|_| self.dtls.as_ref()?.poll_timeout());
-        [self.ice.poll_timeout(), dtls, self.sctp.poll_timeout(), self.deadline, self.look]
-            .into_iter()
-            .flatten()
-            .min()
+        [dtls, self.sctp.poll_timeout(), self.deadline, self.look].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -245,7 +236,6 @@ impl Transport {
             let reason = if self.srtp.is_some() { CloseReason::Silent } else { CloseReason::NeverConnected };
             return self.end(reason);
         }
-        self.ice.handle_timeout(now, &mut self.outbox);
         if self.remote_addr().is_some()
             && let Some(Err(reason)) = self.dtls.as_mut().map(|dtls| dtls.handle_timeout(now))
         {

@@ -1,5 +1,6 @@
 //! Data channels with an independent peer.
 
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -32,7 +33,7 @@ fn client_opened(world: &World, name: &str) -> Option<str0m::channel::ChannelId>
 #[test]
 fn channels_that_the_server_opens_carry_messages_both_ways() {
     for client_is_active in [true, false] {
-        let setup = Setup { client_is_active, ..Setup::default() };
+        let setup = Setup { client_is_active };
         let mut world = World::new(&setup);
         // Asked for long before there is a connection, as for a subscriber.
         let reliable = world.transport.open_channel("_reliable", true, None);
@@ -76,7 +77,7 @@ fn channels_that_the_server_opens_carry_messages_both_ways() {
 #[test]
 fn channels_that_the_client_opens_carry_messages_both_ways() {
     for client_is_active in [true, false] {
-        let mut world = World::connected(&Setup { client_is_active, ..Setup::default() });
+        let mut world = World::connected(&Setup { client_is_active });
         let theirs = world.rtc.direct_api().create_data_channel(ChannelConfig {
             label: "_lossy".into(),
             ordered: false,

@@ -14,6 +14,7 @@ use super::data::Channels;
 use super::egress::{Sending, Source, Track};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
+use super::message::WorkerMessage;
 use super::outgoing::Via;
 use super::rooms::Room;
 use systir_media_control::{
@@ -27,12 +28,19 @@ const HANDSHAKE_MTU: usize = 1200;
 const HIGHEST: Option<Layer> = Some(Layer(Layer::MAX as u8 - 1));
 
 impl Engine {
-    /// Does as told.
-    pub(super) fn command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::OpenRoom { room, events } => {
+    /// Takes a message from the queue.
+    pub(super) fn take(&mut self, now: Instant, message: WorkerMessage) {
+        match message {
+            WorkerMessage::OpenRoom { room, events } => {
                 self.outside.rooms.insert(room, Room::new(events));
             }
+            WorkerMessage::Command(command) => self.command(now, command),
+        }
+    }
+
+    /// Carries out a command.
+    pub(super) fn command(&mut self, now: Instant, command: Command) {
+        match command {
             Command::CloseRoom { room } => self.close_room(now, room),
             Command::Join { room, participant, publisher, subscriber } => {
                 self.join(now, room, participant, publisher, subscriber);
@@ -111,8 +119,8 @@ impl Engine {
         now: Instant,
         room: RoomKey,
         participant: ParticipantKey,
-        publisher: systir_media_control::IceCredentials,
-        subscriber: systir_media_control::IceCredentials,
+        publisher: IceCredentials,
+        subscriber: IceCredentials,
     ) {
         if !self.outside.rooms.contains_key(&room) || self.participants.contains_key(&participant) {
             debug!(?participant, ?room, "join into a room that is not open, or twice; ignored");
@@ -144,15 +152,14 @@ impl Engine {
         now: Instant,
         room: RoomKey,
         participant: ParticipantKey,
-        local: systir_media_control::IceCredentials,
+        local: IceCredentials,
         role: impl FnOnce(&mut Transport) -> Role,
     ) -> usize {
         let ufrag = local.ufrag.clone();
         let config = Config {
-            local: IceCredentials { ufrag: local.ufrag, pwd: local.pwd },
+            local,
             certificate: self.certificate.clone(),
             candidates: self.advertised.clone(),
-            ice_lite: true,
             mtu: HANDSHAKE_MTU,
         };
         let mut transport = Transport::new(config, now);
@@ -167,11 +174,6 @@ impl Engine {
     fn remote(&mut self, now: Instant, participant: ParticipantKey, side: Side, remote: Remote) {
         let Some(connection) = self.connection(participant, side) else { return };
         let Some(conn) = self.outside.connections.get_mut(connection) else { return };
-        let remote = systir_transport::Remote {
-            ice: IceCredentials { ufrag: remote.ice.ufrag, pwd: remote.ice.pwd },
-            fingerprint: remote.fingerprint,
-            client_is_active: remote.client_is_active,
-        };
         conn.transport.set_remote(now, remote);
         // Checks that came before the description count from now on.
         for path in conn.authenticated() {
@@ -290,7 +292,7 @@ impl Engine {
         if let Some(who) = self.participants.get_mut(&participant) {
             who.downtracks.insert(key, id);
         }
-        let rtx_seq = self.random();
+        let rtx_seq = self.random.u16(..);
         let sending = Sending {
             id,
             connection,
@@ -384,13 +386,5 @@ impl Engine {
             self.leave(now, participant);
         }
         self.finish_turn(now);
-    }
-
-    /// A number nobody relies on to be secret (splitmix64).
-    fn random(&mut self) -> u16 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (mixed ^ (mixed >> 27)) as u16
     }
 }

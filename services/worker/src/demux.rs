@@ -5,29 +5,20 @@ use std::net::SocketAddr;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use systir_transport::{Class, classify};
 
 /// Source addresses that one connection may have at a time; the oldest is forgotten first.
 const MAX_ADDRESSES: usize = 4;
 
-/// What a datagram's first bytes say it is (RFC 7983, RFC 5761).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Stun,
-    Dtls,
-    Rtp,
-    Rtcp,
-}
-
-impl Protocol {
-    pub(super) fn of(datagram: &[u8]) -> Option<Self> {
-        match *datagram {
-            [0..=3, _, ..] if datagram.len() >= 20 => Some(Self::Stun),
-            [20..=63, _, ..] => Some(Self::Dtls),
-            [128..=191, 192..=223, ..] => Some(Self::Rtcp),
-            [128..=191, _, ..] if datagram.len() >= 12 => Some(Self::Rtp),
-            _ => None,
-        }
-    }
+/// The protocol of a datagram that is long enough for that protocol's header.
+pub(super) fn protocol_of(datagram: &[u8]) -> Option<Class> {
+    let class = classify(datagram)?;
+    let header = match class {
+        Class::Stun => 20,
+        Class::Rtp => 12,
+        Class::Dtls | Class::Rtcp => 2,
+    };
+    (datagram.len() >= header).then_some(class)
 }
 
 /// The local ufrag in a STUN binding request's USERNAME, `local:remote` (RFC 8445 section 7.2.2).
@@ -140,12 +131,12 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_the_protocol() {
-        assert_eq!(Protocol::of(&binding_request("a:b")), Some(Protocol::Stun));
-        assert_eq!(Protocol::of(&[22, 254, 253]), Some(Protocol::Dtls));
-        assert_eq!(Protocol::of(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Protocol::Rtp));
-        assert_eq!(Protocol::of(&[0x80, 200, 0, 1]), Some(Protocol::Rtcp));
-        assert_eq!(Protocol::of(&[0x80, 96]), None);
-        assert_eq!(Protocol::of(&[]), None);
+        assert_eq!(protocol_of(&binding_request("a:b")), Some(Class::Stun));
+        assert_eq!(protocol_of(&[22, 254, 253]), Some(Class::Dtls));
+        assert_eq!(protocol_of(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Class::Rtp));
+        assert_eq!(protocol_of(&[0x80, 200, 0, 1]), Some(Class::Rtcp));
+        assert_eq!(protocol_of(&[0x80, 96]), None);
+        assert_eq!(protocol_of(&[]), None);
     }
 
     #[test]
@@ -179,7 +170,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_datagram_is_classified_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Protocol::of(&bytes);
+            let _ = protocol_of(&bytes);
             let _ = binding_request_ufrag(&bytes);
         }
     }

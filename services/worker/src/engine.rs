@@ -10,11 +10,11 @@ use rustc_hash::FxHashMap;
 use systir_forwarding::{Core, SubscriptionId, TrackId};
 use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::{Codec, Layer};
-use systir_transport::{Certificate, TransportEvent};
+use systir_transport::{Certificate, Class, TransportEvent};
 
 use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
-use super::demux::{Demux, Protocol, binding_request_ufrag};
+use super::demux::{Demux, binding_request_ufrag, protocol_of};
 use super::egress::Outside;
 use super::ingress::Refused;
 use super::links::Links;
@@ -75,7 +75,8 @@ pub(super) struct Engine {
     pub(super) participants: FxHashMap<ParticipantKey, Participant>,
     pub(super) tracks: FxHashMap<TrackKey, TrackId>,
     pub(super) flows: FxHashMap<(u32, u32), Flow>,
-    pub(super) random: u64,
+    /// First numbers of streams; nothing secret depends on it.
+    pub(super) random: fastrand::Rng,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     next_tick: Instant,
     next_speakers: Instant,
@@ -95,7 +96,7 @@ impl Engine {
             participants: FxHashMap::default(),
             tracks: FxHashMap::default(),
             flows: FxHashMap::default(),
-            random: config.seed,
+            random: fastrand::Rng::with_seed(config.seed),
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
             next_speakers: now + SPEAKERS,
@@ -127,7 +128,7 @@ impl Engine {
     ) {
         self.outside.counts.datagrams_in += 1;
         self.outside.counts.bytes_in += bytes.len() as u64;
-        let Some(protocol) = Protocol::of(bytes) else {
+        let Some(protocol) = protocol_of(bytes) else {
             self.outside.counts.junk += 1;
             return;
         };
@@ -135,7 +136,7 @@ impl Engine {
         // A binding request goes to whom it names, wherever earlier ones from there went: clients
         // behind one NAT may get each other's ports.
         let owner = match protocol {
-            Protocol::Stun => named().or_else(|| self.demux.owner(from)),
+            Class::Stun => named().or_else(|| self.demux.owner(from)),
             _ => self.demux.owner(from),
         };
         let Some(connection) = owner else {
@@ -143,14 +144,14 @@ impl Engine {
             return;
         };
         match protocol {
-            Protocol::Stun | Protocol::Dtls => {
+            Class::Stun | Class::Dtls => {
                 let path = Route { via: Via::Udp(socket), source: destination, to: from };
                 if self.handshake(now, connection, path, bytes) {
                     self.demux.learn(from, connection);
                 }
             }
-            Protocol::Rtp => self.rtp(now, connection, bytes),
-            Protocol::Rtcp => self.rtcp(now, connection, bytes),
+            Class::Rtp => self.rtp(now, connection, bytes),
+            Class::Rtcp => self.rtcp(now, connection, bytes),
         }
     }
 
@@ -209,7 +210,7 @@ impl Engine {
             self.scratch.clear();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
             // An answer to a check goes back the way that it came; all else goes the way of media.
-            let is_check = Protocol::of(&self.scratch) == Some(Protocol::Stun);
+            let is_check = protocol_of(&self.scratch) == Some(Class::Stun);
             let chosen = conn.route.filter(|route| route.to == to && !is_check);
             let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
             let mut datagrams = self.outside.outgoing.fresh();
@@ -272,20 +273,16 @@ impl Engine {
         }
     }
 
-    /// Takes what came over rings. True when there is more.
+    /// Takes batches from the links' thread. True when there may be more.
     pub(super) fn take_batches(&mut self, now: Instant) -> bool {
-        let mut more = false;
-        for port in 0..self.outside.links.len() {
-            for taken in 1..=MAX_BATCHES {
-                let Some((only_peer, batch)) = self.outside.links.recv(port) else { break };
-                for (entry, bytes) in batch.iter() {
-                    self.link_packet(now, only_peer.unwrap_or(entry.peer), entry.flow, bytes);
-                }
-                self.outside.links.recycle(port, batch);
-                more |= taken == MAX_BATCHES;
+        for _ in 0..MAX_BATCHES {
+            let Some(batch) = self.outside.links.recv() else { return false };
+            for (entry, bytes) in batch.iter() {
+                self.link_packet(now, entry.peer, entry.flow, bytes);
             }
+            self.outside.links.recycle(batch);
         }
-        more
+        true
     }
 
     /// When [`Engine::timeout`] is due.

@@ -7,9 +7,10 @@ use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, Packet};
+use systir_transport::Class;
 
 use super::connection::Role;
-use super::demux::Protocol;
+use super::demux::protocol_of;
 use super::engine::{Engine, REPORTS};
 
 impl Engine {
@@ -86,9 +87,9 @@ impl Engine {
 
     /// RTP or RTCP from a link.
     pub(super) fn link_packet(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
-        match Protocol::of(bytes) {
-            Some(Protocol::Rtp) => self.link_media(now, peer, flow, bytes),
-            Some(Protocol::Rtcp) => self.link_feedback(now, peer, flow, bytes),
+        match protocol_of(bytes) {
+            Some(Class::Rtp) => self.link_media(now, peer, flow, bytes),
+            Some(Class::Rtcp) => self.link_feedback(now, peer, flow, bytes),
             _ => self.outside.counts.unknown_flow += 1,
         }
     }

@@ -16,28 +16,30 @@ mod engine;
 mod feedback;
 mod ingress;
 mod links;
+mod message;
 mod outgoing;
 mod owners;
+mod pool;
 mod reception;
 mod rooms;
 mod stats;
 mod streams;
 mod table;
 mod thread;
-mod wake;
 
 pub(crate) use demux::binding_request_ufrag;
-pub use links::{Ring, WorkerRing};
+pub use links::Ring;
+pub use message::WorkerMessage;
+pub use pool::{WorkerAccess, WorkerPool};
 pub use stats::{WorkerCounts, WorkerStats};
 pub use thread::{Worker, WorkerConfig, WorkerHandle};
-pub use wake::WorkerWaker;
 
 /// Entrances for the fuzzers; not part of the interface.
 #[cfg(feature = "fuzzing")]
 pub mod fuzz {
     /// Sorts a datagram.
     pub fn demux(bytes: &[u8]) {
-        let _ = crate::demux::Protocol::of(bytes);
+        let _ = crate::demux::protocol_of(bytes);
         if let Some(ufrag) = crate::demux::binding_request_ufrag(bytes) {
             assert!(ufrag.len() < bytes.len());
         }

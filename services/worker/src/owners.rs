@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use systir_transport::Class;
 
-use super::demux::{Protocol, binding_request_ufrag};
+use super::demux::{binding_request_ufrag, protocol_of};
 use super::engine::Engine;
 use super::outgoing::{Route, Via};
 use super::streams::StreamId;
@@ -94,15 +95,13 @@ impl Engine {
     ) -> bool {
         self.outside.counts.datagrams_in += 1;
         self.outside.counts.bytes_in += bytes.len() as u64;
-        let Some(protocol) = Protocol::of(bytes) else {
+        let Some(protocol) = protocol_of(bytes) else {
             self.outside.counts.junk += 1;
             return true;
         };
         let named = || binding_request_ufrag(bytes).and_then(|ufrag| self.demux.named(ufrag));
         let owned = match self.owners.by_stream.get(&stream).copied() {
-            Some(owned)
-                if protocol == Protocol::Stun && named().is_some_and(|one| one != owned.connection) =>
-            {
+            Some(owned) if protocol == Class::Stun && named().is_some_and(|one| one != owned.connection) => {
                 // One stream, one peer connection.
                 self.outside.counts.junk += 1;
                 return true;
@@ -118,15 +117,15 @@ impl Engine {
         };
         let connection = owned.connection;
         match protocol {
-            Protocol::Stun | Protocol::Dtls => {
+            Class::Stun | Class::Dtls => {
                 let path = Route { via: Via::Tcp(stream), source: None, to: from };
                 if self.handshake(now, connection, path, bytes) {
                     self.owners.prove(stream);
                 }
             }
-            Protocol::Rtp if owned.proved => self.rtp(now, connection, bytes),
-            Protocol::Rtcp if owned.proved => self.rtcp(now, connection, bytes),
-            Protocol::Rtp | Protocol::Rtcp => self.outside.counts.junk += 1,
+            Class::Rtp if owned.proved => self.rtp(now, connection, bytes),
+            Class::Rtcp if owned.proved => self.rtcp(now, connection, bytes),
+            Class::Rtp | Class::Rtcp => self.outside.counts.junk += 1,
         }
         true
     }

@@ -16,6 +16,7 @@ use super::outgoing::Datagrams;
 use super::stats::WorkerCounts;
 use crate::tcp::{Frame, Frames, Pass, TcpArrival, write_frame};
 use systir_rtp::packet::{Codec, Kind};
+use systir_transport::{Class, classify};
 
 /// Events that may wait for a busy worker; a reader waits for its turn, and its peer with it.
 const MAX_EVENTS: usize = 256;
@@ -143,7 +144,7 @@ impl Streams {
         };
         for datagram in datagrams.iter() {
             let waiting = stream.unsent.len() - stream.sent;
-            if (waiting > PICTURES && is_picture(datagram)) || !write_frame(&mut stream.unsent, datagram) {
+            if (waiting > PICTURES && is_video(datagram)) || !write_frame(&mut stream.unsent, datagram) {
                 counts.send_dropped += 1;
                 continue;
             }
@@ -250,15 +251,11 @@ async fn read(
     }
 }
 
-/// A sealed RTP packet that is not sound: its header is in the clear.
-fn is_picture(datagram: &[u8]) -> bool {
-    match *datagram {
-        [128..=191, 192..=223, ..] => false,
-        [128..=191, kind, ..] => {
-            Codec::from_payload_type(kind & 0x7f).is_none_or(|codec| codec.kind() != Kind::Audio)
-        }
-        _ => false,
-    }
+/// A sealed RTP packet that is not audio: its header is in the clear.
+fn is_video(datagram: &[u8]) -> bool {
+    let Some(payload_type) = datagram.get(1).map(|byte| byte & 0x7f) else { return false };
+    classify(datagram) == Some(Class::Rtp)
+        && Codec::from_payload_type(payload_type).is_none_or(|codec| codec.kind() != Kind::Audio)
 }
 
 #[cfg(test)]
@@ -312,10 +309,10 @@ mod tests {
 
     #[test]
     fn only_pictures_are_given_up() {
-        assert!(is_picture(&[0x80, 96]) && is_picture(&[0x90, 0x80 | 97]));
-        assert!(!is_picture(&[0x80, 111]), "sound");
-        assert!(!is_picture(&[0x80, 200]), "a report");
-        assert!(!is_picture(&[22, 254]), "DTLS");
-        assert!(!is_picture(&[0, 1]) && !is_picture(&[]));
+        assert!(is_video(&[0x80, 96]) && is_video(&[0x90, 0x80 | 97]));
+        assert!(!is_video(&[0x80, 111]), "sound");
+        assert!(!is_video(&[0x80, 200]), "a report");
+        assert!(!is_video(&[22, 254]), "DTLS");
+        assert!(!is_video(&[0, 1]) && !is_video(&[]));
     }
 }

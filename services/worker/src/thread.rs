@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::engine::{Engine, EngineConfig};
-use super::links::{Links, Ring, WorkerRing};
+use super::links::{Links, Ring};
+use super::message::WorkerMessage;
 use super::outgoing::{Datagrams, Route, Via};
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
-use super::wake::WorkerWaker;
 use crate::tcp::TcpArrival;
-use systir_media_control::Command;
+use systir_forwarding::ThreadNotifier;
 
 /// Commands that may wait for a busy worker.
 const MAX_COMMANDS: usize = 1024;
@@ -55,12 +55,10 @@ pub struct WorkerConfig {
     pub advertised: Vec<SocketAddr>,
     /// The certificate of all its connections.
     pub certificate: Certificate,
-    /// Is woken by the rings that lead here.
-    pub waker: WorkerWaker,
+    /// Its waker is in the rings that lead here.
+    pub notifier: ThreadNotifier,
     /// The ring to the links' thread.
     pub links: Option<Ring>,
-    /// Rings to the node's other workers.
-    pub workers: Vec<WorkerRing>,
     /// Decides the numbers that streams begin with.
     pub seed: u64,
     /// Ends the worker.
@@ -71,7 +69,7 @@ pub struct WorkerConfig {
 #[derive(Debug)]
 pub struct WorkerHandle {
     /// Tells it what to do. When all senders are gone the worker ends.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: mpsc::Sender<WorkerMessage>,
     /// TCP streams that name one of this worker's ICE fragments come in here.
     pub streams: mpsc::Sender<TcpArrival>,
     /// What it counts.
@@ -109,8 +107,8 @@ pub struct Worker {
     streams: Streams,
     arrivals: mpsc::Receiver<TcpArrival>,
     stream_events: mpsc::Receiver<StreamEvent>,
-    commands: mpsc::Receiver<Command>,
-    waker: WorkerWaker,
+    commands: mpsc::Receiver<WorkerMessage>,
+    notifier: ThreadNotifier,
     stats: Arc<WorkerStats>,
     stop: CancellationToken,
     receive: Vec<u8>,
@@ -160,7 +158,7 @@ impl Worker {
         let engine_config = EngineConfig {
             advertised: config.advertised,
             certificate: config.certificate,
-            links: Links::new(config.links, config.workers),
+            links: Links::new(config.links),
             seed: config.seed,
         };
         let worker = Self {
@@ -170,7 +168,7 @@ impl Worker {
             arrivals,
             stream_events,
             commands: queue,
-            waker: config.waker,
+            notifier: config.notifier,
             stats: Arc::clone(&stats),
             stop: config.stop,
             receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
@@ -223,12 +221,12 @@ impl Worker {
             let ready = sockets.iter().filter(|socket| socket.io.poll_recv_ready(context).is_ready()).count();
             if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
         });
-        let command = tokio::select! {
+        let message = tokio::select! {
             biased;
             () = stop.cancelled() => return false,
             () = readable => return true,
-            () = self.waker.woken() => return true,
-            command = self.commands.recv() => command,
+            () = self.notifier.notified() => return true,
+            message = self.commands.recv() => message,
             Some(arrival) = self.arrivals.recv() => {
                 self.streams.arrive(Instant::now(), arrival);
                 return true;
@@ -239,9 +237,9 @@ impl Worker {
             }
             () = tokio::time::sleep_until(deadline.into()) => return true,
         };
-        match command {
-            Some(command) => {
-                self.engine.command(Instant::now(), command);
+        match message {
+            Some(message) => {
+                self.engine.take(Instant::now(), message);
                 true
             }
             None => false,
@@ -252,7 +250,7 @@ impl Worker {
     fn take_commands(&mut self, now: Instant) -> Option<bool> {
         for _ in 0..COMMANDS_PER_TURN {
             match self.commands.try_recv() {
-                Ok(command) => self.engine.command(now, command),
+                Ok(message) => self.engine.take(now, message),
                 Err(TryRecvError::Empty) => return Some(false),
                 Err(TryRecvError::Disconnected) => return None,
             }

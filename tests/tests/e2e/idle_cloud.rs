@@ -94,11 +94,11 @@ async fn with_all_full_nothing_comes_to_the_cloud() -> Result<()> {
     assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
 
     // The counters count: the same kinds of packets were there at the approved nodes.
-    for counter in
-        ["cph_1_links", "cph_1_control", "cph_1_media", "cph_1_signalling", "sto_1_links", "sto_1_media"]
-    {
+    for counter in ["cph_1_links", "cph_1_media", "cph_1_signalling", "sto_1_links", "sto_1_media"] {
         assert!(packets.packets(counter)? > 0, "{counter}: {}", packets.packets(counter)?);
     }
+    // Either end may dial the link, so control packets are at the port of either node.
+    assert!(packets.packets("cph_1_control")? + packets.packets("sto_1_control")? > 0);
     assert_eq!(packets.packets("aws_sto_1_signalling")?, 0, "nobody was sent to its door");
     is_idle(&cluster, &packets).await?;
 

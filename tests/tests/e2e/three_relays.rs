@@ -134,7 +134,7 @@ impl Meeting {
                 const room = systirRoom();
                 const who = room.localParticipant.identity === '{person}' ? room.localParticipant
                     : room.remoteParticipants.get('{person}');
-                return [who.attributes['systir.node'], who.attributes['systir.front_door']];
+                return [who.attributes['systir.node'], who.attributes['systir.gateway']];
             }})()"
         );
         let answer = self.browser.eval("anna", &code)?;

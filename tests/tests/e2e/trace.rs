@@ -62,14 +62,14 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
                 .map(|span| span.name.as_str())
                 .collect::<BTreeSet<_>>()
         };
-        let at_door = ["assignment", "door", "placement", "policy", "relay-signal", "reserve", "token"];
-        assert_eq!(names("cph-1"), BTreeSet::from(at_door), "{spilled:#?}");
+        let at_gateway = ["assignment", "gateway", "placement", "policy", "relay-signal", "reserve", "token"];
+        assert_eq!(names("cph-1"), BTreeSet::from(at_gateway), "{spilled:#?}");
         assert_eq!(names("sto-1"), BTreeSet::from(["policy", "seat", "session"]), "{spilled:#?}");
 
         // One tree: every span but the first hangs under another of the same trace.
         let ids: BTreeSet<&str> = spilled.iter().map(|span| span.id.as_str()).collect();
         let roots: Vec<&Span> = spilled.iter().filter(|span| span.parent.is_empty()).collect();
-        assert!(matches!(roots[..], [root] if root.name == "door"), "{roots:#?}");
+        assert!(matches!(roots[..], [root] if root.name == "gateway"), "{roots:#?}");
         assert!(spilled.iter().all(|span| span.parent.is_empty() || ids.contains(span.parent.as_str())));
         assert_eq!((roots[0].says("outcome"), roots[0].says("reason")), ("admitted", "spill-sister"));
 
@@ -84,7 +84,8 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
             assert!(decision.says("version").starts_with("1-"), "{decision:#?}");
         }
 
-        let turned_away = spans.iter().find(|span| span.name == "door" && span.says("outcome") == "refused");
+        let turned_away =
+            spans.iter().find(|span| span.name == "gateway" && span.says("outcome") == "refused");
         assert_eq!(turned_away.map(|span| span.says("reason")), Some("approved-full"), "{spans:#?}");
 
         for span in &spans {
@@ -97,7 +98,7 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
         let line =
             |log: &str, words: &str| log.lines().any(|line| line.contains(words) && line.contains(trace));
         assert!(line(&home_log, "a join was placed"), "{home_log}");
-        assert!(line(&sister_log, "somebody joined"), "{sister_log}");
+        assert!(line(&sister_log, "a participant joined"), "{sister_log}");
         Ok(())
     })
 }
@@ -121,8 +122,8 @@ fn a_bad_token_is_a_trace_that_says_why_and_nothing_of_the_token() -> Result<()>
         );
         node.stop()?;
         let spans = collector.spans();
-        let door = spans.iter().find(|span| span.name == "door");
-        assert_eq!(door.map(|span| span.says("reason")), Some("token-signature"), "{spans:#?}");
+        let gateway = spans.iter().find(|span| span.name == "gateway");
+        assert_eq!(gateway.map(|span| span.says("reason")), Some("token-signature"), "{spans:#?}");
         assert!(spans.iter().any(|span| span.name == "token" && span.says("outcome") == "token-signature"));
         assert!(
             spans.iter().all(|span| !span.whole.contains("eyJ") && !span.whole.contains(ROOM)),

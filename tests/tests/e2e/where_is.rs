@@ -227,14 +227,14 @@ fn a_front_door_that_carries_nobody_is_named_with_since_when_and_stays_named() -
             let cards = browser.eval("anna", CARDS)?;
             assert_eq!(cards.as_array().map(Vec::len), Some(2), "the fuller statement stays: {cards:#}");
             says(&cards[0], "cph-1", "Copenhagen, Denmark", "home", "ku-home-denmark");
-            says(&cards[1], "sto-1", "Stockholm, Sweden", "front door", "ku-front-door");
+            says(&cards[1], "sto-1", "Stockholm, Sweden", "gateway", "ku-front-door");
             let foot = browser.eval("anna", "document.querySelector('#where .foot').textContent")?;
             assert!(
                 foot.as_str().is_some_and(|words| words.contains("Your signalling ends at sto-1.")),
                 "{foot}"
             );
-            browser.shot("anna", "front-door-laptop", LAPTOP)?;
-            browser.shot("anna", "front-door-phone", PHONE)?;
+            browser.shot("anna", "gateway-laptop", LAPTOP)?;
+            browser.shot("anna", "gateway-phone", PHONE)?;
 
             // Whoever comes and goes does not change since when it is a door.
             let since = |browser: &mut Browser| -> Result<Value> {
@@ -253,7 +253,7 @@ fn a_front_door_that_carries_nobody_is_named_with_since_when_and_stays_named() -
             let door =
                 told["nodes"].as_array().and_then(|nodes| nodes.iter().find(|node| node["node"] == "sto-1"));
             let door = door.with_context(|| format!("the door is not told: {told:#}"))?;
-            assert_eq!((&door["roles"], &door["region"]), (&json!(["front-door"]), &json!("se-stockholm")));
+            assert_eq!((&door["roles"], &door["region"]), (&json!(["gateway"]), &json!("se-stockholm")));
             let home = told["nodes"][0]["since"].as_u64().context("no since")?;
             assert!(door["since"].as_u64().is_some_and(|since| since >= home), "{told:#}");
             Ok(())

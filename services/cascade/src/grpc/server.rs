@@ -2,7 +2,6 @@
 
 use super::client::MAX_MESSAGE;
 use super::tls::{self, ProvenPeer};
-use crate::handler::Refused;
 use crate::link::Inner;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use futures::Stream;
@@ -16,6 +15,7 @@ use systir_proto::cluster::v1::{
     PulseReply, PulseRequest, RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused, ReserveReply,
     ReserveRequest, SessionMessage, SignalMessage, reserve_reply,
 };
+use systir_reason::Refusal;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -51,8 +51,8 @@ impl Service {
     }
 }
 
-pub(crate) fn status(refused: Refused) -> Status {
-    let Refused { mut reason, rules } = refused;
+pub(crate) fn status(refusal: Refusal) -> Status {
+    let Refusal { sentence: mut reason, rules, .. } = refusal;
     if !rules.is_empty() {
         reason = format!("{reason} (rules: {})", rules.join(", "));
     }

@@ -9,9 +9,10 @@ use crate::quic::{Binding, Command, LinkId};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
+use systir_proto::LINK_VERSION;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{Hello, SessionMessage};
-use systir_proto::{LINK_VERSION, extensions};
+use systir_rtp::extension_table;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -94,11 +95,11 @@ fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
             hello.version
         )));
     }
-    if hello.extension_table != extensions::TABLE_VERSION {
+    if hello.extension_table != extension_table::VERSION {
         return Err(Status::failed_precondition(format!(
             "extension table {} is not known here, but {}",
             hello.extension_table,
-            extensions::TABLE_VERSION
+            extension_table::VERSION
         )));
     }
     let id = LinkId::try_from(hello.link_id.as_ref())

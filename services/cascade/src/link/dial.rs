@@ -10,9 +10,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
+use systir_proto::LINK_VERSION;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{Hello, SessionMessage};
-use systir_proto::{LINK_VERSION, extensions};
+use systir_rtp::extension_table;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +208,7 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
 pub(super) fn hello(inner: &Inner, link_id: [u8; 16], lanes: u8) -> Hello {
     Hello {
         version: LINK_VERSION,
-        extension_table: extensions::TABLE_VERSION,
+        extension_table: extension_table::VERSION,
         link_id: link_id.to_vec().into(),
         node: inner.credentials.id().to_string(),
         lanes: lanes.into(),

@@ -9,7 +9,6 @@ mod table;
 pub(crate) use accept::accept;
 pub(crate) use table::Inner;
 
-use crate::bell::Doorbell;
 use crate::event::{LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::{MAX_WORKERS, Parity};
 use crate::grpc::client::{Clients, within};
@@ -21,6 +20,7 @@ use crate::stats::LinkStats;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use systir_forwarding::ThreadNotifier;
 use systir_identity::{Credentials, SpiffeId};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{ReleaseRequest, ReserveReply, ReserveRequest, SignalMessage, SignalStart};
@@ -55,8 +55,8 @@ pub struct LinksConfig {
     /// More services for the gRPC port, such as the operators'. They see [`crate::ProvenPeer`] and
     /// must check it themselves.
     pub services: Routes,
-    /// The bell whose waker the workers' rings were made with.
-    pub bell: Doorbell,
+    /// The notifier whose waker the workers' rings were made with.
+    pub notifier: ThreadNotifier,
     /// The workers' rings, in the order of the workers' numbers, at most 16.
     pub workers: Vec<WorkerPort>,
     /// Bits per second that one link may send.
@@ -80,7 +80,7 @@ impl LinksConfig {
             quic_socket,
             grpc_listener,
             services: Routes::default(),
-            bell: Doorbell::new(),
+            notifier: ThreadNotifier::new(),
             workers: Vec::new(),
             ceiling_bps: 10_000_000_000,
             lanes: 1,
@@ -193,7 +193,7 @@ impl Links {
             socket_buffer: config.socket_buffer,
         };
         let tls = server::tls_of(&config.credentials).map_err(StartError::Grpc)?;
-        let (quic, thread) = quic::spawn(quic_config, config.quic_socket, config.bell, config.workers)
+        let (quic, thread) = quic::spawn(quic_config, config.quic_socket, config.notifier, config.workers)
             .map_err(StartError::Quic)?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let clients = Clients::new(config.credentials.clone());

@@ -5,7 +5,6 @@ use super::table::{Inner, Link, Out, State, lock};
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
 use crate::grpc::server::ANSWER;
-use crate::handler::Refused;
 use crate::quic::Command;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{
     CloseRoom, Goodbye, OpenRoom, RoomMessage, RoomOpened, RoomRefused, SessionMessage,
 };
+use systir_reason::{Reason, Refusal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -180,7 +180,7 @@ async fn live(
 struct Answer {
     key: RoomKey,
     question: u64,
-    verdict: Result<(), Refused>,
+    verdict: Result<(), Refusal>,
 }
 
 /// Asks this node's own policy about a room that the peer wants to open.
@@ -199,7 +199,7 @@ fn ask_gate(
     Some(async move {
         let verdict = tokio::time::timeout(ANSWER, inner.handler.open_room(&peer, &open))
             .await
-            .unwrap_or_else(|_| Err(Refused::because("the node did not decide within 2 s")));
+            .unwrap_or_else(|_| Err(Refusal::new(Reason::NoAnswer, "the node did not decide within 2 s")));
         Answer { key, question, verdict }
     })
 }
@@ -220,7 +220,7 @@ async fn answered(inner: &Arc<Inner>, link: &Link, answer: Answer) -> Result<(),
                 _ => Ok(()),
             }
         }
-        Err(Refused { reason, rules }) => {
+        Err(Refusal { sentence: reason, rules, .. }) => {
             let turn = {
                 let mut rooms = lock(&link.rooms);
                 if !rooms.is_current(&key, question) {

@@ -5,7 +5,6 @@ use super::config::QuicConfig;
 use super::meet::{self, Meeting};
 use super::router::Router;
 use super::trunk::Trunk;
-use crate::bell::Doorbell;
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::FlowId;
 use crate::frame;
@@ -18,6 +17,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
+use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::{Batch, BatchReceiver, BatchSender, Priority};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -67,7 +67,7 @@ impl QuicHandle {
 pub(crate) fn spawn(
     config: QuicConfig,
     socket: UdpSocket,
-    bell: Doorbell,
+    notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
 ) -> Result<(QuicHandle, std::thread::JoinHandle<()>), String> {
     enlarge(&socket, config.socket_buffer);
@@ -97,7 +97,7 @@ pub(crate) fn spawn(
                 // The handle's sender must not keep its own thread alive.
                 let QuicHandle { lost_to_workers, unknown_link, .. } = counters;
                 let inbox = Inbox { commands: inbox, messages: from_rooms };
-                run(config, endpoint, bell, workers, inbox, lost_to_workers, unknown_link).await;
+                run(config, endpoint, notifier, workers, inbox, lost_to_workers, unknown_link).await;
             });
         })
         .map_err(|error| error.to_string())?;
@@ -143,7 +143,7 @@ pub(super) struct State {
 async fn run(
     config: QuicConfig,
     endpoint: Endpoint,
-    bell: Doorbell,
+    notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
     mut inbox: Inbox,
     lost_to_workers: Arc<AtomicU64>,
@@ -173,8 +173,8 @@ async fn run(
                     trunk.send_message(Instant::now(), frame);
                 }
             }
-            () = bell.rung() => {
-                let lost = drain(&state, &bell, &mut arena);
+            () = notifier.notified() => {
+                let lost = drain(&state, &notifier, &mut arena);
                 unknown_link.fetch_add(lost, Ordering::Relaxed);
                 lost_to_workers.store(state.router.lost(), Ordering::Relaxed);
             }
@@ -188,7 +188,7 @@ async fn run(
 }
 
 /// Empties the workers' rings into the lanes; the number of packets without a link.
-fn drain(state: &State, bell: &Doorbell, arena: &mut BytesMut) -> u64 {
+fn drain(state: &State, notifier: &ThreadNotifier, arena: &mut BytesMut) -> u64 {
     let mut lost = 0;
     for batches in 1.. {
         let Some((worker, batch)) = state.router.take() else { break };
@@ -197,7 +197,7 @@ fn drain(state: &State, bell: &Doorbell, arena: &mut BytesMut) -> u64 {
         state.router.recycle(worker, batch);
         if batches == STRETCH {
             // The connections want their turn too; the rest comes right after.
-            bell.waker().wake();
+            notifier.waker().wake();
             break;
         }
     }

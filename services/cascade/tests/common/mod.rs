@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use systir_cascade::{
-    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, PeerAddress, Refused, SignalStream, WorkerPort,
+    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, PeerAddress, SignalStream, WorkerPort,
 };
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
@@ -15,6 +15,7 @@ use systir_proto::cluster::v1::{
     Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
     SignalStart, reserve_reply,
 };
+use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
@@ -75,19 +76,20 @@ pub struct Gate {
 }
 
 impl Handler for Gate {
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refused> {
+    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
         match peer.relay_name() {
-            Some("stranger") => Err(Refused::because("nobody knows it")),
+            Some("stranger") => Err(Refusal::new(Reason::RoomRefused, "nobody knows it")),
             _ => Ok(()),
         }
     }
 
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refused>> {
+    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         self.asked.lock().unwrap().push((peer.clone(), room.room.clone()));
         let refused = room.room.starts_with("closed");
         Box::pin(async move {
             if refused {
-                Err(Refused { reason: "not in the EEA".to_owned(), rules: vec!["ku.dk/eea".to_owned()] })
+                Err(Refusal::new(Reason::Forbidden, "not in the EEA")
+                    .with_rules(vec!["ku.dk/eea".to_owned()]))
             } else {
                 Ok(())
             }
@@ -102,12 +104,7 @@ impl Handler for Gate {
                 rules: Vec::new(),
             })
         } else {
-            reserve_reply::Result::Admitted(Admitted {
-                ttl_seconds: 10,
-                media_candidates: vec!["udp 192.0.2.1:7882".to_owned()],
-                fingerprint: "AB:CD".to_owned(),
-                epoch: request.epoch,
-            })
+            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10, epoch: request.epoch })
         };
         Box::pin(async move { ReserveReply { result: Some(result) } })
     }
@@ -121,11 +118,13 @@ impl Handler for Gate {
         peer: &'a SpiffeId,
         start: SignalStart,
         stream: SignalStream,
-    ) -> BoxFuture<'a, Result<(), Refused>> {
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
         let to = self.streams.lock().unwrap().clone();
         Box::pin(async move {
-            let to = to.ok_or_else(|| Refused::because("no front doors here"))?;
-            to.send((peer.clone(), start, stream)).await.map_err(|_| Refused::because("gone"))
+            let to = to.ok_or_else(|| Refusal::new(Reason::RoomRefused, "no front doors here"))?;
+            to.send((peer.clone(), start, stream))
+                .await
+                .map_err(|_| Refusal::new(Reason::RoomRefused, "gone"))
         })
     }
 }
@@ -217,7 +216,7 @@ impl Node {
         let mut workers = Vec::new();
         for _ in 0..2 {
             let bell = Bell::default();
-            let (to_links, from) = batch_ring(64, config.bell.waker());
+            let (to_links, from) = batch_ring(64, config.notifier.waker());
             let (to, from_links) = batch_ring(64, bell.waker());
             config.workers.push(WorkerPort { from, to });
             workers.push(Worker { to_links, from_links, bell });

@@ -45,7 +45,7 @@ function say(text: string): void {
   setTimeout(() => words.remove(), 7000);
 }
 
-// A token comes with the link (`#token=`) or, where the operator allows guests, from the front door.
+// A token comes with the link (`#token=`) or, where the operator allows guests, from the gateway.
 async function obtainToken(roomName: string, name: string): Promise<string> {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) return given;
@@ -55,7 +55,7 @@ async function obtainToken(roomName: string, name: string): Promise<string> {
     body: JSON.stringify({ room: roomName, name }),
   });
   const body = await answer.text();
-  if (!answer.ok) throw new Error(body || `the front door answered ${answer.status}`);
+  if (!answer.ok) throw new Error(body || `the gateway answered ${answer.status}`);
   return (JSON.parse(body) as { token: string }).token;
 }
 
@@ -65,7 +65,7 @@ async function reasonOf(error: unknown): Promise<string> {
     const answer = await fetch("/rtc/validate", { headers: { authorization: `Bearer ${token}` } });
     if (!answer.ok) return await answer.text();
   } catch {
-    return "The front door cannot be reached. Check your connection and try again.";
+    return "The gateway cannot be reached. Check your connection and try again.";
   }
   return error instanceof Error ? error.message : String(error);
 }
@@ -175,7 +175,7 @@ function press(id: string, on: boolean): void {
   byId(id).setAttribute("aria-pressed", String(on));
 }
 
-// For the time until the media node speaks: a front door may not carry the meeting and know less. Each
+// For the time until the media node speaks: a gateway may not carry the meeting and know less. Each
 // change comes from the media node, in order, so nothing of it is ever replaced by an answer from here.
 async function loadWhere(): Promise<void> {
   if (!room) return;
@@ -191,7 +191,7 @@ async function loadWhere(): Promise<void> {
 function accept(text: string): void {
   const where = JSON.parse(text) as Where;
   const mine = room?.localParticipant.attributes ?? {};
-  render(byId("where-body"), where, { media: mine["systir.node"], door: mine["systir.front_door"] });
+  render(byId("where-body"), where, { media: mine["systir.node"], gateway: mine["systir.gateway"] });
   byId("where-short").textContent = summary(where);
   const words = sentence(where);
   if (said !== "" && said !== words) say(words);

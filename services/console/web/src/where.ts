@@ -49,7 +49,7 @@ export function country(code: string): string {
 const roleWords: Record<string, string> = {
   home: "home",
   spill: "sister (spill)",
-  "front-door": "front door",
+  gateway: "gateway",
   transit: "transit",
 };
 
@@ -88,7 +88,7 @@ function svg(tag: string, attributes: Record<string, string | number>, text?: st
 
 // Nodes side by side, the home first; links as lines between them; you on the line below, and a dotted
 // line to where your signalling ends, when that is elsewhere.
-function picture(where: Where, you: { media?: string; door?: string }): SVGElement {
+function picture(where: Where, you: { media?: string; gateway?: string }): SVGElement {
   const width = 340;
   const nodes = [...where.nodes].sort((a, b) => Number(b.roles.includes("home")) - Number(a.roles.includes("home")));
   const columns = Math.max(1, Math.min(nodes.length, 3));
@@ -107,7 +107,7 @@ function picture(where: Where, you: { media?: string; door?: string }): SVGEleme
     if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge link-line" : "edge link-line down" }));
   }
   const mine = you.media ? place.get(you.media) : undefined;
-  const door = you.door && you.door !== you.media ? place.get(you.door) : undefined;
+  const door = you.gateway && you.gateway !== you.media ? place.get(you.gateway) : undefined;
   if (mine) {
     if (door) root.append(svg("line", { x1: door.x, y1: door.y + 26, x2: mine.x, y2: height - 20, class: "edge signalling" }));
     root.append(svg("line", { x1: mine.x, y1: mine.y + 26, x2: mine.x, y2: height - 24, class: "edge" }));
@@ -127,7 +127,7 @@ function picture(where: Where, you: { media?: string; door?: string }): SVGEleme
   return root;
 }
 
-function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElement {
+function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLElement {
   const box = el("article", undefined, "node");
   const title = el("h3", node.node);
   for (const role of node.roles) title.append(el("span", roleWords[role] ?? role, "badge"));
@@ -149,15 +149,15 @@ function card(node: WhereNode, you: { media?: string; door?: string }): HTMLElem
   return box;
 }
 
-export function render(panel: HTMLElement, where: Where, you: { media?: string; door?: string }): void {
+export function render(panel: HTMLElement, where: Where, you: { media?: string; gateway?: string }): void {
   const children: Node[] = [
     el("p", sentence(where), "sentence"),
     picture(where, you),
     ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "pass the meeting's media to each other" : "cannot reach each other at the moment"}, as ${link.seen_by.join(" and ")} ${link.seen_by.length > 1 ? "say" : "says"}.`, "link")),
     ...where.nodes.map((node) => card(node, you)),
   ];
-  const end = you.door && you.door !== you.media ? ` Your signalling ends at ${you.door}.` : "";
-  const rest = where.complete ? "" : ` ${where.told_by} does not carry the meeting: it knows neither its links nor its other front doors.`;
+  const end = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
+  const rest = where.complete ? "" : ` ${where.told_by} does not carry the meeting: it knows neither its links nor its other gateways.`;
   children.push(
     el("p", `Policy of ${where.institution}, version ${where.policy_version}.${end}${rest} “Declared” means: the named operator states it; nobody else has confirmed it yet.`, "foot"),
   );

@@ -34,7 +34,7 @@ impl Core {
 
     fn attend(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
         let wanted = self.wanted(track);
-        let jitter = self.random.next();
+        let jitter = self.random.u64(..);
         let Some(state) = self.tracks.get_mut(track.0) else { return };
         let mut ended = false;
         let mut next: Option<Instant> = None;

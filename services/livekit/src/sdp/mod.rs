@@ -16,12 +16,12 @@ mod subscriber;
 mod tests;
 mod write;
 
-use std::net::SocketAddr;
-
 pub use answer::{Answer, Intake};
 pub use grammar::{MAX_OFFER_BYTES, MAX_SECTIONS, Offer};
 pub use section::{Direction, Section, SectionKind};
 pub use subscriber::{Answered, Subscriber, SubscriberOffer, Wanted};
+
+pub use systir_media_control::ice::{Candidate, CandidateProtocol};
 
 use systir_media_control::IceCredentials;
 
@@ -57,24 +57,6 @@ pub enum SdpError {
     /// An answer must have the m-lines of its offer.
     #[error("the answer does not have the m-lines of the offer")]
     NotOurOffer,
-}
-
-/// Transport of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum CandidateProtocol {
-    /// UDP.
-    Udp,
-    /// ICE-TCP, passive (RFC 6544): the client connects.
-    Tcp,
-}
-
-/// An address where the media node is reached, as seen by clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Candidate {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// UDP or passive TCP.
-    pub protocol: CandidateProtocol,
 }
 
 /// Our end of one connection.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use systir_cascade::{LinkInfo, LinkNumber, LinkStats};
 
-use crate::node::Shared;
+use crate::node_directory::NodeDirectory;
 
 /// The links to one node: the sum of those that ended, and the last word of those that stand.
 #[derive(Debug, Default)]
@@ -82,21 +82,10 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
     }
 }
 
-/// The links that stand, by the names of the operator's file; who is not in it has no name of its
-/// own here, since others could choose it.
-pub(crate) fn standing(shared: &Shared) -> Vec<(String, LinkInfo)> {
-    let Some(links) = shared.links().links() else { return Vec::new() };
-    let name = |link: &LinkInfo| {
-        let known = shared.authority.node_of(link.peer.as_str());
-        known.map_or_else(|| "unknown".to_owned(), |node| node.id.clone())
-    };
-    links.list().into_iter().map(|link| (name(&link), link)).collect()
-}
-
 /// Keeps the ledger, so that a link that ends takes at most its last second with it.
-pub(crate) async fn keep(shared: Arc<Shared>, ledger: Arc<LinkLedger>) {
+pub(crate) async fn keep(directory: Arc<NodeDirectory>, ledger: Arc<LinkLedger>) {
     loop {
-        ledger.note(&standing(&shared));
+        ledger.note(&directory.links_by_name());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -9,12 +9,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use systir_cascade::LinkStats;
-use systir_gateway::Tally;
+use systir_gateway::SignalCounters;
+use systir_placement::Seats;
+use systir_registry::Registry;
 use systir_worker::WorkerStats;
+use systir_worker::tcp::Gate;
 
-use super::links::standing;
-use super::{LinkLedger, Metrics};
-use crate::node::Shared;
+use super::LinkLedger;
+use crate::node_directory::NodeDirectory;
 
 /// Of the workers' counts, those that also go down.
 const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
@@ -22,30 +24,48 @@ const GAUGES: [&str; 4] = ["participants", "tracks", "downtracks", "streams"];
 /// Reads them all.
 #[derive(Debug)]
 pub(crate) struct Live {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: String,
     pub(crate) workers: Vec<Arc<WorkerStats>>,
     pub(crate) ledger: Arc<LinkLedger>,
+    pub(crate) directory: Arc<NodeDirectory>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) tcp_gate: Gate,
+    /// Clients' sockets.
+    pub(crate) sockets: Arc<SignalCounters>,
+    /// Signalling relayed to and from other nodes.
+    pub(crate) streams: Arc<SignalCounters>,
 }
 
 impl Collector for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         workers(&mut encoder, &self.workers)?;
-        self.ledger.note(&standing(&self.shared));
+        self.ledger.note(&self.directory.links_by_name());
         links(&mut encoder, &self.ledger.totals())?;
-        if let Some(all) = self.shared.links().links() {
+        if let Some(all) = self.directory.links() {
             let (full, gone) = all.lost_between_threads();
             counter(&mut encoder, "link_to_worker_lost", "Packets that workers did not take", full)?;
             counter(&mut encoder, "link_gone_lost", "Packets for links that were gone", gone)?;
         }
-        let tcp = self.shared.tcp_gate.counts();
-        counter(&mut encoder, "tcp_accepted", "TCP connections for media that were let in", tcp.accepted)?;
-        counter(&mut encoder, "tcp_refused", "TCP connections too many that proved nothing", tcp.refused)?;
-        counter(&mut encoder, "tcp_strangers", "TCP connections that named nobody in time", tcp.strangers)?;
-        let seats = self.shared.load_here();
-        gauge(&mut encoder, "seats_used", "Seats taken or reserved", seats.participants.into())?;
-        gauge(&mut encoder, "seats_capacity", "Seats that there are", seats.capacity.into())?;
-        signalling(&mut encoder, &self.shared.metrics)?;
-        registry(&mut encoder, &self.shared)
+        let tcp = self.tcp_gate.counts();
+        counter(&mut encoder, "tcp_accepted", "TCP connections for media that were admitted", tcp.accepted)?;
+        counter(
+            &mut encoder,
+            "tcp_refused",
+            "TCP connections refused: too many without a valid check",
+            tcp.refused,
+        )?;
+        counter(
+            &mut encoder,
+            "tcp_unidentified",
+            "TCP connections without a valid check in time",
+            tcp.strangers,
+        )?;
+        let (used, capacity) = self.seats.used_and_capacity();
+        gauge(&mut encoder, "seats_used", "Seats taken or reserved", used.into())?;
+        gauge(&mut encoder, "seats_capacity", "Seats in all", capacity.into())?;
+        signalling(&mut encoder, &self.sockets, &self.streams)?;
+        registry(&mut encoder, &self.registry, &self.node)
     }
 }
 
@@ -82,15 +102,19 @@ pub(super) fn workers(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<Worker
 }
 
 /// Signalling on its two legs: clients' sockets, and streams from and to other nodes.
-pub(super) fn signalling(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
-    let open = |tally: &Tally| i64::try_from(tally.open()).unwrap_or(i64::MAX);
-    gauge(encoder, "signal_websockets", "Clients' sockets that are open", open(&metrics.sockets))?;
+pub(super) fn signalling(
+    encoder: &mut DescriptorEncoder<'_>,
+    sockets: &SignalCounters,
+    streams: &SignalCounters,
+) -> fmt::Result {
+    let open = |counters: &SignalCounters| i64::try_from(counters.open()).unwrap_or(i64::MAX);
+    gauge(encoder, "signal_websockets", "Clients' sockets that are open", open(sockets))?;
     let help = "Participants whose signalling is relayed from or to another node";
-    gauge(encoder, "signal_streams", help, open(&metrics.streams))?;
+    gauge(encoder, "signal_streams", help, open(streams))?;
     let help = "Messages of signalling, by leg and direction.";
     let mut metric = encoder.encode_descriptor("signal_messages", help, None, MetricType::Counter)?;
-    for (leg, tally) in [("client", &metrics.sockets), ("relayed", &metrics.streams)] {
-        let (received, sent) = tally.messages();
+    for (leg, counters) in [("client", sockets), ("relayed", streams)] {
+        let (received, sent) = counters.messages();
         for (direction, value) in [("in", received), ("out", sent)] {
             let labels = [("leg", leg), ("direction", direction)];
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
@@ -99,13 +123,13 @@ pub(super) fn signalling(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics)
     Ok(())
 }
 
-fn registry(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
-    let view = shared.registry.view();
+fn registry(encoder: &mut DescriptorEncoder<'_>, registry: &Arc<dyn Registry>, node: &str) -> fmt::Result {
+    let view = registry.view();
     let away = view.away_since().map(|since| since.elapsed().as_secs());
     gauge(encoder, "registry_connected", "Does the registry answer?", away.is_none().into())?;
     let seconds = i64::try_from(away.unwrap_or_default()).unwrap_or(i64::MAX);
     gauge(encoder, "registry_away_seconds", "Seconds since the registry last answered", seconds)?;
-    let assigned = view.rooms().filter(|assignment| assignment.has(&shared.name)).count();
+    let assigned = view.rooms().filter(|assignment| assignment.has(node)).count();
     let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
     gauge(encoder, "registry_assigned", "Records of rooms that name this node", assigned)?;
     counter(encoder, "registry_garbled", "Records that could not be read", view.garbled())
@@ -140,7 +164,7 @@ const BOTH_WAYS: [Pair; 4] = [
     ("link_asked_again", "Packets asked for again over links: out by this node, in by the other.", |stats| {
         [stats.asked_out, stats.asked_in]
     }),
-    ("link_messages", "Lossy messages of people over links.", |stats| {
+    ("link_messages", "Lossy messages of participants over links.", |stats| {
         [stats.messages_out, stats.messages_in]
     }),
     ("link_packets", "Media packets over links.", |stats| [stats.packets_out, stats.packets_in]),

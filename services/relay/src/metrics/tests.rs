@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::encoding::text::encode;
+use systir_reason::Reason;
+use systir_registry::LocalStore;
 
 use super::*;
 
@@ -49,14 +51,15 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
 #[test]
 fn counters_are_openmetrics() {
     let metrics = Metrics::default();
-    metrics.join("placed", Reason::Home);
-    metrics.join("refused", Reason::TokenExpired);
-    metrics.step("spill", Reason::SpillSister, true);
-    metrics.step("refuse", Reason::ApprovedFull, false);
-    metrics.reserve_refusals.get_or_create(&Reason::Full.into()).inc();
-    metrics.join_seconds.observe(0.02);
+    let assignments = Assignments::new(Arc::new(LocalStore::default().registry()), "cph-1");
+    metrics.joins.join_placed(Reason::Home);
+    metrics.joins.join_refused(Reason::TokenExpired);
+    metrics.joins.step("spill", Reason::SpillSister, true);
+    metrics.joins.step("refuse", Reason::ApprovedFull, false);
+    metrics.joins.reservation_refused(Reason::Full);
+    metrics.rooms.join_seconds.observe(0.02);
     let mut text = String::new();
-    encode(&mut text, &metrics.registry).unwrap();
+    encode(&mut text, &metrics.registry(&assignments)).unwrap();
     let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
     assert_eq!(families["systir_joins"].len(), 2);
     assert!(text.contains("systir_joins_total{outcome=\"refused\",reason=\"token-expired\"} 1"), "{text}");
@@ -74,7 +77,7 @@ fn live_figures_are_openmetrics() {
             mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
         ) -> std::fmt::Result {
             live::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
-            live::signalling(&mut encoder, &Metrics::default())?;
+            live::signalling(&mut encoder, &Default::default(), &Default::default())?;
             live::links(&mut encoder, &self.0)
         }
     }

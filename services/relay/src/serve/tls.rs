@@ -67,7 +67,7 @@ pub(crate) fn config(pair: &Pair) -> Result<Arc<ServerConfig>> {
 }
 
 /// The front door's certificate from now on; connections that stand keep theirs.
-pub(crate) fn renewed_door(tls: RustlsConfig) -> impl FnMut(&Pair) -> Result<()> {
+pub(crate) fn renewed_http(tls: RustlsConfig) -> impl FnMut(&Pair) -> Result<()> {
     move |pair| {
         tls.reload_from_config(config(pair)?);
         Ok(())

@@ -1,73 +1,87 @@
-//! What a room still has to tell its worker. All rooms of a worker share one short queue; while it
-//! is full each room keeps its own commands, in order, and takes its turn like the others.
+//! Commands that wait for the room's worker. All rooms of a worker share its short queue; while that is
+//! full each room keeps its own commands, in order, and takes its turn like the others.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use systir_media_control::{Command, DataChannel};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 /// Commands that may wait, data messages included.
-const MAX_WAITING: usize = 8192;
-/// From here on lossy messages are dropped, and the room takes no more from its worker.
+const MAX_WAITING: usize = 9216;
+/// From here on lossy messages are dropped, and the room takes no more events from its worker.
 const LONG: usize = 1024;
-/// How long the end of a room waits for a worker that takes nothing.
-const FLUSH: Duration = Duration::from_secs(30);
+
+/// What a room sends to its worker.
+#[derive(Debug)]
+pub enum WorkerRequest {
+    /// Opens the room at the worker. The driver adds where the room's events go.
+    OpenRoom,
+    /// A command about the open room.
+    Command(Command),
+}
 
 /// What became of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Given {
-    /// The worker has it, or will get it.
+pub(super) enum Pushed {
+    /// The worker will get it.
     Kept,
     /// A lossy message was dropped.
     Dropped,
-    /// Nothing more can wait: all that waited is gone and the room must begin again.
-    Overflow,
+    /// No more can wait: all waiting commands are removed and the room must restart at its worker.
+    Overflowed,
 }
 
-/// One room's commands.
-#[derive(Debug)]
-pub(super) struct Orders {
-    commands: mpsc::Sender<Command>,
-    waiting: VecDeque<Command>,
+/// The commands of one room.
+#[derive(Debug, Default)]
+pub(super) struct CommandQueue {
+    waiting: VecDeque<WorkerRequest>,
+    /// The worker did not take the first waiting command.
+    blocked: bool,
     overflowed: bool,
 }
 
-impl Orders {
-    pub(super) fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands, waiting: VecDeque::new(), overflowed: false }
-    }
-
-    /// Tells the worker, now or in its turn. After an overflow everything is refused until
-    /// [`Orders::begin_again`].
-    pub(super) fn give(&mut self, command: Command) -> Given {
+impl CommandQueue {
+    /// Queues a command. After an overflow every command is refused until [`CommandQueue::restart`].
+    pub(super) fn push(&mut self, request: WorkerRequest) -> Pushed {
         if self.overflowed {
-            return Given::Overflow;
+            return Pushed::Overflowed;
         }
-        let command = if self.waiting.is_empty() {
-            match self.commands.try_send(command) {
-                // Without its worker the node stops; nobody is left to obey.
-                Ok(()) | Err(TrySendError::Closed(_)) => return Given::Kept,
-                Err(TrySendError::Full(command)) => command,
-            }
-        } else {
-            command
-        };
-        let lossy = matches!(&command, Command::SendData { channel: DataChannel::Lossy, .. });
-        if lossy && self.is_long() {
-            return Given::Dropped;
+        let lossy =
+            matches!(&request, WorkerRequest::Command(Command::SendData { channel: DataChannel::Lossy, .. }));
+        if lossy && self.blocked && self.is_long() {
+            return Pushed::Dropped;
         }
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.clear();
             self.overflowed = true;
-            return Given::Overflow;
+            return Pushed::Overflowed;
         }
-        self.waiting.push_back(command);
-        Given::Kept
+        self.waiting.push_back(request);
+        Pushed::Kept
     }
 
-    /// Has the worker so much to catch up with that the room should not give it more than it must?
+    /// The next command, in order.
+    pub(super) fn pop(&mut self) -> Option<WorkerRequest> {
+        self.waiting.pop_front()
+    }
+
+    /// Hands commands over until the worker takes no more. `send` returns what the worker does not take.
+    pub(super) fn hand_over(&mut self, mut send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
+        self.blocked = false;
+        while let Some(request) = self.waiting.pop_front() {
+            if let Err(back) = send(request) {
+                self.waiting.push_front(back);
+                self.blocked = true;
+                return;
+            }
+        }
+    }
+
+    /// Do commands wait?
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Do so many commands wait that the room should add only what it must?
     pub(super) fn is_long(&self) -> bool {
         self.waiting.len() >= LONG
     }
@@ -77,45 +91,14 @@ impl Orders {
         self.waiting.len() < LONG / 2
     }
 
-    /// Must the room begin again?
+    /// Must the room restart at its worker?
     pub(super) fn has_overflowed(&self) -> bool {
         self.overflowed
     }
 
-    /// The room is told to the worker afresh.
-    pub(super) fn begin_again(&mut self) {
-        self.waiting.clear();
-        self.overflowed = false;
-    }
-
-    /// Hands over one waiting command as soon as the worker has room, and then all it takes.
-    /// Pending while nothing waits. Nothing is lost when it is not awaited to its end.
-    pub(super) async fn hand_over(&mut self) {
-        if self.waiting.is_empty() {
-            return std::future::pending().await;
-        }
-        match self.commands.reserve().await {
-            Ok(place) => {
-                if let Some(command) = self.waiting.pop_front() {
-                    place.send(command);
-                }
-            }
-            Err(_) => return self.waiting.clear(),
-        }
-        while let Ok(place) = self.commands.try_reserve() {
-            let Some(command) = self.waiting.pop_front() else { return };
-            place.send(command);
-        }
-    }
-
-    /// The room ends: what waits is handed over. False when the worker took nothing for 30 s.
-    pub(super) async fn flush(mut self) -> bool {
-        while !self.waiting.is_empty() {
-            if tokio::time::timeout(FLUSH, self.hand_over()).await.is_err() {
-                return false;
-            }
-        }
-        true
+    /// The room restarts at its worker, or the worker has ended.
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -126,73 +109,59 @@ mod tests {
 
     use super::*;
 
-    fn remove(number: u64) -> Command {
-        Command::RemoveTrack { track: TrackKey(number) }
+    fn remove(number: u64) -> WorkerRequest {
+        WorkerRequest::Command(Command::RemoveTrack { track: TrackKey(number) })
     }
 
-    fn data(channel: DataChannel) -> Command {
-        Command::SendData { participant: ParticipantKey(1), channel, data: Bytes::from_static(b"hello") }
-    }
-
-    fn number(command: Command) -> u64 {
-        match command {
-            Command::RemoveTrack { track } => track.0,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_stalls_loses_no_command_and_no_order() {
-        let (sender, mut worker) = mpsc::channel(4);
-        let mut orders = Orders::new(sender);
-        for command in 0..500 {
-            assert_eq!(orders.give(remove(command)), Given::Kept);
-        }
-        let all = tokio::spawn(orders.flush());
-        for expected in 0..500 {
-            assert_eq!(worker.recv().await.map(number), Some(expected));
-        }
-        assert!(all.await.unwrap());
-        assert!(worker.recv().await.is_none(), "each command came once");
-    }
-
-    #[tokio::test]
-    async fn one_rooms_backlog_leaves_the_others_their_turn() {
-        let (sender, mut worker) = mpsc::channel(1);
-        let mut busy = Orders::new(sender.clone());
-        for command in 0..2000 {
-            busy.give(remove(command));
-        }
-        let busy = tokio::spawn(busy.flush());
-        let mut quiet = Orders::new(sender);
-        quiet.give(remove(9999));
-        let quiet = tokio::spawn(quiet.flush());
-        let mut before = 0;
-        while worker.recv().await.map(number) != Some(9999) {
-            before += 1;
-        }
-        assert!(before < 1000, "the quiet room waited for {before} commands of the busy one");
-        drop(worker);
-        assert!(busy.await.unwrap() && quiet.await.unwrap());
+    fn data(channel: DataChannel) -> WorkerRequest {
+        WorkerRequest::Command(Command::SendData {
+            participant: ParticipantKey(1),
+            channel,
+            data: Bytes::from_static(b"hello"),
+        })
     }
 
     #[test]
-    fn lossy_messages_give_way_and_an_overflow_is_told() {
-        let (sender, _worker) = mpsc::channel(1);
-        let mut orders = Orders::new(sender);
-        orders.give(remove(0));
-        while !orders.is_long() {
-            assert_eq!(orders.give(data(DataChannel::Lossy)), Given::Kept);
+    fn commands_keep_their_order() {
+        let mut queue = CommandQueue::default();
+        for command in 0..500 {
+            assert_eq!(queue.push(remove(command)), Pushed::Kept);
         }
-        assert_eq!(orders.give(data(DataChannel::Lossy)), Given::Dropped);
-        assert_eq!(orders.give(data(DataChannel::Reliable)), Given::Kept);
-        let mut given = Given::Kept;
+        // A worker that takes one command in three hand-overs.
+        let (mut numbers, mut asked) = (Vec::new(), 0);
+        while queue.is_waiting() {
+            queue.hand_over(|request| {
+                asked += 1;
+                match request {
+                    WorkerRequest::Command(Command::RemoveTrack { track }) if asked % 3 == 0 => {
+                        numbers.push(track.0);
+                        Ok(())
+                    }
+                    other => Err(other),
+                }
+            });
+        }
+        assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+        assert!(!queue.is_waiting());
+    }
+
+    #[test]
+    fn lossy_messages_are_dropped_first_and_an_overflow_is_reported() {
+        let mut queue = CommandQueue::default();
+        while !queue.is_long() {
+            assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept);
+        }
+        assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept, "the worker was not asked yet");
+        queue.hand_over(Err);
+        assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Dropped);
+        assert_eq!(queue.push(data(DataChannel::Reliable)), Pushed::Kept);
+        let mut pushed = Pushed::Kept;
         for command in 0..=MAX_WAITING as u64 {
-            given = orders.give(remove(command));
+            pushed = queue.push(remove(command));
         }
-        assert_eq!(given, Given::Overflow);
-        assert!(orders.has_overflowed());
-        orders.begin_again();
-        assert_eq!(orders.give(remove(1)), Given::Kept);
+        assert_eq!(pushed, Pushed::Overflowed);
+        assert!(queue.has_overflowed() && !queue.is_waiting());
+        queue.restart();
+        assert_eq!(queue.push(remove(1)), Pushed::Kept);
     }
 }

@@ -1,4 +1,4 @@
-//! Data messages, speakers, and the word of where the room is: what goes from people to people.
+//! Data messages, speakers and residency: what goes from participants and nodes to participants.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use systir_livekit::{MAX_DATA_BYTES, MediaEvent, RoomEvent, speaker_infos};
 use systir_media_control::{DataChannel, ParticipantKey, Speaker, TrackKey};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
+use systir_reason::Reason;
 use systir_rtp::packet::Layer;
 
-use super::actor::Actor;
-use crate::reason::Reason;
-use crate::whereabouts::TOPIC;
+use super::RoomCore;
+use crate::residency::{Residency, TOPIC};
 
-impl Actor {
+impl RoomCore {
     pub(super) fn data_from_member(
         &mut self,
         participant: ParticipantKey,
@@ -25,7 +25,7 @@ impl Actor {
         self.media_event(participant, MediaEvent::Data { channel, packet: packet.clone() });
     }
 
-    /// A checked and stamped message of somebody here: to people here, and to the other nodes.
+    /// A checked and stamped message of a participant here: to participants here, and to the other nodes.
     pub(super) fn data_of_member(
         &mut self,
         participant: ParticipantKey,
@@ -35,15 +35,15 @@ impl Actor {
     ) {
         let Some(member) = self.members.get(&participant) else { return };
         let (sender_sid, identity) = (member.sid.clone(), member.identity.clone());
-        if !speaks_for(packet, &identity, &sender_sid) {
-            tracing::debug!("a message on a topic of the server's own is dropped");
+        if !is_stamped_by(packet, &identity, &sender_sid) {
+            tracing::debug!("a message on a topic that is reserved for the server is dropped");
             return;
         }
         self.deliver(Some(participant), channel, packet, destinations);
-        // What is for some goes only to the nodes where they are.
+        // A message with destinations goes only to the nodes where they are.
         let nodes: Option<BTreeSet<String>> = (!destinations.is_empty()).then(|| {
             let owners = destinations.iter().filter_map(|identity| self.replica.by_identity(identity));
-            owners.map(|participant| participant.owner).filter(|node| *node != self.shared.name).collect()
+            owners.map(|participant| participant.owner).filter(|node| *node != self.config.node).collect()
         });
         let (packet, destination_identities) = (packet.clone(), destinations.to_vec());
         let body = match channel {
@@ -55,12 +55,12 @@ impl Actor {
             }
         };
         match nodes {
-            None => self.tell_all(&body),
-            Some(nodes) => nodes.iter().for_each(|node| self.tell(node, body.clone())),
+            None => self.send_to_peers(&body),
+            Some(nodes) => nodes.iter().for_each(|node| self.send_to_peer(node, body.clone())),
         }
     }
 
-    /// A message of somebody on another node: it speaks for its own people only.
+    /// A message of a participant on another node, which sends for its own participants only.
     pub(super) fn data_from_node(
         &mut self,
         node: &str,
@@ -71,8 +71,8 @@ impl Actor {
     ) {
         let sender = self.replica.by_sid(sender_sid).filter(|participant| participant.owner == node);
         let fits = packet.len() <= MAX_DATA_BYTES + 1024;
-        if !fits || !sender.is_some_and(|sender| speaks_for(packet, &sender.identity, sender_sid)) {
-            self.shared.metrics.link_refusals.get_or_create(&Reason::Data.into()).inc();
+        if !fits || !sender.is_some_and(|sender| is_stamped_by(packet, &sender.identity, sender_sid)) {
+            self.config.metrics.link_refusals.get_or_create(&Reason::Data.into()).inc();
             return;
         }
         self.deliver(None, channel, packet, destinations);
@@ -93,17 +93,17 @@ impl Actor {
             .map(|(key, _)| *key)
             .collect();
         for participant in to {
-            self.tell_member(participant, RoomEvent::Data { channel, packet: packet.clone() });
+            self.member_event(participant, RoomEvent::Data { channel, packet: packet.clone() });
         }
     }
 
-    /// The worker hears everybody; of those whose media is here this node tells the others too.
+    /// The worker measures all speakers; other nodes receive those whose media is here.
     pub(super) fn speakers_here(&mut self, changed: &[Speaker]) {
         let own: Vec<Speaker> = changed
             .iter()
             .copied()
             .filter(|speaker| {
-                self.tracks.by_key(speaker.track).is_some_and(|entry| entry.node == self.shared.name)
+                self.tracks.by_key(speaker.track).is_some_and(|entry| entry.node == self.config.node)
             })
             .collect();
         if own.is_empty() {
@@ -121,11 +121,11 @@ impl Actor {
                 })
             })
             .collect();
-        self.tell_all(&Body::Speakers(wire::Speakers { speakers }));
+        self.send_to_peers(&Body::Speakers(wire::Speakers { speakers }));
         let infos = speaker_infos(&own, |track: TrackKey| {
             self.tracks.by_key(track).map(|entry| entry.publisher.clone())
         });
-        self.tell_members_but(None, &RoomEvent::Speakers(infos));
+        self.members_event(None, &RoomEvent::Speakers(infos));
     }
 
     pub(super) fn speakers_from_node(&mut self, node: &str, speakers: wire::Speakers) {
@@ -144,7 +144,7 @@ impl Actor {
             })
             .collect();
         if !infos.is_empty() {
-            self.tell_members_but(None, &RoomEvent::Speakers(infos));
+            self.members_event(None, &RoomEvent::Speakers(infos));
         }
     }
 
@@ -152,31 +152,31 @@ impl Actor {
         let Some(entry) = self.tracks.by_key(track) else { return };
         let body = Body::KeyFrame(wire::KeyFrame { track_sid: entry.sid.clone(), layer: u32::from(layer.0) });
         let node = entry.node.clone();
-        self.tell(&node, body);
+        self.send_to_peer(&node, body);
     }
 
-    /// Tells the people here where the room is, when it is not what they were last told.
-    pub(super) fn tell_where(&mut self) {
-        let now = self.whereabouts();
-        if self.told.as_ref() == Some(&now) {
+    /// Sends residency to the participants here, when it is not what they last received.
+    pub(super) fn send_residency(&mut self) {
+        let residency = self.residency();
+        if self.sent_residency.as_ref() == Some(&residency) {
             return;
         }
-        let Some(packet) = where_packet(&now) else { return };
-        self.told = Some(now);
-        self.tell_members_but(None, &RoomEvent::Data { channel: DataChannel::Reliable, packet });
+        let Some(packet) = residency_packet(&residency) else { return };
+        self.sent_residency = Some(residency);
+        self.members_event(None, &RoomEvent::Data { channel: DataChannel::Reliable, packet });
     }
 
-    /// Tells one who has just come.
-    pub(super) fn tell_where_to(&mut self, participant: ParticipantKey) {
-        if let Some(packet) = where_packet(&self.whereabouts()) {
-            self.tell_member(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
+    /// Sends residency to a participant that has just connected.
+    pub(super) fn send_residency_to(&mut self, participant: ParticipantKey) {
+        if let Some(packet) = residency_packet(&self.residency()) {
+            self.member_event(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
         }
     }
 }
 
-/// Is the message stamped with its sender, and not on a topic of the server's own?
+/// Is the message stamped with its sender, and not on a topic that is reserved for the server?
 #[allow(deprecated)]
-fn speaks_for(packet: &Bytes, identity: &str, sid: &str) -> bool {
+fn is_stamped_by(packet: &Bytes, identity: &str, sid: &str) -> bool {
     let Ok(packet) = proto::DataPacket::decode(packet.clone()) else { return false };
     let own_topic = matches!(
         &packet.value,
@@ -186,9 +186,9 @@ fn speaks_for(packet: &Bytes, identity: &str, sid: &str) -> bool {
 }
 
 #[allow(deprecated)]
-fn where_packet(whereabouts: &crate::whereabouts::Whereabouts) -> Option<Bytes> {
+fn residency_packet(residency: &Residency) -> Option<Bytes> {
     let user = proto::UserPacket {
-        payload: serde_json::to_vec(whereabouts).ok()?,
+        payload: serde_json::to_vec(residency).ok()?,
         topic: Some(TOPIC.to_owned()),
         ..Default::default()
     };

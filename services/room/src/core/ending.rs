@@ -1,119 +1,89 @@
-//! The end of a room on this node, and what keeps it from ending while somebody is in it.
+//! The end of a room on this node, and what keeps it from ending while participants are in it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use livekit_protocol::DisconnectReason;
+use rand::RngExt as _;
 use systir_media_control::Command;
-use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 
-use super::Message;
-use super::actor::Actor;
-use super::inbox::FromLinks;
+use super::RoomCore;
+use crate::Effect;
 
-/// An empty room is kept this long, for those who come back.
+/// An empty room is kept this long, for participants who come back.
 const LINGER: Duration = Duration::from_secs(20);
 
-/// How often a room with people tries at most to be written into the registry again.
-const ASSIGN_AGAIN: Duration = Duration::from_secs(2);
+/// How often a room with participants tries at most to be written into the registry again.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
-/// A room that is on its way out of the registry: first the record, so that no other node asks for
-/// the room again, then the links.
-#[derive(Debug)]
-pub(super) struct Leaving {
-    /// May the room end? Told once the registry has answered, or did not.
-    answer: oneshot::Receiver<bool>,
+/// A room that leaves its assignment: first the record changes, so that no other node asks for the room
+/// again, then the links close.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Leaving {
+    /// The registry has not answered yet.
+    Asked,
+    /// The registry's answer: may the room end?
+    Answered(bool),
 }
 
-impl Actor {
-    /// Is the room over? Home stays while another node carries the room: it orders it.
-    pub(super) fn is_over(&mut self) -> bool {
-        let empty = self.members.is_empty() && !self.shared.has_seats(&self.id);
-        let Some(leaving) = &mut self.leaves else {
-            let needed = self.assignment.home == *self.shared.name && !self.assignment.spill.is_empty();
-            if empty && !needed && self.empty_since.is_some_and(|since| since.elapsed() > LINGER) {
-                self.leave();
+impl RoomCore {
+    /// Has the room ended? Home stays while another node carries the room: it orders the room.
+    pub(super) fn has_ended(&mut self, seats_held: impl FnOnce() -> bool) -> bool {
+        let empty = self.members.is_empty() && !seats_held();
+        match self.leaving {
+            None => {
+                let home = self.assignment.home == *self.config.node.as_str();
+                let needed = home && !self.assignment.spill.is_empty();
+                let since = self.empty_since.map(|since| self.now.instant.duration_since(since));
+                if empty && !needed && since.is_some_and(|since| since > LINGER) {
+                    self.leaving = Some(Leaving::Asked);
+                    self.effects.push_back(Effect::LeaveAssignment);
+                }
+                false
             }
-            return false;
-        };
-        let may_end = match leaving.answer.try_recv() {
-            Err(TryRecvError::Empty) => return false,
-            Ok(may_end) => may_end,
-            Err(TryRecvError::Closed) => true,
-        };
-        if !(may_end && empty) {
-            // Somebody came meanwhile: the room goes on, and is assigned again.
-            self.leaves = None;
-            self.view_changed();
+            Some(Leaving::Asked) => false,
+            Some(Leaving::Answered(may_end)) => {
+                let ends = may_end && empty;
+                if !ends {
+                    // A participant came meanwhile: the room goes on, and is assigned again.
+                    self.leaving = None;
+                    self.cluster_changed();
+                }
+                ends
+            }
         }
-        may_end && empty
     }
 
-    fn leave(&mut self) {
-        let (tell, answer) = oneshot::channel();
-        self.leaves = Some(Leaving { answer });
-        let (shared, id, mailbox) = (self.shared.clone(), self.id.clone(), self.mailbox.clone());
-        self.shared.tasks.spawn(async move {
-            let _ = tell.send(crate::rooms::leave_assignment(&shared, &id).await);
-            // The room looks at once instead of with its next tick.
-            if let Some(mailbox) = mailbox.upgrade() {
-                let _ = mailbox.try_send(Message::Look);
-            }
-        });
+    pub(super) fn assignment_left(&mut self, may_end: bool) {
+        if self.leaving.is_some() {
+            self.leaving = Some(Leaving::Answered(may_end));
+        }
     }
 
-    /// A room with people whose record is gone, or no longer names this node, is written again.
-    pub(super) fn stay_assigned(&mut self, now: Instant) {
-        if self.members.is_empty() || self.leaves.is_some() || now < self.assign_again {
+    /// A room with participants whose record is gone, or no longer names this node, is written again.
+    pub(super) fn stay_assigned(&mut self) {
+        let now = self.now.instant;
+        if self.members.is_empty() || self.leaving.is_some() || now < self.write_at {
             return;
         }
-        self.assign_again = now + ASSIGN_AGAIN.mul_f64(rand::random_range(1.0..1.5));
-        let view = self.shared.registry.view();
-        // Without the store's word nothing is missed.
-        let known = view.room(&self.id).is_some_and(|known| known.value.has(&self.shared.name));
-        if known || view.away_since().is_some() {
-            return;
-        }
-        let (shared, last) = (self.shared.clone(), self.assignment.clone());
-        self.shared.tasks.spawn(async move { crate::rooms::assign_again(&shared, last).await });
-    }
-
-    /// Closes the room on the links, in the registry when the node stops, and at the worker.
-    /// Whoever arrives meanwhile finds a new room.
-    pub(super) async fn end(mut self, mut inbox: mpsc::Receiver<Message>) {
-        for node in self.peers.keys() {
-            self.shared.links().drop_room(&self.wire_key, node);
-        }
-        for event in self.links.close() {
-            if let FromLinks::Opened { node, .. } = event {
-                self.shared.links().drop_room(&self.wire_key, &node);
-            }
-        }
-        inbox.close();
-        self.shared.rooms.remove(&self.id, self.key);
-        while let Some(message) = inbox.recv().await {
-            self.pass_on(message);
-        }
-        self.end_members(livekit_protocol::DisconnectReason::ServerShutdown);
-        self.command(Command::CloseRoom { room: self.key });
-        self.shared.metrics.rooms.dec();
-        if self.shared.stop.is_cancelled() {
-            crate::rooms::leave_assignment(&self.shared, &self.id).await;
-        }
-        if !self.orders.flush().await {
-            tracing::error!(worker = self.worker_index, "a worker took nothing for 30 s; its rooms are lost");
+        self.write_at = now + WRITE_AGAIN.mul_f64(self.rng.random_range(1.0..1.5));
+        let known = self.cluster.assignment.as_ref();
+        let named = known.is_some_and(|assignment| assignment.has(&self.config.node));
+        if !named && !self.cluster.registry_away {
+            self.effects.push_back(Effect::WriteAssignment(Box::new(self.assignment.clone())));
         }
     }
 
-    /// A message that came after the room's end.
-    fn pass_on(&self, message: Message) {
-        let Message::Arrive(arrival) = message else { return };
-        let (shared, assignment) = (self.shared.clone(), self.assignment.clone());
-        self.shared.tasks.spawn(async move {
-            let join_id = arrival.join_id.clone();
-            if shared.stop.is_cancelled() || shared.rooms.arrive(&shared, &assignment, arrival).await.is_err()
-            {
-                shared.release_reservation(&join_id);
-            }
-        });
+    /// Closes the room on all links. Call [`RoomCore::end`] when no participant arrives any more.
+    pub fn close_on_links(&mut self) {
+        let nodes = self.peers.keys().cloned();
+        self.effects.extend(nodes.map(|node| Effect::CloseOnLink { node }));
+    }
+
+    /// Ends the room at its worker: its participants must join again. What waits for the worker is still to
+    /// be handed over.
+    pub fn end(&mut self) {
+        self.end_members(DisconnectReason::ServerShutdown);
+        self.command(Command::CloseRoom { room: self.config.key });
+        self.config.metrics.rooms.dec();
     }
 }

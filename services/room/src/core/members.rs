@@ -1,121 +1,111 @@
-//! People whose media is on this node: they arrive, their sessions speak, they leave.
+//! Participants whose media is on this node: they arrive, their sessions act, they leave.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use livekit_protocol::{self as proto, DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
-use systir_livekit::rate_limit::Allowance;
+use rand::RngExt as _;
+use systir_livekit::rate_limit::RateLimiter;
 use systir_livekit::{
-    LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
+    LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session,
+    SessionConfig, mint_sid,
 };
-use systir_media_control::{ParticipantKey, Side};
+use systir_media_control::{Command, ParticipantKey, Side, ice};
+use systir_policy::NodeFacts;
 use systir_rtp::packet::Codec;
-use tokio::sync::mpsc;
 
-use super::actor::Actor;
-use super::others::is_hidden;
+use super::RoomCore;
+use super::participants::is_hidden;
 use super::tracks::Entry;
-use super::{Arrival, Said};
+use crate::{Arrival, Effect};
 
-/// Changes of one participant that others are told of at once: a join with its tracks, some toggles.
-const TOLD_AT_ONCE: u32 = 8;
-/// After that they are told of the newest state once in this time, however often it changes.
-const TOLD_EVERY: Duration = Duration::from_millis(50);
+/// Changes of one participant that other participants receive at once: a join with its tracks, some mutes.
+const CHANGES_AT_ONCE: u32 = 8;
+/// After that they receive the newest state once in this time, however often it changes.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 /// So many bytes of state count as another change.
-const TOLD_PART: usize = 4096;
-
-/// Both directions of a participant's signalling, as the room sees them.
-#[derive(Debug)]
-pub(crate) struct SignalEnds {
-    /// What the client says; its end means that the signalling is gone.
-    pub from_client: mpsc::Receiver<SignalRequest>,
-    /// What the client is told; bounded, and a client that does not read is let go.
-    pub to_client: mpsc::Sender<SignalResponse>,
-}
+const CHANGE_BYTES: usize = 4096;
 
 /// One participant here.
+#[derive(Debug)]
 pub(super) struct Member {
     pub session: Session,
     pub sid: String,
     pub identity: String,
     pub join_id: String,
-    pub front_door: String,
-    /// What it last said of itself; none before its first word.
+    pub gateway: String,
+    /// Its own newest state; none before its session reported one.
     pub info: Option<proto::ParticipantInfo>,
     /// Do others know of it at all?
     pub known: bool,
     /// Others do not know its newest state yet.
-    pub untold: bool,
-    /// How often they are told.
-    pub telling: Allowance,
-    /// The last join of its identity that its front door knows of.
-    pub after: u64,
-    pub to_client: mpsc::Sender<SignalResponse>,
-    pub arrived: Instant,
+    pub unsent: bool,
+    /// How often others receive its state.
+    pub updates: RateLimiter,
+    /// Join number of the last join of its identity that its gateway knows.
+    pub joined_after: u64,
     /// The trace of its join, until the join message is sent.
     pub joining: Option<tracing::Span>,
 }
 
 impl Member {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let untold = self.untold.then(|| self.telling.ready_at());
-        self.session.poll_timeout().into_iter().chain(untold).min()
+        let unsent = self.unsent.then(|| self.updates.ready_at());
+        self.session.poll_timeout().into_iter().chain(unsent).min()
     }
 }
 
-impl Actor {
+impl RoomCore {
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { join_id, grants, client, auto_subscribe, front_door, after, signal, span } = arrival;
+        let Arrival { participant, join_id, grants, client, auto_subscribe, gateway, joined_after, span } =
+            arrival;
         let _entered = span.clone().entered();
-        if let Err(error) = self.shared.commit(&self.wire_key, &join_id) {
-            span.record("outcome", "too-late");
-            tracing::info!(%error, "somebody came after the seat was given away");
-            return;
-        }
-        let now = Instant::now();
-        let participant = self.shared.keys_of_media.participant();
-        let sid = crate::ids::participant_sid(&mut rand::rng());
-        let credentials =
-            || crate::ids::ice_credentials(&mut rand::rng(), &self.shared.name, self.worker_index);
-        let facts = self.shared.authority.facts(&self.shared.name);
-        let text =
-            |pick: fn(&systir_policy::NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
+        let now = self.now.instant;
+        let sid = mint_sid("PA_", &mut self.rng);
+        let node = self.config.node.clone();
+        let worker = self.config.worker_index;
+        let publisher = ice::credentials(&mut self.rng, &node, worker);
+        let subscriber = ice::credentials(&mut self.rng, &node, worker);
+        let seed = self.rng.random();
+        let facts = self.config.authority.facts(&node);
+        let text = |pick: fn(&NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
+        let (region, country) = (text(|facts| &facts.region), text(|facts| &facts.country));
         let identity = grants.identity.clone();
         let config = SessionConfig {
             participant,
             sid: sid.clone(),
-            room_key: self.key,
+            room_key: self.config.key,
             room: self.room_info(),
             grants,
             client,
             server: ServerFacts {
                 version: ServerFacts::VERSION.to_owned(),
-                region: text(|facts| &facts.region),
-                node_id: self.shared.name.clone(),
+                region: region.clone(),
+                node_id: node.clone(),
             },
             media: MediaDescription {
-                candidates: self.shared.candidates(self.worker_index),
-                fingerprint: self.shared.fingerprint,
-                publisher: credentials(),
-                subscriber: credentials(),
+                candidates: self.config.candidates.clone(),
+                fingerprint: self.config.fingerprint,
+                publisher,
+                subscriber,
             },
             ice_servers: Vec::new(),
             auto_subscribe,
             codecs: vec![Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1],
             red: false,
             attributes: vec![
-                ("systir.node".to_owned(), self.shared.name.clone()),
-                ("systir.region".to_owned(), text(|facts| &facts.region)),
-                ("systir.country".to_owned(), text(|facts| &facts.country)),
-                ("systir.front_door".to_owned(), front_door.clone()),
+                ("systir.node".to_owned(), node),
+                ("systir.region".to_owned(), region),
+                ("systir.country".to_owned(), country),
+                ("systir.gateway".to_owned(), gateway.clone()),
             ],
             version: 0,
             others: self.everyone_but(&sid),
             limits: Limits::default(),
-            keys: self.shared.keys_of_media.clone(),
-            seed: rand::random(),
-            wall: SystemTime::now(),
+            keys: self.config.keys.clone(),
+            seed,
+            wall: self.now.wall(),
             now,
         };
         let member = Member {
@@ -123,56 +113,36 @@ impl Actor {
             sid,
             identity,
             join_id,
-            front_door,
+            gateway,
             info: None,
             known: false,
-            untold: false,
-            telling: Allowance::new(TOLD_AT_ONCE, TOLD_EVERY, now),
-            after,
-            to_client: signal.to_client,
-            arrived: now,
+            unsent: false,
+            updates: RateLimiter::new(CHANGES_AT_ONCE, CHANGE_INTERVAL, now),
+            joined_after,
             joining: Some(span),
         };
         self.members.insert(participant, member);
-        self.shared.metrics.participants.inc();
-        self.pump(participant, signal.from_client);
+        self.config.metrics.participants.inc();
         self.drain(participant);
-        self.where_changed();
+        self.residency_changed();
     }
 
-    // All clients' requests come through one queue, so that everything of a room happens in one
-    // order. The task ends with the client's signalling or with the room.
-    fn pump(&self, participant: ParticipantKey, mut from_client: mpsc::Receiver<SignalRequest>) {
-        let says = self.says.clone();
-        self.shared.tasks.spawn(async move {
-            loop {
-                let request = from_client.recv().await.map(Box::new);
-                let over = request.is_none();
-                if says.send(Said { participant, request }).await.is_err() || over {
-                    return;
-                }
-            }
-        });
-    }
-
-    pub(super) fn signal(&mut self, said: Said) {
-        let Said { participant, request } = said;
+    pub(super) fn request(&mut self, participant: ParticipantKey, request: SignalRequest) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        match request {
-            Some(request) => member.session.handle(*request, Instant::now()),
-            // Without its signalling a participant cannot be told anything: it comes back by joining again.
-            None => {
-                member.session.room_event(RoomEvent::Remove(DisconnectReason::SignalClose), Instant::now())
-            }
-        }
+        member.session.handle(request, self.now.instant);
         self.drain(participant);
+    }
+
+    /// Without its signalling a participant cannot receive anything: it comes back by joining again.
+    pub(super) fn signal_closed(&mut self, participant: ParticipantKey) {
+        self.member_event(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
     }
 
     pub(super) fn connected(&mut self, participant: ParticipantKey, side: Side) {
         self.media_event(participant, MediaEvent::Connected(side));
         if side == Side::Subscriber {
-            // Now there is a data channel to hear it on.
-            self.tell_where_to(participant);
+            // Now its data channel exists.
+            self.send_residency_to(participant);
         }
     }
 
@@ -183,29 +153,29 @@ impl Actor {
 
     pub(super) fn media_event(&mut self, participant: ParticipantKey, event: MediaEvent) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.media_event(event, Instant::now());
+        member.session.media_event(event, self.now.instant);
         self.drain(participant);
     }
 
-    pub(super) fn tick_member(&mut self, participant: ParticipantKey, now: Instant) {
+    pub(super) fn tick_member(&mut self, participant: ParticipantKey) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.tick(now);
+        member.session.tick(self.now.instant);
         self.drain(participant);
-        self.tell_own(participant, now);
+        self.send_own_state(participant);
     }
 
-    /// Tells one member's session, and does what it then wants.
-    pub(super) fn tell_member(&mut self, participant: ParticipantKey, event: RoomEvent) {
+    /// Hands an event to one member's session, and does what it then wants.
+    pub(super) fn member_event(&mut self, participant: ParticipantKey, event: RoomEvent) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.room_event(event, Instant::now());
+        member.session.room_event(event, self.now.instant);
         self.drain(participant);
     }
 
-    /// Tells every member but one.
-    pub(super) fn tell_members_but(&mut self, but: Option<ParticipantKey>, event: &RoomEvent) {
+    /// Hands an event to every member but one.
+    pub(super) fn members_event(&mut self, but: Option<ParticipantKey>, event: &RoomEvent) {
         let all: Vec<ParticipantKey> = self.members.keys().copied().filter(|key| Some(*key) != but).collect();
         for participant in all {
-            self.tell_member(participant, event.clone());
+            self.member_event(participant, event.clone());
         }
     }
 
@@ -219,13 +189,13 @@ impl Actor {
             self.members.get_mut(&participant).and_then(|member| member.session.poll_output())
         {
             match output {
-                Output::Signal(response) => self.answer_client(participant, *response),
+                Output::Signal(response) => self.respond(participant, *response),
                 Output::Media(command) => self.command(command),
-                Output::Own(info) => self.own(participant, *info),
+                Output::Own(info) => self.own_state_changed(participant, *info),
                 Output::Published { sid, key, spec } => {
                     let publisher =
                         self.members.get(&participant).map(|member| member.sid.clone()).unwrap_or_default();
-                    let node = self.shared.name.clone();
+                    let node = self.config.node.clone();
                     self.tracks.insert(Entry {
                         key,
                         sid,
@@ -252,54 +222,50 @@ impl Actor {
         }
     }
 
-    fn answer_client(&mut self, participant: ParticipantKey, response: SignalResponse) {
+    fn respond(&mut self, participant: ParticipantKey, response: SignalResponse) {
         let Some(member) = self.members.get_mut(&participant) else { return };
         if matches!(response.message, Some(proto::signal_response::Message::Join(_)))
             && let Some(span) = member.joining.take()
         {
             span.record("outcome", "joined");
-            tracing::info!(parent: &span, node = self.shared.name, "somebody joined");
-            self.shared.metrics.join_seconds.observe(member.arrived.elapsed().as_secs_f64());
+            tracing::info!(parent: &span, node = self.config.node, "a participant joined");
         }
-        if let Err(mpsc::error::TrySendError::Full(_)) = member.to_client.try_send(response) {
-            tracing::info!("a client does not read its signalling and is let go");
-            // Taken up by the loop: this may be called from within its session's outputs.
-            self.leaving.insert(participant);
+        self.effects.push_back(Effect::Signal { participant, response: Box::new(response) });
+    }
+
+    /// Ends the sessions of clients that do not read their signalling.
+    pub(super) fn remove_unread(&mut self) {
+        for participant in std::mem::take(&mut self.unread) {
+            tracing::info!("a client does not read its signalling and is removed");
+            self.member_event(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
         }
     }
 
-    /// Ends the sessions of clients that did not read.
-    pub(super) fn settle(&mut self) {
-        for participant in std::mem::take(&mut self.leaving) {
-            self.tell_member(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
-        }
-    }
-
-    /// A participant's own state is new: everybody else hears of it, now or soon.
-    fn own(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
+    /// A participant's own state changed: the others receive it, now or soon.
+    fn own_state_changed(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
         let Some(member) = self.members.get_mut(&participant) else { return };
-        // That somebody left is told by itself.
-        member.untold = info.state != proto::participant_info::State::Disconnected as i32;
+        // Its departure is an event of its own.
+        member.unsent = info.state != proto::participant_info::State::Disconnected as i32;
         member.info = Some(info);
-        self.tell_own(participant, Instant::now());
+        self.send_own_state(participant);
     }
 
-    /// Tells everybody else of a participant's newest state, unless they were told much just now. So
-    /// whoever changes without end costs others no more than somebody lively.
-    fn tell_own(&mut self, participant: ParticipantKey, now: Instant) {
+    /// Sends a participant's newest state to the others, unless they received many of its changes just
+    /// now. So a participant that changes all the time costs the others no more than a lively one.
+    fn send_own_state(&mut self, participant: ParticipantKey) {
+        let now = self.now;
         let Some(member) = self.members.get_mut(&participant) else { return };
-        let Some(info) = member.info.as_ref().filter(|_| member.untold && member.telling.is_ready(now))
-        else {
-            return;
-        };
+        let ready = member.unsent && member.updates.is_ready(now.instant);
+        let Some(info) = member.info.as_ref().filter(|_| ready) else { return };
         let body: bytes::Bytes = info.encode_to_vec().into();
-        member.untold = false;
-        member.telling.take(1 + u32::try_from(body.len() / TOLD_PART).unwrap_or(u32::MAX - 1), now);
-        let (sid, identity, after) = (member.sid.clone(), member.identity.clone(), member.after);
+        member.unsent = false;
+        let cost = 1 + u32::try_from(body.len() / CHANGE_BYTES).unwrap_or(u32::MAX - 1);
+        member.updates.take(cost, now.instant);
+        let (sid, identity, after) = (member.sid.clone(), member.identity.clone(), member.joined_after);
         let written = if std::mem::replace(&mut member.known, true) {
             self.replica.local_update(&sid, body)
         } else {
-            let epoch = self.replica.next_epoch(&identity, after, crate::ids::unix_ms());
+            let epoch = self.replica.next_epoch(&identity, after, now.unix_ms);
             self.replica.local_join(sid, identity, epoch, body)
         };
         match written {
@@ -311,11 +277,11 @@ impl Actor {
         }
     }
 
-    /// Somebody here receives a track, or another node does: its publisher hears of it once.
+    /// A participant here or another node receives a track: its publisher is notified once.
     pub(super) fn track_has_subscriber(&mut self, track_sid: &str) {
         let Some(publisher) = self.tracks.get(track_sid).map(|entry| entry.publisher.clone()) else { return };
         if let Some(participant) = self.member_of(&publisher) {
-            self.tell_member(participant, RoomEvent::TrackSubscribed { track_sid: track_sid.to_owned() });
+            self.member_event(participant, RoomEvent::TrackSubscribed { track_sid: track_sid.to_owned() });
         }
     }
 
@@ -327,21 +293,21 @@ impl Actor {
         for sid in ended {
             self.tracks.remove(&sid);
         }
-        self.command(systir_media_control::Command::Leave { participant });
-        self.shared.release_here(&member.join_id);
-        self.shared.metrics.participants.dec();
+        self.command(Command::Leave { participant });
+        self.config.metrics.participants.dec();
+        self.effects.push_back(Effect::Left { participant, join_id: member.join_id });
         if let Ok((update, changes)) = self.replica.local_remove(&member.sid) {
             self.replicate(&update);
             self.changed(changes);
         }
-        self.where_changed();
+        self.residency_changed();
     }
 
-    /// Everybody here is told to come back.
+    /// Every participant here must join again.
     pub(super) fn end_members(&mut self, reason: DisconnectReason) {
         let all: Vec<ParticipantKey> = self.members.keys().copied().collect();
         for participant in all {
-            self.tell_member(participant, RoomEvent::Reconnect(reason));
+            self.member_event(participant, RoomEvent::Reconnect(reason));
         }
         let rest: Vec<ParticipantKey> = self.members.keys().copied().collect();
         for participant in rest {
@@ -349,35 +315,35 @@ impl Actor {
         }
     }
 
-    /// Nodes where somebody's signalling ends, and when the first of those people came who are here
-    /// now, Unix milliseconds.
-    pub(super) fn front_doors(&self) -> BTreeMap<String, Option<u64>> {
+    /// Nodes where a participant's signalling ends, and when the first of their present participants
+    /// joined, Unix milliseconds.
+    pub(super) fn current_gateways(&self) -> BTreeMap<String, Option<u64>> {
         let here = self.members.values().map(|member| {
             let joined = member.info.as_ref().map_or(0, |info| info.joined_at_ms);
-            (member.front_door.clone(), joined)
+            (member.gateway.clone(), joined)
         });
-        let away = self
-            .others_known()
-            .filter_map(|info| Some((info.attributes.get("systir.front_door")?.clone(), info.joined_at_ms)));
-        let mut doors: BTreeMap<String, Option<u64>> = BTreeMap::new();
-        for (door, joined) in here.chain(away) {
-            if self.shared.authority.facts(&door).is_none() {
+        let elsewhere = self
+            .remote_infos()
+            .filter_map(|info| Some((info.attributes.get("systir.gateway")?.clone(), info.joined_at_ms)));
+        let mut gateways: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        for (gateway, joined) in here.chain(elsewhere) {
+            if self.config.authority.facts(&gateway).is_none() {
                 continue;
             }
-            // Another node's word: nobody came before the room was made.
+            // Another node reports it: no participant joined before the room was made.
             let joined = u64::try_from(joined).ok().filter(|joined| *joined > 0);
             let joined = joined.map(|joined| joined.max(self.assignment.created_ms));
-            let since = doors.entry(door).or_default();
+            let since = gateways.entry(gateway).or_default();
             *since = since.iter().copied().chain(joined).min();
         }
-        doors
+        gateways
     }
 
-    /// Everybody who can be seen.
-    fn seen_count(&self) -> u32 {
-        let seen =
+    /// How many participants others can see.
+    fn visible_count(&self) -> u32 {
+        let visible =
             |body: bytes::Bytes| proto::ParticipantInfo::decode(body).is_ok_and(|info| !is_hidden(&info));
-        self.replica.participants().filter(|participant| seen(participant.body.clone())).count() as u32
+        self.replica.participants().filter(|participant| visible(participant.body.clone())).count() as u32
     }
 
     fn room_info(&self) -> proto::Room {
@@ -386,7 +352,7 @@ impl Actor {
             name: self.id.name.clone(),
             creation_time: (self.assignment.created_ms / 1000) as i64,
             creation_time_ms: self.assignment.created_ms as i64,
-            num_participants: self.seen_count(),
+            num_participants: self.visible_count(),
             ..Default::default()
         }
     }

@@ -1,246 +1,354 @@
-//! The room's task: its state, and the loop that feeds it.
+//! The core of one room on one node: it owns the node's copy of the room, the LiveKit sessions of the
+//! participants whose media is here, the worker's view of the room and the room's part of the links.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod command_queue;
+mod data;
+mod ending;
+mod members;
+mod participants;
+mod peer_queue;
+mod peers;
+mod residency;
+#[cfg(test)]
+mod tests;
+mod tracks;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_livekit::MediaEvent;
-use systir_media_control::{Command, Event, ParticipantKey, RoomKey};
-use systir_room::RoomState;
-use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use systir_media_control::ice::Candidate;
+use systir_media_control::{Command, Event, KeyMint, ParticipantKey, RoomKey};
+use systir_policy::Authority;
+use systir_proto::cluster::v1::room_message::Body;
+use systir_reason::Reason;
+use systir_rtp::packet::Layer;
 
-use super::ending::Leaving;
-use super::inbox::{FromLinks, Inbox};
-use super::members::Member;
-use super::orders::{Given, Orders};
-use super::peers::Peer;
-use super::tracks::Tracks;
-use super::{Handle, Message, Said};
-use crate::node::Shared;
-use crate::reason::Reason;
-use crate::whereabouts::Whereabouts;
+pub use command_queue::WorkerRequest;
+pub use residency::residency_of;
 
-/// Messages that may wait for the room.
-const MAILBOX: usize = 1024;
+use crate::{ClusterView, Effect, Input, LinkEvent, Metrics, Now, Residency, RoomState};
+use command_queue::{CommandQueue, Pushed};
+use ending::Leaving;
+use members::Member;
+use peers::Peer;
+use tracks::Tracks;
 
-/// Worker events that may wait for the room.
-const EVENTS: usize = 1024;
+/// A node that did not open the room, or had no lease, is asked again after this time: it may have read
+/// the assignment only now.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// Requests of clients that may wait for the room; after that each client waits by itself.
-const SAID: usize = 256;
-
-/// A node that did not open the room, or had no lease, is asked again after this time: it may have
-/// learnt of the assignment only now.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// People of a node whose link is down are kept this long.
+/// Participants of a node whose link is down are kept this long.
 const LOST_GRACE: Duration = Duration::from_secs(8);
 
-/// How long the room takes nothing from its worker and from clients because a link or the worker is
-/// full. After that it does, and what is too much is dealt with where it does not fit. No client waits
-/// so long for an answer to its ping that it would give up.
+/// How long the room takes no worker events and no requests because a link or the worker is full. After
+/// that it takes them again, and each full queue deals with its own overflow. Shorter than a client waits
+/// for an answer to its ping.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// How soon a room that holds looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How soon a room with full queues tries again.
+const SOON: Duration = Duration::from_millis(10);
 
-pub(super) struct Actor {
-    pub shared: Arc<Shared>,
-    pub id: RoomId,
-    pub key: RoomKey,
-    /// The room's key on links.
-    pub wire_key: String,
-    pub worker_index: u8,
-    pub orders: Orders,
-    /// Where the worker's events go; a room that begins again tells the worker so.
-    pub events: mpsc::Sender<Event>,
-    pub assignment: Assignment,
-    pub replica: RoomState,
-    pub members: FxHashMap<ParticipantKey, Member>,
-    pub tracks: Tracks,
-    pub peers: BTreeMap<String, Peer>,
-    /// Nodes whose link went down, and when.
-    pub lost: BTreeMap<String, Instant>,
-    pub mailbox: mpsc::WeakSender<Message>,
-    /// Where requests of clients go, in one order for the whole room.
-    pub says: mpsc::Sender<Said>,
-    pub links: Arc<Inbox>,
-    /// What people here were last told.
-    pub told: Option<Whereabouts>,
-    pub where_due: bool,
-    /// Front doors of the room, and since when.
-    pub doors: BTreeMap<String, Option<u64>>,
-    /// What the other nodes were last told of this one's links.
-    pub told_links: Option<BTreeMap<String, bool>>,
-    pub leaving: BTreeSet<ParticipantKey>,
-    pub empty_since: Option<Instant>,
-    /// When nodes that did not open the room are asked again.
-    pub ask_again: Instant,
-    /// Since when the room takes nothing from its worker.
-    pub held_since: Option<Instant>,
-    /// The room is being taken out of the registry.
-    pub leaves: Option<Leaving>,
-    /// When the room may next be written into the registry again.
-    pub assign_again: Instant,
+/// How often a room looks at what is due at least.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Flow numbers of tracks that arrive over links: unique on a link, whichever room uses it.
+pub trait FlowAllocator: Send + Sync + std::fmt::Debug {
+    /// A flow for each layer of a track that arrives from `node` for that worker; none when the node is
+    /// not known or the numbers are used up.
+    fn flows(&self, node: &str, worker: u8) -> Option<[u32; Layer::MAX]>;
 }
 
 /// What a room starts with.
-pub(crate) struct Start {
-    pub shared: Arc<Shared>,
+#[derive(Debug, Clone)]
+pub struct RoomConfig {
+    /// This node's name.
+    pub node: String,
+    /// The room's key on this node.
     pub key: RoomKey,
+    /// The worker that carries it.
     pub worker_index: u8,
-    pub commands: mpsc::Sender<Command>,
+    /// Where clients send media for that worker, best first.
+    pub candidates: Vec<Candidate>,
+    /// SHA-256 of the worker's DTLS certificate.
+    pub fingerprint: [u8; 32],
+    /// The room's assignment.
     pub assignment: Assignment,
+    /// Policy.
+    pub authority: Arc<Authority>,
+    /// Keys of tracks, shared by the node's rooms.
+    pub keys: Arc<KeyMint>,
+    /// Flow numbers, shared by the node's rooms.
+    pub flows: Arc<dyn FlowAllocator>,
+    /// What is counted, shared by the node's rooms.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Starts the room's task; it ends by itself when the room has been empty for a while, and when
-/// the node stops.
-pub(crate) fn spawn(start: Start) -> Handle {
-    let (messages, inbox) = mpsc::channel(MAILBOX);
-    let (events, from_worker) = mpsc::channel(EVENTS);
-    let (says, from_clients) = mpsc::channel(SAID);
-    let links = Arc::new(Inbox::default());
-    let handle = Handle { messages: messages.clone(), links: links.clone(), key: start.key };
-    let id = start.assignment.room.clone();
-    let now = Instant::now();
-    let actor = Actor {
-        wire_key: id.key(),
-        id,
-        key: start.key,
-        worker_index: start.worker_index,
-        orders: Orders::new(start.commands),
-        events,
-        replica: RoomState::new(start.shared.name.clone(), crate::ids::unix_ms()),
-        assignment: start.assignment,
-        members: FxHashMap::default(),
-        tracks: Tracks::default(),
-        peers: BTreeMap::new(),
-        lost: BTreeMap::new(),
-        mailbox: messages.downgrade(),
-        says,
-        links,
-        told: None,
-        where_due: false,
-        doors: BTreeMap::new(),
-        told_links: None,
-        leaving: BTreeSet::new(),
-        empty_since: Some(now),
-        ask_again: now,
-        held_since: None,
-        leaves: None,
-        assign_again: now,
-        shared: start.shared.clone(),
-    };
-    start.shared.tasks.spawn(actor.run(inbox, from_worker, from_clients));
-    handle
+/// The room. After every call take its effects, in this order: requests to the worker
+/// ([`RoomCore::hand_over_to_worker`]), so that the worker stops feeding a link before the room closes on it;
+/// [`RoomCore::poll_effect`]; messages ([`RoomCore::hand_over_to_peers`]).
+#[derive(Debug)]
+pub struct RoomCore {
+    config: RoomConfig,
+    id: RoomId,
+    now: Now,
+    rng: StdRng,
+    commands: CommandQueue,
+    effects: VecDeque<Effect>,
+    assignment: Assignment,
+    cluster: ClusterView,
+    replica: RoomState,
+    members: FxHashMap<ParticipantKey, Member>,
+    tracks: Tracks,
+    peers: BTreeMap<String, Peer>,
+    /// Nodes whose link went down, and when.
+    lost: BTreeMap<String, Instant>,
+    /// What participants here last received.
+    sent_residency: Option<Residency>,
+    residency_due: bool,
+    /// Gateways of the room, and since when, Unix milliseconds.
+    gateways: BTreeMap<String, Option<u64>>,
+    /// What the other nodes last received about this node's links.
+    sent_links: Option<BTreeMap<String, bool>>,
+    /// Participants whose clients do not read their signalling.
+    unread: BTreeSet<ParticipantKey>,
+    empty_since: Option<Instant>,
+    /// When nodes that did not open the room are asked again.
+    retry_at: Instant,
+    /// Since when the room takes no worker events.
+    held_since: Option<Instant>,
+    leaving: Option<Leaving>,
+    /// When the room may next be written into the registry again.
+    write_at: Instant,
 }
 
-impl Actor {
-    async fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<Message>,
-        mut from_worker: mpsc::Receiver<Event>,
-        mut from_clients: mpsc::Receiver<Said>,
-    ) {
-        self.command(Command::OpenRoom { room: self.key, events: self.events.clone() });
-        self.shared.metrics.rooms.inc();
-        self.shared.metrics.rooms_opened.inc();
-        self.sync_peers();
-        let stop = self.shared.stop.clone();
-        let links = self.links.clone();
-        let mut view = self.shared.registry.watch();
-        loop {
-            let now = Instant::now();
-            let takes_more = self.takes_more(now);
-            let due = self.next_due(now);
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.orders.hand_over() => {}
-                Some(event) = from_worker.recv(), if takes_more => self.worker_says(event),
-                Some(said) = from_clients.recv(), if takes_more => self.signal(said),
-                event = links.next() => self.link_says(event),
-                // Without its registry the node stops.
-                Ok(()) = view.changed() => self.view_changed(),
-                message = inbox.recv() => match message {
-                    Some(message) => self.take(message),
-                    None => break,
-                },
-                () = sleep_until(due.into()) => {}
-            }
-            self.tick();
-            if self.is_over() {
-                break;
-            }
-        }
-        self.end(inbox).await;
+impl RoomCore {
+    /// A room that opens at its worker; `seed` is the source of all its randomness, also of secrets.
+    /// [`Input::Cluster`] should follow at once.
+    #[must_use]
+    pub fn new(config: RoomConfig, seed: [u8; 32], now: Now) -> Self {
+        config.metrics.rooms.inc();
+        config.metrics.rooms_opened.inc();
+        let mut core = Self {
+            id: config.assignment.room.clone(),
+            now,
+            rng: StdRng::from_seed(seed),
+            commands: CommandQueue::default(),
+            effects: VecDeque::new(),
+            assignment: config.assignment.clone(),
+            cluster: ClusterView::default(),
+            replica: RoomState::new(config.node.clone(), now.unix_ms),
+            members: FxHashMap::default(),
+            tracks: Tracks::default(),
+            peers: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            sent_residency: None,
+            residency_due: false,
+            gateways: BTreeMap::new(),
+            sent_links: None,
+            unread: BTreeSet::new(),
+            empty_since: Some(now.instant),
+            retry_at: now.instant,
+            held_since: None,
+            leaving: None,
+            write_at: now.instant,
+            config,
+        };
+        core.commands.push(WorkerRequest::OpenRoom);
+        core
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Arrive(arrival) => self.arrive(*arrival),
-            Message::Look => {}
-            Message::Where(answer) => {
-                let _ = answer.send(self.whereabouts());
-            }
-            Message::LastJoin(identity, answer) => {
-                let _ = answer.send(self.replica.last_join(&identity).unwrap_or_default());
-            }
-        }
+    /// The room.
+    #[must_use]
+    pub fn id(&self) -> &RoomId {
+        &self.id
     }
 
-    fn link_says(&mut self, event: FromLinks) {
-        match event {
-            FromLinks::Opened { node, link } => {
-                self.lost.remove(&node);
-                self.peer_opened(&node, link);
-            }
-            FromLinks::Refused { node, reason, closed } => {
-                tracing::debug!(node, reason, closed, "the room is not open to another node");
-                self.peer_closed(&node);
-                self.ask_later(&node);
-            }
-            FromLinks::Down { node } => self.peer_closed(&node),
-            FromLinks::Says { node, body } => self.node_says(&node, body),
-            FromLinks::Flooded { node } => {
-                tracing::warn!(node, "a node says more than the room can take; it is opened to it afresh");
-                self.shared.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
-                self.open_afresh(&node);
-            }
-        }
+    /// The assignment that the room goes by.
+    #[must_use]
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
     }
 
-    /// What was said, or is to be said, is more than can be taken: both begin from whole copies.
-    pub(super) fn open_afresh(&mut self, node: &str) {
-        self.peer_closed(node);
-        self.shared.links().drop_room(&self.wire_key, node);
-        self.ask_later(node);
+    /// The other nodes that the room deals with: in its assignment, on a link, or lost a moment ago.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        let assigned = self.assignment.nodes().map(AsRef::as_ref);
+        assigned.chain(self.peers.keys().map(String::as_str)).chain(self.lost.keys().map(String::as_str))
     }
 
-    fn ask_later(&mut self, node: &str) {
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.needed = None;
-            self.ask_again = Instant::now() + ASK_AGAIN;
+    /// Takes one input.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        self.now = now;
+        match input {
+            Input::Arrive(arrival) => self.arrive(*arrival),
+            Input::Request { participant, request } => self.request(participant, *request),
+            Input::SignalClosed(participant) => self.signal_closed(participant),
+            Input::SignalFull(participant) => {
+                self.unread.insert(participant);
+            }
+            Input::Link(event) => self.link_event(event),
+            Input::Worker(event) => self.worker_event(event),
+            Input::Cluster(view) => {
+                self.cluster = view;
+                self.cluster_changed();
+            }
+            Input::AssignmentLeft(may_end) => self.assignment_left(may_end),
         }
     }
 
-    /// Worker events and clients' requests become commands and messages to other nodes. While those
-    /// find no room, both wait; the worker in turn does not read its clients' messages, and front doors
-    /// do not read their sockets.
-    fn takes_more(&mut self, now: Instant) -> bool {
-        let full = self.orders.is_long() || self.peers.values().any(|peer| peer.outbox.is_long());
-        // Who takes a word now and then has not caught up, and is not waited for again and again.
-        let caught_up = self.orders.is_short() && self.peers.values().all(|peer| peer.outbox.is_short());
+    /// What is to be done, oldest first.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Hands waiting requests to the worker, in order. `send` returns a request that the worker does not take
+    /// now.
+    pub fn hand_over_to_worker(&mut self, send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
+        self.commands.hand_over(send);
+    }
+
+    /// The next request to the worker, oldest first. Call it only when the worker takes one.
+    pub fn next_worker_request(&mut self) -> Option<WorkerRequest> {
+        self.commands.pop()
+    }
+
+    /// Do requests to the worker wait?
+    #[must_use]
+    pub fn has_worker_requests(&self) -> bool {
+        self.commands.is_waiting()
+    }
+
+    /// The worker has ended: no request to it matters any more.
+    pub fn worker_ended(&mut self) {
+        self.commands.restart();
+    }
+
+    /// Hands waiting messages to the links. `send` gets a node and a message, and returns the message when
+    /// the link does not take it now.
+    pub fn hand_over_to_peers(&mut self, mut send: impl FnMut(&str, Body) -> Result<(), Box<Body>>) {
+        for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.queue.is_waiting()) {
+            let dropped = peer.queue.hand_over(|body| send(node, body));
+            if dropped > 0 {
+                self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc_by(dropped);
+            }
+        }
+    }
+
+    /// Does the room take worker events and clients' requests now? Both become commands and messages to
+    /// other nodes. While those queues are full, both wait; the worker in turn does not read its clients'
+    /// messages, and gateways do not read their sockets.
+    pub fn takes_more(&mut self, now: Instant) -> bool {
+        let full = self.commands.is_long() || self.peers.values().any(|peer| peer.queue.is_long());
+        // A peer that takes a message now and then has not caught up, and does not restart the hold.
+        let caught_up = self.commands.is_short() && self.peers.values().all(|peer| peer.queue.is_short());
         if caught_up {
             self.held_since = None;
         }
         !full || now.duration_since(*self.held_since.get_or_insert(now)) > HOLD
     }
 
-    fn worker_says(&mut self, event: Event) {
+    /// When [`RoomCore::tick`] is next due.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Instant {
+        let sessions = self.members.values().filter_map(Member::poll_timeout).min();
+        let waits = self.held_since.is_some() || self.peers.values().any(|peer| peer.queue.is_waiting());
+        let idle = now + if waits { SOON } else { IDLE };
+        sessions.map_or(idle, |due| due.clamp(now, idle))
+    }
+
+    /// Does what is due; call it after each input too. `seats_held` answers whether a participant of the
+    /// room holds a seat here, arrived or not; it is asked of an empty room only. Returns true when the room
+    /// has ended.
+    pub fn tick(&mut self, now: Now, seats_held: impl FnOnce() -> bool) -> bool {
+        self.now = now;
+        let due: Vec<ParticipantKey> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.poll_timeout().is_some_and(|due| due <= now.instant))
+            .map(|(key, _)| *key)
+            .collect();
+        for participant in due {
+            self.tick_member(participant);
+        }
+        let gone: Vec<String> = self
+            .lost
+            .iter()
+            .filter(|(node, since)| {
+                now.instant.duration_since(**since) > LOST_GRACE || !self.cluster.nodes.contains_key(*node)
+            })
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in gone {
+            self.lost.remove(&node);
+            self.node_is_gone(&node);
+        }
+        if self.peers.values().any(|peer| peer.needed.is_none()) && now.instant >= self.retry_at {
+            self.retry_at = now.instant + RETRY;
+            self.cluster_changed();
+        }
+        self.reopen_overflowed_peers();
+        self.remove_unread();
+        if self.commands.has_overflowed() {
+            self.restart_at_worker();
+        }
+        self.stay_assigned();
+        if std::mem::take(&mut self.residency_due) {
+            self.send_links();
+            self.send_residency();
+        }
+        if self.members.is_empty() {
+            self.empty_since.get_or_insert(now.instant);
+        } else {
+            self.empty_since = None;
+        }
+        self.has_ended(seats_held)
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Opened { node, link } => {
+                self.lost.remove(&node);
+                self.peer_opened(&node, link);
+            }
+            LinkEvent::Refused { node, reason, closed } => {
+                tracing::debug!(node, reason, closed, "the room is not open on the link to another node");
+                self.peer_closed(&node);
+                self.retry_later(&node);
+            }
+            LinkEvent::Down { node } => self.peer_closed(&node),
+            LinkEvent::Message { node, body } => self.peer_message(&node, body),
+            LinkEvent::Overflowed { node } => {
+                tracing::warn!(
+                    node,
+                    "a node sends more than the room can take; the room is opened to it again"
+                );
+                self.config.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
+                self.reopen(&node);
+            }
+        }
+    }
+
+    /// Closes the room to a node and opens it again, so that both ends begin with whole copies.
+    fn reopen(&mut self, node: &str) {
+        self.peer_closed(node);
+        self.effects.push_back(Effect::CloseOnLink { node: node.to_owned() });
+        self.retry_later(node);
+    }
+
+    fn retry_later(&mut self, node: &str) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.needed = None;
+            self.retry_at = self.now.instant + RETRY;
+        }
+    }
+
+    fn worker_event(&mut self, event: Event) {
         match event {
             Event::Connected { participant, side } => self.connected(participant, side),
             Event::Closed { participant, side, reason } => self.transport_closed(participant, side, &reason),
@@ -254,135 +362,74 @@ impl Actor {
         }
     }
 
-    /// Tells the worker, now or in the room's turn.
-    pub(super) fn command(&mut self, command: Command) {
-        if self.orders.give(command) == Given::Dropped {
-            self.shared.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
+    /// Sends a command to the worker, in the room's turn.
+    fn command(&mut self, command: Command) {
+        if self.commands.push(WorkerRequest::Command(command)) == Pushed::Dropped {
+            self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
     }
 
-    /// The worker took nothing for so long that commands are lost: the room is told to it afresh.
-    /// People here are told to come back, since nobody knows what the worker knows of them.
-    fn begin_again(&mut self) {
-        tracing::error!(worker = self.worker_index, "the worker takes no commands; the room begins again");
-        self.shared.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
+    /// The worker took nothing for so long that commands are lost: the room restarts there. Participants
+    /// here must join again, since the worker's state of them is unknown.
+    fn restart_at_worker(&mut self) {
+        tracing::error!(
+            worker = self.config.worker_index,
+            "the worker takes no commands; the room restarts there"
+        );
+        self.config.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
         self.end_members(DisconnectReason::MediaFailure);
-        self.forget_distant_tracks();
-        self.orders.begin_again();
-        self.command(Command::CloseRoom { room: self.key });
-        self.command(Command::OpenRoom { room: self.key, events: self.events.clone() });
+        self.forget_remote_tracks();
+        self.commands.restart();
+        self.command(Command::CloseRoom { room: self.config.key });
+        self.commands.push(WorkerRequest::OpenRoom);
         let open: Vec<String> =
             self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(node, _)| node.clone()).collect();
         for node in open {
-            self.show_again(&node);
+            self.update_participants_of(&node);
         }
     }
 
-    /// Nodes of the assignment, home first.
-    pub(super) fn others(&self) -> impl Iterator<Item = &str> {
-        self.assignment.nodes().map(AsRef::as_ref)
-    }
-
-    pub(super) fn policy_number(&self) -> u64 {
-        self.assignment.policy_number()
-    }
-
-    pub(super) fn view_changed(&mut self) {
-        if let Some(current) = self.shared.registry.assignment(&self.id) {
-            // An older epoch is an echo of what has been overtaken.
-            if current.value.epoch >= self.assignment.epoch && current.value != self.assignment {
-                self.assignment = current.value;
-                self.told = None;
-                self.where_changed();
+    fn cluster_changed(&mut self) {
+        if let Some(current) = &self.cluster.assignment {
+            // An older epoch is an echo of an assignment that was taken over.
+            if current.epoch >= self.assignment.epoch && *current != self.assignment {
+                self.assignment = current.clone();
+                self.sent_residency = None;
+                self.residency_changed();
             }
         }
         self.sync_peers();
     }
 
-    pub(super) fn where_changed(&mut self) {
-        self.where_due = true;
+    fn residency_changed(&mut self) {
+        self.residency_due = true;
     }
 
-    pub(super) fn whereabouts(&mut self) -> Whereabouts {
-        self.note_doors();
-        let home = self.assignment.home.to_string();
-        let spill: Vec<String> = self.assignment.spill.iter().map(ToString::to_string).collect();
-        super::where_is::compute(
-            &super::where_is::Facts {
-                institution: &self.id.institution,
-                room: &self.id.name,
-                epoch: self.assignment.epoch,
-                me: &self.shared.name,
-                home: &home,
-                spill: &spill,
-                since: &self.since(),
-                complete: true,
-                doors: &self.doors,
-                links: &self.links_said(),
-            },
-            &self.shared.authority,
-        )
+    /// Residency of the room, as this node knows it.
+    pub fn residency(&mut self) -> Residency {
+        self.update_gateways();
+        let facts = residency::Facts {
+            assignment: &self.assignment,
+            me: &self.config.node,
+            complete: true,
+            gateways: &self.gateways,
+            links: &self.reported_links(),
+        };
+        residency::compute(&facts, &self.config.authority)
     }
 
-    /// A front door is one since the first of its people came, whether or not that one is still here.
-    fn note_doors(&mut self) {
-        let now = self.front_doors();
-        let known = std::mem::replace(&mut self.doors, now);
-        for (door, since) in &mut self.doors {
-            *since = since.iter().chain(known.get(door).into_iter().flatten()).min().copied();
-        }
+    /// Join number of the last join of an identity that this node knows; 0 for none.
+    #[must_use]
+    pub fn last_join(&self, identity: &str) -> u64 {
+        self.replica.last_join(identity).unwrap_or_default()
     }
 
-    fn since(&self) -> BTreeMap<String, u64> {
-        self.assignment.since_ms.iter().map(|(node, since)| (node.to_string(), *since)).collect()
-    }
-
-    fn next_due(&self, now: Instant) -> Instant {
-        let sessions = self.members.values().filter_map(Member::poll_timeout).min();
-        let waits = self.held_since.is_some() || self.peers.values().any(|peer| peer.outbox.is_waiting());
-        let idle = now + if waits { LOOK_AGAIN } else { Duration::from_secs(1) };
-        sessions.map_or(idle, |due| due.clamp(now, idle))
-    }
-
-    fn tick(&mut self) {
-        let now = Instant::now();
-        let due: Vec<ParticipantKey> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.poll_timeout().is_some_and(|due| due <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        for participant in due {
-            self.tick_member(participant, now);
-        }
-        let gone: Vec<String> = self
-            .lost
-            .iter()
-            .filter(|(node, since)| now.duration_since(**since) > LOST_GRACE || !self.shared.has_lease(node))
-            .map(|(node, _)| node.clone())
-            .collect();
-        for node in gone {
-            self.lost.remove(&node);
-            self.node_is_gone(&node);
-        }
-        if self.peers.values().any(|peer| peer.needed.is_none()) && now >= self.ask_again {
-            self.ask_again = now + ASK_AGAIN;
-            self.view_changed();
-        }
-        self.hand_over();
-        self.settle();
-        if self.orders.has_overflowed() {
-            self.begin_again();
-        }
-        self.stay_assigned(now);
-        if std::mem::take(&mut self.where_due) {
-            self.tell_links();
-            self.tell_where();
-        }
-        if self.members.is_empty() {
-            self.empty_since.get_or_insert(now);
-        } else {
-            self.empty_since = None;
+    /// A node is a gateway since its first participant joined, whether or not that one is still here.
+    fn update_gateways(&mut self) {
+        let now = self.current_gateways();
+        let known = std::mem::replace(&mut self.gateways, now);
+        for (gateway, since) in &mut self.gateways {
+            *since = since.iter().chain(known.get(gateway).into_iter().flatten()).min().copied();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Everybody as the replica knows them, on whatever node: what changed is told to the people here,
-//! and the tracks of distant people are brought to this node's worker.
+//! Participants as the room's state has them, on whatever node: changes reach the sessions here, and
+//! tracks of remote participants are added to this node's worker.
 
 use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackInfo};
 use prost::Message as _;
@@ -8,58 +8,62 @@ use systir_livekit::{RemoteParticipant, RemoteTrack, RoomEvent};
 use systir_media_control::{Command, TrackSource, TrackSpec};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
-use systir_room::{Change, Participant, Update};
 use systir_rtp::packet::{Layer, LayerSet};
 
-use super::actor::Actor;
+use super::RoomCore;
 use super::tracks::Entry;
-use crate::reason::Reason;
+use crate::{Change, Participant, Update};
 
-/// Tracks of one distant participant that are brought here, as many as one may publish.
+/// Tracks of one remote participant that are added here, as many as one may publish.
 const MAX_TRACKS: usize = 32;
 
-impl Actor {
+impl RoomCore {
     /// Sends a write of this node to the room's other nodes.
     pub(super) fn replicate(&mut self, update: &Update) {
-        let updates = vec![super::replica::encode(update)];
-        self.tell_all(&Body::StateUpdate(wire::StateUpdate { updates, snapshot: false }));
+        let updates = vec![crate::wire::encode(update)];
+        self.send_to_peers(&Body::StateUpdate(wire::StateUpdate { updates, snapshot: false }));
     }
 
     /// Another node's writes.
     pub(super) fn merge(&mut self, node: &str, updates: &[bytes::Bytes]) {
         for bytes in updates {
-            let Some(update) = super::replica::decode(bytes) else {
+            let Some(update) = crate::wire::decode(bytes) else {
                 tracing::warn!(
                     node,
                     "an update of the room's state cannot be read; the other node speaks another version"
                 );
                 continue;
             };
-            match self.replica.apply(node, update, crate::ids::unix_ms()) {
+            match self.replica.apply(node, update, self.now.unix_ms) {
                 Ok(changes) => self.changed(changes),
                 Err(error) => {
                     tracing::warn!(node, %error, "an update of the room's state is refused");
-                    self.shared.metrics.link_refusals.get_or_create(&Reason::from(&error).into()).inc();
+                    self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
                 }
             }
         }
-        self.where_changed();
+        self.residency_changed();
     }
 
-    /// What became different, whoever wrote it.
+    /// Hands changes of the state to the sessions here.
     pub(super) fn changed(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Joined(participant) | Change::Updated(participant) => self.seen(&participant),
+                Change::Joined(participant) | Change::Updated(participant) => {
+                    self.update_participant(&participant)
+                }
                 Change::Left { sid, .. } => {
                     self.forget_tracks_of(&sid);
                     let reason = DisconnectReason::ClientInitiated;
-                    self.tell_members_but(self.member_of(&sid), &RoomEvent::Left { sid, reason });
+                    self.members_event(self.member_of(&sid), &RoomEvent::Left { sid, reason });
                 }
                 Change::Evicted { sid, tombstone, .. } => {
                     self.replicate(&tombstone);
                     if let Some(participant) = self.member_of(&sid) {
-                        self.tell_member(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
+                        self.member_event(
+                            participant,
+                            RoomEvent::Remove(DisconnectReason::DuplicateIdentity),
+                        );
                     }
                 }
                 // No node writes it yet.
@@ -68,26 +72,26 @@ impl Actor {
         }
     }
 
-    fn seen(&mut self, participant: &Participant) {
+    fn update_participant(&mut self, participant: &Participant) {
         let Some(remote) = self.remote(participant) else { return };
-        let himself = self.member_of(&participant.sid);
-        self.tell_members_but(himself, &RoomEvent::Participants(vec![remote]));
+        let own = self.member_of(&participant.sid);
+        self.members_event(own, &RoomEvent::Participants(vec![remote]));
     }
 
-    /// A participant as sessions are told of it; distant tracks come to the worker on the way.
+    /// A participant as sessions see it; its remote tracks are added to the worker on the way.
     fn remote(&mut self, participant: &Participant) -> Option<RemoteParticipant> {
         let mut info = ParticipantInfo::decode(participant.body.clone()).ok()?;
         if info.sid != participant.sid || info.identity != participant.identity {
-            tracing::warn!("a participant's description is of somebody else and is left out");
+            tracing::warn!("a participant's description is of another participant and is left out");
             return None;
         }
-        // Hidden people are known to nodes, for their messages and identities, and shown to nobody.
+        // Nodes know hidden participants, for their messages and identities; participants do not see them.
         if is_hidden(&info) {
             return None;
         }
-        if participant.owner != self.shared.name {
-            self.place(&participant.owner, &mut info);
-            self.bring(&participant.owner, &info);
+        if participant.owner != self.config.node {
+            self.set_location(&participant.owner, &mut info);
+            self.add_tracks(&participant.owner, &info);
         }
         let tracks = info
             .tracks
@@ -100,10 +104,10 @@ impl Actor {
         Some(RemoteParticipant { info, tracks })
     }
 
-    // Where somebody's media is, the operator's own file says, not the other node.
-    fn place(&self, node: &str, info: &mut ParticipantInfo) {
-        info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.front_door");
-        let Some(facts) = self.shared.authority.facts(node) else { return };
+    // Where a participant's media is, the operator's own file says, not the other node.
+    fn set_location(&self, node: &str, info: &mut ParticipantInfo) {
+        info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.gateway");
+        let Some(facts) = self.config.authority.facts(node) else { return };
         for (name, value) in
             [("systir.node", &facts.id), ("systir.region", &facts.region), ("systir.country", &facts.country)]
         {
@@ -111,8 +115,8 @@ impl Actor {
         }
     }
 
-    // Tracks of distant people exist here while the room is open on the link to their node.
-    fn bring(&mut self, node: &str, info: &ParticipantInfo) {
+    // Tracks of remote participants exist here while the room is open on the link to their node.
+    fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
         let open = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
         let gone: Vec<String> = self
             .tracks
@@ -131,14 +135,14 @@ impl Actor {
                     continue;
                 }
                 Some(known) if known.node != node || known.publisher != info.sid => {
-                    tracing::warn!(node, "a track id belongs to somebody else and is left out");
+                    tracing::warn!(node, "a track id belongs to another participant and is left out");
                     continue;
                 }
                 Some(_) => self.drop_track(&track.sid),
                 None => {}
             }
-            let Some(flows) = self.shared.flows(self.worker_index, node) else { continue };
-            let key = self.shared.keys_of_media.track();
+            let Some(flows) = self.config.flows.flows(node, self.config.worker_index) else { continue };
+            let key = self.config.keys.track();
             self.tracks.insert(Entry {
                 key,
                 sid: track.sid.clone(),
@@ -150,23 +154,23 @@ impl Actor {
             });
             let source = TrackSource::Link { peer: link, flows };
             let publisher = info.sid.as_str().into();
-            self.command(Command::AddTrack { room: self.key, track: key, spec, source, publisher });
+            self.command(Command::AddTrack { room: self.config.key, track: key, spec, source, publisher });
         }
     }
 
     fn drop_track(&mut self, sid: &str) {
         if let Some(entry) = self.tracks.remove(sid)
-            && entry.node != self.shared.name
+            && entry.node != self.config.node
         {
             self.command(Command::RemoveTrack { track: entry.key });
         }
     }
 
-    /// The worker is told of all distant tracks afresh; nobody here wants any of them now.
-    pub(super) fn forget_distant_tracks(&mut self) {
+    /// Removes all remote tracks; no participant here wants any of them now.
+    pub(super) fn forget_remote_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
-        let distant: Vec<Entry> = nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
-        for entry in distant {
+        let remote: Vec<Entry> = nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
+        for entry in remote {
             self.wanted_changed(entry.key, LayerSet::NONE);
             self.drop_track(&entry.sid);
         }
@@ -179,34 +183,34 @@ impl Actor {
         }
     }
 
-    /// The link to a node came or went: its people are shown with the tracks that can be had now.
-    pub(super) fn show_again(&mut self, node: &str) {
-        let people: Vec<Participant> =
+    /// The link to a node came or went: its participants are shown with the tracks that are available now.
+    pub(super) fn update_participants_of(&mut self, node: &str) {
+        let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.owner == node).collect();
-        for participant in people {
-            self.seen(&participant);
+        for participant in participants {
+            self.update_participant(&participant);
         }
     }
 
-    /// A node carries the room no longer: its people are out.
+    /// A node no longer carries the room: its participants have left.
     pub(super) fn node_is_gone(&mut self, node: &str) {
         let changes = self.replica.node_gone(node);
         self.changed(changes);
-        self.where_changed();
+        self.residency_changed();
     }
 
-    /// Everybody else, for a session that begins.
+    /// All other participants, for a session that begins.
     pub(super) fn everyone_but(&mut self, sid: &str) -> Vec<RemoteParticipant> {
-        let people: Vec<Participant> =
+        let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.sid != sid).collect();
-        people.iter().filter_map(|participant| self.remote(participant)).collect()
+        participants.iter().filter_map(|participant| self.remote(participant)).collect()
     }
 
-    /// Descriptions of people on other nodes.
-    pub(super) fn others_known(&self) -> impl Iterator<Item = ParticipantInfo> {
+    /// Descriptions of participants on other nodes.
+    pub(super) fn remote_infos(&self) -> impl Iterator<Item = ParticipantInfo> {
         self.replica
             .participants()
-            .filter(|participant| participant.owner != self.shared.name)
+            .filter(|participant| participant.owner != self.config.node)
             .filter_map(|participant| ParticipantInfo::decode(participant.body).ok())
     }
 }

@@ -1,107 +1,123 @@
-//! What the room still has to tell one other node. All rooms of a link share its queue; while that
-//! is full each room keeps its own messages, in order, and tries again like the others. A room that
-//! keeps too much is opened to the node afresh: other rooms do not pay for it, and the link ends only
-//! when the node takes nothing of any room for seconds.
+//! Messages that wait for one other node. All rooms of a link share its queue; while that is full each
+//! room keeps its own messages, in order, and tries again like the others. When too many wait, the room is
+//! opened to that node again: other rooms are not affected, and the link ends only when the node takes
+//! nothing of any room for seconds.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 use systir_proto::cluster::v1::room_message::Body;
 
-use super::inbox::{may_be_lost, size};
+use crate::link_queue::{may_be_lost, size};
 
 /// Messages that may wait.
 const MAX_MESSAGES: usize = 4096;
 /// Their bytes.
 const MAX_BYTES: usize = 16 << 20;
+/// Lossy messages between two hand-overs.
+const MAX_LOSSY: usize = 1024;
 /// From here on the room takes no more from its clients than it must.
 const LONG: usize = 256;
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// The link has it, or will get it.
+pub(super) enum Pushed {
+    /// The link will get it.
     Kept,
-    /// It was one that may be lost, and was.
+    /// It may be lost, and was dropped.
     Dropped,
-    /// Nothing more can wait: the room must be opened to the node afresh.
-    Overflow,
+    /// No more can wait: the room must be opened to the node again.
+    Overflowed,
 }
 
-/// A layer of a track, of which a subscription speaks.
-type Layer = (String, u32);
+/// A layer of a track, which a subscription is about.
+type LayerOfTrack = (String, u32);
 
 /// The messages for one node.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct PeerQueue {
     waiting: VecDeque<Body>,
+    /// Lossy data does not wait behind other messages: short messages are datagrams.
+    lossy: VecDeque<Body>,
     bytes: usize,
-    /// Messages that have left since it was last empty.
+    /// Messages that have left since `waiting` was last empty.
     left: usize,
-    /// Where the last word about a layer waits, counted from when it was last empty.
-    wishes: FxHashMap<Layer, usize>,
+    /// Where the last subscription of a layer waits, counted from when `waiting` was last empty.
+    subscriptions: FxHashMap<LayerOfTrack, usize>,
+    /// The link did not take the first waiting message.
+    blocked: bool,
     overflowed: bool,
 }
 
-impl Outbox {
-    /// Tells the node, now or in the room's turn. `send` gives back what the link does not take now.
-    /// After an overflow everything is refused.
-    pub(super) fn post(&mut self, body: Body, send: impl FnOnce(Body) -> Result<(), Box<Body>>) -> Told {
+impl PeerQueue {
+    /// Queues a message. After an overflow every message is refused.
+    pub(super) fn push(&mut self, body: Body) -> Pushed {
         if self.overflowed {
-            return Told::Overflow;
+            return Pushed::Overflowed;
         }
-        // Lossy data does not share the way of what waits: short messages are datagrams.
-        let body = if self.waiting.is_empty() || matches!(body, Body::LossyData(_)) {
-            match send(body) {
-                Ok(()) => return Told::Kept,
-                Err(back) => *back,
+        if matches!(body, Body::LossyData(_)) {
+            if self.lossy.len() >= MAX_LOSSY {
+                return Pushed::Dropped;
             }
-        } else {
-            body
-        };
-        if may_be_lost(&body) {
-            return Told::Dropped;
+            self.lossy.push_back(body);
+            return Pushed::Kept;
         }
-        // Only the newest wish for a layer counts, so tracks bound how many wait.
-        let wish = wish(&body);
-        let earlier = wish.as_ref().and_then(|layer| self.wishes.get(layer));
-        if let Some(place) = earlier.and_then(|at| self.waiting.get_mut(at.checked_sub(self.left)?)) {
-            *place = body;
-            return Told::Kept;
+        if may_be_lost(&body) && self.blocked {
+            return Pushed::Dropped;
+        }
+        // Only the newest subscription of a layer counts, so tracks bound how many wait.
+        let layer = layer_of(&body);
+        let earlier = layer.as_ref().and_then(|layer| self.subscriptions.get(layer));
+        if let Some(waiting) = earlier.and_then(|at| self.waiting.get_mut(at.checked_sub(self.left)?)) {
+            *waiting = body;
+            return Pushed::Kept;
         }
         let bytes = size(&body);
         if self.waiting.len() >= MAX_MESSAGES || self.bytes + bytes > MAX_BYTES {
             *self = Self { overflowed: true, ..Self::default() };
-            return Told::Overflow;
+            return Pushed::Overflowed;
         }
-        if let Some(layer) = wish {
-            self.wishes.insert(layer, self.left + self.waiting.len());
+        if let Some(layer) = layer {
+            self.subscriptions.insert(layer, self.left + self.waiting.len());
         }
         self.bytes += bytes;
         self.waiting.push_back(body);
-        Told::Kept
+        Pushed::Kept
     }
 
-    /// Tries again.
-    pub(super) fn hand_over(&mut self, mut send: impl FnMut(Body) -> Result<(), Box<Body>>) {
+    /// Hands messages over until the link takes no more. `send` returns what the link does not take now.
+    /// Answers how many messages that may be lost were dropped.
+    pub(super) fn hand_over(&mut self, mut send: impl FnMut(Body) -> Result<(), Box<Body>>) -> u64 {
+        let mut dropped = 0;
+        self.blocked = false;
         while let Some(body) = self.waiting.pop_front() {
-            let (bytes, wish) = (size(&body), wish(&body));
+            let (bytes, layer) = (size(&body), layer_of(&body));
             if let Err(back) = send(body) {
-                self.waiting.push_front(*back);
-                return;
+                if !may_be_lost(&back) {
+                    self.waiting.push_front(*back);
+                    self.blocked = true;
+                    break;
+                }
+                dropped += 1;
             }
             self.left += 1;
             self.bytes = self.bytes.saturating_sub(bytes);
-            if let Some(layer) = wish {
-                self.wishes.remove(&layer);
+            if let Some(layer) = layer {
+                self.subscriptions.remove(&layer);
             }
         }
-        (self.left, self.bytes) = (0, 0);
+        if self.waiting.is_empty() {
+            (self.left, self.bytes) = (0, 0);
+        }
+        for body in std::mem::take(&mut self.lossy) {
+            dropped += u64::from(send(body).is_err());
+        }
+        dropped
     }
 
     /// Does something wait?
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.lossy.is_empty()
     }
 
     /// Does so much wait that the room should not add to it?
@@ -114,13 +130,13 @@ impl Outbox {
         self.waiting.len() < LONG / 2 && self.bytes < MAX_BYTES / 8
     }
 
-    /// Must the room be opened to the node afresh?
+    /// Must the room be opened to the node again?
     pub(super) fn has_overflowed(&self) -> bool {
         self.overflowed
     }
 }
 
-fn wish(body: &Body) -> Option<Layer> {
+fn layer_of(body: &Body) -> Option<LayerOfTrack> {
     match body {
         Body::Subscribe(wanted) => Some((wanted.track_sid.clone(), wanted.layer)),
         Body::Unsubscribe(wanted) => Some((wanted.track_sid.clone(), wanted.layer)),
@@ -130,9 +146,7 @@ fn wish(body: &Body) -> Option<Layer> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
-    use systir_proto::cluster::v1::{LossyData, ReliableData, Speakers, Subscribe, Unsubscribe};
+    use systir_proto::cluster::v1::{KeyFrame, LossyData, ReliableData, Speakers, Subscribe, Unsubscribe};
 
     use super::*;
 
@@ -140,98 +154,112 @@ mod tests {
         Body::ReliableData(ReliableData { sender_sid: number.to_string(), ..Default::default() })
     }
 
-    fn wanted(track: &str, flow: u32) -> Body {
+    fn lossy(number: usize) -> Body {
+        Body::LossyData(LossyData { sender_sid: number.to_string(), ..Default::default() })
+    }
+
+    fn subscribe(track: &str, flow: u32) -> Body {
         Body::Subscribe(Subscribe { track_sid: track.to_owned(), layer: 1, flow })
     }
 
-    fn unwanted(track: &str) -> Body {
+    fn unsubscribe(track: &str) -> Body {
         Body::Unsubscribe(Unsubscribe { track_sid: track.to_owned(), layer: 1 })
     }
 
-    /// A link that takes so many messages and no more.
+    /// A link that takes a limited number of messages.
     #[derive(Default)]
     struct Link {
-        room: RefCell<usize>,
-        got: RefCell<Vec<Body>>,
+        free: usize,
+        sent: Vec<Body>,
     }
 
     impl Link {
-        fn take(&self, body: Body) -> Result<(), Box<Body>> {
-            let mut room = self.room.borrow_mut();
-            if *room == 0 {
+        fn take(&mut self, body: Body) -> Result<(), Box<Body>> {
+            if self.free == 0 {
                 return Err(Box::new(body));
             }
-            *room -= 1;
-            self.got.borrow_mut().push(body);
+            self.free -= 1;
+            self.sent.push(body);
             Ok(())
         }
     }
 
     #[test]
-    fn a_link_that_stalls_loses_nothing_and_no_order() {
-        let (link, mut outbox) = (Link::default(), Outbox::default());
+    fn a_stalled_link_loses_no_message_and_no_order() {
+        let (mut link, mut queue) = (Link::default(), PeerQueue::default());
         for number in 0..1000 {
-            *link.room.borrow_mut() += usize::from(number % 3 == 0);
-            assert_eq!(outbox.post(data(number), |body| link.take(body)), Told::Kept);
+            link.free += usize::from(number % 3 == 0);
+            assert_eq!(queue.push(data(number)), Pushed::Kept);
             if number % 7 == 0 {
-                outbox.hand_over(|body| link.take(body));
+                queue.hand_over(|body| link.take(body));
             }
         }
-        assert!(outbox.is_waiting() && outbox.is_long());
-        *link.room.borrow_mut() = 1000;
-        outbox.hand_over(|body| link.take(body));
-        assert!(!outbox.is_waiting() && !outbox.is_long());
-        assert_eq!(*link.got.borrow(), (0..1000).map(data).collect::<Vec<_>>());
-        assert_eq!(outbox.bytes, 0);
+        assert!(queue.is_waiting() && queue.is_long());
+        link.free = 1000;
+        queue.hand_over(|body| link.take(body));
+        assert!(!queue.is_waiting() && !queue.is_long());
+        assert_eq!(link.sent, (0..1000).map(data).collect::<Vec<_>>());
+        assert_eq!(queue.bytes, 0);
     }
 
     #[test]
-    fn somebody_who_changes_their_mind_without_end_fills_nothing() {
-        let (link, mut outbox) = (Link::default(), Outbox::default());
-        let mut post = |body| assert_eq!(outbox.post(body, |body| link.take(body)), Told::Kept);
-        post(data(0));
+    fn repeated_subscriptions_of_a_layer_do_not_fill_the_queue() {
+        let (mut link, mut queue) = (Link::default(), PeerQueue::default());
+        assert_eq!(queue.push(data(0)), Pushed::Kept);
         for flow in 0..100_000 {
-            post(wanted("TR_a", flow));
-            post(unwanted("TR_b"));
-            post(unwanted("TR_a"));
-            post(wanted("TR_b", flow));
+            for body in
+                [subscribe("TR_a", flow), unsubscribe("TR_b"), unsubscribe("TR_a"), subscribe("TR_b", flow)]
+            {
+                assert_eq!(queue.push(body), Pushed::Kept);
+            }
         }
-        // Some leave, and what comes then finds its place among the others.
-        *link.room.borrow_mut() = 2;
-        outbox.hand_over(|body| link.take(body));
-        let mut post = |body| assert_eq!(outbox.post(body, |body| link.take(body)), Told::Kept);
-        post(wanted("TR_a", 7));
-        post(wanted("TR_b", 8));
-        *link.room.borrow_mut() = 100;
-        outbox.hand_over(|body| link.take(body));
-        let last = [data(0), unwanted("TR_a"), wanted("TR_b", 8), wanted("TR_a", 7)];
-        assert_eq!(*link.got.borrow(), last);
+        // Some leave, and later subscriptions still find theirs.
+        link.free = 2;
+        queue.hand_over(|body| link.take(body));
+        assert_eq!(queue.push(subscribe("TR_a", 7)), Pushed::Kept);
+        assert_eq!(queue.push(subscribe("TR_b", 8)), Pushed::Kept);
+        link.free = 100;
+        queue.hand_over(|body| link.take(body));
+        let last = [data(0), unsubscribe("TR_a"), subscribe("TR_b", 8), subscribe("TR_a", 7)];
+        assert_eq!(link.sent, last);
     }
 
     #[test]
-    fn lossy_data_overtakes_what_waits_and_who_speaks_is_never_lost() {
-        let (link, mut outbox) = (Link::default(), Outbox::default());
-        let lossy = || Body::LossyData(LossyData { sender_sid: "PA_quick".to_owned(), ..Default::default() });
-        assert_eq!(outbox.post(data(0), |body| link.take(body)), Told::Kept);
-        assert_eq!(outbox.post(Body::Speakers(Speakers::default()), |body| link.take(body)), Told::Kept);
-        *link.room.borrow_mut() = 1;
-        assert_eq!(outbox.post(lossy(), |body| link.take(body)), Told::Kept);
-        *link.room.borrow_mut() = 2;
-        outbox.hand_over(|body| link.take(body));
-        assert_eq!(*link.got.borrow(), [lossy(), data(0), Body::Speakers(Speakers::default())]);
+    fn lossy_data_does_not_wait_behind_messages_and_speakers_are_never_lost() {
+        let (mut link, mut queue) = (Link::default(), PeerQueue::default());
+        queue.push(data(0));
+        queue.push(Body::Speakers(Speakers::default()));
+        assert_eq!(queue.hand_over(|body| link.take(body)), 0);
+        assert_eq!(queue.push(lossy(1)), Pushed::Kept);
+        // The link takes datagrams while its queue of messages is full.
+        let mut datagrams = Vec::new();
+        let dropped = queue.hand_over(|body| match body {
+            Body::LossyData(_) => {
+                datagrams.push(body);
+                Ok(())
+            }
+            _ => Err(Box::new(body)),
+        });
+        assert_eq!((dropped, datagrams), (0, vec![lossy(1)]));
+        link.free = 2;
+        queue.hand_over(|body| link.take(body));
+        assert_eq!(link.sent, [data(0), Body::Speakers(Speakers::default())]);
     }
 
     #[test]
-    fn what_may_be_lost_gives_way_and_an_overflow_is_told() {
-        let (link, mut outbox) = (Link::default(), Outbox::default());
-        let mut post = |body| outbox.post(body, |body| link.take(body));
-        assert_eq!(post(Body::LossyData(LossyData::default())), Told::Dropped);
+    fn messages_that_may_be_lost_are_dropped_and_an_overflow_is_reported() {
+        let (mut link, mut queue) = (Link::default(), PeerQueue::default());
+        queue.push(lossy(0));
+        assert_eq!(queue.hand_over(|body| link.take(body)), 1);
         for number in 0..MAX_MESSAGES {
-            assert_eq!(post(data(number)), Told::Kept);
+            assert_eq!(queue.push(data(number)), Pushed::Kept);
         }
-        assert_eq!(post(data(0)), Told::Overflow);
-        *link.room.borrow_mut() = 100;
-        assert_eq!(post(data(0)), Told::Overflow, "nothing goes before it is opened afresh");
-        assert!(outbox.has_overflowed() && link.got.borrow().is_empty());
+        queue.hand_over(|body| link.take(body));
+        assert_eq!(queue.push(Body::KeyFrame(KeyFrame::default())), Pushed::Dropped, "the link is full");
+        assert_eq!(queue.push(data(0)), Pushed::Overflowed);
+        link.free = 100;
+        assert_eq!(queue.push(data(0)), Pushed::Overflowed, "refused until the room is opened again");
+        queue.hand_over(|body| link.take(body));
+        assert!(queue.has_overflowed() && link.sent.is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! The room's tracks as this node's worker knows them: a key for each, where it is published, and
-//! which layers of a distant one are wanted here.
+//! which layers of a remote one are wanted here.
 
 use rustc_hash::FxHashMap;
 use systir_media_control::{TrackKey, TrackSpec};
@@ -7,7 +7,7 @@ use systir_rtp::packet::{Layer, LayerSet};
 
 /// One track.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(super) struct Entry {
     /// Its key on this node.
     pub key: TrackKey,
     /// `TR_` id.
@@ -20,46 +20,46 @@ pub(crate) struct Entry {
     pub spec: TrackSpec,
     /// Flow of each layer, chosen by this node when the track comes over a link.
     pub flows: Option<[u32; Layer::MAX]>,
-    /// Layers that subscribers here want of a distant track.
+    /// Layers that subscribers here want of a remote track.
     pub wanted: LayerSet,
 }
 
 /// All tracks of the room.
 #[derive(Debug, Default)]
-pub(crate) struct Tracks {
+pub(super) struct Tracks {
     by_sid: FxHashMap<String, Entry>,
     sid_of: FxHashMap<TrackKey, String>,
 }
 
 impl Tracks {
-    pub(crate) fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: Entry) {
         self.sid_of.insert(entry.key, entry.sid.clone());
         self.by_sid.insert(entry.sid.clone(), entry);
     }
 
-    pub(crate) fn get(&self, sid: &str) -> Option<&Entry> {
+    pub(super) fn get(&self, sid: &str) -> Option<&Entry> {
         self.by_sid.get(sid)
     }
 
-    pub(crate) fn by_key(&self, key: TrackKey) -> Option<&Entry> {
+    pub(super) fn by_key(&self, key: TrackKey) -> Option<&Entry> {
         self.by_sid.get(self.sid_of.get(&key)?)
     }
 
-    pub(crate) fn by_key_mut(&mut self, key: TrackKey) -> Option<&mut Entry> {
+    pub(super) fn by_key_mut(&mut self, key: TrackKey) -> Option<&mut Entry> {
         self.by_sid.get_mut(self.sid_of.get(&key)?)
     }
 
-    pub(crate) fn remove(&mut self, sid: &str) -> Option<Entry> {
+    pub(super) fn remove(&mut self, sid: &str) -> Option<Entry> {
         let entry = self.by_sid.remove(sid)?;
         self.sid_of.remove(&entry.key);
         Some(entry)
     }
 
-    pub(crate) fn of_publisher<'a>(&'a self, publisher: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn of_publisher<'a>(&'a self, publisher: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.by_sid.values().filter(move |entry| entry.publisher == publisher)
     }
 
-    pub(crate) fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.by_sid.values().filter(move |entry| entry.node == node)
     }
 }

@@ -1,14 +1,11 @@
-//! Where the peer is: ICE (RFC 8445), always controlled. [`lite`] only answers and is what a
-//! server on a public address wants; [`full`] also checks, for peers that need it.
+//! Where the peer is: ICE (RFC 8445), as a lite agent, which only answers checks (section 2.5).
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, net::SocketAddr};
 
 use aws_lc_rs::hmac;
 
-mod full;
 mod lite;
 
-pub(crate) use full::Full;
 pub(crate) use lite::Lite;
 
 /// ICE credentials (RFC 8445 section 5.3).
@@ -31,86 +28,6 @@ pub(crate) type Outbox = VecDeque<(SocketAddr, Vec<u8>)>;
 
 /// Remote addresses that one peer may use at a time.
 pub(crate) const MAX_PATHS: usize = 32;
-
-/// Either agent.
-pub(crate) enum Ice {
-    Lite(Lite),
-    Full(Box<Full>),
-}
-
-impl Ice {
-    pub(crate) fn set_remote(&mut self, now: Instant, remote: IceCredentials) {
-        match self {
-            Self::Lite(lite) => lite.set_remote(remote),
-            Self::Full(full) => full.set_remote(now, remote),
-        }
-    }
-
-    pub(crate) fn set_local(&mut self, local: IceCredentials) {
-        match self {
-            Self::Lite(lite) => lite.set_local(local),
-            Self::Full(full) => full.set_local(local),
-        }
-    }
-
-    /// Would this check authenticate, whoever it comes from?
-    pub(crate) fn knows(&self, datagram: &[u8]) -> bool {
-        match self {
-            Self::Lite(lite) => lite.knows(datagram),
-            Self::Full(full) => full.knows(datagram),
-        }
-    }
-
-    /// Handles a STUN message and says whether it was authentic.
-    pub(crate) fn handle(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        to: SocketAddr,
-        datagram: &[u8],
-        out: &mut Outbox,
-    ) -> bool {
-        match self {
-            Self::Lite(lite) => lite.handle(now, from, to, datagram, out),
-            Self::Full(full) => full.handle(now, from, to, datagram, out),
-        }
-    }
-
-    pub(crate) fn is_authenticated(&self, from: SocketAddr) -> bool {
-        match self {
-            Self::Lite(lite) => lite.is_authenticated(from),
-            Self::Full(full) => full.is_authenticated(from),
-        }
-    }
-
-    pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Lite(lite) => lite.remote_addr(),
-            Self::Full(full) => full.remote_addr(),
-        }
-    }
-
-    /// Our address of the pair in use, as far as it is known.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Lite(lite) => lite.pair().map(|(_, local)| local),
-            Self::Full(_) => None,
-        }
-    }
-
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Lite(_) => None,
-            Self::Full(full) => full.poll_timeout(),
-        }
-    }
-
-    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
-        if let Self::Full(full) = self {
-            full.handle_timeout(now, out);
-        }
-    }
-}
 
 /// STUN's message integrity (RFC 8489 section 14.5).
 pub(crate) fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {

@@ -48,12 +48,11 @@ pub struct World {
 
 pub struct Setup {
     pub client_is_active: bool,
-    pub ice_lite: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { client_is_active: true, ice_lite: true }
+        Self { client_is_active: true }
     }
 }
 
@@ -72,7 +71,6 @@ impl World {
                 local: local.clone(),
                 certificate: certificate.clone(),
                 candidates: vec![ours()],
-                ice_lite: setup.ice_lite,
                 mtu: 1200,
             },
             now,

@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use str0m::media::MediaKind;
+use systir_forwarding::ThreadNotifier;
 use systir_media_control::{
     Command, Downtrack, Event, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomKey, Side,
     TrackKey, TrackSource, TrackSpec,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
-use systir_worker::{Worker, WorkerConfig, WorkerCounts, WorkerHandle, WorkerRing, WorkerWaker};
+use systir_worker::{Ring, Worker, WorkerConfig, WorkerCounts, WorkerHandle, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -31,16 +32,16 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let (_, waker) = WorkerWaker::new();
-        Self::with(waker, Vec::new())
+        let notifier = ThreadNotifier::new();
+        Self::with(notifier, None)
     }
 
-    pub(crate) fn with(waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
-        Self::on(vec![UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()], waker, workers)
+    pub(crate) fn with(notifier: ThreadNotifier, links: Option<Ring>) -> Self {
+        Self::on(vec![UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()], notifier, links)
     }
 
     /// A worker on sockets that tell the addresses to clients by their own.
-    pub(crate) fn on(sockets: Vec<UdpSocket>, waker: WorkerWaker, workers: Vec<WorkerRing>) -> Self {
+    pub(crate) fn on(sockets: Vec<UdpSocket>, notifier: ThreadNotifier, links: Option<Ring>) -> Self {
         let advertised: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let server = advertised[0];
         let certificate = Certificate::generate().unwrap();
@@ -50,21 +51,21 @@ impl Bench {
             sockets,
             advertised,
             certificate,
-            waker,
-            links: None,
-            workers,
+            notifier,
+            links,
             seed: 7,
             stop: CancellationToken::new(),
         })
         .unwrap();
         let (sender, events) = mpsc::channel(64);
         let bench = Self { worker, server, fingerprint, events, heard: Vec::new() };
-        bench.tell(Command::OpenRoom { room: ROOM, events: sender });
+        let open = WorkerMessage::OpenRoom { room: ROOM, events: sender };
+        bench.worker.commands.blocking_send(open).unwrap();
         bench
     }
 
     pub(crate) fn tell(&self, command: Command) {
-        self.worker.commands.blocking_send(command).unwrap();
+        self.worker.commands.blocking_send(command.into()).unwrap();
     }
 
     pub(crate) fn counts(&self) -> WorkerCounts {

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use bench::{Bench, CAMERA, Camera, ROOM, VOICE};
 use bytes::Bytes;
 use client::{Client, run_until};
+use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::batch_ring;
 use systir_media_control::{
     Command, DataChannel, Event, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
-use systir_worker::{Ring, Worker, WorkerConfig, WorkerRing, WorkerWaker};
+use systir_worker::{Ring, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
 const ALICE: u64 = 1;
@@ -96,8 +97,8 @@ fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
 fn a_client_of_each_family_meets_on_one_worker() {
     let sockets = ["[::1]:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
     let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
-    let (_, waker) = WorkerWaker::new();
-    let mut bench = Bench::on(sockets.into(), waker, Vec::new());
+    let notifier = ThreadNotifier::new();
+    let mut bench = Bench::on(sockets.into(), notifier, None);
     let (mut alice, _) = bench.join(ALICE);
     bench.server = addresses[1];
     let (_, mut bob) = bench.join(BOB);
@@ -112,15 +113,14 @@ fn a_client_of_each_family_meets_on_one_worker() {
 
 #[test]
 fn a_socket_of_both_families_is_refused() {
-    let (_, waker) = WorkerWaker::new();
+    let notifier = ThreadNotifier::new();
     let config = WorkerConfig {
         index: 0,
         sockets: vec![UdpSocket::bind("[::]:0").unwrap()],
         advertised: vec!["127.0.0.1:7882".parse().unwrap()],
         certificate: Certificate::generate().unwrap(),
-        waker,
+        notifier,
         links: None,
-        workers: Vec::new(),
         seed: 7,
         stop: CancellationToken::new(),
     };
@@ -343,15 +343,17 @@ fn a_client_that_closes_is_reported() {
     });
 }
 
-/// Two workers of one node; each is a peer to the other.
-fn sisters() -> (Bench, Bench) {
-    let (wake_a, waker_a) = WorkerWaker::new();
-    let (wake_b, waker_b) = WorkerWaker::new();
-    let (a_sender, b_receiver) = batch_ring(1024, wake_b);
-    let (b_sender, a_receiver) = batch_ring(1024, wake_a);
-    let to_b = WorkerRing { peer: 2, ring: Ring { sender: a_sender, receiver: a_receiver } };
-    let to_a = WorkerRing { peer: 1, ring: Ring { sender: b_sender, receiver: b_receiver } };
-    (Bench::with(waker_a, vec![to_b]), Bench::with(waker_b, vec![to_a]))
+/// The link between two workers, as both ends number it.
+const LINK: u32 = 7;
+
+/// Two workers whose rings lead to each other, as over a link.
+fn linked() -> (Bench, Bench) {
+    let (notifier_a, notifier_b) = (ThreadNotifier::new(), ThreadNotifier::new());
+    let (a_sender, b_receiver) = batch_ring(1024, notifier_b.waker());
+    let (b_sender, a_receiver) = batch_ring(1024, notifier_a.waker());
+    let to_b = Ring { sender: a_sender, receiver: a_receiver };
+    let to_a = Ring { sender: b_sender, receiver: b_receiver };
+    (Bench::with(notifier_a, Some(to_b)), Bench::with(notifier_b, Some(to_a)))
 }
 
 /// Does what the links' control would do: wants and key frame requests go from `b` to `a`.
@@ -361,7 +363,7 @@ fn relay_control(a: &Bench, b: &mut Bench, flow: impl Fn(TrackKey, Layer) -> u32
             Event::Wanted { track, layers } => {
                 for layer in (0..3).map(Layer) {
                     let flow = layers.contains(layer).then(|| flow(track, layer));
-                    a.tell(Command::Feed { track, peer: 2, layer, flow });
+                    a.tell(Command::Feed { track, peer: LINK, layer, flow });
                 }
             }
             Event::KeyFrameNeeded { track, layer } => a.tell(Command::KeyFrame { track, layer }),
@@ -371,8 +373,8 @@ fn relay_control(a: &Bench, b: &mut Bench, flow: impl Fn(TrackKey, Layer) -> u32
 }
 
 #[test]
-fn a_track_crosses_to_another_worker_once_however_many_watch() {
-    let (mut a, mut b) = sisters();
+fn a_track_crosses_a_link_once_however_many_subscribe() {
+    let (mut a, mut b) = linked();
     let (mut alice, _) = a.join(ALICE);
     let (_, mut bob) = b.join(BOB);
     let (_, mut carol) = b.join(CAROL);
@@ -385,7 +387,7 @@ fn a_track_crosses_to_another_worker_once_however_many_watch() {
     ];
     for (track, spec) in specs {
         let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
-        let (source, publisher) = (TrackSource::Link { peer: 1, flows }, "PA_alice".into());
+        let (source, publisher) = (TrackSource::Link { peer: LINK, flows }, "PA_alice".into());
         b.tell(Command::AddTrack { room: ROOM, track, spec, source, publisher });
     }
     b.subscribe(BOB, &mut bob);

@@ -30,7 +30,6 @@ fn transport(now: Instant) -> Transport {
         local: credentials("ours"),
         certificate: CERTIFICATE.clone(),
         candidates: vec![address(1)],
-        ice_lite: true,
         mtu: 1200,
     };
     Transport::new(config, now)

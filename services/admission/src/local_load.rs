@@ -1,0 +1,57 @@
+//! How loaded this node is: hints for placement. The seat book decides.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use systir_placement::{Load, Seats};
+
+/// Rates of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// CPU, thousandths of what the process may use.
+    pub cpu_permille: u32,
+    /// Bits per second sent to clients.
+    pub egress_bps: u64,
+    /// Datagrams per second sent to clients.
+    pub packets: u64,
+}
+
+/// The load of this node.
+#[derive(Debug)]
+pub struct LocalLoad {
+    seats: Arc<Seats>,
+    rates: Mutex<Rates>,
+}
+
+impl LocalLoad {
+    /// Without rates yet.
+    #[must_use]
+    pub fn new(seats: Arc<Seats>) -> Self {
+        Self { seats, rates: Mutex::default() }
+    }
+
+    /// The last measured rates.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        *self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps newly measured rates.
+    pub fn set_rates(&self, rates: Rates) {
+        *self.rates.lock().unwrap_or_else(PoisonError::into_inner) = rates;
+    }
+
+    /// The load for placement.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (participants, capacity) = self.seats.used_and_capacity();
+        Load { participants, capacity, cpu_permille: self.rates().cpu_permille, age_ms: 0 }
+    }
+
+    /// The load for this node's lease.
+    #[must_use]
+    pub fn report(&self, at_ms: u64) -> systir_registry::Load {
+        let (participants, capacity) = self.seats.used_and_capacity();
+        let Rates { cpu_permille, egress_bps, packets } = self.rates();
+        systir_registry::Load { participants, capacity, cpu_permille, egress_bps, packets, at_ms }
+    }
+}

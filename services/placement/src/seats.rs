@@ -1,0 +1,71 @@
+//! The seat book of this node, shared by everything that admits or releases participants. Each call is
+//! short; the time is an argument.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use systir_reason::Refusal;
+
+use crate::seat_book::{NoReservation, SeatBook};
+
+/// One node's seat book behind a lock.
+#[derive(Debug)]
+pub struct Seats(Mutex<SeatBook>);
+
+impl Seats {
+    /// An empty book with this many seats.
+    #[must_use]
+    pub fn new(capacity: u32) -> Self {
+        Self(Mutex::new(SeatBook::new(capacity)))
+    }
+
+    // A panic elsewhere leaves no seat half taken: each call of the book is complete.
+    fn book(&self) -> MutexGuard<'_, SeatBook> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a seat: [`SeatBook::reserve`]. The caller has asked policy whether this node may carry the
+    /// room.
+    ///
+    /// # Errors
+    /// As [`SeatBook::reserve`].
+    pub fn reserve(&self, room: &str, identity: &str, join_id: &str, now: Instant) -> Result<(), Refusal> {
+        self.book().reserve(room, identity, join_id, now).map(|_| ())
+    }
+
+    /// The participant has come: [`SeatBook::commit`].
+    ///
+    /// # Errors
+    /// As [`SeatBook::commit`].
+    pub fn commit(&self, room: &str, join_id: &str) -> Result<(), NoReservation> {
+        self.book().commit(room, join_id)
+    }
+
+    /// The participant has left, or will not come.
+    pub fn release(&self, join_id: &str) {
+        self.book().release(join_id);
+    }
+
+    /// Releases a seat that is only held.
+    pub fn release_reservation(&self, join_id: &str) {
+        self.book().release_reservation(join_id);
+    }
+
+    /// Releases the seats whose reservations have expired.
+    pub fn expire(&self, now: Instant) {
+        self.book().expire(now);
+    }
+
+    /// Does a participant of the room hold a seat here, arrived or not?
+    #[must_use]
+    pub fn are_held_by(&self, room: &str) -> bool {
+        self.book().used_by(room) > 0
+    }
+
+    /// Seats taken or held, and seats in all.
+    #[must_use]
+    pub fn used_and_capacity(&self) -> (u32, u32) {
+        let book = self.book();
+        (book.used(), book.capacity())
+    }
+}

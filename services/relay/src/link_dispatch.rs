@@ -1,0 +1,70 @@
+//! Hands link events to the rooms that they are about. It waits for no room, and ends with the links.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::gauge::Gauge;
+use systir_cascade::LinkEvent as CascadeEvent;
+use systir_identity::SpiffeId;
+use systir_reason::Reason;
+use systir_room::{LinkEvent, Metrics};
+use systir_room_runtime::Rooms;
+use tokio::sync::mpsc;
+
+use crate::node_directory::NodeDirectory;
+
+/// Reads the events of all links.
+pub(crate) async fn run(
+    directory: Arc<NodeDirectory>,
+    rooms: Arc<Rooms>,
+    metrics: Arc<Metrics>,
+    links_up: Gauge,
+    mut events: mpsc::Receiver<CascadeEvent>,
+) {
+    let name = |peer: &SpiffeId| directory.name(peer).map(str::to_owned);
+    while let Some(event) = events.recv().await {
+        match event {
+            CascadeEvent::Up { peer, .. } => {
+                links_up.inc();
+                tracing::info!(%peer, "a link is up");
+            }
+            CascadeEvent::Down { peer, reason, .. } => {
+                links_up.dec();
+                tracing::info!(%peer, %reason, "a link is down");
+                if let Some(node) = name(&peer) {
+                    rooms.link_down(&node);
+                }
+            }
+            CascadeEvent::Unreachable { peer, reason } => {
+                tracing::warn!(%peer, reason, "a node cannot be reached");
+            }
+            CascadeEvent::RoomOpened { peer, link, room } => {
+                if let Some(node) = name(&peer) {
+                    rooms.link_event(&room, LinkEvent::Opened { node, link });
+                }
+            }
+            CascadeEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
+                // Without a rule that decided, two nodes only read the assignment at different times.
+                if rules.is_empty() {
+                    tracing::info!(%peer, by_us, reason, "a room is not opened on a link yet");
+                } else {
+                    tracing::warn!(%peer, by_us, reason, ?rules, "a room is not opened on a link");
+                }
+                metrics.link_refusals.get_or_create(&Reason::RoomRefused.into()).inc();
+                if let Some(node) = name(&peer) {
+                    rooms.link_event(&room, LinkEvent::Refused { node, reason, closed: false });
+                }
+            }
+            CascadeEvent::RoomClosed { peer, room, .. } => {
+                if let Some(node) = name(&peer) {
+                    let reason = "closed by the other node".to_owned();
+                    rooms.link_event(&room, LinkEvent::Refused { node, reason, closed: true });
+                }
+            }
+            CascadeEvent::Message { peer, room, body, .. } => {
+                if let Some(node) = name(&peer) {
+                    rooms.link_event(&room, LinkEvent::Message { node, body });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Refusals of reservations as they are sent between nodes.
+
+use systir_cascade::CallError;
+use systir_proto::cluster::v1::{RefusalCode, ReserveRefused};
+use systir_reason::{Reason, Refusal};
+
+/// A refusal for another node.
+pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
+    let code = match refusal.reason {
+        Reason::Full => RefusalCode::Full,
+        Reason::Draining => RefusalCode::Draining,
+        Reason::EpochOvertaken => RefusalCode::Epoch,
+        Reason::NoRule
+        | Reason::Forbidden
+        | Reason::UnknownNode
+        | Reason::UnknownInstitution
+        | Reason::UnknownEntity
+        | Reason::MissingAttribute
+        | Reason::IdentityMismatch
+        | Reason::WrongSubject
+        | Reason::EvaluationError
+        | Reason::PolicyDenied => RefusalCode::Policy,
+        _ => RefusalCode::Internal,
+    };
+    ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules }
+}
+
+/// Another node's refusal. A code of a newer node is no decision.
+pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
+    let reason = match refused.code() {
+        RefusalCode::Full => Reason::Full,
+        RefusalCode::Policy => Reason::PolicyDenied,
+        RefusalCode::Draining => Reason::Draining,
+        RefusalCode::Epoch => Reason::EpochOvertaken,
+        RefusalCode::Internal => Reason::Internal,
+        RefusalCode::Unspecified => Reason::Unsaid,
+    };
+    Refusal::new(reason, refused.reason).with_rules(refused.rules)
+}
+
+/// A call that led to no answer.
+pub(crate) fn of_call(error: &CallError) -> Refusal {
+    let reason = match error {
+        CallError::Refused(_) => Reason::PolicyDenied,
+        _ => Reason::NoAnswer,
+    };
+    Refusal::new(reason, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_is_a_reason_and_only_full_is_full() {
+        for code in [
+            RefusalCode::Unspecified,
+            RefusalCode::Full,
+            RefusalCode::Policy,
+            RefusalCode::Draining,
+            RefusalCode::Epoch,
+            RefusalCode::Internal,
+        ] {
+            let refused = ReserveRefused { code: code.into(), reason: String::new(), rules: Vec::new() };
+            let refusal = decode(refused);
+            assert_eq!(refusal.reason == Reason::Full, code == RefusalCode::Full, "{code:?}");
+            if code != RefusalCode::Unspecified {
+                assert_eq!(encode(refusal).code(), code);
+            }
+        }
+        let newer = ReserveRefused { code: 77, reason: String::new(), rules: Vec::new() };
+        assert_eq!(decode(newer).reason, Reason::Unsaid, "a code of a newer node");
+    }
+}

@@ -1,0 +1,69 @@
+//! The queue of link events of one room, between the task that reads all links and the room's task.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use systir_room::{LinkEvent, LinkEventQueue, Queued};
+use tokio::sync::Notify;
+
+/// One room's queue.
+#[derive(Debug, Default)]
+pub(crate) struct LinkEvents {
+    queue: Mutex<LinkEventQueue>,
+    queued: Notify,
+}
+
+impl LinkEvents {
+    fn lock(&self) -> MutexGuard<'_, LinkEventQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an event; never waits.
+    pub(crate) fn push(&self, event: LinkEvent) -> Queued {
+        let queued = self.lock().push(event);
+        if queued == Queued::Kept {
+            self.queued.notify_one();
+        }
+        queued
+    }
+
+    /// The next event, in order. No event is lost when this is dropped before it returns.
+    pub(crate) async fn next(&self) -> LinkEvent {
+        loop {
+            if let Some(event) = self.lock().pop() {
+                return event;
+            }
+            self.queued.notified().await;
+        }
+    }
+
+    /// The room has ended: no more events are queued. Returns those that were not read.
+    pub(crate) fn close(&self) -> Vec<LinkEvent> {
+        self.lock().close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn events_are_read_in_order_while_others_are_queued() {
+        let events = Arc::new(LinkEvents::default());
+        let opened = |link| LinkEvent::Opened { node: "sto-1".to_owned(), link };
+        let room = events.clone();
+        let read = tokio::spawn(async move {
+            let mut read = Vec::new();
+            while read.len() < 100 {
+                read.push(room.next().await);
+            }
+            read
+        });
+        for link in 0..100 {
+            assert_eq!(events.push(opened(link)), Queued::Kept);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read.await.unwrap(), (0..100).map(opened).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,405 @@
+//! Three cores of one room, connected by a simulated network that reorders and loses messages. One seed is
+//! one run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use livekit_protocol::{self as proto, signal_request, signal_response};
+use rand::RngExt as _;
+use rand::seq::IndexedRandom as _;
+use systir_livekit::token::Grants;
+use systir_policy::{Nodes, demo};
+use systir_proto::cluster::v1::room_message::Body as Message;
+
+use super::*;
+use crate::{Arrival, NodeAddress};
+
+const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];
+const NAMES: [&str; 8] = ["anna", "bob", "chen", "dina", "emil", "frida", "gita", "hans"];
+
+/// The demo's nodes and a third approved one, in Oslo.
+fn nodes_text() -> String {
+    let mut oslo = demo::NODES.split("[[node]]").nth(2).unwrap().replace("sto-1", "osl-1");
+    for (from, to) in [("Stockholm", "Oslo"), ("se-stockholm", "no-oslo"), ("\"SE\"", "\"NO\"")] {
+        oslo = oslo.replace(from, to);
+    }
+    // The comment on the next node follows in the text.
+    let end = oslo.find("\n#").unwrap_or(oslo.len());
+    format!("{}\n[[node]]{}", demo::NODES, &oslo[..end])
+}
+
+fn authority(me: &str) -> Arc<Authority> {
+    let nodes = Nodes::parse(&nodes_text()).unwrap();
+    let gate = demo::gate(&nodes).unwrap();
+    Arc::new(Authority::new(gate, nodes, me, Arc::default()))
+}
+
+fn assignment() -> Assignment {
+    let room = RoomId::new("ku.dk", "lecture");
+    let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
+    assignment.add_spill("sto-1".into(), 1);
+    assignment.add_spill("osl-1".into(), 1);
+    assignment
+}
+
+fn grants(identity: &str) -> Grants {
+    Grants {
+        identity: identity.to_owned(),
+        name: identity.to_owned(),
+        metadata: String::new(),
+        attributes: BTreeMap::new(),
+        kind: 0,
+        can_publish: true,
+        can_subscribe: true,
+        can_publish_data: true,
+        can_publish_sources: None,
+        can_update_own_metadata: true,
+        hidden: false,
+        recorder: false,
+        agent: false,
+        room_admin: false,
+        room: "lecture".to_owned(),
+        institution: "ku.dk".to_owned(),
+        expires: 0,
+    }
+}
+
+/// Flow numbers of one node.
+#[derive(Debug, Default)]
+struct Flows(std::sync::atomic::AtomicU32);
+
+impl FlowAllocator for Flows {
+    fn flows(&self, _: &str, _: u8) -> Option<[u32; Layer::MAX]> {
+        Some([(); Layer::MAX].map(|()| self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)))
+    }
+}
+
+/// What one client knows of the others: identity and metadata by sid.
+#[derive(Debug, Default)]
+struct ClientView {
+    identity: String,
+    others: BTreeMap<String, (String, String)>,
+}
+
+impl ClientView {
+    fn receive(&mut self, response: proto::SignalResponse) {
+        let infos = match response.message {
+            Some(signal_response::Message::Join(join)) => join.other_participants,
+            Some(signal_response::Message::Update(update)) => update.participants,
+            _ => return,
+        };
+        for info in infos {
+            if info.identity == self.identity {
+                continue;
+            }
+            if info.state == proto::participant_info::State::Disconnected as i32 {
+                self.others.remove(&info.sid);
+            } else {
+                self.others.insert(info.sid, (info.identity, info.metadata));
+            }
+        }
+    }
+}
+
+struct Node {
+    name: &'static str,
+    core: RoomCore,
+    clients: BTreeMap<ParticipantKey, ClientView>,
+    /// Nodes to which the core wants the room to be open.
+    wanted: BTreeSet<String>,
+}
+
+struct Network {
+    rng: StdRng,
+    now: Now,
+    next_key: u64,
+    nodes: Vec<Node>,
+    open: BTreeSet<(usize, usize)>,
+    /// Messages on their way: from, to, message.
+    on_the_way: Vec<(usize, usize, Message)>,
+    /// Everything that was sent, to compare runs.
+    trace: Vec<String>,
+}
+
+impl Network {
+    fn new(seed: u64) -> Self {
+        let now = Now { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
+        let node = |name: &'static str| {
+            let config = RoomConfig {
+                node: name.to_owned(),
+                key: RoomKey(1),
+                worker_index: 0,
+                candidates: Vec::new(),
+                fingerprint: [0; 32],
+                assignment: assignment(),
+                authority: authority(name),
+                keys: Arc::new(KeyMint::new()),
+                flows: Arc::new(Flows::default()),
+                metrics: Arc::default(),
+            };
+            Node {
+                name,
+                core: RoomCore::new(config, [seed as u8 ^ name.as_bytes()[0]; 32], now),
+                clients: BTreeMap::new(),
+                wanted: BTreeSet::new(),
+            }
+        };
+        let mut network = Self {
+            rng: StdRng::seed_from_u64(seed),
+            now,
+            next_key: 1,
+            nodes: NODES.map(node).into(),
+            open: BTreeSet::new(),
+            on_the_way: Vec::new(),
+            trace: Vec::new(),
+        };
+        let address =
+            NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
+        for index in 0..NODES.len() {
+            let view = ClusterView {
+                assignment: Some(assignment()),
+                registry_away: false,
+                nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
+            };
+            network.input(index, Input::Cluster(view));
+        }
+        network
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        let now = self.now;
+        self.nodes[index].core.handle(input, now);
+        self.settle(index);
+    }
+
+    /// Ticks a core and does what it wants.
+    fn settle(&mut self, index: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        assert!(!node.core.tick(now, || true), "a room with seats does not end");
+        let mut closed = Vec::new();
+        while let Some(effect) = node.core.poll_effect() {
+            match effect {
+                Effect::Signal { participant, response } => {
+                    if let Some(client) = node.clients.get_mut(&participant) {
+                        client.receive(*response);
+                    }
+                }
+                Effect::Left { participant, .. } => {
+                    node.clients.remove(&participant);
+                }
+                Effect::OpenOnLink { node: other, .. } => {
+                    node.wanted.insert(other);
+                }
+                Effect::CloseOnLink { node: other } => closed.push(other),
+                Effect::LeaveAssignment | Effect::WriteAssignment(_) => {}
+            }
+        }
+        node.core.hand_over_to_worker(|_| Ok(()));
+        let (mut sent, from) = (Vec::new(), node.name);
+        node.core.hand_over_to_peers(|to, body| {
+            sent.push((to.to_owned(), body));
+            Ok(())
+        });
+        for (to, body) in sent {
+            let Some(to) = NODES.iter().position(|name| *name == to) else { continue };
+            // The bytes of attributes have no fixed order; their length does not depend on it.
+            let (kind, size) = (std::mem::discriminant(&body), crate::link_queue::size(&body));
+            self.trace.push(format!("{from} {to} {kind:?} {size}"));
+            if self.open.contains(&(index, to)) {
+                self.on_the_way.push((index, to, body));
+            }
+        }
+        for other in closed {
+            let other = NODES.iter().position(|name| *name == other).unwrap();
+            self.close(index, other);
+        }
+        self.open_wanted();
+    }
+
+    /// A link is open when both ends want it.
+    fn open_wanted(&mut self) {
+        for a in 0..NODES.len() {
+            for b in a + 1..NODES.len() {
+                let wants = |from: usize, to: usize| self.nodes[from].wanted.contains(NODES[to]);
+                if wants(a, b) && wants(b, a) && self.open.insert((a, b)) {
+                    self.open.insert((b, a));
+                    for (from, to) in [(a, b), (b, a)] {
+                        let link = (10 * a + b) as u32;
+                        self.input(from, Input::Link(LinkEvent::Opened { node: NODES[to].to_owned(), link }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, a: usize, b: usize) {
+        if self.open.remove(&(a, b)) {
+            self.open.remove(&(b, a));
+            self.on_the_way.retain(|(from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
+            self.input(b, Input::Link(LinkEvent::Down { node: NODES[a].to_owned() }));
+            self.input(a, Input::Link(LinkEvent::Down { node: NODES[b].to_owned() }));
+        }
+    }
+
+    fn deliver(&mut self, at: usize) {
+        let (from, to, body) = self.on_the_way.remove(at);
+        self.input(to, Input::Link(LinkEvent::Message { node: NODES[from].to_owned(), body }));
+    }
+
+    fn pass_time(&mut self, ms: u64) {
+        self.now.instant += Duration::from_millis(ms);
+        self.now.unix_ms += ms;
+        for index in 0..NODES.len() {
+            self.settle(index);
+        }
+    }
+
+    fn join(&mut self) {
+        let index = self.rng.random_range(0..NODES.len());
+        let identity = *NAMES.choose(&mut self.rng).unwrap();
+        let participant = ParticipantKey(self.next_key);
+        self.next_key += 1;
+        let view = ClientView { identity: identity.to_owned(), ..ClientView::default() };
+        self.nodes[index].clients.insert(participant, view);
+        let arrival = Arrival {
+            participant,
+            join_id: participant.0.to_string(),
+            grants: grants(identity),
+            client: Default::default(),
+            auto_subscribe: true,
+            gateway: NODES[index].to_owned(),
+            joined_after: 0,
+            span: tracing::Span::none(),
+        };
+        self.input(index, Input::Arrive(Box::new(arrival)));
+    }
+
+    fn one_client(&mut self) -> Option<(usize, ParticipantKey)> {
+        let all: Vec<_> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(index, node)| node.clients.keys().map(move |key| (index, *key)))
+            .collect();
+        all.choose(&mut self.rng).copied()
+    }
+
+    /// One random thing happens; one message in five is lost.
+    fn step(&mut self) {
+        match self.rng.random_range(0..10) {
+            0 => self.join(),
+            1 => {
+                if let Some((index, participant)) = self.one_client() {
+                    self.input(index, Input::SignalClosed(participant));
+                }
+            }
+            2 => {
+                if let Some((index, participant)) = self.one_client() {
+                    let metadata = self.rng.random_range(0..1000).to_string();
+                    let update = proto::UpdateParticipantMetadata { metadata, ..Default::default() };
+                    let message = Some(signal_request::Message::UpdateMetadata(update));
+                    let request = Box::new(proto::SignalRequest { message });
+                    self.input(index, Input::Request { participant, request });
+                }
+            }
+            3 => {
+                let ms = self.rng.random_range(0..200);
+                self.pass_time(ms);
+            }
+            _ if self.on_the_way.is_empty() => self.pass_time(20),
+            _ => {
+                let at = self.rng.random_range(0..self.on_the_way.len());
+                if self.rng.random_range(0..5) == 0 {
+                    self.on_the_way.remove(at);
+                } else {
+                    self.deliver(at);
+                }
+            }
+        }
+    }
+
+    /// Every link goes down and comes back; from then on no message is lost or reordered.
+    fn heal(&mut self) {
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            self.close(a, b);
+        }
+        self.open_wanted();
+        for _ in 0..40 {
+            while !self.on_the_way.is_empty() {
+                self.deliver(0);
+            }
+            self.pass_time(100);
+        }
+    }
+}
+
+/// Identity, sid, owner and metadata of each participant, as a node's replica has them.
+fn participants(node: &Node) -> BTreeMap<String, (String, String, String)> {
+    use prost::Message as _;
+    let participants = node.core.replica.participants().map(|participant| {
+        let info = proto::ParticipantInfo::decode(participant.body).unwrap();
+        (participant.identity, (participant.sid, participant.owner, info.metadata))
+    });
+    participants.collect()
+}
+
+#[test]
+fn three_nodes_agree_after_reordered_and_lost_messages() {
+    for seed in 0..25 {
+        let mut network = Network::new(seed);
+        for _ in 0..400 {
+            network.step();
+        }
+        network.heal();
+        let all = participants(&network.nodes[0]);
+        for node in &network.nodes {
+            assert_eq!(participants(node), all, "seed {seed}: {} differs from cph-1", node.name);
+            assert_eq!(
+                node.core.replica.participants().count(),
+                all.len(),
+                "seed {seed}: one of each identity"
+            );
+            for client in node.clients.values() {
+                let own = client.identity.as_str();
+                let expected: BTreeMap<_, _> = all
+                    .iter()
+                    .filter(|(identity, _)| *identity != own)
+                    .map(|(identity, (sid, _, metadata))| (sid.clone(), (identity.clone(), metadata.clone())))
+                    .collect();
+                assert_eq!(client.others, expected, "seed {seed}: what {own} sees at {}", node.name);
+            }
+        }
+        let clients: usize = network.nodes.iter().map(|node| node.clients.len()).sum();
+        assert_eq!(clients, all.len(), "seed {seed}: each participant has one client");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let run = |seed| {
+        let mut network = Network::new(seed);
+        for _ in 0..300 {
+            network.step();
+        }
+        network.trace
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn no_room_is_opened_to_a_node_that_policy_does_not_approve() {
+    let mut network = Network::new(1);
+    let mut forged = assignment();
+    forged.add_spill("aws-sto-1".into(), 2);
+    let address = NodeAddress { grpc: "10.0.0.9:1".parse().unwrap(), quic: "10.0.0.9:2".parse().unwrap() };
+    let view = ClusterView {
+        assignment: Some(forged),
+        registry_away: false,
+        nodes: [("aws-sto-1".to_owned(), Some(address))].into(),
+    };
+    network.input(0, Input::Cluster(view));
+    network.pass_time(2_000);
+    assert!(!network.nodes[0].wanted.contains("aws-sto-1"));
+    assert!(network.nodes[0].wanted.contains("sto-1"));
+}

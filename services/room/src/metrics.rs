@@ -1,0 +1,56 @@
+//! What the rooms of a node count. Labels are reason codes, never names of rooms or participants.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use systir_reason::ByReason;
+
+/// The metrics of all rooms of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Seconds from the arrival at the media node to the join message.
+    pub join_seconds: Histogram,
+    /// Participants whose media this node carries.
+    pub participants: Gauge<i64, AtomicI64>,
+    /// Rooms on this node.
+    pub rooms: Gauge<i64, AtomicI64>,
+    /// Rooms opened on this node so far.
+    pub rooms_opened: Counter,
+    /// Messages about a room that the sender was not entitled to, by reason.
+    pub link_refusals: Family<ByReason, Counter>,
+    /// What was given up because something was full, by what.
+    pub overloads: Family<ByReason, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            join_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 12)),
+            participants: Gauge::default(),
+            rooms: Gauge::default(),
+            rooms_opened: Counter::default(),
+            link_refusals: Family::default(),
+            overloads: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Puts them into a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("join_seconds", "Arrival to join message", self.join_seconds.clone());
+        registry.register("participants", "Participants carried", self.participants.clone());
+        registry.register("rooms", "Rooms on this node", self.rooms.clone());
+        registry.register("rooms_opened", "Rooms opened on this node so far", self.rooms_opened.clone());
+        registry.register("link_refusals", "Refused on links, by reason", self.link_refusals.clone());
+        registry.register(
+            "overloads",
+            "Given up because something was full, by what",
+            self.overloads.clone(),
+        );
+    }
+}
