@@ -1,0 +1,193 @@
+//! The architecture as a test: which crate may depend on which, and what the cores may not use.
+
+#![allow(clippy::unwrap_used, reason = "a test of the manifests, outside of test functions")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each crate of the workspace and the crates of the workspace that it depends on. A lower layer stands
+/// earlier in this list; a crate may depend on lower layers only.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("reason", &[]),
+    ("proto", &[]),
+    ("rtp", &[]),
+    ("assignment", &[]),
+    ("identity", &[]),
+    ("policy", &["reason"]),
+    ("placement", &["reason"]),
+    ("transport", &[]),
+    ("forwarding", &["rtp"]),
+    ("media-control", &["rtp", "transport"]),
+    ("livekit", &["reason", "rtp", "media-control"]),
+    ("room", &["reason", "proto", "rtp", "assignment", "policy", "media-control", "livekit"]),
+    ("registry", &["assignment"]),
+    ("worker", &["rtp", "transport", "forwarding", "media-control"]),
+    ("cascade", &["reason", "proto", "rtp", "identity", "forwarding"]),
+    ("gateway", &["reason", "livekit"]),
+    ("admission", &["reason", "assignment", "policy", "placement", "livekit", "registry"]),
+    (
+        "room-runtime",
+        &[
+            "reason",
+            "proto",
+            "assignment",
+            "policy",
+            "placement",
+            "media-control",
+            "livekit",
+            "room",
+            "registry",
+            "worker",
+        ],
+    ),
+    ("console", &[]),
+    (
+        "relay",
+        &[
+            "reason",
+            "proto",
+            "rtp",
+            "assignment",
+            "identity",
+            "policy",
+            "placement",
+            "transport",
+            "forwarding",
+            "media-control",
+            "livekit",
+            "room",
+            "registry",
+            "worker",
+            "cascade",
+            "gateway",
+            "admission",
+            "room-runtime",
+            "console",
+        ],
+    ),
+    ("ctl", &["identity"]),
+    ("load", &[]),
+];
+
+/// Crates without I/O and without a clock.
+const CORES: &[&str] = &[
+    "reason",
+    "rtp",
+    "assignment",
+    "policy",
+    "placement",
+    "transport",
+    "forwarding",
+    "media-control",
+    "livekit",
+    "room",
+];
+
+/// What cores may not use.
+const RUNTIME: &[&str] = &[
+    "tokio",
+    "tokio-util",
+    "tokio-stream",
+    "axum",
+    "axum-server",
+    "hyper-util",
+    "quinn",
+    "quinn-udp",
+    "socket2",
+    "tonic",
+    "reqwest",
+    "etcd-client",
+    "tokio-tungstenite",
+];
+
+/// The crates of the workspace without the prefix of their names, each with its manifest's folder and its
+/// dependencies outside of tests.
+fn crates() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let crates = metadata["packages"].as_array().unwrap().iter().map(|package| {
+        let name = short(package["name"].as_str().unwrap()).to_owned();
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let folder = manifest.parent().unwrap().to_string_lossy().into_owned();
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+        let names = normal.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect();
+        (name, (folder, names))
+    });
+    crates.collect()
+}
+
+fn short(name: &str) -> &str {
+    name.strip_prefix("systir-").unwrap_or(name).trim_start_matches("systir")
+}
+
+#[test]
+fn crates_depend_only_on_crates_below_them() {
+    let crates = crates();
+    for (position, (name, allowed)) in ALLOWED.iter().enumerate() {
+        let below: Vec<&str> = ALLOWED.iter().take(position).map(|(name, _)| *name).collect();
+        for dependency in *allowed {
+            assert!(
+                below.contains(dependency),
+                "{name} may not depend on {dependency}, which is not below it"
+            );
+        }
+        let (_, dependencies) = crates.get(*name).unwrap_or_else(|| panic!("there is no crate {name}"));
+        let ours = dependencies.iter().filter(|dependency| dependency.starts_with("systir-"));
+        let ours: BTreeSet<&str> = ours.map(|dependency| short(dependency)).collect();
+        for dependency in &ours {
+            assert!(
+                allowed.contains(dependency),
+                "{name} depends on {dependency}: if that is right, allow it in this test"
+            );
+        }
+        for dependency in *allowed {
+            assert!(ours.contains(dependency), "{name} no longer depends on {dependency}: take the edge out");
+        }
+    }
+    let known: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["tests", "fuzz"]).collect();
+    let unknown: Vec<_> = crates.keys().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "crates without a place in the layers: {unknown:?}");
+}
+
+#[test]
+fn cores_have_no_runtime_and_depend_on_cores_only() {
+    let crates = crates();
+    // The messages between nodes are plain data; gRPC is behind a feature that no core enables.
+    let below: BTreeSet<&str> = CORES.iter().copied().chain(["proto"]).collect();
+    for name in CORES {
+        let (_, dependencies) = &crates[*name];
+        for dependency in dependencies {
+            assert!(!RUNTIME.contains(&dependency.as_str()), "the core {name} depends on {dependency}");
+            let is_ours = dependency.starts_with("systir-");
+            assert!(!is_ours || below.contains(short(dependency)), "{name} depends on {dependency}, no core");
+        }
+    }
+}
+
+#[test]
+fn cores_may_not_read_a_clock_or_ambient_randomness() {
+    let crates = crates();
+    for name in CORES {
+        let (folder, _) = &crates[*name];
+        let path = Path::new(folder).join("clippy.toml");
+        let rules = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for forbidden in
+            ["std::time::Instant::now", "std::time::SystemTime::now", "rand::rng", "rand::random"]
+        {
+            assert!(
+                rules.contains(&format!("\"{forbidden}\"")),
+                "{} does not forbid {forbidden}",
+                path.display()
+            );
+        }
+    }
+}
