@@ -152,7 +152,9 @@ function listen(current: Room): void {
     accept(new TextDecoder().decode(payload));
   });
   current.on(RoomEvent.Disconnected, (reason) => {
-    if (!meeting.hidden) goBack();
+    // Before the meeting is entered, join() shows why the gateway refused.
+    if (meeting.hidden) return;
+    goBack();
     if (reason !== undefined && reason !== DisconnectReason.CLIENT_INITIATED) {
       show(reason === DisconnectReason.DUPLICATE_IDENTITY ? "You joined from another place; this one was closed." : "The meeting ended or the connection was lost.");
     }
