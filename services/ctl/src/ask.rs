@@ -1,4 +1,4 @@
-//! Questions to a front door.
+//! Questions to a gateway.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use livekit_token::{AccessToken, VideoGrants};
 use reqwest::Url;
 use serde_json::Value;
 
-/// Which front door, and as whom.
+/// Which gateway, and as whom.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// A front door of the cluster.
+    /// A gateway of the cluster.
     #[arg(long, env = "SYSTIR_URL", default_value = "http://127.0.0.1:7880", global = true)]
     pub(crate) url: String,
     /// The institution's API key.
@@ -39,7 +39,7 @@ impl Server {
             .bearer_auth(token)
             .send()
             .await
-            .with_context(|| format!("{} does not answer; is it a front door? (--url)", self.url))?;
+            .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;
         let status = answer.status();
         let body = answer.text().await?;
         if !status.is_success() {

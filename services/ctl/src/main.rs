@@ -1,4 +1,4 @@
-//! `systirctl`: what an operator asks and does. It speaks to a front door's HTTP interface with an
+//! `systirctl`: what an operator asks and does. It speaks to a gateway's HTTP interface with an
 //! API key, as LiveKit's tools do, and makes development certificates on its own.
 
 use std::process::ExitCode;
