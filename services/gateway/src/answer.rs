@@ -24,19 +24,8 @@ pub fn status_of(reason: Reason) -> StatusCode {
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
         | Reason::TokenNoJoin => StatusCode::UNAUTHORIZED,
-        Reason::NoRule
-        | Reason::Forbidden
-        | Reason::UnknownNode
-        | Reason::UnknownInstitution
-        | Reason::UnknownEntity
-        | Reason::MissingAttribute
-        | Reason::IdentityMismatch
-        | Reason::WrongSubject
-        | Reason::EvaluationError
-        | Reason::PolicyDenied
-        | Reason::ApprovedFull
-        | Reason::NoApprovedNode
-        | Reason::RulesDiffer => StatusCode::FORBIDDEN,
+        reason if reason.is_policy_denial() => StatusCode::FORBIDDEN,
+        Reason::ApprovedFull | Reason::NoApprovedNode | Reason::RulesDiffer => StatusCode::FORBIDDEN,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

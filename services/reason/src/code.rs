@@ -27,6 +27,26 @@ macro_rules! reasons {
     };
 }
 
+impl Reason {
+    /// Did policy deny it: by a decision here, or by one that another node told of?
+    #[must_use]
+    pub const fn is_policy_denial(self) -> bool {
+        matches!(
+            self,
+            Self::NoRule
+                | Self::Forbidden
+                | Self::UnknownNode
+                | Self::UnknownInstitution
+                | Self::UnknownEntity
+                | Self::MissingAttribute
+                | Self::IdentityMismatch
+                | Self::WrongSubject
+                | Self::EvaluationError
+                | Self::PolicyDenied
+        )
+    }
+}
+
 reasons! {
     // Policy, of a decision.
     /// A rule permits it and none forbids it.

@@ -10,16 +10,7 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
         Reason::Full => RefusalCode::Full,
         Reason::Draining => RefusalCode::Draining,
         Reason::EpochOvertaken => RefusalCode::Epoch,
-        Reason::NoRule
-        | Reason::Forbidden
-        | Reason::UnknownNode
-        | Reason::UnknownInstitution
-        | Reason::UnknownEntity
-        | Reason::MissingAttribute
-        | Reason::IdentityMismatch
-        | Reason::WrongSubject
-        | Reason::EvaluationError
-        | Reason::PolicyDenied => RefusalCode::Policy,
+        reason if reason.is_policy_denial() => RefusalCode::Policy,
         _ => RefusalCode::Internal,
     };
     ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules }
