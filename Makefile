@@ -28,9 +28,23 @@ demo: ## three nodes on this machine, with a meeting page (DEMO="--capacity cph-
 proto: ## writes the Rust code of the protocol descriptions anew
 	SYSTIR_REGENERATE=1 $(CARGO) test --locked -p systir-proto --test generated
 
+# The spelling checker, of a pinned version, in an environment of its own.
+TYPOS := target/typos
+TYPOS_VERSION := 1.52.0
+$(TYPOS)/$(TYPOS_VERSION):
+	python3 -m venv --clear $(TYPOS)
+	$(TYPOS)/bin/pip install --quiet --disable-pip-version-check typos==$(TYPOS_VERSION)
+	@touch $@
+
+.PHONY: words
+words: ## spelling, retired words, and references of the documents
+	@deploy/needs --install lint
+	@$(MAKE) --no-print-directory $(TYPOS)/$(TYPOS_VERSION)
+	$(TYPOS)/bin/typos
+	tests/documents
+
 .PHONY: lint
-lint: ## formatting, clippy, types of the page
-	@deploy/needs --install build
+lint: words ## formatting, clippy, types of the page, words
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	cd services/console/web && npm run --silent check
