@@ -37,11 +37,12 @@ $(TYPOS)/$(TYPOS_VERSION):
 	@touch $@
 
 .PHONY: words
-words: ## spelling, retired words, and references of the documents
+words: ## spelling, retired words, references of documents, import cycles
 	@deploy/needs --install lint
 	@$(MAKE) --no-print-directory $(TYPOS)/$(TYPOS_VERSION)
 	$(TYPOS)/bin/typos
 	tests/documents
+	tests/import-cycles
 
 .PHONY: lint
 lint: words ## formatting, clippy, types of the page, words
