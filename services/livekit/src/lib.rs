@@ -30,6 +30,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod track;
+mod visible;
 
 pub use config::{Limits, MediaDescription, ServerFacts, SessionConfig};
 pub use data::{DataError, MAX_DATA_BYTES, RoutedData, route_data};

@@ -10,7 +10,7 @@ use super::data::route_data;
 use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
 use super::reply;
 use super::session::Session;
-use super::subscribe::Visible;
+use super::visible::Visible;
 use crate::token::Grants;
 use systir_media_control::{Command, DataChannel};
 

@@ -14,8 +14,8 @@ use systir_rtp::packet::Codec;
 use super::config::{Clock, ServerFacts, SessionConfig};
 use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
 use super::reply;
-use super::subscribe::Visible;
 use super::track::OwnTrack;
+use super::visible::Visible;
 use crate::sdp::{Host, Section, Subscriber, codecs};
 use systir_media_control::{Command, ReceiveSection, Remote, Side};
 

@@ -5,24 +5,12 @@ use std::time::Instant;
 use livekit_protocol::{self as proto, SubscriptionError, leave_request::Action, signal_response::Message};
 use systir_rtp::packet::Kind;
 
-use super::event::{LeaveReason, Output, RemoteTrack};
+use super::event::{LeaveReason, Output};
 use super::session::Session;
+use super::visible::Visible;
 use super::{quality, reply, track};
 use crate::sdp::Wanted;
 use systir_media_control::{Command, Side};
-
-/// A track of somebody else, as this participant sees it.
-#[derive(Debug, Clone)]
-pub(super) struct Visible {
-    pub(super) participant_sid: String,
-    pub(super) track: RemoteTrack,
-    pub(super) info: proto::TrackInfo,
-    /// What the client or the server API asked for; else `auto_subscribe` decides.
-    pub(super) asked: Option<bool>,
-    /// The client lacks the codec: not tried again until it changes.
-    pub(super) unsupported: bool,
-    pub(super) settings: Option<proto::UpdateTrackSettings>,
-}
 
 impl Session {
     fn wants(&self, visible: &Visible) -> bool {

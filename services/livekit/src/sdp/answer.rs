@@ -4,11 +4,12 @@ use sdp_types::Media;
 use systir_rtp::packet::{Codec, Kind};
 
 use super::codecs;
+use super::description::Setup;
 use super::extensions;
-use super::grammar::Setup;
+use super::offer::Offer;
 use super::section::{Section, SectionKind};
 use super::write::{data_channel, flag, media, session, text, transport, value};
-use super::{Host, Offer, Origin};
+use super::{Host, Origin};
 use systir_media_control::{ReceiveCodec, ReceiveExtensions, ReceiveSection, TrackKey};
 
 /// What becomes of one m-line that the client sends on.
@@ -35,49 +36,54 @@ pub struct Answer {
     pub receive: Vec<ReceiveSection>,
 }
 
-pub(super) fn answer(
-    offer: &Offer,
-    host: Host<'_>,
-    origin: Origin,
-    intake: impl Fn(&Section) -> Option<Intake>,
-) -> Answer {
-    let usable = |section: &Section| offer.usable(section);
-    let mids: Vec<&str> = offer
-        .sections()
-        .iter()
-        .filter(|section| usable(section) && !takes_nothing(section))
-        .map(|section| section.mid.as_str())
-        .collect();
-    // A client that offered no bundle gets none; it then has one m-line in use.
-    let bundle = if offer.description.bundle.is_empty() { &[][..] } else { &mids[..] };
-    let mut session = session(origin, bundle, offer.description.mixed_extensions);
-    // A client that insists on being the DTLS server is obeyed; all others connect to us.
-    let setup = if offer.description.setup == Setup::Passive { "active" } else { "passive" };
-    let mut receive = Vec::new();
-    let mut candidates_written = false;
+impl Offer {
+    /// Our reply. `intake` says what becomes of each m-line that the client sends on; one that
+    /// it has no word on is answered inactive.
+    #[must_use]
+    pub fn answer(
+        &self,
+        host: Host<'_>,
+        origin: Origin,
+        intake: impl Fn(&Section) -> Option<Intake>,
+    ) -> Answer {
+        let usable = |section: &Section| self.usable(section);
+        let mids: Vec<&str> = self
+            .sections()
+            .iter()
+            .filter(|section| usable(section) && !takes_nothing(section))
+            .map(|section| section.mid.as_str())
+            .collect();
+        // A client that offered no bundle gets none; it then has one m-line in use.
+        let bundle = if self.description.bundle.is_empty() { &[][..] } else { &mids[..] };
+        let mut session = session(origin, bundle, self.description.mixed_extensions);
+        // A client that insists on being the DTLS server is obeyed; all others connect to us.
+        let setup = if self.description.setup == Setup::Passive { "active" } else { "passive" };
+        let mut receive = Vec::new();
+        let mut candidates_written = false;
 
-    for section in offer.sections() {
-        if !usable(section) || takes_nothing(section) {
-            session.medias.push(rejected(section));
-            continue;
+        for section in self.sections() {
+            if !usable(section) || takes_nothing(section) {
+                session.medias.push(rejected(section));
+                continue;
+            }
+            let mut line = match section.kind {
+                SectionKind::Media(kind) => {
+                    let intake = self.sends(section).then(|| intake(section)).flatten();
+                    media_line(section, kind, intake, &mut receive)
+                }
+                SectionKind::Data | SectionKind::Other => {
+                    let mut line = media(&section.media, 9, &section.proto, section.fmt.clone());
+                    line.attributes.push(value("mid", section.mid.as_str()));
+                    data_channel(&mut line);
+                    line
+                }
+            };
+            transport(&mut line, host, setup, !candidates_written);
+            candidates_written = true;
+            session.medias.push(line);
         }
-        let mut line = match section.kind {
-            SectionKind::Media(kind) => {
-                let intake = offer.sends(section).then(|| intake(section)).flatten();
-                media_line(section, kind, intake, &mut receive)
-            }
-            SectionKind::Data | SectionKind::Other => {
-                let mut line = media(&section.media, 9, &section.proto, section.fmt.clone());
-                line.attributes.push(value("mid", section.mid.as_str()));
-                data_channel(&mut line);
-                line
-            }
-        };
-        transport(&mut line, host, setup, !candidates_written);
-        candidates_written = true;
-        session.medias.push(line);
+        Answer { sdp: text(&session), receive }
     }
-    Answer { sdp: text(&session), receive }
 }
 
 /// No codec in common: an m-line without formats cannot be written, so it is rejected.

@@ -8,8 +8,9 @@ mod answer;
 #[cfg(test)]
 mod captured;
 pub mod codecs;
+mod description;
 pub mod extensions;
-mod grammar;
+mod offer;
 mod section;
 mod subscriber;
 #[cfg(test)]
@@ -17,7 +18,8 @@ mod tests;
 mod write;
 
 pub use answer::{Answer, Intake};
-pub use grammar::{MAX_OFFER_BYTES, MAX_SECTIONS, Offer};
+pub use description::{MAX_OFFER_BYTES, MAX_SECTIONS};
+pub use offer::Offer;
 pub use section::{Direction, Section, SectionKind};
 pub use subscriber::{Answered, Subscriber, SubscriberOffer, Wanted};
 

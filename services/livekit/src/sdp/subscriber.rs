@@ -9,7 +9,7 @@ use rand::{Rng, RngExt as _};
 use sdp_types::Media;
 use systir_rtp::packet::{Codec, Kind};
 
-use super::grammar::{Description, MAX_SECTIONS};
+use super::description::{Description, MAX_SECTIONS};
 use super::write::{data_channel, flag, media, session, text, transport, value};
 use super::{Host, Origin, SdpError, codecs, extensions};
 use systir_media_control::{Downtrack, Remote, TrackKey};

@@ -228,7 +228,7 @@ pub(super) fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {
 
 /// Answers any offer of ours as a client with every codec would, but for the lines in `lacks`.
 fn agree(offer: &str, lacks: &[&str]) -> String {
-    let description = grammar::Description::parse(offer, 1 << 20).unwrap();
+    let description = description::Description::parse(offer, 1 << 20).unwrap();
     let mut text = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     for section in &description.sections {
         let port = if section.rejected || lacks.contains(&section.mid.as_str()) { 0 } else { 9 };
@@ -387,7 +387,7 @@ fn try_everything(text: &str) {
             intake.insert(section.mid.clone(), one);
         }
         let answer = answer(&offer, &intake);
-        let ours = grammar::Description::parse(&answer.sdp, 1 << 20).unwrap();
+        let ours = description::Description::parse(&answer.sdp, 1 << 20).unwrap();
         assert_eq!(ours.sections.len(), offer.sections().len(), "an answer has its offer's m-lines");
         assert!(answer.receive.iter().all(|section| !section.codecs.is_empty()));
     }
