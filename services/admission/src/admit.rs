@@ -1,19 +1,20 @@
 //! Finds a seat for a join.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
+use serde_json::Value;
 use systir_assignment::{Assignment, RoomId};
 use systir_livekit::mint_sid;
-use systir_placement::{Candidate, Demand, Proposal, RecentlyFull, Seats, Step};
+use systir_placement::{Demand, Proposal, Seats, Step};
 use systir_policy::{Action, Authority};
 use systir_reason::{Reason, Refusal};
 use systir_registry::{Assignments, JoinAssignment, NotWritten, RegistryError, unix_ms};
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
-use crate::ladder::action_of;
+use crate::ladder::{LadderBuilder, action_of};
 use crate::{LocalLoad, Metrics, PeerNodes, ReservationRequest, trace};
 
 /// How long a whole join may take at its gateway.
@@ -65,13 +66,12 @@ enum NoSeat {
 /// Admission at one gateway.
 #[derive(Debug)]
 pub struct Admission {
-    pub(crate) node: String,
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) assignments: Arc<Assignments>,
-    pub(crate) load: Arc<LocalLoad>,
-    pub(crate) peers: Arc<dyn PeerNodes>,
+    node: String,
+    authority: Arc<Authority>,
+    assignments: Arc<Assignments>,
+    peers: Arc<dyn PeerNodes>,
+    ladder: LadderBuilder,
     seats: Arc<Seats>,
-    recently_full: Mutex<RecentlyFull>,
     metrics: Arc<Metrics>,
 }
 
@@ -87,8 +87,10 @@ impl Admission {
         peers: Arc<dyn PeerNodes>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let recently_full = Mutex::default();
-        Self { node: node.to_owned(), authority, assignments, load, peers, seats, recently_full, metrics }
+        let node = node.to_owned();
+        let ladder =
+            LadderBuilder::new(node.clone(), authority.clone(), assignments.clone(), load, peers.clone());
+        Self { node, authority, assignments, peers, ladder, seats, metrics }
     }
 
     /// What joins count.
@@ -143,7 +145,7 @@ impl Admission {
     pub async fn would_admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<(), Refusal> {
         self.may_enter(&room.institution)?;
         let known = self.assignments.get(room);
-        let proposal = self.ladder(room, known.as_ref().map(|known| &known.value), demand);
+        let proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
         let join = match (known, &proposal.home) {
             (Some(known), _) => JoinAssignment::Written(known),
             (None, Some(home)) => JoinAssignment::New(self.new_assignment(room, home)),
@@ -197,7 +199,7 @@ impl Admission {
     /// The record to go by, and which nodes to ask.
     async fn place(&self, room: &RoomId, demand: &Demand) -> Result<(JoinAssignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
-        let proposal = self.traced_ladder(room, known.as_ref().map(|known| &known.value), demand);
+        let proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
         let Some(known) = known else {
             let Some(home) = &proposal.home else { return Err(self.refused(&proposal, &[])) };
             return Ok((JoinAssignment::New(self.new_assignment(room, home)), proposal));
@@ -214,7 +216,7 @@ impl Admission {
         let proposal = if Some(known.value.home.as_str()) == proposal.home.as_deref() {
             proposal
         } else {
-            self.traced_ladder(room, Some(&known.value), demand)
+            self.ladder.build_traced(room, Some(&known.value), demand)
         };
         Ok((JoinAssignment::Written(known), proposal))
     }
@@ -328,17 +330,14 @@ impl Admission {
         };
         let asked = self.peers.reserve(&step.node, request).await;
         let full = asked.as_ref().is_err_and(|refusal| refusal.reason == Reason::Full);
-        self.recently_full().answered(&step.node, full, Instant::now());
+        self.ladder.note_answer(&step.node, full);
         asked
     }
 
-    fn recently_full(&self) -> MutexGuard<'_, RecentlyFull> {
-        self.recently_full.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts into the candidates what their load reports do not show yet.
-    pub(crate) fn adjust_loads(&self, candidates: &mut [Candidate]) {
-        self.recently_full().adjust(candidates, Instant::now());
+    /// What `systirctl explain` shows: every node, the decision on it and the reason.
+    #[must_use]
+    pub fn explain(&self, room: &RoomId) -> Value {
+        self.ladder.explain(room)
     }
 }
 

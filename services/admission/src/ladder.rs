@@ -1,14 +1,19 @@
 //! The input of placement, from what this node knows: every node of the operator's file, its lease, and what
 //! policy decides about it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
-use systir_placement::{Candidate, Demand, Load, Proposal, Role, RoomFacts, Row, Verdict, propose};
-use systir_policy::Action;
-use systir_registry::unix_ms;
+use systir_placement::{
+    Candidate, Demand, Load, Proposal, RecentlyFull, Role, RoomFacts, Row, Verdict, propose,
+};
+use systir_policy::{Action, Authority};
+use systir_registry::{Assignments, unix_ms};
 use tracing::field::Empty;
 
-use crate::Admission;
+use crate::{LocalLoad, PeerNodes};
 
 /// The policy action of a role.
 pub(crate) fn action_of(role: Role) -> Action {
@@ -18,16 +23,42 @@ pub(crate) fn action_of(role: Role) -> Action {
     }
 }
 
-impl Admission {
+/// Builds the ladder of a join.
+#[derive(Debug)]
+pub(crate) struct LadderBuilder {
+    node: String,
+    authority: Arc<Authority>,
+    assignments: Arc<Assignments>,
+    load: Arc<LocalLoad>,
+    peers: Arc<dyn PeerNodes>,
+    recently_full: Mutex<RecentlyFull>,
+}
+
+impl LadderBuilder {
+    pub(crate) fn new(
+        node: String,
+        authority: Arc<Authority>,
+        assignments: Arc<Assignments>,
+        load: Arc<LocalLoad>,
+        peers: Arc<dyn PeerNodes>,
+    ) -> Self {
+        Self { node, authority, assignments, load, peers, recently_full: Mutex::default() }
+    }
+
+    /// Notes whether a node that was asked for a seat answered that it is full.
+    pub(crate) fn note_answer(&self, node: &str, full: bool) {
+        self.recently_full().answered(node, full, Instant::now());
+    }
+
     /// The ladder, with a span: which nodes are asked in which order, and why the others are not.
-    pub(crate) fn traced_ladder(
+    pub(crate) fn build_traced(
         &self,
         room: &RoomId,
         assignment: Option<&Assignment>,
         demand: &Demand,
     ) -> Proposal {
         let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
-        let proposal = span.in_scope(|| self.ladder(room, assignment, demand));
+        let proposal = span.in_scope(|| self.build(room, assignment, demand));
         let describe = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
         let list = |asked: bool| {
             let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(describe);
@@ -41,7 +72,7 @@ impl Admission {
     }
 
     /// The ladder for the room as it is now.
-    pub(crate) fn ladder(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
+    pub(crate) fn build(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
         let view = self.assignments.registry().view();
         let verdict = |action, node: &str| {
             let decision = self.authority.node(action, &room.institution, node);
@@ -81,7 +112,8 @@ impl Admission {
                 }
             })
             .collect();
-        self.adjust_loads(&mut candidates);
+        // A node that answered "full" after its last load report counts as full.
+        self.recently_full().adjust(&mut candidates, Instant::now());
         let room = RoomFacts {
             institution: room.institution.clone(),
             name: room.name.clone(),
@@ -94,10 +126,9 @@ impl Admission {
     }
 
     /// What `systirctl explain` shows: every node, the decision on it and the reason.
-    #[must_use]
-    pub fn explain(&self, room: &RoomId) -> Value {
+    pub(crate) fn explain(&self, room: &RoomId) -> Value {
         let known = self.assignments.get(room).map(|known| known.value);
-        let proposal = self.ladder(room, known.as_ref(), &Demand::default());
+        let proposal = self.build(room, known.as_ref(), &Demand::default());
         let view = self.assignments.registry().view();
         let rows: Vec<Value> = proposal
             .table
@@ -132,5 +163,9 @@ impl Admission {
                 json!({"reason": refusal.reason.as_str(), "sentence": refusal.sentence})
             }),
         })
+    }
+
+    fn recently_full(&self) -> MutexGuard<'_, RecentlyFull> {
+        self.recently_full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
