@@ -1,10 +1,9 @@
-//! The record of a room, as plain data: its home node, its spill nodes, its epoch, and the changes
-//! that a record allows. It knows no store (`systir-registry` keeps records in etcd), no policy and no
-//! participant.
+//! The assignment of a room as plain data: home node, spill nodes and epoch, with the changes it allows.
+//! It contains no storage (`systir-registry` stores assignments in etcd), no policy and no participants.
 //!
-//! [`Assignment`] is the record, [`RoomId`] names its room, [`NodeId`] its nodes.
+//! [`Assignment`] is the record, [`RoomId`] identifies its room and [`NodeId`] a node.
 
-// Tests make their own times.
+// Tests may read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 use std::collections::BTreeMap;
@@ -51,7 +50,7 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A room: its institution, and its name there.
+/// Identifies a room: the institution and the room's name there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RoomId {
     /// Owner of the room, such as `ku.dk`.
@@ -61,20 +60,20 @@ pub struct RoomId {
 }
 
 impl RoomId {
-    /// The room of that name.
+    /// The id of the institution's room with this name.
     #[must_use]
     pub fn new(institution: &str, name: &str) -> Self {
         Self { institution: institution.to_owned(), name: name.to_owned() }
     }
 
-    /// The room in one word that is safe in keys and messages: `<institution>/<name>`, each part in
-    /// URL-safe base64 (RFC 4648 section 5), so that no name can reach out of its place.
+    /// The room as a key for etcd and messages: `<institution>/<name>`, each part in URL-safe base64
+    /// without padding (RFC 4648 section 5), so that a `/` in a name cannot change the key's structure.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}", URL_SAFE_NO_PAD.encode(&self.institution), URL_SAFE_NO_PAD.encode(&self.name))
     }
 
-    /// The room of a key; none when it is not one.
+    /// The room of a [`RoomId::key`]; `None` when the text is not such a key.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
         let (institution, name) = key.split_once('/')?;
@@ -83,46 +82,46 @@ impl RoomId {
     }
 }
 
-/// The last epoch there can be. No room sees so many changes of home: whoever writes more than this
-/// wants the next takeover to fail, so that such a record cannot be read.
+/// The highest valid epoch. No room has so many takeovers: a higher epoch is forged to make the next
+/// takeover overflow, so the registry does not read such a record.
 pub const LAST_EPOCH: u64 = 1 << 48;
 
-/// A room in its last epoch gets no other home; its record was forged, or is to be deleted.
+/// A takeover is refused because the room is in its last epoch. Its record is forged and should be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the room is in its last epoch, which nobody but a forger reaches; delete its record")]
+#[error("the room is in its last epoch, which only a forged record has; delete the record")]
 pub struct LastEpoch;
 
-/// Who carries a room. Nothing about people is in it.
+/// Which nodes carry a room. It contains nothing about participants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The room.
     pub room: RoomId,
     /// Its `RM_` id.
     pub sid: String,
-    /// The node that orders identities, metadata and the spill set.
+    /// The home node: it orders identities, metadata and membership.
     pub home: NodeId,
-    /// Every other node that carries the room, in the order in which they came.
+    /// The spill nodes, in the order in which they were added.
     pub spill: Vec<NodeId>,
-    /// Grows with each change of home; an update with an older one is refused.
+    /// Increases with each takeover; an update with an older epoch is refused.
     pub epoch: u64,
-    /// Version of the institution's policy that the home was chosen by.
+    /// Version of the institution's policy when the home was chosen.
     pub policy_version: String,
-    /// When it was made, Unix milliseconds.
+    /// When the assignment was created, Unix milliseconds.
     pub created_ms: u64,
-    /// Since when each node carries the room, Unix milliseconds. For people: nothing is decided by it.
+    /// Since when each node carries the room, Unix milliseconds. For display only.
     #[serde(default)]
     pub since_ms: BTreeMap<NodeId, u64>,
 }
 
 impl Assignment {
-    /// A room that begins at its home.
+    /// A new assignment: only the home, in epoch 1.
     #[must_use]
     pub fn new(room: RoomId, sid: String, home: NodeId, policy_version: String, now_ms: u64) -> Self {
         let since_ms = BTreeMap::from([(home.clone(), now_ms)]);
         Self { room, sid, home, spill: Vec::new(), epoch: 1, policy_version, created_ms: now_ms, since_ms }
     }
 
-    /// The number of the policy's version that the home was chosen by; 0 when it has none.
+    /// The leading number of `policy_version`; 0 when it has none.
     #[must_use]
     pub fn policy_number(&self) -> u64 {
         let number = self.policy_version.split('-').next();
@@ -140,7 +139,7 @@ impl Assignment {
         self.nodes().any(|known| known == node)
     }
 
-    /// Adds a spill node; nothing changes when it is in the assignment already.
+    /// Adds a spill node, unless the node is already in the assignment.
     pub fn add_spill(&mut self, node: NodeId, now_ms: u64) {
         if !self.has(node.as_str()) {
             self.since_ms.insert(node.clone(), now_ms);
@@ -148,11 +147,11 @@ impl Assignment {
         }
     }
 
-    /// Another node leads the room from now on. The one that led it is out, and the newer epoch
-    /// refuses what it may still write.
+    /// Makes another node home and removes the old home. The epoch increases, so later writes of the old
+    /// home are refused.
     ///
     /// # Errors
-    /// In the last epoch; nothing is changed then.
+    /// [`LastEpoch`] in the last epoch; the assignment is then unchanged.
     pub fn take_over(&mut self, home: NodeId, now_ms: u64) -> Result<(), LastEpoch> {
         let next = self.epoch.checked_add(1).filter(|next| *next <= LAST_EPOCH).ok_or(LastEpoch)?;
         let old = std::mem::replace(&mut self.home, home);
@@ -163,7 +162,7 @@ impl Assignment {
         Ok(())
     }
 
-    /// Takes a spill node out; home stays.
+    /// Removes a spill node. The home cannot be removed.
     pub fn remove_spill(&mut self, node: &str) {
         self.spill.retain(|known| known != node);
         let home = &self.home;
@@ -171,7 +170,7 @@ impl Assignment {
     }
 }
 
-/// A record and the revision at which it was read; an update names the revision it rests on.
+/// A record and its revision. An update names the revision that it read (compare-and-swap).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned<T> {
     /// The record.
@@ -187,7 +186,7 @@ mod tests {
     use super::{Assignment, LAST_EPOCH, LastEpoch, RoomId};
 
     #[test]
-    fn who_takes_over_is_home_in_a_newer_epoch_and_the_old_home_is_out() {
+    fn takeover_makes_a_node_home_in_a_newer_epoch_and_removes_the_old_home() {
         let room = RoomId::new("ku.dk", "lecture");
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
         assignment.add_spill("sto-1".into(), 2);
@@ -196,11 +195,11 @@ mod tests {
         let nodes: Vec<&str> = assignment.nodes().map(AsRef::as_ref).collect();
         assert_eq!((nodes, assignment.epoch), (vec!["cph-2", "sto-1"], 2));
         assert!(!assignment.has("cph-1") && !assignment.since_ms.contains_key(&"cph-1".into()));
-        assert_eq!(assignment.since_ms.get(&"cph-2".into()), Some(&3), "it carried the room before");
+        assert_eq!(assignment.since_ms.get(&"cph-2".into()), Some(&3), "it already carried the room");
     }
 
     #[test]
-    fn after_the_last_epoch_nobody_takes_over_and_nothing_is_changed() {
+    fn takeover_in_the_last_epoch_fails_and_changes_nothing() {
         let room = RoomId::new("ku.dk", "lecture");
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "7-abc".to_owned(), 1);
         for epoch in [LAST_EPOCH, u64::MAX] {
@@ -214,13 +213,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_room_has_a_key_of_its_own(institution in ".{0,20}", name in ".{0,40}") {
+        fn every_room_has_its_own_key(institution in ".{0,20}", name in ".{0,40}") {
             let room = RoomId::new(&institution, &name);
             prop_assert_eq!(RoomId::from_key(&room.key()), Some(room));
         }
 
         #[test]
-        fn no_text_breaks_the_reading_of_keys(text in ".{0,60}") {
+        fn no_text_makes_key_parsing_panic(text in ".{0,60}") {
             let _ = RoomId::from_key(&text);
         }
     }

@@ -28,7 +28,7 @@ macro_rules! reasons {
 }
 
 impl Reason {
-    /// Did policy deny it: by a decision here, or by one that another node told of?
+    /// Is this a denial by policy, decided here or reported by another node?
     #[must_use]
     pub const fn is_policy_denial(self) -> bool {
         matches!(
@@ -48,7 +48,7 @@ impl Reason {
 }
 
 reasons! {
-    // Policy, of a decision.
+    // Policy: why a decision allows or denies.
     /// A rule permits it and none forbids it.
     Allowed = "allowed",
     /// No rule permits it.
@@ -63,139 +63,139 @@ reasons! {
     UnknownEntity = "unknown-entity",
     /// The nodes file does not state an attribute of the node.
     MissingAttribute = "missing-attribute",
-    /// TLS proved another peer than the one spoken of.
+    /// The SPIFFE id that TLS proved is not the one of the node in the request.
     IdentityMismatch = "identity-mismatch",
-    /// The action is not one that this kind of subject does.
+    /// The action does not exist for this subject: `join` for a node, or a node's action for a participant.
     WrongSubject = "wrong-subject",
-    /// A rule failed; it might have forbidden it.
+    /// A rule failed to evaluate. It counts as a denial, because the rule might have forbidden it.
     EvaluationError = "evaluation-error",
 
-    // Placement, of a node.
-    /// It is the room's home, or is to be.
+    // Placement: why a node is asked for a seat, asked last, or never asked.
+    /// The node is the room's home, or will be.
     Home = "home",
-    /// It is home and full: asked last.
+    /// The node is home and full: asked last.
     HomeFull = "home-full",
-    /// It is home and its CPU is nearly used up: asked last.
+    /// The node is home and its CPU is nearly used up: asked last.
     HomeHot = "home-hot",
-    /// Policy approves it for spill.
+    /// Policy approves the node for spill.
     SpillSister = "spill-sister",
-    /// Approved for spill, and asked before a busy home because the participant only views.
+    /// Approved for spill, and asked before a busy home because the participant only subscribes.
     SpillViewer = "spill-viewer",
-    /// No seat is left; also what a node answers that is asked for one.
+    /// The node has no free seat: asked last. A node also answers this to a reservation.
     Full = "full",
-    /// Its CPU is nearly used up: asked last.
+    /// The node's CPU is nearly used up: asked last.
     Hot = "hot",
-    /// Policy does not approve it: never asked. Also what a node answers that may give no seat.
+    /// Policy does not approve the node: never asked. A node also answers this when its own policy denies.
     PolicyDenied = "policy-denied",
-    /// It has no valid lease and no link to it is up: never asked.
+    /// The node has no valid lease and no link to it is up: never asked.
     NoLease = "no-lease",
-    /// It is being emptied.
+    /// The node is draining: never asked. A node also answers this to a reservation.
     Draining = "draining",
-    /// The room's home is away, and no other node may take its place.
+    /// The room's home is unavailable, and no other node may take over: only nodes of the room are asked.
     HomeAway = "home-away",
-    /// Two candidates bear its name.
+    /// Two candidates have the node's name: never asked.
     Ambiguous = "ambiguous",
 
-    // Placement, of a join that no node takes.
-    /// Policy approves no node that is known.
+    // Placement: why a join got no seat.
+    /// Policy approves no known node.
     NoApprovedNode = "no-approved-node",
-    /// No node that may be the room's home is alive.
+    /// The room has no home yet, and no node that may be its home is alive.
     NoHome = "no-home",
-    /// Every approved node is away or draining.
+    /// Every approved node is unavailable or draining.
     ApprovedUnavailable = "approved-unavailable",
-    /// Every approved node that answered had no room.
+    /// Every approved node that answered was full.
     ApprovedFull = "approved-full",
-    /// Nodes that were asked refuse by rules of their own.
+    /// Nodes that this node's policy approves refuse by their own policy.
     RulesDiffer = "rules-differ",
-    /// A node had room, and the registry is away, in which it must be written first.
+    /// A node had a seat, but it must be written into the registry first, and the registry is unavailable.
     RegistryAway = "registry-away",
-    /// A node had room, and the registry does not let it be written.
+    /// A node had a seat, but the registry refuses to write it into the assignment.
     RegistryRefuses = "registry-refuses",
 
-    // The gateway, of a join.
-    /// The query of the request cannot be read.
+    // The gateway: why a join was refused before or after placement.
+    /// The query string of the request cannot be read.
     BadQuery = "bad-query",
-    /// There is no token.
+    /// The request has no token.
     TokenMissing = "token-missing",
-    /// It is no token.
+    /// The token is not a JWT with LiveKit's claims.
     TokenMalformed = "token-malformed",
-    /// It is not signed with HS256.
+    /// The token is not signed with HS256.
     TokenAlgorithm = "token-algorithm",
-    /// Its API key is not known.
+    /// The token's API key is unknown.
     TokenUnknownKey = "token-unknown-key",
-    /// Its signature does not fit.
+    /// The token's signature does not verify.
     TokenSignature = "token-signature",
-    /// It has expired.
+    /// The token has expired.
     TokenExpired = "token-expired",
-    /// It is not valid yet.
+    /// The token is not valid yet.
     TokenNotYetValid = "token-not-yet-valid",
-    /// It does not grant `roomJoin`.
+    /// The token does not grant `roomJoin`.
     TokenNoJoin = "token-no-join",
-    /// It names no identity.
+    /// The token has no identity.
     TokenNoIdentity = "token-no-identity",
-    /// It names no room.
+    /// The token names no room.
     TokenNoRoom = "token-no-room",
-    /// One of its names is too long.
+    /// The token's identity or room name is too long.
     TokenTooLong = "token-too-long",
-    /// One of its names holds control characters.
+    /// The token's identity or room name contains control characters.
     TokenBadName = "token-bad-name",
-    /// The media node was lost between the seat and the session.
+    /// The media node failed after it reserved the seat and before the session began.
     MediaNodeLost = "media-node-lost",
-    /// No place was found in time.
+    /// No seat was found in time.
     JoinTimeout = "join-timeout",
 
-    // What a node answers that is asked for a seat, beside `full`, `policy-denied` and `draining`.
-    /// The epoch that it was asked with has been overtaken.
+    // Answers to a reservation, in addition to `full`, `policy-denied` and `draining`.
+    /// The request's epoch is older than the room's.
     EpochOvertaken = "epoch-overtaken",
-    /// Something failed.
+    /// An internal error.
     Internal = "internal",
-    /// It did not say why.
+    /// The node gave no reason, or one that this version does not know.
     Unsaid = "unsaid",
-    /// It did not answer.
+    /// The node did not answer.
     NoAnswer = "no-answer",
-    /// It is not assigned to the room.
+    /// The node is not in the room's assignment.
     NotAssigned = "not-assigned",
     /// The request cannot be read, or contradicts itself.
     BadRequest = "bad-request",
 
-    // Links.
+    // Links: what was refused.
     /// The other node is not in the nodes file.
     Unlisted = "unlisted",
-    /// A room is not opened on a link.
+    /// A room was not opened on a link.
     RoomRefused = "room-refused",
-    /// A message of a participant that is not on the sending node.
+    /// A data message too long, or not stamped with a participant of the sending node.
     Data = "data",
-    /// A write of a participant that is on another node than the sender.
+    /// A state update about a participant whose media node is not the sender.
     StateNotOwner = "state-not-owner",
-    /// A write in this node's name.
+    /// A state update that names this node as the owner.
     StateOwnName = "state-own-name",
-    /// A participant under an id that is taken.
+    /// A state update with a participant sid that belongs to another node.
     StateSidTaken = "state-sid-taken",
-    /// A participant whose identity or join epoch changes.
+    /// A state update that changes the identity or join epoch of a participant sid.
     StateRewritten = "state-rewritten",
-    /// Metadata of a node that is not home.
+    /// Room metadata from a node that is not home.
     StateNotHome = "state-not-home",
-    /// A write of an epoch that has been overtaken.
+    /// Room metadata of an older epoch.
     StateOldEpoch = "state-old-epoch",
-    /// A write of an epoch that is not known yet.
+    /// Room metadata of an epoch that is not known yet.
     StateUnknownEpoch = "state-unknown-epoch",
-    /// A write that is too long.
+    /// A state update that is too long.
     StateTooLarge = "state-too-large",
-    /// More participants than a node may have.
+    /// A state update with more participants than a node may have.
     StateTooMany = "state-too-many",
-    /// A join from the future.
+    /// A state update with a time too far in the future.
     StateFromTheFuture = "state-from-the-future",
-    /// A write that cannot be read.
+    /// A state update that cannot be decoded.
     StateMalformed = "state-malformed",
 
-    // What was full.
-    /// Messages of links that wait for a room.
+    // Overload: which queue was full.
+    /// Link events that wait for a room.
     RoomInbox = "room-inbox",
-    /// Messages of a room that wait for another node.
+    /// The peer queue: messages of a room that wait for another node.
     RoomOutbox = "room-outbox",
-    /// Commands of a room that wait for its worker.
+    /// The command queue: commands of a room that wait for its worker.
     WorkerCommands = "worker-commands",
-    /// Lossy messages to participants.
+    /// Lossy data messages; those that did not fit were dropped.
     LossyData = "lossy-data",
 }
 

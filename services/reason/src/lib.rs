@@ -1,9 +1,8 @@
-//! Why something happened: one closed list of reason codes for the whole project, and the refusal that
-//! carries one. The same code stands in logs, on spans, in the `reason` label of metrics, in operators'
-//! tables and in brackets behind the sentence of a refusal. This crate decides
-//! nothing and depends on no other crate of the project.
+//! The closed list of reason codes of the whole project, and the refusal that carries one. Logs, spans,
+//! the `reason` label of metrics, operators' tables and the text of a refusal all use these codes. This
+//! crate decides nothing and depends on no other crate of the project.
 //!
-//! [`Reason`] is the list, [`Refusal`] is "refused, and why".
+//! [`Reason`] is the list. [`Refusal`] is a reason with a sentence and the policy rules that decided.
 //!
 //! ```
 //! use systir_reason::{Reason, Refusal};
@@ -12,7 +11,7 @@
 //! assert_eq!(refusal.to_string(), "the node has no free seat [full]");
 //! ```
 
-// Tests make their own times.
+// Tests may read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod code;

@@ -1,5 +1,5 @@
-//! "Refused, and why": from the seat book of a node to the answer that a client reads. Between nodes the
-//! sentence is for operators; placement writes the one for participants.
+//! A refusal with its reason: one type from the seat book to the HTTP answer. Between nodes the sentence
+//! is for operators; placement writes the one for participants.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use crate::Reason;
 /// A refusal with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code, for programs.
+    /// The reason code, for programs.
     pub reason: Reason,
-    /// What happened and what to do.
+    /// What happened and what to do, for people.
     pub sentence: String,
-    /// The policy rules that decided, if policy did.
+    /// Ids of the policy rules that decided; empty when policy did not decide.
     pub rules: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_shows_its_sentence_its_code_and_its_rules() {
+    fn a_refusal_displays_its_sentence_code_and_rules() {
         let refusal = Refusal::new(Reason::Forbidden, "the machine is leased");
         assert_eq!(refusal.to_string(), "the machine is leased [forbidden]");
         let refusal = refusal.with_rules(vec!["own-machines".to_owned(), "eea".to_owned()]);
