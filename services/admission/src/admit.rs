@@ -17,29 +17,29 @@ use tracing::field::{Empty, display};
 use crate::ladder::{LadderBuilder, action_of};
 use crate::{LocalLoad, Metrics, PeerNodes, ReservationRequest, trace};
 
-/// How long a whole join may take at its gateway.
+/// Time limit of a whole join at its gateway.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often placement is asked again because the room's record changed meanwhile.
+/// How many ladders a join tries; a new one is built when the room's assignment changed meanwhile.
 const ROUNDS: usize = 3;
 
-/// How long a gateway waits for the newer record because of which another node refused.
-const NEWER_RECORD: Duration = Duration::from_secs(1);
+/// How long a gateway waits for a newer assignment after a node refused because of its epoch.
+const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
 
-/// A seat that was reserved for a join.
+/// A seat reserved for a join.
 #[derive(Debug, Clone)]
 pub struct Seat {
-    /// The node that holds it.
+    /// The node that reserved it.
     pub node: String,
     /// The reservation's id.
     pub join_id: String,
-    /// The room's assignment, with that node in it.
+    /// The room's assignment, which contains the node.
     pub assignment: Assignment,
-    /// Why that node.
+    /// Why the node was chosen.
     pub reason: Reason,
 }
 
-/// Limits a whole join. Seats reserved until then expire by themselves.
+/// Applies a time limit to a join. Seats that it has reserved by then expire.
 ///
 /// # Errors
 /// [`Reason::JoinTimeout`] after `limit`, else the join's own refusal.
@@ -47,19 +47,19 @@ pub async fn within<T>(
     limit: Duration,
     join: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
-    let too_slow = || {
-        let sentence = "No place was found for you in time, because servers of this meeting do not answer. \
+    let timed_out = || {
+        let sentence = "The join took too long, because servers of this meeting do not answer. \
                         Please try again in a minute.";
         Refusal::new(Reason::JoinTimeout, sentence)
     };
-    tokio::time::timeout(limit, join).await.unwrap_or_else(|_| Err(too_slow()))
+    tokio::time::timeout(limit, join).await.unwrap_or_else(|_| Err(timed_out()))
 }
 
-/// Why a round of asking led to no seat.
-enum NoSeat {
-    /// The record changed: ask placement again.
-    Again,
-    /// These were the nodes' answers.
+/// Why no node of a ladder gave a seat.
+enum LadderFailure {
+    /// The room's assignment changed: build the ladder again.
+    AssignmentChanged,
+    /// All steps failed, for these reasons.
     Refused(Vec<Reason>),
 }
 
@@ -93,7 +93,7 @@ impl Admission {
         Self { node, authority, assignments, peers, ladder, seats, metrics }
     }
 
-    /// What joins count.
+    /// The metrics of joins.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -109,8 +109,7 @@ impl Admission {
         if decision.allowed { Ok(()) } else { Err(decision.refusal()) }
     }
 
-    /// May this gateway see the room's signalling, and may this participant join? Asked before anything
-    /// else.
+    /// May this gateway see the room's signalling, and may this participant join? Asked first.
     fn may_enter(&self, institution: &str) -> Result<(), Refusal> {
         self.may_signal(institution)?;
         let decision = self.authority.participant(Action::Join, institution, institution);
@@ -118,7 +117,7 @@ impl Admission {
         if decision.allowed { Ok(()) } else { Err(decision.refusal()) }
     }
 
-    /// Finds a seat.
+    /// Reserves a seat for a join and writes its node into the room's assignment.
     ///
     /// # Errors
     /// The refusal for the participant.
@@ -130,15 +129,17 @@ impl Admission {
             let (join, proposal) = self.place(room, demand).await?;
             match self.ask_in_order(&join, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
-                Err(NoSeat::Again) if round < ROUNDS => round += 1,
-                Err(NoSeat::Again) => return Err(self.refused(&proposal, &[Reason::EpochOvertaken])),
-                Err(NoSeat::Refused(answers)) => return Err(self.refused(&proposal, &answers)),
+                Err(LadderFailure::AssignmentChanged) if round < ROUNDS => round += 1,
+                Err(LadderFailure::AssignmentChanged) => {
+                    return Err(self.refused(&proposal, &[Reason::EpochOvertaken]));
+                }
+                Err(LadderFailure::Refused(answers)) => return Err(self.refused(&proposal, &answers)),
             }
         }
     }
 
-    /// Would a join find a seat now? The nodes are really asked, and their seats are released; nothing is
-    /// written, so that a question alone assigns no room.
+    /// Would a join get a seat now? Reserves one and releases it, so the answer is the one of a join.
+    /// Nothing is written, so that this alone assigns no room.
     ///
     /// # Errors
     /// The refusal that the join would get.
@@ -169,7 +170,7 @@ impl Admission {
         Err(proposal.refused(&answers))
     }
 
-    /// Releases a seat, here or at another node; best effort, since a reservation expires by itself.
+    /// Releases a seat, here or at another node. Best effort: a reservation also expires.
     pub async fn release(&self, room: &RoomId, node: &str, join_id: &str) {
         if node == self.node {
             self.seats.release(join_id);
@@ -178,16 +179,16 @@ impl Admission {
         }
     }
 
-    /// Takes a seat on this node; the caller has asked policy whether the node may carry the room.
+    /// Reserves a seat on this node. The caller has already asked policy whether the node may carry the room.
     ///
     /// # Errors
-    /// The seat book's refusal, which is counted.
+    /// The refusal of the seat book; it is counted in the metrics.
     pub fn reserve_here(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), Refusal> {
         let reserved = self.seats.reserve(&room.key(), identity, join_id, Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
-    /// The assignment of a room that has none, with that home.
+    /// A new assignment with this home, for a room that has none.
     #[must_use]
     pub fn new_assignment(&self, room: &RoomId, home: &str) -> Assignment {
         let decision = self.authority.node(Action::Home, &room.institution, home);
@@ -196,7 +197,7 @@ impl Admission {
         Assignment::new(room.clone(), sid, home.into(), version, unix_ms())
     }
 
-    /// The record to go by, and which nodes to ask.
+    /// The assignment to use for the join, and the ladder. Takes over the room if its home must be replaced.
     async fn place(&self, room: &RoomId, demand: &Demand) -> Result<(JoinAssignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
         let proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
@@ -212,7 +213,7 @@ impl Admission {
             }
             None => known,
         };
-        // A faster gateway may have made another node home than was proposed here.
+        // Another gateway may have made another node home meanwhile.
         let proposal = if Some(known.value.home.as_str()) == proposal.home.as_deref() {
             proposal
         } else {
@@ -221,18 +222,18 @@ impl Admission {
         Ok((JoinAssignment::Written(known), proposal))
     }
 
-    /// Asks one node after the other; the first that has a seat is written into the record.
+    /// Asks one node after the other. The first that admits is written into the assignment.
     async fn ask_in_order(
         &self,
         join: &JoinAssignment,
         proposal: &Proposal,
         identity: &str,
         join_id: &str,
-    ) -> Result<Seat, NoSeat> {
+    ) -> Result<Seat, LadderFailure> {
         let room = &join.assignment().room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            // Where one write failed another would only take as long to fail.
+            // After a failed write another one would fail too, after the same delay.
             let unwritable =
                 [Reason::RegistryAway, Reason::RegistryRefuses].iter().any(|reason| answers.contains(reason));
             if unwritable && !join.has(&step.node) {
@@ -250,8 +251,8 @@ impl Admission {
                     why = refusal.sentence,
                     "a node refused a reservation"
                 );
-                if refusal.reason == Reason::EpochOvertaken && self.has_newer_record(join).await {
-                    return Err(NoSeat::Again);
+                if refusal.reason == Reason::EpochOvertaken && self.receives_newer_assignment(join).await {
+                    return Err(LadderFailure::AssignmentChanged);
                 }
                 answers.push(refusal.reason);
                 continue;
@@ -263,17 +264,17 @@ impl Admission {
                     return Ok(Seat { node, join_id, assignment, reason: step.reason });
                 }
                 Err(why) => {
-                    tracing::warn!(node = step.node, %why, "a seat is released: the node could not be assigned");
+                    tracing::warn!(node = step.node, %why, "released a seat: the node could not be assigned");
                     self.release(room, &step.node, join_id).await;
                     answers.push(match why {
-                        NotWritten::Overtaken => return Err(NoSeat::Again),
+                        NotWritten::Overtaken => return Err(LadderFailure::AssignmentChanged),
                         NotWritten::Registry(RegistryError::Unavailable(_)) => Reason::RegistryAway,
                         NotWritten::Registry(RegistryError::Refused(_)) => Reason::RegistryRefuses,
                     });
                 }
             }
         }
-        Err(NoSeat::Refused(answers))
+        Err(LadderFailure::Refused(answers))
     }
 
     async fn assign(&self, join: &JoinAssignment, step: &Step) -> Result<Assignment, NotWritten> {
@@ -284,19 +285,24 @@ impl Admission {
         Ok(written)
     }
 
-    /// Another node knows a newer record than this one. Does this node's copy get it in time?
-    async fn has_newer_record(&self, join: &JoinAssignment) -> bool {
+    /// Another node knows a newer assignment. Does it reach this node's copy in time?
+    async fn receives_newer_assignment(&self, join: &JoinAssignment) -> bool {
         let (room, epoch) = (&join.assignment().room, join.epoch());
         let mut view = self.assignments.registry().watch();
         let newer = view.wait_for(|view| view.room(room).is_none_or(|known| known.value.epoch > epoch));
-        tokio::time::timeout(NEWER_RECORD, newer).await.is_ok_and(|found| found.is_ok())
+        tokio::time::timeout(NEWER_ASSIGNMENT_WAIT, newer).await.is_ok_and(|found| found.is_ok())
     }
 
     fn refused(&self, proposal: &Proposal, answers: &[Reason]) -> Refusal {
         let refusal = proposal.refused(answers);
         self.metrics.step("refuse", refusal.reason, false);
         for row in &proposal.table {
-            tracing::info!(node = row.node, reason = row.reason.as_str(), why = row.sentence, "not placed");
+            tracing::info!(
+                node = row.node,
+                reason = row.reason.as_str(),
+                why = row.sentence,
+                "a row of the placement table of a refused join"
+            );
         }
         refusal
     }
@@ -308,7 +314,7 @@ impl Admission {
         identity: &str,
         join_id: &str,
     ) -> Result<(), Refusal> {
-        // A node that is asked for a seat is approved at this moment, by this node's own policy.
+        // Policy is asked again just before the request: it may have changed since the ladder was built.
         let action = action_of(step.role);
         let assignment = join.assignment();
         let room = &assignment.room;
@@ -334,7 +340,7 @@ impl Admission {
         asked
     }
 
-    /// What `systirctl explain` shows: every node, the decision on it and the reason.
+    /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     #[must_use]
     pub fn explain(&self, room: &RoomId) -> Value {
         self.ladder.explain(room)

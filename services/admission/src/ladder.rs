@@ -1,5 +1,5 @@
-//! The input of placement, from what this node knows: every node of the operator's file, its lease, and what
-//! policy decides about it.
+//! Builds the ladder: passes every node of the operator's nodes file, its lease and the policy decisions
+//! about it to placement.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -50,7 +50,7 @@ impl LadderBuilder {
         self.recently_full().answered(node, full, Instant::now());
     }
 
-    /// The ladder, with a span: which nodes are asked in which order, and why the others are not.
+    /// The ladder, recorded on a span: which nodes are asked, in which order, and why the others are not.
     pub(crate) fn build_traced(
         &self,
         room: &RoomId,
@@ -71,7 +71,7 @@ impl LadderBuilder {
         proposal
     }
 
-    /// The ladder for the room as it is now.
+    /// The ladder for the room's present state.
     pub(crate) fn build(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
         let view = self.assignments.registry().view();
         let verdict = |action, node: &str| {
@@ -105,7 +105,7 @@ impl LadderBuilder {
                     node: facts.id.clone(),
                     load,
                     draining: lease.is_some_and(|lease| lease.draining),
-                    // Liveness never depends on etcd alone: a link that is up is enough.
+                    // A node whose link is up is alive even when etcd is down.
                     alive: facts.id == self.node || lease.is_some() || self.peers.is_up(&facts.id),
                     home: verdict(Action::Home, &facts.id),
                     spill: verdict(Action::Spill, &facts.id),
@@ -125,7 +125,7 @@ impl LadderBuilder {
         propose(&room, demand, &candidates)
     }
 
-    /// What `systirctl explain` shows: every node, the decision on it and the reason.
+    /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     pub(crate) fn explain(&self, room: &RoomId) -> Value {
         let known = self.assignments.get(room).map(|known| known.value);
         let proposal = self.build(room, known.as_ref(), &Demand::default());

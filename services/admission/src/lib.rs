@@ -1,9 +1,10 @@
-//! A join, from the gateway's request to a seat on a node: policy, the ladder, one reservation after the other
-//! until a node admits, and that node's entry in the room's record. It has no sockets and knows no rooms and
-//! no clients: other nodes are asked through [`PeerNodes`], and the caller brings the participant to its seat.
+//! Admission finds a seat for a join: it asks policy, builds the ladder, asks one node after the other for a
+//! reservation until one admits, and writes that node into the room's assignment. It has no sockets, rooms
+//! or clients: it asks other nodes through [`PeerNodes`], and the caller connects the participant to its
+//! seat.
 //!
-//! [`Admission`] finds a [`Seat`]; [`LocalLoad`] is how loaded this node is; [`trace`] makes the spans of a
-//! join.
+//! [`Admission`] finds a [`Seat`], [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
+//! a join.
 
 mod admit;
 mod ladder;

@@ -1,4 +1,4 @@
-//! How loaded this node is: hints for placement. The seat book decides.
+//! The load of this node: a hint for placement. The seat book decides whether a node is full.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use systir_placement::{Load, Seats};
 /// Rates of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
-    /// CPU, thousandths of what the process may use.
+    /// CPU use, in thousandths of what the process may use.
     pub cpu_permille: u32,
     /// Bits per second sent to clients.
     pub egress_bps: u64,
@@ -23,7 +23,7 @@ pub struct LocalLoad {
 }
 
 impl LocalLoad {
-    /// Without rates yet.
+    /// Rates are zero until they are first measured.
     #[must_use]
     pub fn new(seats: Arc<Seats>) -> Self {
         Self { seats, rates: Mutex::default() }
@@ -35,7 +35,7 @@ impl LocalLoad {
         *self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps newly measured rates.
+    /// Stores newly measured rates.
     pub fn set_rates(&self, rates: Rates) {
         *self.rates.lock().unwrap_or_else(PoisonError::into_inner) = rates;
     }

@@ -1,4 +1,4 @@
-//! What joins count. Labels are reason codes.
+//! The metrics of joins. Reasons in labels are reason codes.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -15,12 +15,12 @@ struct JoinLabels {
     reason: &'static str,
 }
 
-/// A step of the ladder.
+/// One step of the ladder: a node that was asked, or the refusal at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabels {
     /// `home`, `spill` or `refuse`.
     rung: &'static str,
-    /// Why the node had its rank.
+    /// Why the node was asked, or why the join was refused.
     reason: &'static str,
     /// `admitted` or `refused`.
     answer: &'static str,
@@ -35,7 +35,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Puts them into a registry.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("joins", "Joins at this gateway, by outcome and reason", self.joins.clone());
         registry.register(
@@ -50,23 +50,23 @@ impl Metrics {
         );
     }
 
-    /// A join got a seat.
+    /// Counts a join that got a seat.
     pub fn join_placed(&self, reason: Reason) {
         self.joins.get_or_create(&JoinLabels { outcome: "placed", reason: reason.as_str() }).inc();
     }
 
-    /// A join was refused.
+    /// Counts a refused join.
     pub fn join_refused(&self, reason: Reason) {
         self.joins.get_or_create(&JoinLabels { outcome: "refused", reason: reason.as_str() }).inc();
     }
 
-    /// A step of the ladder was taken.
+    /// Counts a step of the ladder.
     pub fn step(&self, rung: &'static str, reason: Reason, admitted: bool) {
         let answer = if admitted { "admitted" } else { "refused" };
         self.ladder.get_or_create(&StepLabels { rung, reason: reason.as_str(), answer }).inc();
     }
 
-    /// This node refused a reservation.
+    /// Counts a reservation that this node refused.
     pub fn reservation_refused(&self, reason: Reason) {
         self.reserve_refusals.get_or_create(&reason.into()).inc();
     }

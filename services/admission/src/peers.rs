@@ -1,21 +1,21 @@
-//! What a join needs of other nodes.
+//! What admission needs from other nodes.
 
 use futures::future::BoxFuture;
 use systir_assignment::RoomId;
 use systir_reason::Refusal;
 
-/// A request for a seat at another node.
+/// A request for a seat on another node.
 #[derive(Debug, Clone)]
 pub struct ReservationRequest {
     /// The room.
     pub room: RoomId,
-    /// Identity of the participant.
+    /// The participant's identity.
     pub identity: String,
     /// Id of the reservation.
     pub join_id: String,
-    /// Epoch of the room's record; 0 while none is written.
+    /// Epoch of the room's assignment; 0 when none is written yet.
     pub epoch: u64,
-    /// Number of the policy version that the home was chosen by.
+    /// Number of the policy version when the home was chosen.
     pub policy_version: u64,
 }
 
@@ -27,13 +27,13 @@ pub trait PeerNodes: Send + Sync + std::fmt::Debug {
     /// Asks a node for a seat.
     ///
     /// # Errors
-    /// The node's refusal, or that it does not answer.
+    /// The node's refusal, or [`Reason::NoAnswer`](systir_reason::Reason::NoAnswer).
     fn reserve<'a>(
         &'a self,
         node: &'a str,
         request: ReservationRequest,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
 
-    /// Releases a seat at a node; best effort, since the reservation expires by itself.
+    /// Releases a seat on a node. Best effort: the reservation also expires.
     fn release<'a>(&'a self, node: &'a str, room: &'a RoomId, join_id: &'a str) -> BoxFuture<'a, ()>;
 }

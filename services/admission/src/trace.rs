@@ -1,6 +1,6 @@
-//! One trace for one join, over every node that it touches. A span holds node names, rule ids and reason
-//! codes; never the name of a room or a participant, nor anything of a token. Between nodes the trace is
-//! passed on as W3C `traceparent`; none is accepted from clients.
+//! The spans of a join: one trace over all nodes that take part. A span holds node names, rule ids and reason
+//! codes, never the name of a room or a participant, nor anything of a token. Nodes pass the trace on as W3C
+//! `traceparent`; none is accepted from clients.
 
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
@@ -12,13 +12,13 @@ use tracing::Span;
 use tracing::field::{Empty, display};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The one header that travels.
+/// The only header that nodes send; `tracestate` is not sent.
 const HEADER: &str = "traceparent";
 
 #[derive(Default)]
-struct Carrier(String);
+struct OutgoingHeader(String);
 
-impl Injector for Carrier {
+impl Injector for OutgoingHeader {
     fn set(&mut self, key: &str, value: String) {
         if key == HEADER {
             self.0 = value;
@@ -26,9 +26,9 @@ impl Injector for Carrier {
     }
 }
 
-struct Carried<'a>(&'a str);
+struct IncomingHeader<'a>(&'a str);
 
-impl Extractor for Carried<'_> {
+impl Extractor for IncomingHeader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         (key == HEADER).then_some(self.0)
     }
@@ -38,36 +38,36 @@ impl Extractor for Carried<'_> {
     }
 }
 
-/// The current span for another node; empty when nothing is traced.
+/// The `traceparent` of the current span, for another node; empty when nothing is traced.
 pub fn traceparent() -> String {
-    let mut carrier = Carrier::default();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
-    carrier.0
+    let mut header = OutgoingHeader::default();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut header);
+    header.0
 }
 
-/// Puts a span under the one that another node sent. Anything else than a `traceparent` is ignored.
+/// Makes a span a child of the one that another node sent. An invalid `traceparent` is ignored.
 pub fn adopt(span: &Span, traceparent: &str) {
     // A `traceparent` has 55 bytes; later versions may append a little.
     if !traceparent.is_empty() && traceparent.len() <= 256 {
         let parent =
-            TraceContextPropagator::new().extract_with_context(&Context::new(), &Carried(traceparent));
-        // Fails where nothing is traced; then there is no trace to continue.
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &IncomingHeader(traceparent));
+        // Fails when tracing is off; then there is no trace to continue.
         let _ = span.set_parent(parent);
     }
     record_id(span);
 }
 
-/// Records the trace's id on the span, where log lines show it.
+/// Records the trace id on the span, so that log lines contain it.
 pub fn record_id(span: &Span) {
     let context = span.context();
-    let known = context.span().span_context().clone();
-    if known.is_valid() {
-        span.record("trace_id", display(known.trace_id()));
+    let current = context.span().span_context().clone();
+    if current.is_valid() {
+        span.record("trace_id", display(current.trace_id()));
     }
 }
 
-// Spans of a join are made at the highest level, so that log lines of any level carry the trace's
-// id; whether they are sent anywhere is decided by `telemetry.otlp` alone.
+// Spans of a join have the level ERROR, so that log lines of every level contain the trace id. Whether
+// spans are exported depends on `telemetry.otlp` alone.
 
 /// A policy decision for a join.
 pub fn decision(node: &str, action: Action, decision: &Decision) {
@@ -80,7 +80,7 @@ pub fn carries(node: &str, decision: &Decision) {
 }
 
 fn decided(node: &str, action: &str, decision: &Decision) {
-    // Outside of a join there is no trace that it belongs to; it is counted all the same.
+    // A decision outside a join belongs to no trace; policy's metrics count it.
     if Span::current().is_none() {
         return;
     }
@@ -103,12 +103,12 @@ pub fn rules(decision: &Decision) -> String {
     decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(",")
 }
 
-/// A node is asked for a seat, at the gateway.
+/// The span of a request for a seat, at the gateway.
 pub fn reserve(node: &str, role: &str, reason: &str) -> Span {
     tracing::error_span!("reserve", node, role, reason, rules = Empty, outcome = Empty)
 }
 
-/// This node is asked for a seat by another.
+/// The span of a request for a seat, at the node that is asked.
 pub fn asked_for_seat(node: &str, traceparent: &str) -> Span {
     let span = tracing::error_span!(
         parent: None, "seat", node, trace_id = Empty, outcome = Empty, reason = Empty, rules = Empty
@@ -117,7 +117,7 @@ pub fn asked_for_seat(node: &str, traceparent: &str) -> Span {
     span
 }
 
-/// What this node answered to a request for a seat.
+/// Records this node's answer to a request for a seat.
 pub fn answered(span: &Span, answer: &Result<(), Refusal>) {
     match answer {
         Err(refusal) => {
@@ -131,8 +131,8 @@ pub fn answered(span: &Span, answer: &Result<(), Refusal>) {
     }
 }
 
-/// A participant's session at its media node: from its arrival to its join message. Of no parent
-/// in this process, which would otherwise last as long.
+/// The span of a participant's session at its media node, from its arrival to its join message. It has no
+/// parent in this process, because that span would stay open as long.
 pub fn session(node: &str, traceparent: &str) -> Span {
     let span = tracing::error_span!(parent: None, "session", node, trace_id = Empty, outcome = Empty);
     adopt(&span, traceparent);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_traceparent_begins_a_trace_of_its_own() {
+    fn an_invalid_traceparent_begins_a_new_trace() {
         traced(|| {
             for sent in ["", "00", "00-zz-yy-01", &"0".repeat(4096), "00-\u{e6}-\u{f8}-\u{e5}"] {
                 let span = tracing::error_span!("reserve", trace_id = Empty);
