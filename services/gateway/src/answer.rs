@@ -1,11 +1,11 @@
-//! A refusal as an HTTP answer.
+//! A refusal as an HTTP response.
 
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use systir_reason::{Reason, Refusal};
 
-/// The status of a refusal. LiveKit's browser client shows the text of a 401 or 403 only, so a refusal
-/// that the institution's rules lead to is a 403. What ends by itself is a 503: clients try again.
+/// The HTTP status of a refusal. LiveKit's browser client shows the text of a 401 or 403 only, so a refusal
+/// that follows from policy is a 403. A temporary refusal is a 503, after which clients try again.
 #[must_use]
 pub fn status_of(reason: Reason) -> StatusCode {
     match reason {
@@ -15,7 +15,7 @@ pub fn status_of(reason: Reason) -> StatusCode {
         | Reason::TokenNoRoom
         | Reason::TokenTooLong
         | Reason::TokenBadName => StatusCode::BAD_REQUEST,
-        // The statuses that LiveKit's server answers.
+        // The same status as LiveKit's server.
         Reason::TokenMissing
         | Reason::TokenMalformed
         | Reason::TokenAlgorithm
@@ -30,7 +30,7 @@ pub fn status_of(reason: Reason) -> StatusCode {
     }
 }
 
-/// The answer that a client reads: the status, and the refusal as text.
+/// The HTTP response of a refusal: its status, and the refusal as text.
 #[must_use]
 pub fn respond(refusal: &Refusal) -> Response {
     let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_policy_leads_to_is_forbidden_and_what_ends_by_itself_is_unavailable() {
+    fn refusals_by_policy_are_403_and_temporary_refusals_are_503() {
         for reason in [Reason::Forbidden, Reason::NoRule, Reason::ApprovedFull, Reason::RulesDiffer] {
             assert_eq!(status_of(reason), StatusCode::FORBIDDEN, "{reason}");
         }

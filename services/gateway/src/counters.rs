@@ -1,9 +1,9 @@
-//! Signalling messages and connections, counted where they pass.
+//! Counters of signalling messages and connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The counters of one leg of signalling: clients' sockets, or streams to other nodes.
+/// The counters of one hop of signalling: sockets of clients, or streams to other nodes.
 #[derive(Debug, Default)]
 pub struct SignalCounters {
     open: AtomicU64,
@@ -11,24 +11,24 @@ pub struct SignalCounters {
     sent: AtomicU64,
 }
 
-/// A connection that is open until this is dropped.
+/// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<SignalCounters>);
 
 impl SignalCounters {
-    /// A connection of this leg is open.
+    /// Counts a new connection.
     #[must_use]
     pub fn opened(self: &Arc<Self>) -> OpenConnection {
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenConnection(self.clone())
     }
 
-    /// A message was received on this leg.
+    /// Counts a received message.
     pub fn received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message was sent on this leg.
+    /// Counts a sent message.
     pub fn sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! WebSocket frames: binary is protobuf, text is its JSON form.
+//! WebSocket messages: binary ones are protobuf, text ones are JSON.
 
 use axum::extract::ws::Message;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
 
-/// How a client speaks; the server answers as it was last spoken to.
+/// The encoding of signalling messages. The server uses that of the client's last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Encoding {
     #[default]
@@ -16,14 +16,15 @@ impl Encoding {
     pub(super) fn encode(self, response: &SignalResponse) -> Message {
         match self {
             Self::Binary => Message::Binary(response.encode_to_vec().into()),
-            // All messages of the protocol have a JSON form; binary is understood by all.
+            // Every message has a JSON form. If encoding fails all the same, every client reads protobuf.
             Self::Json => serde_json::to_string(response)
                 .map_or_else(|_| Self::Binary.encode(response), |text| Message::Text(text.into())),
         }
     }
 }
 
-/// A request and how it was spoken; none for one that is garbled.
+/// The request of a message and its encoding. The request is `None` when it cannot be decoded, the result
+/// when the message is a control frame.
 pub(super) fn decode(message: &Message) -> Option<(Option<SignalRequest>, Encoding)> {
     match message {
         Message::Binary(bytes) => Some((SignalRequest::decode(bytes.clone()).ok(), Encoding::Binary)),

@@ -1,10 +1,10 @@
-//! The gateway: HTTP and WebSocket routes where clients' signalling ends. It checks tokens, asks
-//! [`JoinHandler::admit`] for a seat, and then carries messages between the socket and the participant's
-//! session, on this node or another one. It knows no policy, no placement and no other node. It never logs
-//! a URL: tokens are in them.
+//! The gateway: the HTTP and WebSocket routes where clients' signalling ends. It checks tokens, asks
+//! [`JoinHandler::admit`] for a session, and then relays messages between the socket and the session, which
+//! may be on another node. It contains no policy, no placement and no connections to other nodes. It never
+//! logs a URL, because URLs contain tokens.
 //!
-//! [`router`] serves the routes, [`JoinHandler`] is what it asks the node, [`respond`] turns a refusal
-//! into an answer.
+//! [`router`] serves the routes, the node implements [`JoinHandler`], and [`respond`] turns a refusal into
+//! an HTTP response.
 
 mod answer;
 mod counters;
@@ -34,14 +34,14 @@ pub use socket::Limits;
 pub struct JoinRequest {
     /// What the token allows.
     pub grants: Grants,
-    /// What the client says of itself.
+    /// The client's description of itself.
     pub client: ClientInfo,
-    /// Subscribe to all tracks without being asked.
+    /// Subscribe to all tracks without a request.
     pub auto_subscribe: bool,
 }
 
-/// Both ends of a participant's signalling. Dropping it ends the session's connection; the other
-/// side dropping its end closes the socket.
+/// The gateway's end of a participant's signalling. Dropping it tells the session that the client is gone.
+/// When the session drops its end, the socket is closed.
 #[derive(Debug)]
 pub struct SignalPipe {
     /// From the client.
@@ -50,44 +50,45 @@ pub struct SignalPipe {
     pub from_media: mpsc::Receiver<SignalResponse>,
 }
 
-/// What the gateway asks the rest of the node.
+/// What the gateway needs from the node.
 pub trait JoinHandler: Send + Sync + 'static {
-    /// API keys in force; asked at each request.
+    /// The API keys in force; read for each request.
     fn keys(&self) -> Arc<KeyRing>;
 
-    /// May this node see signalling of the institution's rooms at all? Asked before a client is told
-    /// anything; [`JoinHandler::admit`] and [`JoinHandler::validate`] ask it by themselves.
+    /// May this node see the signalling of the institution's rooms? [`JoinHandler::admit`] and
+    /// [`JoinHandler::validate`] include this check; every other answer to a client with a valid token needs
+    /// it first.
     ///
     /// # Errors
-    /// With the reason when it may not.
+    /// The refusal, when policy denies.
     fn may_signal(&self, institution: &str) -> Result<(), Refusal>;
 
-    /// Finds a seat and begins a session there. The first message of the pipe is `join`.
+    /// Finds a seat and begins a session there. The session's first message is `join`.
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>>;
 
     /// Would [`JoinHandler::admit`] find a seat? A browser cannot read why a WebSocket was refused, so
-    /// clients ask here for the reason: it must be the same.
+    /// clients ask `/rtc/validate` for the reason. It must be the one that `admit` gives.
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>>;
 
-    /// A join was refused before [`JoinHandler::admit`] was asked: its query or its token is invalid.
+    /// Counts a join that was refused before [`JoinHandler::admit`]: its query or its token is invalid.
     fn rejected(&self, refusal: &Refusal);
 
-    /// Where sockets and their messages are counted.
+    /// The counters of client sockets and their messages.
     fn counters(&self) -> Arc<SignalCounters>;
 }
 
-/// Entrances for the fuzzers; not part of the interface.
+/// Entry points for the fuzzers; not part of the API.
 #[cfg(feature = "fuzzing")]
 pub mod fuzz {
     use axum::extract::ws::Message;
     use livekit_protocol::SignalRequest;
 
-    /// A request as protobuf.
+    /// Decodes a binary frame: protobuf.
     pub fn request_in_bytes(bytes: &[u8]) -> Option<SignalRequest> {
         crate::frame::decode(&Message::Binary(bytes.to_vec().into()))?.0
     }
 
-    /// A request as JSON.
+    /// Decodes a text frame: JSON.
     pub fn request_in_text(text: &str) -> Option<SignalRequest> {
         crate::frame::decode(&Message::Text(text.into()))?.0
     }

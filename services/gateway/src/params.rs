@@ -6,41 +6,41 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use livekit_protocol::{ClientInfo, client_info};
 
-/// Longest value that is kept of one that describes the client.
+/// Longest text that is kept of a value that describes the client, characters.
 const MAX_TEXT: usize = 256;
-/// Longest decoded `attributes`.
+/// Longest decoded `attributes`, bytes.
 const MAX_ATTRIBUTES: usize = 64 * 1024;
-/// Longest suffix of an identity.
+/// Longest suffix of an identity, bytes.
 const MAX_SUFFIX: usize = 64;
 
-/// What a client asks for in its URL. It does not hold the token.
+/// The parameters of a request, without the token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Params {
     pub(super) client: ClientInfo,
     pub(super) auto_subscribe: bool,
     pub(super) reconnect: bool,
     pub(super) attributes: BTreeMap<String, String>,
-    /// A second connection of the same person that only publishes: `identity#suffix`.
+    /// Suffix of a second connection that only publishes; its identity is `identity#suffix`.
     pub(super) publish: Option<String>,
 }
 
 impl Params {
-    /// Reads what is understood; the rest is passed over, as a newer client will have more.
+    /// Reads the known parameters and ignores others, which newer clients may send.
     pub(super) fn read(pairs: &[(String, String)]) -> Self {
         let mut params = Self { auto_subscribe: true, ..Self::default() };
         for (key, value) in pairs {
-            params.take(key, value);
+            params.set(key, value);
         }
         params
     }
 
-    fn take(&mut self, key: &str, value: &str) {
+    fn set(&mut self, key: &str, value: &str) {
         let text = || value.chars().take(MAX_TEXT).collect::<String>();
         let number = || value.parse::<i32>().unwrap_or_default();
         let client = &mut self.client;
         match key {
-            "auto_subscribe" => self.auto_subscribe = truth(value),
-            "reconnect" => self.reconnect = truth(value),
+            "auto_subscribe" => self.auto_subscribe = is_true(value),
+            "reconnect" => self.reconnect = is_true(value),
             "attributes" => self.attributes = attributes(value),
             "publish" => {
                 let fits =
@@ -64,7 +64,7 @@ impl Params {
     }
 }
 
-fn truth(value: &str) -> bool {
+fn is_true(value: &str) -> bool {
     matches!(value, "1" | "true")
 }
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_parameters_are_understood() {
+    fn parameters_of_a_browser_are_read() {
         let params = read(&[
             ("auto_subscribe", "1"),
             ("sdk", "js"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_passed_over() {
+    fn invalid_values_are_ignored_and_long_ones_cut() {
         let long = "x".repeat(10_000);
         let params = read(&[("attributes", "%%%"), ("protocol", "many"), ("publish", &long), ("os", &long)]);
         assert!(params.attributes.is_empty() && params.publish.is_none());

@@ -1,4 +1,4 @@
-//! Routes of LiveKit's protocol, version 0 (two peer connections).
+//! Routes of LiveKit's signalling protocol, version 0 (two peer connections).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ struct GatewayState {
     limits: Limits,
 }
 
-/// `/rtc` and `/rtc/validate`; `/rtc/v1` is answered 404, on which clients fall back.
+/// Serves `/rtc` and `/rtc/validate`. `/rtc/v1` is 404, so that clients fall back to version 0.
 pub fn router(handler: Arc<dyn JoinHandler>, limits: Limits) -> Router {
     Router::new()
         .route("/rtc", get(signal))
@@ -39,8 +39,8 @@ pub fn router(handler: Arc<dyn JoinHandler>, limits: Limits) -> Router {
         .with_state(GatewayState { handler, limits })
 }
 
-/// Clients are pages of any origin, and must be able to read why they were refused. The token is
-/// in a header or in the URL, never a cookie.
+/// Allows pages of any origin, which must be able to read why they were refused. This is safe because the
+/// token is in a header or in the URL, never in a cookie.
 pub fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
@@ -50,24 +50,24 @@ pub fn cors() -> CorsLayer {
 }
 
 async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "not found: this server speaks version 0 of the protocol, at /rtc")
+    (StatusCode::NOT_FOUND, "not found: this server supports version 0 of the protocol, at /rtc")
         .into_response()
 }
 
-/// The first span of a join's trace: from the request to the place that was found. Like all spans
-/// it holds no URL, no name and no token.
-fn span_of(what: &'static str) -> Span {
+/// The root span of a join's trace: from the request until a seat is found. Like all spans it contains no
+/// URL, no name of a room or participant and no token.
+fn gateway_span(what: &'static str) -> Span {
     tracing::error_span!("gateway", what, trace_id = Empty, outcome = Empty, reason = Empty)
 }
 
-/// Checks the query and the token.
-fn checked(
-    shared: &GatewayState,
+/// Checks the query and the token, and records the result on spans.
+fn authenticate(
+    state: &GatewayState,
     request: &Request,
     request_span: &Span,
 ) -> Result<(JoinRequest, Params), Refusal> {
     let span = tracing::error_span!(parent: request_span, "token", outcome = Empty);
-    let joined = span.in_scope(|| join_request(shared, request.uri(), request.headers(), peer(request)));
+    let joined = span.in_scope(|| join_request(state, request.uri(), request.headers(), peer(request)));
     span.record("outcome", joined.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "valid"));
     joined.inspect_err(|refusal| {
         request_span.record("outcome", "refused");
@@ -75,9 +75,9 @@ fn checked(
     })
 }
 
-/// The request of a client that may join as far as its token goes.
+/// Reads the query and verifies the token.
 fn join_request(
-    shared: &GatewayState,
+    state: &GatewayState,
     uri: &Uri,
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
@@ -88,7 +88,7 @@ fn join_request(
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
     let token = token.ok_or(TokenError::Missing)?;
-    let mut grants = verify_join(&shared.handler.keys(), token, SystemTime::now())?;
+    let mut grants = verify_join(&state.handler.keys(), token, SystemTime::now())?;
 
     let params = Params::read(&pairs);
     if let Some(suffix) = &params.publish {
@@ -105,7 +105,7 @@ fn join_request(
     Ok((request, params))
 }
 
-/// The header goes before the query, as LiveKit's server reads them.
+/// The token of the `Authorization` header, which is preferred to the query, as in LiveKit's server.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -116,10 +116,10 @@ fn peer(request: &Request) -> Option<SocketAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
 }
 
-async fn validate(State(shared): State<GatewayState>, request: Request) -> Response {
-    let span = span_of("validate");
-    let answer = match checked(&shared, &request, &span) {
-        Ok((request, _)) => shared.handler.validate(request).instrument(span.clone()).await,
+async fn validate(State(state): State<GatewayState>, request: Request) -> Response {
+    let span = gateway_span("validate");
+    let answer = match authenticate(&state, &request, &span) {
+        Ok((request, _)) => state.handler.validate(request).instrument(span.clone()).await,
         Err(refusal) => Err(refusal),
     };
     span.record("outcome", if answer.is_ok() { "admitted" } else { "refused" });
@@ -130,51 +130,51 @@ async fn validate(State(shared): State<GatewayState>, request: Request) -> Respo
 }
 
 async fn signal(
-    State(shared): State<GatewayState>,
+    State(state): State<GatewayState>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Response {
-    // As LiveKit's server: nothing is here for who does not speak WebSocket.
+    // A plain HTTP request is 404, as in LiveKit's server.
     let Ok(upgrade) = upgrade else {
-        return (StatusCode::NOT_FOUND, "not found: a WebSocket").into_response();
+        return (StatusCode::NOT_FOUND, "not found: this route needs a WebSocket upgrade").into_response();
     };
-    let limits = shared.limits;
-    let upgrade = upgrade.max_message_size(limits.message).max_frame_size(limits.message);
-    let span = span_of("join");
-    let (request, params) = match checked(&shared, &request, &span) {
+    let limits = state.limits;
+    let upgrade = upgrade.max_message_size(limits.message_bytes).max_frame_size(limits.message_bytes);
+    let span = gateway_span("join");
+    let (request, params) = match authenticate(&state, &request, &span) {
         Ok(joined) => joined,
         Err(refusal) => {
-            shared.handler.rejected(&refusal);
+            state.handler.rejected(&refusal);
             return respond(&refusal);
         }
     };
-    let counters = shared.handler.counters();
+    let counters = state.handler.counters();
     if params.reconnect {
-        // Not even that word is for whoever may not see signalling here.
-        if let Err(refusal) = span.in_scope(|| shared.handler.may_signal(&request.grants.institution)) {
+        // Policy first: a node that may not see the institution's signalling answers nothing else.
+        if let Err(refusal) = span.in_scope(|| state.handler.may_signal(&request.grants.institution)) {
             span.record("outcome", "refused");
             return respond(&refusal);
         }
         span.record("outcome", "rejoin");
-        // Connections are not resumed yet: the client is to join anew, at once.
+        // Resuming is not supported: the client must join again, at once.
         return upgrade.on_upgrade(move |websocket| async move {
             let _open = counters.opened();
             counters.sent();
-            socket::send_last(websocket, rejoin(), limits.patience).await;
+            socket::send_last(websocket, leave_and_rejoin(), limits.close_timeout).await;
         });
     }
-    let admitted = shared.handler.admit(request).instrument(span.clone()).await;
+    let admitted = state.handler.admit(request).instrument(span.clone()).await;
     span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
     match admitted {
         Ok(pipe) => upgrade.on_upgrade(move |websocket| async move {
-            let ended = socket::run(websocket, pipe, limits, &counters).await;
-            tracing::debug!(?ended, "signalling connection closed");
+            let reason = socket::run(websocket, pipe, limits, &counters).await;
+            tracing::debug!(?reason, "signalling connection closed");
         }),
         Err(refusal) => respond(&refusal),
     }
 }
 
-fn rejoin() -> SignalResponse {
+fn leave_and_rejoin() -> SignalResponse {
     let leave = LeaveRequest {
         can_reconnect: true,
         reason: DisconnectReason::StateMismatch as i32,

@@ -1,7 +1,8 @@
-//! Carries messages between a socket and a session, and ends both together. A client that does
-//! not read is cut off: its queue is bounded in messages and bytes. One that says more than it may,
-//! or more than its session takes now, is not read for a while: TCP holds it back, nothing is lost,
-//! and what it is told goes on.
+//! Relays messages between a client's socket and its session, and closes both together.
+//!
+//! A client that does not read is disconnected: its send queue is bounded in messages and bytes. A client
+//! that exceeds its rate limit, or whose session takes no more requests, is not read for a while. TCP flow
+//! control then slows it down: no request is lost, and the client still receives messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,48 +20,52 @@ use super::frame::{Encoding, decode};
 use super::{SignalCounters, SignalPipe};
 use systir_livekit::rate_limit::RateLimiter;
 
-/// What one socket may use up.
+/// Limits of one socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest message of a client, bytes.
-    pub message: usize,
-    /// Messages that wait to be written.
+    pub message_bytes: usize,
+    /// Longest send queue, messages.
     pub queue_messages: usize,
-    /// Bytes that wait to be written.
+    /// Longest send queue, bytes.
     pub queue_bytes: usize,
     /// WebSocket ping interval.
-    pub ping: Duration,
-    /// Nothing heard, not even a pong: the client is gone.
-    pub silence: Duration,
-    /// How long a full session or a closing socket is waited for.
-    pub patience: Duration,
-    /// Requests that a client may make at once; a request about several tracks counts for each.
+    pub ping_interval: Duration,
+    /// A client from which nothing is received for this time, not even a pong, is gone.
+    pub idle_timeout: Duration,
+    /// How long to wait until a full session takes a request.
+    pub session_timeout: Duration,
+    /// How long to wait until a closing socket is closed.
+    pub close_timeout: Duration,
+    /// Requests that a client may make at once; see [`RateLimiter`]. A request about several tracks counts
+    /// for each.
     pub burst: u32,
-    /// Within this time it earns another one.
-    pub earned: Duration,
+    /// One more request is allowed per interval.
+    pub request_interval: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message: 2 << 20,
+            message_bytes: 2 << 20,
             queue_messages: 512,
             queue_bytes: 4 << 20,
-            ping: Duration::from_secs(10),
-            silence: Duration::from_secs(30),
-            patience: Duration::from_secs(5),
-            // Who joins a full room subscribes to 500 tracks (the most that a session takes) and says
-            // the size of each. Afterwards a page of tiles changes now and then, not each second.
+            ping_interval: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            session_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(5),
+            // A client that joins a full room subscribes to 500 tracks (a session's maximum) and sends the
+            // size of each. Later it rarely changes them all.
             burst: 1000,
-            earned: Duration::from_millis(10),
+            request_interval: Duration::from_millis(10),
         }
     }
 }
 
-/// Bytes of a request that count as one more: a description of 500 m-lines has about 350,000.
-const PART: usize = 8 * 1024;
+/// A request counts once more for each this many bytes; a description of 500 m-lines has about 350,000.
+const BYTES_PER_COUNT: usize = 8 * 1024;
 
-/// What a message counts for; never more than a whole burst.
+/// How many requests a message counts as; at most a whole burst.
 pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Limits) -> u32 {
     use signal_request::Message as Request;
     let tracks = match request.and_then(|request| request.message.as_ref()) {
@@ -71,44 +76,44 @@ pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Limit
         Some(Request::TrackSetting(settings)) => settings.track_sids.len(),
         _ => 1,
     };
-    let cost = tracks.max(1) + bytes / PART;
+    let cost = tracks.max(1) + bytes / BYTES_PER_COUNT;
     u32::try_from(cost).unwrap_or(u32::MAX).min(limits.burst)
 }
 
-/// Why a socket was closed; for the log and for tests.
+/// Why a socket was closed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The client closed it or vanished.
-    Client,
-    /// The session ended.
-    Session,
-    /// The client does not read.
-    Slow,
-    /// The session does not read.
-    Stuck,
-    /// The client says nothing at all.
-    Silent,
-    /// The client's message is longer than any may be.
-    TooLong,
+pub(super) enum CloseReason {
+    /// The client closed it, or the connection failed.
+    ClientClosed,
+    /// The session reason.
+    SessionEnded,
+    /// The client does not read: its send queue is full.
+    SlowClient,
+    /// The session does not read: it took no request for too long.
+    SlowSession,
+    /// Nothing was received for too long.
+    IdleClient,
+    /// The client sent a message that is too long.
+    MessageTooLong,
 }
 
-/// Messages that wait to be written.
-struct Queue {
+/// The queue of messages to the client.
+struct SendQueue {
     sender: mpsc::Sender<Message>,
     bytes: Arc<AtomicUsize>,
     limit: usize,
 }
 
-impl Queue {
-    fn push(&self, message: Message) -> Result<(), Ended> {
+impl SendQueue {
+    fn push(&self, message: Message) -> Result<(), CloseReason> {
         let length = size(&message);
         let waiting = self.bytes.fetch_add(length, Ordering::Relaxed) + length;
         if waiting > self.limit {
-            return Err(Ended::Slow);
+            return Err(CloseReason::SlowClient);
         }
         self.sender.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Ended::Slow,
-            mpsc::error::TrySendError::Closed(_) => Ended::Client,
+            mpsc::error::TrySendError::Full(_) => CloseReason::SlowClient,
+            mpsc::error::TrySendError::Closed(_) => CloseReason::ClientClosed,
         })
     }
 }
@@ -121,134 +126,139 @@ fn size(message: &Message) -> usize {
     }
 }
 
-/// Runs until either side ends.
+/// Relays until the client or the session ends.
 pub(super) async fn run(
     socket: WebSocket,
     pipe: SignalPipe,
     limits: Limits,
     counters: &Arc<SignalCounters>,
-) -> Ended {
+) -> CloseReason {
     let _open = counters.opened();
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
-    let queue = Queue { sender, bytes, limit: limits.queue_bytes };
-    let ended = carry(stream, pipe, &queue, limits, counters).await;
-    match ended {
-        // A last word (leave) may still be in the queue.
-        Ended::Session => {
+    let queue = SendQueue { sender, bytes, limit: limits.queue_bytes };
+    let reason = relay(stream, pipe, &queue, limits, counters).await;
+    match reason {
+        // The session's last message, a `leave`, may still be in the queue.
+        CloseReason::SessionEnded => {
             let _ = queue.push(Message::Close(None));
             drop(queue);
-            let _ = timeout(limits.patience, writer).await;
+            let _ = timeout(limits.close_timeout, writer).await;
         }
-        Ended::TooLong => {
-            let limit = limits.message;
-            let words = format!("a message may have {} MiB at most", limit >> 20);
-            let words =
-                if limit >> 20 == 0 { format!("a message may have {limit} bytes at most") } else { words };
-            let _ =
-                queue.push(Message::Close(Some(CloseFrame { code: close_code::SIZE, reason: words.into() })));
+        CloseReason::MessageTooLong => {
+            let limit = limits.message_bytes;
+            let text = match limit >> 20 {
+                0 => format!("a message may have at most {limit} bytes"),
+                mebibytes => format!("a message may have at most {mebibytes} MiB"),
+            };
+            let frame = CloseFrame { code: close_code::SIZE, reason: text.into() };
+            let _ = queue.push(Message::Close(Some(frame)));
             drop(queue);
-            let _ = timeout(limits.patience, writer).await;
+            let _ = timeout(limits.close_timeout, writer).await;
         }
-        Ended::Client | Ended::Slow | Ended::Stuck | Ended::Silent => drop(writer),
+        CloseReason::ClientClosed
+        | CloseReason::SlowClient
+        | CloseReason::SlowSession
+        | CloseReason::IdleClient => drop(writer),
     }
-    ended
+    reason
 }
 
-async fn carry(
+async fn relay(
     mut stream: SplitStream<WebSocket>,
     mut pipe: SignalPipe,
-    queue: &Queue,
+    queue: &SendQueue,
     limits: Limits,
     counters: &SignalCounters,
-) -> Ended {
+) -> CloseReason {
     let mut encoding = Encoding::default();
-    let mut heard = Instant::now();
-    let mut ping = interval_at(heard + limits.ping, limits.ping);
+    let mut last_received = Instant::now();
+    let mut ping = interval_at(last_received + limits.ping_interval, limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut limiter = RateLimiter::new(limits.burst, limits.earned, heard.into_std());
-    // What the session has not taken yet, and how long that is waited for.
-    let mut said: Option<SignalRequest> = None;
-    let mut stuck = heard;
-    // Until when nothing is read.
-    let mut held: Option<Instant> = None;
+    let mut limiter = RateLimiter::new(limits.burst, limits.request_interval, last_received.into_std());
+    // A request that the session has not taken yet, and until when it must.
+    let mut pending: Option<SignalRequest> = None;
+    let mut pending_deadline = last_received;
+    // Until when the rate limit forbids to read.
+    let mut paused_until: Option<Instant> = None;
     loop {
         tokio::select! {
             response = pipe.from_media.recv() => {
-                let Some(response) = response else { return Ended::Session };
+                let Some(response) = response else { return CloseReason::SessionEnded };
                 counters.sent();
-                if let Err(ended) = queue.push(encoding.encode(&response)) {
-                    return ended;
+                if let Err(reason) = queue.push(encoding.encode(&response)) {
+                    return reason;
                 }
             }
-            message = stream.next(), if said.is_none() && held.is_none() => {
+            message = stream.next(), if pending.is_none() && paused_until.is_none() => {
                 let message = match message {
                     Some(Ok(message)) => message,
-                    Some(Err(error)) if is_too_long(&error) => return Ended::TooLong,
-                    Some(Err(_)) | None => return Ended::Client,
+                    Some(Err(error)) if is_too_long(&error) => return CloseReason::MessageTooLong,
+                    Some(Err(_)) | None => return CloseReason::ClientClosed,
                 };
-                heard = Instant::now();
+                last_received = Instant::now();
                 if matches!(message, Message::Close(_)) {
-                    return Ended::Client;
+                    return CloseReason::ClientClosed;
                 }
                 let decoded = decode(&message);
                 let request = decoded.as_ref().and_then(|(request, _)| request.as_ref());
-                limiter.take(cost(size(&message), request, &limits), heard.into_std());
-                held = (!limiter.is_ready(heard.into_std())).then(|| Instant::from_std(limiter.ready_at()));
-                let Some((request, spoken)) = decoded else { continue };
+                limiter.take(cost(size(&message), request, &limits), last_received.into_std());
+                let ready = limiter.is_ready(last_received.into_std());
+                paused_until = (!ready).then(|| Instant::from_std(limiter.ready_at()));
+                let Some((request, used)) = decoded else { continue };
                 counters.received();
-                encoding = spoken;
-                // A message that we cannot read may be one of a newer client.
-                said = request;
-                stuck = heard + limits.patience;
+                encoding = used;
+                // An unreadable message is ignored: it may be one of a newer client.
+                pending = request;
+                pending_deadline = last_received + limits.session_timeout;
             }
-            () = sleep_until(held.unwrap_or(heard)), if held.is_some() => {
-                held = None;
-                // Nobody can be heard who is not listened to.
-                heard = Instant::now();
+            () = sleep_until(paused_until.unwrap_or(last_received)), if paused_until.is_some() => {
+                paused_until = None;
+                // While reading was paused, the client could not show that it is alive.
+                last_received = Instant::now();
             }
-            place = pipe.to_media.reserve(), if said.is_some() => {
+            place = pipe.to_media.reserve(), if pending.is_some() => {
                 let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, counters) };
-                if let Some(request) = said.take() {
+                if let Some(request) = pending.take() {
                     place.send(request);
                 }
-                heard = Instant::now();
+                last_received = Instant::now();
             }
-            () = sleep_until(stuck), if said.is_some() => return Ended::Stuck,
+            () = sleep_until(pending_deadline), if pending.is_some() => return CloseReason::SlowSession,
             _ = ping.tick() => {
-                let listens = said.is_none() && held.is_none();
-                if listens && heard.elapsed() >= limits.silence {
-                    return Ended::Silent;
+                let reading = pending.is_none() && paused_until.is_none();
+                if reading && last_received.elapsed() >= limits.idle_timeout {
+                    return CloseReason::IdleClient;
                 }
-                if let Err(ended) = queue.push(Message::Ping(Default::default())) {
-                    return ended;
+                if let Err(reason) = queue.push(Message::Ping(Default::default())) {
+                    return reason;
                 }
             }
         }
     }
 }
 
-// What is below the WebSocket names its errors in words only.
+// The WebSocket library's error is only available as text.
 fn is_too_long(error: &axum::Error) -> bool {
     error.to_string().contains("too long")
 }
 
-/// The session reads no more; what it said before is still to be written.
+/// The session reads no more: queues the messages that it has sent before.
 fn drain(
     from_media: &mut mpsc::Receiver<SignalResponse>,
-    queue: &Queue,
+    queue: &SendQueue,
     encoding: Encoding,
     counters: &SignalCounters,
-) -> Ended {
+) -> CloseReason {
     while let Ok(response) = from_media.try_recv() {
         counters.sent();
-        if let Err(ended) = queue.push(encoding.encode(&response)) {
-            return ended;
+        if let Err(reason) = queue.push(encoding.encode(&response)) {
+            return reason;
         }
     }
-    Ended::Session
+    CloseReason::SessionEnded
 }
 
 async fn write(
@@ -269,13 +279,13 @@ async fn write(
 }
 
 /// Sends one message and closes.
-pub(super) async fn send_last(mut socket: WebSocket, response: SignalResponse, patience: Duration) {
+pub(super) async fn send_last(mut socket: WebSocket, response: SignalResponse, limit: Duration) {
     let message = Encoding::default().encode(&response);
-    let talk = async {
+    let exchange = async {
         if socket.send(message).await.is_ok() && socket.send(Message::Close(None)).await.is_ok() {
-            // The client's close ends it in order.
+            // Until the client closes, too.
             while let Some(Ok(_)) = socket.recv().await {}
         }
     };
-    let _ = timeout(patience, talk).await;
+    let _ = timeout(limit, exchange).await;
 }

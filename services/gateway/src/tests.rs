@@ -15,13 +15,15 @@ use systir_reason::Reason;
 
 use super::*;
 
-/// A node that admits or refuses each join as the test says, and hands the session's end of the pipe to the test.
+/// A join and the session's end of its pipe.
+type AdmittedJoin = (JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>);
+
+/// A node that admits or refuses every join, and hands the session's end of each pipe to the test.
 struct Node {
     refuse: Option<Refusal>,
     queue: usize,
-    arrivals:
-        mpsc::UnboundedSender<(JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>)>,
-    seen: Mutex<Vec<String>>,
+    joins: mpsc::UnboundedSender<AdmittedJoin>,
+    debug_output: Mutex<Vec<String>>,
     counters: Arc<SignalCounters>,
 }
 
@@ -41,10 +43,10 @@ impl JoinHandler for Node {
             if let Some(refusal) = &self.refuse {
                 return Err(refusal.clone());
             }
-            self.seen.lock().unwrap().push(format!("{request:?}"));
+            self.debug_output.lock().unwrap().push(format!("{request:?}"));
             let (to_media, requests) = mpsc::channel(16);
             let (responses, from_media) = mpsc::channel(self.queue);
-            let _ = self.arrivals.send((request, requests, responses));
+            let _ = self.joins.send((request, requests, responses));
             Ok(SignalPipe { to_media, from_media })
         }
         .boxed()
@@ -61,29 +63,27 @@ impl JoinHandler for Node {
     }
 }
 
-type Arrival = (JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>);
-
 struct Served {
     address: SocketAddr,
     node: Arc<Node>,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    joins: mpsc::UnboundedReceiver<AdmittedJoin>,
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
-    let (sender, arrivals) = mpsc::unbounded_channel();
+    let (sender, joins) = mpsc::unbounded_channel();
     let node = Arc::new(Node {
         refuse,
         queue: 4096,
-        arrivals: sender,
-        seen: Mutex::default(),
+        joins: sender,
+        debug_output: Mutex::default(),
         counters: Arc::default(),
     });
     let app = router(node.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    Served { address, node, arrivals, _server: tokio_util::task::AbortOnDropHandle::new(server) }
+    Served { address, node, joins, _server: tokio_util::task::AbortOnDropHandle::new(server) }
 }
 
 async fn serve() -> Served {
@@ -144,10 +144,10 @@ async fn next_response(socket: &mut Socket) -> Option<(SignalResponse, bool)> {
 }
 
 #[tokio::test]
-async fn client_and_session_talk_in_protobuf() {
+async fn client_and_session_exchange_protobuf() {
     let mut served = serve().await;
     let mut socket = served.connect("sdk=js&protocol=17&auto_subscribe=0").await.unwrap();
-    let (join, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (join, mut requests, responses) = served.joins.recv().await.unwrap();
     assert_eq!((join.grants.identity.as_str(), join.grants.institution.as_str()), ("ada", "ku.dk"));
     assert!(!join.auto_subscribe);
     assert_eq!((join.client.protocol, join.client.address.as_str()), (17, "127.0.0.1"));
@@ -159,10 +159,10 @@ async fn client_and_session_talk_in_protobuf() {
 }
 
 #[tokio::test]
-async fn client_that_speaks_json_is_answered_in_json() {
+async fn client_that_sends_json_receives_json() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     socket.send(Frame::Text(r#"{"mute":{"sid":"TR_1","muted":true}}"#.into())).await.unwrap();
     let mute = RequestMessage::Mute(proto::MuteTrackRequest { sid: "TR_1".into(), muted: true });
     assert_eq!(requests.recv().await.unwrap().message, Some(mute));
@@ -176,10 +176,10 @@ async fn client_that_speaks_json_is_answered_in_json() {
 }
 
 #[tokio::test]
-async fn garbled_messages_are_passed_over() {
+async fn messages_that_cannot_be_decoded_are_ignored() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
     socket.send(Frame::Text("{".into())).await.unwrap();
     socket.send(Frame::Binary(vec![0xff; 9].into())).await.unwrap();
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
@@ -212,24 +212,24 @@ async fn tokens_are_checked_before_anything_else() {
     let validated = served.get(&format!("/rtc/validate?access_token={no_room}")).await;
     assert_eq!((denied.0, validated.status().as_u16()), (401, 401));
     assert_eq!(validated.text().await.unwrap(), denied.1);
-    assert!(served.node.seen.lock().unwrap().is_empty());
+    assert!(served.node.debug_output.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn header_goes_before_the_query() {
+async fn token_of_the_header_is_preferred_to_the_query() {
     use tungstenite::client::IntoClientRequest as _;
     let mut served = serve().await;
     let mut request = served.url("/rtc?access_token=rubbish").into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {}", token()).parse().unwrap());
     let _socket = tokio_tungstenite::connect_async(request).await.unwrap();
-    assert_eq!(served.arrivals.recv().await.unwrap().0.grants.identity, "ada");
+    assert_eq!(served.joins.recv().await.unwrap().0.grants.identity, "ada");
     let mut request = served.url(&format!("/rtc?access_token={}", token())).into_client_request().unwrap();
     request.headers_mut().insert("authorization", "Bearer rubbish".parse().unwrap());
     assert_eq!(status(tokio_tungstenite::connect_async(request).await.unwrap_err()).0, 401);
 }
 
 #[tokio::test]
-async fn version_one_is_not_found_so_that_clients_fall_back() {
+async fn version_one_is_404_so_that_clients_fall_back() {
     let served = serve().await;
     for path in ["/rtc/v1", "/rtc/v1/validate", "/rtc"] {
         let response = served.get(&format!("{path}?access_token={}", token())).await;
@@ -243,7 +243,7 @@ async fn version_one_is_not_found_so_that_clients_fall_back() {
 }
 
 #[tokio::test]
-async fn validation_succeeds_with_livekits_word() {
+async fn validation_answers_success_as_livekits_server() {
     let served = serve().await;
     let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
     assert_eq!(response.status().as_u16(), 200);
@@ -251,7 +251,7 @@ async fn validation_succeeds_with_livekits_word() {
 }
 
 #[tokio::test]
-async fn resuming_client_is_sent_to_join_anew() {
+async fn client_that_resumes_is_told_to_join_again() {
     let served = serve().await;
     let mut socket = served.connect("reconnect=1&sid=PA_1").await.unwrap();
     let (response, _) = next_response(&mut socket).await.unwrap();
@@ -259,24 +259,24 @@ async fn resuming_client_is_sent_to_join_anew() {
     assert_eq!(leave.action, Action::Reconnect as i32);
     assert_eq!(leave.reason, proto::DisconnectReason::StateMismatch as i32);
     assert_eq!(next_response(&mut socket).await, None);
-    assert!(served.node.seen.lock().unwrap().is_empty());
+    assert!(served.node.debug_output.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn whoever_resumes_where_signalling_may_not_be_seen_hears_why() {
+async fn resuming_at_a_node_that_may_not_see_signalling_is_refused_with_the_reason() {
     let denied = Refusal::new(Reason::Forbidden, "the machine is controlled from US")
         .with_rules(vec!["eea".to_owned()]);
     let served = serve_with(Some(denied.clone()), Limits::default()).await;
     let refused = status(served.connect("reconnect=1&sid=PA_1").await.unwrap_err());
     assert_eq!(refused, (403, denied.to_string()));
-    assert_eq!(served.node.counters.messages(), (0, 0), "nothing was said over a socket");
+    assert_eq!(served.node.counters.messages(), (0, 0), "no message was sent over a socket");
 }
 
 #[tokio::test]
 async fn sockets_and_their_messages_are_counted() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     responses.send(pong(1)).await.unwrap();
     next_response(&mut socket).await.unwrap();
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
@@ -295,10 +295,10 @@ async fn sockets_and_their_messages_are_counted() {
 }
 
 #[tokio::test]
-async fn last_word_of_a_session_is_heard_before_the_socket_closes() {
+async fn last_message_of_a_session_is_sent_before_the_socket_closes() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, requests, responses) = served.joins.recv().await.unwrap();
     responses.send(rejoin()).await.unwrap();
     drop((requests, responses));
     assert_eq!(next_response(&mut socket).await.map(|(response, _)| response), Some(rejoin()));
@@ -310,44 +310,47 @@ fn rejoin() -> SignalResponse {
 }
 
 #[tokio::test]
-async fn session_hears_when_the_client_is_gone() {
+async fn session_ends_when_the_client_is_gone() {
     let mut served = serve().await;
     let socket = served.connect("").await.unwrap();
-    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     drop(socket);
     assert_eq!(requests.recv().await, None);
     responses.closed().await;
 }
 
 #[tokio::test]
-async fn client_that_does_not_read_is_cut_off() {
+async fn client_that_does_not_read_is_disconnected() {
     let limits = Limits { queue_messages: 8, queue_bytes: 1 << 20, ..Limits::default() };
     let mut served = serve_with(None, limits).await;
     let _socket = served.connect("").await.unwrap();
-    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     let large = SignalResponse { message: Some(Message::RefreshToken("x".repeat(200_000))) };
-    // Ends by itself once the socket's and our buffers are away.
+    // Fails once the socket's and the gateway's buffers are full.
     while responses.send(large.clone()).await.is_ok() {}
     assert_eq!(requests.recv().await, None);
 }
 
 #[tokio::test]
-async fn message_beyond_the_cap_ends_the_connection() {
+async fn message_that_is_too_long_ends_the_connection() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
     let _ = socket.send(Frame::Binary(vec![0; (2 << 20) + 1].into())).await;
     assert_eq!(requests.recv().await, None);
 }
 
 #[tokio::test]
-async fn silent_client_is_given_up() {
-    let limits =
-        Limits { ping: Duration::from_millis(20), silence: Duration::from_millis(60), ..Limits::default() };
+async fn idle_client_is_disconnected() {
+    let limits = Limits {
+        ping_interval: Duration::from_millis(20),
+        idle_timeout: Duration::from_millis(60),
+        ..Limits::default()
+    };
     let mut served = serve_with(None, limits).await;
-    // A socket that nobody polls answers no ping.
+    // A socket that is not polled answers no ping.
     let _socket = served.connect("").await.unwrap();
-    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
     assert_eq!(requests.recv().await, None);
 }
 
@@ -357,11 +360,11 @@ fn ping(timestamp: i64) -> Frame {
 }
 
 #[tokio::test]
-async fn client_that_asks_too_much_is_held_back_and_loses_nothing() {
-    let pace = Limits { burst: 5, earned: Duration::from_millis(5), ..Limits::default() };
-    let mut served = serve_with(None, pace).await;
+async fn client_above_the_rate_limit_is_slowed_down_and_loses_nothing() {
+    let limits = Limits { burst: 5, request_interval: Duration::from_millis(5), ..Limits::default() };
+    let mut served = serve_with(None, limits).await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, _responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
     for number in 0..100 {
         socket.send(ping(number)).await.unwrap();
     }
@@ -372,13 +375,14 @@ async fn client_that_asks_too_much_is_held_back_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn client_that_is_held_back_is_told_everything_and_not_taken_for_silent() {
+async fn client_above_the_rate_limit_still_receives_and_does_not_count_as_idle() {
     let hour = Duration::from_secs(3600);
-    let (ping_every, silence) = (Duration::from_millis(50), Duration::from_millis(1500));
-    let limits = Limits { burst: 5, earned: hour, ping: ping_every, silence, ..Limits::default() };
+    let (ping_interval, idle_timeout) = (Duration::from_millis(50), Duration::from_millis(1500));
+    let limits =
+        Limits { burst: 5, request_interval: hour, ping_interval, idle_timeout, ..Limits::default() };
     let mut served = serve_with(None, limits).await;
     let mut socket = served.connect("").await.unwrap();
-    let (_, mut requests, responses) = served.arrivals.recv().await.unwrap();
+    let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     for number in 0..8 {
         socket.send(ping(number)).await.unwrap();
     }
@@ -386,14 +390,14 @@ async fn client_that_is_held_back_is_told_everything_and_not_taken_for_silent() 
         let request = requests.recv().await.unwrap();
         assert_eq!(request.message, Some(RequestMessage::Ping(number)));
     }
-    // Its pongs wait behind what is not read yet, for much longer than a silent client is kept.
+    // Its pongs wait behind unread requests, for much longer than the idle timeout.
     for _ in 0..60 {
         let frame = socket.next().await.unwrap().unwrap();
         assert!(matches!(frame, Frame::Ping(_)), "{frame:?}");
     }
     responses.send(pong(7)).await.unwrap();
     assert_eq!(next_response(&mut socket).await.unwrap().0, pong(7));
-    assert!(requests.try_recv().is_err(), "the rest waits");
+    assert!(requests.try_recv().is_err(), "the rest is not read yet");
 }
 
 #[test]
@@ -409,39 +413,39 @@ fn a_request_counts_for_each_track_that_it_names() {
     assert_eq!(cost(20, Some(&settings(1)), &limits), 1);
     assert_eq!(cost(2000, Some(&settings(100)), &limits), 100);
     assert_eq!(cost(2 << 20, Some(&settings(100_000)), &limits), limits.burst);
-    assert_eq!(cost(3, None, &limits), 1, "what cannot be read counts too");
+    assert_eq!(cost(3, None, &limits), 1, "a message that cannot be decoded counts too");
 }
 
 #[tokio::test]
 async fn second_connection_that_only_publishes_has_its_own_identity() {
     let mut served = serve().await;
     let _socket = served.connect("publish=screen").await.unwrap();
-    let (join, ..) = served.arrivals.recv().await.unwrap();
+    let (join, ..) = served.joins.recv().await.unwrap();
     assert_eq!(join.grants.identity, "ada#screen");
     assert!(!join.grants.can_subscribe && join.grants.can_publish);
 }
 
 #[tokio::test]
-async fn attributes_of_the_url_need_the_permission_and_never_are_the_servers() {
+async fn attributes_of_the_url_need_the_permission_and_cannot_be_reserved_ones() {
     // {"seat":"4","systir.node":"mine"}
     let attributes = "eyJzZWF0IjoiNCIsInN5c3Rpci5ub2RlIjoibWluZSJ9";
     let mut served = serve().await;
     let _socket = served.connect(&format!("attributes={attributes}")).await.unwrap();
-    assert!(served.arrivals.recv().await.unwrap().0.grants.attributes.is_empty());
+    assert!(served.joins.recv().await.unwrap().0.grants.attributes.is_empty());
     let may = token_with(|grants| grants.can_update_own_metadata = Some(true));
     let url = served.url(&format!("/rtc?access_token={may}&attributes={attributes}"));
     let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
-    let (join, ..) = served.arrivals.recv().await.unwrap();
+    let (join, ..) = served.joins.recv().await.unwrap();
     assert_eq!(join.grants.attributes.into_iter().collect::<Vec<_>>(), [("seat".to_owned(), "4".to_owned())]);
 }
 
 #[tokio::test]
-async fn what_is_passed_on_does_not_hold_the_token() {
+async fn join_request_does_not_contain_the_token() {
     let mut served = serve().await;
     let token = token();
     let url = served.url(&format!("/rtc?access_token={token}"));
     let _socket = tokio_tungstenite::connect_async(url).await.unwrap();
-    served.arrivals.recv().await.unwrap();
+    served.joins.recv().await.unwrap();
     let signature = token.rsplit('.').next().unwrap();
-    assert!(served.node.seen.lock().unwrap().iter().all(|seen| !seen.contains(signature)));
+    assert!(served.node.debug_output.lock().unwrap().iter().all(|text| !text.contains(signature)));
 }
