@@ -1,4 +1,4 @@
-//! What a session is told when it begins.
+//! The configuration of a session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,13 +12,13 @@ use crate::token::Grants;
 use systir_media_control::KeyMint;
 use systir_media_control::{IceCredentials, ParticipantKey, RoomKey};
 
-/// The media node as clients see it.
+/// What clients learn about the media node.
 #[derive(Debug, Clone)]
 pub struct ServerFacts {
-    /// The LiveKit version that we speak like. Clients refuse an empty one and switch features on
-    /// by it.
+    /// The LiveKit server version whose behaviour this node follows. Clients refuse an empty one and
+    /// enable features by it.
     pub version: String,
-    /// Where the media node is.
+    /// The media node's region.
     pub region: String,
     /// The media node's name.
     pub node_id: String,
@@ -28,28 +28,28 @@ impl ServerFacts {
     /// RPC needs 1.8.0, VP9 and AV1 simulcast by rid need more than 1.13.6.
     pub const VERSION: &'static str = "1.13.7";
 
-    /// 17 and more would promise things that the server lacks (18 is data channels negotiated
-    /// out of band).
+    /// The protocol version. From 17 on it would announce features that the server lacks (18: data
+    /// channels negotiated out of band).
     pub const PROTOCOL: i32 = 16;
 }
 
-/// Where and how the client's media is received and sent. Both connections are on one worker.
+/// The worker's end of both connections of a client; they are on the same worker.
 #[derive(Debug, Clone)]
 pub struct MediaDescription {
-    /// Where the worker is reached, best first.
+    /// ICE candidates of the worker, best first.
     pub candidates: Vec<Candidate>,
-    /// SHA-256 of its DTLS certificate.
+    /// SHA-256 fingerprint of its DTLS certificate.
     pub fingerprint: [u8; 32],
-    /// Credentials of the publisher's connection.
+    /// ICE credentials of the publisher connection.
     pub publisher: IceCredentials,
-    /// Credentials of the subscriber's connection.
+    /// ICE credentials of the subscriber connection.
     pub subscriber: IceCredentials,
 }
 
-/// What one participant may use up.
+/// Limits of one participant.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Published tracks, those in waiting included.
+    /// Published tracks, including announced ones.
     pub tracks: usize,
     /// Subscribed tracks.
     pub subscriptions: usize,
@@ -59,13 +59,13 @@ pub struct Limits {
     pub attributes: usize,
     /// Name, bytes.
     pub name: usize,
-    /// The client answers an offer within this time.
+    /// Time for the client to answer an offer.
     pub answer: Duration,
-    /// The subscriber's connection is up within this time.
+    /// Time until the subscriber connection is up.
     pub connect: Duration,
-    /// A track that was announced is offered within this time.
+    /// Time until an announced track is in an offer.
     pub announced: Duration,
-    /// How long changes are gathered before they are offered.
+    /// How long changes are collected into one offer.
     pub gather: Duration,
 }
 
@@ -85,60 +85,59 @@ impl Default for Limits {
     }
 }
 
-/// All that a session needs to know.
+/// The configuration of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// The participant, to the worker.
+    /// The worker's key of the participant.
     pub participant: ParticipantKey,
-    /// The participant, to clients: `PA_...`.
+    /// The participant's sid, `PA_...`.
     pub sid: String,
-    /// The room, to the worker.
+    /// The worker's key of the room.
     pub room_key: RoomKey,
-    /// The room, to clients.
+    /// The room, for clients.
     pub room: proto::Room,
     /// What the token allows.
     pub grants: Grants,
-    /// What the client says of itself.
+    /// The client's description of itself.
     pub client: proto::ClientInfo,
     /// The media node.
     pub server: ServerFacts,
-    /// The media node's transport.
+    /// The media node's end of the connections.
     pub media: MediaDescription,
-    /// STUN and TURN servers to name; nothing by default.
+    /// STUN and TURN servers for the client.
     pub ice_servers: Vec<proto::IceServer>,
-    /// Subscribe to all tracks without being asked.
+    /// Subscribe to all tracks without a request.
     pub auto_subscribe: bool,
     /// Codecs that may be published, preferred first.
     pub codecs: Vec<Codec>,
-    /// May sound be sent as RED? Only when subscribers without it are served too.
+    /// May clients send audio as RED? Only when subscribers without RED are served, too.
     pub red: bool,
-    /// Attributes that the server adds: `systir.node`, `systir.region`, `systir.country`.
+    /// Attributes that the server sets: `systir.node`, `systir.region`, `systir.country`.
     pub attributes: Vec<(String, String)>,
-    /// Starts the version of the participant's state: a takeover under the same sid begins above
-    /// what was seen.
+    /// The last known version of the participant's state; the session continues above it.
     pub version: u32,
-    /// Who is in the room already, with their tracks.
+    /// The other participants in the room, with their tracks.
     pub others: Vec<RemoteParticipant>,
     /// Limits.
     pub limits: Limits,
-    /// Mints keys of tracks.
+    /// Mints the worker's keys of tracks.
     pub keys: Arc<KeyMint>,
     /// Randomness for sids and SSRCs.
     pub seed: [u8; 32],
-    /// The wall clock at `now`.
+    /// The wall-clock time at `now`.
     pub wall: SystemTime,
-    /// The same instant.
+    /// The present instant.
     pub now: Instant,
 }
 
-/// Turns instants into wall-clock time; it never goes back.
+/// Converts instants to wall-clock time that never goes back.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(super) struct WallClock {
     wall: SystemTime,
     at: Instant,
 }
 
-impl Clock {
+impl WallClock {
     pub(super) fn new(wall: SystemTime, at: Instant) -> Self {
         Self { wall, at }
     }

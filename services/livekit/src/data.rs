@@ -1,19 +1,19 @@
-//! Data messages. The server stamps who sent them, so that nobody can speak as somebody else,
-//! and passes on all the rest as it is: newer clients put things in that we do not know. So the
-//! message is not decoded into a structure and written anew; its fields are copied.
+//! Data messages. The server sets the sender's identity and sid, so that no client can send in the name of
+//! another participant. All other fields are copied without decoding, so that fields of newer clients are
+//! kept.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
 use crate::token::Grants;
 
-/// Longest message that is passed on. Clients cut at 64 000 bytes.
+/// Longest message that is forwarded, bytes. Clients split messages at 64 000 bytes.
 pub const MAX_DATA_BYTES: usize = 64 * 1024;
 
 /// Most destinations of one message.
 const MAX_DESTINATIONS: usize = 1000;
 
-/// Fields of `DataPacket`.
+/// Field numbers of `DataPacket`.
 mod packet {
     pub(super) const USER: u32 = 2;
     pub(super) const SPEAKER: u32 = 3;
@@ -22,14 +22,14 @@ mod packet {
     pub(super) const SID: u32 = 17;
 }
 
-/// Fields of `UserPacket`; older clients look here.
+/// Field numbers of `UserPacket`, which older clients read.
 mod user {
     pub(super) const SID: u32 = 1;
     pub(super) const IDENTITY: u32 = 5;
     pub(super) const DESTINATIONS: u32 = 6;
 }
 
-/// Why a data message goes nowhere.
+/// Why a data message is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
     /// The participant may not send data.
@@ -40,25 +40,25 @@ pub enum DataError {
     TooLong,
     /// Not a `DataPacket`.
     #[error("the data message is not a DataPacket")]
-    Garbled,
-    /// Speakers are told by the server.
-    #[error("the data message claims who speaks")]
-    Speakers,
-    /// More destinations than anybody needs.
+    Malformed,
+    /// It contains a speaker update, which only the server sends.
+    #[error("the data message contains a speaker update")]
+    SpeakerUpdate,
+    /// Too many destinations.
     #[error("the data message names more than {MAX_DESTINATIONS} destinations")]
     TooManyDestinations,
 }
 
-/// A message to pass on.
+/// A message to forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutedData {
-    /// The stamped message.
+    /// The message with the sender's identity and sid.
     pub packet: Bytes,
-    /// Identities of those who get it; empty is everybody else.
+    /// Identities of the receivers; empty for all other participants.
     pub destinations: Vec<String>,
 }
 
-/// Checks and stamps a client's message.
+/// Checks a client's message and sets its sender.
 ///
 /// # Errors
 /// The message must be dropped and counted.
@@ -71,36 +71,36 @@ pub fn route_data(grants: &Grants, sid: &str, message: &[u8]) -> Result<RoutedDa
     }
     let mut out = BytesMut::with_capacity(message.len() + sid.len() + grants.identity.len() + 16);
     let mut destinations = Vec::new();
-    let mut legacy = Vec::new();
+    let mut user_destinations = Vec::new();
     let mut rest = message;
     while rest.has_remaining() {
         let field = Field::take(&mut rest)?;
         match (field.tag, field.wire) {
             (packet::IDENTITY | packet::SID, _) => {}
-            (packet::SPEAKER, _) => return Err(DataError::Speakers),
+            (packet::SPEAKER, _) => return Err(DataError::SpeakerUpdate),
             (packet::DESTINATIONS, WireType::LengthDelimited) => {
                 destinations.push(field.text()?);
                 out.put_slice(field.raw);
             }
             (packet::USER, WireType::LengthDelimited) => {
-                let stamped = stamp_user(field.body, sid, &grants.identity, &mut legacy)?;
-                put_bytes(&mut out, packet::USER, &stamped);
+                let user = set_user_sender(field.body, sid, &grants.identity, &mut user_destinations)?;
+                put_bytes(&mut out, packet::USER, &user);
             }
             _ => out.put_slice(field.raw),
         }
-        if destinations.len().max(legacy.len()) > MAX_DESTINATIONS {
+        if destinations.len().max(user_destinations.len()) > MAX_DESTINATIONS {
             return Err(DataError::TooManyDestinations);
         }
     }
     put_bytes(&mut out, packet::IDENTITY, grants.identity.as_bytes());
     put_bytes(&mut out, packet::SID, sid.as_bytes());
     if destinations.is_empty() {
-        destinations = legacy;
+        destinations = user_destinations;
     }
     Ok(RoutedData { packet: out.freeze(), destinations })
 }
 
-fn stamp_user(
+fn set_user_sender(
     mut rest: &[u8],
     sid: &str,
     identity: &str,
@@ -127,7 +127,7 @@ fn put_bytes(out: &mut BytesMut, tag: u32, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// One field as it stands in the message.
+/// One encoded field of a message.
 struct Field<'a> {
     tag: u32,
     wire: WireType,
@@ -140,29 +140,29 @@ struct Field<'a> {
 impl<'a> Field<'a> {
     fn take(rest: &mut &'a [u8]) -> Result<Self, DataError> {
         let start = *rest;
-        let garbled = |_| DataError::Garbled;
-        let (tag, wire) = decode_key(rest).map_err(garbled)?;
+        let malformed = |_| DataError::Malformed;
+        let (tag, wire) = decode_key(rest).map_err(malformed)?;
         let length = match wire {
             WireType::Varint => {
-                decode_varint(rest).map_err(garbled)?;
+                decode_varint(rest).map_err(malformed)?;
                 0
             }
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
             WireType::LengthDelimited => {
-                usize::try_from(decode_varint(rest).map_err(garbled)?).map_err(|_| DataError::Garbled)?
+                usize::try_from(decode_varint(rest).map_err(malformed)?).map_err(|_| DataError::Malformed)?
             }
-            // Groups are of the protocol's past; none of its messages has any.
-            WireType::StartGroup | WireType::EndGroup => return Err(DataError::Garbled),
+            // LiveKit's messages have no groups.
+            WireType::StartGroup | WireType::EndGroup => return Err(DataError::Malformed),
         };
-        let body = rest.get(..length).ok_or(DataError::Garbled)?;
+        let body = rest.get(..length).ok_or(DataError::Malformed)?;
         rest.advance(length);
-        let raw = start.get(..start.len() - rest.len()).ok_or(DataError::Garbled)?;
+        let raw = start.get(..start.len() - rest.len()).ok_or(DataError::Malformed)?;
         Ok(Self { tag, wire, raw, body })
     }
 
     fn text(&self) -> Result<String, DataError> {
-        std::str::from_utf8(self.body).map(str::to_owned).map_err(|_| DataError::Garbled)
+        std::str::from_utf8(self.body).map(str::to_owned).map_err(|_| DataError::Malformed)
     }
 }
 
@@ -179,13 +179,13 @@ mod tests {
     fn user_packet(destinations: &[&str]) -> proto::DataPacket {
         proto::DataPacket {
             kind: 1,
-            participant_identity: "somebody-else".into(),
-            participant_sid: "PA_else".into(),
+            participant_identity: "mallory".into(),
+            participant_sid: "PA_mallory".into(),
             destination_identities: destinations.iter().map(ToString::to_string).collect(),
             sequence: 7,
             value: Some(Value::User(proto::UserPacket {
-                participant_sid: "PA_else".into(),
-                participant_identity: "somebody-else".into(),
+                participant_sid: "PA_mallory".into(),
+                participant_identity: "mallory".into(),
                 payload: b"hello".to_vec(),
                 topic: Some("chat".into()),
                 ..Default::default()
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn sender_is_stamped_whatever_the_client_claims() {
+    fn sender_is_set_whatever_the_client_claims() {
         let routed = route_data(&grants("ada"), "PA_ada", &user_packet(&["bob"]).encode_to_vec()).unwrap();
         assert_eq!(routed.destinations, ["bob"]);
         let packet = proto::DataPacket::decode(routed.packet).unwrap();
@@ -209,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_we_do_not_know_pass() {
+    fn unknown_fields_are_kept() {
         let mut bytes = BytesMut::new();
-        put_bytes(&mut bytes, 99, b"from the future");
+        put_bytes(&mut bytes, 99, b"a newer field");
         encode_key(98, WireType::Varint, &mut bytes);
         encode_varint(300, &mut bytes);
         let routed = route_data(&grants("ada"), "PA_ada", &bytes).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn destinations_of_older_clients_count() {
+    fn destinations_in_the_user_packet_of_older_clients_are_used() {
         let mut packet = user_packet(&[]);
         if let Some(Value::User(user)) = &mut packet.value {
             user.destination_identities = vec!["bob".into()];
@@ -229,21 +229,24 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_pass_does_not() {
-        let mut mute = grants("ada");
-        mute.can_publish_data = false;
+    fn forbidden_and_malformed_messages_are_refused() {
+        let mut denied = grants("ada");
+        denied.can_publish_data = false;
         let good = user_packet(&[]).encode_to_vec();
-        assert_eq!(route_data(&mute, "PA_ada", &good), Err(DataError::NotAllowed));
+        assert_eq!(route_data(&denied, "PA_ada", &good), Err(DataError::NotAllowed));
         assert_eq!(
             route_data(&grants("ada"), "PA_ada", &vec![0; MAX_DATA_BYTES + 1]),
             Err(DataError::TooLong)
         );
-        assert_eq!(route_data(&grants("ada"), "PA_ada", &good[..good.len() - 1]), Err(DataError::Garbled));
+        assert_eq!(route_data(&grants("ada"), "PA_ada", &good[..good.len() - 1]), Err(DataError::Malformed));
         let speaker = proto::DataPacket {
             value: Some(Value::Speaker(proto::ActiveSpeakerUpdate::default())),
             ..Default::default()
         };
-        assert_eq!(route_data(&grants("ada"), "PA_ada", &speaker.encode_to_vec()), Err(DataError::Speakers));
+        assert_eq!(
+            route_data(&grants("ada"), "PA_ada", &speaker.encode_to_vec()),
+            Err(DataError::SpeakerUpdate)
+        );
         let many: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
         let many = user_packet(&many.iter().map(String::as_str).collect::<Vec<_>>());
         let routed = route_data(&grants("ada"), "PA_ada", &many.encode_to_vec());
@@ -254,7 +257,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nothing_that_passes_speaks_for_another(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn every_message_has_its_true_sender(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(routed) = route_data(&grants("ada"), "PA_ada", &bytes)
                 && let Ok(packet) = proto::DataPacket::decode(routed.packet)
             {

@@ -1,4 +1,4 @@
-//! What a session hears from the room and the worker, and what it says to them.
+//! Events that a session receives from the room and the worker, and its outputs.
 
 use bytes::Bytes;
 use livekit_protocol as proto;
@@ -7,36 +7,37 @@ use systir_rtp::packet::Codec;
 use crate::token::Grants;
 use systir_media_control::{Command, DataChannel, Side, TrackKey, TrackSpec};
 
-/// A track of somebody else.
+/// A track of another participant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteTrack {
-    /// `TR_...`; its `TrackInfo` is in the participant's.
+    /// `TR_...`; its `TrackInfo` is in the participant's `info`.
     pub sid: String,
-    /// The track, to the worker of the subscriber. The worker must know it by the time that
-    /// [`Output::Subscribed`] was handled.
+    /// The key of the track at the subscriber's worker, which must have the track once
+    /// [`Output::Subscribed`] is handled.
     pub key: TrackKey,
     /// Its codec.
     pub codec: Codec,
 }
 
-/// Somebody else in the room.
+/// Another participant of the room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteParticipant {
-    /// What clients are told.
+    /// Its state, as clients receive it.
     pub info: proto::ParticipantInfo,
-    /// Its tracks. One that is in `info` and not here is shown, and cannot be subscribed to yet.
+    /// Its tracks that can be subscribed to. Clients see a track that is only in `info`, but cannot subscribe
+    /// to it yet.
     pub tracks: Vec<RemoteTrack>,
 }
 
 /// Why a participant leaves.
 pub type LeaveReason = proto::DisconnectReason;
 
-/// What happens in the room.
+/// An event of the room.
 #[derive(Debug, Clone)]
 pub enum RoomEvent {
-    /// Others came or changed. Sent in one message, so gather what you can.
+    /// Other participants joined or changed. The client receives one message for each event.
     Participants(Vec<RemoteParticipant>),
-    /// Somebody left.
+    /// A participant left.
     Left {
         /// `PA_...`
         sid: String,
@@ -45,16 +46,16 @@ pub enum RoomEvent {
     },
     /// The room's metadata or counts changed.
     Room(proto::Room),
-    /// Who speaks, by participant; those who stopped are in it with `active: false`.
+    /// Changes of speakers, by participant; those who stopped speaking have `active: false`.
     Speakers(Vec<proto::SpeakerInfo>),
-    /// A data message for this participant, already stamped and routed.
+    /// A data message for this participant, already checked by [`route_data`](crate::route_data).
     Data {
-        /// Which channel.
+        /// Its data channel.
         channel: DataChannel,
         /// An encoded `DataPacket`.
         packet: Bytes,
     },
-    /// Somebody receives a track of this participant; the client hears of the first one.
+    /// A track of this participant has a subscriber. The client is notified of the first one.
     TrackSubscribed {
         /// `TR_...`
         track_sid: String,
@@ -73,7 +74,7 @@ pub enum RoomEvent {
         /// Subscribe?
         subscribe: bool,
     },
-    /// The server API changes name, metadata or attributes; nothing where none.
+    /// The server API changes name, metadata or attributes; `None` leaves a value unchanged.
     Metadata {
         /// New name.
         name: Option<String>,
@@ -82,90 +83,90 @@ pub enum RoomEvent {
         /// Attributes to set; an empty value removes one.
         attributes: Vec<(String, String)>,
     },
-    /// The server API changes what the participant may do. Identity, room and the like stay.
+    /// The server API changes permissions. Identity, room and institution stay.
     Permission(Box<Grants>),
-    /// A fresh token for the client.
+    /// A new token for the client.
     Token(String),
-    /// The participant is removed: same identity came again, room closed, kicked out.
+    /// The participant is removed: its identity joined again, the room closed, or the server API removed it.
     Remove(LeaveReason),
-    /// The client is to come back at once: this node is drained, or the place changed.
+    /// The client must reconnect at once, for example because this node is drained.
     Reconnect(LeaveReason),
 }
 
-/// What the worker tells of the participant.
+/// An event of the worker about the participant.
 #[derive(Debug, Clone)]
 pub enum MediaEvent {
     /// A connection is up.
     Connected(Side),
     /// A connection failed, or the client closed it.
     Closed(Side),
-    /// A data message of the client.
+    /// A data message from the client.
     Data {
-        /// Which channel.
+        /// Its data channel.
         channel: DataChannel,
         /// An encoded `DataPacket`, not yet checked.
         packet: Bytes,
     },
-    /// Packets of a published track have another codec than was assumed (a client that does not
-    /// say which one it publishes).
+    /// Packets of a published track have another codec than was assumed. It is assumed when the client does
+    /// not name the codec that it publishes.
     Codec {
         /// The track.
         track: TrackKey,
-        /// What the packets are.
+        /// The codec of the packets.
         codec: Codec,
     },
 }
 
-/// What a session wants done.
+/// An output of a session, for the caller to carry out.
 #[derive(Debug)]
 pub enum Output {
     /// A message to the client.
     Signal(Box<proto::SignalResponse>),
-    /// A command to the worker. In order with the others.
+    /// A command to the worker; the order of commands matters.
     Media(Command),
-    /// The participant's own state changed: to be replicated to the others. After the last one,
-    /// whose state is DISCONNECTED, nothing follows but [`Output::Left`].
+    /// The participant's own state changed and must be replicated. The last one has the state DISCONNECTED;
+    /// only [`Output::Left`] follows it.
     Own(Box<proto::ParticipantInfo>),
-    /// A track of this participant is there; an [`Output::Own`] that names it follows.
+    /// A track of this participant was published; an [`Output::Own`] with the track follows.
     Published {
         /// `TR_...`
         sid: String,
-        /// To the worker.
+        /// The worker's key of the track.
         key: TrackKey,
-        /// What it is.
+        /// Kind, codec and layers.
         spec: TrackSpec,
     },
-    /// A track of this participant ended; an [`Output::Own`] without it follows.
+    /// A track of this participant was unpublished; an [`Output::Own`] without the track follows.
     Unpublished {
         /// `TR_...`
         sid: String,
-        /// To the worker.
+        /// The worker's key of the track.
         key: TrackKey,
     },
-    /// The participant is about to receive a track: the worker must know it from now on.
+    /// The participant subscribed to a track: the worker must have the track from now on.
     Subscribed {
         /// `TR_...`
         track_sid: String,
-        /// To the worker.
+        /// The worker's key of the track.
         key: TrackKey,
     },
-    /// The participant no longer receives a track.
+    /// The participant no longer subscribes to a track.
     Unsubscribed {
         /// `TR_...`
         track_sid: String,
-        /// To the worker.
+        /// The worker's key of the track.
         key: TrackKey,
     },
-    /// A data message of the participant, stamped.
+    /// A data message of the participant, with its sender set.
     Data {
-        /// Which channel.
+        /// Its data channel.
         channel: DataChannel,
         /// An encoded `DataPacket`.
         packet: Bytes,
-        /// To whom; empty is everybody else.
+        /// Identities of the receivers; empty for all other participants.
         destinations: Vec<String>,
     },
-    /// The session is over.
+    /// The session ended.
     Left {
         /// Why.
         reason: LeaveReason,

@@ -1,14 +1,14 @@
 //! LiveKit's protocol at the media node: the signalling session of one participant, session
 //! descriptions ([`sdp`]) and access tokens ([`token`]). It has no sockets, no clock and no threads, and
-//! knows no worker beyond the commands and events of `systir-media-control`.
+//! controls the worker only through the commands and events of `systir-media-control`.
 //!
-//! [`Session`] takes what the client sends ([`Session::handle`]), what happens in the room
-//! ([`Session::room_event`]), what the worker tells ([`Session::media_event`]) and the time
-//! ([`Session::tick`]); after each of them the caller drains [`Session::poll_output`].
-//! It keeps the participant's own state and the list of tracks that it sees; it decides nothing
-//! about who is in the room.
+//! [`Session`] receives the client's requests ([`Session::handle`]), events of the room
+//! ([`Session::room_event`]) and of the worker ([`Session::media_event`]), and the time
+//! ([`Session::tick`]). After each input the caller drains [`Session::poll_output`].
+//! A session keeps its participant's state and the list of tracks of other participants. It does not
+//! decide who is in the room.
 
-// Tests make their own times.
+// Tests may read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod rate_limit;

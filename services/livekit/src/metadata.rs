@@ -1,11 +1,11 @@
-//! Name, metadata and attributes: the application's own data about a participant.
+//! Name, metadata and attributes of a participant: data of the application.
 
 use livekit_protocol::{self as proto, request_response as rr};
 
 use super::reply;
 use super::session::Session;
 
-/// What the server says of itself; no client may.
+/// Prefix of the attributes that only the server sets.
 const RESERVED: &str = "systir.";
 
 impl Session {
@@ -33,15 +33,15 @@ impl Session {
             });
             return self.refuse(id, reason, text, Some(of));
         }
-        let said = |text: String| (!text.is_empty()).then_some(text);
+        let given = |text: String| (!text.is_empty()).then_some(text);
         let attributes = request.attributes.into_iter().collect();
-        self.apply_metadata(said(request.name), said(request.metadata), attributes);
+        self.apply_metadata(given(request.name), given(request.metadata), attributes);
         if id != 0 {
-            self.signal(reply::request(id, rr::Reason::Ok, "", None));
+            self.signal(reply::request_response(id, rr::Reason::Ok, "", None));
         }
     }
 
-    /// Sets what is given; an attribute with an empty value is removed.
+    /// Sets the given values; an attribute with an empty value is removed.
     pub(super) fn apply_metadata(
         &mut self,
         name: Option<String>,
@@ -64,7 +64,7 @@ impl Session {
         self.own_changed(true);
     }
 
-    /// Bytes of all attributes once the request is applied.
+    /// Bytes of all attributes after the request.
     fn attributes_after(&self, request: &proto::UpdateParticipantMetadata) -> usize {
         let bytes =
             |(key, value): (&String, &String)| if value.is_empty() { 0 } else { key.len() + value.len() };

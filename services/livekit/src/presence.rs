@@ -1,4 +1,4 @@
-//! What the room tells the client: who is there, what they publish, who speaks.
+//! Events of the room: other participants, their tracks, speakers, data messages and permissions.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::data::route_data;
 use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
 use super::reply;
 use super::session::Session;
-use super::visible::Visible;
+use super::visible::VisibleTrack;
 use crate::token::Grants;
 use systir_media_control::{Command, DataChannel};
 
@@ -18,7 +18,7 @@ impl Session {
     pub(super) fn handle_room_event(&mut self, event: RoomEvent) {
         match event {
             RoomEvent::Participants(participants) => self.participants(participants),
-            RoomEvent::Left { sid, reason } => self.left(&sid, reason),
+            RoomEvent::Left { sid, reason } => self.participant_left(&sid, reason),
             RoomEvent::Room(room) => {
                 self.config.room = room.clone();
                 self.signal(Message::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
@@ -36,7 +36,7 @@ impl Session {
             }
             RoomEvent::Subscription { track_sids, subscribe } => {
                 for sid in track_sids {
-                    self.ask(&sid, subscribe);
+                    self.request_subscription(&sid, subscribe);
                 }
             }
             RoomEvent::Metadata { name, metadata, attributes } => {
@@ -50,28 +50,28 @@ impl Session {
     }
 
     fn participants(&mut self, participants: Vec<RemoteParticipant>) {
-        let mut news = Vec::new();
+        let mut changed = Vec::new();
         for participant in &participants {
-            if self.note_participant(participant) {
-                news.push(participant.info.clone());
+            if self.store_participant(participant) {
+                changed.push(participant.info.clone());
             }
         }
-        if !news.is_empty() {
-            self.signal(reply::update(news));
+        if !changed.is_empty() {
+            self.signal(reply::update(changed));
         }
-        // After the update: a client wants to know a track before it is offered.
-        self.subscribe_to_all();
+        // After the update, because a client must know a track before it is offered.
+        self.update_all_subscriptions();
     }
 
-    /// Keeps what is known of somebody. False when it is no news.
-    pub(super) fn note_participant(&mut self, participant: &RemoteParticipant) -> bool {
+    /// Stores the state of another participant. False when the client need not be notified.
+    pub(super) fn store_participant(&mut self, participant: &RemoteParticipant) -> bool {
         let info = &participant.info;
         let hidden = info.permission.as_ref().is_some_and(|permission| permission.hidden);
         if info.sid == self.own.sid || hidden || !is_sid(&info.sid) {
             return false;
         }
         if info.state == State::Disconnected as i32 {
-            self.left(
+            self.participant_left(
                 &info.sid,
                 LeaveReason::try_from(info.disconnect_reason).unwrap_or(LeaveReason::UnknownReason),
             );
@@ -90,7 +90,7 @@ impl Session {
             .map(|(sid, _)| sid.clone())
             .collect();
         for sid in gone {
-            self.forget_visible(&sid);
+            self.remove_visible(&sid);
         }
         for track in participant.tracks.iter().filter(|track| is_sid(&track.sid)) {
             let Some(track_info) = info.tracks.iter().find(|one| one.sid == track.sid) else { continue };
@@ -99,20 +99,21 @@ impl Session {
                 continue;
             }
             let same = known.is_some_and(|known| known.track == *track);
-            let (asked, settings) = known.map_or((None, None), |known| (known.asked, known.settings.clone()));
-            let asked = self.early.remove(&track.sid).or(asked);
+            let (requested, settings) =
+                known.map_or((None, None), |known| (known.requested, known.settings.clone()));
+            let requested = self.early_requests.remove(&track.sid).or(requested);
             let unsupported = same && known.is_some_and(|known| known.unsupported);
             if !same {
-                // Another codec or source under the same sid: the m-line must be another, too.
+                // Another codec or source with the same sid needs another m-line.
                 self.drop_subscription(&track.sid);
             }
             self.visible.insert(
                 track.sid.clone(),
-                Visible {
+                VisibleTrack {
                     participant_sid: info.sid.clone(),
                     track: track.clone(),
                     info: track_info.clone(),
-                    asked,
+                    requested,
                     unsupported,
                     settings,
                 },
@@ -121,7 +122,7 @@ impl Session {
         true
     }
 
-    fn left(&mut self, sid: &str, reason: LeaveReason) {
+    fn participant_left(&mut self, sid: &str, reason: LeaveReason) {
         let Some(mut info) = self.others.remove(sid) else { return };
         let tracks: Vec<String> = self
             .visible
@@ -135,7 +136,7 @@ impl Session {
         info.tracks.clear();
         self.signal(reply::update(vec![info]));
         for track in tracks {
-            self.forget_visible(&track);
+            self.remove_visible(&track);
         }
     }
 
@@ -184,16 +185,16 @@ impl Session {
             });
         self.tracks = kept;
         for track in &revoked {
-            self.forget_own(track);
+            self.unpublish(track);
             let track_sid = track.info.sid.clone();
             self.signal(Message::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
         }
         self.own_changed(true);
-        self.subscribe_to_all();
+        self.update_all_subscriptions();
     }
 }
 
-/// Sids become words of SDP and keys of maps in every client; other nodes' are not believed.
+/// Is this a valid sid? Checked because sids of other nodes are written into SDP.
 fn is_sid(sid: &str) -> bool {
     (4..=64).contains(&sid.len())
         && sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')

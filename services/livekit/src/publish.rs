@@ -1,4 +1,4 @@
-//! What the client publishes: announced by `add_track`, brought by an m-line of its offers.
+//! Tracks that the client publishes: announced by `AddTrackRequest`, then bound to an m-line of an offer.
 
 use livekit_protocol::{
     self as proto, AudioTrackFeature, TrackSource, request_response as rr, signal_response::Message,
@@ -10,7 +10,7 @@ use super::session::Session;
 use super::sid::mint_sid;
 use super::track::{self, OwnTrack};
 use crate::sdp::{Intake, Offer, Origin, SdpError, Section, SectionKind};
-use systir_media_control::{Command, ReceiveSection, Side, TrackKey, TrackSource as Source};
+use systir_media_control::{Command, ReceiveSection, Side, TrackKey};
 
 impl Session {
     pub(super) fn add_track(&mut self, request: proto::AddTrackRequest) {
@@ -24,13 +24,13 @@ impl Session {
             let text = "only audio and video tracks can be published, each in one codec";
             return self.refuse(0, rr::Reason::UnsupportedType, text, of(request));
         };
-        // Announced twice before it was brought: the same track.
+        // Announced again before it was bound: the same track.
         let twin = self.tracks.iter().find(|track| track.bound.is_none() && track.cid == request.cid);
         if let Some(twin) = twin.filter(|twin| twin.kind == kind) {
             let message = published(&request.cid, twin.info.clone());
             return self.signal(message);
         }
-        if self.tracks.len() >= self.config.limits.tracks && !self.forget_announced() {
+        if self.tracks.len() >= self.config.limits.tracks && !self.drop_oldest_announced() {
             let text = "too many published tracks: unpublish one first";
             return self.refuse(0, rr::Reason::LimitExceeded, text, of(request));
         }
@@ -43,7 +43,7 @@ impl Session {
             info,
             cid: request.cid,
             kind,
-            since: self.now,
+            announced_at: self.now,
             bound: None,
             subscribed: false,
         });
@@ -51,20 +51,20 @@ impl Session {
         self.bind_unclaimed(key);
     }
 
-    /// The m-line that brings a track may have been offered before the track was announced.
+    /// Binds a new track to an m-line that was offered before the track was announced.
     fn bind_unclaimed(&mut self, key: TrackKey) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
-        let brings = |section: &Section| {
-            let named = section.track.as_deref().is_none_or(|cid| cid == track.cid);
-            named && section.kind == SectionKind::Media(track.kind)
+        let fits = |section: &Section| {
+            let same_cid = section.track.as_deref().is_none_or(|cid| cid == track.cid);
+            same_cid && section.kind == SectionKind::Media(track.kind)
         };
-        let Some(index) = self.unclaimed.iter().position(brings) else { return };
+        let Some(index) = self.unclaimed.iter().position(fits) else { return };
         let section = self.unclaimed.swap_remove(index);
-        // The answer put the client's own choice first.
+        // The answer has put the client's preferred codec first.
         let Some(codec) = section.first_codec(None, false) else { return };
         track.bind(&section, codec);
-        for said in self.sections.iter_mut().filter(|said| said.mid == section.mid) {
-            said.track = Some(key);
+        for received in self.sections.iter_mut().filter(|received| received.mid == section.mid) {
+            received.track = Some(key);
         }
         let sections = self.sections.clone();
         self.start_own(key, &sections);
@@ -72,9 +72,9 @@ impl Session {
         self.own_changed(false);
     }
 
-    /// A client that changed its mind says nothing of it: of tracks that were announced and never
-    /// brought, the oldest gives way. False when all are published.
-    fn forget_announced(&mut self) -> bool {
+    /// Removes the oldest track that was announced and never bound: a client does not cancel such a track.
+    /// False when all tracks are bound.
+    fn drop_oldest_announced(&mut self) -> bool {
         let oldest = self.tracks.iter().position(|track| track.bound.is_none());
         oldest.map(|index| self.tracks.remove(index)).is_some()
     }
@@ -82,70 +82,73 @@ impl Session {
     pub(super) fn publisher_offer(&mut self, description: &proto::SessionDescription) {
         let offer = match Offer::parse(&description.sdp) {
             Ok(offer) if description.r#type == "offer" || description.r#type.is_empty() => offer,
-            Ok(_) => return self.garbled("the publisher's description is not an offer"),
-            // A client that published and unpublished so often begins with a short one again.
+            Ok(_) => return self.refuse_malformed("the publisher's description is not an offer"),
+            // Offers grow with each published track. A client whose offer became too long joins again, which
+            // starts with a short one.
             Err(SdpError::TooLong { .. } | SdpError::TooManySections { .. }) if self.answers > 0 => {
                 return self.reconnect(LeaveReason::StateMismatch);
             }
-            Err(error) => return self.garbled(&format!("the publisher's offer cannot be used: {error}")),
+            Err(error) => {
+                return self.refuse_malformed(&format!("the publisher's offer cannot be used: {error}"));
+            }
         };
         let ended = self.unbind_stopped(&offer);
-        let fresh = self.bind_sections(&offer);
+        let added = self.bind_sections(&offer);
 
         self.answers += 1;
         let origin = Origin { session: self.description_id, version: self.answers };
-        let answer = offer.answer(Self::host(&self.config, Side::Publisher), origin, |section| {
+        let answer = offer.answer(Self::local_transport(&self.config, Side::Publisher), origin, |section| {
             self.intake(section, self.config.red)
         });
 
         for track in &ended {
-            self.forget_own(track);
+            self.unpublish(track);
         }
-        for key in &fresh {
+        for key in &added {
             self.start_own(*key, &answer.receive);
         }
         self.sections = answer.receive.clone();
-        let carried = |section: &&Section| {
-            answer.receive.iter().any(|said| said.mid == section.mid && said.track.is_none())
+        let unclaimed = |section: &&Section| {
+            answer.receive.iter().any(|received| received.mid == section.mid && received.track.is_none())
         };
-        self.unclaimed = offer.sending().filter(carried).cloned().collect();
+        self.unclaimed = offer.sending().filter(unclaimed).cloned().collect();
         self.media(Command::Receive { participant: self.config.participant, sections: answer.receive });
-        self.remote(Side::Publisher, offer.remote().clone());
+        self.set_remote(Side::Publisher, offer.remote().clone());
         self.signal(Message::Answer(proto::SessionDescription {
             r#type: "answer".into(),
             sdp: answer.sdp,
             id: description.id,
             mid_to_track_id: Default::default(),
         }));
-        if !ended.is_empty() || !fresh.is_empty() {
+        if !ended.is_empty() || !added.is_empty() {
             self.own_changed(false);
         }
     }
 
-    /// Tracks whose m-line stopped, went silent or is gone.
+    /// Removes the tracks whose m-line no longer sends them.
     fn unbind_stopped(&mut self, offer: &Offer) -> Vec<OwnTrack> {
-        // An m-line that names a track in waiting has been given to that one.
-        let waiting: Vec<String> =
+        // An m-line with the cid of an announced track now carries that track.
+        let announced: Vec<String> =
             self.tracks.iter().filter(|track| track.bound.is_none()).map(|track| track.cid.clone()).collect();
-        let goes_on = |track: &mut OwnTrack| {
+        let continues = |track: &mut OwnTrack| {
             let Some(bound) = &track.bound else { return true };
-            let given_away = |section: &Section| {
-                section.track.as_ref().is_some_and(|cid| *cid != track.cid && waiting.contains(cid))
+            let reassigned = |section: &Section| {
+                section.track.as_ref().is_some_and(|cid| *cid != track.cid && announced.contains(cid))
             };
-            offer.sending().any(|section| section.mid == bound.mid && !given_away(section))
+            offer.sending().any(|section| section.mid == bound.mid && !reassigned(section))
         };
         let mut ended = Vec::new();
         let mut kept = Vec::new();
         for mut track in std::mem::take(&mut self.tracks) {
-            if goes_on(&mut track) { kept.push(track) } else { ended.push(track) }
+            if continues(&mut track) { kept.push(track) } else { ended.push(track) }
         }
         self.tracks = kept;
         ended
     }
 
-    /// Finds the announced track that each new m-line brings.
+    /// Binds each new m-line to an announced track.
     fn bind_sections(&mut self, offer: &Offer) -> Vec<TrackKey> {
-        let mut fresh = Vec::new();
+        let mut added = Vec::new();
         for section in offer.sending() {
             let SectionKind::Media(kind) = section.kind else { continue };
             let mid_taken =
@@ -159,24 +162,25 @@ impl Session {
             let wanted = intake(track, red);
             let Some(codec) = section.first_codec(wanted.codec, wanted.red) else { continue };
             track.bind(section, codec);
-            fresh.push(track.key);
+            added.push(track.key);
         }
-        fresh
+        added
     }
 
-    /// By `cid`; a client whose track changed its name gets the first one of the kind.
+    /// Index of the announced track for an m-line: the one with its `cid`, else the first of its kind,
+    /// because a client may change the `cid`.
     fn announced(&self, section: &Section, kind: Kind) -> Option<usize> {
-        let waiting = |track: &OwnTrack| track.bound.is_none() && track.kind == kind;
+        let candidate = |track: &OwnTrack| track.bound.is_none() && track.kind == kind;
         let cid = section.track.as_deref();
-        let named = self.tracks.iter().position(|track| waiting(track) && Some(track.cid.as_str()) == cid);
-        named.or_else(|| self.tracks.iter().position(waiting))
+        let named = self.tracks.iter().position(|track| candidate(track) && Some(track.cid.as_str()) == cid);
+        named.or_else(|| self.tracks.iter().position(candidate))
     }
 
     fn intake(&self, section: &Section, red: bool) -> Option<Intake> {
         let bound = |track: &&OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);
         match self.tracks.iter().find(bound) {
             Some(track) => Some(intake(track, red)),
-            // It may be announced later; what comes until then is dropped.
+            // The track may be announced later; until then its packets are dropped.
             None if self.config.grants.can_publish => {
                 Some(Intake { track: None, codec: None, red: false, stereo: false, dtx: true })
             }
@@ -196,7 +200,7 @@ impl Session {
             room: self.config.room_key,
             track: key,
             spec,
-            source: Source::Participant(self.config.participant),
+            source: systir_media_control::TrackSource::Participant(self.config.participant),
             publisher: self.config.sid.as_str().into(),
         });
         if muted {
@@ -204,8 +208,8 @@ impl Session {
         }
     }
 
-    /// Takes a track back from the room and the worker.
-    pub(super) fn forget_own(&mut self, track: &OwnTrack) {
+    /// Removes a track from the room and the worker.
+    pub(super) fn unpublish(&mut self, track: &OwnTrack) {
         if track.bound.is_some() {
             self.media(Command::RemoveTrack { track: track.key });
             self.outputs.push_back(Output::Unpublished { sid: track.info.sid.clone(), key: track.key });
@@ -219,7 +223,7 @@ impl Session {
         }
     }
 
-    /// None when there is no such track; else whether anything changed.
+    /// `None` when there is no such track, else whether anything changed.
     pub(super) fn set_muted(&mut self, sid: &str, muted: bool) -> Option<bool> {
         let track = self.tracks.iter_mut().find(|track| track.info.sid == sid)?;
         if track.info.muted == muted {
@@ -252,15 +256,16 @@ impl Session {
         self.own_changed(false);
     }
 
-    /// A client that did not say which codec it publishes turned out to use another one. For the
-    /// worker and for subscribers that is another track with the same sid.
+    /// The client did not name its codec, and its packets have another one than was assumed. For the worker
+    /// and for subscribers this is another track with the same sid.
     pub(super) fn codec_found(&mut self, key: TrackKey, codec: Codec) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
-        let is_other = |bound: &track::Bound| bound.spec.codec != codec && bound.spec.kind == codec.kind();
+        let is_other =
+            |bound: &track::BoundSection| bound.spec.codec != codec && bound.spec.kind == codec.kind();
         if !track.bound.as_ref().is_some_and(is_other) {
             return;
         }
-        track.rebind(codec);
+        track.set_codec(codec);
         let (sid, old, new) = (track.info.sid.clone(), track.key, self.config.keys.track());
         track.key = new;
         for section in self.sections.iter_mut().filter(|section| section.track == Some(old)) {
@@ -274,9 +279,9 @@ impl Session {
         self.own_changed(false);
     }
 
-    pub(super) fn garbled(&mut self, text: &str) {
-        self.counts.garbled += 1;
-        self.signal(super::reply::request(0, rr::Reason::InvalidRequest, text, None));
+    pub(super) fn refuse_malformed(&mut self, text: &str) {
+        self.counts.malformed += 1;
+        self.signal(super::reply::request_response(0, rr::Reason::InvalidRequest, text, None));
     }
 }
 

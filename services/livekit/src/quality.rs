@@ -1,12 +1,12 @@
-//! Which layer a subscriber's `track_setting` means.
+//! The layer that a subscriber's `UpdateTrackSettings` asks for.
 
 use livekit_protocol::{TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
 use systir_rtp::packet::Layer;
 
-/// A layer a little smaller than the window is good enough.
+/// A layer of at least this part of the window's height is good enough.
 const TOLERANCE: f32 = 0.9;
 
-/// The highest layer wanted; none is paused.
+/// The highest layer wanted; `None` pauses the track.
 pub(super) fn target(settings: &UpdateTrackSettings, track: &TrackInfo) -> Option<Layer> {
     if settings.disabled {
         return None;
@@ -17,7 +17,7 @@ pub(super) fn target(settings: &UpdateTrackSettings, track: &TrackInfo) -> Optio
     layer_for_quality(settings.quality)
 }
 
-/// The layer of a `VideoQuality`; `OFF` is none, and what we do not know is the highest.
+/// The layer of a `VideoQuality`: `None` for `OFF`, the highest for an unknown value.
 #[must_use]
 pub fn layer_for_quality(quality: i32) -> Option<Layer> {
     match VideoQuality::try_from(quality) {
@@ -35,17 +35,17 @@ pub fn layer_for_dimensions(width: u32, height: u32, track: &TrackInfo) -> Layer
     if track.height == 0 {
         return Layer(2);
     }
-    let own = |layers: &[VideoLayer]| -> Vec<u32> {
+    let heights_of = |layers: &[VideoLayer]| -> Vec<u32> {
         layers.iter().map(|layer| layer.height).filter(|height| *height > 0).collect()
     };
     let mut layers = track.layers.as_slice();
-    if own(layers).is_empty() {
+    if heights_of(layers).is_empty() {
         layers = track.codecs.first().map(|codec| codec.layers.as_slice()).unwrap_or_default();
     }
-    let heights = own(layers);
+    let heights = heights_of(layers);
     let portrait = track.width < track.height;
     let (mut sizes, wanted) = if heights.is_empty() {
-        // Clients that do not name their layers have LiveKit's usual ones.
+        // Clients that do not name their layers use LiveKit's default ones.
         let full = if portrait { track.width } else { track.height };
         (vec![180, 360, full], if portrait { width } else { height })
     } else {
@@ -56,15 +56,15 @@ pub fn layer_for_dimensions(width: u32, height: u32, track: &TrackInfo) -> Layer
     let fits =
         sizes.iter().zip(sizes.iter().skip(1)).position(|(size, next)| *size >= wanted && size != next);
     let index = fits.unwrap_or(sizes.len().saturating_sub(1)).min(Layer::MAX - 1);
-    // A publisher may leave a layer out: the lowest and the highest, say.
+    // A publisher may omit a layer, and use the lowest and the highest, for example.
     let named = layers.iter().filter(|layer| !layer.rid.is_empty());
     let named =
         named.filter(|layer| sizes.get(index) == Some(&layer.height)).map(|layer| layer.spatial_layer);
-    let place = named
+    let spatial = named
         .max()
-        .and_then(|place| u8::try_from(place).ok())
-        .filter(|place| usize::from(*place) < Layer::MAX);
-    Layer(place.unwrap_or(u8::try_from(index).unwrap_or(0)))
+        .and_then(|spatial| u8::try_from(spatial).ok())
+        .filter(|spatial| usize::from(*spatial) < Layer::MAX);
+    Layer(spatial.unwrap_or(u8::try_from(index).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -91,17 +91,17 @@ mod tests {
 
     #[test]
     #[allow(deprecated)]
-    fn layer_that_a_publisher_left_out_is_nobodys() {
+    fn layer_that_a_publisher_omits_is_never_chosen() {
         let mut info = track(&[180, 720]);
-        for (layer, (rid, place)) in info.layers.iter_mut().zip([("q", 0), ("f", 2)]) {
-            (layer.rid, layer.spatial_layer) = (rid.to_owned(), place);
+        for (layer, (rid, spatial)) in info.layers.iter_mut().zip([("q", 0), ("f", 2)]) {
+            (layer.rid, layer.spatial_layer) = (rid.to_owned(), spatial);
         }
         assert_eq!(layer_for_dimensions(320, 180, &info), Layer(0));
         assert_eq!(layer_for_dimensions(640, 360, &info), Layer(2));
     }
 
     #[test]
-    fn disabled_is_paused_whatever_the_quality() {
+    fn disabled_track_is_paused_whatever_the_quality() {
         let settings = UpdateTrackSettings { disabled: true, quality: 2, ..Default::default() };
         assert_eq!(target(&settings, &track(&[])), None);
         let settings = UpdateTrackSettings { quality: 1, ..Default::default() };

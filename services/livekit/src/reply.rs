@@ -1,4 +1,4 @@
-//! Messages to the client that say more than one word.
+//! Builds messages to the client.
 
 use livekit_protocol::{
     self as proto, leave_request::Action, request_response as rr, signal_response::Message,
@@ -14,7 +14,7 @@ pub(super) fn update(participants: Vec<proto::ParticipantInfo>) -> Message {
     Message::Update(proto::ParticipantUpdate { participants })
 }
 
-pub(super) fn request(
+pub(super) fn request_response(
     request_id: u32,
     reason: rr::Reason,
     message: &str,
@@ -28,7 +28,7 @@ pub(super) fn request(
     })
 }
 
-/// `can_reconnect` is what clients before protocol 13 look at.
+/// Clients before protocol 13 read `can_reconnect` instead of `action`.
 pub(super) fn leave(action: Action, reason: LeaveReason) -> Message {
     Message::Leave(proto::LeaveRequest {
         can_reconnect: action != Action::Disconnect,

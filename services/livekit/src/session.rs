@@ -1,4 +1,4 @@
-//! The state of one participant and the order of what is said.
+//! The session of one participant: its state, its inputs and the join response.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,29 +11,29 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use systir_rtp::packet::Codec;
 
-use super::config::{Clock, ServerFacts, SessionConfig};
+use super::config::{ServerFacts, SessionConfig, WallClock};
 use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
 use super::reply;
 use super::track::OwnTrack;
-use super::visible::Visible;
+use super::visible::VisibleTrack;
 use crate::sdp::{Host, Section, Subscriber, codecs};
 use systir_media_control::{Command, ReceiveSection, Remote, Side};
 
-/// The client pings this often, and takes the connection for dead after the second time.
+/// The client pings in this interval, and closes the connection when it gets no answer for `PING_TIMEOUT`.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often connection quality is looked at.
+/// How often the client is sent the connection quality of new participants.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Requests that led to nothing, by why.
+/// Inputs without effect, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Understood, and nothing is done about them.
+    /// Requests that were ignored.
     pub ignored: u64,
-    /// Not understood.
-    pub garbled: u64,
-    /// Answered with a refusal.
+    /// Requests that could not be read.
+    pub malformed: u64,
+    /// Requests that were refused.
     pub refused: u64,
     /// Data messages that were dropped.
     pub data_dropped: u64,
@@ -43,49 +43,52 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: SessionConfig,
-    pub(super) clock: Clock,
+    pub(super) clock: WallClock,
     pub(super) rng: StdRng,
     pub(super) outputs: VecDeque<Output>,
     pub(super) counts: Counts,
     pub(super) now: Instant,
-    /// This participant, as others see it.
+    /// This participant's state, as others see it.
     pub(super) own: proto::ParticipantInfo,
     pub(super) tracks: Vec<OwnTrack>,
-    /// What the worker was last told to receive.
+    /// The m-lines of the last [`Command::Receive`].
     pub(super) sections: Vec<ReceiveSection>,
-    /// M-lines that the client sends on and has not announced a track for.
+    /// M-lines on which the client sends a track that it has not announced.
     pub(super) unclaimed: Vec<Section>,
-    /// Goes up with each answer (`o=`).
+    /// Number of answers so far: the version in `o=`.
     pub(super) answers: u64,
+    /// Session id in `o=` of answers.
     pub(super) description_id: u64,
-    /// The client's transport of each side, as the worker was told.
+    /// The client's transport of each side, as last sent to the worker.
     pub(super) remote: [Option<Remote>; 2],
-    /// Others, by sid.
+    /// Other participants, by sid.
     pub(super) others: BTreeMap<String, proto::ParticipantInfo>,
-    /// What the client asked for of tracks that are shown and cannot be received yet.
-    pub(super) early: BTreeMap<String, bool>,
-    /// Tracks of others, by sid.
-    pub(super) visible: BTreeMap<String, Visible>,
+    /// Subscription requests for tracks that clients see but cannot subscribe to yet, by track sid.
+    pub(super) early_requests: BTreeMap<String, bool>,
+    /// Tracks of other participants, by sid.
+    pub(super) visible: BTreeMap<String, VisibleTrack>,
     pub(super) subscriber: Subscriber,
+    /// Id of the last offer.
     pub(super) last_offer: u32,
-    /// The offer that waits for its answer, since when.
-    pub(super) waiting: Option<Instant>,
-    /// Something changed since the last offer.
-    pub(super) changed: Option<Instant>,
-    pub(super) began: Instant,
+    /// When the offer was sent that has no answer yet.
+    pub(super) offered_at: Option<Instant>,
+    /// When the first change since the last offer happened.
+    pub(super) changed_at: Option<Instant>,
+    pub(super) began_at: Instant,
     connected: bool,
-    quality_told: HashSet<String>,
-    quality_next: Instant,
+    /// Sids whose connection quality was sent.
+    quality_sent: HashSet<String>,
+    next_quality: Instant,
     pub(super) ended: bool,
 }
 
 impl Session {
-    /// Begins: the first outputs are the worker's `Join`, the client's `join` and the first offer,
-    /// with the tracks that are there already.
+    /// Begins a session. The first outputs are the worker's `Join`, the client's `join` and the first offer,
+    /// which contains the tracks that are already published.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         let now = config.now;
-        let clock = Clock::new(config.wall, now);
+        let clock = WallClock::new(config.wall, now);
         let mut rng = StdRng::from_seed(config.seed);
         // RFC 8866: numeric; browsers read it as a signed 64-bit number.
         let description_id = rng.random::<u64>() >> 2;
@@ -103,16 +106,16 @@ impl Session {
             description_id,
             remote: [None, None],
             others: BTreeMap::new(),
-            early: BTreeMap::new(),
+            early_requests: BTreeMap::new(),
             visible: BTreeMap::new(),
             subscriber: Subscriber::new(rng.random::<u64>() >> 2),
             last_offer: 0,
-            waiting: None,
-            changed: None,
-            began: now,
+            offered_at: None,
+            changed_at: None,
+            began_at: now,
             connected: false,
-            quality_told: HashSet::new(),
-            quality_next: now + QUALITY_INTERVAL,
+            quality_sent: HashSet::new(),
+            next_quality: now + QUALITY_INTERVAL,
             ended: false,
             rng,
             config,
@@ -130,13 +133,13 @@ impl Session {
         });
         let others = std::mem::take(&mut self.config.others);
         for other in &others {
-            self.note_participant(other);
+            self.store_participant(other);
         }
         let join = self.join_response();
         self.signal(join);
         self.outputs.push_back(Output::Own(Box::new(self.own.clone())));
-        self.subscribe_to_all();
-        self.changed = None;
+        self.update_all_subscriptions();
+        self.changed_at = None;
         self.send_offer();
     }
 
@@ -169,7 +172,7 @@ impl Session {
         })
     }
 
-    /// The next thing to do; drain after each input.
+    /// The next output; drain it after each input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -181,48 +184,48 @@ impl Session {
             return None;
         }
         let limits = &self.config.limits;
-        let offer = match self.waiting {
+        let offer = match self.offered_at {
             Some(since) => Some(since + limits.answer),
-            None => self.changed.map(|since| since + limits.gather),
+            None => self.changed_at.map(|since| since + limits.gather),
         };
-        let connect = (!self.connected).then_some(self.began + limits.connect);
+        let connect = (!self.connected).then_some(self.began_at + limits.connect);
         let announced = self.tracks.iter().filter(|track| track.bound.is_none());
-        let announced = announced.map(|track| track.since + limits.announced).min();
-        let quality = self.connected.then_some(self.quality_next);
+        let announced = announced.map(|track| track.announced_at + limits.announced).min();
+        let quality = self.connected.then_some(self.next_quality);
         [offer, connect, announced, quality].into_iter().flatten().min()
     }
 
-    /// Lets time pass.
+    /// Handles timeouts.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
         if self.ended {
             return;
         }
         let limits = self.config.limits;
-        let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
-        if self.waiting.is_some_and(|since| late(since, limits.answer))
-            || (!self.connected && late(self.began, limits.connect))
+        let elapsed = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        if self.offered_at.is_some_and(|since| elapsed(since, limits.answer))
+            || (!self.connected && elapsed(self.began_at, limits.connect))
         {
             return self.end(Action::Reconnect, LeaveReason::ConnectionTimeout);
         }
-        if self.waiting.is_none() && self.changed.is_some_and(|since| late(since, limits.gather)) {
+        if self.offered_at.is_none() && self.changed_at.is_some_and(|since| elapsed(since, limits.gather)) {
             self.send_offer();
         }
-        self.tracks.retain(|track| track.bound.is_some() || !late(track.since, limits.announced));
-        if self.connected && now >= self.quality_next {
-            self.quality_next = now + QUALITY_INTERVAL;
-            self.tell_quality();
+        self.tracks.retain(|track| track.bound.is_some() || !elapsed(track.announced_at, limits.announced));
+        if self.connected && now >= self.next_quality {
+            self.next_quality = now + QUALITY_INTERVAL;
+            self.send_quality();
         }
     }
 
-    /// Takes a request of the client.
+    /// Handles a request of the client.
     pub fn handle(&mut self, request: proto::SignalRequest, now: Instant) {
         self.now = now;
         if self.ended {
             return;
         }
         let Some(message) = request.message else {
-            self.counts.garbled += 1;
+            self.counts.malformed += 1;
             return;
         };
         match message {
@@ -234,8 +237,8 @@ impl Session {
             Request::TrackSetting(settings) => self.track_setting(&settings),
             Request::Leave(leave) => {
                 let reason = LeaveReason::try_from(leave.reason).unwrap_or(LeaveReason::UnknownReason);
-                let unsaid = reason == LeaveReason::UnknownReason;
-                self.finish(if unsaid { LeaveReason::ClientInitiated } else { reason });
+                let unknown = reason == LeaveReason::UnknownReason;
+                self.finish(if unknown { LeaveReason::ClientInitiated } else { reason });
             }
             Request::Ping(_) => {
                 let millis = self.clock.millis(now);
@@ -272,12 +275,14 @@ impl Session {
                 let text = "data blobs are not supported by this server";
                 self.refuse(request.request_id, rr::Reason::UnsupportedType, text, None);
             }
-            // Who restricts its tracks must not believe that it did.
+            // Refused, so that the client does not believe that its tracks are restricted.
             Request::SubscriptionPermission(permission) if !permission.all_participants => {
-                let text = "this server does not restrict who receives a track: everybody in the room may";
+                let text =
+                    "this server does not restrict subscriptions: every participant may receive a track";
                 self.refuse(0, rr::Reason::UnsupportedType, text, None);
             }
-            // Candidates are not needed with ICE-lite; the rest is of resuming, of testing, or old.
+            // ICE-lite needs no candidates of the client. The others are for resuming, for testing, or
+            // obsolete.
             #[allow(deprecated)]
             Request::Trickle(_)
             | Request::UpdateLayers(_)
@@ -288,7 +293,7 @@ impl Session {
         }
     }
 
-    /// Takes what happens in the room.
+    /// Handles an event of the room.
     pub fn room_event(&mut self, event: RoomEvent, now: Instant) {
         self.now = now;
         if !self.ended {
@@ -296,7 +301,7 @@ impl Session {
         }
     }
 
-    /// Takes what the worker tells.
+    /// Handles an event of the worker.
     pub fn media_event(&mut self, event: MediaEvent, now: Instant) {
         self.now = now;
         if self.ended {
@@ -311,19 +316,19 @@ impl Session {
         }
     }
 
-    /// What came to nothing so far.
+    /// Counts of inputs without effect.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// This participant, as others see it.
+    /// This participant's state, as others see it.
     #[must_use]
     pub fn info(&self) -> &proto::ParticipantInfo {
         &self.own
     }
 
-    /// Is the session over?
+    /// Has the session ended?
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -334,34 +339,36 @@ impl Session {
             return;
         }
         self.connected = true;
-        self.quality_next = self.now + QUALITY_INTERVAL;
+        self.next_quality = self.now + QUALITY_INTERVAL;
         self.own.state = State::Active as i32;
         self.own_changed(true);
-        self.tell_quality();
+        self.send_quality();
     }
 
-    /// EXCELLENT, once for each: nothing is measured yet, and a wrong LOST makes clients rejoin.
-    fn tell_quality(&mut self) {
+    /// Sends EXCELLENT once for each participant: quality is not measured, and a wrong LOST makes clients
+    /// rejoin.
+    fn send_quality(&mut self) {
         let known: HashSet<String> =
             self.others.keys().chain(std::iter::once(&self.own.sid)).cloned().collect();
-        self.quality_told.retain(|sid| known.contains(sid));
-        let mut fresh: Vec<String> = known.difference(&self.quality_told).cloned().collect();
-        if fresh.is_empty() {
+        self.quality_sent.retain(|sid| known.contains(sid));
+        let mut new: Vec<String> = known.difference(&self.quality_sent).cloned().collect();
+        if new.is_empty() {
             return;
         }
-        fresh.sort_unstable();
-        let updates = fresh.iter().map(|sid| proto::ConnectionQualityInfo {
+        new.sort_unstable();
+        let updates = new.iter().map(|sid| proto::ConnectionQualityInfo {
             participant_sid: sid.clone(),
             quality: proto::ConnectionQuality::Excellent as i32,
             score: 5.0,
         });
         let update = proto::ConnectionQualityUpdate { updates: updates.collect() };
-        self.quality_told.extend(fresh);
+        self.quality_sent.extend(new);
         self.signal(Message::ConnectionQuality(update));
     }
 
-    /// Tells the others (and, where it did not ask for it, the client) of the own state.
-    pub(super) fn own_changed(&mut self, tell_client: bool) {
+    /// Publishes a change of the participant's own state. `notify_client` is false when the client made the
+    /// change.
+    pub(super) fn own_changed(&mut self, notify_client: bool) {
         self.own.version = self.own.version.saturating_add(1);
         self.own.is_publisher = self.tracks.iter().any(|track| track.bound.is_some());
         self.own.tracks = self
@@ -371,13 +378,13 @@ impl Session {
             .map(|track| track.info.clone())
             .collect();
         self.outputs.push_back(Output::Own(Box::new(self.own.clone())));
-        if tell_client {
+        if notify_client {
             let own = self.own.clone();
             self.signal(reply::update(vec![own]));
         }
     }
 
-    /// Tells the client to leave, and leaves.
+    /// Sends the client a `leave` and ends the session.
     pub(super) fn end(&mut self, action: Action, reason: LeaveReason) {
         self.signal(reply::leave(action, reason));
         self.finish(reason);
@@ -388,7 +395,7 @@ impl Session {
         self.own.disconnect_reason = reason as i32;
         let tracks = std::mem::take(&mut self.tracks);
         for track in tracks {
-            self.forget_own(&track);
+            self.unpublish(&track);
         }
         let subscribed: Vec<String> = self
             .visible
@@ -415,25 +422,25 @@ impl Session {
 
     pub(super) fn refuse(&mut self, id: u32, reason: rr::Reason, text: &str, of: Option<rr::Request>) {
         self.counts.refused += 1;
-        self.signal(reply::request(id, reason, text, of));
+        self.signal(reply::request_response(id, reason, text, of));
     }
 
-    /// Tells the worker the client's transport when it is new.
-    pub(super) fn remote(&mut self, side: Side, remote: Remote) {
+    /// Sends the client's transport to the worker, if it changed.
+    pub(super) fn set_remote(&mut self, side: Side, remote: Remote) {
         let [publisher, subscriber] = &mut self.remote;
-        let known = match side {
+        let current = match side {
             Side::Publisher => publisher,
             Side::Subscriber => subscriber,
         };
-        if known.as_ref() == Some(&remote) {
+        if current.as_ref() == Some(&remote) {
             return;
         }
-        *known = Some(remote.clone());
+        *current = Some(remote.clone());
         self.media(Command::Remote { participant: self.config.participant, side, remote });
     }
 
-    /// Our end of a side.
-    pub(super) fn host(config: &SessionConfig, side: Side) -> Host<'_> {
+    /// The worker's end of a connection.
+    pub(super) fn local_transport(config: &SessionConfig, side: Side) -> Host<'_> {
         let media = &config.media;
         let ice = match side {
             Side::Publisher => &media.publisher,
@@ -443,7 +450,7 @@ impl Session {
     }
 }
 
-fn own_info(config: &SessionConfig, clock: &Clock) -> proto::ParticipantInfo {
+fn own_info(config: &SessionConfig, clock: &WallClock) -> proto::ParticipantInfo {
     let grants = &config.grants;
     let mut attributes: std::collections::HashMap<String, String> =
         grants.attributes.iter().map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -1,11 +1,11 @@
-//! Who speaks, as clients are told.
+//! Speaker updates for clients.
 
 use livekit_protocol::SpeakerInfo;
 
 use systir_media_control::{Speaker, TrackKey};
 
-/// A worker's change of speakers by participant. `owner` knows whose track it is; the loudest
-/// track of a participant counts.
+/// Converts a worker's speaker changes, by track, to LiveKit's, by participant. `owner` returns the sid of a
+/// track's participant; the loudest track of a participant counts.
 pub fn speaker_infos(changed: &[Speaker], owner: impl Fn(TrackKey) -> Option<String>) -> Vec<SpeakerInfo> {
     let mut infos: Vec<SpeakerInfo> = Vec::new();
     for speaker in changed {

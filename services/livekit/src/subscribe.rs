@@ -1,34 +1,32 @@
-//! What the client receives: tracks of others, offered on the subscriber's connection.
-
-use std::time::Instant;
+//! Subscriptions: tracks of other participants, offered on the subscriber connection.
 
 use livekit_protocol::{self as proto, SubscriptionError, leave_request::Action, signal_response::Message};
 use systir_rtp::packet::Kind;
 
 use super::event::{LeaveReason, Output};
 use super::session::Session;
-use super::visible::Visible;
+use super::visible::VisibleTrack;
 use super::{quality, reply, track};
 use crate::sdp::Wanted;
 use systir_media_control::{Command, Side};
 
 impl Session {
-    fn wants(&self, visible: &Visible) -> bool {
+    fn wants(&self, visible: &VisibleTrack) -> bool {
         self.config.grants.can_subscribe
             && !visible.unsupported
-            && visible.asked.unwrap_or(self.config.auto_subscribe)
+            && visible.requested.unwrap_or(self.config.auto_subscribe)
     }
 
-    /// Brings every subscription in line with what is wanted.
-    pub(super) fn subscribe_to_all(&mut self) {
+    /// Subscribes to every wanted track and unsubscribes from the others.
+    pub(super) fn update_all_subscriptions(&mut self) {
         let sids: Vec<String> = self.visible.keys().cloned().collect();
         for sid in sids {
-            self.reconcile(&sid);
+            self.update_one_subscription(&sid);
         }
     }
 
-    /// Brings one subscription in line with what is wanted.
-    pub(super) fn reconcile(&mut self, sid: &str) {
+    /// Subscribes to a track or unsubscribes from it, as wanted.
+    pub(super) fn update_one_subscription(&mut self, sid: &str) {
         let Some(visible) = self.visible.get(sid) else { return };
         let key = visible.track.key;
         match (self.wants(visible), self.subscriber.contains(key)) {
@@ -39,8 +37,8 @@ impl Session {
                     stream: track::stream_id(&visible.participant_sid, &visible.info),
                     codec: visible.track.codec,
                 };
-                let room = self.subscriber.len() < self.config.limits.subscriptions;
-                if !room || !self.subscriber.add(wanted, &mut self.rng) {
+                let has_room = self.subscriber.len() < self.config.limits.subscriptions;
+                if !has_room || !self.subscriber.add(wanted, &mut self.rng) {
                     self.counts.refused += 1;
                     return self.signal(reply::subscription_failed(sid, SubscriptionError::SeUnknown));
                 }
@@ -61,8 +59,8 @@ impl Session {
         }
     }
 
-    /// The end of a track for this participant.
-    pub(super) fn forget_visible(&mut self, sid: &str) {
+    /// Removes a track of another participant.
+    pub(super) fn remove_visible(&mut self, sid: &str) {
         self.drop_subscription(sid);
         self.visible.remove(sid);
     }
@@ -71,24 +69,26 @@ impl Session {
         let nested = request.participant_tracks.iter().flat_map(|one| &one.track_sids);
         let sids: Vec<&String> = request.track_sids.iter().chain(nested).take(10_000).collect();
         for sid in sids {
-            self.ask(sid, request.subscribe);
+            self.request_subscription(sid, request.subscribe);
         }
     }
 
-    pub(super) fn ask(&mut self, sid: &str, subscribe: bool) {
+    /// Handles a request of the client or the server API for one track.
+    pub(super) fn request_subscription(&mut self, sid: &str, subscribe: bool) {
         let allowed = self.config.grants.can_subscribe;
         let Some(visible) = self.visible.get_mut(sid) else {
-            // A track is shown as soon as it is heard of, and can be received a moment later.
-            let shown = self.others.values().any(|other| other.tracks.iter().any(|track| track.sid == *sid));
-            if shown && self.early.len() < self.config.limits.subscriptions {
-                self.early.insert(sid.to_owned(), subscribe);
+            // A client sees a track as soon as it is published, and can receive it a moment later.
+            let published =
+                self.others.values().any(|other| other.tracks.iter().any(|track| track.sid == *sid));
+            if published && self.early_requests.len() < self.config.limits.subscriptions {
+                self.early_requests.insert(sid.to_owned(), subscribe);
             } else if subscribe {
                 self.counts.refused += 1;
                 self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
             }
             return;
         };
-        visible.asked = Some(subscribe);
+        visible.requested = Some(subscribe);
         if subscribe && !allowed {
             let participant = visible.participant_sid.clone();
             self.counts.refused += 1;
@@ -98,7 +98,7 @@ impl Session {
             self.counts.refused += 1;
             return self.signal(reply::subscription_failed(sid, SubscriptionError::SeCodecUnsupported));
         }
-        self.reconcile(sid);
+        self.update_one_subscription(sid);
     }
 
     pub(super) fn track_setting(&mut self, settings: &proto::UpdateTrackSettings) {
@@ -116,16 +116,16 @@ impl Session {
         }
     }
 
-    /// Something to offer: soon, together with what else changes.
+    /// Schedules an offer, which collects further changes.
     fn offer_soon(&mut self) {
-        self.changed.get_or_insert(self.now);
+        self.changed_at.get_or_insert(self.now);
     }
 
     pub(super) fn send_offer(&mut self) {
-        self.changed = None;
-        self.waiting = Some(self.now);
+        self.changed_at = None;
+        self.offered_at = Some(self.now);
         self.last_offer = self.last_offer.wrapping_add(1).max(1);
-        let offer = self.subscriber.offer(Self::host(&self.config, Side::Subscriber));
+        let offer = self.subscriber.offer(Self::local_transport(&self.config, Side::Subscriber));
         self.signal(Message::Offer(proto::SessionDescription {
             r#type: "offer".into(),
             sdp: offer.sdp,
@@ -136,41 +136,43 @@ impl Session {
 
     pub(super) fn subscriber_answer(&mut self, description: &proto::SessionDescription) {
         // Older clients answer without an id.
-        let fits = description.id == 0 || description.id == self.last_offer;
-        if self.waiting.is_none() || !fits {
+        let is_current = description.id == 0 || description.id == self.last_offer;
+        if self.offered_at.is_none() || !is_current {
             self.counts.ignored += 1;
             return;
         }
         let answered = match self.subscriber.answer(&description.sdp) {
             Ok(answered) => answered,
-            Err(error) => return self.garbled(&format!("the subscriber's answer cannot be used: {error}")),
+            Err(error) => {
+                return self.refuse_malformed(&format!("the subscriber's answer cannot be used: {error}"));
+            }
         };
-        self.waiting = None;
-        self.remote(Side::Subscriber, answered.remote);
+        self.offered_at = None;
+        self.set_remote(Side::Subscriber, answered.remote);
         for wanted in answered.refused {
-            self.unsupported(&wanted.sid);
+            self.mark_unsupported(&wanted.sid);
         }
         for downtrack in answered.accepted {
-            self.accepted(downtrack);
+            self.start_downtrack(downtrack);
         }
     }
 
-    fn accepted(&mut self, downtrack: systir_media_control::Downtrack) {
+    fn start_downtrack(&mut self, downtrack: systir_media_control::Downtrack) {
         let (participant, key) = (self.config.participant, downtrack.track);
         let Some(visible) = self.visible.values().find(|visible| visible.track.key == key) else { return };
         let target = match &visible.settings {
             Some(settings) => quality::target(settings, &visible.info),
             None => quality::layer_for_quality(proto::VideoQuality::High as i32),
         };
-        let says = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
+        let has_target = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
         self.media(Command::Subscribe { participant, downtrack });
-        if says {
+        if has_target {
             self.media(Command::Target { participant, track: key, layer: target });
         }
     }
 
     /// The client answered that it lacks the codec.
-    fn unsupported(&mut self, sid: &str) {
+    fn mark_unsupported(&mut self, sid: &str) {
         let Some(visible) = self.visible.get_mut(sid) else { return };
         visible.unsupported = true;
         let key = visible.track.key;
@@ -180,14 +182,8 @@ impl Session {
         self.signal(reply::subscription_failed(sid, SubscriptionError::SeCodecUnsupported));
     }
 
-    /// The client is to come back.
+    /// Ends the session and tells the client to reconnect.
     pub(super) fn reconnect(&mut self, reason: LeaveReason) {
         self.end(Action::Reconnect, reason);
-    }
-
-    /// When the offer in waiting was sent.
-    #[must_use]
-    pub fn offer_outstanding_since(&self) -> Option<Instant> {
-        self.waiting
     }
 }

@@ -1,5 +1,5 @@
-//! Access tokens: what LiveKit's server SDKs sign (a JWT, HS256, keyed by API key) and what we
-//! make of it. An API key belongs to one institution; a token can only ever speak for that one.
+//! Access tokens of LiveKit's server SDKs: JWTs signed with HS256 and the secret of an API key. An API key
+//! belongs to one institution, so its tokens are valid for rooms of that institution only.
 
 mod grants;
 mod keys;
@@ -14,44 +14,44 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use livekit_token::Claims;
 use systir_reason::{Reason, Refusal};
 
-pub use grants::{Grants, Source};
+pub use grants::{Grants, PublishSource};
 pub use keys::{KeyRing, Redacted};
 
-/// How far clocks may differ.
+/// Allowed difference between clocks.
 pub const LEEWAY: Duration = Duration::from_secs(60);
 
-/// Longest token that is looked at. Tokens travel in URLs, metadata may be large.
+/// Longest token that is read, bytes. Tokens are sent in URLs, but their metadata may be large.
 pub const MAX_TOKEN_BYTES: usize = 128 * 1024;
 
-/// Longest identity and room name, in bytes, as LiveKit's default limits.
+/// Longest identity and room name, bytes: LiveKit's default limits.
 pub const MAX_NAME_BYTES: usize = 256;
 
-/// Why a token opens nothing. The texts go to the client: they name what to change and repeat
-/// nothing of the token.
+/// Why a token is refused. The texts are sent to the client: they name what to change and contain nothing
+/// of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// There is none.
+    /// The request has no token.
     #[error("no access token: send it as `Authorization: Bearer` or as the query parameter access_token")]
     Missing,
-    /// Not a JWT with the claims of an access token.
+    /// It is not a JWT with the claims of an access token.
     #[error("invalid token: it is not a JWT with LiveKit's claims; create it with a LiveKit server SDK")]
     Malformed,
-    /// The header asks for another algorithm than HS256.
+    /// The JWT header does not name HS256.
     #[error("invalid token: only HS256 is accepted; sign it with the API key's secret")]
     Algorithm,
-    /// `iss` is no API key of this server.
+    /// `iss` is not an API key of this server.
     #[error(
-        "invalid API key: this server does not know the token's issuer; check the API key and the server's address"
+        "invalid API key: this server does not know the token's issuer; check the API key and the server's URL"
     )]
     UnknownKey,
-    /// The signature is not the API key's.
+    /// The signature does not verify with the API key's secret.
     #[error("invalid token: the signature does not fit the API key; check the API secret")]
     Signature,
     /// `exp` has passed, or is missing.
-    #[error("invalid token: it is expired; ask for a new one")]
+    #[error("invalid token: it has expired; request a new one")]
     Expired,
     /// `nbf` is in the future.
-    #[error("invalid token: it is not valid yet; check the clock of the machine that signed it")]
+    #[error("invalid token: it is not valid yet; check the clock of the host that signed it")]
     NotYetValid,
     /// `video.roomJoin` is not granted.
     #[error("permission denied: the token does not grant roomJoin")]
@@ -65,8 +65,8 @@ pub enum TokenError {
     /// Identity or room name is longer than [`MAX_NAME_BYTES`].
     #[error("identity or room name is longer than 256 bytes")]
     TooLong,
-    /// Identity or room name holds control characters.
-    #[error("identity or room name holds control characters")]
+    /// Identity or room name contains control characters.
+    #[error("identity or room name contains control characters")]
     BadName,
 }
 
@@ -97,19 +97,19 @@ impl From<TokenError> for Refusal {
     }
 }
 
-/// A token whose signature and times hold: for the server API, whose grants are other ones.
+/// A token whose signature and times are valid, for the server API, which checks other grants.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// What it says.
+    /// Its claims.
     pub claims: Claims,
-    /// Whose key signed it.
+    /// The institution of the API key that signed it.
     pub institution: String,
 }
 
-/// Checks signature and times of any LiveKit token.
+/// Checks the signature and the times of any LiveKit token.
 ///
 /// # Errors
-/// Says what is wrong; see [`TokenError`].
+/// What is wrong with the token.
 pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, TokenError> {
     if token.is_empty() {
         return Err(TokenError::Missing);
@@ -149,10 +149,10 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
     Ok(Verified { claims, institution: key.institution.clone() })
 }
 
-/// Checks a token that wants to join a room.
+/// Checks a token for joining a room.
 ///
 /// # Errors
-/// Says what is wrong; see [`TokenError`].
+/// What is wrong with the token.
 pub fn verify_join(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Grants, TokenError> {
     let Verified { claims, institution } = verify(ring, token, now)?;
     if !claims.video.room_join {
@@ -175,9 +175,9 @@ pub fn verify_join(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Grant
     Ok(Grants::from_claims(claims, institution))
 }
 
-/// The algorithm is ours to choose, never the token's: whatever else the header offers (`none`,
-/// a public-key algorithm, a key of its own in `jwk`, `jku`, `x5u`, `kid`) is not looked at, and
-/// critical extensions (RFC 7515 section 4.1.11) are understood by nobody here.
+/// Accepts HS256 only, so that the token cannot choose its algorithm (`none`, or one with public keys). Keys
+/// in the header (`jwk`, `jku`, `x5u`, `kid`) are ignored. Critical extensions (RFC 7515 section 4.1.11) are
+/// not supported, so a token with one is refused.
 fn check_header(token: &str) -> Result<(), TokenError> {
     let header = token.split('.').next().unwrap_or_default();
     let bytes = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
@@ -192,7 +192,7 @@ fn check_header(token: &str) -> Result<(), TokenError> {
     Ok(())
 }
 
-/// Only good for choosing the key that must then verify the whole.
+/// The issuer of a token that is not verified yet. Use it only to choose the key that verifies the token.
 fn unverified_issuer(token: &str) -> Result<String, TokenError> {
     #[derive(serde::Deserialize)]
     struct Issuer {

@@ -1,4 +1,4 @@
-//! A participant's own tracks: announced by `add_track`, bound to an m-line by the next offer.
+//! A participant's own tracks, and their `TrackInfo`.
 
 use std::time::Instant;
 
@@ -8,34 +8,34 @@ use systir_rtp::packet::{Codec, Kind, Layer};
 use crate::sdp::{Section, codecs};
 use systir_media_control::{TrackKey, TrackSpec};
 
-/// Most layers, codecs or features that are kept of a request.
-const MAX_PARTS: usize = 8;
+/// How many features of a request are kept.
+const MAX_FEATURES: usize = 8;
 /// Longest text of a request that is kept, bytes.
 const MAX_TEXT: usize = 1024;
 
-/// A published track.
+/// A track that was announced by `AddTrackRequest`, and is published once it is bound to an m-line.
 #[derive(Debug, Clone)]
 pub(super) struct OwnTrack {
     pub(super) key: TrackKey,
     pub(super) info: proto::TrackInfo,
-    /// Every name under which an m-line may bring it.
+    /// The client's id of the track, which the m-line's `a=msid` repeats.
     pub(super) cid: String,
     pub(super) kind: Kind,
-    pub(super) since: Instant,
+    pub(super) announced_at: Instant,
     /// The m-line that carries it.
-    pub(super) bound: Option<Bound>,
-    /// Was the client told that somebody receives it?
+    pub(super) bound: Option<BoundSection>,
+    /// Was the client notified of the first subscriber?
     pub(super) subscribed: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Bound {
+pub(super) struct BoundSection {
     pub(super) mid: String,
     pub(super) spec: TrackSpec,
 }
 
 impl OwnTrack {
-    /// The codec that the client announced; many do not say.
+    /// The codec that the client announced; many clients do not name one.
     pub(super) fn announced_codec(&self) -> Option<Codec> {
         codecs::from_mime(&self.info.mime_type)
     }
@@ -44,7 +44,7 @@ impl OwnTrack {
         self.info.audio_features.contains(&(feature as i32))
     }
 
-    /// Notes the m-line and what it brings.
+    /// Binds the track to an m-line, which determines its layers.
     #[allow(deprecated)]
     pub(super) fn bind(&mut self, section: &Section, codec: Codec) {
         let layers = section.layers();
@@ -57,12 +57,11 @@ impl OwnTrack {
             name_layers(&mut first.layers, &rids);
         }
         let spec = TrackSpec { kind: self.kind, codec, layers };
-        self.bound = Some(Bound { mid: section.mid.clone(), spec });
-        self.rebind(codec);
+        self.bound = Some(BoundSection { mid: section.mid.clone(), spec });
+        self.set_codec(codec);
     }
 
-    /// The same m-line brings another codec.
-    pub(super) fn rebind(&mut self, codec: Codec) {
+    pub(super) fn set_codec(&mut self, codec: Codec) {
         codecs::mime(codec).clone_into(&mut self.info.mime_type);
         if let Some(first) = self.info.codecs.first_mut() {
             codecs::mime(codec).clone_into(&mut first.mime_type);
@@ -73,20 +72,20 @@ impl OwnTrack {
     }
 }
 
-/// The m-line says by which rid each of the announced layers comes, and which of ours it is.
+/// Sets the rid and the spatial layer of each announced layer from the m-line.
 fn name_layers(layers: &mut [proto::VideoLayer], rids: &[(String, Layer)]) {
     if layers.len() != rids.len() {
         return;
     }
     let mut rids: Vec<&(String, Layer)> = rids.iter().collect();
     rids.sort_by_key(|(_, layer)| layer.0);
-    for (layer, (rid, place)) in layers.iter_mut().zip(rids) {
+    for (layer, (rid, spatial)) in layers.iter_mut().zip(rids) {
         rid.clone_into(&mut layer.rid);
-        layer.spatial_layer = i32::from(place.0);
+        layer.spatial_layer = i32::from(spatial.0);
     }
 }
 
-/// What kind of track a request asks for; none for one that cannot be carried.
+/// The kind of the requested track; `None` for a kind that is not supported.
 pub(super) fn kind(request: &proto::AddTrackRequest) -> Option<Kind> {
     match TrackType::try_from(request.r#type) {
         Ok(TrackType::Audio) => Some(Kind::Audio),
@@ -95,7 +94,7 @@ pub(super) fn kind(request: &proto::AddTrackRequest) -> Option<Kind> {
     }
 }
 
-/// `TR_` + what it is, as LiveKit's sids begin: handy in logs, nobody relies on it.
+/// `TR_` and the source of the track, as in LiveKit's sids. Helps in logs; nothing depends on it.
 pub(super) fn sid_prefix(kind: Kind, source: TrackSource) -> &'static str {
     match (kind, source) {
         (Kind::Audio, TrackSource::Microphone) => "TR_AM",
@@ -122,10 +121,10 @@ pub(super) fn info(
     let layers = layers(request, announced, codec);
     let mode = mode(announced, codec, layers.len());
 
-    let mut audio_features: Vec<i32> = request.audio_features.iter().copied().take(MAX_PARTS).collect();
-    let older =
+    let mut audio_features: Vec<i32> = request.audio_features.iter().copied().take(MAX_FEATURES).collect();
+    let deprecated =
         [(request.stereo, AudioTrackFeature::TfStereo), (request.disable_dtx, AudioTrackFeature::TfNoDtx)];
-    for (set, feature) in older {
+    for (set, feature) in deprecated {
         if set && kind == Kind::Audio && !audio_features.contains(&(feature as i32)) {
             audio_features.push(feature as i32);
         }
@@ -133,7 +132,7 @@ pub(super) fn info(
     let codec_info = proto::SimulcastCodecInfo {
         mime_type: mime_type.clone(),
         mid: String::new(),
-        cid: short(&request.cid),
+        cid: truncate(&request.cid),
         layers: layers.clone(),
         video_layer_mode: mode as i32,
         ..Default::default()
@@ -141,7 +140,7 @@ pub(super) fn info(
     proto::TrackInfo {
         sid,
         r#type: request.r#type,
-        name: short(&request.name),
+        name: truncate(&request.name),
         muted: request.muted,
         width: request.width,
         height: request.height,
@@ -155,11 +154,11 @@ pub(super) fn info(
         stereo: audio_features.contains(&(AudioTrackFeature::TfStereo as i32)),
         disable_red: request.disable_red,
         encryption: request.encryption,
-        stream: short(&request.stream),
+        stream: truncate(&request.stream),
         version: Some(proto::TimedVersion { unix_micro: micros, ticks: 0 }),
         audio_features,
         backup_codec_policy: request.backup_codec_policy,
-        packet_trailer_features: request.packet_trailer_features.iter().copied().take(MAX_PARTS).collect(),
+        packet_trailer_features: request.packet_trailer_features.iter().copied().take(MAX_FEATURES).collect(),
     }
 }
 
@@ -188,10 +187,10 @@ fn layers(
     layers
 }
 
-/// VP9 and AV1 put their layers into one stream unless the client says otherwise.
+/// VP9 and AV1 send their layers in one stream unless the client announces another mode.
 fn mode(announced: Option<&proto::SimulcastCodec>, codec: Option<Codec>, layers: usize) -> video_layer::Mode {
-    let said = announced.and_then(|one| video_layer::Mode::try_from(one.video_layer_mode).ok());
-    match (said, codec) {
+    let announced = announced.and_then(|one| video_layer::Mode::try_from(one.video_layer_mode).ok());
+    match (announced, codec) {
         (Some(mode), _) if mode != video_layer::Mode::Unused => mode,
         (_, Some(Codec::Vp9 | Codec::Av1)) if layers > 0 => video_layer::Mode::MultipleSpatialLayersPerStream,
         (_, Some(Codec::Vp8 | Codec::H264)) if layers > 0 => video_layer::Mode::OneSpatialLayerPerStream,
@@ -199,17 +198,17 @@ fn mode(announced: Option<&proto::SimulcastCodec>, codec: Option<Codec>, layers:
     }
 }
 
-/// Names of tracks and streams are shown or compared, never needed whole.
-fn short(text: &str) -> String {
+/// Cuts a text to `MAX_TEXT` bytes; names of tracks and streams are only displayed or compared.
+fn truncate(text: &str) -> String {
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// The stream id of a subscriber's m-line: whose track, and what is to be played in step.
+/// The stream id of a subscriber's m-line. Tracks with the same stream id are synchronised.
 pub(super) fn stream_id(participant_sid: &str, track: &proto::TrackInfo) -> String {
-    // It becomes a word of a line of SDP.
-    let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|');
-    if track.stream.is_empty() || !word(&track.stream) || track.stream.len() > 128 {
+    // It is written into SDP, where a space or a line break would end it.
+    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|');
+    if track.stream.is_empty() || !is_word(&track.stream) || track.stream.len() > 128 {
         format!("{participant_sid}|{}", track.sid)
     } else {
         format!("{participant_sid}|{}", track.stream)

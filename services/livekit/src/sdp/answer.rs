@@ -1,4 +1,5 @@
-//! Our answer to a client's offer: ICE-lite, DTLS server, one bundle, the client's numbering.
+//! Our answer to a client's offer: ICE-lite, usually DTLS server, one bundle, and the client's own payload
+//! types and extension ids.
 
 use sdp_types::Media;
 use systir_rtp::packet::{Codec, Kind};
@@ -12,10 +13,10 @@ use super::write::{data_channel, flag, media, session, text, transport, value};
 use super::{Host, Origin};
 use systir_media_control::{ReceiveCodec, ReceiveExtensions, ReceiveSection, TrackKey};
 
-/// What becomes of one m-line that the client sends on.
+/// How one m-line on which the client sends is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intake {
-    /// The track it carries; none when it has not been announced yet.
+    /// The track that it carries; `None` when the track is not announced yet.
     pub track: Option<TrackKey>,
     /// The codec to put first.
     pub codec: Option<Codec>,
@@ -23,22 +24,22 @@ pub struct Intake {
     pub red: bool,
     /// Does the client send stereo (`TF_STEREO`)?
     pub stereo: bool,
-    /// May Opus stop sending in silence?
+    /// May Opus use DTX, and send nothing during silence?
     pub dtx: bool,
 }
 
-/// The answer, and what the worker must know to take the media in.
+/// The answer, and how the worker receives its m-lines.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The text.
     pub sdp: String,
-    /// M-lines that carry tracks.
+    /// The m-lines on which the client sends.
     pub receive: Vec<ReceiveSection>,
 }
 
 impl Offer {
-    /// Our reply. `intake` says what becomes of each m-line that the client sends on; one that
-    /// it has no word on is answered inactive.
+    /// Our answer. `intake` decides how an m-line is received on which the client sends; an m-line for which
+    /// it returns `None` is inactive in the answer.
     #[must_use]
     pub fn answer(
         &self,
@@ -50,19 +51,19 @@ impl Offer {
         let mids: Vec<&str> = self
             .sections()
             .iter()
-            .filter(|section| usable(section) && !takes_nothing(section))
+            .filter(|section| usable(section) && !has_no_codec(section))
             .map(|section| section.mid.as_str())
             .collect();
-        // A client that offered no bundle gets none; it then has one m-line in use.
+        // Without a bundle in the offer there is none in the answer, and only one m-line is in use.
         let bundle = if self.description.bundle.is_empty() { &[][..] } else { &mids[..] };
         let mut session = session(origin, bundle, self.description.mixed_extensions);
-        // A client that insists on being the DTLS server is obeyed; all others connect to us.
+        // We are the DTLS server, unless the client insists on being it.
         let setup = if self.description.setup == Setup::Passive { "active" } else { "passive" };
         let mut receive = Vec::new();
         let mut candidates_written = false;
 
         for section in self.sections() {
-            if !usable(section) || takes_nothing(section) {
+            if !usable(section) || has_no_codec(section) {
                 session.medias.push(rejected(section));
                 continue;
             }
@@ -86,8 +87,8 @@ impl Offer {
     }
 }
 
-/// No codec in common: an m-line without formats cannot be written, so it is rejected.
-fn takes_nothing(section: &Section) -> bool {
+/// An m-line without a supported codec is rejected, because an answer needs at least one format.
+fn has_no_codec(section: &Section) -> bool {
     matches!(section.kind, SectionKind::Media(_)) && section.receive_codecs(None, false).is_empty()
 }
 
@@ -118,7 +119,7 @@ fn media_line(
 
     let mut ids = ReceiveExtensions::default();
     for (id, uri) in &section.extensions {
-        if extensions::note(&mut ids, *id, uri) {
+        if extensions::store_id(&mut ids, *id, uri) {
             line.attributes.push(value("extmap", format!("{id} {uri}")));
         }
     }
@@ -173,7 +174,7 @@ fn codec_lines(line: &mut Media, section: &Section, kind: Kind, codec: ReceiveCo
     }
 }
 
-/// The answerer's fmtp tells the sender what to send.
+/// The fmtp of the answer selects what the client sends.
 fn opus_fmtp(intake: Option<Intake>) -> String {
     let mut fmtp = String::from("minptime=10;useinbandfec=1");
     if intake.is_none_or(|one| one.dtx) {

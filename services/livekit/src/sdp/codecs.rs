@@ -1,10 +1,10 @@
-//! The canonical codecs: what the server offers to subscribers, and which of a client's payload
-//! types mean the same. Payload types are [`Codec`]'s numbers; retransmissions (RFC 4588) have
-//! the number after.
+//! The canonical codecs, which the server offers to subscribers, and how a client's payload types map to
+//! them. The canonical payload type is the number of [`Codec`]; its retransmissions (RFC 4588) have the next
+//! number.
 
 use systir_rtp::packet::{Codec, Kind};
 
-/// Payload type of a codec's retransmissions; sound has none.
+/// Canonical payload type of a codec's retransmissions; audio has none.
 #[must_use]
 pub fn rtx_payload_type(codec: Codec) -> Option<u8> {
     (codec.kind() == Kind::Video).then_some(codec as u8 + 1)
@@ -37,7 +37,7 @@ pub fn fmtp(codec: Codec) -> Option<&'static str> {
     }
 }
 
-/// `a=rtcp-fb` that the server understands, in the order of writing.
+/// `a=rtcp-fb` values that the server supports, in the order in which they are written.
 #[must_use]
 pub fn feedback(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -61,7 +61,7 @@ pub fn mime(codec: Codec) -> &'static str {
     }
 }
 
-/// The codec of a MIME type or of its bare subtype, whatever the case: clients send both.
+/// The codec of a MIME type or of its subtype alone, case-insensitive: clients send both.
 #[must_use]
 pub fn from_mime(text: &str) -> Option<Codec> {
     let name = text.rsplit('/').next().unwrap_or_default();
@@ -75,11 +75,11 @@ pub fn from_mime(text: &str) -> Option<Codec> {
 pub struct OfferedCodec {
     /// Payload type.
     pub pt: u8,
-    /// Encoding name as written.
+    /// Encoding name, as written.
     pub name: String,
     /// Clock rate in Hz.
     pub clock: u32,
-    /// Channels; 1 when not said.
+    /// Channels; 1 when not given.
     pub channels: u8,
     /// `a=fmtp` without the payload type.
     pub fmtp: String,
@@ -88,7 +88,7 @@ pub struct OfferedCodec {
 }
 
 impl OfferedCodec {
-    /// A parameter of `a=fmtp`, whatever its case.
+    /// A parameter of `a=fmtp`; its name is case-insensitive.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.fmtp.split(';').find_map(|pair| {
@@ -97,8 +97,7 @@ impl OfferedCodec {
         })
     }
 
-    /// The canonical codec that it is, with how well it fits: the lowest wins when an m-line has
-    /// several.
+    /// The canonical codec and a rank: of several payload types of one codec the lowest rank is used.
     #[must_use]
     pub fn canonical(&self) -> Option<(Codec, u8)> {
         let codec = from_mime(&self.name)?;
@@ -111,13 +110,14 @@ impl OfferedCodec {
             Codec::Vp8 => Some((codec, 0)),
             Codec::Vp9 => matches!(self.parameter("profile-id"), None | Some("0")).then_some((codec, 0)),
             Codec::Av1 => matches!(self.parameter("profile"), None | Some("0")).then_some((codec, 0)),
-            Codec::H264 => self.h264_fit().map(|fit| (codec, fit)),
+            Codec::H264 => self.h264_rank().map(|rank| (codec, rank)),
         }
     }
 
-    /// Constrained baseline in packetization mode 1 is what the server offers to subscribers
-    /// (RFC 6184 section 8.1); plain baseline encoders write streams that it can decode.
-    fn h264_fit(&self) -> Option<u8> {
+    /// The server offers constrained baseline in packetization mode 1 to subscribers (RFC 6184 section 8.1).
+    /// Baseline is accepted with a higher rank, because its encoders usually write streams that a constrained
+    /// baseline decoder can decode.
+    fn h264_rank(&self) -> Option<u8> {
         if self.parameter("packetization-mode") != Some("1") {
             return None;
         }

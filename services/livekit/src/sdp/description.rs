@@ -1,26 +1,26 @@
-//! From text to m-lines and the one transport that they share (BUNDLE, RFC 8843).
+//! Parses a description: its m-lines and the transport that they share (BUNDLE, RFC 8843).
 
 use sdp_types::{Attribute, Session};
 
 use super::SdpError;
-use super::section::{Direction, Section, SectionKind};
+use super::section::{Direction, Section};
 use systir_media_control::{IceCredentials, Remote};
 
-/// Longest offer that is read. A native SDK's first one has 14 KB, and browsers use no m-line twice:
-/// each time that a screen is shared anew, up to 7 KB are added.
+/// Longest offer that is read, bytes. The first offer of a native SDK has 14 KB. Browsers do not reuse
+/// m-lines, so each new screen share adds up to 7 KB.
 pub const MAX_OFFER_BYTES: usize = 512 * 1024;
 
 /// Most m-lines that are read.
 pub const MAX_SECTIONS: usize = 512;
 
-/// A client's description, understood.
+/// A parsed description.
 #[derive(Debug, Clone)]
 pub(super) struct Description {
     pub(super) sections: Vec<Section>,
     /// Mids of the first BUNDLE group.
     pub(super) bundle: Vec<String>,
     pub(super) mixed_extensions: bool,
-    /// Of the first m-line in use.
+    /// The transport of the first m-line in use; `None` when it is incomplete.
     pub(super) remote: Option<Remote>,
     pub(super) setup: Setup,
 }
@@ -68,7 +68,7 @@ impl Description {
             .next()
             .unwrap_or_default();
 
-        // The transport is the one of the bundle's first m-line in use.
+        // The first m-line in use determines the transport of the bundle.
         let in_use = sections.iter().position(|section| !section.rejected);
         let media = in_use.and_then(|index| session.medias.get(index));
         let find = |name: &str| -> Option<&str> {
@@ -102,18 +102,18 @@ impl Description {
     }
 }
 
-/// RFC 8866's token, a safe part of it: mids come back in our own descriptions.
+/// Is this a safe mid? Checked because mids are repeated in our descriptions.
 fn is_token(mid: &str) -> bool {
     !mid.is_empty() && mid.len() <= 64 && mid.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
-/// RFC 8839 section 5.4: ice-char, with the least and the greatest length.
-fn is_ice(text: &str, least: usize) -> bool {
-    (least..=256).contains(&text.len())
+/// Are these ice-chars (RFC 8839 section 5.4), at least `min` and at most 256 of them?
+fn is_ice(text: &str, min: usize) -> bool {
+    (min..=256).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
 }
 
-/// `sha-256 AA:BB:...`
+/// Parses `sha-256 AA:BB:...`.
 fn fingerprint(value: &str) -> Option<[u8; 32]> {
     let (hash, bytes) = value.trim().split_once(' ')?;
     if !hash.eq_ignore_ascii_case("sha-256") {

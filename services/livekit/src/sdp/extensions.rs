@@ -1,4 +1,4 @@
-//! Header extensions in session descriptions (RFC 8285): which of them each kind of m-line has.
+//! Header extensions in session descriptions (RFC 8285).
 
 use systir_media_control::ReceiveExtensions;
 use systir_rtp::extension_table::{
@@ -23,8 +23,8 @@ pub(super) const VIDEO: &[(u8, &str)] = &[
     (TRANSPORT_CC, uri::TRANSPORT_CC),
 ];
 
-/// Notes a client's id when the extension is one that we understand; the first of two ids counts.
-pub(super) fn note(into: &mut ReceiveExtensions, id: u8, name: &str) -> bool {
+/// Stores a client's id of an extension. False when the extension is not supported or already has an id.
+pub(super) fn store_id(into: &mut ReceiveExtensions, id: u8, name: &str) -> bool {
     let field = match name {
         uri::MID => &mut into.mid,
         uri::RID => &mut into.rid,

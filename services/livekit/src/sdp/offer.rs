@@ -5,7 +5,7 @@ use super::description::{Description, MAX_OFFER_BYTES};
 use super::section::{Section, SectionKind};
 use systir_media_control::Remote;
 
-/// What a client offers on its publisher connection.
+/// A client's offer.
 #[derive(Debug, Clone)]
 pub struct Offer {
     pub(super) description: Description,
@@ -13,10 +13,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads an offer.
+    /// Parses an offer.
     ///
     /// # Errors
-    /// When it is not SDP, too long, or lacks what every WebRTC offer has.
+    /// When it is not SDP, is too long, or lacks a required attribute.
     pub fn parse(text: &str) -> Result<Self, SdpError> {
         let description = Description::parse(text, MAX_OFFER_BYTES)?;
         let remote = description
@@ -38,18 +38,18 @@ impl Offer {
         &self.description.sections
     }
 
-    /// The m-lines on which the client sends sound or pictures, with the kind.
+    /// The m-lines on which the client sends audio or video, in order.
     pub fn sending(&self) -> impl Iterator<Item = &Section> {
         self.sections().iter().filter(|section| self.sends(section))
     }
 
-    /// Does the client send media on this m-line (and can we take it)?
+    /// Does the client send audio or video on this m-line, and is the m-line usable?
     #[must_use]
     pub fn sends(&self, section: &Section) -> bool {
         matches!(section.kind, SectionKind::Media(_)) && section.direction.sends() && self.usable(section)
     }
 
-    /// All that we take shares one transport; an m-line outside the bundle would need its own.
+    /// Is the m-line supported, and in the bundle? One outside the bundle would need its own transport.
     pub(super) fn usable(&self, section: &Section) -> bool {
         let bundle = &self.description.bundle;
         let first = self.sections().iter().find(|one| !one.rejected);

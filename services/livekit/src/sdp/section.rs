@@ -1,4 +1,4 @@
-//! One m-line as a client wrote it.
+//! One m-line of a client's description.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 use systir_media_control::{ReceiveCodec, ReceiveSsrc};
 
-/// Most payload types, extensions, rids or SSRCs that are read of one m-line.
+/// How many attributes of one name, or payload types, are read of one m-line.
 const MAX_LINES: usize = 256;
 
 /// What an m-line carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SectionKind {
-    /// Sound or pictures.
+    /// Audio or video.
     Media(Kind),
     /// Data channels (RFC 8841).
     Data,
-    /// Something that we answer with a rejection.
+    /// Unsupported; rejected in the answer.
     Other,
 }
 
@@ -62,29 +62,29 @@ pub struct Section {
     pub mid: String,
     /// What it carries.
     pub kind: SectionKind,
-    /// `m=`'s media word, as written.
+    /// Media field of `m=`, as written.
     pub media: String,
-    /// `m=`'s transport, as written.
+    /// Protocol field of `m=`, as written.
     pub proto: String,
-    /// `m=`'s formats, as written.
+    /// Formats of `m=`, as written.
     pub fmt: String,
     /// Port zero without `a=bundle-only`: the writer does not use it (RFC 8843 section 6).
     pub rejected: bool,
-    /// Direction.
+    /// Direction; that of the session if the m-line has none.
     pub direction: Direction,
-    /// First word of `a=msid`; the Rust SDK writes `-`.
+    /// Stream id of `a=msid`; the Rust SDK writes `-`.
     pub stream: Option<String>,
-    /// Second word of `a=msid`: LiveKit's `cid`.
+    /// Track id of `a=msid`: LiveKit's `cid`.
     pub track: Option<String>,
     /// Payload types in the writer's order.
     pub codecs: Vec<OfferedCodec>,
     /// Extension ids and their URIs.
     pub extensions: Vec<(u8, String)>,
-    /// Rids that the writer sends, lowest layer first as they are written.
+    /// Rids that the writer sends, in the order of `a=simulcast`.
     pub rids: Vec<String>,
-    /// SSRCs in the order of mention.
+    /// SSRCs in the order in which they are written.
     pub ssrcs: Vec<u32>,
-    /// `a=ssrc-group:FID`: media and its retransmissions.
+    /// `a=ssrc-group:FID`: SSRC of the retransmissions by SSRC of the media.
     pub repairs: BTreeMap<u32, u32>,
     /// `a=ssrc-group:SIM`.
     pub simulcast: Vec<u32>,
@@ -111,7 +111,7 @@ impl Section {
         };
         let (stream, track) = msid(&values("msid").next().map(str::to_owned), values("ssrc"));
         let mut section = Self {
-            // An m-line without mid is told apart by its position; nothing can be bundled with it.
+            // An m-line without mid is identified by its position; it cannot be in a bundle.
             mid: values("mid").next().map_or_else(|| format!("#{index}"), str::to_owned),
             kind,
             media: media.media.clone(),
@@ -158,43 +158,43 @@ impl Section {
         }
     }
 
-    /// The canonical codecs of the m-line in the client's order, `first` put first; each once,
-    /// the best fit of several.
+    /// The canonical codecs of the m-line, `first` before the others, which are in the client's order. Each
+    /// codec occurs once, with the payload type that fits best.
     pub(super) fn receive_codecs(&self, first: Option<Codec>, red: bool) -> Vec<ReceiveCodec> {
         let mut found: Vec<(ReceiveCodec, u8)> = Vec::new();
         for offered in &self.codecs {
-            let Some((codec, fit)) = offered.canonical() else { continue };
+            let Some((codec, rank)) = offered.canonical() else { continue };
             if self.kind != SectionKind::Media(codec.kind()) || (codec == Codec::Red && !red) {
                 continue;
             }
             let rtx_pt = self.rtx_of(offered.pt);
             let nack = offered.feedback.iter().any(|one| one == "nack");
-            let candidate = (ReceiveCodec { pt: offered.pt, codec, rtx_pt, nack }, fit);
+            let candidate = (ReceiveCodec { pt: offered.pt, codec, rtx_pt, nack }, rank);
             match found.iter_mut().find(|(other, _)| other.codec == codec) {
-                Some(other) if other.1 > fit => *other = candidate,
+                Some(other) if other.1 > rank => *other = candidate,
                 Some(_) => {}
                 None => found.push(candidate),
             }
         }
         let mut codecs: Vec<ReceiveCodec> = found.into_iter().map(|(codec, _)| codec).collect();
-        // RED wraps the codec after it, so it comes first wherever it is allowed.
+        // RED contains another codec, so it comes first when it is allowed.
         codecs.sort_by_key(|one| (one.codec != Codec::Red, Some(one.codec) != first));
         codecs
     }
 
-    /// The codec that the client will send, when `first` is put first.
+    /// The codec that the client will send when our answer puts `first` before the others.
     #[must_use]
     pub fn first_codec(&self, first: Option<Codec>, red: bool) -> Option<Codec> {
         self.receive_codecs(first, red).first().map(|one| one.codec)
     }
 
-    /// The layers that it announces; one that announces none has the lowest only.
+    /// The announced layers; without any, the lowest one.
     #[must_use]
     pub fn layers(&self) -> LayerSet {
         let by_rid = self.rid_layers().into_iter().map(|(_, layer)| layer);
         let by_ssrc = self.receive_ssrcs().into_iter().map(|one| one.layer);
         let of = |layers: &mut dyn Iterator<Item = Layer>| layers.fold(LayerSet::NONE, LayerSet::with);
-        // Rids go before: the SSRCs of an m-line that has them may be in any order.
+        // Rids are preferred: the SSRCs of an m-line with rids may be in any order.
         let layers = Some(of(&mut { by_rid })).filter(|layers| !layers.is_empty());
         let layers = layers.unwrap_or_else(|| of(&mut { by_ssrc }));
         if layers.is_empty() { layers.with(Layer(0)) } else { layers }
@@ -210,7 +210,7 @@ impl Section {
             .map(|one| one.pt)
     }
 
-    /// The layer of each rid: LiveKit's `q`, `h`, `f` by name, others by their order.
+    /// The layer of each rid: by name for LiveKit's `q`, `h` and `f`, else by the order of the rids.
     #[must_use]
     pub fn rid_layers(&self) -> Vec<(String, Layer)> {
         let by_name = |rid: &str| match rid {
@@ -229,8 +229,8 @@ impl Section {
             .collect()
     }
 
-    /// Streams announced by SSRC, with their layers: in the order of `a=ssrc-group:SIM`, else of the
-    /// rids where there are as many; else the first one counts.
+    /// The SSRCs of media with their layers: in the order of `a=ssrc-group:SIM`, else in the order of the
+    /// rids if there are as many. Without simulcast only the first SSRC is used.
     pub(super) fn receive_ssrcs(&self) -> Vec<ReceiveSsrc> {
         let rids = self.rid_layers();
         let repairs = |ssrc: &u32| self.repairs.values().any(|rtx| rtx == ssrc);
@@ -242,11 +242,11 @@ impl Section {
             return self.simulcast.iter().zip(layers).map(|(ssrc, layer)| of(*ssrc, layer)).collect();
         }
         if rids.len() > 1 {
-            let told = main.len() == rids.len();
+            let complete = main.len() == rids.len();
             return main
                 .into_iter()
                 .zip(rids)
-                .filter(|_| told)
+                .filter(|_| complete)
                 .map(|(ssrc, (_, layer))| of(ssrc, layer))
                 .collect();
         }
@@ -254,14 +254,14 @@ impl Section {
     }
 }
 
-/// `a=msid:stream track`; older clients write it per SSRC.
+/// Stream id and track id of `a=msid`; older clients write it in `a=ssrc`.
 fn msid<'a>(
     line: &Option<String>,
     ssrc_lines: impl Iterator<Item = &'a str>,
 ) -> (Option<String>, Option<String>) {
-    let old =
+    let per_ssrc =
         ssrc_lines.filter_map(|line| line.split_once(" msid:")).map(|(_, value)| value.to_owned()).next();
-    let Some(value) = line.clone().or(old) else { return (None, None) };
+    let Some(value) = line.clone().or(per_ssrc) else { return (None, None) };
     let mut words = value.split_ascii_whitespace().map(str::to_owned);
     (words.next(), words.next())
 }
@@ -272,8 +272,8 @@ fn extmap(value: &str) -> Option<(u8, String)> {
     Some((id, words.next()?.to_owned()))
 }
 
-/// Rids of `a=rid:... send`, in the order of `a=simulcast:send`. Alternatives (`a,b`) count as
-/// the first; a leading `~` (paused) does not matter.
+/// Rids of `a=rid:... send`, in the order of `a=simulcast:send`. Of alternatives (`a,b`) the first is used; a
+/// leading `~` (paused) is ignored.
 fn rids<'a>(lines: impl Iterator<Item = &'a str>, simulcast: Option<&str>) -> Vec<String> {
     let declared: Vec<String> = lines
         .filter_map(|line| {

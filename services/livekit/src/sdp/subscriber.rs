@@ -1,7 +1,7 @@
-//! The m-lines that we offer on a subscriber's connection. Data channels come first, so that a
-//! client in an empty room has something to connect with; then one line per subscribed track.
-//! A line keeps its mid for ever. A line that became free is offered inactive, and is used again
-//! only when many are free: Safari dislikes a line's second life.
+//! The m-lines that we offer on a subscriber connection. The first is for data channels, so that a client in
+//! an empty room has an m-line to connect with; then follows one per subscribed track. An m-line keeps its
+//! mid. A free m-line is offered inactive. It is used again only when many are free, because Safari handles
+//! reused m-lines badly.
 
 use std::collections::HashMap;
 
@@ -14,89 +14,89 @@ use super::write::{data_channel, flag, media, session, text, transport, value};
 use super::{Host, Origin, SdpError, codecs, extensions};
 use systir_media_control::{Downtrack, Remote, TrackKey};
 
-/// Free lines of a kind before one is used again.
+/// How many free m-lines of a kind are kept before one is used again.
 const KEPT_FREE: usize = 16;
 
-/// Longest answer for a number of m-lines: browsers write about 700 bytes for each of ours.
+/// Longest answer to an offer with this many m-lines, bytes. Browsers write about 700 bytes per m-line.
 fn answer_limit(sections: usize) -> usize {
     16 * 1024 + sections * 4 * 1024
 }
 
-/// A track that is to be offered.
+/// A track to offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The track.
+    /// The worker's key of the track.
     pub track: TrackKey,
     /// Its `TR_` sid.
     pub sid: String,
-    /// The stream id: `PA_...|TR_...`, or `PA_...|name` for tracks to be played in step.
+    /// The stream id: `PA_...|TR_...`, or `PA_...|name` for synchronised tracks.
     pub stream: String,
     /// Its codec.
     pub codec: Codec,
 }
 
 impl Wanted {
-    /// The publisher's name, the same for all of its tracks and in its sender reports (RFC 5576).
+    /// The publisher's sid, which is the cname of all of its tracks and sender reports (RFC 5576).
     fn cname(&self) -> &str {
         self.stream.split('|').next().unwrap_or_default()
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum Negotiation {
     /// Not in any offer yet.
     New,
-    /// In the offer that waits for its answer.
+    /// In an offer without an answer.
     Offered,
-    /// Answered.
-    Live,
+    /// Accepted by the client.
+    Accepted,
 }
 
 #[derive(Debug, Clone)]
-enum Use {
+enum LineUse {
     Track {
         wanted: Wanted,
         ssrc: u32,
         rtx_ssrc: Option<u32>,
-        state: State,
+        negotiation: Negotiation,
     },
-    /// Inactive, may be used again.
+    /// Inactive; may be used again.
     Free,
-    /// The client answered port zero: the line is gone for good.
-    Dead,
+    /// The client answered port zero; it must not be used again.
+    Rejected,
 }
 
 #[derive(Debug, Clone)]
 struct Line {
     kind: Kind,
-    /// Of the last track: an inactive line still names a codec.
+    /// Codec of the last track, which an inactive m-line still names.
     codec: Codec,
     /// Was it ever in an offer?
     offered: bool,
-    used: Use,
+    used: LineUse,
 }
 
 /// An offer to send.
 #[derive(Debug, Clone)]
 pub struct SubscriberOffer {
-    /// The text.
+    /// The SDP.
     pub sdp: String,
-    /// Track sid by mid.
+    /// Track sids by mid.
     pub tracks: HashMap<String, String>,
 }
 
-/// What a client answered.
+/// The result of a client's answer.
 #[derive(Debug, Clone)]
-pub struct Answered {
-    /// Its transport.
+pub struct SubscriberAnswer {
+    /// The client's transport.
     pub remote: Remote,
-    /// Tracks that it takes and that were not yet sent.
+    /// Tracks that the client accepted for the first time.
     pub accepted: Vec<Downtrack>,
-    /// Tracks whose codec it lacks; their lines are free again.
+    /// Tracks that the client refused, because it lacks the codec; their m-lines are free or rejected.
     pub refused: Vec<Wanted>,
 }
 
-/// The m-lines of one subscriber's connection.
+/// The m-lines of one subscriber connection.
 #[derive(Debug, Clone)]
 pub struct Subscriber {
     session: u64,
@@ -105,19 +105,19 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// No tracks yet. `session` is the id in `o=`.
+    /// Without tracks. `session` is the session id in `o=`.
     #[must_use]
     pub fn new(session: u64) -> Self {
         Self { session, version: 0, lines: Vec::new() }
     }
 
-    /// Adds a track to the next offer. False when it is there already or the connection is full.
+    /// Adds a track to the next offer. False when it is already in it or the connection is full.
     pub fn add(&mut self, wanted: Wanted, rng: &mut impl Rng) -> bool {
         if self.position(wanted.track).is_some() {
             return false;
         }
         let kind = wanted.codec.kind();
-        let free = |line: &Line| line.kind == kind && matches!(line.used, Use::Free);
+        let free = |line: &Line| line.kind == kind && matches!(line.used, LineUse::Free);
         let spare = self.lines.iter().filter(|line| free(line)).count();
         let full = self.lines.len() + 1 >= MAX_SECTIONS;
         let reused = if spare > KEPT_FREE || full { self.lines.iter().position(free) } else { None };
@@ -127,7 +127,7 @@ impl Subscriber {
         let ssrc = self.fresh_ssrc(rng);
         let rtx_ssrc = codecs::rtx_payload_type(wanted.codec).map(|_| self.fresh_ssrc(rng));
         let codec = wanted.codec;
-        let used = Use::Track { wanted, ssrc, rtx_ssrc, state: State::New };
+        let used = LineUse::Track { wanted, ssrc, rtx_ssrc, negotiation: Negotiation::New };
         match reused.and_then(|index| self.lines.get_mut(index)) {
             Some(line) => {
                 line.codec = codec;
@@ -138,14 +138,14 @@ impl Subscriber {
         true
     }
 
-    /// Takes a track out of the next offer. False when it was not there.
+    /// Removes a track from the next offer. False when it was not in it.
     pub fn remove(&mut self, track: TrackKey) -> bool {
         let Some(index) = self.position(track) else { return false };
-        // A last line that no offer had needs no trace.
+        // The last m-line can be removed if no offer contained it.
         if index + 1 == self.lines.len() && self.lines.get(index).is_some_and(|line| !line.offered) {
             self.lines.pop();
         } else if let Some(line) = self.lines.get_mut(index) {
-            line.used = Use::Free;
+            line.used = LineUse::Free;
         }
         true
     }
@@ -156,10 +156,10 @@ impl Subscriber {
         self.position(track).is_some()
     }
 
-    /// Tracks in the next offer.
+    /// Number of tracks in the next offer.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lines.iter().filter(|line| matches!(line.used, Use::Track { .. })).count()
+        self.lines.iter().filter(|line| matches!(line.used, LineUse::Track { .. })).count()
     }
 
     /// Is no track in the next offer?
@@ -168,19 +168,19 @@ impl Subscriber {
         self.len() == 0
     }
 
-    /// The next offer. The caller sends no other before its answer.
+    /// The next offer. The caller must not send another one before the answer.
     pub fn offer(&mut self, host: Host<'_>) -> SubscriberOffer {
         self.version += 1;
-        let alive: Vec<String> = std::iter::once("0".to_owned())
+        let usable: Vec<String> = std::iter::once("0".to_owned())
             .chain(
                 self.lines
                     .iter()
                     .enumerate()
-                    .filter(|(_, line)| !matches!(line.used, Use::Dead))
+                    .filter(|(_, line)| !matches!(line.used, LineUse::Rejected))
                     .map(|(i, _)| mid(i)),
             )
             .collect();
-        let mids: Vec<&str> = alive.iter().map(String::as_str).collect();
+        let mids: Vec<&str> = usable.iter().map(String::as_str).collect();
         let mut session = session(Origin { session: self.session, version: self.version }, &mids, true);
 
         let mut data = media("application", 9, "UDP/DTLS/SCTP", "webrtc-datachannel".into());
@@ -193,10 +193,10 @@ impl Subscriber {
         for (index, line) in self.lines.iter_mut().enumerate() {
             let mid = mid(index);
             line.offered = true;
-            if let Use::Track { wanted, state, .. } = &mut line.used {
+            if let LineUse::Track { wanted, negotiation, .. } = &mut line.used {
                 tracks.insert(mid.clone(), wanted.sid.clone());
-                if *state == State::New {
-                    *state = State::Offered;
+                if *negotiation == Negotiation::New {
+                    *negotiation = Negotiation::Offered;
                 }
             }
             session.medias.push(write_line(line, &mid, host));
@@ -208,7 +208,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// When it is not SDP, lacks a transport, or is not an answer to what we offered.
-    pub fn answer(&mut self, answer: &str) -> Result<Answered, SdpError> {
+    pub fn answer(&mut self, answer: &str) -> Result<SubscriberAnswer, SdpError> {
         let description = Description::parse(answer, answer_limit(self.lines.len() + 1))?;
         let remote =
             description.remote.ok_or(SdpError::Lacks("ice-ufrag, ice-pwd and sha-256 fingerprint"))?;
@@ -225,17 +225,17 @@ impl Subscriber {
         let mut accepted = Vec::new();
         let mut refused = Vec::new();
         for ((index, section), line) in answers.enumerate().zip(&mut self.lines) {
-            let takes = |pt: u8| section.codecs.iter().any(|one| one.pt == pt);
-            if let Use::Track { wanted, ssrc, rtx_ssrc, state } = &mut line.used
-                && *state != State::New
+            let accepts = |pt: u8| section.codecs.iter().any(|one| one.pt == pt);
+            if let LineUse::Track { wanted, ssrc, rtx_ssrc, negotiation } = &mut line.used
+                && *negotiation != Negotiation::New
             {
                 let pt = wanted.codec as u8;
-                if section.rejected || !takes(pt) {
+                if section.rejected || !accepts(pt) {
                     refused.push(wanted.clone());
-                    line.used = Use::Free;
-                } else if *state == State::Offered {
-                    *state = State::Live;
-                    let rtx_pt = codecs::rtx_payload_type(wanted.codec).filter(|rtx| takes(*rtx));
+                    line.used = LineUse::Free;
+                } else if *negotiation == Negotiation::Offered {
+                    *negotiation = Negotiation::Accepted;
+                    let rtx_pt = codecs::rtx_payload_type(wanted.codec).filter(|rtx| accepts(*rtx));
                     accepted.push(Downtrack {
                         track: wanted.track,
                         mid: mid(index),
@@ -247,31 +247,31 @@ impl Subscriber {
                 }
             }
             if section.rejected {
-                line.used = match std::mem::replace(&mut line.used, Use::Dead) {
-                    // It was put on this line while the client buried it: another line, then.
-                    Use::Track { wanted, .. } => {
+                line.used = match std::mem::replace(&mut line.used, LineUse::Rejected) {
+                    // The track was put on this m-line while the client rejected it: it needs another one.
+                    LineUse::Track { wanted, .. } => {
                         refused.push(wanted);
-                        Use::Dead
+                        LineUse::Rejected
                     }
-                    Use::Free | Use::Dead => Use::Dead,
+                    LineUse::Free | LineUse::Rejected => LineUse::Rejected,
                 };
             }
         }
-        Ok(Answered { remote, accepted, refused })
+        Ok(SubscriberAnswer { remote, accepted, refused })
     }
 
     fn position(&self, track: TrackKey) -> Option<usize> {
         self.lines
             .iter()
-            .position(|line| matches!(&line.used, Use::Track { wanted, .. } if wanted.track == track))
+            .position(|line| matches!(&line.used, LineUse::Track { wanted, .. } if wanted.track == track))
     }
 
     fn fresh_ssrc(&self, rng: &mut impl Rng) -> u32 {
         loop {
             let ssrc = rng.random::<u32>();
             let taken = self.lines.iter().any(|line| match &line.used {
-                Use::Track { ssrc: one, rtx_ssrc, .. } => *one == ssrc || *rtx_ssrc == Some(ssrc),
-                Use::Free | Use::Dead => false,
+                LineUse::Track { ssrc: one, rtx_ssrc, .. } => *one == ssrc || *rtx_ssrc == Some(ssrc),
+                LineUse::Free | LineUse::Rejected => false,
             });
             if ssrc != 0 && !taken {
                 return ssrc;
@@ -287,19 +287,19 @@ fn mid(index: usize) -> String {
 fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
     let pt = line.codec as u8;
     let rtx = codecs::rtx_payload_type(line.codec);
-    // RED alone cannot be negotiated: it names the codec that it wraps.
-    let wrapped = (line.codec == Codec::Red).then_some(Codec::Opus);
-    let others = wrapped.map(|codec| codec as u8);
+    // RED needs the payload type of the codec that it contains.
+    let contained = (line.codec == Codec::Red).then_some(Codec::Opus);
+    let others = contained.map(|codec| codec as u8);
     let formats: Vec<String> =
         std::iter::once(pt).chain(rtx).chain(others).map(|pt| pt.to_string()).collect();
     let (name, table) = match line.kind {
         Kind::Audio => ("audio", extensions::AUDIO),
         Kind::Video => ("video", extensions::VIDEO),
     };
-    let dead = matches!(line.used, Use::Dead);
-    let mut section = media(name, if dead { 0 } else { 9 }, "UDP/TLS/RTP/SAVPF", formats.join(" "));
+    let rejected = matches!(line.used, LineUse::Rejected);
+    let mut section = media(name, if rejected { 0 } else { 9 }, "UDP/TLS/RTP/SAVPF", formats.join(" "));
     section.attributes.push(value("mid", mid));
-    if dead {
+    if rejected {
         section.attributes.push(flag("inactive"));
         return section;
     }
@@ -307,15 +307,15 @@ fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
         section.attributes.push(value("extmap", format!("{id} {uri}")));
     }
     match &line.used {
-        Use::Track { wanted, .. } => {
+        LineUse::Track { wanted, .. } => {
             section.attributes.push(flag("sendonly"));
             section.attributes.push(value("msid", format!("{} {}", wanted.stream, wanted.sid)));
         }
-        Use::Free | Use::Dead => section.attributes.push(flag("inactive")),
+        LineUse::Free | LineUse::Rejected => section.attributes.push(flag("inactive")),
     }
     section.attributes.push(flag("rtcp-mux"));
     section.attributes.push(flag("rtcp-rsize"));
-    for codec in std::iter::once(line.codec).chain(wrapped) {
+    for codec in std::iter::once(line.codec).chain(contained) {
         let pt = codec as u8;
         section.attributes.push(value("rtpmap", format!("{pt} {}", codecs::rtpmap(codec))));
         for feedback in codecs::feedback(line.kind) {
@@ -329,7 +329,7 @@ fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
         section.attributes.push(value("rtpmap", format!("{rtx} rtx/90000")));
         section.attributes.push(value("fmtp", format!("{rtx} apt={pt}")));
     }
-    if let Use::Track { wanted, ssrc, rtx_ssrc, .. } = &line.used {
+    if let LineUse::Track { wanted, ssrc, rtx_ssrc, .. } = &line.used {
         if let Some(rtx) = rtx_ssrc {
             section.attributes.push(value("ssrc-group", format!("FID {ssrc} {rtx}")));
         }

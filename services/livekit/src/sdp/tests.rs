@@ -66,7 +66,7 @@ pub(super) fn cids(offer: &Offer) -> Vec<&str> {
 }
 
 #[test]
-fn chromes_offer_is_understood() {
+fn offer_of_chrome_is_read() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
     assert_eq!(offer.remote().ice.ufrag, "7Xr+");
     assert_eq!(offer.remote().fingerprint[..2], [0x9A, 0x0B]);
@@ -96,7 +96,7 @@ fn chromes_offer_is_understood() {
 }
 
 #[test]
-fn firefoxs_offer_is_understood() {
+fn offer_of_firefox_is_read() {
     let offer = Offer::parse(&golden("offer-firefox.sdp")).unwrap();
     assert_eq!(
         cids(&offer),
@@ -109,30 +109,30 @@ fn firefoxs_offer_is_understood() {
         (Codec::H264, 126, Some(127)),
         "the track's codec is first"
     );
-    assert_eq!(of(&answer, "2").extensions.playout_delay, Some(6), "an id with a direction counts");
+    assert_eq!(of(&answer, "2").extensions.playout_delay, Some(6), "an id with a direction is read");
     compare("answer-firefox.sdp", &answer.sdp);
 }
 
 #[test]
-fn safaris_offer_is_understood() {
+fn offer_of_safari_is_read() {
     let offer = Offer::parse(&golden("offer-safari.sdp")).unwrap();
     let answer = answer(&offer, &take(&["1", "2"], None));
     let video = of(&answer, "2");
-    assert_eq!(video.codecs[0].pt, 98, "high profile and H.265 are not taken");
+    assert_eq!(video.codecs[0].pt, 98, "high profile and H.265 are not accepted");
     assert_eq!((video.ssrcs[0].ssrc, video.ssrcs[0].rtx_ssrc), (1_204_338_110, Some(1_943_337_720)));
     assert_eq!(video.ssrcs.len(), 1);
     compare("answer-safari.sdp", &answer.sdp);
 }
 
 #[test]
-fn pions_offer_is_understood() {
+fn offer_of_pion_is_read() {
     let offer = Offer::parse(&golden("offer-pion.sdp")).unwrap();
     assert_eq!(cids(&offer), ["go-mic", "go-cam"]);
     compare("answer-pion.sdp", &answer(&offer, &take(&["1", "2"], Some(Codec::H264))).sdp);
 }
 
 #[test]
-fn native_sdks_cid_is_found_behind_the_dash() {
+fn cid_of_the_native_sdk_is_read_after_the_dash() {
     let offer = Offer::parse(&golden("offer-libwebrtc.sdp")).unwrap();
     assert_eq!(cids(&offer), ["TR_local_mic_1", "TR_local_cam_1"]);
     let answer = answer(&offer, &take(&["1", "2"], Some(Codec::Vp8)));
@@ -142,7 +142,7 @@ fn native_sdks_cid_is_found_behind_the_dash() {
 }
 
 #[test]
-fn line_without_a_track_is_inactive_and_unknown_to_the_worker() {
+fn line_without_a_track_is_inactive_and_not_received() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
     let answer = answer(&offer, &take(&["1"], None));
     assert_eq!(answer.receive.len(), 1);
@@ -152,7 +152,7 @@ fn line_without_a_track_is_inactive_and_unknown_to_the_worker() {
 }
 
 #[test]
-fn red_is_taken_only_when_allowed_and_stands_first() {
+fn red_is_accepted_only_when_allowed_and_comes_first() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
     let mut intake = take(&["1"], Some(Codec::Opus));
     assert!(!answer(&offer, &intake).sdp.contains("red/48000"));
@@ -175,7 +175,7 @@ fn opus_parameters_follow_the_track() {
 }
 
 #[test]
-fn stopped_and_foreign_lines_are_rejected() {
+fn stopped_and_unsupported_lines_are_rejected() {
     let text = golden("offer-chrome.sdp")
         .replace("m=video 9 ", "m=video 0 ")
         .replace("BUNDLE 0 1 2", "BUNDLE 0 1")
@@ -189,7 +189,7 @@ fn stopped_and_foreign_lines_are_rejected() {
 }
 
 #[test]
-fn line_with_no_codec_of_ours_is_rejected() {
+fn line_without_a_supported_codec_is_rejected() {
     let text = golden("offer-libwebrtc.sdp").replace("VP8/90000", "H265/90000");
     let answer = answer(&Offer::parse(&text).unwrap(), &take(&["1", "2"], None));
     assert!(answer.sdp.contains("m=video 0 "));
@@ -197,7 +197,7 @@ fn line_with_no_codec_of_ours_is_rejected() {
 }
 
 #[test]
-fn offers_without_a_transport_or_with_twin_mids_are_refused() {
+fn offers_without_a_transport_or_with_duplicate_mids_are_refused() {
     let good = golden("offer-chrome.sdp");
     let lacks = |from: &str, to: &str| Offer::parse(&good.replace(from, to)).unwrap_err();
     assert!(matches!(lacks("a=ice-pwd", "a=ice-pw"), SdpError::Lacks(_)));
@@ -226,12 +226,12 @@ pub(super) fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {
     (subscriber, rng)
 }
 
-/// Answers any offer of ours as a client with every codec would, but for the lines in `lacks`.
-fn agree(offer: &str, lacks: &[&str]) -> String {
+/// The answer of a client with every codec, which rejects the m-lines in `rejected`.
+fn answer_of_client(offer: &str, rejected: &[&str]) -> String {
     let description = description::Description::parse(offer, 1 << 20).unwrap();
     let mut text = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     for section in &description.sections {
-        let port = if section.rejected || lacks.contains(&section.mid.as_str()) { 0 } else { 9 };
+        let port = if section.rejected || rejected.contains(&section.mid.as_str()) { 0 } else { 9 };
         text += &format!("m={} {port} {} {}\r\n", section.media, section.proto, section.fmt);
         text += &format!("a=mid:{}\r\na=setup:active\r\na=ice-ufrag:abcd\r\n", section.mid);
         text += "a=ice-pwd:0123456789012345678901\r\na=recvonly\r\n";
@@ -247,23 +247,23 @@ fn first_offer_has_the_data_channel_even_in_an_empty_room() {
     assert!(offer.sdp.contains("m=application 9 UDP/DTLS/SCTP webrtc-datachannel"));
     assert!(offer.sdp.contains("a=group:BUNDLE 0\r\n"));
     assert!(offer.tracks.is_empty());
-    assert!(subscriber.answer(&agree(&offer.sdp, &[])).unwrap().accepted.is_empty());
+    assert!(subscriber.answer(&answer_of_client(&offer.sdp, &[])).unwrap().accepted.is_empty());
 }
 
 #[test]
-fn chromes_answer_takes_what_it_can_and_refuses_the_rest() {
+fn answer_of_chrome_accepts_and_refuses_tracks() {
     let (mut subscriber, _) = subscriber(&[(1, Codec::Opus), (2, Codec::Vp8), (3, Codec::H264)]);
     let offer = with_host(|host| subscriber.offer(host));
     compare("subscriber-offer.sdp", &offer.sdp);
     assert_eq!(offer.tracks.get("2").map(String::as_str), Some("TR_VC2"));
     let answered = subscriber.answer(&golden("subscriber-chrome-answer.sdp")).unwrap();
     assert!(answered.remote.client_is_active);
-    let taken: Vec<_> = answered.accepted.iter().map(|one| (one.track.0, one.pt, one.rtx_pt)).collect();
-    assert_eq!(taken, [(1, 111, None), (2, 96, Some(97))]);
+    let accepted: Vec<_> = answered.accepted.iter().map(|one| (one.track.0, one.pt, one.rtx_pt)).collect();
+    assert_eq!(accepted, [(1, 111, None), (2, 96, Some(97))]);
     assert!(answered.accepted[1].rtx_ssrc.is_some() && answered.accepted[0].rtx_ssrc.is_none());
     assert_eq!(answered.refused, [wanted(3, Codec::H264)]);
     let again = with_host(|host| subscriber.offer(host));
-    assert!(again.sdp.contains("m=video 0 "), "a line that the client buried stays buried");
+    assert!(again.sdp.contains("m=video 0 "), "a rejected line is not used again");
     assert!(!again.tracks.contains_key("3"));
 }
 
@@ -273,22 +273,22 @@ fn answer_accepts_a_track_once() {
     let first = with_host(|host| subscriber.offer(host)).sdp;
     subscriber.add(wanted(2, Codec::Vp9), &mut rng);
     assert_eq!(
-        subscriber.answer(&agree(&first, &[])).unwrap().accepted.len(),
+        subscriber.answer(&answer_of_client(&first, &[])).unwrap().accepted.len(),
         1,
         "track 2 was not offered yet"
     );
     let second = with_host(|host| subscriber.offer(host)).sdp;
-    let accepted = subscriber.answer(&agree(&second, &[])).unwrap().accepted;
+    let accepted = subscriber.answer(&answer_of_client(&second, &[])).unwrap().accepted;
     assert_eq!(accepted.iter().map(|one| one.track.0).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
-fn answers_of_other_offers_are_refused() {
+fn answer_to_another_offer_is_refused() {
     let (mut one, _) = subscriber(&[(1, Codec::Opus)]);
     let (mut two, _) = subscriber(&[(1, Codec::Opus), (2, Codec::Vp8)]);
     let first = with_host(|host| one.offer(host)).sdp;
     with_host(|host| two.offer(host));
-    assert_eq!(two.answer(&agree(&first, &[])).unwrap_err(), SdpError::NotOurOffer);
+    assert_eq!(two.answer(&answer_of_client(&first, &[])).unwrap_err(), SdpError::NotOurOffer);
 }
 
 #[test]
@@ -320,25 +320,25 @@ fn track_removed_before_any_offer_leaves_no_line() {
 }
 
 #[test]
-fn h264_profiles_are_told_apart() {
+fn h264_profiles_are_ranked() {
     let codec = |fmtp: &str| codecs::OfferedCodec {
         name: "h264".into(),
         clock: 90_000,
         fmtp: fmtp.into(),
         ..Default::default()
     };
-    let fit = |profile: &str| codec(&format!("packetization-mode=1;profile-level-id={profile}")).canonical();
-    assert_eq!(fit("42e01f"), Some((Codec::H264, 0)));
-    assert_eq!(fit("42C034"), Some((Codec::H264, 0)));
-    assert_eq!(fit("42001f"), Some((Codec::H264, 1)));
-    assert_eq!(fit("640c1f"), None);
-    assert_eq!(fit("4d001f"), None);
-    assert_eq!(fit("42"), None);
+    let rank = |profile: &str| codec(&format!("packetization-mode=1;profile-level-id={profile}")).canonical();
+    assert_eq!(rank("42e01f"), Some((Codec::H264, 0)));
+    assert_eq!(rank("42C034"), Some((Codec::H264, 0)));
+    assert_eq!(rank("42001f"), Some((Codec::H264, 1)));
+    assert_eq!(rank("640c1f"), None);
+    assert_eq!(rank("4d001f"), None);
+    assert_eq!(rank("42"), None);
     assert_eq!(codec("profile-level-id=42e01f").canonical(), None, "packetization mode 0");
 }
 
 #[test]
-fn canonical_numbers_never_meet() {
+fn canonical_payload_types_are_unique() {
     let mut numbers: Vec<u8> = Codec::ALL.into_iter().map(|codec| codec as u8).collect();
     numbers.extend(Codec::ALL.into_iter().filter_map(codecs::rtx_payload_type));
     let count = numbers.len();
@@ -350,8 +350,8 @@ fn canonical_numbers_never_meet() {
     assert_eq!(codecs::from_mime("video/h265"), None);
 }
 
-/// A client's offer with some lines dropped, doubled, swapped or garbled.
-fn mangled() -> impl Strategy<Value = String> {
+/// A client's description with some lines removed, repeated, swapped or changed.
+fn mutated_description() -> impl Strategy<Value = String> {
     let names = ["offer-chrome.sdp", "offer-firefox.sdp", "offer-pion.sdp", "subscriber-chrome-answer.sdp"];
     let edits = proptest::collection::vec((any::<u16>(), any::<u16>(), 0_u8..4, "[ -~]{0,12}"), 0..12);
     (proptest::sample::select(names.to_vec()), edits).prop_map(|(name, edits)| {
@@ -373,7 +373,7 @@ fn mangled() -> impl Strategy<Value = String> {
     })
 }
 
-fn try_everything(text: &str) {
+fn parse_and_answer(text: &str) {
     if let Ok(offer) = Offer::parse(text) {
         let mut intake = HashMap::new();
         for (index, section) in offer.sending().enumerate() {
@@ -402,30 +402,30 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,400}") {
-        try_everything(&text);
+        parse_and_answer(&text);
     }
 
     #[test]
-    fn no_lines_make_the_parser_panic(body in proptest::collection::vec("[vostcmabkir]=[ -~]{0,40}", 0..30)) {
+    fn no_sdp_lines_make_the_parser_panic(body in proptest::collection::vec("[vostcmabkir]=[ -~]{0,40}", 0..30)) {
         let text = format!("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n{}\r\n", body.join("\r\n"));
-        try_everything(&text);
+        parse_and_answer(&text);
     }
 
     #[test]
-    fn no_mangled_offer_makes_us_panic_or_answer_amiss(text in mangled()) {
-        try_everything(&text);
+    fn no_mutated_description_makes_us_panic_or_answer_wrongly(text in mutated_description()) {
+        parse_and_answer(&text);
     }
 
     #[test]
-    fn subscriber_survives_any_order_of_events(steps in proptest::collection::vec((0_u8..4, 1_u64..12), 1..60)) {
+    fn subscriber_handles_any_order_of_events(steps in proptest::collection::vec((0_u8..4, 1_u64..12), 1..60)) {
         let (mut subscriber, mut rng) = subscriber(&[]);
-        let mut live = std::collections::BTreeSet::new();
+        let mut accepted = std::collections::BTreeSet::new();
         let mut offered = None;
         for (step, track) in steps {
             let codec = if track % 2 == 0 { Codec::Vp8 } else { Codec::Opus };
             match step {
                 0 => { subscriber.add(wanted(track, codec), &mut rng); }
-                1 => { subscriber.remove(TrackKey(track)); live.remove(&track); }
+                1 => { subscriber.remove(TrackKey(track)); accepted.remove(&track); }
                 2 => {
                     if offered.is_none() {
                         offered = Some(with_host(|host| subscriber.offer(host)));
@@ -433,19 +433,19 @@ proptest! {
                 }
                 _ => {
                     let Some(offer): Option<SubscriberOffer> = offered.take() else { continue };
-                    let lacks = track.to_string();
-                    let answered = subscriber.answer(&agree(&offer.sdp, &[&lacks])).unwrap();
+                    let rejected = track.to_string();
+                    let answered = subscriber.answer(&answer_of_client(&offer.sdp, &[&rejected])).unwrap();
                     for one in answered.accepted {
-                        prop_assert!(live.insert(one.track.0), "a track is taken once");
+                        prop_assert!(accepted.insert(one.track.0), "a track is accepted once");
                         prop_assert!(offer.tracks.contains_key(&one.mid));
                     }
                     for one in answered.refused {
-                        live.remove(&one.track.0);
+                        accepted.remove(&one.track.0);
                         prop_assert!(!subscriber.contains(one.track));
                     }
                 }
             }
-            prop_assert!(live.iter().all(|track| subscriber.contains(TrackKey(*track))));
+            prop_assert!(accepted.iter().all(|track| subscriber.contains(TrackKey(*track))));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all of our own descriptions have in common.
+//! Writes the parts that all of our descriptions share.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use sdp_types::{Attribute, Connection, Media, Session, Time};
 
 use super::{Candidate, CandidateProtocol, Host, MAX_MESSAGE_BYTES, Origin};
 
-pub(super) const NOWHERE: &str = "0.0.0.0";
+const UNSPECIFIED_ADDRESS: &str = "0.0.0.0";
 
 pub(super) fn session(origin: Origin, bundle: &[&str], mixed_extensions: bool) -> Session {
     let mut attributes = Vec::new();
@@ -53,7 +53,7 @@ pub(super) fn media(media: &str, port: u16, proto: &str, fmt: String) -> Media {
         connections: vec![Connection {
             nettype: "IN".into(),
             addrtype: "IP4".into(),
-            connection_address: NOWHERE.into(),
+            connection_address: UNSPECIFIED_ADDRESS.into(),
         }],
         bandwidths: Vec::new(),
         key: None,
@@ -69,7 +69,7 @@ pub(super) fn value(name: &str, value: impl Into<String>) -> Attribute {
     Attribute { attribute: name.into(), value: Some(value.into()) }
 }
 
-/// Candidates (only the bundle's first m-line needs them), credentials, fingerprint.
+/// Writes candidates (only the first m-line of the bundle needs them), credentials and fingerprint.
 pub(super) fn transport(into: &mut Media, host: Host<'_>, setup: &str, with_candidates: bool) {
     if with_candidates {
         for (index, candidate) in host.candidates.iter().enumerate() {
@@ -83,12 +83,13 @@ pub(super) fn transport(into: &mut Media, host: Host<'_>, setup: &str, with_cand
     into.attributes.push(value("setup", setup));
 }
 
-/// RFC 8839 section 5.1, priorities of RFC 8445 section 5.1.2: the order of the list, UDP first.
+/// A candidate attribute (RFC 8839 section 5.1). Priorities (RFC 8445 section 5.1.2) follow the order of the
+/// list, with UDP before TCP.
 fn candidate_line(index: usize, candidate: &Candidate) -> String {
     let local = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
     let (transport, preference, suffix) = match candidate.protocol {
         CandidateProtocol::Udp => ("udp", 126_u32, ""),
-        // RFC 6544 section 4.2: below all UDP, passive.
+        // RFC 6544 section 4.2: passive, with a lower priority than UDP.
         CandidateProtocol::Tcp => ("tcp", 90, " tcptype passive"),
     };
     let priority = (preference << 24) | ((local & 0xffff) << 8) | 255;
@@ -112,7 +113,7 @@ pub(super) fn data_channel(into: &mut Media) {
 
 pub(super) fn text(session: &Session) -> String {
     let mut bytes = Vec::new();
-    // Writing to memory does not fail; an empty description would be refused by any client.
+    // Writing to memory does not fail; if it did, clients would refuse the empty description.
     let _ = session.write(&mut bytes);
     String::from_utf8(bytes).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! A session and the client, worker and room around it, in simulated time.
 
-mod people;
-mod promises;
+mod invariants;
+mod participants;
 mod publishing;
 mod subscribing;
 
@@ -16,30 +16,17 @@ use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 use super::*;
 use crate::sdp::{Candidate, CandidateProtocol, MAX_SECTIONS};
-use crate::token::{Grants, Source};
+use crate::token::{Grants, PublishSource};
 use systir_media_control::{
     Command, DataChannel, IceCredentials, KeyMint, ParticipantKey, RoomKey, Side, TrackKey, TrackSource,
 };
 
 pub(super) fn grants(identity: &str) -> Grants {
     Grants {
-        identity: identity.into(),
         name: "Ada".into(),
-        metadata: String::new(),
         attributes: BTreeMap::from([("seat".into(), "4".into())]),
-        kind: 0,
-        can_publish: true,
-        can_subscribe: true,
-        can_publish_data: true,
-        can_publish_sources: None,
         can_update_own_metadata: true,
-        hidden: false,
-        recorder: false,
-        agent: false,
-        room_admin: false,
-        room: "seminar".into(),
-        institution: "ku.dk".into(),
-        expires: 0,
+        ..Grants::new("ku.dk", "seminar", identity)
     }
 }
 
@@ -84,7 +71,7 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
     }
 }
 
-/// A participant with an audio and a video track; `version` as their node counts it.
+/// A remote participant with these tracks: sid, key and codec. `version` is that of its media node.
 fn remote(name: &str, version: u32, tracks: &[(&str, u64, Codec)]) -> RemoteParticipant {
     let info = |(sid, _, codec): &(&str, u64, Codec)| proto::TrackInfo {
         sid: (*sid).into(),
@@ -113,7 +100,7 @@ fn bob() -> RemoteParticipant {
     remote("bob", 3, &[("TR_AMbob", 100, Codec::Opus), ("TR_VCbob", 101, Codec::Vp8)])
 }
 
-/// A session, its clock, and a client that answers as a browser with every codec does.
+/// A session, its time, and a client that answers as a browser with every codec.
 struct Client {
     session: Session,
     now: Instant,
@@ -128,7 +115,7 @@ impl Client {
         client
     }
 
-    /// Joined, connected, everything answered, nothing left to read.
+    /// A client that has joined, connected and answered the first offer; its outputs are cleared.
     fn active(others: Vec<RemoteParticipant>) -> Self {
         Self::active_with(config(others))
     }
@@ -160,24 +147,24 @@ impl Client {
         self.drain();
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now += time;
         self.session.tick(self.now);
         self.drain();
     }
 
-    /// Answers the last offer; port zero on the lines in `lacks`.
-    fn answer(&mut self, lacks: &[&str]) {
+    /// Answers the last offer, with port zero on the m-lines in `rejected`.
+    fn answer(&mut self, rejected: &[&str]) {
         let Some(offer) = self.last_offer() else { panic!("nothing was offered") };
-        self.answer_to(&offer, lacks);
+        self.answer_to(&offer, rejected);
     }
 
-    fn answer_to(&mut self, offer: &proto::SessionDescription, lacks: &[&str]) {
+    fn answer_to(&mut self, offer: &proto::SessionDescription, rejected: &[&str]) {
         let mut text = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
         for section in offer.sdp.split("m=").skip(1) {
             let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:")).unwrap();
             let line = section.lines().next().unwrap();
-            let line = if lacks.contains(&mid) { line.replacen(" 9 ", " 0 ", 1) } else { line.into() };
+            let line = if rejected.contains(&mid) { line.replacen(" 9 ", " 0 ", 1) } else { line.into() };
             text += &format!("m={line}\r\na=mid:{mid}\r\na=setup:active\r\na=ice-ufrag:abcd\r\n");
             text += "a=ice-pwd:0123456789012345678901\r\na=recvonly\r\n";
             text += &format!("a=fingerprint:sha-256 {}\r\n", ["0F"; 32].join(":"));
@@ -199,10 +186,8 @@ impl Client {
     }
 
     fn signals(&self) -> Vec<&Message> {
-        let signal = |output: &'_ Output| matches!(output, Output::Signal(_));
         self.outputs
             .iter()
-            .filter(|output| signal(output))
             .filter_map(|output| match output {
                 Output::Signal(response) => response.message.as_ref(),
                 _ => None,
@@ -211,10 +196,8 @@ impl Client {
     }
 
     fn commands(&self) -> Vec<&Command> {
-        let command = |output: &'_ Output| matches!(output, Output::Media(_));
         self.outputs
             .iter()
-            .filter(|output| command(output))
             .filter_map(|output| match output {
                 Output::Media(command) => Some(command),
                 _ => None,
@@ -233,7 +216,7 @@ impl Client {
         })
     }
 
-    fn left(&self) -> Option<(Action, LeaveReason)> {
+    fn leave(&self) -> Option<(Action, LeaveReason)> {
         let ends = self.outputs.iter().any(|output| matches!(output, Output::Left { .. }));
         self.signals().into_iter().rev().find_map(|message| match message {
             Message::Leave(leave) if ends => {
@@ -283,7 +266,7 @@ impl Client {
         }));
     }
 
-    /// Publishes Chrome's microphone and camera; the sids.
+    /// Publishes Chrome's microphone and camera, and returns their sids.
     fn publish(&mut self) -> (String, String) {
         let audio = self.announce("7d2b1c5e-mic", proto::TrackType::Audio, "");
         let video = self.announce("0a9b8c7d-cam", proto::TrackType::Video, "vp8");

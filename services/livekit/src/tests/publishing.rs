@@ -1,4 +1,4 @@
-//! What a client brings: its tracks, lines and codecs.
+//! Publishing: announced tracks, their m-lines and codecs.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn publishing_follows_the_protocols_order() {
     assert_eq!((answer.id, answer.r#type.as_str()), (9, "answer"));
     assert!(answer.sdp.contains("a=ice-ufrag:ourPub01"));
     let Command::AddTrack { spec, source, publisher, .. } = client.commands()[1] else { panic!("no track") };
-    assert_eq!(&**publisher, "PA_ada", "as subscribers' descriptions name it");
+    assert_eq!(&**publisher, "PA_ada", "the cname in the descriptions of subscribers");
     assert_eq!((spec.codec, spec.layers), (Codec::Vp8, LayerSet(0b111)));
     assert_eq!(*source, TrackSource::Participant(ParticipantKey(1)));
     let own = client.session.info();
@@ -40,14 +40,14 @@ fn publishing_follows_the_protocols_order() {
 }
 
 #[test]
-fn announced_twice_is_one_track() {
+fn track_that_is_announced_twice_is_one_track() {
     let mut client = Client::active(vec![]);
     let once = client.announce("mic", proto::TrackType::Audio, "opus");
     assert_eq!(client.announce("mic", proto::TrackType::Audio, "opus"), once);
 }
 
 #[test]
-fn track_whose_name_changed_is_found_by_its_kind() {
+fn track_with_another_cid_is_bound_by_its_kind() {
     let mut client = Client::active(vec![]);
     client.announce("another-name", proto::TrackType::Video, "h264");
     client.offer(CHROME);
@@ -57,17 +57,17 @@ fn track_whose_name_changed_is_found_by_its_kind() {
 }
 
 #[test]
-fn track_that_is_never_brought_is_forgotten() {
+fn track_that_is_never_offered_is_removed() {
     let mut client = Client::active(vec![]);
     client.announce("mic", proto::TrackType::Audio, "opus");
-    client.pass(Duration::from_secs(60));
+    client.advance(Duration::from_secs(60));
     client.take();
     client.offer(CHROME);
     assert!(client.session.info().tracks.is_empty());
 }
 
 #[test]
-fn muting_tells_worker_and_room() {
+fn muting_reaches_worker_and_room() {
     let mut client = Client::active(vec![]);
     let (audio, _) = client.publish();
     client.take();
@@ -124,7 +124,7 @@ fn track_that_is_announced_after_its_line_was_offered_is_bound_to_it() {
     let Some(Message::Answer(answer)) = client.signals().pop().cloned() else { panic!("no answer") };
     assert_eq!(answer.sdp.matches("a=recvonly").count(), 2, "the client may send at once");
     client.take();
-    client.announce("somebody-elses", proto::TrackType::Video, "vp8");
+    client.announce("another-cid", proto::TrackType::Video, "vp8");
     assert_eq!(names(&client.take()), ["TrackPublished"], "another track is not on that line");
     client.announce("0a9b8c7d-cam", proto::TrackType::Video, "");
     assert_eq!(
@@ -132,13 +132,13 @@ fn track_that_is_announced_after_its_line_was_offered_is_bound_to_it() {
         ["TrackPublished", "out:Published", "media:AddTrack", "media:Receive", "out:Own"]
     );
     let Command::Receive { sections, .. } = client.commands()[1] else { panic!("no sections") };
-    let carried: Vec<bool> = sections.iter().map(|section| section.track.is_some()).collect();
-    assert_eq!(carried, [false, true]);
+    let bound: Vec<bool> = sections.iter().map(|section| section.track.is_some()).collect();
+    assert_eq!(bound, [false, true]);
     assert_eq!(client.session.info().tracks[0].mid, "2");
 }
 
 #[test]
-fn nobody_sends_on_a_line_who_may_not_publish() {
+fn lines_of_a_participant_who_may_not_publish_are_inactive() {
     let mut config = config(vec![]);
     config.grants.can_publish = false;
     let mut client = Client::active_with(config);
@@ -148,7 +148,7 @@ fn nobody_sends_on_a_line_who_may_not_publish() {
 }
 
 #[test]
-fn line_that_is_handed_to_another_track_ends_the_first() {
+fn line_that_carries_another_track_unpublishes_the_first() {
     let mut client = Client::active(vec![]);
     let (_, first) = client.publish();
     let second = client.announce("screen", proto::TrackType::Video, "vp8");
@@ -161,7 +161,7 @@ fn line_that_is_handed_to_another_track_ends_the_first() {
 }
 
 #[test]
-fn layers_are_named_as_the_line_names_them() {
+fn layers_have_the_rids_of_the_line() {
     let mut client = Client::active(vec![]);
     client.send(Request::AddTrack(proto::AddTrackRequest {
         cid: "0a9b8c7d-cam".into(),
@@ -184,7 +184,7 @@ fn layers_are_named_as_the_line_names_them() {
 }
 
 #[test]
-fn who_restricts_its_tracks_is_told_that_it_cannot() {
+fn restricting_subscriptions_is_refused() {
     let mut client = Client::active(vec![]);
     let all = proto::SubscriptionPermission { all_participants: true, ..Default::default() };
     client.send(Request::SubscriptionPermission(all));
@@ -194,7 +194,7 @@ fn who_restricts_its_tracks_is_told_that_it_cannot() {
 }
 
 #[test]
-fn codec_that_was_assumed_wrongly_becomes_another_track_of_the_same_sid() {
+fn another_codec_than_assumed_is_another_track_with_the_same_sid() {
     let mut client = Client::active(vec![]);
     client.announce("7d2b1c5e-mic", proto::TrackType::Audio, "");
     let sid = client.announce("0a9b8c7d-cam", proto::TrackType::Video, "");
@@ -228,7 +228,7 @@ fn codec_that_was_assumed_wrongly_becomes_another_track_of_the_same_sid() {
 #[test]
 fn publishing_without_permission_is_refused() {
     let mut denied = config(vec![]);
-    denied.grants.can_publish_sources = Some(vec![Source::Microphone]);
+    denied.grants.can_publish_sources = Some(vec![PublishSource::Microphone]);
     let mut client = Client::active_with(denied);
     assert_eq!(client.announce("cam", proto::TrackType::Video, "vp8"), "");
     assert_eq!(client.refusal(), Some(Reason::NotAllowed));
@@ -259,7 +259,7 @@ fn tracks_are_limited() {
 }
 
 #[test]
-fn who_often_begins_to_share_a_screen_and_changes_his_mind_is_not_locked_out() {
+fn tracks_that_were_announced_and_never_offered_do_not_use_up_the_limit() {
     let mut client = Client::active(vec![]);
     for n in 0..200 {
         assert_ne!(client.announce(&format!("screen{n}"), proto::TrackType::Video, "vp8"), "");
@@ -269,7 +269,7 @@ fn who_often_begins_to_share_a_screen_and_changes_his_mind_is_not_locked_out() {
 }
 
 #[test]
-fn a_client_whose_offers_grew_too_long_begins_afresh() {
+fn client_whose_offer_became_too_long_reconnects() {
     let mut client = Client::active(vec![]);
     client.publish();
     client.take();
@@ -281,14 +281,14 @@ fn a_client_whose_offers_grew_too_long_begins_afresh() {
         format!("{CHROME}{more}")
     };
     client.offer(&toggled(60));
-    assert_eq!(client.left(), None);
+    assert_eq!(client.leave(), None);
     assert_eq!(client.refusal(), None);
     client.offer(&toggled(300));
-    assert_eq!(client.left(), Some((Action::Reconnect, LeaveReason::StateMismatch)));
+    assert_eq!(client.leave(), Some((Action::Reconnect, LeaveReason::StateMismatch)));
 }
 
 #[test]
-fn publisher_hears_of_the_first_subscription_once() {
+fn publisher_is_notified_of_the_first_subscription_once() {
     let mut client = Client::active(vec![]);
     let (audio, _) = client.publish();
     client.take();

@@ -1,4 +1,4 @@
-//! What a client is offered, and what it asks for.
+//! Subscribing: offers to the client, its answers and its requests.
 
 use super::*;
 
@@ -22,14 +22,14 @@ fn join_comes_first_and_an_empty_room_gets_an_offer() {
 }
 
 #[test]
-fn tracks_that_are_there_are_in_the_first_offer() {
+fn tracks_that_are_already_published_are_in_the_first_offer() {
     let mut client = Client::new(config(vec![bob()]));
     let offer = client.last_offer().unwrap();
     assert_eq!(offer.mid_to_track_id.get("1").map(String::as_str), Some("TR_AMbob"));
     assert!(offer.sdp.contains("a=msid:PA_bob|TR_VCbob TR_VCbob"));
     let cnames: std::collections::BTreeSet<&str> =
         offer.sdp.lines().filter_map(|line| line.split_once(" cname:")).map(|(_, name)| name).collect();
-    assert_eq!(cnames.into_iter().collect::<Vec<_>>(), ["PA_bob"], "voice and camera are played in step");
+    assert_eq!(cnames.into_iter().collect::<Vec<_>>(), ["PA_bob"], "audio and video are synchronised");
     assert_eq!(
         names(&client.take()),
         ["media:Join", "Join", "out:Own", "out:Subscribed", "out:Subscribed", "Offer"]
@@ -52,7 +52,7 @@ fn tracks_that_are_there_are_in_the_first_offer() {
 }
 
 #[test]
-fn track_may_be_asked_for_before_it_can_be_received() {
+fn track_may_be_requested_before_it_can_be_received() {
     let mut config = config(vec![]);
     config.auto_subscribe = false;
     let mut client = Client::active_with(config);
@@ -63,58 +63,58 @@ fn track_may_be_asked_for_before_it_can_be_received() {
         subscribe: true,
         ..Default::default()
     }));
-    assert!(client.outputs.is_empty(), "it is shown, so it is no mistake");
+    assert!(client.outputs.is_empty(), "the client sees the track, so this is no error");
     client.room(RoomEvent::Participants(vec![bob()]));
     assert_eq!(names(&client.take()), ["Update", "out:Subscribed"]);
 }
 
 #[test]
-fn newcomers_are_told_and_then_offered_together() {
+fn new_participants_are_sent_and_then_offered_together() {
     let mut client = Client::active(vec![]);
     client.room(RoomEvent::Participants(vec![bob(), remote("eve", 1, &[("TR_AMeve", 102, Codec::Opus)])]));
     assert_eq!(names(&client.take()), ["Update", "out:Subscribed", "out:Subscribed", "out:Subscribed"]);
     assert_eq!(client.session.poll_timeout(), Some(client.now + Duration::from_millis(50)));
-    client.pass(Duration::from_millis(50));
+    client.advance(Duration::from_millis(50));
     let offer = client.last_offer().unwrap();
     assert_eq!((offer.id, offer.mid_to_track_id.len()), (2, 3));
 }
 
 #[test]
-fn one_offer_waits_at_a_time() {
+fn one_offer_at_a_time_waits_for_its_answer() {
     let mut client = Client::new(config(vec![]));
     let first = client.last_offer().unwrap();
     client.take();
     client.room(RoomEvent::Participants(vec![bob()]));
-    client.pass(Duration::from_secs(1));
+    client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none(), "the first one is not answered");
     let stale = proto::SessionDescription { id: 7, ..first.clone() };
     client.answer_to(&stale, &[]);
-    client.pass(Duration::from_secs(1));
+    client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none(), "an answer to another offer");
     client.answer_to(&first, &[]);
     assert!(!client.commands().iter().any(|command| matches!(command, Command::Subscribe { .. })));
-    client.pass(Duration::from_millis(50));
+    client.advance(Duration::from_millis(50));
     assert_eq!(client.last_offer().unwrap().mid_to_track_id.len(), 2);
     client.answer(&[]);
     assert_eq!(client.commands().iter().filter(|one| matches!(one, Command::Subscribe { .. })).count(), 2);
 }
 
 #[test]
-fn client_that_never_answers_is_told_to_come_back() {
+fn client_that_never_answers_is_told_to_reconnect() {
     let mut client = Client::new(config(vec![]));
     let due = client.session.poll_timeout().unwrap();
     assert_eq!(due, client.now + Duration::from_secs(15));
-    client.pass(Duration::from_secs(15));
-    assert_eq!(client.left(), Some((Action::Reconnect, LeaveReason::ConnectionTimeout)));
+    client.advance(Duration::from_secs(15));
+    assert_eq!(client.leave(), Some((Action::Reconnect, LeaveReason::ConnectionTimeout)));
     assert_eq!(client.session.poll_timeout(), None);
 }
 
 #[test]
-fn client_that_never_connects_is_told_to_come_back() {
+fn client_that_never_connects_is_told_to_reconnect() {
     let mut client = Client::new(config(vec![]));
     client.answer(&[]);
-    client.pass(Duration::from_secs(30));
-    assert_eq!(client.left(), Some((Action::Reconnect, LeaveReason::ConnectionTimeout)));
+    client.advance(Duration::from_secs(30));
+    assert_eq!(client.leave(), Some((Action::Reconnect, LeaveReason::ConnectionTimeout)));
 }
 
 #[test]
@@ -154,12 +154,12 @@ fn without_auto_subscribe_the_client_chooses() {
     client.send(subscribe(true, "TR_VCbob"));
     client.send(subscribe(true, "TR_VCbob"));
     assert_eq!(names(&client.take()), ["out:Subscribed"]);
-    client.pass(Duration::from_millis(50));
+    client.advance(Duration::from_millis(50));
     client.answer(&[]);
     client.take();
     client.send(subscribe(false, "TR_VCbob"));
     assert_eq!(names(&client.take()), ["media:Unsubscribe", "out:Unsubscribed"]);
-    client.pass(Duration::from_millis(50));
+    client.advance(Duration::from_millis(50));
     assert!(client.last_offer().unwrap().sdp.contains("a=inactive"));
     client.send(subscribe(true, "TR_none"));
     assert!(
@@ -185,7 +185,7 @@ fn participant_who_may_not_subscribe_gets_nothing() {
 }
 
 #[test]
-fn settings_choose_the_layer_also_before_the_answer() {
+fn settings_select_the_layer_even_before_the_answer() {
     let mut client = Client::new(config(vec![bob()]));
     let set = |settings: proto::UpdateTrackSettings| {
         Request::TrackSetting(proto::UpdateTrackSettings { track_sids: vec!["TR_VCbob".into()], ..settings })
@@ -210,7 +210,7 @@ fn settings_choose_the_layer_also_before_the_answer() {
 }
 
 #[test]
-fn those_who_leave_take_their_tracks_along() {
+fn tracks_of_a_participant_who_leaves_are_removed() {
     let mut client = Client::active(vec![bob()]);
     client.room(RoomEvent::Left { sid: "PA_bob".into(), reason: LeaveReason::ClientInitiated });
     assert_eq!(
@@ -230,23 +230,23 @@ fn those_who_leave_take_their_tracks_along() {
 }
 
 #[test]
-fn sids_that_would_break_a_description_are_not_believed() {
-    let mut evil = remote("bob", 9, &[("TR_1\r\na=x", 100, Codec::Opus)]);
-    let mut client = Client::active(vec![evil.clone()]);
-    client.pass(Duration::from_secs(1));
+fn sids_that_are_not_safe_in_sdp_are_ignored() {
+    let mut injecting = remote("bob", 9, &[("TR_1\r\na=x", 100, Codec::Opus)]);
+    let mut client = Client::active(vec![injecting.clone()]);
+    client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none());
-    evil.info.sid = "PA_x\r\na=y".into();
-    client.room(RoomEvent::Participants(vec![evil]));
+    injecting.info.sid = "PA_x\r\na=y".into();
+    client.room(RoomEvent::Participants(vec![injecting]));
     assert!(client.outputs.is_empty());
     let mut spaced = remote("eve", 1, &[("TR_AMeve", 7, Codec::Opus)]);
     spaced.info.tracks[0].stream = "cam\r\na=z".into();
     client.room(RoomEvent::Participants(vec![spaced]));
-    client.pass(Duration::from_secs(1));
+    client.advance(Duration::from_secs(1));
     assert!(client.last_offer().unwrap().sdp.contains("a=msid:PA_eve|TR_AMeve TR_AMeve"));
 }
 
 #[test]
-fn a_track_belongs_to_who_had_it_first() {
+fn a_track_sid_belongs_to_the_participant_who_had_it_first() {
     let mut client = Client::active(vec![bob()]);
     client.room(RoomEvent::Participants(vec![remote("eve", 1, &[("TR_AMbob", 666, Codec::Opus)])]));
     assert_eq!(names(&client.take()), ["Update"]);

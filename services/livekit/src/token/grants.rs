@@ -1,4 +1,4 @@
-//! What a token allows one participant in one room.
+//! The permissions of one participant in one room.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use livekit_protocol::{ParticipantPermission, TrackSource, participant_info};
 use livekit_token::Claims;
 use serde::{Deserialize, Serialize};
 
-/// Where a track comes from, as `canPublishSources` names it.
+/// The source of a track, as `canPublishSources` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum PublishSource {
     /// A camera.
     Camera,
     /// A microphone.
     Microphone,
     /// A shared screen.
     ScreenShare,
-    /// The sound of a shared screen.
+    /// The audio of a shared screen.
     ScreenShareAudio,
 }
 
-impl Source {
-    /// The name in a token.
+impl PublishSource {
+    /// Parses the name in a token; `None` for an unknown one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// The protocol's number.
+    /// The source in LiveKit's protocol.
     #[must_use]
     pub fn proto(self) -> TrackSource {
         match self {
@@ -45,52 +45,78 @@ impl Source {
     }
 }
 
-/// A verified permission to join. It travels with the participant to its media node.
+/// What a verified token grants. The gateway sends it to the participant's media node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
-    /// Who: unique in the room.
+    /// Identity, unique in the room.
     pub identity: String,
-    /// Name to show.
+    /// Display name.
     pub name: String,
-    /// The application's own data.
+    /// Metadata of the application.
     pub metadata: String,
-    /// The application's own pairs.
+    /// Attributes of the application.
     pub attributes: BTreeMap<String, String>,
-    /// `ParticipantInfo.Kind`, the protocol's number.
+    /// `ParticipantInfo.Kind`, as its number in LiveKit's protocol.
     pub kind: i32,
     /// May publish tracks.
     pub can_publish: bool,
-    /// May receive tracks.
+    /// May subscribe to tracks.
     pub can_subscribe: bool,
     /// May send data messages.
     pub can_publish_data: bool,
-    /// The only sources that may be published; none when all may.
-    pub can_publish_sources: Option<Vec<Source>>,
+    /// Sources that may be published; `None` for all.
+    pub can_publish_sources: Option<Vec<PublishSource>>,
     /// May change its own name, metadata and attributes.
     pub can_update_own_metadata: bool,
-    /// Others do not see it.
+    /// Other participants do not see it.
     pub hidden: bool,
-    /// It records.
+    /// It is a recorder.
     pub recorder: bool,
     /// It is an agent.
     pub agent: bool,
     /// May administer the room.
     pub room_admin: bool,
-    /// The room's name within the institution.
+    /// Name of the room in the institution.
     pub room: String,
-    /// Whose API key signed: the room is (institution, name).
+    /// Institution of the API key; the room is (institution, name).
     pub institution: String,
-    /// When the token ends, seconds since 1970; a join in progress is not ended by it.
+    /// When the token expires, Unix seconds. A session may outlive its token.
     pub expires: u64,
 }
 
 impl Grants {
+    /// The grants of a token with `roomJoin` and LiveKit's defaults: the participant may publish, subscribe
+    /// and send data.
+    #[must_use]
+    pub fn new(institution: &str, room: &str, identity: &str) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            name: String::new(),
+            metadata: String::new(),
+            attributes: BTreeMap::new(),
+            kind: participant_info::Kind::Standard as i32,
+            can_publish: true,
+            can_subscribe: true,
+            can_publish_data: true,
+            can_publish_sources: None,
+            can_update_own_metadata: false,
+            hidden: false,
+            recorder: false,
+            agent: false,
+            room_admin: false,
+            room: room.to_owned(),
+            institution: institution.to_owned(),
+            expires: 0,
+        }
+    }
+
     pub(super) fn from_claims(claims: Claims, institution: String) -> Self {
         let video = claims.video;
         let can_publish = video.can_publish();
-        // A list of sources that we do not know still restricts.
-        let sources = (!video.can_publish_sources.is_empty())
-            .then(|| video.can_publish_sources.iter().filter_map(|name| Source::parse(name)).collect());
+        // A list of unknown sources still restricts publishing.
+        let sources = (!video.can_publish_sources.is_empty()).then(|| {
+            video.can_publish_sources.iter().filter_map(|name| PublishSource::parse(name)).collect()
+        });
         let kind = participant_info::Kind::from_str_name(&claims.kind.to_ascii_uppercase())
             .unwrap_or(participant_info::Kind::Standard);
         Self {
@@ -114,17 +140,17 @@ impl Grants {
         }
     }
 
-    /// May a track of this source be published? (`canPublishSources` narrows `canPublish`.)
+    /// May a track of this source be published? `canPublishSources` restricts `canPublish`.
     #[must_use]
     pub fn may_publish(&self, source: TrackSource) -> bool {
         self.can_publish
             && self
                 .can_publish_sources
                 .as_ref()
-                .is_none_or(|allowed| allowed.iter().any(|one| one.proto() == source))
+                .is_none_or(|allowed| allowed.iter().any(|allowed| allowed.proto() == source))
     }
 
-    /// What others and the client itself are told of it.
+    /// The permissions as clients receive them.
     #[must_use]
     #[allow(deprecated)]
     pub fn permission(&self) -> ParticipantPermission {

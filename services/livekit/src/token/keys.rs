@@ -1,19 +1,19 @@
-//! API keys, their secrets and whose they are.
+//! API keys, their secrets and their institutions.
 
 use std::collections::HashMap;
 use std::fmt;
 
-/// Something that must not be printed.
+/// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Redacted<T>(T);
 
 impl<T> Redacted<T> {
-    /// Wraps it.
+    /// Wraps a value.
     pub fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The thing itself; the name makes every use easy to find.
+    /// The value. The name makes every use easy to find.
     pub fn expose(&self) -> &T {
         &self.0
     }
@@ -36,14 +36,14 @@ pub(super) struct ApiKey {
 pub struct KeyRing(HashMap<String, ApiKey>);
 
 impl KeyRing {
-    /// Accepts nobody.
+    /// An empty key ring, which accepts no token.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a key, or replaces it. A key without a name or secret would let anybody sign: it is
-    /// left out, and `false` is returned.
+    /// Adds or replaces a key. A key with an empty name, secret or institution is not added, and `false` is
+    /// returned: anyone could sign with an empty secret.
     pub fn insert(&mut self, key: &str, secret: &str, institution: &str) -> bool {
         if key.is_empty() || secret.is_empty() || institution.is_empty() {
             return false;

@@ -51,12 +51,14 @@ fn without(key: &str) -> Value {
 }
 
 #[test]
-fn token_grants_what_it_says_and_livekits_defaults() {
+fn token_grants_its_claims_and_livekits_defaults() {
     let grants = verify_join(&ring(), &hs256(&claims()), now()).unwrap();
     assert_eq!((grants.identity.as_str(), grants.room.as_str()), ("ada", "seminar"));
     assert_eq!(grants.institution, "ku.dk");
     assert!(grants.can_publish && grants.can_subscribe && grants.can_publish_data);
     assert!(!grants.can_update_own_metadata && !grants.hidden && !grants.room_admin);
+    let defaults = Grants::new("ku.dk", "seminar", "ada");
+    assert_eq!(grants, Grants { name: "Ada".to_owned(), expires: NOW + 3600, ..defaults });
     let back: Grants = serde_json::from_str(&serde_json::to_string(&grants).unwrap()).unwrap();
     assert_eq!(back, grants);
 }
@@ -82,7 +84,7 @@ fn token_of_a_livekit_sdk_is_accepted() {
 }
 
 #[test]
-fn sources_narrow_publishing_even_when_unknown() {
+fn sources_restrict_publishing_even_when_unknown() {
     let mut some = claims();
     some["video"]["canPublishSources"] = json!(["microphone", "hologram"]);
     let grants = verify_join(&ring(), &hs256(&some), now()).unwrap();
@@ -111,7 +113,7 @@ fn clocks_may_differ_by_the_leeway_only() {
 }
 
 #[test]
-fn no_bad_token_opens_a_room() {
+fn no_bad_token_is_accepted() {
     use TokenError as E;
     let good = hs256(&claims());
     let part = |n: usize| good.split('.').nth(n).unwrap().to_owned();
@@ -235,7 +237,7 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
-fn a_key_without_a_secret_is_no_key() {
+fn a_key_without_a_secret_is_not_added() {
     let mut ring = KeyRing::new();
     assert!(!ring.insert("open", "", "ku.dk"));
     let token = sign(json!({"alg": "HS256"}), &with("/iss", json!("open")), "");

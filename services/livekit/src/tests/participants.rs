@@ -1,9 +1,9 @@
-//! Who is there, what they say of themselves and to each other, and how it ends.
+//! Other participants, metadata, data messages, speakers, permissions and leaving.
 
 use super::*;
 
 #[test]
-fn older_news_of_a_participant_is_no_news() {
+fn older_state_of_a_participant_is_ignored() {
     let mut client = Client::active(vec![bob()]);
     client.room(RoomEvent::Participants(vec![remote("bob", 2, &[])]));
     assert!(client.outputs.is_empty());
@@ -17,17 +17,17 @@ fn revoked_permission_ends_what_it_allowed() {
     client.publish();
     client.take();
     let fewer = Grants {
-        can_publish_sources: Some(vec![Source::Microphone]),
+        can_publish_sources: Some(vec![PublishSource::Microphone]),
         can_subscribe: false,
         identity: "mallory".into(),
         ..grants("ada")
     };
     client.room(RoomEvent::Permission(Box::new(fewer)));
-    let said = names(&client.outputs);
+    let outputs = names(&client.outputs);
     for expected in
         ["media:RemoveTrack", "out:Unpublished", "TrackUnpublished", "Update", "media:Unsubscribe"]
     {
-        assert!(said.contains(&expected.into()), "{expected} in {said:?}");
+        assert!(outputs.contains(&expected.into()), "{expected} in {outputs:?}");
     }
     assert_eq!(client.session.info().tracks.len(), 1);
     assert_eq!(client.session.info().identity, "ada");
@@ -35,7 +35,7 @@ fn revoked_permission_ends_what_it_allowed() {
 }
 
 #[test]
-fn metadata_needs_permission_and_room() {
+fn metadata_needs_permission_and_is_limited() {
     let update = |name: &str, attributes: &[(&str, &str)]| {
         Request::UpdateMetadata(proto::UpdateParticipantMetadata {
             name: name.into(),
@@ -65,7 +65,7 @@ fn metadata_needs_permission_and_room() {
 }
 
 #[test]
-fn data_is_stamped_routed_or_dropped() {
+fn data_is_forwarded_with_its_sender_or_dropped() {
     use prost::Message as _;
     let packet = proto::DataPacket { destination_identities: vec!["bob".into()], ..Default::default() };
     let event = || MediaEvent::Data { channel: DataChannel::Reliable, packet: packet.encode_to_vec().into() };
@@ -87,7 +87,7 @@ fn data_is_stamped_routed_or_dropped() {
 }
 
 #[test]
-fn speakers_are_those_whom_the_client_knows() {
+fn only_speakers_that_the_client_sees_are_sent() {
     let mut client = Client::active(vec![bob()]);
     let speaker = |sid: &str| proto::SpeakerInfo { sid: sid.into(), level: 0.5, active: true };
     client.room(RoomEvent::Speakers(vec![speaker("PA_bob"), speaker("PA_hidden"), speaker("PA_ada")]));
@@ -101,21 +101,21 @@ fn speakers_are_those_whom_the_client_knows() {
 }
 
 #[test]
-fn hidden_participants_are_not_told() {
-    let mut ghost = bob();
-    ghost.info.permission = Some(proto::ParticipantPermission { hidden: true, ..Default::default() });
-    let mut client = Client::new(config(vec![ghost.clone()]));
+fn hidden_participants_are_not_sent() {
+    let mut hidden = bob();
+    hidden.info.permission = Some(proto::ParticipantPermission { hidden: true, ..Default::default() });
+    let mut client = Client::new(config(vec![hidden.clone()]));
     let Some(Message::Join(join)) = client.signals().first().copied().cloned() else { panic!("no join") };
     assert!(join.other_participants.is_empty());
     client.take();
-    client.room(RoomEvent::Participants(vec![ghost]));
+    client.room(RoomEvent::Participants(vec![hidden]));
     assert!(client.outputs.is_empty());
 }
 
 #[test]
 fn pings_are_answered_with_the_servers_time() {
     let mut client = Client::active(vec![]);
-    client.pass(Duration::from_millis(1500));
+    client.advance(Duration::from_millis(1500));
     client.take();
     client.send(Request::Ping(12));
     client.send(Request::PingReq(proto::Ping { timestamp: 77, rtt: 1 }));
@@ -125,40 +125,40 @@ fn pings_are_answered_with_the_servers_time() {
 }
 
 #[test]
-fn leaving_ends_everything_once() {
+fn leaving_ends_the_session_once() {
     let mut client = Client::active(vec![bob()]);
     client.publish();
     client.take();
     client.send(Request::Leave(proto::LeaveRequest { reason: 1, ..Default::default() }));
-    let said = names(&client.outputs);
-    assert_eq!(said.iter().filter(|name| *name == "media:RemoveTrack").count(), 2);
-    assert_eq!(&said[said.len() - 3..], ["media:Leave", "out:Own", "out:Left"]);
+    let outputs = names(&client.outputs);
+    assert_eq!(outputs.iter().filter(|name| *name == "media:RemoveTrack").count(), 2);
+    assert_eq!(&outputs[outputs.len() - 3..], ["media:Leave", "out:Own", "out:Left"]);
     assert_eq!(client.session.info().state, State::Disconnected as i32);
     assert_eq!(client.session.info().disconnect_reason, LeaveReason::ClientInitiated as i32);
     client.take();
     client.send(Request::Ping(1));
     client.room(RoomEvent::Participants(vec![bob()]));
-    client.pass(Duration::from_secs(100));
+    client.advance(Duration::from_secs(100));
     assert!(client.outputs.is_empty());
 }
 
 #[test]
-fn lost_media_drained_node_and_removal_say_what_to_do() {
+fn leave_message_has_the_right_action_for_lost_media_drain_and_removal() {
     let end = |event: Box<dyn Fn(&mut Client)>| {
         let mut client = Client::active(vec![]);
         event(&mut client);
-        client.left()
+        client.leave()
     };
     let lost = end(Box::new(|client| client.media(MediaEvent::Closed(Side::Publisher))));
     assert_eq!(lost, Some((Action::Reconnect, LeaveReason::MediaFailure)));
     let drained = end(Box::new(|client| client.room(RoomEvent::Reconnect(LeaveReason::ServerShutdown))));
     assert_eq!(drained, Some((Action::Reconnect, LeaveReason::ServerShutdown)));
-    let twin = end(Box::new(|client| client.room(RoomEvent::Remove(LeaveReason::DuplicateIdentity))));
-    assert_eq!(twin, Some((Action::Disconnect, LeaveReason::DuplicateIdentity)));
+    let duplicate = end(Box::new(|client| client.room(RoomEvent::Remove(LeaveReason::DuplicateIdentity))));
+    assert_eq!(duplicate, Some((Action::Disconnect, LeaveReason::DuplicateIdentity)));
 }
 
 #[test]
-fn nonsense_is_counted_or_refused() {
+fn malformed_and_unexpected_requests_are_counted() {
     let mut client = Client::active(vec![]);
     client.session.handle(proto::SignalRequest { message: None }, client.now);
     client.offer("hello");
@@ -167,18 +167,18 @@ fn nonsense_is_counted_or_refused() {
     client.send(Request::SyncState(proto::SyncState::default()));
     client.send(Request::Simulate(proto::SimulateScenario::default()));
     let counts = client.session.counts();
-    assert_eq!((counts.garbled, counts.ignored), (2, 3));
+    assert_eq!((counts.malformed, counts.ignored), (2, 3));
     assert!(!client.session.is_ended());
 }
 
 #[test]
-fn quality_is_told_once_for_each() {
+fn quality_is_sent_once_for_each_participant() {
     let mut client = Client::active(vec![]);
-    client.pass(Duration::from_secs(5));
+    client.advance(Duration::from_secs(5));
     assert!(client.outputs.is_empty());
     client.room(RoomEvent::Participants(vec![remote("bob", 1, &[])]));
     client.take();
-    client.pass(Duration::from_secs(5));
+    client.advance(Duration::from_secs(5));
     let Some(Message::ConnectionQuality(update)) = client.signals().pop().cloned() else {
         panic!("no quality")
     };

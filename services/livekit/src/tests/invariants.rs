@@ -1,4 +1,4 @@
-//! Whatever clients and rooms do, these hold.
+//! Invariants of a session, tested with random inputs.
 
 use proptest::prelude::*;
 
@@ -11,9 +11,9 @@ enum Step {
     Answer(u8),
     Join(u8, u8),
     Leave(u8),
-    Ask(u8, bool),
+    Subscribe(u8, bool),
     Mute(u8),
-    Pass(u16),
+    Advance(u16),
     Bytes(Vec<u8>),
 }
 
@@ -24,9 +24,9 @@ fn step() -> impl Strategy<Value = Step> {
         (0_u8..6).prop_map(Step::Answer),
         (0_u8..4, 0_u8..4).prop_map(|(who, tracks)| Step::Join(who, tracks)),
         (0_u8..4).prop_map(Step::Leave),
-        (0_u8..16, any::<bool>()).prop_map(|(track, on)| Step::Ask(track, on)),
+        (0_u8..16, any::<bool>()).prop_map(|(track, on)| Step::Subscribe(track, on)),
         (0_u8..3).prop_map(Step::Mute),
-        (0_u16..4000).prop_map(Step::Pass),
+        (0_u16..4000).prop_map(Step::Advance),
         proptest::collection::vec(any::<u8>(), 0..40).prop_map(Step::Bytes),
     ]
 }
@@ -34,16 +34,16 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever clients and rooms do: versions only go up, offers wait their turn, the worker is
-    /// told of a track before it is used, and nothing is subscribed twice.
+    /// Versions only increase, there is one offer at a time, the worker gets a track before it is used, and no
+    /// track is subscribed to twice.
     #[test]
-    fn sessions_keep_their_promises(steps in proptest::collection::vec(step(), 1..60)) {
+    fn sessions_keep_their_invariants(steps in proptest::collection::vec(step(), 1..60)) {
         let mut client = Client::new(config(vec![bob()]));
         let mut pending: Option<proto::SessionDescription> = None;
         let (mut version, mut subscribed, mut known) = (0, std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
         let mut clock = 10;
-        // The first step takes what a session says when it begins.
-        for step in std::iter::once(Step::Pass(0)).chain(steps) {
+        // The first step checks the outputs of the beginning.
+        for step in std::iter::once(Step::Advance(0)).chain(steps) {
             match step {
                 Step::Announce(n, video) => {
                     let kind = if video { proto::TrackType::Video } else { proto::TrackType::Audio };
@@ -74,7 +74,7 @@ proptest! {
                     client.room(RoomEvent::Participants(vec![remote(&format!("p{who}"), clock, &tracks)]));
                 }
                 Step::Leave(who) => client.room(RoomEvent::Left { sid: format!("PA_p{who}"), reason: LeaveReason::ClientInitiated }),
-                Step::Ask(track, subscribe) => client.send(Request::Subscription(proto::UpdateSubscription {
+                Step::Subscribe(track, subscribe) => client.send(Request::Subscription(proto::UpdateSubscription {
                     track_sids: vec![format!("TR_{track}")],
                     subscribe,
                     ..Default::default()
@@ -83,7 +83,7 @@ proptest! {
                     let sid = client.session.info().tracks.get(usize::from(n)).map(|track| track.sid.clone());
                     client.send(Request::Mute(proto::MuteTrackRequest { sid: sid.unwrap_or_default(), muted: n != 1 }));
                 }
-                Step::Pass(millis) => client.pass(Duration::from_millis(millis.into())),
+                Step::Advance(millis) => client.advance(Duration::from_millis(millis.into())),
                 Step::Bytes(bytes) => {
                     use prost::Message as _;
                     if let Ok(request) = proto::SignalRequest::decode(bytes.as_slice()) {
@@ -96,7 +96,7 @@ proptest! {
             for output in client.take() {
                 match output {
                     Output::Own(info) => {
-                        prop_assert!(info.version > version, "versions only go up");
+                        prop_assert!(info.version > version, "versions only increase");
                         version = info.version;
                     }
                     Output::Signal(response) => {
@@ -122,7 +122,7 @@ proptest! {
             }
         }
         if client.session.is_ended() {
-            prop_assert!(subscribed.is_empty() && known.is_empty(), "the end leaves nothing behind");
+            prop_assert!(subscribed.is_empty() && known.is_empty(), "at the end no track and no subscription is left");
         }
     }
 }
