@@ -48,18 +48,18 @@ impl Session {
             subscribed: false,
         });
         self.signal(message);
-        self.bind_unclaimed(key);
+        self.bind_unbound_section(key);
     }
 
     /// Binds a new track to an m-line that was offered before the track was announced.
-    fn bind_unclaimed(&mut self, key: TrackKey) {
+    fn bind_unbound_section(&mut self, key: TrackKey) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
         let fits = |section: &Section| {
             let same_cid = section.track.as_deref().is_none_or(|cid| cid == track.cid);
             same_cid && section.kind == SectionKind::Media(track.kind)
         };
-        let Some(index) = self.unclaimed.iter().position(fits) else { return };
-        let section = self.unclaimed.swap_remove(index);
+        let Some(index) = self.unbound_sections.iter().position(fits) else { return };
+        let section = self.unbound_sections.swap_remove(index);
         // The answer has put the client's preferred codec first.
         let Some(codec) = section.first_codec(None, false) else { return };
         track.bind(&section, codec);
@@ -108,10 +108,10 @@ impl Session {
             self.start_own(*key, &answer.receive);
         }
         self.sections = answer.receive.clone();
-        let unclaimed = |section: &&Section| {
+        let is_unbound = |section: &&Section| {
             answer.receive.iter().any(|received| received.mid == section.mid && received.track.is_none())
         };
-        self.unclaimed = offer.sending().filter(unclaimed).cloned().collect();
+        self.unbound_sections = offer.sending_sections().filter(is_unbound).cloned().collect();
         self.media(Command::Receive { participant: self.config.participant, sections: answer.receive });
         self.set_remote(Side::Publisher, offer.remote().clone());
         self.signal(Message::Answer(proto::SessionDescription {
@@ -135,7 +135,7 @@ impl Session {
             let reassigned = |section: &Section| {
                 section.track.as_ref().is_some_and(|cid| *cid != track.cid && announced.contains(cid))
             };
-            offer.sending().any(|section| section.mid == bound.mid && !reassigned(section))
+            offer.sending_sections().any(|section| section.mid == bound.mid && !reassigned(section))
         };
         let mut ended = Vec::new();
         let mut kept = Vec::new();
@@ -149,7 +149,7 @@ impl Session {
     /// Binds each new m-line to an announced track.
     fn bind_sections(&mut self, offer: &Offer) -> Vec<TrackKey> {
         let mut added = Vec::new();
-        for section in offer.sending() {
+        for section in offer.sending_sections() {
             let SectionKind::Media(kind) = section.kind else { continue };
             let mid_taken =
                 |track: &OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);

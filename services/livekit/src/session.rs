@@ -54,7 +54,7 @@ pub struct Session {
     /// The m-lines of the last [`Command::Receive`].
     pub(super) sections: Vec<ReceiveSection>,
     /// M-lines on which the client sends a track that it has not announced.
-    pub(super) unclaimed: Vec<Section>,
+    pub(super) unbound_sections: Vec<Section>,
     /// Number of answers so far: the version in `o=`.
     pub(super) answers: u64,
     /// Session id in `o=` of answers.
@@ -101,7 +101,7 @@ impl Session {
             own,
             tracks: Vec::new(),
             sections: Vec::new(),
-            unclaimed: Vec::new(),
+            unbound_sections: Vec::new(),
             answers: 0,
             description_id,
             remote: [None, None],

@@ -155,7 +155,7 @@ reasons! {
     NoAnswer = "no-answer",
     /// The node is not in the room's assignment.
     NotAssigned = "not-assigned",
-    /// The request cannot be read, or contradicts itself.
+    /// The request cannot be decoded, or its fields contradict each other.
     BadRequest = "bad-request",
 
     // Links: what was refused.
@@ -163,7 +163,7 @@ reasons! {
     Unlisted = "unlisted",
     /// A room was not opened on a link.
     RoomRefused = "room-refused",
-    /// A data message too long, or not stamped with a participant of the sending node.
+    /// A data message that is too long, or whose sender is not a participant of the sending node.
     Data = "data",
     /// A state update about a participant whose media node is not the sender.
     StateNotOwner = "state-not-owner",

@@ -4,7 +4,7 @@
 
 use systir_rtp::packet::{Codec, Layer};
 
-use super::tests::{answer, cids, compare, golden, of, subscriber, take, with_host};
+use super::tests::{answer, cids, compare, golden, intake_of, section_of, subscriber, with_host};
 use super::*;
 
 /// Checks a client's offer and its tracks on these m-lines, and compares our answer with the golden file.
@@ -12,9 +12,9 @@ fn answer_to_offer(client: &str, mids: &[&str], cids_in_order: &[&str]) -> Answe
     let offer = Offer::parse(&golden(&format!("captured/{client}-offer.sdp"))).unwrap();
     assert!(offer.remote().client_is_active, "{client} connects to us");
     assert_eq!(cids(&offer), cids_in_order);
-    let sending: Vec<_> = offer.sending().map(|section| section.mid.as_str()).collect();
+    let sending: Vec<_> = offer.sending_sections().map(|section| section.mid.as_str()).collect();
     assert_eq!(sending, mids);
-    let answer = answer(&offer, &take(mids, None));
+    let answer = answer(&offer, &intake_of(mids, None));
     compare(&format!("captured/{client}-our-answer.sdp"), &answer.sdp);
     answer
 }
@@ -40,10 +40,10 @@ fn chromium_offers_microphone_and_camera() {
         &["992824f9-3815-492b-adcb-7348d8c68f33", "ed0c4e38-8a49-4aeb-9017-cceda49d4edd"],
     );
     assert_eq!(codecs(&answer, "1"), audio_codecs(111));
-    let audio = of(&answer, "1");
+    let audio = section_of(&answer, "1");
     assert_eq!((audio.extensions.mid, audio.extensions.audio_level), (Some(4), Some(1)));
     assert_eq!(audio.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [2_343_632_841]);
-    let camera = of(&answer, "2");
+    let camera = section_of(&answer, "2");
     assert_eq!(
         codecs(&answer, "2"),
         [
@@ -70,7 +70,7 @@ fn firefox_offers_microphone_and_camera() {
         &["{ea146da1-6f7d-4692-81d4-30b8404b1423}", "{0bf1e85c-d06b-4a5d-bc5b-aef4bc7b7444}"],
     );
     assert_eq!(codecs(&answer, "1"), audio_codecs(109));
-    let camera = of(&answer, "2");
+    let camera = section_of(&answer, "2");
     assert_eq!(
         codecs(&answer, "2"),
         [(Codec::Vp8, 120, Some(124)), (Codec::Vp9, 121, Some(125)), (Codec::Av1, 99, Some(100))]
@@ -86,11 +86,11 @@ fn firefox_offers_microphone_and_camera() {
 #[test]
 fn pion_offers_microphone_and_camera() {
     let answer = answer_to_offer("pion", &["1", "2"], &["TR_rvknuyrjM5o4", "simulcast-cam"]);
-    let audio = of(&answer, "1");
+    let audio = section_of(&answer, "1");
     assert_eq!(codecs(&answer, "1"), audio_codecs(111));
     assert_eq!(audio.extensions.mid, None, "the SSRC alone identifies the track");
     assert_eq!(audio.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [1_591_671_091]);
-    let camera = of(&answer, "2");
+    let camera = section_of(&answer, "2");
     assert_eq!(codecs(&answer, "2")[0], (Codec::Vp8, 96, Some(97)));
     assert_eq!(camera.rids, three_rids());
     assert_eq!((camera.extensions.mid, camera.extensions.rid), (Some(2), Some(3)));
@@ -105,11 +105,11 @@ fn native_sdk_offers_camera_and_microphone_after_receive_only_lines() {
         &["f12b99f5-539b-4c2b-9c51-8a6a75940abb", "e619dc39-9c82-4bba-87ec-c700b58a2cf1"],
     );
     assert_eq!(codecs(&answer, "14"), [(Codec::Vp8, 96, None)], "it offers no retransmissions");
-    let camera = of(&answer, "14");
+    let camera = section_of(&answer, "14");
     assert!(camera.rids.is_empty());
     assert_eq!(camera.ssrcs.iter().map(|one| one.ssrc).collect::<Vec<_>>(), [2_799_953_692]);
     assert_eq!(codecs(&answer, "15"), audio_codecs(111));
-    assert_eq!(of(&answer, "15").ssrcs[0].ssrc, 4_072_353_121);
+    assert_eq!(section_of(&answer, "15").ssrcs[0].ssrc, 4_072_353_121);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Offer {
     }
 
     /// The m-lines on which the client sends audio or video, in order.
-    pub fn sending(&self) -> impl Iterator<Item = &Section> {
+    pub fn sending_sections(&self) -> impl Iterator<Item = &Section> {
         self.sections().iter().filter(|section| self.sends(section))
     }
 

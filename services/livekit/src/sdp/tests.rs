@@ -42,7 +42,7 @@ pub(super) fn compare(name: &str, text: &str) {
 
 const ORIGIN: Origin = Origin { session: 42, version: 1 };
 
-pub(super) fn take(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
+pub(super) fn intake_of(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
     let intake = |index: usize| Intake {
         track: Some(TrackKey(index as u64)),
         codec,
@@ -57,12 +57,12 @@ pub(super) fn answer(offer: &Offer, intake: &HashMap<String, Intake>) -> Answer 
     with_host(|host| offer.answer(host, ORIGIN, |section| intake.get(&section.mid).copied()))
 }
 
-pub(super) fn of<'a>(answer: &'a Answer, mid: &str) -> &'a ReceiveSection {
+pub(super) fn section_of<'a>(answer: &'a Answer, mid: &str) -> &'a ReceiveSection {
     answer.receive.iter().find(|section| section.mid == mid).unwrap()
 }
 
 pub(super) fn cids(offer: &Offer) -> Vec<&str> {
-    offer.sending().map(|section| section.track.as_deref().unwrap()).collect()
+    offer.sending_sections().map(|section| section.track.as_deref().unwrap()).collect()
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn offer_of_chrome_is_read() {
     assert_eq!(offer.remote().fingerprint[..2], [0x9A, 0x0B]);
     assert!(offer.remote().client_is_active);
     assert_eq!(cids(&offer), ["7d2b1c5e-mic", "0a9b8c7d-cam"]);
-    let answer = answer(&offer, &take(&["1", "2"], Some(Codec::Vp8)));
-    let video = of(&answer, "2");
+    let answer = answer(&offer, &intake_of(&["1", "2"], Some(Codec::Vp8)));
+    let video = section_of(&answer, "2");
     let pts: Vec<_> = video.codecs.iter().map(|one| (one.codec, one.pt, one.rtx_pt)).collect();
     assert_eq!(
         pts,
@@ -89,7 +89,7 @@ fn offer_of_chrome_is_read() {
     assert_eq!(video.extensions.repaired_rid, Some(11));
     assert_eq!(video.extensions.dependency, Some(12));
     assert_eq!(video.extensions.orientation, Some(13));
-    let audio = of(&answer, "1");
+    let audio = section_of(&answer, "1");
     assert_eq!(audio.extensions.audio_level, Some(1));
     assert_eq!(audio.ssrcs.first().map(|one| one.ssrc), Some(3_570_614_608));
     compare("answer-chrome.sdp", &answer.sdp);
@@ -102,22 +102,22 @@ fn offer_of_firefox_is_read() {
         cids(&offer),
         ["{0d4f2b1a-5a55-4e0c-9a4e-61b8a0d7a001}", "{e5c1e7a0-77aa-4f43-9d0e-1b2a3c4d5e6f}"]
     );
-    let answer = answer(&offer, &take(&["1", "2"], Some(Codec::H264)));
-    let first = of(&answer, "2").codecs[0];
+    let answer = answer(&offer, &intake_of(&["1", "2"], Some(Codec::H264)));
+    let first = section_of(&answer, "2").codecs[0];
     assert_eq!(
         (first.codec, first.pt, first.rtx_pt),
         (Codec::H264, 126, Some(127)),
         "the track's codec is first"
     );
-    assert_eq!(of(&answer, "2").extensions.playout_delay, Some(6), "an id with a direction is read");
+    assert_eq!(section_of(&answer, "2").extensions.playout_delay, Some(6), "an id with a direction is read");
     compare("answer-firefox.sdp", &answer.sdp);
 }
 
 #[test]
 fn offer_of_safari_is_read() {
     let offer = Offer::parse(&golden("offer-safari.sdp")).unwrap();
-    let answer = answer(&offer, &take(&["1", "2"], None));
-    let video = of(&answer, "2");
+    let answer = answer(&offer, &intake_of(&["1", "2"], None));
+    let video = section_of(&answer, "2");
     assert_eq!(video.codecs[0].pt, 98, "high profile and H.265 are not accepted");
     assert_eq!((video.ssrcs[0].ssrc, video.ssrcs[0].rtx_ssrc), (1_204_338_110, Some(1_943_337_720)));
     assert_eq!(video.ssrcs.len(), 1);
@@ -128,23 +128,23 @@ fn offer_of_safari_is_read() {
 fn offer_of_pion_is_read() {
     let offer = Offer::parse(&golden("offer-pion.sdp")).unwrap();
     assert_eq!(cids(&offer), ["go-mic", "go-cam"]);
-    compare("answer-pion.sdp", &answer(&offer, &take(&["1", "2"], Some(Codec::H264))).sdp);
+    compare("answer-pion.sdp", &answer(&offer, &intake_of(&["1", "2"], Some(Codec::H264))).sdp);
 }
 
 #[test]
 fn cid_of_the_native_sdk_is_read_after_the_dash() {
     let offer = Offer::parse(&golden("offer-libwebrtc.sdp")).unwrap();
     assert_eq!(cids(&offer), ["TR_local_mic_1", "TR_local_cam_1"]);
-    let answer = answer(&offer, &take(&["1", "2"], Some(Codec::Vp8)));
-    assert_eq!(of(&answer, "2").codecs[0].rtx_pt, None);
-    assert_eq!(of(&answer, "2").rids.len(), 3);
+    let answer = answer(&offer, &intake_of(&["1", "2"], Some(Codec::Vp8)));
+    assert_eq!(section_of(&answer, "2").codecs[0].rtx_pt, None);
+    assert_eq!(section_of(&answer, "2").rids.len(), 3);
     compare("answer-libwebrtc.sdp", &answer.sdp);
 }
 
 #[test]
 fn line_without_a_track_is_inactive_and_not_received() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
-    let answer = answer(&offer, &take(&["1"], None));
+    let answer = answer(&offer, &intake_of(&["1"], None));
     assert_eq!(answer.receive.len(), 1);
     assert_eq!(answer.sdp.matches("a=inactive").count(), 1);
     assert_eq!(answer.sdp.matches("a=recvonly").count(), 1);
@@ -154,18 +154,18 @@ fn line_without_a_track_is_inactive_and_not_received() {
 #[test]
 fn red_is_accepted_only_when_allowed_and_comes_first() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
-    let mut intake = take(&["1"], Some(Codec::Opus));
+    let mut intake = intake_of(&["1"], Some(Codec::Opus));
     assert!(!answer(&offer, &intake).sdp.contains("red/48000"));
     intake.get_mut("1").unwrap().red = true;
     let with = answer(&offer, &intake);
-    assert_eq!(of(&with, "1").codecs[0].codec, Codec::Red);
+    assert_eq!(section_of(&with, "1").codecs[0].codec, Codec::Red);
     assert!(with.sdp.contains("a=fmtp:63 111/111"));
 }
 
 #[test]
 fn opus_parameters_follow_the_track() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
-    let mut intake = take(&["1"], None);
+    let mut intake = intake_of(&["1"], None);
     assert!(answer(&offer, &intake).sdp.contains("useinbandfec=1;usedtx=1\r\n"));
     let one = intake.get_mut("1").unwrap();
     one.dtx = false;
@@ -181,8 +181,8 @@ fn stopped_and_unsupported_lines_are_rejected() {
         .replace("BUNDLE 0 1 2", "BUNDLE 0 1")
         .replace("m=audio 9 UDP/TLS/RTP/SAVPF", "m=text 9 UDP/TLS/RTP/SAVPF");
     let offer = Offer::parse(&text).unwrap();
-    assert_eq!(offer.sending().count(), 0);
-    let answer = answer(&offer, &take(&["1", "2"], None));
+    assert_eq!(offer.sending_sections().count(), 0);
+    let answer = answer(&offer, &intake_of(&["1", "2"], None));
     assert!(answer.receive.is_empty());
     assert!(answer.sdp.contains("m=video 0 ") && answer.sdp.contains("m=text 0 "));
     assert!(answer.sdp.contains("a=group:BUNDLE 0\r\n"));
@@ -191,7 +191,7 @@ fn stopped_and_unsupported_lines_are_rejected() {
 #[test]
 fn line_without_a_supported_codec_is_rejected() {
     let text = golden("offer-libwebrtc.sdp").replace("VP8/90000", "H265/90000");
-    let answer = answer(&Offer::parse(&text).unwrap(), &take(&["1", "2"], None));
+    let answer = answer(&Offer::parse(&text).unwrap(), &intake_of(&["1", "2"], None));
     assert!(answer.sdp.contains("m=video 0 "));
     assert_eq!(answer.receive.len(), 1);
 }
@@ -376,7 +376,7 @@ fn mutated_description() -> impl Strategy<Value = String> {
 fn parse_and_answer(text: &str) {
     if let Ok(offer) = Offer::parse(text) {
         let mut intake = HashMap::new();
-        for (index, section) in offer.sending().enumerate() {
+        for (index, section) in offer.sending_sections().enumerate() {
             let one = Intake {
                 track: Some(TrackKey(index as u64)),
                 codec: None,
