@@ -20,8 +20,8 @@ use crate::{LocalLoad, Metrics, PeerNodes, ReservationRequest, trace};
 /// Time limit of a whole join at its gateway.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many ladders a join tries; a new one is built when the room's assignment changed meanwhile.
-const ROUNDS: usize = 3;
+/// How often a join asks the nodes of a ladder; again when the room's assignment changed meanwhile.
+const MAX_ROUNDS: usize = 3;
 
 /// How long a gateway waits for a newer assignment after a node refused because of its epoch.
 const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl Admission {
     }
 
     /// May this gateway see the room's signalling, and may this participant join? Asked first.
-    fn may_enter(&self, institution: &str) -> Result<(), Refusal> {
+    fn may_join(&self, institution: &str) -> Result<(), Refusal> {
         self.may_signal(institution)?;
         let decision = self.authority.participant(Action::Join, institution, institution);
         trace::decision(&self.node, Action::Join, &decision);
@@ -122,14 +122,14 @@ impl Admission {
     /// # Errors
     /// The refusal for the participant.
     pub async fn admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<Seat, Refusal> {
-        self.may_enter(&room.institution)?;
+        self.may_join(&room.institution)?;
         let join_id = new_join_id();
         let mut round = 1;
         loop {
             let (join, proposal) = self.place(room, demand).await?;
             match self.ask_in_order(&join, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
-                Err(LadderFailure::AssignmentChanged) if round < ROUNDS => round += 1,
+                Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
                 Err(LadderFailure::AssignmentChanged) => {
                     return Err(self.refused(&proposal, &[Reason::EpochOvertaken]));
                 }
@@ -138,13 +138,13 @@ impl Admission {
         }
     }
 
-    /// Would a join get a seat now? Reserves one and releases it, so the answer is the one of a join.
-    /// Nothing is written, so that this alone assigns no room.
+    /// Would a join get a seat now? Asks the nodes for a reservation and releases it. Nothing is written, so
+    /// that this question assigns no room.
     ///
     /// # Errors
     /// The refusal that the join would get.
     pub async fn would_admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<(), Refusal> {
-        self.may_enter(&room.institution)?;
+        self.may_join(&room.institution)?;
         let known = self.assignments.get(room);
         let proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
         let join = match (known, &proposal.home) {
@@ -233,7 +233,7 @@ impl Admission {
         let room = &join.assignment().room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            // After a failed write another one would fail too, after the same delay.
+            // After a failed write, another one would probably fail after the same delay.
             let unwritable =
                 [Reason::RegistryAway, Reason::RegistryRefuses].iter().any(|reason| answers.contains(reason));
             if unwritable && !join.has(&step.node) {

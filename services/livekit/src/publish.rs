@@ -25,9 +25,9 @@ impl Session {
             return self.refuse(0, rr::Reason::UnsupportedType, text, of(request));
         };
         // Announced again before it was bound: the same track.
-        let twin = self.tracks.iter().find(|track| track.bound.is_none() && track.cid == request.cid);
-        if let Some(twin) = twin.filter(|twin| twin.kind == kind) {
-            let message = published(&request.cid, twin.info.clone());
+        let same = self.tracks.iter().find(|track| track.bound.is_none() && track.cid == request.cid);
+        if let Some(same) = same.filter(|same| same.kind == kind) {
+            let message = published(&request.cid, same.info.clone());
             return self.signal(message);
         }
         if self.tracks.len() >= self.config.limits.tracks && !self.drop_oldest_announced() {
