@@ -20,7 +20,7 @@ fn answer_to_offer(client: &str, mids: &[&str], cids_in_order: &[&str]) -> Answe
 }
 
 fn codecs(answer: &Answer, mid: &str) -> Vec<(Codec, u8, Option<u8>)> {
-    of(answer, mid).codecs.iter().map(|one| (one.codec, one.pt, one.rtx_pt)).collect()
+    section_of(answer, mid).codecs.iter().map(|one| (one.codec, one.pt, one.rtx_pt)).collect()
 }
 
 /// All clients also offer G.711 with its static payload types.
