@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod ask;
 mod ca;
-mod show;
+mod gateway_client;
+mod tables;
 mod token;
 
 const EXIT_CODES: &str = "Exit code: 0 done, 1 it could not be done, 64 the command line makes no sense.";
@@ -17,7 +17,7 @@ const EXIT_CODES: &str = "Exit code: 0 done, 1 it could not be done, 64 the comm
 #[command(name = "systirctl", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
-    server: ask::Server,
+    server: gateway_client::Server,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     json: bool,
@@ -70,10 +70,10 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { server, json, command } = arguments;
     match command {
-        Command::Nodes => show::nodes(&server.get(&["systir", "v1", "nodes"]).await?, json),
-        Command::Rooms => show::rooms(&server.get(&["systir", "v1", "rooms"]).await?, json),
+        Command::Nodes => tables::nodes(&server.get(&["systir", "v1", "nodes"]).await?, json),
+        Command::Rooms => tables::rooms(&server.get(&["systir", "v1", "rooms"]).await?, json),
         Command::Explain { room } => {
-            show::explain(&server.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
+            tables::explain(&server.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
         Command::Token(command) => token::run(&command, &server, json),
         Command::Ca(command) => ca::run(&command),

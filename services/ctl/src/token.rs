@@ -8,7 +8,7 @@ use clap::{ArgAction, Subcommand, value_parser};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::json;
 
-use crate::ask::Server;
+use crate::gateway_client::Server;
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use systir_reason::{Reason, Refusal};
 
-use crate::facts::{Candidate, Load};
+use crate::input::{Candidate, Load};
 use crate::proposal::{Proposal, refuse};
-use crate::standing::NoSeat;
+use crate::rank_reason::NoSeat;
 
 impl Proposal {
     /// The refusal when no step led to a seat, from what each asked node answered. "Full" is the reason

@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts::{Assignment, Demand, RoomFacts, Verdict};
+use crate::input::{Assignment, Demand, RoomFacts, Verdict};
 use crate::ladder::propose;
 
 fn node(name: &str, home: bool) -> Candidate {

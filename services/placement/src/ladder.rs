@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use systir_reason::Reason;
 
-use crate::facts::{Assignment, Candidate, Demand, RoomFacts, Verdict};
+use crate::input::{Assignment, Candidate, Demand, RoomFacts, Verdict};
 use crate::proposal::{Proposal, Role, Row, Step, refuse};
-use crate::standing::{NoSeat, Standing};
+use crate::rank_reason::{NoSeat, Standing};
 
 /// A report up to this old may move a node to the end of the order, milliseconds.
 pub const FRESH_MS: u64 = 2_000;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::Load;
+use crate::input::Load;
 use crate::seat_book::SeatBook;
 
 fn allow(tier: u32) -> Verdict {

@@ -12,15 +12,15 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod answers;
-mod facts;
+mod input;
 mod ladder;
 mod proposal;
+mod rank_reason;
 mod seat_book;
 mod seats;
-mod standing;
 
 pub use answers::RecentlyFull;
-pub use facts::{Assignment, Candidate, Demand, Load, RoomFacts, Verdict};
+pub use input::{Assignment, Candidate, Demand, Load, RoomFacts, Verdict};
 pub use ladder::{FRESH_MS, HOT_PERMILLE, VIEWERS_MOVE_PERMILLE, propose};
 pub use proposal::{Proposal, Role, Row, Step};
 pub use seat_book::{NoReservation, RESERVATION_TTL, Reservation, SeatBook};

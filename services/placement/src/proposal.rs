@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use systir_reason::{Reason, Refusal};
 
-use crate::standing::NoSeat;
+use crate::rank_reason::NoSeat;
 
 /// What a node would be to the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

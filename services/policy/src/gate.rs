@@ -7,16 +7,16 @@ use systir_reason::Reason;
 
 use crate::action::Action;
 use crate::decision::Decision;
+use crate::entities::Store;
 use crate::evidence::shown;
 use crate::lint::Layer;
+use crate::loader::{PolicyText, Reader, Slice};
 use crate::names::KnownNames;
 use crate::node::{NodeFacts, Nodes};
 use crate::problem::{LoadError, Problem};
 use crate::request::{Request, Subject};
 use crate::rule::{Effect, Rule};
-use crate::slice::{PolicyText, Reader, Slice};
-use crate::store::Store;
-use crate::why::Scene;
+use crate::sentence::Scene;
 use crate::zone::Zones;
 
 /// The Cedar schema that every policy is read against.

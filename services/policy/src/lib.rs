@@ -17,19 +17,19 @@ mod country;
 mod decision;
 #[cfg(any(test, feature = "demo"))]
 pub mod demo;
+mod entities;
 mod evidence;
 mod gate;
 mod lint;
+mod loader;
 mod metrics;
 mod names;
 mod node;
 mod problem;
 mod request;
 mod rule;
-mod scan;
-mod slice;
-mod store;
-mod why;
+mod sentence;
+mod tokenizer;
 mod zone;
 
 #[cfg(test)]
@@ -41,11 +41,11 @@ pub use country::is_country;
 pub use decision::{Decision, PolicyVersion};
 pub use evidence::{Evidence, Identity, ProvenIdentity};
 pub use gate::{Gate, InstitutionPolicy, Sources};
+pub use loader::PolicyText;
 pub use metrics::Metrics;
 pub use names::KnownNames;
 pub use node::{Attribute, NodeFacts, Nodes};
 pub use problem::{LoadError, Problem};
 pub use request::{Claims, Request, RoomClass, RoomFacts, Subject};
 pub use rule::{Effect, Rule, RuleId};
-pub use slice::PolicyText;
 pub use zone::Zones;

@@ -11,8 +11,8 @@ use crate::action::Action;
 use crate::country::is_country;
 use crate::names::KnownNames;
 use crate::rule::{Effect, Rule, RuleId};
-use crate::scan::{Kind, tokens};
-use crate::why::Sentence;
+use crate::sentence::Sentence;
+use crate::tokenizer::{Kind, tokens};
 
 /// Longest policy text as written, and with its zones spelled out, bytes.
 const LONGEST_TEXT: usize = 64 * 1024;

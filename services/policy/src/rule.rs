@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::action::Action;
-use crate::why::Sentence;
+use crate::sentence::Sentence;
 
 /// A rule's `@id`, unique in the institution's policy and the floor together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::country::is_country;
 use crate::problem::{LoadError, Problem};
-use crate::scan::{Kind, Token, tokens};
+use crate::tokenizer::{Kind, Token, tokens};
 
 /// Zone -> countries. A policy writes `resource.country in Zone::"EEA"`; what is parsed, hashed and shown is
 /// `resource.country in [Country::"AT", ...]`, so the table is part of the text and not a row of some database.

@@ -12,7 +12,7 @@ use crate::lint::{self, Layer};
 use crate::names::KnownNames;
 use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
-use crate::scan::{Kind, tokens};
+use crate::tokenizer::{Kind, tokens};
 use crate::zone::Zones;
 
 /// What policy text is read against.
