@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use systir_reason::Reason;
 
 use crate::input::{Assignment, Candidate, Demand, RoomFacts, Verdict};
-use crate::proposal::{Proposal, Role, Row, Step, refuse};
-use crate::rank_reason::{NoSeat, Standing};
+use crate::proposal::{Proposal, Role, Row, Step};
+use crate::rank_reason::Standing;
+use crate::refusal::{NoSeat, refuse};
 
 /// A report up to this old may move a node to the end of the order, milliseconds.
 pub const FRESH_MS: u64 = 2_000;

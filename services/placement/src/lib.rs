@@ -11,17 +11,20 @@
 // Tests make their own times.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
-mod answers;
 mod input;
 mod ladder;
 mod proposal;
 mod rank_reason;
+mod recently_full;
+mod refusal;
 mod seat_book;
 mod seats;
+#[cfg(test)]
+mod test_input;
 
-pub use answers::RecentlyFull;
 pub use input::{Assignment, Candidate, Demand, Load, RoomFacts, Verdict};
 pub use ladder::{FRESH_MS, HOT_PERMILLE, VIEWERS_MOVE_PERMILLE, propose};
 pub use proposal::{Proposal, Role, Row, Step};
+pub use recently_full::RecentlyFull;
 pub use seat_book::{NoReservation, RESERVATION_TTL, Reservation, SeatBook};
 pub use seats::Seats;

@@ -5,8 +5,6 @@ use std::fmt;
 use serde::Serialize;
 use systir_reason::{Reason, Refusal};
 
-use crate::rank_reason::NoSeat;
-
 /// What a node would be to the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -73,45 +71,4 @@ pub struct Proposal {
     /// Set exactly when there is nobody to ask.
     pub refusal: Option<Refusal>,
     pub(crate) institution: String,
-}
-
-/// The refusal; its sentence names no node, room or participant.
-pub(crate) fn refuse(institution: &str, reason: NoSeat) -> Refusal {
-    let sentence = match reason {
-        NoSeat::NoApprovedNode => format!(
-            "No server is approved by {institution} for this meeting, so it cannot start. \
-             Please tell the support of {institution}."
-        ),
-        NoSeat::NoHome => format!(
-            "No server that {institution} allows to lead this meeting is running. \
-             Please try again in a minute."
-        ),
-        NoSeat::HomeAway => format!(
-            "The server that leads this meeting is away, and no other that runs may lead it by the rules \
-             of {institution}. Please try again in a minute."
-        ),
-        NoSeat::ApprovedUnavailable => format!(
-            "No server that {institution} approved for this meeting can take you now: each is full, \
-             being serviced or cannot be reached, and it is not sent to others. Please try again in a \
-             minute."
-        ),
-        NoSeat::ApprovedFull => format!(
-            "The servers that {institution} approved for this meeting are full, and it is not sent to \
-             others. Please try again in a few minutes."
-        ),
-        NoSeat::RulesDiffer => format!(
-            "The servers for this meeting do not agree on the rules of {institution}, so it is sent to \
-             none of them. Please tell the support of {institution}."
-        ),
-        NoSeat::RegistryAway => format!(
-            "A server that {institution} approved has room for you, but it cannot be added to this meeting \
-             now, because the cluster's registry does not answer. Meetings that run already go on; please \
-             try again in a minute."
-        ),
-        NoSeat::RegistryRefuses => format!(
-            "A server that {institution} approved has room for you, but the cluster's registry does not \
-             let it be added to this meeting. Please tell the support of {institution}."
-        ),
-    };
-    Refusal::new(reason.into(), sentence)
 }

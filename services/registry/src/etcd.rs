@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::backoff::Backoff;
+use crate::follow;
+use crate::keep_lease;
 use crate::lease::{Lease, Load};
+use crate::record;
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
-use crate::sync;
 use crate::view::View;
 use systir_assignment::{Assignment, RoomId, Versioned};
 
@@ -150,8 +152,8 @@ impl EtcdRegistry {
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(sync::follow(shared.clone())));
-        tokio::spawn(stop.clone().run_until_cancelled_owned(sync::keep_lease(shared.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follow::follow(shared.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keep_lease::keep_lease(shared.clone())));
         Self { shared, held: tokio::sync::Mutex::default(), _tasks: stop.drop_guard() }
     }
 
@@ -239,7 +241,7 @@ impl EtcdRegistry {
 fn found(answer: &etcd_client::TxnResponse) -> Option<Versioned<Assignment>> {
     answer.op_responses().into_iter().find_map(|answer| match answer {
         TxnOpResponse::Get(found) => {
-            found.kvs().first().and_then(|record| match sync::assignment_of(record) {
+            found.kvs().first().and_then(|record| match record::assignment_of(record) {
                 Ok(known) => Some(known),
                 Err(why) => {
                     tracing::warn!(%why, "a room's record cannot be read and counts as absent");

@@ -8,10 +8,12 @@
 mod assignments;
 mod backoff;
 mod etcd;
+mod follow;
+mod keep_lease;
 mod lease;
 mod local;
+mod record;
 mod registry;
-mod sync;
 mod view;
 
 pub use assignments::{AssignedRole, Assignments, JoinAssignment, NotWritten, unix_ms};
@@ -26,6 +28,6 @@ pub use view::View;
 pub mod fuzz {
     /// A record of etcd.
     pub fn record(key: &[u8], value: &[u8]) {
-        crate::sync::fuzz(key, value);
+        crate::record::fuzz(key, value);
     }
 }

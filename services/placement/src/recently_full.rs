@@ -1,42 +1,9 @@
-//! What the answers of asked nodes lead to when none gave a seat, and what they say about load.
+//! What the answers of asked nodes say about load.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use systir_reason::{Reason, Refusal};
-
 use crate::input::{Candidate, Load};
-use crate::proposal::{Proposal, refuse};
-use crate::rank_reason::NoSeat;
-
-impl Proposal {
-    /// The refusal when no step led to a seat, from what each asked node answered. "Full" is the reason
-    /// only when a node is full and no other could have a seat. A seat that cannot be written into the
-    /// registry outweighs all other answers.
-    pub fn refused(&self, answers: &[Reason]) -> Refusal {
-        if let Some(refusal) = &self.refusal {
-            return refusal.clone();
-        }
-        let some = |wanted: Reason| answers.contains(&wanted);
-        let undecided = |answer: &Reason| {
-            matches!(answer, Reason::NoAnswer | Reason::Internal | Reason::Unsaid | Reason::EpochOvertaken)
-        };
-        let reason = if some(Reason::RegistryAway) {
-            NoSeat::RegistryAway
-        } else if some(Reason::RegistryRefuses) {
-            NoSeat::RegistryRefuses
-        } else if answers.iter().any(undecided) {
-            NoSeat::ApprovedUnavailable
-        } else if some(Reason::Full) {
-            NoSeat::ApprovedFull
-        } else if some(Reason::PolicyDenied) {
-            NoSeat::RulesDiffer
-        } else {
-            NoSeat::ApprovedUnavailable
-        };
-        refuse(&self.institution, reason)
-    }
-}
 
 /// How long a node that answered "full" counts as full.
 const REMEMBERED: Duration = Duration::from_millis(500);
@@ -79,5 +46,5 @@ impl RecentlyFull {
 }
 
 #[cfg(test)]
-#[path = "answers_tests.rs"]
+#[path = "recently_full_tests.rs"]
 mod tests;

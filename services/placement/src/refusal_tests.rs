@@ -1,0 +1,39 @@
+use super::*;
+use crate::input::Demand;
+use crate::ladder::propose;
+use crate::test_input::{node, room};
+
+fn proposal() -> Proposal {
+    propose(&room(), &Demand::default(), &[node("cph-1", true), node("sto-1", false)])
+}
+
+#[test]
+fn full_is_said_only_when_nobody_could_have_room() {
+    for (answers, reason) in [
+        (&[Reason::Full, Reason::Full][..], Reason::ApprovedFull),
+        (&[Reason::Full, Reason::PolicyDenied], Reason::ApprovedFull),
+        (&[Reason::Full, Reason::Draining], Reason::ApprovedFull),
+        (&[Reason::PolicyDenied, Reason::PolicyDenied], Reason::RulesDiffer),
+        (&[Reason::Draining, Reason::PolicyDenied], Reason::RulesDiffer),
+        (&[Reason::Draining, Reason::Draining], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::NoAnswer], Reason::ApprovedUnavailable),
+        (&[Reason::Internal, Reason::Full], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::EpochOvertaken], Reason::ApprovedUnavailable),
+        (&[Reason::Internal, Reason::PolicyDenied], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::RegistryAway], Reason::RegistryAway),
+        (&[Reason::RegistryAway, Reason::NoAnswer, Reason::Full], Reason::RegistryAway),
+        (&[Reason::RegistryRefuses, Reason::Full], Reason::RegistryRefuses),
+        (&[], Reason::ApprovedUnavailable),
+    ] {
+        let refusal = proposal().refused(answers);
+        assert_eq!(refusal.reason, reason, "{answers:?}");
+        let names_none = !refusal.sentence.contains("cph-1") && !refusal.sentence.contains("sto-1");
+        assert!(refusal.sentence.contains("ku.dk") && names_none, "{}", refusal.sentence);
+    }
+}
+
+#[test]
+fn where_nobody_could_be_asked_that_is_the_reason() {
+    let nobody = propose(&room(), &Demand::default(), &[]);
+    assert_eq!(Some(nobody.refused(&[])), nobody.refusal);
+}
