@@ -1,4 +1,4 @@
-//! How long a decision takes: one, and a scan of fifty candidates. Prints p50 and p99 beside criterion's mean.
+//! Latency of one decision and of fifty in a row. Prints p50 and p99 beside criterion's mean.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use systir_policy::{Action, Claims, Gate, Identity, NodeFacts, Nodes, Request, RoomFacts, Subject, demo};
 
-type Fault = Box<dyn std::error::Error>;
+type BoxError = Box<dyn std::error::Error>;
 
-/// The demo's three nodes and forty-seven sisters.
-fn fifty() -> Result<Nodes, Fault> {
+/// The demo's three nodes and forty-seven more like `sto-1`.
+fn fifty_nodes() -> Result<Nodes, BoxError> {
     let demo = Nodes::parse(demo::NODES)?;
-    let sister = demo.get("sto-1").ok_or("the demo has no sto-1")?;
+    let template = demo.get("sto-1").ok_or("the demo has no sto-1")?;
     let more = (2..49).map(|number| NodeFacts {
         id: format!("sto-{number}"),
         spiffe_id: format!("spiffe://nordu.net/relay/sto-{number}"),
-        ..sister.clone()
+        ..template.clone()
     });
     Ok(Nodes::new(demo.iter().cloned().chain(more).collect(), Default::default())?)
 }
@@ -33,7 +33,7 @@ fn ask(gate: &Gate, nodes: &Nodes, node: &str) -> bool {
     gate.decide(black_box(&request)).allowed
 }
 
-fn scan(gate: &Gate, nodes: &Nodes) -> usize {
+fn count_allowed(gate: &Gate, nodes: &Nodes) -> usize {
     nodes.iter().filter(|facts| ask(gate, nodes, &facts.id)).count()
 }
 
@@ -50,17 +50,17 @@ fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
     eprintln!("{name}: p50 {:?}, p99 {:?}", at(50), at(99));
 }
 
-fn main() -> Result<(), Fault> {
-    let nodes = fifty()?;
+fn main() -> Result<(), BoxError> {
+    let nodes = fifty_nodes()?;
     let gate = demo::gate(&nodes)?;
     percentiles("allowed", 10_000, || ask(&gate, &nodes, "sto-1").into());
     percentiles("forbidden", 10_000, || ask(&gate, &nodes, "aws-sto-1").into());
-    percentiles("scan of 50", 500, || scan(&gate, &nodes));
+    percentiles("50 nodes", 500, || count_allowed(&gate, &nodes));
     percentiles("load", 50, || demo::gate(&nodes).map_or(0, |gate| gate.institutions().count()));
     let mut criterion = Criterion::default().configure_from_args();
     criterion.bench_function("decide allowed", |b| b.iter(|| ask(&gate, &nodes, "sto-1")));
     criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&gate, &nodes, "aws-sto-1")));
-    criterion.bench_function("scan of 50", |b| b.iter(|| scan(&gate, &nodes)));
+    criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&gate, &nodes)));
     criterion.final_summary();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is asked for: the actions of the schema.
+//! The actions of the schema.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Order the room: identities, metadata, spill set.
+    /// Be the room's home node: order identities, metadata and membership.
     Home,
     /// Carry media of the room for participants placed there.
     Spill,
     /// Forward media between two other nodes.
     Transit,
-    /// Be the front door: see the client's signalling and token.
+    /// Be the client's gateway: see its signalling and token.
     RelaySignal,
     /// Record the room on a machine.
     Record,
@@ -20,17 +20,17 @@ pub enum Action {
     Transcribe,
     /// Relay a client's packets as a TURN server.
     Turn,
-    /// Receive traces or metrics that speak of the room.
+    /// Receive traces or metrics about the room.
     Telemetry,
     /// Receive the room's webhooks.
     Webhook,
-    /// Enter the room.
+    /// Join the room.
     Join,
     /// Change or end the room through the server API.
     Administer,
 }
 
-/// The name is none of [`Action::ALL`].
+/// The name is not one of [`Action::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, administer"
@@ -38,7 +38,7 @@ pub enum Action {
 pub struct UnknownAction(pub String);
 
 impl Action {
-    /// Every action, in the order of their declaration.
+    /// Every action, in the order of declaration.
     pub const ALL: [Self; 11] = [
         Self::Home,
         Self::Spill,
@@ -71,7 +71,7 @@ impl Action {
         }
     }
 
-    /// Whether a machine asks (room -> node); otherwise a participant does (participant -> room).
+    /// Whether the resource is a node (room -> node); otherwise it is a room (participant -> room).
     #[must_use]
     pub const fn is_on_node(self) -> bool {
         !matches!(self, Self::Join | Self::Administer)

@@ -1,6 +1,5 @@
-//! Policy of one node: the gate, the pinned facts about nodes, and which of them this node is. Every
-//! place that could send media or signalling to another node asks here, and each decision is counted by
-//! its rule.
+//! Policy on one node: the gate, the nodes file, and which entry this node is. Every place that could
+//! send media or signalling to another node asks here first. Each decision is counted by its rule.
 
 use std::sync::Arc;
 
@@ -9,47 +8,47 @@ use crate::{
     Action, Claims, Decision, Gate, Identity, NodeFacts, Nodes, ProvenIdentity, Request, RoomFacts, Subject,
 };
 
-/// The gate and the facts that it decides on, both from the operator's own files.
+/// The gate and the nodes file, both from the operator's own files.
 #[derive(Debug)]
 pub struct Authority {
     gate: Gate,
     nodes: Nodes,
-    me: String,
+    own_id: String,
     metrics: Arc<Metrics>,
 }
 
 impl Authority {
-    /// Decisions of the node `me`.
+    /// Decisions made on the node `own_id`.
     #[must_use]
-    pub fn new(gate: Gate, nodes: Nodes, me: &str, metrics: Arc<Metrics>) -> Self {
-        Self { gate, nodes, me: me.to_owned(), metrics }
+    pub fn new(gate: Gate, nodes: Nodes, own_id: &str, metrics: Arc<Metrics>) -> Self {
+        Self { gate, nodes, own_id: own_id.to_owned(), metrics }
     }
 
-    /// What the operator's file says of a node.
+    /// A node's entry in the nodes file.
     #[must_use]
     pub fn facts(&self, node: &str) -> Option<&NodeFacts> {
         self.nodes.get(node)
     }
 
-    /// All nodes of the operator's file.
+    /// All nodes of the nodes file.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
         self.nodes.iter()
     }
 
-    /// The node whose certificate has this id, by the operator's file.
+    /// The node that has this SPIFFE id in the nodes file.
     #[must_use]
     pub fn node_of(&self, spiffe_id: &str) -> Option<&NodeFacts> {
         self.nodes.iter().find(|node| node.spiffe_id == spiffe_id)
     }
 
-    /// May this node of the file do that for the institution's rooms? About other nodes this is a
-    /// plan; what opens a link is [`Authority::peer`].
+    /// May this node do `action` for the institution's rooms? For another node this is a plan, not yet
+    /// checked against TLS: before a room opens on a link, ask [`Authority::peer`].
     pub fn node(&self, action: Action, institution: &str, node: &str) -> Decision {
-        let identity = if node == self.me { Identity::Local } else { Identity::Planned };
+        let identity = if node == self.own_id { Identity::Local } else { Identity::Planned };
         self.decide(action, institution, Subject::Node(self.nodes.evidence(node, identity)))
     }
 
-    /// May the peer that TLS proved do that?
+    /// May the peer, whose identity TLS proved, do `action`?
     pub fn peer(&self, action: Action, institution: &str, peer: &ProvenIdentity) -> Decision {
         self.decide(action, institution, Subject::Node(self.nodes.evidence_of_peer(peer)))
     }
@@ -60,13 +59,13 @@ impl Authority {
         if home.allowed { home } else { self.node(Action::Spill, institution, node) }
     }
 
-    /// The same of a peer that TLS proved.
+    /// As [`Authority::carries`], for a peer whose identity TLS proved.
     pub fn peer_carries(&self, institution: &str, peer: &ProvenIdentity) -> Decision {
         let home = self.peer(Action::Home, institution, peer);
         if home.allowed { home } else { self.peer(Action::Spill, institution, peer) }
     }
 
-    /// May the holder of a token of institution `from` do that in the institution's rooms?
+    /// May the holder of a token of institution `from` do `action` in rooms of `institution`?
     pub fn participant(&self, action: Action, institution: &str, from: &str) -> Decision {
         self.decide(action, institution, Subject::Participant { institution: from })
     }

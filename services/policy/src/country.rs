@@ -1,4 +1,4 @@
-//! The countries there are.
+//! ISO 3166-1 country codes.
 
 /// ISO 3166-1 alpha-2, sorted.
 #[rustfmt::skip]

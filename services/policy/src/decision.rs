@@ -1,4 +1,4 @@
-//! What a gate answers.
+//! The result of a decision.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use systir_reason::{Reason, Refusal};
 
 use crate::rule::RuleId;
 
-/// The answer with its reasons.
+/// Allow or deny, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[must_use = "a decision that nobody reads protects nobody"]
+#[must_use = "an ignored decision protects nothing: check `allowed`"]
 pub struct Decision {
-    /// Whether it may be done.
+    /// Whether the action is allowed.
     pub allowed: bool,
-    /// The kind of reason, for metrics and branches.
+    /// The reason code, for metrics and for code that branches on it.
     pub reason: Reason,
-    /// The rules that decided, the deciding one first; those that failed, for an evaluation error.
+    /// The rules that decided, the first one decisive. For an evaluation error: the rules that failed.
     pub rules: Vec<RuleId>,
-    /// A sentence for people, made of the rules' `@why`.
+    /// A sentence for display, made of the rules' `@why`.
     pub why: String,
-    /// Rank in the spill ladder (the lowest is asked first), when spill is allowed.
+    /// Tier of the deciding spill rule: the lowest is asked first. Set only when spill is allowed.
     pub tier: Option<u32>,
     /// The policy that decided; `None` when the institution has none.
     pub policy_version: Option<PolicyVersion>,
@@ -41,9 +41,9 @@ impl Decision {
 /// Which policy decided. Written `7-3f2a90c1d4e5b687`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct PolicyVersion {
-    /// The number that the institution gave its policy; it only goes up.
+    /// The number that the institution gave its policy; it only increases.
     pub number: u64,
-    /// First 16 hexadecimal digits of the SHA-256 of schema, floor and policy, zones spelled out.
+    /// First 16 hexadecimal digits of the SHA-256 of schema, floor and policy, zones replaced by countries.
     pub hash: Arc<str>,
 }
 

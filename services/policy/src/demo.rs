@@ -1,4 +1,4 @@
-//! The texts that the demo runs on, and that an operator may start from.
+//! The demo's policy, nodes and zones; an operator may start from them.
 
 use crate::gate::{Gate, InstitutionPolicy, Sources};
 use crate::node::Nodes;
@@ -17,10 +17,10 @@ pub const NODES: &str = include_str!("../policies/nodes.toml");
 /// The demo's institution.
 pub const INSTITUTION: &str = "ku.dk";
 
-/// The gate of these texts and the given nodes.
+/// A gate with the demo's policy and the given nodes.
 ///
 /// # Errors
-/// When `nodes` lack a name that the texts speak of.
+/// When the demo's policy names an operator or host that `nodes` do not have.
 pub fn gate(nodes: &Nodes) -> Result<Gate, LoadError> {
     Gate::load(&Sources {
         floor: FLOOR,

@@ -1,4 +1,4 @@
-//! The entities that decisions are made on, built and checked against the schema once.
+//! Cedar entities of institutions, rooms, participants and nodes, built and checked against the schema once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,24 +12,24 @@ use crate::names::KnownNames;
 use crate::node::{NodeFacts, Nodes};
 use crate::request::{Claims, RoomClass};
 
-/// Anything that Cedar would not take. The texts are ours, so this is a fault of this crate or of a name.
-type Fault = Box<dyn std::error::Error>;
+/// What Cedar rejected: a bug of this crate or an unusable name.
+type BoxError = Box<dyn std::error::Error>;
 
-/// Prebuilt entities and the ids to ask about them.
+/// Prebuilt entities and their ids.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct EntityStore {
     schema: Schema,
-    types: Types,
+    types: EntityTypes,
     names: KnownNames,
     actions: HashMap<Action, EntityUid>,
-    institutions: BTreeMap<String, Owner>,
+    institutions: BTreeMap<String, InstitutionEntities>,
     nodes: BTreeMap<String, (NodeFacts, EntityUid)>,
     entities: Entities,
 }
 
-/// An institution's ids: its rooms differ for policy in their class only, its people in nothing.
+/// Entity ids of an institution. Policy distinguishes its rooms by class only, and its participants not at all.
 #[derive(Debug)]
-struct Owner {
+struct InstitutionEntities {
     uid: EntityUid,
     standard: EntityUid,
     confidential: EntityUid,
@@ -37,7 +37,7 @@ struct Owner {
 }
 
 #[derive(Debug)]
-struct Types {
+struct EntityTypes {
     country: EntityTypeName,
     institution: EntityTypeName,
     operator: EntityTypeName,
@@ -49,8 +49,8 @@ struct Types {
     action: EntityTypeName,
 }
 
-impl Types {
-    fn new() -> Result<Self, Fault> {
+impl EntityTypes {
+    fn new() -> Result<Self, BoxError> {
         Ok(Self {
             country: "Country".parse()?,
             institution: "Institution".parse()?,
@@ -65,10 +65,10 @@ impl Types {
     }
 }
 
-impl Store {
+impl EntityStore {
     /// Entities of every known institution and of every node whose entry is complete.
-    pub(crate) fn build(schema: Schema, names: KnownNames, nodes: &Nodes) -> Result<Self, Fault> {
-        let types = Types::new()?;
+    pub(crate) fn build(schema: Schema, names: KnownNames, nodes: &Nodes) -> Result<Self, BoxError> {
+        let types = EntityTypes::new()?;
         let actions =
             Action::ALL.into_iter().map(|action| (action, uid(&types.action, action.as_str()))).collect();
         let mut store = Self {
@@ -81,15 +81,15 @@ impl Store {
             entities: Entities::empty(),
         };
         let mut entities = Vec::new();
-        for institution in &store.names.institutions {
-            let owner = Owner {
-                uid: uid(&store.types.institution, institution),
-                standard: uid(&store.types.room, &format!("{institution} standard")),
-                confidential: uid(&store.types.room, &format!("{institution} confidential")),
-                participant: uid(&store.types.participant, institution),
+        for name in &store.names.institutions {
+            let institution = InstitutionEntities {
+                uid: uid(&store.types.institution, name),
+                standard: uid(&store.types.room, &format!("{name} standard")),
+                confidential: uid(&store.types.room, &format!("{name} confidential")),
+                participant: uid(&store.types.participant, name),
             };
-            entities.extend(store.owned(&owner)?);
-            store.institutions.insert(institution.clone(), owner);
+            entities.extend(store.institution_entities(&institution)?);
+            store.institutions.insert(name.clone(), institution);
         }
         for facts in nodes.iter().filter(|facts| facts.missing().next().is_none()) {
             let (uid, entity) = store.node(facts)?;
@@ -113,31 +113,31 @@ impl Store {
     }
 
     pub(crate) fn room(&self, institution: &str, class: RoomClass) -> Option<EntityUid> {
-        self.institutions.get(institution).map(|owner| owner.room(class).clone())
+        self.institutions.get(institution).map(|institution| institution.room(class).clone())
     }
 
     pub(crate) fn participant(&self, institution: &str) -> Option<EntityUid> {
-        self.institutions.get(institution).map(|owner| owner.participant.clone())
+        self.institutions.get(institution).map(|institution| institution.participant.clone())
     }
 
-    /// The id of the node, when exactly these facts were prebuilt.
+    /// The node's id, if its entity was prebuilt from exactly these facts.
     pub(crate) fn known_node(&self, facts: &NodeFacts) -> Option<EntityUid> {
         self.nodes.get(&facts.id).filter(|(known, _)| known == facts).map(|(_, uid)| uid.clone())
     }
 
-    /// Entities for a node that was not prebuilt, and its id: the slow path for facts of another source.
+    /// The id of a node that was not prebuilt, and entities for it: the slow path for facts from another nodes file.
     pub(crate) fn with_node(
         &self,
         institution: &str,
         facts: &NodeFacts,
-    ) -> Result<(EntityUid, Entities), Fault> {
-        let owner = self.institutions.get(institution).ok_or("the institution is not known")?;
+    ) -> Result<(EntityUid, Entities), BoxError> {
+        let institution = self.institutions.get(institution).ok_or("the institution is not known")?;
         let (uid, entity) = self.node(facts)?;
-        let entities = self.owned(owner)?.into_iter().chain([entity]);
+        let entities = self.institution_entities(institution)?.into_iter().chain([entity]);
         Ok((uid, Entities::from_entities(entities, Some(&self.schema))?))
     }
 
-    /// What the node states that nobody here knows.
+    /// The first country, operator or host in `facts` that this gate does not know.
     pub(crate) fn unknown_in(&self, facts: &NodeFacts) -> Option<String> {
         let of = |what: &str, name: &str| Some(format!("{} states the {what} {name:?}", facts.id));
         for country in [&facts.country, &facts.operator_controlled_from, &facts.host_controlled_from] {
@@ -153,8 +153,8 @@ impl Store {
         if self.names.hosts.contains(&facts.host) { None } else { of("host", &facts.host) }
     }
 
-    /// What others claim, as the schema's `Claims`.
-    pub(crate) fn context(&self, claims: Claims) -> Result<Context, Fault> {
+    /// The claims as the schema's `Claims`.
+    pub(crate) fn context(&self, claims: Claims) -> Result<Context, BoxError> {
         let e2ee = ("e2ee".to_owned(), RestrictedExpression::new_bool(claims.e2ee));
         let load = claims
             .load_percent
@@ -162,21 +162,21 @@ impl Store {
         Ok(Context::from_pairs([e2ee].into_iter().chain(load))?)
     }
 
-    fn owned(&self, owner: &Owner) -> Result<Vec<Entity>, Fault> {
-        let parents = || HashSet::from([owner.uid.clone()]);
+    fn institution_entities(&self, institution: &InstitutionEntities) -> Result<Vec<Entity>, BoxError> {
+        let parents = || HashSet::from([institution.uid.clone()]);
         let mut entities = vec![
-            Entity::with_uid(owner.uid.clone()),
-            Entity::new_no_attrs(owner.participant.clone(), parents()),
+            Entity::with_uid(institution.uid.clone()),
+            Entity::new_no_attrs(institution.participant.clone(), parents()),
         ];
         for class in RoomClass::ALL {
             let class_uid = RestrictedExpression::new_entity_uid(uid(&self.types.class, class.as_str()));
             let attributes = HashMap::from([("class".to_owned(), class_uid)]);
-            entities.push(Entity::new(owner.room(class).clone(), attributes, parents())?);
+            entities.push(Entity::new(institution.room(class).clone(), attributes, parents())?);
         }
         Ok(entities)
     }
 
-    fn node(&self, facts: &NodeFacts) -> Result<(EntityUid, Entity), Fault> {
+    fn node(&self, facts: &NodeFacts) -> Result<(EntityUid, Entity), BoxError> {
         let types = &self.types;
         let of = |key: &str, kind: &EntityTypeName, name: &str| {
             (key.to_owned(), RestrictedExpression::new_entity_uid(uid(kind, name)))
@@ -195,7 +195,7 @@ impl Store {
     }
 }
 
-impl Owner {
+impl InstitutionEntities {
     fn room(&self, class: RoomClass) -> &EntityUid {
         match class {
             RoomClass::Standard => &self.standard,

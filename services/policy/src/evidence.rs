@@ -1,6 +1,6 @@
-//! Evidence: what is known of a node, and what its identity rests on.
+//! Evidence: a node's attributes, and what proves its identity.
 
-use crate::node::{Attribute, NodeFacts};
+use crate::node::{NodeAttribute, NodeFacts};
 use systir_reason::Reason;
 
 /// What a TLS handshake proved of the peer.
@@ -12,19 +12,18 @@ pub struct ProvenIdentity {
     pub trust_domain: String,
 }
 
-/// What stands for it that a node is the one that is spoken of.
+/// What proves that a node is the one named.
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
-    /// It is this very process.
+    /// It is this process.
     Local,
-    /// Nothing yet: it is a name in a plan. Whoever then opens a link decides again with what TLS proved.
+    /// Nothing yet: the name comes from a plan. Before a room opens on a link, policy decides again on the TLS identity.
     Planned,
-    /// The peer proved it.
+    /// A TLS handshake.
     Proven(&'a ProvenIdentity),
 }
 
-/// What a decision about a node rests on. Had from [`crate::Nodes`] only, so attributes never come from a lease;
-/// passports will be the second source.
+/// What a decision about a node is based on. Only [`crate::Nodes`] makes it, so attributes never come from a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     node: &'a str,
@@ -37,26 +36,26 @@ impl<'a> Evidence<'a> {
         Self { node, facts, identity }
     }
 
-    /// The node's short name, or the id its certificate bears when no file knows it.
+    /// The node's id; for a peer that is not in the nodes file, its SPIFFE id.
     #[must_use]
     pub fn node(&self) -> &'a str {
         self.node
     }
 
-    /// What is pinned of it; `None` when nothing is.
+    /// Its entry in the nodes file, if it has one.
     #[must_use]
     pub fn facts(&self) -> Option<&'a NodeFacts> {
         self.facts
     }
 
-    /// The facts, if they are complete and are the peer's.
+    /// The facts, if they are complete and the proven identity matches them.
     pub(crate) fn checked(&self) -> Result<&'a NodeFacts, (Reason, String)> {
-        let node = shown(self.node);
+        let node = escaped(self.node);
         let Some(facts) = self.facts else {
             let why = format!("the node {node} is not in this operator's nodes file");
             return Err((Reason::UnknownNode, why));
         };
-        let missing: Vec<_> = facts.missing().map(Attribute::as_str).collect();
+        let missing: Vec<_> = facts.missing().map(NodeAttribute::as_str).collect();
         if !missing.is_empty() {
             let why = format!("the nodes file does not state {} of {node}", missing.join(", "));
             return Err((Reason::MissingAttribute, why));
@@ -69,9 +68,9 @@ impl<'a> Evidence<'a> {
                 .is_some_and(|path| is_trust_domain(&peer.trust_domain) && path.starts_with('/'));
             if peer.spiffe_id != facts.spiffe_id || !in_domain {
                 let why = format!(
-                    "the peer proved to be {} by the roots of {}, but {node} is {}",
-                    shown(&peer.spiffe_id),
-                    shown(&peer.trust_domain),
+                    "the peer's certificate is for {}, verified by the roots of {}, but {node} is {}",
+                    escaped(&peer.spiffe_id),
+                    escaped(&peer.trust_domain),
                     facts.spiffe_id
                 );
                 return Err((Reason::IdentityMismatch, why));
@@ -81,17 +80,17 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// A trust domain is one name: with a slash in it, it would be a prefix of somebody else's paths.
+/// A trust domain is one name: with a slash in it, it would match a path prefix of another trust domain.
 fn is_trust_domain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
 }
 
-/// A name from outside, fit for a sentence: escaped, and cut where it would flood a log.
-pub(crate) fn shown(name: &str) -> String {
-    const LONGEST: usize = 128;
-    let mut shown: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if name.chars().nth(LONGEST).is_some() {
-        shown.push('…');
+/// An untrusted name for use in a sentence: escaped, and cut to 128 characters.
+pub(crate) fn escaped(name: &str) -> String {
+    const MAX_CHARS: usize = 128;
+    let mut escaped: String = name.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MAX_CHARS).is_some() {
+        escaped.push('…');
     }
-    shown
+    escaped
 }

@@ -1,14 +1,16 @@
-//! Where a room may be and who may touch it: Cedar policies of institutions over an operator's floor, and decisions
-//! with their reasons. This crate decides; it does no I/O, keeps no clock, carries no keys and believes no lease. It
-//! is handed policy text, the operator's pinned nodes file and evidence, and whatever it cannot make sense of (an
-//! error, an unknown name, a missing attribute) it denies and says why.
+//! Policy decisions: which node may do what for a room, and who may join it. Rules are Cedar policies of the
+//! institutions, with the operator's floor of forbid rules beneath them; each decision names its rules and has a
+//! sentence. The crate does no I/O, has no clock, holds no keys and reads no leases. Its input is policy text, the
+//! operator's nodes file and evidence. What it cannot evaluate (an error, an unknown name, a missing attribute) it
+//! denies, with the reason.
 //!
-//! - [`Gate`] is loaded once from [`Sources`] and answers [`Request`]s with [`Decision`]s.
-//! - [`Evidence`] is what is known of a node; it can only be had from the pinned [`Nodes`], never from a lease.
-//! - [`Zones`] ("EEA") are spelled out as countries in the text before it is parsed, hashed or shown.
-//! - `demo` (a feature) holds the texts that the demo runs on.
+//! - [`Gate`] is loaded once from [`Sources`]; [`Gate::decide`] turns a [`Request`] into a [`Decision`].
+//! - [`Authority`] is one node's view of it: the gate, the nodes file, and a metric for each decision.
+//! - [`Evidence`] is what is known of a node. Only [`Nodes`] makes it, never a lease.
+//! - [`Zones`] ("EEA") are replaced by their countries before the text is parsed, hashed or shown.
+//! - `demo` (a feature) holds the demo's policy, nodes and zones.
 
-// Tests make their own times.
+// Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod action;
@@ -44,8 +46,8 @@ pub use gate::{Gate, InstitutionPolicy, Sources};
 pub use loader::PolicyText;
 pub use metrics::Metrics;
 pub use names::KnownNames;
-pub use node::{Attribute, NodeFacts, Nodes};
+pub use node::{NodeAttribute, NodeFacts, Nodes};
 pub use problem::{LoadError, Problem};
 pub use request::{Claims, Request, RoomClass, RoomFacts, Subject};
-pub use rule::{Effect, Rule, RuleId};
+pub use rule::{Rule, RuleEffect, RuleId};
 pub use zone::Zones;

@@ -1,4 +1,4 @@
-//! What Cedar's validator lets through and we do not.
+//! Checks beyond those of Cedar's validator.
 
 use std::collections::BTreeSet;
 
@@ -10,28 +10,28 @@ use cedar_policy::{
 use crate::action::Action;
 use crate::country::is_country;
 use crate::names::KnownNames;
-use crate::rule::{Effect, Rule, RuleId};
+use crate::rule::{Rule, RuleEffect, RuleId};
 use crate::sentence::Sentence;
-use crate::tokenizer::{Kind, tokens};
+use crate::tokenizer::{TokenKind, tokens};
 
-/// Longest policy text as written, and with its zones spelled out, bytes.
-const LONGEST_TEXT: usize = 64 * 1024;
-pub(crate) const LONGEST_EXPANDED: usize = 1024 * 1024;
+/// Longest policy text, bytes: as written, and with its zones replaced by countries.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 /// Most tokens and operators of one rule, and deepest nesting of brackets. Cedar's parser and evaluator recurse, some
-/// 4 KiB of stack for each operator of a chain: within these bounds a decision never depends on whose stack it is
-/// made.
-const LONGEST_RULE: usize = 1024;
-const MOST_OPERATORS: usize = 200;
-const DEEPEST_NESTING: usize = 32;
+/// 4 KiB of stack for each operator of a chain: within these bounds a default thread stack of 2 MiB is enough.
+const MAX_RULE_TOKENS: usize = 1024;
+const MAX_RULE_OPERATORS: usize = 200;
+const MAX_NESTING: usize = 32;
 
-/// Whose text it is.
+/// The layer that a policy text belongs to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Layer<'a> {
+pub(crate) enum PolicyLayer<'a> {
     Floor,
     Institution(&'a str),
 }
 
-impl<'a> Layer<'a> {
+impl<'a> PolicyLayer<'a> {
+    /// The name of the text in a [`crate::Problem`].
     pub(crate) fn place(self) -> &'a str {
         match self {
             Self::Floor => "floor",
@@ -40,45 +40,45 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Refuses text that is too large to be parsed safely; before zones are spelled out.
-pub(crate) fn bounds(text: &str) -> Result<(), String> {
-    if text.len() > LONGEST_TEXT {
-        return Err(format!("the text has {} bytes; at most {LONGEST_TEXT} are read", text.len()));
+/// Refuses text that is too large to be parsed safely. Call it before zones are replaced.
+pub(crate) fn check_bounds(text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(format!("the text has {} bytes; at most {MAX_TEXT_BYTES} are allowed", text.len()));
     }
     let (mut length, mut operators, mut depth) = (0_usize, 0_usize, 0_usize);
     for token in tokens(text) {
         length += 1;
         match (token.kind, token.text) {
-            (Kind::Mark, "(" | "[" | "{") => depth += 1,
-            (Kind::Mark, ")" | "]" | "}") => depth = depth.saturating_sub(1),
-            (Kind::Mark, ";") => (length, operators) = (0, 0),
-            (Kind::Mark, "," | "@" | "?") => {}
-            (Kind::Mark, _) | (Kind::Word, "if" | "in" | "has" | "like" | "is") => operators += 1,
+            (TokenKind::Mark, "(" | "[" | "{") => depth += 1,
+            (TokenKind::Mark, ")" | "]" | "}") => depth = depth.saturating_sub(1),
+            (TokenKind::Mark, ";") => (length, operators) = (0, 0),
+            (TokenKind::Mark, "," | "@" | "?") => {}
+            (TokenKind::Mark, _) | (TokenKind::Word, "if" | "in" | "has" | "like" | "is") => operators += 1,
             _ => {}
         }
-        if length > LONGEST_RULE || operators > MOST_OPERATORS || depth > DEEPEST_NESTING {
+        if length > MAX_RULE_TOKENS || operators > MAX_RULE_OPERATORS || depth > MAX_NESTING {
             let line = text.get(..token.range.start).unwrap_or_default().matches('\n').count() + 1;
             return Err(format!(
-                "line {line}: a rule has more than {LONGEST_RULE} words and marks, {MOST_OPERATORS} operators, or \
-                 brackets deeper than {DEEPEST_NESTING}; make it several rules, or name a zone"
+                "line {line}: a rule has more than {MAX_RULE_TOKENS} tokens, {MAX_RULE_OPERATORS} operators, or \
+                 brackets deeper than {MAX_NESTING}; split it into several rules, or use a zone"
             ));
         }
     }
     Ok(())
 }
 
-/// The rule that `policy` is, or everything that is wrong with it.
-pub(crate) fn rule(
+/// `policy` as a rule, or everything that is wrong with it.
+pub(crate) fn check_rule(
     policy: &Policy,
     order: usize,
-    layer: Layer<'_>,
+    layer: PolicyLayer<'_>,
     schema: &Schema,
     names: &KnownNames,
 ) -> Result<Rule, Vec<String>> {
     let mut wrong = Vec::new();
     for (key, _) in policy.annotations() {
         if !matches!(key, "id" | "why" | "tier") {
-            wrong.push(format!("@{key} is not known; there are @id, @why and @tier"));
+            wrong.push(format!("@{key} is not known; use @id, @why and @tier"));
         }
     }
     let id = policy.annotation("id").unwrap_or_default();
@@ -89,8 +89,8 @@ pub(crate) fn rule(
         );
     }
     let effect = match policy.effect() {
-        CedarEffect::Permit => Effect::Permit,
-        CedarEffect::Forbid => Effect::Forbid,
+        CedarEffect::Permit => RuleEffect::Permit,
+        CedarEffect::Forbid => RuleEffect::Forbid,
     };
     let actions = actions(policy, schema);
     let on_node = actions.iter().any(|action| action.is_on_node());
@@ -98,15 +98,15 @@ pub(crate) fn rule(
     let sentence = match policy.annotation("why") {
         Some(why) => Sentence::parse(why, on_node, by_participant).map_err(|error| wrong.push(error)).ok(),
         None => {
-            wrong.push("it needs a @why: the sentence that people are shown".to_owned());
+            wrong.push("it needs a @why: the sentence that is shown with a decision".to_owned());
             None
         }
     };
     let tier = tier(policy, effect, &actions).map_err(|error| wrong.push(error)).ok().flatten();
-    if effect == Effect::Permit {
-        wrong.extend(permit(policy, layer));
+    if effect == RuleEffect::Permit {
+        wrong.extend(check_permit(policy, layer));
     }
-    wrong.extend(literals(policy, names));
+    wrong.extend(check_literals(policy, names));
     match sentence {
         Some(sentence) if wrong.is_empty() => {
             Ok(Rule { id: RuleId::new(id), effect, tier, actions, sentence, order })
@@ -129,30 +129,30 @@ fn actions(policy: &Policy, schema: &Schema) -> Vec<Action> {
     found.into_iter().collect()
 }
 
-fn tier(policy: &Policy, effect: Effect, actions: &[Action]) -> Result<Option<u32>, String> {
-    let spills = effect == Effect::Permit && actions.contains(&Action::Spill);
+fn tier(policy: &Policy, effect: RuleEffect, actions: &[Action]) -> Result<Option<u32>, String> {
+    let spills = effect == RuleEffect::Permit && actions.contains(&Action::Spill);
     match (policy.annotation("tier"), spills) {
         (Some(tier), true) => tier.parse().map(Some).map_err(|_| {
-            format!("@tier({tier:?}) is not a number; write @tier(\"1\") for who is asked first")
+            format!("@tier({tier:?}) is not a number; write @tier(\"1\") for the nodes that are asked first")
         }),
         (None, true) => {
-            Err("it permits spill and needs a @tier: in which order sisters are asked".to_owned())
+            Err("it permits spill and needs a @tier: nodes of the lowest tier are asked first".to_owned())
         }
         (Some(_), false) => Err("@tier is for rules that permit spill".to_owned()),
         (None, false) => Ok(None),
     }
 }
 
-/// A permit gives away as little as can be said: named actions, one's own rooms, nothing on hearsay.
-fn permit(policy: &Policy, layer: Layer<'_>) -> Vec<String> {
+/// A permit must be narrow: named actions, the institution's own rooms, no untrusted claims.
+fn check_permit(policy: &Policy, layer: PolicyLayer<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     match layer {
-        Layer::Floor => wrong.push("the floor only forbids; permits are the institutions'".to_owned()),
-        Layer::Institution(institution) if !names_itself(policy, institution) => wrong.push(format!(
-            "a permit must say `principal in Institution::{institution:?}` (or so of the resource): it is about \
-             the institution's own rooms or people"
+        PolicyLayer::Floor => wrong.push("the floor only forbids; permits belong in an institution's policy".to_owned()),
+        PolicyLayer::Institution(institution) if !names_itself(policy, institution) => wrong.push(format!(
+            "a permit must say `principal in Institution::{institution:?}` (or the same of the resource): it is about \
+             the institution's own rooms or participants"
         )),
-        Layer::Institution(_) => {}
+        PolicyLayer::Institution(_) => {}
     }
     let named = |uid: &EntityUid| uid.id().unescaped().parse::<Action>().is_ok();
     let each_named = match policy.action_constraint() {
@@ -161,12 +161,12 @@ fn permit(policy: &Policy, layer: Layer<'_>) -> Vec<String> {
         ActionConstraint::In(actions) => actions.iter().all(named),
     };
     if !each_named {
-        wrong.push("a permit must name its actions one by one, none of a group".to_owned());
+        wrong.push("a permit must name its actions one by one, not as a group".to_owned());
     }
     match policy.to_json() {
         Ok(json) if !mentions_context(&json) => {}
         Ok(_) => wrong.push("a permit must not read `context`: claims can only forbid".to_owned()),
-        Err(error) => wrong.push(format!("it cannot be looked through: {error}")),
+        Err(error) => wrong.push(format!("it cannot be checked for `context`: {error}")),
     }
     wrong
 }
@@ -186,15 +186,15 @@ fn names_itself(policy: &Policy, institution: &str) -> bool {
 }
 
 fn mentions_context(json: &serde_json::Value) -> bool {
-    let mut left = vec![json];
-    while let Some(value) = left.pop() {
+    let mut pending = vec![json];
+    while let Some(value) = pending.pop() {
         match value {
-            serde_json::Value::Array(items) => left.extend(items),
+            serde_json::Value::Array(items) => pending.extend(items),
             serde_json::Value::Object(fields) => {
                 if fields.get("Var").and_then(serde_json::Value::as_str) == Some("context") {
                     return true;
                 }
-                left.extend(fields.values());
+                pending.extend(fields.values());
             }
             _ => {}
         }
@@ -202,8 +202,8 @@ fn mentions_context(json: &serde_json::Value) -> bool {
     false
 }
 
-/// Every entity that the rule names must be one that is known: to Cedar any id is as good as another.
-fn literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
+/// Every entity that the rule names must be known: Cedar itself accepts any id.
+fn check_literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
     let mut wrong = BTreeSet::new();
     for uid in policy.entity_literals() {
         let id = uid.id().unescaped();
@@ -211,12 +211,12 @@ fn literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
             "Country" if !is_country(id) => {
                 "is not an ISO 3166-1 alpha-2 country; write Country::\"DK\", not Country::\"Denmark\""
             }
-            "Operator" if !names.operators.contains(id) => "is no operator that the nodes file knows",
-            "Host" if !names.hosts.contains(id) => "is no host that the nodes file knows",
-            "Node" if !names.nodes.contains(id) => "is no node of the nodes file",
-            "Institution" if !names.institutions.contains(id) => "is no institution that is known here",
+            "Operator" if !names.operators.contains(id) => "is not an operator of the nodes file",
+            "Host" if !names.hosts.contains(id) => "is not a host of the nodes file",
+            "Node" if !names.nodes.contains(id) => "is not a node of the nodes file",
+            "Institution" if !names.institutions.contains(id) => "is not a known institution",
             "Room" | "Participant" => {
-                "cannot be named: policy is of the institution, not of single rooms or people"
+                "cannot be named: rules apply to the institution, not to single rooms or participants"
             }
             _ => continue,
         };

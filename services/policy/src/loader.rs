@@ -1,4 +1,4 @@
-//! From text to rules that can be asked: bound, spell out zones, parse, lint, validate.
+//! From policy text to rules: check bounds, replace zones by countries, parse, lint, validate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
 use crate::decision::PolicyVersion;
-use crate::lint::{self, Layer};
+use crate::lint::{self, PolicyLayer};
 use crate::names::KnownNames;
 use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
-use crate::tokenizer::{Kind, tokens};
+use crate::tokenizer::{TokenKind, tokens};
 use crate::zone::Zones;
 
-/// What policy text is read against.
-pub(crate) struct Reader<'a> {
+/// What policy text is checked against.
+pub(crate) struct Loader<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) schema_text: &'a str,
     pub(crate) zones: &'a Zones,
     pub(crate) names: &'a KnownNames,
 }
 
-/// One text: the floor, or an institution's part.
-pub(crate) struct Part {
+/// One loaded text: the floor, or an institution's own rules.
+pub(crate) struct LoadedPart {
     text: Arc<str>,
     policies: Vec<Policy>,
     rules: Vec<Rule>,
 }
 
-/// An institution's policy: the floor and its own part.
+/// An institution's policy: the floor and its own rules.
 #[derive(Debug)]
-pub(crate) struct Slice {
+pub(crate) struct LoadedPolicy {
     pub(crate) text: PolicyText,
     pub(crate) policies: PolicySet,
     pub(crate) rules: HashMap<PolicyId, Rule>,
 }
 
-/// The text that decides, zones spelled out: what the version is computed from, and what can be shown and checked.
+/// The text of a policy, zones replaced by countries. The version's hash is computed from it, so that others can check it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyText {
     /// Number and hash.
@@ -51,10 +51,15 @@ pub struct PolicyText {
     pub institution: Arc<str>,
 }
 
-impl Reader<'_> {
-    /// Reads one text. `first` is the order of its first rule.
-    pub(crate) fn part(&self, layer: Layer<'_>, text: &str, first: usize) -> Result<Part, Vec<Problem>> {
-        self.read(layer, text, first).map_err(|mut problems| {
+impl Loader<'_> {
+    /// Loads one text. `first` is the [`Rule::order`] of its first rule.
+    pub(crate) fn load_part(
+        &self,
+        layer: PolicyLayer<'_>,
+        text: &str,
+        first: usize,
+    ) -> Result<LoadedPart, Vec<Problem>> {
+        self.load_rules(layer, text, first).map_err(|mut problems| {
             for problem in &mut problems {
                 if let (None, Some(rule)) = (problem.line, &problem.rule) {
                     problem.line = line_of_rule(text, rule);
@@ -64,41 +69,45 @@ impl Reader<'_> {
         })
     }
 
-    fn read(&self, layer: Layer<'_>, text: &str, first: usize) -> Result<Part, Vec<Problem>> {
+    fn load_rules(
+        &self,
+        layer: PolicyLayer<'_>,
+        text: &str,
+        first: usize,
+    ) -> Result<LoadedPart, Vec<Problem>> {
         let place = layer.place();
         let whole = |what: String| vec![Problem::at(place, what)];
-        lint::bounds(text).map_err(whole)?;
-        let expanded = self.zones.expand(text).map_err(|unknown| {
-            whole(format!(
-                "there is no zone {unknown:?} in the zones table; the schema knows zones by no other way"
-            ))
-        })?;
-        if expanded.len() > lint::LONGEST_EXPANDED {
+        lint::check_bounds(text).map_err(whole)?;
+        let expanded = self
+            .zones
+            .expand(text)
+            .map_err(|unknown| whole(format!("there is no zone {unknown:?} in the zones file")))?;
+        if expanded.len() > lint::MAX_EXPANDED_BYTES {
             return Err(whole(
-                "with its zones spelled out the text is too long; name zones less often".to_owned(),
+                "with its zones replaced by countries the text is too long; use fewer zones".to_owned(),
             ));
         }
-        // Zones are spelled out on their line, so lines are those of the text as it was written.
+        // Each zone is replaced on its line, so line numbers are those of the original text.
         let parsed: PolicySet = expanded.parse().map_err(|error: ParseErrors| {
-            let faults = error.iter().map(|error| {
+            let problems = error.iter().map(|error| {
                 let error = DetailedError::from(error);
                 let line = error.source_locations.first().map(|place| line_at(&expanded, place.loc.start));
                 Problem { line, ..Problem::at(place, format!("it does not parse: {}", error.message)) }
             });
-            faults.collect::<Vec<_>>()
+            problems.collect::<Vec<_>>()
         })?;
         if parsed.num_of_templates() > 0 {
             return Err(whole(
-                "templates (?principal, ?resource) are not used; write the rule out".to_owned(),
+                "templates (?principal, ?resource) are not supported; write the rule in full".to_owned(),
             ));
         }
         let mut numbered: Vec<&Policy> = parsed.policies().collect();
-        // Cedar numbers policies `policy0`, `policy1`, ... and keeps them in no order.
+        // Cedar names policies `policy0`, `policy1`, ... and returns them unordered.
         numbered.sort_by_key(|policy| number(policy.id()));
         let mut problems = Vec::new();
         let (mut policies, mut rules) = (Vec::new(), Vec::<Rule>::new());
         for (at, policy) in numbered.into_iter().enumerate() {
-            match lint::rule(policy, first + at, layer, self.schema, self.names) {
+            match lint::check_rule(policy, first + at, layer, self.schema, self.names) {
                 Ok(rule) => {
                     policies.push(policy.new_id(PolicyId::new(rule.id.as_str())));
                     rules.push(rule);
@@ -114,10 +123,14 @@ impl Reader<'_> {
         if problems.is_empty() {
             problems = self.validate(place, &policies);
         }
-        if problems.is_empty() { Ok(Part { text: expanded.into(), policies, rules }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(LoadedPart { text: expanded.into(), policies, rules })
+        } else {
+            Err(problems)
+        }
     }
 
-    /// Strict, and a warning is an error: a rule that can never apply is a mistake.
+    /// Strict mode; a warning is an error, as a rule that can never apply is a mistake.
     fn validate(&self, place: &str, policies: &[Policy]) -> Vec<Problem> {
         let set = match PolicySet::from_policies(policies.iter().cloned()) {
             Ok(set) => set,
@@ -133,14 +146,14 @@ impl Reader<'_> {
         errors.chain(warnings).collect()
     }
 
-    /// The floor and an institution's part together.
-    pub(crate) fn slice(
+    /// The floor and an institution's own rules as one policy.
+    pub(crate) fn combine(
         &self,
         place: &str,
         number: u64,
-        floor: &Part,
-        own: &Part,
-    ) -> Result<Slice, Vec<Problem>> {
+        floor: &LoadedPart,
+        own: &LoadedPart,
+    ) -> Result<LoadedPolicy, Vec<Problem>> {
         let rules: Vec<&Rule> = floor.rules.iter().chain(&own.rules).collect();
         let problems = duplicates(place, rules.iter().copied());
         if !problems.is_empty() {
@@ -149,7 +162,7 @@ impl Reader<'_> {
         let policies = PolicySet::from_policies(floor.policies.iter().chain(&own.policies).cloned())
             .map_err(|error| vec![Problem::at(place, error.to_string())])?;
         let hash = version_hash(&[self.schema_text, &floor.text, &own.text]);
-        Ok(Slice {
+        Ok(LoadedPolicy {
             text: PolicyText {
                 version: PolicyVersion { number, hash: hash.into() },
                 schema: self.schema_text.into(),
@@ -162,7 +175,7 @@ impl Reader<'_> {
     }
 }
 
-impl Part {
+impl LoadedPart {
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
     }
@@ -173,13 +186,13 @@ fn number(id: &PolicyId) -> usize {
     id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(usize::MAX)
 }
 
-/// The line of the rule's `@id`, or of the rule of that number.
+/// The line of the rule with this `@id`; for `number N`, of the Nth rule.
 fn line_of_rule(text: &str, rule: &str) -> Option<usize> {
     let quoted = format!("\"{rule}\"");
     let mut last = "";
     let found = tokens(text).find(|token| {
         let here = token.text == quoted && last == "id";
-        if token.kind == Kind::Word {
+        if token.kind == TokenKind::Word {
             last = token.text;
         }
         here
@@ -188,7 +201,7 @@ fn line_of_rule(text: &str, rule: &str) -> Option<usize> {
         return Some(line_at(text, token.range.start));
     }
     let number: usize = rule.strip_prefix("number ")?.parse().ok()?;
-    let mut ended = tokens(text).filter(|token| token.text == ";" && token.kind == Kind::Mark);
+    let mut ended = tokens(text).filter(|token| token.text == ";" && token.kind == TokenKind::Mark);
     let start = if number <= 1 { 0 } else { ended.nth(number - 2)?.range.end };
     let first = tokens(text.get(start..)?).next()?;
     Some(line_at(text, start + first.range.start))
@@ -200,7 +213,7 @@ fn duplicates<'a>(place: &str, rules: impl IntoIterator<Item = &'a Rule>) -> Vec
     twice.map(|rule| Problem::of_rule(place, rule.id.as_str(), "another rule has this @id already")).collect()
 }
 
-/// Each text is preceded by its length, so that no two sets of texts hash alike.
+/// Each text is preceded by its length, so that text moved from one to the next changes the hash.
 fn version_hash(texts: &[&str]) -> String {
     let mut bytes = b"systir policy 1\n".to_vec();
     for text in texts {

@@ -1,4 +1,4 @@
-//! What policy counts.
+//! Metrics of policy decisions.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,10 +7,10 @@ use prometheus_client::registry::Registry;
 
 use crate::{Action, Decision};
 
-/// A policy decision, as labels.
+/// Labels of a policy decision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
-    /// What was asked for.
+    /// The action.
     action: &'static str,
     /// `allow` or `deny`.
     outcome: &'static str,
@@ -27,7 +27,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Puts them into a registry.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "policy_decisions",

@@ -1,4 +1,4 @@
-//! The names that a policy may speak of.
+//! The names that a policy may use.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::node::Nodes;
 
-/// Names of operators, hosts, nodes and institutions. A policy that names anything else is refused: Cedar itself takes
-/// any id for an entity, so a typo would be a rule that silently never applies.
+/// Names of operators, hosts, nodes and institutions. A policy with any other name is refused: Cedar itself accepts any
+/// entity id, so a rule with a typo would never apply and nobody would notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KnownNames {
@@ -15,14 +15,14 @@ pub struct KnownNames {
     pub operators: BTreeSet<String>,
     /// Who owns machines.
     pub hosts: BTreeSet<String>,
-    /// Short names of nodes.
+    /// Ids of nodes.
     pub nodes: BTreeSet<String>,
-    /// Owners of rooms, and those whose people visit.
+    /// Institutions that own rooms or whose participants join them.
     pub institutions: BTreeSet<String>,
 }
 
 impl KnownNames {
-    /// What the nodes file names, and the institutions that have a policy.
+    /// The names of the nodes file, and the institutions that have a policy.
     pub(crate) fn gather<'a>(nodes: &Nodes, institutions: impl Iterator<Item = &'a str>) -> Self {
         let mut names = nodes.also_known().clone();
         let stated = |name: &String| (!name.is_empty()).then(|| name.clone());

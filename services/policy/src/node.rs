@@ -1,4 +1,4 @@
-//! What is known of nodes: the operator's pinned nodes file.
+//! The nodes file: each node's attributes, as the operator declares them.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,19 @@ use crate::evidence::{Evidence, Identity, ProvenIdentity};
 use crate::names::KnownNames;
 use crate::problem::{LoadError, Problem};
 
-/// One node as its entry in the nodes file states it. An empty string is an attribute that was not stated, and a node
-/// with one is denied everything.
+/// One node's entry in the nodes file. An empty string is a missing attribute; a node with one is denied everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeFacts {
     /// Short name, unique in the file: `cph-1`.
     pub id: String,
-    /// The id that its certificate proves: `spiffe://nordu.net/relay/cph-1`.
+    /// SPIFFE id of its certificate: `spiffe://nordu.net/relay/cph-1`.
     pub spiffe_id: String,
-    /// Where the machine stands, for people: `Copenhagen`. No rule can read it.
+    /// Where the machine is, a display label: `Copenhagen`. No rule can read it.
     pub site: String,
-    /// The label that clients are shown as their region: `dk-copenhagen`. No rule can read it.
+    /// Region label shown to clients: `dk-copenhagen`. No rule can read it.
     pub region: String,
-    /// ISO 3166-1 alpha-2 country in which the machine stands.
+    /// ISO 3166-1 alpha-2 country in which the machine is.
     pub country: String,
     /// Who runs the relay.
     pub operator: String,
@@ -32,13 +31,13 @@ pub struct NodeFacts {
     pub host: String,
     /// The country from which the host can be compelled.
     pub host_controlled_from: String,
-    /// The operator on whose word the attributes stand.
+    /// The operator that declared these attributes.
     pub declared_by: String,
 }
 
-/// An attribute of [`NodeFacts`], for messages and for what a rule's sentence may quote.
+/// An attribute of [`NodeFacts`], for messages and for rules' sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attribute {
+pub enum NodeAttribute {
     /// [`NodeFacts::id`]
     Id,
     /// [`NodeFacts::spiffe_id`]
@@ -61,7 +60,7 @@ pub enum Attribute {
     DeclaredBy,
 }
 
-impl Attribute {
+impl NodeAttribute {
     /// Every attribute, in the order of the file.
     pub const ALL: [Self; 10] = [
         Self::Id,
@@ -95,37 +94,37 @@ impl Attribute {
 }
 
 impl NodeFacts {
-    /// Whether the operator runs it on a machine of its own; otherwise the machine is leased.
+    /// Whether the operator owns the machine; otherwise it is leased.
     #[must_use]
     pub fn own_machine(&self) -> bool {
         !self.operator.is_empty() && self.host == self.operator
     }
 
-    /// What the file states of `attribute`; empty when nothing.
+    /// The value of `attribute`; empty when it is missing.
     #[must_use]
-    pub fn get(&self, attribute: Attribute) -> &str {
+    pub fn get(&self, attribute: NodeAttribute) -> &str {
         match attribute {
-            Attribute::Id => &self.id,
-            Attribute::SpiffeId => &self.spiffe_id,
-            Attribute::Site => &self.site,
-            Attribute::Region => &self.region,
-            Attribute::Country => &self.country,
-            Attribute::Operator => &self.operator,
-            Attribute::OperatorControlledFrom => &self.operator_controlled_from,
-            Attribute::Host => &self.host,
-            Attribute::HostControlledFrom => &self.host_controlled_from,
-            Attribute::DeclaredBy => &self.declared_by,
+            NodeAttribute::Id => &self.id,
+            NodeAttribute::SpiffeId => &self.spiffe_id,
+            NodeAttribute::Site => &self.site,
+            NodeAttribute::Region => &self.region,
+            NodeAttribute::Country => &self.country,
+            NodeAttribute::Operator => &self.operator,
+            NodeAttribute::OperatorControlledFrom => &self.operator_controlled_from,
+            NodeAttribute::Host => &self.host,
+            NodeAttribute::HostControlledFrom => &self.host_controlled_from,
+            NodeAttribute::DeclaredBy => &self.declared_by,
         }
     }
 
-    /// The attributes that were not stated.
-    pub fn missing(&self) -> impl Iterator<Item = Attribute> + '_ {
-        Attribute::ALL.into_iter().filter(|attribute| self.get(*attribute).trim().is_empty())
+    /// The missing attributes.
+    pub fn missing(&self) -> impl Iterator<Item = NodeAttribute> + '_ {
+        NodeAttribute::ALL.into_iter().filter(|attribute| self.get(*attribute).trim().is_empty())
     }
 }
 
-/// The nodes that this operator pinned. The only source of [`Evidence`]: nothing read from a lease or from etcd can
-/// become an attribute that policy decides on.
+/// The nodes of the nodes file. The only source of [`Evidence`]: nothing read from a lease or from etcd can become an
+/// attribute that policy decides on.
 #[derive(Clone, Debug, Default)]
 pub struct Nodes {
     by_id: BTreeMap<String, NodeFacts>,
@@ -142,11 +141,11 @@ struct File {
 }
 
 impl Nodes {
-    /// The nodes, and names beside them that policies may speak of (an operator who has no node yet).
+    /// The nodes, and further names that policies may use (an operator that has no node yet).
     ///
     /// # Errors
-    /// Two nodes of one id or SPIFFE id, a country that is none, one operator or host controlled from two countries.
-    /// An attribute that is not stated is no error here: see [`Nodes::incomplete`].
+    /// Two nodes with the same id or SPIFFE id, an unknown country code, one operator or host controlled from two
+    /// countries. A missing attribute is not an error here: see [`Nodes::incomplete`].
     pub fn new(nodes: Vec<NodeFacts>, also_known: KnownNames) -> Result<Self, LoadError> {
         let mut problems = Vec::new();
         for facts in &nodes {
@@ -162,17 +161,17 @@ impl Nodes {
         if problems.is_empty() { Ok(Self { by_id, also_known }) } else { Err(problems.into()) }
     }
 
-    /// The nodes from TOML text: a `[[node]]` each, and optionally `[also_known]` with lists of names.
+    /// The nodes from TOML text: a `[[node]]` for each, and optionally `[also_known]` with lists of names.
     ///
     /// # Errors
-    /// What is not such TOML (unknown keys are refused), and what [`Nodes::new`] refuses.
+    /// Malformed TOML, unknown keys, and what [`Nodes::new`] refuses.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let file: File =
             toml::from_str(text).map_err(|error| vec![Problem::of_toml("nodes", text, &error)])?;
         Self::new(file.node, file.also_known)
     }
 
-    /// What is pinned of the node `id`.
+    /// The entry of the node `id`.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&NodeFacts> {
         self.by_id.get(id)
@@ -183,18 +182,18 @@ impl Nodes {
         self.by_id.values()
     }
 
-    /// The nodes that lack an attribute, and which: they are denied everything until it is stated.
-    pub fn incomplete(&self) -> impl Iterator<Item = (&NodeFacts, Attribute)> {
+    /// The nodes with a missing attribute, and which: they are denied everything until the file states it.
+    pub fn incomplete(&self) -> impl Iterator<Item = (&NodeFacts, NodeAttribute)> {
         self.iter().flat_map(|facts| facts.missing().map(move |attribute| (facts, attribute)))
     }
 
-    /// Evidence of the node called `id`, held against what is known of its identity.
+    /// Evidence of the node `id`, to be checked against `identity`.
     #[must_use]
     pub fn evidence<'a>(&'a self, id: &'a str, identity: Identity<'a>) -> Evidence<'a> {
         Evidence::new(id, self.get(id), identity)
     }
 
-    /// Evidence of the peer whose certificate proved `identity`, whatever it calls itself.
+    /// Evidence of the peer whose certificate proved `identity`; the name that it states itself does not count.
     #[must_use]
     pub fn evidence_of_peer<'a>(&'a self, identity: &'a ProvenIdentity) -> Evidence<'a> {
         let facts = self.iter().find(|facts| facts.spiffe_id == identity.spiffe_id);
@@ -212,10 +211,12 @@ fn check(facts: &NodeFacts, problems: &mut Vec<Problem>) {
     if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
         problems.push(Problem::at(
             "nodes",
-            format!("the id {id:?} is not made of letters, digits, '-', '.', '_'"),
+            format!("the id {id:?} may only have letters, digits, '-', '.' and '_'"),
         ));
     }
-    for attribute in [Attribute::Country, Attribute::OperatorControlledFrom, Attribute::HostControlledFrom] {
+    for attribute in
+        [NodeAttribute::Country, NodeAttribute::OperatorControlledFrom, NodeAttribute::HostControlledFrom]
+    {
         let code = facts.get(attribute);
         if !code.is_empty() && !is_country(code) {
             problems.push(Problem::at(
@@ -229,7 +230,7 @@ fn check(facts: &NodeFacts, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A SPIFFE id stands for one node, and who controls a company does not depend on the machine.
+/// A SPIFFE id belongs to one node, and an operator or host has one controlling country on all its machines.
 fn contradictions(nodes: &[NodeFacts], problems: &mut Vec<Problem>) {
     let mut peers = BTreeMap::new();
     let mut control = BTreeMap::new();
@@ -239,18 +240,18 @@ fn contradictions(nodes: &[NodeFacts], problems: &mut Vec<Problem>) {
         {
             problems.push(Problem::at("nodes", format!("{other} and {} have the same SPIFFE id", facts.id)));
         }
-        for (who, from) in
+        for (name, from) in
             [(&facts.operator, &facts.operator_controlled_from), (&facts.host, &facts.host_controlled_from)]
         {
-            if who.is_empty() || from.is_empty() {
+            if name.is_empty() || from.is_empty() {
                 continue;
             }
-            if let Some(other) = control.insert(who, from)
+            if let Some(other) = control.insert(name, from)
                 && other != from
             {
                 problems.push(Problem::at(
                     "nodes",
-                    format!("{who} is controlled from {other} and from {from}: state one, or two names"),
+                    format!("{name} is controlled from {other} and from {from}: state one country, or use two names"),
                 ));
             }
         }

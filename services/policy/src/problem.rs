@@ -1,15 +1,15 @@
-//! What is wrong with the texts that a gate is loaded from.
+//! Problems in the texts that a gate is loaded from.
 
-/// One fault: where, in which rule, and what to do about it.
+/// One problem: where it is, in which rule, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The text: `floor`, an institution (`ku.dk`), `zones`, `nodes` or `schema`.
     pub place: String,
-    /// The rule's `@id`, where the fault is in a rule that has one.
+    /// The rule's `@id`, or `number N` for a rule without one; none when no rule is at fault.
     pub rule: Option<String>,
-    /// The line of the text, from 1, where one is to blame.
+    /// The line of the text, from 1, if it is known.
     pub line: Option<usize>,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub what: String,
 }
 
@@ -18,7 +18,7 @@ impl Problem {
         Self { place: place.to_owned(), rule: None, line: None, what: what.into() }
     }
 
-    /// Of a text in TOML.
+    /// A problem in TOML text.
     pub(crate) fn of_toml(place: &str, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().map(|span| line_at(text, span.start));
         Self { line, ..Self::at(place, error.message().trim().replace('\n', "; ")) }
@@ -28,7 +28,7 @@ impl Problem {
         Self { place: place.to_owned(), rule: Some(rule.to_owned()), line: None, what: what.into() }
     }
 
-    /// What is wrong, without its place.
+    /// The rule and what is wrong, without text and line.
     #[must_use]
     pub fn fault(&self) -> String {
         match &self.rule {
@@ -38,7 +38,7 @@ impl Problem {
     }
 }
 
-/// The line, from 1, of a byte.
+/// The line, from 1, of a byte offset.
 pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     text.get(..offset.min(text.len())).unwrap_or_default().matches('\n').count() + 1
 }
@@ -52,11 +52,11 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// The texts were refused; nothing of them is used. Holds every problem found, at least one.
+/// The texts were refused as a whole. Lists every problem found, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("policy refused: {}", list(.problems))]
 pub struct LoadError {
-    /// What was found, in the order of the texts.
+    /// The problems, in the order of the texts.
     pub problems: Vec<Problem>,
 }
 

@@ -1,45 +1,45 @@
-//! What a gate is asked.
+//! The input of a decision.
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::evidence::Evidence;
 
-/// One question. Rooms have no name here: policy is the institution's, and names stay out of reasons and logs.
+/// One request. It has no room name: rules apply to all rooms of an institution, and names stay out of reasons and logs.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Owner of the room: the institution to which the API key belongs.
+    /// The room's institution: the one that the API key belongs to.
     pub institution: &'a str,
-    /// What is asked for.
+    /// The action to decide on.
     pub action: Action,
-    /// Who or what would do it.
+    /// The node or participant that would do it.
     pub subject: Subject<'a>,
-    /// What the institution itself says of the room.
+    /// Attributes of the room that the institution sets.
     pub room: RoomFacts,
-    /// What others merely say.
+    /// Untrusted claims.
     pub claims: Claims,
 }
 
-/// Who or what would do it.
+/// The node or participant that would do the action.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
-    /// A machine, for the actions of which [`Action::is_on_node`] holds.
+    /// A node, for actions where [`Action::is_on_node`] is true.
     Node(Evidence<'a>),
-    /// The holder of a verified token of this institution (known by its API key), for the others.
+    /// The holder of a verified token of this institution (found by its API key), for the other actions.
     Participant {
         /// Institution whose key signed the token.
         institution: &'a str,
     },
 }
 
-/// What the room's institution states of the room.
+/// Attributes of the room that its institution sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomFacts {
-    /// How delicate it is.
+    /// Its confidentiality class.
     pub class: RoomClass,
 }
 
-/// How delicate a room is.
+/// Confidentiality class of a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoomClass {
@@ -63,11 +63,11 @@ impl RoomClass {
     }
 }
 
-/// Hearsay. No permit can read it, so whatever is claimed, no node is allowed that would not be allowed anyway.
+/// Untrusted claims; permit rules cannot use them. A claim can only make a forbid rule apply, never allow a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The participants say that they encrypt end to end.
+    /// Participants claim end-to-end encryption.
     pub e2ee: bool,
-    /// The node says how loaded it is, percent.
+    /// Load that the node reports, percent.
     pub load_percent: Option<u8>,
 }

@@ -1,4 +1,4 @@
-//! Rules: Cedar policies with a name, a sentence and, for spill, a tier.
+//! Rules: Cedar policies with an id, a sentence and, for spill, a tier.
 
 use std::sync::Arc;
 
@@ -33,10 +33,10 @@ impl std::fmt::Display for RuleId {
 /// What a rule does when it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// It permits, unless another forbids.
+pub enum RuleEffect {
+    /// It permits, unless another rule forbids.
     Permit,
-    /// It forbids, whatever others permit.
+    /// It forbids, whatever other rules permit.
     Forbid,
 }
 
@@ -46,12 +46,12 @@ pub struct Rule {
     /// Its `@id`.
     pub id: RuleId,
     /// Permit or forbid.
-    pub effect: Effect,
-    /// Its `@tier`: the rank of the nodes that it lets a room spill to.
+    pub effect: RuleEffect,
+    /// Its `@tier`, for a rule that permits spill: nodes of the lowest tier are asked first.
     pub tier: Option<u32>,
     /// The actions that it can apply to.
     pub actions: Vec<Action>,
     pub(crate) sentence: Sentence,
-    /// Place in the text, floor first: which of several deciding rules speaks.
+    /// Position in the text, floor first: which of several deciding rules is listed first.
     pub(crate) order: usize,
 }

@@ -1,7 +1,7 @@
-//! The sentence of a rule: text with names in braces, `the machine is owned by {host}`.
+//! The sentence of a rule: text with placeholders in braces, `the machine is owned by {host}`.
 
 use crate::action::Action;
-use crate::node::{Attribute, NodeFacts};
+use crate::node::{NodeAttribute, NodeFacts};
 
 /// A parsed `@why`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,15 +10,15 @@ pub(crate) struct Sentence(Vec<Piece>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Node(Attribute),
+    Node(NodeAttribute),
     Institution,
     ParticipantInstitution,
     Action,
 }
 
-/// What a sentence can quote.
+/// The values for a sentence's placeholders.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct SentenceValues<'a> {
     pub(crate) institution: &'a str,
     pub(crate) action: Action,
     pub(crate) node: Option<&'a NodeFacts>,
@@ -26,11 +26,11 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Sentence {
-    /// Parses `text`; `on_node` and `by_participant` say for which requests the rule can decide, since it may quote
-    /// only what all of them have.
+    /// Parses `text`. `on_node` and `by_participant` tell which kinds of request the rule can decide: it may use only
+    /// placeholders that all of them have.
     pub(crate) fn parse(text: &str, on_node: bool, by_participant: bool) -> Result<Self, String> {
         if text.trim().is_empty() {
-            return Err("its @why is empty; say in a sentence what the rule means".to_owned());
+            return Err("its @why is empty; write a sentence that states what the rule means".to_owned());
         }
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -43,14 +43,18 @@ impl Sentence {
                 "institution" => (Piece::Institution, true),
                 "action" => (Piece::Action, true),
                 "participant_institution" => (Piece::ParticipantInstitution, !on_node),
-                "node" => (Piece::Node(Attribute::Id), !by_participant),
-                _ => match Attribute::ALL.into_iter().find(|attribute| attribute.as_str() == name) {
+                "node" => (Piece::Node(NodeAttribute::Id), !by_participant),
+                _ => match NodeAttribute::ALL.into_iter().find(|attribute| attribute.as_str() == name) {
                     Some(attribute) => (Piece::Node(attribute), !by_participant),
-                    None => return Err(format!("its @why quotes {{{name}}}, which is not known")),
+                    None => {
+                        return Err(format!("its @why quotes {{{name}}}, which is not a known placeholder"));
+                    }
                 },
             };
             if !known {
-                return Err(format!("its @why quotes {{{name}}}, which not every action of the rule has"));
+                return Err(format!(
+                    "its @why quotes {{{name}}}, which not every action of the rule has a value for"
+                ));
             }
             pieces.push(piece);
             rest = tail;
@@ -59,16 +63,16 @@ impl Sentence {
         Ok(Self(pieces))
     }
 
-    /// The sentence about this request.
-    pub(crate) fn render(&self, scene: &Scene<'_>) -> String {
+    /// The sentence with the values of one request.
+    pub(crate) fn render(&self, values: &SentenceValues<'_>) -> String {
         let mut sentence = String::with_capacity(96);
         for piece in &self.0 {
             sentence.push_str(match piece {
                 Piece::Text(text) => text,
-                Piece::Node(attribute) => scene.node.map_or("", |facts| facts.get(*attribute)),
-                Piece::Institution => scene.institution,
-                Piece::ParticipantInstitution => scene.participant.unwrap_or_default(),
-                Piece::Action => scene.action.as_str(),
+                Piece::Node(attribute) => values.node.map_or("", |facts| facts.get(*attribute)),
+                Piece::Institution => values.institution,
+                Piece::ParticipantInstitution => values.participant.unwrap_or_default(),
+                Piece::Action => values.action.as_str(),
             });
         }
         sentence

@@ -1,21 +1,21 @@
-//! Cedar's tokens, as far as needed to find a zone outside strings and comments and to bound what the parser is fed.
+//! Splits Cedar text into tokens, to find zones outside strings and comments and to bound what is parsed.
 
 use std::ops::Range;
 
-/// One token and where it stands (bytes). Space and comments are skipped.
+/// One token and its byte range. White space and comments are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token<'a> {
-    pub(crate) kind: Kind,
+pub(crate) struct CedarToken<'a> {
+    pub(crate) kind: TokenKind,
     pub(crate) text: &'a str,
     pub(crate) range: Range<usize>,
 }
 
-/// What sort of token.
+/// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     /// Letters, digits, underscores.
     Word,
-    /// A string literal with its quotes; an unterminated one runs to the end.
+    /// A string literal with its quotes; an unterminated one extends to the end of the text.
     Text,
     /// `::`
     Path,
@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Mark,
 }
 
-/// The tokens of `source`, in order. Never fails: what Cedar would refuse is left for Cedar to refuse.
-pub(crate) fn tokens(source: &str) -> impl Iterator<Item = Token<'_>> {
+/// The tokens of `source`, in order. Never fails: malformed text is left for Cedar to refuse.
+pub(crate) fn tokens(source: &str) -> impl Iterator<Item = CedarToken<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
@@ -35,22 +35,22 @@ pub(crate) fn tokens(source: &str) -> impl Iterator<Item = Token<'_>> {
                 continue;
             }
             if rest.starts_with("//") {
-                // Cedar ends a comment at either.
+                // Cedar ends a comment at either character.
                 at += rest.find(['\n', '\r']).unwrap_or(rest.len());
                 continue;
             }
             let (kind, length) = if first == '"' {
-                (Kind::Text, text_length(rest))
+                (TokenKind::Text, text_length(rest))
             } else if rest.starts_with("::") {
-                (Kind::Path, 2)
+                (TokenKind::Path, 2)
             } else if is_word(first) {
-                (Kind::Word, rest.find(|c| !is_word(c)).unwrap_or(rest.len()))
+                (TokenKind::Word, rest.find(|c| !is_word(c)).unwrap_or(rest.len()))
             } else {
-                (Kind::Mark, first.len_utf8())
+                (TokenKind::Mark, first.len_utf8())
             };
             let range = at..at + length;
             at = range.end;
-            return Some(Token { kind, text: source.get(range.clone())?, range });
+            return Some(CedarToken { kind, text: source.get(range.clone())?, range });
         }
     })
 }
@@ -59,7 +59,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Bytes of the string literal that `rest` starts with, quotes included.
+/// Length in bytes of the string literal at the start of `rest`, quotes included.
 fn text_length(rest: &str) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
@@ -78,18 +78,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_and_comments_hide_what_is_in_them() {
+    fn strings_are_one_token_and_comments_are_skipped() {
         let source = "a::\"x\\\" y // z\" // b \"c\n<= \"open";
         let found: Vec<_> = tokens(source).map(|t| (t.kind, t.text)).collect();
         assert_eq!(
             found,
             [
-                (Kind::Word, "a"),
-                (Kind::Path, "::"),
-                (Kind::Text, "\"x\\\" y // z\""),
-                (Kind::Mark, "<"),
-                (Kind::Mark, "="),
-                (Kind::Text, "\"open"),
+                (TokenKind::Word, "a"),
+                (TokenKind::Path, "::"),
+                (TokenKind::Text, "\"x\\\" y // z\""),
+                (TokenKind::Mark, "<"),
+                (TokenKind::Mark, "="),
+                (TokenKind::Text, "\"open"),
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Zones: named sets of countries, spelled out in the policy text before anything else looks at it.
+//! Zones: named sets of countries, replaced in the policy text before it is parsed.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::country::is_country;
 use crate::problem::{LoadError, Problem};
-use crate::tokenizer::{Kind, Token, tokens};
+use crate::tokenizer::{CedarToken, TokenKind, tokens};
 
 /// Zone -> countries. A policy writes `resource.country in Zone::"EEA"`; what is parsed, hashed and shown is
-/// `resource.country in [Country::"AT", ...]`, so the table is part of the text and not a row of some database.
+/// `resource.country in [Country::"AT", ...]`, so the policy's text and hash cover the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zones(BTreeMap<String, Vec<String>>);
 
@@ -17,7 +17,7 @@ impl Zones {
     /// A table from pairs of zone and ISO 3166-1 alpha-2 countries; order and repetition of countries do not matter.
     ///
     /// # Errors
-    /// A zone that is empty, has an odd name, or holds what is not a country.
+    /// A zone that is empty, has a forbidden character in its name, or has an unknown country code.
     pub fn new(table: BTreeMap<String, Vec<String>>) -> Result<Self, LoadError> {
         let mut problems = Vec::new();
         let mut zones = BTreeMap::new();
@@ -25,7 +25,7 @@ impl Zones {
             if zone.is_empty() || !zone.chars().all(|c| c.is_ascii_alphanumeric() || " _-".contains(c)) {
                 problems.push(Problem::at(
                     "zones",
-                    format!("the zone name {zone:?} is not made of letters, digits, spaces, '-' and '_'"),
+                    format!("the zone name {zone:?} may only have letters, digits, spaces, '-' and '_'"),
                 ));
             }
             if countries.is_empty() {
@@ -47,7 +47,7 @@ impl Zones {
     /// A table from TOML text, `EEA = ["AT", ...]`.
     ///
     /// # Errors
-    /// What is not such TOML, and what [`Zones::new`] refuses.
+    /// Malformed TOML, and what [`Zones::new`] refuses.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         #[derive(Deserialize)]
         #[serde(transparent)]
@@ -63,21 +63,21 @@ impl Zones {
         self.0.get(zone).map(Vec::as_slice)
     }
 
-    /// `source` with each `Zone::"X"` replaced by its countries, on the same line. Strings and comments are left
-    /// alone. A zone that is not in the table is named in the error.
+    /// `source` with each `Zone::"X"` replaced by its countries, on the same line. Strings and comments are not
+    /// changed. The error lists the zones that are not in the table.
     pub(crate) fn expand(&self, source: &str) -> Result<String, Vec<String>> {
         let mut expanded = String::with_capacity(source.len());
         let mut unknown = Vec::new();
         let mut copied = 0;
-        // The last three tokens: whatever stands before, `Zone`, `::`.
-        let mut window: [Option<Token<'_>>; 3] = [None, None, None];
+        // The last three tokens: the one before `Zone`, `Zone`, `::`.
+        let mut window: [Option<CedarToken<'_>>; 3] = [None, None, None];
         for token in tokens(source) {
             if let [before, Some(word), Some(path)] = &window
-                && token.kind == Kind::Text
-                && path.kind == Kind::Path
+                && token.kind == TokenKind::Text
+                && path.kind == TokenKind::Path
                 && word.text == "Zone"
-                // `Other::Zone::"X"` is somebody else's; the schema knows it not.
-                && before.as_ref().is_none_or(|token| token.kind != Kind::Path)
+                // `Other::Zone::"X"` is another type, which the schema does not have.
+                && before.as_ref().is_none_or(|token| token.kind != TokenKind::Path)
             {
                 let zone = token.text.trim_matches('"');
                 match self.countries(zone) {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_spelled_out_sorted_and_on_its_line() {
+    fn a_zone_is_replaced_by_its_sorted_countries_on_the_same_line() {
         let text =
             "when { resource.country in Zone::\"Nordic\" };\n// Zone::\"Nordic\"\nx in Zone :: \"North Sea\"";
         assert_eq!(
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_and_foreign_zones_are_left_alone() {
+    fn strings_and_zones_of_other_namespaces_are_not_replaced() {
         for text in ["@why(\"not in Zone::\\\"Nordic\\\"\")", "Other::Zone::\"Nordic\"", "Zone", "Zone::", ""]
         {
             assert_eq!(zones().expand(text).unwrap(), text);
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_zone_is_named() {
+    fn unknown_zones_are_listed_in_the_error() {
         assert_eq!(zones().expand("x in Zone::\"Nordics\""), Err(vec!["Nordics".to_owned()]));
         assert_eq!(zones().expand("x in Zone::\"open"), Err(vec!["open".to_owned()]));
     }
 
     #[test]
-    fn a_zone_of_no_country_or_of_a_typo_is_refused() {
+    fn an_empty_or_malformed_zone_is_refused() {
         for wrong in ["EEA = []", "EEA = [\"Denmark\"]", "EEA = \"DK\"", "\"E\\\"EA\" = [\"DK\"]"] {
             assert!(Zones::parse(wrong).is_err(), "{wrong}");
         }

@@ -1,26 +1,26 @@
-//! What is decided, by which rule, in which words.
+//! Decisions: the result, the deciding rule and the sentence.
 
 use super::*;
 use systir_reason::Reason;
 
-use crate::{Attribute, Effect, KnownNames, ProvenIdentity};
+use crate::{KnownNames, NodeAttribute, ProvenIdentity, RuleEffect};
 
 #[test]
-fn the_demo_decides_as_promised() {
+fn decisions_on_the_demo_nodes() {
     use Action::*;
     use Reason::{Allowed, Forbidden, NoRule};
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
-    let foreign = "the machine is owned by amazon, controlled from US";
+    let us_controlled = "the machine is owned by amazon, controlled from US";
     let spill = "sto-1 is nordunet's own machine in the Nordic countries (SE)";
     let table = [
         (Home, "cph-1", Allowed, "ku-home-denmark", "cph-1 is nordunet's own machine in Denmark"),
         (Home, "sto-1", NoRule, "", "no rule of ku.dk permits home on sto-1 (nordunet's own machine in SE)"),
-        (Home, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (Home, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
         (Spill, "sto-1", Allowed, "ku-spill-nordic", spill),
-        (Spill, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (Spill, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
         (Transit, "sto-1", Allowed, "ku-spill-nordic", spill),
-        (Transit, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (Transit, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
         (
             RelaySignal,
             "cph-1",
@@ -28,7 +28,7 @@ fn the_demo_decides_as_promised() {
             "ku-front-door",
             "cph-1 belongs to nordunet's own cluster and may carry the room itself",
         ),
-        (RelaySignal, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", foreign),
+        (RelaySignal, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
         (
             Record,
             "cph-1",
@@ -60,7 +60,7 @@ fn the_demo_decides_as_promised() {
         ),
     ];
     for (action, node, reason, rule, why) in table {
-        let decision = planned(&gate, &nodes, action, node);
+        let decision = decide_planned(&gate, &nodes, action, node);
         let rules: Vec<_> = decision.rules.iter().map(|rule| rule.as_str()).collect();
         assert_eq!(decision.reason, reason, "{action} {node}: {}", decision.why);
         assert_eq!(decision.allowed, reason == Allowed, "{action} {node}");
@@ -71,24 +71,24 @@ fn the_demo_decides_as_promised() {
 }
 
 #[test]
-fn people_of_the_institution_enter_and_others_do_not() {
+fn participants_of_the_institution_may_join_and_others_may_not() {
     let known = KnownNames { institutions: ["lu.se".to_owned()].into(), ..Default::default() };
-    let nodes = Nodes::new(vec![own("cph-1", "DK")], known).unwrap();
+    let nodes = Nodes::new(vec![own_node("cph-1", "DK")], known).unwrap();
     let gate = demo::gate(&nodes).unwrap();
-    let decision = gate.decide(&by(Action::Join, "ku.dk"));
+    let decision = gate.decide(&by_participant(Action::Join, "ku.dk"));
     assert!(decision.allowed, "{decision:?}");
     assert_eq!(decision.why, "the token was signed with a key of ku.dk");
-    assert!(gate.decide(&by(Action::Administer, "ku.dk")).allowed);
+    assert!(gate.decide(&by_participant(Action::Administer, "ku.dk")).allowed);
 
-    let decision = gate.decide(&by(Action::Join, "lu.se"));
+    let decision = gate.decide(&by_participant(Action::Join, "lu.se"));
     assert_eq!(decision.reason, Reason::NoRule);
-    assert_eq!(decision.why, "no rule of ku.dk permits join to people of lu.se");
-    let decision = gate.decide(&by(Action::Join, "nobody.example"));
+    assert_eq!(decision.why, "no rule of ku.dk permits join to participants of lu.se");
+    let decision = gate.decide(&by_participant(Action::Join, "unknown.example"));
     assert_eq!(decision.reason, Reason::UnknownInstitution);
 }
 
 #[test]
-fn an_institution_without_policy_gets_nothing() {
+fn an_institution_without_policy_is_denied() {
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
     let request =
@@ -101,42 +101,42 @@ fn an_institution_without_policy_gets_nothing() {
 }
 
 #[test]
-fn a_node_that_nobody_pinned_is_denied_everything() {
+fn a_node_that_is_not_in_the_nodes_file_is_denied_everything() {
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
     for action in Action::ALL.into_iter().filter(|action| action.is_on_node()) {
-        let decision = planned(&gate, &nodes, action, "cph-9");
+        let decision = decide_planned(&gate, &nodes, action, "cph-9");
         assert_eq!(decision.reason, Reason::UnknownNode);
         assert_eq!(decision.why, "the node cph-9 is not in this operator's nodes file");
     }
-    // The evidence of a file that has the node is worth nothing where it states what nobody here knows.
-    let elsewhere = pinned([NodeFacts { operator: "evil".into(), ..own("cph-9", "DK") }]);
-    let decision = planned(&gate, &elsewhere, Action::Home, "cph-9");
+    // Evidence from another nodes file does not help either when its operator is unknown to this gate.
+    let other_file = nodes_file([NodeFacts { operator: "evil".into(), ..own_node("cph-9", "DK") }]);
+    let decision = decide_planned(&gate, &other_file, Action::Home, "cph-9");
     assert_eq!(decision.reason, Reason::UnknownEntity);
     assert_eq!(decision.why, "cph-9 states the operator \"evil\", which is not known here");
 }
 
 #[test]
-fn each_attribute_that_is_missing_denies() {
-    for attribute in Attribute::ALL.into_iter().filter(|attribute| *attribute != Attribute::Id) {
-        let mut facts = own("cph-1", "DK");
+fn a_node_with_any_missing_attribute_is_denied() {
+    for attribute in NodeAttribute::ALL.into_iter().filter(|attribute| *attribute != NodeAttribute::Id) {
+        let mut facts = own_node("cph-1", "DK");
         let field = match attribute {
-            Attribute::Id => &mut facts.id,
-            Attribute::SpiffeId => &mut facts.spiffe_id,
-            Attribute::Site => &mut facts.site,
-            Attribute::Region => &mut facts.region,
-            Attribute::Country => &mut facts.country,
-            Attribute::Operator => &mut facts.operator,
-            Attribute::OperatorControlledFrom => &mut facts.operator_controlled_from,
-            Attribute::Host => &mut facts.host,
-            Attribute::HostControlledFrom => &mut facts.host_controlled_from,
-            Attribute::DeclaredBy => &mut facts.declared_by,
+            NodeAttribute::Id => &mut facts.id,
+            NodeAttribute::SpiffeId => &mut facts.spiffe_id,
+            NodeAttribute::Site => &mut facts.site,
+            NodeAttribute::Region => &mut facts.region,
+            NodeAttribute::Country => &mut facts.country,
+            NodeAttribute::Operator => &mut facts.operator,
+            NodeAttribute::OperatorControlledFrom => &mut facts.operator_controlled_from,
+            NodeAttribute::Host => &mut facts.host,
+            NodeAttribute::HostControlledFrom => &mut facts.host_controlled_from,
+            NodeAttribute::DeclaredBy => &mut facts.declared_by,
         };
         field.clear();
-        let nodes = pinned([facts, own("cph-2", "DK")]);
+        let nodes = nodes_file([facts, own_node("cph-2", "DK")]);
         let gate = demo::gate(&nodes).unwrap();
-        assert!(planned(&gate, &nodes, Action::Home, "cph-2").allowed);
-        let decision = planned(&gate, &nodes, Action::Home, "cph-1");
+        assert!(decide_planned(&gate, &nodes, Action::Home, "cph-2").allowed);
+        let decision = decide_planned(&gate, &nodes, Action::Home, "cph-1");
         assert!(!decision.allowed);
         assert_eq!(decision.reason, Reason::MissingAttribute);
         assert_eq!(decision.why, format!("the nodes file does not state {} of cph-1", attribute.as_str()));
@@ -146,17 +146,17 @@ fn each_attribute_that_is_missing_denies() {
 }
 
 #[test]
-fn a_peer_is_who_its_certificate_says_and_nobody_else() {
+fn a_peer_is_identified_by_its_certificate_alone() {
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
     let peer =
         |spiffe: &str, domain: &str| ProvenIdentity { spiffe_id: spiffe.into(), trust_domain: domain.into() };
 
-    let honest = peer("spiffe://nordu.net/relay/sto-1", "nordu.net");
-    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&honest)));
+    let sto_1 = peer("spiffe://nordu.net/relay/sto-1", "nordu.net");
+    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&sto_1)));
     assert!(decision.allowed, "{decision:?}");
 
-    // The leased machine says that it is sto-1.
+    // The node on the leased machine claims to be sto-1.
     let leased = peer("spiffe://nordu.net/relay/aws-sto-1", "nordu.net");
     let decision = gate.decide(&on_node(Action::Spill, nodes.evidence("sto-1", Identity::Proven(&leased))));
     assert_eq!(decision.reason, Reason::IdentityMismatch);
@@ -165,25 +165,25 @@ fn a_peer_is_who_its_certificate_says_and_nobody_else() {
         Reason::Forbidden
     );
 
-    // A sister's CA minted the right URI, and its roots verified it.
+    // The CA of another trust domain issued a certificate with sto-1's URI, and that domain's roots verified it.
     for domain in ["sunet.se", "nordu", "", "nordu.net/relay"] {
-        let minted = peer("spiffe://nordu.net/relay/sto-1", domain);
-        let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&minted)));
+        let forged = peer("spiffe://nordu.net/relay/sto-1", domain);
+        let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&forged)));
         assert_eq!(decision.reason, Reason::IdentityMismatch, "{domain}");
     }
 
-    let stranger = peer("spiffe://evil.example/relay/sto-1", "evil.example");
-    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&stranger)));
+    let unknown = peer("spiffe://evil.example/relay/sto-1", "evil.example");
+    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&unknown)));
     assert_eq!(decision.reason, Reason::UnknownNode);
 }
 
 #[test]
-fn a_question_of_the_wrong_kind_is_denied() {
+fn an_action_with_the_wrong_kind_of_subject_is_denied() {
     let nodes = demo_nodes();
     let gate = demo::gate(&nodes).unwrap();
     for action in Action::ALL {
         let request = if action.is_on_node() {
-            by(action, "ku.dk")
+            by_participant(action, "ku.dk")
         } else {
             on_node(action, nodes.evidence("cph-1", Identity::Local))
         };
@@ -192,7 +192,7 @@ fn a_question_of_the_wrong_kind_is_denied() {
 }
 
 #[test]
-fn a_forbid_that_fails_denies_what_a_permit_allows() {
+fn a_forbid_that_fails_to_evaluate_denies_what_a_permit_allows() {
     let nodes = demo_nodes();
     let failing = format!(
         "{}\n@id(\"overflows\") @why(\"too loaded\") forbid (principal, action == Action::\"home\", resource) \
@@ -200,7 +200,7 @@ fn a_forbid_that_fails_denies_what_a_permit_allows() {
         demo::KU_DK
     );
     let gate = load(demo::FLOOR, &failing, &nodes).unwrap();
-    assert!(planned(&gate, &nodes, Action::Home, "cph-1").allowed);
+    assert!(decide_planned(&gate, &nodes, Action::Home, "cph-1").allowed);
     let mut request = on_node(Action::Home, nodes.evidence("cph-1", Identity::Local));
     request.claims.load_percent = Some(90);
     let decision = gate.decide(&request);
@@ -211,17 +211,19 @@ fn a_forbid_that_fails_denies_what_a_permit_allows() {
 }
 
 #[test]
-fn the_floor_stands_under_every_permit() {
+fn the_floor_overrides_every_permit() {
     let generous = "@id(\"all\") @why(\"anything\") @tier(\"9\") permit (principal in Institution::\"ku.dk\", \
                     action in [Action::\"spill\", Action::\"record\"], resource);";
-    let sworn = NodeFacts { operator: "sunet".into(), host: "sunet".into(), ..own("lund-1", "SE") };
-    let nodes = pinned([own("cph-1", "DK"), leased("hel-1", "FI", "upcloud", "FI"), sworn]);
+    let declared_by_other =
+        NodeFacts { operator: "sunet".into(), host: "sunet".into(), ..own_node("lund-1", "SE") };
+    let nodes =
+        nodes_file([own_node("cph-1", "DK"), leased_node("hel-1", "FI", "upcloud", "FI"), declared_by_other]);
     let gate = load(demo::FLOOR, generous, &nodes).unwrap();
 
-    let decision = planned(&gate, &nodes, Action::Spill, "lund-1");
-    assert_eq!(decision.why, "what is known of lund-1 was declared by nordunet, but sunet runs it");
+    let decision = decide_planned(&gate, &nodes, Action::Spill, "lund-1");
+    assert_eq!(decision.why, "the attributes of lund-1 were declared by nordunet, but sunet runs it");
 
-    assert!(planned(&gate, &nodes, Action::Spill, "hel-1").allowed);
+    assert!(decide_planned(&gate, &nodes, Action::Spill, "hel-1").allowed);
     let spill = on_node(Action::Spill, nodes.evidence("hel-1", Identity::Local));
     let decision = gate.decide(&Request { room: CONFIDENTIAL, ..spill });
     assert_eq!(decision.reason, Reason::Forbidden);
@@ -236,16 +238,16 @@ fn the_floor_stands_under_every_permit() {
 }
 
 #[test]
-fn every_forbid_that_applies_is_told() {
+fn a_denial_lists_every_forbid_that_applies() {
     let far = NodeFacts {
         operator: "aws".into(),
         operator_controlled_from: "US".into(),
         declared_by: "aws".into(),
-        ..leased("iad-1", "US", "amazon", "US")
+        ..leased_node("iad-1", "US", "amazon", "US")
     };
-    let nodes = pinned([own("cph-1", "DK"), far]);
+    let nodes = nodes_file([own_node("cph-1", "DK"), far]);
     let gate = demo::gate(&nodes).unwrap();
-    let decision = planned(&gate, &nodes, Action::Spill, "iad-1");
+    let decision = decide_planned(&gate, &nodes, Action::Spill, "iad-1");
     assert_eq!(
         decision.why,
         "the machine is owned by amazon, controlled from US; iad-1 is run by aws, controlled from US"
@@ -254,7 +256,7 @@ fn every_forbid_that_applies_is_told() {
 }
 
 #[test]
-fn sisters_are_asked_in_the_policys_order_and_the_cloud_never() {
+fn spill_tiers_follow_the_policy_and_the_cloud_is_never_approved() {
     let policy = "
         @id(\"far\") @tier(\"2\") @why(\"in the EEA\")
         permit (principal in Institution::\"ku.dk\", action == Action::\"spill\", resource)
@@ -262,38 +264,39 @@ fn sisters_are_asked_in_the_policys_order_and_the_cloud_never() {
         @id(\"near\") @tier(\"1\") @why(\"in the Nordics\")
         permit (principal in Institution::\"ku.dk\", action == Action::\"spill\", resource)
         when { resource.country in Zone::\"Nordic\" && resource.own_machine };";
-    let nodes = pinned([
-        own("ams-1", "NL"),
-        leased("aws-sto-1", "SE", "amazon", "US"),
-        own("sto-1", "SE"),
-        own("osl-1", "NO"),
-        own("zrh-1", "CH"),
+    let nodes = nodes_file([
+        own_node("ams-1", "NL"),
+        leased_node("aws-sto-1", "SE", "amazon", "US"),
+        own_node("sto-1", "SE"),
+        own_node("osl-1", "NO"),
+        own_node("zrh-1", "CH"),
     ]);
     let gate = load(demo::FLOOR, policy, &nodes).unwrap();
-    let tiers = ["aws-sto-1", "ams-1", "zrh-1", "osl-1", "sto-1", "ghost"].map(|id| {
-        let decision = planned(&gate, &nodes, Action::Spill, id);
+    let tiers = ["aws-sto-1", "ams-1", "zrh-1", "osl-1", "sto-1", "unknown-1"].map(|id| {
+        let decision = decide_planned(&gate, &nodes, Action::Spill, id);
         (id, decision.allowed, decision.tier.filter(|_| decision.allowed))
     });
     let approved: Vec<_> =
         tiers.iter().filter(|(_, allowed, _)| *allowed).map(|(id, _, tier)| (*id, *tier)).collect();
     assert_eq!(approved, [("ams-1", Some(2)), ("osl-1", Some(1)), ("sto-1", Some(1))]);
-    // Both rules permit osl-1; the nearer speaks.
-    let decision = planned(&gate, &nodes, Action::Spill, "osl-1");
+    // Both rules permit osl-1; the lower tier gives tier and sentence.
+    let decision = decide_planned(&gate, &nodes, Action::Spill, "osl-1");
     assert_eq!(decision.why, "in the Nordics");
     assert_eq!(decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>(), ["near", "far"]);
 }
 
 #[test]
-fn facts_of_another_file_are_decided_as_they_stand() {
-    // A gate built before cph-2 was pinned decides on the evidence, not on what it had prebuilt.
+fn evidence_from_a_newer_nodes_file_is_decided_on_its_own_facts() {
+    // A gate loaded before cph-2 was in the file decides on the evidence, not on its prebuilt entities.
     let gate = demo::gate(&demo_nodes()).unwrap();
-    let moved = pinned([NodeFacts { country: "SE".into(), ..own("cph-1", "DK") }, own("cph-2", "DK")]);
-    assert!(planned(&gate, &moved, Action::Home, "cph-2").allowed);
-    assert_eq!(planned(&gate, &moved, Action::Home, "cph-1").reason, Reason::NoRule);
+    let moved =
+        nodes_file([NodeFacts { country: "SE".into(), ..own_node("cph-1", "DK") }, own_node("cph-2", "DK")]);
+    assert!(decide_planned(&gate, &moved, Action::Home, "cph-2").allowed);
+    assert_eq!(decide_planned(&gate, &moved, Action::Home, "cph-1").reason, Reason::NoRule);
 }
 
 #[test]
-fn the_version_is_of_the_text_with_its_zones() {
+fn the_version_hash_covers_floor_policy_and_zones() {
     let nodes = demo_nodes();
     let version = |floor: &str, text: &str, zones: &str| {
         let gate = Gate::load(&Sources {
@@ -335,7 +338,7 @@ fn the_rules_can_be_listed_from_any_thread() {
     assert_eq!(rules.first().unwrap().id.as_str(), "floor-declared-by-its-operator");
     assert_eq!(rules.last().unwrap().id.as_str(), "ku-administer");
     let spill = rules.iter().find(|rule| rule.id.as_str() == "ku-spill-nordic").unwrap();
-    assert_eq!((spill.effect, spill.tier), (Effect::Permit, Some(1)));
+    assert_eq!((spill.effect, spill.tier), (RuleEffect::Permit, Some(1)));
     assert_eq!(spill.actions, [Action::Spill, Action::Transit]);
     assert!(gate.rules("dtu.dk").is_empty());
 }

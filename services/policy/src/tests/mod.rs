@@ -1,4 +1,4 @@
-//! The promises of the gate, told on the demo's texts and on texts that try to get past it.
+//! Tests of the gate, with the demo's policy and with policies and nodes that try to bypass it.
 
 mod decisions;
 mod properties;
@@ -9,8 +9,8 @@ use crate::{
     Request, RoomClass, RoomFacts, Sources, Subject, Zones, demo,
 };
 
-/// A node of nordunet's, its own machine, in `country`.
-fn own(id: &str, country: &str) -> NodeFacts {
+/// A node of nordunet in `country`, on nordunet's own machine.
+fn own_node(id: &str, country: &str) -> NodeFacts {
     NodeFacts {
         id: id.into(),
         spiffe_id: format!("spiffe://nordu.net/relay/{id}"),
@@ -25,12 +25,12 @@ fn own(id: &str, country: &str) -> NodeFacts {
     }
 }
 
-/// A node of nordunet's on a machine of `host`.
-fn leased(id: &str, country: &str, host: &str, from: &str) -> NodeFacts {
-    NodeFacts { host: host.into(), host_controlled_from: from.into(), ..own(id, country) }
+/// A node of nordunet on a machine of `host`, which is controlled from `from`.
+fn leased_node(id: &str, country: &str, host: &str, from: &str) -> NodeFacts {
+    NodeFacts { host: host.into(), host_controlled_from: from.into(), ..own_node(id, country) }
 }
 
-fn pinned(nodes: impl IntoIterator<Item = NodeFacts>) -> Nodes {
+fn nodes_file(nodes: impl IntoIterator<Item = NodeFacts>) -> Nodes {
     Nodes::new(nodes.into_iter().collect(), Default::default()).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn demo_nodes() -> Nodes {
     Nodes::parse(demo::NODES).unwrap()
 }
 
-/// A gate of ku.dk's policy in `text` over `floor`.
+/// A gate with ku.dk's policy `text` and `floor`.
 fn load(floor: &str, text: &str, nodes: &Nodes) -> Result<Gate, LoadError> {
     Gate::load(&Sources {
         floor,
@@ -58,7 +58,7 @@ fn on_node(action: Action, evidence: Evidence<'_>) -> Request<'_> {
     }
 }
 
-fn by(action: Action, institution: &str) -> Request<'_> {
+fn by_participant(action: Action, institution: &str) -> Request<'_> {
     Request {
         institution: "ku.dk",
         action,
@@ -68,8 +68,8 @@ fn by(action: Action, institution: &str) -> Request<'_> {
     }
 }
 
-/// What `gate` says to a plan that names the node `id`.
-fn planned(gate: &Gate, nodes: &Nodes, action: Action, id: &str) -> Decision {
+/// The decision on a plan that names the node `id`.
+fn decide_planned(gate: &Gate, nodes: &Nodes, action: Action, id: &str) -> Decision {
     gate.decide(&on_node(action, nodes.evidence(id, Identity::Planned)))
 }
 

@@ -1,4 +1,4 @@
-//! What holds whatever is claimed and whatever is written.
+//! Properties that hold for all claims and all policy texts.
 
 use proptest::prelude::*;
 
@@ -12,8 +12,8 @@ fn room() -> impl Strategy<Value = RoomFacts> {
     any::<bool>().prop_map(|confidential| if confidential { CONFIDENTIAL } else { RoomFacts::default() })
 }
 
-/// Pieces that policies are made of, so that random texts get past the parser now and then.
-const PIECES: [&str; 40] = [
+/// Fragments of policies, so that some random texts parse.
+const FRAGMENTS: [&str; 40] = [
     "@id(\"a\")",
     "@why(\"{host}\")",
     "@tier(\"1\")",
@@ -56,16 +56,17 @@ const PIECES: [&str; 40] = [
     "-9223372036854775808",
 ];
 
-fn soup() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(PIECES.as_slice()), 0..60).prop_map(|pieces| pieces.join(" "))
+fn random_policy() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(FRAGMENTS.as_slice()), 0..60)
+        .prop_map(|fragments| fragments.join(" "))
 }
 
-/// The demo's policy with some of it cut out or doubled.
-fn mangled() -> impl Strategy<Value = String> {
-    (0..demo::KU_DK.len(), 0..demo::KU_DK.len(), soup()).prop_map(|(a, b, soup)| {
+/// The demo's policy with a part removed or repeated.
+fn mutated_policy() -> impl Strategy<Value = String> {
+    (0..demo::KU_DK.len(), 0..demo::KU_DK.len(), random_policy()).prop_map(|(a, b, inserted)| {
         let before = demo::KU_DK.get(..a).unwrap_or_default();
         let after = demo::KU_DK.get(b..).unwrap_or_default();
-        format!("{before}{soup}{after}")
+        format!("{before}{inserted}{after}")
     })
 }
 
@@ -73,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn no_claim_opens_a_node_that_is_not_approved(claims in claims(), room in room(), which in 0..Action::ALL.len()) {
+    fn no_claim_allows_a_node_that_is_not_approved(claims in claims(), room in room(), which in 0..Action::ALL.len()) {
         let nodes = demo_nodes();
         let gate = GATE.with(std::rc::Rc::clone);
         let request = on_node(Action::ALL[which], nodes.evidence("aws-sto-1", Identity::Planned));
@@ -83,15 +84,15 @@ proptest! {
     }
 
     #[test]
-    fn no_country_outside_the_eea_and_no_foreign_machine_is_ever_approved(
+    fn only_own_machines_in_nordic_countries_are_approved(
         country in "[A-Z]{2}", control in "[A-Z]{2}", own_machine: bool, claims in claims(), room in room(),
     ) {
-        let mut facts = own("x-1", &country);
+        let mut facts = own_node("x-1", &country);
         if !own_machine {
-            facts.host = "somebody".into();
+            facts.host = "hosting".into();
             facts.host_controlled_from = control;
         }
-        let Ok(nodes) = Nodes::new(vec![facts, own("cph-1", "DK")], Default::default()) else { return Ok(()) };
+        let Ok(nodes) = Nodes::new(vec![facts, own_node("cph-1", "DK")], Default::default()) else { return Ok(()) };
         let gate = demo::gate(&nodes).unwrap();
         for action in Action::ALL {
             let request = on_node(action, nodes.evidence("x-1", Identity::Planned));
@@ -111,19 +112,19 @@ proptest! {
     }
 
     #[test]
-    fn no_soup_of_policy_panics_the_loader_or_opens_the_cloud(text in prop_oneof![soup(), mangled()]) {
+    fn no_policy_text_panics_the_loader_or_allows_an_unknown_node(text in prop_oneof![random_policy(), mutated_policy()]) {
         let nodes = demo_nodes();
         let _ = load(&text, "", &nodes);
         if let Ok(gate) = load("", &text, &nodes) {
             for rule in gate.rules("ku.dk") {
                 prop_assert!(!rule.id.as_str().is_empty());
             }
-            prop_assert!(!planned(&gate, &nodes, Action::Spill, "ghost").allowed);
+            prop_assert!(!decide_planned(&gate, &nodes, Action::Spill, "unknown-1").allowed);
         }
     }
 
     #[test]
-    fn expansion_is_stable_and_keeps_lines(text in prop_oneof![soup(), mangled(), any::<String>()]) {
+    fn zone_expansion_is_idempotent_and_keeps_lines(text in prop_oneof![random_policy(), mutated_policy(), any::<String>()]) {
         let zones = Zones::parse(demo::ZONES).unwrap();
         if let Ok(once) = zones.expand(&text) {
             prop_assert_eq!(zones.expand(&once), Ok(once.clone()));
