@@ -1,6 +1,6 @@
-//! What placement costs, and what a crowd does to it: one decision among a hundred nodes, and two
-//! hundred joins a second while every load report is five seconds old. Time is simulated, so the
-//! storm's outcome is the same on every machine; only the costs are measured.
+//! Cost of placement: one decision among a hundred nodes, and a join storm of two hundred joins a second
+//! with load reports up to five seconds old. Time is simulated, so the storm's outcome is the same on every
+//! machine; only the cost is measured.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -15,14 +15,14 @@ use systir_placement::{Assignment, Candidate, Demand, Load, RoomFacts, SeatBook,
 
 const NODES: usize = 100;
 const SEATS: u32 = 25;
-/// Joins of the storm, in a second of simulated time each two hundred.
+/// Joins of the storm.
 const JOINS: usize = 2_000;
-const JOINS_A_SECOND: u32 = 200;
-/// Age of every load report in the storm.
+const JOINS_PER_SECOND: u32 = 200;
+/// Interval of load reports in the storm.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 const DECISIONS: usize = 5_000;
 
-/// A home, and ninety-nine others of which policy approves two of three.
+/// A home and ninety-nine other nodes; policy approves two of three.
 fn nodes() -> Vec<Candidate> {
     let verdict = |allowed, tier| Verdict {
         allowed,
@@ -65,7 +65,7 @@ struct Storm {
     times: Vec<Duration>,
     asked: Vec<usize>,
     refused: usize,
-    /// The fullest node's seats taken.
+    /// Seats taken on the fullest node.
     fullest: u32,
     /// Seats on nodes that policy denied.
     denied: u32,
@@ -79,16 +79,16 @@ fn storm() -> Storm {
     let mut assignment = Assignment { home: "node-0".to_owned(), spill: Vec::new() };
     let mut storm = Storm::default();
     let start = Instant::now();
-    let mut heard = Duration::ZERO;
+    let mut reported_at = Duration::ZERO;
     for join in 0..JOINS {
-        let at = Duration::from_secs(1) * join as u32 / JOINS_A_SECOND;
-        if at >= heard + REPORT_EVERY {
-            heard = at;
+        let at = Duration::from_secs(1) * join as u32 / JOINS_PER_SECOND;
+        if at >= reported_at + REPORT_EVERY {
+            reported_at = at;
             for node in &mut reported {
                 node.load.participants = books.get(&node.node).map_or(0, SeatBook::used);
             }
         }
-        let age = (at - heard).as_millis() as u64;
+        let age = (at - reported_at).as_millis() as u64;
         reported.iter_mut().for_each(|node| node.load.age_ms = age);
         let begun = Instant::now();
         let proposal = propose(&room(assignment.clone()), &Demand::default(), &reported);
@@ -97,7 +97,7 @@ fn storm() -> Storm {
         let admitted = proposal.steps.iter().find(|step| {
             asked += 1;
             books.get_mut(&step.node).is_some_and(|book| {
-                // A participant takes its seat at once here, so that seats are not given back.
+                // Committed at once, so that no reservation expires.
                 book.reserve("lecture", &id, &id, start + at).is_ok() && book.commit("lecture", &id).is_ok()
             })
         });
@@ -118,7 +118,7 @@ fn storm() -> Storm {
     storm
 }
 
-fn at<T: Copy + Ord + Default>(values: &mut [T], percent: usize) -> T {
+fn percentile<T: Copy + Ord + Default>(values: &mut [T], percent: usize) -> T {
     values.sort_unstable();
     values
         .get((values.len() * percent / 100).min(values.len().saturating_sub(1)))
@@ -130,7 +130,7 @@ fn main() -> std::io::Result<()> {
     let mut decisions = decision();
     let mut storm = storm();
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["placement", "p50", "p99", "most"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["placement", "p50", "p99", "max"]);
     let mut row = |name: String, values: [String; 3]| {
         let cells = values.map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
         table.add_row([Cell::new(name)].into_iter().chain(cells));
@@ -138,15 +138,15 @@ fn main() -> std::io::Result<()> {
     let us = |time: Duration| format!("{:.0} µs", time.as_secs_f64() * 1e6);
     row(
         format!("a decision among {NODES} nodes"),
-        [50, 99, 100].map(|percent| us(at(&mut decisions, percent))),
+        [50, 99, 100].map(|percent| us(percentile(&mut decisions, percent))),
     );
     row(
-        format!("a join of {JOINS_A_SECOND} a second, reports up to {} s old", REPORT_EVERY.as_secs()),
-        [50, 99, 100].map(|percent| us(at(&mut storm.times, percent))),
+        format!("a join of {JOINS_PER_SECOND} a second, reports up to {} s old", REPORT_EVERY.as_secs()),
+        [50, 99, 100].map(|percent| us(percentile(&mut storm.times, percent))),
     );
     row(
         "nodes asked for it".to_owned(),
-        [50, 99, 100].map(|percent| at(&mut storm.asked, percent).to_string()),
+        [50, 99, 100].map(|percent| percentile(&mut storm.asked, percent).to_string()),
     );
     writeln!(std::io::stdout(), "{table}")?;
     writeln!(

@@ -1,41 +1,41 @@
-//! What placement is told: the room, the demand, and each node with what policy decided about it.
+//! The input of placement: the room, the demand, and each node with the policy decisions on it.
 
 use serde::{Deserialize, Serialize};
 
-/// The room that somebody joins.
+/// The room that a participant joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomFacts {
-    /// Owner of the room, `ku.dk`; named in sentences because its policy decides.
+    /// The room's institution, `ku.dk`; named in sentences because its policy decides.
     pub institution: String,
-    /// Name of the room within the institution; only spreads rooms over equal nodes, never printed.
+    /// Name of the room within the institution. Only used to spread rooms over equal nodes; never printed.
     pub name: String,
-    /// Where the room is now, if it is anywhere.
+    /// The room's assignment, if it has one.
     pub assignment: Option<Assignment>,
 }
 
-/// The nodes that carry a room now, from its record.
+/// The nodes that carry a room now, from its assignment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The node that orders the room.
+    /// The home node.
     pub home: String,
-    /// Nodes that already carry part of it.
+    /// The spill nodes.
     pub spill: Vec<String>,
 }
 
 /// What the participant wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Demand {
-    /// True when its token lets it publish nothing: it is the first to move away from a busy home.
+    /// True when the token does not allow publishing: such a participant is the first to be placed away from a busy home.
     pub view_only: bool,
 }
 
-/// What policy decided about one node and one action. A verdict that could not be reached is a
-/// denial: [`Verdict::default`] denies.
+/// The policy decision on one node and one action. Without a decision the node is denied:
+/// [`Verdict::default`] denies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// May the node do it?
+    /// Whether policy allows it.
     pub allowed: bool,
-    /// The policy's order: lower is asked first; none is asked after every tier.
+    /// The policy's tier: the lowest is asked first; none is asked after every tier.
     pub tier: Option<u32>,
     /// Ids of the deciding rules.
     pub rules: Vec<String>,
@@ -49,32 +49,32 @@ impl Default for Verdict {
     }
 }
 
-/// What a node last said of itself. A hint, never a guarantee.
+/// The last load report of a node. A hint, never a guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Load {
     /// Participants whose media it carries.
     pub participants: u32,
-    /// How many it admits.
+    /// Participants that it admits.
     pub capacity: u32,
-    /// CPU that its process uses, thousandths of what it may use.
+    /// CPU use of its process, thousandths of what it may use.
     pub cpu_permille: u32,
     /// Age of the report, milliseconds.
     pub age_ms: u64,
 }
 
-/// A node that could be asked.
+/// A node that may be asked for a seat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its name, `cph-1`.
     pub node: String,
     /// Its last report.
     pub load: Load,
-    /// It is being emptied: it admits nobody new.
+    /// It is draining: it admits no new participants.
     pub draining: bool,
     /// Its lease is valid, or a link to it is up.
     pub alive: bool,
-    /// Policy on the action `home`.
+    /// The policy decision on the action `home`.
     pub home: Verdict,
-    /// Policy on the action `spill`.
+    /// The policy decision on the action `spill`.
     pub spill: Verdict,
 }

@@ -1,9 +1,9 @@
 //! The ladder: home, then the other approved nodes in the policy's order, then refusal.
 //!
-//! Load is a hint. A *fresh* report of a full or hot node sends it to the end of the order, where
-//! it is still asked: a seat may be free by now, one more question costs a round trip, a wrong
-//! refusal costs somebody the meeting. A *stale* report moves nothing: the policy's order counts
-//! more than old load, and the target's seat book decides in any case.
+//! Load is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
+//! is still asked: a seat may be free by now. Asking costs one round trip; a wrong refusal keeps a
+//! participant out of the meeting. A *stale* report does not change the policy's order; the asked
+//! node's seat book decides in any case.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,33 +12,35 @@ use systir_reason::Reason;
 
 use crate::input::{Assignment, Candidate, Demand, RoomFacts, Verdict};
 use crate::proposal::{Proposal, Role, Row, Step};
-use crate::rank_reason::Standing;
-use crate::refusal::{NoSeat, refuse};
+use crate::rank_reason::RankReason;
+use crate::refusal::{NoSeatReason, refuse};
 
-/// A report up to this old may move a node to the end of the order, milliseconds.
+/// Age up to which a load report may move a node to the end of the order, milliseconds.
 pub const FRESH_MS: u64 = 2_000;
-/// CPU from which a node counts as hot, thousandths.
+/// CPU use from which a node counts as hot, thousandths.
 pub const HOT_PERMILLE: u32 = 850;
-/// Occupancy of home from which participants who only view are placed elsewhere first, thousandths.
+/// Occupancy of home from which view-only participants are placed on spill nodes first, thousandths.
 pub const VIEWERS_MOVE_PERMILLE: u64 = 800;
 
 /// Ranks the nodes for one join. Never proposes a node that policy denied for the role.
 pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> Proposal {
-    let twice = named_twice(candidates);
-    let orders = |node: &str| {
-        candidates.iter().any(|c| c.node == node && c.alive && c.home.allowed && !twice.contains(&*c.node))
+    let duplicates = duplicate_names(candidates);
+    let can_order = |node: &str| {
+        candidates
+            .iter()
+            .any(|c| c.node == node && c.alive && c.home.allowed && !duplicates.contains(&*c.node))
     };
     let home = match &room.assignment {
-        // A home that is away, or that policy denies, gives way to one that can order the room.
-        Some(Assignment { home, .. }) if !orders(home) => {
-            choose_home(room, candidates, &twice).or_else(|| Some(home.clone()))
+        // A home that is offline or denied by policy is replaced by a node that can be home.
+        Some(Assignment { home, .. }) if !can_order(home) => {
+            choose_home(room, candidates, &duplicates).or_else(|| Some(home.clone()))
         }
         Some(assignment) => Some(assignment.home.clone()),
-        None => choose_home(room, candidates, &twice),
+        None => choose_home(room, candidates, &duplicates),
     };
-    let home_orders = home.as_deref().is_some_and(orders);
+    let home_available = home.as_deref().is_some_and(can_order);
 
-    let mut asked = Vec::new();
+    let mut to_ask = Vec::new();
     let mut table = Vec::new();
     let mut seen = BTreeSet::new();
     for candidate in candidates {
@@ -46,17 +48,17 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
             continue;
         }
         let role = if Some(&candidate.node) == home.as_ref() { Role::Home } else { Role::Spill };
-        let why_not = if twice.contains(&*candidate.node) {
-            Some(Standing::Ambiguous)
+        let exclusion = if duplicates.contains(&*candidate.node) {
+            Some(RankReason::Ambiguous)
         } else {
-            excluded(room.assignment.as_ref(), candidate, role, home_orders)
+            excluded(room.assignment.as_ref(), candidate, role, home_available)
         };
-        match why_not {
+        match exclusion {
             Some(reason) => table.push(row(room, candidate, role, None, reason)),
-            None => asked.push((candidate, role)),
+            None => to_ask.push((candidate, role)),
         }
     }
-    for node in room.assignment.iter().flat_map(assigned) {
+    for node in room.assignment.iter().flat_map(assigned_nodes) {
         if seen.insert(node) {
             let role = if Some(node) == home.as_deref() { Role::Home } else { Role::Spill };
             table.push(Row {
@@ -64,15 +66,17 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
                 role,
                 rank: None,
                 reason: Reason::NoLease,
-                sentence: format!("{node} is assigned to the room but no such node is known; is it running?"),
+                sentence: format!(
+                    "{node} is assigned to the room, but is not a known node; is it in the nodes file?"
+                ),
             });
         }
     }
     table.sort_by(|a, b| a.node.cmp(&b.node));
 
     let viewers_move = demand.view_only
-        && asked.iter().any(|(c, role)| *role == Role::Home && (busy(c) || believed(c).is_some()));
-    let mut ranked: Vec<_> = asked
+        && to_ask.iter().any(|(c, role)| *role == Role::Home && (nearly_full(c) || full_or_hot(c).is_some()));
+    let mut ranked: Vec<_> = to_ask
         .into_iter()
         .map(|(candidate, role)| (rank_key(room, candidate, role, viewers_move), candidate, role))
         .collect();
@@ -90,21 +94,21 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
     let refusal = steps.is_empty().then(|| {
         let approved = |c: &Candidate| c.home.allowed || c.spill.allowed;
         let reason = if !candidates.iter().any(approved) {
-            NoSeat::NoApprovedNode
+            NoSeatReason::NoApprovedNode
         } else if home.is_none() {
-            NoSeat::NoHome
+            NoSeatReason::NoHome
         } else if rows.iter().any(|row| row.reason == Reason::HomeAway) {
-            NoSeat::HomeAway
+            NoSeatReason::HomeAway
         } else {
-            NoSeat::ApprovedUnavailable
+            NoSeatReason::ApprovedUnavailable
         };
         refuse(&room.institution, reason)
     });
     Proposal { home, steps, table: rows, refusal, institution: room.institution.clone() }
 }
 
-/// Names that more than one candidate bears.
-fn named_twice(candidates: &[Candidate]) -> BTreeSet<&str> {
+/// Names that more than one candidate has.
+fn duplicate_names(candidates: &[Candidate]) -> BTreeSet<&str> {
     let mut count = BTreeMap::<&str, usize>::new();
     for candidate in candidates {
         *count.entry(&candidate.node).or_default() += 1;
@@ -112,39 +116,39 @@ fn named_twice(candidates: &[Candidate]) -> BTreeSet<&str> {
     count.into_iter().filter(|(_, n)| *n > 1).map(|(node, _)| node).collect()
 }
 
-fn assigned(assignment: &Assignment) -> impl Iterator<Item = &str> {
+fn assigned_nodes(assignment: &Assignment) -> impl Iterator<Item = &str> {
     std::iter::once(&*assignment.home).chain(assignment.spill.iter().map(|n| &**n))
 }
 
-/// The node that is to order a room that nobody orders. One that carries it already first; of the
-/// others, one with a seat before one without.
-fn choose_home(room: &RoomFacts, candidates: &[Candidate], twice: &BTreeSet<&str>) -> Option<String> {
+/// A home for a room that has none. Nodes that carry the room already come first; among equal ones,
+/// nodes with a free seat before full ones.
+fn choose_home(room: &RoomFacts, candidates: &[Candidate], duplicates: &BTreeSet<&str>) -> Option<String> {
     candidates
         .iter()
-        .filter(|c| c.home.allowed && c.alive && !c.draining && !twice.contains(&*c.node))
+        .filter(|c| c.home.allowed && c.alive && !c.draining && !duplicates.contains(&*c.node))
         .min_by_key(|c| {
-            let carries = room.assignment.as_ref().is_some_and(|a| assigned(a).any(|n| n == c.node));
+            let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == c.node));
             (Reverse(carries), rank_key(room, c, Role::Home, false))
         })
         .map(|c| c.node.clone())
 }
 
-/// Why a node is not asked at all. Policy first: what it denies needs no other reason.
+/// Why a node is not asked at all. Policy is checked first: for a denied node no other reason is given.
 fn excluded(
     assignment: Option<&Assignment>,
     candidate: &Candidate,
     role: Role,
-    home_orders: bool,
-) -> Option<Standing> {
-    let in_set = assignment.is_some_and(|a| assigned(a).any(|node| node == candidate.node));
+    home_available: bool,
+) -> Option<RankReason> {
+    let in_set = assignment.is_some_and(|a| assigned_nodes(a).any(|node| node == candidate.node));
     if !verdict(candidate, role).allowed {
-        Some(Standing::PolicyDenied)
+        Some(RankReason::PolicyDenied)
     } else if !candidate.alive {
-        Some(Standing::NoLease)
+        Some(RankReason::NoLease)
     } else if candidate.draining {
-        Some(Standing::Draining)
-    } else if role == Role::Spill && !home_orders && !in_set {
-        Some(Standing::HomeAway)
+        Some(RankReason::Draining)
+    } else if role == Role::Spill && !home_available && !in_set {
+        Some(RankReason::HomeAway)
     } else {
         None
     }
@@ -157,23 +161,23 @@ fn verdict(candidate: &Candidate, role: Role) -> &Verdict {
     }
 }
 
-/// What a fresh report says against asking this node early.
-fn believed(candidate: &Candidate) -> Option<Standing> {
+/// The reason to ask this node last, if its report is fresh and it is full or hot.
+fn full_or_hot(candidate: &Candidate) -> Option<RankReason> {
     let load = &candidate.load;
     if load.age_ms > FRESH_MS {
         None
     } else if load.participants >= load.capacity {
-        Some(Standing::Full)
+        Some(RankReason::Full)
     } else if load.cpu_permille >= HOT_PERMILLE {
-        Some(Standing::Hot)
+        Some(RankReason::Hot)
     } else {
         None
     }
 }
 
-/// Does home run short of seats, so that those who only view should leave them to others? Read
-/// from a stale report as well: it harms nobody.
-fn busy(candidate: &Candidate) -> bool {
+/// Is home short of seats, so that view-only participants are placed elsewhere first? A stale report
+/// counts as well: it can only change the order.
+fn nearly_full(candidate: &Candidate) -> bool {
     occupancy(candidate) >= VIEWERS_MOVE_PERMILLE
 }
 
@@ -186,16 +190,17 @@ fn occupancy(candidate: &Candidate) -> u64 {
 
 type RankKey = (bool, u8, u64, Reverse<bool>, u64, u64, String);
 
-/// Smaller is asked earlier: believed to have a seat; home (or, for viewers, spill) first; the
-/// policy's tier; nodes that carry the room already, because each more costs links and grants;
-/// emptier by tenths, so that nearly equal nodes take turns; then a spread by room.
+/// The smallest key is asked first. In this order: not reported full or hot; home (for viewers:
+/// spill) first; the policy's tier; nodes that carry the room already, because each further node
+/// costs links; lower occupancy in steps of a tenth, so that rooms spread over nearly equal nodes;
+/// a hash of room and node.
 fn rank_key(room: &RoomFacts, candidate: &Candidate, role: Role, viewers_move: bool) -> RankKey {
-    let rung = u8::from((role == Role::Spill) != viewers_move);
+    let role_rank = u8::from((role == Role::Spill) != viewers_move);
     let tier = verdict(candidate, role).tier.map_or(u64::MAX, u64::from);
-    let carries = room.assignment.as_ref().is_some_and(|a| assigned(a).any(|n| n == candidate.node));
+    let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == candidate.node));
     (
-        believed(candidate).is_some(),
-        rung,
+        full_or_hot(candidate).is_some(),
+        role_rank,
         tier,
         Reverse(carries),
         occupancy(candidate) / 100,
@@ -204,7 +209,7 @@ fn rank_key(room: &RoomFacts, candidate: &Candidate, role: Role, viewers_move: b
     )
 }
 
-/// FNV-1a with a final mix over room and node: equal on every machine and version.
+/// FNV-1a with a final mix over room and node: the same on every machine and version.
 fn spread(institution: &str, room: &str, node: &str) -> u64 {
     let bytes = [institution, room, node].into_iter().flat_map(|part| part.bytes().chain([0xff]));
     let hash =
@@ -213,18 +218,18 @@ fn spread(institution: &str, room: &str, node: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> Standing {
-    match (role, believed(candidate)) {
-        (Role::Home, None) => Standing::Home,
-        (Role::Home, Some(Standing::Hot)) => Standing::HomeHot,
-        (Role::Home, Some(_)) => Standing::HomeFull,
+fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> RankReason {
+    match (role, full_or_hot(candidate)) {
+        (Role::Home, None) => RankReason::Home,
+        (Role::Home, Some(RankReason::Hot)) => RankReason::HomeHot,
+        (Role::Home, Some(_)) => RankReason::HomeFull,
         (Role::Spill, Some(reason)) => reason,
-        (Role::Spill, None) if viewers_move => Standing::SpillViewer,
-        (Role::Spill, None) => Standing::SpillSister,
+        (Role::Spill, None) if viewers_move => RankReason::SpillViewer,
+        (Role::Spill, None) => RankReason::SpillSister,
     }
 }
 
-fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>, reason: Standing) -> Row {
+fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>, reason: RankReason) -> Row {
     let node = &candidate.node;
     let institution = &room.institution;
     let verdict = verdict(candidate, role);
@@ -233,43 +238,43 @@ fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>,
         [] => "no rule".to_owned(),
         rules => format!("rule {}", rules.join(", ")),
     };
-    let people = format!("{} of {} people", load.participants, load.capacity);
+    let seats = format!("{} of {} seats used", load.participants, load.capacity);
     let age = format!("{}.{} s ago", load.age_ms / 1_000, load.age_ms % 1_000 / 100);
     let tier = verdict.tier.map_or_else(String::new, |t| format!(", tier {t}"));
     let sentence = match reason {
-        Standing::Home => format!("{node} is the room's home ({rules}); {people} {age}"),
-        Standing::HomeFull => {
-            format!("{node} is the room's home but was full {age} ({people}); it is asked again last")
+        RankReason::Home => format!("{node} is the room's home ({rules}); {seats}, reported {age}"),
+        RankReason::HomeFull => {
+            format!("{node} is the room's home but was full {age} ({seats}); it is asked last")
         }
-        Standing::HomeHot => format!(
-            "{node} is the room's home but was at {} permille CPU {age}; it is asked again last",
+        RankReason::HomeHot => format!(
+            "{node} is the room's home but was at {} permille CPU {age}; it is asked last",
             load.cpu_permille
         ),
-        Standing::SpillSister => {
-            format!("{institution} approves {node} for spill ({rules}{tier}); {people} {age}")
+        RankReason::SpillSister => {
+            format!("{institution} approves {node} for spill ({rules}{tier}); {seats}, reported {age}")
         }
-        Standing::SpillViewer => format!(
-            "{institution} approves {node} for spill ({rules}{tier}); home is busy and this \
-             participant only views; {people} {age}"
+        RankReason::SpillViewer => format!(
+            "{institution} approves {node} for spill ({rules}{tier}); home is nearly full \
+             and this participant only views; {seats}, reported {age}"
         ),
-        Standing::Full => {
-            format!("{node} is approved ({rules}{tier}) but was full {age} ({people}); it is asked last")
+        RankReason::Full => {
+            format!("{node} is approved ({rules}{tier}) but was full {age} ({seats}); it is asked last")
         }
-        Standing::Hot => format!(
+        RankReason::Hot => format!(
             "{node} is approved ({rules}{tier}) but was at {} permille CPU {age}; it is asked last",
             load.cpu_permille
         ),
-        Standing::PolicyDenied => {
+        RankReason::PolicyDenied => {
             format!("{institution} does not approve {node} for {role} ({rules}): {}", verdict.why)
         }
-        Standing::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
-        Standing::Draining => format!("{node} is draining and admits nobody new"),
-        Standing::HomeAway => format!(
-            "{node} is approved for spill, but the room's home is away, only home may add a node, and \
-             no other node that runs may be home"
+        RankReason::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
+        RankReason::Draining => format!("{node} is draining and admits no new participants"),
+        RankReason::HomeAway => format!(
+            "{node} is approved for spill, but the room's home is offline, only home may add a node, and \
+             no other running node may be home"
         ),
-        Standing::Ambiguous => {
-            format!("more than one node calls itself {node}; give each node a name of its own")
+        RankReason::Ambiguous => {
+            format!("more than one node is called {node}; give each node its own name")
         }
     };
     Row { node: node.clone(), role, rank, reason: reason.into(), sentence }

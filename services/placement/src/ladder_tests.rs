@@ -25,7 +25,7 @@ fn node(name: &str, home: Verdict, spill: Verdict, participants: u32, capacity: 
     Candidate { node: name.into(), load, draining: false, alive: true, home, spill }
 }
 
-/// The demo's three nodes with so many people in them.
+/// The demo's three nodes, with this many participants on `cph-1` and `sto-1`.
 fn demo(cph: u32, sto: u32) -> Vec<Candidate> {
     vec![
         node("aws-sto-1", deny(), deny(), 0, 100),
@@ -49,7 +49,7 @@ fn nodes(proposal: &Proposal) -> Vec<&str> {
     proposal.steps.iter().map(|s| &*s.node).collect()
 }
 
-fn why<'a>(proposal: &'a Proposal, node: &str) -> &'a Row {
+fn row_of<'a>(proposal: &'a Proposal, node: &str) -> &'a Row {
     proposal.table.iter().find(|r| r.node == node).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn why<'a>(proposal: &'a Proposal, node: &str) -> &'a Row {
 fn home_with_a_seat_is_asked_first() {
     let proposal = propose(&room(Some(("cph-1", &[]))), &Demand::default(), &demo(1, 0));
     assert_eq!(nodes(&proposal), ["cph-1", "sto-1"]);
-    assert_eq!(why(&proposal, "cph-1").reason, Reason::Home);
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::Home);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn full_home_spills_to_sister_never_to_cloud() {
     assert_eq!(nodes(&proposal), ["sto-1", "cph-1"], "a full home is asked again, last");
     assert_eq!(proposal.steps[0].reason, Reason::SpillSister);
     assert_eq!(proposal.steps[1].reason, Reason::HomeFull);
-    let cloud = why(&proposal, "aws-sto-1");
+    let cloud = row_of(&proposal, "aws-sto-1");
     assert_eq!((cloud.rank, cloud.reason), (None, Reason::PolicyDenied));
     assert!(cloud.sentence.contains("controlled from US") && cloud.sentence.contains("no-foreign-control"));
 }
@@ -90,7 +90,7 @@ fn a_stale_report_does_not_change_the_policys_order() {
 }
 
 #[test]
-fn sisters_are_asked_in_the_policys_order_whatever_their_load() {
+fn spill_nodes_are_asked_in_the_policys_order_whatever_their_load() {
     let mut candidates = demo(4, 5);
     candidates.push(node("oslo-1", deny(), allow(2), 0, 100));
     candidates.push(node("unranked", deny(), Verdict { tier: None, ..allow(0) }, 0, 100));
@@ -128,7 +128,7 @@ fn a_new_room_is_homed_where_policy_allows_and_a_seat_is_free() {
     assert_eq!(proposal.steps[0].role, Role::Home);
 
     let full = propose(&room(None), &Demand::default(), &demo(4, 0));
-    assert_eq!(full.home.as_deref(), Some("cph-1"), "it orders the room though everyone spills");
+    assert_eq!(full.home.as_deref(), Some("cph-1"), "it is home though every participant spills");
     assert_eq!(nodes(&full), ["sto-1", "cph-1"]);
 }
 
@@ -138,45 +138,45 @@ fn a_draining_home_still_lets_the_room_grow() {
     candidates[1].draining = true;
     let proposal = propose(&room(Some(("cph-1", &[]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1"]);
-    assert_eq!(why(&proposal, "cph-1").reason, Reason::Draining);
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::Draining);
 }
 
 #[test]
-fn with_home_away_the_assigned_nodes_go_on_and_no_other_is_added() {
+fn with_home_offline_the_assigned_nodes_admit_and_no_other_is_added() {
     let mut candidates = demo(1, 0);
     candidates.push(node("sto-2", deny(), allow(0), 0, 9));
     candidates[1].alive = false;
     let proposal = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1"]);
-    assert_eq!(why(&proposal, "sto-2").reason, Reason::HomeAway);
-    assert_eq!(why(&proposal, "cph-1").reason, Reason::NoLease);
+    assert_eq!(row_of(&proposal, "sto-2").reason, Reason::HomeAway);
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::NoLease);
     candidates.remove(1);
     let unknown = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&unknown), ["sto-1"]);
-    assert_eq!(why(&unknown, "cph-1").role, Role::Home);
+    assert_eq!(row_of(&unknown, "cph-1").role, Role::Home);
 }
 
 #[test]
-fn a_dead_home_gives_way_to_an_approved_node_that_carries_the_room_and_never_to_another() {
+fn an_offline_home_is_replaced_by_an_approved_node_that_carries_the_room() {
     let mut candidates = demo(1, 0);
     candidates.push(node("cph-2", allow(0), allow(0), 0, 9));
     candidates.push(node("cph-3", allow(0), allow(0), 5, 9));
     let dead_home = room(Some(("cph-1", &["sto-1", "cph-3"])));
     let alive = propose(&dead_home, &Demand::default(), &candidates);
-    assert_eq!(alive.home.as_deref(), Some("cph-1"), "one that lives keeps its rooms");
+    assert_eq!(alive.home.as_deref(), Some("cph-1"), "a running home keeps its rooms");
     candidates[1].alive = false;
     let proposal = propose(&dead_home, &Demand::default(), &candidates);
     assert_eq!(proposal.home.as_deref(), Some("cph-3"));
     assert_eq!(nodes(&proposal), ["cph-3", "cph-2", "sto-1"]);
-    assert_eq!(why(&proposal, "cph-1").reason, Reason::NoLease);
-    // A record that an attacker wrote makes nobody home.
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::NoLease);
+    // A forged assignment does not make a denied node home.
     let forged = propose(&room(Some(("aws-sto-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(forged.home.as_deref(), Some("cph-2"));
-    assert_eq!(why(&forged, "aws-sto-1").reason, Reason::PolicyDenied);
+    assert_eq!(row_of(&forged, "aws-sto-1").reason, Reason::PolicyDenied);
 }
 
 #[test]
-fn each_kind_of_nobody_has_its_refusal() {
+fn each_cause_of_having_no_node_to_ask_has_its_refusal() {
     let demand = Demand::default();
     let denied = vec![node("aws-sto-1", deny(), deny(), 0, 9)];
     let reason = |assigned, c: &[Candidate]| propose(&room(assigned), &demand, c).refusal.unwrap().reason;
@@ -191,12 +191,12 @@ fn each_kind_of_nobody_has_its_refusal() {
 }
 
 #[test]
-fn a_name_borne_twice_is_never_asked() {
+fn a_name_that_two_nodes_have_is_never_asked() {
     let mut candidates = demo(0, 0);
     candidates.push(node("cph-1", deny(), deny(), 0, 9));
     let proposal = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1"]);
-    assert_eq!(why(&proposal, "cph-1").reason, Reason::Ambiguous);
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::Ambiguous);
 }
 
 fn verdict_any() -> impl Strategy<Value = Verdict> {
@@ -221,7 +221,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn never_a_node_that_policy_denied_whatever_the_loads(
+    fn a_denied_node_is_never_proposed_whatever_the_loads(
         candidates in prop::collection::vec(candidate_any(), 0..10),
         assignment in prop::option::of((0..8u8, prop::collection::vec(0..8u8, 0..4))),
         view_only: bool,
@@ -239,7 +239,7 @@ proptest! {
             }
         }
         prop_assert_eq!(proposal.refusal.is_some(), proposal.steps.is_empty());
-        // The table has each name once, and its ranks are the steps.
+        // The table has each name once, and its ranks are the indices of the steps.
         let mut names: Vec<_> = proposal.table.iter().map(|r| &r.node).collect();
         names.sort();
         names.dedup();
@@ -253,16 +253,16 @@ proptest! {
         }
         let mut shuffled = candidates.clone();
         shuffled.reverse();
-        if named_twice(&candidates).is_empty() {
+        if duplicate_names(&candidates).is_empty() {
             prop_assert_eq!(propose(&room, &Demand { view_only }, &shuffled), proposal);
         }
     }
 
-    /// 200 joins within one second; every report is five seconds old and says whatever it likes.
+    /// 200 joins within one second; every report is five seconds old and has an arbitrary load.
     #[test]
-    fn a_join_storm_on_old_reports_overfills_nobody_and_wastes_no_seat(
+    fn a_join_storm_on_old_reports_overfills_no_node_and_wastes_no_seat(
         capacities in prop::collection::vec(0..120u32, 1..6),
-        believed in prop::collection::vec(0..120u32, 6),
+        reported in prop::collection::vec(0..120u32, 6),
         approved in prop::collection::vec(any::<bool>(), 6),
         view_only in prop::collection::vec(any::<bool>(), 200),
     ) {
@@ -272,8 +272,8 @@ proptest! {
             let spill = if approved[i] { allow(i as u32) } else { deny() };
             candidates.push(node(&format!("spill-{i}"), deny(), spill, 0, *capacity));
         }
-        for (candidate, believed) in candidates.iter_mut().zip(&believed) {
-            candidate.load = Load { participants: *believed, age_ms: 5_000, ..candidate.load };
+        for (candidate, reported) in candidates.iter_mut().zip(&reported) {
+            candidate.load = Load { participants: *reported, age_ms: 5_000, ..candidate.load };
         }
         let mut books: HashMap<String, SeatBook> =
             candidates.iter().map(|c| (c.node.clone(), SeatBook::new(c.load.capacity))).collect();

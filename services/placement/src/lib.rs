@@ -1,14 +1,14 @@
-//! Where a participant's media goes: a pure function from a room, a demand and the nodes (their
-//! load, and what policy decided about each) to a ranked proposal with a reason for every node;
-//! and the seat book by which the node that was proposed admits, or does not. It knows
-//! nothing of policy text, of registries, sockets or clocks.
+//! Placement: which node carries a participant's media. [`propose`] is a pure function from a room, a
+//! demand and the nodes (their load, and the policy decisions on each) to a ranked [`Proposal`] with a
+//! reason for every node. [`SeatBook`] holds the seats of one node and admits participants. The crate
+//! evaluates no policy, reads no registry, and has no sockets and no clock.
 //!
-//! Placement proposes, the target alone admits: [`propose`] works on hints that are seconds old,
-//! so the caller asks the nodes of [`Proposal::steps`] in order, each answers from its own
-//! [`SeatBook`], and the first that grants a [`Reservation`] has the participant. When none did,
-//! [`Proposal::refused`] makes the refusal from their answers.
+//! A proposal is based on load reports that are seconds old; only the asked node itself can admit. The
+//! caller asks the nodes of [`Proposal::steps`] in order; each answers from its own [`SeatBook`], and
+//! the first that grants a [`Reservation`] gets the participant. When none does, [`Proposal::refused`]
+//! makes the refusal from their answers.
 
-// Tests make their own times.
+// Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod input;

@@ -1,22 +1,22 @@
-//! What placement answers: whom to ask, in which order, and why everyone else is not asked.
+//! The result of placement: which nodes to ask, in which order, and why the others are not asked.
 
 use std::fmt;
 
 use serde::Serialize;
 use systir_reason::{Reason, Refusal};
 
-/// What a node would be to the room.
+/// Role of a node in the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// It orders the room and carries participants.
+    /// Home node: it orders the room and carries participants.
     Home,
-    /// It carries participants.
+    /// Spill node: it carries participants.
     Spill,
 }
 
 impl Role {
-    /// The stable word, also the policy's action.
+    /// The stable name, also the policy's action.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Home => "home",
@@ -34,41 +34,41 @@ impl fmt::Display for Role {
 /// One node to ask for a reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// Whom to ask.
+    /// The node to ask.
     pub node: String,
-    /// As what.
+    /// The role it is asked for.
     pub role: Role,
-    /// Why it has this place.
+    /// Why it has this rank.
     pub reason: Reason,
 }
 
-/// One line of the operator's table.
+/// One row of the operators' table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The node.
     pub node: String,
-    /// What it would be.
+    /// The role it would have.
     pub role: Role,
-    /// Its place among [`Proposal::steps`], from 0; none when it is not asked.
+    /// Its index in [`Proposal::steps`]; none when it is not asked.
     pub rank: Option<usize>,
-    /// Why.
+    /// Why it has this rank, or none.
     pub reason: Reason,
-    /// Why, for a person.
+    /// The reason as a sentence.
     pub sentence: String,
 }
 
 /// A ranked proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The node that is the room's home or is to be written as such. For a room without an
-    /// assignment it orders the room even when it has no seat left and everyone spills; it is another
-    /// one than the assignment's when that one is away.
+    /// The room's home, or the node to write as its home. For a room without an assignment it becomes
+    /// home even when it has no seat left and every participant spills. It differs from the assignment's
+    /// home when that one is offline or denied by policy.
     pub home: Option<String>,
-    /// Whom to ask, best first. Every node in it is approved by policy for its role.
+    /// The nodes to ask, best first. Policy approves each for its role.
     pub steps: Vec<Step>,
-    /// Every candidate: those asked in order, then the others by name.
+    /// Every candidate and every assigned node: first those to ask, in order, then the others by name.
     pub table: Vec<Row>,
-    /// Set exactly when there is nobody to ask.
+    /// Set exactly when there is no node to ask.
     pub refusal: Option<Refusal>,
     pub(crate) institution: String,
 }

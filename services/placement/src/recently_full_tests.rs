@@ -4,7 +4,7 @@ use crate::ladder::propose;
 use crate::test_input::{node, room};
 
 #[test]
-fn who_has_just_said_full_is_asked_last_for_a_moment_and_never_not_at_all() {
+fn a_recently_full_node_is_asked_last_for_a_moment_but_still_asked() {
     let start = Instant::now();
     let mut recent = RecentlyFull::default();
     let order = |recent: &RecentlyFull, now| {
@@ -15,14 +15,14 @@ fn who_has_just_said_full_is_asked_last_for_a_moment_and_never_not_at_all() {
     };
     assert_eq!(order(&recent, start), ["cph-1", "sto-1"]);
     recent.answered("cph-1", true, start);
-    assert_eq!(order(&recent, start + REMEMBERED / 2), ["sto-1", "cph-1"]);
-    assert_eq!(order(&recent, start + REMEMBERED), ["cph-1", "sto-1"], "it was long ago");
-    recent.answered("cph-1", false, start + REMEMBERED / 2);
-    assert_eq!(order(&recent, start + REMEMBERED / 2), ["cph-1", "sto-1"], "it gave a seat since");
+    assert_eq!(order(&recent, start + FULL_FOR / 2), ["sto-1", "cph-1"]);
+    assert_eq!(order(&recent, start + FULL_FOR), ["cph-1", "sto-1"], "long enough ago");
+    recent.answered("cph-1", false, start + FULL_FOR / 2);
+    assert_eq!(order(&recent, start + FULL_FOR / 2), ["cph-1", "sto-1"], "it has given a seat since");
 }
 
 #[test]
-fn a_report_that_is_newer_than_what_was_recent_counts() {
+fn a_load_report_newer_than_the_answer_counts() {
     let start = Instant::now();
     let mut recent = RecentlyFull::default();
     recent.answered("cph-1", true, start);
@@ -33,11 +33,11 @@ fn a_report_that_is_newer_than_what_was_recent_counts() {
 }
 
 #[test]
-fn what_is_no_longer_believed_is_not_kept() {
+fn expired_entries_are_removed() {
     let start = Instant::now();
     let mut recent = RecentlyFull::default();
     for n in 0..100 {
-        recent.answered(&format!("node-{n}"), true, start + REMEMBERED * n);
+        recent.answered(&format!("node-{n}"), true, start + FULL_FOR * n);
     }
-    assert_eq!(recent.at.len(), 1);
+    assert_eq!(recent.full_since.len(), 1);
 }

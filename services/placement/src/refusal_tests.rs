@@ -8,7 +8,7 @@ fn proposal() -> Proposal {
 }
 
 #[test]
-fn full_is_said_only_when_nobody_could_have_room() {
+fn the_reason_is_full_only_when_no_node_could_have_a_seat() {
     for (answers, reason) in [
         (&[Reason::Full, Reason::Full][..], Reason::ApprovedFull),
         (&[Reason::Full, Reason::PolicyDenied], Reason::ApprovedFull),
@@ -33,7 +33,7 @@ fn full_is_said_only_when_nobody_could_have_room() {
 }
 
 #[test]
-fn where_nobody_could_be_asked_that_is_the_reason() {
-    let nobody = propose(&room(), &Demand::default(), &[]);
-    assert_eq!(Some(nobody.refused(&[])), nobody.refusal);
+fn with_no_node_to_ask_the_refusal_is_that_of_the_proposal() {
+    let no_nodes = propose(&room(), &Demand::default(), &[]);
+    assert_eq!(Some(no_nodes.refused(&[])), no_nodes.refusal);
 }

@@ -1,4 +1,4 @@
-//! The seat book of one node: the only place where a participant is admitted.
+//! The seat book of one node: it alone admits participants to the node.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 use systir_reason::{Reason, Refusal};
 use thiserror::Error;
 
-/// How long a seat is held for a participant who was promised it and has not come yet.
+/// How long a seat is reserved for a participant that has not connected yet.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(10);
 
-/// A seat held for one join.
+/// A seat reserved for one join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
-    /// The join it is held for.
+    /// The join that it is reserved for.
     pub join_id: String,
-    /// When the seat falls free unless the join is committed; none once it is.
+    /// When the seat is released unless the join is committed; none once it is committed.
     pub expires: Option<Instant>,
-    /// Seats taken, this one included.
+    /// Seats taken or reserved, this one included.
     pub used: u32,
-    /// Seats in all.
+    /// Seats of the node.
     pub capacity: u32,
 }
 
-/// The join holds no seat: it never did, it was released, or the reservation ran out.
+/// The join has no reservation: it never had one, it was released or committed, or it expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the join holds no seat, its reservation may have run out; reserve again")]
+#[error("the join has no reservation, it may have expired; reserve again")]
 pub struct NoReservation;
 
 fn full(capacity: u32, used: u32) -> Refusal {
@@ -33,39 +33,39 @@ fn full(capacity: u32, used: u32) -> Refusal {
 }
 
 fn draining() -> Refusal {
-    Refusal::new(Reason::Draining, "the node is draining and admits nobody new; ask the next node")
+    Refusal::new(Reason::Draining, "the node is draining and admits no new participants; ask the next node")
 }
 
 fn other_room() -> Refusal {
-    Refusal::new(Reason::Internal, "this join id holds a seat in another room; use a new id for each join")
+    Refusal::new(Reason::Internal, "this join id has a seat in another room; use a new id for each join")
 }
 
 #[derive(Debug)]
-struct Seat {
+struct SeatEntry {
     room: String,
     identity: String,
     expires: Option<Instant>,
-    /// Given beyond the capacity, in exchange for the seat that the same person still has.
+    /// Given beyond the capacity, in exchange for the seat that the same participant still has.
     exchange: bool,
 }
 
-impl Seat {
+impl SeatEntry {
     fn is_of(&self, room: &str, identity: &str) -> bool {
         self.room == room && self.identity == identity
     }
 }
 
 /// Seats of one node. Used seats never exceed the capacity, except after
-/// [`set_capacity`](Self::set_capacity) lowered it, which sends nobody away.
+/// [`set_capacity`](Self::set_capacity) lowered it, which removes no participant.
 ///
-/// Whoever comes back before their old connection was found dead still holds a seat. A full node
-/// gives them another one in exchange: of two people with one identity the room keeps the newer.
+/// A participant that rejoins before its old connection is detected as dead still has a seat. A full
+/// node gives it another one in exchange: of two participants with one identity the room keeps the newer.
 #[derive(Debug)]
 pub struct SeatBook {
     capacity: u32,
     draining: bool,
-    seats: HashMap<String, Seat>,
-    /// How many of the seats are given in exchange.
+    seats: HashMap<String, SeatEntry>,
+    /// Number of seats given in exchange.
     exchanges: u32,
     deadlines: BTreeSet<(Instant, String)>,
 }
@@ -76,12 +76,12 @@ impl SeatBook {
         Self { capacity, draining: false, seats: HashMap::new(), exchanges: 0, deadlines: BTreeSet::new() }
     }
 
-    /// Holds a seat for [`RESERVATION_TTL`]. Asking again for the same join (the answer was lost)
-    /// takes no second seat and extends the first reservation.
+    /// Reserves a seat for [`RESERVATION_TTL`]. Asking again for the same join (the reply was lost)
+    /// takes no second seat and extends the reservation.
     ///
     /// # Errors
     /// [`Reason::Full`] without a free seat, [`Reason::Draining`] while the node drains,
-    /// [`Reason::Internal`] when this join holds a seat in another room.
+    /// [`Reason::Internal`] when this join has a seat in another room.
     pub fn reserve(
         &mut self,
         room: &str,
@@ -116,24 +116,29 @@ impl SeatBook {
         if exchange && !self.may_exchange(room, identity) {
             return Err(full(capacity, used));
         }
-        let seat =
-            Seat { room: room.to_owned(), identity: identity.to_owned(), expires: Some(expires), exchange };
+        let seat = SeatEntry {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            expires: Some(expires),
+            exchange,
+        };
         self.seats.insert(join_id.to_owned(), seat);
         self.exchanges += u32::from(exchange);
         self.deadlines.insert((expires, join_id.to_owned()));
         Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: self.used(), capacity })
     }
 
-    /// One seat for one seat, and only for one that its person has taken.
+    /// One seat for one seat, and only for one that the participant has taken.
     fn may_exchange(&self, room: &str, identity: &str) -> bool {
         let mut held = self.seats.values().filter(|seat| seat.is_of(room, identity));
         held.next().is_some_and(|seat| seat.expires.is_none()) && held.next().is_none()
     }
 
-    /// The participant has come: the seat is theirs until [`release`](Self::release).
+    /// The participant has connected: the seat is taken until [`release`](Self::release).
     ///
     /// # Errors
-    /// When the seat is of another room, or taken already: one reservation admits one participant.
+    /// When the join has no reservation in this room, or is committed already: one reservation admits one
+    /// participant.
     pub fn commit(&mut self, room: &str, join_id: &str) -> Result<(), NoReservation> {
         let seat = self.seats.get_mut(join_id).filter(|seat| seat.room == room).ok_or(NoReservation)?;
         let expires = seat.expires.take().ok_or(NoReservation)?;
@@ -141,14 +146,14 @@ impl SeatBook {
         Ok(())
     }
 
-    /// Gives a seat back that is only held. One whose participant has come stays theirs: whoever
-    /// asked for the reservation has no say in that any more.
+    /// Releases a seat that is only reserved. Once the participant has connected, the node that asked for
+    /// the reservation can no longer release it.
     pub fn release_reservation(&mut self, join_id: &str) -> bool {
         let held = self.seats.get(join_id).is_some_and(|seat| seat.expires.is_some());
         held && self.release(join_id)
     }
 
-    /// The participant has gone, or will not come. False when they held no seat.
+    /// Releases a seat: the participant has left, or will not connect. False when the join had none.
     pub fn release(&mut self, join_id: &str) -> bool {
         let Some(seat) = self.remove(join_id) else { return false };
         if let Some(expires) = seat.expires {
@@ -157,22 +162,22 @@ impl SeatBook {
         true
     }
 
-    /// The seat of one who came back in the meantime counts in the place of the one that is gone.
-    fn remove(&mut self, join_id: &str) -> Option<Seat> {
+    /// When the old seat of a rejoined participant goes, its seat in exchange becomes a normal one.
+    fn remove(&mut self, join_id: &str) -> Option<SeatEntry> {
         let gone = self.seats.remove(join_id)?;
         if gone.exchange {
             self.exchanges -= 1;
         } else if self.exchanges > 0
-            && let Some(heir) =
+            && let Some(newer) =
                 self.seats.values_mut().find(|seat| seat.exchange && seat.is_of(&gone.room, &gone.identity))
         {
-            heir.exchange = false;
+            newer.exchange = false;
             self.exchanges -= 1;
         }
         Some(gone)
     }
 
-    /// Frees the seats whose reservations have run out; answers the joins.
+    /// Releases the seats whose reservations have expired; returns their joins.
     pub fn expire(&mut self, now: Instant) -> Vec<String> {
         let mut gone = Vec::new();
         while self.deadlines.first().is_some_and(|(deadline, _)| *deadline <= now) {
@@ -184,33 +189,33 @@ impl SeatBook {
         gone
     }
 
-    /// When [`expire`](Self::expire) next has something to do.
+    /// When the next reservation expires.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Seats taken or held; two that are in exchange count once.
+    /// Seats taken or reserved; a seat and the one given in exchange for it count once.
     pub fn used(&self) -> u32 {
         u32::try_from(self.seats.len()).unwrap_or(u32::MAX).saturating_sub(self.exchanges)
     }
 
-    /// Seats taken or held by one room.
+    /// Seats taken or reserved by one room.
     pub fn used_by(&self, room: &str) -> u32 {
         u32::try_from(self.seats.values().filter(|seat| seat.room == room).count()).unwrap_or(u32::MAX)
     }
 
-    /// Seats in all.
+    /// Seats of the node.
     pub fn capacity(&self) -> u32 {
         self.capacity
     }
 
-    /// Changes the number of seats. Nobody is sent away: while more are used than there are,
-    /// nobody new is admitted.
+    /// Changes the number of seats. No participant is removed: while more seats are used than there are,
+    /// no new participant is admitted.
     pub fn set_capacity(&mut self, capacity: u32) {
         self.capacity = capacity;
     }
 
-    /// Begins or ends draining: while it lasts nobody new is admitted.
+    /// Starts or stops draining. A draining node admits no new participants.
     pub fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn a_retried_question_takes_one_seat() {
+fn a_repeated_reservation_takes_one_seat() {
     let now = Instant::now();
     let mut book = SeatBook::new(1);
     book.reserve("physics", "a", "a", now).unwrap();
@@ -16,21 +16,21 @@ fn a_retried_question_takes_one_seat() {
 }
 
 #[test]
-fn a_promise_not_taken_up_falls_free_and_a_taken_one_does_not() {
+fn a_reservation_expires_unless_it_is_committed() {
     let now = Instant::now();
     let mut book = SeatBook::new(2);
-    book.reserve("physics", "comes", "comes", now).unwrap();
-    book.reserve("physics", "stays away", "stays away", now).unwrap();
-    book.commit("physics", "comes").unwrap();
+    book.reserve("physics", "commits", "commits", now).unwrap();
+    book.reserve("physics", "expires", "expires", now).unwrap();
+    book.commit("physics", "commits").unwrap();
     assert_eq!(book.next_expiry(), Some(now + RESERVATION_TTL));
-    assert_eq!(book.expire(now + RESERVATION_TTL), ["stays away"]);
+    assert_eq!(book.expire(now + RESERVATION_TTL), ["expires"]);
     assert_eq!((book.used(), book.used_by("physics"), book.next_expiry()), (1, 1, None));
-    assert_eq!(book.commit("physics", "stays away"), Err(NoReservation));
-    assert!(book.release("comes") && !book.release("comes"));
+    assert_eq!(book.commit("physics", "expires"), Err(NoReservation));
+    assert!(book.release("commits") && !book.release("commits"));
 }
 
 #[test]
-fn a_draining_node_keeps_its_people_and_admits_nobody() {
+fn a_draining_node_keeps_its_seats_and_admits_no_new_participant() {
     let now = Instant::now();
     let mut book = SeatBook::new(2);
     book.reserve("physics", "a", "a", now).unwrap();
@@ -41,7 +41,7 @@ fn a_draining_node_keeps_its_people_and_admits_nobody() {
 }
 
 #[test]
-fn a_lowered_capacity_sends_nobody_away() {
+fn a_lowered_capacity_removes_no_participant() {
     let now = Instant::now();
     let mut book = SeatBook::new(3);
     for join in ["a", "b", "c"] {
@@ -55,16 +55,16 @@ fn a_lowered_capacity_sends_nobody_away() {
 }
 
 #[test]
-fn whoever_comes_back_to_a_full_node_exchanges_the_seat_that_they_still_have() {
+fn a_participant_that_rejoins_a_full_node_gets_a_seat_in_exchange_for_its_old_one() {
     let now = Instant::now();
     let mut book = SeatBook::new(2);
-    for (who, join) in [("anna", "1"), ("bo", "2")] {
-        book.reserve("physics", who, join, now).unwrap();
+    for (identity, join) in [("anna", "1"), ("bo", "2")] {
+        book.reserve("physics", identity, join, now).unwrap();
         book.commit("physics", join).unwrap();
     }
     let full = Err(full(2, 2));
     assert_eq!(book.reserve("physics", "chen", "3", now), full);
-    assert_eq!(book.reserve("law", "anna", "4", now), full, "a seat of another room is no seat of this one");
+    assert_eq!(book.reserve("law", "anna", "4", now), full, "a seat in another room gives none in this one");
     assert_eq!(book.reserve("physics", "anna", "5", now).unwrap().used, 2);
     assert_eq!(book.reserve("physics", "anna", "6", now), full, "one seat for one seat");
     book.commit("physics", "5").unwrap();
@@ -75,11 +75,11 @@ fn whoever_comes_back_to_a_full_node_exchanges_the_seat_that_they_still_have() {
 }
 
 #[test]
-fn an_exchange_that_is_not_taken_up_costs_nobody_a_seat() {
+fn an_exchange_that_expires_leaves_the_old_seat() {
     let now = Instant::now();
     let mut book = SeatBook::new(1);
     book.reserve("physics", "anna", "1", now).unwrap();
-    assert!(book.reserve("physics", "anna", "2", now).is_err(), "the first one has not come yet");
+    assert!(book.reserve("physics", "anna", "2", now).is_err(), "the first reservation is not committed yet");
     book.commit("physics", "1").unwrap();
     book.reserve("physics", "anna", "3", now).unwrap();
     assert_eq!(book.expire(now + RESERVATION_TTL), ["3"]);

@@ -1,5 +1,5 @@
-//! The seat book of this node, shared by everything that admits or releases participants. Each call is
-//! short; the time is an argument.
+//! The seat book of this node, shared by all tasks that admit or release participants. Each call holds the
+//! lock briefly; the time is an argument.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,13 +19,13 @@ impl Seats {
         Self(Mutex::new(SeatBook::new(capacity)))
     }
 
-    // A panic elsewhere leaves no seat half taken: each call of the book is complete.
+    // A poisoned lock is safe to use: a seat book's methods do not leave it half changed.
     fn book(&self) -> MutexGuard<'_, SeatBook> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds a seat: [`SeatBook::reserve`]. The caller has asked policy whether this node may carry the
-    /// room.
+    /// Reserves a seat: [`SeatBook::reserve`]. The caller has checked by policy that this node may carry
+    /// the room.
     ///
     /// # Errors
     /// As [`SeatBook::reserve`].
@@ -33,7 +33,7 @@ impl Seats {
         self.book().reserve(room, identity, join_id, now).map(|_| ())
     }
 
-    /// The participant has come: [`SeatBook::commit`].
+    /// The participant has connected: [`SeatBook::commit`].
     ///
     /// # Errors
     /// As [`SeatBook::commit`].
@@ -41,12 +41,12 @@ impl Seats {
         self.book().commit(room, join_id)
     }
 
-    /// The participant has left, or will not come.
+    /// Releases a seat: the participant has left, or will not connect.
     pub fn release(&self, join_id: &str) {
         self.book().release(join_id);
     }
 
-    /// Releases a seat that is only held.
+    /// Releases a seat that is only reserved.
     pub fn release_reservation(&self, join_id: &str) {
         self.book().release_reservation(join_id);
     }
@@ -56,13 +56,13 @@ impl Seats {
         self.book().expire(now);
     }
 
-    /// Does a participant of the room hold a seat here, arrived or not?
+    /// Is a seat here taken or reserved for the room?
     #[must_use]
     pub fn are_held_by(&self, room: &str) -> bool {
         self.book().used_by(room) > 0
     }
 
-    /// Seats taken or held, and seats in all.
+    /// Seats taken or reserved, and the capacity.
     #[must_use]
     pub fn used_and_capacity(&self) -> (u32, u32) {
         let book = self.book();

@@ -1,4 +1,4 @@
-//! Input of placement for tests.
+//! Placement input for tests.
 
 use crate::input::{Assignment, Candidate, Load, RoomFacts, Verdict};
 
