@@ -1,5 +1,5 @@
-//! Changes of room assignments, each by compare-and-swap. This is the only place that writes an
-//! assignment. It decides nothing about nodes: the caller passes its policy check.
+//! Changes of room assignments, each by compare-and-swap. No other code writes assignments. Which nodes
+//! are approved is decided by the caller, which passes its policy check.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,16 +10,16 @@ use systir_assignment::{Assignment, RoomId, Versioned};
 
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 
-/// How often a lost race for a record is run again.
-const RACES: usize = 5;
+/// Attempts at one change while other nodes change the same record.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Milliseconds since 1970, for the registry's records. Nothing is decided by it.
+/// Unix time in milliseconds, for the registry's records.
 #[must_use]
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or_default()
 }
 
-/// What a node would be in an assignment, for the caller's policy check.
+/// Role of a node in an assignment, for the caller's policy check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssignedRole {
     /// The room's home.
@@ -28,12 +28,12 @@ pub enum AssignedRole {
     Spill,
 }
 
-/// The assignment that a join goes by.
+/// The assignment that a join is based on.
 #[derive(Debug, Clone)]
 pub enum JoinAssignment {
-    /// None is written; this is what would be.
+    /// The room has none yet; this one would be written.
     New(Assignment),
-    /// As this node's copy of the registry has it.
+    /// The record in this node's copy of the registry.
     Written(Versioned<Assignment>),
 }
 
@@ -47,7 +47,7 @@ impl JoinAssignment {
         }
     }
 
-    /// The epoch that other nodes are told; 0 while nothing is written.
+    /// The epoch to send to other nodes; 0 while nothing is written.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         match self {
@@ -56,20 +56,20 @@ impl JoinAssignment {
         }
     }
 
-    /// Is that node in the written record, so that no write is needed?
+    /// Is the node in the written record, so that no write is needed?
     #[must_use]
     pub fn has(&self, node: &str) -> bool {
         matches!(self, Self::Written(known) if known.value.has(node))
     }
 }
 
-/// Why a node is not in the room's record.
+/// Why a node could not be written into the room's record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotWritten {
-    /// Another node changed the record: placement must be asked again.
+    /// Another node changed the record: run placement again.
     #[error("the room's record was changed meanwhile")]
     Overtaken,
-    /// The store.
+    /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
@@ -84,36 +84,37 @@ pub struct Assignments {
 }
 
 impl Assignments {
-    /// As node `node` writes them.
+    /// For the node `node`.
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, node: &str) -> Self {
         Self { registry, node: node.to_owned(), restored: Counter::default(), takeovers: Counter::default() }
     }
 
-    /// Puts the counters into a registry of metrics.
+    /// Registers the metrics.
     pub fn register(&self, metrics: &mut Metrics) {
         metrics.register("restored_records", "Missing records of rooms written again", self.restored.clone());
         metrics.register("takeovers", "Rooms that got another home", self.takeovers.clone());
     }
 
-    /// Where the records are read from.
+    /// The registry that the records are in.
     #[must_use]
     pub fn registry(&self) -> &Arc<dyn Registry> {
         &self.registry
     }
 
-    /// The room's record in the last known copy.
+    /// The room's record in the local copy.
     #[must_use]
     pub fn get(&self, room: &RoomId) -> Option<Versioned<Assignment>> {
         self.registry.assignment(room)
     }
 
-    /// Writes a node into the room's record, which begins with that if there is none: before a participant
-    /// is sent there. Of two gateways that create a record at once one wins, and the other goes on with
-    /// the winner's record.
+    /// Writes a node into the room's record, and creates the record if there is none. Call it before a
+    /// participant is sent to the node. Of two gateways that create a record at once one wins; the other
+    /// continues with the winner's record.
     ///
     /// # Errors
-    /// [`NotWritten::Overtaken`] when the home changed, on which the approval of the node rests.
+    /// [`NotWritten::Overtaken`] when the home changed or the record was deleted meanwhile, or when all
+    /// attempts met a change by another node.
     pub async fn add_node(
         &self,
         join: &JoinAssignment,
@@ -133,7 +134,7 @@ impl Assignments {
                 Err(CreateError::Registry(error)) => return Err(error.into()),
             },
         };
-        for _ in 0..RACES {
+        for _ in 0..MAX_ATTEMPTS {
             if known.value.home != *home {
                 return Err(NotWritten::Overtaken);
             }
@@ -150,10 +151,10 @@ impl Assignments {
         Err(NotWritten::Overtaken)
     }
 
-    /// Another node, which the caller has approved, becomes home, because the present one is offline or
-    /// denied by policy. Nothing that the
-    /// old home still writes counts in the newer epoch; if it lives and has participants, it returns as a
-    /// spill node. Returns the record that holds afterwards.
+    /// Makes `successor` home, because the present home is offline or denied by policy. The caller has
+    /// checked that policy approves the successor. The epoch increases, so later writes of the old home are
+    /// refused; an old home that still has participants can return as a spill node. Returns the record that
+    /// is valid afterwards.
     pub async fn take_over(
         &self,
         known: Versioned<Assignment>,
@@ -161,13 +162,13 @@ impl Assignments {
         approves_spill: impl Fn(&str) -> bool,
     ) -> Versioned<Assignment> {
         let home = known.value.home.as_str();
-        // While the store does not answer, a missing lease proves nothing.
+        // While the registry does not answer, a missing lease does not show that a node is offline.
         if successor == home || self.registry.view().away_since().is_some() {
             return known;
         }
         let mut wanted = known.value.clone();
         if let Err(error) = wanted.take_over(successor.into(), unix_ms()) {
-            tracing::warn!(%error, "a room's home is offline, and no other can be written");
+            tracing::warn!(%error, "a room's home is offline, but the takeover could not be written");
             return known;
         }
         wanted.spill.retain(|node| approves_spill(node.as_str()));
@@ -183,23 +184,24 @@ impl Assignments {
             }
             Err(UpdateError::Conflict(current)) => *current,
             Err(error) => {
-                tracing::warn!(%error, "a room's home is offline, and no other can be written");
+                tracing::warn!(%error, "a room's home is offline, but the takeover could not be written");
                 known
             }
         }
     }
 
-    /// This node no longer carries the room: it removes itself from the record, or deletes the record when
-    /// no other node is left. False when the room must stay: a seat is held, or home is needed.
+    /// Removes this node, which no longer carries the room, from the record; deletes the record when no
+    /// other node is left. False when the node must stay: a seat is held, or it is home of a room that spill
+    /// nodes carry.
     pub async fn leave(&self, room: &RoomId, seats_held: impl Fn() -> bool) -> bool {
-        for _ in 0..RACES {
+        for _ in 0..MAX_ATTEMPTS {
             if seats_held() {
                 return false;
             }
             let Some(known) = self.registry.assignment(room) else { return true };
             let result = if known.value.home == *self.node.as_str() {
                 if !known.value.spill.is_empty() {
-                    // Home orders the room while others carry it.
+                    // Home stays while spill nodes carry the room.
                     return false;
                 }
                 self.registry.delete(&known).await
@@ -214,7 +216,7 @@ impl Assignments {
                 Ok(()) | Err(UpdateError::Gone | UpdateError::StaleEpoch { .. }) => return true,
                 Err(UpdateError::Conflict(_)) => {}
                 Err(UpdateError::Registry(error)) => {
-                    tracing::info!(%error, "an empty room stays in the registry; its next participant takes it over");
+                    tracing::info!(%error, "the record of an empty room could not be removed; the next join uses it");
                     return true;
                 }
             }
@@ -222,43 +224,43 @@ impl Assignments {
         false
     }
 
-    /// Removes a spill node that is gone from a record.
+    /// Removes a spill node that no longer carries the room from its record.
     pub async fn remove_spill(&self, room: &RoomId, node: &str) {
         let Some(known) = self.registry.assignment(room) else { return };
         let mut wanted = known.value.clone();
         wanted.remove_spill(node);
         match self.registry.update(&known, wanted).await {
-            Ok(_) => tracing::info!(node, "a node that is gone was removed from an assignment"),
+            Ok(_) => tracing::info!(node, "removed a spill node that is gone from an assignment"),
             Err(error) => {
-                tracing::debug!(%error, "a node that is gone stays in an assignment; tried again later")
+                tracing::debug!(%error, "could not remove a spill node that is gone from an assignment; will try again")
             }
         }
     }
 
-    /// The room's record is gone, or does not name this node any more, while participants are here: it is
-    /// written again from what was last known. Only nodes that `approves` allows get into it.
+    /// Writes the room's record again from its last known state: it is missing, or no longer has this node,
+    /// although participants are here. Only nodes that `approves` allows are written.
     pub async fn restore(&self, last: &Assignment, approves: impl Fn(AssignedRole, &str) -> bool) {
-        let me = self.node.as_str();
-        if !approves(AssignedRole::Home, me) && !approves(AssignedRole::Spill, me) {
+        let own_name = self.node.as_str();
+        if !approves(AssignedRole::Home, own_name) && !approves(AssignedRole::Spill, own_name) {
             return;
         }
         let mut known = self.registry.assignment(&last.room);
-        for _ in 0..RACES {
+        for _ in 0..MAX_ATTEMPTS {
             let result = match &known {
-                Some(known) if known.value.has(me) && known.value.epoch >= last.epoch => return,
+                Some(known) if known.value.has(own_name) && known.value.epoch >= last.epoch => return,
                 Some(known) => {
                     let mut wanted = known.value.clone();
                     if wanted.epoch < last.epoch {
-                        // The store was set back; the later takeover is kept.
+                        // The registry was restored from an older state; keep the later takeover.
                         let Some(restored) = self.approved(last, &approves) else { return };
                         wanted = restored;
                     }
-                    wanted.add_spill(me.into(), unix_ms());
+                    wanted.add_spill(own_name.into(), unix_ms());
                     self.registry.update(known, wanted).await
                 }
                 None => {
                     let Some(restored) = self.approved(last, &approves) else {
-                        tracing::warn!("a room's record is gone, and no approved node may be its home");
+                        tracing::warn!("a room's record is missing, and no approved node may be its home");
                         return;
                     };
                     match self.registry.create(restored).await {
@@ -271,7 +273,7 @@ impl Assignments {
             match result {
                 Ok(_) => {
                     tracing::warn!(
-                        "a room with participants was missing in the registry and is written again"
+                        "the record of a room with participants was missing in the registry; written again"
                     );
                     self.restored.inc();
                     return;
@@ -279,15 +281,15 @@ impl Assignments {
                 Err(UpdateError::Conflict(other)) => known = Some(*other),
                 Err(UpdateError::Gone) => known = None,
                 Err(error) => {
-                    tracing::info!(%error, "a room's record cannot be written now; tried again later");
+                    tracing::info!(%error, "a room's record could not be written; will try again");
                     return;
                 }
             }
         }
     }
 
-    /// What was last known, without nodes that are not approved for their role, and with this node. None
-    /// when no node that is left may be home.
+    /// The last known assignment, without nodes that are not approved for their role, and with this node.
+    /// None when neither its home nor this node may be home.
     fn approved(
         &self,
         last: &Assignment,

@@ -1,14 +1,14 @@
-//! Pauses between tries: they grow, with jitter, and start anew after a success.
+//! Exponential backoff with jitter; it restarts after a success.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// An endless row of pauses.
+/// Delays between attempts, without an end.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     builder: ExponentialBuilder,
-    pauses: ExponentialBackoff,
+    delays: ExponentialBackoff,
     longest: Duration,
 }
 
@@ -19,14 +19,14 @@ impl Backoff {
             .with_max_delay(longest)
             .with_jitter()
             .without_max_times();
-        Self { builder, pauses: builder.build(), longest }
+        Self { builder, delays: builder.build(), longest }
     }
 
     pub(crate) fn reset(&mut self) {
-        self.pauses = self.builder.build();
+        self.delays = self.builder.build();
     }
 
     pub(crate) async fn pause(&mut self) {
-        tokio::time::sleep(self.pauses.next().unwrap_or(self.longest)).await;
+        tokio::time::sleep(self.delays.next().unwrap_or(self.longest)).await;
     }
 }

@@ -1,10 +1,10 @@
-//! The registry in etcd: transactions that compare revisions (never its lock API, which is unsafe),
-//! leases, and a watch that survives compaction and disconnection. etcd's answers are records, not
-//! authority: policy decides on the operator's own files.
+//! The registry in etcd: transactions that compare revisions (never etcd's lock API, which is unsafe),
+//! leases, and a watch that recovers from compaction and disconnection. What etcd returns is not
+//! authoritative for policy: decisions are based on the operator's own files.
 //!
 //! Keys: `<prefix>/nodes/<node>` (under the node's lease) and `<prefix>/rooms/<institution>/<name>`
-//! (URL-safe base64), values JSON. Each node has a role, so that none can speak for another: it reads
-//! below the prefix, and writes its own key and those of rooms (`deploy/etcd/README.md`).
+//! (URL-safe base64); values are JSON. Each node has its own etcd role, so that none can write another's
+//! lease: it reads below the prefix, and writes its own key and those of rooms (`deploy/etcd/README.md`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,23 +27,23 @@ use systir_assignment::{Assignment, RoomId, Versioned};
 /// How to reach etcd.
 #[derive(Debug, Clone)]
 pub struct EtcdConfig {
-    /// Addresses, `http://` or `https://`.
+    /// URLs, `http://` or `https://`.
     pub endpoints: Vec<String>,
-    /// The cluster; part of every key.
+    /// Name of the cluster; part of every key.
     pub cluster: String,
-    /// CA of etcd's certificate (PEM).
+    /// CA that signed etcd's certificate (PEM).
     pub ca: Option<String>,
     /// This node's client certificate and key (PEM).
     pub identity: Option<(String, String)>,
-    /// How long a silent node's lease lasts.
+    /// How long a node's lease lasts after its last keep-alive.
     pub lease: Duration,
-    /// How often the copy is made anew from a whole read, whatever the watch told. etcd before 3.5.18
-    /// tells no watch of a deletion at the very revision of a compaction.
+    /// Interval of full reads, which replace the copy whatever the watch reported: etcd before 3.5.18
+    /// reports to no watch a deletion at exactly the revision of a compaction.
     pub whole_read: Duration,
 }
 
 impl Default for EtcdConfig {
-    /// No endpoints; a lease of 10 s, a whole read each minute.
+    /// No endpoints; a lease of 10 s, a full read each minute.
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
@@ -56,8 +56,8 @@ impl Default for EtcdConfig {
     }
 }
 
-/// How long one question may take.
-pub(crate) const ANSWER: Duration = Duration::from_secs(3);
+/// Timeout of one request.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct Shared {
     pub config: EtcdConfig,
@@ -79,12 +79,12 @@ impl Shared {
     }
 
     pub(crate) async fn connect(&self) -> Result<Client, RegistryError> {
-        in_time(self.dial()).await
+        with_timeout(self.dial()).await
     }
 
     async fn dial(&self) -> Result<Client, etcd_client::Error> {
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(ANSWER)
+            .with_connect_timeout(REQUEST_TIMEOUT)
             .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
             .with_keep_alive_while_idle(true);
         let tls = self.config.endpoints.iter().any(|address| address.starts_with("https://"));
@@ -102,18 +102,18 @@ impl Shared {
     }
 }
 
-/// The client for writes. Each write takes a copy, so that none waits for another.
+/// The client for writes. Each write uses a clone, so that no write waits for another.
 #[derive(Default)]
-struct Held {
+struct WriteClient {
     client: Option<Client>,
-    /// Which one it is: a write that failed gives up its own and not one that was made since.
-    number: u64,
+    /// Counts the clients made: a failed write drops its own client, never a newer one.
+    generation: u64,
 }
 
 /// The registry of one node.
 pub struct EtcdRegistry {
     shared: Arc<Shared>,
-    held: tokio::sync::Mutex<Held>,
+    write_client: tokio::sync::Mutex<WriteClient>,
     _tasks: DropGuard,
 }
 
@@ -125,11 +125,11 @@ impl std::fmt::Debug for EtcdRegistry {
     }
 }
 
-/// Runs one question with its limit; whatever goes wrong on the way is [`RegistryError`].
-pub(crate) async fn in_time<T>(
-    question: impl Future<Output = Result<T, etcd_client::Error>>,
+/// Runs one request with [`REQUEST_TIMEOUT`]; any failure becomes a [`RegistryError`].
+pub(crate) async fn with_timeout<T>(
+    request: impl Future<Output = Result<T, etcd_client::Error>>,
 ) -> Result<T, RegistryError> {
-    match tokio::time::timeout(ANSWER, question).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(etcd_client::Error::GRpcStatus(status)))
             if ["PermissionDenied", "Unauthenticated"].contains(&format!("{:?}", status.code()).as_str()) =>
@@ -137,12 +137,14 @@ pub(crate) async fn in_time<T>(
             Err(RegistryError::Refused(status.message().to_owned()))
         }
         Ok(Err(error)) => Err(RegistryError::Unavailable(error.to_string())),
-        Err(_) => Err(RegistryError::Unavailable(format!("no answer within {} s", ANSWER.as_secs()))),
+        Err(_) => {
+            Err(RegistryError::Unavailable(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())))
+        }
     }
 }
 
 impl EtcdRegistry {
-    /// Starts following etcd. It need not be there: the copy fills when it comes.
+    /// Starts following etcd. If etcd does not answer yet, the copy stays empty until it does.
     #[must_use]
     pub fn start(config: EtcdConfig) -> Self {
         let away = View { away_since: Some(Instant::now()), ..View::default() };
@@ -154,42 +156,42 @@ impl EtcdRegistry {
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(follow::follow(shared.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep_lease::keep_lease(shared.clone())));
-        Self { shared, held: tokio::sync::Mutex::default(), _tasks: stop.drop_guard() }
+        Self { shared, write_client: tokio::sync::Mutex::default(), _tasks: stop.drop_guard() }
     }
 
     async fn client(&self) -> Result<(u64, Client), etcd_client::Error> {
-        let mut held = self.held.lock().await;
-        if let Some(client) = &held.client {
-            return Ok((held.number, client.clone()));
+        let mut writer = self.write_client.lock().await;
+        if let Some(client) = &writer.client {
+            return Ok((writer.generation, client.clone()));
         }
         let client = self.shared.dial().await?;
-        held.number += 1;
-        held.client = Some(client.clone());
-        Ok((held.number, client))
+        writer.generation += 1;
+        writer.client = Some(client.clone());
+        Ok((writer.generation, client))
     }
 
-    /// One write. Its limit counts from here, however many others there are.
+    /// One write. Its timeout starts here and does not depend on other writes.
     async fn transact(&self, txn: Txn) -> Result<etcd_client::TxnResponse, RegistryError> {
         let mut used = None;
-        let answer = in_time(async {
-            let (number, mut client) = self.client().await?;
-            used = Some(number);
+        let answer = with_timeout(async {
+            let (generation, mut client) = self.client().await?;
+            used = Some(generation);
             client.txn(txn).await
         })
         .await;
         if let (Err(RegistryError::Unavailable(_)), Some(used)) = (&answer, used)
-            // Whoever makes a new one meanwhile holds the lock.
-            && let Ok(mut held) = self.held.try_lock()
-            && held.number == used
+            // If the lock is taken, another write is making a new client.
+            && let Ok(mut writer) = self.write_client.try_lock()
+            && writer.generation == used
         {
-            // A client whose connection failed is not asked again.
-            held.client = None;
+            // Do not use a client again whose connection failed.
+            writer.client = None;
         }
         answer
     }
 
-    // A write is in the copy at once, so that its writer never reads older than it wrote.
-    fn remember(&self, record: &Versioned<Assignment>) {
+    // A write enters the copy at once, so that this node reads its own writes.
+    fn insert_newer(&self, record: &Versioned<Assignment>) {
         self.shared.view.send_modify(|view| {
             let view = Arc::make_mut(view);
             let known = view.rooms.get(&record.value.room).map_or(0, |known| known.revision);
@@ -214,19 +216,19 @@ impl EtcdRegistry {
         let revision = answer.header().map_or(0, |header| header.revision()) as u64;
         if answer.succeeded() {
             let record = Versioned { value: wanted, revision };
-            self.remember(&record);
+            self.insert_newer(&record);
             return Ok(Ok(record));
         }
         let current = found(&answer);
         match &current {
-            Some(current) => self.remember(current),
-            None => self.forget(&wanted.room, revision),
+            Some(current) => self.insert_newer(current),
+            None => self.remove_older(&wanted.room, revision),
         }
         Ok(Err(current))
     }
 
-    // Nor does who was told that a record is gone go on reading it.
-    fn forget(&self, room: &RoomId, revision: u64) {
+    // Removes a record from the copy that is known to be gone at `revision`.
+    fn remove_older(&self, room: &RoomId, revision: u64) {
         self.shared.view.send_if_modified(|view| {
             let known = view.rooms.get(room).is_some_and(|known| known.revision <= revision);
             if known {
@@ -237,14 +239,14 @@ impl EtcdRegistry {
     }
 }
 
-/// The record that a transaction found instead of what it expected; none when it cannot be read.
+/// The record that a failed transaction found; none when there is none or it cannot be read.
 fn found(answer: &etcd_client::TxnResponse) -> Option<Versioned<Assignment>> {
     answer.op_responses().into_iter().find_map(|answer| match answer {
         TxnOpResponse::Get(found) => {
             found.kvs().first().and_then(|record| match record::assignment_of(record) {
                 Ok(known) => Some(known),
-                Err(why) => {
-                    tracing::warn!(%why, "a room's record cannot be read and counts as absent");
+                Err(reason) => {
+                    tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
                     None
                 }
             })
@@ -280,7 +282,7 @@ impl Registry for EtcdRegistry {
             let Some(lease) = self.shared.lease.send_replace(None) else { return };
             let key = self.shared.node_key(&lease);
             if let Err(error) = self.transact(Txn::new().and_then([TxnOp::delete(key, None)])).await {
-                tracing::info!(%error, "the lease was not taken back; it ends by itself");
+                tracing::info!(%error, "the lease could not be removed; it will expire");
             }
         }
         .boxed()
@@ -336,7 +338,7 @@ impl Registry for EtcdRegistry {
             let revision = answer.header().map_or(0, |header| header.revision()) as u64;
             match (answer.succeeded(), found(&answer)) {
                 (true, _) => {
-                    self.forget(&read.value.room, revision);
+                    self.remove_older(&read.value.room, revision);
                     Ok(())
                 }
                 (false, Some(current)) if read.value.epoch < current.value.epoch => {
@@ -344,7 +346,7 @@ impl Registry for EtcdRegistry {
                 }
                 (false, Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
                 (false, None) => {
-                    self.forget(&read.value.room, revision);
+                    self.remove_older(&read.value.room, revision);
                     Err(UpdateError::Gone)
                 }
             }
@@ -353,7 +355,7 @@ impl Registry for EtcdRegistry {
     }
 }
 
-/// Pauses between tries, for both of the registry's tasks.
-pub(crate) fn pauses() -> Backoff {
+/// Backoff of the registry's two tasks.
+pub(crate) fn new_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
 }

@@ -1,4 +1,4 @@
-//! The task that follows everybody's records in etcd.
+//! The task that follows all records in etcd.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,75 +6,75 @@ use std::time::Instant;
 
 use etcd_client::{Client, EventType, GetOptions, WatchOptions};
 
-use crate::etcd::{ANSWER, Shared, in_time, pauses};
+use crate::etcd::{REQUEST_TIMEOUT, Shared, new_backoff, with_timeout};
 use crate::record::{put, remove};
 use crate::registry::RegistryError;
 use crate::view::View;
 
-/// Follows etcd for ever: a whole read, then the watch from there; whatever ends the watch
-/// (compaction, disconnection, a new leader) leads to the next whole read.
+/// Follows etcd without end: a full read, then a watch from its revision. Whatever ends the watch
+/// (compaction, disconnection, a new leader) leads to the next full read.
 pub(crate) async fn follow(shared: Arc<Shared>) {
-    let mut pauses = pauses();
-    let mut said = false;
+    let mut backoff = new_backoff();
+    let mut logged = false;
     loop {
-        let ended = read_and_watch(&shared, &mut pauses).await;
-        let why = match ended {
-            Ok(Ended::Old) => continue,
-            Ok(Ended::Lost(why)) => why,
+        let ended = read_and_watch(&shared, &mut backoff).await;
+        let reason = match ended {
+            Ok(FollowEnd::FullReadDue) => continue,
+            Ok(FollowEnd::Lost(reason)) => reason,
             Err(error) => error.to_string(),
         };
         shared.view.send_modify(|view| {
             let view = Arc::make_mut(view);
             if view.away_since.is_none() {
-                tracing::warn!(why, "etcd is lost; reads go on from the last known copy");
+                tracing::warn!(reason, "lost the watch on etcd; reads continue from the last known copy");
                 view.away_since = Some(Instant::now());
-            } else if !said {
+            } else if !logged {
                 let etcd = shared.config.endpoints.join(", ");
-                tracing::warn!(etcd, why, "etcd does not answer yet; it is asked again and again");
+                tracing::warn!(etcd, reason, "etcd does not answer yet; will try again");
             }
         });
-        said = true;
-        pauses.pause().await;
+        logged = true;
+        backoff.pause().await;
     }
 }
 
-/// Why a copy is no longer followed.
-enum Ended {
-    /// It is time for a whole read.
-    Old,
-    /// The watch tells nothing more.
+/// Why following ended.
+enum FollowEnd {
+    /// The next full read is due.
+    FullReadDue,
+    /// The watch ended.
     Lost(String),
 }
 
-/// Records that one answer holds. All at once would be more than a message may hold.
-const PAGE: i64 = 1_000;
+/// Records per request: all at once could exceed the size limit of a gRPC message.
+const PAGE_RECORDS: i64 = 1_000;
 
-// What is below names this error in words only.
+// tonic distinguishes this error by its message only.
 fn is_too_long(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("length too large"))
 }
 
-/// Everything below the prefix as of one revision, page by page.
-async fn read_whole(client: &mut Client, prefix: &str) -> Result<(View, i64), RegistryError> {
-    let mut view = View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), away_since: None, garbled: 0 };
-    // Behind the last key that begins with the prefix: its last byte is `/`, and `0` comes next.
+/// Reads everything below the prefix, as of one revision, page by page.
+async fn read_all(client: &mut Client, prefix: &str) -> Result<(View, i64), RegistryError> {
+    let mut view = View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), away_since: None, unreadable: 0 };
+    // The end of the key range: the prefix ends with `/`, and `0` is the next character.
     let end = format!("{}0", prefix.trim_end_matches('/'));
-    let (mut from, mut limit, mut revision) = (prefix.as_bytes().to_vec(), PAGE, 0);
+    let (mut from, mut limit, mut revision) = (prefix.as_bytes().to_vec(), PAGE_RECORDS, 0);
     loop {
         let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(revision);
-        let question = client.get(from.clone(), Some(options));
-        let page = in_time(async {
-            match question.await {
+        let request = client.get(from.clone(), Some(options));
+        let page = with_timeout(async {
+            match request.await {
                 Err(error) if limit > 1 && is_too_long(&error) => Ok(None),
                 answer => answer.map(Some),
             }
         });
         let Some(page) = page.await? else {
-            // These records are longer than most: fewer at a time.
+            // These records are too long for one message: request fewer.
             limit /= 2;
             continue;
         };
-        // The first answer says which revision all others shall show.
+        // Read all further pages at the revision of the first.
         if revision == 0 {
             revision = page.header().map_or(0, |header| header.revision());
         }
@@ -90,43 +90,47 @@ async fn read_whole(client: &mut Client, prefix: &str) -> Result<(View, i64), Re
 
 async fn read_and_watch(
     shared: &Shared,
-    pauses: &mut crate::backoff::Backoff,
-) -> Result<Ended, RegistryError> {
+    backoff: &mut crate::backoff::Backoff,
+) -> Result<FollowEnd, RegistryError> {
     let mut client = shared.connect().await?;
     let prefix = shared.prefix();
-    let (mut fresh, revision) = read_whole(&mut client, &prefix).await?;
-    let from_there =
+    let (mut fresh, revision) = read_all(&mut client, &prefix).await?;
+    let watch_options =
         WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
-    let mut watch = in_time(client.watch(prefix.clone(), Some(from_there))).await?;
+    let mut watch = with_timeout(client.watch(prefix.clone(), Some(watch_options))).await?;
     shared.view.send_modify(|view| {
         if view.away_since.is_some() {
-            tracing::info!(nodes = fresh.nodes.len(), rooms = fresh.rooms.len(), "etcd is there");
+            tracing::info!(
+                nodes = fresh.nodes.len(),
+                rooms = fresh.rooms.len(),
+                "etcd answers; the copy is up to date"
+            );
         }
-        fresh.garbled += view.garbled;
-        // What this node wrote after the read is newer than the read.
+        fresh.unreadable += view.unreadable;
+        // Keep what this node wrote after the read.
         for (room, known) in view.rooms.iter().filter(|(_, known)| known.revision > revision as u64) {
             fresh.rooms.insert(room.clone(), known.clone());
         }
         *view = Arc::new(fresh);
     });
-    pauses.reset();
-    let old = tokio::time::sleep(shared.config.whole_read);
-    tokio::pin!(old);
+    backoff.reset();
+    let full_read_due = tokio::time::sleep(shared.config.whole_read);
+    tokio::pin!(full_read_due);
     loop {
         let message = tokio::select! {
-            () = &mut old => return Ok(Ended::Old),
+            () = &mut full_read_due => return Ok(FollowEnd::FullReadDue),
             message = watch.message() => message.map_err(|error| RegistryError::Unavailable(error.to_string()))?,
-            // A watch without events says nothing about the connection: ask now and then.
-            () = tokio::time::sleep(ANSWER) => {
-                // Below the prefix, which is all that this node's role may read.
-                in_time(client.get(format!("{prefix}alive"), Some(GetOptions::new().with_serializable()))).await?;
+            // A watch without events does not show that the connection is alive: send a request.
+            () = tokio::time::sleep(REQUEST_TIMEOUT) => {
+                // A key below the prefix: this node's role may read no other.
+                with_timeout(client.get(format!("{prefix}alive"), Some(GetOptions::new().with_serializable()))).await?;
                 continue;
             }
         };
-        let Some(message) = message else { return Ok(Ended::Lost("the watch ended".into())) };
+        let Some(message) = message else { return Ok(FollowEnd::Lost("the watch ended".into())) };
         if message.canceled() {
             let at = message.compact_revision();
-            return Ok(Ended::Lost(format!("the watch was cancelled at compaction {at}")));
+            return Ok(FollowEnd::Lost(format!("the watch was cancelled at compaction {at}")));
         }
         if message.events().is_empty() {
             continue;

@@ -1,41 +1,41 @@
-//! Node leases: a node says that it lives, where it is reached, and how loaded it believes to be.
-//! All of it is a claim; what a node *is* stands in the operator's own file.
+//! Node leases: a node announces that it is running, its addresses and its load. All of these are claims;
+//! policy reads a node's attributes from the operator's nodes file.
 
 use serde::{Deserialize, Serialize};
 
 use systir_assignment::NodeId;
 
-/// How loaded a node says it is.
+/// Load that a node reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Load {
     /// Participants whose media it carries.
     pub participants: u32,
-    /// Participants that it has room for.
+    /// Participants that it admits at most.
     pub capacity: u32,
-    /// CPU, thousandths of what it has.
+    /// CPU use, thousandths of what it may use.
     pub cpu_permille: u32,
     /// Bits per second that it sends to clients.
     pub egress_bps: u64,
     /// Datagrams per second that it sends to clients.
     pub packets: u64,
-    /// When it said so, Unix milliseconds.
+    /// Time of the report, Unix milliseconds.
     pub at_ms: u64,
 }
 
-/// What a node announces.
+/// What a node announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// Its name.
     pub node: NodeId,
-    /// Host and port of its gRPC.
+    /// Host and port of its gRPC server.
     pub grpc: String,
-    /// Host and port of its QUIC.
+    /// Host and port of its QUIC socket.
     pub quic: String,
     /// Its load.
     #[serde(default)]
     pub load: Load,
-    /// Does it send people away?
+    /// Is it draining?
     #[serde(default)]
     pub draining: bool,
     /// Version of its software.

@@ -1,9 +1,9 @@
-//! What a cluster writes down: which nodes live and which nodes carry which room. One trait, two
-//! implementations: etcd, and one inside a process. Reads come from the last known copy, so that nothing
-//! that runs waits for the store. It decides nothing and knows no participants.
+//! The shared records of a cluster: leases of its nodes, and the assignment of each room. The crate makes no
+//! policy or placement decisions and stores nothing about participants. Reads come from a local copy, so
+//! that running rooms never wait for the store.
 //!
-//! [`Registry`] is the trait, [`EtcdRegistry`] and [`LocalRegistry`] implement it; [`Assignments`] is the
-//! only writer of room assignments.
+//! [`Registry`] is the trait; [`EtcdRegistry`] implements it on etcd and [`LocalRegistry`] inside one
+//! process. [`Assignments`] is the only writer of room assignments.
 
 mod assignments;
 mod backoff;
@@ -23,10 +23,10 @@ pub use local::{LocalRegistry, LocalStore};
 pub use registry::{CreateError, Registry, RegistryError, UpdateError};
 pub use view::View;
 
-/// Entrances for the fuzzers; not part of the interface.
+/// Entry points for fuzzing; not part of the API.
 #[cfg(feature = "fuzzing")]
 pub mod fuzz {
-    /// A record of etcd.
+    /// Parses one record of etcd.
     pub fn record(key: &[u8], value: &[u8]) {
         crate::record::fuzz(key, value);
     }

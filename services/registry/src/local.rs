@@ -1,6 +1,6 @@
-//! The registry inside one process: one machine, demonstrations, tests. Nodes of the process share
-//! one [`LocalStore`]; each has its own [`LocalRegistry`]. A node's lease is kept while its registry
-//! lives, and ends a while after: also that of a node that ended without a word.
+//! The registry inside one process, for the demo and tests. The nodes of the process share one
+//! [`LocalStore`]; each has its own [`LocalRegistry`]. A node's lease is kept while its registry exists and
+//! expires a while after that is dropped, also without [`Registry::retire`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +20,11 @@ use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 struct Records {
     revision: u64,
     view: View,
-    /// Which of a node's announcements its lease rests on.
+    /// The announcement that each lease belongs to.
     leases: BTreeMap<NodeId, u64>,
 }
 
-/// What the nodes of one process share.
+/// The store that the nodes of one process share.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     records: Arc<Mutex<Records>>,
@@ -40,19 +40,19 @@ impl Default for LocalStore {
 }
 
 impl LocalStore {
-    /// One node's access.
+    /// A registry for one node.
     #[must_use]
     pub fn registry(&self) -> LocalRegistry {
-        LocalRegistry { store: self.clone(), me: Arc::default() }
+        LocalRegistry { store: self.clone(), announced: Arc::default() }
     }
 
-    /// A store in which a silent node's lease lasts that long.
+    /// A store in which a lease lasts this long after its node's registry is dropped.
     #[must_use]
     pub fn with_lease(lease: Duration) -> Self {
         Self { records: Arc::default(), changed: watch::Sender::new(Arc::default()), lease }
     }
 
-    /// Ends a node's lease, unless it rests on a later announcement.
+    /// Ends a node's lease, unless it belongs to a later announcement.
     fn end_lease(&self, node: &NodeId, announced: u64) {
         let mut records = self.lock();
         if records.leases.get(node) == Some(&announced) {
@@ -62,7 +62,7 @@ impl LocalStore {
         }
     }
 
-    // A panic elsewhere cannot leave a record half written: each is replaced whole.
+    // A poisoned lock is safe to use: each record is replaced as a whole.
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,20 +76,20 @@ impl LocalStore {
 #[derive(Debug)]
 pub struct LocalRegistry {
     store: LocalStore,
-    me: Arc<Mutex<Option<Announced>>>,
+    announced: Arc<Mutex<Option<Announced>>>,
 }
 
-/// What a node announced; dropped, it is silent.
+/// A node's announcement. When it is dropped, the lease starts to expire.
 #[derive(Debug)]
 struct Announced {
     node: NodeId,
     number: u64,
-    _silent: DropGuard,
+    _expiry_guard: DropGuard,
 }
 
 impl LocalRegistry {
-    fn me(&self) -> MutexGuard<'_, Option<Announced>> {
-        self.me.lock().unwrap_or_else(PoisonError::into_inner)
+    fn announced(&self) -> MutexGuard<'_, Option<Announced>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checked(records: &Records, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
@@ -123,7 +123,7 @@ impl Registry for LocalRegistry {
     }
 
     fn announce(&self, lease: Lease) {
-        let (node, store, silent) = (lease.node.clone(), self.store.clone(), CancellationToken::new());
+        let (node, store, dropped) = (lease.node.clone(), self.store.clone(), CancellationToken::new());
         let mut records = store.lock();
         records.revision += 1;
         let number = records.revision;
@@ -131,18 +131,19 @@ impl Registry for LocalRegistry {
         records.view.nodes.insert(node.clone(), lease);
         store.publish(&records);
         drop(records);
-        *self.me() = Some(Announced { node: node.clone(), number, _silent: silent.clone().drop_guard() });
+        *self.announced() =
+            Some(Announced { node: node.clone(), number, _expiry_guard: dropped.clone().drop_guard() });
         tokio::spawn(async move {
-            silent.cancelled_owned().await;
+            dropped.cancelled_owned().await;
             tokio::time::sleep(store.lease).await;
             store.end_lease(&node, number);
         });
     }
 
     fn report(&self, load: Load, draining: bool) {
-        let Some(me) = self.me().as_ref().map(|announced| announced.node.clone()) else { return };
+        let Some(node) = self.announced().as_ref().map(|announced| announced.node.clone()) else { return };
         let mut records = self.store.lock();
-        if let Some(lease) = records.view.nodes.get_mut(&me) {
+        if let Some(lease) = records.view.nodes.get_mut(&node) {
             lease.load = load;
             lease.draining = draining;
             self.store.publish(&records);
@@ -150,7 +151,7 @@ impl Registry for LocalRegistry {
     }
 
     fn retire(&self) -> BoxFuture<'_, ()> {
-        if let Some(announced) = self.me().take() {
+        if let Some(announced) = self.announced().take() {
             self.store.end_lease(&announced.node, announced.number);
         }
         futures::future::ready(()).boxed()

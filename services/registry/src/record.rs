@@ -1,4 +1,4 @@
-//! Records of etcd, read into the copy.
+//! Parses records of etcd into the copy.
 
 use etcd_client::KeyValue;
 
@@ -6,45 +6,45 @@ use crate::lease::Lease;
 use crate::view::View;
 use systir_assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 
-/// Why a record cannot be read; never what is in it.
+/// Why a record cannot be read. The message contains nothing of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Garbled {
-    #[error("it is no record of this kind")]
+pub(crate) enum UnreadableRecord {
+    #[error("it is malformed")]
     Malformed,
-    #[error("it lies under the key of another")]
+    #[error("it is stored under another record's key")]
     Misplaced,
-    #[error("its epoch is beyond the last one, so that nobody could take over")]
+    #[error("its epoch is too high, so that no takeover would be possible")]
     Epoch,
-    #[error("its key is none of ours")]
+    #[error("its key is unknown")]
     ForeignKey,
 }
 
 /// The assignment in a record.
-pub(crate) fn assignment_of(record: &KeyValue) -> Result<Versioned<Assignment>, Garbled> {
+pub(crate) fn assignment_of(record: &KeyValue) -> Result<Versioned<Assignment>, UnreadableRecord> {
     let value = read_assignment(record.key(), record.value())?;
     Ok(Versioned { value, revision: record.mod_revision() as u64 })
 }
 
-fn read_assignment(key: &[u8], value: &[u8]) -> Result<Assignment, Garbled> {
-    let value: Assignment = serde_json::from_slice(value).map_err(|_| Garbled::Malformed)?;
+fn read_assignment(key: &[u8], value: &[u8]) -> Result<Assignment, UnreadableRecord> {
+    let value: Assignment = serde_json::from_slice(value).map_err(|_| UnreadableRecord::Malformed)?;
     if !key.ends_with(format!("/rooms/{}", value.room.key()).as_bytes()) {
-        return Err(Garbled::Misplaced);
+        return Err(UnreadableRecord::Misplaced);
     }
     if value.epoch > LAST_EPOCH {
-        return Err(Garbled::Epoch);
+        return Err(UnreadableRecord::Epoch);
     }
     Ok(value)
 }
 
-fn read_lease(key: &[u8], value: &[u8]) -> Result<Lease, Garbled> {
-    let lease: Lease = serde_json::from_slice(value).map_err(|_| Garbled::Malformed)?;
+fn read_lease(key: &[u8], value: &[u8]) -> Result<Lease, UnreadableRecord> {
+    let lease: Lease = serde_json::from_slice(value).map_err(|_| UnreadableRecord::Malformed)?;
     if !key.ends_with(format!("/nodes/{}", lease.node).as_bytes()) {
-        return Err(Garbled::Misplaced);
+        return Err(UnreadableRecord::Misplaced);
     }
     Ok(lease)
 }
 
-/// Entrance for the fuzzers: a record that anybody may have written.
+/// Entry point for fuzzing: an untrusted record.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     let _ = key_of("/systir/v1/nordunet/", key);
@@ -56,70 +56,70 @@ pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     }
 }
 
-enum Key {
+enum RecordKey {
     Node(NodeId),
     Room(RoomId),
     Other,
 }
 
-fn key_of(prefix: &str, key: &[u8]) -> Key {
+fn key_of(prefix: &str, key: &[u8]) -> RecordKey {
     let Some(rest) = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(prefix)) else {
-        return Key::Other;
+        return RecordKey::Other;
     };
     match rest.split_once('/') {
-        Some(("nodes", node)) => Key::Node(NodeId::from(node)),
-        Some(("rooms", room)) => RoomId::from_key(room).map_or(Key::Other, Key::Room),
-        _ => Key::Other,
+        Some(("nodes", node)) => RecordKey::Node(NodeId::from(node)),
+        Some(("rooms", room)) => RoomId::from_key(room).map_or(RecordKey::Other, RecordKey::Room),
+        _ => RecordKey::Other,
     }
 }
 
-// A garbled record counts as absent: nothing is decided on what cannot be read.
+// An unreadable record counts as absent.
 pub(crate) fn put(view: &mut View, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
-        Key::Node(node) => match read_lease(record.key(), record.value()) {
+        RecordKey::Node(node) => match read_lease(record.key(), record.value()) {
             Ok(lease) => {
                 view.nodes.insert(node, lease);
             }
-            Err(why) => garbled(view, why, |view| {
+            Err(reason) => skip_unreadable(view, reason, |view| {
                 view.nodes.remove(&node);
             }),
         },
-        Key::Room(room) => match assignment_of(record) {
-            // A write of this node's own may be in the copy before the watch tells of an older one.
+        RecordKey::Room(room) => match assignment_of(record) {
+            // A write of this node may enter the copy before the watch reports an older one.
             Ok(assignment) => {
                 if view.rooms.get(&room).is_none_or(|known| known.revision < assignment.revision) {
                     view.rooms.insert(room, assignment);
                 }
             }
-            Err(why) => garbled(view, why, |view| {
+            Err(reason) => skip_unreadable(view, reason, |view| {
                 view.rooms.remove(&room);
             }),
         },
-        Key::Other => garbled(view, Garbled::ForeignKey, |_| {}),
+        RecordKey::Other => skip_unreadable(view, UnreadableRecord::ForeignKey, |_| {}),
     }
 }
 
-fn garbled(view: &mut View, why: Garbled, forget: impl FnOnce(&mut View)) {
-    forget(view);
-    view.garbled += 1;
+fn skip_unreadable(view: &mut View, reason: UnreadableRecord, remove: impl FnOnce(&mut View)) {
+    remove(view);
+    view.unreadable += 1;
     tracing::warn!(
-        %why,
-        "a record in etcd cannot be read and counts as absent; somebody else writes under our prefix"
+        %reason,
+        "a record in etcd cannot be read and counts as absent; another program or version writes under our prefix"
     );
 }
 
 pub(crate) fn remove(view: &mut View, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
-        Key::Node(node) => {
+        RecordKey::Node(node) => {
             view.nodes.remove(&node);
         }
-        Key::Room(room) => {
-            // This node may have written the room anew before the watch tells of its end.
+        RecordKey::Room(room) => {
+            // This node may have written the room again before the watch reports its deletion.
             let ended = record.mod_revision() as u64;
             if view.rooms.get(&room).is_some_and(|known| known.revision < ended) {
                 view.rooms.remove(&room);
             }
         }
-        Key::Other => {}
+        RecordKey::Other => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The trait, and what can go wrong.
+//! The trait and its errors.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use crate::lease::{Lease, Load};
 use crate::view::View;
 use systir_assignment::{Assignment, RoomId, Versioned};
 
-/// The store does not do what it was asked.
+/// The store failed or refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// It does not answer. Reads go on from the last known copy; so do media and joins to rooms
-    /// that are assigned already.
+    /// It does not answer. Reads continue from the last known copy; media and joins to assigned rooms
+    /// continue too.
     #[error(
-        "the registry does not answer ({0}); running rooms go on, new rooms and new spill nodes must wait"
+        "the registry does not answer ({0}); running rooms continue, new rooms and new spill nodes must wait"
     )]
     Unavailable(String),
-    /// It answered with something else than was asked for.
-    #[error("the registry refuses ({0}); check the node's role and certificate there")]
+    /// It refused the request.
+    #[error("the registry refused the request ({0}); check the node's role and certificate in etcd")]
     Refused(String),
 }
 
 /// Why a room could not be assigned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// Another node was faster: this is its assignment.
+    /// The room has this assignment already.
     #[error("the room is assigned already, to {}", .0.value.home)]
     AlreadyAssigned(Box<Versioned<Assignment>>),
-    /// The store.
+    /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
@@ -37,29 +37,27 @@ pub enum CreateError {
 /// Why an assignment could not be changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
-    /// It was changed since it was read: this is what it is now.
+    /// It changed since it was read; this is its current state.
     #[error("the assignment changed meanwhile")]
     Conflict(Box<Versioned<Assignment>>),
-    /// It is gone.
+    /// It was deleted.
     #[error("the room is no longer assigned")]
     Gone,
-    /// The change comes from an epoch that has been overtaken.
-    #[error(
-        "the epoch {offered} has been overtaken by {current}: this node was away while another took over"
-    )]
+    /// The change is from an older epoch.
+    #[error("epoch {offered} is older than the current epoch {current}: another node took over meanwhile")]
     StaleEpoch {
         /// The epoch of the change.
         offered: u64,
-        /// The epoch that holds.
+        /// The current epoch.
         current: u64,
     },
-    /// The store.
+    /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
 
-/// Node leases and room assignments. Reads are answered from the last known copy and never wait;
-/// writes go to the store and fail with a clear error when it is away.
+/// Node leases and room assignments. Reads come from the last known copy and never wait; writes go to
+/// the store and fail with a clear error when it does not answer.
 pub trait Registry: Send + Sync + std::fmt::Debug {
     /// The last known copy.
     fn view(&self) -> Arc<View>;
@@ -72,26 +70,26 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         self.view().room(room).cloned()
     }
 
-    /// Says that this node lives, until [`Registry::retire`] or until the node falls silent for the
-    /// lease's time. Retried by itself while the store is away.
+    /// Publishes this node's lease, until [`Registry::retire`] or until the lease expires because the node
+    /// no longer keeps it. Retried while the store does not answer.
     fn announce(&self, lease: Lease);
 
-    /// A new load for the lease of this node.
+    /// Updates load and draining in this node's lease.
     fn report(&self, load: Load, draining: bool);
 
-    /// Takes this node's lease back.
+    /// Removes this node's lease.
     fn retire(&self) -> BoxFuture<'_, ()>;
 
-    /// Assigns a room that has no assignment. Of two who try at once, one wins.
+    /// Assigns a room that has no assignment. Of two concurrent calls one wins.
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>>;
 
-    /// Replaces what was read by `wanted`.
+    /// Replaces `read` by `wanted`, unless it has changed.
     fn update<'a>(
         &'a self,
         read: &'a Versioned<Assignment>,
         wanted: Assignment,
     ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>>;
 
-    /// Ends a room's assignment.
+    /// Deletes a room's assignment, unless it has changed.
     fn delete<'a>(&'a self, read: &'a Versioned<Assignment>) -> BoxFuture<'a, Result<(), UpdateError>>;
 }

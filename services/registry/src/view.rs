@@ -1,4 +1,4 @@
-//! The last known copy of the registry: what reads are answered from, with the store there or away.
+//! The last known copy of the registry: the source of all reads, whether or not the store answers.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,23 +6,23 @@ use std::time::Instant;
 use crate::lease::Lease;
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
-/// A copy of everything, as of one moment.
+/// A copy of all leases and assignments.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     pub(crate) nodes: BTreeMap<NodeId, Lease>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Assignment>>,
     pub(crate) away_since: Option<Instant>,
-    pub(crate) garbled: u64,
+    pub(crate) unreadable: u64,
 }
 
 impl View {
-    /// A living node's lease.
+    /// A node's lease.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Lease> {
         self.nodes.get(&NodeId::from(name))
     }
 
-    /// All living nodes.
+    /// All valid leases.
     pub fn nodes(&self) -> impl Iterator<Item = &Lease> {
         self.nodes.values()
     }
@@ -38,15 +38,15 @@ impl View {
         self.rooms.values().map(|record| &record.value)
     }
 
-    /// Since when the store does not answer; none while it does.
+    /// Since when the store has not answered; none while it does.
     #[must_use]
     pub fn away_since(&self) -> Option<Instant> {
         self.away_since
     }
 
-    /// Records that could not be read, so far.
+    /// Number of records read so far that were unreadable.
     #[must_use]
     pub fn garbled(&self) -> u64 {
-        self.garbled
+        self.unreadable
     }
 }

@@ -1,4 +1,4 @@
-//! A real etcd with one member, ended with the test.
+//! A real etcd with one member, stopped at the end of the test.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -69,16 +69,15 @@ impl Etcd {
     }
 }
 
-/// In memory where the machine has such a place: etcd waits for the disk at each write.
+/// In memory if the machine has `/dev/shm`: etcd waits for the disk at each write.
 pub(crate) fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 
-/// Two ports for one etcd. Other tests of this program ask for theirs at the same time and must not
-/// get the same, so each is handed out once.
+/// Two free ports for one etcd. Tests run in parallel, so each port is given out only once.
 pub(crate) fn ports() -> [u16; 2] {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().expect("nobody panics with it");
+    let mut given = GIVEN.lock().expect("no test panics while it holds the lock");
     [(); 2].map(|()| {
         loop {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

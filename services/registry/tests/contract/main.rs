@@ -1,7 +1,7 @@
-//! One contract, two registries: the one inside a process and the one in a real etcd. What only a
-//! store behind a network can suffer (absence, compaction, foreign records) is asked of etcd alone.
+//! Contract tests of both registries: in one process, and in a real etcd. Tests of outages, compaction and
+//! foreign records need etcd and run only there.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod etcd;
 mod secure;
@@ -56,14 +56,14 @@ fn lease(node: &str) -> Lease {
     }
 }
 
-/// Waits for the copy to be as asked; the limit only ends a test that failed.
-async fn seen(node: &Node, what: &str, is: impl Fn(&View) -> bool) {
+/// Waits until the copy meets the condition; the timeout only ends a failed test.
+async fn wait_until(node: &Node, what: &str, is: impl Fn(&View) -> bool) {
     let mut watch = node.watch();
     let waited = tokio::time::timeout(Duration::from_secs(30), watch.wait_for(|view| is(view))).await;
-    assert!(matches!(waited, Ok(Ok(_))), "{what} was never seen: {:?}", node.view());
+    assert!(matches!(waited, Ok(Ok(_))), "{what}: never seen in {:?}", node.view());
 }
 
-/// Asks again until the store answers, as it may have just started.
+/// Creates an assignment; retries while the store does not answer, as it may be starting.
 async fn created(node: &Node, wanted: Assignment) -> systir_assignment::Versioned<Assignment> {
     for _ in 0..50 {
         match node.create(wanted.clone()).await {
@@ -72,7 +72,7 @@ async fn created(node: &Node, wanted: Assignment) -> systir_assignment::Versione
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("the registry never answered");
+    panic!("the registry does not answer");
 }
 
 async fn two_nodes_race_for_a_room_and_one_wins(a: Node, b: Node) {
@@ -80,13 +80,13 @@ async fn two_nodes_race_for_a_room_and_one_wins(a: Node, b: Node) {
     let winner = match (first, second) {
         (Ok(won), Err(CreateError::AlreadyAssigned(seen)))
         | (Err(CreateError::AlreadyAssigned(seen)), Ok(won)) => {
-            assert_eq!(won, *seen, "the loser is told who won");
+            assert_eq!(won, *seen, "the loser gets the winner's record");
             won
         }
         other => panic!("one must win: {other:?}"),
     };
     for node in [&a, &b] {
-        seen(node, "the winner", |view| view.room(&room("race")) == Some(&winner)).await;
+        wait_until(node, "the winner", |view| view.room(&room("race")) == Some(&winner)).await;
     }
 }
 
@@ -102,11 +102,14 @@ async fn a_paused_node_with_an_old_epoch_is_refused(a: Node, b: Node) {
         Err(UpdateError::StaleEpoch { offered: 1, current: 2 }) => {}
         other => panic!("a was paused and must be refused: {other:?}"),
     }
-    assert!(matches!(a.delete(&read).await, Err(UpdateError::StaleEpoch { .. })), "nor may it end the room");
-    seen(&a, "the takeover", |view| view.room(&room("epoch")) == Some(&current)).await;
+    assert!(
+        matches!(a.delete(&read).await, Err(UpdateError::StaleEpoch { .. })),
+        "nor may it delete the record"
+    );
+    wait_until(&a, "the takeover", |view| view.room(&room("epoch")) == Some(&current)).await;
 }
 
-async fn a_change_rests_on_what_was_read(a: Node, b: Node) {
+async fn a_change_of_a_record_that_changed_meanwhile_is_refused(a: Node, b: Node) {
     let read = created(&a, assignment("change", "a")).await;
     let with = |node: &str| {
         let mut wanted = read.value.clone();
@@ -116,34 +119,35 @@ async fn a_change_rests_on_what_was_read(a: Node, b: Node) {
     let written = a.update(&read, with("b")).await.expect("nobody else changed it");
     match b.update(&read, with("c")).await {
         Err(UpdateError::Conflict(current)) => assert_eq!(*current, written),
-        other => panic!("what b read is old: {other:?}"),
+        other => panic!("b read an older revision: {other:?}"),
     }
     a.delete(&written).await.expect("nobody else changed it");
     assert_eq!(b.update(&written, with("c")).await, Err(UpdateError::Gone));
     for node in [&a, &b] {
-        seen(node, "the end of the room", |view| view.room(&room("change")).is_none()).await;
+        wait_until(node, "the end of the room", |view| view.room(&room("change")).is_none()).await;
     }
 }
 
 async fn nodes_see_each_others_leases(a: Node, b: Node) {
     a.announce(lease("a"));
-    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
+    wait_until(&b, "a's lease", |view| view.node("a").is_some()).await;
     a.report(Load { participants: 3, capacity: 4, ..Load::default() }, true);
-    seen(&b, "a's load", |view| view.node("a").is_some_and(|a| a.load.participants == 3 && a.draining)).await;
+    wait_until(&b, "a's load", |view| view.node("a").is_some_and(|a| a.load.participants == 3 && a.draining))
+        .await;
     a.retire().await;
-    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+    wait_until(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
-async fn a_lease_expires_when_its_node_falls_silent(a: Node, b: Node) {
+async fn a_lease_expires_when_its_node_disappears(a: Node, b: Node) {
     a.announce(lease("a"));
-    seen(&b, "a's lease", |view| view.node("a").is_some()).await;
-    // Dropped without a word, as a power cut would.
+    wait_until(&b, "a's lease", |view| view.node("a").is_some()).await;
+    // Dropped without `retire`, as in a power failure.
     drop(a);
-    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+    wait_until(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
 #[tokio::test]
-async fn in_process_keeps_the_contract() {
+async fn the_in_process_registry_meets_the_contract() {
     let store = LocalStore::with_lease(Duration::from_secs(2));
     let pair = || (local(&store), local(&store));
     let (a, b) = pair();
@@ -151,15 +155,15 @@ async fn in_process_keeps_the_contract() {
     let (a, b) = pair();
     a_paused_node_with_an_old_epoch_is_refused(a, b).await;
     let (a, b) = pair();
-    a_change_rests_on_what_was_read(a, b).await;
+    a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();
-    a_lease_expires_when_its_node_falls_silent(a, b).await;
+    a_lease_expires_when_its_node_disappears(a, b).await;
 }
 
 #[tokio::test]
-async fn in_process_a_node_that_comes_back_keeps_its_lease() {
+async fn in_process_a_restarted_node_keeps_its_lease() {
     let store = LocalStore::with_lease(Duration::from_millis(200));
     let b = local(&store);
     let (first, second) = (local(&store), local(&store));
@@ -167,14 +171,14 @@ async fn in_process_a_node_that_comes_back_keeps_its_lease() {
     second.announce(lease("a"));
     first.announce(lease("other"));
     drop(first);
-    seen(&b, "the other's end", |view| view.node("other").is_none()).await;
-    assert!(b.view().node("a").is_some(), "it rests on the later announcement");
+    wait_until(&b, "the other's end", |view| view.node("other").is_none()).await;
+    assert!(b.view().node("a").is_some(), "its lease belongs to the later announcement");
     second.retire().await;
-    seen(&b, "a's end", |view| view.node("a").is_none()).await;
+    wait_until(&b, "a's end", |view| view.node("a").is_none()).await;
 }
 
 #[tokio::test]
-async fn etcd_keeps_the_contract() {
+async fn the_etcd_registry_meets_the_contract() {
     let etcd = Etcd::start().await;
     let pair = || (in_etcd(&etcd), in_etcd(&etcd));
     let (a, b) = pair();
@@ -182,15 +186,15 @@ async fn etcd_keeps_the_contract() {
     let (a, b) = pair();
     a_paused_node_with_an_old_epoch_is_refused(a, b).await;
     let (a, b) = pair();
-    a_change_rests_on_what_was_read(a, b).await;
+    a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();
-    a_lease_expires_when_its_node_falls_silent(a, b).await;
+    a_lease_expires_when_its_node_disappears(a, b).await;
 }
 
 #[tokio::test]
-async fn etcd_with_tls_and_a_role_per_node_keeps_the_contract() {
+async fn the_etcd_registry_meets_the_contract_with_tls_and_a_role_per_node() {
     let etcd = SecureEtcd::start().await;
     let pair = || (etcd.node("a"), etcd.node("b"));
     let (a, b) = pair();
@@ -198,57 +202,57 @@ async fn etcd_with_tls_and_a_role_per_node_keeps_the_contract() {
     let (a, b) = pair();
     a_paused_node_with_an_old_epoch_is_refused(a, b).await;
     let (a, b) = pair();
-    a_change_rests_on_what_was_read(a, b).await;
+    a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();
-    a_lease_expires_when_its_node_falls_silent(a, b).await;
-    secure::a_node_speaks_for_nobody_else(&etcd).await;
+    a_lease_expires_when_its_node_disappears(a, b).await;
+    secure::a_node_can_write_no_other_nodes_lease(&etcd).await;
 }
 
 #[tokio::test]
-async fn etcd_with_roles_is_not_lost_while_nothing_happens() {
+async fn the_liveness_check_of_an_idle_watch_is_allowed_by_the_nodes_role() {
     let etcd = SecureEtcd::start().await;
     let a = etcd.node("a");
-    seen(&a, "etcd", |view| view.away_since().is_none()).await;
-    // Longer than the pause after which a silent watch is asked whether it lives. A machine may stall
-    // once; what is not allowed is lost each time.
+    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
+    // Longer than the interval at which an idle watch is checked. A slow machine may lose etcd once; a
+    // request that the role does not allow loses it each time.
     let mut watch = a.watch();
     for _ in 0..3 {
         let lost = watch.wait_for(|view| view.away_since().is_some());
         if tokio::time::timeout(Duration::from_secs(5), lost).await.is_err() {
             return;
         }
-        seen(&a, "etcd again", |view| view.away_since().is_none()).await;
+        wait_until(&a, "etcd again", |view| view.away_since().is_none()).await;
     }
-    panic!("what is asked is not allowed");
+    panic!("the role does not allow the liveness check");
 }
 
 #[tokio::test]
-async fn etcd_with_tls_lets_in_nobody_without_a_role() {
+async fn etcd_with_tls_admits_no_client_without_a_role() {
     let etcd = SecureEtcd::start().await;
     for (who, node) in [
-        ("signed by another CA", etcd.stranger("a")),
-        ("without a certificate", etcd.nobody()),
+        ("signed by another CA", etcd.node_of_another_ca("a")),
+        ("without a certificate", etcd.node_without_certificate()),
         ("with no user", etcd.node("c")),
     ] {
         let refused = node.create(assignment("evil", "a")).await;
         assert!(matches!(refused, Err(CreateError::Registry(_))), "{who}: {refused:?}");
-        assert!(node.view().away_since().is_some(), "{who}: it reads");
+        assert!(node.view().away_since().is_some(), "{who}: it must not read");
     }
     let a = etcd.node("a");
-    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
     assert_eq!(a.view().rooms().count(), 0, "nothing was written");
 }
 
 #[tokio::test]
-async fn with_etcd_away_reads_go_on_and_writes_say_so() {
+async fn without_etcd_reads_continue_and_writes_fail() {
     let mut etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
     let read = created(&a, assignment("away", "a")).await;
-    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
     etcd.crash();
-    seen(&a, "the absence", |view| view.away_since().is_some()).await;
+    wait_until(&a, "the absence", |view| view.away_since().is_some()).await;
     assert_eq!(a.assignment(&room("away")), Some(read.clone()), "the last known copy is read");
     let refused = a.create(assignment("later", "a")).await;
     assert!(matches!(refused, Err(CreateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
@@ -256,63 +260,63 @@ async fn with_etcd_away_reads_go_on_and_writes_say_so() {
     assert!(matches!(refused, Err(UpdateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
 
     etcd.resume().await;
-    seen(&a, "etcd again", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd again", |view| view.away_since().is_none()).await;
     assert_eq!(a.assignment(&room("away")), Some(read), "nothing was lost");
 }
 
 #[tokio::test]
-async fn a_watch_missed_by_compaction_resyncs() {
+async fn a_watch_that_missed_a_compaction_reads_everything_again() {
     let mut etcd = Etcd::start().await;
     let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
     let stays = created(&a, assignment("stays", "a")).await;
     let ends = created(&a, assignment("ends", "a")).await;
-    seen(&b, "both rooms", |view| view.rooms().count() == 2).await;
+    wait_until(&b, "both rooms", |view| view.rooms().count() == 2).await;
     etcd.crash();
-    seen(&b, "the absence", |view| view.away_since().is_some()).await;
+    wait_until(&b, "the absence", |view| view.away_since().is_some()).await;
     etcd.resume().await;
-    // What happened meanwhile is compacted away: no watch can tell it any more.
+    // The deletion is compacted away, so no watch can report it.
     let mut raw = etcd.client().await;
     let key = format!("/systir/v1/test/rooms/{}", room("ends").key());
     raw.delete(key, None).await.unwrap();
-    // One write more: before 3.5.18 etcd forgets a deletion at the very revision of the compaction
-    // without telling a watch that begins there.
+    // One more write: etcd before 3.5.18 drops a deletion at exactly the revision of the compaction, and
+    // a watch that starts there does not report it.
     let revision = raw.put("/elsewhere", "", None).await.unwrap().header().unwrap().revision();
     raw.compact(revision, None).await.unwrap();
-    seen(&b, "the end of a room that it heard nothing of", |view| {
+    wait_until(&b, "the deletion that no watch reported", |view| {
         view.room(&ends.value.room).is_none() && view.room(&stays.value.room) == Some(&stays)
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_deletion_that_no_watch_tells_of_is_seen_at_the_next_whole_read() {
+async fn a_deletion_that_no_watch_reports_is_seen_at_the_next_full_read() {
     let mut etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
     let often = EtcdConfig { whole_read: Duration::from_millis(500), ..config(&etcd) };
     let b: Node = Arc::new(EtcdRegistry::start(often));
     let ends = created(&a, assignment("ends", "a")).await;
-    seen(&b, "the room", |view| view.room(&ends.value.room).is_some()).await;
+    wait_until(&b, "the room", |view| view.room(&ends.value.room).is_some()).await;
     etcd.crash();
     etcd.resume().await;
-    // The deletion is at the revision that is compacted away, where old etcd forgets it in silence.
+    // The deletion is at the compacted revision, where old versions of etcd do not report it.
     let mut raw = etcd.client().await;
     let key = format!("/systir/v1/test/rooms/{}", room("ends").key());
     let revision = raw.delete(key, None).await.unwrap().header().unwrap().revision();
     raw.compact(revision, None).await.unwrap();
-    seen(&b, "its end", |view| view.room(&ends.value.room).is_none()).await;
-    // And what is only there goes on being followed, over any number of whole reads.
+    wait_until(&b, "its end", |view| view.room(&ends.value.room).is_none()).await;
+    // Following continues over any number of full reads.
     let stays = created(&a, assignment("stays", "a")).await;
-    seen(&b, "a later room", |view| view.room(&stays.value.room) == Some(&stays)).await;
+    wait_until(&b, "a later room", |view| view.room(&stays.value.room) == Some(&stays)).await;
 }
 
 #[tokio::test]
-async fn a_garbled_record_counts_as_absent() {
+async fn an_unreadable_record_counts_as_absent() {
     let etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
     let read = created(&a, assignment("good", "a")).await;
     let mut raw = etcd.client().await;
     let other = serde_json::to_vec(&assignment("other", "evil")).unwrap();
-    // One that nobody could take over: the next epoch would be none.
+    // No takeover of it would be possible: there is no next epoch.
     let endless = Assignment { epoch: u64::MAX, ..assignment("endless", "evil") };
     for (key, value) in [
         (format!("/systir/v1/test/rooms/{}", room("bad").key()), b"{\"room\":".to_vec()),
@@ -323,7 +327,7 @@ async fn a_garbled_record_counts_as_absent() {
     ] {
         raw.put(key, value, None).await.unwrap();
     }
-    seen(&a, "five records that cannot be read", |view| view.garbled() >= 5).await;
+    wait_until(&a, "five unreadable records", |view| view.garbled() >= 5).await;
     let view = a.view();
     assert_eq!(view.rooms().count(), 1);
     assert_eq!(view.nodes().count(), 0);
@@ -331,7 +335,7 @@ async fn a_garbled_record_counts_as_absent() {
 }
 
 #[tokio::test]
-async fn more_records_than_one_answer_holds_are_all_read() {
+async fn more_records_than_fit_into_one_message_are_all_read() {
     let etcd = Etcd::start().await;
     let mut raw = etcd.client().await;
     // 2,500 rooms with long names: three pages by count, and more than 4 MiB in the first alone.
@@ -344,23 +348,23 @@ async fn more_records_than_one_answer_holds_are_all_read() {
         raw.txn(Txn::new().and_then(writes.collect::<Vec<_>>())).await.unwrap();
     }
     let a = in_etcd(&etcd);
-    seen(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
     let view = a.view();
     assert_eq!((view.rooms().count(), view.garbled()), (2_500, 0));
     for record in &rooms {
         assert_eq!(view.room(&record.room).map(|known| &known.value), Some(record));
     }
-    // What comes later is followed from there.
+    // Later changes are followed from that revision.
     let late = created(&a, assignment("late", "a")).await;
-    seen(&a, "a later room", |view| view.room(&late.value.room) == Some(&late)).await;
+    wait_until(&a, "a later room", |view| view.room(&late.value.room) == Some(&late)).await;
 }
 
 #[tokio::test]
-async fn writes_to_an_etcd_that_says_nothing_do_not_wait_for_each_other() {
-    // The kernel takes connections; nobody ever answers on them.
-    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+async fn writes_to_an_etcd_that_does_not_answer_do_not_wait_for_each_other() {
+    // The kernel accepts connections, but no process answers on them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let a = Arc::new(EtcdRegistry::start(EtcdConfig {
-        endpoints: vec![format!("http://{}", hole.local_addr().unwrap())],
+        endpoints: vec![format!("http://{}", silent.local_addr().unwrap())],
         cluster: "test".to_owned(),
         ..EtcdConfig::default()
     }));
@@ -368,21 +372,21 @@ async fn writes_to_an_etcd_that_says_nothing_do_not_wait_for_each_other() {
         let a = a.clone();
         async move { a.create(assignment(&format!("room-{n}"), "a")).await }
     });
-    // One waits 3 s; one after the other they would take a minute.
+    // Each write waits 3 s; in sequence they would take a minute.
     let all = tokio::time::timeout(Duration::from_secs(9), futures::future::join_all(writes)).await;
-    for refused in all.expect("each has its own limit") {
+    for refused in all.expect("each write has its own timeout") {
         assert!(matches!(refused, Err(CreateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
     }
 }
 
 #[tokio::test]
-async fn a_room_that_is_gone_is_forgotten_by_who_is_told_so() {
+async fn a_refused_update_of_a_deleted_room_removes_it_from_the_copy() {
     let etcd = Etcd::start().await;
     let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
     let read = created(&a, assignment("gone", "a")).await;
-    seen(&b, "the room", |view| view.room(&room("gone")) == Some(&read)).await;
+    wait_until(&b, "the room", |view| view.room(&room("gone")) == Some(&read)).await;
     a.delete(&read).await.unwrap();
     assert_eq!(a.assignment(&room("gone")), None);
     assert_eq!(b.update(&read, read.value.clone()).await, Err(UpdateError::Gone));
-    assert_eq!(b.assignment(&room("gone")), None, "whatever the watch has told it until now");
+    assert_eq!(b.assignment(&room("gone")), None, "removed even before the watch reports it");
 }

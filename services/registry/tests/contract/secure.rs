@@ -1,5 +1,5 @@
-//! A real etcd as production runs it: TLS, client certificates, and a role for each node. A user is
-//! the common name of its certificate.
+//! A real etcd set up as for production: TLS, client certificates, and a role for each node. A client's
+//! user name is the common name of its certificate.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
 }
 
-/// A certificate and its key (PEM). The server's has no common name, as etcd wants it.
+/// A certificate and its key (PEM). etcd's own certificate must have no common name.
 fn issue(authority: &Authority, common_name: Option<&str>) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params =
@@ -66,7 +66,7 @@ impl SecureEtcd {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// What a node is configured with; `user` is the common name of its certificate.
+    /// The configuration of a node; `user` is the common name of its certificate.
     fn config(&self, user: &str) -> EtcdConfig {
         EtcdConfig {
             endpoints: vec![self.url()],
@@ -82,18 +82,18 @@ impl SecureEtcd {
         Arc::new(EtcdRegistry::start(self.config(user)))
     }
 
-    /// A node whose certificate another CA signed.
-    pub(crate) fn stranger(&self, user: &str) -> Node {
+    /// A node whose certificate is signed by another CA.
+    pub(crate) fn node_of_another_ca(&self, user: &str) -> Node {
         let identity = Some(issue(&authority(), Some(user)));
         Arc::new(EtcdRegistry::start(EtcdConfig { identity, ..self.config(user) }))
     }
 
-    /// A node that shows no certificate.
-    pub(crate) fn nobody(&self) -> Node {
+    /// A node without a client certificate.
+    pub(crate) fn node_without_certificate(&self) -> Node {
         Arc::new(EtcdRegistry::start(EtcdConfig { identity: None, ..self.config("a") }))
     }
 
-    /// etcd as a user meets it without the registry in between.
+    /// A plain etcd client of `user`, without the registry.
     pub(crate) async fn client(&self, user: &str) -> Client {
         let (certificate, key) = issue(&self.authority, Some(user));
         let tls = TlsOptions::new()
@@ -130,7 +130,7 @@ impl SecureEtcd {
             root.user_add(node, "", no_password()).await.expect("a user");
             root.user_grant_role(node, node).await.expect("a role for the user");
         }
-        root.auth_enable().await.expect("roles in force");
+        root.auth_enable().await.expect("authentication enabled");
     }
 }
 
@@ -169,30 +169,33 @@ fn denied<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>) -> bool {
     }
 }
 
-/// What a node that went over to the enemy can do with its certificate: no more than its role.
-pub(crate) async fn a_node_speaks_for_nobody_else(etcd: &SecureEtcd) {
+/// A hostile node can do no more with its certificate than its role allows.
+pub(crate) async fn a_node_can_write_no_other_nodes_lease(etcd: &SecureEtcd) {
     let mut a = etcd.client("a").await;
     let mut b = etcd.client("b").await;
     let lease = a.lease_grant(30, None).await.expect("a lease").id();
     let own = PutOptions::new().with_lease(lease);
     a.put("/systir/v1/test/nodes/a", "{}", Some(own.clone())).await.expect("its own key");
 
-    assert!(denied(b.put("/systir/v1/test/nodes/a", "{}", None).await), "another's lease is written");
-    assert!(denied(b.delete("/systir/v1/test/nodes/a", None).await), "another's lease is deleted");
-    assert!(denied(b.put("/systir/v1/test/nodes/c", "{}", None).await), "a node is invented");
-    assert!(denied(b.lease_revoke(lease).await), "another's lease is ended");
+    assert!(denied(b.put("/systir/v1/test/nodes/a", "{}", None).await), "b writes a's lease record");
+    assert!(denied(b.delete("/systir/v1/test/nodes/a", None).await), "b deletes a's lease record");
+    assert!(
+        denied(b.put("/systir/v1/test/nodes/c", "{}", None).await),
+        "b writes a lease for a node that does not exist"
+    );
+    assert!(denied(b.lease_revoke(lease).await), "b revokes a's lease");
     assert!(
         denied(b.put("/systir/v1/test/rooms/x", "{}", Some(own)).await),
-        "a room is hung on another's lease, to end with it"
+        "b attaches a room to a's lease, to delete it with the lease"
     );
-    assert!(denied(b.put("/systir/v1/other/rooms/x", "{}", None).await), "another cluster is written");
-    assert!(denied(b.get("/systir/v1/other/rooms/x", None).await), "another cluster is read");
-    assert!(denied(b.role_add("c").await), "roles are made");
+    assert!(denied(b.put("/systir/v1/other/rooms/x", "{}", None).await), "b writes to another cluster");
+    assert!(denied(b.get("/systir/v1/other/rooms/x", None).await), "b reads another cluster");
+    assert!(denied(b.role_add("c").await), "b adds a role");
     b.put("/systir/v1/test/nodes/b", "{}", None).await.expect("its own key");
     b.put("/systir/v1/test/rooms/x", "{}", None).await.expect("a room of the cluster");
-    b.get("/systir/v1/test/nodes/a", None).await.expect("all of the cluster is read");
+    b.get("/systir/v1/test/nodes/a", None).await.expect("b reads its own cluster");
     for key in ["nodes/a", "nodes/b", "rooms/x"] {
         let mut root = etcd.client("root").await;
-        root.delete(format!("/systir/v1/test/{key}"), None).await.expect("root tidies up");
+        root.delete(format!("/systir/v1/test/{key}"), None).await.expect("root cleans up");
     }
 }
