@@ -1,5 +1,5 @@
-//! A certificate authority for trying things out. In production another one issues what nodes
-//! prove themselves with (step-ca, SPIRE, cert-manager): the files look the same.
+//! A certificate authority for development. In production use another one (step-ca, SPIRE, cert-manager);
+//! the files have the same format.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -11,46 +11,46 @@ use anyhow::{Context as _, Result};
 use clap::{Subcommand, value_parser};
 use systir_identity::{TrustDomain, ca};
 
-/// What to do with the authority.
+/// Subcommands of `systirctl ca`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Makes an authority for a trust domain: DIR/ca.pem and DIR/ca.key.
+    /// Creates an authority for a trust domain: DIR/ca.pem and DIR/ca.key.
     Create {
         /// The trust domain, such as nordu.net.
         #[arg(long)]
         trust_domain: String,
-        /// Where the files go.
+        /// Folder to write the files to.
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
     /// Issues a node's certificate: DIR/NODE.pem and DIR/NODE.key, with one SPIFFE id.
     Issue {
-        /// The folder of `ca create`.
+        /// Folder with the files of `ca create`.
         #[arg(long, value_name = "DIR", default_value = ".")]
         ca: PathBuf,
-        /// The trust domain that the authority was made for.
+        /// The authority's trust domain.
         #[arg(long)]
         trust_domain: String,
         /// The node's name, such as cph-1.
         #[arg(long)]
         node: String,
-        /// Hours that it lasts, 8760 (a year, as long as the authority) at most.
+        /// Hours until it expires; at most 8760 (a year, as for the authority).
         #[arg(long, default_value_t = 24, value_parser = value_parser!(u64).range(1..=8760))]
         hours: u64,
-        /// Where the files go.
+        /// Folder to write the files to.
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
 }
 
-/// Carries it out.
+/// Runs a `ca` subcommand.
 pub(crate) fn run(command: &Command) -> Result<()> {
     let now = SystemTime::now();
     let mut terminal = std::io::stdout();
     match command {
         Command::Create { trust_domain, out } => {
             let made = ca::create(&TrustDomain::new(trust_domain)?, now)?;
-            // The key first: where one is, the certificate stays as well.
+            // The key first: if one exists, this fails and the certificate is not overwritten either.
             write(&out.join("ca.key"), &made.key, true)?;
             write(&out.join("ca.pem"), &made.certificate, false)?;
             writeln!(terminal, "{}\n{}", out.join("ca.pem").display(), out.join("ca.key").display())?;
@@ -59,7 +59,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             let read = |name: &str| {
                 let path = folder.join(name);
                 fs::read_to_string(&path)
-                    .with_context(|| format!("{}: make it with `systirctl ca create`", path.display()))
+                    .with_context(|| format!("{}: create it with `systirctl ca create`", path.display()))
             };
             let authority = ca::Pem { certificate: read("ca.pem")?, key: read("ca.key")? };
             let id = TrustDomain::new(trust_domain)?.relay(node)?;
@@ -72,10 +72,10 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     Ok(())
 }
 
-// A key that exists is never overwritten: nodes may rest on it.
+// An existing CA key is never overwritten: certificates in use may be signed with it.
 fn write(path: &Path, text: &str, secret: bool) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be created", folder.display()))?;
     }
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(if secret { 0o600 } else { 0o644 });

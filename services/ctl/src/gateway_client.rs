@@ -1,4 +1,4 @@
-//! Questions to a gateway.
+//! HTTP requests to a gateway.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use livekit_token::{AccessToken, VideoGrants};
 use reqwest::Url;
 use serde_json::Value;
 
-/// Which gateway, and as whom.
+/// The gateway to ask, and the API key to sign tokens with.
 #[derive(Debug, Args)]
-pub(crate) struct Server {
-    /// A gateway of the cluster.
+pub(crate) struct GatewayClient {
+    /// URL of a gateway of the cluster.
     #[arg(long, env = "SYSTIR_URL", default_value = "http://127.0.0.1:7880", global = true)]
     pub(crate) url: String,
     /// The institution's API key.
     #[arg(long, env = "SYSTIR_API_KEY", default_value = "devkey", global = true)]
     pub(crate) api_key: String,
-    /// Its secret.
+    /// The API key's secret.
     #[arg(long, env = "SYSTIR_API_SECRET", default_value = "secret", hide_env_values = true, global = true)]
     pub(crate) api_secret: String,
 }
 
-impl Server {
-    /// Asks for the path of these segments, with a token that lives a minute.
+impl GatewayClient {
+    /// Requests the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn get(&self, path: &[&str]) -> Result<Value> {
         let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
         let token = AccessToken::with_api_key(&self.api_key, &self.api_secret)
@@ -31,47 +31,46 @@ impl Server {
             .with_grants(grants)
             .with_ttl(Duration::from_secs(60))
             .to_jwt()
-            .context("the API key and secret make no token")?;
-        let address = self.address(path)?;
+            .context("no token can be made with this API key and secret")?;
+        let url = self.url(path)?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let answer = client
-            .get(address.clone())
+        let response = client
+            .get(url.clone())
             .bearer_auth(token)
             .send()
             .await
             .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;
-        let status = answer.status();
-        let body = answer.text().await?;
+        let status = response.status();
+        let body = response.text().await?;
         if !status.is_success() {
-            bail!("{address} answered {status}: {body}");
+            bail!("{url} answered {status}: {body}");
         }
-        serde_json::from_str(&body).with_context(|| format!("{address} did not answer with JSON"))
+        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
     }
 
-    /// Segments are percent-encoded, so a room's name cannot change the path.
-    fn address(&self, path: &[&str]) -> Result<Url> {
-        let mut address =
-            Url::parse(&self.url).with_context(|| format!("--url {} is no address", self.url))?;
-        match address.path_segments_mut() {
+    /// The URL of this path. Segments are percent-encoded, so a room's name cannot change the path.
+    fn url(&self, path: &[&str]) -> Result<Url> {
+        let mut url = Url::parse(&self.url).with_context(|| format!("--url {} is not a URL", self.url))?;
+        match url.path_segments_mut() {
             Ok(mut segments) => segments.pop_if_empty().extend(path),
             Err(()) => bail!("--url {} cannot have a path", self.url),
         };
-        Ok(address)
+        Ok(url)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Server;
+    use super::GatewayClient;
 
     #[test]
     fn room_names_cannot_change_the_path() {
-        let server = Server {
+        let client = GatewayClient {
             url: "http://127.0.0.1:7880/".into(),
             api_key: String::new(),
             api_secret: String::new(),
         };
-        let address = server.address(&["systir", "v1", "rooms", "a/../b c?", "explain"]).unwrap();
-        assert_eq!(address.path(), "/systir/v1/rooms/a%2F..%2Fb%20c%3F/explain");
+        let url = client.url(&["systir", "v1", "rooms", "a/../b c?", "explain"]).unwrap();
+        assert_eq!(url.path(), "/systir/v1/rooms/a%2F..%2Fb%20c%3F/explain");
     }
 }

@@ -1,5 +1,5 @@
-//! `systirctl`: what an operator asks and does. It speaks to a gateway's HTTP interface with an
-//! API key, as LiveKit's tools do, and makes development certificates on its own.
+//! `systirctl`, the command line for operators. It calls a gateway's HTTP API with an API key, as LiveKit's
+//! tools do, and creates development certificates and tokens locally.
 
 use std::process::ExitCode;
 
@@ -10,14 +10,14 @@ mod gateway_client;
 mod tables;
 mod token;
 
-const EXIT_CODES: &str = "Exit code: 0 done, 1 it could not be done, 64 the command line makes no sense.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 64 invalid command line.";
 
-/// The operators' command line of a Systir cluster.
+/// Command line for operators of a Systir cluster.
 #[derive(Debug, Parser)]
 #[command(name = "systirctl", version, about, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
-    server: gateway_client::Server,
+    gateway: gateway_client::GatewayClient,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     json: bool,
@@ -27,24 +27,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The nodes of the cluster: where they stand, whose they are, how full.
+    /// Lists the nodes of the cluster: site, country, operator, host, participants and state.
     Nodes,
-    /// The institution's rooms and the nodes that relay them.
+    /// Lists the institution's rooms and their nodes.
     Rooms,
-    /// Why a room is where it is: every node, the decision on it and the reason.
+    /// Explains a room's placement: every node, the policy decision on it and the reason.
     Explain {
         /// The room's name.
         room: String,
     },
-    /// Tokens for participants.
+    /// Creates tokens for participants.
     #[command(subcommand)]
     Token(token::Command),
-    /// A development certificate authority for the links between nodes.
+    /// Runs a development certificate authority for links between nodes.
     #[command(subcommand)]
     Ca(ca::Command),
 }
 
-/// `EX_USAGE` of sysexits: the command line makes no sense.
+/// `EX_USAGE` of sysexits.h: invalid command line.
 const USAGE: u8 = 64;
 
 #[tokio::main(flavor = "current_thread")]
@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // `--help` and `--version` are no errors.
+            // `--help` and `--version` are not errors.
             let status = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
             let _ = error.print();
             return status;
@@ -68,14 +68,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { server, json, command } = arguments;
+    let Arguments { gateway, json, command } = arguments;
     match command {
-        Command::Nodes => tables::nodes(&server.get(&["systir", "v1", "nodes"]).await?, json),
-        Command::Rooms => tables::rooms(&server.get(&["systir", "v1", "rooms"]).await?, json),
+        Command::Nodes => tables::nodes(&gateway.get(&["systir", "v1", "nodes"]).await?, json),
+        Command::Rooms => tables::rooms(&gateway.get(&["systir", "v1", "rooms"]).await?, json),
         Command::Explain { room } => {
-            tables::explain(&server.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
+            tables::explain(&gateway.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
-        Command::Token(command) => token::run(&command, &server, json),
+        Command::Token(command) => token::run(&command, &gateway, json),
         Command::Ca(command) => ca::run(&command),
     }
 }

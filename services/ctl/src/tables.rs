@@ -1,4 +1,4 @@
-//! Answers as tables; the same answers as they came with `--json`.
+//! Prints responses as tables, or unchanged with `--json`.
 
 use std::io::Write as _;
 
@@ -23,7 +23,7 @@ fn text(value: &Value, key: &str) -> String {
 fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
     if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
-        // Without colours, but as wide as the terminal still.
+        // Without colours, but still as wide as the terminal.
         let width = table.width();
         table.force_no_tty();
         if let Some(width) = width {
@@ -35,8 +35,8 @@ fn table(titles: &[&str]) -> Table {
     table
 }
 
-/// On a narrow terminal these columns give way, and no name in another one is broken.
-fn narrow(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
+/// On a narrow terminal only the columns in `wrapped` break lines; names in other columns stay whole.
+fn fit_width(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
     for (column, title) in table.column_iter_mut().zip(titles) {
         column.set_padding((0, 1));
         if !wrapped.contains(title) {
@@ -45,28 +45,28 @@ fn narrow(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
     }
 }
 
-/// Is the candidate full, by its last word?
+/// Is the candidate full by its last report?
 fn is_full(candidate: &Value) -> bool {
     candidate["reason"].as_str().is_some_and(|reason| ["full", "home-full"].contains(&reason))
 }
 
-fn list<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    answer[key].as_array().into_iter().flatten()
+fn list<'a>(response: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    response[key].as_array().into_iter().flatten()
 }
 
-fn print(answer: &Value, json: bool, table: impl FnOnce() -> String) -> Result<()> {
-    let text = if json { serde_json::to_string_pretty(answer)? } else { table() };
+fn print(response: &Value, json: bool, table: impl FnOnce() -> String) -> Result<()> {
+    let text = if json { serde_json::to_string_pretty(response)? } else { table() };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
 
 /// `systirctl nodes`.
-pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
-    print(answer, json, || {
+pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
+    print(response, json, || {
         let titles =
             ["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"];
         let mut table = table(&titles);
-        for node in list(answer, "nodes") {
+        for node in list(response, "nodes") {
             let alive = node["alive"] == true;
             let own = node["own_machine"] == true;
             let host = Cell::new(text(node, "host"));
@@ -86,51 +86,51 @@ pub(crate) fn nodes(answer: &Value, json: bool) -> Result<()> {
                 state,
             ]);
         }
-        narrow(&mut table, &["controlled from", "machine of"], &titles);
-        format!("{table}\nregistry: {}", text(answer, "registry"))
+        fit_width(&mut table, &["controlled from", "machine of"], &titles);
+        format!("{table}\nregistry: {}", text(response, "registry"))
     })
 }
 
 /// `systirctl rooms`.
-pub(crate) fn rooms(answer: &Value, json: bool) -> Result<()> {
-    print(answer, json, || {
+pub(crate) fn rooms(response: &Value, json: bool) -> Result<()> {
+    print(response, json, || {
         let titles = ["room", "sid", "home", "spill", "epoch", "policy"];
         let mut table = table(&titles);
-        for room in list(answer, "rooms") {
+        for room in list(response, "rooms") {
             table.add_row(
                 ["room", "sid", "home", "spill", "epoch", "policy_version"]
                     .map(|key| Cell::new(text(room, key))),
             );
         }
-        narrow(&mut table, &["room", "spill"], &titles);
+        fit_width(&mut table, &["room", "spill"], &titles);
         table.to_string()
     })
 }
 
 /// `systirctl explain ROOM`.
-pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
-    print(answer, json, || {
+pub(crate) fn explain(response: &Value, json: bool) -> Result<()> {
+    print(response, json, || {
         let mut out = String::new();
-        let assignment = &answer["assignment"];
+        let assignment = &response["assignment"];
         if assignment.is_null() {
             out.push_str(&format!(
-                "{}: not assigned yet; this is what the next join would meet\n",
-                text(answer, "room")
+                "{}: not assigned yet; this is the ladder for the next join\n",
+                text(response, "room")
             ));
         } else {
             out.push_str(&format!(
                 "{}: home {}, spill [{}], epoch {}, policy {}\n",
-                text(answer, "room"),
+                text(response, "room"),
                 text(assignment, "home"),
                 text(assignment, "spill"),
                 text(assignment, "epoch"),
                 text(assignment, "policy_version")
             ));
         }
-        // The rules stand in the sentences.
-        let titles = ["rank", "node", "role", "people", "reason", "why"];
+        // The sentences name the rules, so there is no column for them.
+        let titles = ["rank", "node", "role", "seats", "reason", "why"];
         let mut table = table(&titles);
-        for row in list(answer, "candidates") {
+        for row in list(response, "candidates") {
             let reason = match (row["rank"].is_null(), is_full(row)) {
                 (true, _) => Color::Red,
                 (false, true) => Color::Yellow,
@@ -145,18 +145,18 @@ pub(crate) fn explain(answer: &Value, json: bool) -> Result<()> {
                 Cell::new(text(row, "why")),
             ]);
         }
-        narrow(&mut table, &["why"], &titles);
+        fit_width(&mut table, &["why"], &titles);
         out.push_str(&table.to_string());
-        let mut asked = list(answer, "candidates").filter(|row| !row["rank"].is_null()).peekable();
-        if asked.peek().is_some() && asked.all(is_full) {
+        let mut ranked = list(response, "candidates").filter(|row| !row["rank"].is_null()).peekable();
+        if ranked.peek().is_some() && ranked.all(is_full) {
             out.push_str(
                 "\nEvery approved node is full, by its last word: the next join asks each once more.",
             );
         }
-        if !answer["refusal"].is_null() {
+        if !response["refusal"].is_null() {
             out.push_str(&format!(
                 "\nThe next join would be refused: {}",
-                text(&answer["refusal"], "sentence")
+                text(&response["refusal"], "sentence")
             ));
         }
         out

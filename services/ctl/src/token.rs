@@ -1,4 +1,4 @@
-//! Tokens for participants, as LiveKit's tools make them.
+//! Tokens for participants, in LiveKit's format.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -8,36 +8,36 @@ use clap::{ArgAction, Subcommand, value_parser};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::json;
 
-use crate::gateway_client::Server;
+use crate::gateway_client::GatewayClient;
 
-/// What to do with tokens.
+/// Subcommands of `systirctl token`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Makes a token that lets one person into one room.
+    /// Creates a token for one participant and one room.
     Create {
-        /// The room.
+        /// The room's name.
         #[arg(long)]
         room: String,
-        /// The person's identity, unique in the room.
+        /// The participant's identity, unique in the room.
         #[arg(long)]
         identity: String,
-        /// The name that others see.
+        /// The participant's display name; the identity if not given.
         #[arg(long)]
         name: Option<String>,
-        /// May look and listen only.
+        /// Allows only subscribing, not publishing.
         #[arg(long, action = ArgAction::SetTrue)]
         view_only: bool,
-        /// May administer the room.
+        /// Allows administering the room.
         #[arg(long, action = ArgAction::SetTrue)]
         admin: bool,
-        /// Minutes that it can be used to join, a year at most.
+        /// Minutes until the token expires; at most 525600 (a year).
         #[arg(long, default_value_t = 360, value_parser = value_parser!(u64).range(1..=525_600))]
         minutes: u64,
     },
 }
 
-/// Carries it out.
-pub(crate) fn run(command: &Command, server: &Server, json: bool) -> Result<()> {
+/// Runs a `token` subcommand.
+pub(crate) fn run(command: &Command, gateway: &GatewayClient, json: bool) -> Result<()> {
     let Command::Create { room, identity, name, view_only, admin, minutes } = command;
     let grants = VideoGrants {
         room_join: true,
@@ -48,16 +48,16 @@ pub(crate) fn run(command: &Command, server: &Server, json: bool) -> Result<()> 
         can_publish_data: Some(!view_only),
         ..Default::default()
     };
-    let token = AccessToken::with_api_key(&server.api_key, &server.api_secret)
+    let token = AccessToken::with_api_key(&gateway.api_key, &gateway.api_secret)
         .with_identity(identity)
         .with_name(name.as_deref().unwrap_or(identity))
         .with_grants(grants)
         .with_ttl(Duration::from_secs(minutes * 60))
         .to_jwt()
-        .context("no token can be made of this")?;
+        .context("no token can be made with these values")?;
     let mut out = std::io::stdout();
     if json {
-        writeln!(out, "{}", json!({"token": token, "url": server.url, "room": room, "identity": identity}))?;
+        writeln!(out, "{}", json!({"token": token, "url": gateway.url, "room": room, "identity": identity}))?;
     } else {
         writeln!(out, "{token}")?;
     }
