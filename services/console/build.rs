@@ -1,4 +1,4 @@
-//! Bundles the meeting page with npm and esbuild into `OUT_DIR`, from where it is embedded.
+//! Bundles the meeting page with npm and esbuild into `OUT_DIR`; `src/lib.rs` embeds the result.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn main() {
     let Ok(out) = std::env::var("OUT_DIR") else {
         fail("OUT_DIR is not set: build this crate with cargo");
     };
-    // What is installed follows the lock file; a folder that was half made is made anew.
+    // `node_modules` is complete only if this file equals the lock file; otherwise install again.
     let installed = Path::new("web/node_modules/.installed-lock.json");
     let lock = std::fs::read(Path::new("web/package-lock.json")).unwrap_or_default();
     if std::fs::read(installed).ok().as_deref() != Some(&lock) {

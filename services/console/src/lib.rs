@@ -1,5 +1,6 @@
-//! The web pages, embedded in the binary: the meeting page with its "where is my data" panel.
-//! It serves files and nothing else: it knows no room, no token and no node.
+//! The web pages, embedded in the binary: the meeting page with its "where is my data" panel, and the
+//! page of a node that may not be a gateway. The crate only serves static files; the script on the page
+//! talks to the gateway and to LiveKit's signalling.
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,16 +10,17 @@ use axum::routing::get;
 const INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/index.html"));
 const SCRIPT: &str = include_str!(concat!(env!("OUT_DIR"), "/app.js"));
 const STYLE: &str = include_str!(concat!(env!("OUT_DIR"), "/app.css"));
-const CLOSED: &str = include_str!(concat!(env!("OUT_DIR"), "/closed.html"));
+const NOT_A_GATEWAY: &str = include_str!(concat!(env!("OUT_DIR"), "/not-a-gateway.html"));
 const ICON: &str = include_str!(concat!(env!("OUT_DIR"), "/icon.svg"));
 
-/// The page may load only what this server serves, and may connect only to it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+/// Content-Security-Policy: the page loads only files of this server. It connects to this server over
+/// HTTP and to any WebSocket address.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
     media-src 'self' blob: mediastream:; worker-src 'self' blob:; connect-src 'self' ws: wss:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'self'";
 
-/// `/`, `/app.js`, `/app.css`, `/icon.svg`. `HEAD /` answers 200, which LiveKit clients use to see
-/// whether a server is there.
+/// `/`, `/app.js`, `/app.css`, `/icon.svg`. `HEAD /` answers 200: LiveKit clients use it to check that
+/// the server is reachable.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(|| async { page("text/html; charset=utf-8", INDEX) }))
@@ -27,15 +29,15 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/icon.svg", get(|| async { page("image/svg+xml", ICON) }))
 }
 
-/// `/` of a node that may be front door of nobody: why there is no meeting page, and nothing that
-/// asks for a name. `HEAD /` still answers 200.
-pub fn closed<S: Clone + Send + Sync + 'static>(why: &str) -> Router<S> {
-    let body: &'static str = CLOSED.replace("{why}", &escaped(why)).leak();
-    let closed = move || async move {
+/// `/` of a node that policy approves as gateway of no institution: a page with the reason `why`, without
+/// a form. `GET /` answers 403, `HEAD /` still 200.
+pub fn not_a_gateway<S: Clone + Send + Sync + 'static>(why: &str) -> Router<S> {
+    let body: &'static str = NOT_A_GATEWAY.replace("{why}", &escaped(why)).leak();
+    let forbidden = move || async move {
         (StatusCode::FORBIDDEN, page("text/html; charset=utf-8", body)).into_response()
     };
     Router::new()
-        .route("/", get(closed).head(|| async { StatusCode::OK }))
+        .route("/", get(forbidden).head(|| async { StatusCode::OK }))
         .route("/app.css", get(|| async { page("text/css; charset=utf-8", STYLE) }))
         .route("/icon.svg", get(|| async { page("image/svg+xml", ICON) }))
 }
@@ -47,7 +49,7 @@ fn escaped(text: &str) -> String {
 fn page(kind: &'static str, body: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -60,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_rule_says_is_text_on_the_closed_page() {
+    fn the_reason_is_escaped_on_the_page_of_a_node_that_is_no_gateway() {
         assert_eq!(escaped("<b a=\"1\">&</b>"), "&lt;b a=&quot;1&quot;&gt;&amp;&lt;/b&gt;");
-        assert!(CLOSED.contains("{why}"));
+        assert!(NOT_A_GATEWAY.contains("{why}"));
     }
 }

@@ -14,5 +14,5 @@ await build({
   logLevel: "warning",
 });
 await copyFile("src/index.html", `${out}/index.html`);
-await copyFile("src/closed.html", `${out}/closed.html`);
+await copyFile("src/not-a-gateway.html", `${out}/not-a-gateway.html`);
 await copyFile("src/icon.svg", `${out}/icon.svg`);

@@ -36,7 +36,7 @@ pub(crate) fn page<'a>(admission: &Admission, institutions: impl Iterator<Item =
             Err(refusal) => denied = Some(refusal.to_string()),
         }
     }
-    systir_console::closed(&denied.unwrap_or_else(|| "no institution has a policy here".to_owned()))
+    systir_console::not_a_gateway(&denied.unwrap_or_else(|| "no institution has a policy here".to_owned()))
 }
 
 fn record_reason(refusal: &Refusal) {

@@ -1,4 +1,4 @@
-// The meeting page: join, tiles, controls, and where the media goes.
+// The meeting page: join form, tiles, controls, and the "where is my data" panel.
 import { ConnectionState, DisconnectReason, type Participant, Room, RoomEvent } from "livekit-client";
 import { Tiles } from "./tiles.js";
 import { render, sentence, summary, type Where } from "./where.js";
@@ -9,7 +9,7 @@ function byId<T extends HTMLElement>(id: string): T {
   return element as T;
 }
 
-const door = byId("door");
+const joinView = byId("join-view");
 const meeting = byId("meeting");
 const problem = byId("problem");
 const panel = byId("where");
@@ -23,32 +23,33 @@ const tiles = new Tiles(byId("stage"));
 
 let room: Room | undefined;
 let token = "";
-let said = "";
-// Has the node that carries us told us itself?
-let heard = false;
+// The sentence of the last statement, to announce only changes.
+let lastSentence = "";
+// Has a statement arrived from the media node (data topic)?
+let fromMediaNode = false;
 let joining = false;
 
 const query = new URLSearchParams(location.search);
 roomInput.value = query.get("room") ?? "demo";
 nameInput.value = query.get("name") ?? "";
 
-function show(text: string): void {
+function showProblem(text: string): void {
   problem.textContent = text;
   problem.hidden = text === "";
 }
 
-// For eyes and for screen readers; each goes by itself, and none hides another.
-function say(text: string): void {
-  const words = document.createElement("span");
-  words.textContent = text;
-  live.append(words);
-  setTimeout(() => words.remove(), 7000);
+// Shows a message in the live region, which screen readers read out. Each message disappears after 7 s.
+function announce(text: string): void {
+  const message = document.createElement("span");
+  message.textContent = text;
+  live.append(message);
+  setTimeout(() => message.remove(), 7000);
 }
 
-// A token comes with the link (`#token=`) or, where the operator allows guests, from the gateway.
+// The token is in the link (`#token=`). Without one the gateway issues a guest token, if the operator allows guests.
 async function obtainToken(roomName: string, name: string): Promise<string> {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) return given;
+  const fromLink = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (fromLink) return fromLink;
   const answer = await fetch("/systir/v1/guest-token", {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -59,8 +60,8 @@ async function obtainToken(roomName: string, name: string): Promise<string> {
   return (JSON.parse(body) as { token: string }).token;
 }
 
-// The client library hides why a join was refused; the validate address says it.
-async function reasonOf(error: unknown): Promise<string> {
+// The client library does not report why a join was refused; `/rtc/validate` does.
+async function refusalReason(error: unknown): Promise<string> {
   try {
     const answer = await fetch("/rtc/validate", { headers: { authorization: `Bearer ${token}` } });
     if (!answer.ok) return await answer.text();
@@ -74,24 +75,24 @@ async function join(event: Event): Promise<void> {
   event.preventDefault();
   if (joining) return;
   joining = true;
-  show("");
-  // Not `disabled`: that would take the focus away from whoever pressed it.
+  showProblem("");
+  // Not `disabled`: a disabled button loses the keyboard focus.
   joinButton.setAttribute("aria-disabled", "true");
   joinButton.textContent = "Joining…";
   try {
     token = await obtainToken(roomInput.value.trim(), nameInput.value.trim());
-    heard = false;
+    fromMediaNode = false;
     room = new Room({ adaptiveStream: true, dynacast: true, singlePeerConnection: false });
     listen(room);
     await room.connect(location.origin.replace(/^http/, "ws"), token);
-    enter(room.name);
+    showMeeting(room.name);
     refresh();
     void loadWhere();
     await publish(room);
   } catch (error) {
     const connected = room?.state === ConnectionState.Connected;
     if (!connected) {
-      show(await reasonOf(error));
+      showProblem(await refusalReason(error));
       room = undefined;
     }
   } finally {
@@ -101,9 +102,9 @@ async function join(event: Event): Promise<void> {
   }
 }
 
-// The focus goes along, so that a keyboard or a screen reader is never left on something hidden.
-function enter(name: string): void {
-  door.hidden = true;
+// Moves the focus too: for keyboards and screen readers it must not stay on a hidden element.
+function showMeeting(name: string): void {
+  joinView.hidden = true;
   meeting.hidden = skip.hidden = false;
   const title = byId("title");
   title.textContent = name;
@@ -111,10 +112,10 @@ function enter(name: string): void {
   title.focus();
 }
 
-function goBack(): void {
+function showJoinForm(): void {
   toggleWhere(false);
   meeting.hidden = skip.hidden = true;
-  door.hidden = false;
+  joinView.hidden = false;
   document.title = "Systir meeting";
   joinButton.focus();
 }
@@ -129,7 +130,7 @@ async function publish(current: Room): Promise<void> {
     try {
       await start();
     } catch {
-      say(`Your ${device} could not be started; you can try again with its button.`);
+      announce(`Your ${device} could not be started. Try again with its button.`);
     }
     refresh();
   }
@@ -142,21 +143,21 @@ function listen(current: Room): void {
     RoomEvent.ParticipantNameChanged, RoomEvent.ParticipantAttributesChanged, RoomEvent.Connected, RoomEvent.Reconnected,
   ] as const;
   for (const name of change) current.on(name, refresh);
-  current.on(RoomEvent.ParticipantConnected, (who: Participant) => say(`${who.name || who.identity} joined`));
-  current.on(RoomEvent.ParticipantDisconnected, (who: Participant) => say(`${who.name || who.identity} left`));
-  current.on(RoomEvent.ActiveSpeakersChanged, (speakers: Participant[]) => tiles.speaking(new Set(speakers.map((who) => who.identity))));
-  current.on(RoomEvent.Reconnecting, () => say("The connection broke; reconnecting."));
-  current.on(RoomEvent.DataReceived, (payload: Uint8Array, _who, _kind, topic) => {
+  current.on(RoomEvent.ParticipantConnected, (participant: Participant) => announce(`${participant.name || participant.identity} joined`));
+  current.on(RoomEvent.ParticipantDisconnected, (participant: Participant) => announce(`${participant.name || participant.identity} left`));
+  current.on(RoomEvent.ActiveSpeakersChanged, (speakers: Participant[]) => tiles.speaking(new Set(speakers.map((speaker) => speaker.identity))));
+  current.on(RoomEvent.Reconnecting, () => announce("Connection lost; reconnecting."));
+  current.on(RoomEvent.DataReceived, (payload: Uint8Array, _participant, _kind, topic) => {
     if (topic !== "systir.where") return;
-    heard = true;
-    accept(new TextDecoder().decode(payload));
+    fromMediaNode = true;
+    showStatement(new TextDecoder().decode(payload));
   });
   current.on(RoomEvent.Disconnected, (reason) => {
-    // Before the meeting is entered, join() shows why the gateway refused.
+    // While the join form is visible, join() shows why the gateway refused.
     if (meeting.hidden) return;
-    goBack();
+    showJoinForm();
     if (reason !== undefined && reason !== DisconnectReason.CLIENT_INITIATED) {
-      show(reason === DisconnectReason.DUPLICATE_IDENTITY ? "You joined from another place; this one was closed." : "The meeting ended or the connection was lost.");
+      showProblem(reason === DisconnectReason.DUPLICATE_IDENTITY ? "You joined again from another device or tab; this connection was closed." : "The meeting ended or the connection was lost.");
     }
     room = undefined;
   });
@@ -164,40 +165,40 @@ function listen(current: Room): void {
 
 function refresh(): void {
   if (!room) return;
-  const everyone: Participant[] = [room.localParticipant, ...room.remoteParticipants.values()];
-  tiles.refresh(everyone);
-  byId("count").textContent = everyone.length === 1 ? "you are alone" : `${everyone.length} people`;
+  const participants: Participant[] = [room.localParticipant, ...room.remoteParticipants.values()];
+  tiles.refresh(participants);
+  byId("count").textContent = participants.length === 1 ? "1 participant" : `${participants.length} participants`;
   const me = room.localParticipant;
-  press("mic", me.isMicrophoneEnabled);
-  press("cam", me.isCameraEnabled);
-  press("screen", me.isScreenShareEnabled);
+  setPressed("mic", me.isMicrophoneEnabled);
+  setPressed("cam", me.isCameraEnabled);
+  setPressed("screen", me.isScreenShareEnabled);
 }
 
-function press(id: string, on: boolean): void {
+function setPressed(id: string, on: boolean): void {
   byId(id).setAttribute("aria-pressed", String(on));
 }
 
-// For the time until the media node speaks: a gateway may not carry the meeting and know less. Each
-// change comes from the media node, in order, so nothing of it is ever replaced by an answer from here.
+// Fetches a first statement from the gateway, which may not carry the meeting and then knows less than the media
+// node. The media node sends every change, in order, so its statements are never replaced by this answer.
 async function loadWhere(): Promise<void> {
   if (!room) return;
   try {
     const answer = await fetch(`/systir/v1/rooms/${encodeURIComponent(room.name)}/where`, { headers: { authorization: `Bearer ${token}` } });
     const text = await answer.text();
-    if (answer.ok && !heard) accept(text);
+    if (answer.ok && !fromMediaNode) showStatement(text);
   } catch {
-    if (!heard) byId("where-short").textContent = "Where is my data? (not known now)";
+    if (!fromMediaNode) byId("where-short").textContent = "Where is my data? (not available)";
   }
 }
 
-function accept(text: string): void {
+function showStatement(text: string): void {
   const where = JSON.parse(text) as Where;
-  const mine = room?.localParticipant.attributes ?? {};
-  render(byId("where-body"), where, { media: mine["systir.node"], gateway: mine["systir.gateway"] });
+  const attributes = room?.localParticipant.attributes ?? {};
+  render(byId("where-body"), where, { media: attributes["systir.node"], gateway: attributes["systir.gateway"] });
   byId("where-short").textContent = summary(where);
-  const words = sentence(where);
-  if (said !== "" && said !== words) say(words);
-  said = words;
+  const current = sentence(where);
+  if (lastSentence !== "" && lastSentence !== current) announce(current);
+  lastSentence = current;
 }
 
 function toggleWhere(open: boolean): void {
@@ -218,14 +219,14 @@ async function toggle(id: string, act: (me: Room["localParticipant"]) => Promise
   try {
     await act(room.localParticipant);
   } catch {
-    say("That could not be started; check the browser's permissions.");
+    announce("It could not be started; check the browser's permissions.");
   } finally {
     button.removeAttribute("aria-busy");
     refresh();
   }
 }
 
-// Phones cannot share their screen.
+// Browsers on phones cannot share the screen.
 byId("screen").hidden = typeof navigator.mediaDevices?.getDisplayMedia !== "function";
 byId("join").addEventListener("submit", (event) => void join(event));
 byId("mic").addEventListener("click", () => void toggle("mic", (me) => me.setMicrophoneEnabled(!me.isMicrophoneEnabled)));
@@ -240,5 +241,5 @@ byId("where-close").addEventListener("click", closeWhere);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) closeWhere();
 });
-// End-to-end tests and the curious look at the meeting through this.
+// For end-to-end tests and for debugging in the browser's console.
 Object.assign(window, { systirRoom: () => room });

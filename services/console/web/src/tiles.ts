@@ -1,4 +1,4 @@
-// The stage: one tile for each camera (or face without one) and one for each shared screen.
+// The stage: one tile per participant (camera, or initials without video) and one per shared screen.
 import { type Participant, Track, type TrackPublication } from "livekit-client";
 
 export class Tiles {
@@ -10,7 +10,7 @@ export class Tiles {
       this.tile(wanted, participant, participant.getTrackPublication(Track.Source.Camera), false);
       const share = participant.getTrackPublication(Track.Source.ScreenShare);
       if (share?.videoTrack) this.tile(wanted, participant, share, true);
-      this.sound(participant);
+      this.attachAudio(participant);
     }
     for (const element of [...this.stage.children]) {
       if (element instanceof HTMLElement && !wanted.has(element.dataset["key"] ?? "")) element.remove();
@@ -32,13 +32,13 @@ export class Tiles {
       tile.className = "tile";
       tile.dataset["key"] = key;
       tile.dataset["identity"] = share ? "" : participant.identity;
-      const face = document.createElement("div");
-      face.className = "face";
-      face.setAttribute("aria-hidden", "true");
+      const initials = document.createElement("div");
+      initials.className = "initials";
+      initials.setAttribute("aria-hidden", "true");
       const label = document.createElement("div");
       label.className = "label";
       label.append(document.createElement("span"), document.createElement("span"));
-      tile.append(face, label);
+      tile.append(initials, label);
       this.stage.append(tile);
     }
     const name = participant.name || participant.identity;
@@ -47,8 +47,8 @@ export class Tiles {
     tile.setAttribute("aria-label", muted ? `${title}, muted` : title);
     tile.classList.toggle("share", share);
     tile.classList.toggle("mirror", participant.isLocal && !share);
-    const face = tile.querySelector(".face");
-    if (face) face.textContent = name.trim().slice(0, 2).toUpperCase();
+    const initials = tile.querySelector(".initials");
+    if (initials) initials.textContent = name.trim().slice(0, 2).toUpperCase();
     const [first, second] = tile.querySelectorAll(".label span");
     if (first) first.textContent = title;
     if (second instanceof HTMLElement) {
@@ -70,7 +70,7 @@ export class Tiles {
     }
   }
 
-  private sound(participant: Participant): void {
+  private attachAudio(participant: Participant): void {
     if (participant.isLocal) return;
     for (const publication of participant.audioTrackPublications.values()) {
       const track = publication.audioTrack;

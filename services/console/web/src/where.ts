@@ -1,5 +1,5 @@
-// "Where is my data": what the relay says of the meeting's nodes and links, as a small picture
-// and as words. The words are the vocabulary of the statement: here all of it is *declared*.
+// "Where is my data": the relay's statement about the meeting's nodes and links, as a diagram and as text.
+// All facts in it are *declared*: the operator states them, nobody has verified them.
 
 export interface WhereNode {
   node: string;
@@ -61,11 +61,11 @@ export function summary(where: Where): string {
 
 export function sentence(where: Where): string {
   const nodes = media(where);
-  if (nodes.length === 0) return "No node relays this meeting's media at the moment.";
-  const parts = nodes.map((node) => `${node.node} in ${node.site}, ${country(node.country)}`);
-  const list = parts.length === 1 ? parts[0] : `${parts.slice(0, -1).join("; ")}; and ${parts.at(-1)}`;
+  if (nodes.length === 0) return "No server relays this meeting's media at the moment.";
+  const places = nodes.map((node) => `${node.node} in ${node.site}, ${country(node.country)}`);
+  const list = places.length === 1 ? places[0] : `${places.slice(0, -1).join("; ")}; and ${places.at(-1)}`;
   const leased = nodes.filter((node) => !node.own_machine).map((node) => `${node.node} is not a machine of ${node.operator}'s own.`);
-  return [`Media of this meeting is relayed by ${list}.`, ...leased].join(" ");
+  return [`This meeting's media is relayed by ${list}.`, ...leased].join(" ");
 }
 
 function media(where: Where): WhereNode[] {
@@ -86,38 +86,38 @@ function svg(tag: string, attributes: Record<string, string | number>, text?: st
   return element;
 }
 
-// Nodes side by side, the home first; links as lines between them; you on the line below, and a dotted
-// line to where your signalling ends, when that is elsewhere.
-function picture(where: Where, you: { media?: string; gateway?: string }): SVGElement {
+// Nodes in rows, the home node first, with links as lines between them. "You" is below the media node. A dotted line
+// leads to the gateway, if that is another node.
+function diagram(where: Where, you: { media?: string; gateway?: string }): SVGElement {
   const width = 340;
   const nodes = [...where.nodes].sort((a, b) => Number(b.roles.includes("home")) - Number(a.roles.includes("home")));
   const columns = Math.max(1, Math.min(nodes.length, 3));
   const rows = Math.ceil(nodes.length / columns);
   const height = rows * 86 + 54;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": sentence(where) });
-  const place = new Map<string, { x: number; y: number }>();
+  const positions = new Map<string, { x: number; y: number }>();
   nodes.forEach((node, index) => {
     const x = ((index % columns) + 0.5) * (width / columns);
     const y = Math.floor(index / columns) * 86 + 36;
-    place.set(node.node, { x, y });
+    positions.set(node.node, { x, y });
   });
   for (const link of where.links) {
-    const a = place.get(link.a);
-    const b = place.get(link.b);
+    const a = positions.get(link.a);
+    const b = positions.get(link.b);
     if (a && b) root.append(svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, class: link.state === "up" ? "edge link-line" : "edge link-line down" }));
   }
-  const mine = you.media ? place.get(you.media) : undefined;
-  const door = you.gateway && you.gateway !== you.media ? place.get(you.gateway) : undefined;
-  if (mine) {
-    if (door) root.append(svg("line", { x1: door.x, y1: door.y + 26, x2: mine.x, y2: height - 20, class: "edge signalling" }));
-    root.append(svg("line", { x1: mine.x, y1: mine.y + 26, x2: mine.x, y2: height - 24, class: "edge" }));
-    root.append(svg("circle", { cx: mine.x, cy: height - 20, r: 7, fill: "var(--accent)" }));
-    const left = door !== undefined && door.x > mine.x;
-    root.append(svg("text", { x: mine.x + (left ? -13 : 13), y: height - 16, class: "small", "text-anchor": left ? "end" : "start" }, "you"));
+  const mediaAt = you.media ? positions.get(you.media) : undefined;
+  const gatewayAt = you.gateway && you.gateway !== you.media ? positions.get(you.gateway) : undefined;
+  if (mediaAt) {
+    if (gatewayAt) root.append(svg("line", { x1: gatewayAt.x, y1: gatewayAt.y + 26, x2: mediaAt.x, y2: height - 20, class: "edge signalling" }));
+    root.append(svg("line", { x1: mediaAt.x, y1: mediaAt.y + 26, x2: mediaAt.x, y2: height - 24, class: "edge" }));
+    root.append(svg("circle", { cx: mediaAt.x, cy: height - 20, r: 7, fill: "var(--accent)" }));
+    const left = gatewayAt !== undefined && gatewayAt.x > mediaAt.x;
+    root.append(svg("text", { x: mediaAt.x + (left ? -13 : 13), y: height - 16, class: "small", "text-anchor": left ? "end" : "start" }, "you"));
   }
   const half = Math.min(100, width / columns - 12) / 2;
   for (const node of nodes) {
-    const at = place.get(node.node);
+    const at = positions.get(node.node);
     if (!at) continue;
     const kind = !node.own_machine ? "box foreign" : node.roles.includes("home") ? "box home" : "box";
     root.append(svg("rect", { x: at.x - half, y: at.y - 26, width: half * 2, height: 52, rx: 12, class: kind }));
@@ -152,14 +152,14 @@ function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLE
 export function render(panel: HTMLElement, where: Where, you: { media?: string; gateway?: string }): void {
   const children: Node[] = [
     el("p", sentence(where), "sentence"),
-    picture(where, you),
-    ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "pass the meeting's media to each other" : "cannot reach each other at the moment"}, as ${link.seen_by.join(" and ")} ${link.seen_by.length > 1 ? "say" : "says"}.`, "link")),
+    diagram(where, you),
+    ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "are linked for this meeting" : "are not linked for this meeting at the moment"}, reported by ${link.seen_by.join(" and ")}.`, "link")),
     ...where.nodes.map((node) => card(node, you)),
   ];
-  const end = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
-  const rest = where.complete ? "" : ` ${where.told_by} does not carry the meeting: it knows neither its links nor its other gateways.`;
+  const signalling = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
+  const partial = where.complete ? "" : ` This statement is from ${where.told_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
   children.push(
-    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${end}${rest} “Declared” means: the named operator states it; nobody else has confirmed it yet.`, "foot"),
+    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${signalling}${partial} “Declared” means: the named operator states it; nobody else has verified it yet.`, "foot"),
   );
   panel.replaceChildren(...children);
 }
