@@ -8,34 +8,34 @@ pub struct PulseReply {}
 /// A message of a link's session.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionMessage {
-    /// What it is.
+    /// The message.
     #[prost(oneof = "session_message::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: ::core::option::Option<session_message::Body>,
 }
 /// Nested message and enum types in `SessionMessage`.
 pub mod session_message {
-    /// What it is.
+    /// The message.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
-        /// First message, both ways.
+        /// First message in each direction.
         #[prost(message, tag = "1")]
         Hello(super::Hello),
-        /// Asks to open a room on this link.
+        /// Requests to open a room on this link.
         #[prost(message, tag = "2")]
         OpenRoom(super::OpenRoom),
-        /// The answer: open.
+        /// Reply: the room is open.
         #[prost(message, tag = "3")]
         RoomOpened(super::RoomOpened),
-        /// The answer: refused.
+        /// Reply: refused.
         #[prost(message, tag = "4")]
         RoomRefused(super::RoomRefused),
-        /// The room is closed on this link, at both ends, at once.
+        /// Closes the room on this link, at both ends, immediately.
         #[prost(message, tag = "5")]
         CloseRoom(super::CloseRoom),
-        /// Something about a room that is open.
+        /// A message of an open room.
         #[prost(message, tag = "6")]
         Room(super::RoomMessage),
-        /// The sender closes the link on purpose.
+        /// The sender closes the link deliberately.
         #[prost(message, tag = "7")]
         Goodbye(super::Goodbye),
     }
@@ -43,23 +43,23 @@ pub mod session_message {
 /// Opens a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
-    /// Version of this protocol; another major version is refused.
+    /// Version of this protocol; any other version is refused.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// Version of the canonical header-extension table.
     #[prost(uint32, tag = "2")]
     pub extension_table: u32,
-    /// 16 random bytes, chosen by the dialling node; the QUIC connections name it too.
+    /// 16 random bytes chosen by the dialling node; the link's QUIC connections carry the same id.
     #[prost(bytes = "bytes", tag = "3")]
     pub link_id: ::prost::bytes::Bytes,
-    /// What the node calls itself, for messages. TLS says who it is.
+    /// Name that the node gives itself, for messages only. TLS proves its identity.
     #[prost(string, tag = "4")]
     pub node: ::prost::alloc::string::String,
     /// QUIC connections that belong to the link.
     #[prost(uint32, tag = "5")]
     pub lanes: u32,
 }
-/// Asks to open a room.
+/// Requests to open a room.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenRoom {
     /// Key of the room in the cluster.
@@ -68,7 +68,7 @@ pub struct OpenRoom {
     /// Epoch of the assignment; an older one is refused.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// Policy bundle version that the sender decided by.
+    /// Version of the policy bundle on which the sender decided.
     #[prost(uint64, tag = "3")]
     pub policy_version: u64,
 }
@@ -88,11 +88,11 @@ pub struct RoomRefused {
     /// Why, for the operator.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// Deciding policy rules, if it was policy.
+    /// The deciding policy rules, if policy refused.
     #[prost(string, repeated, tag = "3")]
     pub rules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// The room is closed on this link.
+/// Closes the room on this link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseRoom {
     /// Key of the room.
@@ -106,31 +106,31 @@ pub struct Goodbye {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-/// Something about an open room.
+/// A message of an open room.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RoomMessage {
     /// Key of the room.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// What it is.
+    /// The message.
     #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11")]
     pub body: ::core::option::Option<room_message::Body>,
 }
 /// Nested message and enum types in `RoomMessage`.
 pub mod room_message {
-    /// What it is.
+    /// The message.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         /// Replicated state.
         #[prost(message, tag = "2")]
         StateUpdate(super::StateUpdate),
-        /// Wants a layer of a track.
+        /// Subscribes to a layer of a track.
         #[prost(message, tag = "4")]
         Subscribe(super::Subscribe),
-        /// Wants it no longer.
+        /// Ends that subscription.
         #[prost(message, tag = "5")]
         Unsubscribe(super::Unsubscribe),
-        /// Needs a key frame.
+        /// Requests a key frame.
         #[prost(message, tag = "6")]
         KeyFrame(super::KeyFrame),
         /// A reliable data message of a participant.
@@ -139,60 +139,60 @@ pub mod room_message {
         /// A lossy data message of a participant.
         #[prost(message, tag = "8")]
         LossyData(super::LossyData),
-        /// Who speaks.
+        /// Active speakers.
         #[prost(message, tag = "9")]
         Speakers(super::Speakers),
-        /// On which links the room is open.
+        /// The sender's links on which the room is open.
         #[prost(message, tag = "11")]
         Links(super::RoomLinks),
     }
 }
-/// Replicated room state, each update as the room crate encodes it.
+/// Replicated room state. Each update is an encoded RoomUpdate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StateUpdate {
-    /// Encoded updates in the order in which they were made.
+    /// Encoded updates, oldest first.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub updates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Is this the sender's whole state?
+    /// Do the updates hold the sender's whole state?
     #[prost(bool, tag = "2")]
     pub snapshot: bool,
 }
 /// One update of a room's replicated state.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RoomUpdate {
-    /// What it is.
+    /// The update.
     #[prost(oneof = "room_update::Body", tags = "1, 2")]
     pub body: ::core::option::Option<room_update::Body>,
 }
 /// Nested message and enum types in `RoomUpdate`.
 pub mod room_update {
-    /// What it is.
+    /// The update.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
-        /// A node wrote its participants.
+        /// A node's write about its own participants.
         #[prost(message, tag = "1")]
         Write(super::StateWrite),
-        /// Home wrote the room's metadata.
+        /// The home node's write of the room's metadata.
         #[prost(message, tag = "2")]
         Metadata(super::StateMetadata),
     }
 }
-/// What a node wrote of the participants whose media it carries.
+/// A node's write about the participants whose media it carries.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StateWrite {
-    /// The node; only what TLS proved to come from it counts.
+    /// The node that owns the records. Applied only if TLS proved that the sender is this node.
     #[prost(string, tag = "1")]
     pub owner: ::prost::alloc::string::String,
-    /// Grows with each start of the node.
+    /// Increases with each start of the node.
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
     /// Number of the write.
     #[prost(uint64, tag = "3")]
     pub seq: u64,
-    /// All that the node holds, or one record?
+    /// True: all records of the node. False: one record.
     #[prost(bool, tag = "4")]
     pub snapshot: bool,
-    /// One record, or all.
+    /// The records.
     #[prost(message, repeated, tag = "5")]
     pub records: ::prost::alloc::vec::Vec<StateRecord>,
 }
@@ -202,40 +202,40 @@ pub struct StateRecord {
     /// `PA_...`
     #[prost(string, tag = "1")]
     pub sid: ::prost::alloc::string::String,
-    /// Who it is.
+    /// Identity.
     #[prost(string, tag = "2")]
     pub identity: ::prost::alloc::string::String,
-    /// Orders joins of one identity.
+    /// Join epoch: orders the joins of one identity.
     #[prost(uint64, tag = "3")]
     pub epoch: u64,
     /// Writes since the join.
     #[prost(uint32, tag = "4")]
     pub counter: u32,
-    /// Encoded `livekit.ParticipantInfo`; absent when the participant has left.
+    /// Encoded `livekit.ParticipantInfo`; absent once the participant has left.
     #[prost(bytes = "bytes", optional, tag = "5")]
     pub body: ::core::option::Option<::prost::bytes::Bytes>,
 }
 /// The room's metadata.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StateMetadata {
-    /// Who wrote it.
+    /// The node that wrote it.
     #[prost(string, tag = "1")]
     pub home: ::prost::alloc::string::String,
     /// Epoch of the assignment.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// Incarnation of home.
+    /// Incarnation of that node.
     #[prost(uint64, tag = "5")]
     pub incarnation: u64,
-    /// Writes in that incarnation.
+    /// Number of writes in that incarnation.
     #[prost(uint64, tag = "3")]
     pub counter: u64,
-    /// The value.
+    /// The metadata.
     #[prost(bytes = "bytes", tag = "4")]
     pub value: ::prost::bytes::Bytes,
 }
-/// The sender wants one layer of a track that the receiver carries. Sending it again with another
-/// flow replaces the flow.
+/// The sender subscribes to one layer of a track that the receiver carries. A repeated message with
+/// another flow replaces the flow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subscribe {
     /// Track, `TR_...`.
@@ -244,7 +244,7 @@ pub struct Subscribe {
     /// Simulcast layer, 0 is lowest.
     #[prost(uint32, tag = "2")]
     pub layer: u32,
-    /// Flow that the packets shall carry; chosen by the sender of this message.
+    /// Flow number for the packets, chosen by the sender of this message.
     #[prost(uint32, tag = "3")]
     pub flow: u32,
 }
@@ -258,7 +258,7 @@ pub struct Unsubscribe {
     #[prost(uint32, tag = "2")]
     pub layer: u32,
 }
-/// The sender needs a key frame.
+/// The sender requests a key frame.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyFrame {
     /// Track, `TR_...`.
@@ -268,7 +268,7 @@ pub struct KeyFrame {
     #[prost(uint32, tag = "2")]
     pub layer: u32,
 }
-/// A data message that must arrive, in the order of its sender.
+/// A data message that is delivered reliably, in its sender's order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReliableData {
     /// Participant that sent it, `PA_...`.
@@ -277,7 +277,7 @@ pub struct ReliableData {
     /// Encoded `livekit.DataPacket`.
     #[prost(bytes = "bytes", tag = "2")]
     pub packet: ::prost::bytes::Bytes,
-    /// Identities that shall get it; empty means everyone.
+    /// Identities of the receivers; empty means every participant.
     #[prost(string, repeated, tag = "3")]
     pub destination_identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -290,14 +290,14 @@ pub struct LossyData {
     /// Encoded `livekit.DataPacket`.
     #[prost(bytes = "bytes", tag = "2")]
     pub packet: ::prost::bytes::Bytes,
-    /// Identities that shall get it; empty means everyone.
+    /// Identities of the receivers; empty means every participant.
     #[prost(string, repeated, tag = "3")]
     pub destination_identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Changes of who speaks.
+/// Changes of active speakers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Speakers {
-    /// Those that changed.
+    /// The speakers that changed.
     #[prost(message, repeated, tag = "1")]
     pub speakers: ::prost::alloc::vec::Vec<Speaker>,
 }
@@ -307,20 +307,20 @@ pub struct Speaker {
     /// Participant, `PA_...`.
     #[prost(string, tag = "1")]
     pub participant_sid: ::prost::alloc::string::String,
-    /// Track that is heard, `TR_...`.
+    /// The audio track, `TR_...`.
     #[prost(string, tag = "2")]
     pub track_sid: ::prost::alloc::string::String,
     /// 0.0 (silent) to 1.0.
     #[prost(float, tag = "3")]
     pub level: f32,
-    /// Counts as speaking?
+    /// Is this participant an active speaker?
     #[prost(bool, tag = "4")]
     pub active: bool,
 }
-/// On which of the sender's links the room is open; each message replaces the one before.
+/// The sender's links of the room; each message replaces the one before.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RoomLinks {
-    /// The other nodes of the room.
+    /// One entry for each other node of the room.
     #[prost(message, repeated, tag = "1")]
     pub links: ::prost::alloc::vec::Vec<RoomLink>,
 }
@@ -334,51 +334,51 @@ pub struct RoomLink {
     #[prost(bool, tag = "2")]
     pub open: bool,
 }
-/// Asks for a place.
+/// Requests a seat.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReserveRequest {
     /// Key of the room.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// Random id of the join; the same id reserves once.
+    /// Random id of the join; repeated requests with one id reserve one seat.
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
-    /// Epoch of the assignment that the asking node knows; 0 when it knows of none. One that has been
-    /// overtaken is refused, one that the asked node does not know yet is not.
+    /// Epoch of the assignment that the requesting node knows; 0 when it knows none. An epoch older than
+    /// the receiving node's copy is refused; a newer one is accepted, because that copy may be behind.
     #[prost(uint64, tag = "3")]
     pub epoch: u64,
-    /// Policy bundle version that the asking node decided by.
+    /// Version of the policy bundle on which the requesting node decided.
     #[prost(uint64, tag = "4")]
     pub policy_version: u64,
-    /// W3C trace context of the join (`traceparent`); empty when the asking node keeps no trace.
+    /// W3C trace context of the join (`traceparent`); empty when the requesting node records no trace.
     #[prost(string, tag = "5")]
     pub traceparent: ::prost::alloc::string::String,
-    /// Identity of the participant. One that comes back before its old connection was found dead gets a seat
-    /// of a full node in exchange for the one that it still has.
+    /// Identity of the participant. A participant that rejoins before its old connection timed out still
+    /// holds a seat; a full node gives it a new seat in exchange for that one.
     #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
 }
-/// The answer.
+/// The reply.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReserveReply {
-    /// One of the two.
+    /// The outcome.
     #[prost(oneof = "reserve_reply::Result", tags = "1, 2")]
     pub result: ::core::option::Option<reserve_reply::Result>,
 }
 /// Nested message and enum types in `ReserveReply`.
 pub mod reserve_reply {
-    /// One of the two.
+    /// The outcome.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Result {
-        /// There is a place.
+        /// A seat is reserved.
         #[prost(message, tag = "1")]
         Admitted(super::Admitted),
-        /// There is none.
+        /// No seat.
         #[prost(message, tag = "2")]
         Refused(super::ReserveRefused),
     }
 }
-/// A seat.
+/// A seat is reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Admitted {
     /// Seconds until the reservation expires unused.
@@ -388,7 +388,7 @@ pub struct Admitted {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
-/// No place.
+/// No seat.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReserveRefused {
     /// Class of the reason.
@@ -397,11 +397,11 @@ pub struct ReserveRefused {
     /// Why, for the operator.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// Deciding policy rules, if it was policy.
+    /// The deciding policy rules, if policy refused.
     #[prost(string, repeated, tag = "3")]
     pub rules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Gives a place back.
+/// Releases a reservation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseRequest {
     /// Key of the room.
@@ -411,48 +411,48 @@ pub struct ReleaseRequest {
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
 }
-/// Done; also when there was nothing to give back.
+/// Done, also when there was no reservation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseReply {}
 /// A message of a participant's signalling stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SignalMessage {
-    /// 0 for Start, then 1, 2, 3 in each direction; a gap ends the stream.
+    /// 0 for SignalStart, then 1, 2, 3 in each direction; a gap ends the stream.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    /// What it is.
+    /// The message.
     #[prost(oneof = "signal_message::Body", tags = "2, 3, 4")]
     pub body: ::core::option::Option<signal_message::Body>,
 }
 /// Nested message and enum types in `SignalMessage`.
 pub mod signal_message {
-    /// What it is.
+    /// The message.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
-        /// First message, from the front door.
+        /// First message, from the gateway.
         #[prost(message, tag = "2")]
         Start(super::SignalStart),
         /// Encoded `livekit.SignalRequest` (to the media node) or `livekit.SignalResponse` (from it).
         #[prost(bytes, tag = "3")]
         Payload(::prost::bytes::Bytes),
-        /// Last message, either way.
+        /// Last message, in either direction.
         #[prost(message, tag = "4")]
         End(super::SignalEnd),
     }
 }
-/// Begins a participant's signalling.
+/// Starts a participant's signalling.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SignalStart {
     /// Key of the room.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// Id of the join that was reserved.
+    /// Id of the join, as in ReserveRequest.
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
     /// The participant's identity from its verified token.
     #[prost(string, tag = "3")]
     pub identity: ::prost::alloc::string::String,
-    /// The token's claims as JSON, verified by the front door. The token itself does not travel.
+    /// Claims of the token as JSON, verified by the gateway. The token itself is never sent.
     #[prost(string, tag = "4")]
     pub claims_json: ::prost::alloc::string::String,
     /// Encoded `livekit.ClientInfo`.
@@ -464,20 +464,20 @@ pub struct SignalStart {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Epoch of the assignment that the front door knows.
+    /// Epoch of the assignment that the gateway knows.
     #[prost(uint64, tag = "7")]
     pub epoch: u64,
-    /// Policy bundle version that the front door decided by.
+    /// Version of the policy bundle on which the gateway decided.
     #[prost(uint64, tag = "8")]
     pub policy_version: u64,
-    /// The participant resumes a session that it had, by this `PA_...`.
+    /// `PA_...` of the session that the participant resumes; empty for a new join.
     #[prost(string, tag = "9")]
     pub resume_sid: ::prost::alloc::string::String,
-    /// W3C trace context of the join (`traceparent`); empty when the front door keeps no trace.
+    /// W3C trace context of the join (`traceparent`); empty when the gateway records no trace.
     #[prost(string, tag = "10")]
     pub traceparent: ::prost::alloc::string::String,
-    /// The last join of this identity that the front door knows of, 0 for none. The new join counts as
-    /// later, whatever the clocks of both nodes say.
+    /// Join epoch of the last join of this identity that the gateway knows; 0 for none. The new join gets
+    /// a greater epoch, whatever the clocks of the two nodes show.
     #[prost(uint64, tag = "11")]
     pub joined_after: u64,
 }
@@ -495,7 +495,7 @@ pub struct SignalEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RefusalCode {
-    /// Not said; treat as refused.
+    /// Not set; treat as refused.
     Unspecified = 0,
     /// No capacity.
     Full = 1,
@@ -503,7 +503,7 @@ pub enum RefusalCode {
     Policy = 2,
     /// The node drains.
     Draining = 3,
-    /// The epoch has been overtaken.
+    /// The request's epoch is older than the receiving node's copy.
     Epoch = 4,
     /// Something failed.
     Internal = 6,
@@ -540,7 +540,7 @@ impl RefusalCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SignalEndReason {
-    /// Not said.
+    /// Not set.
     Unspecified = 0,
     /// The client left.
     Left = 1,
@@ -550,7 +550,7 @@ pub enum SignalEndReason {
     Closed = 3,
     /// The media node refuses the participant.
     Refused = 4,
-    /// The sender drains; reconnect elsewhere.
+    /// The sender drains; reconnect to another node.
     Draining = 5,
     /// Something failed.
     Failed = 6,
@@ -597,7 +597,7 @@ pub mod cluster_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Served by every relay to relays.
+    /// Every node serves this to other nodes.
     #[derive(Debug, Clone)]
     pub struct ClusterClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -678,7 +678,7 @@ pub mod cluster_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The control half of a link. First message both ways is Hello.
+        /// The control stream of a link. The first message in each direction is Hello.
         pub async fn session(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SessionMessage>,
@@ -703,7 +703,7 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("systir.cluster.v1.Cluster", "Session"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Asks for room for one participant. The node that is asked alone admits.
+        /// Requests a seat for one participant. The receiving node alone decides.
         pub async fn reserve(
             &mut self,
             request: impl tonic::IntoRequest<super::ReserveRequest>,
@@ -725,7 +725,7 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("systir.cluster.v1.Cluster", "Reserve"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a reservation back, or the place of a participant that has left.
+        /// Releases a reservation. A seat whose participant has joined is not affected.
         pub async fn release(
             &mut self,
             request: impl tonic::IntoRequest<super::ReleaseRequest>,
@@ -747,8 +747,8 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("systir.cluster.v1.Cluster", "Release"));
             self.inner.unary(req, path, codec).await
         }
-        /// One participant's signalling from its front door (client) to its media node (server).
-        /// First message from the front door is Start.
+        /// One participant's signalling between its gateway (client) and its media node (server).
+        /// The gateway sends SignalStart first.
         pub async fn signal(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SignalMessage>,
@@ -817,17 +817,17 @@ pub mod cluster_server {
             >
             + std::marker::Send
             + 'static;
-        /// The control half of a link. First message both ways is Hello.
+        /// The control stream of a link. The first message in each direction is Hello.
         async fn session(
             &self,
             request: tonic::Request<tonic::Streaming<super::SessionMessage>>,
         ) -> std::result::Result<tonic::Response<Self::SessionStream>, tonic::Status>;
-        /// Asks for room for one participant. The node that is asked alone admits.
+        /// Requests a seat for one participant. The receiving node alone decides.
         async fn reserve(
             &self,
             request: tonic::Request<super::ReserveRequest>,
         ) -> std::result::Result<tonic::Response<super::ReserveReply>, tonic::Status>;
-        /// Gives a reservation back, or the place of a participant that has left.
+        /// Releases a reservation. A seat whose participant has joined is not affected.
         async fn release(
             &self,
             request: tonic::Request<super::ReleaseRequest>,
@@ -838,8 +838,8 @@ pub mod cluster_server {
             >
             + std::marker::Send
             + 'static;
-        /// One participant's signalling from its front door (client) to its media node (server).
-        /// First message from the front door is Start.
+        /// One participant's signalling between its gateway (client) and its media node (server).
+        /// The gateway sends SignalStart first.
         async fn signal(
             &self,
             request: tonic::Request<tonic::Streaming<super::SignalMessage>>,
@@ -850,7 +850,7 @@ pub mod cluster_server {
             request: tonic::Request<super::PulseRequest>,
         ) -> std::result::Result<tonic::Response<super::PulseReply>, tonic::Status>;
     }
-    /// Served by every relay to relays.
+    /// Every node serves this to other nodes.
     #[derive(Debug)]
     pub struct ClusterServer<T> {
         inner: Arc<T>,
