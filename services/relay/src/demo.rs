@@ -2,8 +2,8 @@
 //! approved spill node in Stockholm, and a machine leased from a cloud that no policy approves. Media
 //! alone goes beyond loopback, for browsers that have no way to it.
 
-mod announce;
 mod forward;
+mod instructions;
 mod log;
 
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
             tokio::spawn(forward::run(forward::bind(also).await?, http, stop.clone()));
         }
     }
-    announce::print(&options)?;
+    instructions::print(&options)?;
     stop.cancelled().await;
     for node in nodes {
         node.stop().await;

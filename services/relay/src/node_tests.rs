@@ -29,7 +29,7 @@ use crate::join::Joiner;
 /// Nothing here takes so long; it only keeps a failed test from hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[path = "admit_tests.rs"]
+#[path = "admission_tests.rs"]
 mod admission;
 
 /// The parts of a node that tests look into.

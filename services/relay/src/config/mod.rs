@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 mod check;
-mod fault;
+mod error;
 mod source;
 
-pub(crate) use fault::line_of_entry;
-pub use fault::{ConfigError, Fault};
+pub(crate) use error::line_of_entry;
+pub use error::{ConfigError, Fault};
 
 /// The whole configuration of one node.
 #[derive(Debug, Clone, Deserialize)]

@@ -9,7 +9,7 @@ use figment::providers::Serialized;
 use figment::value::{Dict, Value};
 
 use super::Config;
-use super::fault::{ConfigError, Fault};
+use super::error::{ConfigError, Fault};
 
 /// Variables of the other programs, and the one that names the file.
 const NOT_OURS: [&str; 4] = ["SYSTIR_CONFIG", "SYSTIR_URL", "SYSTIR_API_KEY", "SYSTIR_API_SECRET"];

@@ -2,8 +2,8 @@
 //! defines its own metrics; here they are registered. Labels are reason codes, rule ids and node names of the
 //! operator's own files: never participants or rooms, and nothing that a client or another node may choose.
 
-mod ledger;
-mod live;
+mod collector;
+mod link_totals;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +21,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
-pub(crate) use ledger::{LinkLedger, keep};
-pub(crate) use live::Live;
+pub(crate) use collector::Live;
+pub(crate) use link_totals::{LinkLedger, keep};
 
 /// The metrics of one node.
 #[derive(Debug, Default)]

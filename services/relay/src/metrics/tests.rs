@@ -76,9 +76,9 @@ fn live_figures_are_openmetrics() {
             &self,
             mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
         ) -> std::fmt::Result {
-            live::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
-            live::signalling(&mut encoder, &Default::default(), &Default::default())?;
-            live::links(&mut encoder, &self.0)
+            collector::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
+            collector::signalling(&mut encoder, &Default::default(), &Default::default())?;
+            collector::links(&mut encoder, &self.0)
         }
     }
     for peers in [&[][..], &["sto-1"], &["sto-1", "cph-1"]] {

@@ -2,7 +2,7 @@
 //! limits on everything that somebody can make us hold. Half a request ends after [`HEAD_TIME`], and so does an idle
 //! connection; a client that does not read is let go by the kernel.
 
-mod guard;
+mod connection_limit;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -21,7 +21,7 @@ use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use prometheus_client::metrics::counter::Counter;
 
-use guard::Guard;
+use connection_limit::Guard;
 
 /// A request's head must be whole within this time; a connection may be idle for as long.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
