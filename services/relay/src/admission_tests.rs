@@ -1,4 +1,5 @@
-//! Who is let in, who is told what, and what is left of those who are not.
+//! Joins and refusals over whole nodes: the reason of each refusal, and that a refused join leaves no seat
+//! and no record.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,46 +17,46 @@ use systir_registry::JoinAssignment;
 
 use super::*;
 
-/// What becomes of writes.
+/// Behaviour of writes to the registry.
 #[derive(Debug, Clone, Default)]
 enum Writes {
     #[default]
     Work,
-    /// The store is away.
+    /// The store is unavailable.
     Fail,
-    /// The node's role is wrong.
-    AreRefused,
-    /// Nobody answers.
+    /// The store refuses: the node's role lacks a permission.
+    Refuse,
+    /// The store never answers.
     Hang,
-    /// Another front door writes a room down first, with this home.
-    AreBeaten(String),
+    /// Another gateway creates the room first, with this home.
+    LoseRace(String),
 }
 
-/// A registry whose copy is read as ever.
+/// A registry whose writes can fail. Reads always work.
 #[derive(Debug)]
-struct Troubled {
+struct FaultyRegistry {
     inner: LocalRegistry,
     writes: Mutex<Writes>,
 }
 
-impl Troubled {
-    fn new(world: &World) -> Arc<Self> {
-        Arc::new(Self { inner: world.store.registry(), writes: Mutex::default() })
+impl FaultyRegistry {
+    fn new(cluster: &TestCluster) -> Arc<Self> {
+        Arc::new(Self { inner: cluster.store.registry(), writes: Mutex::default() })
     }
 
     fn set(&self, writes: Writes) {
         *self.writes.lock().unwrap() = writes;
     }
 
-    /// None when the write goes on.
-    async fn trouble(&self, room: &RoomId) -> Option<RegistryError> {
+    /// The error of a write; none when the write succeeds.
+    async fn write_error(&self, room: &RoomId) -> Option<RegistryError> {
         let writes = self.writes.lock().unwrap().clone();
         match writes {
             Writes::Work => None,
             Writes::Fail => Some(RegistryError::Unavailable("a test".to_owned())),
-            Writes::AreRefused => Some(RegistryError::Refused("a test".to_owned())),
+            Writes::Refuse => Some(RegistryError::Refused("a test".to_owned())),
             Writes::Hang => std::future::pending().await,
-            Writes::AreBeaten(home) => {
+            Writes::LoseRace(home) => {
                 self.set(Writes::Work);
                 let record =
                     Assignment::new(room.clone(), "RM_y".to_owned(), home.as_str().into(), String::new(), 1);
@@ -66,7 +67,7 @@ impl Troubled {
     }
 }
 
-impl Registry for Troubled {
+impl Registry for FaultyRegistry {
     fn view(&self) -> Arc<View> {
         self.inner.view()
     }
@@ -89,7 +90,7 @@ impl Registry for Troubled {
 
     fn create(&self, wanted: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         async move {
-            match self.trouble(&wanted.room).await {
+            match self.write_error(&wanted.room).await {
                 Some(error) => Err(error.into()),
                 None => self.inner.create(wanted).await,
             }
@@ -103,7 +104,7 @@ impl Registry for Troubled {
         wanted: Assignment,
     ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>> {
         async move {
-            match self.trouble(&wanted.room).await {
+            match self.write_error(&wanted.room).await {
                 Some(error) => Err(error.into()),
                 None => self.inner.update(read, wanted).await,
             }
@@ -120,25 +121,26 @@ fn other_room() -> RoomId {
     RoomId::new("ku.dk", "seminar")
 }
 
-fn into_room(room: &RoomId, identity: &str) -> Grants {
+fn grants_for(room: &RoomId, identity: &str) -> Grants {
     Grants { room: room.name.clone(), ..grants(identity) }
 }
 
-/// The status and the code of a refused join, which `/rtc/validate` must tell, too.
+/// Status and reason code of a refused join. `/rtc/validate` must return the same refusal.
 async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static str) {
-    let told = Person::try_join(node, into_room(room, identity)).await.err().expect("somebody got in");
-    let asked = node.parts.admission.would_admit(room, identity, &Demand::default()).await.err();
-    if ![Reason::RegistryAway, Reason::RegistryRefuses].contains(&told.reason) {
-        assert_eq!(asked.as_ref(), Some(&told), "who only asks hears the same");
+    let refusal =
+        TestParticipant::try_join(node, grants_for(room, identity)).await.err().expect("the join succeeded");
+    let validated = node.parts.admission.would_admit(room, identity, &Demand::default()).await.err();
+    if ![Reason::RegistryAway, Reason::RegistryRefuses].contains(&refusal.reason) {
+        assert_eq!(validated.as_ref(), Some(&refusal), "/rtc/validate returns the same refusal");
     }
-    answer(&told)
+    status_and_code(&refusal)
 }
 
 fn used(node: &Node) -> u32 {
     node.parts.local_load.load().participants
 }
 
-fn of_epoch(epoch: u64) -> Versioned<Assignment> {
+fn record_with_epoch(epoch: u64) -> Versioned<Assignment> {
     let mut value = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
     value.add_spill("sto-1".into(), 1);
     value.epoch = epoch;
@@ -146,12 +148,12 @@ fn of_epoch(epoch: u64) -> Versioned<Assignment> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_room_that_is_refused_leaves_no_record() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 1).await, world.node("sto-1", 1).await);
-    let _anna = Person::join(&home, "anna").await;
-    let _bob = Person::join(&home, "bob").await;
-    let registry = world.store.registry();
+async fn a_refused_new_room_leaves_no_record() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 1).await);
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let _bob = TestParticipant::join(&home, "bob").await;
+    let registry = cluster.store.registry();
     let before = registry.assignment(&room());
     for name in ["seminar", "exam", "defence"] {
         let new = RoomId::new("ku.dk", name);
@@ -164,87 +166,87 @@ async fn a_new_room_that_is_refused_leaves_no_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_seat_at_a_sister_that_cannot_be_written_down_the_registry_is_the_reason() {
-    let world = World::new();
-    let registry = Troubled::new(&world);
-    let home = world.node_with("cph-1", 1, registry.clone()).await;
-    let sister = world.node("sto-1", 5).await;
-    let _anna = Person::join(&home, "anna").await;
-    for (writes, code) in [(Writes::Fail, "registry-away"), (Writes::AreRefused, "registry-refuses")] {
+async fn a_spill_that_cannot_be_written_is_refused_with_the_registry_as_reason() {
+    let cluster = TestCluster::new();
+    let registry = FaultyRegistry::new(&cluster);
+    let home = cluster.node_with("cph-1", 1, registry.clone()).await;
+    let sister = cluster.node("sto-1", 5).await;
+    let _anna = TestParticipant::join(&home, "anna").await;
+    for (writes, code) in [(Writes::Fail, "registry-away"), (Writes::Refuse, "registry-refuses")] {
         registry.set(writes);
         assert_eq!(refused(&home, &room(), "bob").await, (503, code));
         assert_eq!(refused(&home, &other_room(), "bob").await, (503, code));
-        assert_eq!((used(&home), used(&sister)), (1, 0), "the seat was given back");
+        assert_eq!((used(&home), used(&sister)), (1, 0), "the seat was released");
     }
-    assert_eq!(nodes(world.record().as_ref()), ["cph-1"]);
-    assert_eq!(world.store.registry().assignment(&other_room()), None);
-    // Once the sister is in the record she needs no registry.
+    assert_eq!(nodes(cluster.record().as_ref()), ["cph-1"]);
+    assert_eq!(cluster.store.registry().assignment(&other_room()), None);
+    // Once the sister is in the record, joins to it need no registry.
     registry.set(Writes::Work);
-    let _bob = Person::join(&home, "bob").await;
+    let _bob = TestParticipant::join(&home, "bob").await;
     registry.set(Writes::Fail);
-    let _chen = Person::join(&home, "chen").await;
+    let _chen = TestParticipant::join(&home, "chen").await;
     assert_eq!((used(&home), used(&sister)), (1, 2));
     home.stop().await;
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_join_waits_no_longer_than_its_limit_for_a_registry_that_says_nothing() {
-    let world = World::new();
-    let registry = Troubled::new(&world);
-    let home = world.node_with("cph-1", 5, registry.clone()).await;
+async fn a_join_times_out_when_the_registry_does_not_answer() {
+    let cluster = TestCluster::new();
+    let registry = FaultyRegistry::new(&cluster);
+    let home = cluster.node_with("cph-1", 5, registry.clone()).await;
     registry.set(Writes::Hang);
     let joiner = Joiner { grants: grants("anna"), client: Default::default(), auto_subscribe: true };
     let refused = home.parts.joins.join_within(Duration::from_millis(200), joiner).await.err().unwrap();
-    assert_eq!(answer(&refused), (503, "join-timeout"));
+    assert_eq!(status_and_code(&refused), (503, "join-timeout"));
     home.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_loses_the_race_for_a_new_room_goes_on_with_the_winners_record() {
-    let world = World::new();
-    world.allow_any_nordic_home();
-    let registry = Troubled::new(&world);
-    let home = world.node_with("cph-1", 5, registry.clone()).await;
-    let sister = world.node("sto-1", 5).await;
+async fn a_gateway_that_loses_the_race_for_a_new_room_uses_the_winners_record() {
+    let cluster = TestCluster::new();
+    cluster.allow_any_nordic_home();
+    let registry = FaultyRegistry::new(&cluster);
+    let home = cluster.node_with("cph-1", 5, registry.clone()).await;
+    let sister = cluster.node("sto-1", 5).await;
     let proposed =
         home.parts.admission.explain(&room())["candidates"][0]["node"].as_str().unwrap().to_owned();
     let winner = if proposed == "cph-1" { "sto-1" } else { "cph-1" };
-    registry.set(Writes::AreBeaten(winner.to_owned()));
-    let _anna = Person::join(&home, "anna").await;
-    assert_eq!(nodes(world.record().as_ref()), [winner]);
+    registry.set(Writes::LoseRace(winner.to_owned()));
+    let _anna = TestParticipant::join(&home, "anna").await;
+    assert_eq!(nodes(cluster.record().as_ref()), [winner]);
     let seats = [("cph-1", used(&home)), ("sto-1", used(&sister))];
     assert_eq!(seats.map(|(node, used)| used == u32::from(node == winner)), [true; 2], "{seats:?}");
-    // With the same home nothing needs to be thought over.
-    registry.set(Writes::AreBeaten("cph-1".to_owned()));
-    let _bob = Person::try_join(&home, into_room(&other_room(), "bob")).await.unwrap();
-    assert!(world.store.registry().assignment(&other_room()).is_some());
+    // The winner chose the same home: the reservation stays valid.
+    registry.set(Writes::LoseRace("cph-1".to_owned()));
+    let _bob = TestParticipant::try_join(&home, grants_for(&other_room(), "bob")).await.unwrap();
+    assert!(cluster.store.registry().assignment(&other_room()).is_some());
     home.stop().await;
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_node_refuses_for_is_not_taken_for_full() {
-    let world = World::new();
-    let home = world.node("cph-1", 5).await;
-    // The sister holds rules by which she carries nothing.
-    let path = world.folder.path().join("ku.dk.cedar");
+async fn a_denial_or_silence_of_another_node_does_not_count_as_full() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 5).await;
+    // By the sister's own rules it may carry nothing.
+    let path = cluster.folder.path().join("ku.dk.cedar");
     let rules = std::fs::read_to_string(&path).unwrap();
     let narrower =
         rules.replace(r#"resource.country in Zone::"Nordic""#, r#"resource.country == Country::"DK""#);
     assert_ne!(rules, narrower);
     std::fs::write(&path, narrower).unwrap();
-    let sister = world.node("sto-1", 5).await;
-    let denied = ask(&home, "sto-1", 1, "one").await.unwrap_err();
+    let sister = cluster.node("sto-1", 5).await;
+    let denied = reserve(&home, "sto-1", 1, "one").await.unwrap_err();
     assert_eq!(denied.reason, Reason::PolicyDenied);
-    let silent = ask(&home, "aws-sto-1", 1, "two").await.unwrap_err();
+    let silent = reserve(&home, "aws-sto-1", 1, "two").await.unwrap_err();
     assert_eq!(silent.reason, Reason::NoAnswer);
     home.stop().await;
     sister.stop().await;
 }
 
-/// Asks a node for a seat in the room as of an epoch; 0 without a record.
-async fn ask(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
+/// Requests a seat on a node with this epoch (0: no record is known).
+async fn reserve(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
     let request = ReservationRequest {
         room: room(),
         identity: join_id.to_owned(),
@@ -256,18 +258,18 @@ async fn ask(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_front_door_with_an_overtaken_epoch_is_refused_and_one_that_is_ahead_is_not() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 5).await, world.node("sto-1", 5).await);
-    world.store.registry().create(of_epoch(3).value).await.unwrap();
-    let asked = async |epoch, join_id: &str| {
-        ask(&home, "sto-1", epoch, join_id).await.map_err(|refusal| refusal.reason)
+async fn a_gateway_with_an_older_epoch_is_refused_and_one_with_a_newer_epoch_is_not() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
+    cluster.store.registry().create(record_with_epoch(3).value).await.unwrap();
+    let reserve_with = async |epoch, join_id: &str| {
+        reserve(&home, "sto-1", epoch, join_id).await.map_err(|refusal| refusal.reason)
     };
-    assert_eq!(asked(2, "old").await, Err(Reason::EpochOvertaken));
-    assert_eq!(asked(3, "anna").await, Ok(()));
-    assert_eq!(asked(4, "ahead").await, Ok(()), "the sister's copy may be a moment behind");
+    assert_eq!(reserve_with(2, "old").await, Err(Reason::EpochOvertaken));
+    assert_eq!(reserve_with(3, "anna").await, Ok(()));
+    assert_eq!(reserve_with(4, "ahead").await, Ok(()), "the sister's copy may be behind");
     let new = JoinAssignment::New(home.parts.admission.new_assignment(&room(), "cph-1"));
-    assert_eq!(asked(new.epoch(), "unaware").await, Ok(()));
+    assert_eq!(reserve_with(new.epoch(), "unaware").await, Ok(()));
     let start = |epoch| SignalStart {
         room: room().key(),
         join_id: "anna".to_owned(),
@@ -284,22 +286,24 @@ async fn a_front_door_with_an_overtaken_epoch_is_refused_and_one_that_is_ahead_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_front_door_that_was_away_is_not_told_full_and_goes_on_once_it_hears_the_news() {
-    let world = World::new();
-    let sister = world.node("sto-1", 5).await;
-    let known = of_epoch(3);
-    world.store.registry().create(known.value.clone()).await.unwrap();
-    // The front door's copy of the registry stands still at epoch 1.
+async fn a_gateway_with_a_stale_copy_gets_unavailable_not_full_and_joins_once_the_copy_is_updated() {
+    let cluster = TestCluster::new();
+    let sister = cluster.node("sto-1", 5).await;
+    let known = record_with_epoch(3);
+    cluster.store.registry().create(known.value.clone()).await.unwrap();
+    // The gateway's copy of the registry stays at epoch 1.
     let frozen = LocalStore::default();
     let copy = frozen.registry();
-    copy.announce(world.store.registry().view().node("sto-1").unwrap().clone());
-    let old = copy.create(of_epoch(1).value).await.unwrap();
-    let home = world.node_with("cph-1", 0, Arc::new(frozen.registry())).await;
-    let told = Person::try_join(&home, grants("anna")).await.err().unwrap();
-    assert_eq!(answer(&told), (503, "approved-unavailable"));
-    let (anna, news) =
-        tokio::join!(Person::try_join(&home, grants("anna")), copy.update(&old, known.value.clone()));
-    news.unwrap();
+    copy.announce(cluster.store.registry().view().node("sto-1").unwrap().clone());
+    let old = copy.create(record_with_epoch(1).value).await.unwrap();
+    let home = cluster.node_with("cph-1", 0, Arc::new(frozen.registry())).await;
+    let refusal = TestParticipant::try_join(&home, grants("anna")).await.err().unwrap();
+    assert_eq!(status_and_code(&refusal), (503, "approved-unavailable"));
+    let (anna, updated) = tokio::join!(
+        TestParticipant::try_join(&home, grants("anna")),
+        copy.update(&old, known.value.clone())
+    );
+    updated.unwrap();
     assert!(anna.is_ok());
     assert_eq!(used(&sister), 1);
     home.stop().await;

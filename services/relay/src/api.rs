@@ -1,6 +1,6 @@
-//! The relay's own HTTP interface, beside LiveKit's: residency of rooms, and what operators ask. Each request
-//! needs a token; the answer never goes beyond the token's institution, and a node that the institution's
-//! policy does not approve as gateway answers no request.
+//! Systir's own HTTP API, besides LiveKit's: residency of rooms, and queries of operators. Each request,
+//! except one for a guest token, needs a token and sees only rooms of the token's institution. A node that the
+//! institution's policy does not approve as gateway refuses every request.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,11 +34,11 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(Arc::new(api))
 }
 
-/// What these routes read.
+/// State of these routes.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) keys: Arc<KeyRing>,
-    /// The API key under which the meeting page's guests join.
+    /// API key and secret that sign guest tokens of the meeting page.
     pub(crate) guest: Option<(String, Redacted<String>)>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) admission: Arc<Admission>,
@@ -57,12 +57,12 @@ impl Api {
     }
 }
 
-/// An answer that is no success.
+/// An error response.
 #[derive(Debug)]
 enum Failure {
-    /// With a reason code.
+    /// A refusal with a reason code.
     Refused(Refusal),
-    /// A plain status.
+    /// A status with a text, without a reason code.
     Status(StatusCode, String),
 }
 
@@ -101,7 +101,7 @@ async fn residency(
 ) -> Result<Response, Failure> {
     let verified = self::verified(&api, &headers)?;
     let video = &verified.claims.video;
-    // A token without a room is for no room, not for all.
+    // A token without a room is valid for no room, not for all.
     if !(video.room_join || video.room_admin) || video.room != room {
         return Err(Failure::Status(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
     }
@@ -115,12 +115,12 @@ async fn residency(
     }
 }
 
-/// An administrator of the institution (`roomList`), or of one room (`roomAdmin` for that room).
+/// Verifies the token of an administrator of the institution (`roomList`) or of this room (`roomAdmin`).
 fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Failure> {
     let verified = self::verified(api, headers)?;
     let video = &verified.claims.video;
-    let of_room = room.is_some_and(|room| video.room_admin && video.room == room);
-    if !(video.room_list || of_room) {
+    let room_admin = room.is_some_and(|room| video.room_admin && video.room == room);
+    if !(video.room_list || room_admin) {
         let why = "the token has neither roomList nor roomAdmin for this room";
         return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     }
@@ -198,18 +198,18 @@ struct Guest {
     name: String,
 }
 
-/// A token for a guest of the meeting page, where the operator allows guests.
+/// Issues a token for a guest of the meeting page, if the operator allows guests.
 async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> Result<Json<Value>, Failure> {
     let Some((key, secret)) = &api.guest else {
         let why = "this gateway admits only participants whose link holds a token";
         return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     };
-    // The institution whose rooms guests may enter.
+    // The institution whose rooms guests may join.
     let institution = api.keys.institution(key).unwrap_or_default();
     api.admission.may_signal(institution)?;
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
-        let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are needed";
+        let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are required";
         return Err(Failure::Status(StatusCode::BAD_REQUEST, why.to_owned()));
     }
     let identity = format!("guest-{:08x}", rand::rng().next_u32());
@@ -221,7 +221,10 @@ async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> R
         .with_ttl(Duration::from_secs(6 * 3600))
         .to_jwt()
         .map_err(|error| {
-            Failure::Status(StatusCode::INTERNAL_SERVER_ERROR, format!("no token can be made: {error}"))
+            Failure::Status(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the token cannot be created: {error}"),
+            )
         })?;
     Ok(Json(json!({ "token": token, "identity": identity })))
 }

@@ -1,5 +1,5 @@
-//! What other nodes ask of this one. Each question about a room is decided by this node's own policy, on
-//! what TLS proved of the asking node.
+//! Requests of other nodes. Each request about a room is decided by this node's own policy, on the identity
+//! of the peer that TLS proved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::node_directory::NodeDirectory;
 use crate::{refusal_wire, signal_pump};
 
-/// How long the registry's copy may be behind the asking node's.
+/// How long to wait for an assignment that the peer knows and this node's copy of the registry does not.
 const COPY_DELAY: Duration = Duration::from_millis(1500);
 
 /// This node's side of the gRPC service `Cluster`.
@@ -40,7 +40,7 @@ pub(crate) struct ClusterService {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) directory: Arc<NodeDirectory>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Signalling relayed to and from other nodes.
+    /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
     pub(crate) tasks: TaskTracker,
 }
@@ -52,7 +52,8 @@ fn proven(peer: &SpiffeId) -> ProvenIdentity {
     }
 }
 
-/// A denial for another node. That no rule permits it is a decision too, so it is listed as one.
+/// A denial as it is sent to another node. A denial by default has no rule; it lists its reason code in place
+/// of one, so that the peer sees that policy decided.
 fn denied(decision: &Decision) -> Refusal {
     let mut refusal = decision.refusal();
     if refusal.rules.is_empty() {
@@ -70,11 +71,11 @@ fn bad_request(sentence: impl Into<String>) -> Refusal {
 }
 
 fn room_of(key: &str) -> Result<RoomId, Refusal> {
-    RoomId::from_key(key).ok_or_else(|| bad_request("this is no room's key"))
+    RoomId::from_key(key).ok_or_else(|| bad_request("not a room key"))
 }
 
 impl ClusterService {
-    /// May the peer and this node share the room's media? Both are asked about.
+    /// May both the peer and this node carry the room's media?
     fn both_carry(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
         let other = self.authority.peer_carries(&room.institution, &proven(peer));
         if !other.allowed {
@@ -97,15 +98,15 @@ impl ClusterService {
         if own.allowed { Ok(()) } else { Err(denied(&own)) }
     }
 
-    /// Does the peer go by an epoch that has been overtaken? Then it was away while another node took over.
-    /// A newer epoch than this node's copy is right: the copy may be a moment behind.
+    /// Is the peer's epoch older than this node's copy? Then the peer missed a takeover. A newer epoch is
+    /// valid: this node's copy may be behind.
     fn is_overtaken(&self, room: &RoomId, epoch: u64) -> bool {
-        // Epoch 0: the peer knows no record. If there is one, it learns that when it writes its own.
+        // Epoch 0: the peer knows no record. If one exists, the peer's compare-and-swap fails.
         epoch != 0 && self.assignments.get(room).is_some_and(|known| epoch < known.value.epoch)
     }
 
-    /// The room's assignment with this node in it. The peer says that this node is assigned; the registry's
-    /// copy may be a moment behind, so it is waited for.
+    /// The room's assignment that includes this node. The peer acts on an assignment that this node's copy of
+    /// the registry may not show yet, so this waits up to [`COPY_DELAY`] for it.
     async fn own_assignment(&self, room: &RoomId) -> Option<Assignment> {
         let mut view = self.assignments.registry().watch();
         let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.node)));
@@ -129,7 +130,7 @@ impl ClusterService {
 
     fn reserve_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> Result<(), Refusal> {
         let room = room_of(&request.room)?;
-        // The asking node will see signalling; this node will see media.
+        // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
         self.may_carry(&room)?;
         if self.is_overtaken(&room, request.epoch) {
@@ -176,14 +177,14 @@ impl ClusterService {
         });
         let arrived = self.rooms.arrive(&assignment, arrival).await;
         arrived.map_err(|sentence| Refusal::new(Reason::Internal, sentence))?;
-        let end = signal_pump::End {
+        let local = signal_pump::LocalSide {
             reason: SignalEndReason::Closed,
-            text: "the participant's session is over",
+            text: "the participant's session ended",
             on_lost: None,
             ends_with_receiver: false,
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
-        self.tasks.spawn(signal_pump::run(stream, from_room, to_room, end, counters, open));
+        self.tasks.spawn(signal_pump::run(stream, from_room, to_room, local, counters, open));
         Ok(())
     }
 
@@ -191,7 +192,7 @@ impl ClusterService {
         if let Some(assignment) = self.own_assignment(room).await {
             return Ok(assignment);
         }
-        // The gateway knew the assignment that this node has just left.
+        // The gateway may still use an assignment that this node has just left.
         let fresh = || self.admission.new_assignment(room, &self.node);
         self.rooms.claim(room, fresh).await.ok_or_else(not_assigned)
     }
@@ -207,7 +208,7 @@ impl Handler for ClusterService {
             return Ok(());
         }
         self.metrics.link_refusals.get_or_create(&Reason::Unlisted.into()).inc();
-        tracing::warn!(%peer, "a node that is not in the nodes file was refused; its certificate is of a known CA");
+        tracing::warn!(%peer, "refused a node that is not in the nodes file, although a trusted CA issued its certificate");
         Err(Refusal::new(Reason::Unlisted, format!("{peer} is not in the nodes file of {}", self.node)))
     }
 
@@ -220,7 +221,7 @@ impl Handler for ClusterService {
                 return Err(overtaken());
             }
             if !assignment.has(self.directory.name(peer).unwrap_or_default()) {
-                let sentence = "the asking node is not assigned to the room";
+                let sentence = "the requesting node is not assigned to the room";
                 return Err(Refusal::new(Reason::NotAssigned, sentence));
             }
             self.rooms.open(&assignment);

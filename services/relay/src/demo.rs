@@ -1,6 +1,6 @@
-//! Three nodes on loopback in one process, with the registry embedded: a home node in Copenhagen, an
-//! approved spill node in Stockholm, and a machine leased from a cloud that no policy approves. Media
-//! alone goes beyond loopback, for browsers that have no way to it.
+//! Three nodes on loopback in one process with an embedded registry: a home node in Copenhagen, an approved
+//! spill node in Stockholm, and a node on a machine leased from a cloud company, which no policy approves.
+//! Only media also uses the machine's outside address, for browsers without a loopback candidate.
 
 mod forward;
 mod instructions;
@@ -19,30 +19,30 @@ use systir_policy::demo as texts;
 use systir_registry::LocalStore;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::{self, RelayConfig};
 use crate::node::Node;
 
 pub use self::log::open as open_log;
 
-/// How the demonstration is run.
+/// Options of the demo.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
-    /// How many participants a node carries, such as `cph-1=2`; may be given for each node.
+pub struct DemoOptions {
+    /// Seats of a node, such as `cph-1=2`; can be repeated.
     #[arg(long = "capacity", value_name = "NODE=N", value_parser = capacity)]
     capacities: Vec<(String, u32)>,
-    /// Starts this node alone, with a registry of its own: it knows no other node, started or not. A
-    /// room that policy allows at home elsewhere only is refused there.
+    /// Starts only this node, with its own registry: it knows no other node, running or not. It refuses a
+    /// room for which policy does not allow it as home.
     #[arg(long, value_name = "NODE", value_parser = NODES.map(|(name, _)| name))]
     only: Option<String>,
-    /// First port of the first node (links); HTTP is 10 further. The next nodes add 100 and 200.
+    /// First port of the first node (links); its HTTP port is 10 higher. The next nodes add 100 and 200.
     #[arg(long, default_value_t = 7870, value_name = "PORT", value_parser = value_parser!(u16).range(1..=65_000))]
     ports: u16,
-    /// An address of this machine at which pages, signalling and media are served too, besides
-    /// loopback; for tests.
+    /// Another address of this machine that also serves pages, signalling and media, besides loopback; for
+    /// tests.
     #[arg(long, value_name = "IP", value_parser = address)]
     address: Option<Ipv4Addr>,
-    /// File for the log, written anew; `.demo/demo.log`, or `.demo/NODE.log` with --only. Warnings
-    /// are shown on the terminal too.
+    /// Log file, overwritten at each start [default: `.demo/demo.log`, with --only `.demo/NODE.log`].
+    /// Warnings are also shown on the terminal.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 }
@@ -50,26 +50,26 @@ pub struct Options {
 fn capacity(text: &str) -> Result<(String, u32), String> {
     let (node, count) = text.split_once('=').ok_or("write NODE=N, such as cph-1=2")?;
     let count = count.parse().ok().filter(|count| *count > 0);
-    let count = count.ok_or("a node carries one participant at least")?;
+    let count = count.ok_or("a node needs at least one seat")?;
     if NODES.iter().all(|(name, _)| *name != node) {
-        return Err(format!("there is no node {node}; there are {}", NODES.map(|(name, _)| name).join(", ")));
+        return Err(format!("there is no node {node}; nodes are {}", NODES.map(|(name, _)| name).join(", ")));
     }
     Ok((node.to_owned(), count))
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, String> {
     let ip: Ipv4Addr = text.parse().map_err(|_| "write an IPv4 address, such as 192.0.2.7".to_owned())?;
-    if ip.is_unspecified() { Err(format!("{ip} is no address that a client can use")) } else { Ok(ip) }
+    if ip.is_unspecified() { Err(format!("clients cannot use the address {ip}")) } else { Ok(ip) }
 }
 
-impl Options {
-    /// The nodes that are started: their place in [`NODES`], name and capacity.
+impl DemoOptions {
+    /// The nodes to start: index in [`NODES`], name and capacity.
     fn nodes(&self) -> impl Iterator<Item = (u16, &'static str, u32)> {
         let numbered = (0_u16..).zip(NODES);
         numbered.filter(|(_, (name, _))| self.only.as_deref().is_none_or(|only| only == *name)).map(
-            |(index, (name, usual))| {
-                let asked = self.capacities.iter().rfind(|(node, _)| node == name);
-                (index, name, asked.map_or(usual, |(_, count)| *count))
+            |(index, (name, default))| {
+                let option = self.capacities.iter().rfind(|(node, _)| node == name);
+                (index, name, option.map_or(default, |(_, count)| *count))
             },
         )
     }
@@ -82,18 +82,18 @@ impl Options {
     /// The file that the nodes log to.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
-        let usual = || Path::new(".demo").join(format!("{}.log", self.only.as_deref().unwrap_or("demo")));
-        self.log.clone().unwrap_or_else(usual)
+        let default = || Path::new(".demo").join(format!("{}.log", self.only.as_deref().unwrap_or("demo")));
+        self.log.clone().unwrap_or_else(default)
     }
 }
 
 /// Names and capacities.
 const NODES: [(&str, u32); 3] = [("cph-1", 4), ("sto-1", 6), ("aws-sto-1", 6)];
 
-/// Where the demonstration logs.
+/// Log and trace settings of the demo.
 #[must_use]
-pub fn telemetry() -> config::Telemetry {
-    config::Telemetry {
+pub fn telemetry() -> config::TelemetrySection {
+    config::TelemetrySection {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         otlp: std::env::var("SYSTIR_TELEMETRY__OTLP").ok(),
         log: std::env::var("SYSTIR_TELEMETRY__LOG").unwrap_or_else(|_| "warn,systir=info".to_owned()),
@@ -104,9 +104,9 @@ pub fn telemetry() -> config::Telemetry {
 /// Runs until `stop`.
 ///
 /// # Errors
-/// When a node cannot start, for the most part because a port is taken.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
-    let folder = tempfile::tempdir().context("no folder for the demonstration's certificates")?;
+/// When a node cannot start, usually because a port is in use.
+pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<()> {
+    let folder = tempfile::tempdir().context("the folder for the demo's certificates cannot be created")?;
     write_files(folder.path())?;
     let store = LocalStore::default();
     let mut nodes = Vec::new();
@@ -120,8 +120,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<()> {
             .with_context(|| format!("{name} did not start"))?;
         nodes.push(node);
         if address != Ipv4Addr::LOCALHOST {
-            let also = SocketAddr::from((address, http.port()));
-            tokio::spawn(forward::run(forward::bind(also).await?, http, stop.clone()));
+            let second = SocketAddr::from((address, http.port()));
+            tokio::spawn(forward::run(forward::bind(second).await?, http, stop.clone()));
         }
     }
     instructions::print(&options)?;
@@ -154,12 +154,12 @@ pub(crate) fn write_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of a node on loopback, which also takes media at `address`.
-pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> Config {
+/// The configuration of a node on loopback that also offers media at `address`.
+pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> RelayConfig {
     let at = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base + offset));
-    Config {
-        node: config::Node { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
-        http: config::Http {
+    RelayConfig {
+        node: config::NodeSection { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
+        http: config::HttpSection {
             listen: at(10),
             certificate: None,
             key: None,
@@ -167,7 +167,7 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
             connections: 1_024,
         },
         media: media(base + 12, address),
-        links: config::Links {
+        links: config::LinksSection {
             quic: at(0),
             grpc: at(1),
             advertise: None,
@@ -176,38 +176,38 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
             trust: BTreeMap::from([("nordu.net".to_owned(), folder.join("ca.pem"))]),
             ceiling_mbps: 1_000,
         },
-        telemetry: config::Telemetry { listen: at(2), ..telemetry() },
-        registry: config::Registry {
+        telemetry: config::TelemetrySection { listen: at(2), ..telemetry() },
+        registry: config::RegistrySection {
             etcd: Vec::new(),
             ca: None,
             certificate: None,
             key: None,
             lease_seconds: 10,
         },
-        policy: config::Policy {
+        policy: config::PolicySection {
             nodes: folder.join("nodes.toml"),
             zones: folder.join("zones.toml"),
             floor: folder.join("floor.cedar"),
             institutions: BTreeMap::from([(
                 texts::INSTITUTION.to_owned(),
-                config::Institution { file: folder.join("ku.dk.cedar"), version: 1 },
+                config::InstitutionSection { file: folder.join("ku.dk.cedar"), version: 1 },
             )]),
         },
         keys: BTreeMap::from([(
             "devkey".to_owned(),
-            config::Key {
+            config::ApiKeySection {
                 institution: texts::INSTITUTION.to_owned(),
                 secret: Some("secret".to_owned()),
                 secret_file: None,
             },
         )]),
-        page: config::Page { guest_key: Some("devkey".to_owned()) },
+        page: config::PageSection { guest_key: Some("devkey".to_owned()) },
     }
 }
 
-/// A browser on this machine may have no candidate on loopback (Firefox never has): it reaches the
-/// media at the address that the machine has outside, so this is offered too.
-fn media(port: u16, address: IpAddr) -> config::Media {
+/// A browser on this machine may have no loopback candidate (Firefox never has one), so media is also offered
+/// at the machine's outside address.
+fn media(port: u16, address: IpAddr) -> config::MediaSection {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut advertise = vec![loopback];
     for other in std::iter::once(address).chain(outside_address()) {
@@ -219,12 +219,12 @@ fn media(port: u16, address: IpAddr) -> config::Media {
         1 => (Ipv4Addr::LOCALHOST, Vec::new()),
         _ => (Ipv4Addr::UNSPECIFIED, advertise),
     };
-    // TCP beside UDP, on the port before.
+    // ICE-TCP on the port before the UDP port.
     let tcp = Some(SocketAddr::from((ip, port - 1)));
-    config::Media { listen: SocketAddr::from((ip, port)), advertise, tcp, workers: 1 }
+    config::MediaSection { listen: SocketAddr::from((ip, port)), advertise, tcp, workers: 1 }
 }
 
-/// The address that packets to the rest of the world would leave from; none is sent.
+/// The local address of the default route. Connecting a UDP socket sends no packet.
 fn outside_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
@@ -244,18 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn media_is_offered_at_loopback_and_at_the_address_that_was_asked_for() {
+    fn media_is_offered_at_loopback_and_at_the_address_option() {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         assert_eq!(advertised("192.0.2.7")[..2], [loopback, "192.0.2.7".parse::<IpAddr>().unwrap()]);
-        // Without one, only the machine's own address outside is added, if it has one.
-        let usual = advertised("127.0.0.1");
-        assert_eq!(usual.len(), if outside_address().is_some() { 2 } else { 0 });
-        assert!(usual.first().is_none_or(|first| *first == loopback));
+        // Without the option only the outside address is added, if the machine has one.
+        let default = advertised("127.0.0.1");
+        assert_eq!(default.len(), if outside_address().is_some() { 2 } else { 0 });
+        assert!(default.first().is_none_or(|first| *first == loopback));
     }
 
     #[test]
-    fn one_node_keeps_its_ports_and_its_capacity() {
-        let options = Options {
+    fn a_node_that_runs_alone_keeps_its_ports_and_its_capacity() {
+        let options = DemoOptions {
             capacities: vec![("sto-1".to_owned(), 9)],
             only: Some("sto-1".to_owned()),
             ports: 7870,

@@ -17,17 +17,17 @@ use crate::join::{Joiner, Joins};
 struct GatewayNode {
     keys: Arc<KeyRing>,
     joins: Joins,
-    /// Clients' sockets.
+    /// Counters of the clients' WebSockets.
     sockets: Arc<SignalCounters>,
 }
 
-/// `/rtc` and what belongs to it.
+/// LiveKit's routes: `/rtc`, `/rtc/validate`.
 pub(crate) fn router(keys: Arc<KeyRing>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
     systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), Limits::default())
 }
 
-/// The meeting page, where this node may be gateway of at least one institution; elsewhere a page with the
-/// reason. A node that may not see names and tokens asks participants for neither.
+/// The meeting page if this node may be a gateway of at least one institution, otherwise a page with the
+/// reason: a node that may not see names and tokens must not ask for them.
 pub(crate) fn page<'a>(admission: &Admission, institutions: impl Iterator<Item = &'a str>) -> Router {
     let mut denied = None;
     for institution in institutions {
@@ -36,7 +36,9 @@ pub(crate) fn page<'a>(admission: &Admission, institutions: impl Iterator<Item =
             Err(refusal) => denied = Some(refusal.to_string()),
         }
     }
-    systir_console::not_a_gateway(&denied.unwrap_or_else(|| "no institution has a policy here".to_owned()))
+    systir_console::not_a_gateway(
+        &denied.unwrap_or_else(|| "no institution is configured on this node".to_owned()),
+    )
 }
 
 fn record_reason(refusal: &Refusal) {

@@ -1,4 +1,4 @@
-//! The node's listeners for media over TCP: one for each address family.
+//! The node's ICE-TCP listeners (RFC 6544), one per address family.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::RelayConfig;
 
-/// Takes media over TCP, when the operator wants it, and says under which addresses.
+/// Starts the listeners if `media.tcp` is set. Returns the addresses for ICE candidates.
 pub(crate) async fn listen<'a>(
-    config: &Config,
+    config: &RelayConfig,
     workers: impl Iterator<Item = &'a WorkerHandle>,
     gate: &Gate,
     tasks: &TaskTracker,
@@ -21,7 +21,7 @@ pub(crate) async fn listen<'a>(
 ) -> Result<Vec<SocketAddr>> {
     let Some(listen) = config.media.tcp else { return Ok(Vec::new()) };
     let wanted = crate::listen::per_family(listen, &config.media.advertise)
-        .map_err(|ip| anyhow::anyhow!("media.tcp: nobody reaches {ip} at {listen}"))?;
+        .map_err(|ip| anyhow::anyhow!("media.tcp: {ip} cannot be reached at {listen}"))?;
     let listeners = crate::listen::tcp(&wanted).context("media.tcp")?;
     let port = listeners.first().context("no listener")?.local_addr()?.port();
     let streams: Vec<_> = workers.map(|worker| worker.streams.clone()).collect();

@@ -1,5 +1,5 @@
-//! Brings a participant from its WebSocket at this gateway to its room: on this node, or on another one over
-//! the link's gRPC.
+//! Connects a participant's WebSocket at this gateway to its room: on this node, or on another node over
+//! gRPC.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,10 +23,11 @@ use tracing::{Instrument as _, Span};
 use crate::node_directory::NodeDirectory;
 use crate::signal_pump;
 
-/// How long a busy room may take to tell an identity's last join; after that clocks order the joins.
-const LAST_JOIN_PATIENCE: Duration = Duration::from_millis(500);
+/// Time limit to read an identity's last join epoch from a busy room; without it, clocks alone order the
+/// joins.
+const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A participant whose token was verified.
+/// A participant with a verified token that wants to join.
 pub(crate) struct Joiner {
     pub(crate) grants: Grants,
     pub(crate) client: ClientInfo,
@@ -41,12 +42,12 @@ pub(crate) struct Joins {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) directory: Arc<NodeDirectory>,
     pub(crate) tasks: TaskTracker,
-    /// Signalling relayed to and from other nodes.
+    /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
 }
 
 impl Joins {
-    /// Brings a participant into the room of its grants.
+    /// Joins a participant to the room of its grants.
     pub(crate) async fn join(&self, joiner: Joiner) -> Result<SignalPipe, Refusal> {
         self.join_within(JOIN_LIMIT, joiner).await
     }
@@ -94,7 +95,7 @@ impl Joins {
             client: joiner.client,
             auto_subscribe: joiner.auto_subscribe,
             gateway: self.node.clone(),
-            // The room here knows it.
+            // The room is on this node and knows the last join itself.
             joined_after: 0,
             signal: SignalEnds { from_client, to_client },
             span: trace::session(&self.node, &trace::traceparent()),
@@ -104,8 +105,9 @@ impl Joins {
     }
 
     async fn join_there(&self, joiner: Joiner, seat: Seat) -> Result<SignalPipe, Refusal> {
-        let claims_json = serde_json::to_string(&joiner.grants)
-            .map_err(|error| media_node_lost(format!("Your grants cannot be passed on ({error}).")))?;
+        let claims_json = serde_json::to_string(&joiner.grants).map_err(|error| {
+            media_node_lost(format!("Your grants cannot be sent to the server that carries you ({error})."))
+        })?;
         let auto_subscribe = if joiner.auto_subscribe { "1" } else { "0" };
         let room = &seat.assignment.room;
         let start = SignalStart {
@@ -126,29 +128,29 @@ impl Joins {
             match error {
                 CallError::Refused(_) => Refusal::new(
                     Reason::ApprovedUnavailable,
-                    "The server that was to carry you could not take you in after all. Join again.",
+                    "The server that reserved a place for you refused to accept you. Join again.",
                 ),
-                _ => media_node_lost("The server that was to carry you does not answer. Join again."),
+                _ => media_node_lost("The server that reserved a place for you does not answer. Join again."),
             }
         })?;
         let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
-        let end = signal_pump::End {
+        let local = signal_pump::LocalSide {
             reason: SignalEndReason::ClientGone,
             text: "the client's WebSocket closed",
-            // The client comes back at once, to another node.
+            // The client reconnects at once and gets another media node.
             on_lost: Some(leave_and_reconnect()),
             ends_with_receiver: true,
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
-        self.tasks.spawn(signal_pump::run(stream, from_client, to_client, end, counters, open));
+        self.tasks.spawn(signal_pump::run(stream, from_client, to_client, local, counters, open));
         Ok(SignalPipe { to_media, from_media })
     }
 
-    /// The last join of this identity that this node knows; 0 for none.
+    /// Join epoch of this identity's last join that this node knows; 0 for none.
     async fn last_join(&self, room: &RoomId, identity: &str) -> u64 {
         let Some(handle) = self.rooms.get(room) else { return 0 };
-        let last = tokio::time::timeout(LAST_JOIN_PATIENCE, handle.last_join(identity)).await;
+        let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;
         last.ok().flatten().unwrap_or_default()
     }
 }

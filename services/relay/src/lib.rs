@@ -1,11 +1,11 @@
-//! The relay daemon as a library: it reads the configuration, builds a node from the crates below, starts and
-//! stops it, and serves its HTTP ports. It decides nothing by itself.
+//! The relay daemon as a library: reads the configuration, builds a node from the other crates, starts and
+//! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
-//! - [`config`]: what an operator writes; `startup_files`, `policy_files`: the files that it names
+//! - [`config`]: the operator's configuration; `startup_files`, `policy_files`: the files that it names
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
-//! - `gateway`, `join`: participants at this gateway; `signal_pump`: relayed signalling
-//! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`: other nodes
-//! - `api`, `metrics`, [`telemetry`]: what participants and operators see; `serve`: the HTTP ports
+//! - `gateway`, `join`: clients at this gateway; `signal_pump`: relayed signalling
+//! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`: the other nodes
+//! - `api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
 //! - [`demo`]: three nodes in one process
 
 mod api;

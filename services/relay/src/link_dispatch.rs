@@ -1,4 +1,4 @@
-//! Hands link events to the rooms that they are about. It waits for no room, and ends with the links.
+//! Dispatches link events to their rooms. It never waits for a room, and ends with the links.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::node_directory::NodeDirectory;
 
-/// Reads the events of all links.
+/// Dispatches the events of all links.
 pub(crate) async fn run(
     directory: Arc<NodeDirectory>,
     rooms: Arc<Rooms>,
@@ -43,7 +43,7 @@ pub(crate) async fn run(
                 }
             }
             CascadeEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
-                // Without a rule that decided, two nodes only read the assignment at different times.
+                // No policy rule: the nodes have different copies of the assignment, which is temporary.
                 if rules.is_empty() {
                     tracing::info!(%peer, by_us, reason, "a room is not opened on a link yet");
                 } else {

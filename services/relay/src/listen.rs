@@ -1,6 +1,6 @@
-//! What media and links listen on. Media has a socket for each address family: one of both would hand
-//! IPv4 addresses over in IPv6's dress (`::ffff:192.0.2.1`), and nobody was ever told such an address.
-//! `[::]` means all addresses of both.
+//! Sockets of media and links. Media has one socket per address family: a dual-stack socket reports IPv4
+//! peers as IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`), which match no ICE candidate. `[::]` means all
+//! addresses of both families.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -10,10 +10,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// The addresses to bind, one for each family of what is advertised.
+/// The addresses to bind, one per address family of the advertised addresses.
 ///
 /// # Errors
-/// With an advertised address that nobody could reach at `listen`, because it is of the other family.
+/// The advertised address that cannot be reached at `listen` because it is of the other family.
 pub(crate) fn per_family(listen: SocketAddr, advertise: &[IpAddr]) -> Result<Vec<SocketAddr>, IpAddr> {
     let mut all = Vec::new();
     for ip in advertise {
@@ -34,22 +34,22 @@ pub(crate) fn per_family(listen: SocketAddr, advertise: &[IpAddr]) -> Result<Vec
     Ok(all)
 }
 
-/// A link's UDP socket; at `[::]` one of both families, whatever the machine does by itself.
+/// The UDP socket of links. `[::]` is dual-stack, whatever the system's default is.
 pub(crate) fn link_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(open(address, Type::DGRAM, Protocol::UDP, false)?.into())
 }
 
-/// A link's TCP listener, likewise.
+/// The TCP listener of links, likewise.
 pub(crate) fn link_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     listening(open(address, Type::STREAM, Protocol::TCP, false)?)
 }
 
-/// UDP sockets on one port; port 0 lets the system choose it.
+/// UDP sockets that share one port; port 0 lets the system choose it.
 pub(crate) fn udp(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     bind(addresses, Type::DGRAM, Protocol::UDP, |socket| Ok(socket.into()), UdpSocket::local_addr)
 }
 
-/// TCP listeners on one port; port 0 lets the system choose it.
+/// TCP listeners that share one port; port 0 lets the system choose it.
 pub(crate) fn tcp(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     bind(addresses, Type::STREAM, Protocol::TCP, listening, TcpListener::local_addr)
 }
@@ -66,7 +66,7 @@ fn open(address: SocketAddr, kind: Type, protocol: Protocol, only_v6: bool) -> i
         socket.set_only_v6(only_v6)?;
     }
     if kind == Type::STREAM {
-        // A listener that ended a moment ago is in nobody's way.
+        // Allows binding while connections of a previous listener are in TIME_WAIT.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())?;
@@ -77,16 +77,17 @@ fn bind<T>(
     addresses: &[SocketAddr],
     kind: Type,
     protocol: Protocol,
-    made: impl Fn(Socket) -> io::Result<T>,
-    local: impl Fn(&T) -> io::Result<SocketAddr>,
+    convert: impl Fn(Socket) -> io::Result<T>,
+    local_addr: impl Fn(&T) -> io::Result<SocketAddr>,
 ) -> io::Result<Vec<T>> {
     let (mut all, mut port) = (Vec::new(), None);
     for address in addresses {
         let mut address = *address;
         address.set_port(port.unwrap_or(address.port()));
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let socket = made(open(address, kind, protocol, true).map_err(named)?).map_err(named)?;
-        port = Some(local(&socket)?.port());
+        let with_address = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+        let socket = open(address, kind, protocol, true).map_err(with_address)?;
+        let socket = convert(socket).map_err(with_address)?;
+        port = Some(local_addr(&socket)?.port());
         all.push(socket);
     }
     Ok(all)
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_nobody_could_reach_is_told() {
+    fn an_unreachable_advertised_address_is_reported() {
         let (four, six) = ("192.0.2.10", "2001:db8::10");
         for (listen, advertise, unreached) in [
             ("0.0.0.0:7882", [four, six], six),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn both_families_share_a_port_and_show_plain_addresses() {
+    fn both_families_share_a_port_and_report_unmapped_addresses() {
         let everywhere = per_family("[::]:0".parse().unwrap(), &ips(&["127.0.0.1", "::1"])).unwrap();
         let sockets = udp(&everywhere).unwrap();
         let port = sockets[0].local_addr().unwrap().port();

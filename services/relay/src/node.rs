@@ -1,4 +1,4 @@
-//! A node from start to stop: the order in which its parts start and end.
+//! A node: starts its parts in order and stops them in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,24 +25,24 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api};
 use crate::cluster_service::ClusterService;
-use crate::config::Config;
+use crate::config::RelayConfig;
 use crate::join::Joins;
-use crate::metrics::{self, LinkLedger, Live, Metrics};
+use crate::metrics::{self, LinkTotals, NodeCollector, NodeMetrics};
 use crate::node_directory::NodeDirectory;
 use crate::policy_files;
-use crate::serve::tls::{self, Files, Pair};
+use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::workers::{self, StartedWorker};
 use crate::{gateway, link_dispatch, load, serve};
 
 /// How long readiness waits for the registry's first answer.
-const FIRST_ANSWER: Duration = Duration::from_secs(10);
+const REGISTRY_WAIT: Duration = Duration::from_secs(10);
 
 /// How often expired reservations are released.
-const EXPIRY: Duration = Duration::from_secs(1);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connections to the metrics port at one time.
-const SCRAPERS: usize = 64;
+/// Limit of concurrent connections to the metrics port.
+const METRICS_CONNECTIONS: usize = 64;
 
 /// The tasks of a node: each ends when `stop` is cancelled.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +64,7 @@ impl Tasks {
     }
 }
 
-/// A node that runs.
+/// A running node.
 pub struct Node {
     name: String,
     tasks: Tasks,
@@ -77,11 +77,11 @@ pub struct Node {
     pub(crate) parts: tests::Parts,
 }
 
-/// One node with its registry in etcd, until `stop`.
+/// Runs one node with its registry in etcd until `stop`.
 ///
 /// # Errors
-/// When a part cannot start; with which and why.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+/// When a part cannot start, with its name and the reason.
+pub async fn run(config: RelayConfig, stop: CancellationToken) -> Result<()> {
     let registry = EtcdRegistry::start(startup_files::etcd(&config)?);
     let node = Node::start(config, Arc::new(registry)).await?;
     stop.cancelled().await;
@@ -90,19 +90,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
 }
 
 impl Node {
-    /// Starts all parts: policy, workers, links, gateway, metrics, and last the lease.
+    /// Starts all parts: policy, workers, links, gateway, metrics, and the lease last.
     ///
     /// # Errors
-    /// When a part cannot start; with which and why.
-    pub async fn start(config: Config, registry: Arc<dyn Registry>) -> Result<Self> {
+    /// When a part cannot start, with its name and the reason.
+    pub async fn start(config: RelayConfig, registry: Arc<dyn Registry>) -> Result<Self> {
         let name = config.node.name.clone();
-        let metrics = Metrics::default();
+        let metrics = NodeMetrics::default();
         let policy = policy_files::read(&config.policy, &name, metrics.policy.clone())?;
         let authority = Arc::new(policy.authority);
         let StartupFiles { credentials, keys, guest, links: (links_files, links_pair), http } =
             StartupFiles::read(&config, &authority)?;
         let tasks = Tasks::default();
-        let certificate = Certificate::generate().context("no DTLS certificate")?;
+        let certificate = Certificate::generate().context("the DTLS certificate cannot be generated")?;
 
         let notifier = ThreadNotifier::new();
         let started = workers::start(&config, &certificate, &notifier)?;
@@ -119,10 +119,10 @@ impl Node {
         let stats: Vec<Arc<WorkerStats>> = handles.iter().map(|worker| worker.stats.clone()).collect();
 
         let quic_socket = crate::listen::link_udp(config.links.quic)
-            .with_context(|| format!("links.quic: {} is taken", config.links.quic))?;
+            .with_context(|| format!("links.quic: cannot listen on {}", config.links.quic))?;
         let grpc_listener = crate::listen::link_tcp(config.links.grpc)
             .and_then(TcpListener::from_std)
-            .with_context(|| format!("links.grpc: {} is taken", config.links.grpc))?;
+            .with_context(|| format!("links.grpc: cannot listen on {}", config.links.grpc))?;
         let lease = lease(&config, grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
 
         let seats = Arc::new(Seats::new(config.node.capacity));
@@ -180,7 +180,7 @@ impl Node {
         ));
         tasks.spawn(expire_reservations(seats.clone()));
         tasks.spawn(rooms.clone().clean_up());
-        let renew = move |pair: &Pair| startup_files::renew(&credentials, pair);
+        let renew = move |pair: &CertificatePair| startup_files::renew(&credentials, pair);
         tasks.spawn(tls::follow("links", links_files, links_pair, renew));
 
         let joins = Joins {
@@ -202,17 +202,17 @@ impl Node {
         };
         let page = gateway::page(&admission, config.policy.institutions.keys().map(String::as_str));
         let app = gateway::router(keys, joins.clone(), sockets.clone())
-            .merge(serve::in_time(api::router(api)))
+            .merge(serve::with_body_timeout(api::router(api)))
             .merge(page);
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
         let ready = Arc::new(AtomicBool::new(false));
-        let ledger = Arc::new(LinkLedger::default());
-        tasks.spawn(metrics::keep(directory.clone(), ledger.clone()));
-        let live = Live {
+        let link_totals = Arc::new(LinkTotals::default());
+        tasks.spawn(metrics::update_link_totals(directory.clone(), link_totals.clone()));
+        let collector = NodeCollector {
             node: name.clone(),
             workers: stats.clone(),
-            ledger,
+            link_totals,
             directory: directory.clone(),
             registry: registry.clone(),
             seats: seats.clone(),
@@ -220,7 +220,7 @@ impl Node {
             sockets,
             streams,
         };
-        let app = metrics::router(metrics.registry(&assignments), live, ready.clone());
+        let app = metrics::router(metrics.registry(&assignments), collector, ready.clone());
         serve_metrics(&config, &tasks, &metrics, app)?;
 
         registry.announce(lease);
@@ -233,11 +233,11 @@ impl Node {
             capacity = config.node.capacity,
             "the node listens"
         );
-        let joins_open = take_joins(name.clone(), registry.clone(), ready.clone());
+        let ready_for_joins = accept_joins(name.clone(), registry.clone(), ready.clone());
         if registry.view().away_since().is_none() {
-            joins_open.await;
+            ready_for_joins.await;
         } else {
-            tasks.spawn(joins_open);
+            tasks.spawn(ready_for_joins);
         }
         #[cfg(test)]
         let parts =
@@ -255,15 +255,15 @@ impl Node {
         })
     }
 
-    /// Stops in an order that surprises no client: the node reports itself not ready and takes its lease
-    /// back, rooms send their participants elsewhere, links close, workers close their connections.
+    /// Stops the parts in order: readiness off, lease revoked, rooms tell their participants to reconnect,
+    /// links closed, HTTP ended, workers ended with their connections.
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
         self.registry.retire().await;
         self.tasks.stop.cancel();
-        // The task that waits for the registry may have set it meanwhile.
+        // `accept_joins` may have set it in the meantime.
         self.ready.store(false, Ordering::Relaxed);
-        // Rooms send their participants a leave message; it needs time to be written.
+        // Time for the rooms' leave messages to be written.
         tokio::time::sleep(Duration::from_millis(300)).await;
         if let Some(links) = self.directory.links() {
             links.shutdown().await;
@@ -276,17 +276,17 @@ impl Node {
         }
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(move || {
-            // Each is joined, whatever the others did.
+            // No short circuit: each worker is joined, even when another one failed.
             workers.into_iter().filter_map(|worker| (!worker.join()).then_some(())).count() == 0
         });
         if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
-            tracing::warn!("a media worker did not end in good order");
+            tracing::warn!("a media worker did not end cleanly");
         }
         tracing::info!(node = self.name, "stopped");
     }
 }
 
-/// The workers as rooms use them. TCP is one listener for all.
+/// The workers with their ICE candidates. All workers share the ICE-TCP listeners.
 fn pool(started: &[StartedWorker], tcp: &[SocketAddr], fingerprint: [u8; 32]) -> Option<WorkerPool> {
     let access = |(index, worker): (u8, &StartedWorker)| {
         let udp = worker.advertised.iter().map(|address| (address, CandidateProtocol::Udp));
@@ -298,8 +298,8 @@ fn pool(started: &[StartedWorker], tcp: &[SocketAddr], fingerprint: [u8; 32]) ->
     WorkerPool::new((0..).zip(started).map(access).collect(), fingerprint)
 }
 
-/// What this node announces in the registry.
-fn lease(config: &Config, grpc_port: u16, quic_port: u16) -> Lease {
+/// This node's lease.
+fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
     let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
     let load =
         systir_registry::Load { capacity: config.node.capacity, at_ms: unix_ms(), ..Default::default() };
@@ -316,17 +316,17 @@ fn lease(config: &Config, grpc_port: u16, quic_port: u16) -> Lease {
 /// Releases seats whose reservations have expired.
 async fn expire_reservations(seats: Arc<Seats>) {
     loop {
-        tokio::time::sleep(EXPIRY).await;
+        tokio::time::sleep(EXPIRY_INTERVAL).await;
         seats.expire(Instant::now());
     }
 }
 
 async fn serve_clients(
-    config: &Config,
+    config: &RelayConfig,
     tasks: &Tasks,
-    metrics: &Metrics,
+    metrics: &NodeMetrics,
     app: axum::Router,
-    certificate: Option<(Files, Pair)>,
+    certificate: Option<(CertificateFiles, CertificatePair)>,
 ) -> Result<axum_server::Handle<SocketAddr>> {
     let tls = match certificate {
         None => None,
@@ -336,9 +336,9 @@ async fn serve_clients(
             Some(tls)
         }
     };
-    let port = serve::Port {
+    let port = serve::HttpPort {
         listener: std::net::TcpListener::bind(config.http.listen)
-            .with_context(|| format!("http.listen: {} is taken", config.http.listen))?,
+            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?,
         connections: config.http.connections,
         refused: metrics.connections_refused.clone(),
         tls,
@@ -353,11 +353,16 @@ async fn serve_clients(
     Ok(handle)
 }
 
-fn serve_metrics(config: &Config, tasks: &Tasks, metrics: &Metrics, app: axum::Router) -> Result<()> {
-    let port = serve::Port {
+fn serve_metrics(
+    config: &RelayConfig,
+    tasks: &Tasks,
+    metrics: &NodeMetrics,
+    app: axum::Router,
+) -> Result<()> {
+    let port = serve::HttpPort {
         listener: std::net::TcpListener::bind(config.telemetry.listen)
-            .with_context(|| format!("telemetry.listen: {} is taken", config.telemetry.listen))?,
-        connections: SCRAPERS,
+            .with_context(|| format!("telemetry.listen: cannot listen on {}", config.telemetry.listen))?,
+        connections: METRICS_CONNECTIONS,
         refused: metrics.connections_refused.clone(),
         tls: None,
         handle: axum_server::Handle::new(),
@@ -375,20 +380,20 @@ fn serve_metrics(config: &Config, tasks: &Tasks, metrics: &Metrics, app: axum::R
     Ok(())
 }
 
-/// The node reports itself ready once the registry has answered: before, it knows no room. A registry that
-/// does not answer delays that for a while only.
-async fn take_joins(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
+/// Reports the node ready once the registry has answered, at the latest after [`REGISTRY_WAIT`]. Without the
+/// registry the node knows no room yet.
+async fn accept_joins(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
     let mut view = registry.watch();
     let answer = view.wait_for(|view| view.away_since().is_none());
-    let answered = tokio::time::timeout(FIRST_ANSWER, answer).await.is_ok();
+    let answered = tokio::time::timeout(REGISTRY_WAIT, answer).await.is_ok();
     ready.store(true, Ordering::Relaxed);
     if answered {
-        tracing::info!(node, "the node takes joins");
+        tracing::info!(node, "the node accepts joins");
     } else {
         tracing::warn!(
             node,
-            "the registry has not answered for {} s: the node takes joins, but no room can be opened before it answers; it is asked again and again",
-            FIRST_ANSWER.as_secs()
+            "the registry has not answered for {} s: the node accepts joins, but can open no room before the registry answers; it keeps retrying",
+            REGISTRY_WAIT.as_secs()
         );
     }
 }

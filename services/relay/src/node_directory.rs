@@ -1,5 +1,5 @@
-//! The other nodes by the names that operators use. Certificates name SPIFFE ids; which name has which id is
-//! in the operator's file, and no other source is trusted. Addresses come from leases.
+//! Maps node names to SPIFFE ids, addresses and links. The SPIFFE id of a name comes from the operator's own
+//! file and from no other source; addresses come from leases.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use systir_rtp::packet::Layer;
 
 use crate::refusal_wire;
 
-/// The other nodes, and this node's links to them.
+/// The other nodes and this node's links to them.
 pub(crate) struct NodeDirectory {
     links: OnceLock<Links>,
     authority: Arc<Authority>,
@@ -39,12 +39,12 @@ impl std::fmt::Debug for NodeDirectory {
 }
 
 impl NodeDirectory {
-    /// Without links yet: they start once there is a handler.
+    /// Creates the directory without links; [`connect`](Self::connect) sets them.
     pub(crate) fn new(authority: Arc<Authority>, registry: Arc<dyn Registry>) -> Self {
         Self { links: OnceLock::new(), authority, registry, flows: Mutex::default() }
     }
 
-    /// The links have started.
+    /// Sets the links once they have started.
     pub(crate) fn connect(&self, links: Links) {
         let _ = self.links.set(links);
     }
@@ -57,19 +57,19 @@ impl NodeDirectory {
         self.authority.facts(node)?.spiffe_id.parse().ok()
     }
 
-    /// The name of the node with that id; none when the operator's file does not have it.
+    /// The name of the node with this id; none when it is not in the operator's file.
     pub(crate) fn name(&self, id: &SpiffeId) -> Option<&str> {
         self.authority.node_of(id.as_str()).map(|node| node.id.as_str())
     }
 
-    /// Where a node is reached and which id must answer there.
+    /// A node's address, and the id that must answer there.
     fn peer_address(&self, node: &str) -> Option<PeerAddress> {
         let NodeAddress { grpc, quic } = self.address(node)?;
         Some(PeerAddress { id: self.id(node)?, grpc, quic })
     }
 
-    /// The links that are up, with the names of their nodes. A node that is not in the operator's file has
-    /// no name here, since it could choose any.
+    /// The links that are up, with the names of their nodes. A node that is not in the operator's file is
+    /// "unknown": the name that it gives itself is not trusted.
     pub(crate) fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
         let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or("unknown").to_owned();
         let links = self.links().map(Links::list).unwrap_or_default();
@@ -83,12 +83,12 @@ impl NodeDirectory {
     }
 
     fn started(&self) -> Result<&Links, CallError> {
-        self.links().ok_or_else(|| CallError::Failed("this node's links are not started yet".to_owned()))
+        self.links().ok_or_else(|| CallError::Failed("this node's links have not started yet".to_owned()))
     }
 }
 
 fn no_address() -> CallError {
-    CallError::Failed("the node has no lease, so no address is known".to_owned())
+    CallError::Failed("the node has no lease, so its address is unknown".to_owned())
 }
 
 impl PeerLinks for NodeDirectory {
@@ -109,7 +109,8 @@ impl PeerLinks for NodeDirectory {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return Ok(()) };
         match links.send(&id, room, body) {
             Err(SendError::Full(Some(body))) => Err(body),
-            // The room learns of the end of the link and sends whole copies when it is open again.
+            // Nothing to retry: the room is notified of the link's end and sends a snapshot when it is open
+            // again.
             Ok(()) | Err(SendError::NoLink | SendError::RoomNotOpen | SendError::Full(None)) => Ok(()),
         }
     }
@@ -162,7 +163,7 @@ impl PeerNodes for NodeDirectory {
             match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
                 Some(Reserved::Admitted(_)) => Ok(()),
                 Some(Reserved::Refused(refused)) => Err(refusal_wire::decode(refused)),
-                None => Err(Refusal::new(Reason::Unsaid, "the node's answer cannot be read")),
+                None => Err(Refusal::new(Reason::Unsaid, "the node's reply has no result")),
             }
         }
         .boxed()
@@ -177,7 +178,7 @@ impl PeerNodes for NodeDirectory {
                 Err(error) => Err(error),
             };
             if let Err(error) = released {
-                tracing::debug!(node, %error, "a seat was not released; its reservation expires by itself");
+                tracing::debug!(node, %error, "a reservation was not released; it expires by itself");
             }
         }
         .boxed()

@@ -1,11 +1,11 @@
-//! Whole nodes in one process, without clients' media: who is in a room, where, and what is left.
+//! Whole nodes in one process, with signalling but without clients' media.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use livekit_protocol::leave_request::Action as LeaveAction;
-use livekit_protocol::signal_request::Message as Asked;
-use livekit_protocol::signal_response::Message as Told;
+use livekit_protocol::signal_request::Message as ClientMessage;
+use livekit_protocol::signal_response::Message as ServerMessage;
 use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_assignment::Assignment;
@@ -26,13 +26,13 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::join::Joiner;
 
-/// Nothing here takes so long; it only keeps a failed test from hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than any step takes; keeps a failed test from hanging.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[path = "admission_tests.rs"]
 mod admission;
 
-/// The parts of a node that tests look into.
+/// The parts of a node that tests inspect.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) authority: Arc<systir_policy::Authority>,
@@ -42,22 +42,22 @@ pub(crate) struct Parts {
     pub(crate) seats: Arc<Seats>,
     pub(crate) local_load: Arc<LocalLoad>,
     pub(crate) assignments: Arc<Assignments>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: NodeMetrics,
 }
 
-struct World {
+struct TestCluster {
     store: LocalStore,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl TestCluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         crate::demo::write_files(folder.path()).unwrap();
         Self { store: LocalStore::default(), folder }
     }
 
-    /// Lets a node of any Nordic country be home, not only those in Denmark.
+    /// Changes the policy so that a node in any Nordic country may be home, not only one in Denmark.
     fn allow_any_nordic_home(&self) {
         let path = self.folder.path().join("ku.dk.cedar");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -91,11 +91,11 @@ impl World {
         self.store.registry().assignment(&room()).map(|known| known.value)
     }
 
-    /// Waits for a record that fits.
-    async fn until_record(&self, what: &str, fits: impl Fn(Option<&Assignment>) -> bool) {
+    /// Waits for a record that matches.
+    async fn until_record(&self, what: &str, matches: impl Fn(Option<&Assignment>) -> bool) {
         let mut view = self.store.registry().watch();
-        let fits = view.wait_for(|view| fits(view.room(&room()).map(|known| &known.value)));
-        let found = tokio::time::timeout(PATIENCE, fits).await.is_ok_and(|found| found.is_ok());
+        let found = view.wait_for(|view| matches(view.room(&room()).map(|known| &known.value)));
+        let found = tokio::time::timeout(TIMEOUT, found).await.is_ok_and(|found| found.is_ok());
         assert!(found, "{what}: {:?}", self.record());
     }
 }
@@ -104,8 +104,8 @@ fn room() -> RoomId {
     RoomId::new("ku.dk", "lecture")
 }
 
-/// The status and the code of a refusal.
-fn answer(refusal: &Refusal) -> (u16, &'static str) {
+/// HTTP status and reason code of a refusal.
+fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
     (systir_gateway::status_of(refusal.reason).as_u16(), refusal.reason.as_str())
 }
 
@@ -135,137 +135,145 @@ fn grants(identity: &str) -> Grants {
     }
 }
 
-struct Person {
+struct TestParticipant {
     pipe: SignalPipe,
-    heard: Vec<Told>,
+    received: Vec<ServerMessage>,
 }
 
-impl Person {
+impl TestParticipant {
     async fn try_join(node: &Node, grants: Grants) -> Result<Self, Refusal> {
         let joiner = Joiner { grants, client: Default::default(), auto_subscribe: true };
         let pipe = node.parts.joins.join(joiner).await?;
-        let mut person = Self { pipe, heard: Vec::new() };
-        person.until("the join", |told| matches!(told, Told::Join(_))).await;
-        Ok(person)
+        let mut participant = Self { pipe, received: Vec::new() };
+        participant.until("the join", |message| matches!(message, ServerMessage::Join(_))).await;
+        Ok(participant)
     }
 
     async fn join(node: &Node, identity: &str) -> Self {
         Self::try_join(node, grants(identity)).await.unwrap()
     }
 
-    async fn say(&self, message: Asked) {
+    async fn send(&self, message: ClientMessage) {
         self.pipe.to_media.send(SignalRequest { message: Some(message) }).await.unwrap();
     }
 
-    async fn until(&mut self, what: &str, fits: impl Fn(&Told) -> bool) {
-        while !self.heard.last().is_some_and(&fits) {
-            let next = tokio::time::timeout(PATIENCE, self.pipe.from_media.recv()).await;
-            let Ok(Some(SignalResponse { message: Some(told) })) = next else {
-                panic!("{what} does not come: {:?}", self.heard);
+    /// Receives messages until one matches.
+    async fn until(&mut self, what: &str, matches: impl Fn(&ServerMessage) -> bool) {
+        while !self.received.last().is_some_and(&matches) {
+            let next = tokio::time::timeout(TIMEOUT, self.pipe.from_media.recv()).await;
+            let Ok(Some(SignalResponse { message: Some(message) })) = next else {
+                panic!("{what} was not received: {:?}", self.received);
             };
-            self.heard.push(told);
+            self.received.push(message);
         }
     }
 
     async fn until_sees(&mut self, identity: &str) {
-        let sees = |told: &Told| match told {
-            Told::Join(join) => join.other_participants.iter().any(|one| one.identity == identity),
-            Told::Update(update) => update.participants.iter().any(|one| one.identity == identity),
+        let sees = |message: &ServerMessage| match message {
+            ServerMessage::Join(join) => join.other_participants.iter().any(|one| one.identity == identity),
+            ServerMessage::Update(update) => update.participants.iter().any(|one| one.identity == identity),
             _ => false,
         };
-        if !self.heard.iter().any(sees) {
+        if !self.received.iter().any(sees) {
             self.until(identity, sees).await;
         }
     }
 
-    async fn until_told_to_leave(&mut self) -> (LeaveAction, DisconnectReason) {
-        self.until("the leave", |told| matches!(told, Told::Leave(_))).await;
-        match self.heard.last() {
-            Some(Told::Leave(leave)) => (leave.action(), leave.reason()),
+    async fn until_leave(&mut self) -> (LeaveAction, DisconnectReason) {
+        self.until("the leave", |message| matches!(message, ServerMessage::Leave(_))).await;
+        match self.received.last() {
+            Some(ServerMessage::Leave(leave)) => (leave.action(), leave.reason()),
             other => panic!("{other:?}"),
         }
     }
 
-    /// Identities that it was ever told of.
-    fn ever_saw(&self) -> BTreeSet<String> {
-        let told = |told: &Told| match told {
-            Told::Join(join) => join.other_participants.clone(),
-            Told::Update(update) => update.participants.clone(),
+    /// All identities that it has received.
+    fn identities_seen(&self) -> BTreeSet<String> {
+        let participants = |message: &ServerMessage| match message {
+            ServerMessage::Join(join) => join.other_participants.clone(),
+            ServerMessage::Update(update) => update.participants.clone(),
             _ => Vec::new(),
         };
-        self.heard.iter().flat_map(told).map(|one| one.identity).collect()
+        self.received.iter().flat_map(participants).map(|one| one.identity).collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_identity_counts_on_every_node_and_is_shown_on_none() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 1).await, world.node("sto-1", 5).await);
+async fn a_hidden_participant_is_unique_on_all_nodes_and_visible_on_none() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
     let hidden = || Grants { hidden: true, ..grants("recorder") };
-    let mut first = Person::try_join(&home, hidden()).await.unwrap();
-    let mut bob = Person::join(&home, "bob").await;
-    let mut second = Person::try_join(&home, hidden()).await.unwrap();
+    let mut first = TestParticipant::try_join(&home, hidden()).await.unwrap();
+    let mut bob = TestParticipant::join(&home, "bob").await;
+    let mut second = TestParticipant::try_join(&home, hidden()).await.unwrap();
     assert_eq!(
-        first.until_told_to_leave().await,
+        first.until_leave().await,
         (LeaveAction::Disconnect, DisconnectReason::DuplicateIdentity),
-        "the same person came again, on the other node"
+        "the same identity joined again, on the other node"
     );
-    let mut chen = Person::join(&home, "chen").await;
+    let mut chen = TestParticipant::join(&home, "chen").await;
     chen.until_sees("bob").await;
     bob.until_sees("chen").await;
     second.until_sees("bob").await;
-    for person in [&bob, &chen] {
-        assert!(!person.ever_saw().contains("recorder"), "{:?}", person.ever_saw());
+    for participant in [&bob, &chen] {
+        let seen = participant.identities_seen();
+        assert!(!seen.contains("recorder"), "{seen:?}");
     }
     home.stop().await;
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 2).await, world.node("sto-1", 5).await);
-    let (mut anna, mut eve) = (Person::join(&home, "anna").await, Person::join(&home, "eve").await);
-    let mut bob = Person::join(&home, "bob").await;
+async fn a_participant_that_updates_constantly_disturbs_no_other_on_any_node() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 2).await, cluster.node("sto-1", 5).await);
+    let (mut anna, mut eve) =
+        (TestParticipant::join(&home, "anna").await, TestParticipant::join(&home, "eve").await);
+    let mut bob = TestParticipant::join(&home, "bob").await;
     anna.until_sees("bob").await;
     bob.until_sees("eve").await;
     let link = |node: &Node| node.directory.links().unwrap().list()[0].link;
     let links = (link(&home), link(&sister));
-    eve.say(Asked::AddTrack(livekit_protocol::AddTrackRequest {
+    eve.send(ClientMessage::AddTrack(livekit_protocol::AddTrackRequest {
         cid: "mic".to_owned(),
         ..Default::default()
     }))
     .await;
-    eve.until("her track", |told| matches!(told, Told::TrackPublished(_))).await;
-    let Some(Told::TrackPublished(published)) = eve.heard.last() else { unreachable!() };
+    eve.until("her track", |message| matches!(message, ServerMessage::TrackPublished(_))).await;
+    let Some(ServerMessage::TrackPublished(published)) = eve.received.last() else { unreachable!() };
     let track_sid = published.track.clone().unwrap().sid;
-    // Nobody reads what they are told meanwhile.
+    // No participant reads its messages during this.
     for _ in 0..10_000 {
         let (track_sid, features) = (track_sid.clone(), Vec::new());
-        eve.say(Asked::UpdateAudioTrack(livekit_protocol::UpdateLocalAudioTrack { track_sid, features }))
-            .await;
+        eve.send(ClientMessage::UpdateAudioTrack(livekit_protocol::UpdateLocalAudioTrack {
+            track_sid,
+            features,
+        }))
+        .await;
     }
-    let metadata = "the last word".to_owned();
-    eve.say(Asked::UpdateMetadata(livekit_protocol::UpdateParticipantMetadata {
+    let metadata = "the last update".to_owned();
+    eve.send(ClientMessage::UpdateMetadata(livekit_protocol::UpdateParticipantMetadata {
         metadata,
         ..Default::default()
     }))
     .await;
-    for person in [&mut anna, &mut bob] {
-        let last = |told: &Told| match told {
-            Told::Update(update) => update.participants.iter().any(|one| one.metadata == "the last word"),
+    for participant in [&mut anna, &mut bob] {
+        let last = |message: &ServerMessage| match message {
+            ServerMessage::Update(update) => {
+                update.participants.iter().any(|one| one.metadata == "the last update")
+            }
             _ => false,
         };
-        person.until("the last word", last).await;
+        participant.until("the last update", last).await;
         const GONE: i32 = livekit_protocol::participant_info::State::Disconnected as i32;
-        let ended = |told: &Told| match told {
-            Told::Leave(_) => true,
-            Told::Update(update) => update.participants.iter().any(|one| one.state == GONE),
+        let ended = |message: &ServerMessage| match message {
+            ServerMessage::Leave(_) => true,
+            ServerMessage::Update(update) => update.participants.iter().any(|one| one.state == GONE),
             _ => false,
         };
-        assert!(!person.heard.iter().any(ended), "{:?}", person.heard);
+        assert!(!participant.received.iter().any(ended), "{:?}", participant.received);
     }
-    assert_eq!(links, (link(&home), link(&sister)), "the link stands");
+    assert_eq!(links, (link(&home), link(&sister)), "the link stayed up");
     for node in [&home, &sister] {
         for part in [Reason::RoomInbox, Reason::RoomOutbox, Reason::WorkerCommands] {
             assert_eq!(node.parts.metrics.rooms.overloads.get_or_create(&part.into()).get(), 0, "{part}");
@@ -276,14 +284,14 @@ async fn who_changes_without_end_disturbs_nobody_here_or_on_another_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erased_room_is_written_again_by_its_nodes_with_approved_nodes_only() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 1).await, world.node("sto-1", 5).await);
-    let mut anna = Person::join(&home, "anna").await;
-    let _bob = Person::join(&home, "bob").await;
+async fn a_deleted_record_is_rewritten_by_the_rooms_nodes_with_approved_nodes_only() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let _bob = TestParticipant::join(&home, "bob").await;
     anna.until_sees("bob").await;
-    let registry = world.store.registry();
-    // An attacker puts the cloud into the record, lets the nodes read it, and erases it.
+    let registry = cluster.store.registry();
+    // An attacker adds the unapproved node to the record, lets the nodes read it, and deletes the record.
     let known = registry.assignment(&room()).unwrap();
     let mut forged = known.value.clone();
     forged.add_spill("aws-sto-1".into(), 1);
@@ -292,72 +300,72 @@ async fn an_erased_room_is_written_again_by_its_nodes_with_approved_nodes_only()
     let written = |known: Option<&Assignment>| {
         nodes(known).iter().copied().collect::<BTreeSet<_>>() == BTreeSet::from(["cph-1", "sto-1"])
     };
-    world.until_record("the record with both nodes", written).await;
-    assert_eq!(world.record().unwrap().sid, known.value.sid, "it is the same room");
-    // Taken out of the record, a node with people puts itself back.
+    cluster.until_record("the record with both nodes", written).await;
+    assert_eq!(cluster.record().unwrap().sid, known.value.sid, "it is the same room");
+    // A node with participants adds itself again when it is removed from the record.
     let known = registry.assignment(&room()).unwrap();
     let mut without = known.value.clone();
     without.remove_spill("sto-1");
     registry.update(&known, without).await.unwrap();
-    world.until_record("the record with both nodes", written).await;
-    anna.heard.clear();
-    let _chen = Person::join(&home, "chen").await;
+    cluster.until_record("the record with both nodes", written).await;
+    anna.received.clear();
+    let _chen = TestParticipant::join(&home, "chen").await;
     anna.until_sees("chen").await;
     home.stop().await;
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_whose_home_is_away_is_refused_with_that_reason_where_no_other_may_lead() {
-    let world = World::new();
-    let sister = world.node("sto-1", 5).await;
+async fn a_room_whose_home_is_offline_is_refused_with_that_reason_when_no_other_node_may_be_home() {
+    let cluster = TestCluster::new();
+    let sister = cluster.node("sto-1", 5).await;
     let record = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
-    let known = world.store.registry().create(record).await.unwrap();
-    let refused = Person::try_join(&sister, grants("anna")).await.err().unwrap();
-    assert_eq!(answer(&refused), (503, "home-away"));
-    // A sister that carries the room already goes on to admit.
+    let known = cluster.store.registry().create(record).await.unwrap();
+    let refused = TestParticipant::try_join(&sister, grants("anna")).await.err().unwrap();
+    assert_eq!(status_and_code(&refused), (503, "home-away"));
+    // A sister that already carries the room continues to admit.
     let mut wanted = known.value.clone();
     wanted.add_spill("sto-1".into(), 2);
-    world.store.registry().update(&known, wanted).await.unwrap();
-    let _anna = Person::join(&sister, "anna").await;
-    assert_eq!(nodes(world.record().as_ref()), ["cph-1", "sto-1"]);
+    cluster.store.registry().update(&known, wanted).await.unwrap();
+    let _anna = TestParticipant::join(&sister, "anna").await;
+    assert_eq!(nodes(cluster.record().as_ref()), ["cph-1", "sto-1"]);
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_approved_node_takes_over_from_a_home_that_is_away_and_the_old_one_comes_back_as_sister() {
-    let world = World::new();
-    world.allow_any_nordic_home();
-    let successor = world.node("sto-1", 1).await;
+async fn an_approved_node_takes_over_from_an_offline_home_which_returns_as_sister() {
+    let cluster = TestCluster::new();
+    cluster.allow_any_nordic_home();
+    let successor = cluster.node("sto-1", 1).await;
     let record = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
-    world.store.registry().create(record).await.unwrap();
-    let mut anna = Person::join(&successor, "anna").await;
-    let record = world.record().unwrap();
+    cluster.store.registry().create(record).await.unwrap();
+    let mut anna = TestParticipant::join(&successor, "anna").await;
+    let record = cluster.record().unwrap();
     assert_eq!((nodes(Some(&record)), record.epoch), (vec!["sto-1"], 2));
     let mut counters = String::new();
     let registry = successor.parts.metrics.registry(&successor.parts.assignments);
     prometheus_client::encoding::text::encode(&mut counters, &registry).unwrap();
     assert!(counters.contains("systir_takeovers_total 1"), "{counters}");
-    let old = world.node("cph-1", 5).await;
-    let mut bob = Person::join(&old, "bob").await;
+    let old = cluster.node("cph-1", 5).await;
+    let mut bob = TestParticipant::join(&old, "bob").await;
     bob.until_sees("anna").await;
     anna.until_sees("bob").await;
-    let record = world.record().unwrap();
+    let record = cluster.record().unwrap();
     assert_eq!((nodes(Some(&record)), record.epoch), (vec!["sto-1", "cph-1"], 2));
     successor.stop().await;
     old.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_a_new_address_is_found_by_a_room_that_needs_it() {
-    let world = World::new();
-    let home = world.node("cph-1", 5).await;
-    let _anna = Person::join(&home, "anna").await;
-    let registry = world.store.registry();
-    // The sister's last life ended at an address where nobody answers.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = nobody.local_addr().unwrap().to_string();
-    drop(nobody);
+async fn a_room_dials_the_new_address_of_a_restarted_node() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 5).await;
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let registry = cluster.store.registry();
+    // Lease of the sister's previous start, with an address where nothing listens any more.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
     registry.announce(Lease {
         node: "sto-1".into(),
         grpc: address.clone(),
@@ -372,26 +380,26 @@ async fn a_node_with_a_new_address_is_found_by_a_room_that_needs_it() {
     registry.update(&known, wanted).await.unwrap();
     let links = &home.directory;
     assert!(!links.is_up("sto-1"));
-    let sister = world.node("sto-1", 5).await;
+    let sister = cluster.node("sto-1", 5).await;
     let found = async {
         while !links.is_up("sto-1") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, found).await.expect("the home dials the new address");
+    tokio::time::timeout(TIMEOUT, found).await.expect("the home dials the new address");
     sister.stop().await;
     home.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_everybody_left_closes_once_on_each_node_and_leaves_nothing() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 1).await, world.node("sto-1", 5).await);
-    let mut anna = Person::join(&home, "anna").await;
-    let bob = Person::join(&home, "bob").await;
+async fn an_empty_room_closes_once_on_each_node_and_leaves_nothing() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let bob = TestParticipant::join(&home, "bob").await;
     anna.until_sees("bob").await;
     drop((anna, bob));
-    world.until_record("no record", |known| known.is_none()).await;
+    cluster.until_record("no record", |known| known.is_none()).await;
     let idle = async {
         for node in [&home, &sister] {
             let metrics = &node.parts.metrics;
@@ -400,7 +408,7 @@ async fn a_room_that_everybody_left_closes_once_on_each_node_and_leaves_nothing(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, idle).await.expect("rooms and links end");
+    tokio::time::timeout(TIMEOUT, idle).await.expect("rooms and links end");
     for node in [&home, &sister] {
         let metrics = &node.parts.metrics.rooms;
         assert_eq!(metrics.rooms_opened.get(), 1, "{} opened it again", node.name);
@@ -413,20 +421,20 @@ async fn a_room_that_everybody_left_closes_once_on_each_node_and_leaves_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_to_a_node_that_has_just_left_the_room_is_let_in() {
-    let world = World::new();
-    let (home, sister) = (world.node("cph-1", 1).await, world.node("sto-1", 5).await);
-    let _anna = Person::join(&home, "anna").await;
-    let mut bob = Person::join(&home, "bob").await;
+async fn a_node_that_has_just_left_the_room_rejoins_it_for_a_reserved_participant() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let mut bob = TestParticipant::join(&home, "bob").await;
     bob.until_sees("anna").await;
-    // A front door whose copy of the registry is a moment old sends people to the sister; meanwhile
-    // the record lost her.
-    let known = world.store.registry().assignment(&room()).unwrap();
+    // A gateway with a stale copy of the registry sends a participant to the sister, which has been removed
+    // from the record in the meantime.
+    let known = cluster.store.registry().assignment(&room()).unwrap();
     let stale = known.value.clone();
     sister.parts.admission.reserve_here(&room(), "late", "late").unwrap();
     let mut without = stale.clone();
     without.remove_spill("sto-1");
-    world.store.registry().update(&known, without).await.unwrap();
+    cluster.store.registry().update(&known, without).await.unwrap();
     let fresh = |node: &Node, room: &RoomId| node.parts.admission.new_assignment(room, &node.name);
     let claimed = sister.parts.rooms.claim(&room(), || fresh(&sister, &room())).await;
     assert_eq!(nodes(claimed.as_ref()), ["cph-1", "sto-1"]);
@@ -437,9 +445,9 @@ async fn who_comes_to_a_node_that_has_just_left_the_room_is_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back() {
-    let world = World::new();
-    let home = world.node("cph-1", 5).await;
+async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 5).await;
     let parts = &home.parts;
     let (messages, mut worker) = mpsc::channel(4);
     let assignment = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
@@ -472,7 +480,7 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     };
     rooms.arrive(&assignment, Box::new(arrival)).await.unwrap();
     let handle = rooms.get(&room()).unwrap();
-    // A participant on another node sends more than a worker that takes nothing can be told.
+    // A participant on another node sends more than the command queue of a blocked worker can hold.
     let mut other = RoomState::new("sto-1", unix_ms());
     let info = livekit_protocol::ParticipantInfo {
         sid: "PA_eve".to_owned(),
@@ -490,17 +498,17 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
     }
     .encode_to_vec()
     .into();
-    let mut anna = Person {
+    let mut anna = TestParticipant {
         pipe: SignalPipe { to_media: mpsc::channel(1).0, from_media: from_room },
-        heard: Vec::new(),
+        received: Vec::new(),
     };
-    // After so many messages a word that anna hears: then the room has taken all before it.
-    let heard = |told: &Told| match told {
-        Told::Update(update) => update.participants.iter().any(|one| one.identity == "eve"),
-        Told::Leave(_) => true,
+    // After each burst an update that anna receives: then the room has processed all messages before it.
+    let update_or_leave = |message: &ServerMessage| match message {
+        ServerMessage::Update(update) => update.participants.iter().any(|one| one.identity == "eve"),
+        ServerMessage::Leave(_) => true,
         _ => false,
     };
-    while !matches!(anna.heard.last(), Some(Told::Leave(_))) {
+    while !matches!(anna.received.last(), Some(ServerMessage::Leave(_))) {
         for _ in 0..2_000 {
             let data = systir_proto::cluster::v1::ReliableData {
                 sender_sid: "PA_eve".to_owned(),
@@ -512,31 +520,32 @@ async fn a_room_whose_worker_stands_still_begins_again_and_its_people_come_back(
         }
         let (update, _) = other.local_update("PA_eve", body.clone()).unwrap();
         handle.link_event(message(state_update(&update)));
-        anna.heard.clear();
-        anna.until("a word or the end", heard).await;
+        anna.received.clear();
+        anna.until("the update or a leave", update_or_leave).await;
     }
-    let told = anna.until_told_to_leave().await;
-    assert_eq!(told, (LeaveAction::Reconnect, DisconnectReason::MediaFailure));
-    // The client is told first, then the seat is given back.
+    let leave = anna.until_leave().await;
+    assert_eq!(leave, (LeaveAction::Reconnect, DisconnectReason::MediaFailure));
+    // The leave is sent first, then the seat is released.
     let free = async {
         while parts.local_load.load().participants > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, free).await.is_ok(), "the seat is free");
-    // Once it moves again, the worker hears that the room begins anew, and nothing between.
-    let mut heard = Vec::new();
+    assert!(tokio::time::timeout(TIMEOUT, free).await.is_ok(), "the seat is free");
+    // Once the worker reads again, it receives the close and the reopening of the room, and no command in
+    // between.
+    let mut received = Vec::new();
     while !matches!(
-        heard.as_slice(),
+        received.as_slice(),
         [.., WorkerMessage::Command(Command::CloseRoom { .. }), WorkerMessage::OpenRoom { .. }]
     ) {
-        heard.push(tokio::time::timeout(PATIENCE, worker.recv()).await.unwrap().unwrap());
+        received.push(tokio::time::timeout(TIMEOUT, worker.recv()).await.unwrap().unwrap());
     }
-    assert!(heard.len() < 16, "{} commands of the old life", heard.len());
+    assert!(received.len() < 16, "{} commands of the old room", received.len());
     home.stop().await;
 }
 
-/// A write of another node as it comes over a link.
+/// A state update of another node, as received over a link.
 fn state_update(update: &systir_room::Update) -> systir_proto::cluster::v1::room_message::Body {
     let updates = vec![systir_room::wire::encode(update)];
     let update = systir_proto::cluster::v1::StateUpdate { updates, snapshot: false };

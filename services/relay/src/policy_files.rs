@@ -1,4 +1,4 @@
-//! Reads the policy of this node from the operator's files.
+//! Loads this node's policy from the operator's files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use anyhow::Result;
 use systir_policy::{Authority, Gate, InstitutionPolicy, LoadError, Metrics, Nodes, Sources, Zones};
 
-use crate::config::{self, Fault};
+use crate::config::{self, FieldError};
 
-/// The node's policy, and what should be known of its files.
+/// The node's policy, and warnings about its files.
 #[derive(Debug)]
 pub(crate) struct PolicyFiles {
-    /// Policy of this node.
+    /// This node's policy.
     pub(crate) authority: Authority,
-    /// Other nodes whose entry lacks attributes, a line for each. This is no fault of this node.
-    pub(crate) gaps: Vec<String>,
+    /// One warning per other node whose entry lacks attributes. Such a node is denied; this node can start.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the files that the configuration names.
 ///
 /// # Errors
-/// When a file cannot be read or has a fault; every fault is listed.
-pub(crate) fn read(policy: &config::Policy, me: &str, metrics: Arc<Metrics>) -> Result<PolicyFiles> {
+/// When a file cannot be read or has errors; all errors are listed.
+pub(crate) fn read(policy: &config::PolicySection, me: &str, metrics: Arc<Metrics>) -> Result<PolicyFiles> {
     let read = |field: String, path: &Path| {
         std::fs::read_to_string(path)
-            .map_err(|error| Fault::new(field, format!("{} cannot be read: {error}", path.display())))
+            .map_err(|error| FieldError::new(field, format!("{} cannot be read: {error}", path.display())))
     };
     let describe = |error| describe(policy, &error);
     let nodes_text = read("policy.nodes".to_owned(), &policy.nodes)?;
@@ -46,19 +46,19 @@ pub(crate) fn read(policy: &config::Policy, me: &str, metrics: Arc<Metrics>) -> 
             .map_err(describe)?;
     anyhow::ensure!(
         nodes.get(me).is_some(),
-        "{} has no node {me}: a node that is not described is denied everything",
+        "{} has no entry for {me}: a node without an entry is denied everything",
         policy.nodes.display()
     );
-    let mut gaps = gaps(&nodes, &policy.nodes, &nodes_text);
-    if let Some(mine) = gaps.remove(me) {
-        anyhow::bail!("{mine}; this is the node itself");
+    let mut incomplete = incomplete_entries(&nodes, &policy.nodes, &nodes_text);
+    if let Some(own) = incomplete.remove(me) {
+        anyhow::bail!("{own}; this is the node itself");
     }
-    let gaps = gaps.into_values().collect();
-    Ok(PolicyFiles { authority: Authority::new(gate, nodes, me, metrics), gaps })
+    let warnings = incomplete.into_values().collect();
+    Ok(PolicyFiles { authority: Authority::new(gate, nodes, me, metrics), warnings })
 }
 
-/// Each fault of the texts with its file and line.
-fn describe(policy: &config::Policy, error: &LoadError) -> anyhow::Error {
+/// All errors, each with its file and line.
+fn describe(policy: &config::PolicySection, error: &LoadError) -> anyhow::Error {
     let file = |place: &str| match place {
         "nodes" => Some(&policy.nodes),
         "zones" => Some(&policy.zones),
@@ -75,20 +75,20 @@ fn describe(policy: &config::Policy, error: &LoadError) -> anyhow::Error {
     anyhow::anyhow!("policy refused: {}", lines.collect::<Vec<_>>().join("; "))
 }
 
-/// What the entries of the nodes file lack, by node and with the line.
-fn gaps(nodes: &Nodes, file: &Path, text: &str) -> BTreeMap<String, String> {
-    let mut lacking = BTreeMap::<&str, Vec<&str>>::new();
+/// A message for each node whose entry lacks attributes, by node name.
+fn incomplete_entries(nodes: &Nodes, file: &Path, text: &str) -> BTreeMap<String, String> {
+    let mut missing = BTreeMap::<&str, Vec<&str>>::new();
     for (facts, attribute) in nodes.incomplete() {
-        lacking.entry(&facts.id).or_default().push(attribute.as_str());
+        missing.entry(&facts.id).or_default().push(attribute.as_str());
     }
-    let described = lacking.into_iter().map(|(node, attributes)| {
+    let messages = missing.into_iter().map(|(node, attributes)| {
         let line =
             config::line_of_entry(text, "node", node).map(|line| format!(":{line}")).unwrap_or_default();
         let (file, attributes) = (file.display(), attributes.join(", "));
-        let gap = format!(
-            "{file}{line}: node {node} lacks {attributes}: it is denied everything until that is stated"
+        let message = format!(
+            "{file}{line}: node {node} lacks {attributes}: it is denied everything until its entry is complete"
         );
-        (node.to_owned(), gap)
+        (node.to_owned(), message)
     });
-    described.collect()
+    messages.collect()
 }

@@ -1,10 +1,10 @@
-//! Refusals of reservations as they are sent between nodes.
+//! Converts refusals of reservations to and from their wire format between nodes.
 
 use systir_cascade::CallError;
 use systir_proto::cluster::v1::{RefusalCode, ReserveRefused};
 use systir_reason::{Reason, Refusal};
 
-/// A refusal for another node.
+/// Encodes a refusal for another node.
 pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
     let code = match refusal.reason {
         Reason::Full => RefusalCode::Full,
@@ -16,7 +16,7 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
     ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules }
 }
 
-/// Another node's refusal. A code of a newer node is no decision.
+/// Decodes another node's refusal. An unknown code, of a newer node, becomes [`Reason::Unsaid`].
 pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
     let reason = match refused.code() {
         RefusalCode::Full => Reason::Full,
@@ -29,7 +29,7 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
     Refusal::new(reason, refused.reason).with_rules(refused.rules)
 }
 
-/// A call that led to no answer.
+/// The refusal for a call without a reply.
 pub(crate) fn of_call(error: &CallError) -> Refusal {
     let reason = match error {
         CallError::Refused(_) => Reason::PolicyDenied,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_a_reason_and_only_full_is_full() {
+    fn each_code_has_a_reason_and_only_full_is_full() {
         for code in [
             RefusalCode::Unspecified,
             RefusalCode::Full,

@@ -1,4 +1,4 @@
-//! Starts the media workers, each with its sockets and its rings to the links.
+//! Starts the media workers, each with its sockets and its rings to and from the links' thread.
 
 use std::net::SocketAddr;
 
@@ -10,24 +10,24 @@ use systir_transport::Certificate;
 use systir_worker::{Ring, Worker, WorkerConfig, WorkerHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::RelayConfig;
 use crate::listen;
 
-/// Batches that may wait between a worker and the links.
-const RING: usize = 256;
+/// Ring size between a worker and the links' thread, in batches.
+const RING_BATCHES: usize = 256;
 
-/// A worker that runs.
+/// A running worker.
 pub(crate) struct StartedWorker {
     pub(crate) handle: WorkerHandle,
     /// The links' end of its rings.
     pub(crate) port: WorkerPort,
-    /// Where clients send media for it.
+    /// Addresses to which clients send its media.
     pub(crate) advertised: Vec<SocketAddr>,
 }
 
 /// Starts as many workers as configured; each has a port of its own.
 pub(crate) fn start(
-    config: &Config,
+    config: &RelayConfig,
     certificate: &Certificate,
     notifier: &ThreadNotifier,
 ) -> Result<Vec<StartedWorker>> {
@@ -36,7 +36,7 @@ pub(crate) fn start(
 }
 
 fn start_one(
-    config: &Config,
+    config: &RelayConfig,
     index: u8,
     port: u16,
     certificate: &Certificate,
@@ -45,7 +45,7 @@ fn start_one(
     let media = &config.media;
     let listen = SocketAddr::new(media.listen.ip(), port);
     let wanted = listen::per_family(listen, &media.advertise)
-        .map_err(|ip| anyhow::anyhow!("media.listen: no client reaches {ip} at {listen}"))?;
+        .map_err(|ip| anyhow::anyhow!("media.listen: {ip} cannot be reached at {listen}"))?;
     let sockets = listen::udp(&wanted).context("media.listen")?;
     let port = sockets.first().context("no socket")?.local_addr()?.port();
     let advertised: Vec<SocketAddr> = if media.advertise.is_empty() {
@@ -54,8 +54,8 @@ fn start_one(
         media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
     };
     let own = ThreadNotifier::new();
-    let (to_links, from_worker) = batch_ring(RING, notifier.waker());
-    let (to_worker, from_links) = batch_ring(RING, own.waker());
+    let (to_links, from_worker) = batch_ring(RING_BATCHES, notifier.waker());
+    let (to_worker, from_links) = batch_ring(RING_BATCHES, own.waker());
     let handle = Worker::spawn(WorkerConfig {
         index,
         sockets,
@@ -64,7 +64,7 @@ fn start_one(
         notifier: own,
         links: Some(Ring { sender: to_links, receiver: from_links }),
         seed: rand::random(),
-        // Ended by `join`, after the rooms have ended.
+        // Not the node's token: `join` ends the worker, after the rooms have ended.
         stop: CancellationToken::new(),
     })
     .context("a media worker did not start")?;

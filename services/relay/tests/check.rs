@@ -1,5 +1,5 @@
-//! `systir-relay check` as an operator types it: what is wrong, where, and status 64. A start with the
-//! same file says the same.
+//! Runs `systir-relay check`: it reports what is wrong and where, and exits with 64. A start with the same
+//! file reports the same.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,8 +16,8 @@ cluster = "nordunet"
 capacity = 4
 [http]
 listen = "127.0.0.1:0"
-certificate = "door.pem"
-key = "door.key"
+certificate = "http.pem"
+key = "http.key"
 [media]
 listen = "127.0.0.1:0"
 [links]
@@ -59,53 +59,53 @@ fn folder() -> Result<TempDir> {
         write(&format!("{node}.pem"), &issued.certificate)?;
         write(&format!("{node}.key"), &issued.key)?;
     }
-    let door = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    write("door.pem", &door.cert.pem())?;
-    write("door.key", &door.signing_key.serialize_pem())?;
+    let http = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    write("http.pem", &http.cert.pem())?;
+    write("http.key", &http.signing_key.serialize_pem())?;
     write("node.toml", CONFIG)?;
     Ok(folder)
 }
 
-/// Status and words of `systir-relay` with these arguments.
+/// Exit status and standard error of `systir-relay` with these arguments.
 fn relay(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-    let said = Command::new(env!("CARGO_BIN_EXE_systir-relay"))
+    let output = Command::new(env!("CARGO_BIN_EXE_systir-relay"))
         .args(arguments)
         .arg("--config")
         .arg(folder.join("node.toml"))
         .output()?;
-    Ok((said.status.code(), String::from_utf8_lossy(&said.stderr).into_owned()))
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Both `check` and a start refuse it, with 64 and all of `words`.
+/// Both `check` and a start refuse the configuration, with status 64 and all of `expected` in the message.
 #[track_caller]
-fn refused(folder: &Path, words: &[&str]) -> Result<()> {
+fn refused(folder: &Path, expected: &[&str]) -> Result<()> {
     for arguments in [&["check"][..], &[]] {
-        let (status, said) = relay(folder, arguments)?;
-        assert_eq!(status, Some(64), "{arguments:?}: {said}");
-        for word in words {
-            assert!(said.contains(word), "{arguments:?} does not say {word:?}: {said}");
+        let (status, message) = relay(folder, arguments)?;
+        assert_eq!(status, Some(64), "{arguments:?}: {message}");
+        for part in expected {
+            assert!(message.contains(part), "{arguments:?} lacks {part:?}: {message}");
         }
-        assert!(!said.contains("hunter2"), "{said}");
+        assert!(!message.contains("hunter2"), "{message}");
     }
     Ok(())
 }
 
-/// The line, from 1, on which something stands in the configuration.
+/// The place (`node.toml:LINE:`) of the first line of the configuration that contains this text.
 fn line(of: &str) -> String {
     let found = CONFIG.lines().position(|line| line.contains(of)).map_or(0, |line| line + 1);
     format!("node.toml:{found}:")
 }
 
 #[test]
-fn a_good_configuration_is_fine() -> Result<()> {
+fn a_valid_configuration_passes() -> Result<()> {
     let folder = folder()?;
-    let (status, said) = relay(folder.path(), &["check"])?;
-    assert_eq!((status, said.contains("fine")), (Some(0), true), "{said}");
+    let (status, message) = relay(folder.path(), &["check"])?;
+    assert_eq!((status, message.contains("valid")), (Some(0), true), "{message}");
     Ok(())
 }
 
 #[test]
-fn a_typo_and_a_wrong_kind_are_told_with_their_line() -> Result<()> {
+fn a_typo_and_a_wrong_type_are_reported_with_their_line() -> Result<()> {
     let folder = folder()?;
     let write = |text: String| std::fs::write(folder.path().join("node.toml"), text);
     write(CONFIG.replace("capacity = 4", "capasity = 4"))?;
@@ -115,18 +115,18 @@ fn a_typo_and_a_wrong_kind_are_told_with_their_line() -> Result<()> {
     write(CONFIG.replace("etcd = [\"http://127.0.0.1:1\"]", "etcd = [\"http://127.0.0.1:1\""))?;
     refused(folder.path(), &["node.toml:"])?;
     write(CONFIG.replace("capacity = 4", "capacity = 0"))?;
-    refused(folder.path(), &[&line("capacity"), "node.capacity", "serves nobody"])?;
+    refused(folder.path(), &[&line("capacity"), "node.capacity", "admits no participant"])?;
     Ok(())
 }
 
 #[test]
-fn files_that_are_missing_or_do_not_fit_are_told_with_their_field() -> Result<()> {
+fn files_that_are_missing_or_do_not_match_are_reported_with_their_field() -> Result<()> {
     let folder = folder()?;
     let path = |name: &str| folder.path().join(name);
     let set_aside = |name: &str| std::fs::rename(path(name), path("aside"));
     let put_back = |name: &str| std::fs::rename(path("aside"), path(name));
     for (name, field) in [
-        ("door.key", "http.key"),
+        ("http.key", "http.key"),
         ("cph-1.pem", "links.certificate"),
         ("ca.pem", "links.trust.nordu.net"),
         ("nodes.toml", "policy.nodes"),
@@ -138,10 +138,10 @@ fn files_that_are_missing_or_do_not_fit_are_told_with_their_field() -> Result<()
         put_back(name)?;
     }
 
-    std::fs::copy(path("door.key"), path("aside"))?;
-    std::fs::copy(path("cph-1.key"), path("door.key"))?;
-    refused(folder.path(), &["http.certificate", "the key is not the certificate's"])?;
-    put_back("door.key")?;
+    std::fs::copy(path("http.key"), path("aside"))?;
+    std::fs::copy(path("cph-1.key"), path("http.key"))?;
+    refused(folder.path(), &["http.certificate", "the key does not match the certificate"])?;
+    put_back("http.key")?;
 
     std::fs::copy(path("cph-1.key"), path("aside"))?;
     std::fs::copy(path("sto-1.key"), path("cph-1.key"))?;
@@ -153,7 +153,7 @@ fn files_that_are_missing_or_do_not_fit_are_told_with_their_field() -> Result<()
 }
 
 #[test]
-fn faults_of_policy_are_told_with_their_file_and_line() -> Result<()> {
+fn policy_errors_are_reported_with_file_and_line() -> Result<()> {
     let folder = folder()?;
     let path = folder.path().join("ku.dk.cedar");
     let good = std::fs::read_to_string(&path)?;
@@ -171,7 +171,7 @@ fn faults_of_policy_are_told_with_their_file_and_line() -> Result<()> {
 }
 
 #[test]
-fn a_node_that_lacks_an_attribute_is_told_and_refused_when_it_is_the_own_one() -> Result<()> {
+fn a_node_that_lacks_an_attribute_is_a_warning_and_for_the_own_node_an_error() -> Result<()> {
     let folder = folder()?;
     let nodes = folder.path().join("nodes.toml");
     let good = std::fs::read_to_string(&nodes)?;
@@ -180,36 +180,39 @@ fn a_node_that_lacks_an_attribute_is_told_and_refused_when_it_is_the_own_one() -
         let (line, text) = (before.matches('\n').count() + 1, entry.replacen("host = ", "# host = ", 1));
         (format!("nodes.toml:{line}: node {node} lacks host"), format!("{before}{text}"))
     };
-    let (words, text) = without("sto-1");
+    let (expected, text) = without("sto-1");
     std::fs::write(&nodes, text)?;
-    let (status, said) = relay(folder.path(), &["check"])?;
-    assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("warning: ") && said.contains(&words) && said.contains("fine"), "{said}");
-    let (words, text) = without("cph-1");
+    let (status, message) = relay(folder.path(), &["check"])?;
+    assert_eq!(status, Some(0), "{message}");
+    assert!(
+        message.contains("warning: ") && message.contains(&expected) && message.contains("valid"),
+        "{message}"
+    );
+    let (expected, text) = without("cph-1");
     std::fs::write(&nodes, text)?;
-    refused(folder.path(), &[&words, "denied everything", "this is the node itself"])
+    refused(folder.path(), &[&expected, "denied everything", "this is the node itself"])
 }
 
 #[test]
-fn a_port_that_no_node_of_the_demonstration_could_have_is_refused() -> Result<()> {
-    for (arguments, words) in
+fn invalid_ports_and_addresses_of_the_demo_are_refused() -> Result<()> {
+    for (arguments, expected) in
         [(["--ports", "65500"], "65000"), (["--ports", "0"], "65000"), (["--address", "0.0.0.0"], "0.0.0.0")]
     {
-        let said = Command::new(env!("CARGO_BIN_EXE_systir-relay")).arg("demo").args(arguments).output()?;
-        let words_said = String::from_utf8_lossy(&said.stderr);
-        assert_eq!(said.status.code(), Some(64), "{words_said}");
-        assert!(words_said.contains(words) && !words_said.contains("panicked"), "{words_said}");
+        let output = Command::new(env!("CARGO_BIN_EXE_systir-relay")).arg("demo").args(arguments).output()?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{message}");
+        assert!(message.contains(expected) && !message.contains("panicked"), "{message}");
     }
     Ok(())
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told() -> Result<()> {
+fn a_missing_file_is_reported() -> Result<()> {
     let folder = tempfile::tempdir()?;
     refused(folder.path(), &["node.toml", "cannot be read"])
 }
 
-/// A file of `deploy/`, in which each line like `# field = value` is made one of the configuration.
+/// Parses a file of `deploy/`. With `all`, lines like `# field = value` are uncommented first.
 fn documented(name: &str, all: bool) -> Result<toml::Table> {
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name))?;
@@ -222,26 +225,26 @@ fn documented(name: &str, all: bool) -> Result<toml::Table> {
     Ok(lines.collect::<Vec<_>>().join("\n").parse()?)
 }
 
-/// What the configuration calls the fields beside an unknown one that is put into this table.
+/// The field names of the table at this path, taken from the error for an unknown field in it.
 fn fields_beside(table: &toml::Table, path: &[String]) -> Result<Vec<String>> {
-    let mut spoilt = table.clone();
-    let mut inner = &mut spoilt;
+    let mut changed = table.clone();
+    let mut inner = &mut changed;
     for part in path {
         inner = inner
             .get_mut(part)
             .and_then(toml::Value::as_table_mut)
             .ok_or_else(|| anyhow::anyhow!("{part}"))?;
     }
-    inner.insert("unheard_of".to_owned(), toml::Value::Boolean(true));
+    inner.insert("unknown_field".to_owned(), toml::Value::Boolean(true));
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("node.toml");
-    std::fs::write(&file, toml::to_string(&spoilt)?)?;
-    let said = match systir_relay::config::Config::load(&file) {
+    std::fs::write(&file, toml::to_string(&changed)?)?;
+    let message = match systir_relay::config::RelayConfig::load(&file) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     };
-    // A table of names, such as API keys, has no fields.
-    let Some((_, names)) = said.split_once("unheard_of: there is no such field here; there are ") else {
+    // A map, such as that of API keys, has no fixed fields.
+    let Some((_, names)) = message.split_once("unknown_field: there is no such field; fields here: ") else {
         return Ok(Vec::new());
     };
     let mut names: Vec<_> = names.split(", ").map(str::to_owned).collect();
@@ -252,7 +255,7 @@ fn fields_beside(table: &toml::Table, path: &[String]) -> Result<Vec<String>> {
 #[test]
 fn every_field_is_documented() -> Result<()> {
     let table = documented("node.toml", true)?;
-    let (mut left, mut looked_at) = (vec![Vec::<String>::new()], 0);
+    let (mut left, mut checked) = (vec![Vec::<String>::new()], 0);
     while let Some(path) = left.pop() {
         let inner = path.iter().try_fold(&table, |table, part| table.get(part)?.as_table());
         let inner = inner.ok_or_else(|| anyhow::anyhow!("{path:?}"))?;
@@ -261,32 +264,33 @@ fn every_field_is_documented() -> Result<()> {
             let mut here: Vec<_> = inner.keys().cloned().collect();
             here.sort();
             assert_eq!(here, fields, "deploy/node.toml, [{}]", path.join("."));
-            looked_at += 1;
+            checked += 1;
         }
         for (name, _) in inner.iter().filter(|(_, value)| value.is_table()) {
             left.push(path.iter().cloned().chain([name.clone()]).collect());
         }
     }
-    assert_eq!(looked_at, 11, "the whole, eight sections and page, an institution, a key");
+    assert_eq!(checked, 11, "the root, eight sections with page, an institution, a key");
     Ok(())
 }
 
 #[test]
-fn the_examples_are_configurations() -> Result<()> {
+fn the_example_files_are_valid_configurations() -> Result<()> {
     for name in ["node.toml", "two-machines/cph-1.toml", "two-machines/sto-1.toml"] {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("node.toml");
         std::fs::write(&file, toml::to_string(&documented(name, false)?)?)?;
-        systir_relay::config::Config::load(&file).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+        systir_relay::config::RelayConfig::load(&file).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
     }
     Ok(())
 }
 
 #[test]
-fn the_service_does_not_try_a_bad_configuration_again() -> Result<()> {
+fn systemd_does_not_restart_after_an_invalid_configuration() -> Result<()> {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systir-relay.service");
     let unit = std::fs::read_to_string(unit)?;
-    // The status is heeded of the main process only, and that one ends with it (see `refused`).
+    // systemd checks the exit status of the main process only, so there must be no ExecStartPre; a start
+    // exits with 64 too (see `refused`).
     assert!(unit.contains("\nRestartPreventExitStatus=64\n"), "{unit}");
     assert!(!unit.contains("ExecStartPre"), "{unit}");
     Ok(())

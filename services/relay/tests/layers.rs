@@ -1,4 +1,4 @@
-//! The architecture as a test: which crate may depend on which, and what the cores may not use.
+//! Checks the architecture: which crate may depend on which, and what the cores must not use.
 
 #![allow(clippy::unwrap_used, reason = "a test of the manifests, outside of test functions")]
 
@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Each crate of the workspace and the crates of the workspace that it depends on. A lower layer stands
-/// earlier in this list; a crate may depend on lower layers only.
+/// Each crate of the workspace and its dependencies within the workspace, lower layers first. A crate may
+/// depend only on crates listed before it.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("reason", &[]),
     ("proto", &[]),
@@ -86,7 +86,7 @@ const CORES: &[&str] = &[
     "room",
 ];
 
-/// What cores may not use.
+/// Crates that cores must not depend on.
 const RUNTIME: &[&str] = &[
     "tokio",
     "tokio-util",
@@ -103,8 +103,8 @@ const RUNTIME: &[&str] = &[
     "tokio-tungstenite",
 ];
 
-/// The crates of the workspace without the prefix of their names, each with its manifest's folder and its
-/// dependencies outside of tests.
+/// The crates of the workspace by name without prefix, each with its folder and its normal (not dev)
+/// dependencies.
 fn crates() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -137,7 +137,7 @@ fn crates_depend_only_on_crates_below_them() {
         for dependency in *allowed {
             assert!(
                 below.contains(dependency),
-                "{name} may not depend on {dependency}, which is not below it"
+                "{name} may not depend on {dependency}, which is not listed before it"
             );
         }
         let (_, dependencies) = crates.get(*name).unwrap_or_else(|| panic!("there is no crate {name}"));
@@ -146,29 +146,35 @@ fn crates_depend_only_on_crates_below_them() {
         for dependency in &ours {
             assert!(
                 allowed.contains(dependency),
-                "{name} depends on {dependency}: if that is right, allow it in this test"
+                "{name} depends on {dependency}: if that is intended, add it to ALLOWED"
             );
         }
         for dependency in *allowed {
-            assert!(ours.contains(dependency), "{name} no longer depends on {dependency}: take the edge out");
+            assert!(
+                ours.contains(dependency),
+                "{name} no longer depends on {dependency}: remove it from ALLOWED"
+            );
         }
     }
     let known: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["tests", "fuzz"]).collect();
     let unknown: Vec<_> = crates.keys().filter(|name| !known.contains(name.as_str())).collect();
-    assert!(unknown.is_empty(), "crates without a place in the layers: {unknown:?}");
+    assert!(unknown.is_empty(), "crates that are not in ALLOWED: {unknown:?}");
 }
 
 #[test]
 fn cores_have_no_runtime_and_depend_on_cores_only() {
     let crates = crates();
-    // The messages between nodes are plain data; gRPC is behind a feature that no core enables.
+    // `proto` without its feature `grpc`, which no core enables, is plain data.
     let below: BTreeSet<&str> = CORES.iter().copied().chain(["proto"]).collect();
     for name in CORES {
         let (_, dependencies) = &crates[*name];
         for dependency in dependencies {
             assert!(!RUNTIME.contains(&dependency.as_str()), "the core {name} depends on {dependency}");
             let is_ours = dependency.starts_with("systir-");
-            assert!(!is_ours || below.contains(short(dependency)), "{name} depends on {dependency}, no core");
+            assert!(
+                !is_ours || below.contains(short(dependency)),
+                "{name} depends on {dependency}, which is no core"
+            );
         }
     }
 }

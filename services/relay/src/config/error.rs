@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: the file, line and column, or the variable.
+//! Errors of the configuration with their place: file, line and column, or environment variable.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,33 +8,33 @@ use toml::de::{DeTable, DeValue};
 
 use super::source::variable;
 
-/// A field and what is wrong with it. The field is as an operator writes it: `node.capacity`.
+/// A field and what is wrong with it. The field is named as in the configuration: `node.capacity`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
-pub struct Fault {
-    /// Which field.
+pub struct FieldError {
+    /// The field; empty when the error is not about one field.
     pub field: String,
-    /// What is wrong and what to do. Never a secret's value.
+    /// What is wrong and what to do. Never contains the value of a secret.
     pub problem: String,
 }
 
-impl Fault {
+impl FieldError {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
 
-/// A fault with its place; `systir-relay` prints it and exits with 64.
+/// A field's error with its place; `systir-relay` prints it and exits with status 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file.
+    /// The configuration file.
     pub file: PathBuf,
-    /// Line and column in it, both from 1, where one is to blame.
+    /// Line and column of the field, both from 1, if it is in the file.
     pub at: Option<(usize, usize)>,
-    /// The environment variable to blame, if it is one.
+    /// The environment variable that sets the field, if one does.
     pub variable: Option<String>,
-    /// What is wrong.
-    pub fault: Fault,
+    /// The field and what is wrong with it.
+    pub error: FieldError,
 }
 
 impl std::error::Error for ConfigError {}
@@ -46,27 +46,27 @@ impl fmt::Display for ConfigError {
             (None, Some((line, column))) => write!(f, "{}:{line}:{column}: ", self.file.display())?,
             (None, None) => write!(f, "{}: ", self.file.display())?,
         }
-        if !self.fault.field.is_empty() {
-            write!(f, "{}: ", self.fault.field)?;
+        if !self.error.field.is_empty() {
+            write!(f, "{}: ", self.error.field)?;
         }
-        f.write_str(&self.fault.problem)
+        f.write_str(&self.error.problem)
     }
 }
 
 impl ConfigError {
-    /// Looks up where the field stands. The file is read again for that: this is the way to the exit.
-    pub fn locate(file: &Path, fault: Fault) -> Self {
-        let variable = variable(&fault.field);
+    /// Finds the place of the field. Reads the file again, which is fine on the way to the exit.
+    pub fn locate(file: &Path, error: FieldError) -> Self {
+        let variable = variable(&error.field);
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        Self { file: file.to_owned(), at: place(&text, &fault.field), variable, fault }
+        Self { file: file.to_owned(), at: place(&text, &error.field), variable, error }
     }
 
-    pub(super) fn at(file: &Path, text: &str, offset: usize, fault: Fault) -> Self {
-        Self { file: file.to_owned(), at: Some(position(text, offset)), variable: None, fault }
+    pub(super) fn at(file: &Path, text: &str, offset: usize, error: FieldError) -> Self {
+        Self { file: file.to_owned(), at: Some(position(text, offset)), variable: None, error }
     }
 }
 
-/// Line and column of a byte.
+/// Line and column of a byte offset.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -74,14 +74,14 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Where a field stands; its section, when the field itself is missing.
+/// Line and column of a field, or of its section when the field is missing.
 fn place(text: &str, field: &str) -> Option<(usize, usize)> {
     let table = DeTable::parse(text).ok()?;
     let offset = find(table.get_ref(), field)?;
     Some(position(text, offset))
 }
 
-// Names may hold dots themselves (`policy.institutions.ku.dk`), so keys are matched whole.
+// Keys may contain dots (`policy.institutions.ku.dk`), so each key is matched as a whole.
 fn find(table: &DeTable<'_>, field: &str) -> Option<usize> {
     table.iter().find_map(|(key, value)| {
         let rest = field.strip_prefix(key.get_ref().as_ref())?;
@@ -93,7 +93,7 @@ fn find(table: &DeTable<'_>, field: &str) -> Option<usize> {
     })
 }
 
-/// The line, from 1, of the `id` of an entry of a list of tables (`[[node]]`).
+/// The line, from 1, of the entry with this `id` in an array of tables (`[[node]]`).
 pub(crate) fn line_of_entry(text: &str, list: &str, id: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let entries = table.get_ref().get(list)?.get_ref().as_array()?;

@@ -1,7 +1,7 @@
-//! What an operator writes down: one TOML file, every field also as `SYSTIR_<SECTION>__<FIELD>` in
-//! the environment, where lists and tables are written as TOML (a table whose keys have dots is set
+//! The configuration: one TOML file. Each field is also an environment variable,
+//! `SYSTIR_<SECTION>__<FIELD>`; arrays and tables are written as TOML (a table whose keys have dots is set
 //! as a whole: `SYSTIR_POLICY__INSTITUTIONS={"ku.dk" = {file = "ku.cedar", version = 2}}`). Unknown
-//! keys and variables are refused, so that a misspelt one cannot go unnoticed.
+//! fields and variables are refused, so that typos are noticed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,61 +14,60 @@ mod error;
 mod source;
 
 pub(crate) use error::line_of_entry;
-pub use error::{ConfigError, Fault};
+pub use error::{ConfigError, FieldError};
 
 /// The whole configuration of one node.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Who this node is.
-    pub node: Node,
-    /// Where clients connect.
-    pub http: Http,
-    /// Where media flows.
-    pub media: Media,
-    /// Where other nodes connect.
-    pub links: Links,
+pub struct RelayConfig {
+    /// This node.
+    pub node: NodeSection,
+    /// The HTTP and WebSocket port.
+    pub http: HttpSection,
+    /// Media of clients.
+    pub media: MediaSection,
+    /// Links to other nodes.
+    pub links: LinksSection,
     /// Metrics, health and readiness.
-    pub telemetry: Telemetry,
-    /// What is written down about rooms and nodes, and where.
-    pub registry: Registry,
-    /// Rules and the facts that they are decided on.
-    pub policy: Policy,
+    pub telemetry: TelemetrySection,
+    /// The registry of leases and assignments (etcd).
+    pub registry: RegistrySection,
+    /// Policy rules, and facts about nodes.
+    pub policy: PolicySection,
     /// API keys by name.
     #[serde(default)]
-    pub keys: BTreeMap<String, Key>,
+    pub keys: BTreeMap<String, ApiKeySection>,
     /// The meeting page.
     #[serde(default)]
-    pub page: Page,
+    pub page: PageSection,
 }
 
-/// Who this node is.
+/// This node.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Node {
+pub struct NodeSection {
     /// Its name in the cluster, such as `cph-1`; its entry in the nodes file has the same name.
     pub name: String,
-    /// The cluster that it belongs to; all its nodes share an etcd.
+    /// Name of its cluster; all nodes of a cluster share one etcd.
     pub cluster: String,
-    /// How many participants' media it carries at once.
+    /// Number of seats: participants whose media the node carries at the same time.
     pub capacity: u32,
 }
 
-/// Where clients connect.
+/// The HTTP and WebSocket port.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Http {
-    /// Address of HTTP and WebSocket, 7880 by custom.
+pub struct HttpSection {
+    /// Address of HTTP and WebSocket, by convention port 7880.
     pub listen: SocketAddr,
-    /// Certificate chain (PEM); without one the server speaks plain HTTP, which suits loopback and
-    /// a proxy in front.
+    /// Certificate chain (PEM). Without one the port serves plain HTTP, for loopback or behind a proxy.
     pub certificate: Option<PathBuf>,
     /// Its private key (PEM).
     pub key: Option<PathBuf>,
-    /// Allows plain HTTP on an address that is not loopback, because a proxy ends TLS in front.
+    /// Allows plain HTTP on a non-loopback address, because a proxy terminates TLS.
     #[serde(default)]
     pub behind_proxy: bool,
-    /// Most connections at one time, of clients that are in a meeting and of others; more are closed.
+    /// Limit of concurrent connections, WebSockets included; further ones are closed.
     #[serde(default = "default_connections")]
     pub connections: usize,
 }
@@ -77,28 +76,27 @@ fn default_connections() -> usize {
     8_192
 }
 
-/// Where media flows.
+/// Media of clients.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Media {
-    /// UDP address of the first worker, 7882 by custom; each further worker takes the next port.
+pub struct MediaSection {
+    /// UDP address of the first worker, by convention port 7882; each further worker takes the next port.
     pub listen: SocketAddr,
-    /// Addresses that clients are told (1:1 NAT, dual stack). Empty: the listening address. With
-    /// addresses of both families, `listen` and `tcp` are on `[::]`.
+    /// Addresses in ICE candidates (1:1 NAT, dual stack). Empty: the listening address. With addresses of
+    /// both families, `listen` and `tcp` must be on `[::]`.
     #[serde(default)]
     pub advertise: Vec<std::net::IpAddr>,
-    /// TCP address of media for clients whose network lets no UDP out (ICE-TCP), 7881 by custom;
-    /// none without it.
+    /// ICE-TCP address, for clients whose network blocks UDP, by convention port 7881. None: no ICE-TCP.
     pub tcp: Option<SocketAddr>,
-    /// Threads, 16 at most; 0 means one for each core.
+    /// Worker threads, 16 at most; 0 means one per core.
     #[serde(default)]
     pub workers: u8,
 }
 
-impl Media {
+impl MediaSection {
     pub(crate) const MAX_WORKERS: u8 = 16;
 
-    /// How many workers this machine starts.
+    /// Number of workers to start on this machine.
     pub(crate) fn worker_count(&self) -> u8 {
         match self.workers {
             0 => std::thread::available_parallelism()
@@ -107,7 +105,7 @@ impl Media {
         }
     }
 
-    /// The port of each worker; none when there are too few. Port 0 lets the system choose.
+    /// The port of each worker; none when the ports exceed 65535. Port 0 lets the system choose.
     pub(crate) fn ports(&self) -> Option<Vec<u16>> {
         let first = self.listen.port();
         let port = |index: u8| if first == 0 { Some(0) } else { first.checked_add(u16::from(index)) };
@@ -115,24 +113,24 @@ impl Media {
     }
 }
 
-/// Where other nodes connect.
+/// Links to other nodes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Links {
-    /// UDP address of QUIC, 7870 by custom.
+pub struct LinksSection {
+    /// UDP address of QUIC, by convention port 7870.
     pub quic: SocketAddr,
-    /// TCP address of gRPC, 7871 by custom.
+    /// TCP address of gRPC, by convention port 7871.
     pub grpc: SocketAddr,
-    /// Address under which other nodes find this one. None: the listening address.
+    /// Address that other nodes dial. None: the listening address.
     #[serde(default)]
     pub advertise: Option<std::net::IpAddr>,
-    /// This node's certificate (PEM), with its SPIFFE id.
+    /// This node's certificate (PEM) with its SPIFFE id.
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
-    /// Roots by trust domain.
+    /// CA roots (PEM) by trust domain.
     pub trust: BTreeMap<String, PathBuf>,
-    /// The most that one link may send, in Mbit/s.
+    /// Send limit of one link, in Mbit/s.
     #[serde(default = "default_ceiling")]
     pub ceiling_mbps: u32,
 }
@@ -144,12 +142,12 @@ fn default_ceiling() -> u32 {
 /// Metrics, health and readiness.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Telemetry {
-    /// Address of `/metrics`, `/healthz`, `/readyz`, 7872 by custom.
+pub struct TelemetrySection {
+    /// Address of `/metrics`, `/healthz`, `/readyz`, by convention port 7872.
     pub listen: SocketAddr,
-    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317`; traces stay here without one.
+    /// OTLP collector (gRPC), such as `http://127.0.0.1:4317`. None: no traces are sent.
     pub otlp: Option<String>,
-    /// What is logged, in `tracing`'s filter language.
+    /// Log filter in the syntax of `tracing_subscriber::EnvFilter`.
     #[serde(default = "default_log")]
     pub log: String,
     /// Log lines as JSON.
@@ -161,19 +159,19 @@ fn default_log() -> String {
     "info".to_owned()
 }
 
-/// What is written down about rooms and nodes, and where.
+/// The registry of leases and assignments (etcd).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Registry {
+pub struct RegistrySection {
     /// etcd's addresses.
     pub etcd: Vec<String>,
-    /// CA that etcd's certificate must come from (PEM).
+    /// CA of etcd's server certificate (PEM).
     pub ca: Option<PathBuf>,
     /// This node's client certificate for etcd (PEM).
     pub certificate: Option<PathBuf>,
     /// Its private key (PEM).
     pub key: Option<PathBuf>,
-    /// Seconds after which a silent node's lease ends, 2 to 600.
+    /// Seconds after which the lease of a node that does not renew it ends, 2 to 600.
     #[serde(default = "default_lease")]
     pub lease_seconds: u64,
 }
@@ -182,75 +180,76 @@ fn default_lease() -> u64 {
     10
 }
 
-/// Rules and the facts that they are decided on. All of it is the operator's own files: nothing
-/// of it comes from etcd or from another node.
+/// Policy rules, and facts about nodes. All of it is read from the operator's own files, never from etcd or
+/// another node.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// What is true of each node: country, operator, host (TOML).
+pub struct PolicySection {
+    /// Facts about each node: site, country, operator, host (TOML).
     pub nodes: PathBuf,
     /// Zones, such as EEA, as lists of countries (TOML).
     pub zones: PathBuf,
-    /// Rules that hold for everybody (Cedar).
+    /// The operator's rules for all institutions (Cedar).
     pub floor: PathBuf,
     /// Institutions and their rules.
-    pub institutions: BTreeMap<String, Institution>,
+    pub institutions: BTreeMap<String, InstitutionSection>,
 }
 
 /// One institution's rules.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Institution {
+pub struct InstitutionSection {
     /// Its rules (Cedar).
     pub file: PathBuf,
-    /// The number that the institution gave them; it only goes up.
+    /// Version that the institution gave them; must only increase.
     pub version: u64,
 }
 
 /// An API key of an institution.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
-    /// The institution whose rooms the key opens.
+pub struct ApiKeySection {
+    /// Tokens of this key are for rooms of this institution.
     pub institution: String,
-    /// The shared secret, or
+    /// The shared secret. Set either this or `secret_file`.
     #[serde(default)]
     pub secret: Option<String>,
-    /// a file that holds it.
+    /// File that holds the secret.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for ApiKeySection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("institution", &self.institution).finish_non_exhaustive()
+        f.debug_struct("ApiKeySection").field("institution", &self.institution).finish_non_exhaustive()
     }
 }
 
 /// The meeting page.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Page {
-    /// API key under which anyone who opens the page may join. None: a link with a token is needed.
+pub struct PageSection {
+    /// API key for guest tokens: with it, anyone who opens the page can join. None: a link with a token is
+    /// required.
     #[serde(default)]
     pub guest_key: Option<String>,
 }
 
-impl Config {
+impl RelayConfig {
     /// Reads the file and the environment.
     ///
     /// # Errors
-    /// With the place and the problem, when a key is unknown, missing or of the wrong kind, or when
-    /// values do not fit together.
+    /// With the place and the problem, when a field is unknown, missing or of the wrong type, or when values
+    /// contradict each other.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let mut config = source::read(file)?;
-        config.anchor(file.parent().unwrap_or(Path::new(".")));
-        config.check().map_err(|fault| ConfigError::locate(file, fault))?;
+        config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        config.check().map_err(|error| ConfigError::locate(file, error))?;
         Ok(config)
     }
 
-    // Paths are relative to the file that names them, so that a folder can be moved as a whole.
-    fn anchor(&mut self, base: &Path) {
+    // Paths are relative to the configuration file, so that its folder can be moved.
+    fn resolve_paths(&mut self, base: &Path) {
         let required = [
             &mut self.links.certificate,
             &mut self.links.key,
@@ -320,11 +319,11 @@ mod tests {
         secret = "secret"
     "#;
 
-    fn load(text: &str) -> Result<Config, ConfigError> {
+    fn load(text: &str) -> Result<RelayConfig, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, text).unwrap();
-        Config::load(&file)
+        RelayConfig::load(&file)
     }
 
     #[test]
@@ -335,31 +334,31 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_beyond_loopback_needs_a_word() {
+    fn plain_http_beyond_loopback_requires_behind_proxy() {
         let error = load(&GOOD.replace("127.0.0.1:7880", "0.0.0.0:7880")).unwrap_err();
         assert!(error.to_string().contains("behind_proxy"), "{error}");
     }
 
     #[test]
-    fn an_unspecified_media_address_needs_an_advertised_one() {
+    fn an_unspecified_media_address_requires_an_advertised_one() {
         let error = load(&GOOD.replace("127.0.0.1:7882", "0.0.0.0:7882")).unwrap_err();
         assert!(error.to_string().contains("media.advertise"), "{error}");
     }
 
-    /// The field, and a value of it that `check` must refuse with these words.
-    fn refused(section: &str, was: &str, is: &str, words: &str) {
-        let text = GOOD.replace(was, is);
-        assert_ne!(text, GOOD, "{was}");
-        let said = load(&text).unwrap_err().to_string();
+    /// Replaces `old` by `new` in the good file and expects an error at this field with this text.
+    fn refused(section: &str, old: &str, new: &str, expected: &str) {
+        let text = GOOD.replace(old, new);
+        assert_ne!(text, GOOD, "{old}");
+        let error = load(&text).unwrap_err().to_string();
         let key = section.trim_end_matches(": ").rsplit('.').next().unwrap();
-        let begin = text.find(is).unwrap();
-        let line = text[..begin + is.find(key).unwrap_or(0)].matches('\n').count() + 1;
-        assert!(said.contains(&format!("node.toml:{line}:")) && said.contains(section), "{said}");
-        assert!(said.contains(words), "{said}");
+        let begin = text.find(new).unwrap();
+        let line = text[..begin + new.find(key).unwrap_or(0)].matches('\n').count() + 1;
+        assert!(error.contains(&format!("node.toml:{line}:")) && error.contains(section), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_its_line_and_field() {
+    fn values_that_cannot_work_are_refused_with_line_and_field() {
         refused("node.cluster: ", "\"nordunet\"", "\"\"", "letters");
         refused("node.cluster: ", "\"nordunet\"", "\"nor/dunet\"", "letters");
         let http = "listen = \"127.0.0.1:7880\"";
@@ -367,7 +366,7 @@ mod tests {
             "http.connections: ",
             http,
             "connections = 0\nlisten = \"127.0.0.1:7880\"",
-            "nobody can join",
+            "no client can connect",
         );
         let media = "listen = \"127.0.0.1:7882\"";
         refused("media.workers: ", media, "workers = 17\nlisten = \"127.0.0.1:7882\"", "at most 16");
@@ -379,13 +378,13 @@ mod tests {
         for seconds in [0, 1, 601] {
             let lease = format!("lease_seconds = {seconds}\n{etcd}");
             let text = GOOD.replace(etcd, &lease);
-            let said = load(&text).unwrap_err().to_string();
-            assert!(said.contains("registry.lease_seconds: choose 2 to 600"), "{said}");
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains("registry.lease_seconds: choose 2 to 600"), "{error}");
         }
     }
 
     #[test]
-    fn an_etcd_address_that_is_none_is_told_by_its_place_and_without_its_words() {
+    fn an_invalid_etcd_address_is_reported_by_position_without_its_text() {
         for bad in [
             "127.0.0.1:2379",
             "htps://etcd:2379",
@@ -396,20 +395,17 @@ mod tests {
         ] {
             let text =
                 GOOD.replace("[\"http://127.0.0.1:2379\"]", &format!("[\"https://etcd:2379\", \"{bad}\"]"));
-            let said = load(&text).unwrap_err().to_string();
-            assert!(said.contains("registry.etcd: ") && said.contains("address 2"), "{bad}: {said}");
-            assert!(!said.contains("hunter2"), "{said}");
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains("registry.etcd: ") && error.contains("address 2"), "{bad}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
         let text = GOOD.replace("etcd = [", "ca = \"ca.pem\"\netcd = [");
-        assert!(
-            load(&text).unwrap_err().to_string().contains("https://"),
-            "a CA proves nothing over http://"
-        );
+        assert!(load(&text).unwrap_err().to_string().contains("https://"), "http:// ignores the CA");
         load(&GOOD.replace("http://127.0.0.1:2379", "https://[2001:db8::1]:2379/")).unwrap();
     }
 
     #[test]
-    fn what_is_advertised_is_listened_on() {
+    fn each_advertised_address_must_be_listened_on() {
         let media = |lines: &str| load(&GOOD.replace("listen = \"127.0.0.1:7882\"", lines));
         for good in [
             "listen = \"[::]:7882\"\nadvertise = [\"192.0.2.10\"]",
@@ -419,18 +415,18 @@ mod tests {
         ] {
             media(good).unwrap();
         }
-        for (bad, words) in [
+        for (bad, expected) in [
             (
                 "listen = \"0.0.0.0:7882\"\nadvertise = [\"192.0.2.10\", \"2001:db8::1\"]",
-                "media.listen: nobody reaches 2001:db8::1",
+                "media.listen: 2001:db8::1 of media.advertise cannot be reached",
             ),
             (
                 "listen = \"[2001:db8::1]:7882\"\nadvertise = [\"192.0.2.10\"]",
-                "media.listen: nobody reaches 192.0.2.10",
+                "media.listen: 192.0.2.10 of media.advertise cannot be reached",
             ),
             (
                 "listen = \"[::]:7882\"\ntcp = \"0.0.0.0:7881\"\nadvertise = [\"2001:db8::1\"]",
-                "media.tcp: nobody reaches 2001:db8::1",
+                "media.tcp: 2001:db8::1 of media.advertise cannot be reached",
             ),
             (
                 "listen = \"0.0.0.0:7882\"\nadvertise = [\"0.0.0.0\"]",
@@ -439,13 +435,13 @@ mod tests {
             ("listen = \"[::ffff:127.0.0.1]:7882\"", "write 127.0.0.1 instead"),
             (
                 "listen = \"127.0.0.1:7882\"\ntcp = \"[::]:7881\"",
-                "media.advertise: clients cannot be told ::",
+                "media.advertise: media.tcp is ::, which clients cannot use",
             ),
         ] {
-            let said = media(bad).unwrap_err().to_string();
-            assert!(said.contains(words), "{bad}: {said}");
+            let error = media(bad).unwrap_err().to_string();
+            assert!(error.contains(expected), "{bad}: {error}");
         }
-        let links = |was: &str, is: &str| load(&GOOD.replace(was, is)).map_err(|error| error.to_string());
+        let links = |old: &str, new: &str| load(&GOOD.replace(old, new)).map_err(|error| error.to_string());
         let quic = "quic = \"127.0.0.1:7870\"";
         for bad in [
             "quic = \"0.0.0.0:7870\"",
@@ -459,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn each_worker_has_a_port_of_its_own_and_the_system_may_choose_it() {
+    fn each_worker_has_its_own_port_and_port_0_lets_the_system_choose() {
         let mut media = load(GOOD).unwrap().media;
         media.workers = 3;
         assert_eq!(media.ports().unwrap(), [7882, 7883, 7884]);

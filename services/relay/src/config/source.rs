@@ -1,4 +1,4 @@
-//! The file and the environment as one: `SYSTIR_<SECTION>__<FIELD>` goes over what the file says.
+//! Merges the file and the environment: `SYSTIR_<SECTION>__<FIELD>` overrides the field of the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,23 +8,24 @@ use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Value};
 
-use super::Config;
-use super::error::{ConfigError, Fault};
+use super::RelayConfig;
+use super::error::{ConfigError, FieldError};
 
-/// Variables of the other programs, and the one that names the file.
-const NOT_OURS: [&str; 4] = ["SYSTIR_CONFIG", "SYSTIR_URL", "SYSTIR_API_KEY", "SYSTIR_API_SECRET"];
+/// Variables that set no field: those of the other programs, and the one that names the file.
+const NOT_FIELDS: [&str; 4] = ["SYSTIR_CONFIG", "SYSTIR_URL", "SYSTIR_API_KEY", "SYSTIR_API_SECRET"];
 
-/// Variables by the path of the field that they set.
+/// Field path -> (name, value) of the variable that sets it.
 type Variables = BTreeMap<Vec<String>, (String, String)>;
 
 fn variables(all: impl Iterator<Item = (String, String)>) -> Variables {
-    let ours = all.filter(|(name, _)| !NOT_OURS.contains(&name.as_str()));
-    ours.filter_map(|(name, value)| {
-        let rest = name.strip_prefix("SYSTIR_")?;
-        let path = rest.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-        Some((path, (name, value)))
-    })
-    .collect()
+    let fields = all.filter(|(name, _)| !NOT_FIELDS.contains(&name.as_str()));
+    fields
+        .filter_map(|(name, value)| {
+            let rest = name.strip_prefix("SYSTIR_")?;
+            let path = rest.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+            Some((path, (name, value)))
+        })
+        .collect()
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {
@@ -34,37 +35,37 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// The variable that sets a field, if one does.
 pub(super) fn variable(field: &str) -> Option<String> {
-    blamed(&variables(environment()), &field.split('.').map(str::to_owned).collect::<Vec<_>>())
+    variable_of(&variables(environment()), &field.split('.').map(str::to_owned).collect::<Vec<_>>())
 }
 
-fn blamed(variables: &Variables, path: &[String]) -> Option<String> {
+fn variable_of(variables: &Variables, path: &[String]) -> Option<String> {
     let set = variables.iter().find(|(set, _)| path.starts_with(set))?;
     Some(set.1.0.clone())
 }
 
 /// Reads file and environment.
-pub(super) fn read(file: &Path) -> Result<Config, ConfigError> {
+pub(super) fn read(file: &Path) -> Result<RelayConfig, ConfigError> {
     read_with(file, environment())
 }
 
 fn read_with(
     file: &Path,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
-    let nowhere = |problem: String| ConfigError {
+) -> Result<RelayConfig, ConfigError> {
+    let without_place = |problem: String| ConfigError {
         file: file.to_owned(),
         at: None,
         variable: None,
-        fault: Fault::new("", problem),
+        error: FieldError::new("", problem),
     };
-    let text =
-        std::fs::read_to_string(file).map_err(|error| nowhere(format!("it cannot be read: {error}")))?;
-    // The parser's own words show the line, and with it what may be a secret.
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| without_place(format!("it cannot be read: {error}")))?;
+    // Only the parser's message: its full text quotes the line, which may hold a secret.
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let fault = Fault::new("", error.message().trim().replace('\n', "; "));
+        let problem = FieldError::new("", error.message().trim().replace('\n', "; "));
         match error.span() {
-            Some(span) => ConfigError::at(file, &text, span.start, fault),
-            None => nowhere(fault.problem),
+            Some(span) => ConfigError::at(file, &text, span.start, problem),
+            None => without_place(problem.problem),
         }
     })?;
     let variables = variables(environment);
@@ -80,22 +81,23 @@ fn read_with(
         for (path, value) in &values {
             figment = figment.merge(Serialized::defaults(nested(path, value.clone())));
         }
-        let error = match figment.extract::<Config>() {
+        let error = match figment.extract::<RelayConfig>() {
             Ok(config) => return Ok(config),
             Err(error) => error,
         };
-        // A variable is text; where text is wanted, `007` is no number.
-        if let Kind::InvalidType(_, wanted) = &error.kind
-            && wanted.contains("string")
+        // The value of a variable is parsed as TOML. For a field of type string it is used as is: `007` is
+        // then no number.
+        if let Kind::InvalidType(_, expected) = &error.kind
+            && expected.contains("string")
             && let Some((_, raw)) = variables.get(&error.path)
             && values.get(&error.path).is_some_and(|value| value.as_str().is_none())
         {
             values.insert(error.path.clone(), Value::from(raw.clone()));
             continue;
         }
-        let (path, problem) = told(error);
-        let mut found = ConfigError::locate(file, Fault::new(path.join("."), problem));
-        found.variable = blamed(&variables, &path);
+        let (path, problem) = describe(error);
+        let mut found = ConfigError::locate(file, FieldError::new(path.join("."), problem));
+        found.variable = variable_of(&variables, &path);
         return Err(found);
     }
 }
@@ -108,27 +110,27 @@ fn nested(path: &[String], value: Value) -> Dict {
     }
 }
 
-/// The field's path and what is wrong, without any value that may be secret.
-fn told(error: figment::Error) -> (Vec<String>, String) {
+/// The field's path and the problem, without any value, which may be a secret.
+fn describe(error: figment::Error) -> (Vec<String>, String) {
     let mut path = error.path.clone();
     let known = |names: &[&str]| names.join(", ");
     let problem = match &error.kind {
         Kind::UnknownField(name, names) => {
-            // It may be on the path already.
+            // The path may end with it already.
             if path.last() != Some(name) {
                 path.push(name.clone());
             }
-            format!("there is no such field here; there are {}", known(names))
+            format!("there is no such field; fields here: {}", known(names))
         }
         Kind::MissingField(name) => {
             path.push(name.to_string());
             "it is missing".to_owned()
         }
-        Kind::InvalidType(found, wanted) => {
-            format!("{wanted} is wanted, and {} was found", kind_of(found))
+        Kind::InvalidType(found, expected) => {
+            format!("expected {expected}, found {}", kind_of(found))
         }
-        Kind::InvalidValue(_, wanted) | Kind::InvalidLength(_, wanted) => format!("{wanted} is wanted"),
-        Kind::UnknownVariant(_, names) => format!("it is one of {}", known(names)),
+        Kind::InvalidValue(_, expected) | Kind::InvalidLength(_, expected) => format!("expected {expected}"),
+        Kind::UnknownVariant(_, names) => format!("must be one of {}", known(names)),
         other => other.to_string(),
     };
     (path, problem)
@@ -137,11 +139,11 @@ fn told(error: figment::Error) -> (Vec<String>, String) {
 fn kind_of(found: &figment::error::Actual) -> &'static str {
     use figment::error::Actual;
     match found {
-        Actual::Bool(_) => "true or false",
-        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
-        Actual::Float(_) => "a fraction",
-        Actual::Char(_) | Actual::Str(_) => "text",
-        Actual::Seq => "a list",
+        Actual::Bool(_) => "a boolean",
+        Actual::Unsigned(_) | Actual::Signed(_) => "an integer",
+        Actual::Float(_) => "a float",
+        Actual::Char(_) | Actual::Str(_) => "a string",
+        Actual::Seq => "an array",
         Actual::Map => "a table",
         _ => "something else",
     }
@@ -152,63 +154,63 @@ mod tests {
     use super::super::tests::GOOD;
     use super::*;
 
-    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<RelayConfig, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, text).unwrap();
         read_with(&file, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
-    fn told(text: &str, environment: &[(&str, &str)]) -> String {
+    fn error_of(text: &str, environment: &[(&str, &str)]) -> String {
         load(text, environment).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_misspelt_field_is_told_with_its_line() {
+    fn a_misspelt_field_is_reported_with_its_line() {
         let text = GOOD.replace("capacity = 4", "capacity = 4\ncapasity = 5");
         let line = text.lines().position(|line| line.contains("capasity")).unwrap() + 1;
-        let said = told(&text, &[]);
+        let error = error_of(&text, &[]);
         assert!(
-            said.contains(&format!("node.toml:{line}:1: node.capasity: there is no such field")),
-            "{said}"
+            error.contains(&format!("node.toml:{line}:1: node.capasity: there is no such field")),
+            "{error}"
         );
-        assert!(said.contains("name, cluster, capacity"), "{said}");
+        assert!(error.contains("name, cluster, capacity"), "{error}");
     }
 
     #[test]
-    fn names_with_dots_are_found() {
-        let said = told(&GOOD.replace("file = \"ku.dk.cedar\"", "flie = \"ku.dk.cedar\""), &[]);
+    fn keys_with_dots_are_located() {
+        let error = error_of(&GOOD.replace("file = \"ku.dk.cedar\"", "flie = \"ku.dk.cedar\""), &[]);
         let line = GOOD.lines().position(|line| line.contains("ku.dk.cedar")).unwrap() + 1;
-        assert!(said.contains(&format!(":{line}:")), "{said}");
-        assert!(said.contains("policy.institutions.ku.dk.flie"), "{said}");
+        assert!(error.contains(&format!(":{line}:")), "{error}");
+        assert!(error.contains("policy.institutions.ku.dk.flie"), "{error}");
     }
 
     #[test]
-    fn a_missing_field_is_told_with_its_section() {
-        let said = told(&GOOD.replace("capacity = 4", ""), &[]);
-        assert!(said.contains("node.toml:2:") && said.contains("node.capacity: it is missing"), "{said}");
+    fn a_missing_field_is_reported_with_its_section() {
+        let error = error_of(&GOOD.replace("capacity = 4", ""), &[]);
+        assert!(error.contains("node.toml:2:") && error.contains("node.capacity: it is missing"), "{error}");
     }
 
     #[test]
-    fn a_wrong_kind_of_value_is_told() {
-        let said = told(&GOOD.replace("capacity = 4", "capacity = \"many\""), &[]);
-        assert!(said.contains("node.toml:5:") && said.contains("node.capacity: "), "{said}");
-        let said = told(&GOOD.replace("127.0.0.1:7880", "localhost"), &[]);
-        assert!(said.contains("http.listen: "), "{said}");
+    fn a_value_of_the_wrong_type_is_reported() {
+        let error = error_of(&GOOD.replace("capacity = 4", "capacity = \"many\""), &[]);
+        assert!(error.contains("node.toml:5:") && error.contains("node.capacity: "), "{error}");
+        let error = error_of(&GOOD.replace("127.0.0.1:7880", "localhost"), &[]);
+        assert!(error.contains("http.listen: "), "{error}");
     }
 
     #[test]
-    fn broken_toml_is_told_without_the_line_that_may_hold_a_secret() {
+    fn invalid_toml_is_reported_without_quoting_the_line_which_may_hold_a_secret() {
         let text = GOOD.replace("secret = \"secret\"", "secret = \"hunter2");
         let line = text.lines().position(|line| line.contains("hunter2")).unwrap() + 1;
-        let said = told(&text, &[]);
-        assert!(said.contains(&format!("node.toml:{line}:")) && !said.contains("hunter2"), "{said}");
-        let said = told(&GOOD.replace("secret = \"secret\"", "secret = 7715"), &[]);
-        assert!(said.contains("keys.devkey.secret") && !said.contains("7715"), "{said}");
+        let error = error_of(&text, &[]);
+        assert!(error.contains(&format!("node.toml:{line}:")) && !error.contains("hunter2"), "{error}");
+        let error = error_of(&GOOD.replace("secret = \"secret\"", "secret = 7715"), &[]);
+        assert!(error.contains("keys.devkey.secret") && !error.contains("7715"), "{error}");
     }
 
     #[test]
-    fn the_environment_goes_over_the_file() {
+    fn the_environment_overrides_the_file() {
         let environment = [
             ("SYSTIR_NODE__CAPACITY", "9"),
             ("SYSTIR_KEYS__DEVKEY__SECRET", "007"),
@@ -225,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_refused_by_its_name() {
-        let said = told(GOOD, &[("SYSTIR_NODE__CAPASITY", "9")]);
-        assert!(said.starts_with("SYSTIR_NODE__CAPASITY (environment): node.capasity: "), "{said}");
-        let said = told(GOOD, &[("SYSTIR_TELEMTRY", "x")]);
-        assert!(said.starts_with("SYSTIR_TELEMTRY (environment): "), "{said}");
+    fn an_unknown_variable_is_refused_with_its_name() {
+        let error = error_of(GOOD, &[("SYSTIR_NODE__CAPASITY", "9")]);
+        assert!(error.starts_with("SYSTIR_NODE__CAPASITY (environment): node.capasity: "), "{error}");
+        let error = error_of(GOOD, &[("SYSTIR_TELEMTRY", "x")]);
+        assert!(error.starts_with("SYSTIR_TELEMTRY (environment): "), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Pages and signalling at one more address: each connection there is carried on to the node's own
-//! port on loopback, whose limits hold for it as for any other.
+//! Serves pages and signalling at a second address: forwards each TCP connection to the node's HTTP port on
+//! loopback, where the usual limits apply.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// Time to wait after a failed accept, for the most part because files ran out.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a failed accept, usually because of too many open files.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Listens at an address of this machine.
 ///
 /// # Errors
-/// When the machine does not have it, or the port is taken.
+/// When the machine does not have the address, or the port is in use.
 pub(super) async fn bind(at: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(at).await.with_context(|| format!("--address: nothing can listen at {at}"))
+    TcpListener::bind(at).await.with_context(|| format!("--address: cannot listen on {at}"))
 }
 
 /// Forwards until `stop`.
@@ -24,10 +24,10 @@ pub(super) async fn run(listener: TcpListener, to: SocketAddr, stop: Cancellatio
     let accepting = async {
         loop {
             match listener.accept().await {
-                Ok((client, _)) => drop(tokio::spawn(carry(client, to, stop.clone()))),
+                Ok((client, _)) => drop(tokio::spawn(forward(client, to, stop.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "a connection at the second address cannot be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
@@ -35,16 +35,16 @@ pub(super) async fn run(listener: TcpListener, to: SocketAddr, stop: Cancellatio
     stop.run_until_cancelled(accepting).await;
 }
 
-/// One connection, both ways, until either end closes it.
-async fn carry(mut client: TcpStream, to: SocketAddr, stop: CancellationToken) {
-    let carrying = async {
+/// Forwards one connection in both directions until both ends have closed.
+async fn forward(mut client: TcpStream, to: SocketAddr, stop: CancellationToken) {
+    let copying = async {
         let mut node = TcpStream::connect(to).await?;
-        // Signalling is small messages that must not wait for each other.
+        // Signalling messages are small and must not be delayed by Nagle's algorithm.
         client.set_nodelay(true)?;
         node.set_nodelay(true)?;
         tokio::io::copy_bidirectional(&mut client, &mut node).await
     };
-    if let Some(Err(error)) = stop.run_until_cancelled(carrying).await {
+    if let Some(Err(error)) = stop.run_until_cancelled(copying).await {
         tracing::debug!(%error, "a forwarded connection ended");
     }
 }
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_comes_at_the_second_address_reaches_the_node_and_the_answer_comes_back() {
+    async fn a_request_at_the_second_address_reaches_the_node_and_its_response_returns() {
         let node = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let also = bind("127.0.0.2:0".parse().unwrap()).await.unwrap();
-        let (to, at) = (node.local_addr().unwrap(), also.local_addr().unwrap());
+        let second = bind("127.0.0.2:0".parse().unwrap()).await.unwrap();
+        let (to, at) = (node.local_addr().unwrap(), second.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let running = tokio::spawn(run(also, to, stop.clone()));
+        let running = tokio::spawn(run(second, to, stop.clone()));
         let mut client = TcpStream::connect(at).await.unwrap();
         client.write_all(b"question").await.unwrap();
         let (mut served, _) = node.accept().await.unwrap();
@@ -72,7 +72,7 @@ mod tests {
         let mut answered = [0; 6];
         client.read_exact(&mut answered).await.unwrap();
         assert_eq!(&answered, b"answer");
-        // The end of the demonstration ends what is carried.
+        // Stopping the demo closes forwarded connections.
         stop.cancel();
         running.await.unwrap();
         assert_eq!(client.read(&mut answered).await.unwrap(), 0);

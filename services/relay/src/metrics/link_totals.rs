@@ -1,5 +1,5 @@
-//! What the links to each node have carried. A link counts for itself and begins at zero; here the
-//! links that were are added to the one that is, so that a counter never goes back.
+//! Totals of all links to each node since the start. Each link counts from zero, so the counts of ended
+//! links are added to those of the open link: a counter in the metrics must never decrease.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,44 +9,46 @@ use systir_cascade::{LinkInfo, LinkNumber, LinkStats};
 
 use crate::node_directory::NodeDirectory;
 
-/// The links to one node: the sum of those that ended, and the last word of those that stand.
+/// The links to one node.
 #[derive(Debug, Default)]
-struct Account {
+struct PeerTotals {
+    /// Sum of the links that ended.
     ended: LinkStats,
-    standing: BTreeMap<LinkNumber, LinkStats>,
+    /// Latest statistics of the open links.
+    open: BTreeMap<LinkNumber, LinkStats>,
 }
 
-/// An account for each node.
+/// Totals by node name.
 #[derive(Debug, Default)]
-pub(crate) struct LinkLedger(Mutex<BTreeMap<String, Account>>);
+pub(crate) struct LinkTotals(Mutex<BTreeMap<String, PeerTotals>>);
 
-impl LinkLedger {
-    /// Takes down what the links that stand say now, each with the node's name.
-    pub(crate) fn note(&self, links: &[(String, LinkInfo)]) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for account in accounts.values_mut() {
-            let gone = account
-                .standing
-                .extract_if(.., |number, _| links.iter().all(|(_, link)| link.link != *number));
+impl LinkTotals {
+    /// Records the current statistics of all open links, each with its node's name.
+    pub(crate) fn update(&self, links: &[(String, LinkInfo)]) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for peer in peers.values_mut() {
+            let gone =
+                peer.open.extract_if(.., |number, _| links.iter().all(|(_, link)| link.link != *number));
             let ended: Vec<_> = gone.map(|(_, stats)| stats).collect();
             for stats in ended {
-                account.ended = sum(account.ended, stats);
+                peer.ended = sum(peer.ended, stats);
             }
         }
         for (node, link) in links {
-            accounts.entry(node.clone()).or_default().standing.insert(link.link, link.stats);
+            peers.entry(node.clone()).or_default().open.insert(link.link, link.stats);
         }
     }
 
-    /// Each node with its sums; times and sizes are those of the newest link, zero without one.
+    /// The totals of each node. Round-trip time, rate and MTU are those of the newest open link; zero without
+    /// one.
     pub(crate) fn totals(&self) -> Vec<(String, LinkStats)> {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = |account: &Account| {
-            let counted = account.standing.values().copied().fold(account.ended, sum);
-            let newest = account.standing.values().next_back().copied().unwrap_or_default();
-            LinkStats { rtt: newest.rtt, rate: newest.rate, mtu: newest.mtu, ..counted }
+        let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = |peer: &PeerTotals| {
+            let counters = peer.open.values().copied().fold(peer.ended, sum);
+            let newest = peer.open.values().next_back().copied().unwrap_or_default();
+            LinkStats { rtt: newest.rtt, rate: newest.rate, mtu: newest.mtu, ..counters }
         };
-        accounts.iter().map(|(node, account)| (node.clone(), total(account))).collect()
+        peers.iter().map(|(node, peer)| (node.clone(), total(peer))).collect()
     }
 }
 
@@ -75,17 +77,17 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
         sent: a.sent + b.sent,
         closed_room_messages: a.closed_room_messages + b.closed_room_messages,
         control_dropped: a.control_dropped + b.control_dropped,
-        // Not sums; whoever reads the total sets them.
+        // Not counters; `totals` sets them.
         rtt: Duration::ZERO,
         rate: 0,
         mtu: 0,
     }
 }
 
-/// Keeps the ledger, so that a link that ends takes at most its last second with it.
-pub(crate) async fn keep(directory: Arc<NodeDirectory>, ledger: Arc<LinkLedger>) {
+/// Updates the totals every second, so that at most the last second of a link that ends is not counted.
+pub(crate) async fn update_link_totals(directory: Arc<NodeDirectory>, link_totals: Arc<LinkTotals>) {
     loop {
-        ledger.note(&directory.links_by_name());
+        link_totals.update(&directory.links_by_name());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -106,16 +108,21 @@ mod tests {
     }
 
     #[test]
-    fn a_new_link_goes_on_where_the_old_one_ended() {
-        let ledger = LinkLedger::default();
-        let packets = |ledger: &LinkLedger| ledger.totals().first().map(|(_, stats)| stats.packets_out);
-        ledger.note(&[link(1, 10)]);
-        ledger.note(&[link(1, 25)]);
-        assert_eq!(packets(&ledger), Some(25));
-        ledger.note(&[]);
-        assert_eq!(packets(&ledger), Some(25));
-        assert_eq!(ledger.totals().first().map(|(_, stats)| stats.mtu), Some(0), "no link, no size");
-        ledger.note(&[link(7, 3)]);
-        assert_eq!(packets(&ledger), Some(28));
+    fn totals_continue_over_a_new_link() {
+        let link_totals = LinkTotals::default();
+        let packets =
+            |link_totals: &LinkTotals| link_totals.totals().first().map(|(_, stats)| stats.packets_out);
+        link_totals.update(&[link(1, 10)]);
+        link_totals.update(&[link(1, 25)]);
+        assert_eq!(packets(&link_totals), Some(25));
+        link_totals.update(&[]);
+        assert_eq!(packets(&link_totals), Some(25));
+        assert_eq!(
+            link_totals.totals().first().map(|(_, stats)| stats.mtu),
+            Some(0),
+            "no MTU without a link"
+        );
+        link_totals.update(&[link(7, 3)]);
+        assert_eq!(packets(&link_totals), Some(28));
     }
 }

@@ -1,6 +1,6 @@
-//! The metrics endpoint: what a node counts, in OpenMetrics, and whether it lives and is ready. Each crate
-//! defines its own metrics; here they are registered. Labels are reason codes, rule ids and node names of the
-//! operator's own files: never participants or rooms, and nothing that a client or another node may choose.
+//! The metrics port: metrics in OpenMetrics format, liveness and readiness. Each crate defines its own
+//! metrics; this module registers them. Labels are reason codes, rule ids and node names of the operator's
+//! own files: never participants or rooms, and no value that a client or another node can choose.
 
 mod collector;
 mod link_totals;
@@ -21,26 +21,26 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
-pub(crate) use collector::Live;
-pub(crate) use link_totals::{LinkLedger, keep};
+pub(crate) use collector::NodeCollector;
+pub(crate) use link_totals::{LinkTotals, update_link_totals};
 
 /// The metrics of one node.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    /// Of policy.
+pub(crate) struct NodeMetrics {
+    /// Policy decisions.
     pub(crate) policy: Arc<systir_policy::Metrics>,
-    /// Of joins at this gateway.
+    /// Joins at this gateway.
     pub(crate) joins: Arc<systir_admission::Metrics>,
-    /// Of rooms.
+    /// Rooms.
     pub(crate) rooms: Arc<systir_room::Metrics>,
-    /// Links that are up.
+    /// Number of links that are up.
     pub(crate) links: Gauge,
-    /// Connections that the HTTP or the metrics port refused, because there are too many.
+    /// Connections that the HTTP or the metrics port refused at its limit.
     pub(crate) connections_refused: Counter,
 }
 
-impl Metrics {
-    /// All of them under the prefix `systir`.
+impl NodeMetrics {
+    /// Registers all metrics under the prefix `systir`.
     pub(crate) fn registry(&self, assignments: &Assignments) -> Registry {
         let mut registry = Registry::with_prefix("systir");
         self.policy.register(&mut registry);
@@ -50,7 +50,7 @@ impl Metrics {
         registry.register("links", "Links that are up", self.links.clone());
         registry.register(
             "connections_refused",
-            "TCP connections refused because there were too many",
+            "TCP connections refused because the limit was reached",
             self.connections_refused.clone(),
         );
         registry
@@ -58,40 +58,42 @@ impl Metrics {
 }
 
 #[derive(Clone)]
-struct Served {
-    counted: Arc<Registry>,
-    live: Arc<Registry>,
+struct Endpoints {
+    /// Metrics that are updated as things happen.
+    registered: Arc<Registry>,
+    /// Metrics that are read at scrape time.
+    collected: Arc<Registry>,
     ready: Arc<AtomicBool>,
 }
 
-/// `/metrics`, `/healthz` (the process lives), `/readyz` (it takes joins). Neither health nor
-/// readiness asks etcd: a node without its registry still serves its rooms.
-pub(crate) fn router(counted: Registry, live: Live, ready: Arc<AtomicBool>) -> Router {
-    let mut registry = Registry::with_prefix("systir");
-    registry.register_collector(Box::new(live));
+/// `/metrics`, `/healthz` (the process runs), `/readyz` (the node accepts joins). Neither health nor
+/// readiness queries etcd: a node without its registry still serves its rooms.
+pub(crate) fn router(registered: Registry, collector: NodeCollector, ready: Arc<AtomicBool>) -> Router {
+    let mut collected = Registry::with_prefix("systir");
+    collected.register_collector(Box::new(collector));
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readiness))
-        .with_state(Served { counted: Arc::new(counted), live: Arc::new(registry), ready })
+        .with_state(Endpoints { registered: Arc::new(registered), collected: Arc::new(collected), ready })
 }
 
-async fn scrape(State(served): State<Served>) -> impl IntoResponse {
+async fn scrape(State(endpoints): State<Endpoints>) -> impl IntoResponse {
     let mut text = String::new();
-    let written = encode_registry(&mut text, &served.counted)
-        .and_then(|()| encode_registry(&mut text, &served.live))
+    let written = encode_registry(&mut text, &endpoints.registered)
+        .and_then(|()| encode_registry(&mut text, &endpoints.collected))
         .and_then(|()| encode_eof(&mut text));
     if written.is_err() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written down").into_response();
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded").into_response();
     }
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
         .into_response()
 }
 
-async fn readiness(State(served): State<Served>) -> impl IntoResponse {
-    if served.ready.load(Ordering::Relaxed) {
+async fn readiness(State(endpoints): State<Endpoints>) -> impl IntoResponse {
+    if endpoints.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ready")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not taking joins")
+        (StatusCode::SERVICE_UNAVAILABLE, "not accepting joins")
     }
 }

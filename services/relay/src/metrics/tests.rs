@@ -1,4 +1,4 @@
-//! What is served is OpenMetrics, read by a strict reader of our own.
+//! The output is valid OpenMetrics, checked with a strict parser.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use systir_registry::LocalStore;
 
 use super::*;
 
-/// Samples by family, or what is wrong with the text.
-fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+/// Samples by family, or the first error of the text.
+fn parse(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut families: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut series = BTreeSet::new();
     let mut current = String::new();
@@ -18,7 +18,7 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').ok_or(line)?;
             if families.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_some() {
-                return Err(format!("two families {name}"));
+                return Err(format!("family {name} appears twice"));
             }
             current = name.to_owned();
             continue;
@@ -29,11 +29,11 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
         let (sample, value) = line.rsplit_once(' ').ok_or(line)?;
         value.parse::<f64>().map_err(|error| format!("{line}: {error}"))?;
         if !series.insert(sample.to_owned()) {
-            return Err(format!("twice: {sample}"));
+            return Err(format!("sample {sample} appears twice"));
         }
         let name = sample.split('{').next().unwrap_or_default();
         let (kind, samples) = families.get_mut(&current).ok_or(line)?;
-        let suffix = name.strip_prefix(&current).ok_or_else(|| format!("{name} among {current}"))?;
+        let suffix = name.strip_prefix(&current).ok_or_else(|| format!("{name} in the family {current}"))?;
         let fits = match kind.as_str() {
             "counter" => suffix == "_total",
             "gauge" => suffix.is_empty(),
@@ -41,7 +41,7 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
             _ => false,
         };
         if !fits {
-            return Err(format!("{name} is no sample of a {kind}"));
+            return Err(format!("{name} is not a sample of a {kind}"));
         }
         samples.push(sample.to_owned());
     }
@@ -50,7 +50,7 @@ fn read(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
 
 #[test]
 fn counters_are_openmetrics() {
-    let metrics = Metrics::default();
+    let metrics = NodeMetrics::default();
     let assignments = Assignments::new(Arc::new(LocalStore::default().registry()), "cph-1");
     metrics.joins.join_placed(Reason::Home);
     metrics.joins.join_refused(Reason::TokenExpired);
@@ -60,18 +60,18 @@ fn counters_are_openmetrics() {
     metrics.rooms.join_seconds.observe(0.02);
     let mut text = String::new();
     encode(&mut text, &metrics.registry(&assignments)).unwrap();
-    let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
+    let families = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
     assert_eq!(families["systir_joins"].len(), 2);
     assert!(text.contains("systir_joins_total{outcome=\"refused\",reason=\"token-expired\"} 1"), "{text}");
     assert!(text.contains("rung=\"spill\",reason=\"spill-sister\",answer=\"admitted\"} 1"), "{text}");
 }
 
 #[test]
-fn live_figures_are_openmetrics() {
+fn collected_metrics_are_openmetrics() {
     use systir_cascade::LinkStats;
     #[derive(Debug)]
-    struct Some(Vec<(String, LinkStats)>);
-    impl prometheus_client::collector::Collector for Some {
+    struct TestCollector(Vec<(String, LinkStats)>);
+    impl prometheus_client::collector::Collector for TestCollector {
         fn encode(
             &self,
             mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
@@ -84,19 +84,19 @@ fn live_figures_are_openmetrics() {
     for peers in [&[][..], &["sto-1"], &["sto-1", "cph-1"]] {
         let links = peers.iter().map(|peer| ((*peer).to_owned(), LinkStats::default())).collect();
         let mut registry = Registry::with_prefix("systir");
-        registry.register_collector(Box::new(Some(links)));
+        registry.register_collector(Box::new(TestCollector(links)));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
+        let families = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
         assert_eq!(families["systir_datagrams_in"], ["systir_datagrams_in_total"]);
-        assert_eq!(families["systir_signal_messages"].len(), 4, "both legs, both ways");
+        assert_eq!(families["systir_signal_messages"].len(), 4, "two legs, two directions");
         let packets = families.get("systir_link_packets").map_or(0, Vec::len);
-        assert_eq!(packets, 2 * peers.len(), "one for each node and direction");
+        assert_eq!(packets, 2 * peers.len(), "one sample per node and direction");
     }
 }
 
 #[test]
-fn the_reader_refuses_what_is_not_openmetrics() {
+fn the_parser_rejects_invalid_openmetrics() {
     for wrong in [
         "# TYPE a counter\na_total 1\n",
         "# TYPE a counter\na 1\n# EOF\n",
@@ -104,6 +104,6 @@ fn the_reader_refuses_what_is_not_openmetrics() {
         "# TYPE a gauge\na 1\n# TYPE a gauge\n# EOF\n",
         "# TYPE a gauge\na one\n# EOF\n",
     ] {
-        assert!(read(wrong).is_err(), "{wrong}");
+        assert!(parse(wrong).is_err(), "{wrong}");
     }
 }

@@ -1,5 +1,5 @@
-//! A place for each connection, from its first byte to its last, WebSockets included; and no HTTP/2,
-//! of which the layers above would speak whatever they are told.
+//! Limits concurrent connections, WebSockets included, and refuses HTTP/2, which `axum_server` would
+//! otherwise accept.
 
 use std::future::{Future, ready};
 use std::io;
@@ -14,76 +14,76 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What was sent and is not taken for so long ends the connection.
-const UNREAD: Duration = Duration::from_secs(30);
+/// The kernel closes a connection whose sent data is not acknowledged for this long (TCP_USER_TIMEOUT).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// How HTTP/2 begins, and no request of HTTP/1.1.
+/// Start of the HTTP/2 connection preface (RFC 9113 section 3.4); no HTTP/1.1 request starts like this.
 const HTTP2: &[u8] = b"PRI ";
 
-/// Lets in as many as there are places; `inner` does the rest, such as TLS.
+/// Accepts connections up to a limit; `inner` does the rest, such as TLS.
 #[derive(Debug, Clone)]
-pub(super) struct Guard<A> {
-    places: Arc<Semaphore>,
+pub(super) struct ConnectionLimit<A> {
+    permits: Arc<Semaphore>,
     refused: Counter,
     inner: A,
 }
 
-impl<A> Guard<A> {
-    pub(super) fn new(places: usize, refused: Counter, inner: A) -> Self {
-        Self { places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))), refused, inner }
+impl<A> ConnectionLimit<A> {
+    pub(super) fn new(limit: usize, refused: Counter, inner: A) -> Self {
+        Self { permits: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))), refused, inner }
     }
 }
 
-impl<A, S> Accept<TcpStream, S> for Guard<A>
+impl<A, S> Accept<TcpStream, S> for ConnectionLimit<A>
 where
     A: Accept<TcpStream, S>,
     A::Future: Send + 'static,
     A::Stream: Send + 'static,
     A::Service: Send + 'static,
 {
-    type Stream = Held<A::Stream>;
+    type Stream = LimitedStream<A::Stream>;
     type Service = A::Service;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.refused.inc();
-            return Box::pin(ready(Err(io::Error::other("there are too many connections"))));
+            return Box::pin(ready(Err(io::Error::other("too many connections"))));
         };
         let _ = stream.set_nodelay(true);
-        // The kernel counts what the other side does not acknowledge and a window that stays shut.
-        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
+        // Also covers a peer that keeps its receive window at zero.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let accepted = self.inner.accept(stream, service);
         Box::pin(async move {
             let (stream, service) = accepted.await?;
-            Ok((Held { stream, alike: Some(0), _place: place }, service))
+            Ok((LimitedStream { stream, preface: Some(0), _permit: permit }, service))
         })
     }
 }
 
-/// A connection and its place.
+/// A connection that holds a permit.
 #[derive(Debug)]
-pub(super) struct Held<T> {
+pub(super) struct LimitedStream<T> {
     stream: T,
-    /// First bytes that were those of HTTP/2; none once one was not.
-    alike: Option<usize>,
-    _place: OwnedSemaphorePermit,
+    /// How many of the first bytes match [`HTTP2`]; none after a mismatch.
+    preface: Option<usize>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl<T> Held<T> {
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl<T> LimitedStream<T> {
+    fn check_preface(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes {
-            let Some(at) = self.alike else { break };
-            self.alike = (HTTP2.get(at) == Some(byte)).then_some(at + 1);
-            if self.alike == Some(HTTP2.len()) {
-                return Err(io::Error::other("HTTP/2 is not spoken here"));
+            let Some(at) = self.preface else { break };
+            self.preface = (HTTP2.get(at) == Some(byte)).then_some(at + 1);
+            if self.preface == Some(HTTP2.len()) {
+                return Err(io::Error::other("HTTP/2 is not supported"));
             }
         }
         Ok(())
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -91,11 +91,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         when_ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        Poll::Ready(self.look(buf.filled().get(before..).unwrap_or_default()))
+        Poll::Ready(self.check_preface(buf.filled().get(before..).unwrap_or_default()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Held<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

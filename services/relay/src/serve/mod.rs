@@ -1,6 +1,6 @@
-//! HTTP as this node serves it, for clients and for metrics: HTTP/1.1 alone (WebSockets need it), with
-//! limits on everything that somebody can make us hold. Half a request ends after [`HEAD_TIME`], and so does an idle
-//! connection; a client that does not read is let go by the kernel.
+//! The HTTP servers for clients and for metrics: HTTP/1.1 only (required by WebSockets), with limits on all
+//! that a client can make the node hold. An incomplete request or an idle connection ends after
+//! [`HEAD_TIME`]; the kernel closes the connection of a client that does not read.
 
 mod connection_limit;
 #[cfg(test)]
@@ -21,46 +21,46 @@ use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use prometheus_client::metrics::counter::Counter;
 
-use connection_limit::Guard;
+use connection_limit::ConnectionLimit;
 
-/// A request's head must be whole within this time; a connection may be idle for as long.
+/// Time limit for the head of a request, and for an idle connection.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
-/// Longest request line and headers together.
+/// Limit of request line and headers together.
 const HEAD_BYTES: usize = 64 << 10;
-/// Most headers of a request.
+/// Limit of headers per request.
 const HEADERS: usize = 100;
-/// Longest URL: clients send the token and their attributes in it.
+/// Limit of the URL; clients send the token and their attributes in it.
 const URL_BYTES: usize = 32 << 10;
-/// Largest body that any route takes.
+/// Limit of a request body.
 const BODY_BYTES: usize = 64 << 10;
-/// A body must be whole within this time.
+/// Time limit for a request with a body.
 const BODY_TIME: Duration = Duration::from_secs(15);
-/// TLS must stand within this time.
+/// Time limit for the TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// One listening port.
-pub(crate) struct Port {
-    /// Where it listens.
+pub(crate) struct HttpPort {
+    /// The listener.
     pub(crate) listener: std::net::TcpListener,
-    /// Most connections at one time; more are closed at once.
+    /// Limit of concurrent connections; further ones are closed at once.
     pub(crate) connections: usize,
-    /// Counts those.
+    /// Counts refused connections.
     pub(crate) refused: Counter,
-    /// Certificates, for HTTPS.
+    /// TLS configuration; none for plain HTTP.
     pub(crate) tls: Option<RustlsConfig>,
-    /// Ends it.
+    /// Shuts the server down.
     pub(crate) handle: Handle<SocketAddr>,
 }
 
-/// Serves until the handle ends it.
+/// Serves until the handle shuts it down.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub(crate) async fn serve(port: Port, app: Router) -> std::io::Result<()> {
-    let Port { listener, connections, refused, tls, handle } = port;
+pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
+    let HttpPort { listener, connections, refused, tls, handle } = port;
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle)
-        .accept_error_handler(rarely())
+        .accept_error_handler(log_accept_errors())
         .first_request_timeout(HEAD_TIME);
     server
         .http_builder()
@@ -68,18 +68,20 @@ pub(crate) async fn serve(port: Port, app: Router) -> std::io::Result<()> {
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
-    let service = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(short_url)).into_make_service();
+    let service = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(limit_url)).into_make_service();
     match tls {
-        None => server.acceptor(Guard::new(connections, refused, DefaultAcceptor)).serve(service).await,
+        None => {
+            server.acceptor(ConnectionLimit::new(connections, refused, DefaultAcceptor)).serve(service).await
+        }
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
-            server.acceptor(Guard::new(connections, refused, tls)).serve(service).await
+            server.acceptor(ConnectionLimit::new(connections, refused, tls)).serve(service).await
         }
     }
 }
 
-/// Routes that read a body, within [`BODY_TIME`].
-pub(crate) fn in_time(routes: Router) -> Router {
+/// Adds the time limit [`BODY_TIME`] to routes that read a body.
+pub(crate) fn with_body_timeout(routes: Router) -> Router {
     routes.layer(from_fn(async |request: Request, next: Next| -> Response {
         match tokio::time::timeout(BODY_TIME, next.run(request)).await {
             Ok(response) => response,
@@ -88,22 +90,22 @@ pub(crate) fn in_time(routes: Router) -> Router {
     }))
 }
 
-async fn short_url(request: Request, next: Next) -> Response {
+async fn limit_url(request: Request, next: Next) -> Response {
     let length = request.uri().path_and_query().map_or(0, |url| url.as_str().len());
     if length > URL_BYTES {
-        let words = format!("the URL has {length} bytes, at most {URL_BYTES} are read");
-        return (StatusCode::URI_TOO_LONG, words).into_response();
+        let text = format!("the URL has {length} bytes; the limit is {URL_BYTES}");
+        return (StatusCode::URI_TOO_LONG, text).into_response();
     }
     next.run(request).await
 }
 
-/// Says that connections cannot be accepted, at most once in 10 s; a client's own failure only at
-/// debug level.
-fn rarely() -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
+/// Logs that connections cannot be accepted, at most every 10 s. Errors of one connection, such as a failed
+/// TLS handshake, are logged at debug level.
+fn log_accept_errors() -> impl Fn(Option<&SocketAddr>, &std::io::Error) + Send + Sync + 'static {
     let (start, next) = (Instant::now(), AtomicU64::new(0));
     move |peer, error| {
         if peer.is_some() {
-            tracing::debug!(%error, "a connection did not come about");
+            tracing::debug!(%error, "a connection was not established");
             return;
         }
         let now = start.elapsed().as_secs();

@@ -1,4 +1,4 @@
-//! Raw sockets against the limits.
+//! Tests the limits with raw sockets.
 
 use std::time::Duration;
 
@@ -9,35 +9,36 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-struct Served {
+struct TestServer {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
     refused: Counter,
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.handle.shutdown();
     }
 }
 
-fn start(connections: usize) -> Served {
+fn start(connections: usize) -> TestServer {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (handle, refused) = (Handle::new(), Counter::default());
-    let port = Port { listener, connections, refused: refused.clone(), tls: None, handle: handle.clone() };
-    let body = in_time(
+    let port =
+        HttpPort { listener, connections, refused: refused.clone(), tls: None, handle: handle.clone() };
+    let body = with_body_timeout(
         Router::new()
             .route("/body", post(|Json(body): Json<serde_json::Value>| async move { body.to_string() })),
     );
     let app = Router::new().route("/", get(|| async { "here" })).merge(body);
     tokio::spawn(serve(port, app));
-    Served { address, handle, refused }
+    TestServer { address, handle, refused }
 }
 
-/// What is answered to these bytes until the server closes or falls silent.
-async fn answered(served: &Served, bytes: &[u8]) -> String {
-    let mut socket = TcpStream::connect(served.address).await.unwrap();
+/// Sends these bytes and returns everything that the server sends until it closes.
+async fn response_to(server: &TestServer, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
     let _ = socket.write_all(bytes).await;
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
@@ -49,93 +50,94 @@ fn request(url: &str, headers: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn long_urls_are_read_and_longer_ones_are_told_so() {
-    let served = start(8);
+async fn a_url_up_to_the_limit_is_accepted_and_a_longer_one_gets_414() {
+    let server = start(8);
     let token = |length: usize| format!("/?access_token={}", "x".repeat(length));
-    assert!(answered(&served, &request(&token(16 << 10), "")).await.starts_with("HTTP/1.1 200"));
-    assert!(answered(&served, &request(&token(URL_BYTES), "")).await.starts_with("HTTP/1.1 414"));
-    let far = answered(&served, &request(&token(HEAD_BYTES * 2), "")).await;
+    assert!(response_to(&server, &request(&token(16 << 10), "")).await.starts_with("HTTP/1.1 200"));
+    assert!(response_to(&server, &request(&token(URL_BYTES), "")).await.starts_with("HTTP/1.1 414"));
+    let far = response_to(&server, &request(&token(HEAD_BYTES * 2), "")).await;
     assert!(far.is_empty() || far.starts_with("HTTP/1.1 431") || far.starts_with("HTTP/1.1 414"), "{far}");
 }
 
 #[tokio::test]
 async fn too_many_headers_are_refused() {
-    let served = start(8);
+    let server = start(8);
     let headers = |count: usize| (0..count).map(|n| format!("x-{n}: y\r\n")).collect::<String>();
-    assert!(answered(&served, &request("/", &headers(HEADERS - 3))).await.starts_with("HTTP/1.1 200"));
-    assert!(answered(&served, &request("/", &headers(HEADERS + 1))).await.starts_with("HTTP/1.1 431"));
+    assert!(response_to(&server, &request("/", &headers(HEADERS - 3))).await.starts_with("HTTP/1.1 200"));
+    assert!(response_to(&server, &request("/", &headers(HEADERS + 1))).await.starts_with("HTTP/1.1 431"));
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
-    let served = start(8);
-    // HTTP/2 without TLS is not spoken.
+async fn anything_but_http_1_is_refused() {
+    let server = start(8);
+    // HTTP/2 without TLS, a TLS record, garbage.
     for bytes in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"\0\0\0\0\r\n\r\n"]
     {
-        let answer = answered(&served, bytes).await;
+        let answer = response_to(&server, bytes).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn bodies_are_small() {
-    let served = start(8);
+async fn a_body_over_the_limit_gets_413() {
+    let server = start(8);
     let length = BODY_BYTES + 1;
     let head = format!(
         "POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
     let mut bytes = head.into_bytes();
     bytes.resize(bytes.len() + length, b' ');
-    assert!(answered(&served, &bytes).await.starts_with("HTTP/1.1 413"));
+    assert!(response_to(&server, &bytes).await.starts_with("HTTP/1.1 413"));
 }
 
 #[tokio::test]
-async fn beyond_the_last_place_connections_are_closed_and_counted() {
-    let served = start(2);
-    let mut held = Vec::new();
+async fn connections_over_the_limit_are_closed_and_counted() {
+    let server = start(2);
+    let mut open = Vec::new();
     for _ in 0..2 {
-        let mut socket = TcpStream::connect(served.address).await.unwrap();
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
         socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut first = [0; 12];
         socket.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200");
-        held.push(socket);
+        open.push(socket);
     }
-    assert_eq!(answered(&served, &request("/", "")).await, "");
-    assert_eq!(served.refused.get(), 1);
-    // A place that is given back is taken by the next.
-    held.clear();
+    assert_eq!(response_to(&server, &request("/", "")).await, "");
+    assert_eq!(server.refused.get(), 1);
+    // A closed connection frees its permit.
+    open.clear();
     loop {
-        if answered(&served, &request("/", "")).await.starts_with("HTTP/1.1 200") {
+        if response_to(&server, &request("/", "")).await.starts_with("HTTP/1.1 200") {
             break;
         }
         tokio::task::yield_now().await;
     }
 }
 
-// Time goes by at once where nothing else is to be done.
-async fn ends(bytes: &'static [u8]) -> (String, Duration) {
-    let served = start(8);
-    let mut socket = TcpStream::connect(served.address).await.unwrap();
+/// Sends these bytes and returns the response and the time until the server closes. With paused time the
+/// clock advances while all tasks are idle.
+async fn until_closed(bytes: &'static [u8]) -> (String, Duration) {
+    let server = start(8);
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
     socket.write_all(bytes).await.unwrap();
-    let begin = tokio::time::Instant::now();
+    let start_time = tokio::time::Instant::now();
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
-    (String::from_utf8_lossy(&answer).into_owned(), begin.elapsed())
+    (String::from_utf8_lossy(&answer).into_owned(), start_time.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_request_ends_after_a_while() {
+async fn an_incomplete_request_ends_after_the_limit() {
     for bytes in [&b"GET /rtc?access_tok"[..], b"", b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: "] {
-        let (answer, lasted) = ends(bytes).await;
+        let (answer, lasted) = until_closed(bytes).await;
         assert!(!answer.contains("200"), "{answer}");
-        assert!(lasted >= HEAD_TIME, "not before its time");
+        assert!(lasted >= HEAD_TIME, "not before the limit");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_body_ends_after_a_while() {
-    let (answer, _) = ends(
+async fn an_incomplete_body_gets_408() {
+    let (answer, _) = until_closed(
         b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"room\":",
     )
     .await;
@@ -143,8 +145,8 @@ async fn half_a_body_ends_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_ends_after_a_while() {
-    let (answer, lasted) = ends(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+async fn an_idle_connection_ends_after_the_limit() {
+    let (answer, lasted) = until_closed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(lasted >= HEAD_TIME, "kept alive until then");
+    assert!(lasted >= HEAD_TIME, "kept alive until the limit");
 }
