@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lines::Lines;
+use crate::output_lines::Lines;
 use crate::process::{Owned, log_file};
-use crate::scene;
+use crate::scenario;
 
 /// How long the browser may take for something that the page does by itself.
 const PATIENCE: u64 = 45;
@@ -284,7 +284,7 @@ impl Browser {
     /// # Errors
     /// When none can be taken.
     pub fn shot(&mut self, person: &str, name: &str, (width, height): (u32, u32)) -> Result<PathBuf> {
-        let file = scene::artefacts()?.join(format!("{name}.png"));
+        let file = scenario::artefacts()?.join(format!("{name}.png"));
         let shot = json!({"do": "shot", "page": person, "file": file, "width": width, "height": height});
         self.carry_out(&shot)?;
         Ok(file)

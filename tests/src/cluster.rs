@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::etcd::Etcd;
-use crate::lines::Lines;
-use crate::operator::{self, Addresses};
+use crate::node_files::{self, Addresses};
+use crate::output_lines::Lines;
 use crate::process::{Owned, built, eventually, log_file, port_block};
-use crate::scene;
+use crate::scenario;
 
 /// How long a node may take to start, or to notice another one.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -64,7 +64,7 @@ impl Cluster {
     /// # Errors
     /// When it does not start.
     pub async fn demo(capacities: &[(&str, u32)]) -> Result<Self> {
-        let turn = scene::turn_of_cluster().await?;
+        let turn = scenario::turn_of_cluster().await?;
         let base = port_block()?;
         let mut command = Command::new(built("systir-relay")?);
         command.args(["demo", "--ports", &base.to_string()]);
@@ -72,7 +72,7 @@ impl Cluster {
             command.arg("--capacity").arg(format!("{node}={count}"));
         }
         // Its log, and what it says on the terminal, in one file.
-        command.arg("--log").arg(scene::artefacts()?.join("demo.log"));
+        command.arg("--log").arg(scenario::artefacts()?.join("demo.log"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file("demo")?);
         let mut child = Owned::start(&mut command, "cargo build --workspace")?;
         // The page's address is printed last, once everything listens.
@@ -125,13 +125,13 @@ impl Cluster {
     /// # Errors
     /// When they cannot be written.
     pub async fn prepared(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
-        let turn = scene::turn_of_cluster().await?;
+        let turn = scenario::turn_of_cluster().await?;
         let folder = tempfile::tempdir()?;
-        operator::write_texts(folder.path(), &NODES)?;
+        node_files::write_texts(folder.path(), &NODES)?;
         for (index, node) in NODES.iter().enumerate() {
             let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
             let text =
-                operator::config(node, etcd, &Addresses::on_loopback(base + 100 * index as u16), capacity)
+                node_files::config(node, etcd, &Addresses::on_loopback(base + 100 * index as u16), capacity)
                     + GUESTS;
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
@@ -162,7 +162,7 @@ impl Cluster {
     /// # Errors
     /// When there is no log.
     pub fn log(&self, process: &str) -> Result<String> {
-        let path = scene::artefacts()?.join(format!("{process}.log"));
+        let path = scenario::artefacts()?.join(format!("{process}.log"));
         let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

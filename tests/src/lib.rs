@@ -2,25 +2,25 @@
 //! LiveKit's native SDK. Nothing here knows the inside of a relay; everything goes through its
 //! sockets and its command line.
 //!
-//! A test is [`scene::play`] around its steps: it has its turn, a limit, and logs that are kept.
+//! A test is [`scenario::play`] around its steps: it has its turn, a limit, and logs that are kept.
 
-pub mod afar;
-pub mod alone;
 pub mod browser;
 pub mod cluster;
 pub mod collector;
-pub mod crowd;
-pub mod distance;
+pub mod driven_client;
 pub mod etcd;
-pub mod lines;
+pub mod lossy_path;
 pub mod native;
-mod operator;
+pub mod network_namespace;
+mod node_files;
+pub mod output_lines;
+pub mod participants;
 pub mod ports;
 pub mod process;
-mod reaper;
-pub mod scene;
+mod process_groups;
+pub mod raw_signalling;
+pub mod relay;
+pub mod scenario;
 pub mod scripted;
-pub mod signal;
-pub mod signalling;
-pub mod site;
-pub mod talker;
+pub mod signal_client;
+pub mod two_sites;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::browser::clients;
-use crate::lines::Lines;
+use crate::output_lines::Lines;
 use crate::process::{Owned, log_file};
 
 /// How long an event may be awaited.

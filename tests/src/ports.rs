@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
-use crate::scene;
+use crate::scenario;
 
 /// Ports of a block.
 const BLOCK: u16 = 300;
@@ -43,7 +43,7 @@ pub fn port_block() -> Result<u16> {
     for base in bases.iter().cycle().skip(first).take(bases.len()) {
         let Ok(lock) = File::create(folder.join(format!("{base}.lock"))) else { continue };
         if lock.try_lock().is_ok() && free(*base) {
-            let held = if scene::plays() { &OF_SCENE } else { &OF_PROCESS };
+            let held = if scenario::plays() { &OF_SCENE } else { &OF_PROCESS };
             held.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
             return Ok(*base);
         }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_block_is_given_back_when_its_scene_is_over() {
         let mut base = 0;
-        let played = scene::play(async {
+        let played = scenario::play(async {
             base = port_block()?;
             Ok(())
         });

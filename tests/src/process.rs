@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tempfile::TempDir;
 
 pub use crate::ports::port_block;
-use crate::{reaper, scene};
+use crate::{process_groups, scenario};
 
 /// A child process with all that it started, in a process group of its own. The whole group is
 /// ended when the value is dropped, and when the tests' own process ends in whatever way.
@@ -22,9 +22,9 @@ pub struct Owned(pub Child);
 impl Drop for Owned {
     fn drop(&mut self) {
         let group = self.0.id();
-        reaper::end(group);
+        process_groups::end(group);
         let _ = self.wait(Duration::from_secs(5));
-        reaper::wait_until_gone(group);
+        process_groups::wait_until_gone(group);
     }
 }
 
@@ -37,7 +37,7 @@ impl Owned {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn();
         let child = child.with_context(|| format!("{name} cannot be started: {install}"))?;
-        reaper::born(child.id());
+        process_groups::born(child.id());
         Ok(Self(child))
     }
 
@@ -46,7 +46,7 @@ impl Owned {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, name: &str) -> Result<()> {
-        if !reaper::send(name, &self.0.id().to_string()) {
+        if !process_groups::send(name, &self.0.id().to_string()) {
             bail!("SIG{name} cannot be sent to process {}", self.0.id());
         }
         Ok(())
@@ -75,7 +75,7 @@ impl Owned {
 /// # Errors
 /// When it cannot be started, or does not end within `limit`.
 pub async fn output(mut command: Command, limit: Duration) -> Result<Output> {
-    let _waiting = scene::waiting(&format!("the end of {}", command.get_program().to_string_lossy()));
+    let _waiting = scenario::waiting(&format!("the end of {}", command.get_program().to_string_lossy()));
     ended(spoken(&mut command)?, limit).await
 }
 
@@ -132,7 +132,7 @@ pub fn folder_in_memory() -> Result<TempDir> {
 /// # Errors
 /// When it cannot be opened.
 pub fn log_file(name: &str) -> Result<Stdio> {
-    let path = scene::artefacts()?.join(format!("{name}.log"));
+    let path = scenario::artefacts()?.join(format!("{name}.log"));
     let file = File::options().create(true).append(true).open(&path);
     Ok(file.with_context(|| format!("{} cannot be written", path.display()))?.into())
 }
@@ -160,7 +160,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
-    let _waiting = scene::waiting(what);
+    let _waiting = scenario::waiting(what);
     let ask_again = async {
         loop {
             if let Some(answer) = ask().await {

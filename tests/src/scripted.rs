@@ -18,7 +18,7 @@ pub use media::{Coding, Picture};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::scene::waiting;
+use crate::scenario::waiting;
 
 /// Everything that is awaited happens within this time, or the test fails.
 pub const LIMIT: Duration = Duration::from_secs(15);

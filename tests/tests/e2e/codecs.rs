@@ -3,7 +3,7 @@
 use anyhow::Result;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 const ROOM: &str = "studio";
 

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use livekit_protocol::signal_response;
 use systir_load::Config;
 use systir_tests::cluster::token;
-use systir_tests::lines::Lines;
+use systir_tests::output_lines::Lines;
 use systir_tests::process::{Owned, built, log_file, port_block};
-use systir_tests::scene::{artefacts, play};
-use systir_tests::signalling::Signalling;
+use systir_tests::raw_signalling::Signalling;
+use systir_tests::scenario::{artefacts, play};
 use tokio::net::TcpStream;
 
 /// How long the node may take to start, and to end.

@@ -6,13 +6,13 @@ use anyhow::Result;
 use systir_tests::cluster::token;
 use systir_tests::etcd::Etcd;
 use systir_tests::process::{eventually, port_block};
-use systir_tests::scene;
-use systir_tests::signal::Signal;
-use systir_tests::site::Site;
+use systir_tests::relay::Site;
+use systir_tests::scenario;
+use systir_tests::signal_client::Signal;
 
 #[test]
 fn with_a_wrong_etcd_address_a_node_starts_says_so_and_tries_again() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let site = Site::new(base)?;
         let etcd_url = format!("[\"http://127.0.0.1:{}\"]", base + 20);

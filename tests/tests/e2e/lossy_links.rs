@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use systir_load::{Config, Report};
-use systir_tests::afar::{Afar, anna_and_bo};
-use systir_tests::crowd::Crowd;
-use systir_tests::distance::{Place, Trouble};
-use systir_tests::scene::play;
+use systir_tests::lossy_path::{Place, Trouble};
+use systir_tests::participants::Crowd;
+use systir_tests::scenario::play;
+use systir_tests::two_sites::{Afar, anna_and_bo};
 use tokio_util::sync::CancellationToken;
 
 /// People at each end.

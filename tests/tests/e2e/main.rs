@@ -2,25 +2,25 @@
 //! `make e2e NAME=spill` runs those whose module or test has that name.
 
 mod bad_input;
-mod bad_neighbours;
 mod codecs;
 mod demo_node;
-mod evil_registry;
 mod health;
-mod idle_cloud;
-mod load_program;
+mod hostile_registry;
+mod https_gateway;
+mod load_generator;
+mod logs_hold_no_secrets;
 mod lossy_links;
 mod media_over_tcp;
-mod node_death;
-mod operators;
+mod misconfigured_nodes;
+mod mixed_clients;
+mod node_failure;
 mod other_clients;
 mod protocol;
 mod refusal;
-mod registry_away;
-mod secure_door;
-mod silent_about_tokens;
+mod registry_offline;
+mod residency;
 mod spill;
-mod thirty_people;
-mod three_relays;
+mod systirctl;
+mod thirty_participants;
 mod trace;
-mod where_is;
+mod unapproved_node;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use systir_load::Config;
-use systir_tests::afar::{Afar, anna_and_bo};
 use systir_tests::browser::Browser;
 use systir_tests::cluster::Cluster;
-use systir_tests::distance::Place;
-use systir_tests::scene::play;
+use systir_tests::lossy_path::Place;
+use systir_tests::scenario::play;
+use systir_tests::two_sites::{Afar, anna_and_bo};
 
 #[test]
 fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {

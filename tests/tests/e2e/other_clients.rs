@@ -5,9 +5,9 @@ use anyhow::Result;
 use livekit_protocol::TrackType;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::scene::play;
+use systir_tests::driven_client::Talker;
+use systir_tests::scenario::play;
 use systir_tests::scripted::{Response, Scripted};
-use systir_tests::talker::Talker;
 
 /// Runs what blocks.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

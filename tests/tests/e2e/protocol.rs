@@ -8,7 +8,7 @@ use livekit_protocol::{
 };
 use livekit_token::{AccessToken, VideoGrants};
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 use systir_tests::scripted::{Arrived, Coding, Happened, Request, Response, Scripted};
 
 const LAYERS: [&str; 3] = ["q", "h", "f"];

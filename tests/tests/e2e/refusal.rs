@@ -10,8 +10,8 @@ use systir_tests::browser::{Browser, clients};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
 use systir_tests::process::eventually;
-use systir_tests::scene::play;
-use systir_tests::signalling::Signalling;
+use systir_tests::raw_signalling::Signalling;
+use systir_tests::scenario::play;
 use tokio::task::JoinHandle;
 
 const ROOM: &str = "lecture";

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::crowd::Crowd;
 use systir_tests::native::Native;
+use systir_tests::participants::Crowd;
 use systir_tests::process::{eventually, output, spoken};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 fn people(cluster: &Cluster, door: &str, room: &str, prefix: &str, count: usize) -> Config {
     Config {

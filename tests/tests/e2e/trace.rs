@@ -11,15 +11,15 @@ use systir_tests::cluster::token;
 use systir_tests::collector::{Collector, Span};
 use systir_tests::etcd::Etcd;
 use systir_tests::process::{eventually, port_block};
-use systir_tests::scene;
-use systir_tests::signal::Signal;
-use systir_tests::site::Site;
+use systir_tests::relay::Site;
+use systir_tests::scenario;
+use systir_tests::signal_client::Signal;
 
 const ROOM: &str = "confidential-seminar";
 
 #[test]
 fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let etcd = Etcd::start(base + 20).await?;
         let (collector, otlp) = Collector::start().await?;
@@ -105,7 +105,7 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
 
 #[test]
 fn a_bad_token_is_a_trace_that_says_why_and_nothing_of_the_token() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let (collector, otlp) = Collector::start().await?;
         let site = Site::new(base)?;

@@ -44,7 +44,7 @@ impl Crowd {
         let config = Config { stay: true, ..config };
         let run = tokio::spawn(run_with(config, over.clone(), watcher));
         let crowd = Self { run, over };
-        let _waiting = crate::scene::waiting(&what);
+        let _waiting = crate::scenario::waiting(&what);
         let all = tokio::time::timeout(PATIENCE, there.wait_for(|all| *all)).await;
         all.with_context(|| format!("{what} did not come within {PATIENCE:?}"))??;
         Ok(crowd)
@@ -56,7 +56,7 @@ impl Crowd {
     /// When that takes too long.
     pub async fn go(self) -> Result<Report> {
         self.over.cancel();
-        let _waiting = crate::scene::waiting("a crowd goes");
+        let _waiting = crate::scenario::waiting("a crowd goes");
         tokio::time::timeout(PATIENCE, self.run).await.context("a crowd did not go")??
     }
 }

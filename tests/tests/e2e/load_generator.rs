@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use systir_tests::cluster::Cluster;
 use systir_tests::process::{built, ended, eventually, output, spoken};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 /// How long the program may take for what it is asked here.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -59,7 +59,7 @@ fn reaper() -> MutexGuard<'static, Reaper> {
 /// A process group began to live for the test that runs now.
 pub(crate) fn born(group: u32) {
     let mut reaper = reaper();
-    reaper.groups.insert(group, crate::scene::current());
+    reaper.groups.insert(group, crate::scenario::current());
     reaper.tell("add", group);
 }
 

@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::cluster::token;
-use crate::distance::{Line, Place, Trouble};
+use crate::lossy_path::{Line, Place, Trouble};
 use crate::native::Native;
-use crate::operator::{self, Addresses};
+use crate::node_files::{self, Addresses};
 use crate::process::{Owned, built, eventually, folder_in_memory, log_file};
 
 /// How long a node may take for anything that it is asked.
@@ -55,9 +55,9 @@ impl Afar {
                 .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
-        operator::write_texts(folder.path(), &PLACES.map(|(_, node)| node))?;
+        node_files::write_texts(folder.path(), &PLACES.map(|(_, node)| node))?;
         for ((place, node), capacity) in PLACES.into_iter().zip(seats) {
-            let text = operator::config(node, &clients, &addresses(&line, place), capacity);
+            let text = node_files::config(node, &clients, &addresses(&line, place), capacity);
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;

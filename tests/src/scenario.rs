@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{ports, reaper};
+use crate::{ports, process_groups};
 
 /// How long a test may take unless it says otherwise.
 pub const LIMIT: Duration = Duration::from_secs(150);
@@ -133,7 +133,7 @@ pub fn play_within<F: Future<Output = Result<()>>>(limit: Duration, test: F) -> 
         }))
     }));
     // Killed first: threads that wait for a child's word end then.
-    reaper::end_all_of(&name);
+    process_groups::end_all_of(&name);
     runtime.shutdown_timeout(Duration::from_secs(5));
     ports::give_back();
     if !matches!(played, Ok(Ok(()))) {
@@ -172,7 +172,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::lines::Lines;
+    use crate::output_lines::Lines;
     use crate::process::Owned;
 
     #[test]
@@ -207,8 +207,8 @@ mod tests {
         assert!(played.unwrap_err().to_string().contains("a word of the child"));
         let group = *began.lock().unwrap();
         assert!(group != 0);
-        reaper::wait_until_gone(group);
-        assert!(!reaper::lives(group), "both are gone");
+        process_groups::wait_until_gone(group);
+        assert!(!process_groups::lives(group), "both are gone");
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             Ok(())
         });
         played.unwrap();
-        assert_eq!(named, "scene-a_test_is_named_after_its_module_and_its_function");
+        assert_eq!(named, "scenario-a_test_is_named_after_its_module_and_its_function");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::browser::clients;
-use crate::lines::Lines;
+use crate::output_lines::Lines;
 use crate::process::{Owned, log_file};
 
 /// How long something may take that the client does by itself.

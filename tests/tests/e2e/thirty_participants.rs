@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use systir_load::{Config, Report, run};
 use systir_tests::cluster::Cluster;
 use systir_tests::process::eventually;
-use systir_tests::scene::play_within;
+use systir_tests::scenario::play_within;
 
 const PEOPLE: usize = 30;
 const ON_STAGE: usize = 6;

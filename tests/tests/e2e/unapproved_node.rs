@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use systir_load::Config;
-use systir_tests::alone::{Counters, inside, play_inside};
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::crowd::Crowd;
+use systir_tests::network_namespace::{Counters, inside, play_inside};
+use systir_tests::participants::Crowd;
 use systir_tests::process::eventually;
-use systir_tests::scene::{play, play_within};
-use systir_tests::signalling::Signalling;
+use systir_tests::raw_signalling::Signalling;
+use systir_tests::scenario::{play, play_within};
 
 const CLOUD: &str = "aws-sto-1";
 
@@ -120,7 +120,7 @@ fn a_machine_that_nobody_approved_gets_no_packet() -> Result<()> {
         return play_within(limit, with_all_full_nothing_comes_to_the_cloud());
     }
     play(async move {
-        let name = "idle_cloud::a_machine_that_nobody_approved_gets_no_packet";
+        let name = "unapproved_node::a_machine_that_nobody_approved_gets_no_packet";
         tokio::task::spawn_blocking(move || play_inside(name, limit)).await?
     })
 }

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use livekit_token::{AccessToken, VideoGrants};
 use tempfile::TempDir;
 
-use crate::operator::{self, Addresses};
+use crate::node_files::{self, Addresses};
 use crate::process::{Owned, built, eventually};
-use crate::scene;
+use crate::scenario;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
 
@@ -39,9 +39,9 @@ impl Site {
     /// When a file cannot be written.
     pub fn new(base: u16) -> Result<Self> {
         let site = Self { folder: tempfile::tempdir()?, base };
-        operator::write_texts(site.path(), &NODES)?;
+        node_files::write_texts(site.path(), &NODES)?;
         for (index, node) in NODES.iter().enumerate() {
-            let text = operator::config(
+            let text = node_files::config(
                 node,
                 "http://127.0.0.1:1",
                 &Addresses::on_loopback(base + 100 * index as u16),
@@ -64,7 +64,7 @@ impl Site {
     /// When there is no such program.
     pub fn start(&self, node: &str, environment: &[(&str, &str)]) -> Result<Relay> {
         let index = NODES.iter().position(|name| *name == node).context("no such node")?;
-        let log = scene::artefacts()?.join(format!("{node}.log"));
+        let log = scenario::artefacts()?.join(format!("{node}.log"));
         let out = std::fs::File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new(built("systir-relay")?);
         command

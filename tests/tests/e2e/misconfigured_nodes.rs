@@ -10,7 +10,7 @@ use systir_load::{Config, Report};
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
 use systir_tests::process::{built, eventually, port_block};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 fn people(door: &str, room: &str, count: usize) -> Config {
     Config {

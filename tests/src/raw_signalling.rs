@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::scene;
+use crate::scenario;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Signalling {
     pub async fn open(front_door: &str, token: &str) -> Result<Result<Self, TurnedAway>> {
         let door = front_door.replacen("http", "ws", 1);
         let url = format!("{door}/rtc?access_token={token}&auto_subscribe=1&protocol=16&sdk=rust");
-        let _waiting = scene::waiting("the front door's answer to a WebSocket");
+        let _waiting = scenario::waiting("the front door's answer to a WebSocket");
         match tokio::time::timeout(PATIENCE, connect_async(url)).await.context("no answer at the door")? {
             Ok((socket, _)) => Ok(Ok(Self { socket })),
             Err(tungstenite::Error::Http(answer)) => {
@@ -90,7 +90,7 @@ impl Signalling {
         what: &str,
         fits: impl Fn(signal_response::Message) -> Option<T>,
     ) -> Result<T> {
-        let _waiting = scene::waiting(what);
+        let _waiting = scenario::waiting(what);
         let read_on = async {
             loop {
                 let Some(message) = self.socket.next().await else {
@@ -164,7 +164,7 @@ impl Signalling {
     /// # Errors
     /// When it does not.
     pub async fn is_closed(mut self) -> Result<()> {
-        let _waiting = scene::waiting("the server closes a connection");
+        let _waiting = scenario::waiting("the server closes a connection");
         let end = async { while let Some(Ok(_)) = self.socket.next().await {} };
         tokio::time::timeout(PATIENCE, end).await.context("the server keeps the connection open")
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
 use systir_tests::process::eventually;
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 use tokio_util::sync::CancellationToken;
 
 #[test]

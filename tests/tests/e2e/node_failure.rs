@@ -7,10 +7,10 @@ use anyhow::Result;
 use systir_load::{Config, Report};
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::crowd::Crowd;
 use systir_tests::native::Native;
+use systir_tests::participants::Crowd;
 use systir_tests::process::eventually;
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 /// Seats of each node, unless a test says otherwise.
 const SEATS: u32 = 8;

@@ -8,7 +8,7 @@ use serde_json::json;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
-use systir_tests::scene::play_within;
+use systir_tests::scenario::play_within;
 
 const ROOM: &str = "seminar";
 /// Four people with four browsers' worth of work on few cores.

@@ -10,9 +10,9 @@ use rustls::pki_types::CertificateDer;
 use systir_tests::cluster::token;
 use systir_tests::etcd::Etcd;
 use systir_tests::process::{eventually, port_block};
-use systir_tests::scene;
-use systir_tests::signal::{Signal, tls};
-use systir_tests::site::Site;
+use systir_tests::relay::Site;
+use systir_tests::scenario;
+use systir_tests::signal_client::{Signal, tls};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -34,7 +34,7 @@ fn issue(authority: &Authority, folder: &Path) -> Result<Vec<u8>> {
 
 #[test]
 fn a_renewed_certificate_is_served_and_drops_nobody() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let etcd = Etcd::start(base + 20).await?;
         let site = Site::new(base)?;
@@ -88,7 +88,7 @@ fn a_renewed_certificate_is_served_and_drops_nobody() -> Result<()> {
 
 #[test]
 fn a_message_that_is_too_long_is_told_so() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let etcd = Etcd::start(base + 20).await?;
         let site = Site::new(base)?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::process::{Owned, log_file};
-use crate::scene;
+use crate::scenario;
 
 /// Set for the test that plays inside.
 const INSIDE: &str = "INSIDE_A_NETWORK_OF_ITS_OWN";
@@ -42,10 +42,10 @@ pub fn play_inside(test: &str, limit: Duration) -> Result<()> {
             .stderr(log_file("inside")?),
         "apt-get install util-linux",
     )?;
-    let _waiting = scene::waiting("the test inside its own network");
+    let _waiting = scenario::waiting("the test inside its own network");
     let status = child.wait(limit)?;
     ensure!(status.success(), "inside its own network: {status}; what it said is above");
-    let said = std::fs::read_to_string(scene::artefacts()?.join("outside.log"))?;
+    let said = std::fs::read_to_string(scenario::artefacts()?.join("outside.log"))?;
     ensure!(said.contains("1 passed"), "{test} was not played inside: {said}");
     Ok(())
 }

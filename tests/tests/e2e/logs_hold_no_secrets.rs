@@ -6,9 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use livekit_token::{AccessToken, VideoGrants};
 use systir_tests::etcd::Etcd;
 use systir_tests::process::port_block;
-use systir_tests::scene;
-use systir_tests::signal::Signal;
-use systir_tests::site::Site;
+use systir_tests::relay::Site;
+use systir_tests::scenario;
+use systir_tests::signal_client::Signal;
 
 const SECRET: &str = "0-very-long-word-that-nobody-guesses-0";
 const ROOM: &str = "zz-room-of-the-board-zz";
@@ -48,7 +48,7 @@ fn within_base64(name: &str, before: usize) -> String {
 
 #[test]
 fn at_trace_level_no_token_no_secret_and_no_name_is_logged_or_counted() -> Result<()> {
-    scene::play(async {
+    scenario::play(async {
         let base = port_block()?;
         let etcd = Etcd::start(base + 20).await?;
         let site = Site::new(base)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::scene;
+use crate::scenario;
 
 /// Lines that wait to be read; a child that says more has to wait.
 const KEPT: usize = 4096;
@@ -35,7 +35,7 @@ impl Lines {
     /// # Errors
     /// When there was none within `limit`; `what` says what was awaited.
     pub fn next(&self, what: &str, limit: Duration) -> Result<Option<String>> {
-        let _waiting = scene::waiting(what);
+        let _waiting = scenario::waiting(what);
         match self.0.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::crowd::Crowd;
 use systir_tests::etcd::Etcd;
+use systir_tests::participants::Crowd;
 use systir_tests::process::{built, eventually, output, port_block};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 use systir_tests::scripted::Scripted;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];

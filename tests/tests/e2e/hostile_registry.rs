@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::crowd::Crowd;
+use systir_tests::participants::Crowd;
 use systir_tests::process::eventually;
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 async fn ask(etcd: &str, what: &str, body: Value) -> Result<Value> {
     let address = format!("{etcd}/v3/kv/{what}");

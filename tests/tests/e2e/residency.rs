@@ -10,7 +10,7 @@ use systir_tests::browser::{Browser, clients};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::Native;
 use systir_tests::process::{eventually, port_block};
-use systir_tests::scene::play;
+use systir_tests::scenario::play;
 
 const ROOM: &str = "seminar";
 const PHONE: (u32, u32) = (390, 844);

@@ -288,7 +288,7 @@ fn connect(name: &str, place: u32) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scene::play;
+    use crate::scenario::play;
 
     #[test]
     fn a_line_that_is_half_gone_is_in_nobodys_way() {
