@@ -67,7 +67,7 @@ impl Egress for Sink {
 }
 
 /// A forwarding core that is fed packets and feedback of any kind, in any order.
-pub fn core(bytes: &[u8]) {
+pub fn forwarding_core(bytes: &[u8]) {
     let mut core = Core::new(1);
     let mut now = Instant::now();
     let track = core.add_track(0, Kind::Video, Codec::Vp8, LayerSet(0b111));

@@ -91,7 +91,7 @@ pub fn datagrams(bytes: &[u8]) {
 }
 
 /// Checks and handshakes that come before the peer's description, from several addresses.
-pub fn held(bytes: &[u8]) {
+pub fn early_datagrams(bytes: &[u8]) {
     let mut now = Instant::now();
     let mut transport = transport(now);
     let mut rest = Reader(bytes);
