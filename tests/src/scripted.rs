@@ -1,8 +1,8 @@
 //! A client of LiveKit's protocol that does what the test says, in any order: its signalling is
 //! bare, its WebRTC stack is str0m. What no SDK would do can be tried with it.
 
+mod connections;
 mod media;
-mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -91,7 +91,7 @@ impl Scripted {
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, happened) = mpsc::unbounded_channel();
         let arrivals = Arrivals::default();
-        let (task, join) = wire::connect(url, token, query, taken, tell, arrivals.clone()).await?;
+        let (task, join) = connections::connect(url, token, query, taken, tell, arrivals.clone()).await?;
         let sid = join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default();
         let kept = vec![Happened::Said(Box::new(Response::Join(join)))];
         Ok(Self { orders, happened, kept, arrivals, sid, task })
