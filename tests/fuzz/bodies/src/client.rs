@@ -1,4 +1,4 @@
-//! What clients say: addresses, descriptions, tokens, signalling, data messages.
+//! Input from clients: datagrams, session descriptions, tokens, signalling, data messages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -25,12 +25,12 @@ fn candidates() -> Vec<Candidate> {
     vec![Candidate { address: ([192, 0, 2, 10], 7882).into(), protocol: CandidateProtocol::Udp }]
 }
 
-/// First bytes of a datagram, and whom a STUN check names.
+/// Demultiplexing of a datagram by its first bytes, and the username of a STUN check.
 pub fn demux(bytes: &[u8]) {
     systir_worker::fuzz::demux(bytes);
 }
 
-/// An offer and our answer to it.
+/// A client's offer and the answer to it.
 pub fn offer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(offer) = Offer::parse(text) else { return };
@@ -43,7 +43,7 @@ pub fn offer(bytes: &[u8]) {
     assert!(answer.receive.len() <= offer.sections().len());
 }
 
-/// An answer to our offer of one track of each codec.
+/// A client's answer to an offer of one track of each codec.
 pub fn answer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut subscriber = Subscriber::new(1);
@@ -60,7 +60,7 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// A token that nobody signed; the key of the corpus is known.
+/// A token. The corpus is signed with the key below.
 pub fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut ring = KeyRing::new();
@@ -149,16 +149,16 @@ fn session(now: Instant) -> Session {
     })
 }
 
-/// A session that gets any requests, as protobuf and as JSON, in any order and at any time.
-/// However many there are, what it says in return is bounded by what it was asked.
+/// A session that gets any requests, as protobuf or JSON, in any order and at any time. The number of
+/// messages that it sends in return for one input is bounded.
 pub fn signal(bytes: &[u8]) {
     let mut now = Instant::now();
     let mut session = session(now);
     let mut rest = Reader(bytes);
     while !rest.is_empty() && !session.is_ended() {
-        let (how, pause) = (rest.byte(), rest.byte());
+        let (kind, pause) = (rest.byte(), rest.byte());
         now += Duration::from_millis(u64::from(pause) * 40);
-        match how % 4 {
+        match kind % 4 {
             0 => session.media_event(MediaEvent::Connected(Side::Subscriber), now),
             1 => {
                 if let Ok(text) = std::str::from_utf8(rest.piece())
@@ -175,12 +175,12 @@ pub fn signal(bytes: &[u8]) {
         }
         session.tick(now);
         let outputs = std::iter::from_fn(|| session.poll_output());
-        let said = outputs.filter(|output| matches!(output, Output::Signal(_))).count();
-        assert!(said <= 64, "{said} messages in return for one");
+        let sent = outputs.filter(|output| matches!(output, Output::Signal(_))).count();
+        assert!(sent <= 64, "{sent} messages in return for one");
     }
 }
 
-/// A message on a data channel: it is passed on under its sender's name and no other.
+/// A message on a data channel.
 pub fn data(bytes: &[u8]) {
     if let Ok(routed) = route_data(&grants(), "PA_ada", bytes) {
         assert!(routed.packet.len() <= bytes.len() + 128);

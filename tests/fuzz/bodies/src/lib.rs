@@ -1,8 +1,8 @@
-//! Everything that reads bytes of strangers, as plain functions that take bytes and must not
-//! panic. Two things run them: cargo-fuzz in `tests/fuzz`, for as long as one likes, and this
-//! crate's test over the committed corpus and some thousands of mutations of it, always the same.
+//! The fuzz targets' bodies: functions that pass bytes to each parser of untrusted input and must not
+//! panic. cargo-fuzz runs them in `tests/fuzz`; this crate's test runs them over the committed corpus and
+//! over a fixed set of mutations of it.
 //!
-//! Where more can be said than that nothing panics, a body asserts it.
+//! Some bodies also assert properties of the result.
 
 pub mod client;
 pub mod link;
@@ -12,7 +12,7 @@ pub mod operator;
 mod reader;
 pub mod transport;
 
-/// A body by its name; the fuzz target and the folder of its corpus have the same.
+/// A body and its name, which is also the name of the fuzz target and of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All bodies.

@@ -1,4 +1,4 @@
-//! What another node or the registry says.
+//! Input from other nodes and from the registry.
 
 use systir_assignment::RoomId;
 use systir_cascade::frame::{Frame, Reassembly, write_packet};
@@ -6,7 +6,7 @@ use systir_identity::{SpiffeId, TrustDomain};
 
 use crate::reader::Reader;
 
-/// Datagrams of a link, and halves put together in any order.
+/// Datagrams of a link, and reassembly of packets that were split into two, in any order.
 pub fn frame(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let mut reassembly = Reassembly::default();
@@ -27,21 +27,21 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// Updates of a room's state, from a node that may write its own people only.
+/// Updates of a room's state, from a node that may write only its own participants.
 pub fn room_update(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let updates = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece()));
     systir_relay::fuzz::room_updates(updates);
 }
 
-/// Records of etcd under any key.
+/// An etcd record under any key.
 pub fn record(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let key = rest.piece();
     systir_registry::fuzz::record(key, rest.0);
 }
 
-/// Rooms named in keys and messages: the key of what was read is read as the same room.
+/// Room keys: the key of a parsed room parses as the same room.
 pub fn room_key(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Some(room) = RoomId::from_key(text) {
@@ -52,7 +52,7 @@ pub fn room_key(bytes: &[u8]) {
     }
 }
 
-/// Names of nodes and trust domains.
+/// SPIFFE ids and trust domains.
 pub fn spiffe(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(id) = text.parse::<SpiffeId>() {

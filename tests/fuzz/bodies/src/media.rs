@@ -1,4 +1,4 @@
-//! Media packets: what a publisher or another node sends.
+//! Media packets from publishers and from other nodes.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub fn rtp_header(bytes: &[u8]) {
     }
 }
 
-/// A packet as it travels over a link; what was read is written back the same.
+/// A packet on a link: a parsed packet is written back the same.
 pub fn link_packet(bytes: &[u8]) {
     if let Ok(packet) = parse_link_packet(bytes) {
         let mut written = Vec::new();
@@ -44,7 +44,7 @@ pub fn vp9(payload: &[u8]) {
     let _ = codec::vp9::begins_key_frame(payload);
 }
 
-/// H.264 NAL units, aggregated and fragmented.
+/// H.264 NAL units, single, aggregated and fragmented.
 pub fn h264(payload: &[u8]) {
     let _ = codec::h264::start(payload);
 }
@@ -66,7 +66,7 @@ impl Egress for Sink {
     fn request_retransmission(&mut self, _: TrackId, _: Layer, _: &[u16]) {}
 }
 
-/// A forwarding core that is fed packets and feedback of any kind, in any order.
+/// A forwarding core that gets packets and feedback of any kind, in any order.
 pub fn forwarding_core(bytes: &[u8]) {
     let mut core = Core::new(1);
     let mut now = Instant::now();
@@ -76,13 +76,13 @@ pub fn forwarding_core(bytes: &[u8]) {
     let mut seqs = [ExtendedSeq::default(); 4];
     let mut rest = Reader(bytes);
     while !rest.is_empty() {
-        let (what, number) = (rest.byte(), rest.number());
+        let (action, number) = (rest.byte(), rest.number());
         now += Duration::from_millis(u64::from(number % 300));
-        let layer = Layer(what & 3);
-        match (what >> 2) % 12 {
+        let layer = Layer(action & 3);
+        match (action >> 2) % 12 {
             0 => core.set_target(now, sub, Some(layer), &mut Sink),
             1 => core.set_target(now, sub, None, &mut Sink),
-            2 => core.set_muted(track, what & 1 == 0),
+            2 => core.set_muted(track, action & 1 == 0),
             3 => core.nack(now, sub, (0..64).map(|step| number.wrapping_add(step)), &mut Sink),
             4 => core.feed_nack(now, 1, 1, std::iter::once(number), &mut Sink),
             5 => core.key_frame_wanted(now, sub, &mut Sink),

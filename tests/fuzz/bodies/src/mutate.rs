@@ -1,27 +1,27 @@
-//! Mutations that are the same in each run: what the test does where no fuzzer is at hand.
+//! Deterministic mutations, for runs without a fuzzer.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Longest input that is made.
-const LONGEST: usize = 8_192;
-/// Values at which parsers tend to trip.
+/// The longest input, in bytes.
+const MAX_LEN: usize = 8_192;
+/// Values that often expose faults in parsers.
 const EDGES: [u8; 8] = [0x00, 0x01, 0x7f, 0x80, 0xff, b':', b' ', b'"'];
 
-/// Makes inputs out of others.
+/// Creates inputs from seeds.
 #[derive(Debug)]
 pub struct Mutator {
     random: StdRng,
 }
 
 impl Mutator {
-    /// The same seed makes the same inputs.
+    /// The same seed creates the same inputs.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { random: StdRng::seed_from_u64(seed) }
     }
 
-    /// An input that is like one of these, or like nothing.
+    /// A mutation of one of these seeds, or random bytes.
     pub fn make(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
         if seeds.is_empty() || self.random.random_ratio(1, 16) {
             let length = self.random.random_range(0..256);
@@ -31,7 +31,7 @@ impl Mutator {
         for _ in 0..self.random.random_range(1..=6) {
             self.change(&mut input, seeds);
         }
-        input.truncate(LONGEST);
+        input.truncate(MAX_LEN);
         input
     }
 

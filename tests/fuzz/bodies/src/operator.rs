@@ -1,9 +1,9 @@
-//! What operators and institutions write: policies, facts, configuration. They are not strangers,
-//! but a typing error must lead to a sentence and never to a panic.
+//! Input from operators and institutions: policies, node and zone files, configuration. They are
+//! trusted, but a mistake must lead to an error message and never to a panic.
 
 use systir_policy::{Gate, InstitutionPolicy, Nodes, Sources, Zones, demo};
 
-/// An institution's policy and an operator's floor, on the demonstration's facts.
+/// An institution's policy and an operator's floor, with the nodes and zones of the demo.
 pub fn policy(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (Ok(nodes), Ok(zones)) = (Nodes::parse(demo::NODES), Zones::parse(demo::ZONES)) else { return };
@@ -16,7 +16,7 @@ pub fn policy(bytes: &[u8]) {
     }
 }
 
-/// The files of nodes and zones.
+/// The node and zone files.
 pub fn facts(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = Nodes::parse(text);

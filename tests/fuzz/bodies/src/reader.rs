@@ -1,6 +1,6 @@
-//! How a body takes its decisions from the bytes that it is given.
+//! Reads the choices of a body from its input.
 
-/// Bytes that are used up from the front; past their end everything is zero.
+/// Bytes that are read from the front; past the end every byte is zero.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -17,14 +17,14 @@ impl<'a> Reader<'a> {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// That many bytes, or as many as are left.
+    /// The next `count` bytes, or all that are left.
     pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// A length in two bytes, and that many bytes.
+    /// A length of two bytes, and that many bytes.
     pub(crate) fn piece(&mut self) -> &'a [u8] {
         let count = usize::from(self.number());
         self.take(count)

@@ -1,4 +1,4 @@
-//! What comes in on a media socket: STUN, DTLS, SCTP, RTCP.
+//! Input on a media socket: STUN, DTLS, SCTP, RTCP.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -66,14 +66,14 @@ pub fn dcep(bytes: &[u8]) {
     systir_transport::fuzz::dcep(bytes);
 }
 
-/// An association that gets any chunks in packets with a right checksum.
+/// An SCTP association that gets any chunks, in packets with a valid checksum.
 pub fn sctp(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let packets = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece().to_vec()));
     systir_transport::fuzz::sctp(packets);
 }
 
-/// A transport whose peer is described, and which hears anything from anywhere.
+/// A transport that has the peer's description and receives any datagrams.
 pub fn datagrams(bytes: &[u8]) {
     let mut now = Instant::now();
     let mut transport = transport(now);
@@ -90,14 +90,14 @@ pub fn datagrams(bytes: &[u8]) {
     }
 }
 
-/// Checks and handshakes that come before the peer's description, from several addresses.
+/// STUN checks and DTLS handshakes that arrive before the peer's description, from several addresses.
 pub fn early_datagrams(bytes: &[u8]) {
     let mut now = Instant::now();
     let mut transport = transport(now);
     let mut rest = Reader(bytes);
-    let described = rest.byte();
-    for turn in 0_u8.. {
-        if turn == described {
+    let description_at = rest.byte();
+    for step in 0_u8.. {
+        if step == description_at {
             transport.set_remote(now, remote());
         }
         if rest.is_empty() {
@@ -108,7 +108,7 @@ pub fn early_datagrams(bytes: &[u8]) {
         now += Duration::from_millis(20);
         transport.handle_timeout(now);
         drain(&mut transport);
-        if turn == u8::MAX {
+        if step == u8::MAX {
             break;
         }
     }

@@ -1,5 +1,5 @@
-//! Runs each body over its corpus and over mutations of it, so that the bodies never rot and what
-//! a fuzzer once found stays found.
+//! Runs each body over its corpus and over mutations of it: the bodies stay up to date, and inputs that
+//! a fuzzer found are tested again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use systir_fuzz::TARGETS;
 use systir_fuzz::mutate::Mutator;
 
-/// Mutations of each corpus. Loading a policy takes a millisecond, reading a header none.
+/// The number of mutations of each corpus.
 const ROUNDS: u64 = 4_000;
+/// For bodies that take about a millisecond.
 const SLOW_ROUNDS: u64 = 150;
 const SLOW: [&str; 3] = ["policy", "config", "signal"];
 
@@ -29,21 +30,21 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// How many times as long as usual: `FUZZ_TIMES=1000 cargo test --test corpus` is a night without a
+/// Multiplies the mutations: `FUZZ_TIMES=1000 cargo test --test corpus` runs for a night without a
 /// fuzzer.
 fn times() -> u64 {
-    let said = std::env::var("FUZZ_TIMES").ok();
-    said.map_or(1, |times| times.parse().expect("FUZZ_TIMES is a number"))
+    let times = std::env::var("FUZZ_TIMES").ok();
+    times.map_or(1, |times| times.parse().expect("FUZZ_TIMES is a number"))
 }
 
 #[test]
-fn every_body_stands_its_corpus_and_what_is_like_it() {
+fn no_body_panics_on_its_corpus_or_on_mutations_of_it() {
     for (number, (name, body)) in (1..).zip(TARGETS) {
         let seeds = corpus(name);
         let mut mutator = Mutator::new(number);
         let rounds = times() * if SLOW.contains(name) { SLOW_ROUNDS } else { ROUNDS };
-        let made = (0..rounds).map(|_| mutator.make(&seeds));
-        for input in seeds.iter().cloned().chain(made) {
+        let mutations = (0..rounds).map(|_| mutator.make(&seeds));
+        for input in seeds.iter().cloned().chain(mutations) {
             let run = std::panic::catch_unwind(|| body(&input));
             assert!(run.is_ok(), "{name} panics on {input:02x?}");
         }
@@ -51,7 +52,7 @@ fn every_body_stands_its_corpus_and_what_is_like_it() {
 }
 
 #[test]
-fn every_body_is_a_fuzz_target_and_every_target_a_body() {
+fn bodies_and_fuzz_targets_match() {
     let targets: BTreeSet<String> = std::fs::read_dir(folder().join("fuzz_targets"))
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
