@@ -1,22 +1,22 @@
-// A real Chromium, driven by the commands of `driven.mjs` and these:
-//   {"do":"open","page":"anna","url":"http://...","pictures":[320,180]}
-//       `pictures` is the size that the camera gives
-//   {"do":"shot","page":"anna","file":"/tmp/x.png","width":390,"height":844}
-//   {"do":"media","page":"anna","features":[...]}         what the page learns of its reader's wishes
+// A real Chromium, controlled with the commands of `driven.mjs` and these:
+//   {"do":"open","page":"anna","url":"http://...","camera":[320,180]}
+//       `camera` is the size of the camera's video
+//   {"do":"screenshot","page":"anna","file":"/tmp/x.png","width":390,"height":844}
+//   {"do":"media","page":"anna","features":[...]}         emulates CSS media features
 //   {"do":"press","page":"anna","keys":["Tab"]}
 // It ends, with Chromium, when standard input closes.
 import puppeteer from "puppeteer-core";
 import { drive, start } from "./driven.mjs";
 
-// The fake microphone beeps, which sound processing may take for noise; and when a test asks for small
-// pictures the camera gives those, as few cores encode and decode all of them.
-function plainDevices(pictures) {
+// Turns audio processing off, which may take the beeps of the fake microphone for noise. Sets the size
+// of the camera when a test asks for a small one: all pages encode and decode on few cores.
+function plainDevices(camera) {
   const media = navigator.mediaDevices;
   if (!media) return;
   const ask = media.getUserMedia.bind(media);
   const plain = { noiseSuppression: false, echoCancellation: false, autoGainControl: false };
   media.getUserMedia = ({ audio, video }) => {
-    if (video && pictures) video = { width: pictures[0], height: pictures[1], frameRate: 15 };
+    if (video && camera) video = { width: camera[0], height: camera[1], frameRate: 15 };
     if (audio) audio = { ...(audio === true ? {} : audio), ...plain };
     return ask({ audio, video });
   };
@@ -64,12 +64,12 @@ const browser = await puppeteer.connect({
 });
 await drive(
   browser,
-  async (page, { width = 1100, height = 750, pictures = null }) => {
+  async (page, { width = 1100, height = 750, camera = null }) => {
     await page.setViewport({ width, height });
-    await page.evaluateOnNewDocument(plainDevices, pictures);
+    await page.evaluateOnNewDocument(plainDevices, camera);
   },
   {
-    async shot(page, { file, width, height, full }) {
+    async screenshot(page, { file, width, height, full }) {
       if (width) await page.setViewport({ width, height });
       await page.screenshot({ path: file, fullPage: full ?? false });
       return true;

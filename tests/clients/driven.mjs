@@ -1,7 +1,7 @@
-// The part that the drivers of all browsers share: a JSON command comes on standard input, a JSON
-// answer goes to standard output. The test decides what to do; this only carries it out.
+// What the drivers of all browsers share. It reads a JSON command from each line of standard input, runs
+// it, and writes a JSON answer to standard output.
 //   {"do":"open","page":"anna","url":"http://..."}        opens a page with fake camera and microphone
-//   {"do":"script","page":"anna","file":"x.js"}           runs a script, whatever the page allows
+//   {"do":"script","page":"anna","file":"x.js"}           runs a script, despite the page's CSP
 //   {"do":"eval","page":"anna","code":"1+1"}              answers {"ok":2}
 //   {"do":"wait","page":"anna","code":"expr","seconds":20} until the expression is truthy
 //   {"do":"click","page":"anna","selector":"#join-button"}
@@ -11,8 +11,8 @@ import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 
-// Starts a browser and finds the address at which it can be driven. It is started here and not by
-// puppeteer, which would give it a process group of its own: whoever ends this group ends it too.
+// Starts a browser and finds its remote control address. Puppeteer would start it in a process group of
+// its own; here it stays in this group, so that a signal to the group ends it too.
 export async function start(name, program, flags, listening) {
   const process_ = spawn(program, flags, { stdio: ["ignore", "ignore", "pipe"] });
   process_.on("error", (error) => {
@@ -30,8 +30,8 @@ export async function start(name, program, flags, listening) {
   return { process: process_, address };
 }
 
-// Carries out commands until standard input closes. `prepare` is called with a new page and the
-// command that opens it; `more` are commands of one browser only, called with the page and the command.
+// Runs commands until standard input closes. `prepare` is called with a new page and the command that
+// opens it; `more` are commands of one browser, called with the page and the command.
 export async function drive(browser, prepare, more) {
   const pages = new Map();
   const logs = new Map();
@@ -52,16 +52,16 @@ export async function drive(browser, prepare, more) {
     script: async (page, { file }) => await page.evaluate(await readFile(file, "utf8")),
     eval: async (page, { code }) => await page.evaluate(code),
     async wait(page, { code, seconds = 20 }) {
-      // Whole expressions, asked again: a page of ours allows no script to build another.
+      // Evaluated again and again from here: the page's CSP forbids eval inside the page.
       const end = Date.now() + seconds * 1000;
       for (;;) {
-        // A page that is being loaded anew is asked again, too.
+        // While the page reloads, the old context is gone: try again.
         const value = await page.evaluate(code).catch((error) => {
           if (/context was destroyed|Cannot find context/.test(error.message)) return false;
           throw error;
         });
         if (value) return value;
-        if (Date.now() > end) throw new Error(`not so after ${seconds} s`);
+        if (Date.now() > end) throw new Error(`not true after ${seconds} s`);
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     },
@@ -78,7 +78,7 @@ export async function drive(browser, prepare, more) {
     ...more,
   };
 
-  async function carryOut(command) {
+  async function run(command) {
     const known = Object.hasOwn(commands, command.do);
     if (!known) throw new Error(`there is no command ${command.do}`);
     const page = pages.get(command.page);
@@ -90,7 +90,7 @@ export async function drive(browser, prepare, more) {
   for await (const line of createInterface({ input: process.stdin })) {
     let answer;
     try {
-      answer = { ok: (await carryOut(JSON.parse(line))) ?? null };
+      answer = { ok: (await run(JSON.parse(line))) ?? null };
     } catch (error) {
       answer = { error: String(error.message ?? error) };
     }

@@ -1,4 +1,4 @@
-// A real Firefox, driven over WebDriver BiDi by the commands of `driven.mjs`. It ends, with Firefox,
+// A real Firefox, controlled over WebDriver BiDi with the commands of `driven.mjs`. It ends, with Firefox,
 // when standard input closes.
 import { writeFile } from "node:fs/promises";
 import puppeteer from "puppeteer-core";

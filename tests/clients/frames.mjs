@@ -1,6 +1,6 @@
-// Makes the coded pictures and sound that clients without an encoder of their own send, with the
-// encoders of Chromium: `node frames.mjs` writes go/media/*.bin, each a row of (length as 32 bits,
-// big endian; frame). A video file begins with its key frame.
+// Encodes video and audio with Chromium for clients that have no encoder: `node frames.mjs` writes
+// go/media/*.bin, each a sequence of (length as 32 bits, big endian; frame). A video file starts with
+// its key frame.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import puppeteer from "puppeteer-core";
@@ -49,7 +49,7 @@ async function video(codec, width, height, extra) {
   );
 }
 
-async function sound() {
+async function audio() {
   return await page.evaluate(async () => {
     const frames = [];
     const encoder = new AudioEncoder({
@@ -87,6 +87,6 @@ for (const [quality, width, height] of [["low", 80, 48], ["medium", 160, 96], ["
   keep(`vp8-${quality}`, await video("vp8", width, height, {}));
 }
 keep("h264-high", await video("avc1.42e01f", 320, 192, { avc: { format: "annexb" } }));
-keep("opus", (await sound()).slice(2));
+keep("opus", (await audio()).slice(2));
 await browser.close();
 server.close();

@@ -2,14 +2,14 @@
 
     python_client.py URL TOKEN [--publish] [--until-video N] [--until-audio N] [--until-data TEXT] [--send-data TEXT] [--seconds S]
 
-Prints one JSON object a line for what happens; ends with status 0 when everything that it was
-told to wait for has happened, with 1 when the time is over, with 2 when it was not let in.
+Prints each event as a JSON object per line. The status is 0 when everything that the options wait for
+has happened, 1 after a timeout, 2 when the join was refused.
 
-With --hold it stays until standard input closes and carries out commands from there, one a line:
+With --hold it stays until standard input closes and reads a command from each line:
     {"do": "send", "text": "hello", "to": ["anna"], "reliable": true}
     {"do": "mute", "kind": "audio"}    and "unmute"
-    {"do": "watch", "people": ["anna"], "frames": 10}   says `watched` after that many more decoded
-        pictures and audible sounds (10 ms each) of each of them
+    {"do": "watch", "participants": ["anna"], "frames": 10}   prints `watched` after that many more
+        decoded video frames and received audio packets of each of them; each must have been audible once
 """
 
 import argparse
@@ -23,8 +23,8 @@ import numpy as np
 from livekit import rtc
 
 
-def say(**what):
-    print(json.dumps(what), flush=True)
+def emit(**event):
+    print(json.dumps(event), flush=True)
 
 
 async def main() -> int:
@@ -42,72 +42,72 @@ async def main() -> int:
 
     room = rtc.Room()
     video, audio = set(), set()
-    pictures_of, sound_of = collections.Counter(), {}
+    video_frames, audio_tracks = collections.Counter(), {}
     data = asyncio.Event()
     changed = asyncio.Event()
     tasks = []
 
-    async def see(track, who):
+    async def receive_video(track, identity):
         async for _ in rtc.VideoStream(track):
-            pictures_of[who] += 1
-            if who not in video:
-                video.add(who)
-                say(event="video", of=who)
+            video_frames[identity] += 1
+            if identity not in video:
+                video.add(identity)
+                emit(event="video", participant=identity)
                 changed.set()
 
-    async def hear(track, who):
-        sound_of[who] = track
+    async def receive_audio(track, identity):
+        audio_tracks[identity] = track
         async for frame in rtc.AudioStream(track):
             if np.abs(np.frombuffer(frame.frame.data, dtype=np.int16)).max() <= 200:
                 continue
-            if who not in audio:
-                audio.add(who)
-                say(event="audio", of=who)
+            if identity not in audio:
+                audio.add(identity)
+                emit(event="audio", participant=identity)
                 changed.set()
 
     @room.on("track_subscribed")
     def _(track, publication, participant):
-        say(event="subscribed", of=participant.identity, kind=int(track.kind))
+        emit(event="subscribed", participant=participant.identity, kind=int(track.kind))
         if track.kind == rtc.TrackKind.KIND_VIDEO:
-            tasks.append(asyncio.create_task(see(track, participant.identity)))
+            tasks.append(asyncio.create_task(receive_video(track, participant.identity)))
         else:
-            tasks.append(asyncio.create_task(hear(track, participant.identity)))
+            tasks.append(asyncio.create_task(receive_audio(track, participant.identity)))
 
     @room.on("data_received")
     def _(packet):
         text = packet.data.decode(errors="replace")
-        who = packet.participant.identity if packet.participant else None
-        say(event="data", topic=packet.topic, of=who, text=text if len(text) < 20_000 else len(text))
+        identity = packet.participant.identity if packet.participant else None
+        emit(event="data", topic=packet.topic, participant=identity, text=text if len(text) < 20_000 else len(text))
         if options.until_data is not None and text == options.until_data:
             data.set()
             changed.set()
 
     @room.on("track_muted")
     def _(participant, publication):
-        say(event="muted", of=participant.identity, kind=int(publication.kind))
+        emit(event="muted", participant=participant.identity, kind=int(publication.kind))
 
     @room.on("track_unmuted")
     def _(participant, publication):
-        say(event="unmuted", of=participant.identity, kind=int(publication.kind))
+        emit(event="unmuted", participant=participant.identity, kind=int(publication.kind))
 
     @room.on("participant_connected")
     def _(participant):
-        say(event="arrived", of=participant.identity)
+        emit(event="participant-connected", participant=participant.identity)
 
     @room.on("participant_disconnected")
     def _(participant):
-        say(event="left", of=participant.identity)
+        emit(event="participant-disconnected", participant=participant.identity)
 
     @room.on("disconnected")
     def _(reason):
-        say(event="disconnected", reason=str(reason))
+        emit(event="disconnected", reason=str(reason))
 
     try:
         await room.connect(options.url, options.token)
-    except Exception as error:  # the reason is what the test wants to see
-        say(event="refused", reason=str(error))
+    except Exception as error:  # the test checks the reason
+        emit(event="refused", reason=str(error))
         return 2
-    say(event="connected", sid=room.local_participant.sid, attributes=dict(room.local_participant.attributes))
+    emit(event="connected", sid=room.local_participant.sid, attributes=dict(room.local_participant.attributes))
 
     async def camera(source):
         frame = np.zeros((180, 320, 4), dtype=np.uint8)
@@ -128,16 +128,16 @@ async def main() -> int:
 
     published = {}
     if options.publish:
-        pictures = rtc.VideoSource(320, 180)
-        track = rtc.LocalVideoTrack.create_video_track("camera", pictures)
-        await room.local_participant.publish_track(track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA))
-        sound = rtc.AudioSource(48000, 1)
-        voice = rtc.LocalAudioTrack.create_audio_track("microphone", sound)
-        await room.local_participant.publish_track(voice, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
-        published.update(video=track, audio=voice)
-        tasks.append(asyncio.create_task(camera(pictures)))
-        tasks.append(asyncio.create_task(microphone(sound)))
-        say(event="published")
+        camera_source = rtc.VideoSource(320, 180)
+        video_track = rtc.LocalVideoTrack.create_video_track("camera", camera_source)
+        await room.local_participant.publish_track(video_track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA))
+        microphone_source = rtc.AudioSource(48000, 1)
+        audio_track = rtc.LocalAudioTrack.create_audio_track("microphone", microphone_source)
+        await room.local_participant.publish_track(audio_track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
+        published.update(video=video_track, audio=audio_track)
+        tasks.append(asyncio.create_task(camera(camera_source)))
+        tasks.append(asyncio.create_task(microphone(microphone_source)))
+        emit(event="published")
 
     def done():
         return (
@@ -146,27 +146,27 @@ async def main() -> int:
             and (options.until_data is None or data.is_set())
         )
 
-    async def packets_of(who):
-        stats = await sound_of[who].get_stats() if who in sound_of else []
+    async def audio_packets(identity):
+        stats = await audio_tracks[identity].get_stats() if identity in audio_tracks else []
         return sum(one.inbound_rtp.received.packets_received for one in stats if one.HasField("inbound_rtp"))
 
-    # Sound must have been audible once; whether it goes on, its packets tell: a browser's processing
-    # may take the beeps of its fake microphone for noise.
-    async def watch(people, frames):
-        then = {who: (pictures_of[who], await packets_of(who)) for who in people}
+    # After a participant was audible once, their packets are counted and not their level: a browser's
+    # audio processing may take the beeps of its fake microphone for noise.
+    async def watch(participants, frames):
+        before = {one: (video_frames[one], await audio_packets(one)) for one in participants}
         rounds = 0
         while True:
-            now = {who: (pictures_of[who], await packets_of(who)) for who in people}
-            grown = lambda who: all(n >= t + frames for n, t in zip(now[who], then[who]))
-            if all(who in audio and grown(who) for who in people):
+            now = {one: (video_frames[one], await audio_packets(one)) for one in participants}
+            grown = lambda one: all(n >= b + frames for n, b in zip(now[one], before[one]))
+            if all(one in audio and grown(one) for one in participants):
                 break
             await asyncio.sleep(0.1)
             rounds += 1
             if rounds % 50 == 0:
-                print(f"watching: then {then}, now {now}, audible {sorted(audio)}", file=sys.stderr, flush=True)
-        say(event="watched", now=now)
+                print(f"watching: before {before}, now {now}, audible {sorted(audio)}", file=sys.stderr, flush=True)
+        emit(event="watched", now=now)
 
-    async def carry_out(command):
+    async def run_command(command):
         match command["do"]:
             case "send":
                 await room.local_participant.publish_data(
@@ -180,24 +180,24 @@ async def main() -> int:
             case "unmute":
                 published[command["kind"]].unmute()
             case "watch":
-                await watch(command["people"], command["frames"])
+                await watch(command["participants"], command["frames"])
             case other:
-                say(event="unknown", command=other)
+                emit(event="unknown", command=other)
 
     async def attempt(command):
         try:
-            await carry_out(command)
+            await run_command(command)
         except Exception as error:
-            say(event="failed", command=command, error=repr(error))
+            emit(event="failed", command=command, error=repr(error))
 
-    async def listen():
+    async def read_commands():
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             tasks.append(asyncio.create_task(attempt(json.loads(line))))
 
-    listening = asyncio.create_task(listen()) if options.hold else None
+    reading = asyncio.create_task(read_commands()) if options.hold else None
     status = 0
     try:
         async with asyncio.timeout(options.seconds):
@@ -210,15 +210,15 @@ async def main() -> int:
                 except asyncio.TimeoutError:
                     pass
     except TimeoutError:
-        say(event="timeout", video=sorted(video), audio=sorted(audio), data=data.is_set())
+        emit(event="timeout", video=sorted(video), audio=sorted(audio), data=data.is_set())
         status = 1
-    say(event="done", status=status)
-    if listening and status == 0:
-        await listening
+    emit(event="done", status=status)
+    if reading and status == 0:
+        await reading
     for task in tasks:
         task.cancel()
     await room.disconnect()
-    # The library's own threads may abort the process while they are taken down at its end.
+    # Without os._exit the SDK's native threads may abort the process at its end.
     sys.stdout.flush()
     os._exit(status)
 

@@ -1,4 +1,4 @@
-//! A real Chromium with fake camera and microphone, one page for each person.
+//! A real Chromium with a fake camera and microphone, and a page for each participant.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::output_lines::Lines;
-use crate::process::{Owned, log_file};
+use crate::output_lines::OutputLines;
+use crate::process::{ChildProcess, log_file};
 use crate::scenario;
 
-/// How long the browser may take for something that the page does by itself.
-const PATIENCE: u64 = 45;
+/// Limit, in seconds, for what the page does without further input.
+const TIMEOUT: u64 = 45;
 
 /// The browser. Calls block; run them on a blocking thread of an async test.
 #[derive(Debug)]
 pub struct Browser {
-    child: Owned,
-    to: ChildStdin,
-    from: Lines,
-    /// The size that cameras give from now on; the page's own choice when there is none.
-    pub pictures: Option<(u32, u32)>,
+    child: ChildProcess,
+    stdin: ChildStdin,
+    stdout: OutputLines,
+    /// Width and height of the camera on pages opened from now on; `None`: what the page asks for.
+    pub camera_size: Option<(u32, u32)>,
     // Removed after the browser has ended.
     _profile: TempDir,
 }
 
-/// Where the clients of the tests lie.
+/// The folder of the test clients.
 #[must_use]
 pub fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
@@ -43,8 +43,8 @@ impl Browser {
         Self::with(&[])
     }
 
-    /// Starts Chromium, which gives the page at this address camera and microphone, though it is
-    /// neither on this machine's loopback nor served over TLS.
+    /// Starts Chromium so that a page at this address gets camera and microphone, although it is
+    /// served neither on loopback nor over TLS.
     ///
     /// # Errors
     /// As [`Browser::start`].
@@ -61,7 +61,7 @@ impl Browser {
             bail!("chromium is not installed: apt-get install chromium");
         }
         let profile = tempfile::Builder::new().prefix("systir-chromium-").tempdir()?;
-        let mut child = Owned::start(
+        let mut child = ChildProcess::start(
             Command::new("node")
                 .arg("browser.mjs")
                 .arg(profile.path())
@@ -72,15 +72,15 @@ impl Browser {
                 .stderr(log_file("browser")?),
             "apt-get install nodejs",
         )?;
-        let to = child.0.stdin.take().context("no standard input")?;
-        let from = Lines::of(child.0.stdout.take().context("no standard output")?);
-        let mut browser = Self { child, to, from, pictures: Some((320, 180)), _profile: profile };
-        browser.answer("Chromium's start", PATIENCE)?;
+        let stdin = child.0.stdin.take().context("no standard input")?;
+        let stdout = OutputLines::of(child.0.stdout.take().context("no standard output")?);
+        let mut browser = Self { child, stdin, stdout, camera_size: Some((320, 180)), _profile: profile };
+        browser.answer("Chromium's start", TIMEOUT)?;
         Ok(browser)
     }
 
     fn answer(&mut self, what: &str, seconds: u64) -> Result<Value> {
-        let Some(line) = self.from.next(what, Duration::from_secs(seconds))? else {
+        let Some(line) = self.stdout.next(what, Duration::from_secs(seconds))? else {
             bail!("the browser's driver ended: {:?}", self.child.0.try_wait());
         };
         let mut answer: Value = serde_json::from_str(&line)?;
@@ -90,139 +90,146 @@ impl Browser {
         Ok(answer.get_mut("ok").map(Value::take).unwrap_or_default())
     }
 
-    /// Sends one command of `clients/browser.mjs`.
+    /// Sends a command of `clients/browser.mjs` and returns its result.
     ///
     /// # Errors
-    /// What the page answered.
-    pub fn carry_out(&mut self, command: &Value) -> Result<Value> {
-        writeln!(self.to, "{command}")?;
-        self.to.flush()?;
-        let seconds = command["seconds"].as_u64().unwrap_or_default() + PATIENCE;
+    /// When the command fails.
+    pub fn command(&mut self, command: &Value) -> Result<Value> {
+        writeln!(self.stdin, "{command}")?;
+        self.stdin.flush()?;
+        let seconds = command["seconds"].as_u64().unwrap_or_default() + TIMEOUT;
         let what = format!("in the browser: {command}");
         self.answer(&what, seconds).with_context(|| what.clone())
     }
 
-    /// Opens the meeting page for a person and joins.
+    /// Opens the meeting page for a participant and joins.
     ///
     /// # Errors
-    /// When the page does not get into the meeting; with the page's own words.
-    pub fn join(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
-        self.try_join(front_door, room, person)?;
-        self.joined(person)
+    /// When the participant cannot join; with the text that the page shows.
+    pub fn join(&mut self, gateway_url: &str, room: &str, participant: &str) -> Result<()> {
+        self.try_join(gateway_url, room, participant)?;
+        self.joined(participant)
     }
 
-    /// Opens the meeting page with a link that holds a token, and joins.
+    /// Opens the meeting page with a URL that contains a token, and joins.
     ///
     /// # Errors
-    /// When the page does not get into the meeting; with the page's own words.
-    pub fn join_with(&mut self, front_door: &str, room: &str, person: &str, token: &str) -> Result<()> {
-        self.open(person, &format!("{front_door}/?room={room}&name={person}#token={token}"))?;
-        self.click(person, "#join-button")?;
-        self.joined(person)
+    /// When the participant cannot join; with the text that the page shows.
+    pub fn join_with_token(
+        &mut self,
+        gateway_url: &str,
+        room: &str,
+        participant: &str,
+        token: &str,
+    ) -> Result<()> {
+        self.open(participant, &format!("{gateway_url}/?room={room}&name={participant}#token={token}"))?;
+        self.click(participant, "#join-button")?;
+        self.joined(participant)
     }
 
-    fn joined(&mut self, person: &str) -> Result<()> {
+    fn joined(&mut self, participant: &str) -> Result<()> {
         let joined =
             "!document.getElementById('meeting').hidden || !document.getElementById('problem').hidden";
-        self.wait(person, joined, PATIENCE)?;
-        let problem = self.eval(person, "document.getElementById('problem').textContent")?;
+        self.wait(participant, joined, TIMEOUT)?;
+        let problem = self.eval(participant, "document.getElementById('problem').textContent")?;
         if problem.as_str().is_some_and(|text| !text.is_empty()) {
-            bail!("{person} was refused: {problem}");
+            bail!("{participant} was refused: {problem}");
         }
         Ok(())
     }
 
-    /// Opens the meeting page for a person and presses Join.
+    /// Opens the meeting page for a participant and presses Join.
     ///
     /// # Errors
     /// When there is no such page.
-    pub fn try_join(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
-        self.open(person, &format!("{front_door}/?room={room}&name={person}"))?;
-        self.click(person, "#join-button")
+    pub fn try_join(&mut self, gateway_url: &str, room: &str, participant: &str) -> Result<()> {
+        self.open(participant, &format!("{gateway_url}/?room={room}&name={participant}"))?;
+        self.click(participant, "#join-button")
     }
 
-    /// Opens an address in a page of its own.
+    /// Opens a URL in a page of its own.
     ///
     /// # Errors
     /// When it cannot be loaded.
-    pub fn open(&mut self, person: &str, url: &str) -> Result<()> {
-        let pictures = self.pictures.map(|(width, height)| [width, height]);
-        self.carry_out(&json!({"do": "open", "page": person, "url": url, "pictures": pictures}))?;
+    pub fn open(&mut self, participant: &str, url: &str) -> Result<()> {
+        let camera = self.camera_size.map(|(width, height)| [width, height]);
+        self.command(&json!({"do": "open", "page": participant, "url": url, "camera": camera}))?;
         Ok(())
     }
 
     /// Clicks on an element.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn click(&mut self, person: &str, selector: &str) -> Result<()> {
-        self.carry_out(&json!({"do": "click", "page": person, "selector": selector}))?;
+    /// When there is no such element.
+    pub fn click(&mut self, participant: &str, selector: &str) -> Result<()> {
+        self.command(&json!({"do": "click", "page": participant, "selector": selector}))?;
         Ok(())
     }
 
-    /// What an expression is on a person's page.
+    /// Evaluates an expression on a participant's page.
     ///
     /// # Errors
-    /// What it threw.
-    pub fn eval(&mut self, person: &str, code: &str) -> Result<Value> {
-        self.carry_out(&json!({"do": "eval", "page": person, "code": code}))
+    /// When it throws.
+    pub fn eval(&mut self, participant: &str, code: &str) -> Result<Value> {
+        self.command(&json!({"do": "eval", "page": participant, "code": code}))
     }
 
-    /// Waits until an expression is true on a person's page.
+    /// Waits until an expression is true on a participant's page.
     ///
     /// # Errors
-    /// When it does not become so.
-    pub fn wait(&mut self, person: &str, code: &str, seconds: u64) -> Result<Value> {
-        let waited = self.carry_out(&json!({"do": "wait", "page": person, "code": code, "seconds": seconds}));
+    /// When it does not become true within `seconds`.
+    pub fn wait(&mut self, participant: &str, code: &str, seconds: u64) -> Result<Value> {
+        let waited =
+            self.command(&json!({"do": "wait", "page": participant, "code": code, "seconds": seconds}));
         if waited.is_err()
-            && let Ok(log) = self.carry_out(&json!({"do": "log", "page": person}))
+            && let Ok(log) = self.command(&json!({"do": "log", "page": participant}))
         {
-            eprintln!("the page of {person} said: {log:#}");
+            eprintln!("console of {participant}'s page: {log:#}");
         }
         waited
     }
 
-    /// Waits until a person sees moving pictures of `others` people and hears each of them.
+    /// Waits until a participant receives audio and video of `others` participants.
     ///
     /// # Errors
     /// When that does not happen.
-    pub fn sees_and_hears(&mut self, person: &str, others: usize) -> Result<()> {
+    pub fn wait_for_media(&mut self, participant: &str, others: usize) -> Result<()> {
         let code = format!(
             "(async () => {{
                 const room = systirRoom();
                 if (!room || room.remoteParticipants.size < {others}) return false;
-                let seen = 0, heard = 0;
-                for (const who of room.remoteParticipants.values()) {{
-                    for (const publication of who.trackPublications.values()) {{
+                let videos = 0, audios = 0;
+                for (const remote of room.remoteParticipants.values()) {{
+                    for (const publication of remote.trackPublications.values()) {{
                         if (!publication.track) continue;
                         const stats = await publication.track.getRTCStatsReport();
                         for (const entry of stats?.values() ?? []) {{
                             if (entry.type !== 'inbound-rtp') continue;
-                            if (entry.kind === 'video' && entry.framesDecoded > 5) seen += 1;
-                            if (entry.kind === 'audio' && entry.packetsReceived > 20) heard += 1;
+                            if (entry.kind === 'video' && entry.framesDecoded > 5) videos += 1;
+                            if (entry.kind === 'audio' && entry.packetsReceived > 20) audios += 1;
                         }}
                     }}
                 }}
-                return seen >= {others} && heard >= {others};
+                return videos >= {others} && audios >= {others};
             }})()"
         );
-        self.wait(person, &code, PATIENCE)?;
+        self.wait(participant, &code, TIMEOUT)?;
         Ok(())
     }
 
-    /// Waits until a person's page has decoded `frames` more pictures and audible sound of each of
-    /// these people.
+    /// Waits until a participant's page has decoded `frames` more video frames of each of these
+    /// participants, and `frames` times 10 ms more of their audio, which must not be silence.
     ///
     /// # Errors
     /// When that does not happen.
-    pub fn watches(&mut self, person: &str, people: &[&str], frames: u64) -> Result<()> {
+    pub fn wait_for_new_media(&mut self, participant: &str, others: &[&str], frames: u64) -> Result<()> {
         let code = format!(
             "(async () => {{
-                window.seenThen ??= {{}};
-                for (const identity of {people:?}) {{
-                    const who = systirRoom().remoteParticipants.get(identity);
+                window.mediaBefore ??= {{}};
+                for (const identity of {others:?}) {{
+                    const remote = systirRoom().remoteParticipants.get(identity);
                     const now = {{ video: 0, audio: 0 }};
-                    for (const publication of who?.trackPublications.values() ?? []) {{
+                    for (const publication of remote?.trackPublications.values() ?? []) {{
                         const stats = await publication.track?.getRTCStatsReport();
                         for (const entry of stats?.values() ?? []) {{
                             if (entry.type !== 'inbound-rtp') continue;
@@ -231,71 +238,83 @@ impl Browser {
                                 now.audio += entry.totalSamplesReceived - entry.concealedSamples;
                         }}
                     }}
-                    const then = window.seenThen[identity] ??= now;
-                    // A hundredth of a second of sound is 480 samples.
-                    if (now.video < then.video + {frames} || now.audio < then.audio + {frames} * 480) return false;
+                    const before = window.mediaBefore[identity] ??= now;
+                    // 10 ms of audio are 480 samples.
+                    if (now.video < before.video + {frames} || now.audio < before.audio + {frames} * 480) return false;
                 }}
-                window.seenThen = undefined;
+                window.mediaBefore = undefined;
                 return true;
             }})()"
         );
-        self.wait(person, &code, PATIENCE).with_context(|| format!("{person} sees and hears {people:?}"))?;
+        self.wait(participant, &code, TIMEOUT)
+            .with_context(|| format!("{participant} receives audio and video of {others:?}"))?;
         Ok(())
     }
 
-    /// Of so many pictures of `other` from now on the longest pause before one (ms), and which share of
-    /// their sound in that time the page had to make up.
+    /// Watches the next `frames` video frames of `other`: the longest pause before a frame in ms, and
+    /// the share of audio samples that the page concealed meanwhile.
     ///
     /// # Errors
-    /// When the pictures do not come.
-    pub fn worst(&mut self, person: &str, other: &str, pictures: u32) -> Result<(f64, f64)> {
+    /// When no frame comes for 20 s.
+    pub fn longest_pause_and_concealed_share(
+        &mut self,
+        participant: &str,
+        other: &str,
+        frames: u32,
+    ) -> Result<(f64, f64)> {
         let code = format!(
             "(async () => {{
-                const who = systirRoom().remoteParticipants.get({other:?});
-                const tracks = [...who.trackPublications.values()].map(publication => publication.track);
-                const picture = tracks.find(track => track.kind === 'video').attachedElements[0];
-                const sound = async () => {{
+                const remote = systirRoom().remoteParticipants.get({other:?});
+                const tracks = [...remote.trackPublications.values()].map(publication => publication.track);
+                const video = tracks.find(track => track.kind === 'video').attachedElements[0];
+                const samples = async () => {{
                     const report = await tracks.find(track => track.kind === 'audio').getRTCStatsReport();
                     const stats = [...report.values()].find(entry => entry.type === 'inbound-rtp');
                     return [stats.totalSamplesReceived, stats.concealedSamples];
                 }};
                 const next = () => new Promise((shown, failed) => {{
-                    setTimeout(() => failed(new Error('no picture for 20 s')), 20000);
-                    picture.requestVideoFrameCallback(shown);
+                    setTimeout(() => failed(new Error('no video frame for 20 s')), 20000);
+                    video.requestVideoFrameCallback(shown);
                 }});
-                const [all, madeUp] = await sound();
+                const [total, concealed] = await samples();
                 let last = await next(), longest = 0;
-                for (let count = 0; count < {pictures}; count += 1) {{
+                for (let count = 0; count < {frames}; count += 1) {{
                     const now = await next();
                     longest = Math.max(longest, now - last);
                     last = now;
                 }}
-                const [allNow, madeUpNow] = await sound();
-                return [longest, (madeUpNow - madeUp) / (allNow - all)];
+                const [totalNow, concealedNow] = await samples();
+                return [longest, (concealedNow - concealed) / (totalNow - total)];
             }})()"
         );
-        let answer = self.eval(person, &code)?;
+        let answer = self.eval(participant, &code)?;
         let number = |index: usize| answer[index].as_f64().with_context(|| format!("not a number: {answer}"));
         Ok((number(0)?, number(1)?))
     }
 
-    /// Keeps a picture of a person's page among the artefacts, as `NAME.png`.
+    /// Saves a screenshot of a participant's page among the artefacts, as `NAME.png`.
     ///
     /// # Errors
-    /// When none can be taken.
-    pub fn shot(&mut self, person: &str, name: &str, (width, height): (u32, u32)) -> Result<PathBuf> {
+    /// When it cannot be taken.
+    pub fn screenshot(
+        &mut self,
+        participant: &str,
+        name: &str,
+        (width, height): (u32, u32),
+    ) -> Result<PathBuf> {
         let file = scenario::artefacts()?.join(format!("{name}.png"));
-        let shot = json!({"do": "shot", "page": person, "file": file, "width": width, "height": height});
-        self.carry_out(&shot)?;
+        self.command(
+            &json!({"do": "screenshot", "page": participant, "file": file, "width": width, "height": height}),
+        )?;
         Ok(file)
     }
 
-    /// Closes a person's page.
+    /// Closes a participant's page.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn close(&mut self, person: &str) -> Result<()> {
-        self.carry_out(&json!({"do": "close", "page": person}))?;
+    /// When there is no such page.
+    pub fn close(&mut self, participant: &str) -> Result<()> {
+        self.command(&json!({"do": "close", "page": participant}))?;
         Ok(())
     }
 }

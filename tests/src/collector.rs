@@ -1,4 +1,4 @@
-//! A collector of traces: what a node sends over OTLP, kept.
+//! An OTLP collector that keeps the spans that nodes send.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,34 +15,34 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-/// A span as far as tests look at it.
+/// The parts of a span that tests check.
 #[derive(Debug, Clone)]
 pub struct Span {
     /// The node that sent it.
     pub node: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Its trace, as hexadecimal digits.
+    /// Its trace id, in hexadecimal.
     pub trace: String,
-    /// Its own id.
+    /// Its span id, in hexadecimal.
     pub id: String,
-    /// The span that it hangs under; empty for the first.
+    /// The id of its parent span; empty for the root.
     pub parent: String,
-    /// What it says.
+    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
-    /// All of it as text, events and links included.
-    pub whole: String,
+    /// The whole span as text, with events, links and the resource.
+    pub text: String,
 }
 
 impl Span {
-    /// An attribute; empty when it has none.
+    /// The value of an attribute; empty when the span does not have it.
     #[must_use]
-    pub fn says(&self, attribute: &str) -> &str {
+    pub fn attribute(&self, attribute: &str) -> &str {
         self.attributes.get(attribute).map_or("", String::as_str)
     }
 }
 
-/// The collector; it ends with the runtime of the test.
+/// The collector; it stops with the runtime of the test.
 #[derive(Debug, Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<Span>>>);
 
@@ -54,16 +54,17 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for resource in request.into_inner().resource_spans {
-            let of = resource.resource.map(|resource| words(&resource.attributes)).unwrap_or_default();
-            let node = of.get("service.instance.id").cloned().unwrap_or_default();
+            let of_resource =
+                resource.resource.map(|resource| attributes(&resource.attributes)).unwrap_or_default();
+            let node = of_resource.get("service.instance.id").cloned().unwrap_or_default();
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 kept.push(Span {
                     node: node.clone(),
-                    whole: format!("{of:?} {span:?}"),
+                    text: format!("{of_resource:?} {span:?}"),
                     trace: hex(&span.trace_id),
                     id: hex(&span.span_id),
                     parent: hex(&span.parent_span_id),
-                    attributes: words(&span.attributes),
+                    attributes: attributes(&span.attributes),
                     name: span.name,
                 });
             }
@@ -73,7 +74,7 @@ impl TraceService for Collector {
 }
 
 impl Collector {
-    /// Starts it on loopback; the address is for `telemetry.otlp`.
+    /// Starts it on loopback; returns its URL for `telemetry.otlp`.
     ///
     /// # Errors
     /// When there is no free port.
@@ -90,7 +91,7 @@ impl Collector {
         Ok((collector, address))
     }
 
-    /// All spans so far.
+    /// All spans received so far.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,13 +102,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn words(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |value: &AnyValue| match &value.value {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::BoolValue(value)) => value.to_string(),
         Some(Value::IntValue(value)) => value.to_string(),
         other => format!("{other:?}"),
     };
-    let word = |pair: &KeyValue| Some((pair.key.clone(), text(pair.value.as_ref()?)));
-    attributes.iter().filter_map(word).collect()
+    let attribute = |pair: &KeyValue| Some((pair.key.clone(), text(pair.value.as_ref()?)));
+    pairs.iter().filter_map(attribute).collect()
 }

@@ -1,5 +1,5 @@
-//! Client programs that are told line by line what to do, and say what happens as one JSON object a
-//! line: LiveKit's Go SDK, and a real Firefox. Nothing is waited for without a limit.
+//! Client programs that read a command from each line of standard input and print events as a JSON
+//! object per line: LiveKit's Go SDK and a real Firefox. Every wait has a limit.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,38 +11,38 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::browser::clients;
-use crate::output_lines::Lines;
-use crate::process::{Owned, log_file};
+use crate::output_lines::OutputLines;
+use crate::process::{ChildProcess, log_file};
 
-/// How long something may take that the client does by itself.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Limit for what the client does without further input.
+const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// One client program. Calls block; run them on a blocking thread of an async test.
 #[derive(Debug)]
-pub struct Talker {
-    // Ended first: its pipes close with it.
-    child: Owned,
-    to: ChildStdin,
-    from: Lines,
-    /// What it said and nobody asked for yet.
-    kept: Vec<Value>,
+pub struct DrivenClient {
+    // Dropped first: its pipes close with it.
+    child: ChildProcess,
+    stdin: ChildStdin,
+    stdout: OutputLines,
+    /// Events that no wait has returned yet.
+    unread: Vec<Value>,
     // Removed after the program has ended.
     _profile: Option<TempDir>,
 }
 
-impl Talker {
+impl DrivenClient {
     fn start(command: &mut Command, log: &str, install: &str) -> Result<Self> {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file(log)?);
-        let mut child = Owned::start(command, install)?;
-        let to = child.0.stdin.take().context("no standard input")?;
-        let from = Lines::of(child.0.stdout.take().context("no standard output")?);
-        Ok(Self { child, to, from, kept: Vec::new(), _profile: None })
+        let mut child = ChildProcess::start(command, install)?;
+        let stdin = child.0.stdin.take().context("no standard input")?;
+        let stdout = OutputLines::of(child.0.stdout.take().context("no standard output")?);
+        Ok(Self { child, stdin, stdout, unread: Vec::new(), _profile: None })
     }
 
     /// Joins with the Go SDK (pion). The commands are those of `clients/go/main.go`.
     ///
     /// # Errors
-    /// When it was not built, or does not get in.
+    /// When it was not built.
     pub fn go(url: &str, token: &str) -> Result<Self> {
         let program = clients().join("go/client");
         if !program.is_file() {
@@ -51,8 +51,8 @@ impl Talker {
         let url = url.replacen("http", "ws", 1);
         let mut client =
             Self::start(Command::new(program).arg(url).arg(token), "go", "run tests/clients/go-client")?;
-        client.until("the Go client in the room", |said| match said["event"].as_str() {
-            Some("connected" | "refused") => Some(said["event"] == "connected"),
+        client.wait_for("the Go client in the room", |event| match event["event"].as_str() {
+            Some("connected" | "refused") => Some(event["event"] == "connected"),
             _ => None,
         })?;
         Ok(client)
@@ -76,7 +76,7 @@ impl Talker {
         command.arg("firefox.mjs").arg(profile.path()).current_dir(clients());
         let mut browser = Self::start(&mut command, "firefox", "apt-get install nodejs")?;
         browser._profile = Some(profile);
-        browser.answer("Firefox's start", PATIENCE)?;
+        browser.answer("Firefox's start", TIMEOUT)?;
         Ok(browser)
     }
 
@@ -84,19 +84,19 @@ impl Talker {
     ///
     /// # Errors
     /// When the program has ended.
-    pub fn tell(&mut self, line: &str) -> Result<()> {
-        writeln!(self.to, "{line}").and_then(|()| self.to.flush()).context("the client has ended")
+    pub fn send_line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stdin, "{line}").and_then(|()| self.stdin.flush()).context("the client has ended")
     }
 
-    /// Gives a command of `clients/go/main.go` and waits until it was carried out.
+    /// Sends a command of `clients/go/main.go` and waits until it is done.
     ///
     /// # Errors
-    /// What it answers.
-    pub fn carry_out(&mut self, command: &str) -> Result<()> {
-        self.tell(command)?;
-        let done = self.until(command, |said| {
-            let mine = said["command"] == command;
-            (mine && (said["event"] == "done" || said["event"] == "failed")).then(|| said.clone())
+    /// When it fails.
+    pub fn command(&mut self, command: &str) -> Result<()> {
+        self.send_line(command)?;
+        let done = self.wait_for(command, |event| {
+            let matches = event["command"] == command;
+            (matches && (event["event"] == "done" || event["event"] == "failed")).then(|| event.clone())
         })?;
         if done["event"] == "failed" {
             bail!("{command}: {}", done["reason"]);
@@ -104,61 +104,62 @@ impl Talker {
         Ok(())
     }
 
-    /// What it said so far of that kind does not count any more.
-    pub fn forget(&mut self, event: &str) {
-        self.kept.retain(|said| said["event"] != event);
+    /// Discards the unread events of that name.
+    pub fn discard(&mut self, name: &str) {
+        self.unread.retain(|event| event["event"] != name);
     }
 
-    /// Waits for something that the program says, also among what it said and nobody asked for.
+    /// Waits for an event; unread earlier ones count.
     ///
     /// # Errors
-    /// When it does not, with all that it said.
-    pub fn until<T>(&mut self, what: &str, find: impl Fn(&Value) -> Option<T>) -> Result<T> {
-        self.within(PATIENCE, what, find)
+    /// When none comes; with the unread events.
+    pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        self.within(TIMEOUT, what, find)
     }
 
     fn within<T>(&mut self, limit: Duration, what: &str, find: impl Fn(&Value) -> Option<T>) -> Result<T> {
-        let found = self.kept.iter().enumerate().find_map(|(at, said)| Some((at, find(said)?)));
+        let found = self.unread.iter().enumerate().find_map(|(at, event)| Some((at, find(event)?)));
         if let Some((at, found)) = found {
-            self.kept.remove(at);
+            self.unread.remove(at);
             return Ok(found);
         }
         let end = Instant::now() + limit;
         loop {
-            let line = self.from.next(what, end.saturating_duration_since(Instant::now()));
-            let Some(line) = line.with_context(|| format!("it said {:?}", self.kept))? else {
+            let line = self.stdout.next(what, end.saturating_duration_since(Instant::now()));
+            let Some(line) = line.with_context(|| format!("unread events: {:?}", self.unread))? else {
                 bail!(
-                    "the client ended ({:?}) before {what}; it said {:?}",
+                    "the client ended ({:?}) before {what}; unread events: {:?}",
                     self.child.0.try_wait(),
-                    self.kept
+                    self.unread
                 )
             };
-            let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
-            match find(&said) {
+            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+            match find(&event) {
                 Some(found) => return Ok(found),
-                None => self.kept.push(said),
+                None => self.unread.push(event),
             }
         }
     }
 
-    /// Waits for an event of that name about a track of somebody.
+    /// Waits for an event about a participant's track of that name.
     ///
     /// # Errors
     /// When it does not come.
-    pub fn of_track(&mut self, event: &str, identity: &str, name: &str) -> Result<Value> {
-        self.until(&format!("`{event}` of {identity}'s {name}"), |said| {
-            let fits = said["event"] == event && said["of"] == identity && said["name"] == name;
-            fits.then(|| said.clone())
+    pub fn wait_for_track_event(&mut self, event: &str, identity: &str, name: &str) -> Result<Value> {
+        self.wait_for(&format!("`{event}` of {identity}'s {name}"), |one| {
+            let matches = one["event"] == event && one["participant"] == identity && one["name"] == name;
+            matches.then(|| one.clone())
         })
     }
 
-    /// Waits until so many whole pictures, or packets of sound, of a track have come without a hole.
+    /// Waits until this number of whole video frames, or of audio packets, of a track has arrived with
+    /// no packet missing.
     ///
     /// # Errors
-    /// When they do not.
-    pub fn receives(&mut self, identity: &str, name: &str, frames: u64) -> Result<()> {
+    /// When they do not arrive.
+    pub fn wait_for_frames(&mut self, identity: &str, name: &str, frames: u64) -> Result<()> {
         loop {
-            let media = self.of_track("media", identity, name)?;
+            let media = self.wait_for_track_event("media", identity, name)?;
             if media["frames"].as_u64() >= Some(frames) && media["missing"] == 0 {
                 return Ok(());
             }
@@ -166,8 +167,8 @@ impl Talker {
     }
 
     fn answer(&mut self, what: &str, limit: Duration) -> Result<Value> {
-        let answer = self.within(limit, what, |said| {
-            (said.get("ok").is_some() || said.get("error").is_some()).then(|| said.clone())
+        let answer = self.within(limit, what, |event| {
+            (event.get("ok").is_some() || event.get("error").is_some()).then(|| event.clone())
         })?;
         match answer.get("error") {
             Some(error) => bail!("{what}: {error}"),
@@ -175,59 +176,59 @@ impl Talker {
         }
     }
 
-    /// Gives a command of `clients/firefox.mjs`.
+    /// Sends a command of `clients/firefox.mjs` and returns its result.
     ///
     /// # Errors
-    /// What the page answered.
-    pub fn ask(&mut self, command: &Value) -> Result<Value> {
-        self.tell(&command.to_string())?;
+    /// When the command fails.
+    pub fn browser_command(&mut self, command: &Value) -> Result<Value> {
+        self.send_line(&command.to_string())?;
         let seconds = Duration::from_secs(command["seconds"].as_u64().unwrap_or_default());
-        self.answer(&command.to_string(), seconds + PATIENCE)
+        self.answer(&command.to_string(), seconds + TIMEOUT)
     }
 
-    /// Opens the meeting page in Firefox for a person and joins.
+    /// Opens the meeting page in Firefox for a participant and joins.
     ///
     /// # Errors
-    /// When the page does not get into the meeting; with the page's own words.
-    pub fn join_page(&mut self, front_door: &str, room: &str, person: &str) -> Result<()> {
-        let url = format!("{front_door}/?room={room}&name={person}");
-        self.ask(&json!({"do": "open", "page": person, "url": url}))?;
-        self.ask(&json!({"do": "click", "page": person, "selector": "#join-button"}))?;
+    /// When the participant cannot join; with the text that the page shows.
+    pub fn join_page(&mut self, gateway_url: &str, room: &str, participant: &str) -> Result<()> {
+        let url = format!("{gateway_url}/?room={room}&name={participant}");
+        self.browser_command(&json!({"do": "open", "page": participant, "url": url}))?;
+        self.browser_command(&json!({"do": "click", "page": participant, "selector": "#join-button"}))?;
         let joined =
             "!document.getElementById('meeting').hidden || !document.getElementById('problem').hidden";
-        self.ask(&json!({"do": "wait", "page": person, "code": joined, "seconds": 45}))?;
+        self.browser_command(&json!({"do": "wait", "page": participant, "code": joined, "seconds": 45}))?;
         let problem = "document.getElementById('problem').textContent";
-        let problem = self.ask(&json!({"do": "eval", "page": person, "code": problem}))?;
+        let problem = self.browser_command(&json!({"do": "eval", "page": participant, "code": problem}))?;
         if problem.as_str().is_some_and(|text| !text.is_empty()) {
-            bail!("{person} was refused: {problem}");
+            bail!("{participant} was refused: {problem}");
         }
         Ok(())
     }
 
-    /// Waits until a person in Firefox has moving pictures and sound of each of these names.
+    /// Waits until a participant in Firefox receives audio and video of each of these names.
     ///
     /// # Errors
     /// When that does not happen.
-    pub fn watches(&mut self, person: &str, names: &[&str]) -> Result<()> {
+    pub fn wait_for_media(&mut self, participant: &str, names: &[&str]) -> Result<()> {
         let code = format!(
             "(async () => {{
                 for (const name of {names:?}) {{
-                    const who = [...systirRoom().remoteParticipants.values()].find((one) => one.name === name);
-                    let seen = 0, heard = 0;
-                    for (const publication of who?.trackPublications.values() ?? []) {{
+                    const remote = [...systirRoom().remoteParticipants.values()].find((one) => one.name === name);
+                    let frames = 0, packets = 0;
+                    for (const publication of remote?.trackPublications.values() ?? []) {{
                         const stats = await publication.track?.getRTCStatsReport();
                         for (const entry of stats?.values() ?? []) {{
                             if (entry.type !== 'inbound-rtp') continue;
-                            if (entry.kind === 'video') seen += entry.framesDecoded;
-                            if (entry.kind === 'audio') heard += entry.packetsReceived;
+                            if (entry.kind === 'video') frames += entry.framesDecoded;
+                            if (entry.kind === 'audio') packets += entry.packetsReceived;
                         }}
                     }}
-                    if (seen < 15 || heard < 50) return false;
+                    if (frames < 15 || packets < 50) return false;
                 }}
                 return true;
             }})()"
         );
-        self.ask(&json!({"do": "wait", "page": person, "code": code, "seconds": 45}))?;
+        self.browser_command(&json!({"do": "wait", "page": participant, "code": code, "seconds": 45}))?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A real etcd with one member, on loopback, in a folder of its own.
+//! A real etcd with one member, on loopback, with its data in a temporary folder.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,28 +7,28 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::process::{Owned, eventually, folder_in_memory, log_file};
+use crate::process::{ChildProcess, eventually, log_file, memory_folder};
 
 /// The process and its data.
 #[derive(Debug)]
 pub struct Etcd {
-    child: Option<Owned>,
+    child: Option<ChildProcess>,
     folder: TempDir,
     port: u16,
 }
 
 impl Etcd {
-    /// Starts it on `port` (clients) and `port + 1` (peers).
+    /// Starts etcd on `port` (clients) and `port + 1` (peers).
     ///
     /// # Errors
     /// When it is not installed or does not answer.
     pub async fn start(port: u16) -> Result<Self> {
-        let mut etcd = Self { child: None, folder: folder_in_memory()?, port };
-        etcd.resume().await?;
+        let mut etcd = Self { child: None, folder: memory_folder()?, port };
+        etcd.restart().await?;
         Ok(etcd)
     }
 
-    /// Its address for clients.
+    /// Its URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -36,22 +36,22 @@ impl Etcd {
 
     /// Its data folder.
     #[must_use]
-    pub fn data(&self) -> PathBuf {
+    pub fn data_folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// Kills it, as a crash would.
-    pub fn crash(&mut self) {
+    /// Kills it, like a crash.
+    pub fn kill(&mut self) {
         self.child = None;
     }
 
-    /// Starts it again with the data that it had.
+    /// Starts it again with its data.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn resume(&mut self) -> Result<()> {
+    pub async fn restart(&mut self) -> Result<()> {
         let peer = format!("http://127.0.0.1:{}", self.port + 1);
-        let child = Owned::start(
+        let child = ChildProcess::start(
             Command::new("etcd")
                 .args(["--name", "one", "--data-dir"])
                 .arg(self.folder.path())

@@ -1,8 +1,9 @@
-//! What end-to-end tests stand on: relays as separate processes, a real etcd, a real Chromium and
-//! LiveKit's native SDK. Nothing here knows the inside of a relay; everything goes through its
-//! sockets and its command line.
+//! Test harness of the end-to-end tests and of the benchmarks: relays as processes, a real etcd,
+//! Chromium, Firefox, LiveKit's native SDK and its Go SDK. It uses relays only through their sockets,
+//! files and command line, never through their Rust code.
 //!
-//! A test is [`scenario::play`] around its steps: it has its turn, a limit, and logs that are kept.
+//! A test wraps its steps in [`scenario::run_scenario`]: one scenario runs at a time, each has a time
+//! limit, and the logs of its processes are kept.
 
 pub mod browser;
 pub mod cluster;

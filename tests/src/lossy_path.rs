@@ -1,13 +1,12 @@
-//! Two places and the line between them: network namespaces of their own, in which packets get
-//! lost and large ones do not pass. People reach each place from this machine, over clean
-//! connections that are not the line.
+//! Two sites and the network path between them, as network namespaces. The path has an MTU and can
+//! lose packets. Clients on this host reach each site over its own unimpaired connection.
 //!
 //! ```text
-//!  this machine ── 10.254.n.2 [near] 172.31.1.2 ── 172.31.1.1 [line] 172.31.2.1 ── 172.31.2.2 [far] 10.254.n.6 ── this machine
+//!  host ── 10.254.n.2 [near] 172.31.1.2 ── 172.31.1.1 [path] 172.31.2.1 ── 172.31.2.2 [far] 10.254.n.6 ── host
 //! ```
 //!
-//! A namespace lives as long as the process that holds it, and that one ends with this process,
-//! however it ends; the interfaces go with their namespaces.
+//! A namespace lives as long as the process that holds it, and that process ends with this one, even
+//! when this one is killed. The interfaces disappear with their namespaces.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
@@ -15,53 +14,53 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::Owned;
+use crate::process::ChildProcess;
 
 const INSTALL: &str = "apt-get install util-linux iproute2 nftables, and run as root";
-/// Lines that may exist on this machine at one time.
-const LINES: u8 = 250;
+/// The number of paths that can exist on this host at the same time.
+const MAX_PATHS: u8 = 250;
 
-/// One end of the line.
+/// One end of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Its interface towards the line takes 1500 bytes: what passes it must find out by itself.
+pub enum Site {
+    /// Its interface to the path has an MTU of 1500: the node has to discover the path's MTU.
     Near,
-    /// Its interface says what passes.
+    /// Its interface to the path has the path's MTU.
     Far,
 }
 
-/// A direction on the line.
+/// A direction on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// Both.
     Both,
     /// From near to far.
-    There,
+    NearToFar,
     /// From far to near.
-    Back,
+    FarToNear,
 }
 
-/// What is lost on the line.
+/// What the path drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// This share of all packets, in hundredths, by chance.
+pub enum Impairment {
+    /// This percentage of all packets, at random.
     Loss(u8),
-    /// Everything in one direction.
-    Cut(Way),
+    /// All packets of a direction.
+    Cut(Direction),
     /// All UDP.
     NoUdp,
     /// All TCP.
     NoTcp,
 }
 
-impl Trouble {
+impl Impairment {
     fn rules(self) -> Vec<String> {
         match self {
             Self::Loss(0) => Vec::new(),
             Self::Loss(share) => vec![format!("numgen random mod 100 < {share} counter name lost drop")],
-            Self::Cut(Way::Both) => vec!["counter name lost drop".to_owned()],
-            Self::Cut(Way::There) => vec!["iifname \"near\" counter name lost drop".to_owned()],
-            Self::Cut(Way::Back) => vec!["iifname \"far\" counter name lost drop".to_owned()],
+            Self::Cut(Direction::Both) => vec!["counter name lost drop".to_owned()],
+            Self::Cut(Direction::NearToFar) => vec!["iifname \"near\" counter name lost drop".to_owned()],
+            Self::Cut(Direction::FarToNear) => vec!["iifname \"far\" counter name lost drop".to_owned()],
             Self::NoUdp => vec!["meta l4proto udp counter name lost drop".to_owned()],
             Self::NoTcp => vec!["meta l4proto tcp counter name lost drop".to_owned()],
         }
@@ -70,11 +69,11 @@ impl Trouble {
 
 /// A network namespace and the process that holds it.
 #[derive(Debug)]
-struct Namespace(Owned);
+struct Namespace(ChildProcess);
 
 impl Namespace {
     fn new() -> Result<Self> {
-        let mut holder = Owned::start(
+        let mut holder = ChildProcess::start(
             Command::new("unshare")
                 .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"])
                 .stdin(Stdio::piped())
@@ -85,7 +84,7 @@ impl Namespace {
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line)?;
         if line.trim() != "ready" {
-            bail!("a network namespace cannot be made: {INSTALL}");
+            bail!("cannot create a network namespace: {INSTALL}");
         }
         Ok(Self(holder))
     }
@@ -94,7 +93,7 @@ impl Namespace {
         self.0.0.id()
     }
 
-    /// A command that will run inside.
+    /// A command that runs inside the namespace.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.pid())).arg(program);
@@ -102,11 +101,11 @@ impl Namespace {
     }
 
     fn shell(&self, script: &str) -> Result<()> {
-        finish(self.command("sh").args(["-ec", script]), script)
+        run(self.command("sh").args(["-ec", script]), script)
     }
 }
 
-fn finish(command: &mut Command, what: &str) -> Result<()> {
+fn run(command: &mut Command, what: &str) -> Result<()> {
     let output = command.output().with_context(|| format!("{INSTALL}: {what}"))?;
     if !output.status.success() {
         bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -114,101 +113,101 @@ fn finish(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The line and what is at its ends.
+/// The path and the two sites.
 #[derive(Debug)]
-pub struct Line {
+pub struct LossyPath {
     near: Namespace,
     far: Namespace,
-    line: Namespace,
+    path: Namespace,
     number: u8,
 }
 
-impl Line {
-    /// A line without trouble that packets of up to `mtu` bytes pass.
+impl LossyPath {
+    /// A path without impairments and with this MTU in bytes.
     ///
     /// # Errors
-    /// When it cannot be made; with what to install.
+    /// When it cannot be created; says what to install.
     pub fn new(mtu: u16) -> Result<Self> {
-        let (near, far, line) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+        let (near, far, path) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         let number = reserve(near.pid(), far.pid())?;
-        let made = Self { near, far, line, number };
-        let far_host = made.host(6);
-        finish(
+        let made = Self { near, far, path, number };
+        let far_address = made.address(6);
+        run(
             Command::new("sh").arg("-ec").arg(format!(
-                "ip addr add {here}/30 dev systir{number}n; ip link set systir{number}n up
-                 ip addr add {there}/30 dev systir{number}f; ip link set systir{number}f up",
-                here = made.host(1),
-                there = made.host(5),
+                "ip addr add {to_near}/30 dev systir{number}n; ip link set systir{number}n up
+                 ip addr add {to_far}/30 dev systir{number}f; ip link set systir{number}f up",
+                to_near = made.address(1),
+                to_far = made.address(5),
             )),
-            "connections to both places",
+            "connections to both sites",
         )?;
-        for (place, people, gateway) in
-            [(&made.near, made.host(2), made.host(1)), (&made.far, far_host, made.host(5))]
+        for (site, address, gateway) in
+            [(&made.near, made.address(2), made.address(1)), (&made.far, far_address, made.address(5))]
         {
-            place.shell(&format!(
-                "ip addr add {people}/30 dev people; ip link set people up; ip route add default via {gateway}"
+            site.shell(&format!(
+                "ip addr add {address}/30 dev clients; ip link set clients up; ip route add default via {gateway}"
             ))?;
         }
-        for (name, place, net, size) in [("near", &made.near, 1, 1500), ("far", &made.far, 2, mtu)] {
-            made.line.shell(&format!(
-                "ip link add {name} mtu {size} type veth peer name line mtu {size} netns {pid}
+        for (name, site, net, size) in [("near", &made.near, 1, 1500), ("far", &made.far, 2, mtu)] {
+            made.path.shell(&format!(
+                "ip link add {name} mtu {size} type veth peer name path mtu {size} netns {pid}
                  ip addr add 172.31.{net}.1/24 dev {name}; ip link set {name} up",
-                pid = place.pid()
+                pid = site.pid()
             ))?;
-            place.shell(&format!(
-                "ip addr add 172.31.{net}.2/24 dev line; ip link set line up
+            site.shell(&format!(
+                "ip addr add 172.31.{net}.2/24 dev path; ip link set path up
                  ip route add 172.31.{other}.0/24 via 172.31.{net}.1",
                 other = 3 - net
             ))?;
         }
-        made.line.shell(
+        made.path.shell(
             "echo 1 > /proc/sys/net/ipv4/ip_forward
-             nft add table inet line; nft add counter inet line lost
-             nft add chain inet line way '{ type filter hook forward priority 0; }'",
+             nft add table inet systir; nft add counter inet systir lost
+             nft add chain inet systir impairments '{ type filter hook forward priority 0; }'",
         )?;
         Ok(made)
     }
 
-    fn host(&self, last: u8) -> Ipv4Addr {
+    fn address(&self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 254, self.number, last)
     }
 
-    /// Where people and this test reach a place.
+    /// The address at which clients and this test reach a site.
     #[must_use]
-    pub fn door(&self, place: Place) -> Ipv4Addr {
-        self.host(if place == Place::Near { 2 } else { 6 })
+    pub fn client_address(&self, site: Site) -> Ipv4Addr {
+        self.address(if site == Site::Near { 2 } else { 6 })
     }
 
-    /// Where a place reaches this machine.
+    /// The address at which a site reaches this host.
     #[must_use]
-    pub fn here(&self) -> Ipv4Addr {
-        self.host(1)
+    pub fn host_address(&self) -> Ipv4Addr {
+        self.address(1)
     }
 
-    /// A place's address on the line.
+    /// The address of a site on the path.
     #[must_use]
-    pub fn end(&self, place: Place) -> Ipv4Addr {
-        Ipv4Addr::new(172, 31, if place == Place::Near { 1 } else { 2 }, 2)
+    pub fn path_address(&self, site: Site) -> Ipv4Addr {
+        Ipv4Addr::new(172, 31, if site == Site::Near { 1 } else { 2 }, 2)
     }
 
-    /// A command that will run at a place.
-    pub fn command(&self, place: Place, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        match place {
-            Place::Near => self.near.command(program),
-            Place::Far => self.far.command(program),
+    /// A command that runs at a site.
+    pub fn command(&self, site: Site, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        match site {
+            Site::Near => self.near.command(program),
+            Site::Far => self.far.command(program),
         }
     }
 
-    /// From now on this is the line's trouble, and no other.
+    /// Replaces the impairments of the path.
     ///
     /// # Errors
     /// When nft refuses.
-    pub fn trouble(&self, troubles: &[Trouble]) -> Result<()> {
-        let mut script = String::from("flush chain inet line way\n");
-        for rule in troubles.iter().flat_map(|trouble| trouble.rules()) {
-            script.push_str(&format!("add rule inet line way {rule}\n"));
+    pub fn impair(&self, impairments: &[Impairment]) -> Result<()> {
+        let mut script = String::from("flush chain inet systir impairments\n");
+        for rule in impairments.iter().flat_map(|impairment| impairment.rules()) {
+            script.push_str(&format!("add rule inet systir impairments {rule}\n"));
         }
-        let mut nft = self.line.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        let mut nft = self.path.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
         nft.stdin.take().context("no standard input")?.write_all(script.as_bytes())?;
         let status = nft.wait()?;
         if !status.success() {
@@ -217,50 +216,53 @@ impl Line {
         Ok(())
     }
 
-    /// From now on no UDP passes between a place and this machine.
+    /// Blocks UDP between a site and this host.
     ///
     /// # Errors
     /// When nft refuses.
-    pub fn wall(&self, place: Place) -> Result<()> {
-        let place = if place == Place::Near { &self.near } else { &self.far };
-        place.shell(
-            "nft add table inet wall
-             nft add chain inet wall in '{ type filter hook input priority 0; }'
-             nft add rule inet wall in iifname people meta l4proto udp drop
-             nft add chain inet wall out '{ type filter hook output priority 0; }'
-             nft add rule inet wall out oifname people meta l4proto udp drop",
+    pub fn block_udp(&self, site: Site) -> Result<()> {
+        let site = if site == Site::Near { &self.near } else { &self.far };
+        site.shell(
+            "nft add table inet no_udp
+             nft add chain inet no_udp in '{ type filter hook input priority 0; }'
+             nft add rule inet no_udp in iifname clients meta l4proto udp drop
+             nft add chain inet no_udp out '{ type filter hook output priority 0; }'
+             nft add rule inet no_udp out oifname clients meta l4proto udp drop",
         )
     }
 
-    /// Packets that were lost on the line so far.
+    /// The packets that the path has dropped.
     ///
     /// # Errors
     /// When nft does not answer.
-    pub fn lost(&self) -> Result<u64> {
-        let output = self.line.command("nft").args(["list", "counter", "inet", "line", "lost"]).output()?;
+    pub fn lost_packets(&self) -> Result<u64> {
+        let output = self.path.command("nft").args(["list", "counter", "inet", "systir", "lost"]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
-        words.next().and_then(|word| word.parse().ok()).with_context(|| format!("nft said: {text}"))
+        words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .with_context(|| format!("no packet count in nft's output: {text}"))
     }
 }
 
-/// The number that this process asks for first.
+/// The number that this process tries first.
 fn first_number() -> u8 {
-    (std::process::id() % u32::from(LINES)) as u8
+    (std::process::id() % u32::from(MAX_PATHS)) as u8
 }
 
-/// A number that no other line on this machine has, with the interfaces to both places: the kernel
-/// takes each name once, and a line that ended frees its two names one after the other.
+/// Creates the interfaces to both sites under a number that no other path on this host uses: an
+/// interface name exists once. A path that ends frees its two names one after the other.
 fn reserve(near: u32, far: u32) -> Result<u8> {
     let mut last = String::new();
-    for offset in 0..LINES {
-        let number = ((u16::from(first_number()) + u16::from(offset)) % u16::from(LINES)) as u8 + 1;
+    for offset in 0..MAX_PATHS {
+        let number = ((u16::from(first_number()) + u16::from(offset)) % u16::from(MAX_PATHS)) as u8 + 1;
         let (to_near, to_far) = (format!("systir{number}n"), format!("systir{number}f"));
         let refused = match connect(&to_near, near)? {
             None => match connect(&to_far, far)? {
                 None => return Ok(number),
                 refused => {
-                    finish(Command::new("ip").args(["link", "delete", &to_near]), "a connection not needed")?;
+                    run(Command::new("ip").args(["link", "delete", &to_near]), "an unused connection")?;
                     refused
                 }
             },
@@ -271,14 +273,15 @@ fn reserve(near: u32, far: u32) -> Result<u8> {
             break;
         }
     }
-    bail!("no interface can be made ({last}): {INSTALL}")
+    bail!("cannot create an interface ({last}): {INSTALL}")
 }
 
-/// A pair of interfaces, ours and the one that people at a place come by; or why there is none.
-fn connect(name: &str, place: u32) -> Result<Option<String>> {
+/// Creates a pair of interfaces: `name` on this host and `clients` in the namespace of the process
+/// `site`. Returns ip's error when it refuses.
+fn connect(name: &str, site: u32) -> Result<Option<String>> {
     let output = Command::new("ip")
-        .args(["link", "add", name, "type", "veth", "peer", "name", "people", "netns"])
-        .arg(place.to_string())
+        .args(["link", "add", name, "type", "veth", "peer", "name", "clients", "netns"])
+        .arg(site.to_string())
         .output()
         .context(INSTALL)?;
     let refused = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -288,23 +291,20 @@ fn connect(name: &str, place: u32) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::play;
+    use crate::scenario::run_scenario;
 
     #[test]
-    fn a_line_that_is_half_gone_is_in_nobodys_way() {
-        // In a turn of its own: whoever plays ends the processes that were started meanwhile.
-        let played = play(async {
+    fn a_number_with_a_leftover_interface_is_skipped() {
+        // In a scenario: `run_scenario` kills processes that were started meanwhile.
+        let result = run_scenario(async {
             let number = first_number() + 1;
-            let left = format!("systir{number}f");
-            finish(
-                Command::new("ip").args(["link", "add", &left, "type", "veth"]),
-                "what is left of a line",
-            )?;
-            let made = Line::new(1500);
-            finish(Command::new("ip").args(["link", "delete", &left]), "what is left of a line")?;
+            let leftover = format!("systir{number}f");
+            run(Command::new("ip").args(["link", "add", &leftover, "type", "veth"]), "a leftover interface")?;
+            let made = LossyPath::new(1500);
+            run(Command::new("ip").args(["link", "delete", &leftover]), "a leftover interface")?;
             assert_ne!(made?.number, number);
             Ok(())
         });
-        played.unwrap();
+        result.unwrap();
     }
 }

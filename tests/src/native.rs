@@ -8,23 +8,23 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::browser::clients;
-use crate::output_lines::Lines;
-use crate::process::{Owned, log_file};
+use crate::output_lines::OutputLines;
+use crate::process::{ChildProcess, log_file};
 
-/// How long an event may be awaited.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit of each wait for an event.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One person with a native client.
+/// A participant with a native client.
 #[derive(Debug)]
-pub struct Native {
-    child: Owned,
-    to: Option<ChildStdin>,
-    from: Lines,
-    /// Everything that it said so far.
-    pub said: Vec<Value>,
+pub struct NativeClient {
+    child: ChildProcess,
+    stdin: Option<ChildStdin>,
+    stdout: OutputLines,
+    /// All events so far.
+    pub events: Vec<Value>,
 }
 
-impl Native {
+impl NativeClient {
     /// Joins; `options` are those of `clients/python_client.py`.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Native {
         if !python.exists() {
             bail!("the native client is missing: run tests/clients/python-client");
         }
-        let mut child = Owned::start(
+        let mut child = ChildProcess::start(
             Command::new(python)
                 .arg(clients().join("python_client.py"))
                 .arg(url)
@@ -45,70 +45,70 @@ impl Native {
                 .stderr(log_file("native")?),
             "run tests/clients/python-client",
         )?;
-        let from = Lines::of(child.0.stdout.take().context("no standard output")?);
-        let to = child.0.stdin.take();
-        Ok(Self { child, to, from, said: Vec::new() })
+        let stdout = OutputLines::of(child.0.stdout.take().context("no standard output")?);
+        let stdin = child.0.stdin.take();
+        Ok(Self { child, stdin, stdout, events: Vec::new() })
     }
 
-    /// Reads on until it said an event of that name.
+    /// Waits for the next event of that name.
     ///
     /// # Errors
-    /// When it ended before, or said nothing for a minute; with what it said.
-    pub fn until(&mut self, event: &str) -> Result<Value> {
-        self.until_said(event, |_| true)
+    /// When the client ends before, or prints nothing for a minute; with all events so far.
+    pub fn wait_for(&mut self, event: &str) -> Result<Value> {
+        self.wait_for_matching(event, |_| true)
     }
 
-    /// Reads on until it said an event of that name that fits.
+    /// Waits for the next event of that name that matches.
     ///
     /// # Errors
-    /// When it ended before, or said nothing for a minute; with what it said.
-    pub fn until_said(&mut self, event: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        let what = format!("`{event}` of the native client");
+    /// When the client ends before, or prints nothing for a minute; with all events so far.
+    pub fn wait_for_matching(&mut self, name: &str, matches: impl Fn(&Value) -> bool) -> Result<Value> {
+        let what = format!("`{name}` of the native client");
         loop {
-            let line = self.from.next(&what, PATIENCE);
-            let Some(line) = line.with_context(|| format!("it said: {:?}", self.said))? else {
-                bail!("the native client ended without `{event}`: {:?}", self.said);
+            let line = self.stdout.next(&what, TIMEOUT);
+            let Some(line) = line.with_context(|| format!("its events: {:?}", self.events))? else {
+                bail!("the native client ended without `{name}`: {:?}", self.events);
             };
-            let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
-            self.said.push(said.clone());
-            if said["event"] == event && fits(&said) {
-                return Ok(said);
+            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+            self.events.push(event.clone());
+            if event["event"] == name && matches(&event) {
+                return Ok(event);
             }
         }
     }
 
-    /// Gives one of the commands that `--hold` listens to.
+    /// Sends one of the commands that the client accepts with `--hold`.
     ///
     /// # Errors
     /// When it has ended.
-    pub fn carry_out(&mut self, command: &Value) -> Result<()> {
-        let to = self.to.as_mut().context("the native client was told to end")?;
-        writeln!(to, "{command}").and_then(|()| to.flush()).context("the native client has ended")
+    pub fn command(&mut self, command: &Value) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("the native client's input is closed")?;
+        writeln!(stdin, "{command}").and_then(|()| stdin.flush()).context("the native client has ended")
     }
 
-    /// Waits until each of these people was audible, and of each `frames` more pictures were decoded and
-    /// as many packets of sound received.
+    /// Waits until `frames` more video frames of each of these participants were decoded, as many audio
+    /// packets were received, and each of them was audible at least once.
     ///
     /// # Errors
     /// When that does not happen.
-    pub fn sees_and_hears(&mut self, people: &[&str], frames: u64) -> Result<()> {
-        self.carry_out(&json!({"do": "watch", "people": people, "frames": frames}))?;
-        self.until("watched").with_context(|| format!("pictures and sound of {people:?}"))?;
+    pub fn wait_for_media(&mut self, participants: &[&str], frames: u64) -> Result<()> {
+        self.command(&json!({"do": "watch", "participants": participants, "frames": frames}))?;
+        self.wait_for("watched").with_context(|| format!("audio and video of {participants:?}"))?;
         Ok(())
     }
 
-    /// Waits for its end: true when everything happened that it waited for.
+    /// Closes the client's input and waits for its end: true when its status is a success.
     ///
     /// # Errors
     /// When it does not end.
-    pub fn end(mut self) -> Result<bool> {
-        drop(self.to.take());
-        while let Some(line) = self.from.next("the native client's end", PATIENCE)? {
-            self.said.extend(serde_json::from_str::<Value>(&line));
+    pub fn finish(mut self) -> Result<bool> {
+        drop(self.stdin.take());
+        while let Some(line) = self.stdout.next("the native client's end", TIMEOUT)? {
+            self.events.extend(serde_json::from_str::<Value>(&line));
         }
-        let status = self.child.wait(PATIENCE)?;
+        let status = self.child.wait(TIMEOUT)?;
         if !status.success() {
-            eprintln!("the native client said: {:?}", self.said);
+            eprintln!("events of the native client: {:?}", self.events);
         }
         Ok(status.success())
     }

@@ -1,5 +1,5 @@
-//! A network of a test's own: the test plays again inside a network namespace that ends with it,
-//! where packets are counted by the kernel and by nobody else.
+//! Runs a test again inside its own network namespace, so that the kernel's packet counters see only
+//! the packets of that test.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,61 +7,61 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::process::{Owned, log_file};
+use crate::process::{ChildProcess, log_file};
 use crate::scenario;
 
-/// Set for the test that plays inside.
-const INSIDE: &str = "INSIDE_A_NETWORK_OF_ITS_OWN";
+/// Set in the environment of the test that runs inside the namespace.
+const IN_NAMESPACE: &str = "SYSTIR_TEST_IN_NAMESPACE";
 
-/// Does this process play inside a namespace already?
+/// Does this process run inside such a namespace?
 #[must_use]
-pub fn inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
+pub fn in_namespace() -> bool {
+    std::env::var_os(IN_NAMESPACE).is_some()
 }
 
-/// Plays the test of that name again, in a namespace in which only loopback is up.
+/// Runs the test of that name again, in a namespace with the loopback interface only.
 ///
 /// # Errors
-/// When it fails there, or when a program or a right for it is missing.
-pub fn play_inside(test: &str, limit: Duration) -> Result<()> {
+/// When the test fails there, or when a program or the permission is missing.
+pub fn run_in_namespace(test: &str, limit: Duration) -> Result<()> {
     for (program, package) in [("ip", "iproute2"), ("nft", "nftables"), ("unshare", "util-linux")] {
-        let there = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        ensure!(there.is_ok(), "{program} is missing: apt-get install {package}");
+        let found = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        ensure!(found.is_ok(), "{program} is missing: apt-get install {package}");
     }
     let made = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status()?;
-    ensure!(made.success(), "a network namespace cannot be made: run this test as root");
+    ensure!(made.success(), "cannot create a network namespace: run this test as root");
     let script = r#"ip link set lo up && exec "$0" --exact "$1" --nocapture"#;
-    let mut child = Owned::start(
+    let mut child = ChildProcess::start(
         Command::new("unshare")
             .args(["--net", "sh", "-c", script])
             .arg(std::env::current_exe()?)
             .arg(test)
-            .env(INSIDE, "1")
+            .env(IN_NAMESPACE, "1")
             .stdin(Stdio::null())
-            .stdout(log_file("outside")?)
-            .stderr(log_file("inside")?),
+            .stdout(log_file("namespace-stdout")?)
+            .stderr(log_file("namespace-stderr")?),
         "apt-get install util-linux",
     )?;
-    let _waiting = scenario::waiting("the test inside its own network");
+    let _waiting = scenario::waiting("the test in its network namespace");
     let status = child.wait(limit)?;
-    ensure!(status.success(), "inside its own network: {status}; what it said is above");
-    let said = std::fs::read_to_string(scenario::artefacts()?.join("outside.log"))?;
-    ensure!(said.contains("1 passed"), "{test} was not played inside: {said}");
+    ensure!(status.success(), "the test in its network namespace ended with {status}; its output is above");
+    let stdout = std::fs::read_to_string(scenario::artefacts()?.join("namespace-stdout.log"))?;
+    ensure!(stdout.contains("1 passed"), "{test} did not run in its network namespace: {stdout}");
     Ok(())
 }
 
-/// Packet counters of the kernel, in a table of their own.
+/// Packet counters of nftables.
 #[derive(Debug)]
-pub struct Counters(());
+pub struct PacketCounters(());
 
-impl Counters {
-    /// Loads a ruleset in nftables' language. Works only inside: elsewhere it would change the
-    /// machine's own rules.
+impl PacketCounters {
+    /// Loads a ruleset in nftables' language. Only inside the namespace: elsewhere it would change the
+    /// host's rules.
     ///
     /// # Errors
     /// When nft refuses it.
     pub fn load(ruleset: &str) -> Result<Self> {
-        ensure!(inside(), "packets are counted in a network of the test's own only");
+        ensure!(in_namespace(), "packet counters need the test's own network namespace");
         let loaded = Command::new("nft").arg(ruleset).output().context("apt-get install nftables")?;
         if !loaded.status.success() {
             bail!("nft: {}", String::from_utf8_lossy(&loaded.stderr));
@@ -69,13 +69,13 @@ impl Counters {
         Ok(Self(()))
     }
 
-    /// Packets that a counter has seen.
+    /// The packets that a counter has counted.
     ///
     /// # Errors
     /// When there is no such counter.
     pub fn packets(&self, counter: &str) -> Result<u64> {
         let listed = Command::new("nft").args(["--json", "list", "counters"]).output()?;
-        let listed: Value = serde_json::from_slice(&listed.stdout).context("nft's answer")?;
+        let listed: Value = serde_json::from_slice(&listed.stdout).context("output of nft")?;
         let all = listed["nftables"].as_array().context("no counters")?;
         let one = all.iter().find(|entry| entry["counter"]["name"] == counter);
         one.and_then(|entry| entry["counter"]["packets"].as_u64())

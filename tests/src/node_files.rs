@@ -1,4 +1,4 @@
-//! What an operator writes down: policy, certificates and a configuration for each node.
+//! The files of a cluster: policy, certificates and a configuration for each node.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use systir_identity::{TrustDomain, ca};
 
-/// Where a node listens.
+/// The addresses on which a node listens.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     pub(crate) http: String,
     pub(crate) media: String,
-    /// Media for people whose network lets no UDP out.
+    /// Media over TCP (ICE-TCP).
     pub(crate) tcp: Option<String>,
     pub(crate) quic: String,
     pub(crate) grpc: String,
@@ -19,15 +19,16 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// The usual order of ports, `base` being that of QUIC.
+    /// The usual port offsets; `base` is the port of QUIC.
     pub(crate) fn on_loopback(base: u16) -> Self {
         let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
         Self { http: at(10), media: at(12), tcp: None, quic: at(0), grpc: at(1), telemetry: at(2) }
     }
 }
 
-/// The policy that the project ships, a CA, and a certificate for each node.
-pub(crate) fn write_texts(folder: &Path, nodes: &[&str]) -> Result<()> {
+/// Writes what all nodes share: the policy that the project ships, a CA, and a certificate for each
+/// node.
+pub(crate) fn write_shared_files(folder: &Path, nodes: &[&str]) -> Result<()> {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
     for file in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
         std::fs::copy(policies.join(file), folder.join(file))?;
@@ -35,7 +36,7 @@ pub(crate) fn write_texts(folder: &Path, nodes: &[&str]) -> Result<()> {
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
     std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
-    // For tests that let the cluster's CA err.
+    // For tests in which the cluster's CA issues a wrong certificate.
     std::fs::write(folder.join("ca.key"), &authority.key)?;
     for node in nodes {
         let issued =
@@ -46,11 +47,11 @@ pub(crate) fn write_texts(folder: &Path, nodes: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of a node.
+/// The configuration file of a node.
 pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> String {
     let Addresses { http, media, tcp, quic, grpc, telemetry } = at;
     let tcp = tcp.as_ref().map(|tcp| format!("tcp = \"{tcp}\"")).unwrap_or_default();
-    // Plain HTTP that others than this machine could reach must be said to be meant so.
+    // A node refuses plain HTTP on an address other than loopback unless `behind_proxy` is set.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
     format!(
         r#"

@@ -1,4 +1,4 @@
-//! What a child process says, line by line, with a limit on every wait.
+//! The output of a child process, line by line, with a limit on every wait.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -8,32 +8,32 @@ use anyhow::{Result, bail};
 
 use crate::scenario;
 
-/// Lines that wait to be read; a child that says more has to wait.
-const KEPT: usize = 4096;
+/// Unread lines that are buffered; a child that writes more blocks.
+const CAPACITY: usize = 4096;
 
-/// The lines of one output. A thread of its own reads them and ends with the output, so that
-/// nobody who waits for a line is held by a child that says nothing.
+/// The lines of one output. A thread reads them and ends with the output, so that a wait for a line
+/// can time out.
 #[derive(Debug)]
-pub struct Lines(Receiver<String>);
+pub struct OutputLines(Receiver<String>);
 
-impl Lines {
-    /// Begins to read.
+impl OutputLines {
+    /// Starts to read.
     pub fn of(output: impl Read + Send + 'static) -> Self {
-        let (to, from) = sync_channel(KEPT);
+        let (sender, receiver) = sync_channel(CAPACITY);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if to.send(line).is_err() {
+                if sender.send(line).is_err() {
                     break;
                 }
             }
         });
-        Self(from)
+        Self(receiver)
     }
 
     /// The next line; none when the output ended.
     ///
     /// # Errors
-    /// When there was none within `limit`; `what` says what was awaited.
+    /// When there was none within `limit`; `what` names the awaited line.
     pub fn next(&self, what: &str, limit: Duration) -> Result<Option<String>> {
         let _waiting = scenario::waiting(what);
         match self.0.recv_timeout(limit) {

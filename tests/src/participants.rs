@@ -1,5 +1,4 @@
-//! People made of `systir-load` who come, stay while a test does something to their meeting, and
-//! tell in the end what they saw and heard.
+//! Participants of `systir-load` that stay in a meeting while a test acts on the cluster.
 
 use std::time::Duration;
 
@@ -9,54 +8,55 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How long they may take to come, and again to go.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Limit for all to join, and again for all to leave.
+const TIMEOUT: Duration = Duration::from_secs(45);
 
-/// People who are in a meeting.
+/// Participants in a meeting.
 #[derive(Debug)]
-pub struct Crowd {
+pub struct Participants {
     run: JoinHandle<Result<Report>>,
-    over: CancellationToken,
+    stop: CancellationToken,
 }
 
-impl Crowd {
-    /// They come; returns when all are there or were refused. Their measure begins here.
+impl Participants {
+    /// Returns when each participant has joined or was refused. Measuring starts then.
     ///
     /// # Errors
     /// When that takes too long.
-    pub async fn come(config: Config) -> Result<Self> {
-        Self::come_until(config, &CancellationToken::new()).await
+    pub async fn join(config: Config) -> Result<Self> {
+        Self::join_until(config, &CancellationToken::new()).await
     }
 
-    /// They come, and go when `over` is cancelled: so that several crowds end at one time.
+    /// As [`Participants::join`]; they leave when `stop` is cancelled, so that several groups can
+    /// leave at the same time.
     ///
     /// # Errors
-    /// When it takes too long until all are there.
-    pub async fn come_until(config: Config, over: &CancellationToken) -> Result<Self> {
-        let what = format!("{} people called {}", config.participants, config.identity_prefix);
-        let over = over.child_token();
-        let (told, mut there) = watch::channel(false);
+    /// When it takes too long until all have joined.
+    pub async fn join_until(config: Config, stop: &CancellationToken) -> Result<Self> {
+        let what = format!("{} participants named {}-*", config.participants, config.identity_prefix);
+        let stop = stop.child_token();
+        let (sender, mut joined) = watch::channel(false);
         let watcher = move |progress| {
             if matches!(progress, Progress::Measuring(_) | Progress::Leaving) {
-                told.send_replace(true);
+                sender.send_replace(true);
             }
         };
         let config = Config { stay: true, ..config };
-        let run = tokio::spawn(run_with(config, over.clone(), watcher));
-        let crowd = Self { run, over };
+        let run = tokio::spawn(run_with(config, stop.clone(), watcher));
+        let participants = Self { run, stop };
         let _waiting = crate::scenario::waiting(&what);
-        let all = tokio::time::timeout(PATIENCE, there.wait_for(|all| *all)).await;
-        all.with_context(|| format!("{what} did not come within {PATIENCE:?}"))??;
-        Ok(crowd)
+        let all = tokio::time::timeout(TIMEOUT, joined.wait_for(|all| *all)).await;
+        all.with_context(|| format!("{what} did not join within {TIMEOUT:?}"))??;
+        Ok(participants)
     }
 
-    /// They go.
+    /// They leave; returns what they measured.
     ///
     /// # Errors
     /// When that takes too long.
-    pub async fn go(self) -> Result<Report> {
-        self.over.cancel();
-        let _waiting = crate::scenario::waiting("a crowd goes");
-        tokio::time::timeout(PATIENCE, self.run).await.context("a crowd did not go")??
+    pub async fn leave(self) -> Result<Report> {
+        self.stop.cancel();
+        let _waiting = crate::scenario::waiting("participants leave");
+        tokio::time::timeout(TIMEOUT, self.run).await.context("participants did not leave")??
     }
 }

@@ -14,30 +14,30 @@ use tempfile::TempDir;
 pub use crate::ports::port_block;
 use crate::{process_groups, scenario};
 
-/// A child process with all that it started, in a process group of its own. The whole group is
-/// ended when the value is dropped, and when the tests' own process ends in whatever way.
+/// A child process in its own process group. The whole group is killed when the value is dropped, and
+/// when the test process ends, even when it is killed.
 #[derive(Debug)]
-pub struct Owned(pub Child);
+pub struct ChildProcess(pub Child);
 
-impl Drop for Owned {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let group = self.0.id();
-        process_groups::end(group);
+        process_groups::kill(group);
         let _ = self.wait(Duration::from_secs(5));
-        process_groups::wait_until_gone(group);
+        process_groups::wait_until_ended(group);
     }
 }
 
-impl Owned {
-    /// Starts a command.
+impl ChildProcess {
+    /// Starts a command; `install` tells the user how to install it.
     ///
     /// # Errors
-    /// When it cannot be started; `install` says what to install.
+    /// When it cannot be started.
     pub fn start(command: &mut Command, install: &str) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn();
         let child = child.with_context(|| format!("{name} cannot be started: {install}"))?;
-        process_groups::born(child.id());
+        process_groups::add(child.id());
         Ok(Self(child))
     }
 
@@ -46,7 +46,7 @@ impl Owned {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, name: &str) -> Result<()> {
-        if !process_groups::send(name, &self.0.id().to_string()) {
+        if !process_groups::send_signal(name, &self.0.id().to_string()) {
             bail!("SIG{name} cannot be sent to process {}", self.0.id());
         }
         Ok(())
@@ -70,42 +70,42 @@ impl Owned {
     }
 }
 
-/// What a command printed and how it ended. It ends with its limit, and with its test.
+/// Runs a command to its end: its output and its status.
 ///
 /// # Errors
 /// When it cannot be started, or does not end within `limit`.
 pub async fn output(mut command: Command, limit: Duration) -> Result<Output> {
     let _waiting = scenario::waiting(&format!("the end of {}", command.get_program().to_string_lossy()));
-    ended(spoken(&mut command)?, limit).await
+    wait_with_output(start_with_output(&mut command)?, limit).await
 }
 
-/// Starts a command whose words are kept for [`ended`].
+/// Starts a command whose output [`wait_with_output`] reads.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn spoken(command: &mut Command) -> Result<Owned> {
+pub fn start_with_output(command: &mut Command) -> Result<ChildProcess> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Owned::start(command, "cargo build --workspace")
+    ChildProcess::start(command, "cargo build --workspace")
 }
 
-/// Waits for a command's end: what it printed and how it ended.
+/// Waits for a command's end: its output and its status.
 ///
 /// # Errors
 /// When it does not end within `limit`.
-pub async fn ended(mut child: Owned, limit: Duration) -> Result<Output> {
+pub async fn wait_with_output(mut child: ChildProcess, limit: Duration) -> Result<Output> {
     tokio::task::spawn_blocking(move || {
-        let (stdout, stderr) = (all_of(child.0.stdout.take()), all_of(child.0.stderr.take()));
+        let (stdout, stderr) = (read_all(child.0.stdout.take()), read_all(child.0.stderr.take()));
         let status = child.wait(limit)?;
-        // Whoever it left behind holds its pipes.
+        // Processes that it left behind hold its pipes open; dropping kills them.
         drop(child);
-        let read = |all: JoinHandle<Vec<u8>>| all.join().map_err(|_| anyhow!("its words cannot be read"));
+        let read = |all: JoinHandle<Vec<u8>>| all.join().map_err(|_| anyhow!("its output cannot be read"));
         Ok(Output { status, stdout: read(stdout)?, stderr: read(stderr)? })
     })
     .await?
 }
 
-/// Reads a pipe to its end, so that whoever writes to it does not have to wait.
-fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+/// Reads a pipe to its end in a thread, so that the writer does not block.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
@@ -115,19 +115,19 @@ fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A folder that ends with its owner; in memory where the machine has such a place. etcd waits for
-/// the disk at each write, which on a busy one may take longer than a lease lives.
+/// A temporary folder, in memory where `/dev/shm` exists. etcd syncs each write, which on a busy disk
+/// may take longer than a lease's time to live.
 ///
 /// # Errors
-/// When it cannot be made.
-pub fn folder_in_memory() -> Result<TempDir> {
+/// When it cannot be created.
+pub fn memory_folder() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    made.or_else(|_| tempfile::tempdir()).context("no temporary folder can be made")
+    made.or_else(|_| tempfile::tempdir()).context("cannot create a temporary folder")
 }
 
-/// A file for what a child says, among the artefacts of the running test: `NAME.log`. A child that
-/// is started again goes on writing where it stopped.
+/// The file `NAME.log` for a child's output, among the artefacts of the running test. A child that is
+/// started again appends to it.
 ///
 /// # Errors
 /// When it cannot be opened.
@@ -137,13 +137,14 @@ pub fn log_file(name: &str) -> Result<Stdio> {
     Ok(file.with_context(|| format!("{} cannot be written", path.display()))?.into())
 }
 
-/// A program of this workspace, built in the profile that the tests run in.
+/// The path of a program of this workspace, in the profile that the tests run in.
 ///
 /// # Errors
 /// When it was not built.
 pub fn built(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
-    let folder = here.parent().and_then(Path::parent).context("the test binary lies in no target folder")?;
+    let folder =
+        here.parent().and_then(Path::parent).context("the test program is not in a target folder")?;
     let program = folder.join(name);
     if !program.is_file() {
         bail!("{} was not built: run `cargo build --workspace` first", program.display());
@@ -151,26 +152,26 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Asks again every 50 ms until there is an answer.
+/// Calls `check` every 50 ms until it returns a value.
 ///
 /// # Errors
-/// When there was none within `limit`; `what` says what was awaited.
-pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut ask: F) -> Result<T>
+/// When it returned none within `limit`; `what` names what was awaited.
+pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut check: F) -> Result<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
     let _waiting = scenario::waiting(what);
-    let ask_again = async {
+    let check_again = async {
         loop {
-            if let Some(answer) = ask().await {
-                return answer;
+            if let Some(value) = check().await {
+                return value;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    // A question that gets no answer at all must not hold the test either.
-    tokio::time::timeout(limit, ask_again)
+    // The limit also covers a check that does not return.
+    tokio::time::timeout(limit, check_again)
         .await
         .with_context(|| format!("{what} did not happen within {limit:?}"))
 }

@@ -1,5 +1,5 @@
-//! Ends every child of the tests, also when the test process itself is killed: a small shell holds
-//! the list and acts when its input closes.
+//! Kills every child of the tests, even when the test process itself is killed: a shell holds the
+//! list of process groups and kills them when its standard input closes.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,13 +8,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Reads `add GROUP` and `gone GROUP`; kills what is left when nobody writes any more.
+/// Reads `add GROUP` and `remove GROUP`; kills the remaining groups at the end of its input.
 const SHELL: &str = r#"
 groups=
 while read -r what group; do
     case $what in
         add) groups="$groups $group" ;;
-        gone)
+        remove)
             left=
             for one in $groups; do [ "$one" = "$group" ] || left="$left $one"; done
             groups=$left ;;
@@ -24,16 +24,16 @@ for one in $groups; do kill -s KILL -- "-$one" 2>/dev/null; done
 "#;
 
 #[derive(Debug, Default)]
-struct Reaper {
-    /// Process groups that live, and the test that started each.
+struct ProcessGroups {
+    /// Running process groups, and the test that started each.
     groups: BTreeMap<u32, String>,
     shell: Option<(Child, ChildStdin)>,
 }
 
-impl Reaper {
-    fn tell(&mut self, what: &str, group: u32) {
+impl ProcessGroups {
+    fn notify_shell(&mut self, what: &str, group: u32) {
         if self.shell.is_none() {
-            // It holds no output of ours open, and a signal to the tests' own group misses it.
+            // It holds none of our outputs open, and a signal to the tests' own group does not reach it.
             let shell = Command::new("sh")
                 .args(["-c", SHELL])
                 .process_group(0)
@@ -41,67 +41,63 @@ impl Reaper {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn();
-            self.shell = shell.ok().and_then(|mut shell| shell.stdin.take().map(|to| (shell, to)));
+            self.shell = shell.ok().and_then(|mut shell| shell.stdin.take().map(|stdin| (shell, stdin)));
         }
-        if let Some((_, to)) = &mut self.shell
-            && let Err(error) = writeln!(to, "{what} {group}").and_then(|()| to.flush())
+        if let Some((_, stdin)) = &mut self.shell
+            && let Err(error) = writeln!(stdin, "{what} {group}").and_then(|()| stdin.flush())
         {
-            eprintln!("nobody ends process group {group} if this process is killed: {error}");
+            eprintln!("process group {group} stays when this process is killed: {error}");
         }
     }
 }
 
-fn reaper() -> MutexGuard<'static, Reaper> {
-    static REAPER: OnceLock<Mutex<Reaper>> = OnceLock::new();
-    REAPER.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+fn process_groups() -> MutexGuard<'static, ProcessGroups> {
+    static GROUPS: OnceLock<Mutex<ProcessGroups>> = OnceLock::new();
+    GROUPS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process group began to live for the test that runs now.
-pub(crate) fn born(group: u32) {
-    let mut reaper = reaper();
-    reaper.groups.insert(group, crate::scenario::current());
-    reaper.tell("add", group);
+/// Registers a process group that the running test started.
+pub(crate) fn add(group: u32) {
+    let mut all = process_groups();
+    all.groups.insert(group, crate::scenario::current());
+    all.notify_shell("add", group);
 }
 
-/// Ends a process group and waits until nothing of it runs.
-pub(crate) fn end(group: u32) {
-    kill(group);
-    let mut reaper = reaper();
-    reaper.groups.remove(&group);
-    reaper.tell("gone", group);
+/// Kills a process group and forgets it.
+pub(crate) fn kill(group: u32) {
+    send_signal("KILL", &format!("-{group}"));
+    let mut all = process_groups();
+    all.groups.remove(&group);
+    all.notify_shell("remove", group);
 }
 
-/// Ends all that a test left behind.
-pub(crate) fn end_all_of(test: &str) {
+/// Kills all process groups that a test left behind.
+pub(crate) fn kill_all_of(test: &str) {
     let left: Vec<u32> = {
-        let reaper = reaper();
-        reaper.groups.iter().filter(|(_, owner)| *owner == test).map(|(group, _)| *group).collect()
+        let all = process_groups();
+        all.groups.iter().filter(|(_, owner)| *owner == test).map(|(group, _)| *group).collect()
     };
     for group in left {
-        end(group);
+        kill(group);
     }
 }
 
-/// The shell's own `kill`: another one need not be installed.
-pub(crate) fn send(signal: &str, target: &str) -> bool {
+/// Sends a signal with the shell's own `kill`, so that no other one needs to be installed.
+pub(crate) fn send_signal(signal: &str, target: &str) -> bool {
     let script = format!("kill -s {signal} -- {target} 2>/dev/null");
     Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success())
 }
 
-fn kill(group: u32) {
-    send("KILL", &format!("-{group}"));
-}
-
-/// Waits until the kernel has taken the last process of a group away; its leader was waited for.
-pub(crate) fn wait_until_gone(group: u32) {
+/// Waits until no process of a group runs, 3 s at most. Its leader must have been waited for.
+pub(crate) fn wait_until_ended(group: u32) {
     let end = Instant::now() + Duration::from_secs(3);
-    while lives(group) && Instant::now() < end {
+    while is_running(group) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Does any process of a group run?
-pub(crate) fn lives(group: u32) -> bool {
+pub(crate) fn is_running(group: u32) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return false };
     processes.flatten().any(|process| {
         let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();

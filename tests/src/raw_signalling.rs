@@ -1,4 +1,4 @@
-//! A client that speaks LiveKit's signalling by hand, so that it can say what no client should.
+//! A signalling client that can send any frame, including invalid ones.
 
 use std::time::Duration;
 
@@ -17,63 +17,61 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::scenario;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Limit of each wait for the server.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A token with any claims, signed with any secret.
 #[must_use]
-pub fn signed(claims: &Value, secret: &str) -> String {
+pub fn sign_token(claims: &Value, secret: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let words = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()));
+    let signed = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
-    format!("{words}.{}", URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, words.as_bytes())))
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, signed.as_bytes())))
 }
 
-/// Somebody's signalling connection.
+/// A participant's signalling connection.
 #[derive(Debug)]
-pub struct Signalling {
+pub struct RawSignalling {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What a front door answered who was not let in.
+/// A gateway's refusal of the WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnedAway {
+pub struct HttpRefusal {
     /// HTTP status.
     pub status: u16,
-    /// The reason in words.
-    pub words: String,
+    /// The body: the reason as text.
+    pub text: String,
 }
 
-impl Signalling {
-    /// Opens the WebSocket at a front door; the outer error is one of the test, the inner one the
-    /// door's refusal.
+impl RawSignalling {
+    /// Opens the WebSocket at a gateway. The inner error is the gateway's refusal.
     ///
     /// # Errors
-    /// When there is no answer.
-    pub async fn open(front_door: &str, token: &str) -> Result<Result<Self, TurnedAway>> {
-        let door = front_door.replacen("http", "ws", 1);
-        let url = format!("{door}/rtc?access_token={token}&auto_subscribe=1&protocol=16&sdk=rust");
-        let _waiting = scenario::waiting("the front door's answer to a WebSocket");
-        match tokio::time::timeout(PATIENCE, connect_async(url)).await.context("no answer at the door")? {
+    /// When the gateway does not answer.
+    pub async fn open(gateway_url: &str, token: &str) -> Result<Result<Self, HttpRefusal>> {
+        let base = gateway_url.replacen("http", "ws", 1);
+        let url = format!("{base}/rtc?access_token={token}&auto_subscribe=1&protocol=16&sdk=rust");
+        let _waiting = scenario::waiting("the gateway's answer to a WebSocket");
+        match tokio::time::timeout(TIMEOUT, connect_async(url)).await.context("no answer from the gateway")? {
             Ok((socket, _)) => Ok(Ok(Self { socket })),
             Err(tungstenite::Error::Http(answer)) => {
-                let words =
-                    String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
-                Ok(Err(TurnedAway { status: answer.status().as_u16(), words }))
+                let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+                Ok(Err(HttpRefusal { status: answer.status().as_u16(), text }))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Opens it and hears that it has joined.
+    /// Opens the WebSocket and waits for the join response.
     ///
     /// # Errors
-    /// When it is not let in.
-    pub async fn join(front_door: &str, token: &str) -> Result<(Self, JoinResponse)> {
-        let opened = Self::open(front_door, token).await?;
-        let mut signalling = opened.map_err(|away| anyhow::anyhow!("turned away: {away:?}"))?;
+    /// When the gateway refuses.
+    pub async fn join(gateway_url: &str, token: &str) -> Result<(Self, JoinResponse)> {
+        let opened = Self::open(gateway_url, token).await?;
+        let mut signalling = opened.map_err(|refusal| anyhow::anyhow!("refused: {refusal:?}"))?;
         let join = signalling
-            .until("the join message", |message| match message {
+            .wait_for("the join response", |message| match message {
                 signal_response::Message::Join(join) => Some(join),
                 _ => None,
             })
@@ -81,17 +79,17 @@ impl Signalling {
         Ok((signalling, join))
     }
 
-    /// Reads on until a message fits.
+    /// Reads until a message matches.
     ///
     /// # Errors
-    /// When the connection ends before, or nothing fits in time.
-    pub async fn until<T>(
+    /// When the connection ends before, or no message matches in time.
+    pub async fn wait_for<T>(
         &mut self,
         what: &str,
-        fits: impl Fn(signal_response::Message) -> Option<T>,
+        find: impl Fn(signal_response::Message) -> Option<T>,
     ) -> Result<T> {
         let _waiting = scenario::waiting(what);
-        let read_on = async {
+        let read = async {
             loop {
                 let Some(message) = self.socket.next().await else {
                     bail!("the server closed before {what}")
@@ -99,20 +97,20 @@ impl Signalling {
                 let Message::Binary(bytes) = message.with_context(|| format!("before {what}"))? else {
                     continue;
                 };
-                if let Some(found) = SignalResponse::decode(bytes)?.message.and_then(&fits) {
+                if let Some(found) = SignalResponse::decode(bytes)?.message.and_then(&find) {
                     return Ok(found);
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, read_on).await.with_context(|| format!("{what} did not come"))?
+        tokio::time::timeout(TIMEOUT, read).await.with_context(|| format!("{what} did not come"))?
     }
 
-    /// Sends one frame, whatever is in it.
+    /// Sends a frame as it is.
     ///
     /// # Errors
     /// When the connection has ended.
     pub async fn send(&mut self, frame: Message) -> Result<()> {
-        let sent = tokio::time::timeout(PATIENCE, self.socket.send(frame)).await;
+        let sent = tokio::time::timeout(TIMEOUT, self.socket.send(frame)).await;
         Ok(sent.context("the server does not read")??)
     }
 
@@ -125,7 +123,7 @@ impl Signalling {
         self.send(Message::Binary(bytes.into())).await
     }
 
-    /// Offers a description for the publisher's connection.
+    /// Sends an offer for the publisher's peer connection.
     ///
     /// # Errors
     /// When the connection has ended.
@@ -134,38 +132,38 @@ impl Signalling {
         self.request(signal_request::Message::Offer(offer)).await
     }
 
-    /// Asks for a pong: everything that was sent before has been read when it comes.
+    /// Sends a ping and waits for the pong: the server has then read everything that was sent before.
     ///
     /// # Errors
     /// When it does not come.
-    pub async fn is_answered(&mut self) -> Result<()> {
+    pub async fn ping(&mut self) -> Result<()> {
         let ping = livekit_protocol::Ping { timestamp: 7, rtt: 0 };
         self.request(signal_request::Message::PingReq(ping)).await?;
-        self.until("a pong", |message| match message {
+        self.wait_for("a pong", |message| match message {
             signal_response::Message::PongResp(pong) if pong.last_ping_timestamp == 7 => Some(()),
             _ => None,
         })
         .await
     }
 
-    /// The socket below, for bytes that are no frames.
+    /// The TCP stream below, to send bytes that are no WebSocket frames.
     ///
     /// # Errors
-    /// When it is one with TLS.
-    pub fn into_bytes(self) -> Result<TcpStream> {
+    /// When the connection uses TLS.
+    pub fn into_stream(self) -> Result<TcpStream> {
         match self.socket.into_inner() {
             MaybeTlsStream::Plain(stream) => Ok(stream),
-            _ => bail!("the connection has TLS"),
+            _ => bail!("the connection uses TLS"),
         }
     }
 
     /// Waits until the server has closed the connection.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn is_closed(mut self) -> Result<()> {
+    /// When it stays open.
+    pub async fn wait_until_closed(mut self) -> Result<()> {
         let _waiting = scenario::waiting("the server closes a connection");
         let end = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        tokio::time::timeout(PATIENCE, end).await.context("the server keeps the connection open")
+        tokio::time::timeout(TIMEOUT, end).await.context("the server keeps the connection open")
     }
 }

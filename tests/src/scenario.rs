@@ -1,5 +1,5 @@
-//! One test from end to end: it waits for its turn, has a limit, says what it waited for when it
-//! fails, prints what the relays logged, and leaves no process behind.
+//! Runs one end-to-end test: one at a time, within a time limit. A test that times out reports what it
+//! was waiting for; a failed test prints the end of its logs. No process is left behind.
 
 use std::any::type_name;
 use std::future::Future;
@@ -14,141 +14,143 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{ports, process_groups};
 
-/// How long a test may take unless it says otherwise.
+/// The time limit of a test, unless it has its own.
 pub const LIMIT: Duration = Duration::from_secs(150);
 
-/// Lines of each log that are printed when a test fails.
+/// The number of last lines of each log that are printed when a test fails.
 const TAIL: usize = 40;
 
 #[derive(Debug)]
-struct Now {
-    test: String,
+struct RunningTest {
+    name: String,
     waits: Vec<(u64, String)>,
     next: u64,
 }
 
-static NOW: Mutex<Now> = Mutex::new(Now { test: String::new(), waits: Vec::new(), next: 0 });
+static RUNNING: Mutex<RunningTest> =
+    Mutex::new(RunningTest { name: String::new(), waits: Vec::new(), next: 0 });
 
-fn now() -> MutexGuard<'static, Now> {
-    NOW.lock().unwrap_or_else(PoisonError::into_inner)
+fn running() -> MutexGuard<'static, RunningTest> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Clusters disturb each other on few cores, so one runs at a time in each process.
-static TURN: Mutex<Option<Arc<tokio::sync::Mutex<()>>>> = Mutex::new(None);
+/// Held by the running cluster: clusters disturb each other on few cores, so a process runs one at a
+/// time.
+static CLUSTER_LOCK: Mutex<Option<Arc<tokio::sync::Mutex<()>>>> = Mutex::new(None);
 
 tokio::task_local! {
-    static PLAYING: ();
+    static IN_SCENARIO: ();
 }
 
-async fn turn() -> OwnedMutexGuard<()> {
-    let lock = TURN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().clone();
+async fn lock() -> OwnedMutexGuard<()> {
+    let lock = CLUSTER_LOCK.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().clone();
     lock.lock_owned().await
 }
 
-/// The turn of a cluster that was started outside a scene; a scene has it already.
-pub(crate) async fn turn_of_cluster() -> Result<Option<OwnedMutexGuard<()>>> {
-    if plays() {
+/// Locks for a cluster that is started outside a scenario; a scenario holds the lock already.
+pub(crate) async fn lock_for_cluster() -> Result<Option<OwnedMutexGuard<()>>> {
+    if in_scenario() {
         return Ok(None);
     }
-    let turn = tokio::time::timeout(Duration::from_secs(600), turn()).await;
-    turn.map(Some).context("another test of this program keeps its cluster for more than ten minutes")
+    let guard = tokio::time::timeout(Duration::from_secs(600), lock()).await;
+    guard.map(Some).context("another test of this program has held its cluster for ten minutes")
 }
 
-/// Does a scene call this?
-pub(crate) fn plays() -> bool {
-    PLAYING.try_with(|()| ()).is_ok()
+/// Is the caller inside a scenario?
+pub(crate) fn in_scenario() -> bool {
+    IN_SCENARIO.try_with(|()| ()).is_ok()
 }
 
-/// The test that plays now; nothing outside a scene.
+/// The name of the running test; empty outside a scenario.
 pub(crate) fn current() -> String {
-    now().test.clone()
+    running().name.clone()
 }
 
-/// Notes what is awaited until it is dropped; a test that runs out of time says so.
+/// Marks a wait until it is dropped; a test that times out reports the open waits.
 #[derive(Debug)]
 #[must_use]
 pub struct Waiting(u64);
 
-/// Notes what is awaited from here on.
+/// Records that the test waits for `what`.
 pub fn waiting(what: &str) -> Waiting {
-    let mut now = now();
-    now.next += 1;
-    let id = now.next;
-    now.waits.push((id, what.to_owned()));
+    let mut running = running();
+    running.next += 1;
+    let id = running.next;
+    running.waits.push((id, what.to_owned()));
     Waiting(id)
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        now().waits.retain(|(id, _)| *id != self.0);
+        running().waits.retain(|(id, _)| *id != self.0);
     }
 }
 
-/// The folder of what the running test leaves for people: logs, screenshots, figures.
+/// The folder for the logs and screenshots of the running test.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be created.
 pub fn artefacts() -> Result<PathBuf> {
     let test = current();
     let name = if test.is_empty() { format!("process-{}", std::process::id()) } else { test };
     let here = std::env::current_exe()?;
-    let target = here.ancestors().nth(3).context("the test program lies in no target folder")?;
+    let target = here.ancestors().nth(3).context("the test program is not in a target folder")?;
     let folder = target.join("artefacts").join(name);
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }
 
 fn waits() -> String {
-    let now = now();
-    let waits: Vec<&str> = now.waits.iter().map(|(_, what)| what.as_str()).collect();
-    if waits.is_empty() { "nothing that it named".to_owned() } else { waits.join("; ") }
+    let running = running();
+    let waits: Vec<&str> = running.waits.iter().map(|(_, what)| what.as_str()).collect();
+    if waits.is_empty() { "nothing that was recorded".to_owned() } else { waits.join("; ") }
 }
 
-/// Plays a test within [`LIMIT`].
+/// Runs a test within [`LIMIT`].
 ///
 /// # Errors
-/// What the test answered, or that it ran out of time.
-pub fn play<F: Future<Output = Result<()>>>(test: F) -> Result<()> {
-    play_within(LIMIT, test)
+/// The test's error, or that it timed out.
+pub fn run_scenario<F: Future<Output = Result<()>>>(test: F) -> Result<()> {
+    run_scenario_within(LIMIT, test)
 }
 
-/// Plays a test within a limit.
+/// Runs a test within a time limit.
 ///
 /// # Errors
-/// What the test answered, or that it ran out of time.
-pub fn play_within<F: Future<Output = Result<()>>>(limit: Duration, test: F) -> Result<()> {
+/// The test's error, or that it timed out.
+pub fn run_scenario_within<F: Future<Output = Result<()>>>(limit: Duration, test: F) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let turn = runtime.block_on(turn());
+    let guard = runtime.block_on(lock());
     let name = name_of::<F>();
-    now().test.clone_from(&name);
+    running().name.clone_from(&name);
     let folder = artefacts()?;
     std::fs::remove_dir_all(&folder)?;
-    let played = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(PLAYING.scope((), async {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(IN_SCENARIO.scope((), async {
             let mut test = pin!(test);
             match tokio::time::timeout(limit, &mut test).await {
-                Ok(ended) => ended,
+                Ok(result) => result,
                 Err(_) => Err(anyhow!("{name} did not end within {limit:?}; it waited for: {}", waits())),
             }
         }))
     }));
-    // Killed first: threads that wait for a child's word end then.
-    process_groups::end_all_of(&name);
+    // First, so that threads that read a child's output end.
+    process_groups::kill_all_of(&name);
     runtime.shutdown_timeout(Duration::from_secs(5));
-    ports::give_back();
-    if !matches!(played, Ok(Ok(()))) {
+    ports::release_scenario_blocks();
+    if !matches!(result, Ok(Ok(()))) {
         print_logs(&folder);
     }
-    now().test.clear();
-    drop(turn);
-    played.unwrap_or_else(|panic| resume_unwind(panic))
+    running().name.clear();
+    drop(guard);
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// `module-test` from the type of the test's future, which is named after the function around it.
+/// `module-test`, from the type of the test's future, which is named after the function around it.
 fn name_of<F>() -> String {
     let parts: Vec<&str> =
         type_name::<F>().split("::").filter(|part| !part.starts_with('{') && *part != "tests").collect();
-    // The first part is the program.
+    // The first part is the crate.
     parts.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&parts).join("-")
 }
 
@@ -159,7 +161,7 @@ fn print_logs(folder: &Path) {
     for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "log")) {
         let text = String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        eprintln!("--- the end of {} ({} lines)", file.display(), lines.len());
+        eprintln!("--- last lines of {} ({} in all)", file.display(), lines.len());
         for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
             eprintln!("{line}");
         }
@@ -172,73 +174,73 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::output_lines::Lines;
-    use crate::process::Owned;
+    use crate::output_lines::OutputLines;
+    use crate::process::ChildProcess;
 
     #[test]
-    fn a_test_without_end_is_ended_and_says_what_it_waited_for() {
-        let error = play_within(Duration::from_millis(200), async {
-            let _waiting = waiting("a sister that never comes");
+    fn a_test_that_times_out_reports_what_it_waited_for() {
+        let error = run_scenario_within(Duration::from_millis(200), async {
+            let _waiting = waiting("a sister that never starts");
             std::future::pending::<()>().await;
             Ok(())
         });
-        let words = error.unwrap_err().to_string();
-        assert!(words.contains("a sister that never comes"), "{words}");
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("a sister that never starts"), "{text}");
     }
 
     #[test]
-    fn a_test_that_blocks_on_a_silent_child_is_ended_with_the_child() {
-        let began = Arc::new(Mutex::new(0));
-        let group = began.clone();
-        let played = play_within(Duration::from_secs(3), async move {
+    fn a_test_that_blocks_on_a_silent_child_times_out_and_the_child_is_killed() {
+        let started = Arc::new(Mutex::new(0));
+        let group = started.clone();
+        let result = run_scenario_within(Duration::from_secs(3), async move {
             tokio::task::spawn_blocking(move || -> Result<()> {
                 // A child with a child of its own, both silent.
-                let mut child = Owned::start(
+                let mut child = ChildProcess::start(
                     Command::new("sh").args(["-c", "sleep 600 & sleep 600"]).stdout(Stdio::piped()),
                     "a shell is needed",
                 )?;
                 *group.lock().unwrap() = child.0.id();
-                let lines = Lines::of(child.0.stdout.take().unwrap());
-                lines.next("a word of the child", Duration::from_secs(100))?;
+                let lines = OutputLines::of(child.0.stdout.take().unwrap());
+                lines.next("a line of the child", Duration::from_secs(100))?;
                 Ok(())
             })
             .await?
         });
-        assert!(played.unwrap_err().to_string().contains("a word of the child"));
-        let group = *began.lock().unwrap();
+        assert!(result.unwrap_err().to_string().contains("a line of the child"));
+        let group = *started.lock().unwrap();
         assert!(group != 0);
-        process_groups::wait_until_gone(group);
-        assert!(!process_groups::lives(group), "both are gone");
+        process_groups::wait_until_ended(group);
+        assert!(!process_groups::is_running(group), "both processes have ended");
     }
 
     #[test]
     fn a_test_is_named_after_its_module_and_its_function() {
-        let mut named = String::new();
-        let played = play(async {
-            named = current();
+        let mut name = String::new();
+        let result = run_scenario(async {
+            name = current();
             Ok(())
         });
-        played.unwrap();
-        assert_eq!(named, "scenario-a_test_is_named_after_its_module_and_its_function");
+        result.unwrap();
+        assert_eq!(name, "scenario-a_test_is_named_after_its_module_and_its_function");
     }
 
     #[test]
-    fn tests_of_one_program_play_one_after_another() {
-        static PLAYING_NOW: AtomicUsize = AtomicUsize::new(0);
-        let actors: Vec<_> = (0..4)
+    fn tests_of_one_program_run_one_after_another() {
+        static CONCURRENT: AtomicUsize = AtomicUsize::new(0);
+        let threads: Vec<_> = (0..4)
             .map(|_| {
                 std::thread::spawn(|| {
-                    play(async {
-                        assert_eq!(PLAYING_NOW.fetch_add(1, Ordering::SeqCst), 0);
+                    run_scenario(async {
+                        assert_eq!(CONCURRENT.fetch_add(1, Ordering::SeqCst), 0);
                         tokio::time::sleep(Duration::from_millis(20)).await;
-                        PLAYING_NOW.fetch_sub(1, Ordering::SeqCst);
+                        CONCURRENT.fetch_sub(1, Ordering::SeqCst);
                         Ok(())
                     })
                 })
             })
             .collect();
-        for actor in actors {
-            actor.join().unwrap().unwrap();
+        for thread in threads {
+            thread.join().unwrap().unwrap();
         }
     }
 }

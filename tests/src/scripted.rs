@@ -1,5 +1,5 @@
-//! A client of LiveKit's protocol that does what the test says, in any order: its signalling is
-//! bare, its WebRTC stack is str0m. What no SDK would do can be tried with it.
+//! A client of LiveKit's protocol that runs the commands of a test in any order. It sends signalling
+//! messages directly and uses str0m for WebRTC, so a test can do what no SDK does.
 
 mod connections;
 mod media;
@@ -14,168 +14,172 @@ use livekit_protocol::{
     data_packet,
 };
 pub use livekit_protocol::{signal_request::Message as Request, signal_response::Message as Response};
-pub use media::{Coding, Picture};
+pub use media::{Codec, VideoFrame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::scenario::waiting;
 
-/// Everything that is awaited happens within this time, or the test fails.
+/// Limit of each wait.
 pub const LIMIT: Duration = Duration::from_secs(15);
 
-/// One packet that arrived.
+/// A received RTP packet.
 #[derive(Debug, Clone)]
-pub struct Arrived {
+pub struct ReceivedPacket {
     /// Extended sequence number.
     pub seq: u64,
     /// RTP timestamp.
     pub time: u32,
     /// Its SSRC.
     pub ssrc: u32,
-    /// What the payload shows.
-    pub picture: Option<Picture>,
+    /// What the payload contains, for video.
+    pub frame: Option<VideoFrame>,
 }
 
-/// Something that happened to the client.
+/// An event of the client.
 #[derive(Debug, Clone)]
-pub enum Happened {
-    /// A message of the server.
-    Said(Box<Response>),
-    /// A data message: its channel and what it says.
+pub enum ClientEvent {
+    /// A signalling message of the server.
+    Response(Box<Response>),
+    /// A data message, with the label of its channel.
     Data(String, Box<DataPacket>),
-    /// A connection is up: the publisher's (true) or the subscriber's.
+    /// A peer connection is up: the publisher's (true) or the subscriber's (false).
     Connected(bool),
     /// Signalling ended.
     Closed,
 }
 
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum ClientCommand {
     Send(Box<Request>),
     SendText(String),
-    Publish { cid: String, coding: Coding, layers: Vec<String> },
+    Publish { cid: String, codec: Codec, layers: Vec<String> },
     Stop(String),
     Data { reliable: bool, packet: Box<DataPacket> },
-    AnswerNothing(bool),
+    IgnoreOffers(bool),
     CutSignalling,
 }
 
 /// Packets by track.
-pub(crate) type Arrivals = Arc<Mutex<HashMap<String, Vec<Arrived>>>>;
+pub(crate) type PacketsByTrack = Arc<Mutex<HashMap<String, Vec<ReceivedPacket>>>>;
 
 /// A participant.
 #[derive(Debug)]
-pub struct Scripted {
-    orders: mpsc::UnboundedSender<Order>,
-    happened: mpsc::UnboundedReceiver<Happened>,
-    /// What happened and nobody asked for yet.
-    kept: Vec<Happened>,
-    arrivals: Arrivals,
+pub struct ScriptedClient {
+    commands: mpsc::UnboundedSender<ClientCommand>,
+    events: mpsc::UnboundedReceiver<ClientEvent>,
+    /// Events that no wait has returned yet.
+    unread: Vec<ClientEvent>,
+    packets: PacketsByTrack,
     /// `PA_...`
     pub sid: String,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedClient {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Scripted {
-    /// Joins; `query` is appended to the address, such as `auto_subscribe=0`.
+impl ScriptedClient {
+    /// Joins; `query` is appended to the URL, such as `auto_subscribe=0`.
     ///
     /// # Errors
-    /// What the server answers, status and words.
+    /// When the server refuses; with status and text.
     pub async fn join(url: &str, token: &str, query: &str) -> Result<Self> {
-        let (orders, taken) = mpsc::unbounded_channel();
-        let (tell, happened) = mpsc::unbounded_channel();
-        let arrivals = Arrivals::default();
-        let (task, join) = connections::connect(url, token, query, taken, tell, arrivals.clone()).await?;
+        let (commands, command_receiver) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let packets = PacketsByTrack::default();
+        let (task, join) =
+            connections::connect(url, token, query, command_receiver, event_sender, packets.clone()).await?;
         let sid = join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default();
-        let kept = vec![Happened::Said(Box::new(Response::Join(join)))];
-        Ok(Self { orders, happened, kept, arrivals, sid, task })
+        let unread = vec![ClientEvent::Response(Box::new(Response::Join(join)))];
+        Ok(Self { commands, events, unread, packets, sid, task })
     }
 
-    /// Joins and waits for the subscriber's connection.
+    /// Joins and waits until the subscriber's peer connection is up.
     ///
     /// # Errors
-    /// When either does not happen.
-    pub async fn meet(url: &str, token: &str, query: &str) -> Result<Self> {
+    /// When either fails.
+    pub async fn join_and_connect(url: &str, token: &str, query: &str) -> Result<Self> {
         let mut client = Self::join(url, token, query).await?;
-        client.until("connected", |one| matches!(one, Happened::Connected(false)).then_some(())).await?;
+        client
+            .wait_for("connected", |one| matches!(one, ClientEvent::Connected(false)).then_some(()))
+            .await?;
         Ok(client)
     }
 
-    fn order(&self, order: Order) {
-        // A client that is over hears nothing; whoever waits for its answer is told so.
-        let _ = self.orders.send(order);
+    fn command(&self, command: ClientCommand) {
+        // Fails when the task has ended; the next wait reports that.
+        let _ = self.commands.send(command);
     }
 
     /// Sends a request.
     pub fn send(&self, request: Request) {
-        self.order(Order::Send(Box::new(request)));
+        self.command(ClientCommand::Send(Box::new(request)));
     }
 
-    /// Sends a WebSocket text message, JSON for the most part.
+    /// Sends a WebSocket text message.
     pub fn send_text(&self, text: &str) {
-        self.order(Order::SendText(text.to_owned()));
+        self.command(ClientCommand::SendText(text.to_owned()));
     }
 
-    /// Offers, and once it is answered sends, a track. It is not announced: see [`Scripted::publish`].
-    pub fn offer(&self, cid: &str, coding: Coding, layers: &[&str]) {
+    /// Offers a track, and sends it once the offer is answered. It does not announce it: see
+    /// [`ScriptedClient::publish`].
+    pub fn offer(&self, cid: &str, codec: Codec, layers: &[&str]) {
         let layers = layers.iter().map(|rid| (*rid).to_owned()).collect();
-        self.order(Order::Publish { cid: cid.to_owned(), coding, layers });
+        self.command(ClientCommand::Publish { cid: cid.to_owned(), codec, layers });
     }
 
     /// Offers the track's m-line inactive.
     pub fn unpublish(&self, cid: &str) {
-        self.order(Order::Stop(cid.to_owned()));
+        self.command(ClientCommand::Stop(cid.to_owned()));
     }
 
-    /// Ends the WebSocket without a goodbye.
-    pub fn cut(&self) {
-        self.order(Order::CutSignalling);
+    /// Drops the WebSocket without a leave request.
+    pub fn cut_signalling(&self) {
+        self.command(ClientCommand::CutSignalling);
     }
 
-    /// Leaves offers unanswered, until told otherwise.
-    pub fn answer_nothing(&self, nothing: bool) {
-        self.order(Order::AnswerNothing(nothing));
+    /// Leaves the server's offers unanswered, or answers them again.
+    pub fn ignore_offers(&self, ignore: bool) {
+        self.command(ClientCommand::IgnoreOffers(ignore));
     }
 
-    /// Announces a track, waits for its sid, and brings it.
+    /// Announces a track, waits for its sid, and offers it.
     ///
     /// # Errors
-    /// When the server does not take it.
-    pub async fn publish(&mut self, cid: &str, coding: Coding, layers: &[&str]) -> Result<TrackInfo> {
-        let info = self.announce(cid, coding, layers, true).await?;
-        self.offer(cid, coding, layers);
+    /// When the server does not accept it.
+    pub async fn publish(&mut self, cid: &str, codec: Codec, layers: &[&str]) -> Result<TrackInfo> {
+        let info = self.announce(cid, codec, layers, true).await?;
+        self.offer(cid, codec, layers);
         Ok(info)
     }
 
-    /// Announces a track, with its codec or without, and waits for its sid.
+    /// Announces a track, with or without the name of its codec, and waits for its sid.
     ///
     /// # Errors
-    /// When the server does not take it.
+    /// When the server does not accept it.
     pub async fn announce(
         &mut self,
         cid: &str,
-        coding: Coding,
+        codec: Codec,
         layers: &[&str],
         named: bool,
     ) -> Result<TrackInfo> {
-        self.send(Request::AddTrack(announcement(cid, coding, layers, named)));
-        self.said("track_published", |said| match said {
+        self.send(Request::AddTrack(announcement(cid, codec, layers, named)));
+        self.wait_for_response("track_published", |response| match response {
             Response::TrackPublished(published) if published.cid == cid => published.track.clone(),
             _ => None,
         })
         .await
     }
 
-    /// Sends a text on a data channel.
-    pub fn say(&self, reliable: bool, text: &str, to: &[&str]) {
+    /// Sends a text on a data channel, to these identities or to all.
+    pub fn send_data(&self, reliable: bool, text: &str, to: &[&str]) {
         let packet = DataPacket {
-            destination_identities: to.iter().map(|who| (*who).to_owned()).collect(),
+            destination_identities: to.iter().map(|identity| (*identity).to_owned()).collect(),
             value: Some(data_packet::Value::User(UserPacket {
                 payload: text.as_bytes().to_vec(),
                 topic: Some("test".to_owned()),
@@ -183,56 +187,64 @@ impl Scripted {
             })),
             ..Default::default()
         };
-        self.send_packet(reliable, packet);
+        self.send_data_packet(reliable, packet);
     }
 
     /// Sends a data message as it is.
-    pub fn send_packet(&self, reliable: bool, packet: DataPacket) {
-        self.order(Order::Data { reliable, packet: Box::new(packet) });
+    pub fn send_data_packet(&self, reliable: bool, packet: DataPacket) {
+        self.command(ClientCommand::Data { reliable, packet: Box::new(packet) });
     }
 
-    /// Waits for something, also among what happened earlier and was not asked for.
+    /// Waits for an event; unread earlier ones count.
     ///
     /// # Errors
-    /// When it does not happen within [`LIMIT`].
-    pub async fn until<T>(&mut self, what: &str, mut find: impl FnMut(&Happened) -> Option<T>) -> Result<T> {
-        let found = self.kept.iter().enumerate().find_map(|(at, one)| Some((at, find(one)?)));
+    /// When none comes within [`LIMIT`].
+    pub async fn wait_for<T>(
+        &mut self,
+        what: &str,
+        mut find: impl FnMut(&ClientEvent) -> Option<T>,
+    ) -> Result<T> {
+        let found = self.unread.iter().enumerate().find_map(|(at, one)| Some((at, find(one)?)));
         if let Some((at, found)) = found {
-            self.kept.remove(at);
+            self.unread.remove(at);
             return Ok(found);
         }
         let _waiting = waiting(what);
         let end = Instant::now() + LIMIT;
         loop {
-            let next = timeout_at(end, self.happened.recv()).await;
-            let Ok(next) = next else { bail!("{what} did not happen; this did: {:#?}", self.kept) };
+            let next = timeout_at(end, self.events.recv()).await;
+            let Ok(next) = next else { bail!("{what} did not happen; unread events: {:#?}", self.unread) };
             let one = next.with_context(|| format!("the client ended before {what}"))?;
             if let Some(found) = find(&one) {
                 return Ok(found);
             }
-            self.kept.push(one);
+            self.unread.push(one);
         }
     }
 
-    /// Waits for a message of the server.
+    /// Waits for a signalling message of the server.
     ///
     /// # Errors
     /// When it does not come.
-    pub async fn said<T>(&mut self, what: &str, mut find: impl FnMut(&Response) -> Option<T>) -> Result<T> {
-        self.until(what, |one| match one {
-            Happened::Said(said) => find(said),
+    pub async fn wait_for_response<T>(
+        &mut self,
+        what: &str,
+        mut find: impl FnMut(&Response) -> Option<T>,
+    ) -> Result<T> {
+        self.wait_for(what, |one| match one {
+            ClientEvent::Response(response) => find(response),
             _ => None,
         })
         .await
     }
 
-    /// Waits for a data message of these words: its channel and all of it.
+    /// Waits for a data message with this text: the label of its channel, and the message.
     ///
     /// # Errors
     /// When it does not come.
-    pub async fn heard(&mut self, text: &str) -> Result<(String, DataPacket)> {
-        self.until(&format!("the message `{text}`"), |one| match one {
-            Happened::Data(label, packet) if words(packet) == text => {
+    pub async fn wait_for_data(&mut self, text: &str) -> Result<(String, DataPacket)> {
+        self.wait_for(&format!("the message `{text}`"), |one| match one {
+            ClientEvent::Data(label, packet) if text_of(packet) == text => {
                 Some((label.clone(), (**packet).clone()))
             }
             _ => None,
@@ -240,28 +252,28 @@ impl Scripted {
         .await
     }
 
-    /// Did any data message of these words come so far?
-    pub fn has_heard(&mut self, text: &str) -> bool {
-        while let Ok(one) = self.happened.try_recv() {
-            self.kept.push(one);
+    /// Has a data message with this text arrived?
+    pub fn has_received_data(&mut self, text: &str) -> bool {
+        while let Ok(one) = self.events.try_recv() {
+            self.unread.push(one);
         }
-        self.kept.iter().any(|one| matches!(one, Happened::Data(_, packet) if words(packet) == text))
+        self.unread.iter().any(|one| matches!(one, ClientEvent::Data(_, packet) if text_of(packet) == text))
     }
 
-    /// Waits for a track of somebody to be shown, in a state that suits.
+    /// Waits until the server reports a matching track of a participant.
     ///
     /// # Errors
-    /// When it is not shown.
-    pub async fn sees_track(
+    /// When it does not.
+    pub async fn wait_for_track(
         &mut self,
         identity: &str,
-        suits: impl Fn(&TrackInfo) -> bool,
+        matches: impl Fn(&TrackInfo) -> bool,
     ) -> Result<TrackInfo> {
         let of = |all: &[livekit_protocol::ParticipantInfo]| {
-            let who = all.iter().filter(|who| who.identity == identity);
-            who.flat_map(|who| &who.tracks).find(|track| suits(track)).cloned()
+            let participant = all.iter().filter(|one| one.identity == identity);
+            participant.flat_map(|one| &one.tracks).find(|track| matches(track)).cloned()
         };
-        self.said(&format!("a track of {identity}"), |said| match said {
+        self.wait_for_response(&format!("a track of {identity}"), |response| match response {
             Response::Join(join) => of(&join.other_participants),
             Response::Update(update) => of(&update.participants),
             _ => None,
@@ -269,56 +281,56 @@ impl Scripted {
         .await
     }
 
-    /// The packets of a track so far.
+    /// The packets of a track received so far.
     #[must_use]
-    pub fn arrived(&self, track_sid: &str) -> Vec<Arrived> {
-        let arrivals = self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        arrivals.get(track_sid).cloned().unwrap_or_default()
+    pub fn packets(&self, track_sid: &str) -> Vec<ReceivedPacket> {
+        let packets = self.packets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        packets.get(track_sid).cloned().unwrap_or_default()
     }
 
-    /// Forgets the packets of all tracks.
-    pub fn forget_arrivals(&self) {
-        self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    /// Discards the received packets of all tracks.
+    pub fn clear_packets(&self) {
+        self.packets.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
-    /// Waits until the packets of a track are as they should.
+    /// Waits until the received packets of a track meet the condition.
     ///
     /// # Errors
-    /// When they do not become so within [`LIMIT`].
-    pub async fn receives(
+    /// When they do not within [`LIMIT`].
+    pub async fn wait_for_packets(
         &self,
         what: &str,
         track_sid: &str,
-        mut enough: impl FnMut(&[Arrived]) -> bool,
-    ) -> Result<Vec<Arrived>> {
+        mut condition: impl FnMut(&[ReceivedPacket]) -> bool,
+    ) -> Result<Vec<ReceivedPacket>> {
         let _waiting = waiting(what);
         let end = Instant::now() + LIMIT;
         loop {
-            let arrived = self.arrived(track_sid);
-            if enough(&arrived) {
-                return Ok(arrived);
+            let packets = self.packets(track_sid);
+            if condition(&packets) {
+                return Ok(packets);
             }
             if Instant::now() > end {
-                let last: Vec<_> = arrived.iter().rev().take(5).collect();
-                bail!("{what} did not happen; {} packets arrived, the last: {last:?}", arrived.len());
+                let last: Vec<_> = packets.iter().rev().take(5).collect();
+                bail!("{what} did not happen; {} packets arrived, the last: {last:?}", packets.len());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-fn words(packet: &DataPacket) -> String {
+fn text_of(packet: &DataPacket) -> String {
     match &packet.value {
         Some(data_packet::Value::User(user)) => String::from_utf8_lossy(&user.payload).into_owned(),
         _ => String::new(),
     }
 }
 
-/// What a client says of a track before it offers it.
+/// The request that announces a track.
 #[must_use]
-pub fn announcement(cid: &str, coding: Coding, rids: &[&str], named: bool) -> AddTrackRequest {
+pub fn announcement(cid: &str, codec: Codec, rids: &[&str], named: bool) -> AddTrackRequest {
     let mut request = AddTrackRequest { cid: cid.to_owned(), name: cid.to_owned(), ..Default::default() };
-    if coding == Coding::Opus {
+    if codec == Codec::Opus {
         request.set_type(TrackType::Audio);
         request.set_source(TrackSource::Microphone);
         return request;
@@ -337,7 +349,7 @@ pub fn announcement(cid: &str, coding: Coding, rids: &[&str], named: bool) -> Ad
     }
     if named {
         request.simulcast_codecs = vec![SimulcastCodec {
-            codec: coding.name().to_owned(),
+            codec: codec.name().to_owned(),
             cid: cid.to_owned(),
             layers: layers.clone(),
             ..Default::default()

@@ -1,4 +1,4 @@
-//! LiveKit's signalling by hand: one WebSocket, with or without TLS, and whose certificate it met.
+//! A minimal signalling client over a given stream, plain or TLS. It can see the server's certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// Both kinds of connection.
-pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+/// A plain or a TLS stream.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 
 /// A participant's signalling.
-pub struct Signal {
-    socket: WebSocketStream<Box<dyn Wire>>,
+pub struct SignalClient {
+    socket: WebSocketStream<Box<dyn ByteStream>>,
 }
 
-/// Connects with TLS, believing one CA, and says which certificate was served.
+/// Connects with TLS and trusts one CA; returns the stream and the server's certificate in DER.
 ///
 /// # Errors
-/// When TLS does not come about.
-pub async fn tls(port: u16, ca: &CertificateDer<'static>) -> Result<(Box<dyn Wire>, Vec<u8>)> {
+/// When the handshake fails.
+pub async fn connect_tls(port: u16, ca: &CertificateDer<'static>) -> Result<(Box<dyn ByteStream>, Vec<u8>)> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -44,67 +44,67 @@ pub async fn tls(port: u16, ca: &CertificateDer<'static>) -> Result<(Box<dyn Wir
     Ok((Box::new(stream), served))
 }
 
-impl Signal {
-    /// Joins over a connection that stands.
+impl SignalClient {
+    /// Joins over a connected stream.
     ///
     /// # Errors
-    /// With the status and the words of a refusal.
-    pub async fn join(wire: Box<dyn Wire>, host: &str, token: &str) -> Result<Self> {
+    /// When the gateway refuses; with status and text.
+    pub async fn join(stream: Box<dyn ByteStream>, host: &str, token: &str) -> Result<Self> {
         let url = format!("ws://{host}/rtc?access_token={token}&auto_subscribe=1&protocol=15");
-        let socket = match tokio_tungstenite::client_async(url, wire).await {
+        let socket = match tokio_tungstenite::client_async(url, stream).await {
             Ok((socket, _)) => socket,
             Err(tungstenite::Error::Http(answer)) => {
-                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                bail!("{}: {words}", answer.status());
+                let text = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                bail!("{}: {text}", answer.status());
             }
             Err(error) => return Err(error.into()),
         };
         let mut signal = Self { socket };
         signal
-            .until(|message| matches!(message, signal_response::Message::Join(_)))
+            .wait_for(|message| matches!(message, signal_response::Message::Join(_)))
             .await
-            .context("no join message")?;
+            .context("no join response")?;
         Ok(signal)
     }
 
     /// Joins without TLS.
     ///
     /// # Errors
-    /// With the status and the words of a refusal.
+    /// When the gateway refuses; with status and text.
     pub async fn join_plain(port: u16, token: &str) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         Self::join(Box::new(stream), &format!("127.0.0.1:{port}"), token).await
     }
 
-    async fn until(&mut self, wanted: impl Fn(&signal_response::Message) -> bool) -> Result<()> {
+    async fn wait_for(&mut self, matches: impl Fn(&signal_response::Message) -> bool) -> Result<()> {
         let waiting = async {
             while let Some(message) = self.socket.next().await {
                 let Message::Binary(bytes) = message? else { continue };
-                if SignalResponse::decode(bytes)?.message.is_some_and(|message| wanted(&message)) {
+                if SignalResponse::decode(bytes)?.message.is_some_and(|message| matches(&message)) {
                     return Ok(());
                 }
             }
-            bail!("the socket closed")
+            bail!("the connection closed")
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await?
     }
 
-    /// Asks the media node for a sign of life and waits for it.
+    /// Sends a ping to the media node and waits for the pong.
     ///
     /// # Errors
-    /// When the session is over.
-    pub async fn is_alive(&mut self) -> Result<()> {
+    /// When the session has ended.
+    pub async fn ping(&mut self) -> Result<()> {
         let ping = signal_request::Message::PingReq(Ping { timestamp: 7, rtt: 0 });
         let request = SignalRequest { message: Some(ping) };
         self.socket.send(Message::Binary(request.encode_to_vec().into())).await?;
-        self.until(|message| matches!(message, signal_response::Message::PongResp(_))).await
+        self.wait_for(|message| matches!(message, signal_response::Message::PongResp(_))).await
     }
 
-    /// Sends bytes as one message and waits for the close that they bring: its code and words.
+    /// Sends bytes as one message and waits until the server closes: the close code and reason.
     ///
     /// # Errors
-    /// When the socket ended without a close.
-    pub async fn is_closed_by(mut self, bytes: Vec<u8>) -> Result<(u16, String)> {
+    /// When the connection ends without a close frame.
+    pub async fn send_until_closed(mut self, bytes: Vec<u8>) -> Result<(u16, String)> {
         let _ = self.socket.send(Message::Binary(bytes.into())).await;
         let waiting = async {
             while let Some(message) = self.socket.next().await {
@@ -112,7 +112,7 @@ impl Signal {
                     return Ok((u16::from(frame.code), frame.reason.to_string()));
                 }
             }
-            bail!("the socket ended without a word")
+            bail!("the connection ended without a close frame")
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await?
     }

@@ -1,4 +1,5 @@
-//! A home and its sister in different places, with nothing between them but a [`Line`].
+//! Two nodes at two sites, connected only by a [`LossyPath`]: the home node `cph-1` and its sister
+//! `sto-1`.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -11,39 +12,39 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::cluster::token;
-use crate::lossy_path::{Line, Place, Trouble};
-use crate::native::Native;
+use crate::lossy_path::{Impairment, LossyPath, Site};
+use crate::native::NativeClient;
 use crate::node_files::{self, Addresses};
-use crate::process::{Owned, built, eventually, folder_in_memory, log_file};
+use crate::process::{ChildProcess, built, eventually, log_file, memory_folder};
 
-/// How long a node may take for anything that it is asked.
-const PATIENCE: Duration = Duration::from_secs(45);
-const PLACES: [(Place, &str); 2] = [(Place::Near, "cph-1"), (Place::Far, "sto-1")];
+/// Limit of each wait for a node.
+const TIMEOUT: Duration = Duration::from_secs(45);
+const SITES: [(Site, &str); 2] = [(Site::Near, "cph-1"), (Site::Far, "sto-1")];
 
-/// Two nodes, each with people beside it, and their registry.
+/// The two nodes and their etcd.
 #[derive(Debug)]
-pub struct Afar {
-    // Processes end before the network that they are in.
-    nodes: BTreeMap<&'static str, Owned>,
-    _etcd: Owned,
+pub struct TwoSites {
+    // Dropped before `path`: the processes run in its network namespaces.
+    nodes: BTreeMap<&'static str, ChildProcess>,
+    _etcd: ChildProcess,
     folder: TempDir,
     client: reqwest::Client,
-    /// What is between the nodes.
-    pub line: Line,
+    /// The network between the nodes.
+    pub path: LossyPath,
 }
 
-impl Afar {
-    /// Starts `cph-1` near and `sto-1` far, each for so many people, on a line that packets of up
-    /// to `mtu` bytes pass.
+impl TwoSites {
+    /// Starts `cph-1` at the near site and `sto-1` at the far site. `capacities` are the seats of the
+    /// two nodes, `mtu` is the path's MTU in bytes.
     ///
     /// # Errors
-    /// When something is missing or does not start.
-    pub async fn start(mtu: u16, seats: [u32; 2]) -> Result<Self> {
-        let line = Line::new(mtu)?;
-        let folder = folder_in_memory()?;
-        let here = line.here();
-        let (clients, peers) = (format!("http://{here}:2379"), format!("http://{here}:2380"));
-        let etcd = Owned::start(
+    /// When a program is missing or does not start.
+    pub async fn start(mtu: u16, capacities: [u32; 2]) -> Result<Self> {
+        let path = LossyPath::new(mtu)?;
+        let folder = memory_folder()?;
+        let host = path.host_address();
+        let (clients, peers) = (format!("http://{host}:2379"), format!("http://{host}:2380"));
+        let etcd = ChildProcess::start(
             std::process::Command::new("etcd")
                 .args(["--name", "one", "--data-dir"])
                 .arg(folder.path().join("etcd"))
@@ -55,63 +56,63 @@ impl Afar {
                 .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
-        node_files::write_texts(folder.path(), &PLACES.map(|(_, node)| node))?;
-        for ((place, node), capacity) in PLACES.into_iter().zip(seats) {
-            let text = node_files::config(node, &clients, &addresses(&line, place), capacity);
+        node_files::write_shared_files(folder.path(), &SITES.map(|(_, node)| node))?;
+        for ((site, node), capacity) in SITES.into_iter().zip(capacities) {
+            let text = node_files::config(node, &clients, &addresses(&path, site), capacity);
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-        let mut afar = Self { nodes: BTreeMap::new(), _etcd: etcd, folder, client, line };
-        for (place, _) in PLACES {
-            afar.start_node(place)?;
+        let mut sites = Self { nodes: BTreeMap::new(), _etcd: etcd, folder, client, path };
+        for (site, _) in SITES {
+            sites.start_node(site)?;
         }
-        for (place, node) in PLACES {
-            let ready = format!("{}/readyz", afar.telemetry(place));
-            eventually(&format!("{node} takes joins"), PATIENCE, || async {
-                afar.client.get(&ready).send().await.ok().filter(|answer| answer.status().is_success())
+        for (site, node) in SITES {
+            let ready = format!("{}/readyz", sites.metrics_url(site));
+            eventually(&format!("{node} is ready"), TIMEOUT, || async {
+                sites.client.get(&ready).send().await.ok().filter(|answer| answer.status().is_success())
             })
             .await?;
-            eventually(&format!("{node} knows of both nodes"), PATIENCE, || async {
-                let answer = afar.ask(place, "nodes").await.ok()?;
+            eventually(&format!("{node} sees both nodes alive"), TIMEOUT, || async {
+                let answer = sites.admin(site, "nodes").await.ok()?;
                 let nodes = answer["nodes"].as_array()?;
                 let alive = |name| nodes.iter().any(|node| node["node"] == name && node["alive"] == true);
                 (alive("cph-1") && alive("sto-1")).then_some(())
             })
             .await?;
         }
-        Ok(afar)
+        Ok(sites)
     }
 
-    /// Starts the node of a place.
+    /// Starts the node of a site.
     ///
     /// # Errors
-    /// When there is no such program.
-    pub fn start_node(&mut self, place: Place) -> Result<()> {
-        let node = name(place);
-        let mut command = self.line.command(place, built("systir-relay")?);
+    /// When the relay was not built.
+    pub fn start_node(&mut self, site: Site) -> Result<()> {
+        let node = name(site);
+        let mut command = self.path.command(site, built("systir-relay")?);
         command.arg("--config").arg(self.folder.path().join(format!("{node}.toml")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(node)?);
-        self.nodes.insert(node, Owned::start(&mut command, "cargo build --workspace")?);
+        self.nodes.insert(node, ChildProcess::start(&mut command, "cargo build --workspace")?);
         Ok(())
     }
 
-    /// The front door of a place, for people beside it.
+    /// The gateway of a site, for clients.
     #[must_use]
-    pub fn url(&self, place: Place) -> String {
-        format!("http://{}:7880", self.line.door(place))
+    pub fn url(&self, site: Site) -> String {
+        format!("http://{}:7880", self.path.client_address(site))
     }
 
-    fn telemetry(&self, place: Place) -> String {
-        format!("http://{}:7872", self.line.door(place))
+    fn metrics_url(&self, site: Site) -> String {
+        format!("http://{}:7872", self.path.client_address(site))
     }
 
-    /// People who join at a place.
+    /// Load of `count` participants who join at a site and publish audio and video.
     #[must_use]
-    pub fn people(&self, place: Place, room: &str, count: usize) -> Config {
+    pub fn load_config(&self, site: Site, room: &str, count: usize) -> Config {
         Config {
-            url: self.url(place),
+            url: self.url(site),
             room: room.to_owned(),
-            identity_prefix: if place == Place::Near { "near" } else { "far" }.to_owned(),
+            identity_prefix: if site == Site::Near { "near" } else { "far" }.to_owned(),
             participants: count,
             audio: true,
             video: true,
@@ -119,12 +120,12 @@ impl Afar {
         }
     }
 
-    /// What a node counts, over all labels.
+    /// The value of a node's metric, summed over all labels.
     ///
     /// # Errors
     /// When the node does not answer.
-    pub async fn counter(&self, place: Place, metric: &str) -> Result<u64> {
-        let address = format!("{}/metrics", self.telemetry(place));
+    pub async fn counter(&self, site: Site, metric: &str) -> Result<u64> {
+        let address = format!("{}/metrics", self.metrics_url(site));
         let text = self.client.get(address).send().await?.error_for_status()?.text().await?;
         let values = text.lines().filter(|line| {
             line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
@@ -132,97 +133,98 @@ impl Afar {
         Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
-    /// Waits until a gauge or counter is what it should be.
+    /// Waits until the value of a metric meets the condition.
     ///
     /// # Errors
-    /// When it is not within the limit.
-    pub async fn until(
+    /// When it does not within `limit`.
+    pub async fn wait_for_metric(
         &self,
-        place: Place,
+        site: Site,
         metric: &str,
         limit: Duration,
-        fits: impl Fn(u64) -> bool,
+        condition: impl Fn(u64) -> bool,
     ) -> Result<()> {
-        eventually(&format!("{metric} of {}", name(place)), limit, || async {
-            self.counter(place, metric).await.ok().filter(|value| fits(*value)).map(drop)
+        eventually(&format!("{metric} of {}", name(site)), limit, || async {
+            self.counter(site, metric).await.ok().filter(|value| condition(*value)).map(drop)
         })
         .await
     }
 
-    /// What an operator asks of a node's front door.
+    /// Sends an operator's request to the gateway of a site.
     ///
     /// # Errors
-    /// What the front door answered.
-    pub async fn ask(&self, place: Place, path: &str) -> Result<Value> {
-        let address = format!("{}/systir/v1/{path}", self.url(place));
+    /// When the gateway answers with an error.
+    pub async fn admin(&self, site: Site, path: &str) -> Result<Value> {
+        let address = format!("{}/systir/v1/{path}", self.url(site));
         let bearer = crate::cluster::admin_token()?;
         let answer = self.client.get(address).bearer_auth(bearer).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    /// Is the room carried by both, with a link between them that stands, as this node sees it?
-    pub async fn linked(&self, place: Place, room: &str) -> Option<()> {
-        let address = format!("{}/systir/v1/rooms/{room}/where", self.url(place));
-        let bearer = token(room, "looker").ok()?;
+    /// Whether this node reports a link of the room that is up.
+    pub async fn has_link(&self, site: Site, room: &str) -> Option<()> {
+        let address = format!("{}/systir/v1/rooms/{room}/where", self.url(site));
+        let bearer = token(room, "observer").ok()?;
         let answer = self.client.get(address).bearer_auth(bearer).send().await.ok()?;
         let answer: Value = answer.json().await.ok()?;
         let up = |link: &Value| link["state"] == "up";
         answer["links"].as_array()?.iter().any(up).then_some(())
     }
 
-    /// Waits until the line's trouble has done something.
+    /// Waits until the path has dropped more than `before` packets; returns how many.
     ///
     /// # Errors
-    /// When nothing was lost.
-    pub async fn lost_more_than(&self, before: u64) -> Result<u64> {
-        eventually("packets lost on the line", PATIENCE, || async {
-            self.line.lost().ok().filter(|lost| *lost > before)
+    /// When it does not.
+    pub async fn wait_for_loss(&self, before: u64) -> Result<u64> {
+        eventually("packets dropped on the path", TIMEOUT, || async {
+            self.path.lost_packets().ok().filter(|lost| *lost > before)
         })
         .await
     }
 
-    /// From now on no UDP passes between a place and the people beside it.
+    /// Blocks UDP between a site and its clients.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn wall(&self, place: Place) -> Result<()> {
-        self.line.wall(place).context("a wall around a place")
+    /// When nft refuses.
+    pub fn block_udp(&self, site: Site) -> Result<()> {
+        self.path.block_udp(site).context("blocking UDP of a site")
     }
 
-    /// From now on this is the line's trouble, and no other.
+    /// Replaces the impairments of the path.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn trouble(&self, troubles: &[Trouble]) -> Result<()> {
-        self.line.trouble(troubles).context("trouble on the line")
+    /// When nft refuses.
+    pub fn impair(&self, impairments: &[Impairment]) -> Result<()> {
+        self.path.impair(impairments).context("impairing the path")
     }
 }
 
-/// Anna comes near with Chromium, and Bo far with the native client; both publish. Blocks.
+/// Anna joins at the near site with Chromium, Bo at the far site with the native client; both publish.
+/// Blocks.
 ///
 /// # Errors
-/// When one of them does not get in.
-pub fn anna_and_bo(near: &str, far: &str, room: &str) -> Result<(Browser, Native)> {
+/// When one of them cannot join.
+pub fn anna_and_bo(near: &str, far: &str, room: &str) -> Result<(Browser, NativeClient)> {
     let mut anna = Browser::start_for(near)?;
-    anna.join_with(near, room, "anna", &token(room, "anna")?)?;
-    let door = far.replace("http", "ws");
-    let mut bo = Native::join(&door, &token(room, "bo")?, &["--publish", "--hold"])?;
-    bo.until("published")?;
+    anna.join_with_token(near, room, "anna", &token(room, "anna")?)?;
+    let url = far.replace("http", "ws");
+    let mut bo = NativeClient::join(&url, &token(room, "bo")?, &["--publish", "--hold"])?;
+    bo.wait_for("published")?;
     Ok((anna, bo))
 }
 
-fn name(place: Place) -> &'static str {
-    if place == Place::Near { "cph-1" } else { "sto-1" }
+fn name(site: Site) -> &'static str {
+    if site == Site::Near { "cph-1" } else { "sto-1" }
 }
 
-fn addresses(line: &Line, place: Place) -> Addresses {
-    let (door, end) = (line.door(place), line.end(place));
+fn addresses(path: &LossyPath, site: Site) -> Addresses {
+    let (clients, peers) = (path.client_address(site), path.path_address(site));
     Addresses {
-        http: format!("{door}:7880"),
-        media: format!("{door}:7882"),
-        tcp: Some(format!("{door}:7881")),
-        quic: format!("{end}:7870"),
-        grpc: format!("{end}:7871"),
-        telemetry: format!("{door}:7872"),
+        http: format!("{clients}:7880"),
+        media: format!("{clients}:7882"),
+        tcp: Some(format!("{clients}:7881")),
+        quic: format!("{peers}:7870"),
+        grpc: format!("{peers}:7871"),
+        telemetry: format!("{clients}:7872"),
     }
 }

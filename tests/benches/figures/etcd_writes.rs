@@ -1,5 +1,5 @@
-//! What a join to an assigned room writes into etcd. The room's record and the nodes' leases, which
-//! carry load as a hint and change about once a second at most, are told apart.
+//! Counts etcd writes for joins to an assigned room. Writes of room records are counted apart from writes
+//! of the nodes' records, which carry load hints and change at most about once a second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::figure::Figure;
 
-/// How many join the room that is assigned already.
+/// The number of joins to the assigned room.
 const JOINS: usize = 20;
 
-/// etcd at one moment: its revision, and how often each key was written.
+/// A snapshot of etcd: its revision, and how often each key was written.
 struct Writes {
     revision: i64,
     by_key: BTreeMap<String, i64>,
@@ -26,13 +26,13 @@ struct Writes {
 
 impl Writes {
     async fn now(etcd: &str) -> Result<Self> {
-        // All keys that begin with a slash.
+        // All keys that start with a slash.
         let body = serde_json::json!({"key": STANDARD.encode("/"), "range_end": STANDARD.encode("0")});
         let answer = reqwest::Client::new().post(format!("{etcd}/v3/kv/range")).json(&body).send().await?;
         let answer: Value = answer.error_for_status()?.json().await?;
         // 64-bit numbers are strings in this JSON.
         let number = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        let revision = number(&answer["header"]["revision"]).context("etcd names no revision")?;
+        let revision = number(&answer["header"]["revision"]).context("no revision in etcd's answer")?;
         let mut by_key = BTreeMap::new();
         for record in answer["kvs"].as_array().into_iter().flatten() {
             let key = STANDARD.decode(record["key"].as_str().unwrap_or_default())?;
@@ -42,15 +42,15 @@ impl Writes {
         Ok(Self { revision, by_key })
     }
 
-    /// Writes since then, of keys in that folder.
-    fn since(&self, before: &Self, folder: &str) -> i64 {
-        let of = |key: &String| before.by_key.get(key).copied().unwrap_or_default();
-        self.by_key.iter().filter(|(key, _)| key.contains(folder)).map(|(key, count)| count - of(key)).sum()
+    /// Writes since `before` of keys that contain `part`.
+    fn since(&self, before: &Self, part: &str) -> i64 {
+        let then = |key: &String| before.by_key.get(key).copied().unwrap_or_default();
+        self.by_key.iter().filter(|(key, _)| key.contains(part)).map(|(key, count)| count - then(key)).sum()
     }
 }
 
 pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>> {
-    let people = |prefix: &str, participants| Config {
+    let load = |prefix: &str, participants| Config {
         url: cluster.url("cph-1"),
         room: "assigned".to_owned(),
         identity_prefix: prefix.to_owned(),
@@ -62,19 +62,19 @@ pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>
         ..Config::default()
     };
     let stay = CancellationToken::new();
-    let (told, mut assigned) = mpsc::unbounded_channel();
+    let (sender, mut assigned) = mpsc::unbounded_channel();
     let watcher = move |progress: Progress| {
         if matches!(progress, Progress::Measuring(_)) {
-            // The receiver only goes when the measuring failed.
-            let _ = told.send(());
+            // The receiver is dropped only after a failure.
+            let _ = sender.send(());
         }
     };
-    // Somebody is there, so that the room is assigned and stays so.
-    let host = run_with(Config { stay: true, ..people("host", 1) }, stay.clone(), watcher);
+    // One participant keeps the room assigned.
+    let host = run_with(Config { stay: true, ..load("host", 1) }, stay.clone(), watcher);
     let guests = async {
         assigned.recv().await;
         let before = Writes::now(etcd).await?;
-        let report = run(people("guest", JOINS)).await;
+        let report = run(load("guest", JOINS)).await;
         let after = Writes::now(etcd).await?;
         stay.cancel();
         anyhow::Ok((before, after, report?))
@@ -92,9 +92,9 @@ pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>
             per_join(rooms + other),
             "",
             0.0,
-            format!("{JOINS} joins: {rooms} writes of the room's record, {other} others"),
+            format!("{JOINS} joins: {rooms} writes of the room's record, {other} other writes"),
         ),
-        Figure::beside(
+        Figure::without_goal(
             "etcd writes of load hints",
             per_join(hints),
             "per join",

@@ -10,11 +10,11 @@ use crate::machine::Machine;
 /// One figure.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    /// What it is.
+    /// What is measured.
     name: &'static str,
     value: f64,
     unit: &'static str,
-    /// The most that it may be; none for what is only told.
+    /// The upper limit; none for a figure without a goal.
     goal: Option<f64>,
     /// How it was measured.
     how: String,
@@ -26,8 +26,8 @@ impl Figure {
         Self { name, value, unit, goal: Some(goal), how }
     }
 
-    /// A figure that says what the others rest on.
-    pub(crate) fn beside(name: &'static str, value: f64, unit: &'static str, how: String) -> Self {
+    /// A figure without a goal, as context for the others.
+    pub(crate) fn without_goal(name: &'static str, value: f64, unit: &'static str, how: String) -> Self {
         Self { name, value, unit, goal: None, how }
     }
 
@@ -36,7 +36,7 @@ impl Figure {
     }
 }
 
-/// All figures and what they were measured on.
+/// All figures and the machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
@@ -44,7 +44,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// For a person. Colours follow the terminal.
+    /// A table for the terminal.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);

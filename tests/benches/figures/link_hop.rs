@@ -1,5 +1,5 @@
-//! What a link adds to a packet's age: people on the publishers' node beside people behind the link,
-//! in the same room at the same time.
+//! The latency that a link adds: participants on the publishers' node compared with participants behind
+//! the link, in the same room at the same time.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::figure::Figure;
 
-/// People at home, who fill it and all publish: those who only view would be placed elsewhere first.
+/// Participants on the home node. They fill it, and all publish: those who only subscribe would be placed
+/// elsewhere first.
 pub(crate) const NEAR: usize = 4;
 const FAR: usize = 4;
 
 pub(crate) async fn measure(cluster: &Cluster, seconds: u64) -> Result<Vec<Figure>> {
-    let people = |prefix: &str, participants, publishers| Config {
+    let load = |prefix: &str, participants, publishers| Config {
         url: cluster.url("cph-1"),
         room: "seminar".to_owned(),
         identity_prefix: prefix.to_owned(),
@@ -27,29 +28,32 @@ pub(crate) async fn measure(cluster: &Cluster, seconds: u64) -> Result<Vec<Figur
         ..Config::default()
     };
     let stay = CancellationToken::new();
-    let (told, mut everybody_is_in) = mpsc::unbounded_channel();
+    let (sender, mut all_joined) = mpsc::unbounded_channel();
     let watcher = move |progress: Progress| {
         if matches!(progress, Progress::Measuring(_)) {
-            // The receiver only goes when the measuring failed.
-            let _ = told.send(());
+            // The receiver is dropped only after a failure.
+            let _ = sender.send(());
         }
     };
-    let near = Config { stay: true, ..people("near", NEAR, NEAR) };
+    let near = Config { stay: true, ..load("near", NEAR, NEAR) };
     let near = run_with(near, stay.clone(), watcher);
     let far = async {
-        everybody_is_in.recv().await;
-        let far = Config { duration: Duration::from_secs(seconds), ..people("far", FAR, 0) };
+        all_joined.recv().await;
+        let far = Config { duration: Duration::from_secs(seconds), ..load("far", FAR, 0) };
         let report = run(far).await;
         stay.cancel();
         report
     };
     let (near, far) = tokio::join!(near, far);
     let (near, far) = (near?, far?);
-    let over = |report: &systir_load::Report, node: &str| report.nodes.get(node).copied().unwrap_or_default();
-    ensure!(over(&near, "cph-1") == NEAR, "home does not carry the first {NEAR}: {near:?}");
-    ensure!(over(&far, "sto-1") == FAR, "the sister does not carry the others: {far:?}");
+    let count =
+        |report: &systir_load::Report, node: &str| report.nodes.get(node).copied().unwrap_or_default();
+    ensure!(count(&near, "cph-1") == NEAR, "the home node does not carry the first {NEAR}: {near:?}");
+    ensure!(count(&far, "sto-1") == FAR, "the sister does not carry the others: {far:?}");
     let how = |near: f64, far: f64| {
-        format!("{near:.2} ms at {NEAR} people on the publishers' node, {far:.2} ms at {FAR} behind the link")
+        format!(
+            "{near:.2} ms for {NEAR} participants on the publishers' node, {far:.2} ms for {FAR} behind the link"
+        )
     };
     Ok(vec![
         Figure::new(

@@ -1,4 +1,4 @@
-//! What the figures were measured on, and when.
+//! The machine and the build profile of the figures, and the date.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -6,36 +6,36 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// A machine at a time.
+/// A machine and its state before the measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     processor: String,
     cores: usize,
     memory_gib: f64,
     kernel: String,
-    /// Processes that wanted to run in the last minute, before the measuring began.
+    /// Load average of the last minute, before the measurement.
     load: String,
-    /// How the relay and this program were compiled.
+    /// The build profile of the relay and of this program.
     profile: String,
     date: String,
 }
 
 impl Machine {
-    pub(crate) fn look() -> Result<Self> {
-        let read =
+    pub(crate) fn read() -> Result<Self> {
+        let file =
             |path: &str| std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         };
-        let kib = field(&read("/proc/meminfo")?, "MemTotal")
+        let kib = field(&file("/proc/meminfo")?, "MemTotal")
             .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
         Ok(Self {
-            processor: field(&read("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown".to_owned()),
+            processor: field(&file("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism()?.get(),
             memory_gib: kib.unwrap_or_default() / 1024.0 / 1024.0,
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            load: read("/proc/loadavg")?.split_whitespace().next().unwrap_or_default().to_owned(),
+            kernel: file("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            load: file("/proc/loadavg")?.split_whitespace().next().unwrap_or_default().to_owned(),
             profile: profile()?,
             date: httpdate::fmt_http_date(SystemTime::now()),
         })
@@ -49,11 +49,11 @@ impl Machine {
     }
 }
 
-/// The folder under `target` names the profile of this program and of the relay beside it.
+/// The build profile, from the folder under `target` that holds this program and the relay.
 fn profile() -> Result<String> {
     let here = std::env::current_exe()?;
     let folder = here.parent().and_then(Path::parent).and_then(Path::file_name);
-    let folder = folder.context("this program lies in no target folder")?.to_string_lossy().into_owned();
+    let folder = folder.context("this program is not in a target folder")?.to_string_lossy().into_owned();
     Ok(match folder.as_str() {
         "debug" => "dev (opt-level 1, dependencies 3)".to_owned(),
         "release" => "release (opt-level 3, thin LTO)".to_owned(),

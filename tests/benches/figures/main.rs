@@ -1,8 +1,8 @@
-//! The figures that the project promises, beside their goals: real relays, a real etcd, synthetic
-//! people of the load generator. `make bench` runs it.
+//! Measures the figures that the project promises and prints them beside their goals: real relays, a
+//! real etcd, synthetic participants of the load generator. `make bench` runs it.
 //!
-//! A benchmark, not a test: it never fails for a slow machine, it says what was measured, on what,
-//! and in which profile.
+//! It is a benchmark, not a test: it never fails because a machine is slow. It prints the measured
+//! values, the machine and the build profile.
 
 mod etcd_writes;
 mod figure;
@@ -26,16 +26,16 @@ use systir_tests::process::port_block;
 /// Measures the figures of a cluster on this machine and prints them beside their goals.
 #[derive(Debug, Parser)]
 struct Options {
-    /// For programs.
+    /// Prints JSON.
     #[arg(long)]
     json: bool,
-    /// How long each scenario is measured, seconds.
+    /// Length of each measurement, seconds.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// People on the one node whose costs are measured; a fifth of them publish.
+    /// Participants on the node whose costs are measured; a fifth of them publish.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=500))]
-    people: u16,
-    /// Cargo says so to every benchmark.
+    participants: u16,
+    /// Cargo passes it to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match measure(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told when the terminal is gone.
+            // Ignored: the terminal may be closed.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -54,27 +54,27 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let machine = machine::Machine::look()?;
-    let say = |what: &str| {
+    let machine = machine::Machine::read()?;
+    let progress = |what: &str| {
         let _ = writeln!(std::io::stderr(), "measuring: {what}");
     };
     let mut figures: Vec<Figure> = Vec::new();
-    say("policy decisions");
+    progress("policy decisions");
     figures.extend(policy::measure()?);
     let plain = plain_send::measure()?;
     runtime.block_on(async {
-        let people = u32::from(options.people);
+        let participants = u32::from(options.participants);
         {
-            let (_etcd, cluster) = cluster(&[("cph-1", people + 30), ("sto-1", 30)]).await?;
-            say("one node: joins, processor time, memory");
-            figures.extend(one_node::measure(&cluster, people as usize, options.seconds).await?);
+            let (etcd, cluster) = cluster(&[("cph-1", participants + 30), ("sto-1", 30)]).await?;
+            progress("one node: joins, processor time, memory");
+            figures.extend(one_node::measure(&cluster, participants as usize, options.seconds).await?);
             figures.push(plain);
-            say("joins to an assigned room");
-            figures.extend(etcd_writes::measure(&cluster, &_etcd.url()).await?);
+            progress("joins to an assigned room");
+            figures.extend(etcd_writes::measure(&cluster, &etcd.url()).await?);
         }
         let near = link_hop::NEAR as u32;
         let (_etcd, cluster) = cluster(&[("cph-1", near), ("sto-1", 30)]).await?;
-        say("a link between two nodes");
+        progress("a link between two nodes");
         figures.extend(link_hop::measure(&cluster, options.seconds).await?);
         anyhow::Ok(())
     })?;
@@ -83,7 +83,7 @@ fn measure(options: &Options) -> Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot print the figures")
 }
 
-/// Three relays, a process each, with an etcd of their own.
+/// Three relays, a process each, and an etcd.
 async fn cluster(capacities: &[(&str, u32)]) -> Result<(Etcd, Cluster)> {
     let base = port_block()?;
     let etcd = Etcd::start(base + 20).await?;

@@ -1,4 +1,4 @@
-//! What people cost the node that carries them: time to join, processor time, memory.
+//! The cost of participants on one node: time to join, processor time, memory.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::proc::{processor_time, resident_mib};
 
 const NODE: &str = "cph-1";
 
-/// What the relay had used and done at one moment.
-struct Moment {
+/// A snapshot of the relay's usage and counters.
+struct Snapshot {
     processor: Duration,
     forwarded: u64,
     sends: u64,
     resident_mib: f64,
 }
 
-impl Moment {
+impl Snapshot {
     async fn now(cluster: &Cluster, pid: u32) -> Result<Self> {
         Ok(Self {
             processor: processor_time(pid)?,
@@ -32,49 +32,49 @@ impl Moment {
     }
 }
 
-pub(crate) async fn measure(cluster: &Cluster, people: usize, seconds: u64) -> Result<Vec<Figure>> {
+pub(crate) async fn measure(cluster: &Cluster, participants: usize, seconds: u64) -> Result<Vec<Figure>> {
     let pid = cluster.pid(NODE)?;
     let idle = resident_mib(pid)?;
-    let publishers = people.div_ceil(5);
+    let publishers = participants.div_ceil(5);
     let config = Config {
         url: cluster.url(NODE),
         room: "lecture".to_owned(),
-        participants: people,
+        participants,
         publishers: Some(publishers),
         rate: 15.0,
         duration: Duration::from_secs(seconds),
         ..Config::default()
     };
-    let (told, mut phases) = mpsc::unbounded_channel();
+    let (sender, mut phases) = mpsc::unbounded_channel();
     let watcher = move |progress: Progress| {
-        // The receiver only goes when the measuring failed.
+        // The receiver is dropped only after a failure.
         let _ = match progress {
-            Progress::Measuring(_) => told.send(false),
-            Progress::Leaving => told.send(true),
+            Progress::Measuring(_) => sender.send(false),
+            Progress::Leaving => sender.send(true),
             _ => Ok(()),
         };
     };
-    let moments = async {
-        let mut moments = Vec::new();
+    let snapshots = async {
+        let mut snapshots = Vec::new();
         while let Some(last) = phases.recv().await {
-            moments.push(Moment::now(cluster, pid).await?);
+            snapshots.push(Snapshot::now(cluster, pid).await?);
             if last {
                 break;
             }
         }
-        anyhow::Ok(moments)
+        anyhow::Ok(snapshots)
     };
-    let (report, moments) = tokio::join!(run_with(config, CancellationToken::new(), watcher), moments);
-    let (report, moments) = (report?, moments?);
-    ensure!(report.joined == people, "not all joined: {:?}", report.refused);
-    let [begin, end] = moments.as_slice() else {
-        anyhow::bail!("measuring did not begin and end");
+    let (report, snapshots) = tokio::join!(run_with(config, CancellationToken::new(), watcher), snapshots);
+    let (report, snapshots) = (report?, snapshots?);
+    ensure!(report.joined == participants, "not all joined: {:?}", report.refused);
+    let [begin, end] = snapshots.as_slice() else {
+        anyhow::bail!("not one start and one end of the measurement");
     };
     let forwarded = end.forwarded - begin.forwarded;
     ensure!(forwarded > 0, "nothing was forwarded");
-    let used = end.processor.checked_sub(begin.processor).context("processor time went back")?;
-    let who = format!("{people} people, {publishers} publishing sound and pictures, on one node");
-    let mib = (end.resident_mib - idle) / people as f64;
+    let used = end.processor.checked_sub(begin.processor).context("processor time decreased")?;
+    let who = format!("{participants} participants, {publishers} publish audio and video, on one node");
+    let mib = (end.resident_mib - idle) / participants as f64;
     let per_send = forwarded as f64 / (end.sends - begin.sends).max(1) as f64;
     let rate = forwarded as f64 / report.measured_s;
     Ok(vec![
@@ -86,7 +86,7 @@ pub(crate) async fn measure(cluster: &Cluster, people: usize, seconds: u64) -> R
             "µs",
             8.0,
             format!(
-                "whole relay process; {rate:.0} packets/s, {per_send:.1} in a system call, {:.3} % lost",
+                "whole relay process; {rate:.0} packets/s, {per_send:.1} per system call, {:.3} % lost",
                 report.loss_percent
             ),
         ),
@@ -97,7 +97,7 @@ pub(crate) async fn measure(cluster: &Cluster, people: usize, seconds: u64) -> R
             0.5,
             format!("{idle:.1} MB before the first, {:.1} MB with all", end.resident_mib),
         ),
-        Figure::beside("latency p50", report.latency_p50_ms, "ms", who.clone()),
-        Figure::beside("latency p99", report.latency_p99_ms, "ms", who),
+        Figure::without_goal("latency p50", report.latency_p50_ms, "ms", who.clone()),
+        Figure::without_goal("latency p99", report.latency_p99_ms, "ms", who),
     ])
 }

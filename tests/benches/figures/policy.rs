@@ -1,4 +1,4 @@
-//! How long the gate takes for one decision, as every front door, link and admission asks it.
+//! The time of one policy decision, as gateways, links and admission ask for it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use systir_policy::{Action, Claims, Gate, Identity, Nodes, Request, RoomFacts, S
 use crate::figure::Figure;
 
 const ROUNDS: usize = 1_000;
-/// The median of several: one turn of another process must not be taken for the gate.
+/// The median batch counts, so that time slices of other processes do not.
 const BATCHES: usize = 21;
 
 pub(crate) fn measure() -> Result<Vec<Figure>> {
@@ -19,7 +19,7 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
     batches.sort_unstable_by_key(|[_, p99]| *p99);
     let [p50, p99] = batches.get(BATCHES / 2).copied().unwrap_or_default();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
-    let how = format!("p50 {:.0} µs; median of {BATCHES} times {ROUNDS}, half forbidden", us(p50));
+    let how = format!("p50 {:.0} µs; median of {BATCHES} batches of {ROUNDS}, half denied", us(p50));
     Ok(vec![Figure::new("policy decision p99", us(p99), "µs", 200.0, how)])
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
 fn batch(gate: &Gate, nodes: &Nodes) -> [Duration; 2] {
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
-        // One that is allowed and one that a rule forbids take turns.
+        // Allowed and denied decisions alternate.
         let node = if round % 2 == 0 { "sto-1" } else { "aws-sto-1" };
         let request = Request {
             institution: demo::INSTITUTION,

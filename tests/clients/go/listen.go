@@ -7,63 +7,67 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// callbacks says what happens in the room.
+// callbacks prints the events of the room.
 func callbacks() *lksdk.RoomCallback {
-	told := lksdk.NewRoomCallback()
-	told.OnParticipantConnected = func(who *lksdk.RemoteParticipant) { say("came", of(who.Identity())) }
-	told.OnParticipantDisconnected = func(who *lksdk.RemoteParticipant) { say("went", of(who.Identity())) }
-	told.OnDisconnectedWithReason = func(reason lksdk.DisconnectionReason) {
-		say("disconnected", map[string]any{"reason": string(reason)})
+	callback := lksdk.NewRoomCallback()
+	callback.OnParticipantConnected = func(participant *lksdk.RemoteParticipant) { emit("participant-connected", of(participant)) }
+	callback.OnParticipantDisconnected = func(participant *lksdk.RemoteParticipant) {
+		emit("participant-disconnected", of(participant))
 	}
-	told.OnReconnecting = func() { say("reconnecting", nil) }
-	told.OnReconnected = func() { say("reconnected", nil) }
-	told.OnActiveSpeakersChanged = func(speakers []lksdk.Participant) {
-		names := []string{}
+	callback.OnDisconnectedWithReason = func(reason lksdk.DisconnectionReason) {
+		emit("disconnected", map[string]any{"reason": string(reason)})
+	}
+	callback.OnReconnecting = func() { emit("reconnecting", nil) }
+	callback.OnReconnected = func() { emit("reconnected", nil) }
+	callback.OnActiveSpeakersChanged = func(speakers []lksdk.Participant) {
+		identities := []string{}
 		for _, speaker := range speakers {
-			names = append(names, speaker.Identity())
+			identities = append(identities, speaker.Identity())
 		}
-		say("speakers", map[string]any{"who": names})
+		emit("speakers", map[string]any{"participants": identities})
 	}
-	told.OnTrackMuted = func(track lksdk.TrackPublication, who lksdk.Participant) {
-		say("muted", map[string]any{"of": who.Identity(), "name": track.Name()})
+	callback.OnTrackMuted = func(track lksdk.TrackPublication, participant lksdk.Participant) {
+		emit("muted", map[string]any{"participant": participant.Identity(), "name": track.Name()})
 	}
-	told.OnTrackUnmuted = func(track lksdk.TrackPublication, who lksdk.Participant) {
-		say("unmuted", map[string]any{"of": who.Identity(), "name": track.Name()})
+	callback.OnTrackUnmuted = func(track lksdk.TrackPublication, participant lksdk.Participant) {
+		emit("unmuted", map[string]any{"participant": participant.Identity(), "name": track.Name()})
 	}
-	told.OnMetadataChanged = func(_ string, who lksdk.Participant) {
-		say("metadata", map[string]any{"of": who.Identity(), "metadata": who.Metadata()})
+	callback.OnMetadataChanged = func(_ string, participant lksdk.Participant) {
+		emit("metadata", map[string]any{"participant": participant.Identity(), "metadata": participant.Metadata()})
 	}
-	told.OnAttributesChanged = func(changed map[string]string, who lksdk.Participant) {
-		say("attributes", map[string]any{"of": who.Identity(), "changed": changed})
+	callback.OnAttributesChanged = func(changed map[string]string, participant lksdk.Participant) {
+		emit("attributes", map[string]any{"participant": participant.Identity(), "changed": changed})
 	}
-	told.OnTrackPublished = func(track *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
-		say("published", map[string]any{"of": who.Identity(), "name": track.Name(), "mime": track.MimeType()})
+	callback.OnTrackPublished = func(track *lksdk.RemoteTrackPublication, participant *lksdk.RemoteParticipant) {
+		emit("published", map[string]any{"participant": participant.Identity(), "name": track.Name(), "mime": track.MimeType()})
 	}
-	told.OnTrackUnpublished = func(track *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
-		say("unpublished", map[string]any{"of": who.Identity(), "name": track.Name()})
+	callback.OnTrackUnpublished = func(track *lksdk.RemoteTrackPublication, participant *lksdk.RemoteParticipant) {
+		emit("unpublished", map[string]any{"participant": participant.Identity(), "name": track.Name()})
 	}
-	told.OnTrackUnsubscribed = func(_ *webrtc.TrackRemote, track *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
-		say("unsubscribed", map[string]any{"of": who.Identity(), "name": track.Name()})
+	callback.OnTrackUnsubscribed = func(_ *webrtc.TrackRemote, track *lksdk.RemoteTrackPublication, participant *lksdk.RemoteParticipant) {
+		emit("unsubscribed", map[string]any{"participant": participant.Identity(), "name": track.Name()})
 	}
-	told.OnTrackSubscriptionFailed = func(sid string, who *lksdk.RemoteParticipant) {
-		say("subscription-failed", map[string]any{"of": who.Identity(), "sid": sid})
+	callback.OnTrackSubscriptionFailed = func(sid string, participant *lksdk.RemoteParticipant) {
+		emit("subscription-failed", map[string]any{"participant": participant.Identity(), "sid": sid})
 	}
-	told.OnTrackSubscribed = func(track *webrtc.TrackRemote, publication *lksdk.RemoteTrackPublication, who *lksdk.RemoteParticipant) {
-		say("subscribed", map[string]any{"of": who.Identity(), "name": publication.Name(), "codec": track.Codec().MimeType})
-		go read(track, publication.Name(), who.Identity())
+	callback.OnTrackSubscribed = func(track *webrtc.TrackRemote, publication *lksdk.RemoteTrackPublication, participant *lksdk.RemoteParticipant) {
+		emit("subscribed", map[string]any{"participant": participant.Identity(), "name": publication.Name(), "codec": track.Codec().MimeType})
+		go read(track, publication.Name(), participant.Identity())
 	}
-	told.OnDataPacket = func(packet lksdk.DataPacket, params lksdk.DataReceiveParams) {
+	callback.OnDataPacket = func(packet lksdk.DataPacket, params lksdk.DataReceiveParams) {
 		if user, is := packet.(*lksdk.UserDataPacket); is {
-			say("data", map[string]any{"of": params.SenderIdentity, "text": string(user.Payload), "topic": user.Topic})
+			emit("data", map[string]any{"participant": params.SenderIdentity, "text": string(user.Payload), "topic": user.Topic})
 		}
 	}
-	return told
+	return callback
 }
 
-func of(identity string) map[string]any { return map[string]any{"of": identity} }
+func of(participant *lksdk.RemoteParticipant) map[string]any {
+	return map[string]any{"participant": participant.Identity()}
+}
 
-// read counts whole frames by the marker, and the holes in their numbers; it says so ten times, at
-// ever longer distances. A change of the picture's size shows in the key frame's header (VP8).
+// read receives a track. It counts whole frames by the marker bit and missing sequence numbers, and prints
+// the counts after 10, 20, 40 ... packets. It prints the size of VP8 video when a key frame changes it.
 func read(track *webrtc.TrackRemote, name, identity string) {
 	packets, frames, missing, next := 0, 0, 0, 10
 	width := 0
@@ -72,7 +76,7 @@ func read(track *webrtc.TrackRemote, name, identity string) {
 	for {
 		packet, _, err := track.ReadRTP()
 		if err != nil {
-			say("ended", map[string]any{"of": identity, "name": name, "packets": packets})
+			emit("ended", map[string]any{"participant": identity, "name": name, "packets": packets})
 			return
 		}
 		if packets > 0 && packet.SequenceNumber != last+1 {
@@ -83,21 +87,21 @@ func read(track *webrtc.TrackRemote, name, identity string) {
 		if packet.Marker {
 			frames++
 		}
-		if seen := vp8Width(track, packet.Payload); seen != 0 && seen != width {
-			width = seen
-			say("size", map[string]any{"of": identity, "name": name, "width": width, "missing": missing})
+		if found := vp8Width(track, packet.Payload); found != 0 && found != width {
+			width = found
+			emit("size", map[string]any{"participant": identity, "name": name, "width": width, "missing": missing})
 		}
 		if packets == next {
 			next *= 2
-			say("media", map[string]any{
-				"of": identity, "name": name, "packets": packets, "frames": frames, "missing": missing,
+			emit("media", map[string]any{
+				"participant": identity, "name": name, "packets": packets, "frames": frames, "missing": missing,
 				"codec": track.Codec().MimeType, "ms": time.Since(since).Milliseconds(),
 			})
 		}
 	}
 }
 
-// vp8Width is the width that a VP8 key frame's first packet tells (RFC 7741, RFC 6386), else 0.
+// vp8Width returns the width in the first packet of a VP8 key frame (RFC 7741, RFC 6386), else 0.
 func vp8Width(track *webrtc.TrackRemote, payload []byte) int {
 	if track.Codec().MimeType != webrtc.MimeTypeVP8 || len(payload) < 1 {
 		return 0

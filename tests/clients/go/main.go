@@ -1,5 +1,5 @@
-// LiveKit's unchanged Go SDK (pion) in a meeting, driven line by line: a command comes on standard
-// input, what happens goes to standard output as one JSON object a line.
+// LiveKit's unchanged Go SDK (pion) in a meeting. It reads a command from each line of standard input and
+// prints each event as a JSON object per line.
 //
 //	client URL TOKEN [--no-auto-subscribe]
 //
@@ -27,8 +27,8 @@ import (
 
 var output sync.Mutex
 
-// say prints one event.
-func say(event string, fields map[string]any) {
+// emit prints an event.
+func emit(event string, fields map[string]any) {
 	if fields == nil {
 		fields = map[string]any{}
 	}
@@ -42,7 +42,7 @@ func say(event string, fields map[string]any) {
 	fmt.Println(string(line))
 }
 
-// client is one person.
+// client is a participant.
 type client struct {
 	room      *lksdk.Room
 	published map[string]*lksdk.LocalTrackPublication
@@ -57,10 +57,10 @@ func main() {
 	auto := len(os.Args) < 4 || os.Args[3] != "--no-auto-subscribe"
 	room, err := lksdk.ConnectToRoomWithToken(os.Args[1], os.Args[2], callbacks(), lksdk.WithAutoSubscribe(auto))
 	if err != nil {
-		say("refused", map[string]any{"reason": err.Error()})
+		emit("refused", map[string]any{"reason": err.Error()})
 		os.Exit(2)
 	}
-	say("connected", map[string]any{"attributes": room.LocalParticipant.Attributes(), "sid": room.LocalParticipant.SID()})
+	emit("connected", map[string]any{"attributes": room.LocalParticipant.Attributes(), "sid": room.LocalParticipant.SID()})
 	me := client{room: room, published: map[string]*lksdk.LocalTrackPublication{}}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -71,20 +71,20 @@ func main() {
 		if words[0] == "leave" {
 			break
 		}
-		if err := me.carryOut(words[0], words[1:]); err != nil {
-			say("failed", map[string]any{"command": lines.Text(), "reason": err.Error()})
+		if err := me.run(words[0], words[1:]); err != nil {
+			emit("failed", map[string]any{"command": lines.Text(), "reason": err.Error()})
 		} else {
-			say("done", map[string]any{"command": lines.Text()})
+			emit("done", map[string]any{"command": lines.Text()})
 		}
 	}
 	room.Disconnect()
-	// The goodbye is written in the background.
+	// The leave request is sent in the background.
 	time.Sleep(200 * time.Millisecond)
-	say("left", nil)
+	emit("left", nil)
 }
 
-// carryOut does as told.
-func (me *client) carryOut(verb string, words []string) error {
+// run runs a command.
+func (me *client) run(verb string, words []string) error {
 	word := func(at int) string {
 		if at < len(words) {
 			return words[at]
@@ -102,7 +102,7 @@ func (me *client) carryOut(verb string, words []string) error {
 	case "mute", "unmute", "unpublish":
 		publication, there := me.published[word(0)]
 		if !there {
-			return errors.New("nothing of that name is published")
+			return errors.New("no track of that name is published")
 		}
 		if verb == "unpublish" {
 			delete(me.published, word(0))
@@ -126,7 +126,7 @@ func (me *client) carryOut(verb string, words []string) error {
 		me.room.LocalParticipant.SetAttributes(map[string]string{word(0): word(1)})
 		return nil
 	case "subscribe", "unsubscribe", "quality":
-		publication, err := me.theirs(word(0), word(1))
+		publication, err := me.remote(word(0), word(1))
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (me *client) carryOut(verb string, words []string) error {
 			}
 			return pc.LocalDescription().SDP
 		}
-		say("sdp", map[string]any{
+		emit("sdp", map[string]any{
 			"publisher":  local(me.room.LocalParticipant.GetPublisherPeerConnection()),
 			"subscriber": local(me.room.LocalParticipant.GetSubscriberPeerConnection()),
 		})
@@ -159,16 +159,16 @@ func (me *client) carryOut(verb string, words []string) error {
 	}
 }
 
-// theirs finds somebody's publication.
-func (me *client) theirs(identity, name string) (*lksdk.RemoteTrackPublication, error) {
-	who := me.room.GetParticipantByIdentity(identity)
-	if who == nil {
-		return nil, errors.New("there is no such person")
+// remote finds the publication of another participant.
+func (me *client) remote(identity, name string) (*lksdk.RemoteTrackPublication, error) {
+	participant := me.room.GetParticipantByIdentity(identity)
+	if participant == nil {
+		return nil, errors.New("there is no such participant")
 	}
-	for _, publication := range who.TrackPublications() {
+	for _, publication := range participant.TrackPublications() {
 		if remote, is := publication.(*lksdk.RemoteTrackPublication); is && publication.Name() == name {
 			return remote, nil
 		}
 	}
-	return nil, errors.New("that person publishes nothing of that name")
+	return nil, errors.New("the participant publishes no track of that name")
 }

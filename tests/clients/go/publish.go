@@ -16,7 +16,7 @@ import (
 //go:embed media/*.bin
 var files embed.FS
 
-// frames reads what `frames.mjs` wrote.
+// frames reads a file that `frames.mjs` wrote.
 func frames(name string) ([][]byte, error) {
 	bytes, err := files.ReadFile("media/" + name + ".bin")
 	if err != nil {
@@ -26,7 +26,7 @@ func frames(name string) ([][]byte, error) {
 	for len(bytes) >= 4 {
 		length := int(binary.BigEndian.Uint32(bytes))
 		if len(bytes) < 4+length {
-			return nil, fmt.Errorf("%s is cut off", name)
+			return nil, fmt.Errorf("%s is truncated", name)
 		}
 		list = append(list, bytes[4:4+length])
 		bytes = bytes[4+length:]
@@ -34,7 +34,7 @@ func frames(name string) ([][]byte, error) {
 	return list, nil
 }
 
-// loop plays frames again and again.
+// loop repeats frames without end.
 type loop struct {
 	lksdk.BaseSampleProvider
 	frames   [][]byte
@@ -48,7 +48,7 @@ func (l *loop) NextSample(context.Context) (media.Sample, error) {
 	return media.Sample{Data: frame, Duration: l.duration}, nil
 }
 
-// CurrentAudioLevel makes the SDK say how loud it is: 20 dB below the loudest.
+// CurrentAudioLevel is the level in the audio level extension (RFC 6464): -20 dBov.
 func (l *loop) CurrentAudioLevel() uint8 { return 20 }
 
 func start(mime, file string, duration time.Duration, options ...lksdk.LocalTrackOptions) (*lksdk.LocalTrack, error) {
@@ -68,26 +68,26 @@ func start(mime, file string, duration time.Duration, options ...lksdk.LocalTrac
 	return track, track.StartWrite(&loop{frames: list, duration: duration}, nil)
 }
 
-// publish brings a track of a kind into the room.
+// publish publishes a track: vp8, h264, opus or simulcast.
 func (me *client) publish(name, kind string) (*lksdk.LocalTrackPublication, error) {
-	picture, sound := time.Second/15, 20*time.Millisecond
+	videoFrame, audioFrame := time.Second/15, 20*time.Millisecond
 	options := &lksdk.TrackPublicationOptions{Name: name}
-	who := me.room.LocalParticipant
+	participant := me.room.LocalParticipant
 	switch kind {
 	case "opus":
-		track, err := start(webrtc.MimeTypeOpus, "opus", sound)
+		track, err := start(webrtc.MimeTypeOpus, "opus", audioFrame)
 		if err != nil {
 			return nil, err
 		}
-		return who.PublishTrack(track, options)
+		return participant.PublishTrack(track, options)
 	case "vp8", "h264":
 		mime := map[string]string{"vp8": webrtc.MimeTypeVP8, "h264": webrtc.MimeTypeH264}[kind]
-		track, err := start(mime, kind+"-high", picture)
+		track, err := start(mime, kind+"-high", videoFrame)
 		if err != nil {
 			return nil, err
 		}
 		options.VideoWidth, options.VideoHeight = 320, 192
-		return who.PublishTrack(track, options)
+		return participant.PublishTrack(track, options)
 	case "simulcast":
 		var layers []*lksdk.LocalTrack
 		for _, layer := range []struct {
@@ -99,15 +99,15 @@ func (me *client) publish(name, kind string) (*lksdk.LocalTrackPublication, erro
 			{"vp8-medium", livekit.VideoQuality_MEDIUM, 160, 96},
 			{"vp8-high", livekit.VideoQuality_HIGH, 320, 192},
 		} {
-			what := &livekit.VideoLayer{Quality: layer.quality, Width: layer.width, Height: layer.height}
-			track, err := start(webrtc.MimeTypeVP8, layer.file, picture, lksdk.WithSimulcast("simulcast-"+name, what))
+			info := &livekit.VideoLayer{Quality: layer.quality, Width: layer.width, Height: layer.height}
+			track, err := start(webrtc.MimeTypeVP8, layer.file, videoFrame, lksdk.WithSimulcast("simulcast-"+name, info))
 			if err != nil {
 				return nil, err
 			}
 			layers = append(layers, track)
 		}
-		return who.PublishSimulcastTrack(layers, options)
+		return participant.PublishSimulcastTrack(layers, options)
 	default:
-		return nil, fmt.Errorf("nothing can publish %q", kind)
+		return nil, fmt.Errorf("unknown kind of track: %q", kind)
 	}
 }

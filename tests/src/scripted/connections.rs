@@ -1,4 +1,4 @@
-//! The scripted client's two connections and its socket, in a task of its own.
+//! The task of a scripted client: its two peer connections and its WebSocket.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -21,16 +21,16 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::media::{self, Coding, Source};
-use super::{Arrivals, Arrived, Happened, LIMIT, Order, Request, Response};
+use super::media::{self, Codec, Source};
+use super::{ClientCommand, ClientEvent, LIMIT, PacketsByTrack, ReceivedPacket, Request, Response};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A track that is offered or sent.
+/// A track that the client has offered, and sends once the offer is answered.
 #[derive(Debug)]
 struct Track {
     cid: String,
-    coding: Coding,
+    codec: Codec,
     rids: Vec<String>,
     mid: Mid,
     pt: Option<Pt>,
@@ -38,26 +38,26 @@ struct Track {
 }
 
 #[derive(Debug)]
-struct Wire {
+struct Connections {
     socket: Option<Socket>,
     publisher: Peer,
     subscriber: Peer,
-    tell: mpsc::UnboundedSender<Happened>,
-    arrivals: Arrivals,
-    /// What waits for the answer to an offer: another offer may not go out.
-    waiting: VecDeque<Order>,
+    events: mpsc::UnboundedSender<ClientEvent>,
+    packets: PacketsByTrack,
+    /// Commands that wait for the answer to the last offer before they may offer.
+    queued: VecDeque<ClientCommand>,
     offered: Option<SdpPendingOffer>,
     tracks: Vec<Track>,
     channels: [Option<ChannelId>; 2],
     labels: HashMap<(bool, ChannelId), String>,
-    /// Data that waits for its channel.
-    unsaid: Vec<(bool, DataPacket)>,
-    /// Tracks of the subscriber's m-lines by mid, and by SSRC.
+    /// Data messages that wait until their channel is open.
+    unsent_data: Vec<(bool, DataPacket)>,
+    /// Track sids of the subscriber's m-lines by mid; track sid and codec by SSRC.
     mids: HashMap<String, String>,
-    streams: HashMap<Ssrc, (String, Coding)>,
-    answer_nothing: bool,
+    streams: HashMap<Ssrc, (String, Codec)>,
+    ignore_offers: bool,
     offers: u32,
-    told: [bool; 2],
+    reported_connected: [bool; 2],
 }
 
 /// Joins; the task runs until the client is dropped.
@@ -65,17 +65,17 @@ pub(super) async fn connect(
     url: &str,
     token: &str,
     query: &str,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    tell: mpsc::UnboundedSender<Happened>,
-    arrivals: Arrivals,
+    mut commands: mpsc::UnboundedReceiver<ClientCommand>,
+    events: mpsc::UnboundedSender<ClientEvent>,
+    packets: PacketsByTrack,
 ) -> Result<(JoinHandle<()>, JoinResponse)> {
     choose_cryptography();
     let address = format!("{}/rtc?access_token={token}&protocol=16&{query}", url.replacen("http", "ws", 1));
-    let connected = timeout(LIMIT, connect_async(address)).await.context("no answer of the front door")?;
+    let connected = timeout(LIMIT, connect_async(address)).await.context("no answer from the gateway")?;
     let (mut socket, _) = connected.map_err(|error| match error {
         tungstenite::Error::Http(answer) => {
-            let words = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
-            anyhow!("{}: {words}", answer.status().as_u16())
+            let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+            anyhow!("{}: {text}", answer.status().as_u16())
         }
         other => anyhow!(other),
     })?;
@@ -84,30 +84,30 @@ pub(super) async fn connect(
 
     let local = match socket.get_ref() {
         MaybeTlsStream::Plain(tcp) => tcp.local_addr()?.ip(),
-        _ => bail!("only plain sockets are spoken"),
+        _ => bail!("the scripted client does not support TLS"),
     };
     let now = Instant::now();
     let codecs = || Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).enable_h264(true);
-    let mut wire = Wire {
+    let mut connections = Connections {
         socket: Some(socket),
         publisher: Peer::open(codecs(), local, false, now).await?,
         subscriber: Peer::open(codecs(), local, false, now).await?,
-        tell,
-        arrivals,
-        waiting: VecDeque::new(),
+        events,
+        packets,
+        queued: VecDeque::new(),
         offered: None,
         tracks: Vec::new(),
         channels: [None, None],
         labels: HashMap::new(),
-        unsaid: Vec::new(),
+        unsent_data: Vec::new(),
         mids: HashMap::new(),
         streams: HashMap::new(),
-        answer_nothing: false,
+        ignore_offers: false,
         offers: 0,
-        told: [false, false],
+        reported_connected: [false, false],
     };
     let task = tokio::spawn(async move {
-        if let Err(error) = wire.run(&mut orders).await {
+        if let Err(error) = connections.run(&mut commands).await {
             eprintln!("a scripted client ended: {error:#}");
         }
     });
@@ -128,16 +128,16 @@ async fn next(socket: &mut Socket) -> Result<Response> {
     }
 }
 
-/// Without a socket nothing is ever heard.
-async fn hear(socket: &mut Option<Socket>) -> Result<Response> {
+/// The next response; pending forever once the socket is closed.
+async fn next_response(socket: &mut Option<Socket>) -> Result<Response> {
     match socket {
         Some(socket) => next(socket).await,
         None => std::future::pending().await,
     }
 }
 
-impl Wire {
-    async fn run(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<()> {
+impl Connections {
+    async fn run(&mut self, commands: &mut mpsc::UnboundedReceiver<ClientCommand>) -> Result<()> {
         let timer = tokio::time::sleep(std::time::Duration::ZERO);
         tokio::pin!(timer);
         loop {
@@ -148,15 +148,15 @@ impl Wire {
             timer.as_mut().reset(due.into());
             tokio::select! {
                 () = &mut timer => self.tick()?,
-                order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order).await?,
+                command = commands.recv() => match command {
+                    Some(command) => self.run_command(command).await?,
                     None => return Ok(()),
                 },
-                said = hear(&mut self.socket) => match said {
-                    Ok(said) => self.said(said).await?,
+                response = next_response(&mut self.socket) => match response {
+                    Ok(response) => self.handle_response(response).await?,
                     Err(_) => {
                         self.socket = None;
-                        let _ = self.tell.send(Happened::Closed);
+                        let _ = self.events.send(ClientEvent::Closed);
                     }
                 },
                 readable = self.publisher.readable() => {
@@ -168,9 +168,9 @@ impl Wire {
                     self.subscriber.receive()?;
                 }
             }
-            self.look(true)?;
-            self.look(false)?;
-            self.speak()?;
+            self.read_events(true)?;
+            self.read_events(false)?;
+            self.send_queued_data()?;
         }
     }
 
@@ -182,22 +182,22 @@ impl Wire {
         }
     }
 
-    async fn carry_out(&mut self, order: Order) -> Result<()> {
-        match order {
-            Order::Send(request) => self.send(*request).await?,
-            Order::SendText(text) => {
+    async fn run_command(&mut self, command: ClientCommand) -> Result<()> {
+        match command {
+            ClientCommand::Send(request) => self.send(*request).await?,
+            ClientCommand::SendText(text) => {
                 if let Some(socket) = &mut self.socket {
                     socket.send(Message::Text(text.into())).await?;
                 }
             }
-            Order::AnswerNothing(nothing) => self.answer_nothing = nothing,
-            Order::CutSignalling => self.socket = None,
-            Order::Data { reliable, packet } => self.data(reliable, *packet).await?,
-            order @ (Order::Publish { .. } | Order::Stop(_)) if self.offered.is_some() => {
-                self.waiting.push_back(order);
+            ClientCommand::IgnoreOffers(nothing) => self.ignore_offers = nothing,
+            ClientCommand::CutSignalling => self.socket = None,
+            ClientCommand::Data { reliable, packet } => self.data(reliable, *packet).await?,
+            command @ (ClientCommand::Publish { .. } | ClientCommand::Stop(_)) if self.offered.is_some() => {
+                self.queued.push_back(command);
             }
-            Order::Publish { cid, coding, layers } => self.publish(cid, coding, layers).await?,
-            Order::Stop(cid) => {
+            ClientCommand::Publish { cid, codec, layers } => self.publish(cid, codec, layers).await?,
+            ClientCommand::Stop(cid) => {
                 let Some(at) = self.tracks.iter().position(|track| track.cid == cid) else {
                     bail!("there is no track {cid}")
                 };
@@ -220,8 +220,8 @@ impl Wire {
         self.send(Request::Offer(offer)).await
     }
 
-    async fn publish(&mut self, cid: String, coding: Coding, rids: Vec<String>) -> Result<()> {
-        let kind = if coding == Coding::Opus { MediaKind::Audio } else { MediaKind::Video };
+    async fn publish(&mut self, cid: String, codec: Codec, rids: Vec<String>) -> Result<()> {
+        let kind = if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video };
         let simulcast = (!rids.is_empty()).then(|| {
             let mut simulcast = Simulcast::new();
             rids.iter().for_each(|rid| simulcast.add_send_layer(SimulcastLayer::new(rid)));
@@ -231,13 +231,13 @@ impl Wire {
         let mid =
             changes.add_media(kind, Direction::SendOnly, Some("stream".into()), Some(cid.clone()), simulcast);
         let (offer, pending) = changes.apply().context("nothing to offer")?;
-        self.tracks.push(Track { cid, coding, rids, mid, pt: None, source: None });
+        self.tracks.push(Track { cid, codec, rids, mid, pt: None, source: None });
         self.offer(offer.to_sdp_string(), pending).await
     }
 
-    /// Data channels come with the first message.
+    /// The first data message opens the data channels.
     async fn data(&mut self, reliable: bool, packet: DataPacket) -> Result<()> {
-        self.unsaid.push((reliable, packet));
+        self.unsent_data.push((reliable, packet));
         if self.channels.iter().any(Option::is_some) || self.offered.is_some() {
             return Ok(());
         }
@@ -254,9 +254,9 @@ impl Wire {
         self.offer(offer.to_sdp_string(), pending).await
     }
 
-    async fn said(&mut self, said: Response) -> Result<()> {
-        match &said {
-            Response::Offer(_) if self.answer_nothing => {}
+    async fn handle_response(&mut self, response: Response) -> Result<()> {
+        match &response {
+            Response::Offer(_) if self.ignore_offers => {}
             Response::Offer(offer) => {
                 self.mids = tracks_by_mid(&offer.sdp);
                 self.streams.clear();
@@ -266,37 +266,39 @@ impl Wire {
                 self.send(Request::Answer(answer)).await?;
             }
             Response::Answer(answer) => {
-                let pending = self.offered.take().context("an answer that nobody waits for")?;
+                let pending = self.offered.take().context("an answer without an offer")?;
                 self.publisher.answered(pending, &answer.sdp).await?;
-                self.settle();
-                if let Some(order) = self.waiting.pop_front() {
-                    Box::pin(self.carry_out(order)).await?;
-                } else if !self.unsaid.is_empty()
+                self.set_payload_types();
+                if let Some(command) = self.queued.pop_front() {
+                    Box::pin(self.run_command(command)).await?;
+                } else if !self.unsent_data.is_empty()
                     && self.channels.iter().all(Option::is_none)
-                    && let Some((reliable, packet)) = self.unsaid.pop()
+                    && let Some((reliable, packet)) = self.unsent_data.pop()
                 {
                     Box::pin(self.data(reliable, packet)).await?;
                 }
             }
             _ => {}
         }
-        let _ = self.tell.send(Happened::Said(Box::new(said)));
+        let _ = self.events.send(ClientEvent::Response(Box::new(response)));
         Ok(())
     }
 
-    /// The payload type of each track, once it is answered.
-    fn settle(&mut self) {
+    /// Sets the payload type of each track from the answer.
+    fn set_payload_types(&mut self) {
         for track in &mut self.tracks {
-            let codec = match track.coding {
-                Coding::Opus => str0m::format::Codec::Opus,
-                Coding::Vp8 => str0m::format::Codec::Vp8,
-                Coding::H264 => str0m::format::Codec::H264,
+            let codec = match track.codec {
+                Codec::Opus => str0m::format::Codec::Opus,
+                Codec::Vp8 => str0m::format::Codec::Vp8,
+                Codec::H264 => str0m::format::Codec::H264,
             };
             let accepted = self.publisher.rtc.media(track.mid).map(|media| media.remote_pts().to_vec());
             let params = self.publisher.rtc.codec_config().params();
-            let fits = |pt: &Pt| accepted.as_ref().is_some_and(|all| all.contains(pt));
-            track.pt =
-                params.iter().find(|one| one.spec().codec == codec && fits(&one.pt())).map(|one| one.pt());
+            let is_accepted = |pt: &Pt| accepted.as_ref().is_some_and(|all| all.contains(pt));
+            track.pt = params
+                .iter()
+                .find(|one| one.spec().codec == codec && is_accepted(&one.pt()))
+                .map(|one| one.pt());
         }
     }
 
@@ -304,19 +306,19 @@ impl Wire {
         let now = Instant::now();
         for track in &mut self.tracks {
             let Some(pt) = track.pt.filter(|_| self.publisher.connected) else { continue };
-            let source = track.source.get_or_insert_with(|| Source::new(track.coding, track.rids.len(), now));
+            let source = track.source.get_or_insert_with(|| Source::new(track.codec, track.rids.len(), now));
             for packet in source.due(now) {
                 let rid = track.rids.get(packet.layer).map(|rid| Rid::from(rid.as_str()));
                 let mut api = self.publisher.rtc.direct_api();
                 let Some(stream) = api.stream_tx_by_mid(track.mid, rid) else { continue };
-                let sound = track.coding == Coding::Opus;
+                let audio = track.codec == Codec::Opus;
                 let extensions = ExtensionValues {
-                    audio_level: sound.then_some(-20),
-                    voice_activity: sound.then_some(true),
+                    audio_level: audio.then_some(-20),
+                    voice_activity: audio.then_some(true),
                     ..ExtensionValues::default()
                 };
                 let write = RtpWrite::new(pt, packet.seq.into(), packet.time, now, packet.payload);
-                stream.write_rtp(write.marker(!sound).nackable(!sound).ext_vals(extensions));
+                stream.write_rtp(write.marker(!audio).nackable(!audio).ext_vals(extensions));
             }
         }
         self.publisher.tick(now)?;
@@ -326,11 +328,11 @@ impl Wire {
         Ok(())
     }
 
-    /// What the stack of a connection has to tell.
-    fn look(&mut self, publisher: bool) -> Result<()> {
+    /// Handles the events of one peer connection.
+    fn read_events(&mut self, publisher: bool) -> Result<()> {
         let peer = if publisher { &mut self.publisher } else { &mut self.subscriber };
-        if peer.connected && !std::mem::replace(&mut self.told[usize::from(publisher)], true) {
-            let _ = self.tell.send(Happened::Connected(publisher));
+        if peer.connected && !std::mem::replace(&mut self.reported_connected[usize::from(publisher)], true) {
+            let _ = self.events.send(ClientEvent::Connected(publisher));
         }
         for event in std::mem::take(&mut peer.events) {
             match event {
@@ -340,9 +342,9 @@ impl Wire {
                 Event::ChannelData(data) => {
                     let label = self.labels.get(&(publisher, data.id)).cloned().unwrap_or_default();
                     let packet = DataPacket::decode(data.data.as_slice())?;
-                    let _ = self.tell.send(Happened::Data(label, Box::new(packet)));
+                    let _ = self.events.send(ClientEvent::Data(label, Box::new(packet)));
                 }
-                Event::KeyframeRequest(asked) => self.key_frame(asked.mid, asked.rid),
+                Event::KeyframeRequest(request) => self.key_frame(request.mid, request.rid),
                 Event::RtpPacket(packet) if !publisher => self.packet(&packet),
                 _ => {}
             }
@@ -352,8 +354,8 @@ impl Wire {
 
     fn key_frame(&mut self, mid: Mid, rid: Option<Rid>) {
         let Some(track) = self.tracks.iter_mut().find(|track| track.mid == mid) else { return };
-        let named = |name: &String| rid == Some(Rid::from(name.as_str()));
-        let layer = track.rids.iter().position(named).unwrap_or_default();
+        let is_requested = |name: &String| rid == Some(Rid::from(name.as_str()));
+        let layer = track.rids.iter().position(is_requested).unwrap_or_default();
         if let Some(source) = &mut track.source {
             source.key_frame(layer);
         }
@@ -365,37 +367,37 @@ impl Wire {
             let Some(stream) = self.stream(ssrc, packet.header.payload_type) else { return };
             self.streams.insert(ssrc, stream);
         }
-        let Some((track, coding)) = self.streams.get(&ssrc) else { return };
-        let arrived = Arrived {
+        let Some((track, codec)) = self.streams.get(&ssrc) else { return };
+        let arrived = ReceivedPacket {
             seq: *packet.seq_no,
             time: packet.header.timestamp,
             ssrc: *ssrc,
-            picture: media::picture(*coding, &packet.payload),
+            frame: media::frame(*codec, &packet.payload),
         };
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let packets = arrivals.entry(track.clone()).or_default();
-        // Enough for any test; a client that nobody looks at must not grow.
+        let mut packets = self.packets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let packets = packets.entry(track.clone()).or_default();
+        // More than any test needs; bounds the memory of a client whose packets are not read.
         if packets.len() < 10_000 {
             packets.push(arrived);
         }
     }
 
-    fn stream(&mut self, ssrc: Ssrc, pt: Pt) -> Option<(String, Coding)> {
+    fn stream(&mut self, ssrc: Ssrc, pt: Pt) -> Option<(String, Codec)> {
         let mid = self.subscriber.rtc.direct_api().stream_rx(&ssrc)?.mid();
         let track = self.mids.get(mid.to_string().trim())?.clone();
         let params = self.subscriber.rtc.codec_config().params();
-        let coding = match params.iter().find(|one| one.pt() == pt)?.spec().codec {
-            str0m::format::Codec::Opus => Coding::Opus,
-            str0m::format::Codec::Vp8 => Coding::Vp8,
-            str0m::format::Codec::H264 => Coding::H264,
+        let codec = match params.iter().find(|one| one.pt() == pt)?.spec().codec {
+            str0m::format::Codec::Opus => Codec::Opus,
+            str0m::format::Codec::Vp8 => Codec::Vp8,
+            str0m::format::Codec::H264 => Codec::H264,
             _ => return None,
         };
-        Some((track, coding))
+        Some((track, codec))
     }
 
-    /// Says what waits for its channel.
-    fn speak(&mut self) -> Result<()> {
-        for (reliable, mut packet) in std::mem::take(&mut self.unsaid) {
+    /// Sends the data messages whose channel is open.
+    fn send_queued_data(&mut self) -> Result<()> {
+        for (reliable, mut packet) in std::mem::take(&mut self.unsent_data) {
             #[allow(deprecated)] // Older clients read it.
             {
                 packet.kind = i32::from(!reliable);
@@ -407,7 +409,7 @@ impl Wire {
                 Some(mut channel) => {
                     channel.write(true, &packet.encode_to_vec())?;
                 }
-                None => self.unsaid.push((reliable, packet)),
+                None => self.unsent_data.push((reliable, packet)),
             }
         }
         self.publisher.drain()

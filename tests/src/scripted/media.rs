@@ -1,20 +1,21 @@
-//! As much of sound and pictures as a server looks at, such that the receiver can tell what it got.
+//! RTP payloads of synthetic audio and video: valid as far as an SFU parses them, with marks that tell
+//! the receiver which layer and frame it got.
 
 use std::time::{Duration, Instant};
 
-/// How a track is coded.
+/// The codec of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
-    /// Sound, 50 packets a second.
+pub enum Codec {
+    /// Audio, 50 packets a second.
     Opus,
-    /// Pictures, 20 a second in each layer.
+    /// Video, 20 frames a second in each layer.
     Vp8,
-    /// Pictures, 20 a second in each layer.
+    /// Video, 20 frames a second in each layer.
     H264,
 }
 
-impl Coding {
-    /// As MIME names it.
+impl Codec {
+    /// The subtype of its MIME type.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -33,24 +34,24 @@ impl Coding {
     }
 }
 
-/// Width and height of a layer, 0 the smallest.
+/// Width and height of a layer; layer 0 is the smallest.
 #[must_use]
 pub(super) fn size(layer: usize) -> (u32, u32) {
     [(320, 180), (640, 360), (1280, 720)].get(layer).copied().unwrap_or((1280, 720))
 }
 
-/// What a video payload shows.
+/// What the receiver reads from a video payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Picture {
-    /// Which layer.
+pub struct VideoFrame {
+    /// The simulcast layer.
     pub layer: u8,
-    /// Does a key frame begin here?
+    /// Whether it starts a key frame.
     pub key: bool,
-    /// VP8's running number of the picture.
+    /// The VP8 picture id (RFC 7741).
     pub id: Option<u16>,
 }
 
-/// What is to be sent of one layer.
+/// A packet of one layer, to be sent.
 pub(super) struct Packet {
     pub(super) layer: usize,
     pub(super) seq: u64,
@@ -58,10 +59,10 @@ pub(super) struct Packet {
     pub(super) payload: Vec<u8>,
 }
 
-/// A track being sent.
+/// The source of a track's packets.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) coding: Coding,
+    pub(super) codec: Codec,
     pub(super) next: Instant,
     frame: u32,
     layers: Vec<Layer>,
@@ -71,13 +72,13 @@ pub(super) struct Source {
 struct Layer {
     count: u64,
     key_due: bool,
-    wanted: bool,
+    enabled: bool,
 }
 
 impl Source {
-    pub(super) fn new(coding: Coding, layers: usize, now: Instant) -> Self {
-        let layer = Layer { count: 0, key_due: true, wanted: true };
-        Self { coding, next: now, frame: 0, layers: vec![layer; layers.max(1)] }
+    pub(super) fn new(codec: Codec, layers: usize, now: Instant) -> Self {
+        let layer = Layer { count: 0, key_due: true, enabled: true };
+        Self { codec, next: now, frame: 0, layers: vec![layer; layers.max(1)] }
     }
 
     pub(super) fn key_frame(&mut self, layer: usize) {
@@ -89,14 +90,14 @@ impl Source {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Packet> {
         let mut out = Vec::new();
         while self.next <= now {
-            self.next += self.coding.interval();
-            let time = self.frame.wrapping_mul(self.coding.ticks());
+            self.next += self.codec.interval();
+            let time = self.frame.wrapping_mul(self.codec.ticks());
             self.frame += 1;
             let only = self.layers.len() == 1;
-            for (index, layer) in self.layers.iter_mut().enumerate().filter(|(_, layer)| layer.wanted) {
+            for (index, layer) in self.layers.iter_mut().enumerate().filter(|(_, layer)| layer.enabled) {
                 let key = std::mem::take(&mut layer.key_due);
-                let shown = if only { 2 } else { index };
-                let payload = payload(self.coding, shown, key, self.frame as u16);
+                let mark = if only { 2 } else { index };
+                let payload = payload(self.codec, mark, key, self.frame as u16);
                 out.push(Packet { layer: index, seq: 1000 + layer.count, time, payload });
                 layer.count += 1;
             }
@@ -105,14 +106,14 @@ impl Source {
     }
 }
 
-/// One packet: a whole picture or 20 ms of sound. Each layer counts its pictures from its own start.
-fn payload(coding: Coding, layer: usize, key: bool, frame: u16) -> Vec<u8> {
+/// One packet: a whole video frame or 20 ms of audio. Picture ids of each layer have their own offset.
+fn payload(codec: Codec, layer: usize, key: bool, frame: u16) -> Vec<u8> {
     let (width, height) = size(layer);
     let mark = u8::try_from(layer).unwrap_or_default();
-    match coding {
-        Coding::Opus => vec![0x78, 1, 2, 3, 4, 5, 6, 7],
-        Coding::Vp8 => {
-            // RFC 7741: X and S; I, L, T and K; 15 bits of picture id.
+    match codec {
+        Codec::Opus => vec![0x78, 1, 2, 3, 4, 5, 6, 7],
+        Codec::Vp8 => {
+            // RFC 7741: X and S; I, L, T and K; picture id of 15 bits.
             let id = frame.wrapping_add(u16::from(mark) * 1000) & 0x7FFF;
             let [high, low] = id.to_be_bytes();
             let mut bytes = vec![0x90, 0xF0, 0x80 | high, low, frame as u8, 0];
@@ -125,7 +126,7 @@ fn payload(coding: Coding, layer: usize, key: bool, frame: u16) -> Vec<u8> {
             bytes.extend([mark; 40]);
             bytes
         }
-        Coding::H264 if key => {
+        Codec::H264 if key => {
             // RFC 6184: SPS, PPS and an IDR slice in one STAP-A.
             let mut bytes = vec![0x78];
             for unit in
@@ -136,22 +137,22 @@ fn payload(coding: Coding, layer: usize, key: bool, frame: u16) -> Vec<u8> {
             }
             bytes
         }
-        Coding::H264 => vec![0x41, 0x9A, mark, mark],
+        Codec::H264 => vec![0x41, 0x9A, mark, mark],
     }
 }
 
-/// Reads what [`payload`] wrote, and a server may have renumbered.
-pub(super) fn picture(coding: Coding, bytes: &[u8]) -> Option<Picture> {
-    match coding {
-        Coding::Opus => None,
-        Coding::Vp8 => {
+/// Reads a payload of [`payload`], in which the server may have rewritten the picture id.
+pub(super) fn frame(codec: Codec, bytes: &[u8]) -> Option<VideoFrame> {
+    match codec {
+        Codec::Opus => None,
+        Codec::Vp8 => {
             let [first, flags, high, low, _, _, tag, ..] = *bytes else { return None };
-            (first == 0x90 && flags == 0xF0).then_some(Picture {
+            (first == 0x90 && flags == 0xF0).then_some(VideoFrame {
                 layer: *bytes.last()?,
                 key: tag & 1 == 0,
                 id: Some(u16::from_be_bytes([high & 0x7F, low])),
             })
         }
-        Coding::H264 => Some(Picture { layer: *bytes.last()?, key: bytes.first()? & 0x1F == 24, id: None }),
+        Codec::H264 => Some(VideoFrame { layer: *bytes.last()?, key: bytes.first()? & 0x1F == 24, id: None }),
     }
 }

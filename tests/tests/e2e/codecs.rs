@@ -1,13 +1,13 @@
-//! Every codec that browsers send is seen on the other side of a link, as the codec that it is.
+//! Each video codec that browsers send crosses a link and is decoded as that codec.
 
 use anyhow::Result;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::scenario::play;
+use systir_tests::scenario::run_scenario;
 
 const ROOM: &str = "studio";
 
-/// Something that moves, published with one codec and without a second one to fall back to.
+/// JavaScript that publishes a moving canvas with one codec and without a backup codec.
 fn publish(codec: &str) -> String {
     format!(
         "(async () => {{
@@ -29,12 +29,12 @@ fn publish(codec: &str) -> String {
     )
 }
 
-/// Have pictures of that codec been decoded?
+/// JavaScript: have video frames of that codec been decoded?
 fn decoded(codec: &str) -> String {
     format!(
         "(async () => {{
-            for (const who of systirRoom().remoteParticipants.values()) {{
-                for (const publication of who.trackPublications.values()) {{
+            for (const remote of systirRoom().remoteParticipants.values()) {{
+                for (const publication of remote.trackPublications.values()) {{
                     if (publication.trackName !== '{codec}' || !publication.track) continue;
                     const stats = [...(await publication.track.getRTCStatsReport()).values()];
                     const inbound = stats.find(entry => entry.type === 'inbound-rtp');
@@ -49,24 +49,24 @@ fn decoded(codec: &str) -> String {
 
 #[test]
 fn vp8_vp9_av1_and_h264_are_decoded_on_the_other_side_of_a_link() -> Result<()> {
-    play(async {
+    run_scenario(async {
         let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 4)]).await?;
-        let door = cluster.url("cph-1");
+        let gateway = cluster.url("cph-1");
         tokio::task::spawn_blocking(move || {
             let mut browser = Browser::start()?;
-            for person in ["anna", "bo"] {
-                browser.join_with(&door, ROOM, person, &token(ROOM, person)?)?;
+            for participant in ["anna", "bo"] {
+                browser.join_with_token(&gateway, ROOM, participant, &token(ROOM, participant)?)?;
             }
             for codec in ["vp8", "vp9", "av1", "h264"] {
                 let sid = browser.eval("anna", &publish(codec))?;
                 browser.wait("bo", &decoded(codec), 40)?;
-                // One at a time: few cores encode and decode all of them.
+                // One codec at a time: all run on few cores.
                 let end = format!(
                     "(() => {{
-                        const mine = systirRoom().localParticipant;
+                        const local = systirRoom().localParticipant;
                         clearInterval(window.moving);
-                        const publication = mine.trackPublications.get({sid});
-                        return mine.unpublishTrack(publication.track, true).then(() => true);
+                        const publication = local.trackPublications.get({sid});
+                        return local.unpublishTrack(publication.track, true).then(() => true);
                     }})()"
                 );
                 browser.eval("anna", &end)?;

@@ -1,4 +1,4 @@
-//! One node of the demonstration by itself, at an address of its own besides loopback.
+//! A single node of the demo (`--only`), on an additional address (`--address`).
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,34 +7,34 @@ use anyhow::{Context as _, Result, bail, ensure};
 use livekit_protocol::signal_response;
 use systir_load::Config;
 use systir_tests::cluster::token;
-use systir_tests::output_lines::Lines;
-use systir_tests::process::{Owned, built, log_file, port_block};
-use systir_tests::raw_signalling::Signalling;
-use systir_tests::scenario::{artefacts, play};
+use systir_tests::output_lines::OutputLines;
+use systir_tests::process::{ChildProcess, built, log_file, port_block};
+use systir_tests::raw_signalling::RawSignalling;
+use systir_tests::scenario::{artefacts, run_scenario};
 use tokio::net::TcpStream;
 
-/// How long the node may take to start, and to end.
+/// Limit for the node to start, and to end.
 const LIMIT: Duration = Duration::from_secs(45);
-/// An address that this machine has, and that is not the usual one.
+/// An address of this host other than 127.0.0.1.
 const ADDRESS: &str = "127.0.0.2";
 
-/// Starts a node; what it printed up to the page's address.
-fn start(node: &str, base: u16, log: &str) -> Result<(Owned, Vec<String>)> {
+/// Starts a node; returns the lines that it printed, up to the page's address.
+fn start(node: &str, base: u16, log: &str) -> Result<(ChildProcess, Vec<String>)> {
     let mut command = Command::new(built("systir-relay")?);
     command.args(["demo", "--only", node, "--address", ADDRESS, "--ports", &base.to_string()]);
     command.arg("--log").arg(artefacts()?.join(format!("{log}.log")));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file("terminal")?);
-    let mut node = Owned::start(&mut command, "cargo build --workspace")?;
-    let lines = Lines::of(node.0.stdout.take().context("no standard output")?);
-    let mut said = Vec::new();
+    let mut node = ChildProcess::start(&mut command, "cargo build --workspace")?;
+    let lines = OutputLines::of(node.0.stdout.take().context("no standard output")?);
+    let mut printed = Vec::new();
     while let Some(line) = lines.next("the page's address", LIMIT)? {
         let last = line.contains("Meeting page: ");
-        said.push(line);
+        printed.push(line);
         if last {
-            return Ok((node, said));
+            return Ok((node, printed));
         }
     }
-    bail!("the node ended before it began: {}", text("terminal")?)
+    bail!("the node ended before it was ready: {}", text("terminal")?)
 }
 
 fn text(log: &str) -> Result<String> {
@@ -44,11 +44,11 @@ fn text(log: &str) -> Result<String> {
 
 #[test]
 fn one_node_serves_its_own_address_and_starts_no_other() -> Result<()> {
-    play(async {
+    run_scenario(async {
         let base = port_block()?;
-        let (mut node, said) = start("cph-1", base, "cph-1")?;
-        let said = said.join("\n");
-        ensure!(said.contains("alone") && !said.contains("aws-sto-1"), "{said}");
+        let (mut node, printed) = start("cph-1", base, "cph-1")?;
+        let printed = printed.join("\n");
+        ensure!(printed.contains("alone") && !printed.contains("aws-sto-1"), "{printed}");
         for port in [base + 110, base + 210] {
             ensure!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "port {port} answers");
         }
@@ -65,30 +65,30 @@ fn one_node_serves_its_own_address_and_starts_no_other() -> Result<()> {
         })
         .await?;
         ensure!(report.joined == 2 && report.tracks_heard == report.tracks_expected, "{report:?}");
-        // Media is offered at the address too.
-        let (mut anna, _) = Signalling::join(&url, &token("demo", "anna")?).await?;
+        // Media candidates have that address too.
+        let (mut anna, _) = RawSignalling::join(&url, &token("demo", "anna")?).await?;
         let offer = anna
-            .until("the node's offer", |message| match message {
+            .wait_for("the node's offer", |message| match message {
                 signal_response::Message::Offer(offer) => Some(offer.sdp),
                 _ => None,
             })
             .await?;
         ensure!(offer.contains(&format!(" {ADDRESS} {} ", base + 12)), "{offer}");
         node.signal("INT")?;
-        ensure!(node.wait(LIMIT)?.success(), "it ends in good order");
+        ensure!(node.wait(LIMIT)?.success(), "it ends with status 0");
         Ok(())
     })
 }
 
 #[test]
-fn the_log_goes_to_its_file_and_warnings_to_the_terminal_too() -> Result<()> {
-    play(async {
+fn the_log_goes_to_its_file_and_only_warnings_to_the_terminal() -> Result<()> {
+    run_scenario(async {
         let base = port_block()?;
-        let (mut node, said) = start("sto-1", base, "first")?;
-        let named = format!("{}", artefacts()?.join("first.log").display());
-        ensure!(said.iter().any(|line| line.contains(&named)), "the log is named: {said:?}");
+        let (mut node, printed) = start("sto-1", base, "first")?;
+        let path = format!("{}", artefacts()?.join("first.log").display());
+        ensure!(printed.iter().any(|line| line.contains(&path)), "it prints the log's path: {printed:?}");
         node.signal("INT")?;
-        ensure!(node.wait(LIMIT)?.success(), "it ends in good order");
+        ensure!(node.wait(LIMIT)?.success(), "it ends with status 0");
         ensure!(text("first")?.contains(" INFO "), "{}", text("first")?);
         ensure!(!text("terminal")?.contains("INFO"), "{}", text("terminal")?);
         Ok(())

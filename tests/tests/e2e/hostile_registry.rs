@@ -1,4 +1,5 @@
-//! etcd is not believed: whoever rewrites it can stop meetings, and cannot move them.
+//! etcd is not trusted: an attacker who rewrites it can stop meetings, but cannot move them to a node
+//! that policy does not approve.
 
 use std::time::Duration;
 
@@ -8,20 +9,20 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::participants::Crowd;
+use systir_tests::participants::Participants;
 use systir_tests::process::eventually;
-use systir_tests::scenario::play;
+use systir_tests::scenario::run_scenario;
 
-async fn ask(etcd: &str, what: &str, body: Value) -> Result<Value> {
+async fn etcd_request(etcd: &str, what: &str, body: Value) -> Result<Value> {
     let address = format!("{etcd}/v3/kv/{what}");
     Ok(reqwest::Client::new().post(address).json(&body).send().await?.error_for_status()?.json().await?)
 }
 
 #[test]
-fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
-    play(async {
-        let (etcd, cluster) = Cluster::three(&[("cph-1", 2), ("sto-1", 2)]).await?;
-        let people = |prefix: &str, count| Config {
+fn etcd_rewritten_by_an_attacker_moves_no_media_to_an_unapproved_node() -> Result<()> {
+    run_scenario(async {
+        let (etcd, cluster) = Cluster::three_nodes(&[("cph-1", 2), ("sto-1", 2)]).await?;
+        let load = |prefix: &str, count| Config {
             url: cluster.url("cph-1"),
             api_key: "devkey".to_owned(),
             api_secret: "secret".to_owned(),
@@ -35,13 +36,13 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
             no_rejoin: true,
             ..Config::default()
         };
-        // They stay until they are told to go, however long the rest takes; and nobody joins between
-        // the forgery and its being read, who would mend the record.
-        let meeting = Crowd::come(people("first", 2)).await?;
+        // They stay until the end of the test. Nobody else joins before the forged record is read: a
+        // join would correct it.
+        let meeting = Participants::join(load("first", 2)).await?;
         let prefix = "/systir/v1/nordunet/rooms/";
         let range = json!({"key": STANDARD.encode(prefix), "range_end": STANDARD.encode("/systir/v1/nordunet/rooms0")});
         let record = eventually("the room's record", Duration::from_secs(45), || async {
-            ask(&etcd.url(), "range", range.clone()).await.ok()?["kvs"].as_array()?.first().cloned()
+            etcd_request(&etcd.url(), "range", range.clone()).await.ok()?["kvs"].as_array()?.first().cloned()
         })
         .await?;
         let bytes = STANDARD.decode(record["value"].as_str().context("no value")?)?;
@@ -50,37 +51,37 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_the_cloud() -> Result<()> {
         assignment["spill"] = json!(["cph-1", "aws-sto-1", "sto-1"]);
         assignment["epoch"] = json!(7);
         let forged = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
-        ask(&etcd.url(), "put", forged).await?;
+        etcd_request(&etcd.url(), "put", forged).await?;
         eventually("the forged record is read", Duration::from_secs(45), || async {
             let rooms = cluster.admin("cph-1", "rooms").await.ok()?;
             rooms["rooms"].as_array()?.iter().any(|room| room["home"] == "aws-sto-1").then_some(())
         })
         .await?;
-        // The cloud's machine answers nobody about rooms; it counts that it was named.
-        eventually("the cloud's machine reads that it is home", Duration::from_secs(45), || async {
+        // The unapproved node answers no requests about rooms; its metric shows that it read the record.
+        eventually("the unapproved node reads that it is home", Duration::from_secs(45), || async {
             (cluster.counter("aws-sto-1", "systir_registry_assigned").await.ok()? == 1).then_some(())
         })
         .await?;
-        // More people come while the record lies; wherever they get, it is not there.
-        let late = systir_load::run(people("late", 2)).await?;
+        // More participants join while the record is forged; none is placed on the unapproved node.
+        let late = systir_load::run(load("late", 2)).await?;
         assert!(!late.nodes.contains_key("aws-sto-1"), "{late:?}");
-        // A record after which no epoch is left ends no node; it counts as none.
+        // A record with the last possible epoch crashes no node; it counts as no record.
         assignment["epoch"] = json!(u64::MAX);
-        let endless = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
-        ask(&etcd.url(), "put", endless).await?;
+        let last_epoch = json!({"key": record["key"], "value": STANDARD.encode(assignment.to_string())});
+        etcd_request(&etcd.url(), "put", last_epoch).await?;
         for node in ["cph-1", "sto-1"] {
-            eventually("the endless record is not believed", Duration::from_secs(45), || async {
-                let garbled = cluster.counter(node, "systir_registry_garbled_total").await.ok()?;
-                (garbled > 0).then_some(())
+            eventually("the record with the last epoch is rejected", Duration::from_secs(45), || async {
+                let rejected = cluster.counter(node, "systir_registry_garbled_total").await.ok()?;
+                (rejected > 0).then_some(())
             })
             .await?;
         }
-        let last = systir_load::run(people("last", 1)).await?;
+        let last = systir_load::run(load("last", 1)).await?;
         assert_eq!(last.joined, 0, "{last:?}");
         assert!(last.refused.iter().any(|group| group.reason.contains("registry")), "{last:?}");
-        let report = meeting.go().await?;
+        let report = meeting.leave().await?;
         assert_eq!(report.joined, 2, "{report:?}");
-        assert!(report.ended.is_empty(), "the meeting that runs goes on: {report:?}");
+        assert!(report.ended.is_empty(), "the running meeting goes on: {report:?}");
         assert!(report.packets_expected > 100 && report.loss_percent < 5.0, "{report:?}");
         for counter in [
             "systir_datagrams_in_total",

@@ -1,50 +1,53 @@
-//! Lines as they are between cities: packets get lost on them, and large ones do not pass. People
-//! at both ends see moving pictures and hear whole words all the same.
+//! A link over a path that loses packets and has a small MTU, as between cities: participants at both
+//! sites still receive continuous audio and video.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use systir_load::{Config, Report};
-use systir_tests::lossy_path::{Place, Trouble};
-use systir_tests::participants::Crowd;
-use systir_tests::scenario::play;
-use systir_tests::two_sites::{Afar, anna_and_bo};
+use systir_tests::lossy_path::{Impairment, Site};
+use systir_tests::participants::Participants;
+use systir_tests::scenario::run_scenario;
+use systir_tests::two_sites::{TwoSites, anna_and_bo};
 use tokio_util::sync::CancellationToken;
 
-/// People at each end.
-const PEOPLE: usize = 2;
+/// Participants at each site.
+const PARTICIPANTS: usize = 2;
 const LENGTH: Duration = Duration::from_secs(8);
-/// Packets as full as browsers make them: on the smallest path some need two datagrams.
+/// Video packets as large as browsers send them: at the smallest MTU some need two datagrams.
 const FULL_PACKET: usize = 1_180;
 
-/// What the people at both ends saw and heard in a meeting of [`LENGTH`].
-async fn meeting(afar: &Afar, room: &str) -> Result<[(Place, Report); 2]> {
-    let over = CancellationToken::new();
-    let people = |place| Config { no_rejoin: true, packet: FULL_PACKET, ..afar.people(place, room, PEOPLE) };
-    // Those near fill the home, so that the others are served where they are.
-    let near = Crowd::come_until(people(Place::Near), &over).await?;
-    let far = Crowd::come_until(people(Place::Far), &over).await?;
+/// Runs a meeting of [`LENGTH`]; returns the measurements of each site's participants.
+async fn meeting(sites: &TwoSites, room: &str) -> Result<[(Site, Report); 2]> {
+    let stop = CancellationToken::new();
+    let load =
+        |site| Config { no_rejoin: true, packet: FULL_PACKET, ..sites.load_config(site, room, PARTICIPANTS) };
+    // The near ones fill the home node, so that the far ones are placed on the sister.
+    let near = Participants::join_until(load(Site::Near), &stop).await?;
+    let far = Participants::join_until(load(Site::Far), &stop).await?;
     tokio::time::sleep(LENGTH).await;
-    over.cancel();
-    Ok([(Place::Near, near.go().await?), (Place::Far, far.go().await?)])
+    stop.cancel();
+    Ok([(Site::Near, near.leave().await?), (Site::Far, far.leave().await?)])
 }
 
-async fn pictures_move_and_words_are_whole(mtu: u16) -> Result<()> {
-    let afar = Afar::start(mtu, [PEOPLE as u32, PEOPLE as u32]).await?;
+async fn audio_and_video_are_continuous(mtu: u16) -> Result<()> {
+    let sites = TwoSites::start(mtu, [PARTICIPANTS as u32, PARTICIPANTS as u32]).await?;
     for loss in [0, 1, 5] {
-        let lost_before = afar.line.lost()?;
-        afar.trouble(&[Trouble::Loss(loss)])?;
-        // Those of the meeting before have gone, and left their seats.
-        for place in [Place::Near, Place::Far] {
-            afar.until(place, "systir_seats_used", Duration::from_secs(30), |used| used == 0).await?;
+        let lost_before = sites.path.lost_packets()?;
+        sites.impair(&[Impairment::Loss(loss)])?;
+        // The seats of the previous meeting are free again.
+        for site in [Site::Near, Site::Far] {
+            sites
+                .wait_for_metric(site, "systir_seats_used", Duration::from_secs(30), |used| used == 0)
+                .await?;
         }
-        let reports = meeting(&afar, &format!("mtu-{mtu}-loss-{loss}")).await?;
-        let lost = afar.line.lost()? - lost_before;
-        assert_eq!(lost > 0, loss > 0, "{lost} packets were lost on the line");
-        for (place, report) in &reports {
+        let reports = meeting(&sites, &format!("mtu-{mtu}-loss-{loss}")).await?;
+        let lost = sites.path.lost_packets()? - lost_before;
+        assert_eq!(lost > 0, loss > 0, "{lost} packets were lost on the path");
+        for (site, report) in &reports {
             eprintln!(
-                "mtu {mtu}, loss {loss} %, {place:?}: {} pictures, longest freeze {:.0} ms; sound missed {:.3} %, \
-                 at most {} packets; given up {} of {}; age p99 {:.0} ms",
+                "mtu {mtu}, loss {loss} %, {site:?}: {} video frames, longest freeze {:.0} ms; audio missed {:.3} %, \
+                 at most {} packets in a row; lost {} of {} packets; latency p99 {:.0} ms",
                 report.pictures,
                 report.freeze_max_ms,
                 report.sound_missed_percent,
@@ -53,65 +56,65 @@ async fn pictures_move_and_words_are_whole(mtu: u16) -> Result<()> {
                 report.packets_expected,
                 report.latency_p99_ms,
             );
-            let node = if *place == Place::Near { "cph-1" } else { "sto-1" };
-            assert_eq!(report.nodes.get(node), Some(&PEOPLE), "{report:?}");
+            let node = if *site == Site::Near { "cph-1" } else { "sto-1" };
+            assert_eq!(report.nodes.get(node), Some(&PARTICIPANTS), "{report:?}");
             assert!(report.ended.is_empty(), "{report:?}");
             assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
-            assert_eq!(report.tracks_seen, PEOPLE * (2 * PEOPLE - 1), "{report:?}");
-            assert_eq!(report.tracks_frozen, 0, "no picture stands still for a second: {report:?}");
-            // What is later than 0.2 s counts as missed, be it for a stall of the machine.
-            assert!(report.sound_missed_percent < 3.0, "sound has no gaps: {report:?}");
+            assert_eq!(report.tracks_seen, PARTICIPANTS * (2 * PARTICIPANTS - 1), "{report:?}");
+            assert_eq!(report.tracks_frozen, 0, "no video freezes for a second: {report:?}");
+            // Audio more than 0.2 s late counts as missed, also when this host stalls.
+            assert!(report.sound_missed_percent < 3.0, "audio is continuous: {report:?}");
         }
     }
-    for place in [Place::Near, Place::Far] {
-        let asked = afar.counter(place, "systir_link_asked_again_total").await?;
-        assert!(asked > 0, "what the line lost is asked for over the link: {place:?}");
+    for site in [Site::Near, Site::Far] {
+        let requested = sites.counter(site, "systir_link_asked_again_total").await?;
+        assert!(requested > 0, "lost packets are requested again over the link: {site:?}");
     }
     Ok(())
 }
 
 #[test]
-fn large_packets_pass_and_some_are_lost() -> Result<()> {
-    play(pictures_move_and_words_are_whole(1500))
+fn media_is_continuous_with_an_mtu_of_1500_and_packet_loss() -> Result<()> {
+    run_scenario(audio_and_video_are_continuous(1500))
 }
 
 #[test]
-fn a_tunnel_takes_its_share_of_each_packet() -> Result<()> {
-    play(pictures_move_and_words_are_whole(1400))
+fn media_is_continuous_with_the_mtu_of_a_tunnel_and_packet_loss() -> Result<()> {
+    run_scenario(audio_and_video_are_continuous(1400))
 }
 
 #[test]
-fn the_smallest_path_that_there_is() -> Result<()> {
-    play(pictures_move_and_words_are_whole(1280))
+fn media_is_continuous_with_the_smallest_mtu_and_packet_loss() -> Result<()> {
+    run_scenario(audio_and_video_are_continuous(1280))
 }
 
-/// The clients that people really have, whose decoders and jitter buffers are the judges.
+/// With real decoders and jitter buffers.
 #[test]
-fn chromium_and_the_native_client_see_and_hear_each_other_over_the_worst_line() -> Result<()> {
-    play(async {
+fn chromium_and_the_native_client_receive_each_other_over_the_worst_path() -> Result<()> {
+    run_scenario(async {
         const ROOM: &str = "worst";
-        let afar = Afar::start(1280, [1, 1]).await?;
-        afar.trouble(&[Trouble::Loss(5)])?;
-        let before = afar.line.lost()?;
-        let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
+        let sites = TwoSites::start(1280, [1, 1]).await?;
+        sites.impair(&[Impairment::Loss(5)])?;
+        let before = sites.path.lost_packets()?;
+        let (near, far) = (sites.url(Site::Near), sites.url(Site::Far));
         tokio::task::spawn_blocking(move || {
             let (mut browser, mut bo) = anna_and_bo(&near, &far, ROOM)?;
-            browser.watches("anna", &["bo"], 100)?;
-            bo.sees_and_hears(&["anna"], 100)?;
-            let (pause, concealed) = browser.worst("anna", "bo", 100)?;
+            browser.wait_for_new_media("anna", &["bo"], 100)?;
+            bo.wait_for_media(&["anna"], 100)?;
+            let (pause, concealed) = browser.longest_pause_and_concealed_share("anna", "bo", 100)?;
             eprintln!(
-                "mtu 1280, loss 5 %: Chromium's longest pause between pictures was {pause:.0} ms; \
-                 it made up {:.2} % of the sound",
+                "mtu 1280, loss 5 %: Chromium's longest pause between video frames was {pause:.0} ms; \
+                 it concealed {:.2} % of the audio",
                 concealed * 100.0
             );
-            assert!(concealed < 0.05, "sound has no gaps: {concealed}");
-            assert!(bo.end()?, "bo leaves in good order");
+            assert!(concealed < 0.05, "audio is continuous: {concealed}");
+            assert!(bo.finish()?, "bo's client ends with status 0");
             anyhow::Ok(())
         })
         .await??;
-        assert!(afar.line.lost()? > before, "the line lost nothing");
-        for place in [Place::Near, Place::Far] {
-            assert!(afar.counter(place, "systir_link_in_total").await? > 100, "media crossed the link");
+        assert!(sites.path.lost_packets()? > before, "the path lost no packets");
+        for site in [Site::Near, Site::Far] {
+            assert!(sites.counter(site, "systir_link_in_total").await? > 100, "media crossed the link");
         }
         Ok(())
     })

@@ -1,5 +1,4 @@
-//! People whose network lets no UDP out meet the others: media over TCP (RFC 6544), on the node
-//! that carries them, whichever it is.
+//! Media over TCP (RFC 6544), for participants whose network blocks UDP, on both nodes of a room.
 
 use std::time::Duration;
 
@@ -8,15 +7,15 @@ use serde_json::json;
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::Cluster;
-use systir_tests::lossy_path::Place;
-use systir_tests::scenario::play;
-use systir_tests::two_sites::{Afar, anna_and_bo};
+use systir_tests::lossy_path::Site;
+use systir_tests::scenario::run_scenario;
+use systir_tests::two_sites::{TwoSites, anna_and_bo};
 
 #[test]
-fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
-    play(async {
+fn participants_over_tcp_and_over_udp_meet_across_two_nodes() -> Result<()> {
+    run_scenario(async {
         let cluster = Cluster::demo(&[("cph-1", 3), ("sto-1", 3)]).await?;
-        let people = |prefix: &str, tcp| Config {
+        let load = |prefix: &str, tcp| Config {
             url: cluster.url("cph-1"),
             room: "lecture".to_owned(),
             identity_prefix: prefix.to_owned(),
@@ -27,9 +26,9 @@ fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
             duration: Duration::from_secs(6),
             ..Config::default()
         };
-        let (walled, free) =
-            tokio::join!(systir_load::run(people("walled", true)), systir_load::run(people("free", false)));
-        for report in [walled?, free?] {
+        let (over_tcp, over_udp) =
+            tokio::join!(systir_load::run(load("tcp", true)), systir_load::run(load("udp", false)));
+        for report in [over_tcp?, over_udp?] {
             ensure!(report.joined == 3, "{report:?}");
             ensure!(report.tracks_heard == report.tracks_expected, "{report:?}");
             ensure!(report.loss_percent < 1.0 && report.ended.is_empty(), "{report:?}");
@@ -39,13 +38,13 @@ fn people_without_udp_meet_people_with_it_across_two_nodes() -> Result<()> {
             accepted += cluster.counter(node, "systir_tcp_accepted_total").await?;
             ensure!(cluster.counter(node, "systir_tcp_refused_total").await? == 0);
         }
-        ensure!(accepted == 6, "each of three has two connections, not {accepted}");
+        ensure!(accepted == 6, "two connections for each of three participants, not {accepted}");
         Ok(())
     })
 }
 
-/// Hides the server's UDP addresses from a page, as a firewall would.
-const WALL: &str = "(() => {
+/// JavaScript that hides the server's UDP candidates from a page, like a firewall.
+const HIDE_UDP: &str = "(() => {
     const original = RTCPeerConnection.prototype.setRemoteDescription;
     RTCPeerConnection.prototype.setRemoteDescription = function (description) {
         const lines = description.sdp.split('\\r\\n').filter(line => !/^a=candidate:\\S+ \\d udp/i.test(line));
@@ -62,7 +61,7 @@ const WALL: &str = "(() => {
     return true;
 })()";
 
-/// What the connected transports of a page travel over.
+/// JavaScript: the protocols of the page's connected transports.
 const PROTOCOLS: &str = "(async () => {
     const found = [];
     for (const connection of window.connections) {
@@ -77,19 +76,19 @@ const PROTOCOLS: &str = "(async () => {
 })()";
 
 #[test]
-fn a_browser_behind_a_firewall_sees_and_hears_one_that_is_not() -> Result<()> {
-    play(async {
+fn a_browser_behind_a_firewall_and_one_without_receive_each_other() -> Result<()> {
+    run_scenario(async {
         let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 2)]).await?;
-        let door = cluster.url("cph-1");
+        let gateway = cluster.url("cph-1");
         tokio::task::spawn_blocking(move || -> Result<()> {
             let mut browser = Browser::start()?;
-            browser.join(&door, "seminar", "anna")?;
-            let url = format!("{door}/?room=seminar&name=chen");
-            browser.carry_out(&json!({"do": "open", "page": "chen", "url": url}))?;
-            browser.eval("chen", WALL)?;
-            browser.carry_out(&json!({"do": "click", "page": "chen", "selector": "#join-button"}))?;
-            browser.sees_and_hears("chen", 1)?;
-            browser.sees_and_hears("anna", 1)?;
+            browser.join(&gateway, "seminar", "anna")?;
+            let url = format!("{gateway}/?room=seminar&name=chen");
+            browser.command(&json!({"do": "open", "page": "chen", "url": url}))?;
+            browser.eval("chen", HIDE_UDP)?;
+            browser.command(&json!({"do": "click", "page": "chen", "selector": "#join-button"}))?;
+            browser.wait_for_media("chen", 1)?;
+            browser.wait_for_media("anna", 1)?;
             let protocols = browser.eval("chen", PROTOCOLS)?;
             let protocols = protocols.as_array().cloned().unwrap_or_default();
             ensure!(
@@ -104,24 +103,24 @@ fn a_browser_behind_a_firewall_sees_and_hears_one_that_is_not() -> Result<()> {
 }
 
 #[test]
-fn chromium_and_the_native_client_find_the_way_by_themselves_where_no_udp_passes() -> Result<()> {
-    play(async {
+fn chromium_and_the_native_client_fall_back_to_tcp_where_udp_is_blocked() -> Result<()> {
+    run_scenario(async {
         const ROOM: &str = "bastion";
-        let afar = Afar::start(1500, [1, 1]).await?;
-        let places = [Place::Near, Place::Far];
-        places.into_iter().try_for_each(|place| afar.wall(place))?;
-        let (near, far) = (afar.url(Place::Near), afar.url(Place::Far));
+        let sites = TwoSites::start(1500, [1, 1]).await?;
+        let both = [Site::Near, Site::Far];
+        both.into_iter().try_for_each(|site| sites.block_udp(site))?;
+        let (near, far) = (sites.url(Site::Near), sites.url(Site::Far));
         tokio::task::spawn_blocking(move || -> Result<()> {
             let (mut browser, mut bo) = anna_and_bo(&near, &far, ROOM)?;
-            browser.watches("anna", &["bo"], 50)?;
-            bo.sees_and_hears(&["anna"], 50)?;
-            ensure!(bo.end()?, "bo leaves in good order");
+            browser.wait_for_new_media("anna", &["bo"], 50)?;
+            bo.wait_for_media(&["anna"], 50)?;
+            ensure!(bo.finish()?, "bo's client ends with status 0");
             Ok(())
         })
         .await??;
-        for place in places {
-            let accepted = afar.counter(place, "systir_tcp_accepted_total").await?;
-            ensure!(accepted >= 2, "both connections of a person, not {accepted}");
+        for site in both {
+            let accepted = sites.counter(site, "systir_tcp_accepted_total").await?;
+            ensure!(accepted >= 2, "two connections for a participant, not {accepted}");
         }
         Ok(())
     })

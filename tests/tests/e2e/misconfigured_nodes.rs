@@ -1,5 +1,5 @@
-//! What an operator or a false neighbour gets wrong: a misspelt configuration, nodes whose
-//! certificates nobody trusts, an etcd that is not where it should be.
+//! Misconfigured nodes: a misspelt configuration, certificates that the other nodes do not accept, an
+//! etcd that does not run.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use systir_load::{Config, Report};
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
 use systir_tests::process::{built, eventually, port_block};
-use systir_tests::scenario::play;
+use systir_tests::scenario::run_scenario;
 
-fn people(door: &str, room: &str, count: usize) -> Config {
+fn load(gateway: &str, room: &str, count: usize) -> Config {
     Config {
-        url: door.to_owned(),
+        url: gateway.to_owned(),
         room: room.to_owned(),
         participants: count,
         audio: true,
@@ -29,23 +29,27 @@ fn reasons(report: &Report) -> String {
 }
 
 #[test]
-fn a_misspelt_configuration_is_refused_by_the_name_of_the_fault() -> Result<()> {
-    play(async {
-        let cluster = Cluster::prepared("http://127.0.0.1:1", port_block()?, &[]).await?;
+fn a_misspelt_configuration_is_refused_and_the_error_names_the_fault() -> Result<()> {
+    run_scenario(async {
+        let cluster = Cluster::prepare("http://127.0.0.1:1", port_block()?, &[]).await?;
         let good = std::fs::read_to_string(cluster.folder().join("cph-1.toml"))?;
         let cases = [
             ("a misspelt key", good.replace("capacity =", "capasity ="), "capasity"),
             ("a misspelt section", good.replace("[media]", "[medai]"), "medai"),
-            ("no TOML", good.replace("[http]", "[http"), "unclosed table"),
+            ("invalid TOML", good.replace("[http]", "[http"), "unclosed table"),
             (
-                "a port of no number",
+                "a port that is no number",
                 good.replace("listen = \"127.0.0.1:", "listen = \"127.0.0.1:x"),
                 "listen",
             ),
             ("a file that is not there", good.replace("zones.toml", "zoens.toml"), "zoens.toml"),
-            ("rules that are none", good.replace("floor.cedar", "nodes.toml"), "it does not parse"),
+            ("rules that do not parse", good.replace("floor.cedar", "nodes.toml"), "it does not parse"),
             ("another node's certificate", good.replace("cph-1.pem", "sto-1.pem"), "certificate"),
-            ("a key of nobody", good.replace("institution = \"ku.dk\"", "institution = \"ku.kd\""), "ku.kd"),
+            (
+                "a key of an unknown institution",
+                good.replace("institution = \"ku.dk\"", "institution = \"ku.kd\""),
+                "ku.kd",
+            ),
         ];
         let file = cluster.folder().join("changed.toml");
         for (what, text, fault) in cases {
@@ -54,15 +58,15 @@ fn a_misspelt_configuration_is_refused_by_the_name_of_the_fault() -> Result<()> 
             let check = ["check", "--config"];
             let run =
                 Command::new(built("systir-relay")?).args(check).arg(&file).stdin(Stdio::null()).output()?;
-            let words = String::from_utf8_lossy(&run.stderr).into_owned();
-            assert_eq!(run.status.code(), Some(64), "{what}: {words}");
-            assert!(words.contains(fault), "{what}: {words}");
-            assert!(!words.contains("panicked"), "{what}: {words}");
+            let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+            assert_eq!(run.status.code(), Some(64), "{what}: {stderr}");
+            assert!(stderr.contains(fault), "{what}: {stderr}");
+            assert!(!stderr.contains("panicked"), "{what}: {stderr}");
         }
         std::fs::write(&file, &good)?;
         let run = Command::new(built("systir-relay")?).args(["check", "--config"]).arg(&file).output()?;
-        assert!(run.status.success(), "the good one is good: {run:?}");
-        // The node itself refuses to start, too.
+        assert!(run.status.success(), "the unchanged configuration is valid: {run:?}");
+        // The node does not start with a faulty one either.
         std::fs::write(&file, good.replace("capacity =", "capasity ="))?;
         let run = Command::new(built("systir-relay")?).arg("--config").arg(&file).output()?;
         assert_eq!(run.status.code(), Some(64), "{run:?}");
@@ -70,53 +74,53 @@ fn a_misspelt_configuration_is_refused_by_the_name_of_the_fault() -> Result<()> 
     })
 }
 
-/// A cluster in which the sister has another certificate than the home expects, and the home has
-/// room for two. Nobody may come to be on both.
-async fn with_false_sister(mend: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Cluster> {
+/// Starts a cluster in which the sister's certificate is not the one that the home node expects, and
+/// checks that no room is carried by both. The home node has two seats.
+async fn with_rejected_sister(change: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Cluster> {
     let base = port_block()?;
     let etcd = Etcd::start(base + 20).await?;
-    let mut cluster = Cluster::prepared(&etcd.url(), base, &[("cph-1", 2)]).await?;
-    mend(&cluster.folder())?;
+    let mut cluster = Cluster::prepare(&etcd.url(), base, &[("cph-1", 2)]).await?;
+    change(&cluster.folder())?;
     for node in ["cph-1", "sto-1"] {
         cluster.start(node)?;
     }
-    cluster.ready(&["cph-1", "sto-1"]).await?;
+    cluster.wait_ready(&["cph-1", "sto-1"]).await?;
 
-    // The home asks the false sister for a seat and does not believe who answers.
-    let report = systir_load::run(people(&cluster.url("cph-1"), "board", 3)).await?;
+    // The home node asks the sister for a seat and rejects its certificate.
+    let report = systir_load::run(load(&cluster.url("cph-1"), "board", 3)).await?;
     assert_eq!(report.joined, 2, "{report:?}");
     assert!(!report.nodes.contains_key("sto-1"), "{report:?}");
-    assert!(!reasons(&report).is_empty(), "the third one hears why: {report:?}");
-    // The false sister asks the home, and the home does not believe it either.
-    let report = systir_load::run(people(&cluster.url("sto-1"), "council", 1)).await?;
+    assert!(!reasons(&report).is_empty(), "the third participant gets a reason: {report:?}");
+    // The sister asks the home node, which rejects it too.
+    let report = systir_load::run(load(&cluster.url("sto-1"), "council", 1)).await?;
     assert!(!report.nodes.contains_key("cph-1"), "{report:?}");
     for node in ["cph-1", "sto-1"] {
-        // Packets of media; a link may stand, and no room is opened on it.
+        // Media packets: a link may be up, but no room is opened on it.
         for counter in ["systir_link_in_total", "systir_link_out_total"] {
             assert_eq!(cluster.counter(node, counter).await?, 0, "{node}: {counter}");
         }
-        assert!(cluster.runs(node), "{node} lives");
+        assert!(cluster.is_running(node), "{node} runs");
         assert!(!cluster.log(node)?.contains("panicked"), "{node}");
     }
-    // The home goes on, once the seats of those who left are free.
-    eventually("the home is empty", Duration::from_secs(30), || async {
+    // The home node accepts joins again once its seats are free.
+    eventually("the home node's seats are free", Duration::from_secs(30), || async {
         (cluster.counter("cph-1", "systir_seats_used").await.ok()? == 0).then_some(())
     })
     .await?;
-    let report = systir_load::run(people(&cluster.url("cph-1"), "later", 2)).await?;
+    let report = systir_load::run(load(&cluster.url("cph-1"), "later", 2)).await?;
     assert_eq!(report.joined, 2, "{report:?}");
     Ok(cluster)
 }
 
 #[test]
 fn a_node_with_a_certificate_of_an_unknown_ca_gets_no_link() -> Result<()> {
-    play(async {
-        let cluster = with_false_sister(|folder| {
+    run_scenario(async {
+        let cluster = with_rejected_sister(|folder| {
             let domain = TrustDomain::new("nordu.net")?;
-            // It calls itself what it should; only nobody knows who signed that.
-            let stranger = ca::create(&domain, SystemTime::now())?;
+            // The SPIFFE id is right, but no other node trusts the CA.
+            let unknown_ca = ca::create(&domain, SystemTime::now())?;
             let lifetime = Duration::from_secs(3600);
-            let issued = ca::issue(&stranger, &domain.relay("sto-1")?, SystemTime::now(), lifetime)?;
+            let issued = ca::issue(&unknown_ca, &domain.relay("sto-1")?, SystemTime::now(), lifetime)?;
             std::fs::write(folder.join("sto-1.pem"), issued.certificate)?;
             std::fs::write(folder.join("sto-1.key"), issued.key)?;
             Ok(())
@@ -130,66 +134,66 @@ fn a_node_with_a_certificate_of_an_unknown_ca_gets_no_link() -> Result<()> {
 }
 
 #[test]
-fn a_node_with_another_id_than_the_operator_wrote_down_gets_no_room() -> Result<()> {
-    play(async {
-        let cluster = with_false_sister(|folder| {
-            // The cluster's own CA did issue it, to a machine that is on nobody's list.
+fn a_node_with_another_id_than_in_the_operators_node_list_gets_no_room() -> Result<()> {
+    run_scenario(async {
+        let cluster = with_rejected_sister(|folder| {
+            // Issued by the cluster's CA, to an id that is on no node list.
             let authority = ca::Pem {
                 certificate: std::fs::read_to_string(folder.join("ca.pem"))?,
                 key: std::fs::read_to_string(folder.join("ca.key"))?,
             };
-            let id = TrustDomain::new("nordu.net")?.relay("stranger")?;
+            let id = TrustDomain::new("nordu.net")?.relay("unlisted")?;
             let issued = ca::issue(&authority, &id, SystemTime::now(), Duration::from_secs(3600))?;
             std::fs::write(folder.join("sto-1.pem"), issued.certificate)?;
             std::fs::write(folder.join("sto-1.key"), issued.key)?;
-            // Only its own list says that this is the sister.
+            // Only its own list names this id as the sister.
             let nodes = std::fs::read_to_string(folder.join("nodes.toml"))?;
-            let lie = nodes.replace("spiffe://nordu.net/relay/sto-1", id.as_str());
-            std::fs::write(folder.join("own-nodes.toml"), lie)?;
+            let changed = nodes.replace("spiffe://nordu.net/relay/sto-1", id.as_str());
+            std::fs::write(folder.join("own-nodes.toml"), changed)?;
             let config = std::fs::read_to_string(folder.join("sto-1.toml"))?;
             std::fs::write(folder.join("sto-1.toml"), config.replace("nodes.toml", "own-nodes.toml"))?;
             Ok(())
         })
         .await?;
         let log = cluster.log("cph-1")?;
-        assert!(log.contains("relay/stranger's, and spiffe://nordu.net/relay/sto-1 was to answer"), "{log}");
-        assert!(!log.contains("a link is up"), "not for a moment: {log}");
+        assert!(log.contains("relay/unlisted's, and spiffe://nordu.net/relay/sto-1 was to answer"), "{log}");
+        assert!(!log.contains("a link is up"), "the link never comes up: {log}");
         Ok(())
     })
 }
 
 #[test]
-fn a_node_whose_etcd_is_not_there_starts_says_so_and_goes_on_asking() -> Result<()> {
-    play(async {
+fn a_node_starts_without_etcd_logs_that_and_keeps_trying() -> Result<()> {
+    run_scenario(async {
         let base = port_block()?;
         let etcd_port = base + 20;
         let address = format!("http://127.0.0.1:{etcd_port}");
-        let mut cluster = Cluster::prepared(&address, base, &[]).await?;
+        let mut cluster = Cluster::prepare(&address, base, &[]).await?;
         cluster.start("cph-1")?;
         let health = format!("http://127.0.0.1:{}/healthz", cluster.port("cph-1", 2));
-        eventually("the node lives", Duration::from_secs(30), || async {
+        eventually("the node is alive", Duration::from_secs(30), || async {
             reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success())
         })
         .await?;
-        eventually("the log says that etcd is away", Duration::from_secs(30), || async {
+        eventually("the log says that etcd does not answer", Duration::from_secs(30), || async {
             cluster.log("cph-1").ok()?.contains("etcd does not answer").then_some(())
         })
         .await?;
-        let answer = eventually("operators hear it", Duration::from_secs(30), || async {
+        let answer = eventually("the node answers operators", Duration::from_secs(30), || async {
             cluster.admin("cph-1", "nodes").await.ok()
         })
         .await?;
         assert!(answer["registry"].as_str().context("no state")?.starts_with("away"), "{answer}");
-        let report = systir_load::run(people(&cluster.url("cph-1"), "early", 1)).await?;
+        let report = systir_load::run(load(&cluster.url("cph-1"), "early", 1)).await?;
         assert_eq!(report.joined, 0, "{report:?}");
-        assert!(reasons(&report).contains("registry"), "whoever comes hears it: {report:?}");
+        assert!(reasons(&report).contains("registry"), "the reason names the registry: {report:?}");
 
-        // It was only late.
+        // etcd starts later.
         let _etcd = Etcd::start(etcd_port).await?;
-        cluster.ready(&["cph-1"]).await?;
-        let report = systir_load::run(people(&cluster.url("cph-1"), "later", 2)).await?;
+        cluster.wait_ready(&["cph-1"]).await?;
+        let report = systir_load::run(load(&cluster.url("cph-1"), "later", 2)).await?;
         assert_eq!(report.joined, 2, "{report:?}");
-        assert!(cluster.runs("cph-1") && !cluster.log("cph-1")?.contains("panicked"));
+        assert!(cluster.is_running("cph-1") && !cluster.log("cph-1")?.contains("panicked"));
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! A node dies, hangs, stops or comes back: a room goes on where another approved node carries it,
-//! and its people come back by themselves.
+//! A node is killed, hangs, stops or comes back: a room goes on where another approved node carries it,
+//! and the participants of the failed node rejoin by themselves.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use anyhow::Result;
 use systir_load::{Config, Report};
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::native::Native;
-use systir_tests::participants::Crowd;
+use systir_tests::native::NativeClient;
+use systir_tests::participants::Participants;
 use systir_tests::process::eventually;
-use systir_tests::scenario::play;
+use systir_tests::scenario::run_scenario;
 
 /// Seats of each node, unless a test says otherwise.
 const SEATS: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 
-fn people(cluster: &Cluster, door: &str, prefix: &str, count: usize) -> Config {
+fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
     Config {
-        url: cluster.url(door),
+        url: cluster.url(gateway),
         room: "senate".to_owned(),
         identity_prefix: prefix.to_owned(),
         participants: count,
@@ -28,96 +28,98 @@ fn people(cluster: &Cluster, door: &str, prefix: &str, count: usize) -> Config {
     }
 }
 
-/// People who take seats and say nothing. Who cannot publish at all would be sent to the sister first.
-fn sitting(cluster: &Cluster, count: usize) -> Config {
-    Config { audio: true, speakers: Some(0), ..people(cluster, "cph-1", "sitting", count) }
+/// Participants that fill seats and publish silence. Those without publish permission would be placed on
+/// the sister first.
+fn seat_fillers(cluster: &Cluster, count: usize) -> Config {
+    Config { audio: true, speakers: Some(0), ..load(cluster, "cph-1", "filler", count) }
 }
 
-async fn until(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Result<()> {
-    eventually(&format!("{gauge} of {node} is {wanted}"), PATIENCE, || async {
+async fn wait_for_gauge(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Result<()> {
+    eventually(&format!("{gauge} of {node} is {wanted}"), TIMEOUT, || async {
         cluster.counter(node, gauge).await.ok().filter(|value| *value == wanted).map(drop)
     })
     .await
 }
 
-/// Two people at home, two at the sister; their front door is the home's. Then the home has seats again.
-async fn senate(cluster: &Cluster) -> Result<(Crowd, Crowd)> {
-    let home = Crowd::come(people(cluster, "cph-1", "home", 2)).await?;
-    let sitting = Crowd::come(sitting(cluster, SEATS as usize - 2)).await?;
-    let away = Crowd::come(people(cluster, "cph-1", "away", 2)).await?;
-    until(cluster, "sto-1", "systir_participants", 2).await?;
-    sitting.go().await?;
-    until(cluster, "cph-1", "systir_participants", 2).await?;
-    Ok((home, away))
+/// Two participants on the home node and two on the sister, all through the home node's gateway. The
+/// home node then has free seats again.
+async fn two_and_two(cluster: &Cluster) -> Result<(Participants, Participants)> {
+    let home = Participants::join(load(cluster, "cph-1", "home", 2)).await?;
+    let fillers = Participants::join(seat_fillers(cluster, SEATS as usize - 2)).await?;
+    let spilled = Participants::join(load(cluster, "cph-1", "spilled", 2)).await?;
+    wait_for_gauge(cluster, "sto-1", "systir_participants", 2).await?;
+    fillers.leave().await?;
+    wait_for_gauge(cluster, "cph-1", "systir_participants", 2).await?;
+    Ok((home, spilled))
 }
 
-/// Nobody but these people is in the room, each once, with a sound and a picture; everybody has all
-/// of them. Asked by somebody who looks in.
-async fn together(cluster: &Cluster, door: &str, count: usize) -> Result<()> {
-    eventually(&format!("{count} people are together"), PATIENCE, || async {
-        let look = Config {
+/// Waits until the room has this number of participants with one audio and one video track each, as
+/// seen by an additional participant.
+async fn wait_until_complete(cluster: &Cluster, gateway: &str, count: usize) -> Result<()> {
+    eventually(&format!("{count} participants are in the room"), TIMEOUT, || async {
+        let observer = Config {
             publishers: Some(0),
             duration: Duration::from_secs(1),
             no_rejoin: true,
-            ..people(cluster, door, "looker", 1)
+            ..load(cluster, gateway, "observer", 1)
         };
-        let seen = systir_load::run(look).await.ok()?;
+        let seen = systir_load::run(observer).await.ok()?;
         (seen.tracks_expected == 2 * count && seen.tracks_heard == 2 * count).then_some(())
     })
     .await
 }
 
-fn unmoved(report: &Report) {
-    assert_eq!(report.rejoined, 0, "nothing happened to them: {report:?}");
+fn assert_undisturbed(report: &Report) {
+    assert_eq!(report.rejoined, 0, "no session was interrupted: {report:?}");
     assert!(report.interruptions.is_empty() && report.ended.is_empty(), "{report:?}");
-    assert_eq!(report.tracks_frozen, 0, "the pictures of those who stayed went on: {report:?}");
+    assert_eq!(report.tracks_frozen, 0, "their video did not freeze: {report:?}");
 }
 
-fn back_at(node: &str, report: &Report, count: usize) {
+fn assert_back_at(node: &str, report: &Report, count: usize) {
     eprintln!(
-        "away p50 {:.0} p95 {:.0} ms: {:?}",
+        "interrupted p50 {:.0} p95 {:.0} ms: {:?}",
         report.away_p50_ms, report.away_p95_ms, report.interruptions
     );
-    assert_eq!(report.rejoined, count, "each came back once: {report:?}");
+    assert_eq!(report.rejoined, count, "each rejoined once: {report:?}");
     assert_eq!(report.nodes.get(node), Some(&count), "{report:?}");
-    let told = |reason: &str| reason.contains("the server said leave");
+    let by_leave = |reason: &str| reason.contains("the server said leave");
     assert!(
-        report.interruptions.iter().all(|group| told(&group.reason)),
-        "the front door told them: {report:?}"
+        report.interruptions.iter().all(|group| by_leave(&group.reason)),
+        "the gateway sent each a leave message: {report:?}"
     );
     assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
 }
 
 #[test]
-fn clients_of_a_killed_sister_come_back_by_themselves() -> Result<()> {
-    play(async {
-        let (_etcd, mut cluster) = Cluster::three(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
-        let door = cluster.url("cph-1");
+fn clients_of_a_killed_sister_rejoin_by_themselves() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, mut cluster) = Cluster::three_nodes(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
+        let gateway = cluster.url("cph-1");
         let (mut browser, anna) = tokio::task::spawn_blocking(move || -> Result<_> {
             let mut browser = Browser::start()?;
-            browser.join(&door, "senate", "anna")?;
+            browser.join(&gateway, "senate", "anna")?;
             let anna = browser.eval("anna", "systirRoom().localParticipant.identity")?;
             Ok((browser, anna.as_str().unwrap_or_default().to_owned()))
         })
         .await??;
-        let sitting = Crowd::come(sitting(&cluster, SEATS as usize - 1)).await?;
-        let away = Crowd::come(people(&cluster, "cph-1", "away", 1)).await?;
-        let door = cluster.url("cph-1");
-        let native_url = door.replace("http", "ws");
+        let fillers = Participants::join(seat_fillers(&cluster, SEATS as usize - 1)).await?;
+        let spilled = Participants::join(load(&cluster, "cph-1", "spilled", 1)).await?;
+        let gateway = cluster.url("cph-1");
+        let native_url = gateway.replace("http", "ws");
         let bob = token("senate", "bob")?;
         let (browser, native, anna) = tokio::task::spawn_blocking(move || -> Result<_> {
-            browser.join(&door, "senate", "chen")?;
+            browser.join(&gateway, "senate", "chen")?;
             let options = ["--publish", "--until-video", "2", "--until-audio", "2", "--hold"];
-            let mut native = Native::join(&native_url, &bob, &options)?;
-            native.until("done")?;
-            browser.sees_and_hears("chen", 2)?;
-            browser.sees_and_hears("anna", 2)?;
+            let mut native = NativeClient::join(&native_url, &bob, &options)?;
+            native.wait_for("done")?;
+            browser.wait_for_media("chen", 2)?;
+            browser.wait_for_media("anna", 2)?;
             Ok((browser, native, anna))
         })
         .await??;
-        until(&cluster, "sto-1", "systir_participants", 3).await?;
-        sitting.go().await?;
-        until(&cluster, "cph-1", "systir_participants", 1).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 3).await?;
+        fillers.leave().await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 1).await?;
 
         cluster.kill("sto-1");
         let clients = tokio::task::spawn_blocking(move || -> Result<_> {
@@ -125,71 +127,71 @@ fn clients_of_a_killed_sister_come_back_by_themselves() -> Result<()> {
             let back = "systirRoom()?.state === 'connected' \
                         && systirRoom().localParticipant.attributes['systir.node'] === 'cph-1'";
             browser.wait("chen", back, 45)?;
-            native.sees_and_hears(&[&anna], 20)?;
-            // Of three people who came back only two have pictures that a decoder takes.
-            browser.sees_and_hears("chen", 2)?;
-            browser.sees_and_hears("anna", 2)?;
+            native.wait_for_media(&[&anna], 20)?;
+            // The video of the third, of systir-load, cannot be decoded.
+            browser.wait_for_media("chen", 2)?;
+            browser.wait_for_media("anna", 2)?;
             Ok((browser, native))
         })
         .await??;
-        together(&cluster, "cph-1", 4).await?;
-        back_at("cph-1", &away.go().await?, 1);
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        assert_back_at("cph-1", &spilled.leave().await?, 1);
         drop(clients);
         Ok(())
     })
 }
 
 #[test]
-fn a_sister_that_hangs_is_left_and_finds_back_without_ghosts() -> Result<()> {
-    play(async {
-        let (_etcd, cluster) = Cluster::three(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
-        let (home, away) = senate(&cluster).await?;
+fn clients_of_a_hanging_sister_rejoin_and_it_recovers_without_stale_participants() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, cluster) = Cluster::three_nodes(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
+        let (home, spilled) = two_and_two(&cluster).await?;
         cluster.signal("sto-1", "STOP")?;
-        until(&cluster, "cph-1", "systir_links", 0).await?;
-        until(&cluster, "cph-1", "systir_participants", 4).await?;
-        together(&cluster, "cph-1", 4).await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_links", 0).await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 4).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
         cluster.signal("sto-1", "CONT")?;
-        // The people whom it had in its books are elsewhere now; it learns that.
-        until(&cluster, "sto-1", "systir_participants", 0).await?;
-        together(&cluster, "cph-1", 4).await?;
-        back_at("cph-1", &away.go().await?, 2);
-        unmoved(&home.go().await?);
+        // It removes its participants, who have joined elsewhere.
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 0).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        assert_back_at("cph-1", &spilled.leave().await?, 2);
+        assert_undisturbed(&home.leave().await?);
         Ok(())
     })
 }
 
 #[test]
-fn a_sister_that_stops_in_good_order_tells_her_people() -> Result<()> {
-    play(async {
-        let (_etcd, mut cluster) = Cluster::three(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
-        let (home, away) = senate(&cluster).await?;
+fn a_sister_that_shuts_down_notifies_its_participants() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, mut cluster) = Cluster::three_nodes(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
+        let (home, spilled) = two_and_two(&cluster).await?;
         cluster.signal("sto-1", "TERM")?;
-        until(&cluster, "cph-1", "systir_participants", 4).await?;
-        assert!(cluster.wait("sto-1")?, "it ended in good order");
-        together(&cluster, "cph-1", 4).await?;
-        back_at("cph-1", &away.go().await?, 2);
-        unmoved(&home.go().await?);
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 4).await?;
+        assert!(cluster.wait_for_exit("sto-1")?, "it ended with status 0");
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        assert_back_at("cph-1", &spilled.leave().await?, 2);
+        assert_undisturbed(&home.leave().await?);
         Ok(())
     })
 }
 
 #[test]
-fn with_home_killed_the_sister_goes_on_and_home_finds_back() -> Result<()> {
-    play(async {
-        let (_etcd, mut cluster) = Cluster::three(&[("cph-1", 2), ("sto-1", 3)]).await?;
-        let home = Crowd::come(people(&cluster, "cph-1", "home", 2)).await?;
-        let away = Crowd::come(people(&cluster, "sto-1", "away", 2)).await?;
-        until(&cluster, "sto-1", "systir_participants", 2).await?;
-        together(&cluster, "sto-1", 4).await?;
+fn with_the_home_node_killed_the_sister_goes_on_and_the_home_node_recovers() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, mut cluster) = Cluster::three_nodes(&[("cph-1", 2), ("sto-1", 3)]).await?;
+        let home = Participants::join(load(&cluster, "cph-1", "home", 2)).await?;
+        let spilled = Participants::join(load(&cluster, "sto-1", "spilled", 2)).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 2).await?;
+        wait_until_complete(&cluster, "sto-1", 4).await?;
         cluster.kill("cph-1");
-        until(&cluster, "sto-1", "systir_links", 0).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_links", 0).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.start("cph-1")?;
-        cluster.ready(&["cph-1", "sto-1"]).await?;
-        until(&cluster, "cph-1", "systir_participants", 2).await?;
-        together(&cluster, "sto-1", 4).await?;
-        let (away, home) = (away.go().await?, home.go().await?);
-        unmoved(&away);
+        cluster.wait_ready(&["cph-1", "sto-1"]).await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 2).await?;
+        wait_until_complete(&cluster, "sto-1", 4).await?;
+        let (spilled, home) = (spilled.leave().await?, home.leave().await?);
+        assert_undisturbed(&spilled);
         assert_eq!(home.rejoined, 2, "{home:?}");
         assert_eq!(home.nodes.get("cph-1"), Some(&2), "{home:?}");
         Ok(())
@@ -197,20 +199,20 @@ fn with_home_killed_the_sister_goes_on_and_home_finds_back() -> Result<()> {
 }
 
 #[test]
-fn with_the_registry_away_too_people_of_a_killed_sister_come_back() -> Result<()> {
-    play(async {
-        let (mut etcd, mut cluster) = Cluster::three(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
-        let (home, away) = senate(&cluster).await?;
-        etcd.crash();
+fn with_etcd_offline_too_clients_of_a_killed_sister_rejoin() -> Result<()> {
+    run_scenario(async {
+        let (mut etcd, mut cluster) = Cluster::three_nodes(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
+        let (home, spilled) = two_and_two(&cluster).await?;
+        etcd.kill();
         cluster.kill("sto-1");
-        until(&cluster, "cph-1", "systir_participants", 4).await?;
-        together(&cluster, "cph-1", 4).await?;
-        etcd.resume().await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 4).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        etcd.restart().await?;
         cluster.start("sto-1")?;
-        cluster.ready(&["cph-1", "sto-1"]).await?;
-        together(&cluster, "cph-1", 4).await?;
-        back_at("cph-1", &away.go().await?, 2);
-        unmoved(&home.go().await?);
+        cluster.wait_ready(&["cph-1", "sto-1"]).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        assert_back_at("cph-1", &spilled.leave().await?, 2);
+        assert_undisturbed(&home.leave().await?);
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! Home and sister are full and a third machine stands idle: the next person is refused, and what
-//! each client shows to its user names the reason.
+//! Refused joins: with home node and sister full, the next participant is refused although an unapproved
+//! node is idle, and each client shows the reason.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use livekit_token::{AccessToken, VideoGrants};
 use systir_load::Config;
 use systir_tests::browser::{Browser, clients};
 use systir_tests::cluster::{Cluster, token};
-use systir_tests::native::Native;
+use systir_tests::native::NativeClient;
 use systir_tests::process::eventually;
-use systir_tests::raw_signalling::Signalling;
-use systir_tests::scenario::play;
+use systir_tests::raw_signalling::RawSignalling;
+use systir_tests::scenario::run_scenario;
 use tokio::task::JoinHandle;
 
 const ROOM: &str = "lecture";
 
-/// Two people who stay: one at home, one at the sister.
+/// Two participants who stay: one on the home node, one on the sister.
 async fn fill(cluster: &Cluster) -> Result<JoinHandle<Result<systir_load::Report>>> {
-    let people = Config {
+    let load = Config {
         url: cluster.url("cph-1"),
         room: ROOM.to_owned(),
         participants: 2,
@@ -26,7 +26,7 @@ async fn fill(cluster: &Cluster) -> Result<JoinHandle<Result<systir_load::Report
         stay: true,
         ..Config::default()
     };
-    let running = tokio::spawn(systir_load::run(people));
+    let running = tokio::spawn(systir_load::run(load));
     eventually("home and sister are full", Duration::from_secs(30), || async {
         let home = cluster.counter("cph-1", "systir_participants").await.ok()?;
         let sister = cluster.counter("sto-1", "systir_participants").await.ok()?;
@@ -36,49 +36,49 @@ async fn fill(cluster: &Cluster) -> Result<JoinHandle<Result<systir_load::Report
     Ok(running)
 }
 
-/// The sentence that every client must show: whose decision, and what is full.
-fn names_the_reason(what: &str, words: &str) {
-    assert!(words.contains("ku.dk") && words.contains("full"), "{what} shows: {words}");
+/// Checks the sentence that every client must show: whose decision, and what is full.
+fn assert_names_the_reason(what: &str, text: &str) {
+    assert!(text.contains("ku.dk") && text.contains("full"), "{what} shows: {text}");
 }
 
-/// What livekit-client gives to the page that uses it, without ours around it.
-fn livekit_client(browser: &mut Browser, door: &str, page: &str, token: &str) -> Result<String> {
-    browser.open(page, door)?;
+/// The error that livekit-client reports to a page, without the meeting page.
+fn livekit_client(browser: &mut Browser, gateway: &str, page: &str, token: &str) -> Result<String> {
+    browser.open(page, gateway)?;
     let file = clients().join("node_modules/livekit-client/dist/livekit-client.umd.js");
-    browser.carry_out(&serde_json::json!({"do": "script", "page": page, "file": file}))?;
+    browser.command(&serde_json::json!({"do": "script", "page": page, "file": file}))?;
     let code = format!(
         "new LivekitClient.Room().connect('{}', '{token}').then(() => 'joined', (error) => `${{error.name}}: ${{error.message}}`)",
-        door.replace("http", "ws")
+        gateway.replace("http", "ws")
     );
-    Ok(browser.eval(page, &code)?.as_str().context("no words")?.to_owned())
+    Ok(browser.eval(page, &code)?.as_str().context("no text")?.to_owned())
 }
 
-fn native_sdk(door: &str, token: &str) -> Result<String> {
-    let mut native = Native::join(&door.replace("http", "ws"), token, &[])?;
-    Ok(native.until("refused")?["reason"].as_str().context("no reason")?.to_owned())
+fn native_sdk(gateway: &str, token: &str) -> Result<String> {
+    let mut native = NativeClient::join(&gateway.replace("http", "ws"), token, &[])?;
+    Ok(native.wait_for("refused")?["reason"].as_str().context("no reason")?.to_owned())
 }
 
 #[test]
 fn with_home_and_sister_full_every_client_shows_why_it_is_refused() -> Result<()> {
-    play(async {
+    run_scenario(async {
         let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
         let _running = fill(&cluster).await?;
-        let (status, words) = cluster.validate("cph-1", ROOM, "anna").await?;
+        let (status, text) = cluster.validate("cph-1", ROOM, "anna").await?;
         assert_eq!(status, 403);
-        names_the_reason("/rtc/validate", &words);
-        let door = cluster.url("cph-1");
+        assert_names_the_reason("/rtc/validate", &text);
+        let gateway = cluster.url("cph-1");
         tokio::task::spawn_blocking(move || -> Result<()> {
-            names_the_reason("the native SDK", &native_sdk(&door, &token(ROOM, "bo")?)?);
+            assert_names_the_reason("the native SDK", &native_sdk(&gateway, &token(ROOM, "bo")?)?);
             let mut browser = Browser::start()?;
-            names_the_reason(
+            assert_names_the_reason(
                 "livekit-client",
-                &livekit_client(&mut browser, &door, "chen", &token(ROOM, "chen")?)?,
+                &livekit_client(&mut browser, &gateway, "chen", &token(ROOM, "chen")?)?,
             );
-            browser.try_join(&door, ROOM, "dina")?;
+            browser.try_join(&gateway, ROOM, "dina")?;
             browser.wait("dina", "!document.getElementById('problem').hidden", 30)?;
             let shown = browser.eval("dina", "document.getElementById('problem').innerText")?;
-            names_the_reason("the meeting page", shown.as_str().unwrap_or_default());
-            browser.shot("dina", "refused", (1280, 800))?;
+            assert_names_the_reason("the meeting page", shown.as_str().unwrap_or_default());
+            browser.screenshot("dina", "refused", (1280, 800))?;
             assert_eq!(browser.eval("dina", "document.getElementById('meeting').hidden")?, true);
             Ok(())
         })
@@ -93,31 +93,31 @@ fn with_home_and_sister_full_every_client_shows_why_it_is_refused() -> Result<()
 }
 
 #[test]
-fn at_the_door_of_a_machine_that_nobody_approved_every_client_shows_why() -> Result<()> {
-    play(async {
+fn at_an_unapproved_gateway_every_client_shows_why_it_is_refused() -> Result<()> {
+    run_scenario(async {
         let cluster = Cluster::demo(&[]).await?;
-        let door = cluster.url("aws-sto-1");
-        let controlled = |what: &str, words: &str| {
-            assert!(words.contains("controlled from US"), "{what} shows: {words}");
+        let gateway = cluster.url("aws-sto-1");
+        let assert_names_the_reason = |what: &str, text: &str| {
+            assert!(text.contains("controlled from US"), "{what} shows: {text}");
         };
-        let (status, words) = cluster.validate("aws-sto-1", ROOM, "anna").await?;
+        let (status, text) = cluster.validate("aws-sto-1", ROOM, "anna").await?;
         assert_eq!(status, 403);
-        controlled("/rtc/validate", &words);
+        assert_names_the_reason("/rtc/validate", &text);
         tokio::task::spawn_blocking(move || -> Result<()> {
-            controlled("the native SDK", &native_sdk(&door, &token(ROOM, "bo")?)?);
+            assert_names_the_reason("the native SDK", &native_sdk(&gateway, &token(ROOM, "bo")?)?);
             let mut browser = Browser::start()?;
-            controlled(
+            assert_names_the_reason(
                 "livekit-client",
-                &livekit_client(&mut browser, &door, "chen", &token(ROOM, "chen")?)?,
+                &livekit_client(&mut browser, &gateway, "chen", &token(ROOM, "chen")?)?,
             );
-            // There is no meeting page, which would ask for a name and a camera; the reason is there.
-            browser.open("dina", &format!("{door}/?room={ROOM}&name=dina"))?;
+            // Instead of the meeting page, which asks for a name and a camera, it serves the reason.
+            browser.open("dina", &format!("{gateway}/?room={ROOM}&name=dina"))?;
             let shown = browser.eval("dina", "document.body.innerText")?;
-            controlled("the page", shown.as_str().unwrap_or_default());
+            assert_names_the_reason("the page", shown.as_str().unwrap_or_default());
             let asks = "document.querySelectorAll('input, button, script').length";
             assert_eq!(browser.eval("dina", asks)?, 0, "it asks for nothing");
-            browser.shot("dina", "no-meetings-here-phone", (390, 844))?;
-            browser.shot("dina", "no-meetings-here-laptop", (1280, 800))?;
+            browser.screenshot("dina", "no-meetings-here-phone", (390, 844))?;
+            browser.screenshot("dina", "no-meetings-here-laptop", (1280, 800))?;
             Ok(())
         })
         .await??;
@@ -129,17 +129,17 @@ fn at_the_door_of_a_machine_that_nobody_approved_every_client_shows_why() -> Res
 }
 
 #[test]
-fn a_machine_that_nobody_approved_tells_nothing_and_mints_no_token() -> Result<()> {
-    play(async {
+fn an_unapproved_gateway_reveals_nothing_and_issues_no_token() -> Result<()> {
+    run_scenario(async {
         let cluster = Cluster::demo(&[("cph-1", 1), ("sto-1", 1)]).await?;
         let _running = fill(&cluster).await?;
-        let (door, home) = (cluster.url("aws-sto-1"), cluster.url("cph-1"));
+        let (unapproved, home) = (cluster.url("aws-sto-1"), cluster.url("cph-1"));
         let client = reqwest::Client::new();
-        let said = async |request: reqwest::RequestBuilder| -> Result<(u16, String)> {
+        let response = async |request: reqwest::RequestBuilder| -> Result<(u16, String)> {
             let answer = request.send().await?;
             Ok((answer.status().as_u16(), answer.text().await?))
         };
-        let signalling = async || -> Result<()> {
+        let assert_no_signalling = async || -> Result<()> {
             for counter in
                 ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"]
             {
@@ -147,17 +147,17 @@ fn a_machine_that_nobody_approved_tells_nothing_and_mints_no_token() -> Result<(
             }
             Ok(())
         };
-        signalling().await?;
-        // Whatever is asked, the answer is that of a join: the same status, sentence, reason and rule.
-        let at_the_door = cluster.validate("aws-sto-1", ROOM, "anna").await?;
-        assert_eq!(at_the_door.0, 403);
-        assert!(at_the_door.1.contains("controlled from US"), "{at_the_door:?}");
-        assert!(at_the_door.1.ends_with("[forbidden: ku-machine-controlled-from-eea]"), "{at_the_door:?}");
+        assert_no_signalling().await?;
+        // Every request is answered like a join: the same status, sentence, reason and rule.
+        let of_a_join = cluster.validate("aws-sto-1", ROOM, "anna").await?;
+        assert_eq!(of_a_join.0, 403);
+        assert!(of_a_join.1.contains("controlled from US"), "{of_a_join:?}");
+        assert!(of_a_join.1.ends_with("[forbidden: ku-machine-controlled-from-eea]"), "{of_a_join:?}");
         let anna = token(ROOM, "anna")?;
         for query in ["", "&reconnect=1", "&reconnect=1&sid=PA_x"] {
-            let away = Signalling::open(&door, &format!("{anna}{query}")).await?.err();
-            let away = away.with_context(|| format!("let in with {query:?}"))?;
-            assert_eq!((away.status, away.words), at_the_door, "{query:?}");
+            let refusal = RawSignalling::open(&unapproved, &format!("{anna}{query}")).await?.err();
+            let refusal = refusal.with_context(|| format!("accepted with {query:?}"))?;
+            assert_eq!((refusal.status, refusal.text), of_a_join, "{query:?}");
         }
         let operator = operator()?;
         for (path, token) in [
@@ -167,21 +167,21 @@ fn a_machine_that_nobody_approved_tells_nothing_and_mints_no_token() -> Result<(
             ("rooms".to_owned(), &operator),
             (format!("rooms/{ROOM}/explain"), &operator),
         ] {
-            let asked = client.get(format!("{door}/systir/v1/{path}")).bearer_auth(token);
-            assert_eq!(said(asked).await?, at_the_door, "{path}");
+            let request = client.get(format!("{unapproved}/systir/v1/{path}")).bearer_auth(token);
+            assert_eq!(response(request).await?, of_a_join, "{path}");
         }
-        let guest = |door: &str| {
-            let asked = client.post(format!("{door}/systir/v1/guest-token"));
-            asked.json(&serde_json::json!({"room": ROOM, "name": "Dina"}))
+        let guest = |url: &str| {
+            let request = client.post(format!("{url}/systir/v1/guest-token"));
+            request.json(&serde_json::json!({"room": ROOM, "name": "Dina"}))
         };
-        assert_eq!(said(guest(&door)).await?, at_the_door, "no token is made here");
-        assert_eq!(said(client.get(format!("{door}/app.js"))).await?.0, 404, "no meeting page");
-        assert_eq!(client.head(&door).send().await?.status().as_u16(), 200, "clients look whether it lives");
-        signalling().await?;
-        // At a door of the institution the same questions are answered.
-        assert_eq!(said(guest(&home)).await?.0, 200);
-        let asked = client.get(format!("{home}/systir/v1/rooms/{ROOM}/where")).bearer_auth(&anna);
-        assert_eq!(said(asked).await?.0, 200);
+        assert_eq!(response(guest(&unapproved)).await?, of_a_join, "no guest token");
+        assert_eq!(response(client.get(format!("{unapproved}/app.js"))).await?.0, 404, "no meeting page");
+        assert_eq!(client.head(&unapproved).send().await?.status().as_u16(), 200, "clients probe with HEAD");
+        assert_no_signalling().await?;
+        // An approved gateway answers the same requests.
+        assert_eq!(response(guest(&home)).await?.0, 200);
+        let request = client.get(format!("{home}/systir/v1/rooms/{ROOM}/where")).bearer_auth(&anna);
+        assert_eq!(response(request).await?.0, 200);
         for counter in ["systir_signal_websockets", "systir_signal_streams", "systir_signal_messages_total"] {
             assert!(cluster.counter("cph-1", counter).await? > 0, "{counter}");
         }

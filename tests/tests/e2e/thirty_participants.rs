@@ -1,5 +1,5 @@
-//! A lecture hall over two nodes: six speak and show themselves, twenty-four are silent and say so
-//! only now and then. When all have left nothing is left of them.
+//! A lecture with thirty participants over two nodes: six publish speech and video, twenty-four publish
+//! silence, with a packet now and then. When all have left, all gauges are back at zero.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, bail};
 use systir_load::{Config, Report, run};
 use systir_tests::cluster::Cluster;
 use systir_tests::process::eventually;
-use systir_tests::scenario::play_within;
+use systir_tests::scenario::run_scenario_within;
 
-const PEOPLE: usize = 30;
-const ON_STAGE: usize = 6;
+const PARTICIPANTS: usize = 30;
+const SPEAKERS: usize = 6;
 const NODES: [&str; 2] = ["cph-1", "sto-1"];
 
-/// All that goes up when people come must come down when they leave.
+/// Gauges that rise when participants join and must be zero after they have left.
 const GAUGES: [&str; 7] = [
     "systir_seats_used",
     "systir_participants",
@@ -24,13 +24,13 @@ const GAUGES: [&str; 7] = [
     "systir_worker_downtracks",
 ];
 
-fn hall(cluster: &Cluster, room: &str) -> Config {
+fn load(cluster: &Cluster, room: &str) -> Config {
     Config {
         url: cluster.url("cph-1"),
         room: room.to_owned(),
-        participants: PEOPLE,
-        speakers: Some(ON_STAGE),
-        cameras: Some(ON_STAGE),
+        participants: PARTICIPANTS,
+        speakers: Some(SPEAKERS),
+        cameras: Some(SPEAKERS),
         bitrate: 200,
         fps: 15,
         duration: Duration::from_secs(6),
@@ -46,16 +46,16 @@ async fn gauges(cluster: &Cluster, node: &str) -> Result<Vec<(&'static str, u64)
     Ok(values)
 }
 
-/// A whole lecture, until nothing is left of it.
+/// Runs a whole lecture and waits until all gauges are zero again.
 async fn lecture(cluster: &Cluster, room: &str) -> Result<Report> {
-    let running = tokio::spawn(run(hall(cluster, room)));
+    let running = tokio::spawn(run(load(cluster, room)));
     for node in NODES {
-        eventually(&format!("{node} is full of people"), Duration::from_secs(60), || async {
+        eventually(&format!("all gauges of {node} are above zero"), Duration::from_secs(60), || async {
             let values = gauges(cluster, node).await.ok()?;
             values.iter().all(|(_, value)| *value > 0).then_some(())
         })
         .await
-        .with_context(|| format!("each gauge of {node} goes up"))?;
+        .with_context(|| format!("each gauge of {node} rises"))?;
     }
     let report = running.await??;
     for node in NODES {
@@ -71,7 +71,7 @@ async fn lecture(cluster: &Cluster, room: &str) -> Result<Report> {
     Ok(report)
 }
 
-/// Memory that a process has in use, kB.
+/// Resident memory of a node's process, kB.
 fn memory(cluster: &Cluster, node: &str) -> Result<u64> {
     let pid = cluster.pid(node)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -80,15 +80,15 @@ fn memory(cluster: &Cluster, node: &str) -> Result<u64> {
 }
 
 #[test]
-fn thirty_people_receive_everything_and_leave_nothing() -> Result<()> {
-    play_within(Duration::from_secs(240), async {
-        let (_etcd, cluster) = Cluster::three(&[("cph-1", 15), ("sto-1", 15)]).await?;
+fn thirty_participants_receive_everything_and_leave_nothing_behind() -> Result<()> {
+    run_scenario_within(Duration::from_secs(240), async {
+        let (_etcd, cluster) = Cluster::three_nodes(&[("cph-1", 15), ("sto-1", 15)]).await?;
         let mut before = None;
         for round in 1..=2 {
             let report = lecture(&cluster, &format!("lecture-{round}")).await?;
             println!(
-                "round {round}: join p50 {:.0} p95 {:.0} max {:.0} ms; {} of {} tracks, {} pictures, freeze {:.0} ms, \
-                 sound missed {:.2} %",
+                "round {round}: join p50 {:.0} p95 {:.0} max {:.0} ms; {} of {} tracks, {} video frames, freeze {:.0} ms, \
+                 audio missed {:.2} %",
                 report.join_p50_ms,
                 report.join_p95_ms,
                 report.join_max_ms,
@@ -98,16 +98,16 @@ fn thirty_people_receive_everything_and_leave_nothing() -> Result<()> {
                 report.freeze_max_ms,
                 report.sound_missed_percent,
             );
-            assert_eq!(report.joined, PEOPLE, "{report:?}");
+            assert_eq!(report.joined, PARTICIPANTS, "{report:?}");
             for node in NODES {
-                assert_eq!(report.nodes.get(node), Some(&(PEOPLE / 2)), "{report:?}");
+                assert_eq!(report.nodes.get(node), Some(&(PARTICIPANTS / 2)), "{report:?}");
             }
-            // Everybody hears everybody else, and sees whoever is on stage.
-            let sounds = PEOPLE * (PEOPLE - 1);
-            let pictures = ON_STAGE * (PEOPLE - 1);
-            assert_eq!(report.tracks_expected, sounds + pictures, "{report:?}");
+            // Each receives audio of all others and video of the speakers.
+            let audio_tracks = PARTICIPANTS * (PARTICIPANTS - 1);
+            let video_tracks = SPEAKERS * (PARTICIPANTS - 1);
+            assert_eq!(report.tracks_expected, audio_tracks + video_tracks, "{report:?}");
             assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
-            assert_eq!(report.tracks_seen, pictures, "{report:?}");
+            assert_eq!(report.tracks_seen, video_tracks, "{report:?}");
             let now = NODES.map(|node| memory(&cluster, node));
             let [home, sister] = now;
             let (home, sister) = (home?, sister?);
