@@ -7,6 +7,7 @@
 //! and tasks on the caller's runtime for gRPC. The node hears of links by [`LinkEvent`] and is
 //! asked by peers through [`Handler`].
 
+pub mod congestion;
 pub mod event;
 pub mod flow;
 pub mod frame;
@@ -14,9 +15,9 @@ mod grpc;
 pub mod handler;
 mod link;
 mod nack;
-pub mod pace;
 pub mod queue;
 mod quic;
+mod server;
 pub mod signal;
 pub mod stats;
 

@@ -1,7 +1,7 @@
 //! One participant's signalling between its front door and its media node: whole LiveKit messages,
 //! numbered, in bounded queues.
 
-use crate::grpc::pulse::Pulse;
+use crate::grpc::heartbeat::Pulse;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;

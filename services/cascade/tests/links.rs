@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod support;
 
 use bytes::Bytes;
-use common::{Node, Options, PATIENCE, World, linked, relay};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use support::{Node, Options, PATIENCE, World, linked, relay};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, SendError, SignalEvent,
 };

@@ -2,7 +2,7 @@
 
 mod accept;
 mod dial;
-mod rooms;
+mod link_rooms;
 mod run;
 mod table;
 
@@ -12,9 +12,10 @@ pub(crate) use table::Inner;
 use crate::event::{LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::{MAX_WORKERS, Parity};
 use crate::grpc::client::{Clients, within};
-use crate::grpc::{pulse, server};
+use crate::grpc::heartbeat;
 use crate::handler::Handler;
 use crate::quic::{self, Command, QuicConfig, WorkerPort};
+use crate::server;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use crate::stats::LinkStats;
 use std::net::{SocketAddr, UdpSocket};
@@ -278,7 +279,12 @@ impl Links {
         let stream = within(CALL, client.signal(ReceiverStream::new(rx))).await?;
         Ok(SignalStream {
             tx: SignalSender { out: Outgoing::Request(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, over: false, pulse: Some(pulse::feel(&self.inner, peer)) },
+            rx: SignalReceiver {
+                stream,
+                next: 1,
+                over: false,
+                pulse: Some(heartbeat::feel(&self.inner, peer)),
+            },
         })
     }
 

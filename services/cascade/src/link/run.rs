@@ -1,11 +1,11 @@
 //! A link that stands: its control messages, until it ends.
 
-use super::rooms::{Rooms, Turn};
+use super::link_rooms::{Rooms, Turn};
 use super::table::{Inner, Link, Out, State, lock};
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
-use crate::grpc::server::ANSWER;
 use crate::quic::Command;
+use crate::server::ANSWER;
 use crate::stats::LinkStats;
 use bytes::Bytes;
 use futures::StreamExt;

@@ -1,12 +1,12 @@
 //! All peers of this node: what is needed of them, and the link with each.
 
-use super::rooms::Rooms;
+use super::link_rooms::Rooms;
 use super::{LinkInfo, PeerAddress, SendError, dial};
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
 use crate::flow::Parity;
 use crate::frame;
 use crate::grpc::client::Clients;
-use crate::grpc::pulse::Pulses;
+use crate::grpc::heartbeat::Pulses;
 use crate::handler::Handler;
 use crate::quic::QuicHandle;
 use crate::stats::LinkStats;

@@ -1,6 +1,6 @@
 //! How quinn is set up for links.
 
-use crate::pace::PaceFactory;
+use crate::congestion::PaceFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, ClientConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,

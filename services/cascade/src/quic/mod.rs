@@ -3,11 +3,11 @@
 
 mod bind;
 mod config;
-mod lane;
-mod meet;
+mod connection;
+mod link_media;
+mod pending_links;
 mod router;
 mod thread;
-mod trunk;
 
 pub(crate) use config::QuicConfig;
 pub use thread::WorkerPort;

@@ -2,9 +2,9 @@
 
 use super::Command;
 use super::config::QuicConfig;
-use super::meet::{self, Meeting};
+use super::link_media::Trunk;
+use super::pending_links::{self, Meeting};
 use super::router::Router;
-use super::trunk::Trunk;
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::FlowId;
 use crate::frame;
@@ -164,7 +164,7 @@ async fn run(
                 Some(command) => obey(&state, command),
             },
             incoming = state.endpoint.accept() => match incoming {
-                Some(incoming) => meet::accept(&state, incoming),
+                Some(incoming) => pending_links::accept(&state, incoming),
                 None => break,
             },
             Some((number, frame)) = inbox.messages.recv() => {
@@ -232,8 +232,8 @@ fn spread(state: &State, arena: &mut BytesMut, now: Instant, worker: u8, batch: 
 
 fn obey(state: &Rc<State>, command: Command) {
     match command {
-        Command::Expect(binding) => meet::expect(state, binding),
-        Command::Connect(binding, address) => meet::dial(state, binding, address),
+        Command::Expect(binding) => pending_links::expect(state, binding),
+        Command::Connect(binding, address) => pending_links::dial(state, binding, address),
         Command::Close(number) => {
             state.meeting.forget(number);
             let trunk = state.trunks.borrow_mut().remove(&number);

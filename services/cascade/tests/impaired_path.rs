@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
+mod support;
 
 use bytes::Bytes;
-use common::path::{Path, Ways};
-use common::{Node, Options, PATIENCE, World};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use support::impaired_path::{Path, Ways};
+use support::{Node, Options, PATIENCE, World};
 use systir_cascade::{FlowNumbers, LinkEvent, Parity, SignalEvent, SignalStream};
 use systir_forwarding::batch::Priority;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};

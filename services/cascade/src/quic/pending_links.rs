@@ -2,9 +2,9 @@
 //! proved, and named.
 
 use super::bind::{self, Greeting};
-use super::lane::{self, Lane};
+use super::connection::{self, Lane};
+use super::link_media::Trunk;
 use super::thread::State;
-use super::trunk::Trunk;
 use super::{Binding, LinkId};
 use crate::event::{DownReason, LinkNumber};
 use quinn::{Connection, Incoming, SendStream, VarInt};
@@ -185,7 +185,7 @@ fn start(state: &Rc<State>, binding: Binding, connections: Vec<Connection>) {
     }
     state.trunks.borrow_mut().insert(number, trunk.clone());
     for lane in lanes {
-        tokio::task::spawn_local(lane::read(lane.clone(), trunk.clone()));
-        tokio::task::spawn_local(lane::tend(lane, trunk.clone()));
+        tokio::task::spawn_local(connection::read(lane.clone(), trunk.clone()));
+        tokio::task::spawn_local(connection::tend(lane, trunk.clone()));
     }
 }

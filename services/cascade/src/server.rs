@@ -1,7 +1,7 @@
 //! The gRPC server that other nodes call. Who calls, TLS proved; what it may, the handler decides.
 
-use super::client::MAX_MESSAGE;
-use super::tls::{self, ProvenPeer};
+use crate::grpc::client::MAX_MESSAGE;
+use crate::grpc::tls::{self, ProvenPeer};
 use crate::link::Inner;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use futures::Stream;

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod support;
 
-use common::{Node, World, relay};
 use quinn::crypto::rustls::QuicClientConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use support::{Node, World, relay};
 use systir_cascade::SendError;
 use systir_identity::{Credentials, alpn};
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
@@ -205,7 +205,7 @@ async fn strange_datagrams_are_counted_and_dropped() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(common::PATIENCE, counted).await.unwrap();
+    tokio::time::timeout(support::PATIENCE, counted).await.unwrap();
     for worker in &mut honest.workers {
         assert!(worker.from_links.recv().is_none());
     }

@@ -1,6 +1,6 @@
 //! One QUIC connection of a link: its queue, its share of the ceiling, its heartbeat and its ears.
 
-use super::trunk::Trunk;
+use super::link_media::Trunk;
 use crate::event::DownReason;
 use crate::frame::{self, Frame, Reassembly};
 use crate::queue::{CLASSES, Queue};

@@ -1,7 +1,7 @@
 //! Whole nodes on loopback, with certificates of a development CA.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-pub mod path;
+pub mod impaired_path;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};

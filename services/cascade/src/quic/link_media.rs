@@ -1,6 +1,6 @@
 //! The media half of a link that stands: its connections, its flows, its numbers.
 
-use super::lane::Lane;
+use super::connection::Lane;
 use super::router::{FlowTable, Router, worth};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
