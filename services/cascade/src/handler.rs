@@ -2,9 +2,13 @@
 
 use crate::signal::SignalStream;
 use std::pin::Pin;
+use std::time::Duration;
 use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
 use systir_reason::Refusal;
+
+/// The node behind the links answers within this time.
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -2,13 +2,15 @@
 
 use crate::grpc::client::MAX_MESSAGE;
 use crate::grpc::tls::{self, ProvenPeer};
-use crate::link::Inner;
+use crate::handler::ANSWER;
+use crate::link::accept::accept;
+use crate::link::table::Inner;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use systir_identity::{SpiffeId, alpn};
+use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
@@ -25,8 +27,6 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
-/// The node behind the links answers within this time.
-pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_secs(3);
 
 pub(crate) struct Service {
@@ -69,7 +69,7 @@ impl Cluster for Service {
         request: Request<Streaming<SessionMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = self.relay(&request)?;
-        let out = crate::link::accept(&self.inner, peer, request.into_inner()).await?;
+        let out = accept(&self.inner, peer, request.into_inner()).await?;
         Ok(Response::new(Box::pin(out)))
     }
 
@@ -151,11 +151,4 @@ pub(crate) async fn serve(
         error!(%error, "the gRPC server ended; the node cannot be reached by others");
     }
     acceptor.abort();
-}
-
-/// TLS of the gRPC server.
-pub(crate) fn tls_of(
-    credentials: &systir_identity::Credentials,
-) -> Result<Arc<rustls::ServerConfig>, String> {
-    credentials.server_config(alpn::GRPC).map(Arc::new).map_err(|error| error.to_string())
 }

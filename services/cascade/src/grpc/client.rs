@@ -1,7 +1,8 @@
 //! Clients of other nodes' gRPC servers.
 
+use super::call_error::CallError;
 use super::tls;
-use crate::link::{CallError, PeerAddress};
+use crate::peer_address::PeerAddress;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};

@@ -3,7 +3,8 @@
 //! connection that is merely silent would not tell.
 
 use super::client::Clients;
-use crate::link::{Inner, PeerAddress};
+use crate::link::table::Inner;
+use crate::peer_address::PeerAddress;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};

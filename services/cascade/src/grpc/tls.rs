@@ -129,3 +129,8 @@ pub(crate) async fn connect(
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     Ok(TokioIo::new(stream))
 }
+
+/// TLS of the gRPC server.
+pub(crate) fn tls_of(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, String> {
+    credentials.server_config(alpn::GRPC).map(Arc::new).map_err(|error| error.to_string())
+}

@@ -1,18 +1,17 @@
 //! A peer dials us. When both dial at once, the one with the smaller id goes on.
 
-use super::dial::hello;
+use super::established::{Out, QUEUE};
+use super::hello::{check, hello};
 use super::run::{self, DATAGRAMS, Incoming};
-use super::table::{Inner, Out, QUEUE, State};
+use super::table::{Inner, State};
 use crate::event::DownReason;
 use crate::flow::Parity;
-use crate::quic::{Binding, Command, LinkId};
+use crate::quic::{Binding, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
-use systir_proto::LINK_VERSION;
+use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{Hello, SessionMessage};
-use systir_rtp::extension_table;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -86,27 +85,6 @@ pub(crate) async fn accept(
         }
     });
     Ok(ReceiverStream::new(messages))
-}
-
-fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
-    if hello.version != LINK_VERSION {
-        return Err(Status::failed_precondition(format!(
-            "link version {} is not spoken here, but {LINK_VERSION}",
-            hello.version
-        )));
-    }
-    if hello.extension_table != extension_table::VERSION {
-        return Err(Status::failed_precondition(format!(
-            "extension table {} is not known here, but {}",
-            hello.extension_table,
-            extension_table::VERSION
-        )));
-    }
-    let id = LinkId::try_from(hello.link_id.as_ref())
-        .map_err(|_| Status::invalid_argument("a link id has 16 bytes"))?;
-    let lanes = u8::try_from(hello.lanes).ok().filter(|lanes| (1..=8).contains(lanes));
-    let lanes = lanes.ok_or_else(|| Status::invalid_argument("a link has 1 to 8 connections"))?;
-    Ok((id, lanes))
 }
 
 /// Makes room for the peer's link, or refuses. What is returned is to be awaited before the new

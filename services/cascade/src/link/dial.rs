@@ -1,19 +1,20 @@
 //! Dialling a peer that a room needs, with patience, until it answers or nobody needs it.
 
-use super::PeerAddress;
+use super::established::{Out, QUEUE};
+use super::hello::hello;
 use super::run::{self, DATAGRAMS, Incoming};
-use super::table::{Inner, Out, Peer, QUEUE, State};
+use super::table::{Inner, Peer, State};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
+use crate::peer_address::PeerAddress;
 use crate::quic::{Binding, Command};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
 use systir_proto::LINK_VERSION;
+use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{Hello, SessionMessage};
-use systir_rtp::extension_table;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -204,13 +205,27 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
     })
 }
 
-/// What this node says first.
-pub(super) fn hello(inner: &Inner, link_id: [u8; 16], lanes: u8) -> Hello {
-    Hello {
-        version: LINK_VERSION,
-        extension_table: extension_table::VERSION,
-        link_id: link_id.to_vec().into(),
-        node: inner.credentials.id().to_string(),
-        lanes: lanes.into(),
+impl Inner {
+    /// A link or an attempt ended: back to idle, or dial again when a room needs it.
+    pub(super) fn settle(self: &Arc<Self>, id: &SpiffeId, number: LinkNumber) {
+        let mut peers = self.peers();
+        let Some(peer) = peers.get_mut(id) else { return };
+        let ours = match &peer.state {
+            State::Idle => true,
+            State::Dialling(current, _)
+            | State::Waiting(current)
+            | State::Accepting(current)
+            | State::Ending(current, _) => *current == number,
+            State::Up(link) => link.number == number,
+        };
+        if !ours {
+            return;
+        }
+        peer.state = State::Idle;
+        if peer.needs.is_empty() {
+            peers.remove(id);
+        } else {
+            begin(self, id, peer, true);
+        }
     }
 }

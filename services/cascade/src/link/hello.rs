@@ -1,0 +1,40 @@
+//! The first message of a link's session, both ways.
+
+use super::table::Inner;
+use crate::quic::LinkId;
+use systir_proto::LINK_VERSION;
+use systir_proto::cluster::v1::Hello;
+use systir_rtp::extension_table;
+use tonic::Status;
+
+/// What this node says first.
+pub(super) fn hello(inner: &Inner, link_id: [u8; 16], lanes: u8) -> Hello {
+    Hello {
+        version: LINK_VERSION,
+        extension_table: extension_table::VERSION,
+        link_id: link_id.to_vec().into(),
+        node: inner.credentials.id().to_string(),
+        lanes: lanes.into(),
+    }
+}
+
+pub(super) fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
+    if hello.version != LINK_VERSION {
+        return Err(Status::failed_precondition(format!(
+            "link version {} is not spoken here, but {LINK_VERSION}",
+            hello.version
+        )));
+    }
+    if hello.extension_table != extension_table::VERSION {
+        return Err(Status::failed_precondition(format!(
+            "extension table {} is not known here, but {}",
+            hello.extension_table,
+            extension_table::VERSION
+        )));
+    }
+    let id = LinkId::try_from(hello.link_id.as_ref())
+        .map_err(|_| Status::invalid_argument("a link id has 16 bytes"))?;
+    let lanes = u8::try_from(hello.lanes).ok().filter(|lanes| (1..=8).contains(lanes));
+    let lanes = lanes.ok_or_else(|| Status::invalid_argument("a link has 1 to 8 connections"))?;
+    Ok((id, lanes))
+}
