@@ -1,7 +1,7 @@
 //! The first words on a QUIC connection: which link it belongs to. The dialling side says it on a
 //! stream; the other side answers once all lanes of the link are there.
 
-use super::LinkId;
+use super::command::LinkId;
 use quinn::{Connection, RecvStream, SendStream};
 use rustls::pki_types::CertificateDer;
 use systir_identity::{SpiffeId, peer_identity};

@@ -1,7 +1,8 @@
 //! The media half of a link that stands: its connections, its flows, its numbers.
 
 use super::connection::Lane;
-use super::router::{FlowTable, Router, worth};
+use super::flow_table::FlowTable;
+use super::router::{Router, worth};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
 use crate::nack;

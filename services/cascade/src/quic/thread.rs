@@ -1,16 +1,17 @@
 //! The thread of the links: obeys the control half, and drains the workers' rings.
 
-use super::Command;
+use super::command::Command;
 use super::config::QuicConfig;
-use super::link_media::Trunk;
-use super::pending_links::{self, Meeting};
+use super::forward::{ARENA, drain};
+use super::handle::QuicHandle;
+use super::pending_links::Meeting;
 use super::router::Router;
+use super::setup;
+use super::state::State;
+use super::worker_port::WorkerPort;
 use crate::event::{DownReason, LinkNumber};
-use crate::flow::FlowId;
-use crate::frame;
 use bytes::{Bytes, BytesMut};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
-use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::rc::Rc;
@@ -18,50 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use systir_forwarding::ThreadNotifier;
-use systir_forwarding::batch::{Batch, BatchReceiver, BatchSender, Priority};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-/// Batches taken from workers at a stretch.
-const STRETCH: usize = 64;
 /// Messages of people that wait for the thread; more are lost.
 const MESSAGES: usize = 1024;
-/// The arena that frames are cut from.
-const ARENA: usize = 64 << 10;
-
-/// One worker's rings, seen from the links.
-pub struct WorkerPort {
-    /// Packets that the worker sends.
-    pub from: BatchReceiver,
-    /// Packets for the worker.
-    pub to: BatchSender,
-}
-
-/// The control half's grip on the thread.
-#[derive(Clone)]
-pub(crate) struct QuicHandle {
-    commands: mpsc::Sender<Command>,
-    messages: mpsc::Sender<(LinkNumber, Bytes)>,
-    lost_to_workers: Arc<AtomicU64>,
-    unknown_link: Arc<AtomicU64>,
-}
-
-impl QuicHandle {
-    /// Asks; false when the thread is gone or does not keep up.
-    pub(crate) fn ask(&self, command: Command) -> bool {
-        self.commands.try_send(command).is_ok()
-    }
-
-    /// Sends a frame that may be lost; false when it is.
-    pub(crate) fn send(&self, link: LinkNumber, frame: Bytes) -> bool {
-        self.messages.try_send((link, frame)).is_ok()
-    }
-
-    /// Packets lost to full rings, and packets of workers for links that are gone.
-    pub(crate) fn lost(&self) -> (u64, u64) {
-        (self.lost_to_workers.load(Ordering::Relaxed), self.unknown_link.load(Ordering::Relaxed))
-    }
-}
 
 /// Starts the thread. It ends on `Shutdown` or when the handle is gone.
 pub(crate) fn spawn(
@@ -131,15 +93,6 @@ struct Inbox {
     messages: mpsc::Receiver<(LinkNumber, Bytes)>,
 }
 
-/// All that the thread owns.
-pub(super) struct State {
-    pub(super) config: QuicConfig,
-    pub(super) endpoint: Endpoint,
-    pub(super) router: Rc<Router>,
-    pub(super) trunks: RefCell<FxHashMap<LinkNumber, Rc<Trunk>>>,
-    pub(super) meeting: Meeting,
-}
-
 async fn run(
     config: QuicConfig,
     endpoint: Endpoint,
@@ -164,7 +117,7 @@ async fn run(
                 Some(command) => obey(&state, command),
             },
             incoming = state.endpoint.accept() => match incoming {
-                Some(incoming) => pending_links::accept(&state, incoming),
+                Some(incoming) => setup::accept(&state, incoming),
                 None => break,
             },
             Some((number, frame)) = inbox.messages.recv() => {
@@ -187,53 +140,10 @@ async fn run(
     let _ = tokio::time::timeout(Duration::from_millis(500), state.endpoint.wait_idle()).await;
 }
 
-/// Empties the workers' rings into the lanes; the number of packets without a link.
-fn drain(state: &State, notifier: &ThreadNotifier, arena: &mut BytesMut) -> u64 {
-    let mut lost = 0;
-    for batches in 1.. {
-        let Some((worker, batch)) = state.router.take() else { break };
-        let now = Instant::now();
-        lost += spread(state, arena, now, worker, &batch);
-        state.router.recycle(worker, batch);
-        if batches == STRETCH {
-            // The connections want their turn too; the rest comes right after.
-            notifier.waker().wake();
-            break;
-        }
-    }
-    let now = Instant::now();
-    for trunk in state.trunks.borrow().values() {
-        trunk.pump(now);
-    }
-    lost
-}
-
-fn spread(state: &State, arena: &mut BytesMut, now: Instant, worker: u8, batch: &Batch) -> u64 {
-    let mut lost = 0;
-    let trunks = state.trunks.borrow();
-    for (entry, packet) in batch.iter() {
-        let target = trunks.get(&entry.peer).zip(FlowId::from_raw(entry.flow));
-        let Some((trunk, flow)) = target else {
-            lost += 1;
-            continue;
-        };
-        let Some(lane) = trunk.sending(flow, worker) else { continue };
-        if entry.priority == Priority::Control {
-            trunk.note_feedback(packet);
-        }
-        if arena.capacity() - arena.len() < packet.len() + frame::PACKET_HEADER {
-            arena.reserve(ARENA.max(packet.len() + frame::PACKET_HEADER));
-        }
-        frame::write_packet(arena, flow, packet);
-        lane.push(now, entry.priority, arena.split().freeze());
-    }
-    lost
-}
-
 fn obey(state: &Rc<State>, command: Command) {
     match command {
-        Command::Expect(binding) => pending_links::expect(state, binding),
-        Command::Connect(binding, address) => pending_links::dial(state, binding, address),
+        Command::Expect(binding) => setup::expect(state, binding),
+        Command::Connect(binding, address) => setup::dial(state, binding, address),
         Command::Close(number) => {
             state.meeting.forget(number);
             let trunk = state.trunks.borrow_mut().remove(&number);
