@@ -4,11 +4,13 @@ use crate::event::{LinkEvent, RoomBody};
 use crate::flow::MAX_WORKERS;
 use crate::grpc::call_error::CallError;
 use crate::grpc::client::{Clients, within};
-use crate::grpc::{heartbeat, tls};
+use crate::grpc::heartbeat::Pulses;
+use crate::grpc::tls;
 use crate::handler::Handler;
 use crate::link::info::LinkInfo;
+use crate::link::runtime::LinkRuntime;
 use crate::link::send::{self, SendError};
-use crate::link::table::{self, Inner};
+use crate::link::table::LinkTable;
 use crate::link::wanted;
 use crate::peer_address::PeerAddress;
 use crate::quic::{self, Command, QuicConfig, WorkerPort};
@@ -24,6 +26,8 @@ use systir_proto::cluster::v1::{ReleaseRequest, ReserveReply, ReserveRequest, Si
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 const CALL: Duration = Duration::from_secs(3);
@@ -94,20 +98,21 @@ pub enum StartError {
 /// The node's links. Cheap to clone; all ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Links {
-    inner: Arc<Inner>,
+    runtime: Arc<LinkRuntime>,
+    pulses: Arc<Pulses>,
     owner: Arc<Owner>,
 }
 
 /// Ends everything with the last handle.
 struct Owner {
-    inner: Arc<Inner>,
+    runtime: Arc<LinkRuntime>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.inner.cancel.cancel();
-        self.inner.quic.ask(Command::Shutdown);
+        self.runtime.cancel.cancel();
+        self.runtime.quic.ask(Command::Shutdown);
     }
 }
 
@@ -135,31 +140,44 @@ impl Links {
         let (quic, thread) = quic::spawn(quic_config, config.quic_socket, config.notifier, config.workers)
             .map_err(StartError::Quic)?;
         let (events, receiver) = mpsc::channel(EVENTS);
-        let clients = Clients::new(config.credentials.clone());
-        let inner =
-            Arc::new(Inner::new(config.credentials, handler, events, quic, clients, lanes, config.linger));
-        inner.tasks.spawn(server::serve(inner.clone(), config.grpc_listener, tls, config.services));
-        let owner = Owner { inner: inner.clone(), thread: Mutex::new(Some(thread)) };
-        Ok((Self { inner, owner: Arc::new(owner) }, receiver))
+        let clients = Arc::new(Clients::new(config.credentials.clone()));
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let runtime = Arc::new(LinkRuntime {
+            credentials: config.credentials,
+            handler,
+            events,
+            quic,
+            clients: clients.clone(),
+            lanes,
+            linger: config.linger,
+            cancel: cancel.clone(),
+            tasks: tasks.clone(),
+            table: LinkTable::default(),
+        });
+        let links = runtime.clone();
+        let pulses = Pulses::new(clients, tasks, cancel, move |peer| links.table.is_up(peer));
+        runtime.tasks.spawn(server::serve(runtime.clone(), config.grpc_listener, tls, config.services));
+        let owner = Owner { runtime: runtime.clone(), thread: Mutex::new(Some(thread)) };
+        Ok((Self { runtime, pulses: Arc::new(pulses), owner: Arc::new(owner) }, receiver))
     }
 
     /// Who this node is.
     #[must_use]
     pub fn me(&self) -> &SpiffeId {
-        self.inner.credentials.id()
+        self.runtime.credentials.id()
     }
 
     /// The room needs a link with the peer. The caller's own policy has said yes; the peer is asked
     /// for its own. `RoomOpened` or `RoomRefused` follows once the link stands. Said again with
     /// another epoch or policy version, the peer is asked again.
     pub fn need(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
-        wanted::need(&self.inner, room, peer, epoch, policy_version);
+        wanted::need(&self.runtime, room, peer, epoch, policy_version);
     }
 
     /// The room is closed on the link with the peer, at once and at both ends. A link without rooms
     /// ends after the linger time.
     pub fn drop_room(&self, room: &str, peer: &SpiffeId) {
-        wanted::drop_room(&self.inner, room, peer);
+        wanted::drop_room(&self.runtime, room, peer);
     }
 
     /// Sends a message about an open room, without waiting.
@@ -167,19 +185,19 @@ impl Links {
     /// # Errors
     /// When there is no link, the room is not open on it, or the peer does not read.
     pub fn send(&self, peer: &SpiffeId, room: &str, body: RoomBody) -> Result<(), SendError> {
-        send::send(&self.inner, peer, room, body)
+        send::send(&self.runtime, peer, room, body)
     }
 
     /// All links that stand.
     #[must_use]
     pub fn list(&self) -> Vec<LinkInfo> {
-        table::list(&self.inner)
+        self.runtime.table.list()
     }
 
     /// Packets that workers did not take in time, and packets of workers for links that are gone.
     #[must_use]
     pub fn lost_between_threads(&self) -> (u64, u64) {
-        self.inner.quic.lost()
+        self.runtime.quic.lost()
     }
 
     /// Asks a node for a participant's place.
@@ -191,7 +209,7 @@ impl Links {
         peer: &PeerAddress,
         request: ReserveRequest,
     ) -> Result<ReserveReply, CallError> {
-        let mut client = self.inner.clients.shared(peer);
+        let mut client = self.runtime.clients.shared(peer);
         within(CALL, client.reserve(request)).await
     }
 
@@ -200,7 +218,7 @@ impl Links {
     /// # Errors
     /// When the node cannot be reached or does not answer within 3 s.
     pub async fn release(&self, peer: &PeerAddress, request: ReleaseRequest) -> Result<(), CallError> {
-        let mut client = self.inner.clients.shared(peer);
+        let mut client = self.runtime.clients.shared(peer);
         within(CALL, client.release(request)).await.map(|_| ())
     }
 
@@ -210,28 +228,23 @@ impl Links {
     /// # Errors
     /// When the node refuses, cannot be reached or does not answer within 3 s.
     pub async fn signal(&self, peer: &PeerAddress, start: SignalStart) -> Result<SignalStream, CallError> {
-        let mut client = self.inner.clients.shared(peer);
+        let mut client = self.runtime.clients.shared(peer);
         let (tx, rx) = mpsc::channel(signal::QUEUE);
         let first = SignalMessage { seq: 0, body: Some(Body::Start(start)) };
         tx.try_send(first).map_err(|error| CallError::Failed(error.to_string()))?;
         let stream = within(CALL, client.signal(ReceiverStream::new(rx))).await?;
         Ok(SignalStream {
             tx: SignalSender { out: Outgoing::Request(tx), next: 1 },
-            rx: SignalReceiver {
-                stream,
-                next: 1,
-                over: false,
-                pulse: Some(heartbeat::feel(&self.inner, peer)),
-            },
+            rx: SignalReceiver { stream, next: 1, over: false, pulse: Some(self.pulses.feel(peer)) },
         })
     }
 
     /// Ends all links and both halves, within about 3 s.
     pub async fn shutdown(&self) {
-        self.inner.cancel.cancel();
-        self.inner.tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.inner.tasks.wait()).await;
-        self.inner.quic.ask(Command::Shutdown);
+        self.runtime.cancel.cancel();
+        self.runtime.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.runtime.tasks.wait()).await;
+        self.runtime.quic.ask(Command::Shutdown);
         let thread = self.owner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join());

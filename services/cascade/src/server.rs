@@ -4,7 +4,7 @@ use crate::grpc::client::MAX_MESSAGE;
 use crate::grpc::tls::{self, ProvenPeer};
 use crate::handler::ANSWER;
 use crate::link::accept::accept;
-use crate::link::table::Inner;
+use crate::link::runtime::LinkRuntime;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use futures::Stream;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ use tracing::error;
 const FIRST: Duration = Duration::from_secs(3);
 
 pub(crate) struct Service {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) runtime: Arc<LinkRuntime>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -46,7 +46,7 @@ impl Service {
         if peer.id.relay_name().is_none() {
             return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
         }
-        self.inner.handler.admit(&peer.id).map_err(status)?;
+        self.runtime.handler.admit(&peer.id).map_err(status)?;
         Ok(peer.id.clone())
     }
 }
@@ -69,13 +69,13 @@ impl Cluster for Service {
         request: Request<Streaming<SessionMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = self.relay(&request)?;
-        let out = accept(&self.inner, peer, request.into_inner()).await?;
+        let out = accept(&self.runtime, peer, request.into_inner()).await?;
         Ok(Response::new(Box::pin(out)))
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
         let peer = self.relay(&request)?;
-        let answer = self.inner.handler.reserve(&peer, request.into_inner());
+        let answer = self.runtime.handler.reserve(&peer, request.into_inner());
         let reply = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
             let refused = ReserveRefused {
                 code: RefusalCode::Internal.into(),
@@ -89,7 +89,7 @@ impl Cluster for Service {
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
         let peer = self.relay(&request)?;
-        let done = self.inner.handler.release(&peer, request.into_inner());
+        let done = self.runtime.handler.release(&peer, request.into_inner());
         tokio::time::timeout(ANSWER, done)
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not release within 2 s"))?;
@@ -113,7 +113,7 @@ impl Cluster for Service {
             tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
             rx: SignalReceiver { stream, next: 1, over: false, pulse: None },
         };
-        tokio::time::timeout(ANSWER, self.inner.handler.signal(&peer, start, both))
+        tokio::time::timeout(ANSWER, self.runtime.handler.signal(&peer, start, both))
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not decide within 2 s"))?
             .map_err(status)?;
@@ -128,15 +128,15 @@ impl Cluster for Service {
 
 /// Serves until the node stops.
 pub(crate) async fn serve(
-    inner: Arc<Inner>,
+    runtime: Arc<LinkRuntime>,
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     routes: Routes,
 ) {
     let (accepted, incoming) = mpsc::channel(64);
-    let cancel = inner.cancel.clone();
+    let cancel = runtime.cancel.clone();
     let acceptor = tokio::spawn(tls::accept(listener, TlsAcceptor::from(tls), accepted, cancel.clone()));
-    let cluster = ClusterServer::new(Service { inner })
+    let cluster = ClusterServer::new(Service { runtime })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let served = Server::builder()

@@ -3,13 +3,14 @@
 //! connection that is merely silent would not tell.
 
 use super::client::Clients;
-use crate::link::table::Inner;
 use crate::peer_address::PeerAddress;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::PulseRequest;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tracing::warn;
 
@@ -35,35 +36,58 @@ impl Pulse {
     }
 }
 
-/// The nodes whose pulse is felt.
-#[derive(Debug, Default)]
-pub(crate) struct Pulses(Mutex<HashMap<PeerAddress, Weak<Pulse>>>);
+/// Whether a link with a node stands.
+type LinkIsUp = dyn Fn(&SpiffeId) -> bool + Send + Sync;
 
-/// Feels the pulse of a node until nobody holds it any more.
-pub(crate) fn feel(inner: &Arc<Inner>, peer: &PeerAddress) -> Arc<Pulse> {
-    let mut felt = inner.pulses.0.lock().unwrap_or_else(PoisonError::into_inner);
-    felt.retain(|_, pulse| pulse.strong_count() > 0);
-    let known = felt.get(peer).and_then(Weak::upgrade).filter(|pulse| !pulse.lost.is_cancelled());
-    known.unwrap_or_else(|| {
-        let pulse = Arc::new(Pulse::default());
-        felt.insert(peer.clone(), Arc::downgrade(&pulse));
-        inner.tasks.spawn(watch_over(inner.clone(), peer.clone(), Arc::downgrade(&pulse)));
-        pulse
-    })
+/// The nodes whose pulse is felt.
+pub(crate) struct Pulses {
+    clients: Arc<Clients>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    link_is_up: Box<LinkIsUp>,
+    felt: Mutex<HashMap<PeerAddress, Weak<Pulse>>>,
 }
 
-async fn watch_over(inner: Arc<Inner>, peer: PeerAddress, pulse: Weak<Pulse>) {
+impl Pulses {
+    pub(crate) fn new(
+        clients: Arc<Clients>,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+        link_is_up: impl Fn(&SpiffeId) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { clients, tasks, cancel, link_is_up: Box::new(link_is_up), felt: Mutex::default() }
+    }
+
+    /// Feels the pulse of a node until nobody holds it any more.
+    pub(crate) fn feel(self: &Arc<Self>, peer: &PeerAddress) -> Arc<Pulse> {
+        let mut felt = self.felt.lock().unwrap_or_else(PoisonError::into_inner);
+        felt.retain(|_, pulse| pulse.strong_count() > 0);
+        let known = felt.get(peer).and_then(Weak::upgrade).filter(|pulse| !pulse.lost.is_cancelled());
+        known.unwrap_or_else(|| {
+            let pulse = Arc::new(Pulse::default());
+            felt.insert(peer.clone(), Arc::downgrade(&pulse));
+            self.tasks.spawn(watch_over(self.clone(), peer.clone(), Arc::downgrade(&pulse)));
+            pulse
+        })
+    }
+
+    fn limit(&self, peer: &PeerAddress) -> Duration {
+        if (self.link_is_up)(&peer.id) { PATIENCE } else { SILENCE }
+    }
+}
+
+async fn watch_over(pulses: Arc<Pulses>, peer: PeerAddress, pulse: Weak<Pulse>) {
     let mut silence = Duration::ZERO;
     while pulse.strong_count() > 0 {
-        if answers(&inner.clients, &peer, &mut silence, || limit(&inner, &peer)).await {
+        if answers(&pulses.clients, &peer, &mut silence, || pulses.limit(&peer)).await {
             silence = Duration::ZERO;
         }
-        if silence >= limit(&inner, &peer) {
+        if silence >= pulses.limit(&peer) {
             break;
         }
         let pause = if silence.is_zero() { BEAT } else { LOOK };
         tokio::select! {
-            () = inner.cancel.cancelled() => return,
+            () = pulses.cancel.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
         if !silence.is_zero() {
@@ -73,13 +97,9 @@ async fn watch_over(inner: Arc<Inner>, peer: PeerAddress, pulse: Weak<Pulse>) {
     if let Some(pulse) = pulse.upgrade() {
         warn!(peer = %peer.id, "a node does not answer; people whose signalling is relayed to it are told");
         // Whoever asks it again shall not wait for the connection that is dead.
-        inner.clients.forget(&peer);
+        pulses.clients.forget(&peer);
         pulse.lost.cancel();
     }
-}
-
-fn limit(inner: &Inner, peer: &PeerAddress) -> Duration {
-    if inner.is_up(&peer.id) { PATIENCE } else { SILENCE }
 }
 
 /// Asks once; false after an error, and when the silence has become too long.

@@ -1,9 +1,11 @@
 //! A peer dials us. When both dial at once, the one with the smaller id goes on.
 
+use super::dial::settle;
 use super::established::{Out, QUEUE};
 use super::hello::{check, hello};
 use super::run::{self, DATAGRAMS, Incoming};
-use super::table::{Inner, State};
+use super::runtime::LinkRuntime;
+use super::table::State;
 use crate::event::DownReason;
 use crate::flow::Parity;
 use crate::quic::{Binding, Command};
@@ -23,7 +25,7 @@ const STAND: Duration = Duration::from_secs(4);
 
 /// Takes a session that a peer opens, and answers with the messages for it.
 pub(crate) async fn accept(
-    inner: &Arc<Inner>,
+    runtime: &Arc<LinkRuntime>,
     peer: SpiffeId,
     mut stream: Streaming<SessionMessage>,
 ) -> Result<ReceiverStream<Result<SessionMessage, Status>>, Status> {
@@ -37,14 +39,14 @@ pub(crate) async fn accept(
     if said.node != peer.as_str() {
         info!(proved = %peer, says = said.node, "a peer calls itself something else than it proved");
     }
-    let number = inner.number();
-    let before = begin(inner, &peer, number)?;
+    let number = runtime.table.next_number();
+    let before = begin(runtime, &peer, number)?;
     let (out, messages) = mpsc::channel(QUEUE);
     let (ready, stands) = oneshot::channel();
     let (down, ended) = oneshot::channel();
     let (heard, datagrams) = mpsc::channel(DATAGRAMS);
     let stats = Arc::new(Mutex::default());
-    let parity = Parity::of(inner.credentials.id(), &peer);
+    let parity = Parity::of(runtime.credentials.id(), &peer);
     let binding = Binding {
         number,
         id,
@@ -56,17 +58,17 @@ pub(crate) async fn accept(
         messages: heard,
         down,
     };
-    if !inner.quic.ask(Command::Expect(binding)) {
-        inner.settle(&peer, number);
+    if !runtime.quic.ask(Command::Expect(binding)) {
+        settle(runtime, &peer, number);
         return Err(Status::resource_exhausted("the QUIC thread does not answer"));
     }
     let out = Out::Response(out);
-    out.put(Body::Hello(hello(inner, id, lanes)));
+    out.put(Body::Hello(hello(runtime, id, lanes)));
     let made = Incoming { number, peer, parity, outgoing: false, out, stream, datagrams, ended, stats };
-    let inner = inner.clone();
-    inner.clone().tasks.spawn(async move {
+    let runtime = runtime.clone();
+    runtime.clone().tasks.spawn(async move {
         let stood = tokio::select! {
-            () = inner.cancel.cancelled() => Err("this node stops".to_owned()),
+            () = runtime.cancel.cancelled() => Err("this node stops".to_owned()),
             stood = tokio::time::timeout(STAND, stands) => match stood {
                 Ok(Ok(stood)) => stood,
                 _ => Err("the QUIC half did not come".to_owned()),
@@ -75,13 +77,17 @@ pub(crate) async fn accept(
         if let Some(before) = before {
             before.cancelled().await;
         }
-        match stood {
-            Ok(()) => run::establish(&inner, made).await,
+        let peer = made.peer.clone();
+        let ended = match stood {
+            Ok(()) => run::establish(&runtime, made).await,
             Err(reason) => {
-                debug!(peer = %made.peer, reason, "a link that a peer dialled did not come to stand");
-                inner.quic.ask(Command::Close(number));
-                inner.settle(&made.peer, number);
+                debug!(%peer, reason, "a link that a peer dialled did not come to stand");
+                runtime.quic.ask(Command::Close(number));
+                true
             }
+        };
+        if ended {
+            settle(&runtime, &peer, number);
         }
     });
     Ok(ReceiverStream::new(messages))
@@ -90,18 +96,18 @@ pub(crate) async fn accept(
 /// Makes room for the peer's link, or refuses. What is returned is to be awaited before the new
 /// link is told of: the end of the old one.
 fn begin(
-    inner: &Inner,
+    runtime: &LinkRuntime,
     peer: &SpiffeId,
     number: u32,
 ) -> Result<Option<tokio_util::sync::CancellationToken>, Status> {
-    let me = inner.credentials.id();
+    let me = runtime.credentials.id();
     if me == peer {
         return Err(Status::invalid_argument("a node has no link with itself"));
     }
-    if inner.cancel.is_cancelled() {
+    if runtime.cancel.is_cancelled() {
         return Err(Status::unavailable("this node stops"));
     }
-    inner.with_peer(peer, |entry| {
+    runtime.table.with_peer(peer, |entry| {
         let before = match &entry.state {
             State::Dialling(_, cancel) => {
                 if me < peer {

@@ -2,7 +2,7 @@
 
 use super::established::{Link, lock};
 use super::link_rooms::Turn;
-use super::table::Inner;
+use super::runtime::LinkRuntime;
 use crate::event::{DownReason, LinkEvent, RoomKey};
 use crate::handler::ANSWER;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 
 /// Asks this node's own policy about a room that the peer wants to open.
 pub(super) fn ask_gate(
-    inner: &Arc<Inner>,
+    runtime: &Arc<LinkRuntime>,
     link: &Arc<Link>,
     open: OpenRoom,
 ) -> Option<impl Future<Output = Answer> + use<>> {
@@ -35,16 +35,20 @@ pub(super) fn ask_gate(
         link.put(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
         return None;
     };
-    let (inner, peer) = (inner.clone(), link.peer.clone());
+    let (runtime, peer) = (runtime.clone(), link.peer.clone());
     Some(async move {
-        let verdict = tokio::time::timeout(ANSWER, inner.handler.open_room(&peer, &open))
+        let verdict = tokio::time::timeout(ANSWER, runtime.handler.open_room(&peer, &open))
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Reason::NoAnswer, "the node did not decide within 2 s")));
         Answer { key, question, verdict }
     })
 }
 
-pub(super) async fn answered(inner: &Arc<Inner>, link: &Link, answer: Answer) -> Result<(), DownReason> {
+pub(super) async fn answered(
+    runtime: &Arc<LinkRuntime>,
+    link: &Link,
+    answer: Answer,
+) -> Result<(), DownReason> {
     let Answer { key, question, verdict } = answer;
     match verdict {
         Ok(()) => {
@@ -56,7 +60,7 @@ pub(super) async fn answered(inner: &Arc<Inner>, link: &Link, answer: Answer) ->
                 turn
             };
             match turn {
-                Turn::Opened => tell(inner, opened(link, key)).await,
+                Turn::Opened => tell(runtime, opened(link, key)).await,
                 _ => Ok(()),
             }
         }
@@ -72,24 +76,28 @@ pub(super) async fn answered(inner: &Arc<Inner>, link: &Link, answer: Answer) ->
                 link.put(Body::RoomRefused(refused));
                 turn
             };
-            forget(inner, link, &key);
+            forget(runtime, link, &key);
             match turn {
                 // We had it open, or wanted it ourselves, against our own gate.
-                Turn::Closed => tell(inner, refused(link, key, true, reason, rules)).await,
+                Turn::Closed => tell(runtime, refused(link, key, true, reason, rules)).await,
                 _ => Ok(()),
             }
         }
     }
 }
 
-pub(super) async fn heard(inner: &Arc<Inner>, link: &Link, message: SessionMessage) -> Result<(), DownReason> {
+pub(super) async fn heard(
+    runtime: &Arc<LinkRuntime>,
+    link: &Link,
+    message: SessionMessage,
+) -> Result<(), DownReason> {
     match message.body {
         Some(Body::Room(RoomMessage { room, body })) => {
             let key = lock(&link.rooms).open_key(&room);
             match (key, body) {
                 (Some(room), Some(body)) => {
                     let (peer, link) = (link.peer.clone(), link.number);
-                    tell(inner, LinkEvent::Message { peer, link, room, body }).await
+                    tell(runtime, LinkEvent::Message { peer, link, room, body }).await
                 }
                 // A newer peer may say what we do not know.
                 (Some(_), None) => Ok(()),
@@ -108,21 +116,21 @@ pub(super) async fn heard(inner: &Arc<Inner>, link: &Link, message: SessionMessa
                 }
                 turn
             };
-            if turn == Turn::Opened { tell(inner, opened(link, room.into())).await } else { Ok(()) }
+            if turn == Turn::Opened { tell(runtime, opened(link, room.into())).await } else { Ok(()) }
         }
         Some(Body::RoomRefused(RoomRefused { room, reason, rules })) => {
             if lock(&link.rooms).close(&room) == Turn::Closed {
-                forget(inner, link, &room);
-                tell(inner, refused(link, room.into(), false, reason, rules)).await
+                forget(runtime, link, &room);
+                tell(runtime, refused(link, room.into(), false, reason, rules)).await
             } else {
                 Ok(())
             }
         }
         Some(Body::CloseRoom(CloseRoom { room })) => {
             if lock(&link.rooms).close(&room) == Turn::Closed {
-                forget(inner, link, &room);
+                forget(runtime, link, &room);
                 let (peer, link) = (link.peer.clone(), link.number);
-                tell(inner, LinkEvent::RoomClosed { peer, link, room: room.into() }).await
+                tell(runtime, LinkEvent::RoomClosed { peer, link, room: room.into() }).await
             } else {
                 Ok(())
             }
@@ -135,8 +143,8 @@ pub(super) async fn heard(inner: &Arc<Inner>, link: &Link, message: SessionMessa
 }
 
 /// The room is not needed of the peer any more.
-fn forget(inner: &Inner, link: &Link, room: &str) {
-    inner.with_peer(&link.peer, |peer| peer.needs.remove(room));
+fn forget(runtime: &LinkRuntime, link: &Link, room: &str) {
+    runtime.table.with_peer(&link.peer, |peer| peer.needs.remove(room));
 }
 
 fn opened(link: &Link, room: RoomKey) -> LinkEvent {
@@ -147,6 +155,6 @@ fn refused(link: &Link, room: RoomKey, by_us: bool, reason: String, rules: Vec<S
     LinkEvent::RoomRefused { peer: link.peer.clone(), link: link.number, room, by_us, reason, rules }
 }
 
-pub(super) async fn tell(inner: &Inner, event: LinkEvent) -> Result<(), DownReason> {
-    inner.events.send_timeout(event, DELIVER).await.map_err(|_| DownReason::Overrun)
+pub(super) async fn tell(runtime: &LinkRuntime, event: LinkEvent) -> Result<(), DownReason> {
+    runtime.events.send_timeout(event, DELIVER).await.map_err(|_| DownReason::Overrun)
 }

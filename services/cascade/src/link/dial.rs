@@ -3,7 +3,8 @@
 use super::established::{Out, QUEUE};
 use super::hello::hello;
 use super::run::{self, DATAGRAMS, Incoming};
-use super::table::{Inner, Peer, State};
+use super::runtime::LinkRuntime;
+use super::table::{Peer, State};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
 use crate::peer_address::PeerAddress;
@@ -28,24 +29,24 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Begins to dial. Called with the table locked and the peer idle. After a link that ended it waits
 /// a moment, so that a peer that ends every link at once is not dialled without pause.
-pub(super) fn begin(inner: &Arc<Inner>, id: &SpiffeId, peer: &mut Peer, again: bool) {
-    if inner.cancel.is_cancelled() {
+pub(super) fn begin(runtime: &Arc<LinkRuntime>, id: &SpiffeId, peer: &mut Peer, again: bool) {
+    if runtime.cancel.is_cancelled() {
         return;
     }
-    let number = inner.number();
-    let cancel = inner.cancel.child_token();
+    let number = runtime.table.next_number();
+    let cancel = runtime.cancel.child_token();
     peer.state = if again { State::Waiting(number) } else { State::Dialling(number, cancel.clone()) };
-    let (inner, id) = (inner.clone(), id.clone());
-    inner.clone().tasks.spawn(async move {
-        if !again || wait(&inner, &id, number, &cancel, FIRST_WAIT).await {
-            insist(inner, id, number, cancel).await;
+    let (runtime, id) = (runtime.clone(), id.clone());
+    runtime.clone().tasks.spawn(async move {
+        if !again || wait(&runtime, &id, number, &cancel, FIRST_WAIT).await {
+            insist(runtime, id, number, cancel).await;
         }
     });
 }
 
 /// Waits, and is dialling again unless the peer dialled meanwhile or the node stops.
 async fn wait(
-    inner: &Arc<Inner>,
+    runtime: &Arc<LinkRuntime>,
     id: &SpiffeId,
     number: LinkNumber,
     cancel: &CancellationToken,
@@ -53,12 +54,12 @@ async fn wait(
 ) -> bool {
     tokio::select! {
         () = cancel.cancelled() => {
-            inner.settle(id, number);
+            settle(runtime, id, number);
             return false;
         }
         () = tokio::time::sleep(length.mul_f64(rand::random_range(1.0..2.0))) => {}
     }
-    inner.with_peer(id, |peer| match &peer.state {
+    runtime.table.with_peer(id, |peer| match &peer.state {
         State::Waiting(current) if *current == number => {
             peer.state = State::Dialling(number, cancel.clone());
             true
@@ -68,7 +69,7 @@ async fn wait(
 }
 
 /// Dials until the link stands. Each attempt has its own number.
-async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: CancellationToken) {
+async fn insist(runtime: Arc<LinkRuntime>, id: SpiffeId, first: LinkNumber, cancel: CancellationToken) {
     let mut waits = ExponentialBuilder::default()
         .with_min_delay(FIRST_WAIT)
         .with_max_delay(LONGEST_WAIT)
@@ -76,7 +77,7 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
         .build();
     let mut number = first;
     loop {
-        let address = inner.with_peer(&id, |peer| match &peer.state {
+        let address = runtime.table.with_peer(&id, |peer| match &peer.state {
             State::Dialling(current, _) if *current == number && !peer.needs.is_empty() => {
                 peer.address.clone()
             }
@@ -84,11 +85,11 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
         });
         let Some(address) = address else {
             // Nobody needs it any more, or the peer dialled us meanwhile.
-            return inner.settle(&id, number);
+            return settle(&runtime, &id, number);
         };
         let outcome = tokio::select! {
             () = cancel.cancelled() => Err(None),
-            outcome = tokio::time::timeout(ATTEMPT, attempt(&inner, &address, number)) => match outcome {
+            outcome = tokio::time::timeout(ATTEMPT, attempt(&runtime, &address, number)) => match outcome {
                 Ok(Ok(made)) => Ok(made),
                 Ok(Err(failed)) => Err(Some(failed)),
                 Err(_) => Err(Some(Failed::InVain("it did not answer within 6 s".to_owned()))),
@@ -96,24 +97,26 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
         };
         let failed = match outcome {
             Ok(made) => {
-                run::establish(&inner, made).await;
+                if run::establish(&runtime, made).await {
+                    settle(&runtime, &id, number);
+                }
                 return;
             }
             Err(failed) => failed,
         };
-        inner.quic.ask(Command::Close(number));
+        runtime.quic.ask(Command::Close(number));
         match failed {
-            None => return inner.settle(&id, number),
+            None => return settle(&runtime, &id, number),
             Some(Failed::Crossed) => debug!(peer = %id, "the peer is dialling us; its link is taken"),
             Some(Failed::InVain(reason)) => {
                 debug!(peer = %id, reason, "a link could not be made");
                 // When the node does not read its events it has other worries than this one.
-                let _ = inner.events.try_send(LinkEvent::Unreachable { peer: id.clone(), reason });
+                let _ = runtime.events.try_send(LinkEvent::Unreachable { peer: id.clone(), reason });
             }
         }
         // While it waits the peer is idle, so that the peer's own dialling is taken.
-        let next = inner.number();
-        let ours = inner.with_peer(&id, |peer| match &peer.state {
+        let next = runtime.table.next_number();
+        let ours = runtime.table.with_peer(&id, |peer| match &peer.state {
             State::Dialling(current, _) if *current == number => {
                 peer.state = State::Waiting(next);
                 true
@@ -124,7 +127,7 @@ async fn insist(inner: Arc<Inner>, id: SpiffeId, first: LinkNumber, cancel: Canc
             return;
         }
         number = next;
-        if !wait(&inner, &id, number, &cancel, waits.next().unwrap_or(LONGEST_WAIT)).await {
+        if !wait(&runtime, &id, number, &cancel, waits.next().unwrap_or(LONGEST_WAIT)).await {
             return;
         }
     }
@@ -153,12 +156,16 @@ impl From<Status> for Failed {
     }
 }
 
-async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Result<Incoming, Failed> {
-    let me = inner.credentials.id();
+async fn attempt(
+    runtime: &LinkRuntime,
+    address: &PeerAddress,
+    number: LinkNumber,
+) -> Result<Incoming, Failed> {
+    let me = runtime.credentials.id();
     let id: [u8; 16] = rand::random();
-    let mut client = inner.clients.own(address).await?;
+    let mut client = runtime.clients.own(address).await?;
     let (out, messages) = mpsc::channel(QUEUE);
-    let hello = hello(inner, id, inner.lanes);
+    let hello = hello(runtime, id, runtime.lanes);
     out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).map_err(|error| error.to_string())?;
     let response = client.session(ReceiverStream::new(messages)).await;
     let mut stream = response?.into_inner();
@@ -182,13 +189,13 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
         id,
         peer: address.id.clone(),
         parity,
-        lanes: inner.lanes,
+        lanes: runtime.lanes,
         stats: Arc::clone(&stats),
         ready,
         messages: heard,
         down,
     };
-    if !inner.quic.ask(Command::Connect(binding, address.quic)) {
+    if !runtime.quic.ask(Command::Connect(binding, address.quic)) {
         return Err("the QUIC thread does not answer".to_owned().into());
     }
     stands.await.map_err(|_| "the QUIC thread gave up".to_owned())??;
@@ -205,27 +212,25 @@ async fn attempt(inner: &Inner, address: &PeerAddress, number: LinkNumber) -> Re
     })
 }
 
-impl Inner {
-    /// A link or an attempt ended: back to idle, or dial again when a room needs it.
-    pub(super) fn settle(self: &Arc<Self>, id: &SpiffeId, number: LinkNumber) {
-        let mut peers = self.peers();
-        let Some(peer) = peers.get_mut(id) else { return };
-        let ours = match &peer.state {
-            State::Idle => true,
-            State::Dialling(current, _)
-            | State::Waiting(current)
-            | State::Accepting(current)
-            | State::Ending(current, _) => *current == number,
-            State::Up(link) => link.number == number,
-        };
-        if !ours {
-            return;
-        }
-        peer.state = State::Idle;
-        if peer.needs.is_empty() {
-            peers.remove(id);
-        } else {
-            begin(self, id, peer, true);
-        }
+/// A link or an attempt ended: back to idle, or dial again when a room needs it.
+pub(super) fn settle(runtime: &Arc<LinkRuntime>, id: &SpiffeId, number: LinkNumber) {
+    let mut peers = runtime.table.peers();
+    let Some(peer) = peers.get_mut(id) else { return };
+    let ours = match &peer.state {
+        State::Idle => true,
+        State::Dialling(current, _)
+        | State::Waiting(current)
+        | State::Accepting(current)
+        | State::Ending(current, _) => *current == number,
+        State::Up(link) => link.number == number,
+    };
+    if !ours {
+        return;
+    }
+    peer.state = State::Idle;
+    if peer.needs.is_empty() {
+        peers.remove(id);
+    } else {
+        begin(runtime, id, peer, true);
     }
 }

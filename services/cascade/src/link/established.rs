@@ -1,7 +1,6 @@
 //! A link that stands.
 
-use super::link_rooms::Rooms;
-use super::table::Need;
+use super::link_rooms::{Need, Rooms};
 use crate::event::{DownReason, LinkNumber, RoomKey};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
@@ -114,7 +113,7 @@ impl Link {
     pub(super) fn ask(&self, key: &RoomKey, need: Need) {
         // The lock is held so that no other message about the room slips in between.
         let mut rooms = lock(&self.rooms);
-        if rooms.ask(key, need.epoch, need.policy_version) {
+        if rooms.ask(key, need) {
             let Need { epoch, policy_version } = need;
             self.put(Body::OpenRoom(OpenRoom { room: key.to_string(), epoch, policy_version }));
         }

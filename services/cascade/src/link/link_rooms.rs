@@ -17,10 +17,17 @@ pub(crate) struct Rooms {
     next_question: u64,
 }
 
+/// What a room is asked under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) epoch: u64,
+    pub(crate) policy_version: u64,
+}
+
 #[derive(Debug, Default)]
 struct Room {
-    /// We asked the peer; (epoch, policy version) of the last time.
-    asked: Option<(u64, u64)>,
+    /// What we asked the peer under, the last time.
+    asked: Option<Need>,
     /// The question that our gate has not answered yet.
     question: Option<u64>,
     open: bool,
@@ -41,11 +48,9 @@ pub(crate) enum Turn {
 
 impl Rooms {
     /// We need the room; must the peer be asked?
-    pub(crate) fn ask(&mut self, key: &RoomKey, epoch: u64, policy_version: u64) -> bool {
+    pub(crate) fn ask(&mut self, key: &RoomKey, need: Need) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();
-        let news = room.asked != Some((epoch, policy_version));
-        room.asked = Some((epoch, policy_version));
-        news
+        room.asked.replace(need) != Some(need)
     }
 
     /// The peer agreed to what we asked.
@@ -128,16 +133,20 @@ mod tests {
         "ku.dk/lecture".into()
     }
 
+    fn epoch(epoch: u64) -> Need {
+        Need { epoch, policy_version: 1 }
+    }
+
     #[test]
     fn a_room_opens_when_the_peer_agrees() {
         let mut rooms = Rooms::default();
-        assert!(rooms.ask(&key(), 1, 1));
-        assert!(!rooms.ask(&key(), 1, 1), "once is enough");
+        assert!(rooms.ask(&key(), epoch(1)));
+        assert!(!rooms.ask(&key(), epoch(1)), "once is enough");
         assert!(!rooms.is_open(&key()));
         assert_eq!(rooms.agreed(&key()), Turn::Opened);
         assert_eq!(rooms.agreed(&key()), Turn::Same);
         assert!(rooms.is_open(&key()));
-        assert!(rooms.ask(&key(), 2, 1), "another epoch is asked for");
+        assert!(rooms.ask(&key(), epoch(2)), "another epoch is asked for");
     }
 
     #[test]
@@ -179,7 +188,7 @@ mod tests {
             let mut current = None;
             for step in steps {
                 match step {
-                    0 => { rooms.ask(&key(), 1, 1); asked = true; }
+                    0 => { rooms.ask(&key(), epoch(1)); asked = true; }
                     1 => { rooms.agreed(&key()); open |= asked; }
                     2 => { rooms.close(&key()); asked = false; open = false; current = None; }
                     3 => {

@@ -8,6 +8,7 @@ mod hello;
 pub(crate) mod info;
 mod link_rooms;
 mod run;
+pub(crate) mod runtime;
 pub(crate) mod send;
 pub(crate) mod table;
 pub(crate) mod wanted;

@@ -3,7 +3,8 @@
 use super::control::{answered, ask_gate, heard, tell};
 use super::established::{Link, Out, lock};
 use super::link_rooms::Rooms;
-use super::table::{Inner, State};
+use super::runtime::LinkRuntime;
+use super::table::State;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
 use crate::quic::Command;
@@ -44,9 +45,9 @@ pub(super) struct Incoming {
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
 
-/// Enters the link into the table, unless something else came there meanwhile, and runs it to its
-/// end.
-pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
+/// Enters the link into the table and runs it to its end; false when something else came there
+/// meanwhile.
+pub(super) async fn establish(runtime: &Arc<LinkRuntime>, made: Incoming) -> bool {
     let Incoming { number, peer, parity, outgoing, out, stream, datagrams, ended, stats } = made;
     let link = Arc::new(Link {
         number,
@@ -59,11 +60,11 @@ pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
         closed_room_messages: AtomicU64::new(0),
         control_dropped: AtomicU64::new(0),
         full: Mutex::default(),
-        close: inner.cancel.child_token(),
+        close: runtime.cancel.child_token(),
         reason: Mutex::default(),
         done: CancellationToken::new(),
     });
-    let entered = inner.with_peer(&link.peer, |peer| {
+    let entered = runtime.table.with_peer(&link.peer, |peer| {
         let ours = match &peer.state {
             State::Dialling(current, _) | State::Accepting(current) => *current == number,
             _ => false,
@@ -74,17 +75,18 @@ pub(super) async fn establish(inner: &Arc<Inner>, made: Incoming) {
         ours
     });
     if !entered {
-        inner.quic.ask(Command::Close(number));
-        return;
+        runtime.quic.ask(Command::Close(number));
+        return false;
     }
     info!(peer = %link.peer, link = number, "a link is up");
-    let reason = live(inner, &link, stream, datagrams, ended).await;
-    finish(inner, &link, reason).await;
+    let reason = live(runtime, &link, stream, datagrams, ended).await;
+    finish(runtime, &link, reason).await;
+    true
 }
 
-async fn finish(inner: &Arc<Inner>, link: &Arc<Link>, reason: DownReason) {
+async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<Link>, reason: DownReason) {
     let number = link.number;
-    inner.with_peer(&link.peer, |peer| {
+    runtime.table.with_peer(&link.peer, |peer| {
         if matches!(&peer.state, State::Up(current) if current.number == number) {
             peer.state = State::Ending(number, link.done.clone());
         }
@@ -93,33 +95,32 @@ async fn finish(inner: &Arc<Inner>, link: &Arc<Link>, reason: DownReason) {
         link.out.put(Body::Goodbye(Goodbye { reason: reason.to_string() }));
     }
     *lock(&link.rooms) = Rooms::default();
-    inner.quic.ask(Command::Close(number));
+    runtime.quic.ask(Command::Close(number));
     info!(peer = %link.peer, link = number, %reason, "a link is down");
     let down = LinkEvent::Down { peer: link.peer.clone(), link: number, reason };
-    if inner.events.send_timeout(down, DELIVER_END).await.is_err() && !inner.cancel.is_cancelled() {
+    if runtime.events.send_timeout(down, DELIVER_END).await.is_err() && !runtime.cancel.is_cancelled() {
         warn!(peer = %link.peer, "the node does not read its link events; the end of a link went untold");
     }
     link.done.cancel();
-    inner.settle(&link.peer, number);
 }
 
 async fn live(
-    inner: &Arc<Inner>,
+    runtime: &Arc<LinkRuntime>,
     link: &Arc<Link>,
     mut stream: Streaming<SessionMessage>,
     mut datagrams: mpsc::Receiver<Bytes>,
     mut ended: oneshot::Receiver<DownReason>,
 ) -> DownReason {
     let up = LinkEvent::Up { peer: link.peer.clone(), link: link.number, parity: link.parity };
-    if let Err(reason) = tell(inner, up).await {
+    if let Err(reason) = tell(runtime, up).await {
         return reason;
     }
-    let needs = inner.with_peer(&link.peer, |peer| peer.needs.clone());
+    let needs = runtime.table.with_peer(&link.peer, |peer| peer.needs.clone());
     for (room, need) in needs {
         link.ask(&room, need);
     }
     let mut questions = FuturesUnordered::new();
-    let mut linger = tokio::time::interval((inner.linger / 4).max(Duration::from_millis(10)));
+    let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
     loop {
         let outcome = tokio::select! {
@@ -131,23 +132,23 @@ async fn live(
                 return reason.unwrap_or_else(|_| DownReason::Quic("the QUIC thread let it go".to_owned()));
             }
             Some(answer) = questions.next(), if !questions.is_empty() => {
-                answered(inner, link, answer).await
+                answered(runtime, link, answer).await
             }
             message = stream.message(), if questions.len() < QUESTIONS => match message {
                 Ok(Some(SessionMessage { body: Some(Body::OpenRoom(open)) })) => {
-                    if let Some(question) = ask_gate(inner, link, open) {
+                    if let Some(question) = ask_gate(runtime, link, open) {
                         questions.push(question);
                     }
                     Ok(())
                 }
-                Ok(Some(message)) => heard(inner, link, message).await,
+                Ok(Some(message)) => heard(runtime, link, message).await,
                 Ok(None) => Err(DownReason::Session("the peer closed it".to_owned())),
                 Err(status) => Err(DownReason::Session(status.message().to_owned())),
             },
             Some(message) = datagrams.recv() => match RoomMessage::decode(message) {
                 Ok(RoomMessage { room, body: Some(body @ RoomBody::LossyData(_)) }) => {
                     let message = RoomMessage { room, body: Some(body) };
-                    heard(inner, link, SessionMessage { body: Some(Body::Room(message)) }).await
+                    heard(runtime, link, SessionMessage { body: Some(Body::Room(message)) }).await
                 }
                 // Only what may be lost comes this way.
                 _ => {
@@ -156,11 +157,11 @@ async fn live(
                 }
             },
             _ = linger.tick() => {
-                let needed = inner.with_peer(&link.peer, |peer| !peer.needs.is_empty());
+                let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needs.is_empty());
                 if needed || !lock(&link.rooms).is_empty() {
                     idle_since = Instant::now();
                     Ok(())
-                } else if idle_since.elapsed() >= inner.linger {
+                } else if idle_since.elapsed() >= runtime.linger {
                     Err(DownReason::Idle)
                 } else {
                     Ok(())

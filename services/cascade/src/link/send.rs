@@ -1,7 +1,8 @@
 //! Messages about open rooms.
 
 use super::established::lock;
-use super::table::{Inner, State};
+use super::runtime::LinkRuntime;
+use super::table::State;
 use crate::event::RoomBody;
 use crate::frame;
 use prost::Message as _;
@@ -28,8 +29,13 @@ pub enum SendError {
     Full(Option<Box<RoomBody>>),
 }
 
-pub(crate) fn send(inner: &Inner, id: &SpiffeId, room: &str, body: RoomBody) -> Result<(), SendError> {
-    let link = match inner.peers().get(id).map(|peer| &peer.state) {
+pub(crate) fn send(
+    runtime: &LinkRuntime,
+    id: &SpiffeId,
+    room: &str,
+    body: RoomBody,
+) -> Result<(), SendError> {
+    let link = match runtime.table.peers().get(id).map(|peer| &peer.state) {
         Some(State::Up(link)) => link.clone(),
         _ => return Err(SendError::NoLink),
     };
@@ -41,7 +47,7 @@ pub(crate) fn send(inner: &Inner, id: &SpiffeId, room: &str, body: RoomBody) -> 
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
     // Lossy messages overtake the others, as media does; long ones would only be lost.
     let sent = if lossy && message.encoded_len() < DATAGRAM {
-        inner.quic.send(link.number, frame::message(&message))
+        runtime.quic.send(link.number, frame::message(&message))
     } else if link.has_room() {
         link.put(Body::Room(message))
     } else if lossy {

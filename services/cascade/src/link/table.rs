@@ -2,34 +2,19 @@
 
 use super::established::{Link, lock};
 use super::info::LinkInfo;
-use crate::event::{LinkEvent, LinkNumber, RoomKey};
-use crate::grpc::client::Clients;
-use crate::grpc::heartbeat::Pulses;
-use crate::handler::Handler;
+use super::link_rooms::Need;
+use crate::event::{LinkNumber, RoomKey};
 use crate::peer_address::PeerAddress;
-use crate::quic::QuicHandle;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-use systir_identity::{Credentials, SpiffeId};
-use tokio::sync::mpsc;
+use systir_identity::SpiffeId;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// What all parts of the control half share.
-pub(crate) struct Inner {
-    pub(crate) credentials: Credentials,
-    pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) events: mpsc::Sender<LinkEvent>,
-    pub(crate) quic: QuicHandle,
-    pub(crate) clients: Clients,
-    pub(crate) pulses: Pulses,
-    pub(crate) lanes: u8,
-    pub(crate) linger: Duration,
-    pub(crate) cancel: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    next: AtomicU32,
+/// All peers of this node.
+#[derive(Default)]
+pub(crate) struct LinkTable {
+    last_number: AtomicU32,
     peers: Mutex<HashMap<SpiffeId, Peer>>,
 }
 
@@ -38,12 +23,6 @@ pub(super) struct Peer {
     pub(super) address: Option<PeerAddress>,
     pub(super) needs: BTreeMap<RoomKey, Need>,
     pub(super) state: State,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Need {
-    pub(super) epoch: u64,
-    pub(super) policy_version: u64,
 }
 
 /// The link with a peer.
@@ -62,35 +41,10 @@ pub(super) enum State {
     Ending(LinkNumber, CancellationToken),
 }
 
-impl Inner {
-    pub(crate) fn new(
-        credentials: Credentials,
-        handler: Arc<dyn Handler>,
-        events: mpsc::Sender<LinkEvent>,
-        quic: QuicHandle,
-        clients: Clients,
-        lanes: u8,
-        linger: Duration,
-    ) -> Self {
-        Self {
-            credentials,
-            handler,
-            events,
-            quic,
-            clients,
-            pulses: Pulses::default(),
-            lanes,
-            linger,
-            cancel: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            next: AtomicU32::new(1),
-            peers: Mutex::default(),
-        }
-    }
-
+impl LinkTable {
     /// A number that no link had before.
-    pub(super) fn number(&self) -> LinkNumber {
-        self.next.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn next_number(&self) -> LinkNumber {
+        self.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     pub(super) fn peers(&self) -> MutexGuard<'_, HashMap<SpiffeId, Peer>> {
@@ -112,21 +66,22 @@ impl Inner {
     pub(crate) fn is_up(&self, id: &SpiffeId) -> bool {
         self.peers().get(id).is_some_and(|peer| matches!(peer.state, State::Up(_)))
     }
-}
 
-pub(crate) fn list(inner: &Inner) -> Vec<LinkInfo> {
-    let peers = inner.peers();
-    let links = peers.values().filter_map(|peer| match &peer.state {
-        State::Up(link) => Some(link),
-        _ => None,
-    });
-    links
-        .map(|link| LinkInfo {
-            peer: link.peer.clone(),
-            link: link.number,
-            parity: link.parity,
-            rooms: lock(&link.rooms).open(),
-            stats: link.stats(),
-        })
-        .collect()
+    /// All links that stand.
+    pub(crate) fn list(&self) -> Vec<LinkInfo> {
+        let peers = self.peers();
+        let links = peers.values().filter_map(|peer| match &peer.state {
+            State::Up(link) => Some(link),
+            _ => None,
+        });
+        links
+            .map(|link| LinkInfo {
+                peer: link.peer.clone(),
+                link: link.number,
+                parity: link.parity,
+                rooms: lock(&link.rooms).open(),
+                stats: link.stats(),
+            })
+            .collect()
+    }
 }

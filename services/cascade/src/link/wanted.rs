@@ -2,7 +2,9 @@
 
 use super::dial;
 use super::established::lock;
-use super::table::{Inner, Need, State};
+use super::link_rooms::Need;
+use super::runtime::LinkRuntime;
+use super::table::State;
 use crate::event::RoomKey;
 use crate::peer_address::PeerAddress;
 use std::sync::Arc;
@@ -10,29 +12,35 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::CloseRoom;
 use systir_proto::cluster::v1::session_message::Body;
 
-pub(crate) fn need(inner: &Arc<Inner>, room: &str, address: PeerAddress, epoch: u64, policy_version: u64) {
-    if address.id == *inner.credentials.id() || inner.cancel.is_cancelled() {
+pub(crate) fn need(
+    runtime: &Arc<LinkRuntime>,
+    room: &str,
+    address: PeerAddress,
+    epoch: u64,
+    policy_version: u64,
+) {
+    if address.id == *runtime.credentials.id() || runtime.cancel.is_cancelled() {
         return;
     }
     let id = address.id.clone();
-    inner.with_peer(&id, |peer| {
+    runtime.table.with_peer(&id, |peer| {
         let key: RoomKey = room.into();
         let need = Need { epoch, policy_version };
         peer.needs.insert(key.clone(), need);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
             State::Up(link) => link.ask(&key, need),
-            State::Idle => dial::begin(inner, &id, peer, false),
+            State::Idle => dial::begin(runtime, &id, peer, false),
             // It came back elsewhere: what was tried at the old address counts no more.
-            State::Waiting(_) if moved => dial::begin(inner, &id, peer, false),
+            State::Waiting(_) if moved => dial::begin(runtime, &id, peer, false),
             State::Dialling(_, attempt) if moved => attempt.cancel(),
             _ => {}
         }
     });
 }
 
-pub(crate) fn drop_room(inner: &Inner, room: &str, id: &SpiffeId) {
-    let mut peers = inner.peers();
+pub(crate) fn drop_room(runtime: &LinkRuntime, room: &str, id: &SpiffeId) {
+    let mut peers = runtime.table.peers();
     let Some(peer) = peers.get_mut(id) else { return };
     peer.needs.remove(room);
     if let State::Up(link) = &peer.state {

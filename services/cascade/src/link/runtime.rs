@@ -1,0 +1,27 @@
+//! What every task of the control half uses.
+
+use super::table::LinkTable;
+use crate::event::LinkEvent;
+use crate::grpc::client::Clients;
+use crate::handler::Handler;
+use crate::quic::QuicHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use systir_identity::Credentials;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What every task of the control half uses.
+pub(crate) struct LinkRuntime {
+    pub(crate) credentials: Credentials,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) events: mpsc::Sender<LinkEvent>,
+    pub(crate) quic: QuicHandle,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) lanes: u8,
+    pub(crate) linger: Duration,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) table: LinkTable,
+}
