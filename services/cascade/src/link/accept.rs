@@ -63,7 +63,7 @@ pub(crate) async fn accept(
         return Err(Status::resource_exhausted("the QUIC thread does not answer"));
     }
     let out = Out::Response(out);
-    out.put(Body::Hello(hello(runtime, id, lanes)));
+    out.put(Body::Hello(hello(runtime.credentials.id(), id, lanes)));
     let made = Incoming { number, peer, parity, outgoing: false, out, stream, datagrams, ended, stats };
     let runtime = runtime.clone();
     runtime.clone().tasks.spawn(async move {

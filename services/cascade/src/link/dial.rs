@@ -165,7 +165,7 @@ async fn attempt(
     let id: [u8; 16] = rand::random();
     let mut client = runtime.clients.own(address).await?;
     let (out, messages) = mpsc::channel(QUEUE);
-    let hello = hello(runtime, id, runtime.lanes);
+    let hello = hello(me, id, runtime.lanes);
     out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).map_err(|error| error.to_string())?;
     let response = client.session(ReceiverStream::new(messages)).await;
     let mut stream = response?.into_inner();

@@ -1,19 +1,19 @@
 //! The first message of a link's session, both ways.
 
-use super::runtime::LinkRuntime;
 use crate::quic::LinkId;
+use systir_identity::SpiffeId;
 use systir_proto::LINK_VERSION;
 use systir_proto::cluster::v1::Hello;
 use systir_rtp::extension_table;
 use tonic::Status;
 
 /// What this node says first.
-pub(super) fn hello(runtime: &LinkRuntime, link_id: [u8; 16], lanes: u8) -> Hello {
+pub(super) fn hello(me: &SpiffeId, link_id: [u8; 16], lanes: u8) -> Hello {
     Hello {
         version: LINK_VERSION,
         extension_table: extension_table::VERSION,
         link_id: link_id.to_vec().into(),
-        node: runtime.credentials.id().to_string(),
+        node: me.to_string(),
         lanes: lanes.into(),
     }
 }

@@ -1,12 +1,13 @@
 //! One QUIC connection of a link: its queue, its share of the ceiling, its heartbeat and its ears.
 
-use super::link_media::Trunk;
 use super::token_bucket::Bucket;
 use crate::frame::{self, Reassembly};
 use crate::queue::{CLASSES, Queue};
+use crate::stats::LinkStats;
 use bytes::Bytes;
 use quinn::{Connection, SendDatagramError};
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use systir_forwarding::batch::Priority;
 use tokio::sync::Notify;
@@ -24,11 +25,19 @@ pub(super) struct Lane {
     pub(super) capacity: usize,
     last_sent: Cell<Instant>,
     next_split: Cell<u16>,
+    /// Of the whole link.
+    stats: Rc<RefCell<LinkStats>>,
     pub(super) waiting: Notify,
 }
 
 impl Lane {
-    pub(super) fn new(connection: Connection, ceiling: u64, capacity: usize, now: Instant) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        ceiling: u64,
+        capacity: usize,
+        stats: Rc<RefCell<LinkStats>>,
+        now: Instant,
+    ) -> Self {
         // What waits longer than a tenth of a second at the ceiling is late at any rate.
         let limit = (ceiling / 10).clamp(256 << 10, 32 << 20) as usize;
         Self {
@@ -40,6 +49,7 @@ impl Lane {
             capacity,
             last_sent: Cell::new(now),
             next_split: Cell::new(0),
+            stats,
             waiting: Notify::new(),
         }
     }
@@ -57,7 +67,7 @@ impl Lane {
     }
 
     /// Gives quinn what it has room for.
-    pub(super) fn pump(&self, now: Instant, trunk: &Trunk) {
+    pub(super) fn pump(&self, now: Instant) {
         let mut queue = self.queue.borrow_mut();
         let mut bucket = self.bucket.borrow_mut();
         while !queue.is_empty() {
@@ -68,48 +78,48 @@ impl Lane {
             }
             let Some(frame) = queue.pop(now) else { return };
             bucket.take(frame.len());
-            self.send(now, frame, trunk);
+            self.send(now, frame);
         }
     }
 
-    fn send(&self, now: Instant, frame: Bytes, trunk: &Trunk) {
+    fn send(&self, now: Instant, frame: Bytes) {
         self.last_sent.set(now);
         let limit = self.connection.max_datagram_size().unwrap_or_default();
         if frame.len() <= limit {
-            trunk.count(|stats| {
-                stats.packets_out += 1;
-                stats.bytes_out += frame.len() as u64;
-            });
-            self.hand_over(frame, trunk);
+            self.count_sent(frame.len());
+            self.hand_over(frame);
             return;
         }
         let id = self.next_split.get();
         self.next_split.set(id.wrapping_add(1));
         let Some(halves) = frame::split(&frame, id, limit) else {
-            trunk.count(|stats| stats.too_large += 1);
+            self.stats.borrow_mut().too_large += 1;
             return;
         };
-        trunk.count(|stats| {
-            stats.packets_out += 1;
-            stats.bytes_out += frame.len() as u64;
-            stats.split += 1;
-        });
+        self.count_sent(frame.len());
+        self.stats.borrow_mut().split += 1;
         for half in halves {
-            self.hand_over(half, trunk);
+            self.hand_over(half);
         }
     }
 
-    fn hand_over(&self, datagram: Bytes, trunk: &Trunk) {
+    fn count_sent(&self, bytes: usize) {
+        let mut stats = self.stats.borrow_mut();
+        stats.packets_out += 1;
+        stats.bytes_out += bytes as u64;
+    }
+
+    fn hand_over(&self, datagram: Bytes) {
         // A lost connection is seen by the reader; the size was asked a moment ago.
         if let Err(SendDatagramError::TooLarge) = self.connection.send_datagram(datagram) {
-            trunk.count(|stats| stats.too_large += 1);
+            self.stats.borrow_mut().too_large += 1;
         }
     }
 
-    pub(super) fn beat(&self, now: Instant, trunk: &Trunk) {
+    pub(super) fn beat(&self, now: Instant) {
         if now.saturating_duration_since(self.last_sent.get()) >= HEARTBEAT {
             self.last_sent.set(now);
-            self.hand_over(frame::heartbeat(), trunk);
+            self.hand_over(frame::heartbeat());
         }
     }
 }

@@ -12,8 +12,14 @@ use tokio::sync::mpsc;
 pub(crate) struct QuicHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) messages: mpsc::Sender<(LinkNumber, Bytes)>,
-    pub(super) lost_to_workers: Arc<AtomicU64>,
-    pub(super) unknown_link: Arc<AtomicU64>,
+    pub(super) lost: Arc<Lost>,
+}
+
+/// Packets lost between the threads.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    pub(super) to_workers: AtomicU64,
+    pub(super) unknown_link: AtomicU64,
 }
 
 impl QuicHandle {
@@ -29,6 +35,6 @@ impl QuicHandle {
 
     /// Packets lost to full rings, and packets of workers for links that are gone.
     pub(crate) fn lost(&self) -> (u64, u64) {
-        (self.lost_to_workers.load(Ordering::Relaxed), self.unknown_link.load(Ordering::Relaxed))
+        (self.lost.to_workers.load(Ordering::Relaxed), self.lost.unknown_link.load(Ordering::Relaxed))
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Trunk {
     lanes: Vec<Rc<Lane>>,
     flows: RefCell<FlowTable>,
     pub(super) router: Rc<Router>,
-    stats: RefCell<LinkStats>,
+    stats: Rc<RefCell<LinkStats>>,
     published: Arc<Mutex<LinkStats>>,
     messages: mpsc::Sender<Bytes>,
     down: RefCell<Option<oneshot::Sender<DownReason>>>,
@@ -35,6 +35,7 @@ impl Trunk {
         parity: Parity,
         lanes: Vec<Rc<Lane>>,
         router: Rc<Router>,
+        stats: Rc<RefCell<LinkStats>>,
         published: Arc<Mutex<LinkStats>>,
         messages: mpsc::Sender<Bytes>,
         down: oneshot::Sender<DownReason>,
@@ -44,7 +45,7 @@ impl Trunk {
             lanes,
             flows: RefCell::new(FlowTable::new(parity)),
             router,
-            stats: RefCell::default(),
+            stats,
             published,
             messages,
             down: RefCell::new(Some(down)),
@@ -90,7 +91,7 @@ impl Trunk {
         let Some(lane) = self.lanes.first() else { return };
         self.count(|stats| stats.messages_out += 1);
         lane.push_message(now, frame);
-        lane.pump(now, self);
+        lane.pump(now);
     }
 
     /// Tells the control half; only the first reason counts. The connections close.
@@ -139,7 +140,7 @@ impl Trunk {
     /// Gives the connections what they have room for.
     pub(super) fn pump(&self, now: Instant) {
         for lane in &self.lanes {
-            lane.pump(now, self);
+            lane.pump(now);
         }
     }
 }

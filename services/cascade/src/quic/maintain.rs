@@ -29,8 +29,8 @@ pub(super) async fn tend(lane: Rc<Lane>, trunk: Rc<Trunk>) {
             return;
         }
         let now = Instant::now();
-        lane.pump(now, &trunk);
-        lane.beat(now, &trunk);
+        lane.pump(now);
+        lane.beat(now);
         let passed = now.saturating_duration_since(looked);
         if passed < TICK {
             continue;

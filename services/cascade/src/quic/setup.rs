@@ -9,6 +9,7 @@ use super::pending_links::Pending;
 use super::state::State;
 use super::{maintain, receive};
 use crate::event::DownReason;
+use crate::stats::LinkStats;
 use quinn::{Connection, Incoming, VarInt};
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -143,13 +144,15 @@ fn start(state: &Rc<State>, binding: Binding, connections: Vec<Connection>) {
     let now = Instant::now();
     let ceiling = state.config.lane_ceiling();
     let capacity = state.config.send_buffer();
+    let stats: Rc<RefCell<LinkStats>> = Rc::default();
     let lanes: Vec<_> = connections
         .into_iter()
-        .map(|connection| Rc::new(Lane::new(connection, ceiling, capacity, now)))
+        .map(|connection| Rc::new(Lane::new(connection, ceiling, capacity, stats.clone(), now)))
         .collect();
-    let Binding { number, parity, stats, ready, messages, down, .. } = binding;
-    let trunk =
-        Rc::new(Trunk::new(number, parity, lanes.clone(), state.router.clone(), stats, messages, down));
+    let Binding { number, parity, stats: published, ready, messages, down, .. } = binding;
+    let router = state.router.clone();
+    let trunk = Trunk::new(number, parity, lanes.clone(), router, stats, published, messages, down);
+    let trunk = Rc::new(trunk);
     if ready.send(Ok(())).is_err() {
         // The control half gave up meanwhile.
         return trunk.end(DownReason::Idle);

@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::config::QuicConfig;
 use super::forward::{ARENA, drain};
-use super::handle::QuicHandle;
+use super::handle::{Lost, QuicHandle};
 use super::pending_links::Meeting;
 use super::router::Router;
 use super::setup;
@@ -15,7 +15,7 @@ use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use systir_forwarding::ThreadNotifier;
@@ -36,9 +36,8 @@ pub(crate) fn spawn(
     let server = config.server()?;
     let (commands, inbox) = mpsc::channel(4096);
     let (messages, from_rooms) = mpsc::channel(MESSAGES);
-    let handle =
-        QuicHandle { commands, messages, lost_to_workers: Arc::default(), unknown_link: Arc::default() };
-    let counters = handle.clone();
+    let lost = Arc::new(Lost::default());
+    let handle = QuicHandle { commands, messages, lost: lost.clone() };
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("links".to_owned())
@@ -56,10 +55,8 @@ pub(crate) fn spawn(
                     Err(error) => return drop(started.send(Err(error.to_string()))),
                 };
                 let _ = started.send(Ok(()));
-                // The handle's sender must not keep its own thread alive.
-                let QuicHandle { lost_to_workers, unknown_link, .. } = counters;
                 let inbox = Inbox { commands: inbox, messages: from_rooms };
-                run(config, endpoint, notifier, workers, inbox, lost_to_workers, unknown_link).await;
+                run(config, endpoint, notifier, workers, inbox, &lost).await;
             });
         })
         .map_err(|error| error.to_string())?;
@@ -99,8 +96,7 @@ async fn run(
     notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
     mut inbox: Inbox,
-    lost_to_workers: Arc<AtomicU64>,
-    unknown_link: Arc<AtomicU64>,
+    lost: &Lost,
 ) {
     let state = Rc::new(State {
         config,
@@ -127,9 +123,9 @@ async fn run(
                 }
             }
             () = notifier.notified() => {
-                let lost = drain(&state, &notifier, &mut arena);
-                unknown_link.fetch_add(lost, Ordering::Relaxed);
-                lost_to_workers.store(state.router.lost(), Ordering::Relaxed);
+                let unknown = drain(&state, &notifier, &mut arena);
+                lost.unknown_link.fetch_add(unknown, Ordering::Relaxed);
+                lost.to_workers.store(state.router.lost(), Ordering::Relaxed);
             }
         }
     }
