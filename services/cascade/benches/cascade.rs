@@ -24,7 +24,7 @@ const PACKET: usize = 1_112;
 const BATCH: u32 = 8;
 const RATES: [u32; 5] = [5_000, 10_000, 20_000, 40_000, 80_000];
 const LENGTH: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lets every room through.
 struct Open;
@@ -93,7 +93,7 @@ impl Node {
             }
             bail!("the links ended")
         };
-        tokio::time::timeout(PATIENCE, opened).await.context("no link came up")?
+        tokio::time::timeout(TIMEOUT, opened).await.context("no link came up")?
     }
 }
 
@@ -156,7 +156,7 @@ fn main() -> Result<()> {
     let (mut a, mut b, link) = runtime.block_on(async {
         let mut a = Node::start(&authority, &domain, "cph-1").await?;
         let mut b = Node::start(&authority, &domain, "sto-1").await?;
-        a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+        a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
         let link = a.opened().await?;
         b.opened().await?;
         anyhow::Ok((a, b, link))

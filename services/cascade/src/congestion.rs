@@ -14,24 +14,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const MIN_ROUND: Duration = Duration::from_millis(10);
-const BASE_LIFE: Duration = Duration::from_secs(10);
+const BASE_LIFETIME: Duration = Duration::from_secs(10);
 const DRAIN_ROUNDS: u8 = 2;
-const TARGET: Duration = Duration::from_millis(10);
+const TARGET_DELAY: Duration = Duration::from_millis(10);
 const LOSS_TOLERATED: f64 = 0.02;
 const LOSS_EXCESSIVE: f64 = 0.10;
 /// Room over the ceiling's bandwidth-delay product, for acknowledgements that come late.
 const CEILING_SLACK: Duration = Duration::from_millis(10);
-const INITIAL_PACKETS: u64 = 64;
-const MIN_PACKETS: u64 = 16;
+const INITIAL_WINDOW_PACKETS: u64 = 64;
+const MIN_WINDOW_PACKETS: u64 = 16;
 
 /// The controller, without clock or socket.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct DelayController {
     ceiling: u64,
     mtu: u64,
     window: u64,
-    doubling: bool,
-    in_flight: u64,
+    slow_start: bool,
+    bytes_in_flight: u64,
     base: Base,
     round: Round,
     /// Rounds that are left of draining, and the window to come back to.
@@ -48,16 +48,16 @@ struct Base {
 #[derive(Debug, Clone)]
 struct Round {
     start: Instant,
-    shortest: Option<Duration>,
+    min_rtt: Option<Duration>,
     acked: u64,
     lost: u64,
-    most_in_flight: u64,
+    max_in_flight: u64,
     marked: bool,
 }
 
 impl Round {
     fn new(start: Instant) -> Self {
-        Self { start, shortest: None, acked: 0, lost: 0, most_in_flight: 0, marked: false }
+        Self { start, min_rtt: None, acked: 0, lost: 0, max_in_flight: 0, marked: false }
     }
 }
 
@@ -65,7 +65,7 @@ fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
     Some(a.map_or(b, |a| a.min(b)))
 }
 
-impl Pace {
+impl DelayController {
     /// A controller that never allows more than `ceiling` bytes per second for long.
     #[must_use]
     pub fn new(ceiling: u64, mtu: u16, now: Instant) -> Self {
@@ -73,9 +73,9 @@ impl Pace {
         Self {
             ceiling,
             mtu,
-            window: INITIAL_PACKETS * mtu,
-            doubling: true,
-            in_flight: 0,
+            window: INITIAL_WINDOW_PACKETS * mtu,
+            slow_start: true,
+            bytes_in_flight: 0,
             base: Base { rtt: None, since: now, next: None },
             round: Round::new(now),
             draining: None,
@@ -89,60 +89,60 @@ impl Pace {
     }
 
     /// A packet left.
-    pub fn sent(&mut self, bytes: u64) {
-        self.in_flight += bytes;
-        self.round.most_in_flight = self.round.most_in_flight.max(self.in_flight);
+    pub fn packet_sent(&mut self, bytes: u64) {
+        self.bytes_in_flight += bytes;
+        self.round.max_in_flight = self.round.max_in_flight.max(self.bytes_in_flight);
     }
 
     /// A packet arrived; `rtt` is its own.
-    pub fn acked(&mut self, rtt: Duration, bytes: u64) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+    pub fn packet_acked(&mut self, rtt: Duration, bytes: u64) {
+        self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes);
         self.round.acked += bytes;
-        self.round.shortest = shorter(self.round.shortest, rtt);
+        self.round.min_rtt = shorter(self.round.min_rtt, rtt);
         self.base.next = shorter(self.base.next, rtt);
         self.base.rtt = shorter(self.base.rtt, rtt);
     }
 
     /// All acknowledgements of one frame have been told; `in_flight` is the truth.
-    pub fn settled(&mut self, now: Instant, in_flight: u64) {
-        self.in_flight = in_flight;
-        let length = self.round.shortest.unwrap_or(MIN_ROUND).max(MIN_ROUND);
+    pub fn acks_processed(&mut self, now: Instant, bytes_in_flight: u64) {
+        self.bytes_in_flight = bytes_in_flight;
+        let length = self.round.min_rtt.unwrap_or(MIN_ROUND).max(MIN_ROUND);
         if now.saturating_duration_since(self.round.start) >= length {
             self.end_round(now);
         }
     }
 
     /// Packets were lost. `persistent` means that nothing arrives any more.
-    pub fn lost(&mut self, bytes: u64, persistent: bool) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+    pub fn packets_lost(&mut self, bytes: u64, persistent_congestion: bool) {
+        self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes);
         self.round.lost += bytes;
-        if persistent {
-            self.window = self.floor();
-            self.doubling = true;
+        if persistent_congestion {
+            self.window = self.min_window();
+            self.slow_start = true;
             self.draining = None;
         }
     }
 
     /// A router marked packets instead of dropping them (ECN).
-    pub fn marked(&mut self) {
+    pub fn ecn_marked(&mut self) {
         self.round.marked = true;
     }
 
     /// The path carries larger or smaller packets.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
-        self.window = self.window.max(self.floor());
+        self.window = self.window.max(self.min_window());
     }
 
-    fn floor(&self) -> u64 {
-        MIN_PACKETS * self.mtu
+    fn min_window(&self) -> u64 {
+        MIN_WINDOW_PACKETS * self.mtu
     }
 
     fn end_round(&mut self, now: Instant) {
         let round = std::mem::replace(&mut self.round, Round::new(now));
-        self.round.most_in_flight = self.in_flight;
-        let (Some(shortest), Some(base)) = (round.shortest, self.base.rtt) else { return };
-        let used = round.most_in_flight * 2 >= self.window;
+        self.round.max_in_flight = self.bytes_in_flight;
+        let (Some(min_rtt), Some(base)) = (round.min_rtt, self.base.rtt) else { return };
+        let window_used = round.max_in_flight * 2 >= self.window;
 
         if let Some((left, saved)) = self.draining {
             if left > 1 {
@@ -154,10 +154,10 @@ impl Pace {
             }
             return;
         }
-        let old = now.saturating_duration_since(self.base.since) >= BASE_LIFE;
-        if old && used {
+        let old = now.saturating_duration_since(self.base.since) >= BASE_LIFETIME;
+        if old && window_used {
             self.draining = Some((DRAIN_ROUNDS, self.window - self.window / 10));
-            self.window = (self.window / 2).max(self.floor());
+            self.window = (self.window / 2).max(self.min_window());
             return;
         }
         if old {
@@ -165,40 +165,40 @@ impl Pace {
             self.refresh_base(now);
         }
 
-        let queueing = shortest.saturating_sub(base);
-        let target = TARGET + base / 8;
+        let queueing_delay = min_rtt.saturating_sub(base);
+        let target = TARGET_DELAY + base / 8;
         let total = round.acked + round.lost;
         let loss = if total == 0 { 0.0 } else { round.lost as f64 / total as f64 };
         if loss > LOSS_EXCESSIVE {
-            self.shrink(1.0 - loss / 2.0);
+            self.decrease(1.0 - loss / 2.0);
         } else if round.marked {
-            self.shrink(0.85);
-        } else if queueing > target {
-            if used {
-                let excess = (queueing - target).as_secs_f64() / queueing.as_secs_f64();
-                self.shrink((1.0 - excess / 2.0).max(0.7));
+            self.decrease(0.85);
+        } else if queueing_delay > target {
+            if window_used {
+                let excess = (queueing_delay - target).as_secs_f64() / queueing_delay.as_secs_f64();
+                self.decrease((1.0 - excess / 2.0).max(0.7));
             }
-        } else if used && loss <= LOSS_TOLERATED {
-            self.grow(queueing.as_secs_f64() / target.as_secs_f64());
+        } else if window_used && loss <= LOSS_TOLERATED {
+            self.increase(queueing_delay.as_secs_f64() / target.as_secs_f64());
         }
-        let bdp = self.ceiling as f64 * (shortest + CEILING_SLACK).as_secs_f64();
-        self.window = self.window.min(bdp as u64).max(self.floor());
+        let bdp = self.ceiling as f64 * (min_rtt + CEILING_SLACK).as_secs_f64();
+        self.window = self.window.min(bdp as u64).max(self.min_window());
     }
 
     /// `delay` is the share of the target that the queue takes.
-    fn grow(&mut self, delay: f64) {
-        if self.doubling && delay <= 0.5 {
+    fn increase(&mut self, delay: f64) {
+        if self.slow_start && delay <= 0.5 {
             self.window *= 2;
             return;
         }
-        self.doubling = false;
+        self.slow_start = false;
         let step = self.window as f64 * 0.05 * (1.0 - delay);
         self.window += (step as u64).max(self.mtu);
     }
 
-    fn shrink(&mut self, factor: f64) {
-        self.doubling = false;
-        self.window = ((self.window as f64 * factor) as u64).max(self.floor());
+    fn decrease(&mut self, factor: f64) {
+        self.slow_start = false;
+        self.window = ((self.window as f64 * factor) as u64).max(self.min_window());
     }
 
     fn refresh_base(&mut self, now: Instant) {
@@ -207,24 +207,30 @@ impl Pace {
     }
 }
 
-impl Controller for Pace {
+impl Controller for DelayController {
     fn on_sent(&mut self, _now: Instant, bytes: u64, _last_packet_number: u64) {
-        self.sent(bytes);
+        self.packet_sent(bytes);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
-        self.acked(now.saturating_duration_since(sent), bytes);
+        self.packet_acked(now.saturating_duration_since(sent), bytes);
     }
 
-    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
-        self.settled(now, in_flight);
+    fn on_end_acks(&mut self, now: Instant, bytes_in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
+        self.acks_processed(now, bytes_in_flight);
     }
 
-    fn on_congestion_event(&mut self, _now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
+    fn on_congestion_event(
+        &mut self,
+        _now: Instant,
+        _sent: Instant,
+        persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
         if lost_bytes == 0 {
-            self.marked();
+            self.ecn_marked();
         } else {
-            self.lost(lost_bytes, persistent);
+            self.packets_lost(lost_bytes, persistent_congestion);
         }
     }
 
@@ -241,7 +247,7 @@ impl Controller for Pace {
     }
 
     fn initial_window(&self) -> u64 {
-        INITIAL_PACKETS * self.mtu
+        INITIAL_WINDOW_PACKETS * self.mtu
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -251,14 +257,14 @@ impl Controller for Pace {
 
 /// Makes a controller per connection.
 #[derive(Debug, Clone, Copy)]
-pub struct PaceFactory {
+pub struct DelayControllerFactory {
     /// Bytes per second.
     pub ceiling: u64,
 }
 
-impl ControllerFactory for PaceFactory {
+impl ControllerFactory for DelayControllerFactory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Pace::new(self.ceiling, current_mtu, now))
+        Box::new(DelayController::new(self.ceiling, current_mtu, now))
     }
 }
 
@@ -287,30 +293,31 @@ mod tests {
     struct Outcome {
         goodput: u64,
         /// Queueing delay at the end's second half, mean.
-        queueing: Duration,
+        queueing_delay: Duration,
     }
 
-    fn run(pace: &mut Pace, path: &Path, start: Instant, length: Duration) -> Outcome {
+    fn run(controller: &mut DelayController, path: &Path, start: Instant, length: Duration) -> Outcome {
         let tick = Duration::from_micros(200);
         let (mut now, end) = (start, start + length);
         let mut free_at = start;
         let mut wanted = 0.0;
         let mut count = 0u64;
-        let mut in_flight = 0u64;
+        let mut bytes_in_flight = 0u64;
         let mut flight: VecDeque<(Instant, Instant, bool)> = VecDeque::new();
         let (mut delivered, mut queue_sum, mut queue_count) = (0u64, 0.0, 0u64);
         while now < end {
             now += tick;
             wanted = (wanted + path.demand as f64 * tick.as_secs_f64()).min(60_000.0);
             // quinn spreads a window over a round trip, and a little faster.
-            let mut paced =
-                4 + (pace.window() as f64 * 1.25 * tick.as_secs_f64() / path.rtt.as_secs_f64()) as u64 / MTU;
-            while wanted >= MTU as f64 && in_flight + MTU <= pace.window() && paced > 0 {
+            let mut paced = 4
+                + (controller.window() as f64 * 1.25 * tick.as_secs_f64() / path.rtt.as_secs_f64()) as u64
+                    / MTU;
+            while wanted >= MTU as f64 && bytes_in_flight + MTU <= controller.window() && paced > 0 {
                 wanted -= MTU as f64;
                 paced -= 1;
                 count += 1;
-                in_flight += MTU;
-                pace.sent(MTU);
+                bytes_in_flight += MTU;
+                controller.packet_sent(MTU);
                 let queued = free_at.saturating_duration_since(now);
                 let full = queued.as_secs_f64() * path.rate as f64 + MTU as f64 > path.buffer as f64;
                 let noise = path.noise.is_some_and(|one_in| count.is_multiple_of(one_in));
@@ -327,30 +334,30 @@ mod tests {
             let mut any = false;
             while flight.front().is_some_and(|(arrives, ..)| *arrives <= now) {
                 let (arrives, sent, lost) = flight.pop_front().unwrap();
-                in_flight -= MTU;
+                bytes_in_flight -= MTU;
                 any = true;
                 if lost {
-                    pace.lost(MTU, false);
+                    controller.packets_lost(MTU, false);
                 } else {
-                    pace.acked(arrives - sent, MTU);
+                    controller.packet_acked(arrives - sent, MTU);
                     if arrives > start + length / 2 {
                         delivered += MTU;
                     }
                 }
             }
             if any {
-                pace.settled(now, in_flight);
+                controller.acks_processed(now, bytes_in_flight);
             }
         }
         Outcome {
             goodput: (delivered as f64 / (length / 2).as_secs_f64()) as u64,
-            queueing: Duration::from_secs_f64(queue_sum / queue_count.max(1) as f64),
+            queueing_delay: Duration::from_secs_f64(queue_sum / queue_count.max(1) as f64),
         }
     }
 
-    fn fresh(ceiling: u64) -> (Pace, Instant) {
+    fn fresh(ceiling: u64) -> (DelayController, Instant) {
         let now = Instant::now();
-        (Pace::new(ceiling, MTU as u16, now), now)
+        (DelayController::new(ceiling, MTU as u16, now), now)
     }
 
     const PATH: Path = Path {
@@ -363,61 +370,61 @@ mod tests {
 
     #[test]
     fn a_clean_path_is_filled_without_a_long_queue() {
-        let (mut pace, now) = fresh(1_000_000_000);
-        let outcome = run(&mut pace, &PATH, now, Duration::from_secs(30));
+        let (mut controller, now) = fresh(1_000_000_000);
+        let outcome = run(&mut controller, &PATH, now, Duration::from_secs(30));
         assert!(outcome.goodput > 10_000_000, "{} of 12500000 B/s", outcome.goodput);
-        assert!(outcome.queueing < Duration::from_millis(25), "{:?}", outcome.queueing);
+        assert!(outcome.queueing_delay < Duration::from_millis(25), "{:?}", outcome.queueing_delay);
     }
 
     #[test]
     fn random_loss_of_one_in_a_hundred_costs_little() {
-        let (mut pace, now) = fresh(1_000_000_000);
+        let (mut controller, now) = fresh(1_000_000_000);
         let path = Path { noise: Some(100), ..PATH };
-        let outcome = run(&mut pace, &path, now, Duration::from_secs(30));
+        let outcome = run(&mut controller, &path, now, Duration::from_secs(30));
         assert!(outcome.goodput > 9_500_000, "{} of 12500000 B/s", outcome.goodput);
     }
 
     #[test]
     fn the_ceiling_bounds_the_window() {
         let ceiling = 1_250_000;
-        let (mut pace, now) = fresh(ceiling);
-        run(&mut pace, &PATH, now, Duration::from_secs(10));
+        let (mut controller, now) = fresh(ceiling);
+        run(&mut controller, &PATH, now, Duration::from_secs(10));
         // 10 Mbit/s over 20 ms and the slack, and the queue that is tolerated.
-        assert!(pace.window() < ceiling * 45 / 1000, "{}", pace.window());
+        assert!(controller.window() < ceiling * 45 / 1000, "{}", controller.window());
     }
 
     #[test]
     fn a_path_that_shrinks_is_given_way_to() {
-        let (mut pace, now) = fresh(1_000_000_000);
-        run(&mut pace, &PATH, now, Duration::from_secs(20));
+        let (mut controller, now) = fresh(1_000_000_000);
+        run(&mut controller, &PATH, now, Duration::from_secs(20));
         let narrow = Path { rate: 1_250_000, ..PATH };
-        let outcome = run(&mut pace, &narrow, now + Duration::from_secs(20), Duration::from_secs(20));
-        assert!(outcome.queueing < Duration::from_millis(40), "{:?}", outcome.queueing);
+        let outcome = run(&mut controller, &narrow, now + Duration::from_secs(20), Duration::from_secs(20));
+        assert!(outcome.queueing_delay < Duration::from_millis(40), "{:?}", outcome.queueing_delay);
         assert!(outcome.goodput > 900_000, "{} of 1250000 B/s", outcome.goodput);
     }
 
     #[test]
     fn a_small_buffer_is_not_overrun_for_long() {
-        let (mut pace, now) = fresh(1_000_000_000);
+        let (mut controller, now) = fresh(1_000_000_000);
         let path = Path { buffer: 60_000, ..PATH };
-        let outcome = run(&mut pace, &path, now, Duration::from_secs(20));
+        let outcome = run(&mut controller, &path, now, Duration::from_secs(20));
         assert!(outcome.goodput > 8_000_000, "{} of 12500000 B/s", outcome.goodput);
     }
 
     #[test]
     fn a_link_that_is_little_used_keeps_its_window() {
-        let (mut pace, now) = fresh(1_000_000_000);
+        let (mut controller, now) = fresh(1_000_000_000);
         let path = Path { demand: 100_000, ..PATH };
-        let before = pace.window();
-        run(&mut pace, &path, now, Duration::from_secs(30));
-        assert_eq!(pace.window(), before);
+        let before = controller.window();
+        run(&mut controller, &path, now, Duration::from_secs(30));
+        assert_eq!(controller.window(), before);
     }
 
     #[test]
     fn silence_brings_the_window_to_its_floor() {
-        let (mut pace, _) = fresh(1_000_000_000);
-        pace.sent(10 * MTU);
-        pace.lost(10 * MTU, true);
-        assert_eq!(pace.window(), MIN_PACKETS * MTU);
+        let (mut controller, _) = fresh(1_000_000_000);
+        controller.packet_sent(10 * MTU);
+        controller.packets_lost(10 * MTU, true);
+        assert_eq!(controller.window(), MIN_WINDOW_PACKETS * MTU);
     }
 }

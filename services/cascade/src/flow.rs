@@ -86,7 +86,7 @@ impl FlowNumbers {
     }
 
     /// The next flow for a worker. None when the numbers are used up, after 134 million.
-    pub fn allot(&mut self, worker: u8) -> Option<FlowId> {
+    pub fn allocate(&mut self, worker: u8) -> Option<FlowId> {
         let flow = FlowId::new(self.parity, worker, self.next)?;
         self.next += 1;
         Some(flow)
@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn numbers_are_not_used_twice() {
         let mut numbers = FlowNumbers::new(Parity::Greater);
-        let first = numbers.allot(3).unwrap();
-        let second = numbers.allot(3).unwrap();
+        let first = numbers.allocate(3).unwrap();
+        let second = numbers.allocate(3).unwrap();
         assert_ne!(first, second);
         assert_eq!((first.worker(), first.parity(), first.counter()), (3, Parity::Greater, 1));
     }

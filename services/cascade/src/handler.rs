@@ -8,7 +8,7 @@ use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveR
 use systir_reason::Refusal;
 
 /// The node behind the links answers within this time.
-pub(crate) const ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

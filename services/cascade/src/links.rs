@@ -3,15 +3,15 @@
 use crate::event::{LinkEvent, RoomBody};
 use crate::flow::MAX_WORKERS;
 use crate::grpc::call_error::CallError;
-use crate::grpc::client::{Clients, within};
-use crate::grpc::heartbeat::Pulses;
+use crate::grpc::client::{Clients, with_timeout};
+use crate::grpc::heartbeat::Heartbeats;
 use crate::grpc::tls;
 use crate::handler::Handler;
 use crate::link::info::LinkInfo;
+use crate::link::needed_rooms;
 use crate::link::runtime::LinkRuntime;
 use crate::link::send::{self, SendError};
 use crate::link::table::LinkTable;
-use crate::link::wanted;
 use crate::peer_address::PeerAddress;
 use crate::quic::{self, Command, QuicConfig, WorkerPort};
 use crate::server;
@@ -30,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-const CALL: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Events that wait for the node, at most; then the peers wait.
-const EVENTS: usize = 4096;
+const EVENT_QUEUE: usize = 4096;
 
 /// What links are made of.
 pub struct LinksConfig {
@@ -52,7 +52,7 @@ pub struct LinksConfig {
     /// Bits per second that one link may send.
     pub ceiling_bps: u64,
     /// QUIC connections per link that this node dials, 1 to 8.
-    pub lanes: u8,
+    pub connections: u8,
     /// Largest UDP payload to look for; 1452 fits Ethernet.
     pub max_mtu: u16,
     /// Bytes of socket buffer to ask the system for, each way.
@@ -73,7 +73,7 @@ impl LinksConfig {
             notifier: ThreadNotifier::new(),
             workers: Vec::new(),
             ceiling_bps: 10_000_000_000,
-            lanes: 1,
+            connections: 1,
             max_mtu: 1452,
             socket_buffer: 32 << 20,
             linger: Duration::from_secs(5),
@@ -99,7 +99,7 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Links {
     runtime: Arc<LinkRuntime>,
-    pulses: Arc<Pulses>,
+    heartbeats: Arc<Heartbeats>,
     owner: Arc<Owner>,
 }
 
@@ -112,7 +112,7 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.runtime.cancel.cancel();
-        self.runtime.quic.ask(Command::Shutdown);
+        self.runtime.quic.send(Command::Shutdown);
     }
 }
 
@@ -128,18 +128,18 @@ impl Links {
         if config.workers.len() > MAX_WORKERS {
             return Err(StartError::TooManyWorkers(config.workers.len()));
         }
-        let lanes = config.lanes.clamp(1, 8);
+        let connections = config.connections.clamp(1, 8);
         let quic_config = QuicConfig {
             credentials: config.credentials.clone(),
             ceiling: config.ceiling_bps / 8,
-            lanes,
+            connections,
             max_mtu: config.max_mtu,
             socket_buffer: config.socket_buffer,
         };
-        let tls = tls::tls_of(&config.credentials).map_err(StartError::Grpc)?;
+        let tls = tls::server_config(&config.credentials).map_err(StartError::Grpc)?;
         let (quic, thread) = quic::spawn(quic_config, config.quic_socket, config.notifier, config.workers)
             .map_err(StartError::Quic)?;
-        let (events, receiver) = mpsc::channel(EVENTS);
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let clients = Arc::new(Clients::new(config.credentials.clone()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let runtime = Arc::new(LinkRuntime {
@@ -148,17 +148,17 @@ impl Links {
             events,
             quic,
             clients: clients.clone(),
-            lanes,
+            connections,
             linger: config.linger,
             cancel: cancel.clone(),
             tasks: tasks.clone(),
             table: LinkTable::default(),
         });
         let links = runtime.clone();
-        let pulses = Pulses::new(clients, tasks, cancel, move |peer| links.table.is_up(peer));
+        let heartbeats = Heartbeats::new(clients, tasks, cancel, move |peer| links.table.is_up(peer));
         runtime.tasks.spawn(server::serve(runtime.clone(), config.grpc_listener, tls, config.services));
         let owner = Owner { runtime: runtime.clone(), thread: Mutex::new(Some(thread)) };
-        Ok((Self { runtime, pulses: Arc::new(pulses), owner: Arc::new(owner) }, receiver))
+        Ok((Self { runtime, heartbeats: Arc::new(heartbeats), owner: Arc::new(owner) }, receiver))
     }
 
     /// Who this node is.
@@ -170,14 +170,14 @@ impl Links {
     /// The room needs a link with the peer. The caller's own policy has said yes; the peer is asked
     /// for its own. `RoomOpened` or `RoomRefused` follows once the link stands. Said again with
     /// another epoch or policy version, the peer is asked again.
-    pub fn need(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
-        wanted::need(&self.runtime, room, peer, epoch, policy_version);
+    pub fn open_room(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
+        needed_rooms::open_room(&self.runtime, room, peer, epoch, policy_version);
     }
 
     /// The room is closed on the link with the peer, at once and at both ends. A link without rooms
     /// ends after the linger time.
-    pub fn drop_room(&self, room: &str, peer: &SpiffeId) {
-        wanted::drop_room(&self.runtime, room, peer);
+    pub fn close_room(&self, room: &str, peer: &SpiffeId) {
+        needed_rooms::close_room(&self.runtime, room, peer);
     }
 
     /// Sends a message about an open room, without waiting.
@@ -210,7 +210,7 @@ impl Links {
         request: ReserveRequest,
     ) -> Result<ReserveReply, CallError> {
         let mut client = self.runtime.clients.shared(peer);
-        within(CALL, client.reserve(request)).await
+        with_timeout(CALL_TIMEOUT, client.reserve(request)).await
     }
 
     /// Gives a place back.
@@ -219,7 +219,7 @@ impl Links {
     /// When the node cannot be reached or does not answer within 3 s.
     pub async fn release(&self, peer: &PeerAddress, request: ReleaseRequest) -> Result<(), CallError> {
         let mut client = self.runtime.clients.shared(peer);
-        within(CALL, client.release(request)).await.map(|_| ())
+        with_timeout(CALL_TIMEOUT, client.release(request)).await.map(|_| ())
     }
 
     /// Begins to relay a participant's signalling to its media node. The caller's own policy has
@@ -232,10 +232,15 @@ impl Links {
         let (tx, rx) = mpsc::channel(signal::QUEUE);
         let first = SignalMessage { seq: 0, body: Some(Body::Start(start)) };
         tx.try_send(first).map_err(|error| CallError::Failed(error.to_string()))?;
-        let stream = within(CALL, client.signal(ReceiverStream::new(rx))).await?;
+        let stream = with_timeout(CALL_TIMEOUT, client.signal(ReceiverStream::new(rx))).await?;
         Ok(SignalStream {
             tx: SignalSender { out: Outgoing::Request(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, over: false, pulse: Some(self.pulses.feel(peer)) },
+            rx: SignalReceiver {
+                stream,
+                next: 1,
+                ended: false,
+                heartbeat: Some(self.heartbeats.start(peer)),
+            },
         })
     }
 
@@ -244,7 +249,7 @@ impl Links {
         self.runtime.cancel.cancel();
         self.runtime.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.runtime.tasks.wait()).await;
-        self.runtime.quic.ask(Command::Shutdown);
+        self.runtime.quic.send(Command::Shutdown);
         let thread = self.owner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join());

@@ -10,7 +10,7 @@ use systir_forwarding::batch::Priority;
 /// Number of priorities: those of media, and people's messages between sound and pictures.
 pub const CLASSES: usize = 5;
 /// The place of people's messages in tables.
-pub const MESSAGES: usize = 2;
+pub const DATA_MESSAGES: usize = 2;
 /// Media that waited longer is forgotten.
 const MAX_AGE: Duration = Duration::from_millis(200);
 
@@ -27,14 +27,14 @@ pub fn class(priority: Priority) -> usize {
 
 /// A bounded queue with priorities.
 #[derive(Debug)]
-pub struct Queue {
+pub struct SendQueue {
     classes: [VecDeque<(Instant, Bytes)>; CLASSES],
     bytes: usize,
     limit: usize,
     dropped: [u64; CLASSES],
 }
 
-impl Queue {
+impl SendQueue {
     /// A queue for `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -48,8 +48,8 @@ impl Queue {
     }
 
     /// Adds a message of somebody, likewise.
-    pub fn push_message(&mut self, now: Instant, frame: Bytes) {
-        self.push_to(MESSAGES, now, frame);
+    pub fn push_data_message(&mut self, now: Instant, frame: Bytes) {
+        self.push_to(DATA_MESSAGES, now, frame);
     }
 
     fn push_to(&mut self, class: usize, now: Instant, frame: Bytes) {
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn sound_overtakes_messages_and_those_pictures() {
         let now = Instant::now();
-        let mut queue = Queue::new(1000);
+        let mut queue = SendQueue::new(1000);
         queue.push(now, Priority::Rest, frame(1, 4));
         queue.push(now, Priority::Base, frame(1, 3));
-        queue.push_message(now, frame(1, 2));
+        queue.push_data_message(now, frame(1, 2));
         queue.push(now, Priority::Audio, frame(1, 1));
         queue.push(now, Priority::Control, frame(1, 0));
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop(now)).map(|frame| frame[0]).collect();
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_oldest_of_the_least_important_goes_first() {
         let now = Instant::now();
-        let mut queue = Queue::new(30);
+        let mut queue = SendQueue::new(30);
         queue.push(now, Priority::Rest, frame(10, 1));
         queue.push(now, Priority::Rest, frame(10, 2));
         queue.push(now, Priority::Audio, frame(10, 3));
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_full_queue_of_sound_takes_no_picture() {
         let now = Instant::now();
-        let mut queue = Queue::new(20);
+        let mut queue = SendQueue::new(20);
         queue.push(now, Priority::Audio, frame(10, 1));
         queue.push(now, Priority::Audio, frame(10, 2));
         queue.push(now, Priority::Base, frame(10, 3));
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn late_media_is_forgotten() {
         let now = Instant::now();
-        let mut queue = Queue::new(1000);
+        let mut queue = SendQueue::new(1000);
         queue.push(now, Priority::Audio, frame(10, 1));
         let later = now + MAX_AGE + Duration::from_millis(1);
         queue.push(later, Priority::Audio, frame(10, 2));
@@ -158,7 +158,7 @@ mod tests {
             pushes in proptest::collection::vec((0usize..4, 1usize..400), 0..200),
         ) {
             let now = Instant::now();
-            let mut queue = Queue::new(1000);
+            let mut queue = SendQueue::new(1000);
             let priorities = [Priority::Control, Priority::Audio, Priority::Base, Priority::Rest];
             for (priority, length) in &pushes {
                 queue.push(now, priorities[*priority], frame(*length, 0));

@@ -2,7 +2,7 @@
 
 use crate::grpc::client::MAX_MESSAGE;
 use crate::grpc::tls::{self, ProvenPeer};
-use crate::handler::ANSWER;
+use crate::handler::HANDLER_TIMEOUT;
 use crate::link::accept::accept;
 use crate::link::runtime::LinkRuntime;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
@@ -14,8 +14,8 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
-    PulseReply, PulseRequest, RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused, ReserveReply,
-    ReserveRequest, SessionMessage, SignalMessage, reserve_reply,
+    HeartbeatReply, HeartbeatRequest, RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused,
+    ReserveReply, ReserveRequest, SessionMessage, SignalMessage, reserve_reply,
 };
 use systir_reason::Refusal;
 use tokio::net::TcpListener;
@@ -27,18 +27,18 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
-const FIRST: Duration = Duration::from_secs(3);
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(crate) struct Service {
+pub(crate) struct PeerService {
     pub(crate) runtime: Arc<LinkRuntime>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl Service {
+impl PeerService {
     /// Only relays of the operator's own list talk to relays; operators have other services on the
     /// same port.
-    fn relay<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
+    fn authorize<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
         let peer = request
             .extensions()
             .get::<ProvenPeer>()
@@ -46,12 +46,12 @@ impl Service {
         if peer.id.relay_name().is_none() {
             return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
         }
-        self.runtime.handler.admit(&peer.id).map_err(status)?;
+        self.runtime.handler.admit(&peer.id).map_err(to_status)?;
         Ok(peer.id.clone())
     }
 }
 
-pub(crate) fn status(refusal: Refusal) -> Status {
+pub(crate) fn to_status(refusal: Refusal) -> Status {
     let Refusal { sentence: mut reason, rules, .. } = refusal;
     if !rules.is_empty() {
         reason = format!("{reason} (rules: {})", rules.join(", "));
@@ -60,7 +60,7 @@ pub(crate) fn status(refusal: Refusal) -> Status {
 }
 
 #[tonic::async_trait]
-impl Cluster for Service {
+impl Cluster for PeerService {
     type SessionStream = Messages<SessionMessage>;
     type SignalStream = Messages<SignalMessage>;
 
@@ -68,15 +68,15 @@ impl Cluster for Service {
         &self,
         request: Request<Streaming<SessionMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = self.relay(&request)?;
+        let peer = self.authorize(&request)?;
         let out = accept(&self.runtime, peer, request.into_inner()).await?;
         Ok(Response::new(Box::pin(out)))
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
-        let peer = self.relay(&request)?;
+        let peer = self.authorize(&request)?;
         let answer = self.runtime.handler.reserve(&peer, request.into_inner());
-        let reply = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| {
+        let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer).await.unwrap_or_else(|_| {
             let refused = ReserveRefused {
                 code: RefusalCode::Internal.into(),
                 reason: "the node did not decide within 2 s".to_owned(),
@@ -88,9 +88,9 @@ impl Cluster for Service {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
-        let peer = self.relay(&request)?;
+        let peer = self.authorize(&request)?;
         let done = self.runtime.handler.release(&peer, request.into_inner());
-        tokio::time::timeout(ANSWER, done)
+        tokio::time::timeout(HANDLER_TIMEOUT, done)
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not release within 2 s"))?;
         Ok(Response::new(ReleaseReply {}))
@@ -100,29 +100,32 @@ impl Cluster for Service {
         &self,
         request: Request<Streaming<SignalMessage>>,
     ) -> Result<Response<Self::SignalStream>, Status> {
-        let peer = self.relay(&request)?;
+        let peer = self.authorize(&request)?;
         let mut stream = request.into_inner();
-        let first = tokio::time::timeout(FIRST, stream.message())
+        let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, stream.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no Start came within 3 s"))??;
         let Some(SignalMessage { seq: 0, body: Some(Body::Start(start)) }) = first else {
             return Err(Status::invalid_argument("the first message must be Start, with number 0"));
         };
         let (tx, rx) = mpsc::channel(signal::QUEUE);
-        let both = SignalStream {
+        let streams = SignalStream {
             tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
-            rx: SignalReceiver { stream, next: 1, over: false, pulse: None },
+            rx: SignalReceiver { stream, next: 1, ended: false, heartbeat: None },
         };
-        tokio::time::timeout(ANSWER, self.runtime.handler.signal(&peer, start, both))
+        tokio::time::timeout(HANDLER_TIMEOUT, self.runtime.handler.signal(&peer, start, streams))
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not decide within 2 s"))?
-            .map_err(status)?;
+            .map_err(to_status)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(rx))))
     }
 
-    async fn pulse(&self, request: Request<PulseRequest>) -> Result<Response<PulseReply>, Status> {
-        self.relay(&request)?;
-        Ok(Response::new(PulseReply {}))
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatReply>, Status> {
+        self.authorize(&request)?;
+        Ok(Response::new(HeartbeatReply {}))
     }
 }
 
@@ -136,7 +139,7 @@ pub(crate) async fn serve(
     let (accepted, incoming) = mpsc::channel(64);
     let cancel = runtime.cancel.clone();
     let acceptor = tokio::spawn(tls::accept(listener, TlsAcceptor::from(tls), accepted, cancel.clone()));
-    let cluster = ClusterServer::new(Service { runtime })
+    let cluster = ClusterServer::new(PeerService { runtime })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let served = Server::builder()

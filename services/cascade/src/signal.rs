@@ -1,7 +1,7 @@
 //! One participant's signalling between its front door and its media node: whole LiveKit messages,
 //! numbered, in bounded queues.
 
-use crate::grpc::heartbeat::Pulse;
+use crate::grpc::heartbeat::Heartbeat;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 pub(crate) const QUEUE: usize = 256;
 
 /// How long the other node may leave a message unread while the queue is full.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Both directions of a participant's signalling.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl SignalSender {
     /// # Errors
     /// When the queue is full or the stream gone.
     pub fn send(&mut self, payload: Bytes) -> Result<(), SignalError> {
-        self.put(Body::Payload(payload))
+        self.send_body(Body::Payload(payload))
     }
 
     /// Waits until the next message has room or the stream is gone, for 5 s at most. Cancel-safe.
@@ -69,13 +69,13 @@ impl SignalSender {
                 Outgoing::Response(out) => drop(out.reserve().await),
             }
         };
-        tokio::time::timeout(PATIENCE, room).await.map_err(|_| SignalError::Full)
+        tokio::time::timeout(SEND_TIMEOUT, room).await.map_err(|_| SignalError::Full)
     }
 
     /// Ends the stream on purpose.
     pub fn end(mut self, reason: SignalEndReason, detail: impl Into<String>) {
         // A full or dead stream ends by being dropped.
-        let _ = self.put(Body::End(SignalEnd { reason: reason.into(), detail: detail.into() }));
+        let _ = self.send_body(Body::End(SignalEnd { reason: reason.into(), detail: detail.into() }));
     }
 
     /// Has the other side gone?
@@ -87,7 +87,7 @@ impl SignalSender {
         }
     }
 
-    fn put(&mut self, body: Body) -> Result<(), SignalError> {
+    fn send_body(&mut self, body: Body) -> Result<(), SignalError> {
         let message = SignalMessage { seq: self.next, body: Some(body) };
         let full = match &self.out {
             Outgoing::Request(out) => out.try_send(message).map_err(|error| gone_or_full(&error)),
@@ -127,21 +127,21 @@ pub enum SignalEvent {
 pub struct SignalReceiver {
     pub(crate) stream: Streaming<SignalMessage>,
     pub(crate) next: u64,
-    pub(crate) over: bool,
+    pub(crate) ended: bool,
     /// Of the media node, at the front door.
-    pub(crate) pulse: Option<Arc<Pulse>>,
+    pub(crate) heartbeat: Option<Arc<Heartbeat>>,
 }
 
 impl SignalReceiver {
     /// The next message. After `End` and `Lost` it answers `Lost` for ever. Cancel-safe.
     pub async fn recv(&mut self) -> SignalEvent {
-        if self.over {
-            return SignalEvent::Lost("the stream is over".to_owned());
+        if self.ended {
+            return SignalEvent::Lost("the stream has ended".to_owned());
         }
-        let pulse = self.pulse.as_deref();
+        let heartbeat = self.heartbeat.as_deref();
         let lost = async {
-            match pulse {
-                Some(pulse) => pulse.lost().await,
+            match heartbeat {
+                Some(heartbeat) => heartbeat.lost().await,
                 None => std::future::pending().await,
             }
         };
@@ -165,7 +165,7 @@ impl SignalReceiver {
             Err(status) => SignalEvent::Lost(status.message().to_owned()),
         };
         self.next += 1;
-        self.over = !matches!(event, SignalEvent::Payload(_));
+        self.ended = !matches!(event, SignalEvent::Payload(_));
         event
     }
 }

@@ -26,15 +26,15 @@ pub struct LinkStats {
     /// Datagrams that were no frames.
     pub malformed: u64,
     /// Packets that this node asked the other for again.
-    pub asked_out: u64,
+    pub nacked_out: u64,
     /// Packets that the other node asked this one for again.
-    pub asked_in: u64,
+    pub nacked_in: u64,
     /// Lossy messages of people sent as datagrams.
-    pub messages_out: u64,
+    pub data_messages_out: u64,
     /// Received.
-    pub messages_in: u64,
+    pub data_messages_in: u64,
     /// Received, and lost because this node did not take them in time.
-    pub messages_lost: u64,
+    pub data_messages_lost: u64,
     /// Feedback for flows that nobody here sends, and media for workers that do not exist.
     pub unroutable: u64,
     /// QUIC packets lost on the way out.

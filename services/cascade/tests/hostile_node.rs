@@ -7,7 +7,7 @@ mod support;
 use quinn::crypto::rustls::QuicClientConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use support::{Node, World, relay};
+use support::{Node, TestCluster, relay};
 use systir_cascade::SendError;
 use systir_identity::{Credentials, alpn};
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 
 const LINK: [u8; 16] = [9; 16];
 
-struct Liar {
+struct HostileNode {
     credentials: Credentials,
     endpoint: quinn::Endpoint,
     out: mpsc::Sender<SessionMessage>,
@@ -44,17 +44,17 @@ async fn channel(credentials: &Credentials, to: &Node) -> ClusterClient<Channel>
     ClusterClient::new(Endpoint::from_static("http://x").connect_with_connector(connect).await.unwrap())
 }
 
-fn hello(says: &str) -> Hello {
+fn hello(send: &str) -> Hello {
     Hello {
         version: systir_proto::LINK_VERSION,
         extension_table: 1,
         link_id: LINK.to_vec().into(),
-        node: says.to_owned(),
-        lanes: 1,
+        node: send.to_owned(),
+        connections: 1,
     }
 }
 
-impl Liar {
+impl HostileNode {
     fn new(credentials: Credentials) -> Self {
         let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let (out, _) = mpsc::channel(1);
@@ -67,7 +67,7 @@ impl Liar {
         let mut client = channel(&self.credentials, to).await;
         let stream = client.session(ReceiverStream::new(messages)).await?.into_inner();
         (self.out, self.stream) = (out, Some(stream));
-        assert!(matches!(self.hears().await, Some(Body::Hello(_))));
+        assert!(matches!(self.receive().await, Some(Body::Hello(_))));
         Ok(())
     }
 
@@ -86,53 +86,56 @@ impl Liar {
         welcome
     }
 
-    async fn says(&self, body: Body) {
+    async fn send(&self, body: Body) {
         self.out.send(SessionMessage { body: Some(body) }).await.unwrap();
     }
 
-    async fn hears(&mut self) -> Option<Body> {
+    async fn receive(&mut self) -> Option<Body> {
         self.stream.as_mut().unwrap().message().await.unwrap().unwrap().body
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_what_tls_proved_whatever_it_says() {
-    let world = World::new();
-    let mut honest = world.node("cph-1").await;
-    let mut liar = Liar::new(world.credentials("aws-sto-1"));
-    liar.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut hostile = HostileNode::new(cluster.credentials("aws-sto-1"));
+    hostile.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
     assert!(honest.is_quiet(), "half a link is none");
-    assert!(liar.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("aws-sto-1")).await;
-    liar.says(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, policy_version: 1 }))
+    hostile
+        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, policy_version: 1 }))
         .await;
-    assert!(matches!(liar.hears().await, Some(Body::RoomOpened(_))));
-    let asked = honest.gate.asked.lock().unwrap().clone();
+    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))));
+    let asked = honest.handler.asked.lock().unwrap().clone();
     assert_eq!(asked, [(relay("aws-sto-1"), "ku.dk/lecture".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_no_gate_opened_is_not_delivered() {
-    let world = World::new();
-    let mut honest = world.node("cph-1").await;
-    let mut liar = Liar::new(world.credentials("sto-1"));
-    liar.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
-    assert!(liar.quic(&honest, LINK).await);
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut hostile = HostileNode::new(cluster.credentials("sto-1"));
+    hostile.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
+    assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("sto-1")).await;
     let room = || "ku.dk/exam".to_owned();
     // It says that we opened the room; nobody here asked.
-    liar.says(Body::RoomOpened(RoomOpened { room: room() })).await;
-    assert!(matches!(liar.hears().await, Some(Body::CloseRoom(_))));
+    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
+    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
-    liar.says(Body::Room(RoomMessage { room: room(), body })).await;
+    hostile.send(Body::Room(RoomMessage { room: room(), body })).await;
     // One that the gate refuses.
     let closed = || "closed/exam".to_owned();
-    liar.says(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
-    assert!(matches!(liar.hears().await, Some(Body::RoomRefused(_))));
+    hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
+    assert!(matches!(hostile.receive().await, Some(Body::RoomRefused(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
-    liar.says(Body::Room(RoomMessage { room: closed(), body })).await;
+    hostile.send(Body::Room(RoomMessage { room: closed(), body })).await;
     // Whatever is answered after them was handled after them.
-    liar.says(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 })).await;
+    hostile
+        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 }))
+        .await;
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());
     assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
@@ -142,12 +145,12 @@ async fn a_room_that_no_gate_opened_is_not_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quic_connection_without_its_session_is_refused() {
-    let world = World::new();
-    let mut honest = world.node("cph-1").await;
-    let mut alone = Liar::new(world.credentials("sto-1"));
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut alone = HostileNode::new(cluster.credentials("sto-1"));
     assert!(!alone.quic(&honest, LINK).await, "nobody announced the link");
     // Another node announces it, and the first tries to be its QUIC half.
-    let mut other = Liar::new(world.credentials("osl-1"));
+    let mut other = HostileNode::new(cluster.credentials("osl-1"));
     other.session(&honest, hello("x")).await.unwrap();
     assert!(!alone.quic(&honest, LINK).await, "the link is another node's");
     assert!(honest.is_quiet());
@@ -157,35 +160,35 @@ async fn a_quic_connection_without_its_session_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_hello_is_refused() {
-    let world = World::new();
-    let honest = world.node("cph-1").await;
-    let mut liar = Liar::new(world.credentials("sto-1"));
+    let cluster = TestCluster::new();
+    let honest = cluster.node("cph-1").await;
+    let mut hostile = HostileNode::new(cluster.credentials("sto-1"));
     let cases = [
         (Hello { version: 99, ..hello("x") }, Code::FailedPrecondition),
         (Hello { extension_table: 2, ..hello("x") }, Code::FailedPrecondition),
         (Hello { link_id: vec![1, 2].into(), ..hello("x") }, Code::InvalidArgument),
-        (Hello { lanes: 0, ..hello("x") }, Code::InvalidArgument),
-        (Hello { lanes: 200, ..hello("x") }, Code::InvalidArgument),
+        (Hello { connections: 0, ..hello("x") }, Code::InvalidArgument),
+        (Hello { connections: 200, ..hello("x") }, Code::InvalidArgument),
     ];
     for (hello, code) in cases {
-        let refused = liar.session(&honest, hello.clone()).await.unwrap_err();
+        let refused = hostile.session(&honest, hello.clone()).await.unwrap_err();
         assert_eq!(refused.code(), code, "{hello:?}");
     }
     // A node that says our own name with its own certificate is still itself.
-    let mut mirror = Liar::new(world.credentials("cph-1"));
+    let mut mirror = HostileNode::new(cluster.credentials("cph-1"));
     let refused = mirror.session(&honest, hello("x")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strange_datagrams_are_counted_and_dropped() {
-    let world = World::new();
-    let mut honest = world.node("cph-1").await;
-    let mut liar = Liar::new(world.credentials("sto-1"));
-    liar.session(&honest, hello("x")).await.unwrap();
-    assert!(liar.quic(&honest, LINK).await);
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut hostile = HostileNode::new(cluster.credentials("sto-1"));
+    hostile.session(&honest, hello("x")).await.unwrap();
+    assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("sto-1")).await;
-    let connection = &liar.quic[0];
+    let connection = &hostile.quic[0];
     let send = |bytes: &[u8]| connection.send_datagram(bytes.to_vec().into()).unwrap();
     send(&[]);
     send(&[31, 1, 2]);
@@ -205,7 +208,7 @@ async fn strange_datagrams_are_counted_and_dropped() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(support::PATIENCE, counted).await.unwrap();
+    tokio::time::timeout(support::TIMEOUT, counted).await.unwrap();
     for worker in &mut honest.workers {
         assert!(worker.from_links.recv().is_none());
     }

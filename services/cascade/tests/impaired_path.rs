@@ -9,8 +9,8 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use support::impaired_path::{Path, Ways};
-use support::{Node, Options, PATIENCE, World};
+use support::impaired_path::{Directions, Path};
+use support::{Node, Options, TIMEOUT, TestCluster};
 use systir_cascade::{FlowNumbers, LinkEvent, Parity, SignalEvent, SignalStream};
 use systir_forwarding::batch::Priority;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
@@ -20,15 +20,15 @@ const ROOM: &str = "ku.dk/lecture";
 
 /// Two nodes; `a` reaches `b` over a path.
 async fn apart(options: impl Fn() -> Options) -> (Node, Node, Path) {
-    let world = World::new();
-    let a = world.node_with("cph-1", options()).await;
-    let b = world.node_with("sto-1", options()).await;
+    let cluster = TestCluster::new();
+    let a = cluster.node_with("cph-1", options()).await;
+    let b = cluster.node_with("sto-1", options()).await;
     let path = Path::to(&b.address).await;
     (a, b, path)
 }
 
 async fn linked(a: &mut Node, b: &mut Node, path: &Path) -> (u32, u32) {
-    a.links.need(ROOM, path.address.clone(), 1, 1);
+    a.links.open_room(ROOM, path.address.clone(), 1, 1);
     stands(a, b).await
 }
 
@@ -60,12 +60,12 @@ fn numbered(number: u16, length: usize) -> Vec<u8> {
 async fn doubled_and_shuffled_datagrams_are_media_once_each_and_halves_find_each_other() {
     let small = || Options { max_mtu: 1232, ..Options::default() };
     let (mut a, mut b, path) = apart(small).await;
-    for way in [&path.quic.there, &path.quic.back] {
-        way.doubled.store(30, Ordering::Relaxed);
-        way.shuffle_ms.store(20, Ordering::Relaxed);
+    for direction in [&path.quic.there, &path.quic.back] {
+        direction.duplicated.store(30, Ordering::Relaxed);
+        direction.jitter_ms.store(20, Ordering::Relaxed);
     }
     let (at_a, _) = linked(&mut a, &mut b, &path).await;
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     const COUNT: u16 = 400;
     let mut listener = b.workers.remove(0);
     let listening = tokio::spawn(async move { listener.receive(usize::from(COUNT)).await });
@@ -86,10 +86,10 @@ async fn doubled_and_shuffled_datagrams_are_media_once_each_and_halves_find_each
 async fn a_link_stands_at_one_packet_in_five_lost() {
     let (mut a, mut b, path) = apart(Options::default).await;
     let (at_a, _) = linked(&mut a, &mut b, &path).await;
-    for way in [&path.quic.there, &path.quic.back] {
-        way.loss.store(20, Ordering::Relaxed);
+    for direction in [&path.quic.there, &path.quic.back] {
+        direction.loss.store(20, Ordering::Relaxed);
     }
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     let mut listener = b.workers.remove(0);
     // What QUIC lost is not sent again by QUIC: late media is worth nothing.
     let listening = tokio::spawn(async move { listener.receive(400).await });
@@ -117,8 +117,8 @@ async fn dies_and_comes_back(kill: impl Fn(&Path, bool)) {
     assert_eq!(a.links.list()[0].rooms, b.links.list()[0].rooms);
 }
 
-fn both(ways: &Ways, cut: bool) {
-    ways.cut(cut);
+fn both(directions: &Directions, cut: bool) {
+    directions.cut(cut);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,15 +158,15 @@ async fn when_control_passes_one_way_only_the_link_goes_at_both() {
 /// Somebody's signalling is relayed from `a` to `b`.
 async fn relayed(a: &Node, b: &Node, path: &Path) -> (SignalStream, SignalStream) {
     let (streams, mut arrived) = mpsc::channel(4);
-    *b.gate.streams.lock().unwrap() = Some(streams);
+    *b.handler.streams.lock().unwrap() = Some(streams);
     let start = SignalStart { room: ROOM.to_owned(), ..Default::default() };
     let here = a.links.signal(&path.address, start).await.unwrap();
-    let (_, _, there) = tokio::time::timeout(PATIENCE, arrived.recv()).await.unwrap().unwrap();
+    let (_, _, there) = tokio::time::timeout(TIMEOUT, arrived.recv()).await.unwrap().unwrap();
     (here, there)
 }
 
 async fn next(stream: &mut SignalStream) -> SignalEvent {
-    tokio::time::timeout(PATIENCE, stream.rx.recv()).await.expect("an event")
+    tokio::time::timeout(TIMEOUT, stream.rx.recv()).await.expect("an event")
 }
 
 #[tokio::test(flavor = "multi_thread")]

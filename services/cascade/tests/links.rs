@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Node, Options, PATIENCE, World, linked, relay};
+use support::{Node, Options, TIMEOUT, TestCluster, linked, relay};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, SendError, SignalEvent,
 };
@@ -31,13 +31,13 @@ fn rtp(mark: u8, length: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, at_b) = linked(&mut a, &mut b, "ku.dk/lecture").await;
 
     // b receives, so b chooses the flows: for its worker 1.
     let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
-    let flow = numbers.allot(1).unwrap();
+    let flow = numbers.allocate(1).unwrap();
     let priorities = [Priority::Rest, Priority::Base, Priority::Audio, Priority::Control];
     for (mark, priority) in priorities.into_iter().enumerate() {
         a.workers[0].send(at_a, flow, priority, &rtp(mark as u8, 200));
@@ -56,25 +56,25 @@ async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender()
     assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
     // Both ends count what was asked for again.
     let counted = async {
-        while (b.links.list()[0].stats.asked_out, a.links.list()[0].stats.asked_in) != (1, 1) {
+        while (b.links.list()[0].stats.nacked_out, a.links.list()[0].stats.nacked_in) != (1, 1) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
     let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
-    assert_eq!((at_a.asked_out, at_b.asked_in), (0, 0));
+    assert_eq!((at_a.nacked_out, at_b.nacked_in), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_connections_are_one_link() {
-    let world = World::new();
-    let options = || Options { lanes: 3, ..Options::default() };
-    let mut a = world.node_with("cph-1", options()).await;
-    let mut b = world.node_with("sto-1", options()).await;
+    let cluster = TestCluster::new();
+    let options = || Options { connections: 3, ..Options::default() };
+    let mut a = cluster.node_with("cph-1", options()).await;
+    let mut b = cluster.node_with("sto-1", options()).await;
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
     for mark in 0..6 {
-        a.workers[0].send(at_a, numbers.allot(0).unwrap(), Priority::Base, &rtp(mark, 100));
+        a.workers[0].send(at_a, numbers.allocate(0).unwrap(), Priority::Base, &rtp(mark, 100));
     }
     assert_eq!(b.workers[0].receive(6).await.len(), 6);
     assert_eq!((a.links.list().len(), b.links.list().len()), (1, 1));
@@ -82,12 +82,12 @@ async fn several_connections_are_one_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_packet_is_split_and_arrives_whole() {
-    let world = World::new();
+    let cluster = TestCluster::new();
     let small = || Options { max_mtu: 1232, ..Options::default() };
-    let mut a = world.node_with("cph-1", small()).await;
-    let mut b = world.node_with("sto-1", small()).await;
+    let mut a = cluster.node_with("cph-1", small()).await;
+    let mut b = cluster.node_with("sto-1", small()).await;
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
     assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
     let counted = async {
@@ -95,16 +95,16 @@ async fn a_large_packet_is_split_and_arrives_whole() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_quic_there_is_no_link() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
-    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = PeerAddress { quic: deaf.local_addr().unwrap(), ..b.address.clone() };
-    a.links.need("ku.dk/lecture", address, 1, 1);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = PeerAddress { quic: silent.local_addr().unwrap(), ..b.address.clone() };
+    a.links.open_room("ku.dk/lecture", address, 1, 1);
     assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }));
     assert!(b.is_quiet(), "a session alone is no link");
     assert!(a.links.list().is_empty() && b.links.list().is_empty());
@@ -112,35 +112,35 @@ async fn without_quic_there_is_no_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_grpc_there_is_no_link() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
-    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = PeerAddress { grpc: deaf.local_addr().unwrap(), ..b.address.clone() };
-    a.links.need("ku.dk/lecture", address, 1, 1);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = PeerAddress { grpc: silent.local_addr().unwrap(), ..b.address.clone() };
+    a.links.open_room("ku.dk/lecture", address, 1, 1);
     assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }));
     assert!(b.is_quiet());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_another_ca_is_refused_both_ways() {
-    let (ours, theirs) = (World::new(), World::new());
+    let (ours, theirs) = (TestCluster::new(), TestCluster::new());
     let mut honest = ours.node("cph-1").await;
     // Its CA mints our trust domain, and it trusts itself and us.
     let mut minted = theirs.node("sto-1").await;
-    minted.links.need("ku.dk/lecture", honest.address.clone(), 1, 1);
+    minted.links.open_room("ku.dk/lecture", honest.address.clone(), 1, 1);
     assert!(matches!(minted.next().await, LinkEvent::Unreachable { .. }));
-    honest.links.need("ku.dk/lecture", minted.address.clone(), 1, 1);
+    honest.links.open_room("ku.dk/lecture", minted.address.clone(), 1, 1);
     assert!(matches!(honest.next().await, LinkEvent::Unreachable { .. }));
-    assert!(honest.gate.asked.lock().unwrap().is_empty());
+    assert!(honest.handler.asked.lock().unwrap().is_empty());
     let refused = honest.links.reserve(&minted.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Unreachable(_))), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_our_ca_that_is_on_no_list_gets_no_link_and_no_answer() {
-    let world = World::new();
-    let (mut stranger, b) = (world.node("stranger").await, world.node("sto-1").await);
-    stranger.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+    let cluster = TestCluster::new();
+    let (mut stranger, b) = (cluster.node("stranger").await, cluster.node("sto-1").await);
+    stranger.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
     match stranger.next().await {
         LinkEvent::Unreachable { reason, .. } => assert!(reason.contains("nobody knows it"), "{reason}"),
         other => panic!("{other:?}"),
@@ -151,25 +151,25 @@ async fn a_node_of_our_ca_that_is_on_no_list_gets_no_link_and_no_answer() {
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
     let refused = stranger.links.signal(&b.address, SignalStart::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
-    assert!(b.links.list().is_empty() && b.gate.asked.lock().unwrap().is_empty());
+    assert!(b.links.list().is_empty() && b.handler.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_may_not_answer_for_the_one_that_is_meant() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("aws-sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("aws-sto-1").await);
     let address = PeerAddress { id: relay("sto-1"), ..b.address.clone() };
-    a.links.need("ku.dk/lecture", address, 1, 1);
+    a.links.open_room("ku.dk/lecture", address, 1, 1);
     assert!(matches!(a.next().await, LinkEvent::Unreachable { peer, .. } if peer == relay("sto-1")));
     assert!(b.is_quiet());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_the_other_gate_refuses_gets_nothing() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/open").await;
-    a.links.need("closed/exam", b.address.clone(), 1, 1);
+    a.links.open_room("closed/exam", b.address.clone(), 1, 1);
     match a.event().await {
         LinkEvent::RoomRefused { room, by_us: false, reason, rules, .. } => {
             assert_eq!((&*room, reason.as_str()), ("closed/exam", "not in the EEA"));
@@ -184,14 +184,14 @@ async fn a_room_that_the_other_gate_refuses_gets_nothing() {
     // What is open goes on, and the next thing that b hears is about it.
     a.links.send(&b.id(), "ku.dk/open", update()).unwrap();
     assert!(matches!(b.event().await, LinkEvent::Message { room, .. } if &*room == "ku.dk/open"));
-    let asked = b.gate.asked.lock().unwrap().clone();
+    let asked = b.handler.asked.lock().unwrap().clone();
     assert_eq!(asked[1], (a.id(), "closed/exam".to_owned()), "the gate knows who asks, by proof");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/lecture").await;
     for layer in 0..100 {
         let body = RoomBody::KeyFrame(KeyFrame { track_sid: "TR_x".to_owned(), layer });
@@ -205,7 +205,7 @@ async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
             other => panic!("{other:?}"),
         }
     }
-    b.links.drop_room("ku.dk/lecture", &a.id());
+    b.links.close_room("ku.dk/lecture", &a.id());
     assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
     let speakers = RoomBody::Speakers(Speakers::default());
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), Err(SendError::RoomNotOpen));
@@ -213,8 +213,8 @@ async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let update = |number: usize| {
         let updates = vec![Bytes::from(format!("{number:4096}"))];
@@ -236,7 +236,7 @@ async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
     let back = Err(SendError::Full(Some(Box::new(speakers.clone()))));
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), back);
     // Another room's words about itself still pass.
-    a.links.need("ku.dk/seminar", b.address.clone(), 1, 1);
+    a.links.open_room("ku.dk/seminar", b.address.clone(), 1, 1);
     for number in 0..sent {
         match b.event().await {
             LinkEvent::Message { body, .. } => assert!(body == update(number), "{number} is missing"),
@@ -250,12 +250,12 @@ async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_no_room_needs_ends() {
-    let world = World::new();
+    let cluster = TestCluster::new();
     let short = || Options { linger: Duration::from_millis(100), ..Options::default() };
-    let mut a = world.node_with("cph-1", short()).await;
-    let mut b = world.node_with("sto-1", short()).await;
+    let mut a = cluster.node_with("cph-1", short()).await;
+    let mut b = cluster.node_with("sto-1", short()).await;
     linked(&mut a, &mut b, "ku.dk/lecture").await;
-    a.links.drop_room("ku.dk/lecture", &b.id());
+    a.links.close_room("ku.dk/lecture", &b.id());
     assert!(matches!(b.event().await, LinkEvent::RoomClosed { .. }));
     assert!(matches!(a.event().await, LinkEvent::Down { .. }));
     assert!(matches!(b.event().await, LinkEvent::Down { .. }));
@@ -267,10 +267,10 @@ async fn a_link_that_no_room_needs_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
     for _ in 0..5 {
-        let world = World::new();
-        let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
-        a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
-        b.links.need("ku.dk/lecture", a.address.clone(), 1, 1);
+        let cluster = TestCluster::new();
+        let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+        a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
+        b.links.open_room("ku.dk/lecture", a.address.clone(), 1, 1);
         a.up(&b.id()).await;
         b.up(&a.id()).await;
         a.opened(&b.id(), "ku.dk/lecture").await;
@@ -286,41 +286,41 @@ async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
 
 /// What was told until the room is open.
 async fn until_opened(node: &mut Node) -> Vec<LinkEvent> {
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     loop {
         let event = node.next().await;
         let opened = matches!(event, LinkEvent::RoomOpened { .. });
-        told.push(event);
+        events.push(event);
         if opened {
-            return told;
+            return events;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dials_that_cross_are_no_failure() {
-    let world = World::new();
+    let cluster = TestCluster::new();
     for _ in 0..20 {
-        let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
-        a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
-        b.links.need("ku.dk/lecture", a.address.clone(), 1, 1);
-        for told in [until_opened(&mut a).await, until_opened(&mut b).await] {
-            assert!(!told.iter().any(|event| matches!(event, LinkEvent::Unreachable { .. })), "{told:?}");
+        let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+        a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
+        b.links.open_room("ku.dk/lecture", a.address.clone(), 1, 1);
+        for events in [until_opened(&mut a).await, until_opened(&mut b).await] {
+            assert!(!events.iter().any(|event| matches!(event, LinkEvent::Unreachable { .. })), "{events:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_came_back_elsewhere_is_found_there() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/lecture").await;
     b.links.shutdown().await;
     drop(b);
     assert!(matches!(a.event().await, LinkEvent::Down { .. }));
     assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }), "nobody is at the old address");
-    let mut b = world.node("sto-1").await;
-    a.links.need("ku.dk/lecture", b.address.clone(), 1, 1);
+    let mut b = cluster.node("sto-1").await;
+    a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
     a.up(&b.id()).await;
     b.up(&a.id()).await;
     a.opened(&b.id(), "ku.dk/lecture").await;
@@ -328,15 +328,15 @@ async fn a_peer_that_came_back_elsewhere_is_found_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_is_linked_again() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (before, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let address = b.address.clone();
     b.links.shutdown().await;
     drop(b);
     assert!(matches!(a.event().await, LinkEvent::Down { link, .. } if link == before));
     let options = Options { quic: address.quic, grpc: address.grpc, ..Options::default() };
-    let mut b = world.node_with("sto-1", options).await;
+    let mut b = cluster.node_with("sto-1", options).await;
     let after = a.up(&b.id()).await;
     assert_ne!(before, after, "a number is never used twice");
     b.up(&a.id()).await;
@@ -376,11 +376,11 @@ fn wire(server: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_ends_a_link_at_both_ends_and_it_comes_back() {
-    let world = World::new();
-    let (mut a, mut b): (Node, Node) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b): (Node, Node) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (quic, whole) = wire(b.address.quic);
     let address = PeerAddress { quic, ..b.address.clone() };
-    a.links.need("ku.dk/lecture", address, 1, 1);
+    a.links.open_room("ku.dk/lecture", address, 1, 1);
     a.up(&b.id()).await;
     b.up(&a.id()).await;
     a.opened(&b.id(), "ku.dk/lecture").await;
@@ -400,8 +400,8 @@ async fn silence_ends_a_link_at_both_ends_and_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_asked_node_admits_or_refuses() {
-    let world = World::new();
-    let (a, b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let request =
         |room: &str| ReserveRequest { room: room.to_owned(), epoch: 3, ..ReserveRequest::default() };
     let reply = a.links.reserve(&b.address, request("ku.dk/lecture")).await.unwrap();
@@ -414,8 +414,8 @@ async fn the_asked_node_admits_or_refuses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signalling_goes_both_ways_and_ends_with_a_reason() {
-    let world = World::new();
-    let (a, b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let start =
         || SignalStart { room: "ku.dk/lecture".to_owned(), identity: "x".to_owned(), ..Default::default() };
     let refused = a.links.signal(&b.address, start()).await;
@@ -425,41 +425,41 @@ async fn signalling_goes_both_ways_and_ends_with_a_reason() {
     );
 
     let (to, mut streams) = tokio::sync::mpsc::channel(1);
-    *b.gate.streams.lock().unwrap() = Some(to);
-    let mut door = a.links.signal(&b.address, start()).await.unwrap();
+    *b.handler.streams.lock().unwrap() = Some(to);
+    let mut gateway = a.links.signal(&b.address, start()).await.unwrap();
     let (peer, started, mut media) = streams.recv().await.unwrap();
     assert_eq!((peer, started.room.as_str()), (a.id(), "ku.dk/lecture"));
     for number in 0..50u8 {
-        door.tx.send(Bytes::from(vec![number])).unwrap();
+        gateway.tx.send(Bytes::from(vec![number])).unwrap();
         media.tx.send(Bytes::from(vec![number, number])).unwrap();
     }
     for number in 0..50u8 {
         assert_eq!(media.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number])));
-        assert_eq!(door.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number, number])));
+        assert_eq!(gateway.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number, number])));
     }
     media.tx.end(SignalEndReason::Closed, "removed");
     let end = SignalEvent::End { reason: SignalEndReason::Closed, detail: "removed".to_owned() };
-    assert_eq!(door.rx.recv().await, end);
-    drop(door);
-    let lost = tokio::time::timeout(PATIENCE, media.rx.recv()).await.unwrap();
-    assert!(matches!(lost, SignalEvent::Lost(_)), "a door that says no goodbye is lost: {lost:?}");
+    assert_eq!(gateway.rx.recv().await, end);
+    drop(gateway);
+    let lost = tokio::time::timeout(TIMEOUT, media.rx.recv()).await.unwrap();
+    assert!(matches!(lost, SignalEvent::Lost(_)), "a gateway that send no goodbye is lost: {lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_no_relay() {
-    let world = World::new();
-    let b = world.node("sto-1").await;
+    let cluster = TestCluster::new();
+    let b = cluster.node("sto-1").await;
     let operator: systir_identity::SpiffeId = "spiffe://nordu.net/operator/anna".parse().unwrap();
     assert_eq!(operator.trust_domain(), &TrustDomain::new("nordu.net").unwrap());
     let pem = systir_identity::ca::issue(
-        &world.ca,
+        &cluster.ca,
         &operator,
         std::time::SystemTime::now(),
         systir_identity::ca::NODE_LIFE,
     )
     .unwrap();
     let certificate = systir_identity::NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
-    let credentials = systir_identity::Credentials::new(certificate, world.bundle.clone()).unwrap();
+    let credentials = systir_identity::Credentials::new(certificate, cluster.bundle.clone()).unwrap();
     let operator = Node::start(credentials, Options::default()).await;
     let refused = operator.links.reserve(&b.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
@@ -467,10 +467,10 @@ async fn an_operator_is_no_relay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
-    let world = World::new();
+    let cluster = TestCluster::new();
     let small = || Options { max_mtu: 1232, ..Options::default() };
-    let mut a = world.node_with("cph-1", small()).await;
-    let mut b = world.node_with("sto-1", small()).await;
+    let mut a = cluster.node_with("cph-1", small()).await;
+    let mut b = cluster.node_with("sto-1", small()).await;
     linked(&mut a, &mut b, "ku.dk/lecture").await;
     let lossy = |length: usize| {
         let data =
@@ -492,10 +492,10 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
     while sent != (2, 2, 1) {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
-        sent = (at_a.messages_out, at_b.messages_in, at_b.joined);
+        sent = (at_a.data_messages_out, at_b.data_messages_in, at_b.joined);
     }
     // Closed at b while it is on its way: it goes no further.
-    b.links.drop_room("ku.dk/lecture", &a.id());
+    b.links.close_room("ku.dk/lecture", &a.id());
     let _ = a.links.send(&b.id(), "ku.dk/lecture", lossy(10));
     assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", lossy(10)), Err(SendError::RoomNotOpen));
@@ -504,10 +504,10 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_arrives_whole() {
-    let world = World::new();
-    let (mut a, mut b) = (world.node("cph-1").await, world.node("sto-1").await);
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allot(0).unwrap();
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     for _ in 0..10 {
         let mut batch = a.workers[0].to_links.fresh();
         for mark in 0..600u32 {

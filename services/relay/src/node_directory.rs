@@ -95,13 +95,13 @@ impl PeerLinks for NodeDirectory {
     fn open_room(&self, room: &str, node: &str, address: NodeAddress, epoch: u64, policy_version: u64) {
         if let (Some(links), Some(id)) = (self.links(), self.id(node)) {
             let NodeAddress { grpc, quic } = address;
-            links.need(room, PeerAddress { id, grpc, quic }, epoch, policy_version);
+            links.open_room(room, PeerAddress { id, grpc, quic }, epoch, policy_version);
         }
     }
 
     fn close_room(&self, room: &str, node: &str) {
         if let (Some(links), Some(id)) = (self.links(), self.id(node)) {
-            links.drop_room(room, &id);
+            links.close_room(room, &id);
         }
     }
 
@@ -131,7 +131,7 @@ impl FlowAllocator for NodeDirectory {
         let numbers = all.entry(node.to_owned()).or_insert_with(|| FlowNumbers::new(parity));
         let mut flows = [0; Layer::MAX];
         for flow in &mut flows {
-            *flow = numbers.allot(worker)?.raw();
+            *flow = numbers.allocate(worker)?.raw();
         }
         Some(flows)
     }

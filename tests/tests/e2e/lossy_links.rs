@@ -67,7 +67,7 @@ async fn audio_and_video_are_continuous(mtu: u16) -> Result<()> {
         }
     }
     for site in [Site::Near, Site::Far] {
-        let requested = sites.counter(site, "systir_link_asked_again_total").await?;
+        let requested = sites.counter(site, "systir_link_nacked_packets_total").await?;
         assert!(requested > 0, "lost packets are requested again over the link: {site:?}");
     }
     Ok(())

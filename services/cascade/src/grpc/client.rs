@@ -12,34 +12,34 @@ use systir_proto::cluster::v1::cluster_client::ClusterClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that answers no ping for so long is dead, and with it all streams on it.
-const PING: Duration = Duration::from_millis(500);
-const PONG: Duration = Duration::from_millis(1500);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Connections kept for calls, at most.
-const KEPT: usize = 256;
+const MAX_CHANNELS: usize = 256;
 /// A whole room's state must fit.
 pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
 /// Connections for calls, one per peer.
 pub(crate) struct Clients {
     credentials: Credentials,
-    kept: Mutex<HashMap<(SpiffeId, SocketAddr), Channel>>,
+    channels: Mutex<HashMap<(SpiffeId, SocketAddr), Channel>>,
 }
 
 impl Clients {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, kept: Mutex::default() }
+        Self { credentials, channels: Mutex::default() }
     }
 
     /// A client on the connection that is kept for calls to the peer.
     pub(crate) fn shared(&self, peer: &PeerAddress) -> ClusterClient<Channel> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (peer.id.clone(), peer.grpc);
-        if kept.len() >= KEPT && !kept.contains_key(&key) {
-            kept.clear();
+        if channels.len() >= MAX_CHANNELS && !channels.contains_key(&key) {
+            channels.clear();
         }
-        let channel = kept.entry(key).or_insert_with(|| {
+        let channel = channels.entry(key).or_insert_with(|| {
             let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
             let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
             endpoint().connect_with_connector_lazy(tower::service_fn(connect))
@@ -48,9 +48,9 @@ impl Clients {
     }
 
     /// The connection is dead; the next call makes a new one.
-    pub(crate) fn forget(&self, peer: &PeerAddress) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(&(peer.id.clone(), peer.grpc));
+    pub(crate) fn remove(&self, peer: &PeerAddress) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.remove(&(peer.id.clone(), peer.grpc));
     }
 
     /// A client on a connection of its own.
@@ -65,9 +65,9 @@ impl Clients {
 fn endpoint() -> Endpoint {
     // The connector knows where to; the name is for the requests' authority only.
     Endpoint::from_static("http://relay.systir")
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(PING)
-        .keep_alive_timeout(PONG)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(false)
 }
 
@@ -76,7 +76,7 @@ fn client(channel: Channel) -> ClusterClient<Channel> {
 }
 
 /// Limits a call.
-pub(crate) async fn within<T>(
+pub(crate) async fn with_timeout<T>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CallError> {

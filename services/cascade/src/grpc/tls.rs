@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tracing::debug;
 
-const HANDSHAKE: Duration = Duration::from_secs(3);
-const HANDSHAKES: usize = 128;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+const MAX_HANDSHAKES: usize = 128;
 
 /// Who is at the other end of a gRPC connection, as TLS proved. Every request has it among its
 /// extensions.
@@ -76,7 +76,7 @@ pub(crate) async fn accept(
     accepted: mpsc::Sender<io::Result<PeerConnection>>,
     cancel: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let connection = tokio::select! {
             () = cancel.cancelled() => return,
@@ -91,14 +91,14 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
         let (acceptor, accepted, cancel) = (acceptor.clone(), accepted.clone(), cancel.clone());
         tokio::spawn(async move {
             let outcome = tokio::select! {
                 () = cancel.cancelled() => return,
-                outcome = tokio::time::timeout(HANDSHAKE, shake(&acceptor, stream, address)) => outcome,
+                outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&acceptor, stream, address)) => outcome,
             };
-            drop(place);
+            drop(permit);
             match outcome {
                 Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
                 Ok(Err(error)) => debug!(from = %address, %error, "a gRPC peer did not prove itself"),
@@ -108,7 +108,11 @@ pub(crate) async fn accept(
     }
 }
 
-async fn shake(acceptor: &TlsAcceptor, stream: TcpStream, address: SocketAddr) -> io::Result<PeerConnection> {
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> io::Result<PeerConnection> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -131,6 +135,6 @@ pub(crate) async fn connect(
 }
 
 /// TLS of the gRPC server.
-pub(crate) fn tls_of(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, String> {
+pub(crate) fn server_config(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, String> {
     credentials.server_config(alpn::GRPC).map(Arc::new).map_err(|error| error.to_string())
 }

@@ -1,14 +1,14 @@
 //! A peer dials us. When both dial at once, the one with the smaller id goes on.
 
-use super::dial::settle;
-use super::established::{Out, QUEUE};
+use super::dial::redial_if_needed;
+use super::established::{SESSION_QUEUE, SessionSender};
 use super::hello::{check, hello};
-use super::run::{self, DATAGRAMS, Incoming};
+use super::run::{self, DATA_MESSAGE_QUEUE, NewLink};
 use super::runtime::LinkRuntime;
-use super::table::State;
+use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
-use crate::quic::{Binding, Command};
+use crate::quic::{Command, LinkSetup};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
@@ -19,9 +19,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{debug, info};
 
-const FIRST: Duration = Duration::from_secs(3);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Both halves stand within this time, or neither.
-const STAND: Duration = Duration::from_secs(4);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Takes a session that a peer opens, and answers with the messages for it.
 pub(crate) async fn accept(
@@ -29,65 +29,66 @@ pub(crate) async fn accept(
     peer: SpiffeId,
     mut stream: Streaming<SessionMessage>,
 ) -> Result<ReceiverStream<Result<SessionMessage, Status>>, Status> {
-    let first = tokio::time::timeout(FIRST, stream.message())
+    let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello came within 3 s"))??;
-    let Some(SessionMessage { body: Some(Body::Hello(said)) }) = first else {
+    let Some(SessionMessage { body: Some(Body::Hello(received)) }) = first else {
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
-    let (id, lanes) = check(&said)?;
-    if said.node != peer.as_str() {
-        info!(proved = %peer, says = said.node, "a peer calls itself something else than it proved");
+    let (id, connections) = check(&received)?;
+    if received.node != peer.as_str() {
+        info!(proved = %peer, says = received.node, "a peer calls itself something else than it proved");
     }
     let number = runtime.table.next_number();
-    let before = begin(runtime, &peer, number)?;
-    let (out, messages) = mpsc::channel(QUEUE);
-    let (ready, stands) = oneshot::channel();
+    let previous = claim(runtime, &peer, number)?;
+    let (out, messages) = mpsc::channel(SESSION_QUEUE);
+    let (ready, established) = oneshot::channel();
     let (down, ended) = oneshot::channel();
-    let (heard, datagrams) = mpsc::channel(DATAGRAMS);
+    let (received, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
     let parity = Parity::of(runtime.credentials.id(), &peer);
-    let binding = Binding {
+    let setup = LinkSetup {
         number,
         id,
         peer: peer.clone(),
         parity,
-        lanes,
+        connections,
         stats: Arc::clone(&stats),
         ready,
-        messages: heard,
+        data_messages: received,
         down,
     };
-    if !runtime.quic.ask(Command::Expect(binding)) {
-        settle(runtime, &peer, number);
+    if !runtime.quic.send(Command::Expect(setup)) {
+        redial_if_needed(runtime, &peer, number);
         return Err(Status::resource_exhausted("the QUIC thread does not answer"));
     }
-    let out = Out::Response(out);
-    out.put(Body::Hello(hello(runtime.credentials.id(), id, lanes)));
-    let made = Incoming { number, peer, parity, outgoing: false, out, stream, datagrams, ended, stats };
+    let out = SessionSender::Response(out);
+    out.send(Body::Hello(hello(runtime.credentials.id(), id, connections)));
+    let new_link =
+        NewLink { number, peer, parity, outgoing: false, out, stream, data_messages, ended, stats };
     let runtime = runtime.clone();
     runtime.clone().tasks.spawn(async move {
-        let stood = tokio::select! {
+        let established = tokio::select! {
             () = runtime.cancel.cancelled() => Err("this node stops".to_owned()),
-            stood = tokio::time::timeout(STAND, stands) => match stood {
-                Ok(Ok(stood)) => stood,
+            established = tokio::time::timeout(SETUP_TIMEOUT, established) => match established {
+                Ok(Ok(established)) => established,
                 _ => Err("the QUIC half did not come".to_owned()),
             },
         };
-        if let Some(before) = before {
-            before.cancelled().await;
+        if let Some(previous) = previous {
+            previous.cancelled().await;
         }
-        let peer = made.peer.clone();
-        let ended = match stood {
-            Ok(()) => run::establish(&runtime, made).await,
+        let peer = new_link.peer.clone();
+        let ended = match established {
+            Ok(()) => run::run_link(&runtime, new_link).await,
             Err(reason) => {
                 debug!(%peer, reason, "a link that a peer dialled did not come to stand");
-                runtime.quic.ask(Command::Close(number));
+                runtime.quic.send(Command::Close(number));
                 true
             }
         };
         if ended {
-            settle(&runtime, &peer, number);
+            redial_if_needed(&runtime, &peer, number);
         }
     });
     Ok(ReceiverStream::new(messages))
@@ -95,7 +96,7 @@ pub(crate) async fn accept(
 
 /// Makes room for the peer's link, or refuses. What is returned is to be awaited before the new
 /// link is told of: the end of the old one.
-fn begin(
+fn claim(
     runtime: &LinkRuntime,
     peer: &SpiffeId,
     number: u32,
@@ -108,27 +109,27 @@ fn begin(
         return Err(Status::unavailable("this node stops"));
     }
     runtime.table.with_peer(peer, |entry| {
-        let before = match &entry.state {
-            State::Dialling(_, cancel) => {
+        let previous = match &entry.state {
+            LinkState::Dialling(_, cancel) => {
                 if me < peer {
                     return Err(Status::already_exists("this node is dialling you"));
                 }
                 cancel.cancel();
                 None
             }
-            State::Up(link) if link.outgoing && me < peer => {
+            LinkState::Up(link) if link.outgoing && me < peer => {
                 // A dialling that crossed ours. Should the peer really have lost the link, silence
                 // ends it here too, and it dials again.
-                return Err(Status::already_exists("the link that this node dialled stands"));
+                return Err(Status::already_exists("the link that this node dialled is up"));
             }
-            State::Up(link) => {
+            LinkState::Up(link) => {
                 link.end(DownReason::Replaced);
                 Some(link.done.clone())
             }
-            State::Ending(_, done) => Some(done.clone()),
-            State::Idle | State::Waiting(_) | State::Accepting(_) => None,
+            LinkState::Ending(_, done) => Some(done.clone()),
+            LinkState::Idle | LinkState::Waiting(_) | LinkState::Accepting(_) => None,
         };
-        entry.state = State::Accepting(number);
-        Ok(before)
+        entry.state = LinkState::Accepting(number);
+        Ok(previous)
     })
 }

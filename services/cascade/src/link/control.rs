@@ -1,10 +1,10 @@
 //! Control messages of a link.
 
-use super::established::{Link, lock};
-use super::link_rooms::Turn;
+use super::established::{EstablishedLink, lock};
+use super::link_rooms::RoomChange;
 use super::runtime::LinkRuntime;
 use crate::event::{DownReason, LinkEvent, RoomKey};
-use crate::handler::ANSWER;
+use crate::handler::HANDLER_TIMEOUT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,80 +15,80 @@ use systir_proto::cluster::v1::{
 use systir_reason::{Reason, Refusal};
 
 /// The node takes an event within this time, or the link ends.
-const DELIVER: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct Answer {
+pub(super) struct RoomDecision {
     key: RoomKey,
-    question: u64,
-    verdict: Result<(), Refusal>,
+    number: u64,
+    result: Result<(), Refusal>,
 }
 
 /// Asks this node's own policy about a room that the peer wants to open.
-pub(super) fn ask_gate(
+pub(super) fn decide_room(
     runtime: &Arc<LinkRuntime>,
-    link: &Arc<Link>,
+    link: &Arc<EstablishedLink>,
     open: OpenRoom,
-) -> Option<impl Future<Output = Answer> + use<>> {
-    let asked = lock(&link.rooms).question(&open.room);
-    let Some((key, question)) = asked else {
+) -> Option<impl Future<Output = RoomDecision> + use<>> {
+    let pending = lock(&link.rooms).begin_decision(&open.room);
+    let Some((key, number)) = pending else {
         let reason = "the room's key is no key, or there are too many rooms on the link".to_owned();
-        link.put(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
+        link.send(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
         return None;
     };
     let (runtime, peer) = (runtime.clone(), link.peer.clone());
     Some(async move {
-        let verdict = tokio::time::timeout(ANSWER, runtime.handler.open_room(&peer, &open))
+        let result = tokio::time::timeout(HANDLER_TIMEOUT, runtime.handler.open_room(&peer, &open))
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Reason::NoAnswer, "the node did not decide within 2 s")));
-        Answer { key, question, verdict }
+        RoomDecision { key, number, result }
     })
 }
 
-pub(super) async fn answered(
+pub(super) async fn apply_decision(
     runtime: &Arc<LinkRuntime>,
-    link: &Link,
-    answer: Answer,
+    link: &EstablishedLink,
+    decision: RoomDecision,
 ) -> Result<(), DownReason> {
-    let Answer { key, question, verdict } = answer;
-    match verdict {
+    let RoomDecision { key, number, result } = decision;
+    match result {
         Ok(()) => {
-            let turn = {
+            let change = {
                 // Held until the answer is queued: no message about the room goes before it.
                 let mut rooms = lock(&link.rooms);
-                let Some(turn) = rooms.admitted(&key, question) else { return Ok(()) };
-                link.put(Body::RoomOpened(RoomOpened { room: key.to_string() }));
-                turn
+                let Some(change) = rooms.allow(&key, number) else { return Ok(()) };
+                link.send(Body::RoomOpened(RoomOpened { room: key.to_string() }));
+                change
             };
-            match turn {
-                Turn::Opened => tell(runtime, opened(link, key)).await,
+            match change {
+                RoomChange::Opened => notify(runtime, opened(link, key)).await,
                 _ => Ok(()),
             }
         }
         Err(Refusal { sentence: reason, rules, .. }) => {
-            let turn = {
+            let change = {
                 let mut rooms = lock(&link.rooms);
-                if !rooms.is_current(&key, question) {
+                if !rooms.is_current(&key, number) {
                     return Ok(());
                 }
-                let turn = rooms.close(&key);
+                let change = rooms.close(&key);
                 let refused =
                     RoomRefused { room: key.to_string(), reason: reason.clone(), rules: rules.clone() };
-                link.put(Body::RoomRefused(refused));
-                turn
+                link.send(Body::RoomRefused(refused));
+                change
             };
-            forget(runtime, link, &key);
-            match turn {
+            remove_need(runtime, link, &key);
+            match change {
                 // We had it open, or wanted it ourselves, against our own gate.
-                Turn::Closed => tell(runtime, refused(link, key, true, reason, rules)).await,
+                RoomChange::Closed => notify(runtime, refused(link, key, true, reason, rules)).await,
                 _ => Ok(()),
             }
         }
     }
 }
 
-pub(super) async fn heard(
+pub(super) async fn receive(
     runtime: &Arc<LinkRuntime>,
-    link: &Link,
+    link: &EstablishedLink,
     message: SessionMessage,
 ) -> Result<(), DownReason> {
     match message.body {
@@ -97,7 +97,7 @@ pub(super) async fn heard(
             match (key, body) {
                 (Some(room), Some(body)) => {
                     let (peer, link) = (link.peer.clone(), link.number);
-                    tell(runtime, LinkEvent::Message { peer, link, room, body }).await
+                    notify(runtime, LinkEvent::Message { peer, link, room, body }).await
                 }
                 // A newer peer may say what we do not know.
                 (Some(_), None) => Ok(()),
@@ -108,29 +108,33 @@ pub(super) async fn heard(
             }
         }
         Some(Body::RoomOpened(RoomOpened { room })) => {
-            let turn = {
+            let change = {
                 let mut rooms = lock(&link.rooms);
-                let turn = rooms.agreed(&room);
-                if turn == Turn::Unasked {
-                    link.put(Body::CloseRoom(CloseRoom { room: room.clone() }));
+                let change = rooms.peer_opened(&room);
+                if change == RoomChange::NotRequested {
+                    link.send(Body::CloseRoom(CloseRoom { room: room.clone() }));
                 }
-                turn
+                change
             };
-            if turn == Turn::Opened { tell(runtime, opened(link, room.into())).await } else { Ok(()) }
+            if change == RoomChange::Opened {
+                notify(runtime, opened(link, room.into())).await
+            } else {
+                Ok(())
+            }
         }
         Some(Body::RoomRefused(RoomRefused { room, reason, rules })) => {
-            if lock(&link.rooms).close(&room) == Turn::Closed {
-                forget(runtime, link, &room);
-                tell(runtime, refused(link, room.into(), false, reason, rules)).await
+            if lock(&link.rooms).close(&room) == RoomChange::Closed {
+                remove_need(runtime, link, &room);
+                notify(runtime, refused(link, room.into(), false, reason, rules)).await
             } else {
                 Ok(())
             }
         }
         Some(Body::CloseRoom(CloseRoom { room })) => {
-            if lock(&link.rooms).close(&room) == Turn::Closed {
-                forget(runtime, link, &room);
+            if lock(&link.rooms).close(&room) == RoomChange::Closed {
+                remove_need(runtime, link, &room);
                 let (peer, link) = (link.peer.clone(), link.number);
-                tell(runtime, LinkEvent::RoomClosed { peer, link, room: room.into() }).await
+                notify(runtime, LinkEvent::RoomClosed { peer, link, room: room.into() }).await
             } else {
                 Ok(())
             }
@@ -143,18 +147,24 @@ pub(super) async fn heard(
 }
 
 /// The room is not needed of the peer any more.
-fn forget(runtime: &LinkRuntime, link: &Link, room: &str) {
-    runtime.table.with_peer(&link.peer, |peer| peer.needs.remove(room));
+fn remove_need(runtime: &LinkRuntime, link: &EstablishedLink, room: &str) {
+    runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.remove(room));
 }
 
-fn opened(link: &Link, room: RoomKey) -> LinkEvent {
+fn opened(link: &EstablishedLink, room: RoomKey) -> LinkEvent {
     LinkEvent::RoomOpened { peer: link.peer.clone(), link: link.number, room }
 }
 
-fn refused(link: &Link, room: RoomKey, by_us: bool, reason: String, rules: Vec<String>) -> LinkEvent {
+fn refused(
+    link: &EstablishedLink,
+    room: RoomKey,
+    by_us: bool,
+    reason: String,
+    rules: Vec<String>,
+) -> LinkEvent {
     LinkEvent::RoomRefused { peer: link.peer.clone(), link: link.number, room, by_us, reason, rules }
 }
 
-pub(super) async fn tell(runtime: &LinkRuntime, event: LinkEvent) -> Result<(), DownReason> {
-    runtime.events.send_timeout(event, DELIVER).await.map_err(|_| DownReason::Overrun)
+pub(super) async fn notify(runtime: &LinkRuntime, event: LinkEvent) -> Result<(), DownReason> {
+    runtime.events.send_timeout(event, EVENT_TIMEOUT).await.map_err(|_| DownReason::Overrun)
 }

@@ -1,6 +1,6 @@
 //! A link that stands.
 
-use super::link_rooms::{Need, Rooms};
+use super::link_rooms::{LinkRooms, RoomVersion};
 use crate::event::{DownReason, LinkNumber, RoomKey};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
@@ -14,23 +14,23 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Control messages that wait for a slow peer, at most.
-pub(crate) const QUEUE: usize = 2048;
+pub(crate) const SESSION_QUEUE: usize = 2048;
 /// Of these, so many are kept for the link's own words: what rooms say does not end it.
-const KEPT: usize = 512;
+const RESERVED: usize = 512;
 /// A peer that took nothing of any room for so long, while one waited, reads no more.
-const STUCK: Duration = Duration::from_secs(5);
+const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// Who waits tries again within this time.
-const TRIES: Duration = Duration::from_secs(1);
+const RETRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A link that stands.
-pub(crate) struct Link {
+pub(crate) struct EstablishedLink {
     pub(crate) number: LinkNumber,
     pub(crate) peer: SpiffeId,
     pub(crate) parity: Parity,
     /// Did we dial?
     pub(crate) outgoing: bool,
-    pub(crate) rooms: Mutex<Rooms>,
-    pub(crate) out: Out,
+    pub(crate) rooms: Mutex<LinkRooms>,
+    pub(crate) out: SessionSender,
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     pub(crate) closed_room_messages: AtomicU64,
     pub(crate) control_dropped: AtomicU64,
@@ -45,14 +45,14 @@ pub(crate) struct Link {
 
 /// The way to the peer.
 #[derive(Clone)]
-pub(crate) enum Out {
+pub(crate) enum SessionSender {
     /// We dialled: our messages are the request's.
     Request(mpsc::Sender<SessionMessage>),
     /// The peer dialled: they are the response's.
     Response(mpsc::Sender<Result<SessionMessage, tonic::Status>>),
 }
 
-impl Out {
+impl SessionSender {
     /// Room in the queue.
     fn capacity(&self) -> usize {
         match self {
@@ -61,7 +61,7 @@ impl Out {
         }
     }
 
-    pub(super) fn put(&self, body: Body) -> bool {
+    pub(super) fn send(&self, body: Body) -> bool {
         let message = SessionMessage { body: Some(body) };
         match self {
             Self::Request(out) => out.try_send(message).is_ok(),
@@ -74,7 +74,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Link {
+impl EstablishedLink {
     pub(crate) fn end(&self, reason: DownReason) {
         lock(&self.reason).get_or_insert(reason);
         self.close.cancel();
@@ -82,40 +82,40 @@ impl Link {
 
     /// Queues a word of the link's own, which must not be lost; when the peer does not read, the link
     /// ends.
-    pub(super) fn put(&self, body: Body) -> bool {
-        let put = self.out.put(body);
-        if !put {
+    pub(super) fn send(&self, body: Body) -> bool {
+        let sent = self.out.send(body);
+        if !sent {
             self.end(DownReason::Overrun);
         }
-        put
+        sent
     }
 
     /// Is there room for what rooms say? Without it for long, although it is asked for again and again,
     /// the peer does not read, and the link ends.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_capacity(&self) -> bool {
         let mut full = lock(&self.full);
-        if self.out.capacity() > KEPT {
+        if self.out.capacity() > RESERVED {
             *full = None;
             return true;
         }
         let now = Instant::now();
         let since = match *full {
-            Some((since, last)) if now.duration_since(last) < TRIES => since,
+            Some((since, last)) if now.duration_since(last) < RETRY_WITHIN => since,
             _ => now,
         };
         *full = Some((since, now));
-        if now.duration_since(since) > STUCK {
+        if now.duration_since(since) > STALL_LIMIT {
             self.end(DownReason::Overrun);
         }
         false
     }
 
-    pub(super) fn ask(&self, key: &RoomKey, need: Need) {
+    pub(super) fn request_room(&self, key: &RoomKey, version: RoomVersion) {
         // The lock is held so that no other message about the room slips in between.
         let mut rooms = lock(&self.rooms);
-        if rooms.ask(key, need) {
-            let Need { epoch, policy_version } = need;
-            self.put(Body::OpenRoom(OpenRoom { room: key.to_string(), epoch, policy_version }));
+        if rooms.request(key, version) {
+            let RoomVersion { epoch, policy_version } = version;
+            self.send(Body::OpenRoom(OpenRoom { room: key.to_string(), epoch, policy_version }));
         }
     }
 

@@ -8,13 +8,13 @@ use systir_rtp::extension_table;
 use tonic::Status;
 
 /// What this node says first.
-pub(super) fn hello(me: &SpiffeId, link_id: [u8; 16], lanes: u8) -> Hello {
+pub(super) fn hello(me: &SpiffeId, link_id: [u8; 16], connections: u8) -> Hello {
     Hello {
         version: LINK_VERSION,
         extension_table: extension_table::VERSION,
         link_id: link_id.to_vec().into(),
         node: me.to_string(),
-        lanes: lanes.into(),
+        connections: connections.into(),
     }
 }
 
@@ -34,7 +34,8 @@ pub(super) fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
     }
     let id = LinkId::try_from(hello.link_id.as_ref())
         .map_err(|_| Status::invalid_argument("a link id has 16 bytes"))?;
-    let lanes = u8::try_from(hello.lanes).ok().filter(|lanes| (1..=8).contains(lanes));
-    let lanes = lanes.ok_or_else(|| Status::invalid_argument("a link has 1 to 8 connections"))?;
-    Ok((id, lanes))
+    let connections =
+        u8::try_from(hello.connections).ok().filter(|connections| (1..=8).contains(connections));
+    let connections = connections.ok_or_else(|| Status::invalid_argument("a link has 1 to 8 connections"))?;
+    Ok((id, connections))
 }

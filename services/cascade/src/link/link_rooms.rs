@@ -8,99 +8,99 @@ use rustc_hash::FxHashMap;
 /// Rooms on one link, at most.
 const MAX_ROOMS: usize = 1 << 14;
 /// Bytes in a room's key, at most.
-const MAX_KEY: usize = 1024;
+const MAX_KEY_BYTES: usize = 1024;
 
 /// All rooms of one link.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms {
-    rooms: FxHashMap<RoomKey, Room>,
-    next_question: u64,
+pub(crate) struct LinkRooms {
+    rooms: FxHashMap<RoomKey, RoomEntry>,
+    last_decision: u64,
 }
 
 /// What a room is asked under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Need {
+pub(crate) struct RoomVersion {
     pub(crate) epoch: u64,
     pub(crate) policy_version: u64,
 }
 
 #[derive(Debug, Default)]
-struct Room {
+struct RoomEntry {
     /// What we asked the peer under, the last time.
-    asked: Option<Need>,
+    requested: Option<RoomVersion>,
     /// The question that our gate has not answered yet.
-    question: Option<u64>,
+    decision: Option<u64>,
     open: bool,
 }
 
 /// What became of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum RoomChange {
     /// It opened now.
     Opened,
     /// It was open or asked for, and is not any more.
     Closed,
     /// Nothing changed.
-    Same,
+    Unchanged,
     /// The peer speaks of a room that we did not ask for; it is to close it.
-    Unasked,
+    NotRequested,
 }
 
-impl Rooms {
+impl LinkRooms {
     /// We need the room; must the peer be asked?
-    pub(crate) fn ask(&mut self, key: &RoomKey, need: Need) -> bool {
+    pub(crate) fn request(&mut self, key: &RoomKey, version: RoomVersion) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();
-        room.asked.replace(need) != Some(need)
+        room.requested.replace(version) != Some(version)
     }
 
     /// The peer agreed to what we asked.
-    pub(crate) fn agreed(&mut self, key: &str) -> Turn {
+    pub(crate) fn peer_opened(&mut self, key: &str) -> RoomChange {
         match self.rooms.get_mut(key) {
-            Some(room) if room.asked.is_some() => {
+            Some(room) if room.requested.is_some() => {
                 if std::mem::replace(&mut room.open, true) {
-                    Turn::Same
+                    RoomChange::Unchanged
                 } else {
-                    Turn::Opened
+                    RoomChange::Opened
                 }
             }
-            _ => Turn::Unasked,
+            _ => RoomChange::NotRequested,
         }
     }
 
     /// The room ends here: refused, or closed by either side. A question about it that our gate has
     /// not answered is void.
-    pub(crate) fn close(&mut self, key: &str) -> Turn {
+    pub(crate) fn close(&mut self, key: &str) -> RoomChange {
         match self.rooms.remove(key) {
-            Some(room) if room.open || room.asked.is_some() => Turn::Closed,
-            _ => Turn::Same,
+            Some(room) if room.open || room.requested.is_some() => RoomChange::Closed,
+            _ => RoomChange::Unchanged,
         }
     }
 
     /// The peer asks; the number of the question for our gate. None when it asks for too much.
-    pub(crate) fn question(&mut self, key: &str) -> Option<(RoomKey, u64)> {
-        if key.is_empty() || key.len() > MAX_KEY {
+    pub(crate) fn begin_decision(&mut self, key: &str) -> Option<(RoomKey, u64)> {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return None;
         }
         if self.rooms.len() >= MAX_ROOMS && !self.rooms.contains_key(key) {
             return None;
         }
-        self.next_question += 1;
+        self.last_decision += 1;
         let key: RoomKey = key.into();
         let room = self.rooms.entry(key.clone()).or_default();
-        room.question = Some(self.next_question);
-        Some((key, self.next_question))
+        room.decision = Some(self.last_decision);
+        Some((key, self.last_decision))
     }
 
     /// Our gate agreed. None when the question is void: the room was closed or asked for anew.
-    pub(crate) fn admitted(&mut self, key: &str, question: u64) -> Option<Turn> {
-        let room = self.rooms.get_mut(key).filter(|room| room.question == Some(question))?;
-        room.question = None;
-        Some(if std::mem::replace(&mut room.open, true) { Turn::Same } else { Turn::Opened })
+    pub(crate) fn allow(&mut self, key: &str, decision: u64) -> Option<RoomChange> {
+        let room = self.rooms.get_mut(key).filter(|room| room.decision == Some(decision))?;
+        room.decision = None;
+        Some(if std::mem::replace(&mut room.open, true) { RoomChange::Unchanged } else { RoomChange::Opened })
     }
 
     /// Our gate refused; is the question still the last one about the room?
-    pub(crate) fn is_current(&self, key: &str, question: u64) -> bool {
-        self.rooms.get(key).is_some_and(|room| room.question == Some(question))
+    pub(crate) fn is_current(&self, key: &str, decision: u64) -> bool {
+        self.rooms.get(key).is_some_and(|room| room.decision == Some(decision))
     }
 
     /// Is it open?
@@ -133,49 +133,49 @@ mod tests {
         "ku.dk/lecture".into()
     }
 
-    fn epoch(epoch: u64) -> Need {
-        Need { epoch, policy_version: 1 }
+    fn epoch(epoch: u64) -> RoomVersion {
+        RoomVersion { epoch, policy_version: 1 }
     }
 
     #[test]
     fn a_room_opens_when_the_peer_agrees() {
-        let mut rooms = Rooms::default();
-        assert!(rooms.ask(&key(), epoch(1)));
-        assert!(!rooms.ask(&key(), epoch(1)), "once is enough");
+        let mut rooms = LinkRooms::default();
+        assert!(rooms.request(&key(), epoch(1)));
+        assert!(!rooms.request(&key(), epoch(1)), "once is enough");
         assert!(!rooms.is_open(&key()));
-        assert_eq!(rooms.agreed(&key()), Turn::Opened);
-        assert_eq!(rooms.agreed(&key()), Turn::Same);
+        assert_eq!(rooms.peer_opened(&key()), RoomChange::Opened);
+        assert_eq!(rooms.peer_opened(&key()), RoomChange::Unchanged);
         assert!(rooms.is_open(&key()));
-        assert!(rooms.ask(&key(), epoch(2)), "another epoch is asked for");
+        assert!(rooms.request(&key(), epoch(2)), "another epoch is asked for");
     }
 
     #[test]
     fn a_peer_cannot_open_what_nobody_asked_for() {
-        let mut rooms = Rooms::default();
-        assert_eq!(rooms.agreed(&key()), Turn::Unasked);
+        let mut rooms = LinkRooms::default();
+        assert_eq!(rooms.peer_opened(&key()), RoomChange::NotRequested);
         assert!(!rooms.is_open(&key()));
     }
 
     #[test]
     fn an_answer_about_a_room_that_was_closed_meanwhile_is_void() {
-        let mut rooms = Rooms::default();
-        let (_, question) = rooms.question(&key()).unwrap();
-        assert_eq!(rooms.close(&key()), Turn::Same);
-        assert_eq!(rooms.admitted(&key(), question), None);
-        let (_, newer) = rooms.question(&key()).unwrap();
-        assert_eq!(rooms.admitted(&key(), question), None, "an old answer to a new question");
-        assert_eq!(rooms.admitted(&key(), newer), Some(Turn::Opened));
+        let mut rooms = LinkRooms::default();
+        let (_, decision) = rooms.begin_decision(&key()).unwrap();
+        assert_eq!(rooms.close(&key()), RoomChange::Unchanged);
+        assert_eq!(rooms.allow(&key(), decision), None);
+        let (_, newer) = rooms.begin_decision(&key()).unwrap();
+        assert_eq!(rooms.allow(&key(), decision), None, "an old answer to a new decision");
+        assert_eq!(rooms.allow(&key(), newer), Some(RoomChange::Opened));
     }
 
     #[test]
     fn a_peer_cannot_fill_the_table() {
-        let mut rooms = Rooms::default();
+        let mut rooms = LinkRooms::default();
         for number in 0..MAX_ROOMS {
-            assert!(rooms.question(&number.to_string()).is_some());
+            assert!(rooms.begin_decision(&number.to_string()).is_some());
         }
-        assert!(rooms.question("one more").is_none());
-        assert!(rooms.question(&"x".repeat(MAX_KEY + 1)).is_none());
-        assert!(rooms.question("").is_none());
+        assert!(rooms.begin_decision("one more").is_none());
+        assert!(rooms.begin_decision(&"x".repeat(MAX_KEY_BYTES + 1)).is_none());
+        assert!(rooms.begin_decision("").is_none());
     }
 
     proptest! {
@@ -183,31 +183,31 @@ mod tests {
         /// question of one side, and never after a close.
         #[test]
         fn open_needs_a_yes(steps in proptest::collection::vec(0u8..6, 0..60)) {
-            let mut rooms = Rooms::default();
-            let (mut asked, mut questions, mut open) = (false, Vec::new(), false);
+            let mut rooms = LinkRooms::default();
+            let (mut asked, mut decisions, mut open) = (false, Vec::new(), false);
             let mut current = None;
             for step in steps {
                 match step {
-                    0 => { rooms.ask(&key(), epoch(1)); asked = true; }
-                    1 => { rooms.agreed(&key()); open |= asked; }
+                    0 => { rooms.request(&key(), epoch(1)); asked = true; }
+                    1 => { rooms.peer_opened(&key()); open |= asked; }
                     2 => { rooms.close(&key()); asked = false; open = false; current = None; }
                     3 => {
-                        let (_, question) = rooms.question(&key()).unwrap();
-                        questions.push(question);
-                        current = Some(question);
+                        let (_, decision) = rooms.begin_decision(&key()).unwrap();
+                        decisions.push(decision);
+                        current = Some(decision);
                     }
                     4 => {
-                        if let Some(question) = questions.last().copied() {
-                            let valid = current == Some(question);
-                            prop_assert_eq!(rooms.admitted(&key(), question).is_some(), valid);
+                        if let Some(decision) = decisions.last().copied() {
+                            let valid = current == Some(decision);
+                            prop_assert_eq!(rooms.allow(&key(), decision).is_some(), valid);
                             open |= valid;
                             if valid { current = None; }
                         }
                     }
                     _ => {
-                        if let Some(question) = questions.first().copied() {
-                            let valid = current == Some(question);
-                            prop_assert_eq!(rooms.admitted(&key(), question).is_some(), valid);
+                        if let Some(decision) = decisions.first().copied() {
+                            let valid = current == Some(decision);
+                            prop_assert_eq!(rooms.allow(&key(), decision).is_some(), valid);
                             open |= valid;
                             if valid { current = None; }
                         }

@@ -1,10 +1,10 @@
 //! A link that stands: its control messages, until it ends.
 
-use super::control::{answered, ask_gate, heard, tell};
-use super::established::{Link, Out, lock};
-use super::link_rooms::Rooms;
+use super::control::{apply_decision, decide_room, notify, receive};
+use super::established::{EstablishedLink, SessionSender, lock};
+use super::link_rooms::LinkRooms;
 use super::runtime::LinkRuntime;
-use super::table::State;
+use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
 use crate::quic::Command;
@@ -25,36 +25,36 @@ use tonic::Streaming;
 use tracing::{info, warn};
 
 /// The end of a link is told even to a slow node.
-const DELIVER_END: Duration = Duration::from_secs(30);
+const DOWN_EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Questions for the gate at one time, per link.
-const QUESTIONS: usize = 64;
+const MAX_DECISIONS: usize = 64;
 
 /// Messages from datagrams that wait, at most; more are lost.
-pub(super) const DATAGRAMS: usize = 256;
+pub(super) const DATA_MESSAGE_QUEUE: usize = 256;
 
 /// Both halves of a link, joined.
-pub(super) struct Incoming {
+pub(super) struct NewLink {
     pub(super) number: LinkNumber,
     pub(super) peer: SpiffeId,
     pub(super) parity: Parity,
     pub(super) outgoing: bool,
-    pub(super) out: Out,
+    pub(super) out: SessionSender,
     pub(super) stream: Streaming<SessionMessage>,
-    pub(super) datagrams: mpsc::Receiver<Bytes>,
+    pub(super) data_messages: mpsc::Receiver<Bytes>,
     pub(super) ended: oneshot::Receiver<DownReason>,
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
 
 /// Enters the link into the table and runs it to its end; false when something else came there
 /// meanwhile.
-pub(super) async fn establish(runtime: &Arc<LinkRuntime>, made: Incoming) -> bool {
-    let Incoming { number, peer, parity, outgoing, out, stream, datagrams, ended, stats } = made;
-    let link = Arc::new(Link {
+pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> bool {
+    let NewLink { number, peer, parity, outgoing, out, stream, data_messages, ended, stats } = new_link;
+    let link = Arc::new(EstablishedLink {
         number,
         peer,
         parity,
         outgoing,
-        rooms: Mutex::new(Rooms::default()),
+        rooms: Mutex::new(LinkRooms::default()),
         out,
         stats,
         closed_room_messages: AtomicU64::new(0),
@@ -66,60 +66,61 @@ pub(super) async fn establish(runtime: &Arc<LinkRuntime>, made: Incoming) -> boo
     });
     let entered = runtime.table.with_peer(&link.peer, |peer| {
         let ours = match &peer.state {
-            State::Dialling(current, _) | State::Accepting(current) => *current == number,
+            LinkState::Dialling(current, _) | LinkState::Accepting(current) => *current == number,
             _ => false,
         };
         if ours {
-            peer.state = State::Up(link.clone());
+            peer.state = LinkState::Up(link.clone());
         }
         ours
     });
     if !entered {
-        runtime.quic.ask(Command::Close(number));
+        runtime.quic.send(Command::Close(number));
         return false;
     }
     info!(peer = %link.peer, link = number, "a link is up");
-    let reason = live(runtime, &link, stream, datagrams, ended).await;
+    let reason = process(runtime, &link, stream, data_messages, ended).await;
     finish(runtime, &link, reason).await;
     true
 }
 
-async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<Link>, reason: DownReason) {
+async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason: DownReason) {
     let number = link.number;
     runtime.table.with_peer(&link.peer, |peer| {
-        if matches!(&peer.state, State::Up(current) if current.number == number) {
-            peer.state = State::Ending(number, link.done.clone());
+        if matches!(&peer.state, LinkState::Up(current) if current.number == number) {
+            peer.state = LinkState::Ending(number, link.done.clone());
         }
     });
     if matches!(reason, DownReason::Idle | DownReason::Shutdown | DownReason::Overrun) {
-        link.out.put(Body::Goodbye(Goodbye { reason: reason.to_string() }));
+        link.out.send(Body::Goodbye(Goodbye { reason: reason.to_string() }));
     }
-    *lock(&link.rooms) = Rooms::default();
-    runtime.quic.ask(Command::Close(number));
+    *lock(&link.rooms) = LinkRooms::default();
+    runtime.quic.send(Command::Close(number));
     info!(peer = %link.peer, link = number, %reason, "a link is down");
     let down = LinkEvent::Down { peer: link.peer.clone(), link: number, reason };
-    if runtime.events.send_timeout(down, DELIVER_END).await.is_err() && !runtime.cancel.is_cancelled() {
+    if runtime.events.send_timeout(down, DOWN_EVENT_TIMEOUT).await.is_err() && !runtime.cancel.is_cancelled()
+    {
         warn!(peer = %link.peer, "the node does not read its link events; the end of a link went untold");
     }
     link.done.cancel();
 }
 
-async fn live(
+async fn process(
     runtime: &Arc<LinkRuntime>,
-    link: &Arc<Link>,
+    link: &Arc<EstablishedLink>,
     mut stream: Streaming<SessionMessage>,
-    mut datagrams: mpsc::Receiver<Bytes>,
+    mut data_messages: mpsc::Receiver<Bytes>,
     mut ended: oneshot::Receiver<DownReason>,
 ) -> DownReason {
     let up = LinkEvent::Up { peer: link.peer.clone(), link: link.number, parity: link.parity };
-    if let Err(reason) = tell(runtime, up).await {
+    if let Err(reason) = notify(runtime, up).await {
         return reason;
     }
-    let needs = runtime.table.with_peer(&link.peer, |peer| peer.needs.clone());
-    for (room, need) in needs {
-        link.ask(&room, need);
+    let needed_rooms = runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.clone());
+    for (room, version) in needed_rooms {
+        link.request_room(&room, version);
     }
-    let mut questions = FuturesUnordered::new();
+    let mut decisions = FuturesUnordered::new();
     let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
     loop {
@@ -131,24 +132,24 @@ async fn live(
             reason = &mut ended => {
                 return reason.unwrap_or_else(|_| DownReason::Quic("the QUIC thread let it go".to_owned()));
             }
-            Some(answer) = questions.next(), if !questions.is_empty() => {
-                answered(runtime, link, answer).await
+            Some(decision) = decisions.next(), if !decisions.is_empty() => {
+                apply_decision(runtime, link, decision).await
             }
-            message = stream.message(), if questions.len() < QUESTIONS => match message {
+            message = stream.message(), if decisions.len() < MAX_DECISIONS => match message {
                 Ok(Some(SessionMessage { body: Some(Body::OpenRoom(open)) })) => {
-                    if let Some(question) = ask_gate(runtime, link, open) {
-                        questions.push(question);
+                    if let Some(decision) = decide_room(runtime, link, open) {
+                        decisions.push(decision);
                     }
                     Ok(())
                 }
-                Ok(Some(message)) => heard(runtime, link, message).await,
+                Ok(Some(message)) => receive(runtime, link, message).await,
                 Ok(None) => Err(DownReason::Session("the peer closed it".to_owned())),
                 Err(status) => Err(DownReason::Session(status.message().to_owned())),
             },
-            Some(message) = datagrams.recv() => match RoomMessage::decode(message) {
+            Some(message) = data_messages.recv() => match RoomMessage::decode(message) {
                 Ok(RoomMessage { room, body: Some(body @ RoomBody::LossyData(_)) }) => {
                     let message = RoomMessage { room, body: Some(body) };
-                    heard(runtime, link, SessionMessage { body: Some(Body::Room(message)) }).await
+                    receive(runtime, link, SessionMessage { body: Some(Body::Room(message)) }).await
                 }
                 // Only what may be lost comes this way.
                 _ => {
@@ -157,7 +158,7 @@ async fn live(
                 }
             },
             _ = linger.tick() => {
-                let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needs.is_empty());
+                let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needed_rooms.is_empty());
                 if needed || !lock(&link.rooms).is_empty() {
                     idle_since = Instant::now();
                     Ok(())

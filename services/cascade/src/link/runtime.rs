@@ -19,7 +19,7 @@ pub(crate) struct LinkRuntime {
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) quic: QuicHandle,
     pub(crate) clients: Arc<Clients>,
-    pub(crate) lanes: u8,
+    pub(crate) connections: u8,
     pub(crate) linger: Duration,
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,

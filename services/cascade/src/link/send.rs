@@ -2,7 +2,7 @@
 
 use super::established::lock;
 use super::runtime::LinkRuntime;
-use super::table::State;
+use super::table::LinkState;
 use crate::event::RoomBody;
 use crate::frame;
 use prost::Message as _;
@@ -12,7 +12,7 @@ use systir_proto::cluster::v1::RoomMessage;
 use systir_proto::cluster::v1::session_message::Body;
 
 /// Lossy messages up to this size go as datagrams: two of the smallest hold them.
-const DATAGRAM: usize = 2000;
+const MAX_DATA_MESSAGE: usize = 2000;
 
 /// A message was not sent.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub(crate) fn send(
     body: RoomBody,
 ) -> Result<(), SendError> {
     let link = match runtime.table.peers().get(id).map(|peer| &peer.state) {
-        Some(State::Up(link)) => link.clone(),
+        Some(LinkState::Up(link)) => link.clone(),
         _ => return Err(SendError::NoLink),
     };
     let rooms = lock(&link.rooms);
@@ -46,10 +46,10 @@ pub(crate) fn send(
     let lossy = matches!(body, RoomBody::LossyData(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
     // Lossy messages overtake the others, as media does; long ones would only be lost.
-    let sent = if lossy && message.encoded_len() < DATAGRAM {
-        runtime.quic.send(link.number, frame::message(&message))
-    } else if link.has_room() {
-        link.put(Body::Room(message))
+    let sent = if lossy && message.encoded_len() < MAX_DATA_MESSAGE {
+        runtime.quic.send_data_message(link.number, frame::message(&message))
+    } else if link.has_capacity() {
+        link.send(Body::Room(message))
     } else if lossy {
         false
     } else {

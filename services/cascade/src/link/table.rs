@@ -1,8 +1,8 @@
 //! All peers of this node: what is needed of them, and the link with each.
 
-use super::established::{Link, lock};
+use super::established::{EstablishedLink, lock};
 use super::info::LinkInfo;
-use super::link_rooms::Need;
+use super::link_rooms::RoomVersion;
 use crate::event::{LinkNumber, RoomKey};
 use crate::peer_address::PeerAddress;
 use std::collections::{BTreeMap, HashMap};
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub(crate) struct LinkTable {
     last_number: AtomicU32,
-    peers: Mutex<HashMap<SpiffeId, Peer>>,
+    peers: Mutex<HashMap<SpiffeId, PeerEntry>>,
 }
 
 /// One peer.
-pub(super) struct Peer {
+pub(super) struct PeerEntry {
     pub(super) address: Option<PeerAddress>,
-    pub(super) needs: BTreeMap<RoomKey, Need>,
-    pub(super) state: State,
+    pub(super) needed_rooms: BTreeMap<RoomKey, RoomVersion>,
+    pub(super) state: LinkState,
 }
 
 /// The link with a peer.
-pub(super) enum State {
+pub(super) enum LinkState {
     /// None.
     Idle,
     /// We dial; which attempt, and how to end it.
@@ -36,7 +36,7 @@ pub(super) enum State {
     /// The peer dials, and its session stands.
     Accepting(LinkNumber),
     /// It stands.
-    Up(Arc<Link>),
+    Up(Arc<EstablishedLink>),
     /// It ended, and the node is being told; cancelled once it has been.
     Ending(LinkNumber, CancellationToken),
 }
@@ -47,31 +47,31 @@ impl LinkTable {
         self.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
-    pub(super) fn peers(&self) -> MutexGuard<'_, HashMap<SpiffeId, Peer>> {
+    pub(super) fn peers(&self) -> MutexGuard<'_, HashMap<SpiffeId, PeerEntry>> {
         lock(&self.peers)
     }
 
     /// The peer's entry, made when there is none.
-    pub(super) fn with_peer<T>(&self, id: &SpiffeId, action: impl FnOnce(&mut Peer) -> T) -> T {
+    pub(super) fn with_peer<T>(&self, id: &SpiffeId, action: impl FnOnce(&mut PeerEntry) -> T) -> T {
         let mut peers = self.peers();
-        let peer = peers.entry(id.clone()).or_insert_with(|| Peer {
+        let peer = peers.entry(id.clone()).or_insert_with(|| PeerEntry {
             address: None,
-            needs: BTreeMap::new(),
-            state: State::Idle,
+            needed_rooms: BTreeMap::new(),
+            state: LinkState::Idle,
         });
         action(peer)
     }
 
     /// Does a link with the peer stand?
     pub(crate) fn is_up(&self, id: &SpiffeId) -> bool {
-        self.peers().get(id).is_some_and(|peer| matches!(peer.state, State::Up(_)))
+        self.peers().get(id).is_some_and(|peer| matches!(peer.state, LinkState::Up(_)))
     }
 
     /// All links that stand.
     pub(crate) fn list(&self) -> Vec<LinkInfo> {
         let peers = self.peers();
         let links = peers.values().filter_map(|peer| match &peer.state {
-            State::Up(link) => Some(link),
+            LinkState::Up(link) => Some(link),
             _ => None,
         });
         links

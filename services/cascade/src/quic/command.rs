@@ -15,9 +15,9 @@ pub(crate) type LinkId = [u8; 16];
 /// What the control half asks of the media half.
 pub(crate) enum Command {
     /// The peer will connect.
-    Expect(Binding),
+    Expect(LinkSetup),
     /// Connect to the peer.
-    Connect(Binding, SocketAddr),
+    Connect(LinkSetup, SocketAddr),
     /// End a link, whatever its state.
     Close(LinkNumber),
     /// End all.
@@ -25,17 +25,17 @@ pub(crate) enum Command {
 }
 
 /// A link in the making.
-pub(crate) struct Binding {
+pub(crate) struct LinkSetup {
     pub(crate) number: LinkNumber,
     pub(crate) id: LinkId,
     pub(crate) peer: SpiffeId,
     pub(crate) parity: Parity,
-    pub(crate) lanes: u8,
+    pub(crate) connections: u8,
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     /// All lanes stand, or why not.
     pub(crate) ready: oneshot::Sender<Result<(), String>>,
     /// Where messages that came in datagrams go; a full queue loses them.
-    pub(crate) messages: mpsc::Sender<Bytes>,
+    pub(crate) data_messages: mpsc::Sender<Bytes>,
     /// Told once, after `ready`, when the media half ends by itself.
     pub(crate) down: oneshot::Sender<DownReason>,
 }

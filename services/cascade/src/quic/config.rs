@@ -1,6 +1,6 @@
 //! How quinn is set up for links.
 
-use crate::congestion::PaceFactory;
+use crate::congestion::DelayControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, ClientConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
@@ -19,20 +19,20 @@ pub(crate) struct QuicConfig {
     pub(crate) credentials: Credentials,
     /// Bytes per second per link.
     pub(crate) ceiling: u64,
-    pub(crate) lanes: u8,
+    pub(crate) connections: u8,
     pub(crate) max_mtu: u16,
     pub(crate) socket_buffer: usize,
 }
 
 impl QuicConfig {
     /// Bytes per second that one connection of a link may send.
-    pub(crate) fn lane_ceiling(&self) -> u64 {
-        (self.ceiling / u64::from(self.lanes.max(1))).max(16_000)
+    pub(crate) fn connection_ceiling(&self) -> u64 {
+        (self.ceiling / u64::from(self.connections.max(1))).max(16_000)
     }
 
     /// Bytes that quinn holds back for us at most: 20 ms at the ceiling.
     pub(crate) fn send_buffer(&self) -> usize {
-        (self.lane_ceiling() / 50).clamp(64 << 10, 16 << 20) as usize
+        (self.connection_ceiling() / 50).clamp(64 << 10, 16 << 20) as usize
     }
 
     fn transport(&self) -> Arc<TransportConfig> {
@@ -52,7 +52,9 @@ impl QuicConfig {
             .stream_receive_window(VarInt::from_u32(4096))
             .datagram_receive_buffer_size(Some(RECEIVE_BUFFER))
             .datagram_send_buffer_size(self.send_buffer())
-            .congestion_controller_factory(Arc::new(PaceFactory { ceiling: self.lane_ceiling() }));
+            .congestion_controller_factory(Arc::new(DelayControllerFactory {
+                ceiling: self.connection_ceiling(),
+            }));
         Arc::new(transport)
     }
 

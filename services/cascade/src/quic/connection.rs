@@ -1,8 +1,8 @@
 //! One QUIC connection of a link: its queue, its share of the ceiling, its heartbeat and its ears.
 
-use super::token_bucket::Bucket;
+use super::token_bucket::TokenBucket;
 use crate::frame::{self, Reassembly};
-use crate::queue::{CLASSES, Queue};
+use crate::queue::{CLASSES, SendQueue};
 use crate::stats::LinkStats;
 use bytes::Bytes;
 use quinn::{Connection, SendDatagramError};
@@ -13,44 +13,44 @@ use systir_forwarding::batch::Priority;
 use tokio::sync::Notify;
 
 /// A heartbeat is sent after so long without a datagram.
-const HEARTBEAT: Duration = Duration::from_millis(150);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);
 
-pub(super) struct Lane {
-    pub(super) connection: Connection,
-    pub(super) queue: RefCell<Queue>,
+pub(super) struct LinkConnection {
+    pub(super) quic: Connection,
+    pub(super) queue: RefCell<SendQueue>,
     pub(super) reassembly: RefCell<Reassembly>,
-    bucket: RefCell<Bucket>,
+    bucket: RefCell<TokenBucket>,
     /// Bytes that quinn may hold back now.
-    pub(super) fill: Cell<usize>,
-    pub(super) capacity: usize,
+    pub(super) quinn_limit: Cell<usize>,
+    pub(super) quinn_buffer: usize,
     last_sent: Cell<Instant>,
-    next_split: Cell<u16>,
+    next_part_id: Cell<u16>,
     /// Of the whole link.
     stats: Rc<RefCell<LinkStats>>,
-    pub(super) waiting: Notify,
+    pub(super) blocked: Notify,
 }
 
-impl Lane {
+impl LinkConnection {
     pub(super) fn new(
-        connection: Connection,
+        quic: Connection,
         ceiling: u64,
-        capacity: usize,
+        quinn_buffer: usize,
         stats: Rc<RefCell<LinkStats>>,
         now: Instant,
     ) -> Self {
         // What waits longer than a tenth of a second at the ceiling is late at any rate.
         let limit = (ceiling / 10).clamp(256 << 10, 32 << 20) as usize;
         Self {
-            connection,
-            queue: RefCell::new(Queue::new(limit)),
+            quic,
+            queue: RefCell::new(SendQueue::new(limit)),
             reassembly: RefCell::default(),
-            bucket: RefCell::new(Bucket::new(ceiling, now)),
-            fill: Cell::new(32 << 10),
-            capacity,
+            bucket: RefCell::new(TokenBucket::new(ceiling, now)),
+            quinn_limit: Cell::new(32 << 10),
+            quinn_buffer,
             last_sent: Cell::new(now),
-            next_split: Cell::new(0),
+            next_part_id: Cell::new(0),
             stats,
-            waiting: Notify::new(),
+            blocked: Notify::new(),
         }
     }
 
@@ -58,8 +58,8 @@ impl Lane {
         self.queue.borrow_mut().push(now, priority, frame);
     }
 
-    pub(super) fn push_message(&self, now: Instant, frame: Bytes) {
-        self.queue.borrow_mut().push_message(now, frame);
+    pub(super) fn push_data_message(&self, now: Instant, frame: Bytes) {
+        self.queue.borrow_mut().push_data_message(now, frame);
     }
 
     pub(super) fn dropped(&self) -> [u64; CLASSES] {
@@ -67,13 +67,13 @@ impl Lane {
     }
 
     /// Gives quinn what it has room for.
-    pub(super) fn pump(&self, now: Instant) {
+    pub(super) fn send_queued(&self, now: Instant) {
         let mut queue = self.queue.borrow_mut();
         let mut bucket = self.bucket.borrow_mut();
         while !queue.is_empty() {
-            let held = self.capacity.saturating_sub(self.connection.datagram_send_buffer_space());
-            if held >= self.fill.get() || bucket.is_empty(now) {
-                self.waiting.notify_one();
+            let held = self.quinn_buffer.saturating_sub(self.quic.datagram_send_buffer_space());
+            if held >= self.quinn_limit.get() || bucket.is_empty(now) {
+                self.blocked.notify_one();
                 return;
             }
             let Some(frame) = queue.pop(now) else { return };
@@ -84,14 +84,14 @@ impl Lane {
 
     fn send(&self, now: Instant, frame: Bytes) {
         self.last_sent.set(now);
-        let limit = self.connection.max_datagram_size().unwrap_or_default();
+        let limit = self.quic.max_datagram_size().unwrap_or_default();
         if frame.len() <= limit {
             self.count_sent(frame.len());
-            self.hand_over(frame);
+            self.send_datagram(frame);
             return;
         }
-        let id = self.next_split.get();
-        self.next_split.set(id.wrapping_add(1));
+        let id = self.next_part_id.get();
+        self.next_part_id.set(id.wrapping_add(1));
         let Some(halves) = frame::split(&frame, id, limit) else {
             self.stats.borrow_mut().too_large += 1;
             return;
@@ -99,7 +99,7 @@ impl Lane {
         self.count_sent(frame.len());
         self.stats.borrow_mut().split += 1;
         for half in halves {
-            self.hand_over(half);
+            self.send_datagram(half);
         }
     }
 
@@ -109,17 +109,17 @@ impl Lane {
         stats.bytes_out += bytes as u64;
     }
 
-    fn hand_over(&self, datagram: Bytes) {
+    fn send_datagram(&self, datagram: Bytes) {
         // A lost connection is seen by the reader; the size was asked a moment ago.
-        if let Err(SendDatagramError::TooLarge) = self.connection.send_datagram(datagram) {
+        if let Err(SendDatagramError::TooLarge) = self.quic.send_datagram(datagram) {
             self.stats.borrow_mut().too_large += 1;
         }
     }
 
-    pub(super) fn beat(&self, now: Instant) {
-        if now.saturating_duration_since(self.last_sent.get()) >= HEARTBEAT {
+    pub(super) fn send_heartbeat_if_idle(&self, now: Instant) {
+        if now.saturating_duration_since(self.last_sent.get()) >= HEARTBEAT_INTERVAL {
             self.last_sent.set(now);
-            self.hand_over(frame::heartbeat());
+            self.send_datagram(frame::heartbeat());
         }
     }
 }

@@ -12,24 +12,24 @@ use tokio::sync::mpsc;
 pub(crate) struct QuicHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) messages: mpsc::Sender<(LinkNumber, Bytes)>,
-    pub(super) lost: Arc<Lost>,
+    pub(super) lost: Arc<LostPackets>,
 }
 
 /// Packets lost between the threads.
 #[derive(Debug, Default)]
-pub(super) struct Lost {
+pub(super) struct LostPackets {
     pub(super) to_workers: AtomicU64,
     pub(super) unknown_link: AtomicU64,
 }
 
 impl QuicHandle {
     /// Asks; false when the thread is gone or does not keep up.
-    pub(crate) fn ask(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
     }
 
     /// Sends a frame that may be lost; false when it is.
-    pub(crate) fn send(&self, link: LinkNumber, frame: Bytes) -> bool {
+    pub(crate) fn send_data_message(&self, link: LinkNumber, frame: Bytes) -> bool {
         self.messages.try_send((link, frame)).is_ok()
     }
 

@@ -1,8 +1,8 @@
 //! The media half of a link that stands: its connections, its flows, its numbers.
 
-use super::connection::Lane;
+use super::connection::LinkConnection;
 use super::flow_table::FlowTable;
-use super::router::{Router, worth};
+use super::worker_rings::{WorkerRings, priority_of};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
 use crate::nack;
@@ -18,36 +18,36 @@ use systir_forwarding::batch::Priority;
 use tokio::sync::{mpsc, oneshot};
 
 /// The media half of a link.
-pub(super) struct Trunk {
+pub(super) struct LinkMedia {
     number: LinkNumber,
-    lanes: Vec<Rc<Lane>>,
+    connections: Vec<Rc<LinkConnection>>,
     flows: RefCell<FlowTable>,
-    pub(super) router: Rc<Router>,
+    pub(super) workers: Rc<WorkerRings>,
     stats: Rc<RefCell<LinkStats>>,
     published: Arc<Mutex<LinkStats>>,
-    messages: mpsc::Sender<Bytes>,
+    data_messages: mpsc::Sender<Bytes>,
     down: RefCell<Option<oneshot::Sender<DownReason>>>,
 }
 
-impl Trunk {
+impl LinkMedia {
     pub(super) fn new(
         number: LinkNumber,
         parity: Parity,
-        lanes: Vec<Rc<Lane>>,
-        router: Rc<Router>,
+        connections: Vec<Rc<LinkConnection>>,
+        workers: Rc<WorkerRings>,
         stats: Rc<RefCell<LinkStats>>,
         published: Arc<Mutex<LinkStats>>,
-        messages: mpsc::Sender<Bytes>,
+        data_messages: mpsc::Sender<Bytes>,
         down: oneshot::Sender<DownReason>,
     ) -> Self {
         Self {
             number,
-            lanes,
+            connections,
             flows: RefCell::new(FlowTable::new(parity)),
-            router,
+            workers,
             stats,
             published,
-            messages,
+            data_messages,
             down: RefCell::new(Some(down)),
         }
     }
@@ -58,13 +58,13 @@ impl Trunk {
 
     pub(super) fn deliver(&self, flow: FlowId, packet: &[u8]) {
         let worker = self.flows.borrow().receiver(flow);
-        let delivered = worker.is_some_and(|worker| self.router.deliver(worker, self.number, flow, packet));
+        let delivered = worker.is_some_and(|worker| self.workers.push(worker, self.number, flow, packet));
         self.count(|stats| {
             if delivered {
                 stats.packets_in += 1;
                 stats.bytes_in += packet.len() as u64;
-                if worth(packet) == Priority::Control {
-                    stats.asked_in += nack::asked(packet);
+                if priority_of(packet) == Priority::Control {
+                    stats.nacked_in += nack::requested_packets(packet);
                 }
             } else {
                 stats.unroutable += 1;
@@ -73,25 +73,25 @@ impl Trunk {
     }
 
     /// A worker sends feedback: what it asks for is counted.
-    pub(super) fn note_feedback(&self, packet: &[u8]) {
-        self.count(|stats| stats.asked_out += nack::asked(packet));
+    pub(super) fn count_sent_nacks(&self, packet: &[u8]) {
+        self.count(|stats| stats.nacked_out += nack::requested_packets(packet));
     }
 
     /// A message came; the control half looks whether its room is open here.
-    pub(super) fn hear(&self, message: &[u8]) {
-        let taken = self.messages.try_send(Bytes::copy_from_slice(message)).is_ok();
+    pub(super) fn receive_data_message(&self, message: &[u8]) {
+        let taken = self.data_messages.try_send(Bytes::copy_from_slice(message)).is_ok();
         self.count(|stats| {
-            stats.messages_in += u64::from(taken);
-            stats.messages_lost += u64::from(!taken);
+            stats.data_messages_in += u64::from(taken);
+            stats.data_messages_lost += u64::from(!taken);
         });
     }
 
     /// Sends a message of somebody; it may be lost.
-    pub(super) fn send_message(&self, now: Instant, frame: Bytes) {
-        let Some(lane) = self.lanes.first() else { return };
-        self.count(|stats| stats.messages_out += 1);
-        lane.push_message(now, frame);
-        lane.pump(now);
+    pub(super) fn send_data_message(&self, now: Instant, frame: Bytes) {
+        let Some(connection) = self.connections.first() else { return };
+        self.count(|stats| stats.data_messages_out += 1);
+        connection.push_data_message(now, frame);
+        connection.send_queued(now);
     }
 
     /// Tells the control half; only the first reason counts. The connections close.
@@ -100,8 +100,8 @@ impl Trunk {
         if let Some(down) = self.down.borrow_mut().take() {
             let _ = down.send(reason);
         }
-        for lane in &self.lanes {
-            lane.connection.close(VarInt::from_u32(0), text.as_bytes());
+        for connection in &self.connections {
+            connection.quic.close(VarInt::from_u32(0), text.as_bytes());
         }
     }
 
@@ -110,37 +110,37 @@ impl Trunk {
         self.down.borrow().as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    pub(super) fn publish(&self, lane: &Lane, connection: &ConnectionStats, rate: u64) {
+    pub(super) fn publish(&self, connection: &LinkConnection, path: &ConnectionStats, rate: u64) {
         let mut stats = self.stats.borrow_mut();
-        let lanes = &self.lanes;
+        let connections = &self.connections;
         stats.dropped = [0; CLASSES];
-        for lane in lanes {
-            for (sum, dropped) in stats.dropped.iter_mut().zip(lane.dropped()) {
+        for connection in connections {
+            for (sum, dropped) in stats.dropped.iter_mut().zip(connection.dropped()) {
                 *sum += dropped;
             }
         }
         let first =
-            lanes.first().is_some_and(|first| first.connection.stable_id() == lane.connection.stable_id());
+            connections.first().is_some_and(|first| first.quic.stable_id() == connection.quic.stable_id());
         if first {
-            stats.rtt = connection.path.rtt;
-            stats.mtu = connection.path.current_mtu;
-            stats.rate = rate.saturating_mul(lanes.len() as u64);
-            stats.lost = connection.path.lost_packets;
-            stats.sent = connection.path.sent_packets;
+            stats.rtt = path.path.rtt;
+            stats.mtu = path.path.current_mtu;
+            stats.rate = rate.saturating_mul(connections.len() as u64);
+            stats.lost = path.path.lost_packets;
+            stats.sent = path.path.sent_packets;
         }
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
     /// The connection for a flow that a worker sends; feedback for the flow will go back to it.
-    pub(super) fn sending(&self, flow: FlowId, worker: u8) -> Option<&Rc<Lane>> {
+    pub(super) fn connection_for(&self, flow: FlowId, worker: u8) -> Option<&Rc<LinkConnection>> {
         self.flows.borrow_mut().sent(flow, worker);
-        self.lanes.get(flow.counter() as usize % self.lanes.len().max(1))
+        self.connections.get(flow.counter() as usize % self.connections.len().max(1))
     }
 
     /// Gives the connections what they have room for.
-    pub(super) fn pump(&self, now: Instant) {
-        for lane in &self.lanes {
-            lane.pump(now);
+    pub(super) fn send_queued(&self, now: Instant) {
+        for connection in &self.connections {
+            connection.send_queued(now);
         }
     }
 }

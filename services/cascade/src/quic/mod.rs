@@ -12,14 +12,14 @@ mod link_media;
 mod maintain;
 mod pending_links;
 mod receive;
-mod router;
 mod setup;
 mod state;
 mod thread;
 mod token_bucket;
 mod worker_port;
+mod worker_rings;
 
-pub(crate) use command::{Binding, Command, LinkId};
+pub(crate) use command::{Command, LinkId, LinkSetup};
 pub(crate) use config::QuicConfig;
 pub(crate) use handle::QuicHandle;
 pub(crate) use thread::spawn;

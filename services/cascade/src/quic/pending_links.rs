@@ -1,6 +1,6 @@
 //! Links and connections that do not belong to each other yet.
 
-use super::command::{Binding, LinkId};
+use super::command::{LinkId, LinkSetup};
 use crate::event::LinkNumber;
 use quinn::{Connection, SendStream};
 use rustc_hash::FxHashMap;
@@ -11,16 +11,16 @@ use tokio::task::AbortHandle;
 
 /// Links and connections that do not belong to each other yet.
 #[derive(Default)]
-pub(super) struct Meeting {
-    pub(super) expected: RefCell<FxHashMap<LinkId, Rc<Pending>>>,
+pub(super) struct PendingLinks {
+    pub(super) expected: RefCell<FxHashMap<LinkId, Rc<PendingLink>>>,
     /// Tasks that dial, to be ended with their link.
     pub(super) dials: RefCell<FxHashMap<LinkNumber, AbortHandle>>,
-    pub(super) strangers: Cell<usize>,
+    pub(super) unbound: Cell<usize>,
 }
 
-impl Meeting {
+impl PendingLinks {
     /// The control half gives a link up.
-    pub(super) fn forget(&self, number: LinkNumber) {
+    pub(super) fn remove(&self, number: LinkNumber) {
         if let Some(dial) = self.dials.borrow_mut().remove(&number) {
             dial.abort();
         }
@@ -29,10 +29,10 @@ impl Meeting {
 }
 
 /// A link that waits for the peer's connections.
-pub(super) struct Pending {
+pub(super) struct PendingLink {
     pub(super) number: LinkNumber,
     pub(super) peer: SpiffeId,
-    pub(super) lanes: u8,
-    pub(super) binding: RefCell<Option<Binding>>,
+    pub(super) connections: u8,
+    pub(super) setup: RefCell<Option<LinkSetup>>,
     pub(super) arrived: RefCell<Vec<(u8, Connection, SendStream)>>,
 }

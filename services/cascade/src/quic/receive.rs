@@ -1,59 +1,59 @@
 //! What comes in on a connection of a link.
 
-use super::connection::Lane;
-use super::link_media::Trunk;
+use super::connection::LinkConnection;
+use super::link_media::LinkMedia;
 use crate::event::DownReason;
 use crate::frame::Frame;
 use futures::FutureExt;
 use std::rc::Rc;
 
 /// Datagrams read at a stretch.
-const STRETCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// Reads datagrams until the connection ends.
-pub(super) async fn read(lane: Rc<Lane>, trunk: Rc<Trunk>) {
+pub(super) async fn run(connection: Rc<LinkConnection>, media: Rc<LinkMedia>) {
     loop {
-        let first = match lane.connection.read_datagram().await {
+        let first = match connection.quic.read_datagram().await {
             Ok(datagram) => datagram,
-            Err(error) => return trunk.end(DownReason::Quic(error.to_string())),
+            Err(error) => return media.end(DownReason::Quic(error.to_string())),
         };
-        let more = || lane.connection.read_datagram().now_or_never().and_then(Result::ok);
-        stretch(first, more, |datagram| receive(&lane, &trunk, &datagram));
-        trunk.router.flush();
+        let more = || connection.quic.read_datagram().now_or_never().and_then(Result::ok);
+        for_batch(first, more, |datagram| receive(&connection, &media, &datagram));
+        media.workers.flush();
         tokio::task::yield_now().await;
     }
 }
 
 /// Takes the first item and those that are there already, but no more than a stretch of them. What
 /// was fetched is taken.
-fn stretch<T>(first: T, mut more: impl FnMut() -> Option<T>, mut take: impl FnMut(T)) {
+fn for_batch<T>(first: T, mut more: impl FnMut() -> Option<T>, mut take: impl FnMut(T)) {
     take(first);
-    for _ in 1..STRETCH {
+    for _ in 1..MAX_BATCH {
         let Some(next) = more() else { return };
         take(next);
     }
 }
 
-fn receive(lane: &Lane, trunk: &Trunk, datagram: &[u8]) {
+fn receive(connection: &LinkConnection, media: &LinkMedia, datagram: &[u8]) {
     match Frame::parse(datagram) {
         Some(Frame::Heartbeat) => {}
-        Some(Frame::Packet { flow, packet }) => trunk.deliver(flow, packet),
-        Some(Frame::Message(message)) => trunk.hear(message),
+        Some(Frame::Packet { flow, packet }) => media.deliver(flow, packet),
+        Some(Frame::Message(message)) => media.receive_data_message(message),
         Some(Frame::Part { id, second, body }) => {
-            let Some(whole) = lane.reassembly.borrow_mut().join(id, second, body) else { return };
+            let Some(whole) = connection.reassembly.borrow_mut().join(id, second, body) else { return };
             match Frame::parse(&whole) {
                 Some(Frame::Packet { flow, packet }) => {
-                    trunk.count(|stats| stats.joined += 1);
-                    trunk.deliver(flow, packet);
+                    media.count(|stats| stats.joined += 1);
+                    media.deliver(flow, packet);
                 }
                 Some(Frame::Message(message)) => {
-                    trunk.count(|stats| stats.joined += 1);
-                    trunk.hear(message);
+                    media.count(|stats| stats.joined += 1);
+                    media.receive_data_message(message);
                 }
-                _ => trunk.count(|stats| stats.malformed += 1),
+                _ => media.count(|stats| stats.malformed += 1),
             }
         }
-        None => trunk.count(|stats| stats.malformed += 1),
+        None => media.count(|stats| stats.malformed += 1),
     }
 }
 
@@ -63,13 +63,13 @@ mod tests {
 
     #[test]
     fn what_was_fetched_is_taken() {
-        for available in [1, 2, STRETCH - 1, STRETCH, STRETCH + 1, 10 * STRETCH] {
+        for available in [1, 2, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 1, 10 * MAX_BATCH] {
             let mut left = 0..available;
             let mut taken = Vec::new();
             while let Some(first) = left.next() {
                 let before = taken.len();
-                stretch(first, || left.next(), |item| taken.push(item));
-                assert!(taken.len() - before <= STRETCH);
+                for_batch(first, || left.next(), |item| taken.push(item));
+                assert!(taken.len() - before <= MAX_BATCH);
             }
             assert_eq!(taken, (0..available).collect::<Vec<_>>());
         }

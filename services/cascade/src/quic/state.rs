@@ -1,9 +1,9 @@
 //! All that the thread of the links owns.
 
 use super::config::QuicConfig;
-use super::link_media::Trunk;
-use super::pending_links::Meeting;
-use super::router::Router;
+use super::link_media::LinkMedia;
+use super::pending_links::PendingLinks;
+use super::worker_rings::WorkerRings;
 use crate::event::LinkNumber;
 use quinn::Endpoint;
 use rustc_hash::FxHashMap;
@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// All that the thread owns.
-pub(super) struct State {
+pub(super) struct QuicState {
     pub(super) config: QuicConfig,
     pub(super) endpoint: Endpoint,
-    pub(super) router: Rc<Router>,
-    pub(super) trunks: RefCell<FxHashMap<LinkNumber, Rc<Trunk>>>,
-    pub(super) meeting: Meeting,
+    pub(super) workers: Rc<WorkerRings>,
+    pub(super) links: RefCell<FxHashMap<LinkNumber, Rc<LinkMedia>>>,
+    pub(super) pending: PendingLinks,
 }

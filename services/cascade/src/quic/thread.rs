@@ -2,13 +2,13 @@
 
 use super::command::Command;
 use super::config::QuicConfig;
-use super::forward::{ARENA, drain};
-use super::handle::{Lost, QuicHandle};
-use super::pending_links::Meeting;
-use super::router::Router;
+use super::forward::{ARENA, forward_batches};
+use super::handle::{LostPackets, QuicHandle};
+use super::pending_links::PendingLinks;
 use super::setup;
-use super::state::State;
+use super::state::QuicState;
 use super::worker_port::WorkerPort;
+use super::worker_rings::WorkerRings;
 use crate::event::{DownReason, LinkNumber};
 use bytes::{Bytes, BytesMut};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 /// Messages of people that wait for the thread; more are lost.
-const MESSAGES: usize = 1024;
+const DATA_MESSAGE_QUEUE: usize = 1024;
 
 /// Starts the thread. It ends on `Shutdown` or when the handle is gone.
 pub(crate) fn spawn(
@@ -32,11 +32,11 @@ pub(crate) fn spawn(
     notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
 ) -> Result<(QuicHandle, std::thread::JoinHandle<()>), String> {
-    enlarge(&socket, config.socket_buffer);
+    set_buffer_sizes(&socket, config.socket_buffer);
     let server = config.server()?;
     let (commands, inbox) = mpsc::channel(4096);
-    let (messages, from_rooms) = mpsc::channel(MESSAGES);
-    let lost = Arc::new(Lost::default());
+    let (messages, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
+    let lost = Arc::new(LostPackets::default());
     let handle = QuicHandle { commands, messages, lost: lost.clone() };
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
@@ -55,7 +55,7 @@ pub(crate) fn spawn(
                     Err(error) => return drop(started.send(Err(error.to_string()))),
                 };
                 let _ = started.send(Ok(()));
-                let inbox = Inbox { commands: inbox, messages: from_rooms };
+                let inbox = Inbox { commands: inbox, data_messages };
                 run(config, endpoint, notifier, workers, inbox, &lost).await;
             });
         })
@@ -65,7 +65,7 @@ pub(crate) fn spawn(
 }
 
 /// As large as the system lets us, up to `size`.
-fn enlarge(socket: &UdpSocket, size: usize) {
+fn set_buffer_sizes(socket: &UdpSocket, size: usize) {
     let socket = socket2::SockRef::from(socket);
     let _ = socket.set_recv_buffer_size(size);
     let _ = socket.set_send_buffer_size(size);
@@ -73,8 +73,8 @@ fn enlarge(socket: &UdpSocket, size: usize) {
     let granted = socket.recv_buffer_size().unwrap_or_default() / 2;
     if granted < size {
         // The machine's limit, not the node's: once is enough for all nodes of a process.
-        static SAID: Once = Once::new();
-        SAID.call_once(|| {
+        static WARNED: Once = Once::new();
+        WARNED.call_once(|| {
             warn!(
                 granted,
                 wanted = size,
@@ -87,7 +87,7 @@ fn enlarge(socket: &UdpSocket, size: usize) {
 /// What the control half says.
 struct Inbox {
     commands: mpsc::Receiver<Command>,
-    messages: mpsc::Receiver<(LinkNumber, Bytes)>,
+    data_messages: mpsc::Receiver<(LinkNumber, Bytes)>,
 }
 
 async fn run(
@@ -96,55 +96,55 @@ async fn run(
     notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
     mut inbox: Inbox,
-    lost: &Lost,
+    lost: &LostPackets,
 ) {
-    let state = Rc::new(State {
+    let state = Rc::new(QuicState {
         config,
         endpoint,
-        router: Rc::new(Router::new(workers)),
-        trunks: RefCell::default(),
-        meeting: Meeting::default(),
+        workers: Rc::new(WorkerRings::new(workers)),
+        links: RefCell::default(),
+        pending: PendingLinks::default(),
     });
     let mut arena = BytesMut::with_capacity(ARENA);
     loop {
         tokio::select! {
             command = inbox.commands.recv() => match command {
                 Some(Command::Shutdown) | None => break,
-                Some(command) => obey(&state, command),
+                Some(command) => execute(&state, command),
             },
             incoming = state.endpoint.accept() => match incoming {
                 Some(incoming) => setup::accept(&state, incoming),
                 None => break,
             },
-            Some((number, frame)) = inbox.messages.recv() => {
-                let trunk = state.trunks.borrow().get(&number).cloned();
-                if let Some(trunk) = trunk {
-                    trunk.send_message(Instant::now(), frame);
+            Some((number, frame)) = inbox.data_messages.recv() => {
+                let media = state.links.borrow().get(&number).cloned();
+                if let Some(media) = media {
+                    media.send_data_message(Instant::now(), frame);
                 }
             }
             () = notifier.notified() => {
-                let unknown = drain(&state, &notifier, &mut arena);
+                let unknown = forward_batches(&state, &notifier, &mut arena);
                 lost.unknown_link.fetch_add(unknown, Ordering::Relaxed);
-                lost.to_workers.store(state.router.lost(), Ordering::Relaxed);
+                lost.to_workers.store(state.workers.lost(), Ordering::Relaxed);
             }
         }
     }
-    for trunk in state.trunks.take().into_values() {
-        trunk.end(DownReason::Shutdown);
+    for media in state.links.take().into_values() {
+        media.end(DownReason::Shutdown);
     }
     state.endpoint.close(VarInt::from_u32(0), b"this node stops");
     let _ = tokio::time::timeout(Duration::from_millis(500), state.endpoint.wait_idle()).await;
 }
 
-fn obey(state: &Rc<State>, command: Command) {
+fn execute(state: &Rc<QuicState>, command: Command) {
     match command {
-        Command::Expect(binding) => setup::expect(state, binding),
-        Command::Connect(binding, address) => setup::dial(state, binding, address),
+        Command::Expect(setup) => setup::expect(state, setup),
+        Command::Connect(setup, address) => setup::dial(state, setup, address),
         Command::Close(number) => {
-            state.meeting.forget(number);
-            let trunk = state.trunks.borrow_mut().remove(&number);
-            if let Some(trunk) = trunk {
-                trunk.end(DownReason::Idle);
+            state.pending.remove(number);
+            let media = state.links.borrow_mut().remove(&number);
+            if let Some(media) = media {
+                media.end(DownReason::Idle);
             }
         }
         Command::Shutdown => {}

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 pub(super) const BACKLOG: Duration = Duration::from_millis(20);
 
 /// The operator's ceiling, exactly.
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     rate: f64,
     depth: f64,
     level: f64,
     at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(super) fn new(rate: u64, now: Instant) -> Self {
         let rate = rate as f64;
         let depth = (rate * BACKLOG.as_secs_f64()).max(32_000.0);
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn the_ceiling_is_kept_over_time() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(1_000_000, start);
+        let mut bucket = TokenBucket::new(1_000_000, start);
         let mut sent = 0;
         for millisecond in 0..1000 {
             let now = start + Duration::from_millis(millisecond);

@@ -14,18 +14,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// What a direction does to what passes.
 #[derive(Debug, Default)]
-pub struct Way {
+pub struct Direction {
     /// Nothing passes: datagrams are lost, bytes of TCP wait.
     pub cut: AtomicBool,
     /// Datagrams in a hundred that are lost.
     pub loss: AtomicU64,
     /// Datagrams in a hundred that come twice.
-    pub doubled: AtomicU64,
+    pub duplicated: AtomicU64,
     /// Each datagram is delayed by up to so many milliseconds, so that some overtake others.
-    pub shuffle_ms: AtomicU64,
+    pub jitter_ms: AtomicU64,
 }
 
-impl Way {
+impl Direction {
     fn is_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }
@@ -39,14 +39,14 @@ impl Way {
 
 /// Both directions of one protocol.
 #[derive(Debug, Clone, Default)]
-pub struct Ways {
+pub struct Directions {
     /// To the node behind the path.
-    pub there: Arc<Way>,
+    pub there: Arc<Direction>,
     /// From it.
-    pub back: Arc<Way>,
+    pub back: Arc<Direction>,
 }
 
-impl Ways {
+impl Directions {
     pub fn cut(&self, cut: bool) {
         self.there.cut.store(cut, Ordering::SeqCst);
         self.back.cut.store(cut, Ordering::SeqCst);
@@ -57,14 +57,14 @@ impl Ways {
 pub struct Path {
     /// Where the node seems to be.
     pub address: PeerAddress,
-    pub quic: Ways,
-    pub grpc: Ways,
+    pub quic: Directions,
+    pub grpc: Directions,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Path {
     pub async fn to(node: &PeerAddress) -> Self {
-        let (quic, grpc) = (Ways::default(), Ways::default());
+        let (quic, grpc) = (Directions::default(), Directions::default());
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = PeerAddress {
@@ -81,7 +81,7 @@ impl Path {
 }
 
 /// One caller at a time: the newest who spoke is answered.
-async fn datagrams(front: Arc<UdpSocket>, node: SocketAddr, ways: Ways) {
+async fn datagrams(front: Arc<UdpSocket>, node: SocketAddr, directions: Directions) {
     let behind = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     behind.connect(node).await.unwrap();
     let (mut there, mut back) = ([0; 2000], [0; 2000]);
@@ -90,24 +90,24 @@ async fn datagrams(front: Arc<UdpSocket>, node: SocketAddr, ways: Ways) {
         tokio::select! {
             Ok((size, from)) = front.recv_from(&mut there) => {
                 caller = Some(from);
-                pass(&ways.there, there[..size].to_vec(), &behind, None);
+                pass(&directions.there, there[..size].to_vec(), &behind, None);
             }
             Ok(size) = behind.recv(&mut back) => {
                 if caller.is_some() {
-                    pass(&ways.back, back[..size].to_vec(), &front, caller);
+                    pass(&directions.back, back[..size].to_vec(), &front, caller);
                 }
             }
         }
     }
 }
 
-fn pass(way: &Way, datagram: Vec<u8>, socket: &Arc<UdpSocket>, to: Option<SocketAddr>) {
+fn pass(direction: &Direction, datagram: Vec<u8>, socket: &Arc<UdpSocket>, to: Option<SocketAddr>) {
     let chance = |of: &AtomicU64| rand::random_range(0..100) < of.load(Ordering::Relaxed);
-    if way.is_cut() || chance(&way.loss) {
+    if direction.is_cut() || chance(&direction.loss) {
         return;
     }
-    let copies = 1 + usize::from(chance(&way.doubled));
-    let most = way.shuffle_ms.load(Ordering::Relaxed);
+    let copies = 1 + usize::from(chance(&direction.duplicated));
+    let most = direction.jitter_ms.load(Ordering::Relaxed);
     for _ in 0..copies {
         let (datagram, socket) = (datagram.clone(), socket.clone());
         let send = async move {
@@ -126,31 +126,31 @@ fn pass(way: &Way, datagram: Vec<u8>, socket: &Arc<UdpSocket>, to: Option<Socket
     }
 }
 
-async fn streams(listener: TcpListener, node: SocketAddr, ways: Ways) {
+async fn streams(listener: TcpListener, node: SocketAddr, directions: Directions) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((caller, _)) = listener.accept().await {
-        let ways = ways.clone();
+        let directions = directions.clone();
         connections.spawn(async move {
-            ways.there.open().await;
+            directions.there.open().await;
             let Ok(behind) = TcpStream::connect(node).await else { return };
             let (from_caller, to_caller) = caller.into_split();
             let (from_node, to_node) = behind.into_split();
             // Either direction's end ends the connection.
             tokio::select! {
-                () = bytes(from_caller, to_node, &ways.there) => {}
-                () = bytes(from_node, to_caller, &ways.back) => {}
+                () = bytes(from_caller, to_node, &directions.there) => {}
+                () = bytes(from_node, to_caller, &directions.back) => {}
             }
         });
     }
 }
 
-async fn bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &Way) {
+async fn bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: &Direction) {
     let mut buffer = vec![0; 16_384];
     while let Ok(size @ 1..) = from.read(&mut buffer).await {
-        way.open().await;
+        direction.open().await;
         if to.write_all(&buffer[..size]).await.is_err() {
             return;
         }
     }
-    way.open().await;
+    direction.open().await;
 }

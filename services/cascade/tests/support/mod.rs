@@ -19,14 +19,14 @@ use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
 
 /// Nothing here takes so long; it only keeps a failed test from hanging.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub struct World {
+pub struct TestCluster {
     pub ca: ca::Pem,
     pub bundle: TrustBundle,
 }
 
-impl World {
+impl TestCluster {
     pub fn new() -> Self {
         let domain = TrustDomain::new("nordu.net").unwrap();
         let ca = ca::create(&domain, SystemTime::now()).unwrap();
@@ -57,25 +57,25 @@ pub struct Options {
     pub quic: SocketAddr,
     pub grpc: SocketAddr,
     pub max_mtu: u16,
-    pub lanes: u8,
+    pub connections: u8,
     pub linger: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { quic: any, grpc: any, max_mtu: 1452, lanes: 1, linger: Duration::from_secs(60) }
+        Self { quic: any, grpc: any, max_mtu: 1452, connections: 1, linger: Duration::from_secs(60) }
     }
 }
 
 /// Rooms that the gate refuses begin with `closed`; it remembers who asked.
 #[derive(Default)]
-pub struct Gate {
+pub struct TestHandler {
     pub asked: Mutex<Vec<(SpiffeId, String)>>,
     pub streams: Mutex<Option<mpsc::Sender<(SpiffeId, SignalStart, SignalStream)>>>,
 }
 
-impl Handler for Gate {
+impl Handler for TestHandler {
     fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
         match peer.relay_name() {
             Some("stranger") => Err(Refusal::new(Reason::RoomRefused, "nobody knows it")),
@@ -133,14 +133,14 @@ impl Handler for Gate {
 pub struct Worker {
     pub to_links: BatchSender,
     pub from_links: BatchReceiver,
-    pub bell: Bell,
+    pub notifier: Notifier,
 }
 
 /// Wakes the test when packets come.
 #[derive(Clone, Default)]
-pub struct Bell(Arc<tokio::sync::Notify>);
+pub struct Notifier(Arc<tokio::sync::Notify>);
 
-impl Bell {
+impl Notifier {
     fn waker(&self) -> std::task::Waker {
         struct Ring(Arc<tokio::sync::Notify>);
         impl std::task::Wake for Ring {
@@ -169,7 +169,7 @@ impl Worker {
 
     pub async fn receive(&mut self, count: usize) -> Vec<Received> {
         let mut received = Vec::new();
-        tokio::time::timeout(PATIENCE, async {
+        tokio::time::timeout(TIMEOUT, async {
             while received.len() < count {
                 while let Some(batch) = self.from_links.recv() {
                     received.extend(batch.iter().map(|(entry, packet)| Received {
@@ -181,7 +181,7 @@ impl Worker {
                     self.from_links.recycle(batch);
                 }
                 if received.len() < count {
-                    self.bell.0.notified().await;
+                    self.notifier.0.notified().await;
                 }
             }
         })
@@ -194,7 +194,7 @@ impl Worker {
 pub struct Node {
     pub links: Links,
     pub events: mpsc::Receiver<LinkEvent>,
-    pub gate: Arc<Gate>,
+    pub handler: Arc<TestHandler>,
     pub address: PeerAddress,
     pub workers: Vec<Worker>,
 }
@@ -211,19 +211,19 @@ impl Node {
         let mut config = LinksConfig::new(credentials, quic_socket, grpc_listener);
         config.socket_buffer = 200_000;
         config.max_mtu = options.max_mtu;
-        config.lanes = options.lanes;
+        config.connections = options.connections;
         config.linger = options.linger;
         let mut workers = Vec::new();
         for _ in 0..2 {
-            let bell = Bell::default();
+            let notifier = Notifier::default();
             let (to_links, from) = batch_ring(64, config.notifier.waker());
-            let (to, from_links) = batch_ring(64, bell.waker());
+            let (to, from_links) = batch_ring(64, notifier.waker());
             config.workers.push(WorkerPort { from, to });
-            workers.push(Worker { to_links, from_links, bell });
+            workers.push(Worker { to_links, from_links, notifier });
         }
-        let gate = Arc::new(Gate::default());
-        let (links, events) = Links::start(config, gate.clone()).unwrap();
-        Self { links, events, gate, address, workers }
+        let handler = Arc::new(TestHandler::default());
+        let (links, events) = Links::start(config, handler.clone()).unwrap();
+        Self { links, events, handler, address, workers }
     }
 
     pub fn id(&self) -> SpiffeId {
@@ -231,7 +231,7 @@ impl Node {
     }
 
     pub async fn next(&mut self) -> LinkEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event").expect("links run")
+        tokio::time::timeout(TIMEOUT, self.events.recv()).await.expect("an event").expect("links run")
     }
 
     /// Skips failed attempts; they repeat.
@@ -266,7 +266,7 @@ impl Node {
 
 /// Two nodes with a link on which a room is open; the numbers of the link at each.
 pub async fn linked(a: &mut Node, b: &mut Node, room: &str) -> (u32, u32) {
-    a.links.need(room, b.address.clone(), 1, 1);
+    a.links.open_room(room, b.address.clone(), 1, 1);
     let at_a = a.up(&b.id()).await;
     let at_b = b.up(&a.id()).await;
     a.opened(&b.id(), room).await;

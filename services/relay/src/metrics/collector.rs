@@ -152,7 +152,7 @@ const COUNTERS: [LinkCounter; 10] = [
     (
         "link_messages_lost",
         "Received lossy messages dropped because this node did not process them in time.",
-        |stats| stats.messages_lost,
+        |stats| stats.data_messages_lost,
     ),
     ("link_split", "Packets sent in two datagrams.", |stats| stats.split),
     ("link_joined", "Packets received in two datagrams.", |stats| stats.joined),
@@ -176,12 +176,12 @@ type DirectedCounter = (&'static str, &'static str, fn(&LinkStats) -> [u64; 2]);
 /// Counters of a link by direction: out, in.
 const DIRECTED_COUNTERS: [DirectedCounter; 4] = [
     (
-        "link_asked_again",
+        "link_nacked_packets",
         "Packets requested again (NACK) over links: out by this node, in by the other node.",
-        |stats| [stats.asked_out, stats.asked_in],
+        |stats| [stats.nacked_out, stats.nacked_in],
     ),
     ("link_messages", "Lossy messages of participants over links.", |stats| {
-        [stats.messages_out, stats.messages_in]
+        [stats.data_messages_out, stats.data_messages_in]
     }),
     ("link_packets", "Media packets over links.", |stats| [stats.packets_out, stats.packets_in]),
     ("link_bytes", "Media bytes over links.", |stats| [stats.bytes_out, stats.bytes_in]),

@@ -7,33 +7,33 @@ use std::cell::RefCell;
 use systir_forwarding::batch::{Batch, Priority};
 
 /// The workers' ends of the rings.
-pub(super) struct Router {
-    ports: RefCell<Vec<Port>>,
+pub(super) struct WorkerRings {
+    rings: RefCell<Vec<Ring>>,
 }
 
-struct Port {
+struct Ring {
     port: WorkerPort,
     pending: Option<Batch>,
 }
 
-impl Router {
-    pub(super) fn new(ports: Vec<WorkerPort>) -> Self {
-        let ports = ports.into_iter().map(|port| Port { port, pending: None }).collect();
-        Self { ports: RefCell::new(ports) }
+impl WorkerRings {
+    pub(super) fn new(rings: Vec<WorkerPort>) -> Self {
+        let rings = rings.into_iter().map(|port| Ring { port, pending: None }).collect();
+        Self { rings: RefCell::new(rings) }
     }
 
     /// Puts a packet into the batch for a worker; false when there is no such worker.
-    pub(super) fn deliver(&self, worker: u8, link: u32, flow: FlowId, packet: &[u8]) -> bool {
-        let mut ports = self.ports.borrow_mut();
-        let Some(Port { port, pending }) = ports.get_mut(usize::from(worker)) else { return false };
+    pub(super) fn push(&self, worker: u8, link: u32, flow: FlowId, packet: &[u8]) -> bool {
+        let mut rings = self.rings.borrow_mut();
+        let Some(Ring { port, pending }) = rings.get_mut(usize::from(worker)) else { return false };
         let batch = pending.get_or_insert_with(|| port.to.fresh());
-        batch.push(link, flow.raw(), worth(packet), packet);
+        batch.push(link, flow.raw(), priority_of(packet), packet);
         true
     }
 
     /// Hands over what [`Router::deliver`] gathered.
     pub(super) fn flush(&self) {
-        for Port { port, pending } in self.ports.borrow_mut().iter_mut() {
+        for Ring { port, pending } in self.rings.borrow_mut().iter_mut() {
             if let Some(batch) = pending.take() {
                 port.to.send(batch);
             }
@@ -42,24 +42,24 @@ impl Router {
 
     /// A batch that a worker sent, with the worker's number.
     pub(super) fn take(&self) -> Option<(u8, Batch)> {
-        let mut ports = self.ports.borrow_mut();
-        ports.iter_mut().zip(0u8..).find_map(|(Port { port, .. }, worker)| Some((worker, port.from.recv()?)))
+        let mut rings = self.rings.borrow_mut();
+        rings.iter_mut().zip(0u8..).find_map(|(Ring { port, .. }, worker)| Some((worker, port.from.recv()?)))
     }
 
     pub(super) fn recycle(&self, worker: u8, batch: Batch) {
-        if let Some(Port { port, .. }) = self.ports.borrow_mut().get_mut(usize::from(worker)) {
+        if let Some(Ring { port, .. }) = self.rings.borrow_mut().get_mut(usize::from(worker)) {
             port.from.recycle(batch);
         }
     }
 
     /// Packets that full rings to workers lost.
     pub(super) fn lost(&self) -> u64 {
-        self.ports.borrow().iter().map(|Port { port, .. }| port.to.dropped()).sum()
+        self.rings.borrow().iter().map(|Ring { port, .. }| port.to.dropped()).sum()
     }
 }
 
 /// RTCP (RFC 5761, section 4) is control; a receiver ranks media no further.
-pub(super) fn worth(packet: &[u8]) -> Priority {
+pub(super) fn priority_of(packet: &[u8]) -> Priority {
     match packet.get(1) {
         Some(192..=223) => Priority::Control,
         _ => Priority::Rest,

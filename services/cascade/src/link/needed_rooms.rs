@@ -2,9 +2,9 @@
 
 use super::dial;
 use super::established::lock;
-use super::link_rooms::Need;
+use super::link_rooms::RoomVersion;
 use super::runtime::LinkRuntime;
-use super::table::State;
+use super::table::LinkState;
 use crate::event::RoomKey;
 use crate::peer_address::PeerAddress;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::CloseRoom;
 use systir_proto::cluster::v1::session_message::Body;
 
-pub(crate) fn need(
+pub(crate) fn open_room(
     runtime: &Arc<LinkRuntime>,
     room: &str,
     address: PeerAddress,
@@ -25,27 +25,27 @@ pub(crate) fn need(
     let id = address.id.clone();
     runtime.table.with_peer(&id, |peer| {
         let key: RoomKey = room.into();
-        let need = Need { epoch, policy_version };
-        peer.needs.insert(key.clone(), need);
+        let version = RoomVersion { epoch, policy_version };
+        peer.needed_rooms.insert(key.clone(), version);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
-            State::Up(link) => link.ask(&key, need),
-            State::Idle => dial::begin(runtime, &id, peer, false),
+            LinkState::Up(link) => link.request_room(&key, version),
+            LinkState::Idle => dial::start(runtime, &id, peer, false),
             // It came back elsewhere: what was tried at the old address counts no more.
-            State::Waiting(_) if moved => dial::begin(runtime, &id, peer, false),
-            State::Dialling(_, attempt) if moved => attempt.cancel(),
+            LinkState::Waiting(_) if moved => dial::start(runtime, &id, peer, false),
+            LinkState::Dialling(_, attempt) if moved => attempt.cancel(),
             _ => {}
         }
     });
 }
 
-pub(crate) fn drop_room(runtime: &LinkRuntime, room: &str, id: &SpiffeId) {
+pub(crate) fn close_room(runtime: &LinkRuntime, room: &str, id: &SpiffeId) {
     let mut peers = runtime.table.peers();
     let Some(peer) = peers.get_mut(id) else { return };
-    peer.needs.remove(room);
-    if let State::Up(link) = &peer.state {
+    peer.needed_rooms.remove(room);
+    if let LinkState::Up(link) = &peer.state {
         let mut rooms = lock(&link.rooms);
         rooms.close(room);
-        link.put(Body::CloseRoom(CloseRoom { room: room.to_owned() }));
+        link.send(Body::CloseRoom(CloseRoom { room: room.to_owned() }));
     }
 }
