@@ -1,5 +1,5 @@
-//! What a packet costs on a link: two whole ends of a link in this process, QUIC over loopback,
-//! packets at growing rates. Processor time is of both ends together, sealing and opening included.
+//! The cost of a packet on a link: two nodes' links in this process, QUIC over loopback, packets at
+//! growing rates. CPU time is that of both nodes together, including encryption and decryption.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -20,13 +20,13 @@ use tokio::sync::mpsc;
 
 /// RTP payload and header of a full video packet.
 const PACKET: usize = 1_112;
-/// Packets in a batch: a frame's worth.
+/// Packets in a batch, as for one video frame.
 const BATCH: u32 = 8;
 const RATES: [u32; 5] = [5_000, 10_000, 20_000, 40_000, 80_000];
 const LENGTH: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Lets every room through.
+/// Allows every room.
 struct Open;
 
 impl Handler for Open {
@@ -52,7 +52,7 @@ impl Handler for Open {
         _: SignalStart,
         _: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(async { Err(Refusal::new(Reason::RoomRefused, "no front doors here")) })
+        Box::pin(async { Err(Refusal::new(Reason::RoomRefused, "no gateways here")) })
     }
 }
 
@@ -76,7 +76,7 @@ impl Node {
             PeerAddress { id: credentials.id().clone(), grpc: grpc.local_addr()?, quic: quic.local_addr()? };
         let mut config = LinksConfig::new(credentials, quic, grpc);
         let (to_links, from) = batch_ring(256, config.notifier.waker());
-        // The receiver below looks often enough by itself.
+        // The receiver polls.
         let (to, from_links) = batch_ring(4_096, std::task::Waker::noop().clone());
         config.workers.push(WorkerPort { from, to });
         let (links, events) = Links::start(config, Arc::new(Open))?;
@@ -91,7 +91,7 @@ impl Node {
                     return Ok(link);
                 }
             }
-            bail!("the links ended")
+            bail!("links ended")
         };
         tokio::time::timeout(TIMEOUT, opened).await.context("no link came up")?
     }
@@ -102,14 +102,14 @@ struct Round {
     sent: u64,
     arrived: u64,
     seconds: f64,
-    processor: Duration,
+    cpu: Duration,
 }
 
 fn round(a: &mut Node, b: &mut Node, link: u32, flow: FlowId, rate: u32) -> Result<Round> {
     let mut packet = vec![0x5a; PACKET];
     packet[..2].copy_from_slice(&[0x80, 96]);
     let mut round = Round::default();
-    let processor = processor_time()?;
+    let cpu = cpu_time()?;
     let begun = Instant::now();
     let receive = |b: &mut Node, round: &mut Round| {
         while let Some(batch) = b.from_links.recv() {
@@ -131,18 +131,18 @@ fn round(a: &mut Node, b: &mut Node, link: u32, flow: FlowId, rate: u32) -> Resu
         std::thread::sleep(Duration::from_micros(500));
     }
     round.seconds = begun.elapsed().as_secs_f64();
-    // What is on its way still counts as arrived.
+    // Packets in flight still count as arrived.
     let last = Instant::now();
     while round.arrived < round.sent && last.elapsed() < Duration::from_millis(500) {
         receive(b, &mut round);
         std::thread::sleep(Duration::from_millis(1));
     }
-    round.processor = processor_time()?.saturating_sub(processor);
+    round.cpu = cpu_time()?.saturating_sub(cpu);
     Ok(round)
 }
 
-/// Processor time of this process (proc(5)): the kernel counts in hundredths of a second.
-fn processor_time() -> Result<Duration> {
+/// CPU time of this process (proc(5)), in ticks of 10 ms.
+fn cpu_time() -> Result<Duration> {
     let text = std::fs::read_to_string("/proc/self/stat")?;
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
@@ -164,7 +164,7 @@ fn main() -> Result<()> {
     let flow = FlowId::new(Parity::of(&b.address.id, &a.address.id), 0, 1).context("no flow")?;
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["link, packets/s asked", "arrived/s", "Mbit/s", "lost", "processor, both ends"]);
+    table.set_header(["link, packets/s offered", "arrived/s", "Mbit/s", "lost", "CPU, both nodes"]);
     for rate in RATES {
         let round = round(&mut a, &mut b, link, flow, rate)?;
         let arrived = round.arrived as f64 / round.seconds;
@@ -174,7 +174,7 @@ fn main() -> Result<()> {
             format!("{arrived:.0}"),
             format!("{:.0}", arrived * PACKET as f64 * 8.0 / 1e6),
             format!("{lost:.2} %"),
-            format!("{:.1} µs a packet", round.processor.as_secs_f64() * 1e6 / round.arrived.max(1) as f64),
+            format!("{:.1} µs a packet", round.cpu.as_secs_f64() * 1e6 / round.arrived.max(1) as f64),
         ];
         table.add_row(cells.map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right)));
     }

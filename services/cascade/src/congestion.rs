@@ -1,11 +1,11 @@
-//! The congestion controller of links. It gives way to growing delay, not to single losses: on
-//! research networks a lost packet is mostly noise, and a loss-based controller would fall to a few
-//! Mbit/s. The operator's ceiling bounds it.
+//! The congestion controller of links, delay-based like LEDBAT (RFC 6817). On research networks most
+//! single losses are not congestion, and a loss-based controller would fall to a few Mbit/s. The
+//! operator's ceiling bounds the rate.
 //!
-//! Time runs in rounds of about one round-trip time. After each, the window grows when it was used
-//! and the queueing delay is under its target, and shrinks when the delay is over it or more than a
-//! tenth was lost. Every 10 s the queue is drained for two rounds, so that the base delay is not
-//! taken from a queue of our own.
+//! A round lasts about one round-trip time. After each round the congestion window increases if it
+//! was used and the queueing delay is below its target; it decreases if the delay is above the target
+//! or more than 10 % was lost. Every 10 s the window is halved for two rounds, so that the base delay
+//! is not measured in a queue that this sender built.
 
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
@@ -19,12 +19,12 @@ const DRAIN_ROUNDS: u8 = 2;
 const TARGET_DELAY: Duration = Duration::from_millis(10);
 const LOSS_TOLERATED: f64 = 0.02;
 const LOSS_EXCESSIVE: f64 = 0.10;
-/// Room over the ceiling's bandwidth-delay product, for acknowledgements that come late.
+/// Added to the round-trip time in the ceiling's bandwidth-delay product, for delayed acknowledgements.
 const CEILING_SLACK: Duration = Duration::from_millis(10);
 const INITIAL_WINDOW_PACKETS: u64 = 64;
 const MIN_WINDOW_PACKETS: u64 = 16;
 
-/// The controller, without clock or socket.
+/// The controller of one connection. It reads no clock and no socket.
 #[derive(Debug, Clone)]
 pub struct DelayController {
     ceiling: u64,
@@ -34,7 +34,7 @@ pub struct DelayController {
     bytes_in_flight: u64,
     base: Base,
     round: Round,
-    /// Rounds that are left of draining, and the window to come back to.
+    /// While the queue drains: rounds left, and the window to restore.
     draining: Option<(u8, u64)>,
 }
 
@@ -66,7 +66,7 @@ fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
 }
 
 impl DelayController {
-    /// A controller that never allows more than `ceiling` bytes per second for long.
+    /// A controller whose rate does not stay above `ceiling` bytes per second.
     #[must_use]
     pub fn new(ceiling: u64, mtu: u16, now: Instant) -> Self {
         let mtu = u64::from(mtu);
@@ -82,19 +82,19 @@ impl DelayController {
         }
     }
 
-    /// Bytes that may be in flight.
+    /// The congestion window in bytes.
     #[must_use]
     pub fn window(&self) -> u64 {
         self.window
     }
 
-    /// A packet left.
+    /// A packet was sent.
     pub fn packet_sent(&mut self, bytes: u64) {
         self.bytes_in_flight += bytes;
         self.round.max_in_flight = self.round.max_in_flight.max(self.bytes_in_flight);
     }
 
-    /// A packet arrived; `rtt` is its own.
+    /// A packet was acknowledged; `rtt` is its round-trip time.
     pub fn packet_acked(&mut self, rtt: Duration, bytes: u64) {
         self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes);
         self.round.acked += bytes;
@@ -103,7 +103,7 @@ impl DelayController {
         self.base.rtt = shorter(self.base.rtt, rtt);
     }
 
-    /// All acknowledgements of one frame have been told; `in_flight` is the truth.
+    /// All packets of one ACK frame have been passed in; `bytes_in_flight` is quinn's count.
     pub fn acks_processed(&mut self, now: Instant, bytes_in_flight: u64) {
         self.bytes_in_flight = bytes_in_flight;
         let length = self.round.min_rtt.unwrap_or(MIN_ROUND).max(MIN_ROUND);
@@ -112,7 +112,7 @@ impl DelayController {
         }
     }
 
-    /// Packets were lost. `persistent` means that nothing arrives any more.
+    /// Packets were declared lost; persistent congestion as in RFC 9002, section 7.6.
     pub fn packets_lost(&mut self, bytes: u64, persistent_congestion: bool) {
         self.bytes_in_flight = self.bytes_in_flight.saturating_sub(bytes);
         self.round.lost += bytes;
@@ -123,12 +123,12 @@ impl DelayController {
         }
     }
 
-    /// A router marked packets instead of dropping them (ECN).
+    /// ECN reported congestion (RFC 9002, section 7.1).
     pub fn ecn_marked(&mut self) {
         self.round.marked = true;
     }
 
-    /// The path carries larger or smaller packets.
+    /// The path MTU changed.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
         self.window = self.window.max(self.min_window());
@@ -161,7 +161,7 @@ impl DelayController {
             return;
         }
         if old {
-            // An idle link has no queue of its own: what was measured lately is the path.
+            // An idle sender builds no queue: its recent round-trip times are the base delay.
             self.refresh_base(now);
         }
 
@@ -185,7 +185,7 @@ impl DelayController {
         self.window = self.window.min(bdp as u64).max(self.min_window());
     }
 
-    /// `delay` is the share of the target that the queue takes.
+    /// `delay` is the queueing delay as a share of the target.
     fn increase(&mut self, delay: f64) {
         if self.slow_start && delay <= 0.5 {
             self.window *= 2;
@@ -255,10 +255,10 @@ impl Controller for DelayController {
     }
 }
 
-/// Makes a controller per connection.
+/// Makes one controller per connection.
 #[derive(Debug, Clone, Copy)]
 pub struct DelayControllerFactory {
-    /// Bytes per second.
+    /// Highest rate of a connection in bytes per second.
     pub ceiling: u64,
 }
 
@@ -280,11 +280,11 @@ mod tests {
     struct Path {
         /// Bytes per second.
         rate: u64,
-        /// Round trip without queue.
+        /// Round-trip time without queue.
         rtt: Duration,
         /// Bytes that the bottleneck holds.
         buffer: u64,
-        /// One packet in so many is lost by noise.
+        /// One packet in this many is lost at random.
         noise: Option<u64>,
         /// Bytes per second that the sender wants to send.
         demand: u64,
@@ -292,7 +292,7 @@ mod tests {
 
     struct Outcome {
         goodput: u64,
-        /// Queueing delay at the end's second half, mean.
+        /// Mean queueing delay in the second half.
         queueing_delay: Duration,
     }
 
@@ -308,7 +308,7 @@ mod tests {
         while now < end {
             now += tick;
             wanted = (wanted + path.demand as f64 * tick.as_secs_f64()).min(60_000.0);
-            // quinn spreads a window over a round trip, and a little faster.
+            // quinn paces a window over a round trip, at 1.25 times the rate.
             let mut paced = 4
                 + (controller.window() as f64 * 1.25 * tick.as_secs_f64() / path.rtt.as_secs_f64()) as u64
                     / MTU;
@@ -389,12 +389,12 @@ mod tests {
         let ceiling = 1_250_000;
         let (mut controller, now) = fresh(ceiling);
         run(&mut controller, &PATH, now, Duration::from_secs(10));
-        // 10 Mbit/s over 20 ms and the slack, and the queue that is tolerated.
+        // 10 Mbit/s for 20 ms, plus the slack and the target delay.
         assert!(controller.window() < ceiling * 45 / 1000, "{}", controller.window());
     }
 
     #[test]
-    fn a_path_that_shrinks_is_given_way_to() {
+    fn it_adapts_when_the_path_shrinks() {
         let (mut controller, now) = fresh(1_000_000_000);
         run(&mut controller, &PATH, now, Duration::from_secs(20));
         let narrow = Path { rate: 1_250_000, ..PATH };
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_little_used_keeps_its_window() {
+    fn a_link_with_little_traffic_keeps_its_window() {
         let (mut controller, now) = fresh(1_000_000_000);
         let path = Path { demand: 100_000, ..PATH };
         let before = controller.window();
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_brings_the_window_to_its_floor() {
+    fn persistent_congestion_resets_the_window_to_the_minimum() {
         let (mut controller, _) = fresh(1_000_000_000);
         controller.packet_sent(10 * MTU);
         controller.packets_lost(10 * MTU, true);

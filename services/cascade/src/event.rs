@@ -1,4 +1,4 @@
-//! What links tell the node.
+//! What links report to the node.
 
 use crate::flow::Parity;
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use systir_identity::SpiffeId;
 
 pub use systir_proto::cluster::v1::room_message::Body as RoomBody;
 
-/// Number of a link; never used twice while the process lives. `Entry::peer` in batches.
+/// Number of a link, unique within the process. `Entry::peer` in batches.
 pub type LinkNumber = u32;
 
-/// Key of a room in the cluster.
+/// Key of a room in the cluster, as in the protocol messages.
 pub type RoomKey = Arc<str>;
 
-/// Something happened on a link. Events of one link are in order, `Up` first and `Down` last.
+/// Something happened on a link. Events of one link are in order: `Up` is first, `Down` is last.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkEvent {
-    /// QUIC and gRPC both stand.
+    /// The gRPC session and all QUIC connections are up.
     Up {
-        /// Who is at the other end, as TLS proved.
+        /// The other node, as TLS proved.
         peer: SpiffeId,
         /// The link.
         link: LinkNumber,
-        /// This node's parity, for the flows it chooses.
+        /// This node's parity, for the flows that it chooses.
         parity: Parity,
     },
-    /// The link is gone, and all rooms and flows on it.
+    /// The link is down, and with it all rooms and flows on it.
     Down {
-        /// Who was at the other end.
+        /// The other node.
         peer: SpiffeId,
         /// The link.
         link: LinkNumber,
         /// Why.
         reason: DownReason,
     },
-    /// A needed link could not be made; it is tried again as long as it is needed.
+    /// Dialling a peer failed. It is retried while a room needs the link.
     Unreachable {
-        /// Who was to be reached.
+        /// The node that was dialled.
         peer: SpiffeId,
-        /// What went wrong.
+        /// What failed.
         reason: String,
     },
-    /// Both gates agreed: the room is open on the link.
+    /// The policies of both nodes allow it: the room is open on the link.
     RoomOpened {
         /// The other node.
         peer: SpiffeId,
@@ -49,7 +49,7 @@ pub enum LinkEvent {
         /// The room.
         room: RoomKey,
     },
-    /// A gate refused; the room is not open and not needed any more.
+    /// One of the nodes refused the room. It is not open and no longer requested.
     RoomRefused {
         /// The other node.
         peer: SpiffeId,
@@ -57,14 +57,14 @@ pub enum LinkEvent {
         link: LinkNumber,
         /// The room.
         room: RoomKey,
-        /// Did this node's own gate refuse?
+        /// Did this node's own policy refuse?
         by_us: bool,
         /// Why.
         reason: String,
-        /// Policy rules that decided.
+        /// Ids of the policy rules that decided.
         rules: Vec<String>,
     },
-    /// The peer closed a room that was open or asked for; it is not needed any more.
+    /// The peer closed a room that was open or requested. It is no longer requested.
     RoomClosed {
         /// The other node.
         peer: SpiffeId,
@@ -81,7 +81,7 @@ pub enum LinkEvent {
         link: LinkNumber,
         /// The room.
         room: RoomKey,
-        /// What it says.
+        /// Its content.
         body: RoomBody,
     },
 }
@@ -92,28 +92,28 @@ pub enum DownReason {
     /// No room needs it.
     #[error("no room needs it")]
     Idle,
-    /// Nothing was heard for 0.6 s.
-    #[error("nothing was heard of the peer for 0.6 s")]
+    /// No packet arrived for 0.6 s.
+    #[error("no packet from the peer for 0.6 s")]
     Silence,
-    /// The QUIC half ended.
-    #[error("the QUIC connection ended: {0}")]
+    /// A QUIC connection of the link ended.
+    #[error("a QUIC connection ended: {0}")]
     Quic(String),
-    /// The gRPC half ended.
+    /// The gRPC session ended.
     #[error("the gRPC session ended: {0}")]
     Session(String),
-    /// The peer said goodbye.
-    #[error("the peer closed it: {0}")]
+    /// The peer closed the link on purpose.
+    #[error("the peer closed the link: {0}")]
     Goodbye(String),
-    /// The peer made a new link.
-    #[error("the peer made a new link")]
+    /// The peer opened a new link.
+    #[error("the peer opened a new link")]
     Replaced,
-    /// A side does not keep up with control messages.
+    /// The peer does not read its control messages, or this node its link events.
     #[error("control messages are not read fast enough")]
     Overrun,
-    /// The peer broke the protocol.
-    #[error("the peer broke the protocol: {0}")]
+    /// The peer violated the protocol.
+    #[error("the peer violated the protocol: {0}")]
     Protocol(String),
-    /// This node stops.
-    #[error("this node stops")]
+    /// This node is stopping.
+    #[error("this node is stopping")]
     Shutdown,
 }

@@ -1,6 +1,7 @@
-//! What a link's QUIC datagrams hold: a flow identifier as a QUIC varint (RFC 9000, section 16) and
-//! an RTP or RTCP packet, as in RTP over QUIC. Identifiers below 32 are the link's own: heartbeats,
-//! the halves of packets that are too large for one datagram, and people's lossy messages.
+//! The format of a link's QUIC datagrams: a flow identifier as a QUIC varint (RFC 9000, section 16)
+//! and an RTP or RTCP packet, as in RTP over QUIC. Identifiers below 32 are reserved for the link:
+//! heartbeats, halves of packets that are too large for one datagram, and participants' lossy data
+//! messages.
 
 use crate::flow::FlowId;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,8 +13,8 @@ const HEARTBEAT: u8 = 0;
 const PART: u8 = 2;
 const MESSAGE: u8 = 3;
 const PART_HEADER: usize = 4;
-/// Halves that wait for their other half, at most.
-const WAITING: usize = 32;
+/// Halves kept while their other half is missing, at most.
+const MAX_WAITING: usize = 32;
 
 /// One datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Frame<'a> {
     Heartbeat,
     /// Half of another frame.
     Part {
-        /// Both halves have the same.
+        /// Equal in both halves.
         id: u16,
         /// Is this the second half?
         second: bool,
@@ -31,17 +32,17 @@ pub enum Frame<'a> {
     },
     /// An encoded `RoomMessage` that may be lost.
     Message(&'a [u8]),
-    /// A packet of a flow.
+    /// An RTP or RTCP packet of a flow.
     Packet {
         /// The flow.
         flow: FlowId,
-        /// RTP or RTCP.
+        /// The packet.
         packet: &'a [u8],
     },
 }
 
 impl<'a> Frame<'a> {
-    /// Parses a datagram; None when it is malformed.
+    /// Parses a datagram. None when it is malformed.
     #[must_use]
     pub fn parse(datagram: &'a [u8]) -> Option<Self> {
         let (flow, rest) = varint(datagram)?;
@@ -69,13 +70,13 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A heartbeat.
+/// The heartbeat frame.
 #[must_use]
 pub fn heartbeat() -> Bytes {
     Bytes::from_static(&[HEARTBEAT])
 }
 
-/// A message's frame.
+/// The frame of a room message.
 #[must_use]
 pub fn message(message: &RoomMessage) -> Bytes {
     let mut out = BytesMut::with_capacity(1 + message.encoded_len());
@@ -84,10 +85,10 @@ pub fn message(message: &RoomMessage) -> Bytes {
     out.freeze()
 }
 
-/// Appends a packet's frame.
+/// Appends the frame of a packet to `out`.
 pub fn write_packet(out: &mut BytesMut, flow: FlowId, packet: &[u8]) {
     let raw = flow.raw();
-    // The two upper bits of the first byte say how long the number is.
+    // The two most significant bits of the first byte encode the length of the varint.
     match raw {
         0..=0x3f => out.put_u8(raw as u8),
         0x40..=0x3fff => out.put_u16(raw as u16 | 0x4000),
@@ -97,10 +98,10 @@ pub fn write_packet(out: &mut BytesMut, flow: FlowId, packet: &[u8]) {
     out.put_slice(packet);
 }
 
-/// Bytes that [`write_packet`] needs beside the packet, at most.
+/// Bytes that [`write_packet`] adds to the packet, at most.
 pub const PACKET_HEADER: usize = 8;
 
-/// Cuts a frame in two that each fit into `limit` bytes; None when two are not enough.
+/// Splits a frame into two that each fit into `limit` bytes. None when two are not enough.
 #[must_use]
 pub fn split(frame: &[u8], id: u16, limit: usize) -> Option<[Bytes; 2]> {
     let (first, second) = frame.split_at_checked(frame.len().div_ceil(2))?;
@@ -118,21 +119,21 @@ pub fn split(frame: &[u8], id: u16, limit: usize) -> Option<[Bytes; 2]> {
     Some([part(0, first), part(1, second)])
 }
 
-/// Puts halves together again. It holds a bounded number of them; the oldest is given up first.
+/// Joins the halves of split frames. It keeps at most 32 halves and drops the oldest first.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     waiting: VecDeque<(u16, bool, Vec<u8>)>,
 }
 
 impl Reassembly {
-    /// Takes a half; the whole frame once both are there, in whichever order.
+    /// Takes a half. Returns the whole frame once both halves have arrived, in either order.
     pub fn join(&mut self, id: u16, second: bool, body: &[u8]) -> Option<Vec<u8>> {
         let place = self.waiting.iter().position(|(waiting, other, _)| *waiting == id && *other != second);
         if let Some((_, _, other)) = place.and_then(|place| self.waiting.remove(place)) {
             let (first, last) = if second { (other.as_slice(), body) } else { (body, other.as_slice()) };
             return Some([first, last].concat());
         }
-        if self.waiting.len() == WAITING {
+        if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
         }
         self.waiting.push_back((id, second, body.to_vec()));
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn varints_are_those_of_the_standard() {
+    fn varints_match_rfc_9000() {
         // RFC 9000, appendix A.1.
         let long = [0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c];
         assert_eq!(varint(&long), Some((151_288_809_941_952_652, &[][..])));
@@ -173,30 +174,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
+    fn malformed_frames_are_refused() {
         for bytes in
             [&[][..], &[0, 0], &[1], &[3], &[31, 1, 2, 3, 4], &[2, 2, 0, 0, 9], &[2, 0, 0, 0], &[0x40, 0x40]]
         {
             assert_eq!(Frame::parse(bytes), None, "{bytes:?}");
         }
         assert_eq!(Frame::parse(&heartbeat()), Some(Frame::Heartbeat));
-        let too_great = 0xc000_0001_0000_0000u64.to_be_bytes();
-        assert_eq!(Frame::parse(&[&too_great[..], b"x"].concat()), None);
+        let too_large = 0xc000_0001_0000_0000u64.to_be_bytes();
+        assert_eq!(Frame::parse(&[&too_large[..], b"x"].concat()), None);
     }
 
     #[test]
-    fn a_half_without_its_other_half_is_given_up() {
+    fn a_half_without_its_other_half_is_dropped() {
         let mut reassembly = Reassembly::default();
         for id in 0..1000 {
             assert_eq!(reassembly.join(id, false, b"x"), None);
         }
-        assert_eq!(reassembly.waiting.len(), WAITING);
+        assert_eq!(reassembly.waiting.len(), MAX_WAITING);
         assert_eq!(reassembly.join(0, true, b"y"), None);
         assert_eq!(reassembly.join(999, true, b"y"), Some(b"xy".to_vec()));
     }
 
     #[test]
-    fn what_two_datagrams_cannot_hold_is_refused() {
+    fn frames_too_large_for_two_datagrams_are_refused() {
         assert!(split(&[0; 2000], 1, 1000).is_none());
         assert!(split(&[0; 1992], 1, 1000).is_some());
         assert!(split(&[0; 1], 1, 1000).is_none());
@@ -205,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_packet_comes_back(counter in 1u32..(1 << 27), packet in proptest::collection::vec(any::<u8>(), 1..64)) {
+        fn a_packet_survives_encoding(counter in 1u32..(1 << 27), packet in proptest::collection::vec(any::<u8>(), 1..64)) {
             let mut out = BytesMut::new();
             write_packet(&mut out, flow(counter), &packet);
             prop_assert!(out.len() <= PACKET_HEADER + packet.len());
@@ -213,7 +214,7 @@ mod tests {
         }
 
         #[test]
-        fn a_split_packet_comes_back(
+        fn a_split_packet_survives_reassembly(
             packet in proptest::collection::vec(any::<u8>(), 1..3000), id: u16, swapped: bool,
         ) {
             let mut out = BytesMut::new();

@@ -1,4 +1,5 @@
-//! What this node decides when another asks. Every peer given here is what TLS proved.
+//! What the node implements for its links: the decisions that peers ask for. `peer` is always the
+//! SPIFFE id that TLS proved.
 
 use crate::signal::SignalStream;
 use std::pin::Pin;
@@ -7,33 +8,33 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
 use systir_reason::Refusal;
 
-/// The node behind the links answers within this time.
+/// A decision that takes longer counts as a refusal.
 pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The node behind the links. Answers that take longer than 2 s count as refusals.
+/// The decisions of this node. An answer that takes longer than 2 s counts as a refusal.
 pub trait Handler: Send + Sync + 'static {
-    /// Is the peer a node that this one deals with at all? Asked before anything else, at each call:
-    /// a certificate of a known CA says who somebody is, not that they belong here.
+    /// Whether the peer is a known node. Asked first at every call: a valid certificate proves an
+    /// identity, not membership.
     ///
     /// # Errors
-    /// When it does not.
+    /// The reason why the peer is not admitted.
     fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal>;
 
-    /// The gate: may `peer` and this node exchange anything of the room? Asked of this node's own
-    /// policy whenever the peer opens a room on a link, again for rooms that are open already.
+    /// Whether this node's own policy lets it exchange the room's media and messages with the peer.
+    /// Asked each time the peer requests a room on a link, also for a room that is open already.
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>>;
 
-    /// The peer asks for a participant's place. The answer decides; policy is asked here too.
+    /// The peer asks to reserve a seat for a participant. The implementation asks policy too.
     fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply>;
 
-    /// The peer gives a place back.
+    /// The peer releases a reservation or a seat.
     fn release<'a>(&'a self, peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()>;
 
-    /// The peer is the front door of a participant. To accept, keep the stream and return; the
-    /// messages are handled elsewhere.
+    /// The peer, as a participant's gateway, relays its signalling to this node. To accept, keep the
+    /// stream and return `Ok`; handle its messages in another task.
     fn signal<'a>(
         &'a self,
         peer: &'a SpiffeId,

@@ -1,11 +1,28 @@
-//! Links between nodes: media as RTP over QUIC datagrams, control over gRPC, both with mutual TLS
-//! and bound to one link. A link stands while a room needs it, and carries only rooms that the
-//! gates of both nodes let through. It decides nothing about placement or policy, and knows no
-//! client; who the other node is, TLS proved.
+//! Links between nodes. A link is one gRPC session for control messages and 1 to 8 QUIC connections
+//! for media (RTP over QUIC datagrams). Both use mutual TLS and name the same random link id. A link
+//! is up only while both are. It exists while a room needs it, and it carries only rooms that the
+//! policies of both nodes allow.
 //!
-//! [`Links::start`] makes the two halves: a thread for QUIC that talks to media workers in batches,
-//! and tasks on the caller's runtime for gRPC. The node hears of links by [`LinkEvent`] and is
-//! asked by peers through [`Handler`].
+//! This crate does not place rooms, evaluate policy or know clients. The node does: it reads
+//! [`LinkEvent`]s, and answers peers through [`Handler`]. A peer is always the SPIFFE id that TLS
+//! proved, never what a message says.
+//!
+//! - [`Links`] opens and closes rooms on links, sends room messages and calls other nodes.
+//! - [`SignalStream`] is one participant's signalling, relayed between gateway and media node.
+//! - [`WorkerPort`] connects a media worker with the QUIC thread.
+//! - [`LinkInfo`] and [`LinkStats`] describe a link that is up.
+//!
+//! # Layers
+//!
+//! A module uses only modules of lower layers:
+//!
+//! 1. `links`: the facade. It starts all parts and is the only one that knows them all.
+//! 2. `server`: the gRPC service that other nodes call.
+//! 3. `link`: dialling, accepting, the session of a link and the rooms on it.
+//! 4. [`handler`], [`signal`]: what the node implements, and relayed signalling.
+//! 5. `grpc`: TLS, clients, heartbeats of media nodes. `quic`: the thread that moves media.
+//! 6. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`:
+//!    data and algorithms without I/O.
 
 pub mod congestion;
 pub mod event;
@@ -36,5 +53,5 @@ pub use quic::WorkerPort;
 pub use signal::{SignalError, SignalEvent, SignalReceiver, SignalSender, SignalStream};
 pub use stats::LinkStats;
 
-/// The name that TLS is asked for. It means nothing: the SPIFFE id is what is checked.
+/// Server name in TLS handshakes. Verification ignores it and checks the SPIFFE id.
 pub(crate) const SERVER_NAME: &str = "relay.systir";

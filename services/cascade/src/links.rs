@@ -1,4 +1,4 @@
-//! Links from the node's side: who needs one, who dials, what is open on it.
+//! The facade of all links of a node.
 
 use crate::event::{LinkEvent, RoomBody};
 use crate::flow::MAX_WORKERS;
@@ -31,38 +31,38 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Events that wait for the node, at most; then the peers wait.
+/// Link event queue. When it is full, links stop reading their sessions.
 const EVENT_QUEUE: usize = 4096;
 
-/// What links are made of.
+/// Configuration of a node's links.
 pub struct LinksConfig {
-    /// Who this node is and whom it believes.
+    /// This node's certificate and the CAs that it trusts.
     pub credentials: Credentials,
     /// Bound socket for QUIC.
     pub quic_socket: UdpSocket,
     /// Bound listener for gRPC.
     pub grpc_listener: TcpListener,
-    /// More services for the gRPC port, such as the operators'. They see [`crate::ProvenPeer`] and
-    /// must check it themselves.
+    /// More services on the gRPC port, for example for operators. They must check
+    /// [`crate::ProvenPeer`] themselves.
     pub services: Routes,
-    /// The notifier whose waker the workers' rings were made with.
+    /// The notifier that the workers' rings wake.
     pub notifier: ThreadNotifier,
-    /// The workers' rings, in the order of the workers' numbers, at most 16.
+    /// The workers' rings, indexed by worker number; at most 16.
     pub workers: Vec<WorkerPort>,
-    /// Bits per second that one link may send.
+    /// Highest send rate of one link in bits per second.
     pub ceiling_bps: u64,
     /// QUIC connections per link that this node dials, 1 to 8.
     pub connections: u8,
-    /// Largest UDP payload to look for; 1452 fits Ethernet.
+    /// Largest UDP payload that path MTU discovery tries, in bytes; 1452 fits Ethernet.
     pub max_mtu: u16,
-    /// Bytes of socket buffer to ask the system for, each way.
+    /// Socket buffer to request from the kernel, in bytes per direction.
     pub socket_buffer: usize,
-    /// How long a link that no room needs is kept.
+    /// How long a link stays up without rooms.
     pub linger: Duration,
 }
 
 impl LinksConfig {
-    /// With usual values: 10 Gbit/s, one connection, Ethernet, 32 MiB, 5 s, no workers.
+    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers.
     #[must_use]
     pub fn new(credentials: Credentials, quic_socket: UdpSocket, grpc_listener: TcpListener) -> Self {
         Self {
@@ -81,21 +81,21 @@ impl LinksConfig {
     }
 }
 
-/// Links could not be started.
+/// Why links could not start.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
-    /// More workers than a flow can name.
-    #[error("{0} workers are too many for links; at most 16 can have one")]
+    /// More workers than flow identifiers can name.
+    #[error("{0} workers are too many; links serve at most 16")]
     TooManyWorkers(usize),
     /// The QUIC thread.
-    #[error("the QUIC half of links did not start: {0}")]
+    #[error("the QUIC thread did not start: {0}")]
     Quic(String),
     /// The gRPC server.
-    #[error("the gRPC half of links did not start: {0}")]
+    #[error("the gRPC server did not start: {0}")]
     Grpc(String),
 }
 
-/// The node's links. Cheap to clone; all ends when the last clone is dropped.
+/// All links of a node. Cheap to clone; dropping the last clone ends all links.
 #[derive(Clone)]
 pub struct Links {
     runtime: Arc<LinkRuntime>,
@@ -103,7 +103,7 @@ pub struct Links {
     owner: Arc<Owner>,
 }
 
-/// Ends everything with the last handle.
+/// Stops the tasks and the thread when the last clone is dropped.
 struct Owner {
     runtime: Arc<LinkRuntime>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -117,10 +117,11 @@ impl Drop for Owner {
 }
 
 impl Links {
-    /// Starts both halves; must be called on a tokio runtime. The events must be read all the time.
+    /// Starts the QUIC thread and the gRPC server; must be called on a tokio runtime. The caller must
+    /// keep reading the events.
     ///
     /// # Errors
-    /// When the thread, the sockets or TLS do not start.
+    /// When the thread, a socket or TLS fails, or there are too many workers.
     pub fn start(
         config: LinksConfig,
         handler: Arc<dyn Handler>,
@@ -161,46 +162,47 @@ impl Links {
         Ok((Self { runtime, heartbeats: Arc::new(heartbeats), owner: Arc::new(owner) }, receiver))
     }
 
-    /// Who this node is.
+    /// This node's SPIFFE id.
     #[must_use]
     pub fn me(&self) -> &SpiffeId {
         self.runtime.credentials.id()
     }
 
-    /// The room needs a link with the peer. The caller's own policy has said yes; the peer is asked
-    /// for its own. `RoomOpened` or `RoomRefused` follows once the link stands. Said again with
-    /// another epoch or policy version, the peer is asked again.
+    /// Requests the room on the link with the peer, and dials the peer if there is no link. The caller
+    /// has asked its own policy; the peer asks its policy. `RoomOpened` or `RoomRefused` follows once
+    /// the link is up. A call with another epoch or policy version asks the peer again.
     pub fn open_room(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
         needed_rooms::open_room(&self.runtime, room, peer, epoch, policy_version);
     }
 
-    /// The room is closed on the link with the peer, at once and at both ends. A link without rooms
-    /// ends after the linger time.
+    /// Closes the room on the link with the peer, immediately and at both nodes. A link without rooms
+    /// ends after [`LinksConfig::linger`].
     pub fn close_room(&self, room: &str, peer: &SpiffeId) {
         needed_rooms::close_room(&self.runtime, room, peer);
     }
 
-    /// Sends a message about an open room, without waiting.
+    /// Sends a message about an open room without waiting.
     ///
     /// # Errors
-    /// When there is no link, the room is not open on it, or the peer does not read.
+    /// See [`SendError`].
     pub fn send(&self, peer: &SpiffeId, room: &str, body: RoomBody) -> Result<(), SendError> {
         send::send(&self.runtime, peer, room, body)
     }
 
-    /// All links that stand.
+    /// All links that are up.
     #[must_use]
     pub fn list(&self) -> Vec<LinkInfo> {
         self.runtime.table.list()
     }
 
-    /// Packets that workers did not take in time, and packets of workers for links that are gone.
+    /// Packets lost between threads: those that a full ring to a worker dropped, and those that
+    /// workers sent to links that are down.
     #[must_use]
     pub fn lost_between_threads(&self) -> (u64, u64) {
         self.runtime.quic.lost()
     }
 
-    /// Asks a node for a participant's place.
+    /// Asks a node to reserve a seat for a participant.
     ///
     /// # Errors
     /// When it cannot be reached or does not answer within 3 s.
@@ -213,7 +215,7 @@ impl Links {
         with_timeout(CALL_TIMEOUT, client.reserve(request)).await
     }
 
-    /// Gives a place back.
+    /// Releases a reservation or a seat.
     ///
     /// # Errors
     /// When the node cannot be reached or does not answer within 3 s.
@@ -222,8 +224,8 @@ impl Links {
         with_timeout(CALL_TIMEOUT, client.release(request)).await.map(|_| ())
     }
 
-    /// Begins to relay a participant's signalling to its media node. The caller's own policy has
-    /// said yes.
+    /// Starts relaying a participant's signalling to its media node. The caller has asked its own
+    /// policy.
     ///
     /// # Errors
     /// When the node refuses, cannot be reached or does not answer within 3 s.
@@ -244,7 +246,7 @@ impl Links {
         })
     }
 
-    /// Ends all links and both halves, within about 3 s.
+    /// Ends all links, the gRPC server and the QUIC thread, within about 3 s.
     pub async fn shutdown(&self) {
         self.runtime.cancel.cancel();
         self.runtime.tasks.close();

@@ -1,15 +1,15 @@
-//! Where a node is reached.
+//! Addresses of a node's links.
 
 use std::net::SocketAddr;
 use systir_identity::SpiffeId;
 
-/// Where a node is reached, and who must answer there.
+/// The addresses of a node's links, and the identity that must answer there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
-    /// Who must answer.
+    /// The SPIFFE id that TLS must prove.
     pub id: SpiffeId,
-    /// Its gRPC port.
+    /// Its gRPC address (TCP).
     pub grpc: SocketAddr,
-    /// Its QUIC port.
+    /// Its QUIC address (UDP).
     pub quic: SocketAddr,
 }

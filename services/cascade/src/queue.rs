@@ -1,20 +1,20 @@
-//! What waits for room in a connection: sound before people's messages before base layers before the
-//! rest. It is short, and
-//! it forgets the oldest of the least important first; late media is worth nothing.
+//! The send queue of one QUIC connection. Priorities: control, audio, data messages, base layers,
+//! other layers. A full queue drops the oldest frame of the lowest priority first; frames older than
+//! 200 ms are dropped, since late media is useless.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use systir_forwarding::batch::Priority;
 
-/// Number of priorities: those of media, and people's messages between sound and pictures.
+/// Number of priorities: the four of media, and data messages between audio and video.
 pub const CLASSES: usize = 5;
-/// The place of people's messages in tables.
+/// Index of data messages in tables by priority.
 pub const DATA_MESSAGES: usize = 2;
-/// Media that waited longer is forgotten.
+/// Older frames are dropped.
 const MAX_AGE: Duration = Duration::from_millis(200);
 
-/// The place of a priority in tables.
+/// Index of a media priority in tables by priority.
 #[must_use]
 pub fn class(priority: Priority) -> usize {
     match priority {
@@ -25,7 +25,7 @@ pub fn class(priority: Priority) -> usize {
     }
 }
 
-/// A bounded queue with priorities.
+/// A bounded priority queue of frames.
 #[derive(Debug)]
 pub struct SendQueue {
     classes: [VecDeque<(Instant, Bytes)>; CLASSES],
@@ -35,19 +35,19 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// A queue for `limit` bytes.
+    /// A queue of at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { classes: Default::default(), bytes: 0, limit, dropped: [0; CLASSES] }
     }
 
-    /// Adds a frame. Over the limit, the oldest frame of the lowest priority goes, which may be
-    /// this one.
+    /// Adds a frame. Above the limit, the oldest frame of the lowest priority is dropped, which may
+    /// be this one.
     pub fn push(&mut self, now: Instant, priority: Priority, frame: Bytes) {
         self.push_to(class(priority), now, frame);
     }
 
-    /// Adds a message of somebody, likewise.
+    /// Adds the frame of a data message, with the same limit.
     pub fn push_data_message(&mut self, now: Instant, frame: Bytes) {
         self.push_to(DATA_MESSAGES, now, frame);
     }
@@ -68,7 +68,7 @@ impl SendQueue {
         }
     }
 
-    /// The oldest frame of the highest priority. Frames that waited too long are forgotten.
+    /// Removes the oldest frame of the highest priority. Drops frames that are too old.
     pub fn pop(&mut self, now: Instant) -> Option<Bytes> {
         for (queue, dropped) in self.classes.iter_mut().zip(&mut self.dropped) {
             while let Some((since, frame)) = queue.pop_front() {
@@ -82,13 +82,13 @@ impl SendQueue {
         None
     }
 
-    /// Does nothing wait?
+    /// Is it empty?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// Frames forgotten so far, by priority.
+    /// Frames dropped so far, by priority.
     #[must_use]
     pub fn dropped(&self) -> [u64; CLASSES] {
         self.dropped
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_overtakes_messages_and_those_pictures() {
+    fn audio_precedes_data_messages_and_those_precede_video() {
         let now = Instant::now();
         let mut queue = SendQueue::new(1000);
         queue.push(now, Priority::Rest, frame(1, 4));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_least_important_goes_first() {
+    fn the_oldest_of_the_lowest_priority_is_dropped_first() {
         let now = Instant::now();
         let mut queue = SendQueue::new(30);
         queue.push(now, Priority::Rest, frame(10, 1));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_of_sound_takes_no_picture() {
+    fn a_queue_full_of_audio_takes_no_video() {
         let now = Instant::now();
         let mut queue = SendQueue::new(20);
         queue.push(now, Priority::Audio, frame(10, 1));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn late_media_is_forgotten() {
+    fn late_media_is_dropped() {
         let now = Instant::now();
         let mut queue = SendQueue::new(1000);
         queue.push(now, Priority::Audio, frame(10, 1));
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_holds_more_and_loses_nothing_uncounted(
+        fn it_keeps_its_limit_and_counts_every_drop(
             pushes in proptest::collection::vec((0usize..4, 1usize..400), 0..200),
         ) {
             let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The gRPC server that other nodes call. Who calls, TLS proved; what it may, the handler decides.
+//! The gRPC service that other nodes call. TLS proves who calls; the handler decides.
 
 use crate::grpc::client::MAX_MESSAGE;
 use crate::grpc::tls::{self, ProvenPeer};
@@ -36,15 +36,15 @@ pub(crate) struct PeerService {
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl PeerService {
-    /// Only relays of the operator's own list talk to relays; operators have other services on the
-    /// same port.
+    /// The caller's id. Only nodes that the handler admits may call; operators' tools use other
+    /// services on the same port.
     fn authorize<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
         let peer = request
             .extensions()
             .get::<ProvenPeer>()
             .ok_or_else(|| Status::unauthenticated("the caller proved no identity"))?;
         if peer.id.relay_name().is_none() {
-            return Err(Status::permission_denied(format!("{} is not a relay", peer.id)));
+            return Err(Status::permission_denied(format!("{} is not a node", peer.id)));
         }
         self.runtime.handler.admit(&peer.id).map_err(to_status)?;
         Ok(peer.id.clone())
@@ -104,7 +104,7 @@ impl Cluster for PeerService {
         let mut stream = request.into_inner();
         let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, stream.message())
             .await
-            .map_err(|_| Status::deadline_exceeded("no Start came within 3 s"))??;
+            .map_err(|_| Status::deadline_exceeded("no Start message within 3 s"))??;
         let Some(SignalMessage { seq: 0, body: Some(Body::Start(start)) }) = first else {
             return Err(Status::invalid_argument("the first message must be Start, with number 0"));
         };
@@ -129,7 +129,7 @@ impl Cluster for PeerService {
     }
 }
 
-/// Serves until the node stops.
+/// Serves until cancelled.
 pub(crate) async fn serve(
     runtime: Arc<LinkRuntime>,
     listener: TcpListener,
@@ -151,7 +151,7 @@ pub(crate) async fn serve(
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), cancel.cancelled_owned())
         .await;
     if let Err(error) = served {
-        error!(%error, "the gRPC server ended; the node cannot be reached by others");
+        error!(%error, "the gRPC server failed; other nodes cannot reach this node");
     }
     acceptor.abort();
 }

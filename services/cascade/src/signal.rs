@@ -1,5 +1,5 @@
-//! One participant's signalling between its front door and its media node: whole LiveKit messages,
-//! numbered, in bounded queues.
+//! One participant's signalling, relayed between its gateway and its media node: whole LiveKit
+//! messages, numbered, in bounded queues.
 
 use crate::grpc::heartbeat::Heartbeat;
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use systir_proto::cluster::v1::{SignalEnd, SignalEndReason, SignalMessage};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-/// Messages that wait for a slow side, at most.
+/// Messages queued in each direction, at most.
 pub(crate) const QUEUE: usize = 256;
 
-/// How long the other node may leave a message unread while the queue is full.
+/// How long a full queue may stay full.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Both directions of a participant's signalling.
@@ -28,15 +28,15 @@ pub struct SignalStream {
 /// Why a message could not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
-    /// The other node does not read; end the participant's session, it can reconnect.
+    /// The other node does not read. End the participant's session; the client can reconnect.
     #[error("the other node does not read the participant's signalling")]
     Full,
-    /// The stream is gone.
-    #[error("the participant's signalling stream is gone")]
+    /// The stream has ended.
+    #[error("the participant's signalling stream has ended")]
     Gone,
 }
 
-/// The sending half. Dropping it without [`SignalSender::end`] looks like a lost node.
+/// The sending half. If it is dropped without [`SignalSender::end`], the other node sees `Lost`.
 #[derive(Debug)]
 pub struct SignalSender {
     pub(crate) out: Outgoing,
@@ -53,15 +53,15 @@ impl SignalSender {
     /// Sends an encoded LiveKit message, without waiting.
     ///
     /// # Errors
-    /// When the queue is full or the stream gone.
+    /// When the queue is full or the stream has ended.
     pub fn send(&mut self, payload: Bytes) -> Result<(), SignalError> {
         self.send_body(Body::Payload(payload))
     }
 
-    /// Waits until the next message has room or the stream is gone, for 5 s at most. Cancel-safe.
+    /// Waits until the queue has space or the stream has ended, for 5 s at most. Cancel-safe.
     ///
     /// # Errors
-    /// When the other node does not read meanwhile.
+    /// `Full` when the other node does not read within that time.
     pub async fn ready(&self) -> Result<(), SignalError> {
         let room = async {
             match &self.out {
@@ -72,13 +72,13 @@ impl SignalSender {
         tokio::time::timeout(SEND_TIMEOUT, room).await.map_err(|_| SignalError::Full)
     }
 
-    /// Ends the stream on purpose.
+    /// Ends the stream with a reason.
     pub fn end(mut self, reason: SignalEndReason, detail: impl Into<String>) {
-        // A full or dead stream ends by being dropped.
+        // If the message does not fit, dropping the sender ends the stream without a reason.
         let _ = self.send_body(Body::End(SignalEnd { reason: reason.into(), detail: detail.into() }));
     }
 
-    /// Has the other side gone?
+    /// Has the other node ended the stream?
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match &self.out {
@@ -106,19 +106,19 @@ fn gone_or_full<T>(error: &mpsc::error::TrySendError<T>) -> SignalError {
     }
 }
 
-/// What arrives.
+/// What the other node sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignalEvent {
     /// An encoded LiveKit message.
     Payload(Bytes),
-    /// The other side ended the stream on purpose; nothing follows.
+    /// The other node ended the stream with a reason. Nothing follows.
     End {
         /// Why.
         reason: SignalEndReason,
         /// For the log.
         detail: String,
     },
-    /// The other node or the connection is gone, or broke the numbering; nothing follows.
+    /// The stream broke: the node or the connection is lost, or a number is missing. Nothing follows.
     Lost(String),
 }
 
@@ -128,12 +128,12 @@ pub struct SignalReceiver {
     pub(crate) stream: Streaming<SignalMessage>,
     pub(crate) next: u64,
     pub(crate) ended: bool,
-    /// Of the media node, at the front door.
+    /// The media node's liveness; only at the gateway.
     pub(crate) heartbeat: Option<Arc<Heartbeat>>,
 }
 
 impl SignalReceiver {
-    /// The next message. After `End` and `Lost` it answers `Lost` for ever. Cancel-safe.
+    /// The next message. After `End` or `Lost` it always returns `Lost`. Cancel-safe.
     pub async fn recv(&mut self) -> SignalEvent {
         if self.ended {
             return SignalEvent::Lost("the stream has ended".to_owned());
@@ -152,7 +152,7 @@ impl SignalReceiver {
         };
         let event = match message {
             Ok(Some(SignalMessage { seq, .. })) if seq != self.next => {
-                SignalEvent::Lost(format!("message {seq} came where {} was due", self.next))
+                SignalEvent::Lost(format!("message {seq} arrived, {} was expected", self.next))
             }
             Ok(Some(SignalMessage { body: Some(Body::Payload(payload)), .. })) => {
                 SignalEvent::Payload(payload)
@@ -160,8 +160,8 @@ impl SignalReceiver {
             Ok(Some(SignalMessage { body: Some(Body::End(end)), .. })) => {
                 SignalEvent::End { reason: end.reason(), detail: end.detail }
             }
-            Ok(Some(_)) => SignalEvent::Lost("a message of an unknown kind came".to_owned()),
-            Ok(None) => SignalEvent::Lost("the other node closed it without a reason".to_owned()),
+            Ok(Some(_)) => SignalEvent::Lost("a message of an unknown kind arrived".to_owned()),
+            Ok(None) => SignalEvent::Lost("the other node closed the stream without a reason".to_owned()),
             Err(status) => SignalEvent::Lost(status.message().to_owned()),
         };
         self.next += 1;

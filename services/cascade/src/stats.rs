@@ -1,9 +1,9 @@
-//! What a link has carried and lost.
+//! Counters and measurements of a link.
 
 use crate::queue::CLASSES;
 use std::time::Duration;
 
-/// One link at one moment, all numbers from the same moment, a tenth of a second old at most.
+/// One link, a consistent snapshot that is at most 0.1 s old. Counters start at zero with the link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkStats {
     /// Media packets sent.
@@ -14,41 +14,41 @@ pub struct LinkStats {
     pub packets_in: u64,
     /// Their bytes.
     pub bytes_in: u64,
-    /// Packets that did not get room in time, by priority: control, audio, messages, base layers, the
-    /// rest.
+    /// Packets dropped from the send queue, by priority: control, audio, data messages, base layers,
+    /// other layers.
     pub dropped: [u64; CLASSES],
-    /// Packets sent in two halves.
+    /// Packets sent as two datagrams.
     pub split: u64,
-    /// Packets received in two halves.
+    /// Packets received as two datagrams.
     pub joined: u64,
-    /// Packets that two datagrams could not hold.
+    /// Packets dropped because two datagrams cannot hold them.
     pub too_large: u64,
-    /// Datagrams that were no frames.
+    /// Malformed datagrams received.
     pub malformed: u64,
-    /// Packets that this node asked the other for again.
+    /// Packets that this node requested again by NACK (RFC 4585).
     pub nacked_out: u64,
-    /// Packets that the other node asked this one for again.
+    /// Packets that the other node requested again by NACK.
     pub nacked_in: u64,
-    /// Lossy messages of people sent as datagrams.
+    /// Lossy data messages of participants sent as datagrams.
     pub data_messages_out: u64,
-    /// Received.
+    /// Lossy data messages received as datagrams.
     pub data_messages_in: u64,
-    /// Received, and lost because this node did not take them in time.
+    /// Lossy data messages dropped on arrival because the session's queue was full.
     pub data_messages_lost: u64,
-    /// Feedback for flows that nobody here sends, and media for workers that do not exist.
+    /// Packets dropped on arrival: feedback for flows that no worker sends, media for unknown workers.
     pub unroutable: u64,
-    /// QUIC packets lost on the way out.
+    /// QUIC packets sent and declared lost (first connection).
     pub lost: u64,
-    /// QUIC packets sent.
+    /// QUIC packets sent (first connection).
     pub sent: u64,
-    /// Smoothed round-trip time.
+    /// Smoothed round-trip time (first connection).
     pub rtt: Duration,
-    /// Bytes per second that the path is thought to carry.
+    /// Estimated rate in bytes per second: congestion window by round-trip time, times connections.
     pub rate: u64,
-    /// Largest UDP payload in use.
+    /// Path MTU: largest UDP payload in bytes (first connection).
     pub mtu: u16,
-    /// Control messages about rooms that were not open on the link; they went no further.
+    /// Messages received about rooms that were not open on the link, and dropped.
     pub closed_room_messages: u64,
-    /// Control messages that might be lost and were, because the peer did not read.
+    /// Room messages dropped because a queue was full; without those handed back to the caller.
     pub control_dropped: u64,
 }

@@ -1,4 +1,4 @@
-//! A node that does not keep the rules, written by hand against the wire.
+//! A hostile node that breaks the protocol; it speaks gRPC and QUIC without this crate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,12 +44,12 @@ async fn channel(credentials: &Credentials, to: &Node) -> ClusterClient<Channel>
     ClusterClient::new(Endpoint::from_static("http://x").connect_with_connector(connect).await.unwrap())
 }
 
-fn hello(send: &str) -> Hello {
+fn hello(claimed: &str) -> Hello {
     Hello {
         version: systir_proto::LINK_VERSION,
         extension_table: 1,
         link_id: LINK.to_vec().into(),
-        node: send.to_owned(),
+        node: claimed.to_owned(),
         connections: 1,
     }
 }
@@ -71,19 +71,19 @@ impl HostileNode {
         Ok(())
     }
 
-    /// Connects by QUIC and names a link; did the other side welcome it?
+    /// Connects by QUIC and requests to bind the connection to a link. Was it confirmed?
     async fn quic(&mut self, to: &Node, link: [u8; 16]) -> bool {
         let tls = self.credentials.client_config(&to.id(), alpn::LINK).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let connecting = self.endpoint.connect_with(config, to.address.quic, "anyone").unwrap();
         let connection = connecting.await.unwrap();
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
-        let greeting = [&[1][..], &link, &[0, 1]].concat();
-        send.write_all(&greeting).await.unwrap();
+        let request = [&[1][..], &link, &[0, 1]].concat();
+        send.write_all(&request).await.unwrap();
         let mut answer = [0];
-        let welcome = recv.read_exact(&mut answer).await.is_ok() && answer == [1];
+        let confirmed = recv.read_exact(&mut answer).await.is_ok() && answer == [1];
         self.quic.push(connection);
-        welcome
+        confirmed
     }
 
     async fn send(&self, body: Body) {
@@ -96,12 +96,12 @@ impl HostileNode {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_is_what_tls_proved_whatever_it_says() {
+async fn a_node_is_the_id_that_tls_proved_whatever_it_claims() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
     let mut hostile = HostileNode::new(cluster.credentials("aws-sto-1"));
     hostile.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
-    assert!(honest.is_quiet(), "half a link is none");
+    assert!(honest.is_quiet(), "a session alone is no link");
     assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("aws-sto-1")).await;
     hostile
@@ -113,7 +113,7 @@ async fn a_node_is_what_tls_proved_whatever_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_no_gate_opened_is_not_delivered() {
+async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
     let mut hostile = HostileNode::new(cluster.credentials("sto-1"));
@@ -121,18 +121,18 @@ async fn a_room_that_no_gate_opened_is_not_delivered() {
     assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("sto-1")).await;
     let room = || "ku.dk/exam".to_owned();
-    // It says that we opened the room; nobody here asked.
+    // A RoomOpened without a request of the honest node.
     hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
     assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
     hostile.send(Body::Room(RoomMessage { room: room(), body })).await;
-    // One that the gate refuses.
+    // A room that the honest node's policy refuses.
     let closed = || "closed/exam".to_owned();
     hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
     assert!(matches!(hostile.receive().await, Some(Body::RoomRefused(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
     hostile.send(Body::Room(RoomMessage { room: closed(), body })).await;
-    // Whatever is answered after them was handled after them.
+    // Messages are handled in order: once this room opens, those before were handled.
     hostile
         .send(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 }))
         .await;
@@ -148,13 +148,13 @@ async fn a_quic_connection_without_its_session_is_refused() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
     let mut alone = HostileNode::new(cluster.credentials("sto-1"));
-    assert!(!alone.quic(&honest, LINK).await, "nobody announced the link");
-    // Another node announces it, and the first tries to be its QUIC half.
+    assert!(!alone.quic(&honest, LINK).await, "no session announced the link");
+    // Another node's session announces it, and the first node tries to bind to it.
     let mut other = HostileNode::new(cluster.credentials("osl-1"));
     other.session(&honest, hello("x")).await.unwrap();
-    assert!(!alone.quic(&honest, LINK).await, "the link is another node's");
+    assert!(!alone.quic(&honest, LINK).await, "the link belongs to another node");
     assert!(honest.is_quiet());
-    assert!(other.quic(&honest, LINK).await, "whose own connection is welcome");
+    assert!(other.quic(&honest, LINK).await, "its own connection is bound");
     honest.up(&relay("osl-1")).await;
 }
 
@@ -174,14 +174,14 @@ async fn a_malformed_hello_is_refused() {
         let refused = hostile.session(&honest, hello.clone()).await.unwrap_err();
         assert_eq!(refused.code(), code, "{hello:?}");
     }
-    // A node that says our own name with its own certificate is still itself.
+    // A peer with the certificate of the honest node itself.
     let mut mirror = HostileNode::new(cluster.credentials("cph-1"));
     let refused = mirror.session(&honest, hello("x")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strange_datagrams_are_counted_and_dropped() {
+async fn malformed_datagrams_are_counted_and_dropped() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
     let mut hostile = HostileNode::new(cluster.credentials("sto-1"));
@@ -193,9 +193,9 @@ async fn strange_datagrams_are_counted_and_dropped() {
     send(&[]);
     send(&[31, 1, 2]);
     send(&[0xc0]);
-    // cph-1 is the smaller id, so even flows are its own: worker 15, which it has not.
+    // cph-1 has the smaller id, so it chooses even flows. It has no worker 15.
     send(&[(1u8 << 5) | 15 << 1, 0x80, 96]);
-    // An odd flow is one that cph-1 would send, and it does not.
+    // Feedback for an odd flow, which cph-1 would send but does not.
     send(&[(1u8 << 5) | 1, 0x81, 205]);
     let counted = async {
         loop {

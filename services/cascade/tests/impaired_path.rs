@@ -1,5 +1,5 @@
-//! Links over paths that lose, double, shuffle and stop: a link goes down as one, comes back by
-//! itself, and its rooms with it.
+//! Links over impaired paths: loss, duplication, reordering, outage. A link goes down as a whole and is
+//! re-established with its rooms.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 
 const ROOM: &str = "ku.dk/lecture";
 
-/// Two nodes; `a` reaches `b` over a path.
-async fn apart(options: impl Fn() -> Options) -> (Node, Node, Path) {
+/// Two nodes; `a` reaches `b` over a path that the test can impair.
+async fn nodes(options: impl Fn() -> Options) -> (Node, Node, Path) {
     let cluster = TestCluster::new();
     let a = cluster.node_with("cph-1", options()).await;
     let b = cluster.node_with("sto-1", options()).await;
@@ -29,11 +29,11 @@ async fn apart(options: impl Fn() -> Options) -> (Node, Node, Path) {
 
 async fn linked(a: &mut Node, b: &mut Node, path: &Path) -> (u32, u32) {
     a.links.open_room(ROOM, path.address.clone(), 1, 1);
-    stands(a, b).await
+    established(a, b).await
 }
 
-/// The link comes up at both ends, and the room opens.
-async fn stands(a: &mut Node, b: &mut Node) -> (u32, u32) {
+/// Waits until the link is up and the room open at both nodes.
+async fn established(a: &mut Node, b: &mut Node) -> (u32, u32) {
     let at_a = a.up(&b.id()).await;
     let at_b = b.up(&a.id()).await;
     a.opened(&b.id(), ROOM).await;
@@ -41,7 +41,7 @@ async fn stands(a: &mut Node, b: &mut Node) -> (u32, u32) {
     (at_a, at_b)
 }
 
-async fn goes_down(node: &mut Node) {
+async fn down(node: &mut Node) {
     match node.event().await {
         LinkEvent::Down { .. } => {}
         other => panic!("{other:?} instead of Down"),
@@ -57,9 +57,9 @@ fn numbered(number: u16, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doubled_and_shuffled_datagrams_are_media_once_each_and_halves_find_each_other() {
+async fn duplicated_and_reordered_datagrams_are_delivered_once_and_split_packets_are_joined() {
     let small = || Options { max_mtu: 1232, ..Options::default() };
-    let (mut a, mut b, path) = apart(small).await;
+    let (mut a, mut b, path) = nodes(small).await;
     for direction in [&path.quic.there, &path.quic.back] {
         direction.duplicated.store(30, Ordering::Relaxed);
         direction.jitter_ms.store(20, Ordering::Relaxed);
@@ -70,48 +70,48 @@ async fn doubled_and_shuffled_datagrams_are_media_once_each_and_halves_find_each
     let mut listener = b.workers.remove(0);
     let listening = tokio::spawn(async move { listener.receive(usize::from(COUNT)).await });
     for number in 0..COUNT {
-        // Every fourth one is too large for one datagram.
+        // Every fourth packet is too large for one datagram.
         let length = if number % 4 == 0 { 1_400 } else { 300 };
         a.workers[0].send(at_a, flow, Priority::Base, &numbered(number, length));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let received = listening.await.unwrap();
     let numbers: BTreeSet<_> = received.iter().map(|packet| packet.packet[2..4].to_vec()).collect();
-    assert_eq!(numbers.len(), usize::from(COUNT), "each once");
+    assert_eq!(numbers.len(), usize::from(COUNT), "each packet arrives once");
     assert!(received.iter().any(|packet| packet.packet.len() == 1_400));
-    assert!(a.is_quiet() && b.is_quiet(), "the link stands");
+    assert!(a.is_quiet() && b.is_quiet(), "the link stays up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_stands_at_one_packet_in_five_lost() {
-    let (mut a, mut b, path) = apart(Options::default).await;
+async fn a_link_stays_up_at_20_percent_loss() {
+    let (mut a, mut b, path) = nodes(Options::default).await;
     let (at_a, _) = linked(&mut a, &mut b, &path).await;
     for direction in [&path.quic.there, &path.quic.back] {
         direction.loss.store(20, Ordering::Relaxed);
     }
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     let mut listener = b.workers.remove(0);
-    // What QUIC lost is not sent again by QUIC: late media is worth nothing.
+    // QUIC does not retransmit datagrams.
     let listening = tokio::spawn(async move { listener.receive(400).await });
     for number in 0..600 {
         a.workers[0].send(at_a, flow, Priority::Audio, &numbered(number, 100));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(a.is_quiet() && b.is_quiet(), "the link stands");
+    assert!(a.is_quiet() && b.is_quiet(), "the link stays up");
     assert!(listening.await.unwrap().len() < 600);
 }
 
-/// Whatever half or direction of the link dies, the link dies at both ends, and comes back whole
-/// with its room when the path does.
-async fn dies_and_comes_back(kill: impl Fn(&Path, bool)) {
-    let (mut a, mut b, path) = apart(Options::default).await;
+/// Cuts part of the path: the link goes down at both nodes, and comes up again with its room once the
+/// path is restored.
+async fn goes_down_and_comes_back(cut: impl Fn(&Path, bool)) {
+    let (mut a, mut b, path) = nodes(Options::default).await;
     let first = linked(&mut a, &mut b, &path).await;
-    kill(&path, true);
-    goes_down(&mut a).await;
-    goes_down(&mut b).await;
-    assert!(a.links.list().is_empty() && b.links.list().is_empty(), "no half of it stays");
-    kill(&path, false);
-    let second = stands(&mut a, &mut b).await;
+    cut(&path, true);
+    down(&mut a).await;
+    down(&mut b).await;
+    assert!(a.links.list().is_empty() && b.links.list().is_empty(), "no part of it stays");
+    cut(&path, false);
+    let second = established(&mut a, &mut b).await;
     assert!(second.0 > first.0 && second.1 > first.1);
     assert_eq!((a.links.list().len(), b.links.list().len()), (1, 1), "one link, not two");
     assert_eq!(a.links.list()[0].rooms, b.links.list()[0].rooms);
@@ -122,18 +122,18 @@ fn both(directions: &Directions, cut: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_udp_the_link_goes_and_comes_back() {
-    dies_and_comes_back(|path, cut| both(&path.quic, cut)).await;
+async fn a_link_recovers_from_an_outage_of_udp() {
+    goes_down_and_comes_back(|path, cut| both(&path.quic, cut)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tcp_the_link_goes_and_comes_back() {
-    dies_and_comes_back(|path, cut| both(&path.grpc, cut)).await;
+async fn a_link_recovers_from_an_outage_of_tcp() {
+    goes_down_and_comes_back(|path, cut| both(&path.grpc, cut)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_both_the_link_goes_and_comes_back() {
-    dies_and_comes_back(|path, cut| {
+async fn a_link_recovers_from_an_outage_of_both() {
+    goes_down_and_comes_back(|path, cut| {
         both(&path.quic, cut);
         both(&path.grpc, cut);
     })
@@ -141,28 +141,28 @@ async fn without_both_the_link_goes_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_only_one_is_heard_the_link_goes_at_both() {
-    dies_and_comes_back(|path, cut| path.quic.there.cut.store(cut, Ordering::SeqCst)).await;
+async fn a_link_goes_down_at_both_nodes_when_udp_to_the_dialled_node_fails() {
+    goes_down_and_comes_back(|path, cut| path.quic.there.cut.store(cut, Ordering::SeqCst)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_only_the_other_is_heard_the_link_goes_at_both() {
-    dies_and_comes_back(|path, cut| path.quic.back.cut.store(cut, Ordering::SeqCst)).await;
+async fn a_link_goes_down_at_both_nodes_when_udp_from_the_dialled_node_fails() {
+    goes_down_and_comes_back(|path, cut| path.quic.back.cut.store(cut, Ordering::SeqCst)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_control_passes_one_way_only_the_link_goes_at_both() {
-    dies_and_comes_back(|path, cut| path.grpc.there.cut.store(cut, Ordering::SeqCst)).await;
+async fn a_link_goes_down_at_both_nodes_when_tcp_to_the_dialled_node_fails() {
+    goes_down_and_comes_back(|path, cut| path.grpc.there.cut.store(cut, Ordering::SeqCst)).await;
 }
 
-/// Somebody's signalling is relayed from `a` to `b`.
-async fn relayed(a: &Node, b: &Node, path: &Path) -> (SignalStream, SignalStream) {
+/// Relays a participant's signalling from gateway `a` to media node `b`.
+async fn relay_signalling(a: &Node, b: &Node, path: &Path) -> (SignalStream, SignalStream) {
     let (streams, mut arrived) = mpsc::channel(4);
     *b.handler.streams.lock().unwrap() = Some(streams);
     let start = SignalStart { room: ROOM.to_owned(), ..Default::default() };
-    let here = a.links.signal(&path.address, start).await.unwrap();
-    let (_, _, there) = tokio::time::timeout(TIMEOUT, arrived.recv()).await.unwrap().unwrap();
-    (here, there)
+    let gateway = a.links.signal(&path.address, start).await.unwrap();
+    let (_, _, media) = tokio::time::timeout(TIMEOUT, arrived.recv()).await.unwrap().unwrap();
+    (gateway, media)
 }
 
 async fn next(stream: &mut SignalStream) -> SignalEvent {
@@ -170,29 +170,29 @@ async fn next(stream: &mut SignalStream) -> SignalEvent {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_front_door_notices_that_a_media_node_answers_no_more() {
-    let (a, b, path) = apart(Options::default).await;
-    let (mut here, mut there) = relayed(&a, &b, &path).await;
-    there.tx.send(Bytes::from_static(b"join")).unwrap();
-    assert_eq!(next(&mut here).await, SignalEvent::Payload(Bytes::from_static(b"join")));
-    // The connection stays, and nothing passes it any more.
+async fn a_gateway_detects_a_media_node_that_no_longer_answers() {
+    let (a, b, path) = nodes(Options::default).await;
+    let (mut gateway, mut media) = relay_signalling(&a, &b, &path).await;
+    media.tx.send(Bytes::from_static(b"join")).unwrap();
+    assert_eq!(next(&mut gateway).await, SignalEvent::Payload(Bytes::from_static(b"join")));
+    // The TCP connection stays open, but nothing passes.
     path.grpc.cut(true);
-    assert!(matches!(next(&mut here).await, SignalEvent::Lost(_)));
+    assert!(matches!(next(&mut gateway).await, SignalEvent::Lost(_)));
     path.grpc.cut(false);
-    // Whoever comes next gets a connection that works.
-    let (mut here, there) = relayed(&a, &b, &path).await;
-    there.tx.end(SignalEndReason::Closed, "over");
-    assert!(matches!(next(&mut here).await, SignalEvent::End { .. }));
+    // The next stream uses a new connection.
+    let (mut gateway, media) = relay_signalling(&a, &b, &path).await;
+    media.tx.end(SignalEndReason::Closed, "over");
+    assert!(matches!(next(&mut gateway).await, SignalEvent::End { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_moment_without_answer_is_no_loss_while_the_link_stands() {
-    let (mut a, mut b, path) = apart(Options::default).await;
+async fn a_short_silence_of_grpc_is_no_loss_while_the_link_is_up() {
+    let (mut a, mut b, path) = nodes(Options::default).await;
     linked(&mut a, &mut b, &path).await;
-    let (mut here, mut there) = relayed(&a, &b, &path).await;
+    let (mut gateway, mut media) = relay_signalling(&a, &b, &path).await;
     path.grpc.cut(true);
     tokio::time::sleep(Duration::from_millis(500)).await;
     path.grpc.cut(false);
-    there.tx.send(Bytes::from_static(b"still here")).unwrap();
-    assert_eq!(next(&mut here).await, SignalEvent::Payload(Bytes::from_static(b"still here")));
+    media.tx.send(Bytes::from_static(b"still here")).unwrap();
+    assert_eq!(next(&mut gateway).await, SignalEvent::Payload(Bytes::from_static(b"still here")));
 }

@@ -1,4 +1,4 @@
-//! Two nodes and the link between them.
+//! Links between nodes on loopback.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,12 +30,12 @@ fn rtp(mark: u8, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender() {
+async fn media_of_every_priority_arrives_and_feedback_reaches_its_sender() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, at_b) = linked(&mut a, &mut b, "ku.dk/lecture").await;
 
-    // b receives, so b chooses the flows: for its worker 1.
+    // b receives the media, so b chooses the flow, for its worker 1.
     let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
     let flow = numbers.allocate(1).unwrap();
     let priorities = [Priority::Rest, Priority::Base, Priority::Audio, Priority::Control];
@@ -54,7 +54,7 @@ async fn media_of_every_priority_arrives_and_feedback_comes_back_to_its_sender()
     let feedback = a.workers[0].receive(1).await;
     assert_eq!((feedback[0].link, feedback[0].flow), (at_a, flow.raw()));
     assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
-    // Both ends count what was asked for again.
+    // Both nodes count the requested packets.
     let counted = async {
         while (b.links.list()[0].stats.nacked_out, a.links.list()[0].stats.nacked_in) != (1, 1) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -81,7 +81,7 @@ async fn several_connections_are_one_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_packet_is_split_and_arrives_whole() {
+async fn a_large_packet_is_split_and_joined() {
     let cluster = TestCluster::new();
     let small = || Options { max_mtu: 1232, ..Options::default() };
     let mut a = cluster.node_with("cph-1", small()).await;
@@ -137,25 +137,25 @@ async fn a_node_of_another_ca_is_refused_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_our_ca_that_is_on_no_list_gets_no_link_and_no_answer() {
+async fn a_node_that_the_handler_does_not_know_gets_no_link_and_no_answer() {
     let cluster = TestCluster::new();
-    let (mut stranger, b) = (cluster.node("stranger").await, cluster.node("sto-1").await);
-    stranger.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
-    match stranger.next().await {
-        LinkEvent::Unreachable { reason, .. } => assert!(reason.contains("nobody knows it"), "{reason}"),
+    let (mut unknown, b) = (cluster.node("unknown").await, cluster.node("sto-1").await);
+    unknown.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
+    match unknown.next().await {
+        LinkEvent::Unreachable { reason, .. } => assert!(reason.contains("unknown node"), "{reason}"),
         other => panic!("{other:?}"),
     }
-    let refused = stranger.links.reserve(&b.address, ReserveRequest::default()).await;
+    let refused = unknown.links.reserve(&b.address, ReserveRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
-    let refused = stranger.links.release(&b.address, ReleaseRequest::default()).await;
+    let refused = unknown.links.release(&b.address, ReleaseRequest::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
-    let refused = stranger.links.signal(&b.address, SignalStart::default()).await;
+    let refused = unknown.links.signal(&b.address, SignalStart::default()).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
     assert!(b.links.list().is_empty() && b.handler.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_node_may_not_answer_for_the_one_that_is_meant() {
+async fn another_node_cannot_answer_for_the_dialled_one() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("aws-sto-1").await);
     let address = PeerAddress { id: relay("sto-1"), ..b.address.clone() };
@@ -165,7 +165,7 @@ async fn another_node_may_not_answer_for_the_one_that_is_meant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_that_the_other_gate_refuses_gets_nothing() {
+async fn a_room_that_the_peer_refuses_gets_no_messages() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/open").await;
@@ -181,15 +181,15 @@ async fn a_room_that_the_other_gate_refuses_gets_nothing() {
     assert_eq!(a.links.send(&b.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
     assert_eq!(b.links.send(&a.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
     assert_eq!(a.links.send(&relay("osl-1"), "ku.dk/open", update()), Err(SendError::NoLink));
-    // What is open goes on, and the next thing that b hears is about it.
+    // The open room is not affected, and no message of the refused one arrives before.
     a.links.send(&b.id(), "ku.dk/open", update()).unwrap();
     assert!(matches!(b.event().await, LinkEvent::Message { room, .. } if &*room == "ku.dk/open"));
     let asked = b.handler.asked.lock().unwrap().clone();
-    assert_eq!(asked[1], (a.id(), "closed/exam".to_owned()), "the gate knows who asks, by proof");
+    assert_eq!(asked[1], (a.id(), "closed/exam".to_owned()), "the handler gets the proven id");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
+async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/lecture").await;
@@ -212,7 +212,7 @@ async fn messages_arrive_in_order_and_a_dropped_room_is_closed_at_both_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
+async fn messages_to_a_slow_peer_are_handed_back_and_the_link_stays_up() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
@@ -229,13 +229,13 @@ async fn what_a_slow_peer_does_not_take_comes_back_and_the_link_stands() {
         }
     };
     assert_eq!(back.as_deref(), Some(&update(sent)));
-    // What is lossy by its nature is lost, unless it is a datagram; who speaks is told once only.
+    // A lossy message that is too long for datagrams is dropped; speaker changes are handed back.
     let long = RoomBody::LossyData(LossyData { packet: vec![7; 8_000].into(), ..LossyData::default() });
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", long), Err(SendError::Full(None)));
     let speakers = RoomBody::Speakers(Speakers::default());
     let back = Err(SendError::Full(Some(Box::new(speakers.clone()))));
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), back);
-    // Another room's words about itself still pass.
+    // Messages of the link itself, such as OpenRoom, still fit.
     a.links.open_room("ku.dk/seminar", b.address.clone(), 1, 1);
     for number in 0..sent {
         match b.event().await {
@@ -260,7 +260,7 @@ async fn a_link_that_no_room_needs_ends() {
     assert!(matches!(a.event().await, LinkEvent::Down { .. }));
     assert!(matches!(b.event().await, LinkEvent::Down { .. }));
     assert!(a.links.list().is_empty() && b.links.list().is_empty());
-    // And comes back when one does, under a new number.
+    // A new room brings up a new link.
     linked(&mut b, &mut a, "ku.dk/seminar").await;
 }
 
@@ -284,7 +284,7 @@ async fn two_nodes_that_dial_each_other_at_once_have_one_link() {
     }
 }
 
-/// What was told until the room is open.
+/// The events until the room is open.
 async fn until_opened(node: &mut Node) -> Vec<LinkEvent> {
     let mut events = Vec::new();
     loop {
@@ -298,7 +298,7 @@ async fn until_opened(node: &mut Node) -> Vec<LinkEvent> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dials_that_cross_are_no_failure() {
+async fn crossing_dials_are_no_failure() {
     let cluster = TestCluster::new();
     for _ in 0..20 {
         let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
@@ -311,14 +311,14 @@ async fn dials_that_cross_are_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_came_back_elsewhere_is_found_there() {
+async fn a_peer_that_restarts_at_another_address_is_linked_again() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/lecture").await;
     b.links.shutdown().await;
     drop(b);
     assert!(matches!(a.event().await, LinkEvent::Down { .. }));
-    assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }), "nobody is at the old address");
+    assert!(matches!(a.next().await, LinkEvent::Unreachable { .. }), "no node at the old address");
     let mut b = cluster.node("sto-1").await;
     a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
     a.up(&b.id()).await;
@@ -327,7 +327,7 @@ async fn a_peer_that_came_back_elsewhere_is_found_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_comes_back_is_linked_again() {
+async fn a_peer_that_restarts_is_linked_again() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (before, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
@@ -343,12 +343,12 @@ async fn a_node_that_comes_back_is_linked_again() {
     a.opened(&b.id(), "ku.dk/lecture").await;
 }
 
-/// Carries UDP between one client and a server while it is told to.
-fn wire(server: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
+/// Forwards UDP between one client and a server while the returned flag is set.
+fn udp_forwarder(server: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
     let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = outside.local_addr().unwrap();
-    let whole = Arc::new(AtomicBool::new(true));
-    let carries = whole.clone();
+    let forwarding = Arc::new(AtomicBool::new(true));
+    let forwards = forwarding.clone();
     tokio::spawn(async move {
         outside.set_nonblocking(true).unwrap();
         let outside = tokio::net::UdpSocket::from_std(outside).unwrap();
@@ -359,47 +359,47 @@ fn wire(server: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
             tokio::select! {
                 Ok((length, from)) = outside.recv_from(&mut up) => {
                     client = Some(from);
-                    if carries.load(Ordering::Relaxed) {
+                    if forwards.load(Ordering::Relaxed) {
                         let _ = inside.send_to(&up[..length], server).await;
                     }
                 }
                 Ok((length, _)) = inside.recv_from(&mut down) => {
-                    if let Some(client) = client.filter(|_| carries.load(Ordering::Relaxed)) {
+                    if let Some(client) = client.filter(|_| forwards.load(Ordering::Relaxed)) {
                         let _ = outside.send_to(&down[..length], client).await;
                     }
                 }
             }
         }
     });
-    (address, whole)
+    (address, forwarding)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_ends_a_link_at_both_ends_and_it_comes_back() {
+async fn silence_ends_a_link_at_both_nodes_and_it_comes_back() {
     let cluster = TestCluster::new();
     let (mut a, mut b): (Node, Node) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
-    let (quic, whole) = wire(b.address.quic);
+    let (quic, forwarding) = udp_forwarder(b.address.quic);
     let address = PeerAddress { quic, ..b.address.clone() };
     a.links.open_room("ku.dk/lecture", address, 1, 1);
     a.up(&b.id()).await;
     b.up(&a.id()).await;
     a.opened(&b.id(), "ku.dk/lecture").await;
     b.opened(&a.id(), "ku.dk/lecture").await;
-    whole.store(false, Ordering::Relaxed);
-    // Whoever notices first ends both halves, and the other one may see the session end.
+    forwarding.store(false, Ordering::Relaxed);
+    // The node that detects it first ends the session too, so the other may report that instead.
     let (LinkEvent::Down { reason: at_a, .. }, LinkEvent::Down { reason: at_b, .. }) =
         (a.event().await, b.event().await)
     else {
-        panic!("the link goes on");
+        panic!("the link stays up");
     };
     assert!([at_a, at_b].contains(&DownReason::Silence));
-    whole.store(true, Ordering::Relaxed);
+    forwarding.store(true, Ordering::Relaxed);
     a.up(&b.id()).await;
     a.opened(&b.id(), "ku.dk/lecture").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_asked_node_admits_or_refuses() {
+async fn a_reservation_is_admitted_or_refused() {
     let cluster = TestCluster::new();
     let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let request =
@@ -409,18 +409,18 @@ async fn the_asked_node_admits_or_refuses() {
     assert_eq!(admitted.ttl_seconds, 10);
     let reply = a.links.reserve(&b.address, request("full")).await.unwrap();
     let Some(reserve_reply::Result::Refused(refused)) = reply.result else { panic!("{reply:?}") };
-    assert_eq!(refused.reason, "no room for cph-1");
+    assert_eq!(refused.reason, "no seat for cph-1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signalling_goes_both_ways_and_ends_with_a_reason() {
+async fn signalling_passes_in_both_directions_and_ends_with_a_reason() {
     let cluster = TestCluster::new();
     let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let start =
         || SignalStart { room: "ku.dk/lecture".to_owned(), identity: "x".to_owned(), ..Default::default() };
     let refused = a.links.signal(&b.address, start()).await;
     assert!(
-        matches!(refused, Err(CallError::Refused(ref reason)) if reason.contains("front doors")),
+        matches!(refused, Err(CallError::Refused(ref reason)) if reason.contains("no gateways")),
         "{refused:?}"
     );
 
@@ -442,11 +442,11 @@ async fn signalling_goes_both_ways_and_ends_with_a_reason() {
     assert_eq!(gateway.rx.recv().await, end);
     drop(gateway);
     let lost = tokio::time::timeout(TIMEOUT, media.rx.recv()).await.unwrap();
-    assert!(matches!(lost, SignalEvent::Lost(_)), "a gateway that send no goodbye is lost: {lost:?}");
+    assert!(matches!(lost, SignalEvent::Lost(_)), "a stream that ends without a reason is lost: {lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_is_no_relay() {
+async fn an_operator_is_no_node() {
     let cluster = TestCluster::new();
     let b = cluster.node("sto-1").await;
     let operator: systir_identity::SpiffeId = "spiffe://nordu.net/operator/anna".parse().unwrap();
@@ -466,7 +466,7 @@ async fn an_operator_is_no_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
+async fn lossy_messages_are_datagrams_and_pass_only_in_open_rooms() {
     let cluster = TestCluster::new();
     let small = || Options { max_mtu: 1232, ..Options::default() };
     let mut a = cluster.node_with("cph-1", small()).await;
@@ -478,7 +478,7 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
         RoomBody::LossyData(data)
     };
     assert_eq!(a.links.send(&b.id(), "ku.dk/other", lossy(10)), Err(SendError::RoomNotOpen));
-    // The first fits into a datagram, the second into two, the third goes with what is not lost.
+    // The first fits into one datagram, the second into two; the third uses the session.
     for length in [100, 1_800, 50_000] {
         a.links.send(&b.id(), "ku.dk/lecture", lossy(length)).unwrap();
         match b.event().await {
@@ -494,7 +494,7 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
         let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
         sent = (at_a.data_messages_out, at_b.data_messages_in, at_b.joined);
     }
-    // Closed at b while it is on its way: it goes no further.
+    // b closes the room while the message is in flight: it is not delivered.
     b.links.close_room("ku.dk/lecture", &a.id());
     let _ = a.links.send(&b.id(), "ku.dk/lecture", lossy(10));
     assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
@@ -503,7 +503,7 @@ async fn lossy_messages_come_as_datagrams_and_only_in_open_rooms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_arrives_whole() {
+async fn a_burst_arrives_completely() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;

@@ -5,16 +5,16 @@ use std::time::Duration;
 /// A call to another node failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It cannot be reached, or another node answers there.
+    /// No connection, or another node answers at the address.
     #[error("the node cannot be reached: {0}")]
     Unreachable(String),
-    /// It refused.
+    /// The node refused the call.
     #[error("the node refused: {0}")]
     Refused(String),
-    /// It did not answer in time.
+    /// No answer in time.
     #[error("the node did not answer within {0:?}")]
     Timeout(Duration),
-    /// Something else.
+    /// Any other failure.
     #[error("the call failed: {0}")]
     Failed(String),
 }

@@ -13,15 +13,15 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that answers no ping for so long is dead, and with it all streams on it.
+/// A connection without an HTTP/2 PING reply for `KEEP_ALIVE_TIMEOUT` is closed with all its streams.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Connections kept for calls, at most.
+/// Shared connections, at most.
 const MAX_CHANNELS: usize = 256;
-/// A whole room's state must fit.
+/// Bytes of a message, at most. The state of a whole room must fit.
 pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
-/// Connections for calls, one per peer.
+/// Clients of other nodes. Calls to one peer share a connection.
 pub(crate) struct Clients {
     credentials: Credentials,
     channels: Mutex<HashMap<(SpiffeId, SocketAddr), Channel>>,
@@ -32,7 +32,7 @@ impl Clients {
         Self { credentials, channels: Mutex::default() }
     }
 
-    /// A client on the connection that is kept for calls to the peer.
+    /// A client on the shared connection to the peer.
     pub(crate) fn shared(&self, peer: &PeerAddress) -> ClusterClient<Channel> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (peer.id.clone(), peer.grpc);
@@ -47,13 +47,13 @@ impl Clients {
         client(channel.clone())
     }
 
-    /// The connection is dead; the next call makes a new one.
+    /// Drops a dead shared connection. The next call opens a new one.
     pub(crate) fn remove(&self, peer: &PeerAddress) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.remove(&(peer.id.clone(), peer.grpc));
     }
 
-    /// A client on a connection of its own.
+    /// A client on a new connection of its own.
     pub(crate) async fn own(&self, peer: &PeerAddress) -> Result<ClusterClient<Channel>, String> {
         let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
         let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
@@ -63,7 +63,7 @@ impl Clients {
 }
 
 fn endpoint() -> Endpoint {
-    // The connector knows where to; the name is for the requests' authority only.
+    // The connector knows the address. This name is only the `:authority` of requests.
     Endpoint::from_static("http://relay.systir")
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -75,7 +75,7 @@ fn client(channel: Channel) -> ClusterClient<Channel> {
     ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
-/// Limits a call.
+/// Ends a call with `Timeout` after `limit`.
 pub(crate) async fn with_timeout<T>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -95,7 +95,7 @@ fn error_of(status: &Status) -> CallError {
     }
 }
 
-/// An error with what caused it; the outer layers say little.
+/// An error with all its sources; the outermost text alone rarely names the cause.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! The control half of links, on the wire: a gRPC server and its clients, over mutual TLS.
+//! gRPC over mutual TLS: connections, clients of other nodes, and heartbeats of media nodes.
 
 pub(crate) mod call_error;
 pub(crate) mod client;

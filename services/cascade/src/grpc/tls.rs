@@ -1,4 +1,4 @@
-//! TLS under gRPC: who is at the other end, kept beside the connection.
+//! TLS under gRPC. Each connection carries the peer's proven identity.
 
 use crate::SERVER_NAME;
 use hyper_util::rt::TokioIo;
@@ -21,17 +21,16 @@ use tracing::debug;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_HANDSHAKES: usize = 128;
 
-/// Who is at the other end of a gRPC connection, as TLS proved. Every request has it among its
-/// extensions.
+/// The peer of a gRPC connection, as TLS proved. Every request has it as an extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenPeer {
     /// The SPIFFE id.
     pub id: SpiffeId,
-    /// Where it called from.
+    /// Its address.
     pub address: SocketAddr,
 }
 
-/// A connection whose other end has proved itself.
+/// A connection whose peer TLS has authenticated.
 pub(crate) struct PeerConnection {
     stream: server::TlsStream<TcpStream>,
     peer: ProvenPeer,
@@ -69,7 +68,7 @@ impl AsyncWrite for PeerConnection {
     }
 }
 
-/// Accepts connections whose other end proves itself, until cancelled.
+/// Accepts authenticated connections until cancelled.
 pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -85,8 +84,8 @@ pub(crate) async fn accept(
         let (stream, address) = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                // Out of descriptors, mostly; it passes.
-                debug!(%error, "the gRPC port could not accept");
+                // Mostly out of file descriptors.
+                debug!(%error, "accepting a gRPC connection failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -101,8 +100,12 @@ pub(crate) async fn accept(
             drop(permit);
             match outcome {
                 Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
-                Ok(Err(error)) => debug!(from = %address, %error, "a gRPC peer did not prove itself"),
-                Err(_) => debug!(from = %address, "a gRPC peer did not finish its handshake within 3 s"),
+                Ok(Err(error)) => {
+                    debug!(from = %address, %error, "a gRPC connection failed TLS authentication")
+                }
+                Err(_) => {
+                    debug!(from = %address, "a gRPC connection did not finish its TLS handshake within 3 s")
+                }
             }
         });
     }
@@ -120,7 +123,7 @@ async fn handshake(
     Ok(PeerConnection { stream, peer: ProvenPeer { id, address } })
 }
 
-/// Connects to the one node that is meant.
+/// Connects to a node. Fails unless TLS proves that the peer is the expected one.
 pub(crate) async fn connect(
     credentials: Credentials,
     peer: SpiffeId,
@@ -134,7 +137,7 @@ pub(crate) async fn connect(
     Ok(TokioIo::new(stream))
 }
 
-/// TLS of the gRPC server.
+/// TLS configuration of the gRPC server.
 pub(crate) fn server_config(credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, String> {
     credentials.server_config(alpn::GRPC).map(Arc::new).map_err(|error| error.to_string())
 }

@@ -1,4 +1,5 @@
-//! A peer dials us. When both dial at once, the one with the smaller id goes on.
+//! Accepts links that peers dial. When two nodes dial each other at once, the dial of the node with
+//! the smaller id wins.
 
 use super::dial::redial_if_needed;
 use super::established::{SESSION_QUEUE, SessionSender};
@@ -20,10 +21,10 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
-/// Both halves stand within this time, or neither.
+/// The QUIC connections must be up within this time.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Takes a session that a peer opens, and answers with the messages for it.
+/// Accepts a session that a peer opened. Returns the stream of this node's messages.
 pub(crate) async fn accept(
     runtime: &Arc<LinkRuntime>,
     peer: SpiffeId,
@@ -31,20 +32,20 @@ pub(crate) async fn accept(
 ) -> Result<ReceiverStream<Result<SessionMessage, Status>>, Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message())
         .await
-        .map_err(|_| Status::deadline_exceeded("no Hello came within 3 s"))??;
-    let Some(SessionMessage { body: Some(Body::Hello(received)) }) = first else {
+        .map_err(|_| Status::deadline_exceeded("no Hello within 3 s"))??;
+    let Some(SessionMessage { body: Some(Body::Hello(peer_hello)) }) = first else {
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
-    let (id, connections) = check(&received)?;
-    if received.node != peer.as_str() {
-        info!(proved = %peer, says = received.node, "a peer calls itself something else than it proved");
+    let (id, connections) = check(&peer_hello)?;
+    if peer_hello.node != peer.as_str() {
+        info!(proved = %peer, claimed = peer_hello.node, "a peer claims another name than TLS proved");
     }
     let number = runtime.table.next_number();
     let previous = claim(runtime, &peer, number)?;
     let (out, messages) = mpsc::channel(SESSION_QUEUE);
     let (ready, established) = oneshot::channel();
     let (down, ended) = oneshot::channel();
-    let (received, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
+    let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
     let parity = Parity::of(runtime.credentials.id(), &peer);
     let setup = LinkSetup {
@@ -55,12 +56,12 @@ pub(crate) async fn accept(
         connections,
         stats: Arc::clone(&stats),
         ready,
-        data_messages: received,
+        data_messages: data_message_sender,
         down,
     };
     if !runtime.quic.send(Command::Expect(setup)) {
         redial_if_needed(runtime, &peer, number);
-        return Err(Status::resource_exhausted("the QUIC thread does not answer"));
+        return Err(Status::resource_exhausted("the QUIC thread does not accept commands"));
     }
     let out = SessionSender::Response(out);
     out.send(Body::Hello(hello(runtime.credentials.id(), id, connections)));
@@ -69,10 +70,10 @@ pub(crate) async fn accept(
     let runtime = runtime.clone();
     runtime.clone().tasks.spawn(async move {
         let established = tokio::select! {
-            () = runtime.cancel.cancelled() => Err("this node stops".to_owned()),
+            () = runtime.cancel.cancelled() => Err("this node is stopping".to_owned()),
             established = tokio::time::timeout(SETUP_TIMEOUT, established) => match established {
                 Ok(Ok(established)) => established,
-                _ => Err("the QUIC half did not come".to_owned()),
+                _ => Err("the QUIC connections did not come up".to_owned()),
             },
         };
         if let Some(previous) = previous {
@@ -82,7 +83,7 @@ pub(crate) async fn accept(
         let ended = match established {
             Ok(()) => run::run_link(&runtime, new_link).await,
             Err(reason) => {
-                debug!(%peer, reason, "a link that a peer dialled did not come to stand");
+                debug!(%peer, reason, "a link dialled by a peer did not come up");
                 runtime.quic.send(Command::Close(number));
                 true
             }
@@ -94,8 +95,8 @@ pub(crate) async fn accept(
     Ok(ReceiverStream::new(messages))
 }
 
-/// Makes room for the peer's link, or refuses. What is returned is to be awaited before the new
-/// link is told of: the end of the old one.
+/// Claims the peer's table entry for the new link, or refuses. Returns a token of the previous link,
+/// cancelled after its `Down` event: the new link must not report `Up` before.
 fn claim(
     runtime: &LinkRuntime,
     peer: &SpiffeId,
@@ -106,20 +107,20 @@ fn claim(
         return Err(Status::invalid_argument("a node has no link with itself"));
     }
     if runtime.cancel.is_cancelled() {
-        return Err(Status::unavailable("this node stops"));
+        return Err(Status::unavailable("this node is stopping"));
     }
     runtime.table.with_peer(peer, |entry| {
         let previous = match &entry.state {
             LinkState::Dialling(_, cancel) => {
                 if me < peer {
-                    return Err(Status::already_exists("this node is dialling you"));
+                    return Err(Status::already_exists("this node is already dialling you"));
                 }
                 cancel.cancel();
                 None
             }
             LinkState::Up(link) if link.outgoing && me < peer => {
-                // A dialling that crossed ours. Should the peer really have lost the link, silence
-                // ends it here too, and it dials again.
+                // Two dials crossed, and this node's won. If the peer has lost that link, the
+                // heartbeat timeout ends it here too, and the peer dials again.
                 return Err(Status::already_exists("the link that this node dialled is up"));
             }
             LinkState::Up(link) => {

@@ -1,4 +1,4 @@
-//! Control messages of a link.
+//! Handles the control messages of a link.
 
 use super::established::{EstablishedLink, lock};
 use super::link_rooms::RoomChange;
@@ -14,16 +14,18 @@ use systir_proto::cluster::v1::{
 };
 use systir_reason::{Reason, Refusal};
 
-/// The node takes an event within this time, or the link ends.
+/// The link ends when the node does not accept an event within this time.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// This node's decision about a room that the peer requested.
 pub(super) struct RoomDecision {
     key: RoomKey,
     number: u64,
     result: Result<(), Refusal>,
 }
 
-/// Asks this node's own policy about a room that the peer wants to open.
+/// Asks this node's own policy about a room that the peer requests. None when the request is invalid
+/// and refused.
 pub(super) fn decide_room(
     runtime: &Arc<LinkRuntime>,
     link: &Arc<EstablishedLink>,
@@ -31,7 +33,7 @@ pub(super) fn decide_room(
 ) -> Option<impl Future<Output = RoomDecision> + use<>> {
     let pending = lock(&link.rooms).begin_decision(&open.room);
     let Some((key, number)) = pending else {
-        let reason = "the room's key is no key, or there are too many rooms on the link".to_owned();
+        let reason = "the room key is invalid, or there are too many rooms on the link".to_owned();
         link.send(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
         return None;
     };
@@ -44,6 +46,7 @@ pub(super) fn decide_room(
     })
 }
 
+/// Opens or refuses the room, and tells peer and node.
 pub(super) async fn apply_decision(
     runtime: &Arc<LinkRuntime>,
     link: &EstablishedLink,
@@ -53,7 +56,7 @@ pub(super) async fn apply_decision(
     match result {
         Ok(()) => {
             let change = {
-                // Held until the answer is queued: no message about the room goes before it.
+                // Held while sending: no message about the room may be queued before RoomOpened.
                 let mut rooms = lock(&link.rooms);
                 let Some(change) = rooms.allow(&key, number) else { return Ok(()) };
                 link.send(Body::RoomOpened(RoomOpened { room: key.to_string() }));
@@ -78,7 +81,7 @@ pub(super) async fn apply_decision(
             };
             remove_need(runtime, link, &key);
             match change {
-                // We had it open, or wanted it ourselves, against our own gate.
+                // The room was open or requested here, and this node's policy no longer allows it.
                 RoomChange::Closed => notify(runtime, refused(link, key, true, reason, rules)).await,
                 _ => Ok(()),
             }
@@ -86,6 +89,7 @@ pub(super) async fn apply_decision(
     }
 }
 
+/// Handles a message of the peer other than `OpenRoom`.
 pub(super) async fn receive(
     runtime: &Arc<LinkRuntime>,
     link: &EstablishedLink,
@@ -99,7 +103,7 @@ pub(super) async fn receive(
                     let (peer, link) = (link.peer.clone(), link.number);
                     notify(runtime, LinkEvent::Message { peer, link, room, body }).await
                 }
-                // A newer peer may say what we do not know.
+                // A message type of a newer version.
                 (Some(_), None) => Ok(()),
                 (None, _) => {
                     link.closed_room_messages.fetch_add(1, Ordering::Relaxed);
@@ -141,12 +145,12 @@ pub(super) async fn receive(
         }
         Some(Body::Goodbye(Goodbye { reason })) => Err(DownReason::Goodbye(reason)),
         Some(Body::Hello(_)) => Err(DownReason::Protocol("a second Hello".to_owned())),
-        // OpenRoom was taken before; the rest is what a newer peer may say.
+        // `OpenRoom` is handled by the caller; `None` is a message type of a newer version.
         Some(Body::OpenRoom(_)) | None => Ok(()),
     }
 }
 
-/// The room is not needed of the peer any more.
+/// The room no longer needs a link with the peer.
 fn remove_need(runtime: &LinkRuntime, link: &EstablishedLink, room: &str) {
     runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.remove(room));
 }
@@ -165,6 +169,7 @@ fn refused(
     LinkEvent::RoomRefused { peer: link.peer.clone(), link: link.number, room, by_us, reason, rules }
 }
 
+/// Reports an event to the node.
 pub(super) async fn notify(runtime: &LinkRuntime, event: LinkEvent) -> Result<(), DownReason> {
     runtime.events.send_timeout(event, EVENT_TIMEOUT).await.map_err(|_| DownReason::Overrun)
 }

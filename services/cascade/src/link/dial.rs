@@ -1,4 +1,4 @@
-//! Dialling a peer that a room needs, with patience, until it answers or nobody needs it.
+//! Dials a peer while a room needs the link, with exponential backoff.
 
 use super::established::{SESSION_QUEUE, SessionSender};
 use super::hello::hello;
@@ -24,11 +24,11 @@ use tracing::{debug, info};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(6);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
-/// A room waits for the link: it is not to stay apart for long once the path is whole again.
+/// Short, because a room stays split until the link is up.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Begins to dial. Called with the table locked and the peer idle. After a link that ended it waits
-/// a moment, so that a peer that ends every link at once is not dialled without pause.
+/// Starts dialling. The caller holds the table's lock, and no other task owns the peer's entry. With
+/// `again` it backs off first, so that a peer that ends each link is not dialled in a tight loop.
 pub(super) fn start(runtime: &Arc<LinkRuntime>, id: &SpiffeId, peer: &mut PeerEntry, again: bool) {
     if runtime.cancel.is_cancelled() {
         return;
@@ -44,7 +44,7 @@ pub(super) fn start(runtime: &Arc<LinkRuntime>, id: &SpiffeId, peer: &mut PeerEn
     });
 }
 
-/// Waits, and is dialling again unless the peer dialled meanwhile or the node stops.
+/// Waits before the next dial. False when the peer dialled meanwhile or the node is stopping.
 async fn back_off(
     runtime: &Arc<LinkRuntime>,
     id: &SpiffeId,
@@ -68,7 +68,7 @@ async fn back_off(
     })
 }
 
-/// Dials until the link stands. Each attempt has its own number.
+/// Dials until the link is up, then runs it. Each attempt has its own link number.
 async fn dial_until_up(
     runtime: Arc<LinkRuntime>,
     id: SpiffeId,
@@ -89,7 +89,7 @@ async fn dial_until_up(
             _ => None,
         });
         let Some(address) = address else {
-            // Nobody needs it any more, or the peer dialled us meanwhile.
+            // No room needs the link any more, or the peer dialled meanwhile.
             return redial_if_needed(&runtime, &id, number);
         };
         let outcome = tokio::select! {
@@ -97,7 +97,7 @@ async fn dial_until_up(
             outcome = tokio::time::timeout(DIAL_TIMEOUT, dial_once(&runtime, &address, number)) => match outcome {
                 Ok(Ok(new_link)) => Ok(new_link),
                 Ok(Err(failed)) => Err(Some(failed)),
-                Err(_) => Err(Some(DialError::Failed("it did not answer within 6 s".to_owned()))),
+                Err(_) => Err(Some(DialError::Failed("no answer within 6 s".to_owned()))),
             },
         };
         let failed = match outcome {
@@ -112,14 +112,14 @@ async fn dial_until_up(
         runtime.quic.send(Command::Close(number));
         match failed {
             None => return redial_if_needed(&runtime, &id, number),
-            Some(DialError::Crossed) => debug!(peer = %id, "the peer is dialling us; its link is taken"),
+            Some(DialError::Crossed) => debug!(peer = %id, "the peer is dialling too; its link is used"),
             Some(DialError::Failed(reason)) => {
-                debug!(peer = %id, reason, "a link could not be made");
-                // When the node does not read its events it has other worries than this one.
+                debug!(peer = %id, reason, "dialling failed");
+                // Repeated with the next attempt, so it may be lost when the event queue is full.
                 let _ = runtime.events.try_send(LinkEvent::Unreachable { peer: id.clone(), reason });
             }
         }
-        // While it waits the peer is idle, so that the peer's own dialling is taken.
+        // During the backoff a dial of the peer is accepted.
         let next = runtime.table.next_number();
         let current = runtime.table.with_peer(&id, |peer| match &peer.state {
             LinkState::Dialling(current, _) if *current == number => {
@@ -138,11 +138,11 @@ async fn dial_until_up(
     }
 }
 
-/// Why an attempt led to no link.
+/// Why an attempt made no link.
 enum DialError {
-    /// Both dialled at once, and the peer goes on: nothing is wrong.
+    /// Both nodes dialled at once, and the peer's dial wins. Not a failure.
     Crossed,
-    /// Anything else.
+    /// Any other reason.
     Failed(String),
 }
 
@@ -176,17 +176,17 @@ async fn dial_once(
     let mut stream = response?.into_inner();
     let first = stream.message().await?;
     let Some(SessionMessage { body: Some(Body::Hello(hello)) }) = first else {
-        return Err("its first message was no Hello".to_owned().into());
+        return Err("the first message was not Hello".to_owned().into());
     };
     if hello.version != LINK_VERSION || hello.link_id != id.as_slice() {
-        return Err("its Hello is for another version or link".to_owned().into());
+        return Err("the Hello names another version or link".to_owned().into());
     }
     if hello.node != address.id.as_str() {
-        info!(proved = %address.id, says = hello.node, "a peer calls itself something else than it proved");
+        info!(proved = %address.id, claimed = hello.node, "a peer claims another name than TLS proved");
     }
     let (ready, established) = oneshot::channel();
     let (down, ended) = oneshot::channel();
-    let (received, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
+    let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
     let parity = Parity::of(me, &address.id);
     let setup = LinkSetup {
@@ -197,13 +197,13 @@ async fn dial_once(
         connections: runtime.connections,
         stats: Arc::clone(&stats),
         ready,
-        data_messages: received,
+        data_messages: data_message_sender,
         down,
     };
     if !runtime.quic.send(Command::Connect(setup, address.quic)) {
-        return Err("the QUIC thread does not answer".to_owned().into());
+        return Err("the QUIC thread does not accept commands".to_owned().into());
     }
-    established.await.map_err(|_| "the QUIC thread gave up".to_owned())??;
+    established.await.map_err(|_| "the QUIC thread dropped the link".to_owned())??;
     Ok(NewLink {
         number,
         peer: address.id.clone(),
@@ -217,7 +217,7 @@ async fn dial_once(
     })
 }
 
-/// A link or an attempt ended: back to idle, or dial again when a room needs it.
+/// A link or an attempt has ended: dials again if a room needs the link, else removes the entry.
 pub(super) fn redial_if_needed(runtime: &Arc<LinkRuntime>, id: &SpiffeId, number: LinkNumber) {
     let mut peers = runtime.table.peers();
     let Some(peer) = peers.get_mut(id) else { return };

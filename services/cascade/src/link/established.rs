@@ -1,4 +1,4 @@
-//! A link that stands.
+//! A link that is up.
 
 use super::link_rooms::{LinkRooms, RoomVersion};
 use crate::event::{DownReason, LinkNumber, RoomKey};
@@ -13,47 +13,49 @@ use systir_proto::cluster::v1::{OpenRoom, SessionMessage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Control messages that wait for a slow peer, at most.
+/// Control messages queued for a slow peer, at most.
 pub(crate) const SESSION_QUEUE: usize = 2048;
-/// Of these, so many are kept for the link's own words: what rooms say does not end it.
+/// Part of that queue reserved for messages of the link itself. Without it, the messages of one busy
+/// room could end the link.
 const RESERVED: usize = 512;
-/// A peer that took nothing of any room for so long, while one waited, reads no more.
+/// The link ends when no room message fitted into the queue for this long.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
-/// Who waits tries again within this time.
+/// Callers retry within this time; a longer pause restarts the measurement of `STALL_LIMIT`.
 const RETRY_WITHIN: Duration = Duration::from_secs(1);
 
-/// A link that stands.
+/// A link that is up.
 pub(crate) struct EstablishedLink {
     pub(crate) number: LinkNumber,
     pub(crate) peer: SpiffeId,
     pub(crate) parity: Parity,
-    /// Did we dial?
+    /// Did this node dial?
     pub(crate) outgoing: bool,
     pub(crate) rooms: Mutex<LinkRooms>,
     pub(crate) out: SessionSender,
     pub(crate) stats: Arc<Mutex<LinkStats>>,
     pub(crate) closed_room_messages: AtomicU64,
     pub(crate) control_dropped: AtomicU64,
-    /// Since when rooms were told in vain that there is no room, and when last.
+    /// First and last rejected send while the queue was full.
     pub(crate) full: Mutex<Option<(Instant, Instant)>>,
-    /// Cancelled to end the link; the first reason counts.
+    /// Cancelled to end the link; `reason` is set before.
     pub(crate) close: CancellationToken,
+    /// Why the link ends; only the first reason is kept.
     pub(crate) reason: Mutex<Option<DownReason>>,
-    /// Cancelled once `Down` has been told.
+    /// Cancelled after the `Down` event.
     pub(crate) done: CancellationToken,
 }
 
-/// The way to the peer.
+/// Sends session messages to the peer.
 #[derive(Clone)]
 pub(crate) enum SessionSender {
-    /// We dialled: our messages are the request's.
+    /// This node dialled: its messages are the request stream.
     Request(mpsc::Sender<SessionMessage>),
-    /// The peer dialled: they are the response's.
+    /// The peer dialled: they are the response stream.
     Response(mpsc::Sender<Result<SessionMessage, tonic::Status>>),
 }
 
 impl SessionSender {
-    /// Room in the queue.
+    /// Free places in the queue.
     fn capacity(&self) -> usize {
         match self {
             Self::Request(out) => out.capacity(),
@@ -80,8 +82,7 @@ impl EstablishedLink {
         self.close.cancel();
     }
 
-    /// Queues a word of the link's own, which must not be lost; when the peer does not read, the link
-    /// ends.
+    /// Queues a message. When the queue is full, the link ends, since no control message may be lost.
     pub(super) fn send(&self, body: Body) -> bool {
         let sent = self.out.send(body);
         if !sent {
@@ -90,8 +91,8 @@ impl EstablishedLink {
         sent
     }
 
-    /// Is there room for what rooms say? Without it for long, although it is asked for again and again,
-    /// the peer does not read, and the link ends.
+    /// Does the queue have space for room messages? The link ends when it had none for `STALL_LIMIT`
+    /// while callers kept retrying.
     pub(super) fn has_capacity(&self) -> bool {
         let mut full = lock(&self.full);
         if self.out.capacity() > RESERVED {
@@ -111,7 +112,7 @@ impl EstablishedLink {
     }
 
     pub(super) fn request_room(&self, key: &RoomKey, version: RoomVersion) {
-        // The lock is held so that no other message about the room slips in between.
+        // Held while sending, so that messages about the room are queued in the order of its changes.
         let mut rooms = lock(&self.rooms);
         if rooms.request(key, version) {
             let RoomVersion { epoch, policy_version } = version;

@@ -1,4 +1,4 @@
-//! The first message of a link's session, both ways.
+//! `Hello`: the first message of a session in both directions.
 
 use crate::quic::LinkId;
 use systir_identity::SpiffeId;
@@ -7,7 +7,7 @@ use systir_proto::cluster::v1::Hello;
 use systir_rtp::extension_table;
 use tonic::Status;
 
-/// What this node says first.
+/// This node's Hello.
 pub(super) fn hello(me: &SpiffeId, link_id: [u8; 16], connections: u8) -> Hello {
     Hello {
         version: LINK_VERSION,
@@ -18,16 +18,17 @@ pub(super) fn hello(me: &SpiffeId, link_id: [u8; 16], connections: u8) -> Hello 
     }
 }
 
+/// Checks the Hello of a peer that dialled: the link id, and how many connections the link has.
 pub(super) fn check(hello: &Hello) -> Result<(LinkId, u8), Status> {
     if hello.version != LINK_VERSION {
         return Err(Status::failed_precondition(format!(
-            "link version {} is not spoken here, but {LINK_VERSION}",
+            "link version {} is not supported; this node uses {LINK_VERSION}",
             hello.version
         )));
     }
     if hello.extension_table != extension_table::VERSION {
         return Err(Status::failed_precondition(format!(
-            "extension table {} is not known here, but {}",
+            "extension table {} is not supported; this node uses {}",
             hello.extension_table,
             extension_table::VERSION
         )));

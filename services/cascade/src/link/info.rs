@@ -1,21 +1,21 @@
-//! A link that stands, as the node sees it.
+//! The public description of a link.
 
 use crate::event::{LinkNumber, RoomKey};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
 use systir_identity::SpiffeId;
 
-/// A link that stands.
+/// A link that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkInfo {
     /// The other node.
     pub peer: SpiffeId,
     /// The link.
     pub link: LinkNumber,
-    /// This node's parity on it.
+    /// This node's parity on the link.
     pub parity: Parity,
     /// Rooms that are open on it.
     pub rooms: Vec<RoomKey>,
-    /// What it has carried.
+    /// Its counters.
     pub stats: LinkStats,
 }

@@ -1,23 +1,23 @@
-//! Which rooms are open on a link, sans-IO. A room is open once the other side's gate has agreed to
-//! what we asked, or our gate to what it asked; whoever asked has asked its own gate before. It is
-//! closed by either side at once. Nothing of a room passes while it is not open.
+//! Which rooms are open on a link, without I/O. A node asks its own policy before it requests a room;
+//! the room is open once the policy of the other node allows it too. Either node closes it
+//! immediately. Nothing of a room is sent or delivered while it is not open.
 
 use crate::event::RoomKey;
 use rustc_hash::FxHashMap;
 
 /// Rooms on one link, at most.
 const MAX_ROOMS: usize = 1 << 14;
-/// Bytes in a room's key, at most.
+/// Bytes of a room key, at most.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// All rooms of one link.
+/// The rooms of one link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkRooms {
     rooms: FxHashMap<RoomKey, RoomEntry>,
     last_decision: u64,
 }
 
-/// What a room is asked under.
+/// What a request for a room is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RoomVersion {
     pub(crate) epoch: u64,
@@ -26,34 +26,34 @@ pub(crate) struct RoomVersion {
 
 #[derive(Debug, Default)]
 struct RoomEntry {
-    /// What we asked the peer under, the last time.
+    /// The last request to the peer.
     requested: Option<RoomVersion>,
-    /// The question that our gate has not answered yet.
+    /// Number of the pending decision of this node's policy.
     decision: Option<u64>,
     open: bool,
 }
 
-/// What became of a room.
+/// How a room changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RoomChange {
-    /// It opened now.
+    /// It opened.
     Opened,
-    /// It was open or asked for, and is not any more.
+    /// It was open or requested, and no longer is.
     Closed,
-    /// Nothing changed.
+    /// It did not change.
     Unchanged,
-    /// The peer speaks of a room that we did not ask for; it is to close it.
+    /// The peer opened a room that this node did not request; the peer must close it.
     NotRequested,
 }
 
 impl LinkRooms {
-    /// We need the room; must the peer be asked?
+    /// This node requests the room. True when the peer must be asked (again).
     pub(crate) fn request(&mut self, key: &RoomKey, version: RoomVersion) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();
         room.requested.replace(version) != Some(version)
     }
 
-    /// The peer agreed to what we asked.
+    /// The peer allowed a request of this node.
     pub(crate) fn peer_opened(&mut self, key: &str) -> RoomChange {
         match self.rooms.get_mut(key) {
             Some(room) if room.requested.is_some() => {
@@ -67,8 +67,7 @@ impl LinkRooms {
         }
     }
 
-    /// The room ends here: refused, or closed by either side. A question about it that our gate has
-    /// not answered is void.
+    /// The room was refused, or closed by either node. A pending decision about it becomes void.
     pub(crate) fn close(&mut self, key: &str) -> RoomChange {
         match self.rooms.remove(key) {
             Some(room) if room.open || room.requested.is_some() => RoomChange::Closed,
@@ -76,7 +75,8 @@ impl LinkRooms {
         }
     }
 
-    /// The peer asks; the number of the question for our gate. None when it asks for too much.
+    /// The peer requests the room: the number of the decision to make. None when the key is invalid or
+    /// there are too many rooms.
     pub(crate) fn begin_decision(&mut self, key: &str) -> Option<(RoomKey, u64)> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return None;
@@ -91,34 +91,35 @@ impl LinkRooms {
         Some((key, self.last_decision))
     }
 
-    /// Our gate agreed. None when the question is void: the room was closed or asked for anew.
+    /// This node's policy allows the room. None when the decision is void: the room was closed or
+    /// requested again since.
     pub(crate) fn allow(&mut self, key: &str, decision: u64) -> Option<RoomChange> {
         let room = self.rooms.get_mut(key).filter(|room| room.decision == Some(decision))?;
         room.decision = None;
         Some(if std::mem::replace(&mut room.open, true) { RoomChange::Unchanged } else { RoomChange::Opened })
     }
 
-    /// Our gate refused; is the question still the last one about the room?
+    /// Is this the pending decision about the room?
     pub(crate) fn is_current(&self, key: &str, decision: u64) -> bool {
         self.rooms.get(key).is_some_and(|room| room.decision == Some(decision))
     }
 
-    /// Is it open?
+    /// Is the room open?
     pub(crate) fn is_open(&self, key: &str) -> bool {
         self.rooms.get(key).is_some_and(|room| room.open)
     }
 
-    /// The key as it is shared, of an open room.
+    /// The shared key of an open room.
     pub(crate) fn open_key(&self, key: &str) -> Option<RoomKey> {
         self.rooms.get_key_value(key).filter(|(_, room)| room.open).map(|(key, _)| key.clone())
     }
 
-    /// Open rooms.
+    /// The open rooms.
     pub(crate) fn open(&self) -> Vec<RoomKey> {
         self.rooms.iter().filter(|(_, room)| room.open).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Is there no room, open or on its way?
+    /// Is there no room, neither open nor requested by either node?
     pub(crate) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }
@@ -138,32 +139,32 @@ mod tests {
     }
 
     #[test]
-    fn a_room_opens_when_the_peer_agrees() {
+    fn a_room_opens_when_the_peer_allows_it() {
         let mut rooms = LinkRooms::default();
         assert!(rooms.request(&key(), epoch(1)));
-        assert!(!rooms.request(&key(), epoch(1)), "once is enough");
+        assert!(!rooms.request(&key(), epoch(1)), "the same request is not repeated");
         assert!(!rooms.is_open(&key()));
         assert_eq!(rooms.peer_opened(&key()), RoomChange::Opened);
         assert_eq!(rooms.peer_opened(&key()), RoomChange::Unchanged);
         assert!(rooms.is_open(&key()));
-        assert!(rooms.request(&key(), epoch(2)), "another epoch is asked for");
+        assert!(rooms.request(&key(), epoch(2)), "a new epoch is a new request");
     }
 
     #[test]
-    fn a_peer_cannot_open_what_nobody_asked_for() {
+    fn a_peer_cannot_open_a_room_that_was_not_requested() {
         let mut rooms = LinkRooms::default();
         assert_eq!(rooms.peer_opened(&key()), RoomChange::NotRequested);
         assert!(!rooms.is_open(&key()));
     }
 
     #[test]
-    fn an_answer_about_a_room_that_was_closed_meanwhile_is_void() {
+    fn a_decision_is_void_after_the_room_was_closed() {
         let mut rooms = LinkRooms::default();
         let (_, decision) = rooms.begin_decision(&key()).unwrap();
         assert_eq!(rooms.close(&key()), RoomChange::Unchanged);
         assert_eq!(rooms.allow(&key(), decision), None);
         let (_, newer) = rooms.begin_decision(&key()).unwrap();
-        assert_eq!(rooms.allow(&key(), decision), None, "an old answer to a new decision");
+        assert_eq!(rooms.allow(&key(), decision), None, "an older decision does not count");
         assert_eq!(rooms.allow(&key(), newer), Some(RoomChange::Opened));
     }
 
@@ -179,18 +180,18 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the peer says in whatever order, a room is open only after a yes to the newest
-        /// question of one side, and never after a close.
+        /// In every order of messages, a room is open only after the newest request of one node was
+        /// allowed, and never after a close.
         #[test]
-        fn open_needs_a_yes(steps in proptest::collection::vec(0u8..6, 0..60)) {
+        fn a_room_opens_only_when_allowed(steps in proptest::collection::vec(0u8..6, 0..60)) {
             let mut rooms = LinkRooms::default();
-            let (mut asked, mut decisions, mut open) = (false, Vec::new(), false);
+            let (mut requested, mut decisions, mut open) = (false, Vec::new(), false);
             let mut current = None;
             for step in steps {
                 match step {
-                    0 => { rooms.request(&key(), epoch(1)); asked = true; }
-                    1 => { rooms.peer_opened(&key()); open |= asked; }
-                    2 => { rooms.close(&key()); asked = false; open = false; current = None; }
+                    0 => { rooms.request(&key(), epoch(1)); requested = true; }
+                    1 => { rooms.peer_opened(&key()); open |= requested; }
+                    2 => { rooms.close(&key()); requested = false; open = false; current = None; }
                     3 => {
                         let (_, decision) = rooms.begin_decision(&key()).unwrap();
                         decisions.push(decision);

@@ -1,4 +1,4 @@
-//! The control half of links.
+//! The links of a node: dialling and accepting peers, the gRPC session of each link, the rooms on it.
 
 pub(crate) mod accept;
 mod control;

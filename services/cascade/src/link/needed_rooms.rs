@@ -1,4 +1,4 @@
-//! Which rooms need a link with which peer.
+//! The node's requests to open and close rooms on links.
 
 use super::dial;
 use super::established::lock;
@@ -31,7 +31,7 @@ pub(crate) fn open_room(
         match &peer.state {
             LinkState::Up(link) => link.request_room(&key, version),
             LinkState::Idle => dial::start(runtime, &id, peer, false),
-            // It came back elsewhere: what was tried at the old address counts no more.
+            // The peer has a new address: end the backoff or dial that used the old one.
             LinkState::Waiting(_) if moved => dial::start(runtime, &id, peer, false),
             LinkState::Dialling(_, attempt) if moved => attempt.cancel(),
             _ => {}

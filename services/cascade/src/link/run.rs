@@ -1,4 +1,4 @@
-//! A link that stands: its control messages, until it ends.
+//! Runs a link from the moment it is up until its end.
 
 use super::control::{apply_decision, decide_room, notify, receive};
 use super::established::{EstablishedLink, SessionSender, lock};
@@ -24,15 +24,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{info, warn};
 
-/// The end of a link is told even to a slow node.
+/// How long the node may take to accept a `Down` event. Longer than for other events: without it the
+/// node would believe that the link is up.
 const DOWN_EVENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Questions for the gate at one time, per link.
+/// Pending policy decisions per link, at most.
 const MAX_DECISIONS: usize = 64;
 
-/// Messages from datagrams that wait, at most; more are lost.
+/// Lossy data messages queued between the QUIC thread and the session; more are dropped.
 pub(super) const DATA_MESSAGE_QUEUE: usize = 256;
 
-/// Both halves of a link, joined.
+/// A link whose session and QUIC connections are both up.
 pub(super) struct NewLink {
     pub(super) number: LinkNumber,
     pub(super) peer: SpiffeId,
@@ -45,8 +46,8 @@ pub(super) struct NewLink {
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
 
-/// Enters the link into the table and runs it to its end; false when something else came there
-/// meanwhile.
+/// Enters the link in the table and runs it until it ends. False when the table no longer expects
+/// this link.
 pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> bool {
     let NewLink { number, peer, parity, outgoing, out, stream, data_messages, ended, stats } = new_link;
     let link = Arc::new(EstablishedLink {
@@ -100,7 +101,7 @@ async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason:
     let down = LinkEvent::Down { peer: link.peer.clone(), link: number, reason };
     if runtime.events.send_timeout(down, DOWN_EVENT_TIMEOUT).await.is_err() && !runtime.cancel.is_cancelled()
     {
-        warn!(peer = %link.peer, "the node does not read its link events; the end of a link went untold");
+        warn!(peer = %link.peer, "the node does not read its link events; a Down event was lost");
     }
     link.done.cancel();
 }
@@ -130,7 +131,7 @@ async fn process(
                 return lock(&link.reason).take().unwrap_or(DownReason::Shutdown);
             }
             reason = &mut ended => {
-                return reason.unwrap_or_else(|_| DownReason::Quic("the QUIC thread let it go".to_owned()));
+                return reason.unwrap_or_else(|_| DownReason::Quic("the QUIC thread dropped the link".to_owned()));
             }
             Some(decision) = decisions.next(), if !decisions.is_empty() => {
                 apply_decision(runtime, link, decision).await
@@ -151,7 +152,7 @@ async fn process(
                     let message = RoomMessage { room, body: Some(body) };
                     receive(runtime, link, SessionMessage { body: Some(Body::Room(message)) }).await
                 }
-                // Only what may be lost comes this way.
+                // Only lossy data messages are sent as datagrams.
                 _ => {
                     link.closed_room_messages.fetch_add(1, Ordering::Relaxed);
                     Ok(())

@@ -1,4 +1,4 @@
-//! What every task of the control half uses.
+//! What all link tasks share.
 
 use super::table::LinkTable;
 use crate::event::LinkEvent;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What every task of the control half uses.
+/// What all link tasks share.
 pub(crate) struct LinkRuntime {
     pub(crate) credentials: Credentials,
     pub(crate) handler: Arc<dyn Handler>,

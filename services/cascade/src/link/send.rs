@@ -1,4 +1,4 @@
-//! Messages about open rooms.
+//! Sends messages about open rooms.
 
 use super::established::lock;
 use super::runtime::LinkRuntime;
@@ -11,20 +11,20 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::RoomMessage;
 use systir_proto::cluster::v1::session_message::Body;
 
-/// Lossy messages up to this size go as datagrams: two of the smallest hold them.
+/// Lossy data messages below this size are sent as datagrams: they fit into two of the smallest MTU.
 const MAX_DATA_MESSAGE: usize = 2000;
 
-/// A message was not sent.
+/// Why a room message was not sent.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
-    /// No link stands with the peer.
-    #[error("there is no link with the peer; it is made when a room needs it")]
+    /// No link with the peer is up.
+    #[error("no link with the peer is up")]
     NoLink,
     /// The room is not open on the link.
     #[error("the room is not open on the link with the peer")]
     RoomNotOpen,
-    /// The peer does not read fast enough. Lossy data is lost, anything else comes back
-    /// to be tried again soon. When the peer takes nothing for 5 s of such trying, the link ends.
+    /// The peer does not read fast enough. A lossy message is dropped; any other is handed back, to be
+    /// sent again within 1 s. The link ends when no room message fits for 5 s of such retries.
     #[error("the peer does not read its control messages")]
     Full(Option<Box<RoomBody>>),
 }
@@ -45,7 +45,7 @@ pub(crate) fn send(
     }
     let lossy = matches!(body, RoomBody::LossyData(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
-    // Lossy messages overtake the others, as media does; long ones would only be lost.
+    // Long lossy messages use the session: in many datagrams they would hardly arrive whole.
     let sent = if lossy && message.encoded_len() < MAX_DATA_MESSAGE {
         runtime.quic.send_data_message(link.number, frame::message(&message))
     } else if link.has_capacity() {

@@ -1,4 +1,5 @@
-//! All peers of this node: what is needed of them, and the link with each.
+//! The peers of this node: the rooms that need a link with each, and the state of that link. Data and
+//! its locks only.
 
 use super::established::{EstablishedLink, lock};
 use super::info::LinkInfo;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use systir_identity::SpiffeId;
 use tokio_util::sync::CancellationToken;
 
-/// All peers of this node.
+/// The peers of this node.
 #[derive(Default)]
 pub(crate) struct LinkTable {
     last_number: AtomicU32,
@@ -25,24 +26,24 @@ pub(super) struct PeerEntry {
     pub(super) state: LinkState,
 }
 
-/// The link with a peer.
+/// State of the link with a peer.
 pub(super) enum LinkState {
-    /// None.
+    /// No link.
     Idle,
-    /// We dial; which attempt, and how to end it.
+    /// This node dials: number of the attempt, and a token that cancels it.
     Dialling(LinkNumber, CancellationToken),
-    /// We dialled in vain and dial again soon; should the peer dial meanwhile, it is welcome.
+    /// Backoff before the next dial. A dial of the peer is accepted meanwhile.
     Waiting(LinkNumber),
-    /// The peer dials, and its session stands.
+    /// The peer dialled; its session is up, its QUIC connections are not yet.
     Accepting(LinkNumber),
-    /// It stands.
+    /// The link is up.
     Up(Arc<EstablishedLink>),
-    /// It ended, and the node is being told; cancelled once it has been.
+    /// The link has ended; the token is cancelled after its `Down` event.
     Ending(LinkNumber, CancellationToken),
 }
 
 impl LinkTable {
-    /// A number that no link had before.
+    /// A new link number.
     pub(super) fn next_number(&self) -> LinkNumber {
         self.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
@@ -51,7 +52,7 @@ impl LinkTable {
         lock(&self.peers)
     }
 
-    /// The peer's entry, made when there is none.
+    /// Runs `action` on the peer's entry; creates the entry if there is none.
     pub(super) fn with_peer<T>(&self, id: &SpiffeId, action: impl FnOnce(&mut PeerEntry) -> T) -> T {
         let mut peers = self.peers();
         let peer = peers.entry(id.clone()).or_insert_with(|| PeerEntry {
@@ -62,12 +63,12 @@ impl LinkTable {
         action(peer)
     }
 
-    /// Does a link with the peer stand?
+    /// Is the link with the peer up?
     pub(crate) fn is_up(&self, id: &SpiffeId) -> bool {
         self.peers().get(id).is_some_and(|peer| matches!(peer.state, LinkState::Up(_)))
     }
 
-    /// All links that stand.
+    /// All links that are up.
     pub(crate) fn list(&self) -> Vec<LinkInfo> {
         let peers = self.peers();
         let links = peers.values().filter_map(|peer| match &peer.state {

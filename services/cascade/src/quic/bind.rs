@@ -1,5 +1,8 @@
-//! The first words on a QUIC connection: which link it belongs to. The dialling side says it on a
-//! stream; the other side answers once all lanes of the link are there.
+//! Binds a QUIC connection to a link. The dialling node sends a bind request on the first stream; the
+//! other node confirms once all connections of the link have arrived.
+//!
+//! Request: version (1 byte), link id (16), index of the connection, number of connections (1 each).
+//! Confirmation: 1 byte, 1.
 
 use super::command::LinkId;
 use quinn::{Connection, RecvStream, SendStream};
@@ -10,11 +13,13 @@ const VERSION: u8 = 1;
 const CONFIRMED: u8 = 1;
 const LENGTH: usize = 19;
 
-/// What the dialling side says.
+/// Names the link of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BindRequest {
     pub(super) link: LinkId,
+    /// Which of the link's connections this is, from 0.
     pub(super) index: u8,
+    /// How many connections the link has.
     pub(super) connections: u8,
 }
 
@@ -34,7 +39,7 @@ impl BindRequest {
     }
 }
 
-/// Who TLS proved is at the other end.
+/// The peer's id, as TLS proved.
 pub(super) fn proven_identity(connection: &Connection) -> Result<SpiffeId, String> {
     let chain = connection
         .peer_identity()
@@ -43,6 +48,7 @@ pub(super) fn proven_identity(connection: &Connection) -> Result<SpiffeId, Strin
     peer_identity(&chain).map_err(|error| error.to_string())
 }
 
+/// Sends a bind request and waits for its confirmation.
 pub(super) async fn request(connection: &Connection, request: BindRequest) -> Result<(), String> {
     let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
     send.write_all(&request.encode()).await.map_err(|error| error.to_string())?;
@@ -52,6 +58,7 @@ pub(super) async fn request(connection: &Connection, request: BindRequest) -> Re
     if answer == [CONFIRMED] { Ok(()) } else { Err("the peer did not confirm the connection".to_owned()) }
 }
 
+/// Waits for a bind request. Its confirmation is sent on the returned stream.
 pub(super) async fn receive(connection: &Connection) -> Result<(BindRequest, SendStream), String> {
     let (send, mut recv): (SendStream, RecvStream) =
         connection.accept_bi().await.map_err(|error| error.to_string())?;
@@ -61,6 +68,7 @@ pub(super) async fn receive(connection: &Connection) -> Result<(BindRequest, Sen
     Ok((request, send))
 }
 
+/// Confirms a bind request.
 pub(super) async fn confirm(mut send: SendStream) -> Result<(), String> {
     send.write_all(&[CONFIRMED]).await.map_err(|error| error.to_string())?;
     send.finish().map_err(|error| error.to_string())
@@ -71,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_comes_back() {
+    fn a_bind_request_survives_encoding() {
         let request = BindRequest { link: [7; 16], index: 1, connections: 2 };
         assert_eq!(BindRequest::decode(request.encode()), Some(request));
         assert_eq!(BindRequest::decode([0; LENGTH]), None);

@@ -1,4 +1,4 @@
-//! What the control half asks of the media half.
+//! Commands to the QUIC thread.
 
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::Parity;
@@ -9,33 +9,34 @@ use std::sync::{Arc, Mutex};
 use systir_identity::SpiffeId;
 use tokio::sync::{mpsc, oneshot};
 
-/// 16 random bytes that both halves of a link name.
+/// 16 random bytes that the session and the QUIC connections of a link name.
 pub(crate) type LinkId = [u8; 16];
 
-/// What the control half asks of the media half.
+/// A command to the QUIC thread.
 pub(crate) enum Command {
-    /// The peer will connect.
+    /// The peer will connect: wait for its connections.
     Expect(LinkSetup),
     /// Connect to the peer.
     Connect(LinkSetup, SocketAddr),
-    /// End a link, whatever its state.
+    /// End a link in any state.
     Close(LinkNumber),
-    /// End all.
+    /// End all links and the thread.
     Shutdown,
 }
 
-/// A link in the making.
+/// A link to set up.
 pub(crate) struct LinkSetup {
     pub(crate) number: LinkNumber,
     pub(crate) id: LinkId,
     pub(crate) peer: SpiffeId,
     pub(crate) parity: Parity,
     pub(crate) connections: u8,
+    /// Where the thread publishes the link's counters.
     pub(crate) stats: Arc<Mutex<LinkStats>>,
-    /// All lanes stand, or why not.
+    /// Resolved when all connections are up, or with the reason why not.
     pub(crate) ready: oneshot::Sender<Result<(), String>>,
-    /// Where messages that came in datagrams go; a full queue loses them.
+    /// Receives the data messages that arrive as datagrams. When it is full, they are dropped.
     pub(crate) data_messages: mpsc::Sender<Bytes>,
-    /// Told once, after `ready`, when the media half ends by itself.
+    /// Resolved after `ready`, when a connection ends by itself.
     pub(crate) down: oneshot::Sender<DownReason>,
 }

@@ -1,4 +1,4 @@
-//! How quinn is set up for links.
+//! Configuration of quinn for links.
 
 use crate::congestion::DelayControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -9,35 +9,38 @@ use std::sync::Arc;
 use std::time::Duration;
 use systir_identity::{Credentials, SpiffeId, alpn};
 
-/// UDP payload in an IPv6 packet of the smallest MTU that IPv6 guarantees (RFC 8200: 1280).
+/// UDP payload of an IPv6 packet at the minimum link MTU of 1280 bytes (RFC 8200, section 5).
 const INITIAL_MTU: u16 = 1232;
 const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// What the operator chooses.
+/// Configuration of the QUIC thread.
 #[derive(Debug, Clone)]
 pub(crate) struct QuicConfig {
     pub(crate) credentials: Credentials,
-    /// Bytes per second per link.
+    /// Highest send rate of one link in bytes per second.
     pub(crate) ceiling: u64,
+    /// QUIC connections per link.
     pub(crate) connections: u8,
+    /// Largest UDP payload that path MTU discovery tries.
     pub(crate) max_mtu: u16,
+    /// Bytes of socket buffer to request, per direction.
     pub(crate) socket_buffer: usize,
 }
 
 impl QuicConfig {
-    /// Bytes per second that one connection of a link may send.
+    /// Highest send rate of one connection in bytes per second.
     pub(crate) fn connection_ceiling(&self) -> u64 {
         (self.ceiling / u64::from(self.connections.max(1))).max(16_000)
     }
 
-    /// Bytes that quinn holds back for us at most: 20 ms at the ceiling.
+    /// Bytes in quinn's datagram send buffer, at most: 20 ms at the ceiling.
     pub(crate) fn send_buffer(&self) -> usize {
         (self.connection_ceiling() / 50).clamp(64 << 10, 16 << 20) as usize
     }
 
     fn transport(&self) -> Arc<TransportConfig> {
         let mut acks = AckFrequencyConfig::default();
-        // Fewer acknowledgements, and none so late that it looks like a queue.
+        // Fewer acknowledgements, but with a delay below the target of the congestion controller.
         acks.ack_eliciting_threshold(VarInt::from_u32(8)).max_ack_delay(Some(Duration::from_millis(5)));
         let mut mtu = MtuDiscoveryConfig::default();
         mtu.upper_bound(self.max_mtu.max(INITIAL_MTU));

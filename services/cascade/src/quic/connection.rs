@@ -1,4 +1,4 @@
-//! One QUIC connection of a link: its queue, its share of the ceiling, its heartbeat and its ears.
+//! One QUIC connection of a link: its send queue, rate limit and heartbeat.
 
 use super::token_bucket::TokenBucket;
 use crate::frame::{self, Reassembly};
@@ -12,21 +12,24 @@ use std::time::{Duration, Instant};
 use systir_forwarding::batch::Priority;
 use tokio::sync::Notify;
 
-/// A heartbeat is sent after so long without a datagram.
+/// A heartbeat is sent after this long without a datagram.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);
 
+/// One QUIC connection of a link.
 pub(super) struct LinkConnection {
     pub(super) quic: Connection,
     pub(super) queue: RefCell<SendQueue>,
     pub(super) reassembly: RefCell<Reassembly>,
     bucket: RefCell<TokenBucket>,
-    /// Bytes that quinn may hold back now.
+    /// Bytes that quinn's send buffer may hold now.
     pub(super) quinn_limit: Cell<usize>,
+    /// Size of quinn's send buffer.
     pub(super) quinn_buffer: usize,
     last_sent: Cell<Instant>,
     next_part_id: Cell<u16>,
-    /// Of the whole link.
+    /// Counters of the whole link.
     stats: Rc<RefCell<LinkStats>>,
+    /// Notified when frames stay in the queue.
     pub(super) blocked: Notify,
 }
 
@@ -38,7 +41,7 @@ impl LinkConnection {
         stats: Rc<RefCell<LinkStats>>,
         now: Instant,
     ) -> Self {
-        // What waits longer than a tenth of a second at the ceiling is late at any rate.
+        // 0.1 s at the ceiling.
         let limit = (ceiling / 10).clamp(256 << 10, 32 << 20) as usize;
         Self {
             quic,
@@ -66,7 +69,7 @@ impl LinkConnection {
         self.queue.borrow().dropped()
     }
 
-    /// Gives quinn what it has room for.
+    /// Hands queued frames to quinn, as far as its buffer and the ceiling allow.
     pub(super) fn send_queued(&self, now: Instant) {
         let mut queue = self.queue.borrow_mut();
         let mut bucket = self.bucket.borrow_mut();
@@ -110,12 +113,13 @@ impl LinkConnection {
     }
 
     fn send_datagram(&self, datagram: Bytes) {
-        // A lost connection is seen by the reader; the size was asked a moment ago.
+        // The receive task handles a lost connection. `TooLarge` is rare: the MTU just shrank.
         if let Err(SendDatagramError::TooLarge) = self.quic.send_datagram(datagram) {
             self.stats.borrow_mut().too_large += 1;
         }
     }
 
+    /// Sends a heartbeat unless a datagram was sent within the interval.
     pub(super) fn send_heartbeat_if_idle(&self, now: Instant) {
         if now.saturating_duration_since(self.last_sent.get()) >= HEARTBEAT_INTERVAL {
             self.last_sent.set(now);

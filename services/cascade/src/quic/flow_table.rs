@@ -1,12 +1,12 @@
-//! Which worker each flow of a link belongs to.
+//! The flows of a link and their workers.
 
 use crate::flow::{FlowId, Parity};
 use rustc_hash::FxHashMap;
 
-/// Flows whose worker is remembered per link, at most; then all are learned anew.
+/// Sending workers remembered per link, at most. A full table is cleared and learned again.
 const MAX_FLOWS: usize = 1 << 14;
 
-/// Which worker each flow of a link belongs to.
+/// Maps each flow of a link to a worker of this node.
 #[derive(Debug)]
 pub(super) struct FlowTable {
     parity: Parity,
@@ -18,7 +18,7 @@ impl FlowTable {
         Self { parity, senders: FxHashMap::default() }
     }
 
-    /// A worker sent a packet of a flow. Of flows that the peer chose, feedback goes back to it.
+    /// A worker sent a packet of a flow. If the peer chose the flow, its feedback goes to that worker.
     pub(super) fn sent(&mut self, flow: FlowId, worker: u8) {
         if flow.parity() == self.parity {
             return;
@@ -29,7 +29,7 @@ impl FlowTable {
         self.senders.insert(flow, worker);
     }
 
-    /// Who gets a packet of a flow that arrived.
+    /// The worker for an arriving packet of a flow.
     pub(super) fn receiver(&self, flow: FlowId) -> Option<u8> {
         if flow.parity() == self.parity { Some(flow.worker()) } else { self.senders.get(&flow).copied() }
     }
@@ -40,18 +40,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn feedback_finds_the_worker_that_sends() {
+    fn feedback_reaches_the_worker_that_sends() {
         let mut table = FlowTable::new(Parity::Smaller);
         let mine = FlowId::new(Parity::Smaller, 3, 9).unwrap();
         let theirs = FlowId::new(Parity::Greater, 5, 9).unwrap();
         assert_eq!(table.receiver(mine), Some(3));
-        assert_eq!(table.receiver(theirs), None, "nobody here sends it");
+        assert_eq!(table.receiver(theirs), None, "no worker sends it");
         table.sent(theirs, 1);
         assert_eq!(table.receiver(theirs), Some(1), "not 5, which is the peer's worker");
         table.sent(theirs, 2);
-        assert_eq!(table.receiver(theirs), Some(2), "the last that sent it");
+        assert_eq!(table.receiver(theirs), Some(2), "the last worker that sent it");
         table.sent(mine, 7);
-        assert_eq!(table.receiver(mine), Some(3), "feedback from here changes nothing");
+        assert_eq!(table.receiver(mine), Some(3), "feedback sent by this node changes nothing");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From the workers' rings to the links.
+//! Forwards packets from the workers' rings to the links.
 
 use super::state::QuicState;
 use crate::flow::FlowId;
@@ -8,13 +8,13 @@ use std::time::Instant;
 use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::{Batch, Priority};
 
-/// Batches taken from workers at a stretch.
+/// Batches taken from workers before the connections get their turn.
 const MAX_BATCHES: usize = 64;
 
-/// The arena that frames are cut from.
+/// Bytes of the buffer that frames are split off from.
 pub(super) const ARENA: usize = 64 << 10;
 
-/// Empties the workers' rings into the lanes; the number of packets without a link.
+/// Moves the workers' batches to the send queues. Returns how many packets named no link.
 pub(super) fn forward_batches(state: &QuicState, notifier: &ThreadNotifier, arena: &mut BytesMut) -> u64 {
     let mut lost = 0;
     for batches in 1.. {
@@ -23,7 +23,7 @@ pub(super) fn forward_batches(state: &QuicState, notifier: &ThreadNotifier, aren
         lost += forward_batch(state, arena, now, worker, &batch);
         state.workers.recycle(worker, batch);
         if batches == MAX_BATCHES {
-            // The connections want their turn too; the rest comes right after.
+            // Run again after the connections had their turn.
             notifier.waker().wake();
             break;
         }

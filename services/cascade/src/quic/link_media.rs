@@ -1,4 +1,4 @@
-//! The media half of a link that stands: its connections, its flows, its numbers.
+//! The media of one link: its connections, flows and counters.
 
 use super::connection::LinkConnection;
 use super::flow_table::FlowTable;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use systir_forwarding::batch::Priority;
 use tokio::sync::{mpsc, oneshot};
 
-/// The media half of a link.
+/// The media of one link.
 pub(super) struct LinkMedia {
     number: LinkNumber,
     connections: Vec<Rc<LinkConnection>>,
@@ -56,6 +56,7 @@ impl LinkMedia {
         count(&mut self.stats.borrow_mut());
     }
 
+    /// Passes an arriving packet to its worker.
     pub(super) fn deliver(&self, flow: FlowId, packet: &[u8]) {
         let worker = self.flows.borrow().receiver(flow);
         let delivered = worker.is_some_and(|worker| self.workers.push(worker, self.number, flow, packet));
@@ -72,12 +73,12 @@ impl LinkMedia {
         });
     }
 
-    /// A worker sends feedback: what it asks for is counted.
+    /// Counts the packets that a worker's feedback requests.
     pub(super) fn count_sent_nacks(&self, packet: &[u8]) {
         self.count(|stats| stats.nacked_out += nack::requested_packets(packet));
     }
 
-    /// A message came; the control half looks whether its room is open here.
+    /// Passes an arriving data message to the session, which checks that its room is open.
     pub(super) fn receive_data_message(&self, message: &[u8]) {
         let taken = self.data_messages.try_send(Bytes::copy_from_slice(message)).is_ok();
         self.count(|stats| {
@@ -86,7 +87,7 @@ impl LinkMedia {
         });
     }
 
-    /// Sends a message of somebody; it may be lost.
+    /// Queues the frame of a lossy data message.
     pub(super) fn send_data_message(&self, now: Instant, frame: Bytes) {
         let Some(connection) = self.connections.first() else { return };
         self.count(|stats| stats.data_messages_out += 1);
@@ -94,7 +95,7 @@ impl LinkMedia {
         connection.send_queued(now);
     }
 
-    /// Tells the control half; only the first reason counts. The connections close.
+    /// Closes the connections and reports the reason to the session. Only the first reason counts.
     pub(super) fn end(&self, reason: DownReason) {
         let text = reason.to_string();
         if let Some(down) = self.down.borrow_mut().take() {
@@ -105,12 +106,13 @@ impl LinkMedia {
         }
     }
 
-    /// Has the control half let go of the link without saying so?
+    /// Has the session ended without closing the link here?
     pub(super) fn is_abandoned(&self) -> bool {
         self.down.borrow().as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    pub(super) fn publish(&self, connection: &LinkConnection, path: &ConnectionStats, rate: u64) {
+    /// Publishes the counters, and measurements of the first connection.
+    pub(super) fn publish(&self, connection: &LinkConnection, measured: &ConnectionStats, rate: u64) {
         let mut stats = self.stats.borrow_mut();
         let connections = &self.connections;
         stats.dropped = [0; CLASSES];
@@ -122,22 +124,22 @@ impl LinkMedia {
         let first =
             connections.first().is_some_and(|first| first.quic.stable_id() == connection.quic.stable_id());
         if first {
-            stats.rtt = path.path.rtt;
-            stats.mtu = path.path.current_mtu;
+            stats.rtt = measured.path.rtt;
+            stats.mtu = measured.path.current_mtu;
             stats.rate = rate.saturating_mul(connections.len() as u64);
-            stats.lost = path.path.lost_packets;
-            stats.sent = path.path.sent_packets;
+            stats.lost = measured.path.lost_packets;
+            stats.sent = measured.path.sent_packets;
         }
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// The connection for a flow that a worker sends; feedback for the flow will go back to it.
+    /// The connection for a flow that a worker sends. Feedback for the flow will go to that worker.
     pub(super) fn connection_for(&self, flow: FlowId, worker: u8) -> Option<&Rc<LinkConnection>> {
         self.flows.borrow_mut().sent(flow, worker);
         self.connections.get(flow.counter() as usize % self.connections.len().max(1))
     }
 
-    /// Gives the connections what they have room for.
+    /// Hands queued frames of all connections to quinn.
     pub(super) fn send_queued(&self, now: Instant) {
         for connection in &self.connections {
             connection.send_queued(now);

@@ -1,4 +1,4 @@
-//! What a connection of a link needs from time to time.
+//! The periodic task of a connection.
 
 use super::connection::LinkConnection;
 use super::link_media::LinkMedia;
@@ -7,14 +7,14 @@ use crate::event::DownReason;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// A peer that is not heard for so long is taken for dead.
+/// The link ends when no packet arrived for this long.
 const TIMEOUT: Duration = Duration::from_millis(600);
-/// How often the lane looks at itself.
+/// Interval of heartbeat, timeout check and measurements.
 const TICK: Duration = Duration::from_millis(50);
-/// How often it looks for room while something waits.
+/// Interval of sending while frames are queued.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// Sends what waits, beats, and listens for silence, until the connection ends.
+/// Sends queued frames and heartbeats, and checks the timeout, until the connection ends.
 pub(super) async fn run(connection: Rc<LinkConnection>, media: Rc<LinkMedia>) {
     let mut last_received = 0;
     let mut silence = Duration::ZERO;
@@ -37,10 +37,10 @@ pub(super) async fn run(connection: Rc<LinkConnection>, media: Rc<LinkMedia>) {
         }
         last_tick = now;
         let stats = connection.quic.stats();
-        // Acknowledgements count as well as datagrams: any packet does.
+        // Any packet of the peer counts, acknowledgements too.
         let received = stats.frame_rx.datagram + stats.frame_rx.acks;
-        // A thread that stood still has not listened: one look is worth two ticks at most, so that
-        // what waits in the socket is heard before the peer is given up.
+        // If this thread was paused, the peer was not silent: count two ticks at most, so that packets
+        // waiting in the socket are read before the link ends.
         silence = if received == last_received { silence + elapsed.min(2 * TICK) } else { Duration::ZERO };
         last_received = received;
         if silence >= TIMEOUT {

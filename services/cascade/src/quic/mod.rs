@@ -1,5 +1,5 @@
-//! The media half of links: a QUIC endpoint on a thread of its own. It moves packets between the
-//! workers' rings and the connections; it decides nothing but who is late.
+//! Media on links: a QUIC endpoint on a thread of its own moves packets between the workers' rings and
+//! the QUIC connections. Everything in `RefCell` and `Rc` here lives on that thread.
 
 mod bind;
 mod command;

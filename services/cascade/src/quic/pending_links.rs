@@ -1,4 +1,4 @@
-//! Links and connections that do not belong to each other yet.
+//! Links that are being set up.
 
 use super::command::{LinkId, LinkSetup};
 use crate::event::LinkNumber;
@@ -9,17 +9,19 @@ use std::rc::Rc;
 use systir_identity::SpiffeId;
 use tokio::task::AbortHandle;
 
-/// Links and connections that do not belong to each other yet.
+/// Links that are being set up, and connections not yet bound to a link.
 #[derive(Default)]
 pub(super) struct PendingLinks {
+    /// Links whose connections the peer dials.
     pub(super) expected: RefCell<FxHashMap<LinkId, Rc<PendingLink>>>,
-    /// Tasks that dial, to be ended with their link.
+    /// Tasks that dial, aborted when their link is closed.
     pub(super) dials: RefCell<FxHashMap<LinkNumber, AbortHandle>>,
+    /// Accepted connections that have not named their link.
     pub(super) unbound: Cell<usize>,
 }
 
 impl PendingLinks {
-    /// The control half gives a link up.
+    /// Ends the setup of a link.
     pub(super) fn remove(&self, number: LinkNumber) {
         if let Some(dial) = self.dials.borrow_mut().remove(&number) {
             dial.abort();
@@ -33,6 +35,8 @@ pub(super) struct PendingLink {
     pub(super) number: LinkNumber,
     pub(super) peer: SpiffeId,
     pub(super) connections: u8,
+    /// Taken when the link is up, or its time is over.
     pub(super) setup: RefCell<Option<LinkSetup>>,
+    /// Index and connection, and the stream to confirm it on.
     pub(super) arrived: RefCell<Vec<(u8, Connection, SendStream)>>,
 }

@@ -1,4 +1,4 @@
-//! What comes in on a connection of a link.
+//! The task that reads the datagrams of a connection.
 
 use super::connection::LinkConnection;
 use super::link_media::LinkMedia;
@@ -7,7 +7,7 @@ use crate::frame::Frame;
 use futures::FutureExt;
 use std::rc::Rc;
 
-/// Datagrams read at a stretch.
+/// Datagrams read before other tasks run.
 const MAX_BATCH: usize = 256;
 
 /// Reads datagrams until the connection ends.
@@ -24,8 +24,8 @@ pub(super) async fn run(connection: Rc<LinkConnection>, media: Rc<LinkMedia>) {
     }
 }
 
-/// Takes the first item and those that are there already, but no more than a stretch of them. What
-/// was fetched is taken.
+/// Takes the first item and further ones that are available, `MAX_BATCH` at most. Never fetches an item
+/// without taking it.
 fn for_batch<T>(first: T, mut more: impl FnMut() -> Option<T>, mut take: impl FnMut(T)) {
     take(first);
     for _ in 1..MAX_BATCH {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_fetched_is_taken() {
+    fn every_fetched_item_is_taken() {
         for available in [1, 2, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 1, 10 * MAX_BATCH] {
             let mut left = 0..available;
             let mut taken = Vec::new();

@@ -1,5 +1,5 @@
-//! How connections come to belong to a link: announced by the control half, dialled or accepted,
-//! proved, and named.
+//! Sets up the connections of a link: dials or accepts them, checks the proven identity and binds them
+//! to the link.
 
 use super::bind::{self, BindRequest};
 use super::command::LinkSetup;
@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::debug;
 
-/// All lanes of a link stand within this time, or none.
+/// All connections of a link must be up within this time.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Connections that have not said whose they are, at most.
+/// Accepted connections that have not named their link, at most.
 const MAX_UNBOUND: usize = 64;
 
-/// The peer will connect.
+/// Waits for the peer's connections.
 pub(super) fn expect(state: &Rc<QuicState>, setup: LinkSetup) {
     let id = setup.id;
     let pending = Rc::new(PendingLink {
@@ -42,12 +42,12 @@ pub(super) fn expect(state: &Rc<QuicState>, setup: LinkSetup) {
             && let Some(pending) = expected.remove(&id)
             && let Some(setup) = pending.setup.borrow_mut().take()
         {
-            let _ = setup.ready.send(Err("the peer's QUIC connections did not come within 3 s".to_owned()));
+            let _ = setup.ready.send(Err("the peer's QUIC connections did not arrive within 3 s".to_owned()));
         }
     });
 }
 
-/// Somebody connects.
+/// Accepts a connection; the peer must name its link.
 pub(super) fn accept(state: &Rc<QuicState>, incoming: Incoming) {
     if state.pending.unbound.get() >= MAX_UNBOUND {
         return incoming.refuse();
@@ -61,7 +61,7 @@ pub(super) fn accept(state: &Rc<QuicState>, incoming: Incoming) {
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => debug!(%from, reason, "a QUIC connection was refused"),
-            Err(_) => debug!(%from, "a QUIC connection did not say whose it is within 3 s"),
+            Err(_) => debug!(%from, "a QUIC connection did not name its link within 3 s"),
         }
     });
 }
@@ -76,7 +76,7 @@ async fn admit(state: &Rc<QuicState>, incoming: Incoming) -> Result<(), String> 
         pending.filter(|pending| pending.peer == peer && pending.connections == request.connections);
     let Some(pending) = pending else {
         connection.close(VarInt::from_u32(1), b"no such link");
-        return Err(format!("{peer} named a link that it has not announced"));
+        return Err(format!("{peer} named a link that its session did not announce"));
     };
     {
         let mut arrived = pending.arrived.borrow_mut();
@@ -145,6 +145,7 @@ async fn connect(
     futures::future::try_join_all(dials).await
 }
 
+/// All connections are up: starts their tasks.
 fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<Connection>) {
     let now = Instant::now();
     let ceiling = state.config.connection_ceiling();
@@ -160,7 +161,7 @@ fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<Connection>) 
         LinkMedia::new(number, parity, connections.clone(), workers, stats, published, data_messages, down);
     let media = Rc::new(media);
     if ready.send(Ok(())).is_err() {
-        // The control half gave up meanwhile.
+        // The session has ended meanwhile.
         return media.end(DownReason::Idle);
     }
     state.links.borrow_mut().insert(number, media.clone());

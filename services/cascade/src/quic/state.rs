@@ -1,4 +1,4 @@
-//! All that the thread of the links owns.
+//! The state of the QUIC thread.
 
 use super::config::QuicConfig;
 use super::link_media::LinkMedia;
@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// All that the thread owns.
+/// The state of the QUIC thread.
 pub(super) struct QuicState {
     pub(super) config: QuicConfig,
     pub(super) endpoint: Endpoint,

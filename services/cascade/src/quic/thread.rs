@@ -1,4 +1,4 @@
-//! The thread of the links: obeys the control half, and drains the workers' rings.
+//! The QUIC thread: executes commands, accepts connections and forwards the workers' packets.
 
 use super::command::Command;
 use super::config::QuicConfig;
@@ -22,10 +22,10 @@ use systir_forwarding::ThreadNotifier;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-/// Messages of people that wait for the thread; more are lost.
+/// Participants' lossy data messages queued for the thread; more are dropped.
 const DATA_MESSAGE_QUEUE: usize = 1024;
 
-/// Starts the thread. It ends on `Shutdown` or when the handle is gone.
+/// Starts the thread. It ends on `Shutdown`, or when the handle is dropped.
 pub(crate) fn spawn(
     config: QuicConfig,
     socket: UdpSocket,
@@ -64,27 +64,27 @@ pub(crate) fn spawn(
     Ok((handle, thread))
 }
 
-/// As large as the system lets us, up to `size`.
+/// Requests socket buffers of `size` bytes, and warns when the kernel grants less.
 fn set_buffer_sizes(socket: &UdpSocket, size: usize) {
     let socket = socket2::SockRef::from(socket);
     let _ = socket.set_recv_buffer_size(size);
     let _ = socket.set_send_buffer_size(size);
-    // Linux tells twice what it grants, for its own needs.
+    // Linux reports twice the granted size (socket(7), SO_RCVBUF).
     let granted = socket.recv_buffer_size().unwrap_or_default() / 2;
     if granted < size {
-        // The machine's limit, not the node's: once is enough for all nodes of a process.
+        // A limit of the host: one warning per process is enough.
         static WARNED: Once = Once::new();
         WARNED.call_once(|| {
             warn!(
                 granted,
                 wanted = size,
-                "links get a small socket buffer and may lose packets in bursts; as root: sysctl -w net.core.rmem_max={size} net.core.wmem_max={size}"
+                "the kernel limits the socket buffer of links, bursts may lose packets; as root: sysctl -w net.core.rmem_max={size} net.core.wmem_max={size}"
             );
         });
     }
 }
 
-/// What the control half says.
+/// The receiving ends of [`QuicHandle`].
 struct Inbox {
     commands: mpsc::Receiver<Command>,
     data_messages: mpsc::Receiver<(LinkNumber, Bytes)>,
@@ -132,7 +132,7 @@ async fn run(
     for media in state.links.take().into_values() {
         media.end(DownReason::Shutdown);
     }
-    state.endpoint.close(VarInt::from_u32(0), b"this node stops");
+    state.endpoint.close(VarInt::from_u32(0), b"this node is stopping");
     let _ = tokio::time::timeout(Duration::from_millis(500), state.endpoint.wait_idle()).await;
 }
 

@@ -1,11 +1,11 @@
-//! The operator's ceiling.
+//! The rate limit of a connection.
 
 use std::time::{Duration, Instant};
 
-/// How much quinn holds back, in time.
+/// How long packets may wait in quinn's send buffer, and the depth of the bucket.
 pub(super) const BACKLOG: Duration = Duration::from_millis(20);
 
-/// The operator's ceiling, exactly.
+/// A token bucket: enforces the operator's ceiling, which congestion control only approximates.
 pub(super) struct TokenBucket {
     rate: f64,
     depth: f64,
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ceiling_is_kept_over_time() {
+    fn the_ceiling_holds_over_time() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(1_000_000, start);
         let mut sent = 0;

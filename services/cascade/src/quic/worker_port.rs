@@ -2,9 +2,9 @@
 
 use systir_forwarding::batch::{BatchReceiver, BatchSender};
 
-/// One worker's rings, seen from the links.
+/// The rings of one worker, as the QUIC thread uses them.
 pub struct WorkerPort {
-    /// Packets that the worker sends.
+    /// Packets from the worker.
     pub from: BatchReceiver,
     /// Packets for the worker.
     pub to: BatchSender,

@@ -1,12 +1,11 @@
-//! Between the workers' rings and the links: which packet is whose. Lives on the thread of the
-//! links, so nothing here is shared.
+//! The rings of all workers, as the QUIC thread uses them.
 
 use super::worker_port::WorkerPort;
 use crate::flow::FlowId;
 use std::cell::RefCell;
 use systir_forwarding::batch::{Batch, Priority};
 
-/// The workers' ends of the rings.
+/// The rings of all workers, indexed by worker number.
 pub(super) struct WorkerRings {
     rings: RefCell<Vec<Ring>>,
 }
@@ -22,7 +21,7 @@ impl WorkerRings {
         Self { rings: RefCell::new(rings) }
     }
 
-    /// Puts a packet into the batch for a worker; false when there is no such worker.
+    /// Adds a packet to the pending batch of a worker. False when there is no such worker.
     pub(super) fn push(&self, worker: u8, link: u32, flow: FlowId, packet: &[u8]) -> bool {
         let mut rings = self.rings.borrow_mut();
         let Some(Ring { port, pending }) = rings.get_mut(usize::from(worker)) else { return false };
@@ -31,7 +30,7 @@ impl WorkerRings {
         true
     }
 
-    /// Hands over what [`Router::deliver`] gathered.
+    /// Sends the pending batches.
     pub(super) fn flush(&self) {
         for Ring { port, pending } in self.rings.borrow_mut().iter_mut() {
             if let Some(batch) = pending.take() {
@@ -40,7 +39,7 @@ impl WorkerRings {
         }
     }
 
-    /// A batch that a worker sent, with the worker's number.
+    /// Takes a batch that a worker sent, with the worker's number.
     pub(super) fn take(&self) -> Option<(u8, Batch)> {
         let mut rings = self.rings.borrow_mut();
         rings.iter_mut().zip(0u8..).find_map(|(Ring { port, .. }, worker)| Some((worker, port.from.recv()?)))
@@ -52,13 +51,13 @@ impl WorkerRings {
         }
     }
 
-    /// Packets that full rings to workers lost.
+    /// Packets dropped by full rings to workers.
     pub(super) fn lost(&self) -> u64 {
         self.rings.borrow().iter().map(|Ring { port, .. }| port.to.dropped()).sum()
     }
 }
 
-/// RTCP (RFC 5761, section 4) is control; a receiver ranks media no further.
+/// The priority of an arriving packet. RTCP (RFC 5761, section 4) is control; media needs no order here.
 pub(super) fn priority_of(packet: &[u8]) -> Priority {
     match packet.get(1) {
         Some(192..=223) => Priority::Control,

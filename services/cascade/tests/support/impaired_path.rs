@@ -1,5 +1,4 @@
-//! A path that a test can make worse: what goes to a node passes a socket that loses, doubles,
-//! delays and overtakes.
+//! A network path that a test can impair: proxies for UDP and TCP that lose, duplicate, delay and reorder.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +11,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What a direction does to what passes.
+/// Impairments of one direction.
 #[derive(Debug, Default)]
 pub struct Direction {
-    /// Nothing passes: datagrams are lost, bytes of TCP wait.
+    /// Nothing passes: datagrams are lost, TCP bytes wait.
     pub cut: AtomicBool,
-    /// Datagrams in a hundred that are lost.
+    /// Percentage of datagrams that are lost.
     pub loss: AtomicU64,
-    /// Datagrams in a hundred that come twice.
+    /// Percentage of datagrams that are duplicated.
     pub duplicated: AtomicU64,
-    /// Each datagram is delayed by up to so many milliseconds, so that some overtake others.
+    /// Each datagram is delayed by a random time up to this many milliseconds, which reorders them.
     pub jitter_ms: AtomicU64,
 }
 
@@ -40,7 +39,7 @@ impl Direction {
 /// Both directions of one protocol.
 #[derive(Debug, Clone, Default)]
 pub struct Directions {
-    /// To the node behind the path.
+    /// To the node.
     pub there: Arc<Direction>,
     /// From it.
     pub back: Arc<Direction>,
@@ -55,7 +54,7 @@ impl Directions {
 
 /// The path to one node.
 pub struct Path {
-    /// Where the node seems to be.
+    /// The address of the proxies.
     pub address: PeerAddress,
     pub quic: Directions,
     pub grpc: Directions,
@@ -80,7 +79,7 @@ impl Path {
     }
 }
 
-/// One caller at a time: the newest who spoke is answered.
+/// Forwards datagrams of one peer at a time; replies go to the latest sender.
 async fn datagrams(front: Arc<UdpSocket>, node: SocketAddr, directions: Directions) {
     let behind = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     behind.connect(node).await.unwrap();
@@ -135,7 +134,7 @@ async fn streams(listener: TcpListener, node: SocketAddr, directions: Directions
             let Ok(behind) = TcpStream::connect(node).await else { return };
             let (from_caller, to_caller) = caller.into_split();
             let (from_node, to_node) = behind.into_split();
-            // Either direction's end ends the connection.
+            // The connection ends with either direction.
             tokio::select! {
                 () = bytes(from_caller, to_node, &directions.there) => {}
                 () = bytes(from_node, to_caller, &directions.back) => {}

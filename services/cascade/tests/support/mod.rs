@@ -1,4 +1,4 @@
-//! Whole nodes on loopback, with certificates of a development CA.
+//! The links of whole nodes on loopback, with certificates of a development CA.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod impaired_path;
@@ -18,7 +18,7 @@ use systir_proto::cluster::v1::{
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
 
-/// Nothing here takes so long; it only keeps a failed test from hanging.
+/// Far longer than any step takes; it only ends a failed test.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct TestCluster {
@@ -68,7 +68,7 @@ impl Default for Options {
     }
 }
 
-/// Rooms that the gate refuses begin with `closed`; it remembers who asked.
+/// Refuses rooms whose key begins with `closed`, and records who requested rooms.
 #[derive(Default)]
 pub struct TestHandler {
     pub asked: Mutex<Vec<(SpiffeId, String)>>,
@@ -78,7 +78,7 @@ pub struct TestHandler {
 impl Handler for TestHandler {
     fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
         match peer.relay_name() {
-            Some("stranger") => Err(Refusal::new(Reason::RoomRefused, "nobody knows it")),
+            Some("unknown") => Err(Refusal::new(Reason::RoomRefused, "unknown node")),
             _ => Ok(()),
         }
     }
@@ -100,7 +100,7 @@ impl Handler for TestHandler {
         let result = if request.room.starts_with("full") {
             reserve_reply::Result::Refused(ReserveRefused {
                 code: RefusalCode::Full.into(),
-                reason: format!("no room for {}", peer.relay_name().unwrap_or_default()),
+                reason: format!("no seat for {}", peer.relay_name().unwrap_or_default()),
                 rules: Vec::new(),
             })
         } else {
@@ -121,7 +121,7 @@ impl Handler for TestHandler {
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         let to = self.streams.lock().unwrap().clone();
         Box::pin(async move {
-            let to = to.ok_or_else(|| Refusal::new(Reason::RoomRefused, "no front doors here"))?;
+            let to = to.ok_or_else(|| Refusal::new(Reason::RoomRefused, "no gateways here"))?;
             to.send((peer.clone(), start, stream))
                 .await
                 .map_err(|_| Refusal::new(Reason::RoomRefused, "gone"))
@@ -136,19 +136,19 @@ pub struct Worker {
     pub notifier: Notifier,
 }
 
-/// Wakes the test when packets come.
+/// Wakes the test when packets arrive.
 #[derive(Clone, Default)]
 pub struct Notifier(Arc<tokio::sync::Notify>);
 
 impl Notifier {
     fn waker(&self) -> std::task::Waker {
-        struct Ring(Arc<tokio::sync::Notify>);
-        impl std::task::Wake for Ring {
+        struct Wake(Arc<tokio::sync::Notify>);
+        impl std::task::Wake for Wake {
             fn wake(self: Arc<Self>) {
                 self.0.notify_one();
             }
         }
-        Arc::new(Ring(self.0.clone())).into()
+        Arc::new(Wake(self.0.clone())).into()
     }
 }
 
@@ -234,7 +234,7 @@ impl Node {
         tokio::time::timeout(TIMEOUT, self.events.recv()).await.expect("an event").expect("links run")
     }
 
-    /// Skips failed attempts; they repeat.
+    /// The next event other than `Unreachable`, which may repeat.
     pub async fn event(&mut self) -> LinkEvent {
         loop {
             match self.next().await {
@@ -244,7 +244,7 @@ impl Node {
         }
     }
 
-    /// The link comes up; its number.
+    /// Waits for `Up`. Returns the link number.
     pub async fn up(&mut self, with: &SpiffeId) -> u32 {
         match self.event().await {
             LinkEvent::Up { peer, link, .. } if peer == *with => link,
@@ -264,7 +264,7 @@ impl Node {
     }
 }
 
-/// Two nodes with a link on which a room is open; the numbers of the link at each.
+/// Links two nodes and opens a room. Returns the link number at each.
 pub async fn linked(a: &mut Node, b: &mut Node, room: &str) -> (u32, u32) {
     a.links.open_room(room, b.address.clone(), 1, 1);
     let at_a = a.up(&b.id()).await;
