@@ -3,8 +3,8 @@
 //! operator's ceiling bounds the rate.
 //!
 //! A round lasts about one round-trip time. After each round the congestion window increases if it
-//! was used and the queueing delay is below its target; it decreases if the delay is above the target
-//! or more than 10 % was lost. Every 10 s the window is halved for two rounds, so that the base delay
+//! was used and the queueing delay is below its target; it decreases if the delay is above the target,
+//! more than 10 % was lost, or ECN marked packets. Every 10 s the window is halved for two rounds, so that the base delay
 //! is not measured in a queue that this sender built.
 
 use quinn::congestion::{Controller, ControllerFactory};
@@ -38,10 +38,12 @@ pub struct DelayController {
     draining: Option<(u8, u64)>,
 }
 
+/// The base delay: the round-trip time without queue.
 #[derive(Debug, Clone)]
 struct Base {
     rtt: Option<Duration>,
     since: Instant,
+    /// Lowest round-trip time since `since`: the base delay of the next period.
     next: Option<Duration>,
 }
 

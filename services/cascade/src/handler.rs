@@ -11,7 +11,7 @@ use systir_reason::Refusal;
 /// A decision that takes longer counts as a refusal.
 pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A future in a box.
+/// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The decisions of this node. An answer that takes longer than 2 s counts as a refusal.

@@ -29,8 +29,9 @@ use tracing::error;
 
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(crate) struct PeerService {
-    pub(crate) runtime: Arc<LinkRuntime>,
+/// Implements the `Cluster` service.
+struct PeerService {
+    runtime: Arc<LinkRuntime>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -51,7 +52,7 @@ impl PeerService {
     }
 }
 
-pub(crate) fn to_status(refusal: Refusal) -> Status {
+fn to_status(refusal: Refusal) -> Status {
     let Refusal { sentence: mut reason, rules, .. } = refusal;
     if !rules.is_empty() {
         reason = format!("{reason} (rules: {})", rules.join(", "));
@@ -109,11 +110,11 @@ impl Cluster for PeerService {
             return Err(Status::invalid_argument("the first message must be Start, with number 0"));
         };
         let (tx, rx) = mpsc::channel(signal::QUEUE);
-        let streams = SignalStream {
+        let signalling = SignalStream {
             tx: SignalSender { out: Outgoing::Response(tx), next: 1 },
             rx: SignalReceiver { stream, next: 1, ended: false, heartbeat: None },
         };
-        tokio::time::timeout(HANDLER_TIMEOUT, self.runtime.handler.signal(&peer, start, streams))
+        tokio::time::timeout(HANDLER_TIMEOUT, self.runtime.handler.signal(&peer, start, signalling))
             .await
             .map_err(|_| Status::deadline_exceeded("the node did not decide within 2 s"))?
             .map_err(to_status)?;

@@ -63,13 +63,13 @@ impl SignalSender {
     /// # Errors
     /// `Full` when the other node does not read within that time.
     pub async fn ready(&self) -> Result<(), SignalError> {
-        let room = async {
+        let space = async {
             match &self.out {
                 Outgoing::Request(out) => drop(out.reserve().await),
                 Outgoing::Response(out) => drop(out.reserve().await),
             }
         };
-        tokio::time::timeout(SEND_TIMEOUT, room).await.map_err(|_| SignalError::Full)
+        tokio::time::timeout(SEND_TIMEOUT, space).await.map_err(|_| SignalError::Full)
     }
 
     /// Ends the stream with a reason.
@@ -89,11 +89,11 @@ impl SignalSender {
 
     fn send_body(&mut self, body: Body) -> Result<(), SignalError> {
         let message = SignalMessage { seq: self.next, body: Some(body) };
-        let full = match &self.out {
+        let sent = match &self.out {
             Outgoing::Request(out) => out.try_send(message).map_err(|error| gone_or_full(&error)),
             Outgoing::Response(out) => out.try_send(Ok(message)).map_err(|error| gone_or_full(&error)),
         };
-        full?;
+        sent?;
         self.next += 1;
         Ok(())
     }

@@ -121,14 +121,14 @@ async fn dial_until_up(
         }
         // During the backoff a dial of the peer is accepted.
         let next = runtime.table.next_number();
-        let current = runtime.table.with_peer(&id, |peer| match &peer.state {
+        let is_current = runtime.table.with_peer(&id, |peer| match &peer.state {
             LinkState::Dialling(current, _) if *current == number => {
                 peer.state = LinkState::Waiting(next);
                 true
             }
             _ => false,
         });
-        if !current {
+        if !is_current {
             return;
         }
         number = next;
@@ -221,7 +221,7 @@ async fn dial_once(
 pub(super) fn redial_if_needed(runtime: &Arc<LinkRuntime>, id: &SpiffeId, number: LinkNumber) {
     let mut peers = runtime.table.peers();
     let Some(peer) = peers.get_mut(id) else { return };
-    let current = match &peer.state {
+    let is_current = match &peer.state {
         LinkState::Idle => true,
         LinkState::Dialling(current, _)
         | LinkState::Waiting(current)
@@ -229,7 +229,7 @@ pub(super) fn redial_if_needed(runtime: &Arc<LinkRuntime>, id: &SpiffeId, number
         | LinkState::Ending(current, _) => *current == number,
         LinkState::Up(link) => link.number == number,
     };
-    if !current {
+    if !is_current {
         return;
     }
     peer.state = LinkState::Idle;

@@ -36,7 +36,7 @@ pub(crate) struct EstablishedLink {
     pub(crate) closed_room_messages: AtomicU64,
     pub(crate) control_dropped: AtomicU64,
     /// First and last rejected send while the queue was full.
-    pub(crate) full: Mutex<Option<(Instant, Instant)>>,
+    pub(crate) rejected: Mutex<Option<(Instant, Instant)>>,
     /// Cancelled to end the link; `reason` is set before.
     pub(crate) close: CancellationToken,
     /// Why the link ends; only the first reason is kept.
@@ -94,17 +94,17 @@ impl EstablishedLink {
     /// Does the queue have space for room messages? The link ends when it had none for `STALL_LIMIT`
     /// while callers kept retrying.
     pub(super) fn has_capacity(&self) -> bool {
-        let mut full = lock(&self.full);
+        let mut rejected = lock(&self.rejected);
         if self.out.capacity() > RESERVED {
-            *full = None;
+            *rejected = None;
             return true;
         }
         let now = Instant::now();
-        let since = match *full {
+        let since = match *rejected {
             Some((since, last)) if now.duration_since(last) < RETRY_WITHIN => since,
             _ => now,
         };
-        *full = Some((since, now));
+        *rejected = Some((since, now));
         if now.duration_since(since) > STALL_LIMIT {
             self.end(DownReason::Overrun);
         }

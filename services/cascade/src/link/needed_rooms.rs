@@ -12,6 +12,7 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::CloseRoom;
 use systir_proto::cluster::v1::session_message::Body;
 
+/// Requests a room on the link with a peer, and dials the peer if there is no link.
 pub(crate) fn open_room(
     runtime: &Arc<LinkRuntime>,
     room: &str,
@@ -39,6 +40,7 @@ pub(crate) fn open_room(
     });
 }
 
+/// Closes a room on the link with a peer, at both nodes.
 pub(crate) fn close_room(runtime: &LinkRuntime, room: &str, id: &SpiffeId) {
     let mut peers = runtime.table.peers();
     let Some(peer) = peers.get_mut(id) else { return };

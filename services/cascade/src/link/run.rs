@@ -60,20 +60,20 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         stats,
         closed_room_messages: AtomicU64::new(0),
         control_dropped: AtomicU64::new(0),
-        full: Mutex::default(),
+        rejected: Mutex::default(),
         close: runtime.cancel.child_token(),
         reason: Mutex::default(),
         done: CancellationToken::new(),
     });
     let entered = runtime.table.with_peer(&link.peer, |peer| {
-        let ours = match &peer.state {
+        let is_current = match &peer.state {
             LinkState::Dialling(current, _) | LinkState::Accepting(current) => *current == number,
             _ => false,
         };
-        if ours {
+        if is_current {
             peer.state = LinkState::Up(link.clone());
         }
-        ours
+        is_current
     });
     if !entered {
         runtime.quic.send(Command::Close(number));

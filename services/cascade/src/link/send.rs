@@ -29,6 +29,7 @@ pub enum SendError {
     Full(Option<Box<RoomBody>>),
 }
 
+/// Sends a message about a room that is open on the link with the peer.
 pub(crate) fn send(
     runtime: &LinkRuntime,
     id: &SpiffeId,
