@@ -18,7 +18,7 @@ use crate::ladder::{LadderBuilder, action_of};
 use crate::{LocalLoad, Metrics, PeerNodes, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
-pub const JOIN_LIMIT: Duration = Duration::from_secs(10);
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a join asks the nodes of a ladder; again when the room's assignment changed meanwhile.
 const MAX_ROUNDS: usize = 3;
@@ -28,7 +28,7 @@ const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
 
 /// A seat reserved for a join.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct ReservedSeat {
     /// The node that reserved it.
     pub node: String,
     /// The reservation's id.
@@ -43,7 +43,7 @@ pub struct Seat {
 ///
 /// # Errors
 /// [`Reason::JoinTimeout`] after `limit`, else the join's own refusal.
-pub async fn within<T>(
+pub async fn with_time_limit<T>(
     limit: Duration,
     join: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
@@ -121,7 +121,12 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal for the participant.
-    pub async fn admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<Seat, Refusal> {
+    pub async fn admit(
+        &self,
+        room: &RoomId,
+        identity: &str,
+        demand: &Demand,
+    ) -> Result<ReservedSeat, Refusal> {
         self.may_join(&room.institution)?;
         let join_id = new_join_id();
         let mut round = 1;
@@ -229,7 +234,7 @@ impl Admission {
         proposal: &Proposal,
         identity: &str,
         join_id: &str,
-    ) -> Result<Seat, LadderFailure> {
+    ) -> Result<ReservedSeat, LadderFailure> {
         let room = &join.assignment().room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
@@ -261,7 +266,7 @@ impl Admission {
                 Ok(assignment) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
                     let (node, join_id) = (step.node.clone(), join_id.to_owned());
-                    return Ok(Seat { node, join_id, assignment, reason: step.reason });
+                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
                 }
                 Err(why) => {
                     tracing::warn!(node = step.node, %why, "released a seat: the node could not be assigned");

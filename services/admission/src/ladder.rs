@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
 use systir_placement::{
-    Candidate, Demand, Load, Proposal, RecentlyFull, Role, RoomFacts, Row, Verdict, propose,
+    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, Role, RoomToPlace, Row, Verdict, propose,
 };
 use systir_policy::{Action, Authority};
 use systir_registry::{Assignments, unix_ms};
@@ -84,7 +84,7 @@ impl LadderBuilder {
             }
         };
         let now_ms = unix_ms();
-        let mut candidates: Vec<Candidate> = self
+        let mut candidates: Vec<NodeCandidate> = self
             .authority
             .nodes()
             .map(|facts| {
@@ -93,7 +93,7 @@ impl LadderBuilder {
                     self.load.load()
                 } else {
                     lease
-                        .map(|lease| Load {
+                        .map(|lease| LoadReport {
                             participants: lease.load.participants,
                             capacity: lease.load.capacity,
                             cpu_permille: lease.load.cpu_permille,
@@ -101,7 +101,7 @@ impl LadderBuilder {
                         })
                         .unwrap_or_default()
                 };
-                Candidate {
+                NodeCandidate {
                     node: facts.id.clone(),
                     load,
                     draining: lease.is_some_and(|lease| lease.draining),
@@ -114,10 +114,10 @@ impl LadderBuilder {
             .collect();
         // A node that answered "full" after its last load report counts as full.
         self.recently_full().adjust(&mut candidates, Instant::now());
-        let room = RoomFacts {
+        let room = RoomToPlace {
             institution: room.institution.clone(),
             name: room.name.clone(),
-            assignment: assignment.map(|assignment| systir_placement::Assignment {
+            assignment: assignment.map(|assignment| systir_placement::CarryingNodes {
                 home: assignment.home.to_string(),
                 spill: assignment.spill.iter().map(ToString::to_string).collect(),
             }),

@@ -3,7 +3,7 @@
 //! or clients: it asks other nodes through [`PeerNodes`], and the caller connects the participant to its
 //! seat.
 //!
-//! [`Admission`] finds a [`Seat`], [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
+//! [`Admission`] finds a [`ReservedSeat`], [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
 //! a join.
 
 mod admit;
@@ -13,7 +13,7 @@ mod metrics;
 mod peers;
 pub mod trace;
 
-pub use admit::{Admission, JOIN_LIMIT, Seat, within};
+pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, with_time_limit};
 pub use local_load::{LocalLoad, Rates};
 pub use metrics::Metrics;
 pub use peers::{PeerNodes, ReservationRequest};

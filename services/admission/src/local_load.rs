@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use systir_placement::{Load, Seats};
+use systir_placement::{LoadReport, Seats};
 
 /// Rates of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,16 +42,16 @@ impl LocalLoad {
 
     /// The load for placement.
     #[must_use]
-    pub fn load(&self) -> Load {
+    pub fn load(&self) -> LoadReport {
         let (participants, capacity) = self.seats.used_and_capacity();
-        Load { participants, capacity, cpu_permille: self.rates().cpu_permille, age_ms: 0 }
+        LoadReport { participants, capacity, cpu_permille: self.rates().cpu_permille, age_ms: 0 }
     }
 
     /// The load for this node's lease.
     #[must_use]
-    pub fn report(&self, at_ms: u64) -> systir_registry::Load {
+    pub fn report(&self, at_ms: u64) -> systir_registry::NodeLoad {
         let (participants, capacity) = self.seats.used_and_capacity();
         let Rates { cpu_permille, egress_bps, packets } = self.rates();
-        systir_registry::Load { participants, capacity, cpu_permille, egress_bps, packets, at_ms }
+        systir_registry::NodeLoad { participants, capacity, cpu_permille, egress_bps, packets, at_ms }
     }
 }

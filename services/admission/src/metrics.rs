@@ -19,7 +19,7 @@ struct JoinLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabels {
     /// `home`, `spill` or `refuse`.
-    rung: &'static str,
+    role: &'static str,
     /// Why the node was asked, or why the join was refused.
     reason: &'static str,
     /// `admitted` or `refused`.
@@ -40,7 +40,7 @@ impl Metrics {
         registry.register("joins", "Joins at this gateway, by outcome and reason", self.joins.clone());
         registry.register(
             "ladder_steps",
-            "Steps of the spill ladder that joins took, by rung, reason and answer",
+            "Steps of the spill ladder that joins took, by role, reason and answer",
             self.ladder.clone(),
         );
         registry.register(
@@ -61,9 +61,9 @@ impl Metrics {
     }
 
     /// Counts a step of the ladder.
-    pub fn step(&self, rung: &'static str, reason: Reason, admitted: bool) {
+    pub fn step(&self, role: &'static str, reason: Reason, admitted: bool) {
         let answer = if admitted { "admitted" } else { "refused" };
-        self.ladder.get_or_create(&StepLabels { rung, reason: reason.as_str(), answer }).inc();
+        self.ladder.get_or_create(&StepLabels { role, reason: reason.as_str(), answer }).inc();
     }
 
     /// Counts a reservation that this node refused.

@@ -64,7 +64,7 @@ fn print(response: &Value, json: bool, table: impl FnOnce() -> String) -> Result
 pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
     print(response, json, || {
         let titles =
-            ["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"];
+            ["node", "site", "country", "operator", "host", "controlled from", "participants", "state"];
         let mut table = table(&titles);
         for node in list(response, "nodes") {
             let alive = node["alive"] == true;
@@ -86,7 +86,7 @@ pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
                 state,
             ]);
         }
-        fit_width(&mut table, &["controlled from", "machine of"], &titles);
+        fit_width(&mut table, &["controlled from", "host"], &titles);
         format!("{table}\nregistry: {}", text(response, "registry"))
     })
 }
@@ -149,9 +149,7 @@ pub(crate) fn explain(response: &Value, json: bool) -> Result<()> {
         out.push_str(&table.to_string());
         let mut ranked = list(response, "candidates").filter(|row| !row["rank"].is_null()).peekable();
         if ranked.peek().is_some() && ranked.all(is_full) {
-            out.push_str(
-                "\nEvery approved node is full, by its last word: the next join asks each once more.",
-            );
+            out.push_str("\nEvery approved node is full by its last report; the next join asks each again.");
         }
         if !response["refusal"].is_null() {
             out.push_str(&format!(

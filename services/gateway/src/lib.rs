@@ -27,7 +27,7 @@ use systir_reason::Refusal;
 pub use answer::{respond, status_of};
 pub use counters::{OpenConnection, SignalCounters};
 pub use routes::{cors, router};
-pub use socket::Limits;
+pub use socket::SocketLimits;
 
 /// A join with a valid token.
 #[derive(Debug, Clone)]

@@ -18,18 +18,18 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::params::Params;
-use super::{JoinHandler, JoinRequest, Limits, respond, socket};
+use super::{JoinHandler, JoinRequest, SocketLimits, respond, socket};
 use systir_livekit::token::{TokenError, verify_join};
 use systir_reason::{Reason, Refusal};
 
 #[derive(Clone)]
 struct GatewayState {
     handler: Arc<dyn JoinHandler>,
-    limits: Limits,
+    limits: SocketLimits,
 }
 
 /// Serves `/rtc` and `/rtc/validate`. `/rtc/v1` is 404, so that clients fall back to version 0.
-pub fn router(handler: Arc<dyn JoinHandler>, limits: Limits) -> Router {
+pub fn router(handler: Arc<dyn JoinHandler>, limits: SocketLimits) -> Router {
     Router::new()
         .route("/rtc", get(signal))
         .route("/rtc/validate", get(validate))

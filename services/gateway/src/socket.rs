@@ -22,7 +22,7 @@ use systir_livekit::rate_limit::RateLimiter;
 
 /// Limits of one socket.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SocketLimits {
     /// Longest message of a client, bytes.
     pub message_bytes: usize,
     /// Longest send queue, messages.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub request_interval: Duration,
 }
 
-impl Default for Limits {
+impl Default for SocketLimits {
     fn default() -> Self {
         Self {
             message_bytes: 2 << 20,
@@ -66,7 +66,7 @@ impl Default for Limits {
 const BYTES_PER_COUNT: usize = 8 * 1024;
 
 /// How many requests a message counts as; at most a whole burst.
-pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Limits) -> u32 {
+pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &SocketLimits) -> u32 {
     use signal_request::Message as Request;
     let tracks = match request.and_then(|request| request.message.as_ref()) {
         Some(Request::Subscription(update)) => {
@@ -130,7 +130,7 @@ fn size(message: &Message) -> usize {
 pub(super) async fn run(
     socket: WebSocket,
     pipe: SignalPipe,
-    limits: Limits,
+    limits: SocketLimits,
     counters: &Arc<SignalCounters>,
 ) -> CloseReason {
     let _open = counters.opened();
@@ -170,7 +170,7 @@ async fn relay(
     mut stream: SplitStream<WebSocket>,
     mut pipe: SignalPipe,
     queue: &SendQueue,
-    limits: Limits,
+    limits: SocketLimits,
     counters: &SignalCounters,
 ) -> CloseReason {
     let mut encoding = Encoding::default();

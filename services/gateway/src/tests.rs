@@ -70,7 +70,7 @@ struct Served {
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
+async fn serve_with(refuse: Option<Refusal>, limits: SocketLimits) -> Served {
     let (sender, joins) = mpsc::unbounded_channel();
     let node = Arc::new(Node {
         refuse,
@@ -87,7 +87,7 @@ async fn serve_with(refuse: Option<Refusal>, limits: Limits) -> Served {
 }
 
 async fn serve() -> Served {
-    serve_with(None, Limits::default()).await
+    serve_with(None, SocketLimits::default()).await
 }
 
 fn token_with(edit: impl FnOnce(&mut livekit_token::VideoGrants)) -> String {
@@ -190,7 +190,7 @@ async fn messages_that_cannot_be_decoded_are_ignored() {
 #[tokio::test]
 async fn refusal_and_validation_give_the_same_reason() {
     let away = Refusal::new(Reason::RegistryAway, "the registry does not answer, try again in a minute");
-    let served = serve_with(Some(away.clone()), Limits::default()).await;
+    let served = serve_with(Some(away.clone()), SocketLimits::default()).await;
     let refused = status(served.connect("").await.unwrap_err());
     assert_eq!(refused, (503, away.to_string()));
     let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
@@ -266,7 +266,7 @@ async fn client_that_resumes_is_told_to_join_again() {
 async fn resuming_at_a_node_that_may_not_see_signalling_is_refused_with_the_reason() {
     let denied = Refusal::new(Reason::Forbidden, "the machine is controlled from US")
         .with_rules(vec!["eea".to_owned()]);
-    let served = serve_with(Some(denied.clone()), Limits::default()).await;
+    let served = serve_with(Some(denied.clone()), SocketLimits::default()).await;
     let refused = status(served.connect("reconnect=1&sid=PA_1").await.unwrap_err());
     assert_eq!(refused, (403, denied.to_string()));
     assert_eq!(served.node.counters.messages(), (0, 0), "no message was sent over a socket");
@@ -321,7 +321,7 @@ async fn session_ends_when_the_client_is_gone() {
 
 #[tokio::test]
 async fn client_that_does_not_read_is_disconnected() {
-    let limits = Limits { queue_messages: 8, queue_bytes: 1 << 20, ..Limits::default() };
+    let limits = SocketLimits { queue_messages: 8, queue_bytes: 1 << 20, ..SocketLimits::default() };
     let mut served = serve_with(None, limits).await;
     let _socket = served.connect("").await.unwrap();
     let (_, mut requests, responses) = served.joins.recv().await.unwrap();
@@ -342,10 +342,10 @@ async fn message_that_is_too_long_ends_the_connection() {
 
 #[tokio::test]
 async fn idle_client_is_disconnected() {
-    let limits = Limits {
+    let limits = SocketLimits {
         ping_interval: Duration::from_millis(20),
         idle_timeout: Duration::from_millis(60),
-        ..Limits::default()
+        ..SocketLimits::default()
     };
     let mut served = serve_with(None, limits).await;
     // A socket that is not polled answers no ping.
@@ -361,7 +361,8 @@ fn ping(timestamp: i64) -> Frame {
 
 #[tokio::test]
 async fn client_above_the_rate_limit_is_slowed_down_and_loses_nothing() {
-    let limits = Limits { burst: 5, request_interval: Duration::from_millis(5), ..Limits::default() };
+    let limits =
+        SocketLimits { burst: 5, request_interval: Duration::from_millis(5), ..SocketLimits::default() };
     let mut served = serve_with(None, limits).await;
     let mut socket = served.connect("").await.unwrap();
     let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
@@ -378,8 +379,13 @@ async fn client_above_the_rate_limit_is_slowed_down_and_loses_nothing() {
 async fn client_above_the_rate_limit_still_receives_and_does_not_count_as_idle() {
     let hour = Duration::from_secs(3600);
     let (ping_interval, idle_timeout) = (Duration::from_millis(50), Duration::from_millis(1500));
-    let limits =
-        Limits { burst: 5, request_interval: hour, ping_interval, idle_timeout, ..Limits::default() };
+    let limits = SocketLimits {
+        burst: 5,
+        request_interval: hour,
+        ping_interval,
+        idle_timeout,
+        ..SocketLimits::default()
+    };
     let mut served = serve_with(None, limits).await;
     let mut socket = served.connect("").await.unwrap();
     let (_, mut requests, responses) = served.joins.recv().await.unwrap();
@@ -403,7 +409,7 @@ async fn client_above_the_rate_limit_still_receives_and_does_not_count_as_idle()
 #[test]
 fn a_request_counts_for_each_track_that_it_names() {
     use super::socket::cost;
-    let limits = Limits::default();
+    let limits = SocketLimits::default();
     let settings = |tracks: usize| SignalRequest {
         message: Some(RequestMessage::TrackSetting(proto::UpdateTrackSettings {
             track_sids: vec!["TR_x".to_owned(); tracks],

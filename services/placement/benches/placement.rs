@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
-use systir_placement::{Assignment, Candidate, Demand, Load, RoomFacts, SeatBook, Verdict, propose};
+use systir_placement::{
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoomToPlace, SeatBook, Verdict, propose,
+};
 
 const NODES: usize = 100;
 const SEATS: u32 = 25;
@@ -23,7 +25,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const DECISIONS: usize = 5_000;
 
 /// A home and ninety-nine other nodes; policy approves two of three.
-fn nodes() -> Vec<Candidate> {
+fn nodes() -> Vec<NodeCandidate> {
     let verdict = |allowed, tier| Verdict {
         allowed,
         tier,
@@ -32,9 +34,9 @@ fn nodes() -> Vec<Candidate> {
     };
     let node = |index: usize| {
         let approved = index == 0 || index % 3 != 2;
-        Candidate {
+        NodeCandidate {
             node: format!("node-{index}"),
-            load: Load { participants: 0, capacity: SEATS, cpu_permille: 100, age_ms: 0 },
+            load: LoadReport { participants: 0, capacity: SEATS, cpu_permille: 100, age_ms: 0 },
             draining: false,
             alive: true,
             home: verdict(index == 0, None),
@@ -44,13 +46,13 @@ fn nodes() -> Vec<Candidate> {
     (0..NODES).map(node).collect()
 }
 
-fn room(assignment: Assignment) -> RoomFacts {
-    RoomFacts { institution: "ku.dk".to_owned(), name: "lecture".to_owned(), assignment: Some(assignment) }
+fn room(assignment: CarryingNodes) -> RoomToPlace {
+    RoomToPlace { institution: "ku.dk".to_owned(), name: "lecture".to_owned(), assignment: Some(assignment) }
 }
 
 fn decision() -> Vec<Duration> {
     let candidates = nodes();
-    let room = room(Assignment { home: "node-0".to_owned(), spill: vec!["node-1".to_owned()] });
+    let room = room(CarryingNodes { home: "node-0".to_owned(), spill: vec!["node-1".to_owned()] });
     let mut times = Vec::with_capacity(DECISIONS);
     for _ in 0..DECISIONS {
         let begun = Instant::now();
@@ -76,7 +78,7 @@ fn storm() -> Storm {
     let mut reported = nodes();
     let mut books: BTreeMap<String, SeatBook> =
         reported.iter().map(|node| (node.node.clone(), SeatBook::new(SEATS))).collect();
-    let mut assignment = Assignment { home: "node-0".to_owned(), spill: Vec::new() };
+    let mut assignment = CarryingNodes { home: "node-0".to_owned(), spill: Vec::new() };
     let mut storm = Storm::default();
     let start = Instant::now();
     let mut reported_at = Duration::ZERO;

@@ -10,14 +10,16 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Instant;
 
-use systir_placement::{Assignment, Candidate, Demand, Load, RoomFacts, Row, SeatBook, Verdict, propose};
+use systir_placement::{
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoomToPlace, Row, SeatBook, Verdict, propose,
+};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let now = Instant::now();
-    let room = RoomFacts {
+    let room = RoomToPlace {
         institution: "ku.dk".to_owned(),
         name: "lecture".to_owned(),
-        assignment: Some(Assignment { home: "cph-1".to_owned(), spill: Vec::new() }),
+        assignment: Some(CarryingNodes { home: "cph-1".to_owned(), spill: Vec::new() }),
     };
     // One seat book on each node. The home node's only seat is taken.
     let mut seat_books = HashMap::from([
@@ -69,9 +71,9 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A node with its load, as it reported it half a second ago, and the policy decisions on it.
-fn candidate(node: &str, participants: u32, capacity: u32, home: Verdict, spill: Verdict) -> Candidate {
-    let load = Load { participants, capacity, cpu_permille: 100, age_ms: 500 };
-    Candidate { node: node.to_owned(), load, draining: false, alive: true, home, spill }
+fn candidate(node: &str, participants: u32, capacity: u32, home: Verdict, spill: Verdict) -> NodeCandidate {
+    let load = LoadReport { participants, capacity, cpu_permille: 100, age_ms: 500 };
+    NodeCandidate { node: node.to_owned(), load, draining: false, alive: true, home, spill }
 }
 
 fn allow(rule: &str, tier: Option<u32>) -> Verdict {
@@ -84,7 +86,7 @@ fn deny(rules: &[&str], why: &str) -> Verdict {
 }
 
 fn deny_cloud() -> Verdict {
-    deny(&["ku-machine-controlled-from-eea"], "the machine is owned by amazon, controlled from US")
+    deny(&["ku-host-controlled-from-eea"], "the machine is owned by amazon, controlled from US")
 }
 
 fn print_row(out: &mut impl std::io::Write, row: &Row) -> std::io::Result<()> {

@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 
 /// The room that a participant joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomFacts {
+pub struct RoomToPlace {
     /// The room's institution, `ku.dk`; named in sentences because its policy decides.
     pub institution: String,
     /// Name of the room within the institution. Only used to spread rooms over equal nodes; never printed.
     pub name: String,
     /// The room's assignment, if it has one.
-    pub assignment: Option<Assignment>,
+    pub assignment: Option<CarryingNodes>,
 }
 
 /// The nodes that carry a room now, from its assignment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assignment {
+pub struct CarryingNodes {
     /// The home node.
     pub home: String,
     /// The spill nodes.
@@ -51,7 +51,7 @@ impl Default for Verdict {
 
 /// The last load report of a node. A hint, never a guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Load {
+pub struct LoadReport {
     /// Participants whose media it carries.
     pub participants: u32,
     /// Participants that it admits.
@@ -64,11 +64,11 @@ pub struct Load {
 
 /// A node that may be asked for a seat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct NodeCandidate {
     /// Its name, `cph-1`.
     pub node: String,
     /// Its last report.
-    pub load: Load,
+    pub load: LoadReport,
     /// It is draining: it admits no new participants.
     pub draining: bool,
     /// Its lease is valid, or a link to it is up.

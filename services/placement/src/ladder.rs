@@ -1,6 +1,6 @@
 //! The ladder: home, then the other approved nodes in the policy's order, then refusal.
 //!
-//! Load is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
+//! LoadReport is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
 //! is still asked: a seat may be free by now. Asking costs one round trip; a wrong refusal keeps a
 //! participant out of the meeting. A *stale* report does not change the policy's order; the asked
 //! node's seat book decides in any case.
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use systir_reason::Reason;
 
-use crate::input::{Assignment, Candidate, Demand, RoomFacts, Verdict};
+use crate::input::{CarryingNodes, Demand, NodeCandidate, RoomToPlace, Verdict};
 use crate::proposal::{Proposal, Role, Row, Step};
 use crate::rank_reason::RankReason;
 use crate::refusal::{NoSeatReason, refuse};
@@ -23,7 +23,7 @@ pub const HOT_PERMILLE: u32 = 850;
 pub const VIEWERS_MOVE_PERMILLE: u64 = 800;
 
 /// Ranks the nodes for one join. Never proposes a node that policy denied for the role.
-pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> Proposal {
+pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]) -> Proposal {
     let duplicates = duplicate_names(candidates);
     let can_order = |node: &str| {
         candidates
@@ -32,7 +32,7 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
     };
     let home = match &room.assignment {
         // A home that is offline or denied by policy is replaced by a node that can be home.
-        Some(Assignment { home, .. }) if !can_order(home) => {
+        Some(CarryingNodes { home, .. }) if !can_order(home) => {
             choose_home(room, candidates, &duplicates).or_else(|| Some(home.clone()))
         }
         Some(assignment) => Some(assignment.home.clone()),
@@ -92,7 +92,7 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
     rows.append(&mut table);
 
     let refusal = steps.is_empty().then(|| {
-        let approved = |c: &Candidate| c.home.allowed || c.spill.allowed;
+        let approved = |c: &NodeCandidate| c.home.allowed || c.spill.allowed;
         let reason = if !candidates.iter().any(approved) {
             NoSeatReason::NoApprovedNode
         } else if home.is_none() {
@@ -108,7 +108,7 @@ pub fn propose(room: &RoomFacts, demand: &Demand, candidates: &[Candidate]) -> P
 }
 
 /// Names that more than one candidate has.
-fn duplicate_names(candidates: &[Candidate]) -> BTreeSet<&str> {
+fn duplicate_names(candidates: &[NodeCandidate]) -> BTreeSet<&str> {
     let mut count = BTreeMap::<&str, usize>::new();
     for candidate in candidates {
         *count.entry(&candidate.node).or_default() += 1;
@@ -116,13 +116,17 @@ fn duplicate_names(candidates: &[Candidate]) -> BTreeSet<&str> {
     count.into_iter().filter(|(_, n)| *n > 1).map(|(node, _)| node).collect()
 }
 
-fn assigned_nodes(assignment: &Assignment) -> impl Iterator<Item = &str> {
+fn assigned_nodes(assignment: &CarryingNodes) -> impl Iterator<Item = &str> {
     std::iter::once(&*assignment.home).chain(assignment.spill.iter().map(|n| &**n))
 }
 
 /// A home for a room that has none. Nodes that carry the room already come first; among equal ones,
 /// nodes with a free seat before full ones.
-fn choose_home(room: &RoomFacts, candidates: &[Candidate], duplicates: &BTreeSet<&str>) -> Option<String> {
+fn choose_home(
+    room: &RoomToPlace,
+    candidates: &[NodeCandidate],
+    duplicates: &BTreeSet<&str>,
+) -> Option<String> {
     candidates
         .iter()
         .filter(|c| c.home.allowed && c.alive && !c.draining && !duplicates.contains(&*c.node))
@@ -135,8 +139,8 @@ fn choose_home(room: &RoomFacts, candidates: &[Candidate], duplicates: &BTreeSet
 
 /// Why a node is not asked at all. Policy is checked first: for a denied node no other reason is given.
 fn excluded(
-    assignment: Option<&Assignment>,
-    candidate: &Candidate,
+    assignment: Option<&CarryingNodes>,
+    candidate: &NodeCandidate,
     role: Role,
     home_available: bool,
 ) -> Option<RankReason> {
@@ -154,7 +158,7 @@ fn excluded(
     }
 }
 
-fn verdict(candidate: &Candidate, role: Role) -> &Verdict {
+fn verdict(candidate: &NodeCandidate, role: Role) -> &Verdict {
     match role {
         Role::Home => &candidate.home,
         Role::Spill => &candidate.spill,
@@ -162,7 +166,7 @@ fn verdict(candidate: &Candidate, role: Role) -> &Verdict {
 }
 
 /// The reason to ask this node last, if its report is fresh and it is full or hot.
-fn full_or_hot(candidate: &Candidate) -> Option<RankReason> {
+fn full_or_hot(candidate: &NodeCandidate) -> Option<RankReason> {
     let load = &candidate.load;
     if load.age_ms > FRESH_MS {
         None
@@ -177,11 +181,11 @@ fn full_or_hot(candidate: &Candidate) -> Option<RankReason> {
 
 /// Is home short of seats, so that view-only participants are placed elsewhere first? A stale report
 /// counts as well: it can only change the order.
-fn nearly_full(candidate: &Candidate) -> bool {
+fn nearly_full(candidate: &NodeCandidate) -> bool {
     occupancy(candidate) >= VIEWERS_MOVE_PERMILLE
 }
 
-fn occupancy(candidate: &Candidate) -> u64 {
+fn occupancy(candidate: &NodeCandidate) -> u64 {
     match candidate.load.capacity {
         0 => 1_000,
         capacity => u64::from(candidate.load.participants) * 1_000 / u64::from(capacity),
@@ -194,7 +198,7 @@ type RankKey = (bool, u8, u64, Reverse<bool>, u64, u64, String);
 /// spill) first; the policy's tier; nodes that carry the room already, because each further node
 /// costs links; lower occupancy in steps of a tenth, so that rooms spread over nearly equal nodes;
 /// a hash of room and node.
-fn rank_key(room: &RoomFacts, candidate: &Candidate, role: Role, viewers_move: bool) -> RankKey {
+fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankKey {
     let role_rank = u8::from((role == Role::Spill) != viewers_move);
     let tier = verdict(candidate, role).tier.map_or(u64::MAX, u64::from);
     let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == candidate.node));
@@ -218,7 +222,7 @@ fn spread(institution: &str, room: &str, node: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> RankReason {
+fn reason(candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankReason {
     match (role, full_or_hot(candidate)) {
         (Role::Home, None) => RankReason::Home,
         (Role::Home, Some(RankReason::Hot)) => RankReason::HomeHot,
@@ -229,7 +233,13 @@ fn reason(candidate: &Candidate, role: Role, viewers_move: bool) -> RankReason {
     }
 }
 
-fn row(room: &RoomFacts, candidate: &Candidate, role: Role, rank: Option<usize>, reason: RankReason) -> Row {
+fn row(
+    room: &RoomToPlace,
+    candidate: &NodeCandidate,
+    role: Role,
+    rank: Option<usize>,
+    reason: RankReason,
+) -> Row {
     let node = &candidate.node;
     let institution = &room.institution;
     let verdict = verdict(candidate, role);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::input::Load;
+use crate::input::LoadReport;
 use crate::seat_book::SeatBook;
 
 fn allow(tier: u32) -> Verdict {
@@ -20,13 +20,13 @@ fn deny() -> Verdict {
     }
 }
 
-fn node(name: &str, home: Verdict, spill: Verdict, participants: u32, capacity: u32) -> Candidate {
-    let load = Load { participants, capacity, cpu_permille: 100, age_ms: 500 };
-    Candidate { node: name.into(), load, draining: false, alive: true, home, spill }
+fn node(name: &str, home: Verdict, spill: Verdict, participants: u32, capacity: u32) -> NodeCandidate {
+    let load = LoadReport { participants, capacity, cpu_permille: 100, age_ms: 500 };
+    NodeCandidate { node: name.into(), load, draining: false, alive: true, home, spill }
 }
 
 /// The demo's three nodes, with this many participants on `cph-1` and `sto-1`.
-fn demo(cph: u32, sto: u32) -> Vec<Candidate> {
+fn demo(cph: u32, sto: u32) -> Vec<NodeCandidate> {
     vec![
         node("aws-sto-1", deny(), deny(), 0, 100),
         node("cph-1", allow(0), allow(0), cph, 4),
@@ -34,11 +34,11 @@ fn demo(cph: u32, sto: u32) -> Vec<Candidate> {
     ]
 }
 
-fn room(assignment: Option<(&str, &[&str])>) -> RoomFacts {
-    RoomFacts {
+fn room(assignment: Option<(&str, &[&str])>) -> RoomToPlace {
+    RoomToPlace {
         institution: "ku.dk".into(),
         name: "physics".into(),
-        assignment: assignment.map(|(home, spill)| Assignment {
+        assignment: assignment.map(|(home, spill)| CarryingNodes {
             home: home.into(),
             spill: spill.iter().map(|s| s.to_string()).collect(),
         }),
@@ -179,7 +179,7 @@ fn an_offline_home_is_replaced_by_an_approved_node_that_carries_the_room() {
 fn each_cause_of_having_no_node_to_ask_has_its_refusal() {
     let demand = Demand::default();
     let denied = vec![node("aws-sto-1", deny(), deny(), 0, 9)];
-    let reason = |assigned, c: &[Candidate]| propose(&room(assigned), &demand, c).refusal.unwrap().reason;
+    let reason = |assigned, c: &[NodeCandidate]| propose(&room(assigned), &demand, c).refusal.unwrap().reason;
     assert_eq!(reason(None, &denied), Reason::NoApprovedNode);
     assert_eq!(reason(None, &[]), Reason::NoApprovedNode);
     assert_eq!(reason(None, &[node("sto-1", deny(), allow(0), 0, 9)]), Reason::NoHome);
@@ -213,9 +213,9 @@ prop_compose! {
         name in 0..8u8, participants in 0..20u32, capacity in 0..20u32, cpu in 0..1_100u32, age in 0..8_000u64,
         draining in prop::bool::weighted(0.2), alive in prop::bool::weighted(0.8),
         home in verdict_any(), spill in verdict_any(),
-    ) -> Candidate {
-        let load = Load { participants, capacity, cpu_permille: cpu, age_ms: age };
-        Candidate { node: format!("n{name}"), load, draining, alive, home, spill }
+    ) -> NodeCandidate {
+        let load = LoadReport { participants, capacity, cpu_permille: cpu, age_ms: age };
+        NodeCandidate { node: format!("n{name}"), load, draining, alive, home, spill }
     }
 }
 
@@ -226,10 +226,10 @@ proptest! {
         assignment in prop::option::of((0..8u8, prop::collection::vec(0..8u8, 0..4))),
         view_only: bool,
     ) {
-        let assignment = assignment.map(|(home, spill)| Assignment {
+        let assignment = assignment.map(|(home, spill)| CarryingNodes {
             home: format!("n{home}"), spill: spill.iter().map(|n| format!("n{n}")).collect(),
         });
-        let room = RoomFacts { institution: "ku.dk".into(), name: "r".into(), assignment };
+        let room = RoomToPlace { institution: "ku.dk".into(), name: "r".into(), assignment };
         let proposal = propose(&room, &Demand { view_only }, &candidates);
         for step in &proposal.steps {
             for candidate in candidates.iter().filter(|c| c.node == step.node) {
@@ -273,7 +273,7 @@ proptest! {
             candidates.push(node(&format!("spill-{i}"), deny(), spill, 0, *capacity));
         }
         for (candidate, reported) in candidates.iter_mut().zip(&reported) {
-            candidate.load = Load { participants: *reported, age_ms: 5_000, ..candidate.load };
+            candidate.load = LoadReport { participants: *reported, age_ms: 5_000, ..candidate.load };
         }
         let mut books: HashMap<String, SeatBook> =
             candidates.iter().map(|c| (c.node.clone(), SeatBook::new(c.load.capacity))).collect();

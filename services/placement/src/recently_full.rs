@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::input::{Candidate, Load};
+use crate::input::{LoadReport, NodeCandidate};
 
 /// How long a node counts as full after it refused with "full".
 const FULL_FOR: Duration = Duration::from_millis(500);
@@ -28,17 +28,17 @@ impl RecentlyFull {
 
     /// The load to use: full, if the node's answer is newer than its report; else its report.
     #[must_use]
-    pub fn load(&self, node: &str, reported: Load, now: Instant) -> Load {
+    pub fn load(&self, node: &str, reported: LoadReport, now: Instant) -> LoadReport {
         let Some(age) = self.full_since.get(node).map(|at| now.duration_since(*at)) else { return reported };
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         if age >= FULL_FOR || reported.age_ms < age_ms {
             return reported;
         }
-        Load { participants: reported.participants.max(reported.capacity), age_ms, ..reported }
+        LoadReport { participants: reported.participants.max(reported.capacity), age_ms, ..reported }
     }
 
     /// Sets each candidate's load to the one to use.
-    pub fn adjust(&self, candidates: &mut [Candidate], now: Instant) {
+    pub fn adjust(&self, candidates: &mut [NodeCandidate], now: Instant) {
         for candidate in candidates {
             candidate.load = self.load(&candidate.node, candidate.load, now);
         }

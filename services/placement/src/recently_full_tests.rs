@@ -27,7 +27,7 @@ fn a_load_report_newer_than_the_answer_counts() {
     let mut recent = RecentlyFull::default();
     recent.answered("cph-1", true, start);
     let now = start + Duration::from_millis(300);
-    let load = |age_ms| recent.load("cph-1", Load { age_ms, ..node("cph-1", true).load }, now);
+    let load = |age_ms| recent.load("cph-1", LoadReport { age_ms, ..node("cph-1", true).load }, now);
     assert_eq!(load(100).participants, 1);
     assert_eq!((load(400).participants, load(400).age_ms), (4, 300));
 }

@@ -1,12 +1,12 @@
 //! Placement input for tests.
 
-use crate::input::{Assignment, Candidate, Load, RoomFacts, Verdict};
+use crate::input::{CarryingNodes, LoadReport, NodeCandidate, RoomToPlace, Verdict};
 
-pub(crate) fn node(name: &str, home: bool) -> Candidate {
+pub(crate) fn node(name: &str, home: bool) -> NodeCandidate {
     let allow = |allowed| Verdict { allowed, tier: Some(0), rules: Vec::new(), why: String::new() };
-    Candidate {
+    NodeCandidate {
         node: name.to_owned(),
-        load: Load { participants: 1, capacity: 4, cpu_permille: 0, age_ms: 5_000 },
+        load: LoadReport { participants: 1, capacity: 4, cpu_permille: 0, age_ms: 5_000 },
         draining: false,
         alive: true,
         home: allow(home),
@@ -14,10 +14,10 @@ pub(crate) fn node(name: &str, home: bool) -> Candidate {
     }
 }
 
-pub(crate) fn room() -> RoomFacts {
-    RoomFacts {
+pub(crate) fn room() -> RoomToPlace {
+    RoomToPlace {
         institution: "ku.dk".to_owned(),
         name: "physics".to_owned(),
-        assignment: Some(Assignment { home: "cph-1".to_owned(), spill: Vec::new() }),
+        assignment: Some(CarryingNodes { home: "cph-1".to_owned(), spill: Vec::new() }),
     }
 }

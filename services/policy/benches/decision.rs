@@ -6,7 +6,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use systir_policy::{Action, Claims, Gate, Identity, NodeFacts, Nodes, Request, RoomFacts, Subject, demo};
+use systir_policy::{
+    Action, Claims, IdentityProof, NodeFacts, Nodes, PolicyEngine, Request, RoomAttributes, Subject, demo,
+};
 
 type BoxError = Box<dyn std::error::Error>;
 
@@ -22,19 +24,19 @@ fn fifty_nodes() -> Result<Nodes, BoxError> {
     Ok(Nodes::new(demo.iter().cloned().chain(more).collect(), Default::default())?)
 }
 
-fn ask(gate: &Gate, nodes: &Nodes, node: &str) -> bool {
+fn ask(engine: &PolicyEngine, nodes: &Nodes, node: &str) -> bool {
     let request = Request {
         institution: demo::INSTITUTION,
         action: Action::Spill,
-        subject: Subject::Node(nodes.evidence(node, Identity::Planned)),
-        room: RoomFacts::default(),
+        subject: Subject::Node(nodes.evidence(node, IdentityProof::Planned)),
+        room: RoomAttributes::default(),
         claims: Claims { e2ee: true, load_percent: Some(40) },
     };
-    gate.decide(black_box(&request)).allowed
+    engine.decide(black_box(&request)).allowed
 }
 
-fn count_allowed(gate: &Gate, nodes: &Nodes) -> usize {
-    nodes.iter().filter(|facts| ask(gate, nodes, &facts.id)).count()
+fn count_allowed(engine: &PolicyEngine, nodes: &Nodes) -> usize {
+    nodes.iter().filter(|facts| ask(engine, nodes, &facts.id)).count()
 }
 
 fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
@@ -52,15 +54,15 @@ fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
 
 fn main() -> Result<(), BoxError> {
     let nodes = fifty_nodes()?;
-    let gate = demo::gate(&nodes)?;
-    percentiles("allowed", 10_000, || ask(&gate, &nodes, "sto-1").into());
-    percentiles("forbidden", 10_000, || ask(&gate, &nodes, "aws-sto-1").into());
-    percentiles("50 nodes", 500, || count_allowed(&gate, &nodes));
-    percentiles("load", 50, || demo::gate(&nodes).map_or(0, |gate| gate.institutions().count()));
+    let engine = demo::engine(&nodes)?;
+    percentiles("allowed", 10_000, || ask(&engine, &nodes, "sto-1").into());
+    percentiles("forbidden", 10_000, || ask(&engine, &nodes, "aws-sto-1").into());
+    percentiles("50 nodes", 500, || count_allowed(&engine, &nodes));
+    percentiles("load", 50, || demo::engine(&nodes).map_or(0, |engine| engine.institutions().count()));
     let mut criterion = Criterion::default().configure_from_args();
-    criterion.bench_function("decide allowed", |b| b.iter(|| ask(&gate, &nodes, "sto-1")));
-    criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&gate, &nodes, "aws-sto-1")));
-    criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&gate, &nodes)));
+    criterion.bench_function("decide allowed", |b| b.iter(|| ask(&engine, &nodes, "sto-1")));
+    criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&engine, &nodes, "aws-sto-1")));
+    criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&engine, &nodes)));
     criterion.final_summary();
     Ok(())
 }

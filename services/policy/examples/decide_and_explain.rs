@@ -8,13 +8,13 @@ use std::error::Error;
 use std::io::Write as _;
 
 use systir_policy::{
-    Action, Claims, Decision, Gate, Identity, InstitutionPolicy, Nodes, Request, RoomFacts, Sources, Subject,
-    Zones,
+    Action, Claims, Decision, IdentityProof, InstitutionPolicy, Nodes, PolicyEngine, Request, RoomAttributes,
+    Sources, Subject, Zones,
 };
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let nodes = Nodes::parse(include_str!("../policies/nodes.toml"))?;
-    let gate = Gate::load(&Sources {
+    let engine = PolicyEngine::load(&Sources {
         floor: include_str!("../policies/floor.cedar"),
         institutions: &[InstitutionPolicy {
             institution: "ku.dk",
@@ -25,28 +25,28 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         nodes: &nodes,
     })?;
 
-    let approved = decide_spill(&gate, &nodes, "sto-1");
+    let approved = decide_spill(&engine, &nodes, "sto-1");
     print("sto-1", &approved)?;
     assert!(approved.allowed);
     assert_eq!(rules(&approved), "ku-spill-nordic");
     assert_eq!(approved.tier, Some(1));
 
-    let denied = decide_spill(&gate, &nodes, "aws-sto-1");
+    let denied = decide_spill(&engine, &nodes, "aws-sto-1");
     print("aws-sto-1", &denied)?;
     assert!(!denied.allowed);
-    assert_eq!(rules(&denied), "ku-machine-controlled-from-eea");
+    assert_eq!(rules(&denied), "ku-host-controlled-from-eea");
     assert!(denied.why.contains("controlled from US"));
     Ok(())
 }
 
 /// Whether a room of `ku.dk` may spill to `node`. The node is named in a plan here; before a room opens on a link,
 /// policy is asked again with the identity that TLS proved.
-fn decide_spill(gate: &Gate, nodes: &Nodes, node: &str) -> Decision {
-    gate.decide(&Request {
+fn decide_spill(engine: &PolicyEngine, nodes: &Nodes, node: &str) -> Decision {
+    engine.decide(&Request {
         institution: "ku.dk",
         action: Action::Spill,
-        subject: Subject::Node(nodes.evidence(node, Identity::Planned)),
-        room: RoomFacts::default(),
+        subject: Subject::Node(nodes.evidence(node, IdentityProof::Planned)),
+        room: RoomAttributes::default(),
         claims: Claims::default(),
     })
 }

@@ -1,17 +1,18 @@
-//! Policy on one node: the gate, the nodes file, and which entry this node is. Every place that could
+//! Policy on one node: the engine, the nodes file, and which entry this node is. Every place that could
 //! send media or signalling to another node asks here first. Each decision is counted by its rule.
 
 use std::sync::Arc;
 
 use crate::metrics::Metrics;
 use crate::{
-    Action, Claims, Decision, Gate, Identity, NodeFacts, Nodes, ProvenIdentity, Request, RoomFacts, Subject,
+    Action, Claims, Decision, IdentityProof, NodeFacts, Nodes, PolicyEngine, ProvenIdentity, Request,
+    RoomAttributes, Subject,
 };
 
-/// The gate and the nodes file, both from the operator's own files.
+/// The engine and the nodes file, both from the operator's own files.
 #[derive(Debug)]
 pub struct Authority {
-    gate: Gate,
+    engine: PolicyEngine,
     nodes: Nodes,
     own_id: String,
     metrics: Arc<Metrics>,
@@ -20,8 +21,8 @@ pub struct Authority {
 impl Authority {
     /// Decisions made on the node `own_id`.
     #[must_use]
-    pub fn new(gate: Gate, nodes: Nodes, own_id: &str, metrics: Arc<Metrics>) -> Self {
-        Self { gate, nodes, own_id: own_id.to_owned(), metrics }
+    pub fn new(engine: PolicyEngine, nodes: Nodes, own_id: &str, metrics: Arc<Metrics>) -> Self {
+        Self { engine, nodes, own_id: own_id.to_owned(), metrics }
     }
 
     /// A node's entry in the nodes file.
@@ -44,7 +45,7 @@ impl Authority {
     /// May this node do `action` for the institution's rooms? For another node this is a plan, not yet
     /// checked against TLS: before a room opens on a link, ask [`Authority::peer`].
     pub fn node(&self, action: Action, institution: &str, node: &str) -> Decision {
-        let identity = if node == self.own_id { Identity::Local } else { Identity::Planned };
+        let identity = if node == self.own_id { IdentityProof::Local } else { IdentityProof::Planned };
         self.decide(action, institution, Subject::Node(self.nodes.evidence(node, identity)))
     }
 
@@ -71,9 +72,14 @@ impl Authority {
     }
 
     fn decide(&self, action: Action, institution: &str, subject: Subject<'_>) -> Decision {
-        let request =
-            Request { institution, action, subject, room: RoomFacts::default(), claims: Claims::default() };
-        let decision = self.gate.decide(&request);
+        let request = Request {
+            institution,
+            action,
+            subject,
+            room: RoomAttributes::default(),
+            claims: Claims::default(),
+        };
+        let decision = self.engine.decide(&request);
         self.metrics.decided(action, &decision);
         decision
     }

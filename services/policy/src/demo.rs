@@ -1,6 +1,6 @@
 //! The demo's policy, nodes and zones; an operator may start from them.
 
-use crate::gate::{Gate, InstitutionPolicy, Sources};
+use crate::engine::{InstitutionPolicy, PolicyEngine, Sources};
 use crate::node::Nodes;
 use crate::problem::LoadError;
 use crate::zone::Zones;
@@ -17,12 +17,12 @@ pub const NODES: &str = include_str!("../policies/nodes.toml");
 /// The demo's institution.
 pub const INSTITUTION: &str = "ku.dk";
 
-/// A gate with the demo's policy and the given nodes.
+/// A engine with the demo's policy and the given nodes.
 ///
 /// # Errors
 /// When the demo's policy names an operator or host that `nodes` do not have.
-pub fn gate(nodes: &Nodes) -> Result<Gate, LoadError> {
-    Gate::load(&Sources {
+pub fn engine(nodes: &Nodes) -> Result<PolicyEngine, LoadError> {
+    PolicyEngine::load(&Sources {
         floor: FLOOR,
         institutions: &[InstitutionPolicy { institution: INSTITUTION, version: 1, text: KU_DK }],
         zones: &Zones::parse(ZONES)?,

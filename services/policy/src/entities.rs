@@ -137,7 +137,7 @@ impl EntityStore {
         Ok((uid, Entities::from_entities(entities, Some(&self.schema))?))
     }
 
-    /// The first country, operator or host in `facts` that this gate does not know.
+    /// The first country, operator or host in `facts` that this engine does not know.
     pub(crate) fn unknown_in(&self, facts: &NodeFacts) -> Option<String> {
         let of = |what: &str, name: &str| Some(format!("{} states the {what} {name:?}", facts.id));
         for country in [&facts.country, &facts.operator_controlled_from, &facts.host_controlled_from] {

@@ -14,7 +14,7 @@ pub struct ProvenIdentity {
 
 /// What proves that a node is the one named.
 #[derive(Clone, Copy, Debug)]
-pub enum Identity<'a> {
+pub enum IdentityProof<'a> {
     /// It is this process.
     Local,
     /// Nothing yet: the name comes from a plan. Before a room opens on a link, policy decides again on the TLS identity.
@@ -28,11 +28,11 @@ pub enum Identity<'a> {
 pub struct Evidence<'a> {
     node: &'a str,
     facts: Option<&'a NodeFacts>,
-    identity: Identity<'a>,
+    identity: IdentityProof<'a>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(crate) fn new(node: &'a str, facts: Option<&'a NodeFacts>, identity: Identity<'a>) -> Self {
+    pub(crate) fn new(node: &'a str, facts: Option<&'a NodeFacts>, identity: IdentityProof<'a>) -> Self {
         Self { node, facts, identity }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Evidence<'a> {
             let why = format!("the nodes file does not state {} of {node}", missing.join(", "));
             return Err((Reason::MissingAttribute, why));
         }
-        if let Identity::Proven(peer) = self.identity {
+        if let IdentityProof::Proven(peer) = self.identity {
             let in_domain = peer
                 .spiffe_id
                 .strip_prefix("spiffe://")

@@ -4,8 +4,8 @@
 //! operator's nodes file and evidence. What it cannot evaluate (an error, an unknown name, a missing attribute) it
 //! denies, with the reason.
 //!
-//! - [`Gate`] is loaded once from [`Sources`]; [`Gate::decide`] turns a [`Request`] into a [`Decision`].
-//! - [`Authority`] is one node's view of it: the gate, the nodes file, and a metric for each decision.
+//! - [`PolicyEngine`] is loaded once from [`Sources`]; [`PolicyEngine::decide`] turns a [`Request`] into a [`Decision`].
+//! - [`Authority`] is one node's view of it: the engine, the nodes file, and a metric for each decision.
 //! - [`Evidence`] is what is known of a node. Only [`Nodes`] makes it, never a lease.
 //! - [`Zones`] ("EEA") are replaced by their countries before the text is parsed, hashed or shown.
 //! - `demo` (a feature) holds the demo's policy, nodes and zones.
@@ -19,9 +19,9 @@ mod country;
 mod decision;
 #[cfg(any(test, feature = "demo"))]
 pub mod demo;
+mod engine;
 mod entities;
 mod evidence;
-mod gate;
 mod lint;
 mod loader;
 mod metrics;
@@ -41,13 +41,13 @@ pub use action::{Action, UnknownAction};
 pub use authority::Authority;
 pub use country::is_country;
 pub use decision::{Decision, PolicyVersion};
-pub use evidence::{Evidence, Identity, ProvenIdentity};
-pub use gate::{Gate, InstitutionPolicy, Sources};
+pub use engine::{InstitutionPolicy, PolicyEngine, Sources};
+pub use evidence::{Evidence, IdentityProof, ProvenIdentity};
 pub use loader::PolicyText;
 pub use metrics::Metrics;
 pub use names::KnownNames;
 pub use node::{NodeAttribute, NodeFacts, Nodes};
 pub use problem::{LoadError, Problem};
-pub use request::{Claims, Request, RoomClass, RoomFacts, Subject};
+pub use request::{Claims, Request, RoomAttributes, RoomClass, Subject};
 pub use rule::{Rule, RuleEffect, RuleId};
 pub use zone::Zones;

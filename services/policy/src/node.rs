@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::country::is_country;
-use crate::evidence::{Evidence, Identity, ProvenIdentity};
+use crate::evidence::{Evidence, IdentityProof, ProvenIdentity};
 use crate::names::KnownNames;
 use crate::problem::{LoadError, Problem};
 
@@ -189,7 +189,7 @@ impl Nodes {
 
     /// Evidence of the node `id`, to be checked against `identity`.
     #[must_use]
-    pub fn evidence<'a>(&'a self, id: &'a str, identity: Identity<'a>) -> Evidence<'a> {
+    pub fn evidence<'a>(&'a self, id: &'a str, identity: IdentityProof<'a>) -> Evidence<'a> {
         Evidence::new(id, self.get(id), identity)
     }
 
@@ -198,7 +198,7 @@ impl Nodes {
     pub fn evidence_of_peer<'a>(&'a self, identity: &'a ProvenIdentity) -> Evidence<'a> {
         let facts = self.iter().find(|facts| facts.spiffe_id == identity.spiffe_id);
         let id = facts.map_or(identity.spiffe_id.as_str(), |facts| facts.id.as_str());
-        Evidence::new(id, facts, Identity::Proven(identity))
+        Evidence::new(id, facts, IdentityProof::Proven(identity))
     }
 
     pub(crate) fn also_known(&self) -> &KnownNames {

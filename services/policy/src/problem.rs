@@ -1,4 +1,4 @@
-//! Problems in the texts that a gate is loaded from.
+//! Problems in the texts that a engine is loaded from.
 
 /// One problem: where it is, in which rule, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Problem {
 
     /// The rule and what is wrong, without text and line.
     #[must_use]
-    pub fn fault(&self) -> String {
+    pub fn message(&self) -> String {
         match &self.rule {
             Some(rule) => format!("rule {rule}: {}", self.what),
             None => self.what.clone(),
@@ -46,8 +46,8 @@ pub(crate) fn line_at(text: &str, offset: usize) -> usize {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.line {
-            Some(line) => write!(f, "{} line {line}: {}", self.place, self.fault()),
-            None => write!(f, "{}: {}", self.place, self.fault()),
+            Some(line) => write!(f, "{} line {line}: {}", self.place, self.message()),
+            None => write!(f, "{}: {}", self.place, self.message()),
         }
     }
 }

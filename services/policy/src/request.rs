@@ -15,7 +15,7 @@ pub struct Request<'a> {
     /// The node or participant that would do it.
     pub subject: Subject<'a>,
     /// Attributes of the room that the institution sets.
-    pub room: RoomFacts,
+    pub room: RoomAttributes,
     /// Untrusted claims.
     pub claims: Claims,
 }
@@ -34,7 +34,7 @@ pub enum Subject<'a> {
 
 /// Attributes of the room that its institution sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RoomFacts {
+pub struct RoomAttributes {
     /// Its confidentiality class.
     pub class: RoomClass,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::backoff::Backoff;
 use crate::follow;
 use crate::keep_lease;
-use crate::lease::{Lease, Load};
+use crate::lease::{Lease, NodeLoad};
 use crate::record;
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 use crate::view::View;
@@ -268,7 +268,7 @@ impl Registry for EtcdRegistry {
         self.shared.lease.send_replace(Some(lease));
     }
 
-    fn report(&self, load: Load, draining: bool) {
+    fn report(&self, load: NodeLoad, draining: bool) {
         self.shared.lease.send_if_modified(|lease| {
             let Some(lease) = lease else { return false };
             lease.load = load;

@@ -8,7 +8,7 @@ use systir_assignment::NodeId;
 /// Load that a node reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Load {
+pub struct NodeLoad {
     /// Participants whose media it carries.
     pub participants: u32,
     /// Participants that it admits at most.
@@ -34,7 +34,7 @@ pub struct Lease {
     pub quic: String,
     /// Its load.
     #[serde(default)]
-    pub load: Load,
+    pub load: NodeLoad,
     /// Is it draining?
     #[serde(default)]
     pub draining: bool,

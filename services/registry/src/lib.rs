@@ -18,7 +18,7 @@ mod view;
 
 pub use assignments::{AssignedRole, Assignments, JoinAssignment, NotWritten, unix_ms};
 pub use etcd::{EtcdConfig, EtcdRegistry};
-pub use lease::{Lease, Load};
+pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};
 pub use registry::{CreateError, Registry, RegistryError, UpdateError};
 pub use view::View;

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::lease::{Lease, Load};
+use crate::lease::{Lease, NodeLoad};
 use crate::registry::{CreateError, Registry, UpdateError};
 use crate::view::View;
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
@@ -140,7 +140,7 @@ impl Registry for LocalRegistry {
         });
     }
 
-    fn report(&self, load: Load, draining: bool) {
+    fn report(&self, load: NodeLoad, draining: bool) {
         let Some(node) = self.announced().as_ref().map(|announced| announced.node.clone()) else { return };
         let mut records = self.store.lock();
         if let Some(lease) = records.view.nodes.get_mut(&node) {

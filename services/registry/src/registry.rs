@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::lease::{Lease, Load};
+use crate::lease::{Lease, NodeLoad};
 use crate::view::View;
 use systir_assignment::{Assignment, RoomId, Versioned};
 
@@ -75,7 +75,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     fn announce(&self, lease: Lease);
 
     /// Updates load and draining in this node's lease.
-    fn report(&self, load: Load, draining: bool);
+    fn report(&self, load: NodeLoad, draining: bool);
 
     /// Removes this node's lease.
     fn retire(&self) -> BoxFuture<'_, ()>;

@@ -46,7 +46,7 @@ impl View {
 
     /// Number of records read so far that were unreadable.
     #[must_use]
-    pub fn garbled(&self) -> u64 {
+    pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 }

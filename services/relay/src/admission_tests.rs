@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use systir_assignment::Versioned;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::SignalStart;
-use systir_registry::{CreateError, Load, LocalRegistry, RegistryError, UpdateError, View};
+use systir_registry::{CreateError, LocalRegistry, NodeLoad, RegistryError, UpdateError, View};
 use tokio::sync::watch;
 
 use std::sync::Mutex;
@@ -80,7 +80,7 @@ impl Registry for FaultyRegistry {
         self.inner.announce(lease);
     }
 
-    fn report(&self, load: Load, draining: bool) {
+    fn report(&self, load: NodeLoad, draining: bool) {
         self.inner.report(load, draining);
     }
 

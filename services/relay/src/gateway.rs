@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures::future::BoxFuture;
-use systir_admission::{Admission, JOIN_LIMIT, trace, within};
+use systir_admission::{Admission, JOIN_TIMEOUT, trace, with_time_limit};
 use systir_assignment::RoomId;
-use systir_gateway::{JoinHandler, JoinRequest, Limits, SignalCounters, SignalPipe};
+use systir_gateway::{JoinHandler, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
 use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
 use systir_reason::Refusal;
@@ -23,7 +23,7 @@ struct GatewayNode {
 
 /// LiveKit's routes: `/rtc`, `/rtc/validate`.
 pub(crate) fn router(keys: Arc<KeyRing>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
-    systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), Limits::default())
+    systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), SocketLimits::default())
 }
 
 /// The meeting page if this node may be a gateway of at least one institution, otherwise a page with the
@@ -72,7 +72,7 @@ impl JoinHandler for GatewayNode {
             let room = RoomId::new(&request.grants.institution, &request.grants.room);
             let demand = Demand { view_only: !request.grants.can_publish };
             let answer = self.joins.admission.would_admit(&room, &request.grants.identity, &demand);
-            within(JOIN_LIMIT, answer).await.inspect_err(record_reason)
+            with_time_limit(JOIN_TIMEOUT, answer).await.inspect_err(record_reason)
         })
     }
 

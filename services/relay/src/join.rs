@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use livekit_protocol::{ClientInfo, SignalResponse};
 use prost::Message as _;
-use systir_admission::{Admission, JOIN_LIMIT, Seat, trace, within};
+use systir_admission::{Admission, JOIN_TIMEOUT, ReservedSeat, trace, with_time_limit};
 use systir_assignment::RoomId;
 use systir_cascade::CallError;
 use systir_gateway::{SignalCounters, SignalPipe};
@@ -49,11 +49,11 @@ pub(crate) struct Joins {
 impl Joins {
     /// Joins a participant to the room of its grants.
     pub(crate) async fn join(&self, joiner: Joiner) -> Result<SignalPipe, Refusal> {
-        self.join_within(JOIN_LIMIT, joiner).await
+        self.join_within(JOIN_TIMEOUT, joiner).await
     }
 
     pub(crate) async fn join_within(&self, limit: Duration, joiner: Joiner) -> Result<SignalPipe, Refusal> {
-        match within(limit, self.place(joiner)).await {
+        match with_time_limit(limit, self.place(joiner)).await {
             Ok((pipe, reason)) => {
                 Span::current().record("reason", reason.as_str());
                 self.admission.metrics().join_placed(reason);
@@ -86,7 +86,7 @@ impl Joins {
         Ok((pipe?, reason))
     }
 
-    async fn join_here(&self, joiner: Joiner, seat: Seat) -> Result<SignalPipe, Refusal> {
+    async fn join_here(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
         let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
         let arrival = Box::new(ParticipantArrival {
@@ -104,7 +104,7 @@ impl Joins {
         Ok(SignalPipe { to_media, from_media })
     }
 
-    async fn join_there(&self, joiner: Joiner, seat: Seat) -> Result<SignalPipe, Refusal> {
+    async fn join_there(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
         let claims_json = serde_json::to_string(&joiner.grants).map_err(|error| {
             media_node_lost(format!("Your grants cannot be sent to the server that carries you ({error})."))
         })?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use systir_admission::{LocalLoad, Rates};
 use systir_placement::{FRESH_MS, HOT_PERMILLE};
-use systir_registry::{Load, Registry, unix_ms};
+use systir_registry::{NodeLoad, Registry, unix_ms};
 use systir_worker::WorkerStats;
 
 /// How often the load is checked.
@@ -78,8 +78,9 @@ fn rates(before: &Usage, after: &Usage, cores: usize) -> Rates {
 }
 
 /// Is a report due, `ago` after the last one? Each report is a write to the registry.
-fn is_due(reported: &Load, now: &Load, ago: Duration) -> bool {
-    let over_limits = |load: &Load| (load.participants >= load.capacity, load.cpu_permille >= HOT_PERMILLE);
+fn is_due(reported: &NodeLoad, now: &NodeLoad, ago: Duration) -> bool {
+    let over_limits =
+        |load: &NodeLoad| (load.participants >= load.capacity, load.cpu_permille >= HOT_PERMILLE);
     over_limits(reported) != over_limits(now)
         || ago >= if over_limits(now) == (false, false) { UNCHANGED_INTERVAL } else { OVERLOADED_INTERVAL }
         || (ago >= CHANGED_INTERVAL
@@ -146,18 +147,18 @@ mod tests {
 
     #[test]
     fn a_changed_load_is_reported_each_second_and_at_once_when_it_crosses_a_limit() {
-        let reported = Load { participants: 2, capacity: 4, ..Load::default() };
-        let three = Load { participants: 3, ..reported };
+        let reported = NodeLoad { participants: 2, capacity: 4, ..NodeLoad::default() };
+        let three = NodeLoad { participants: 3, ..reported };
         let soon = Duration::from_millis(250);
         assert!(!is_due(&reported, &three, soon));
         assert!(is_due(&reported, &three, CHANGED_INTERVAL));
-        let full = Load { participants: 4, ..reported };
+        let full = NodeLoad { participants: 4, ..reported };
         assert!(is_due(&reported, &full, soon), "it became full");
         assert!(is_due(&full, &three, soon), "it is no longer full");
         assert!(is_due(&full, &full, OVERLOADED_INTERVAL), "before placement treats the report as stale");
-        let hot = Load { cpu_permille: HOT_PERMILLE, ..reported };
+        let hot = NodeLoad { cpu_permille: HOT_PERMILLE, ..reported };
         assert!(is_due(&reported, &hot, soon) && is_due(&hot, &reported, soon));
-        let warm = Load { cpu_permille: HOT_PERMILLE - 1, at_ms: 7, ..reported };
+        let warm = NodeLoad { cpu_permille: HOT_PERMILLE - 1, at_ms: 7, ..reported };
         assert!(!is_due(&reported, &warm, CHANGED_INTERVAL), "the same participants");
         assert!(is_due(&reported, &reported, UNCHANGED_INTERVAL));
     }

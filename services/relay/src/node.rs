@@ -302,7 +302,7 @@ fn pool(started: &[StartedWorker], tcp: &[SocketAddr], fingerprint: [u8; 32]) ->
 fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
     let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
     let load =
-        systir_registry::Load { capacity: config.node.capacity, at_ms: unix_ms(), ..Default::default() };
+        systir_registry::NodeLoad { capacity: config.node.capacity, at_ms: unix_ms(), ..Default::default() };
     Lease {
         node: config.node.name.as_str().into(),
         grpc: SocketAddr::new(host, grpc_port).to_string(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use systir_policy::{Authority, Gate, InstitutionPolicy, LoadError, Metrics, Nodes, Sources, Zones};
+use systir_policy::{Authority, InstitutionPolicy, LoadError, Metrics, Nodes, PolicyEngine, Sources, Zones};
 
 use crate::config::{self, FieldError};
 
@@ -41,9 +41,13 @@ pub(crate) fn read(policy: &config::PolicySection, me: &str, metrics: Arc<Metric
         .iter()
         .map(|(institution, version, text)| InstitutionPolicy { institution, version: *version, text })
         .collect();
-    let gate =
-        Gate::load(&Sources { floor: &floor, institutions: &institutions, zones: &zones, nodes: &nodes })
-            .map_err(describe)?;
+    let engine = PolicyEngine::load(&Sources {
+        floor: &floor,
+        institutions: &institutions,
+        zones: &zones,
+        nodes: &nodes,
+    })
+    .map_err(describe)?;
     anyhow::ensure!(
         nodes.get(me).is_some(),
         "{} has no entry for {me}: a node without an entry is denied everything",
@@ -54,7 +58,7 @@ pub(crate) fn read(policy: &config::PolicySection, me: &str, metrics: Arc<Metric
         anyhow::bail!("{own}; this is the node itself");
     }
     let warnings = incomplete.into_values().collect();
-    Ok(PolicyFiles { authority: Authority::new(gate, nodes, me, metrics), warnings })
+    Ok(PolicyFiles { authority: Authority::new(engine, nodes, me, metrics), warnings })
 }
 
 /// All errors, each with its file and line.
@@ -68,7 +72,7 @@ fn describe(policy: &config::PolicySection, error: &LoadError) -> anyhow::Error 
     let lines = error.problems.iter().map(|problem| {
         let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
         match file(&problem.place) {
-            Some(file) => format!("{}{line}: {}", file.display(), problem.fault()),
+            Some(file) => format!("{}{line}: {}", file.display(), problem.message()),
             None => problem.to_string(),
         }
     });

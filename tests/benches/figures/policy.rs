@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use systir_policy::{Action, Claims, Gate, Identity, Nodes, Request, RoomFacts, Subject, demo};
+use systir_policy::{
+    Action, Claims, IdentityProof, Nodes, PolicyEngine, Request, RoomAttributes, Subject, demo,
+};
 
 use crate::figure::Figure;
 
@@ -14,8 +16,8 @@ const BATCHES: usize = 21;
 
 pub(crate) fn measure() -> Result<Vec<Figure>> {
     let nodes = Nodes::parse(demo::NODES)?;
-    let gate = demo::gate(&nodes)?;
-    let mut batches: Vec<[Duration; 2]> = (0..BATCHES).map(|_| batch(&gate, &nodes)).collect();
+    let engine = demo::engine(&nodes)?;
+    let mut batches: Vec<[Duration; 2]> = (0..BATCHES).map(|_| batch(&engine, &nodes)).collect();
     batches.sort_unstable_by_key(|[_, p99]| *p99);
     let [p50, p99] = batches.get(BATCHES / 2).copied().unwrap_or_default();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
@@ -24,7 +26,7 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
 }
 
 /// Median and 99th percentile of one batch.
-fn batch(gate: &Gate, nodes: &Nodes) -> [Duration; 2] {
+fn batch(engine: &PolicyEngine, nodes: &Nodes) -> [Duration; 2] {
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         // Allowed and denied decisions alternate.
@@ -32,12 +34,12 @@ fn batch(gate: &Gate, nodes: &Nodes) -> [Duration; 2] {
         let request = Request {
             institution: demo::INSTITUTION,
             action: Action::Spill,
-            subject: Subject::Node(nodes.evidence(node, Identity::Planned)),
-            room: RoomFacts::default(),
+            subject: Subject::Node(nodes.evidence(node, IdentityProof::Planned)),
+            room: RoomAttributes::default(),
             claims: Claims { e2ee: true, load_percent: Some(40) },
         };
         let begun = Instant::now();
-        black_box(gate.decide(black_box(&request)).allowed);
+        black_box(engine.decide(black_box(&request)).allowed);
         times.push(begun.elapsed());
     }
     times.sort_unstable();

@@ -71,7 +71,7 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_an_unapproved_node() -> Resul
         etcd_request(&etcd.url(), "put", last_epoch).await?;
         for node in ["cph-1", "sto-1"] {
             eventually("the record with the last epoch is rejected", Duration::from_secs(45), || async {
-                let rejected = cluster.counter(node, "systir_registry_garbled_total").await.ok()?;
+                let rejected = cluster.counter(node, "systir_registry_unreadable_total").await.ok()?;
                 (rejected > 0).then_some(())
             })
             .await?;

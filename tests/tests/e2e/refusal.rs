@@ -152,7 +152,7 @@ fn an_unapproved_gateway_reveals_nothing_and_issues_no_token() -> Result<()> {
         let of_a_join = cluster.validate("aws-sto-1", ROOM, "anna").await?;
         assert_eq!(of_a_join.0, 403);
         assert!(of_a_join.1.contains("controlled from US"), "{of_a_join:?}");
-        assert!(of_a_join.1.ends_with("[forbidden: ku-machine-controlled-from-eea]"), "{of_a_join:?}");
+        assert!(of_a_join.1.ends_with("[forbidden: ku-host-controlled-from-eea]"), "{of_a_join:?}");
         let anna = token(ROOM, "anna")?;
         for query in ["", "&reconnect=1", "&reconnect=1&sid=PA_x"] {
             let refusal = RawSignalling::open(&unapproved, &format!("{anna}{query}")).await?.err();

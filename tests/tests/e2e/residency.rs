@@ -228,7 +228,7 @@ fn a_gateway_without_media_is_shown_with_its_start_time_and_stays_shown() -> Res
             let cards = browser.eval("anna", CARDS)?;
             assert_eq!(cards.as_array().map(Vec::len), Some(2), "the complete statement stays: {cards:#}");
             assert_card(&cards[0], "cph-1", "Copenhagen, Denmark", "home", "ku-home-denmark");
-            assert_card(&cards[1], "sto-1", "Stockholm, Sweden", "gateway", "ku-front-door");
+            assert_card(&cards[1], "sto-1", "Stockholm, Sweden", "gateway", "ku-gateway");
             let foot = browser.eval("anna", "document.querySelector('#where .foot').textContent")?;
             assert!(
                 foot.as_str().is_some_and(|text| text.contains("Your signalling ends at sto-1.")),

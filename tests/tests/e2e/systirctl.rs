@@ -127,7 +127,7 @@ fn systirctl_shows_nodes_and_rooms_explains_placement_and_creates_tokens() -> Re
         ensure!(table.trim_end().ends_with("registry: connected"), "{table}");
         let nodes = rows(&table);
         let titles =
-            ["node", "site", "country", "operator", "machine of", "controlled from", "people", "state"];
+            ["node", "site", "country", "operator", "host", "controlled from", "participants", "state"];
         ensure!(nodes[0] == titles, "{table}");
         ensure!(
             row(&nodes, "cph-1")?[1..] == ["Copenhagen", "DK", "nordunet", "nordunet", "DK", "0 of 1", "up"],
@@ -172,7 +172,7 @@ fn systirctl_shows_nodes_and_rooms_explains_placement_and_creates_tokens() -> Re
         ensure!(lecture[2..4] == ["cph-1", "sto-1"], "{lecture:?}");
         let explained = succeed(&["--url", &gateway, "explain", "lecture"]).await?;
         ensure!(explained.starts_with("lecture: home cph-1, spill [sto-1], epoch 1, policy "), "{explained}");
-        ensure!(explained.contains("Every approved node is full, by its last word"), "{explained}");
+        ensure!(explained.contains("Every approved node is full by its last report"), "{explained}");
         let candidates = rows(&explained);
         for (node, reason) in [("cph-1", "full"), ("sto-1", "full"), ("aws-sto-1", "policy-denied")] {
             let row = row(&candidates, node)?;

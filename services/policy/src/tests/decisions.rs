@@ -10,25 +10,25 @@ fn decisions_on_the_demo_nodes() {
     use Action::*;
     use Reason::{Allowed, Forbidden, NoRule};
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
+    let engine = demo::engine(&nodes).unwrap();
     let us_controlled = "the machine is owned by amazon, controlled from US";
     let spill = "sto-1 is nordunet's own machine in the Nordic countries (SE)";
     let table = [
         (Home, "cph-1", Allowed, "ku-home-denmark", "cph-1 is nordunet's own machine in Denmark"),
         (Home, "sto-1", NoRule, "", "no rule of ku.dk permits home on sto-1 (nordunet's own machine in SE)"),
-        (Home, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
+        (Home, "aws-sto-1", Forbidden, "ku-host-controlled-from-eea", us_controlled),
         (Spill, "sto-1", Allowed, "ku-spill-nordic", spill),
-        (Spill, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
+        (Spill, "aws-sto-1", Forbidden, "ku-host-controlled-from-eea", us_controlled),
         (Transit, "sto-1", Allowed, "ku-spill-nordic", spill),
-        (Transit, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
+        (Transit, "aws-sto-1", Forbidden, "ku-host-controlled-from-eea", us_controlled),
         (
             RelaySignal,
             "cph-1",
             Allowed,
-            "ku-front-door",
+            "ku-gateway",
             "cph-1 belongs to nordunet's own cluster and may carry the room itself",
         ),
-        (RelaySignal, "aws-sto-1", Forbidden, "ku-machine-controlled-from-eea", us_controlled),
+        (RelaySignal, "aws-sto-1", Forbidden, "ku-host-controlled-from-eea", us_controlled),
         (
             Record,
             "cph-1",
@@ -60,7 +60,7 @@ fn decisions_on_the_demo_nodes() {
         ),
     ];
     for (action, node, reason, rule, why) in table {
-        let decision = decide_planned(&gate, &nodes, action, node);
+        let decision = decide_planned(&engine, &nodes, action, node);
         let rules: Vec<_> = decision.rules.iter().map(|rule| rule.as_str()).collect();
         assert_eq!(decision.reason, reason, "{action} {node}: {}", decision.why);
         assert_eq!(decision.allowed, reason == Allowed, "{action} {node}");
@@ -74,26 +74,28 @@ fn decisions_on_the_demo_nodes() {
 fn participants_of_the_institution_may_join_and_others_may_not() {
     let known = KnownNames { institutions: ["lu.se".to_owned()].into(), ..Default::default() };
     let nodes = Nodes::new(vec![own_node("cph-1", "DK")], known).unwrap();
-    let gate = demo::gate(&nodes).unwrap();
-    let decision = gate.decide(&by_participant(Action::Join, "ku.dk"));
+    let engine = demo::engine(&nodes).unwrap();
+    let decision = engine.decide(&by_participant(Action::Join, "ku.dk"));
     assert!(decision.allowed, "{decision:?}");
     assert_eq!(decision.why, "the token was signed with a key of ku.dk");
-    assert!(gate.decide(&by_participant(Action::Administer, "ku.dk")).allowed);
+    assert!(engine.decide(&by_participant(Action::Administer, "ku.dk")).allowed);
 
-    let decision = gate.decide(&by_participant(Action::Join, "lu.se"));
+    let decision = engine.decide(&by_participant(Action::Join, "lu.se"));
     assert_eq!(decision.reason, Reason::NoRule);
     assert_eq!(decision.why, "no rule of ku.dk permits join to participants of lu.se");
-    let decision = gate.decide(&by_participant(Action::Join, "unknown.example"));
+    let decision = engine.decide(&by_participant(Action::Join, "unknown.example"));
     assert_eq!(decision.reason, Reason::UnknownInstitution);
 }
 
 #[test]
 fn an_institution_without_policy_is_denied() {
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
-    let request =
-        Request { institution: "dtu.dk", ..on_node(Action::Home, nodes.evidence("cph-1", Identity::Local)) };
-    let decision = gate.decide(&request);
+    let engine = demo::engine(&nodes).unwrap();
+    let request = Request {
+        institution: "dtu.dk",
+        ..on_node(Action::Home, nodes.evidence("cph-1", IdentityProof::Local))
+    };
+    let decision = engine.decide(&request);
     assert!(!decision.allowed);
     assert_eq!(decision.reason, Reason::UnknownInstitution);
     assert_eq!(decision.why, "the institution dtu.dk has no policy here");
@@ -103,15 +105,15 @@ fn an_institution_without_policy_is_denied() {
 #[test]
 fn a_node_that_is_not_in_the_nodes_file_is_denied_everything() {
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
+    let engine = demo::engine(&nodes).unwrap();
     for action in Action::ALL.into_iter().filter(|action| action.is_on_node()) {
-        let decision = decide_planned(&gate, &nodes, action, "cph-9");
+        let decision = decide_planned(&engine, &nodes, action, "cph-9");
         assert_eq!(decision.reason, Reason::UnknownNode);
         assert_eq!(decision.why, "the node cph-9 is not in this operator's nodes file");
     }
-    // Evidence from another nodes file does not help either when its operator is unknown to this gate.
+    // Evidence from another nodes file does not help either when its operator is unknown to this engine.
     let other_file = nodes_file([NodeFacts { operator: "evil".into(), ..own_node("cph-9", "DK") }]);
-    let decision = decide_planned(&gate, &other_file, Action::Home, "cph-9");
+    let decision = decide_planned(&engine, &other_file, Action::Home, "cph-9");
     assert_eq!(decision.reason, Reason::UnknownEntity);
     assert_eq!(decision.why, "cph-9 states the operator \"evil\", which is not known here");
 }
@@ -134,9 +136,9 @@ fn a_node_with_any_missing_attribute_is_denied() {
         };
         field.clear();
         let nodes = nodes_file([facts, own_node("cph-2", "DK")]);
-        let gate = demo::gate(&nodes).unwrap();
-        assert!(decide_planned(&gate, &nodes, Action::Home, "cph-2").allowed);
-        let decision = decide_planned(&gate, &nodes, Action::Home, "cph-1");
+        let engine = demo::engine(&nodes).unwrap();
+        assert!(decide_planned(&engine, &nodes, Action::Home, "cph-2").allowed);
+        let decision = decide_planned(&engine, &nodes, Action::Home, "cph-1");
         assert!(!decision.allowed);
         assert_eq!(decision.reason, Reason::MissingAttribute);
         assert_eq!(decision.why, format!("the nodes file does not state {} of cph-1", attribute.as_str()));
@@ -148,46 +150,47 @@ fn a_node_with_any_missing_attribute_is_denied() {
 #[test]
 fn a_peer_is_identified_by_its_certificate_alone() {
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
+    let engine = demo::engine(&nodes).unwrap();
     let peer =
         |spiffe: &str, domain: &str| ProvenIdentity { spiffe_id: spiffe.into(), trust_domain: domain.into() };
 
     let sto_1 = peer("spiffe://nordu.net/relay/sto-1", "nordu.net");
-    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&sto_1)));
+    let decision = engine.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&sto_1)));
     assert!(decision.allowed, "{decision:?}");
 
     // The node on the leased machine claims to be sto-1.
     let leased = peer("spiffe://nordu.net/relay/aws-sto-1", "nordu.net");
-    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence("sto-1", Identity::Proven(&leased))));
+    let decision =
+        engine.decide(&on_node(Action::Spill, nodes.evidence("sto-1", IdentityProof::Proven(&leased))));
     assert_eq!(decision.reason, Reason::IdentityMismatch);
     assert_eq!(
-        gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&leased))).reason,
+        engine.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&leased))).reason,
         Reason::Forbidden
     );
 
     // The CA of another trust domain issued a certificate with sto-1's URI, and that domain's roots verified it.
     for domain in ["sunet.se", "nordu", "", "nordu.net/relay"] {
         let forged = peer("spiffe://nordu.net/relay/sto-1", domain);
-        let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&forged)));
+        let decision = engine.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&forged)));
         assert_eq!(decision.reason, Reason::IdentityMismatch, "{domain}");
     }
 
     let unknown = peer("spiffe://evil.example/relay/sto-1", "evil.example");
-    let decision = gate.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&unknown)));
+    let decision = engine.decide(&on_node(Action::Spill, nodes.evidence_of_peer(&unknown)));
     assert_eq!(decision.reason, Reason::UnknownNode);
 }
 
 #[test]
 fn an_action_with_the_wrong_kind_of_subject_is_denied() {
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
+    let engine = demo::engine(&nodes).unwrap();
     for action in Action::ALL {
         let request = if action.is_on_node() {
             by_participant(action, "ku.dk")
         } else {
-            on_node(action, nodes.evidence("cph-1", Identity::Local))
+            on_node(action, nodes.evidence("cph-1", IdentityProof::Local))
         };
-        assert_eq!(gate.decide(&request).reason, Reason::WrongSubject, "{action}");
+        assert_eq!(engine.decide(&request).reason, Reason::WrongSubject, "{action}");
     }
 }
 
@@ -199,11 +202,11 @@ fn a_forbid_that_fails_to_evaluate_denies_what_a_permit_allows() {
          when {{ context has load_percent && context.load_percent * 9223372036854775807 > 0 }};",
         demo::KU_DK
     );
-    let gate = load(demo::FLOOR, &failing, &nodes).unwrap();
-    assert!(decide_planned(&gate, &nodes, Action::Home, "cph-1").allowed);
-    let mut request = on_node(Action::Home, nodes.evidence("cph-1", Identity::Local));
+    let engine = load(demo::FLOOR, &failing, &nodes).unwrap();
+    assert!(decide_planned(&engine, &nodes, Action::Home, "cph-1").allowed);
+    let mut request = on_node(Action::Home, nodes.evidence("cph-1", IdentityProof::Local));
     request.claims.load_percent = Some(90);
-    let decision = gate.decide(&request);
+    let decision = engine.decide(&request);
     assert!(!decision.allowed);
     assert_eq!(decision.reason, Reason::EvaluationError);
     assert_eq!(decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>(), ["overflows"]);
@@ -218,23 +221,23 @@ fn the_floor_overrides_every_permit() {
         NodeFacts { operator: "sunet".into(), host: "sunet".into(), ..own_node("lund-1", "SE") };
     let nodes =
         nodes_file([own_node("cph-1", "DK"), leased_node("hel-1", "FI", "upcloud", "FI"), declared_by_other]);
-    let gate = load(demo::FLOOR, generous, &nodes).unwrap();
+    let engine = load(demo::FLOOR, generous, &nodes).unwrap();
 
-    let decision = decide_planned(&gate, &nodes, Action::Spill, "lund-1");
+    let decision = decide_planned(&engine, &nodes, Action::Spill, "lund-1");
     assert_eq!(decision.why, "the attributes of lund-1 were declared by nordunet, but sunet runs it");
 
-    assert!(decide_planned(&gate, &nodes, Action::Spill, "hel-1").allowed);
-    let spill = on_node(Action::Spill, nodes.evidence("hel-1", Identity::Local));
-    let decision = gate.decide(&Request { room: CONFIDENTIAL, ..spill });
+    assert!(decide_planned(&engine, &nodes, Action::Spill, "hel-1").allowed);
+    let spill = on_node(Action::Spill, nodes.evidence("hel-1", IdentityProof::Local));
+    let decision = engine.decide(&Request { room: CONFIDENTIAL, ..spill });
     assert_eq!(decision.reason, Reason::Forbidden);
     assert_eq!(decision.why, "the room is confidential and the machine is owned by upcloud, not by nordunet");
-    let own_machine = on_node(Action::Spill, nodes.evidence("cph-1", Identity::Local));
-    assert!(gate.decide(&Request { room: CONFIDENTIAL, ..own_machine }).allowed);
+    let own_machine = on_node(Action::Spill, nodes.evidence("cph-1", IdentityProof::Local));
+    assert!(engine.decide(&Request { room: CONFIDENTIAL, ..own_machine }).allowed);
 
-    let record = on_node(Action::Record, nodes.evidence("cph-1", Identity::Local));
-    assert!(gate.decide(&record).allowed);
+    let record = on_node(Action::Record, nodes.evidence("cph-1", IdentityProof::Local));
+    assert!(engine.decide(&record).allowed);
     let encrypted = Request { claims: Claims { e2ee: true, load_percent: None }, ..record };
-    assert_eq!(gate.decide(&encrypted).reason, Reason::Forbidden);
+    assert_eq!(engine.decide(&encrypted).reason, Reason::Forbidden);
 }
 
 #[test]
@@ -246,8 +249,8 @@ fn a_denial_lists_every_forbid_that_applies() {
         ..leased_node("iad-1", "US", "amazon", "US")
     };
     let nodes = nodes_file([own_node("cph-1", "DK"), far]);
-    let gate = demo::gate(&nodes).unwrap();
-    let decision = decide_planned(&gate, &nodes, Action::Spill, "iad-1");
+    let engine = demo::engine(&nodes).unwrap();
+    let decision = decide_planned(&engine, &nodes, Action::Spill, "iad-1");
     assert_eq!(
         decision.why,
         "the machine is owned by amazon, controlled from US; iad-1 is run by aws, controlled from US"
@@ -271,41 +274,41 @@ fn spill_tiers_follow_the_policy_and_the_cloud_is_never_approved() {
         own_node("osl-1", "NO"),
         own_node("zrh-1", "CH"),
     ]);
-    let gate = load(demo::FLOOR, policy, &nodes).unwrap();
+    let engine = load(demo::FLOOR, policy, &nodes).unwrap();
     let tiers = ["aws-sto-1", "ams-1", "zrh-1", "osl-1", "sto-1", "unknown-1"].map(|id| {
-        let decision = decide_planned(&gate, &nodes, Action::Spill, id);
+        let decision = decide_planned(&engine, &nodes, Action::Spill, id);
         (id, decision.allowed, decision.tier.filter(|_| decision.allowed))
     });
     let approved: Vec<_> =
         tiers.iter().filter(|(_, allowed, _)| *allowed).map(|(id, _, tier)| (*id, *tier)).collect();
     assert_eq!(approved, [("ams-1", Some(2)), ("osl-1", Some(1)), ("sto-1", Some(1))]);
     // Both rules permit osl-1; the lower tier gives tier and sentence.
-    let decision = decide_planned(&gate, &nodes, Action::Spill, "osl-1");
+    let decision = decide_planned(&engine, &nodes, Action::Spill, "osl-1");
     assert_eq!(decision.why, "in the Nordics");
     assert_eq!(decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>(), ["near", "far"]);
 }
 
 #[test]
 fn evidence_from_a_newer_nodes_file_is_decided_on_its_own_facts() {
-    // A gate loaded before cph-2 was in the file decides on the evidence, not on its prebuilt entities.
-    let gate = demo::gate(&demo_nodes()).unwrap();
+    // A engine loaded before cph-2 was in the file decides on the evidence, not on its prebuilt entities.
+    let engine = demo::engine(&demo_nodes()).unwrap();
     let moved =
         nodes_file([NodeFacts { country: "SE".into(), ..own_node("cph-1", "DK") }, own_node("cph-2", "DK")]);
-    assert!(decide_planned(&gate, &moved, Action::Home, "cph-2").allowed);
-    assert_eq!(decide_planned(&gate, &moved, Action::Home, "cph-1").reason, Reason::NoRule);
+    assert!(decide_planned(&engine, &moved, Action::Home, "cph-2").allowed);
+    assert_eq!(decide_planned(&engine, &moved, Action::Home, "cph-1").reason, Reason::NoRule);
 }
 
 #[test]
 fn the_version_hash_covers_floor_policy_and_zones() {
     let nodes = demo_nodes();
     let version = |floor: &str, text: &str, zones: &str| {
-        let gate = Gate::load(&Sources {
+        let engine = PolicyEngine::load(&Sources {
             floor,
             institutions: &[InstitutionPolicy { institution: "ku.dk", version: 7, text }],
             zones: &Zones::parse(zones).unwrap(),
             nodes: &nodes,
         });
-        gate.unwrap().text("ku.dk").unwrap().version.clone()
+        engine.unwrap().text("ku.dk").unwrap().version.clone()
     };
     let first = version(demo::FLOOR, demo::KU_DK, demo::ZONES);
     assert_eq!(first, version(demo::FLOOR, demo::KU_DK, demo::ZONES));
@@ -319,8 +322,8 @@ fn the_version_hash_covers_floor_policy_and_zones() {
     for other in others {
         assert_ne!(first.hash, other.hash);
     }
-    let gate = demo::gate(&nodes).unwrap();
-    let shown = gate.text("ku.dk").unwrap();
+    let engine = demo::engine(&nodes).unwrap();
+    let shown = engine.text("ku.dk").unwrap();
     assert!(
         shown.institution.contains(r#"resource.country in [Country::"DK", Country::"FI", Country::"IS""#)
     );
@@ -330,15 +333,15 @@ fn the_version_hash_covers_floor_policy_and_zones() {
 #[test]
 fn the_rules_can_be_listed_from_any_thread() {
     let nodes = demo_nodes();
-    let gate = demo::gate(&nodes).unwrap();
-    assert_eq!(gate.institutions().collect::<Vec<_>>(), ["ku.dk"]);
+    let engine = demo::engine(&nodes).unwrap();
+    assert_eq!(engine.institutions().collect::<Vec<_>>(), ["ku.dk"]);
     fn shared(_: &(impl Send + Sync)) {}
-    shared(&gate);
-    let rules = gate.rules("ku.dk");
+    shared(&engine);
+    let rules = engine.rules("ku.dk");
     assert_eq!(rules.first().unwrap().id.as_str(), "floor-declared-by-its-operator");
     assert_eq!(rules.last().unwrap().id.as_str(), "ku-administer");
     let spill = rules.iter().find(|rule| rule.id.as_str() == "ku-spill-nordic").unwrap();
     assert_eq!((spill.effect, spill.tier), (RuleEffect::Permit, Some(1)));
     assert_eq!(spill.actions, [Action::Spill, Action::Transit]);
-    assert!(gate.rules("dtu.dk").is_empty());
+    assert!(engine.rules("dtu.dk").is_empty());
 }

@@ -1,12 +1,12 @@
-//! Tests of the gate, with the demo's policy and with policies and nodes that try to bypass it.
+//! Tests of the engine, with the demo's policy and with policies and nodes that try to bypass it.
 
 mod decisions;
 mod properties;
 mod refusals;
 
 use crate::{
-    Action, Claims, Decision, Evidence, Gate, Identity, InstitutionPolicy, LoadError, NodeFacts, Nodes,
-    Request, RoomClass, RoomFacts, Sources, Subject, Zones, demo,
+    Action, Claims, Decision, Evidence, IdentityProof, InstitutionPolicy, LoadError, NodeFacts, Nodes,
+    PolicyEngine, Request, RoomAttributes, RoomClass, Sources, Subject, Zones, demo,
 };
 
 /// A node of nordunet in `country`, on nordunet's own machine.
@@ -38,9 +38,9 @@ fn demo_nodes() -> Nodes {
     Nodes::parse(demo::NODES).unwrap()
 }
 
-/// A gate with ku.dk's policy `text` and `floor`.
-fn load(floor: &str, text: &str, nodes: &Nodes) -> Result<Gate, LoadError> {
-    Gate::load(&Sources {
+/// A engine with ku.dk's policy `text` and `floor`.
+fn load(floor: &str, text: &str, nodes: &Nodes) -> Result<PolicyEngine, LoadError> {
+    PolicyEngine::load(&Sources {
         floor,
         institutions: &[InstitutionPolicy { institution: "ku.dk", version: 3, text }],
         zones: &Zones::parse(demo::ZONES).unwrap(),
@@ -53,7 +53,7 @@ fn on_node(action: Action, evidence: Evidence<'_>) -> Request<'_> {
         institution: "ku.dk",
         action,
         subject: Subject::Node(evidence),
-        room: RoomFacts::default(),
+        room: RoomAttributes::default(),
         claims: Claims::default(),
     }
 }
@@ -63,14 +63,14 @@ fn by_participant(action: Action, institution: &str) -> Request<'_> {
         institution: "ku.dk",
         action,
         subject: Subject::Participant { institution },
-        room: RoomFacts::default(),
+        room: RoomAttributes::default(),
         claims: Claims::default(),
     }
 }
 
 /// The decision on a plan that names the node `id`.
-fn decide_planned(gate: &Gate, nodes: &Nodes, action: Action, id: &str) -> Decision {
-    gate.decide(&on_node(action, nodes.evidence(id, Identity::Planned)))
+fn decide_planned(engine: &PolicyEngine, nodes: &Nodes, action: Action, id: &str) -> Decision {
+    engine.decide(&on_node(action, nodes.evidence(id, IdentityProof::Planned)))
 }
 
-const CONFIDENTIAL: RoomFacts = RoomFacts { class: RoomClass::Confidential };
+const CONFIDENTIAL: RoomAttributes = RoomAttributes { class: RoomClass::Confidential };

@@ -8,8 +8,8 @@ fn claims() -> impl Strategy<Value = Claims> {
     (any::<bool>(), any::<Option<u8>>()).prop_map(|(e2ee, load_percent)| Claims { e2ee, load_percent })
 }
 
-fn room() -> impl Strategy<Value = RoomFacts> {
-    any::<bool>().prop_map(|confidential| if confidential { CONFIDENTIAL } else { RoomFacts::default() })
+fn room() -> impl Strategy<Value = RoomAttributes> {
+    any::<bool>().prop_map(|confidential| if confidential { CONFIDENTIAL } else { RoomAttributes::default() })
 }
 
 /// Fragments of policies, so that some random texts parse.
@@ -76,9 +76,9 @@ proptest! {
     #[test]
     fn no_claim_allows_a_node_that_is_not_approved(claims in claims(), room in room(), which in 0..Action::ALL.len()) {
         let nodes = demo_nodes();
-        let gate = GATE.with(std::rc::Rc::clone);
-        let request = on_node(Action::ALL[which], nodes.evidence("aws-sto-1", Identity::Planned));
-        let decision = gate.decide(&Request { claims, room, ..request });
+        let engine = ENGINE.with(std::rc::Rc::clone);
+        let request = on_node(Action::ALL[which], nodes.evidence("aws-sto-1", IdentityProof::Planned));
+        let decision = engine.decide(&Request { claims, room, ..request });
         prop_assert!(!decision.allowed, "{:?}", decision);
         prop_assert!(!decision.why.is_empty());
     }
@@ -93,10 +93,10 @@ proptest! {
             facts.host_controlled_from = control;
         }
         let Ok(nodes) = Nodes::new(vec![facts, own_node("cph-1", "DK")], Default::default()) else { return Ok(()) };
-        let gate = demo::gate(&nodes).unwrap();
+        let engine = demo::engine(&nodes).unwrap();
         for action in Action::ALL {
-            let request = on_node(action, nodes.evidence("x-1", Identity::Planned));
-            let decision = gate.decide(&Request { claims, room, ..request });
+            let request = on_node(action, nodes.evidence("x-1", IdentityProof::Planned));
+            let decision = engine.decide(&Request { claims, room, ..request });
             let nordic = ["DK", "FI", "IS", "NO", "SE"].contains(&country.as_str());
             prop_assert!(!decision.allowed || (nordic && own_machine), "{} {}: {:?}", action, country, decision);
         }
@@ -115,11 +115,11 @@ proptest! {
     fn no_policy_text_panics_the_loader_or_allows_an_unknown_node(text in prop_oneof![random_policy(), mutated_policy()]) {
         let nodes = demo_nodes();
         let _ = load(&text, "", &nodes);
-        if let Ok(gate) = load("", &text, &nodes) {
-            for rule in gate.rules("ku.dk") {
+        if let Ok(engine) = load("", &text, &nodes) {
+            for rule in engine.rules("ku.dk") {
                 prop_assert!(!rule.id.as_str().is_empty());
             }
-            prop_assert!(!decide_planned(&gate, &nodes, Action::Spill, "unknown-1").allowed);
+            prop_assert!(!decide_planned(&engine, &nodes, Action::Spill, "unknown-1").allowed);
         }
     }
 
@@ -134,5 +134,5 @@ proptest! {
 }
 
 thread_local! {
-    static GATE: std::rc::Rc<Gate> = std::rc::Rc::new(demo::gate(&demo_nodes()).unwrap());
+    static ENGINE: std::rc::Rc<PolicyEngine> = std::rc::Rc::new(demo::engine(&demo_nodes()).unwrap());
 }

@@ -141,7 +141,7 @@ fn templates_and_malformed_or_duplicate_institutions_are_refused() {
     for institutions in [vec![institution("ku.dk\"")], vec![institution("")], vec![institution("ku.dk"); 2]] {
         let zones = Zones::default();
         let sources = Sources { floor: "", institutions: &institutions, zones: &zones, nodes: &demo_nodes() };
-        assert!(Gate::load(&sources).is_err(), "{institutions:?}");
+        assert!(PolicyEngine::load(&sources).is_err(), "{institutions:?}");
     }
 }
 
@@ -171,8 +171,8 @@ fn the_deepest_rule_within_the_bounds_does_not_overflow_the_stack() {
         format!("{}true", "!".repeat(190)),
     ] {
         match load(demo::FLOOR, &home_when(&condition), &demo_nodes()) {
-            Ok(gate) => {
-                let decision = decide_planned(&gate, &demo_nodes(), Action::Home, "cph-1");
+            Ok(engine) => {
+                let decision = decide_planned(&engine, &demo_nodes(), Action::Home, "cph-1");
                 assert!(decision.allowed, "{}: {condition}", decision.why);
             }
             Err(error) => {

@@ -14,7 +14,7 @@ use etcd_client::{Txn, TxnOp};
 use secure::SecureEtcd;
 use systir_assignment::{Assignment, RoomId};
 use systir_registry::{
-    CreateError, EtcdConfig, EtcdRegistry, Lease, Load, LocalStore, Registry, RegistryError, UpdateError,
+    CreateError, EtcdConfig, EtcdRegistry, Lease, LocalStore, NodeLoad, Registry, RegistryError, UpdateError,
     View,
 };
 
@@ -50,7 +50,7 @@ fn lease(node: &str) -> Lease {
         node: node.into(),
         grpc: "127.0.0.1:7871".to_owned(),
         quic: "127.0.0.1:7870".to_owned(),
-        load: Load { capacity: 4, ..Load::default() },
+        load: NodeLoad { capacity: 4, ..NodeLoad::default() },
         draining: false,
         version: "0".to_owned(),
     }
@@ -131,7 +131,7 @@ async fn a_change_of_a_record_that_changed_meanwhile_is_refused(a: Node, b: Node
 async fn nodes_see_each_others_leases(a: Node, b: Node) {
     a.announce(lease("a"));
     wait_until(&b, "a's lease", |view| view.node("a").is_some()).await;
-    a.report(Load { participants: 3, capacity: 4, ..Load::default() }, true);
+    a.report(NodeLoad { participants: 3, capacity: 4, ..NodeLoad::default() }, true);
     wait_until(&b, "a's load", |view| view.node("a").is_some_and(|a| a.load.participants == 3 && a.draining))
         .await;
     a.retire().await;
@@ -327,7 +327,7 @@ async fn an_unreadable_record_counts_as_absent() {
     ] {
         raw.put(key, value, None).await.unwrap();
     }
-    wait_until(&a, "five unreadable records", |view| view.garbled() >= 5).await;
+    wait_until(&a, "five unreadable records", |view| view.unreadable() >= 5).await;
     let view = a.view();
     assert_eq!(view.rooms().count(), 1);
     assert_eq!(view.nodes().count(), 0);
@@ -350,7 +350,7 @@ async fn more_records_than_fit_into_one_message_are_all_read() {
     let a = in_etcd(&etcd);
     wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
     let view = a.view();
-    assert_eq!((view.rooms().count(), view.garbled()), (2_500, 0));
+    assert_eq!((view.rooms().count(), view.unreadable()), (2_500, 0));
     for record in &rooms {
         assert_eq!(view.room(&record.room).map(|known| &known.value), Some(record));
     }

@@ -142,7 +142,7 @@ fn registry(encoder: &mut DescriptorEncoder<'_>, registry: &Arc<dyn Registry>, n
     let assigned = view.rooms().filter(|assignment| assignment.has(node)).count();
     let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
     gauge(encoder, "registry_assigned", "Room records that name this node", assigned)?;
-    counter(encoder, "registry_garbled", "Records that could not be read", view.garbled())
+    counter(encoder, "registry_unreadable", "Records that could not be read", view.unreadable())
 }
 
 type LinkCounter = (&'static str, &'static str, fn(&LinkStats) -> u64);

@@ -63,7 +63,7 @@ fn counters_are_openmetrics() {
     let families = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
     assert_eq!(families["systir_joins"].len(), 2);
     assert!(text.contains("systir_joins_total{outcome=\"refused\",reason=\"token-expired\"} 1"), "{text}");
-    assert!(text.contains("rung=\"spill\",reason=\"spill-sister\",answer=\"admitted\"} 1"), "{text}");
+    assert!(text.contains("role=\"spill\",reason=\"spill-sister\",answer=\"admitted\"} 1"), "{text}");
 }
 
 #[test]

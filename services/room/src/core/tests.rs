@@ -29,7 +29,7 @@ fn nodes_text() -> String {
 
 fn authority(me: &str) -> Arc<Authority> {
     let nodes = Nodes::parse(&nodes_text()).unwrap();
-    let gate = demo::gate(&nodes).unwrap();
+    let gate = demo::engine(&nodes).unwrap();
     Arc::new(Authority::new(gate, nodes, me, Arc::default()))
 }
 

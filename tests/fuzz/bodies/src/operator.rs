@@ -1,7 +1,7 @@
 //! Input from operators and institutions: policies, node and zone files, configuration. They are
 //! trusted, but a mistake must lead to an error message and never to a panic.
 
-use systir_policy::{Gate, InstitutionPolicy, Nodes, Sources, Zones, demo};
+use systir_policy::{InstitutionPolicy, Nodes, PolicyEngine, Sources, Zones, demo};
 
 /// An institution's policy and an operator's floor, with the nodes and zones of the demo.
 pub fn policy(bytes: &[u8]) {
@@ -10,7 +10,7 @@ pub fn policy(bytes: &[u8]) {
     for (floor, text) in [(demo::FLOOR, text), (text, demo::KU_DK)] {
         let institutions = [InstitutionPolicy { institution: demo::INSTITUTION, version: 1, text }];
         let sources = Sources { floor, institutions: &institutions, zones: &zones, nodes: &nodes };
-        if let Err(error) = Gate::load(&sources) {
+        if let Err(error) = PolicyEngine::load(&sources) {
             assert!(!error.to_string().is_empty());
         }
     }

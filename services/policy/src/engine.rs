@@ -1,4 +1,4 @@
-//! The gate: loaded once, and asked before a room's media or signalling goes to another node.
+//! The engine: loaded once, and asked before a room's media or signalling goes to another node.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct InstitutionPolicy<'a> {
     pub text: &'a str,
 }
 
-/// The input of [`Gate::load`].
+/// The input of [`PolicyEngine::load`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     /// The operator's floor: forbid rules that apply to every institution.
@@ -46,9 +46,9 @@ pub struct Sources<'a> {
     pub nodes: &'a Nodes,
 }
 
-/// Makes decisions. Immutable: when a source changes, load a new gate. Can be used from many threads at once.
+/// Makes decisions. Immutable: when a source changes, load a new engine. Can be used from many threads at once.
 #[derive(Debug)]
-pub struct Gate {
+pub struct PolicyEngine {
     store: EntityStore,
     policies: BTreeMap<String, LoadedPolicy>,
     authorizer: Authorizer,
@@ -57,7 +57,7 @@ pub struct Gate {
 /// A denial before any rule was evaluated.
 type Denial = (Reason, String);
 
-impl Gate {
+impl PolicyEngine {
     /// Loads all sources; one problem refuses them all.
     ///
     /// # Errors
