@@ -20,8 +20,9 @@ Examples:
   For a program: result on standard output, nothing else
     systir-load -n 20 --duration 10s --json
 
-It speaks LiveKit's protocol as the SDKs do, and signs its own tokens with the API key. Nothing is
-decoded: each packet carries a stamp, by which its receiver finds its age and what is missing.
+It speaks LiveKit's protocol as the SDKs do, and signs its own tokens with the API key. Participants
+send clips of cartoon faces that speak in turn, which any client decodes. They decode nothing
+themselves: frames carry stamps, by which a receiver finds the age of packets and what is missing.
 Ctrl-C ends early and in good order, with the result so far; once more ends at once.
 
 Exit code: 0 all joined, 1 nobody joined or the test could not run, 2 some were refused or did not
@@ -99,12 +100,14 @@ pub struct Config {
     #[arg(long, help_heading = "Media")]
     pub simulcast: bool,
 
-    /// Bit rate of the pictures' largest layer, kbit/s.
+    /// Bit rate of the largest video layer, kbit/s. The clips have about 120; the rest is filling that
+    /// decoders ignore.
     #[arg(long, value_name = "KBITPS", default_value_t = 800, help_heading = "Media")]
     pub bitrate: u32,
 
-    /// Pictures a second.
-    #[arg(long, default_value_t = 25, help_heading = "Media")]
+    /// Video frames a second. The clips have 15: at another rate they play slower or faster than their
+    /// audio.
+    #[arg(long, default_value_t = crate::media::CLIP_FPS, help_heading = "Media")]
     pub fps: u32,
 
     /// Bytes of payload in a full packet of pictures.
@@ -148,7 +151,7 @@ impl Default for Config {
             cameras: None,
             simulcast: false,
             bitrate: 800,
-            fps: 25,
+            fps: crate::media::CLIP_FPS,
             tcp: false,
             packet: crate::media::VIDEO_BYTES,
             rate: 10.0,

@@ -8,6 +8,7 @@
 
 mod config;
 mod media;
+mod names;
 mod participant;
 pub mod peer;
 mod publisher;

@@ -11,6 +11,7 @@ use tokio_tungstenite::Connector;
 
 use crate::config::Config;
 use crate::media::unix_us;
+use crate::names;
 use crate::peer::Peer;
 use crate::publisher::Publisher;
 use crate::session::{Left, Session};
@@ -159,7 +160,7 @@ impl Participant {
         };
         AccessToken::with_api_key(&self.config.api_key, &self.config.api_secret)
             .with_identity(&identity)
-            .with_name(&identity)
+            .with_name(&names::name(&self.config.identity_prefix, self.index))
             .with_grants(grants)
             .to_jwt()
             .map_err(|error| JoinError::Protocol(format!("cannot sign a token: {error}")))

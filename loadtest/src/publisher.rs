@@ -15,7 +15,8 @@ use str0m::media::{Direction, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer
 use str0m::rtp::{ExtensionValues, RtpWrite};
 
 use crate::config::Config;
-use crate::media::{Audio, Outgoing, RIDS, SIZES, Source, Video};
+use crate::media::{Audio, Clip, Encoding, Outgoing, RIDS, SIZES, Schedule, Source, Video, unix_us};
+use crate::names;
 use crate::peer::Peer;
 use crate::stats::{RTP_HEADER, Stats};
 
@@ -216,19 +217,22 @@ impl Publisher {
     fn start(&mut self) {
         self.sending = true;
         let start = Instant::now() + Duration::from_millis(20).mul_f64(rand::random::<f64>());
+        let now_us = unix_us();
+        let clip = Clip::of(names::number(&self.config.identity_prefix, self.index));
+        let speakers = self.config.speakers.unwrap_or(self.config.publishers());
+        let speaks = self.index < speakers;
+        let schedule =
+            if speaks { Schedule::speaker(self.index, speakers) } else { Schedule::listener(self.index) };
         for track in &mut self.tracks {
             track.source = Some(if track.video {
                 let bitrate = self.config.bitrate.saturating_mul(1_000);
                 let Config { simulcast, fps, packet, .. } = *self.config;
-                Source::Video(Video::new(start, simulcast, bitrate, fps, packet))
+                let encoding = Encoding { simulcast, bitrate, fps, packet };
+                Source::Video(Video::new(start, now_us, clip, schedule, encoding))
+            } else if speaks {
+                Source::Audio(Audio::new(start, now_us, clip, schedule))
             } else {
-                let speakers = self.config.speakers.unwrap_or(self.config.publishers());
-                let speaks = self.index < speakers;
-                Source::Audio(if speaks {
-                    Audio::new(start, self.index, speakers)
-                } else {
-                    Audio::silent(start)
-                })
+                Source::Audio(Audio::silent(start, now_us, clip, self.index))
             });
         }
     }

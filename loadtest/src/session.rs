@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::publisher::Publisher;
 use crate::sdp::tracks_by_mid;
 use crate::signal::{Incoming, Request, Signal, describe};
-use crate::stats::{RTP_HEADER, Stats};
+use crate::stats::{Packet, RTP_HEADER, Stats};
 use crate::watch::{Seen, Watch};
 
 /// How long to listen for the reason when the media has ended.
@@ -255,15 +255,11 @@ impl Session {
                 self.streams.insert(ssrc, stream);
             }
             if let Some((track, video)) = self.streams.get(&ssrc) {
-                let stamp = Stamp::read(*video, &packet.payload);
+                let stamp = Stamp::read(&packet.payload);
                 let now_us = unix_us();
-                stats.received(track, packet.payload.len() + RTP_HEADER, stamp, now_us);
-                let seen = Seen {
-                    seq: *packet.seq_no,
-                    marker: packet.header.marker,
-                    payload: &packet.payload,
-                    stamp,
-                };
+                let (seq, bytes) = (*packet.seq_no, packet.payload.len() + RTP_HEADER);
+                stats.received(track, Packet { ssrc, seq, bytes, stamp }, now_us);
+                let seen = Seen { seq, marker: packet.header.marker, payload: &packet.payload, stamp };
                 self.watch.packet(packet.timestamp, now_us, track, video.then_some(ssrc), seen);
             }
         }

@@ -1,10 +1,15 @@
 //! What one participant counts.
 
+mod frames;
+
 use std::collections::{HashMap, HashSet};
 
 use hdrhistogram::Histogram;
 
+use str0m::rtp::Ssrc;
+
 use crate::media::Stamp;
+use frames::{Counted, Frames};
 
 /// Bytes of an RTP header without extensions.
 pub(crate) const RTP_HEADER: usize = 12;
@@ -29,10 +34,23 @@ pub(crate) fn ages() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_AGE_US, 2).expect("constant bounds")
 }
 
+/// A packet that arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packet {
+    pub(crate) ssrc: Ssrc,
+    /// Extended sequence number.
+    pub(crate) seq: u64,
+    /// Bytes of RTP.
+    pub(crate) bytes: usize,
+    pub(crate) stamp: Option<Stamp>,
+}
+
 /// What arrived of one track.
 #[derive(Debug, Default)]
 struct Received {
     packets: u64,
+    ssrc: Option<Ssrc>,
+    frames: Frames,
     /// Of runs that have ended: how many packets they should have had and did.
     expected: u64,
     arrived: u64,
@@ -74,18 +92,26 @@ impl Stats {
     }
 
     /// A packet of a track has arrived.
-    pub(crate) fn received(&mut self, track: &str, bytes: usize, stamp: Option<Stamp>, now_us: u64) {
+    pub(crate) fn received(&mut self, track: &str, packet: Packet, now_us: u64) {
         self.packets_in += 1;
-        self.bytes_in += bytes as u64;
+        self.bytes_in += packet.bytes as u64;
         if !self.tracks.contains_key(track) {
             self.tracks.insert(track.to_owned(), Received::default());
         }
         let Some(received) = self.tracks.get_mut(track) else { return };
         received.packets += 1;
-        if let Some(stamp) = stamp {
-            received.stamped(stamp);
-            self.age_us.saturating_record(now_us.saturating_sub(stamp.sent_us).max(1));
+        // Another RTP stream of the track: its sequence numbers have nothing to do with those before.
+        if received.ssrc.replace(packet.ssrc) != Some(packet.ssrc) {
+            received.frames = Frames::default();
         }
+        let mut frames = std::mem::take(&mut received.frames);
+        frames.packet(packet.seq, now_us, packet.stamp, |counted| {
+            received.counted(counted);
+            if let Some(age_us) = counted.age_us {
+                self.age_us.saturating_record(age_us.max(1));
+            }
+        });
+        received.frames = frames;
     }
 
     /// (expected, arrived) stamped packets.
@@ -103,19 +129,19 @@ impl Stats {
 }
 
 impl Received {
-    fn stamped(&mut self, stamp: Stamp) {
+    fn counted(&mut self, packet: Counted) {
         match &mut self.run {
-            Some(run) if run.layer == stamp.layer => {
+            Some(run) if run.layer == packet.layer => {
                 run.arrived += 1;
-                // Late ones lie behind; what is older than the run's start moves that.
-                if stamp.count.wrapping_sub(run.last) < u32::MAX / 2 {
-                    run.last = stamp.count;
-                } else if run.first.wrapping_sub(stamp.count) < u32::MAX / 2 {
-                    run.first = stamp.count;
+                // A late packet lies behind; one from before the run's start moves that.
+                if packet.count.wrapping_sub(run.last) < u32::MAX / 2 {
+                    run.last = packet.count;
+                } else if run.first.wrapping_sub(packet.count) < u32::MAX / 2 {
+                    run.first = packet.count;
                 }
             }
             run => {
-                let Stamp { layer, count, .. } = stamp;
+                let Counted { layer, count, .. } = packet;
                 let next = Run { layer, first: count, last: count, arrived: 1 };
                 if let Some(ended) = run.replace(next) {
                     self.expected += ended.expected();
@@ -132,7 +158,8 @@ mod tests {
 
     fn arrive(stats: &mut Stats, track: &str, layer: u8, counts: impl IntoIterator<Item = u32>) {
         for count in counts {
-            stats.received(track, 100, Some(Stamp { sent_us: 1_000, count, layer }), 3_000);
+            let stamp = Some(Stamp { sent_us: 1_000, count, layer, packets: 1 });
+            stats.received(track, Packet { ssrc: 1.into(), seq: count.into(), bytes: 100, stamp }, 3_000);
         }
     }
 
@@ -157,7 +184,8 @@ mod tests {
     #[test]
     fn tracks_are_heard_when_anything_arrives_of_them() {
         let mut stats = Stats::new();
-        stats.received("TR_foreign", 100, None, 1);
+        let packet = Packet { ssrc: 1.into(), seq: 1, bytes: 100, stamp: None };
+        stats.received("TR_foreign", packet, 1);
         arrive(&mut stats, "TR_gone", 0, [1]);
         let expected = HashSet::from(["TR_foreign".to_string(), "TR_silent".to_string()]);
         assert_eq!(stats.heard(&expected), 1);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Seen;
-use crate::media::vp8_start;
+use crate::media::frame_start;
 
 /// Packets that wait for missing ones, at most.
 const WAITING: usize = 1024;
@@ -42,7 +42,8 @@ impl Pictures {
             return;
         }
         let padding = seen.payload.is_empty();
-        self.waiting.insert(seen.seq, Part { start: vp8_start(seen.payload), marker: seen.marker, padding });
+        self.waiting
+            .insert(seen.seq, Part { start: frame_start(seen.payload), marker: seen.marker, padding });
         while self.waiting.len() > WAITING {
             self.waiting.pop_first();
         }

@@ -103,7 +103,7 @@ mod tests {
         let mut sound = Sound::default();
         for count in counts {
             let sent_us = 1_000_000 + u64::from(count) * 20_000;
-            let stamp = Stamp { sent_us, count, layer: 0 };
+            let stamp = Stamp { sent_us, count, layer: 0, packets: 1 };
             sound.packet(sent_us + delay_us(count), Some(stamp));
         }
         sound
