@@ -1,4 +1,4 @@
-//! What a room tells a worker to do.
+//! Commands from a room to a worker.
 
 use bytes::Bytes;
 use systir_rtp::packet::Layer;
@@ -27,88 +27,88 @@ pub enum DataChannel {
 /// A command to a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Ends all of the room's participants and tracks.
+    /// Removes all participants and tracks of the room.
     CloseRoom {
         /// The room.
         room: RoomKey,
     },
-    /// A participant arrives: both transports are made and wait for the client's description.
+    /// Adds a participant. Both transports are created and wait for the client's description.
     Join {
         /// The room.
         room: RoomKey,
         /// The participant.
         participant: ParticipantKey,
-        /// Our credentials of the publisher's connection.
+        /// Our ICE credentials for the publisher's connection.
         publisher: IceCredentials,
-        /// Our credentials of the subscriber's connection.
+        /// Our ICE credentials for the subscriber's connection.
         subscriber: IceCredentials,
     },
-    /// The client's description arrived; packets that came earlier are handled now.
+    /// Sets the parameters of the client's description; packets that arrived earlier are handled now.
     Remote {
         /// The participant.
         participant: ParticipantKey,
         /// Which connection.
         side: Side,
-        /// What it said.
+        /// The parameters.
         remote: Remote,
     },
-    /// All m-lines that the client sends on; replaces what was said before.
+    /// Sets all m-lines that the client sends on; replaces the earlier ones.
     Receive {
         /// The participant.
         participant: ParticipantKey,
         /// The sections.
         sections: Vec<ReceiveSection>,
     },
-    /// A track exists in the room.
+    /// Adds a track to the room.
     AddTrack {
         /// The room.
         room: RoomKey,
         /// The track.
         track: TrackKey,
-        /// What it is.
+        /// Its media parameters.
         spec: TrackSpec,
         /// Where its packets come from.
         source: TrackSource,
-        /// Who publishes it, `PA_...`, here or on another node: receivers play in step what comes of
-        /// one publisher (CNAME, RFC 7022).
+        /// Id of the publisher, `PA_...`, on this or another node. It is the CNAME (RFC 7022): receivers
+        /// synchronise streams with the same CNAME.
         publisher: Box<str>,
     },
-    /// The track ended; so do its downtracks and feeds.
+    /// Removes a track, its downtracks and its feeds.
     RemoveTrack {
         /// The track.
         track: TrackKey,
     },
-    /// A muted track forwards nothing.
+    /// Mutes or unmutes a track. A muted track is not forwarded.
     Mute {
         /// The track.
         track: TrackKey,
-        /// Muted?
+        /// Whether it is muted.
         muted: bool,
     },
-    /// A participant receives a track from now on.
+    /// Starts forwarding a track to a participant.
     Subscribe {
         /// The participant.
         participant: ParticipantKey,
-        /// How.
+        /// How the participant receives it.
         downtrack: Downtrack,
     },
-    /// And no longer.
+    /// Stops forwarding a track to a participant.
     Unsubscribe {
         /// The participant.
         participant: ParticipantKey,
         /// The track.
         track: TrackKey,
     },
-    /// The highest layer that a subscriber wants (LiveKit's `track_setting`); none is paused.
+    /// Sets the highest layer that a subscriber wants (LiveKit's `track_setting`).
     Target {
         /// The participant.
         participant: ParticipantKey,
         /// The track.
         track: TrackKey,
-        /// Highest layer wanted.
+        /// Highest layer wanted; none pauses the track.
         layer: Option<Layer>,
     },
-    /// Another node wants a layer of a track that is published here.
+    /// Starts or stops forwarding a layer of a track over a link.
     Feed {
         /// The track.
         track: TrackKey,
@@ -116,10 +116,10 @@ pub enum Command {
         peer: u32,
         /// The layer.
         layer: Layer,
-        /// Flow identifier that the wanting side chose; none ends the feed.
+        /// Flow id, chosen by the receiving node; none stops the feed.
         flow: Option<u32>,
     },
-    /// A downstream needs a key frame of a layer.
+    /// Requests a key frame of a layer for a node that receives it.
     KeyFrame {
         /// The track.
         track: TrackKey,
@@ -128,14 +128,14 @@ pub enum Command {
     },
     /// Sends a message on a data channel.
     SendData {
-        /// To whom.
+        /// The receiver.
         participant: ParticipantKey,
-        /// Which channel.
+        /// The channel.
         channel: DataChannel,
         /// An encoded `DataPacket`.
         data: Bytes,
     },
-    /// The participant left; both transports close.
+    /// Removes a participant and closes both transports.
     Leave {
         /// The participant.
         participant: ParticipantKey,

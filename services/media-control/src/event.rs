@@ -1,25 +1,25 @@
-//! What a worker reports to a room.
+//! Events from a worker to a room.
 
 use bytes::Bytes;
 use systir_rtp::packet::{Codec, Layer, LayerSet};
 
 use crate::{DataChannel, ParticipantKey, Side, TrackKey};
 
-/// One speaker, LiveKit's scale.
+/// One speaker, on LiveKit's scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speaker {
-    /// The audio track that is heard.
+    /// The audio track.
     pub track: TrackKey,
     /// 0.0 (silent) to 1.0.
     pub level: f32,
-    /// Counts as speaking?
+    /// Whether the participant counts as speaking.
     pub active: bool,
 }
 
-/// What a worker tells a room.
+/// An event of a worker.
 #[derive(Debug)]
 pub enum Event {
-    /// ICE and DTLS are up on one connection.
+    /// ICE and DTLS of one connection are up.
     Connected {
         /// The participant.
         participant: ParticipantKey,
@@ -32,34 +32,34 @@ pub enum Event {
         participant: ParticipantKey,
         /// Which connection.
         side: Side,
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: String,
     },
     /// A data message from a client.
     Data {
-        /// From whom.
+        /// The sender.
         participant: ParticipantKey,
-        /// On which channel.
+        /// The channel.
         channel: DataChannel,
-        /// An encoded `DataPacket`, not yet checked.
+        /// An encoded `DataPacket`, not validated yet.
         data: Bytes,
     },
-    /// Packets of a published track have another codec than was assumed: the client did not say which
-    /// one it would send, or changed it.
+    /// The packets of a published track have another codec than the track: the client did not announce
+    /// which one it sends, or changed it.
     Codec {
         /// The publisher.
         participant: ParticipantKey,
         /// The track.
         track: TrackKey,
-        /// What its packets are.
+        /// The codec of its packets.
         codec: Codec,
     },
-    /// Who speaks, when it changed; those who stopped are in it with `active: false`.
+    /// The active speakers changed. Those who stopped speaking are included with `active: false`.
     Speakers {
-        /// The change.
+        /// The speakers that changed.
         changed: Vec<Speaker>,
     },
-    /// The union of layers that subscribers here want of a track that arrives over a link.
+    /// The layers of a track from a link that subscribers here want, in union, changed.
     Wanted {
         /// The track.
         track: TrackKey,

@@ -1,12 +1,12 @@
-//! What clients are told about ICE: candidates, and credentials that name their node and worker, so that a
-//! first packet finds its owner.
+//! ICE parameters for clients: candidates, and credentials that identify node and worker, so that the first
+//! packet of a connection can be routed.
 
 use std::net::SocketAddr;
 
 use rand::{Rng, RngExt as _};
 use systir_transport::IceCredentials;
 
-/// Transport of a candidate.
+/// Transport protocol of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CandidateProtocol {
     /// UDP.
@@ -15,7 +15,7 @@ pub enum CandidateProtocol {
     Tcp,
 }
 
-/// An address where the media node is reached, as seen by clients.
+/// An ICE candidate of the media node: an address that clients can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Address and port.
@@ -30,7 +30,8 @@ fn letters(random: &mut impl Rng, count: usize) -> String {
     (0..count).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
 }
 
-/// ICE credentials (RFC 8445 section 5.3). The fragment holds version 1, node and worker.
+/// Makes ICE credentials (RFC 8445 section 5.3). The username fragment holds a version, 1, then the tag of the
+/// node and the worker's index in hexadecimal, then random letters.
 #[must_use]
 pub fn credentials(random: &mut impl Rng, node: &str, worker: u8) -> IceCredentials {
     IceCredentials {
@@ -39,14 +40,14 @@ pub fn credentials(random: &mut impl Rng, node: &str, worker: u8) -> IceCredenti
     }
 }
 
-/// The index of the worker that an ICE fragment of this node names; none for any other fragment.
+/// The worker's index in an ICE username fragment of this node; none for any other fragment.
 #[must_use]
 pub fn worker_of(ufrag: &str, node: &str) -> Option<usize> {
     let rest = ufrag.strip_prefix(&format!("1{:04x}", tag(node)))?;
     usize::from_str_radix(rest.get(..2)?, 16).ok()
 }
 
-/// Sixteen bits of a node's name (FNV-1a): enough to tell that a client came to the wrong node.
+/// Sixteen bits of the hash of a node's name (FNV-1a): enough to detect a client that reached the wrong node.
 fn tag(node: &str) -> u32 {
     let hash =
         node.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -58,12 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ice_fragment_names_its_worker_to_its_own_node_only() {
+    fn ice_fragment_identifies_its_worker_only_on_its_own_node() {
         let ufrag = credentials(&mut rand::rng(), "cph-1", 11).ufrag;
         assert_eq!(worker_of(&ufrag, "cph-1"), Some(11));
         assert_eq!(worker_of(&ufrag, "sto-1"), None);
-        for stranger in ["", "1", "2abcd0b", "1é", "\u{1F600}\u{1F600}"] {
-            assert_eq!(worker_of(stranger, "cph-1"), None);
+        for foreign in ["", "1", "2abcd0b", "1é", "\u{1F600}\u{1F600}"] {
+            assert_eq!(worker_of(foreign, "cph-1"), None);
         }
     }
 }

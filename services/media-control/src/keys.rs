@@ -1,4 +1,4 @@
-//! Keys of rooms, participants and tracks on this node, unique while the process lives.
+//! Keys of rooms, participants and tracks on this node. They are not reused while the process runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,34 +6,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey(pub u32);
 
-/// A participant whose media this node carries; unique while the process lives.
+/// A participant whose media this node carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParticipantKey(pub u64);
 
-/// A track of a room on this node, published here or arriving over a link.
+/// A track of a room on this node, published here or received over a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackKey(pub u64);
 
-/// Mints keys; one per node, shared by its rooms and sessions. Tracks that arrive over links get
-/// theirs from here too.
+/// Allocates keys; one per node, shared by its rooms and sessions. Tracks received over links get their
+/// keys here too.
 #[derive(Debug, Default)]
 pub struct KeyMint {
     last: AtomicU64,
 }
 
 impl KeyMint {
-    /// The first key is 1.
+    /// An allocator whose first key is 1.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A key for a track.
+    /// Allocates a key for a track.
     pub fn track(&self) -> TrackKey {
         TrackKey(self.next())
     }
 
-    /// A key for a participant.
+    /// Allocates a key for a participant.
     pub fn participant(&self) -> ParticipantKey {
         ParticipantKey(self.next())
     }

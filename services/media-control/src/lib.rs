@@ -1,11 +1,11 @@
-//! What a media worker and the rest of a node say to each other: commands to the worker, events from
-//! it, and the keys that both use. Plain data without a runtime. Control
-//! only: packets never take this way. It knows no sockets, no room state and no protocol of clients.
+//! The interface between a media worker and the rest of a node, as plain data: commands to the worker,
+//! events from it, and the keys that both use. Control only: media packets take another path. It has no
+//! runtime, sockets, room state or client protocol.
 //!
 //! [`Command`] goes to a worker, [`Event`] comes back; [`KeyMint`] makes the keys; [`ice`] makes ICE
-//! credentials that name their worker.
+//! credentials that identify their worker.
 
-// Tests make their own times.
+// Tests read the clock for a start time.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod command;

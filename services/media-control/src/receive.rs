@@ -1,21 +1,21 @@
-//! What a client's description says about the media that the client sends.
+//! The media that a client sends, from its session description.
 
 use systir_rtp::packet::{Codec, Layer};
 
 use crate::TrackKey;
 
-/// Header extension ids that a client uses when it sends (RFC 8285), 1 to 255.
+/// Header extension ids that a client sends with (RFC 8285), 1 to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceiveExtensions {
-    /// RFC 8843 mid.
+    /// Media identification (RFC 8843).
     pub mid: Option<u8>,
-    /// RFC 8852 rid.
+    /// RTP stream id (RFC 8852).
     pub rid: Option<u8>,
-    /// RFC 8852 repaired rid.
+    /// Repaired RTP stream id (RFC 8852).
     pub repaired_rid: Option<u8>,
     /// Transport-wide congestion control sequence number.
     pub transport_cc: Option<u8>,
-    /// RFC 6464.
+    /// Audio level (RFC 6464).
     pub audio_level: Option<u8>,
     /// abs-capture-time.
     pub capture_time: Option<u8>,
@@ -32,22 +32,22 @@ pub struct ReceiveExtensions {
 pub struct ReceiveCodec {
     /// The client's payload type.
     pub pt: u8,
-    /// What it means.
+    /// Its codec.
     pub codec: Codec,
     /// Payload type of its retransmissions (RFC 4588).
     pub rtx_pt: Option<u8>,
-    /// May we ask for packets again (`a=rtcp-fb nack`)?
+    /// Whether the client answers NACKs (`a=rtcp-fb nack`).
     pub nack: bool,
 }
 
-/// One stream that a section announced by SSRC rather than by rid.
+/// A stream that the description announces by SSRC rather than by rid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceiveSsrc {
     /// Media SSRC.
     pub ssrc: u32,
     /// SSRC of its retransmissions (`a=ssrc-group:FID`).
     pub rtx_ssrc: Option<u32>,
-    /// Which layer (order in `a=ssrc-group:SIM`, else 0).
+    /// Its layer: the position in `a=ssrc-group:SIM`, otherwise 0.
     pub layer: Layer,
 }
 
@@ -56,13 +56,13 @@ pub struct ReceiveSsrc {
 pub struct ReceiveSection {
     /// `a=mid`.
     pub mid: String,
-    /// The published track it carries; packets of a section without a track are dropped.
+    /// The published track that it carries; packets of a section without a track are dropped.
     pub track: Option<TrackKey>,
-    /// Payload types, canonical meaning.
+    /// Payload types with their codecs.
     pub codecs: Vec<ReceiveCodec>,
     /// Extension ids.
     pub extensions: ReceiveExtensions,
-    /// `a=simulcast` send rids, with the layer that each means.
+    /// Send rids of `a=simulcast`, with the layer of each.
     pub rids: Vec<(String, Layer)>,
     /// Streams announced by SSRC.
     pub ssrcs: Vec<ReceiveSsrc>,

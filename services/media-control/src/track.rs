@@ -1,18 +1,18 @@
-//! Tracks as a worker knows them: what a track is, where its packets come from, and how a subscriber
-//! receives it.
+//! Parameters of tracks: media kind and codec, the source of the packets, and how a subscriber receives
+//! them.
 
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 use crate::{ParticipantKey, TrackKey};
 
-/// What a track is.
+/// Media parameters of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackSpec {
-    /// Sound or pictures.
+    /// Audio or video.
     pub kind: Kind,
     /// Its codec.
     pub codec: Codec,
-    /// Layers it may have.
+    /// Layers that it may have.
     pub layers: LayerSet,
 }
 
@@ -21,25 +21,25 @@ pub struct TrackSpec {
 pub enum TrackSource {
     /// A participant on this node.
     Participant(ParticipantKey),
-    /// A link: which one, and the flow of each layer.
+    /// A link, with one flow per layer.
     Link {
         /// Link id.
         peer: u32,
-        /// Flow identifier by layer.
+        /// Flow id by layer.
         flows: [u32; Layer::MAX],
     },
 }
 
-/// How a subscriber receives a track: what the server offered for that m-line.
+/// How a subscriber receives a track: the parameters of the m-line that the server offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downtrack {
     /// The track.
     pub track: TrackKey,
     /// `a=mid` of the m-line.
     pub mid: String,
-    /// SSRC.
+    /// Media SSRC.
     pub ssrc: u32,
-    /// SSRC of retransmissions; none for sound.
+    /// SSRC of retransmissions (RTX); none for audio.
     pub rtx_ssrc: Option<u32>,
     /// Payload type.
     pub pt: u8,

@@ -1,11 +1,11 @@
-//! The header extension ids of the server (RFC 8285). One table for all clients and links, so that a packet's
-//! header can be written without asking who receives it. Ids 1 to 5 are on links too (two-byte form, profile
-//! 0x1000); the others belong to one hop. Ingress maps each client's ids to these.
+//! The server's header extension ids (RFC 8285). All clients and links use the same table, so that a packet's
+//! header does not depend on its receiver. Ids 1 to 5 are also used on links (two-byte form, profile 0x1000);
+//! the others belong to one hop. Ingress maps each client's ids to these.
 
 /// Version of the table on links (`Hello.extension_table`).
 pub const VERSION: u32 = 1;
 
-/// The last id that is used on links.
+/// The highest id that is used on links.
 pub const LAST_ON_LINKS: u8 = PLAYOUT_DELAY;
 
 /// Client-to-mixer audio level, RFC 6464; 1 byte.
@@ -20,10 +20,10 @@ pub const DEPENDENCY: u8 = 4;
 pub const PLAYOUT_DELAY: u8 = 5;
 /// Media identification, RFC 8843.
 pub const MID: u8 = 6;
-/// Transport-wide sequence number.
+/// Transport-wide sequence number, 2 bytes.
 pub const TRANSPORT_CC: u8 = 7;
 
-/// The URIs by which session descriptions name the extensions.
+/// URIs of the extensions in session descriptions.
 pub mod uri {
     /// Client-to-mixer audio level, RFC 6464; 1 byte.
     pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
@@ -47,7 +47,7 @@ pub mod uri {
     pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 }
 
-/// Every id of the server with its URI.
+/// All ids with their URIs.
 pub const TABLE: [(u8, &str); 7] = [
     (AUDIO_LEVEL, uri::AUDIO_LEVEL),
     (CAPTURE_TIME, uri::CAPTURE_TIME),
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_fit_the_one_byte_form_and_are_used_once() {
+    fn ids_fit_the_one_byte_form_and_are_unique() {
         for (position, (id, uri)) in TABLE.iter().enumerate() {
             assert!((1..=14).contains(id), "{uri} needs the two-byte form");
             assert!(TABLE.iter().skip(position + 1).all(|(other, _)| other != id), "{id} is used twice");

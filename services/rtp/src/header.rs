@@ -1,11 +1,11 @@
-//! The RTP header as it comes (RFC 3550 section 5.1) with its extensions (RFC 8285).
+//! The RTP header (RFC 3550 section 5.1) with its extensions (RFC 8285).
 
 use thiserror::Error;
 
-/// Why some bytes are no RTP packet. The packet is dropped; nothing else is to be done.
+/// Why bytes are not a valid RTP packet. The caller drops them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RtpError {
-    /// Fewer bytes than the header says.
+    /// Fewer bytes than the header requires.
     #[error("RTP packet ends within its header; drop it")]
     Truncated,
     /// The version is not 2.
@@ -14,8 +14,8 @@ pub enum RtpError {
     /// More padding than payload.
     #[error("RTP padding is longer than the payload; drop the packet")]
     Padding,
-    /// A payload type that links do not know.
-    #[error("payload type {0} is in no version of the canonical table; drop the packet")]
+    /// On a link: not a canonical payload type.
+    #[error("payload type {0} is not canonical; drop the packet")]
     PayloadType(u8),
 }
 
@@ -34,23 +34,23 @@ pub struct RtpHeader<'a> {
     pub ssrc: u32,
     /// Contributing sources, four bytes each.
     pub csrcs: &'a [u8],
-    /// The 16 bits that say which form the extensions have; 0 without extensions.
+    /// The 16 bits that define the form of the extensions; 0 without extensions.
     pub profile: u16,
     /// The extension elements, raw.
     pub extension: &'a [u8],
     /// Bytes before the payload.
     pub header_len: usize,
-    /// The payload without padding. Empty in a packet that is padding only.
+    /// The payload without padding; empty in a packet of padding only.
     pub payload: &'a [u8],
-    /// Bytes of padding, its length byte included.
+    /// Bytes of padding, including its length byte.
     pub padding: u8,
 }
 
 impl<'a> RtpHeader<'a> {
-    /// Parses a whole packet (after decryption: padding is part of what is encrypted).
+    /// Parses a whole decrypted packet; SRTP encrypts the padding too.
     ///
     /// # Errors
-    /// [`RtpError`] when the bytes are no RTP packet.
+    /// [`RtpError`] when the bytes are not an RTP packet.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RtpError> {
         let (fixed, rest) = bytes.split_first_chunk::<12>().ok_or(RtpError::Truncated)?;
         let [b0, b1, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = *fixed;
@@ -93,8 +93,8 @@ impl<'a> RtpHeader<'a> {
         })
     }
 
-    /// The extension elements, in order: id and value. An unknown form has none; a damaged block
-    /// ends at the damage.
+    /// The extension elements in order: id and value. An unknown form yields none; a malformed element
+    /// ends the iteration.
     #[must_use]
     pub fn extensions(&self) -> ExtensionIter<'a> {
         let form = match self.profile {
@@ -132,7 +132,7 @@ impl<'a> Iterator for ExtensionIter<'a> {
             }
             let (id, len) = match self.form {
                 Form::OneByte if first >> 4 == 15 => {
-                    // Reserved: the rest is to be ignored (RFC 8285 section 4.2).
+                    // Id 15 is reserved: the rest is ignored (RFC 8285 section 4.2).
                     self.rest = &[];
                     return None;
                 }
@@ -163,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn padding_and_contributing_sources_are_taken_off() {
+    fn padding_and_contributing_sources_are_removed() {
         let mut bytes = vec![0xB1, 0xEF, 0, 5, 0, 0, 0, 9, 0, 0, 0, 7, 1, 2, 3, 4];
         bytes.extend([0xBE, 0xDE, 0, 2, 0x10, 0x85, 0, 0x21, 1, 2, 0xF0, 9]);
         bytes.extend([42, 0, 0, 3]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rtp_is_refused_with_the_reason() {
+    fn invalid_packets_are_refused_with_the_reason() {
         let mut bytes = [0u8; 12];
         assert_eq!(RtpHeader::parse(&bytes), Err(RtpError::Version(0)));
         bytes[0] = 0x8F;
@@ -191,7 +191,7 @@ mod tests {
         fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64), form: bool) {
             let mut bytes = bytes;
             if let [first, _, _, _, _, _, _, _, _, _, _, _, p0, p1, _, l1, ..] = bytes.as_mut_slice() {
-                // Most random bytes end at the version; lead some to the extensions.
+                // Random bytes rarely pass the version check; these reach the extensions.
                 *first = 0x90 | *first & 0x20;
                 (*p0, *p1) = if form { (0xBE, 0xDE) } else { (0x10, *p1 & 0x0F) };
                 *l1 &= 0x0F;

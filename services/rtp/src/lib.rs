@@ -1,12 +1,12 @@
-//! RTP as it is on the wire (RFC 3550) and the words that all crates share about it: headers and their
-//! extensions (RFC 8285), RTCP (RFC 4585), transport-wide feedback, codecs, kinds and layers. One
-//! grammar for clients and links. It has no sockets, no clock and no state of a session.
+//! RTP on the wire (RFC 3550) and the types that all crates share: headers and their extensions
+//! (RFC 8285), RTCP (RFC 4585), transport-wide feedback, codecs, kinds and layers. Clients and links use
+//! the same parser. It has no sockets, no clock and no session state.
 //!
-//! [`RtpHeader`] reads a header and [`write_header`] writes one; [`packet`] is a packet without what
-//! belongs to one hop; [`rtcp`] and [`twcc`] are the feedback; [`extension_table`] has the ids that the
-//! server gives to header extensions.
+//! [`RtpHeader`] parses a header and [`write_header`] writes one; [`packet`] is a packet without the parts
+//! of one hop; [`rtcp`] and [`twcc`] parse and write feedback; [`extension_table`] has the server's header
+//! extension ids.
 
-// Tests make their own times.
+// Tests read the clock for a start time.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod extension_table;

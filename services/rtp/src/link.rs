@@ -1,15 +1,15 @@
-//! Packets as links carry them (RTP over QUIC): a real RTP packet with the canonical payload type,
-//! the canonical extension ids in the two-byte form, and the flow id as SSRC. The framing around it
-//! (the flow id as a varint) belongs to the link.
+//! Packets on links (RTP over QUIC): an RTP packet with the canonical payload type, the canonical
+//! extension ids in the two-byte form, and the flow id as SSRC. The framing around it (the flow id as a
+//! varint) is done by the link.
 
 use super::header::{RtpError, RtpHeader};
 use super::write::{ExtensionIds, HeaderFields, write};
 use crate::packet::{AudioLevel, Codec, Extensions, Packet};
 
-/// A packet from a link. Its sequence number still has 16 bits; [`super::ExtendedSeq`] extends it.
+/// A packet from a link. Its sequence number has 16 bits; [`super::ExtendedSeq`] extends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkPacket<'a> {
-    /// The flow on that link.
+    /// Flow id on that link.
     pub flow: u32,
     /// The low 16 bits of the sequence number.
     pub seq: u16,
@@ -40,7 +40,7 @@ impl<'a> LinkPacket<'a> {
     }
 }
 
-/// Appends a packet in the form of links.
+/// Appends a packet in link format.
 pub fn write_link_packet(packet: &Packet<'_>, flow: u32, out: &mut Vec<u8>) {
     let fields = HeaderFields {
         payload_type: packet.codec as u8,
@@ -53,10 +53,10 @@ pub fn write_link_packet(packet: &Packet<'_>, flow: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(packet.payload);
 }
 
-/// Parses a packet in the form of links. Extensions that are not in the canonical table are skipped.
+/// Parses a packet in link format. Extensions that are not canonical are skipped.
 ///
 /// # Errors
-/// [`RtpError`] when the bytes are no RTP packet or its payload type is not canonical.
+/// [`RtpError`] when the bytes are not an RTP packet or its payload type is not canonical.
 pub fn parse_link_packet(bytes: &[u8]) -> Result<LinkPacket<'_>, RtpError> {
     let header = RtpHeader::parse(bytes)?;
     let codec =
@@ -114,7 +114,7 @@ mod tests {
             };
             let mut bytes = vec![0xFF];
             write_link_packet(&packet, flow, &mut bytes);
-            // Telling RTP from RTCP on one flow (RFC 5761 section 4).
+            // Not mistaken for RTCP on the same flow (RFC 5761 section 4).
             prop_assert!(!(192..=223).contains(&bytes[2]));
             let read = parse_link_packet(&bytes[1..]).unwrap();
             prop_assert_eq!((read.flow, read.seq), (flow, seq as u16));

@@ -1,17 +1,17 @@
-//! The normalised packet: what is left of an RTP packet (RFC 3550) once everything that belongs
-//! to one hop (payload type, mid, rid, transport-wide number, SSRC) has been taken off.
+//! The normalised packet: an RTP packet (RFC 3550) without the fields that belong to one hop (payload
+//! type, mid, rid, transport-wide sequence number, SSRC).
 
-/// What a track carries.
+/// Kind of media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Pictures.
+    /// Video.
     Video,
 }
 
-/// Canonical codec ids. The number is the RTP payload type that links use, and the one that the
-/// server offers to subscribers (as LiveKit does, so that dumps read alike).
+/// Codecs. The number is the canonical RTP payload type, used on links and offered to subscribers (the
+/// same as LiveKit's, so that packet captures of both look alike).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Codec {
@@ -34,7 +34,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Every codec that may be published.
+    /// All codecs that may be published.
     pub const ALL: [Self; 8] =
         [Self::Opus, Self::Red, Self::Pcmu, Self::Pcma, Self::Vp8, Self::Vp9, Self::H264, Self::Av1];
 
@@ -44,7 +44,7 @@ impl Codec {
         Self::ALL.into_iter().find(|codec| *codec as u8 == pt)
     }
 
-    /// Sound or pictures.
+    /// Audio or video.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -70,11 +70,11 @@ impl Codec {
 pub struct Layer(pub u8);
 
 impl Layer {
-    /// Layers a track can have at most.
+    /// Largest number of layers of a track.
     pub const MAX: usize = 3;
 }
 
-/// A set of layers, as a bit mask (bit n is layer n).
+/// A set of layers as a bit mask: bit n is layer n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LayerSet(pub u8);
 
@@ -82,25 +82,25 @@ impl LayerSet {
     /// No layer.
     pub const NONE: Self = Self(0);
 
-    /// With one layer more.
+    /// The set with one more layer.
     #[must_use]
     pub fn with(self, layer: Layer) -> Self {
         Self(self.0 | 1u8.checked_shl(u32::from(layer.0)).unwrap_or(0))
     }
 
-    /// Is the layer in the set?
+    /// Whether the layer is in the set.
     #[must_use]
     pub fn contains(self, layer: Layer) -> bool {
         self.0 & 1u8.checked_shl(u32::from(layer.0)).unwrap_or(0) != 0
     }
 
-    /// Both sets together.
+    /// The union of both sets.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Is no layer wanted?
+    /// Whether the set has no layer.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -112,17 +112,17 @@ impl LayerSet {
     }
 }
 
-/// RFC 6464.
+/// Audio level of a packet (RFC 6464).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AudioLevel {
     /// Level in -dBov: 0 is loudest, 127 is silence.
     pub level: u8,
-    /// Whether the encoder believes that it is speech.
+    /// Whether the encoder detected voice activity.
     pub voice: bool,
 }
 
-/// The canonical header extensions, numbered once for links and for subscribers
-/// (`proto/` names the table's version).
+/// The canonical header extensions: those that survive a hop, with the same ids on links and for
+/// subscribers. Links exchange the version of the table ([`crate::extension_table::VERSION`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extensions<'a> {
     /// Canonical id 1.
@@ -142,20 +142,20 @@ pub struct Extensions<'a> {
 pub struct Packet<'a> {
     /// The codec of the payload.
     pub codec: Codec,
-    /// Extended sequence number (never wraps) in the publisher's numbering.
+    /// Extended sequence number of the publisher's stream; it never wraps.
     pub seq: u64,
     /// RTP timestamp in the codec's clock, as the publisher sent it.
     pub timestamp: u32,
     /// RTP marker bit.
     pub marker: bool,
-    /// Header extensions that survive hops.
+    /// Header extensions that survive a hop.
     pub ext: Extensions<'a>,
-    /// The payload, untouched; it may be encrypted end to end behind its descriptor.
+    /// The payload, unchanged. With end-to-end encryption, only its descriptor is readable.
     pub payload: &'a [u8],
 }
 
-/// A publisher's sender report (RFC 3550 section 6.4.1) for one layer: which wall-clock instant an
-/// RTP timestamp belongs to. It travels unchanged to every node.
+/// A publisher's sender report (RFC 3550 section 6.4.1) for one layer: the wall-clock time of an RTP
+/// timestamp. It is forwarded unchanged to every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
     /// NTP time of the publisher, 32.32 fixed point.

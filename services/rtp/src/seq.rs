@@ -1,60 +1,61 @@
-//! 16-bit sequence numbers made 64-bit (after RFC 3550 appendix A.1).
+//! Extends 16-bit sequence numbers to 64 bits (after RFC 3550 appendix A.1).
 
-/// How far a number may be ahead of the highest one and still belong to the same run.
+/// How far ahead of the highest number a packet may be without starting a new sequence.
 const MAX_DROPOUT: u16 = 3000;
-/// How far a number may be behind the highest one and still belong to the same run.
+/// How far behind the highest number a packet may be without starting a new sequence.
 const MAX_MISORDER: u16 = 1000;
 
-/// Extends the sequence numbers of one stream. Numbers only ever grow: a stream that starts anew
-/// goes on in the next cycle of 2^16.
+/// Extends the sequence numbers of one stream. Extended numbers only grow: a stream that restarts
+/// continues above all earlier numbers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExtendedSeq {
     highest: Option<u64>,
-    suspect: Option<u16>,
+    /// The number that would confirm a restart of the stream.
+    expected_after_jump: Option<u16>,
     restarted: bool,
 }
 
 impl ExtendedSeq {
-    /// The extended number of a packet, or none for a number far off the run; the second of two far
-    /// ones in a row starts a new run (RFC 3550 A.1).
+    /// The extended number of a packet; none for a number that is far from the sequence. Two such numbers
+    /// in a row start a new sequence (RFC 3550 appendix A.1).
     pub fn extend(&mut self, seq: u16) -> Option<u64> {
         let Some(highest) = self.highest else {
-            // One cycle up, so that a packet that overtook the first one still has a number.
+            // One cycle up: packets sent before the first received one get numbers too.
             let first = 0x1_0000 | u64::from(seq);
             self.highest = Some(first);
             self.restarted = false;
             return Some(first);
         };
         if std::mem::take(&mut self.restarted) {
-            return Some(self.next_run(highest, seq));
+            return Some(self.start_sequence(highest, seq));
         }
         let ahead = seq.wrapping_sub(highest as u16);
         if ahead < MAX_DROPOUT {
             let extended = highest + u64::from(ahead);
             self.highest = Some(extended);
-            self.suspect = None;
+            self.expected_after_jump = None;
             return Some(extended);
         }
         let behind = (highest as u16).wrapping_sub(seq);
         if behind <= MAX_MISORDER {
             return highest.checked_sub(u64::from(behind));
         }
-        if self.suspect == Some(seq) {
-            return Some(self.next_run(highest, seq));
+        if self.expected_after_jump == Some(seq) {
+            return Some(self.start_sequence(highest, seq));
         }
-        self.suspect = Some(seq.wrapping_add(1));
+        self.expected_after_jump = Some(seq.wrapping_add(1));
         None
     }
 
-    /// The next number begins a new run, wherever it is: another source brings the stream.
+    /// The next number starts a new sequence, whatever it is: the stream has another source.
     pub fn restart(&mut self) {
         self.restarted = true;
     }
 
-    fn next_run(&mut self, highest: u64, seq: u16) -> u64 {
+    fn start_sequence(&mut self, highest: u64, seq: u16) -> u64 {
         let extended = ((highest >> 16) + 2) << 16 | u64::from(seq);
         self.highest = Some(extended);
-        self.suspect = None;
+        self.expected_after_jump = None;
         extended
     }
 
@@ -64,8 +65,8 @@ impl ExtendedSeq {
         self.highest
     }
 
-    /// The extended number of a packet that was sent earlier (a retransmission, a NACK): the nearest
-    /// one to the highest number. Changes nothing.
+    /// The extended number of a packet sent earlier (for a retransmission or a NACK): the one nearest to
+    /// the highest number. Does not change the state.
     #[must_use]
     pub fn nearest(&self, seq: u16) -> Option<u64> {
         let highest = self.highest?;
@@ -80,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn another_source_goes_on_in_a_run_of_its_own_at_once() {
+    fn another_source_starts_a_new_sequence_at_once() {
         let mut seq = ExtendedSeq::default();
         seq.restart();
         let first = seq.extend(10).unwrap();
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_on_over_the_wrap_and_late_ones_go_back() {
+    fn numbers_continue_across_the_wrap_and_late_packets_get_lower_ones() {
         let mut seq = ExtendedSeq::default();
         let first = seq.extend(65_534).unwrap();
         assert_eq!(seq.extend(1), Some(first + 3));
@@ -103,20 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn stray_number_is_refused_and_a_new_beginning_is_ahead_of_all() {
+    fn stray_number_is_refused_and_a_restart_continues_above() {
         let mut seq = ExtendedSeq::default();
         let first = seq.extend(20_000).unwrap();
         assert_eq!(seq.extend(50_000), None);
         assert_eq!(seq.extend(20_001), Some(first + 1));
         assert_eq!(seq.extend(7), None);
-        let anew = seq.extend(8).unwrap();
-        assert!(anew > first + 0x1_0000);
-        assert_eq!(anew as u16, 8);
+        let restarted = seq.extend(8).unwrap();
+        assert!(restarted > first + 0x1_0000);
+        assert_eq!(restarted as u16, 8);
     }
 
     proptest! {
         #[test]
-        fn low_bits_stay_and_the_highest_never_falls(seqs in proptest::collection::vec(any::<u16>(), 0..200)) {
+        fn low_bits_are_kept_and_the_highest_never_decreases(seqs in proptest::collection::vec(any::<u16>(), 0..200)) {
             let mut extender = ExtendedSeq::default();
             let mut highest = 0;
             for seq in seqs {
@@ -129,7 +130,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_with_loss_and_reordering_keeps_its_numbers(
+        fn loss_and_reordering_do_not_change_the_numbers(
             start: u16, steps in proptest::collection::vec((0..2900u64, 0..900u64), 1..100),
         ) {
             let mut extender = ExtendedSeq::default();

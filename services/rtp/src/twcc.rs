@@ -1,5 +1,6 @@
 //! Transport-wide congestion control (draft-holmer-rmcat-transport-wide-cc-extensions-01): the
-//! receiver notes when each packet came and tells the sender, who estimates the bandwidth.
+//! receiver records the arrival time of each packet and reports it to the sender, which estimates the
+//! bandwidth.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +8,15 @@ use rtcp_types::{FciParser, TransportFeedback, Twcc, TwccPacketStatus};
 
 use crate::rtcp::append;
 
-/// How long arrivals are collected; libwebrtc wants 50 to 250 ms.
+/// How long arrivals are collected; libwebrtc expects feedback every 50 to 250 ms.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Arrivals that wait; with more, feedback is due at once.
+/// Pending arrivals; at this number feedback is due at once.
 const MAX_PENDING: usize = 400;
-/// Numbers that one feedback covers at most; a farther jump begins a new one.
+/// Largest range of numbers in one feedback packet; a larger jump begins a new one.
 const MAX_SPAN: u64 = 1000;
-/// A packet that is later than this many numbers has been given up by its sender.
+/// A packet that is further behind the highest number is ignored: its sender counts it as lost.
 const MAX_LATE: u64 = 500;
-/// Bytes of feedback information in one packet.
+/// Bytes of feedback control information (FCI) in one packet.
 const MAX_FCI: usize = 1100;
 /// Ticks are 250 us, the reference time is in units of 256 ticks (64 ms).
 const TICK_US: u128 = 250;
@@ -28,16 +29,18 @@ pub struct TwccRecorder {
     /// Extended number and arrival in ticks, in order of number.
     pending: Vec<(u64, u64)>,
     highest: Option<u64>,
-    /// First number that no feedback has covered.
+    /// First number that no feedback covered yet.
     next: Option<u64>,
+    /// When the first pending arrival was recorded.
     since: Option<Instant>,
+    /// Number of the next feedback packet.
     count: u8,
     media_ssrc: u32,
     statuses: Vec<TwccPacketStatus>,
 }
 
 impl TwccRecorder {
-    /// Empty; `now` is the beginning of its clock.
+    /// An empty recorder; its reference time starts at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -52,11 +55,11 @@ impl TwccRecorder {
         }
     }
 
-    /// Notes that the packet with transport-wide number `seq` came at `now` on stream `media_ssrc`.
+    /// Records that the packet with transport-wide sequence number `seq` arrived at `now` on `media_ssrc`.
     pub fn record(&mut self, now: Instant, seq: u16, media_ssrc: u32) {
         self.media_ssrc = media_ssrc;
         let number = match self.highest {
-            // Begins a cycle up, so that late first packets have numbers too.
+            // One cycle up: packets sent before the first received one get numbers too.
             None => 0x1_0000 + u64::from(seq),
             Some(highest) => {
                 let step = seq.wrapping_sub(highest as u16) as i16;
@@ -77,20 +80,20 @@ impl TwccRecorder {
         }
     }
 
-    /// When feedback should be written.
+    /// When feedback is due; none while there is nothing to report.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let since = self.since?;
         Some(if self.pending.len() >= MAX_PENDING { since } else { since + INTERVAL })
     }
 
-    /// Appends one feedback packet when it is due; call until it returns false.
+    /// Appends one feedback packet if it is due. Call it until it returns false.
     pub fn write(&mut self, now: Instant, sender_ssrc: u32, out: &mut Vec<u8>) -> bool {
         if self.poll_timeout().is_none_or(|due| due > now) {
             return false;
         }
         let Some((first, arrival)) = self.pending.first().copied() else { return false };
-        // What is missing before the first was lost, unless the sender jumped.
+        // Missing packets before the first one were lost, unless the sender's numbers jumped.
         let base = match self.next {
             Some(next) if next < first && first - next < MAX_SPAN => next,
             _ => first,
@@ -117,7 +120,7 @@ impl TwccRecorder {
         let covered = base + feedback.packet_status_count() as u64;
         let packet =
             TransportFeedback::builder(&feedback).sender_ssrc(sender_ssrc).media_ssrc(self.media_ssrc);
-        // A packet that cannot be written is given up, so that the caller's loop ends.
+        // Arrivals that cannot be written are skipped, so that the caller's loop ends.
         let written = covered > first && append(out, &packet).is_ok();
         let covered = covered.max(first + 1);
         let kept = self.pending.partition_point(|(number, _)| *number < covered);
@@ -131,31 +134,31 @@ impl TwccRecorder {
     }
 }
 
-/// A peer's feedback about what we sent.
+/// A peer's feedback about packets that we sent.
 #[derive(Debug)]
 pub struct Feedback<'a>(Twcc<'a>);
 
 impl<'a> Feedback<'a> {
-    /// From what stands behind the two SSRCs; none when it is too short.
+    /// Parses the FCI, which follows the two SSRCs; none when it is too short.
     #[must_use]
     pub fn parse(fci: &'a [u8]) -> Option<Self> {
         Twcc::parse(fci).ok().map(Self)
     }
 
-    /// Counts up with each feedback.
+    /// Number of the feedback packet; it increases by one.
     #[must_use]
     pub fn count(&self) -> u8 {
         self.0.feedback_packet_count()
     }
 
-    /// The receiver's clock that the first delta is relative to, in 64 ms, 24 bits.
+    /// Reference time of the first delta, by the receiver's clock, in units of 64 ms; 24 bits.
     #[must_use]
     pub fn reference_time(&self) -> u32 {
         self.0.reference_time()
     }
 
-    /// Number of each packet, and for received ones the time since the received one before, in
-    /// 250 us. Ends where the feedback is malformed.
+    /// Sequence number of each packet and, if it was received, the time since the previous received one
+    /// in units of 250 us. Malformed feedback ends the iteration.
     pub fn packets(&self) -> impl Iterator<Item = (u16, Option<i16>)> + 'a {
         self.0.packets().map_while(Result::ok).map(|(seq, status)| match status {
             TwccPacketStatus::NotReceived => (seq, None),
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
     use crate::rtcp::{Packet, parse};
 
-    /// Every feedback that is due long after.
+    /// All pending feedback, written one second later.
     fn drain(recorder: &mut TwccRecorder, now: Instant) -> Vec<u8> {
         let mut out = Vec::new();
         while recorder.write(now + Duration::from_secs(1), 1, &mut out) {}
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_told_and_late_packets_are_told_again() {
+    fn losses_are_reported_and_late_packets_later_as_received() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut recorder = TwccRecorder::new(start);
@@ -222,13 +225,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_arrival_is_told_once_with_its_time(
+        fn every_arrival_is_reported_once_with_its_time(
             steps in proptest::collection::vec((1_u16..40, 0_u64..9000), 1..900), first: u16,
         ) {
             let start = Instant::now();
             let mut recorder = TwccRecorder::new(start);
             let (mut now, mut seq, mut expected) = (start, first, BTreeMap::new());
-            let mut told = BTreeMap::new();
+            let mut reported = BTreeMap::new();
             for (step, ms) in steps {
                 // Some bursts, some long breaks.
                 now += Duration::from_millis(if ms < 8000 { ms / 400 } else { ms * 10 });
@@ -237,11 +240,11 @@ mod tests {
                 expected.insert(seq, ((now - start).as_micros() / TICK_US) as u64);
                 let mut out = Vec::new();
                 while recorder.write(now, 1, &mut out) {}
-                told.extend(arrivals(&out).0);
+                reported.extend(arrivals(&out).0);
             }
             let out = drain(&mut recorder, now);
-            told.extend(arrivals(&out).0);
-            prop_assert_eq!(told, expected);
+            reported.extend(arrivals(&out).0);
+            prop_assert_eq!(reported, expected);
         }
     }
 }

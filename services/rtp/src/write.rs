@@ -1,8 +1,8 @@
-//! Writing RTP headers with extensions.
+//! Writes RTP headers with extensions.
 
 use crate::packet::Extensions;
 
-/// What an RTP header says, extensions aside.
+/// Fields of an RTP header, without extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderFields {
     /// Payload type, 7 bits.
@@ -17,7 +17,7 @@ pub struct HeaderFields {
     pub ssrc: u32,
 }
 
-/// Which id each extension has on one connection (RFC 8285, 1 to 255); none: not negotiated, not written.
+/// Extension ids of one connection (RFC 8285, 1 to 255); none: not negotiated, so not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExtensionIds {
     /// RFC 6464.
@@ -43,9 +43,9 @@ impl ExtensionIds {
     };
 }
 
-/// Appends an RTP header: `extra` elements first (mid, transport-wide number: what belongs to this
-/// hop), then those of `ext` that have an id. The one-byte form is used when it can hold all. An
-/// element with id 0 or more than 255 bytes is left out.
+/// Appends an RTP header: first the elements in `extra`, which belong to this hop (mid, transport-wide
+/// sequence number), then those of `ext` that have an id. The one-byte form is used if all elements fit.
+/// An element with id 0 or more than 255 bytes is left out.
 pub fn write_header(
     out: &mut Vec<u8>,
     fields: &HeaderFields,
@@ -56,7 +56,7 @@ pub fn write_header(
     write(out, fields, ids, ext, extra, false);
 }
 
-/// As [`write_header`], with a choice to use the two-byte form always.
+/// As [`write_header`]; `two_byte` forces the two-byte form.
 pub(super) fn write(
     out: &mut Vec<u8>,
     fields: &HeaderFields,
@@ -73,7 +73,7 @@ pub(super) fn write(
 
     let audio_level = ext.audio_level.map(|audio| [u8::from(audio.voice) << 7 | audio.level & 0x7F]);
     let orientation = ext.orientation.map(|byte| [byte]);
-    let known: [(Option<u8>, Option<&[u8]>); 5] = [
+    let canonical: [(Option<u8>, Option<&[u8]>); 5] = [
         (ids.audio_level, audio_level.as_ref().map(|value| value.as_slice())),
         (ids.capture_time, ext.capture_time),
         (ids.orientation, orientation.as_ref().map(|value| value.as_slice())),
@@ -81,8 +81,8 @@ pub(super) fn write(
         (ids.playout_delay, ext.playout_delay.as_ref().map(|value| value.as_slice())),
     ];
     let elements = || {
-        let known = known.iter().filter_map(|(id, value)| Some(((*id)?, (*value)?)));
-        extra.iter().copied().chain(known).filter(|(id, value)| *id != 0 && value.len() <= 255)
+        let canonical = canonical.iter().filter_map(|(id, value)| Some(((*id)?, (*value)?)));
+        extra.iter().copied().chain(canonical).filter(|(id, value)| *id != 0 && value.len() <= 255)
     };
     if elements().next().is_none() {
         return;

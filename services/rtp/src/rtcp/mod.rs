@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, 5104): what a worker hears from a peer, and what it says.
-//! The grammar is `rtcp-types`'; this is the part of it that a forwarding server needs.
+//! RTCP (RFC 3550 section 6, RFC 4585, 5104): parses and writes the packets that an SFU needs, by the
+//! crate `rtcp-types`.
 
 use rtcp_types::{
     Bye, Fir, PayloadFeedback, Pli, ReceiverReport, RtcpPacketParser, SenderReport, TransportFeedback,
@@ -13,12 +13,12 @@ pub use write::{
     OversizedError, write_bye, write_nack, write_pli, write_receiver_report, write_sender_report,
 };
 
-/// One packet of a compound, as far as a forwarding server cares.
+/// One packet of a compound packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// Type 200.
+    /// Sender report (RFC 3550 section 6.4.1).
     SenderReport {
-        /// Who sends.
+        /// SSRC of the sender.
         ssrc: u32,
         /// NTP time, 32.32 fixed point.
         ntp: u64,
@@ -28,48 +28,48 @@ pub enum Packet<'a> {
         packets: u32,
         /// Payload bytes sent.
         octets: u32,
-        /// What it receives.
+        /// Reports on the streams that it receives.
         blocks: ReportBlocks<'a>,
     },
-    /// Type 201.
+    /// Receiver report (RFC 3550 section 6.4.2).
     ReceiverReport {
-        /// Who reports.
+        /// SSRC of the reporter.
         ssrc: u32,
-        /// What it receives.
+        /// Reports on the streams that it receives.
         blocks: ReportBlocks<'a>,
     },
     /// Generic NACK (RFC 4585 section 6.2.1).
     Nack {
-        /// The stream with holes.
+        /// The stream with losses.
         ssrc: u32,
         /// Lost sequence numbers.
         seqs: NackSeqs<'a>,
     },
-    /// Picture loss (RFC 4585 section 6.3.1): a key frame is needed.
+    /// Picture loss indication (RFC 4585 section 6.3.1): a key frame is needed.
     Pli {
-        /// Of this stream.
+        /// The stream.
         ssrc: u32,
     },
     /// Full intra request (RFC 5104 section 4.3.1): a key frame is needed.
     Fir {
-        /// Of this stream.
+        /// The stream.
         ssrc: u32,
-        /// A number seen before is a repetition.
+        /// Request number; the same number is a repetition of the request.
         seq: u8,
     },
-    /// Receiver's estimate (draft-alvestrand-rmcat-remb-03).
+    /// Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03).
     Remb {
         /// Bits per second.
         bitrate: u64,
     },
-    /// Transport-wide feedback; [`crate::twcc::Feedback`] reads it.
+    /// Transport-wide feedback; [`crate::twcc::Feedback`] parses it.
     TransportCc {
-        /// What stands behind the two SSRCs.
+        /// Feedback control information, which follows the two SSRCs.
         fci: &'a [u8],
     },
-    /// Type 203.
+    /// BYE (RFC 3550 section 6.6): a stream ended.
     Bye {
-        /// Who leaves.
+        /// The stream.
         ssrc: u32,
     },
 }
@@ -77,23 +77,23 @@ pub enum Packet<'a> {
 /// One report block (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReportBlock {
-    /// The stream that it is about.
+    /// The stream reported on.
     pub ssrc: u32,
-    /// Lost since the last report, in 1/256.
+    /// Fraction of packets lost since the last report, in 1/256.
     pub fraction_lost: u8,
-    /// Lost since the beginning, 24 bits (two's complement).
+    /// Packets lost since the beginning, 24 bits (two's complement).
     pub cumulative_lost: u32,
-    /// Highest sequence number received, with cycles above.
+    /// Highest sequence number received; the upper 16 bits count cycles.
     pub extended_seq: u32,
-    /// In clock ticks.
+    /// Interarrival jitter in ticks of the RTP clock.
     pub jitter: u32,
     /// Middle 32 bits of the last sender report's NTP time; 0 when there was none.
     pub last_sr: u32,
-    /// Since then, in 1/65536 s.
+    /// Time since that sender report, in 1/65536 s.
     pub delay_since_last_sr: u32,
 }
 
-/// Report blocks of one report.
+/// Iterator over the blocks of one report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportBlocks<'a>(&'a [u8]);
 
@@ -116,11 +116,11 @@ impl Iterator for ReportBlocks<'_> {
     }
 }
 
-/// Sequence numbers of one NACK, at most 17 for each of its entries.
+/// Iterator over the sequence numbers of one NACK, at most 17 for each of its entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NackSeqs<'a> {
     fci: &'a [u8],
-    /// Next number and the mask of those after it.
+    /// The last number, and the bit mask of the numbers after it.
     current: Option<(u16, u16)>,
 }
 
@@ -143,7 +143,7 @@ impl Iterator for NackSeqs<'_> {
     }
 }
 
-/// Packets of a compound; see [`parse`].
+/// Iterator over the packets of a compound packet; see [`parse`].
 #[derive(Debug, Clone)]
 pub struct Packets<'a> {
     rest: &'a [u8],
@@ -157,8 +157,9 @@ enum More<'a> {
     Fir(&'a [u8]),
 }
 
-/// Reads a plain compound packet (or a reduced-size one, RFC 5506). Packets of other types are
-/// skipped; a malformed one ends the iteration, for what follows it has no known beginning.
+/// Parses a plain compound packet, or a reduced-size one (RFC 5506). Packets of other types and with
+/// malformed content are skipped; a wrong version or length ends the iteration, as the start of the next
+/// packet is not known.
 #[must_use]
 pub fn parse(compound: &[u8]) -> Packets<'_> {
     Packets { rest: compound, more: None }
@@ -176,7 +177,7 @@ impl<'a> Iterator for Packets<'a> {
             let len = 4 * (usize::from(u16::from_be_bytes([l0, l1])) + 1);
             let (packet, rest) = self.rest.split_at_checked(len).filter(|_| first >> 6 == 2)?;
             self.rest = rest;
-            if let Some(packet) = self.one(kind, first & 0x1f, packet) {
+            if let Some(packet) = self.parse_one(kind, first & 0x1f, packet) {
                 return Some(packet);
             }
         }
@@ -199,7 +200,7 @@ impl<'a> Packets<'a> {
         }
     }
 
-    fn one(&mut self, kind: u8, count: u8, packet: &'a [u8]) -> Option<Packet<'a>> {
+    fn parse_one(&mut self, kind: u8, count: u8, packet: &'a [u8]) -> Option<Packet<'a>> {
         let blocks = |at: usize| {
             let len = 24 * usize::from(count);
             packet.get(at..at + len).map(ReportBlocks)
@@ -258,7 +259,7 @@ impl<'a> Packets<'a> {
     }
 }
 
-/// What stands behind the two SSRCs of a feedback packet, without padding.
+/// The feedback control information of a feedback packet, without padding.
 fn fci(packet: &[u8]) -> Option<&[u8]> {
     let padding = match packet {
         [first, .., last] if first & 0x20 != 0 => usize::from(*last),
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_packets_read_back() {
         let block = ReportBlock {
             ssrc: 9,
             fraction_lost: 3,
@@ -314,14 +315,14 @@ mod tests {
     }
 
     #[test]
-    fn a_nack_entry_names_up_to_seventeen_packets() {
+    fn nack_entry_names_up_to_seventeen_packets() {
         let seqs = NackSeqs { fci: &[0xff, 0xfe, 0xff, 0xff, 0, 20, 0x80, 1], current: None };
         let expected: Vec<u16> = (0..17).map(|n| 0xfffe_u16.wrapping_add(n)).chain([20, 21, 36]).collect();
         assert_eq!(seqs.collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn remb_and_fir_of_chrome_are_read() {
+    fn remb_and_fir_of_chrome_are_parsed() {
         let remb = [
             0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1, 0x0b, 0xff, 0xff, 0, 0, 0, 9,
         ];
@@ -332,12 +333,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn junk_is_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_are_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(parse(&bytes).count() <= bytes.len());
         }
 
         #[test]
-        fn junk_behind_a_true_header_is_read_without_panic(
+        fn arbitrary_content_after_a_valid_header_is_parsed_without_panic(
             kind in 200_u8..207, first in 0x80_u8..0xc0,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..40),
         ) {

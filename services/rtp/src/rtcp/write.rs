@@ -1,4 +1,5 @@
-//! Writers: each appends one packet to the caller's buffer, so that calls in a row make a compound.
+//! Writes RTCP: each function appends one packet to the caller's buffer. Successive calls form a compound
+//! packet.
 
 use rtcp_types::{
     Bye, Nack, PayloadFeedback, Pli, ReceiverReport, ReportBlock as Block, RtcpPacketWriter,
@@ -7,12 +8,12 @@ use rtcp_types::{
 
 use super::ReportBlock;
 
-/// More than one RTCP packet holds: over 31 report blocks, or a cname over 255 bytes.
+/// The content does not fit in one RTCP packet: over 31 report blocks, or a CNAME over 255 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than one RTCP packet holds; nothing was written, split it")]
+#[error("too much for one RTCP packet; nothing was written, split it")]
 pub struct OversizedError;
 
-/// Appends a packet.
+/// Appends one packet.
 pub(crate) fn append(out: &mut Vec<u8>, packet: &dyn RtcpPacketWriter) -> Result<(), OversizedError> {
     let size = packet.calculate_size().map_err(|_| OversizedError)?;
     let start = out.len();
@@ -25,7 +26,7 @@ pub(crate) fn append(out: &mut Vec<u8>, packet: &dyn RtcpPacketWriter) -> Result
     Err(OversizedError)
 }
 
-/// `write_into` is for sized writers.
+/// Makes a trait object writable: `write_into` needs a sized type.
 #[derive(Debug)]
 struct Writer<'a>(&'a dyn RtcpPacketWriter);
 
@@ -43,10 +44,10 @@ impl RtcpPacketWriter for Writer<'_> {
     }
 }
 
-/// Appends a receiver report and the SDES with the cname that must follow it (RFC 3550 section 6.1).
+/// Appends a receiver report and the SDES with the CNAME that must follow it (RFC 3550 section 6.1).
 ///
 /// # Errors
-/// Over 31 blocks, or a cname over 255 bytes.
+/// Over 31 blocks, or a CNAME over 255 bytes.
 pub fn write_receiver_report(
     out: &mut Vec<u8>,
     ssrc: u32,
@@ -70,10 +71,10 @@ pub fn write_receiver_report(
     write_cname(out, ssrc, cname).inspect_err(|_| out.truncate(start))
 }
 
-/// Appends a sender report and the SDES with the cname.
+/// Appends a sender report and the SDES with the CNAME. `ntp` is 32.32 fixed point.
 ///
 /// # Errors
-/// A cname over 255 bytes.
+/// A CNAME over 255 bytes.
 pub fn write_sender_report(
     out: &mut Vec<u8>,
     ssrc: u32,
@@ -101,7 +102,7 @@ fn write_cname(out: &mut Vec<u8>, ssrc: u32, cname: &str) -> Result<(), Oversize
 /// Appends a generic NACK.
 ///
 /// # Errors
-/// More numbers than a packet holds.
+/// More numbers than fit in a packet.
 pub fn write_nack(
     out: &mut Vec<u8>,
     sender_ssrc: u32,
@@ -121,7 +122,7 @@ pub fn write_pli(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32) -> Result
     append(out, &PayloadFeedback::builder(&pli).sender_ssrc(sender_ssrc).media_ssrc(media_ssrc))
 }
 
-/// Appends a BYE: a stream of ours ended.
+/// Appends a BYE for a stream of ours.
 ///
 /// # Errors
 /// None in practice.
