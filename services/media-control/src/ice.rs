@@ -30,8 +30,8 @@ fn letters(random: &mut impl Rng, count: usize) -> String {
     (0..count).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
 }
 
-/// Makes ICE credentials (RFC 8445 section 5.3). The username fragment holds a version, 1, then the tag of the
-/// node and the worker's index in hexadecimal, then random letters.
+/// Makes ICE credentials (RFC 8445 section 5.3). The username fragment is the version `1`, the tag of the
+/// node and the worker's index in hexadecimal, and random letters.
 #[must_use]
 pub fn credentials(random: &mut impl Rng, node: &str, worker: u8) -> IceCredentials {
     IceCredentials {

@@ -1,12 +1,12 @@
-//! The certificate that this process shows in DTLS.
+//! The DTLS certificate of this process.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
-/// A certificate could not be made.
+/// A certificate could not be generated.
 #[derive(Debug, thiserror::Error)]
-#[error("no DTLS certificate could be made: {0}; check that the system has randomness")]
+#[error("generating a DTLS certificate failed: {0}; check the system's random number source")]
 pub struct CertificateError(String);
 
 /// A self-signed ECDSA P-256 certificate; one per process, cheap to clone.
@@ -25,10 +25,10 @@ impl std::fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// Makes a new key and its certificate.
+    /// Generates a key and its certificate.
     ///
     /// # Errors
-    /// When the crypto library refuses.
+    /// When the crypto library fails.
     pub fn generate() -> Result<Self, CertificateError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|error| CertificateError(error.to_string()))?;
@@ -36,7 +36,7 @@ impl Certificate {
         Ok(Self(Arc::new(Inner { certificate, fingerprint })))
     }
 
-    /// SHA-256 of the certificate: what `a=fingerprint:sha-256` carries (RFC 8122).
+    /// SHA-256 of the certificate, the value of `a=fingerprint:sha-256` (RFC 8122).
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.0.fingerprint

@@ -1,11 +1,11 @@
-//! The Data Channel Establishment Protocol (RFC 8832): two messages.
+//! Messages of the Data Channel Establishment Protocol (RFC 8832): OPEN and ACK.
 
 const ACK: u8 = 0x02;
 const OPEN: u8 = 0x03;
 const UNORDERED: u8 = 0x80;
 const HEADER: usize = 12;
 
-/// How hard a message is tried (RFC 8832 section 5.1).
+/// Reliability of a channel (RFC 8832 section 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reliability {
     Reliable,
@@ -13,15 +13,15 @@ pub(crate) enum Reliability {
     LifetimeMs(u32),
 }
 
-/// A parsed message.
+/// A DCEP message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Message<'a> {
+pub(crate) enum DcepMessage<'a> {
     Ack,
     Open { ordered: bool, reliability: Reliability, label: &'a str },
 }
 
-impl<'a> Message<'a> {
-    /// None when it is not DCEP.
+impl<'a> DcepMessage<'a> {
+    /// Parses a message; none when it is malformed.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         if bytes.first() == Some(&ACK) {
             return Some(Self::Ack);
@@ -44,7 +44,7 @@ impl<'a> Message<'a> {
         Some(Self::Open { ordered: channel & UNORDERED == 0, reliability, label })
     }
 
-    /// The bytes to send; a label longer than 65535 bytes is cut.
+    /// The encoded message; a label longer than 65535 bytes is truncated.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Ack => vec![ACK],
@@ -75,23 +75,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(label in ".{0,40}", ordered: bool, kind in 0..3, parameter: u32) {
+        fn written_messages_read_back(label in ".{0,40}", ordered: bool, kind in 0..3, parameter: u32) {
             let reliability = match kind {
                 0 => Reliability::Reliable,
                 1 => Reliability::Retransmits(parameter),
                 _ => Reliability::LifetimeMs(parameter),
             };
-            let message = Message::Open { ordered, reliability, label: &label };
+            let message = DcepMessage::Open { ordered, reliability, label: &label };
             let bytes = message.to_bytes();
-            prop_assert_eq!(Message::parse(&bytes), Some(message));
+            prop_assert_eq!(DcepMessage::parse(&bytes), Some(message));
             for len in 1..bytes.len() {
-                prop_assert_eq!(Message::parse(&bytes[..len]), None);
+                prop_assert_eq!(DcepMessage::parse(&bytes[..len]), None);
             }
         }
 
         #[test]
-        fn junk_is_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(Message::Open { label, .. }) = Message::parse(&bytes) {
+        fn malformed_messages_are_rejected_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(DcepMessage::Open { label, .. }) = DcepMessage::parse(&bytes) {
                 prop_assert!(bytes.len() >= HEADER + label.len());
             }
         }

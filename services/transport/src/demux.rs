@@ -1,8 +1,8 @@
-//! Which protocol a datagram belongs to, when all share one port (RFC 7983, RFC 5761).
+//! Classifies datagrams by protocol where all protocols share one port (RFC 7983, RFC 5761).
 
-/// What a datagram is.
+/// The protocol of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum Protocol {
     /// First byte 0 to 3.
     Stun,
     /// First byte 20 to 63.
@@ -13,14 +13,14 @@ pub enum Class {
     Rtcp,
 }
 
-/// Says which protocol a datagram belongs to; none is junk.
+/// The protocol of a datagram by its first bytes; none when they match no protocol.
 #[must_use]
-pub fn classify(datagram: &[u8]) -> Option<Class> {
+pub fn classify(datagram: &[u8]) -> Option<Protocol> {
     match datagram {
-        [0..=3, ..] => Some(Class::Stun),
-        [20..=63, ..] => Some(Class::Dtls),
-        [128..=191, 192..=223, ..] => Some(Class::Rtcp),
-        [128..=191, _, ..] => Some(Class::Rtp),
+        [0..=3, ..] => Some(Protocol::Stun),
+        [20..=63, ..] => Some(Protocol::Dtls),
+        [128..=191, 192..=223, ..] => Some(Protocol::Rtcp),
+        [128..=191, _, ..] => Some(Protocol::Rtp),
         _ => None,
     }
 }
@@ -30,13 +30,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_protocol_is_told_by_its_first_bytes() {
-        assert_eq!(classify(&[0, 1]), Some(Class::Stun));
-        assert_eq!(classify(&[22, 254]), Some(Class::Dtls));
-        assert_eq!(classify(&[0x80, 111]), Some(Class::Rtp));
-        assert_eq!(classify(&[0x90, 0x80 | 96]), Some(Class::Rtp));
-        assert_eq!(classify(&[0x80, 200]), Some(Class::Rtcp));
-        assert_eq!(classify(&[0x81, 205]), Some(Class::Rtcp));
+    fn first_bytes_name_the_protocol() {
+        assert_eq!(classify(&[0, 1]), Some(Protocol::Stun));
+        assert_eq!(classify(&[22, 254]), Some(Protocol::Dtls));
+        assert_eq!(classify(&[0x80, 111]), Some(Protocol::Rtp));
+        assert_eq!(classify(&[0x90, 0x80 | 96]), Some(Protocol::Rtp));
+        assert_eq!(classify(&[0x80, 200]), Some(Protocol::Rtcp));
+        assert_eq!(classify(&[0x81, 205]), Some(Protocol::Rtcp));
         assert_eq!(classify(&[0xff, 0]), None);
         assert_eq!(classify(&[128]), None);
         assert_eq!(classify(&[]), None);

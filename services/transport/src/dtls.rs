@@ -1,8 +1,8 @@
-//! DTLS 1.2 (RFC 6347) by `dimpl`: who the peer is, SRTP keys, and the pipe under SCTP.
+//! DTLS 1.2 (RFC 6347) by `dimpl`: authenticates the peer, derives the SRTP keys, carries SCTP.
 //!
 //! 1.2 and not 1.3, although the library has both: as a 1.2 server it chooses the SRTP profile
-//! itself and takes AES-GCM, as a 1.3 server it takes the client's first, which in browsers is the
-//! SHA-1 profile at four times the cost.
+//! itself and takes AES-GCM; as a 1.3 server it takes the client's first profile, which in browsers is
+//! the SHA-1 one at four times the cost.
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,16 +11,16 @@ use dimpl::Output;
 
 use crate::{Certificate, CloseReason, SrtpProfile, certificate::sha256, srtp::Srtp};
 
-/// Records that a handshake flight or a burst of SCTP may leave to be polled.
+/// Records of a handshake flight or a burst of SCTP that may wait to be polled.
 const MAX_QUEUE: usize = 64;
-/// A record is 2^14 bytes and its header at most.
+/// Largest record: 2^14 bytes and the header.
 const MAX_RECORD: usize = 17 * 1024;
 
-/// What the engine has for us.
+/// An output of the association.
 pub(crate) enum DtlsOutput {
-    /// To be sent.
+    /// A datagram to send.
     Packet(Vec<u8>),
-    /// The peer is who signalling said, and these are the keys.
+    /// The handshake is done and the peer has the announced certificate; the SRTP keys.
     Connected(SrtpProfile, Box<Srtp>),
     /// An SCTP packet of the verified peer.
     Data(Vec<u8>),
@@ -32,11 +32,14 @@ pub(crate) enum DtlsOutput {
 pub(crate) struct Dtls {
     engine: dimpl::Dtls,
     expected: [u8; 32],
+    /// Whether we are the DTLS client.
     active: bool,
+    /// The peer's certificate has the expected fingerprint.
     verified: bool,
-    up: bool,
+    handshake_done: bool,
     keys: Option<(SrtpProfile, Box<Srtp>)>,
-    announced: bool,
+    /// [`DtlsOutput::Connected`] was returned.
+    connected: bool,
     timeout: Option<Instant>,
     buffer: Vec<u8>,
 }
@@ -49,7 +52,7 @@ impl Dtls {
         mtu: usize,
         now: Instant,
     ) -> Result<Self, CloseReason> {
-        // ICE has shown that the peer receives at its address: no cookie round trip.
+        // ICE has verified the peer's address: the cookie round trip is not needed.
         let config = dimpl::Config::builder()
             .mtu(mtu)
             .use_server_cookie(false)
@@ -64,15 +67,15 @@ impl Dtls {
             expected,
             active,
             verified: false,
-            up: false,
+            handshake_done: false,
             keys: None,
-            announced: false,
+            connected: false,
             timeout: None,
             buffer: vec![0; 2048],
         })
     }
 
-    /// Do we send the ClientHello?
+    /// Whether we are the DTLS client, which sends the ClientHello.
     pub(crate) fn is_active(&self) -> bool {
         self.active
     }
@@ -81,9 +84,9 @@ impl Dtls {
         self.expected == *fingerprint
     }
 
-    /// Has the verified peer finished the handshake?
-    pub(crate) fn is_up(&self) -> bool {
-        self.announced
+    /// Whether the handshake with the verified peer is done.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
     }
 
     pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8]) -> Result<(), CloseReason> {
@@ -97,7 +100,7 @@ impl Dtls {
 
     pub(crate) fn close(&mut self) {
         if let Err(error) = self.engine.close() {
-            tracing::debug!(%error, "DTLS close");
+            tracing::debug!(%error, "DTLS close failed");
         }
     }
 
@@ -112,21 +115,21 @@ impl Dtls {
         Ok(())
     }
 
-    /// Hands everything that waits to `sink`. An error ends the association.
+    /// Passes all pending output to `sink`. An error ends the association.
     pub(crate) fn drain(&mut self, mut sink: impl FnMut(DtlsOutput)) -> Result<(), CloseReason> {
         loop {
-            let room = self.buffer.len();
+            let size = self.buffer.len();
             match self.engine.poll_output(&mut self.buffer) {
                 Output::Packet(packet) => sink(DtlsOutput::Packet(packet.to_vec())),
-                Output::BufferTooSmall { needed } if needed <= MAX_RECORD && needed > room => {
+                Output::BufferTooSmall { needed } if needed <= MAX_RECORD && needed > size => {
                     self.buffer.resize(needed, 0);
                 }
                 Output::BufferTooSmall { .. } => {
-                    return Err(CloseReason::Dtls("the library made a record over the limit".into()));
+                    return Err(CloseReason::Dtls("the DTLS library made a record over the limit".into()));
                 }
                 Output::PeerCert(der) => {
-                    let shown = sha256(der);
-                    if constant_time::verify_slices_are_equal(&shown, &self.expected).is_err() {
+                    let fingerprint = sha256(der);
+                    if constant_time::verify_slices_are_equal(&fingerprint, &self.expected).is_err() {
                         return Err(CloseReason::WrongCertificate);
                     }
                     self.verified = true;
@@ -141,20 +144,20 @@ impl Dtls {
                     let srtp = Srtp::new(profile, &material, self.active).ok_or(CloseReason::NoSrtp)?;
                     self.keys = Some((profile, Box::new(srtp)));
                 }
-                Output::Connected => self.up = true,
-                Output::ApplicationData(data) if self.announced => sink(DtlsOutput::Data(data.to_vec())),
+                Output::Connected => self.handshake_done = true,
+                Output::ApplicationData(data) if self.connected => sink(DtlsOutput::Data(data.to_vec())),
                 Output::CloseNotify => sink(DtlsOutput::Closed),
                 Output::Timeout(at) => {
                     self.timeout = Some(at);
-                    if !self.up || self.announced {
+                    if !self.handshake_done || self.connected {
                         return Ok(());
                     }
-                    // Nothing is delivered before all three are there: certificate, Finished, keys.
+                    // Connected only with all three: verified certificate, Finished, keys.
                     if !self.verified {
                         return Err(CloseReason::WrongCertificate);
                     }
                     let (profile, srtp) = self.keys.take().ok_or(CloseReason::NoSrtp)?;
-                    self.announced = true;
+                    self.connected = true;
                     sink(DtlsOutput::Connected(profile, srtp));
                     return Ok(());
                 }

@@ -1,44 +1,42 @@
-//! What goes wrong, told by type where a caller acts on it.
+//! Errors, and the reasons for which a transport closes.
 
-/// Why a transport ended.
+/// Why a transport closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// We closed it.
     #[error("closed by us")]
     Local,
-    /// The peer said goodbye (DTLS close_notify).
+    /// The peer closed it (DTLS close_notify).
     #[error("closed by the client")]
     Peer,
-    /// Nothing authenticated came from the peer for 15 s (RFC 7675).
-    #[error("nothing was heard from the client for 15 s; its network is gone or it stopped")]
-    Silent,
-    /// The peer's description came, but no connection within 30 s.
+    /// Nothing authenticated was received from the peer for 15 s (consent expired, RFC 7675).
+    #[error("nothing was received from the client for 15 s; its network failed or it stopped")]
+    TimedOut,
+    /// The handshake was not finished within 30 s of the peer's description.
     #[error("no connection within 30 s of the client's description; is its UDP to this node blocked?")]
     NeverConnected,
     /// The certificate in the handshake is not the one that signalling announced.
-    #[error(
-        "the client's DTLS certificate is not the one it announced; somebody is in between, or its SDP is stale"
-    )]
+    #[error("the client's DTLS certificate is not the one in its SDP; a man in the middle, or a stale SDP")]
     WrongCertificate,
-    /// A later description announced another certificate; that needs a new connection.
-    #[error("the client changed its DTLS certificate; it must make a new connection")]
+    /// A later description has another fingerprint; another certificate needs a new connection.
+    #[error("the client changed its DTLS certificate; it must open a new connection")]
     ChangedCertificate,
-    /// The peer negotiated no SRTP profile that we know.
-    #[error("the client agreed on no SRTP profile; it must support AES_CM_128_HMAC_SHA1_80 or AES-GCM")]
+    /// No SRTP profile that we support was negotiated.
+    #[error("no SRTP profile was negotiated; the client must support AES_CM_128_HMAC_SHA1_80 or AES-GCM")]
     NoSrtp,
-    /// The DTLS library gave up.
+    /// The DTLS library reported an error.
     #[error("DTLS failed: {0}")]
     Dtls(String),
 }
 
-/// A message was not sent.
+/// Why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The channel is not open yet, or the peer takes data too slowly.
-    #[error("the channel's buffer is full or it is not open yet; send again later or drop the message")]
+    /// The channel is not open yet, or the send buffer is full because the peer is slow.
+    #[error("the send buffer is full or the channel is not open yet; send later or drop the message")]
     WouldBlock,
-    /// Larger than what we announced.
+    /// Larger than `a=max-message-size`.
     #[error("a message of {len} bytes is over the limit of {limit}; split it")]
     TooLarge {
         /// Its length in bytes.
@@ -46,33 +44,34 @@ pub enum SendError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// There is no such channel, or it ended.
+    /// There is no such channel, or it closed.
     #[error("the channel is not open; open a new one")]
     Closed,
 }
 
-/// A packet could not be sealed.
+/// Why a packet was not sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// No keys yet, or no longer.
+    /// No keys: the transport is not connected yet, or closed.
     #[error("the transport has no keys; wait for Connected")]
     NotConnected,
     /// Not a complete RTP or RTCP packet.
     #[error("not a complete packet; nothing was sealed")]
     Malformed,
-    /// The same SSRC and sequence number were sealed before, or the number is far behind. Sealing
-    /// twice would reuse a nonce (RFC 7714 section 14.1): retransmit under an own SSRC (RFC 4588).
+    /// The same SSRC and sequence number were sealed before, or the number is older than the replay
+    /// window. Sealing other content would reuse a nonce (RFC 7714 section 14.1); retransmit on an RTX
+    /// SSRC (RFC 4588).
     #[error("this sequence number was sealed before; retransmit on the RTX SSRC")]
     Repeated,
-    /// The key or the table of SSRCs is used up (RFC 3711 section 9.2).
+    /// The key reached its packet limit (RFC 3711 section 9.2), or too many SSRCs were sent under it.
     #[error("the keys are used up; the client must reconnect")]
     Exhausted,
 }
 
-/// A packet could not be opened.
+/// Why a packet was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// No keys yet, or no longer.
+    /// No keys: the transport is not connected yet, or closed.
     #[error("the transport has no keys; packet dropped")]
     NotConnected,
     /// Not an SRTP or SRTCP packet.
@@ -81,10 +80,10 @@ pub enum OpenError {
     /// Authentication failed.
     #[error("the authentication tag is wrong; packet dropped")]
     Forged,
-    /// Seen before, or older than the replay window.
+    /// Received before, or older than the replay window.
     #[error("a replayed or too old packet; dropped")]
     Replayed,
-    /// Too many different SSRCs.
-    #[error("more senders than one connection may have; packet dropped")]
-    TooManySenders,
+    /// The peer sends on too many SSRCs.
+    #[error("more SSRCs than one connection may send on; packet dropped")]
+    TooManySsrcs,
 }

@@ -1,4 +1,4 @@
-//! What a transport tells its owner.
+//! Events of a transport.
 
 use std::sync::Arc;
 
@@ -6,50 +6,50 @@ use bytes::Bytes;
 
 use crate::{CloseReason, SrtpProfile};
 
-/// A data channel of one transport; never used twice.
+/// Identifies a data channel of one transport; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(crate) u32);
 
-/// What a transport tells.
+/// An event of a transport.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TransportEvent {
-    /// ICE and DTLS are up, the peer's certificate is the announced one; media may flow.
+    /// ICE and DTLS are up and the peer has the announced certificate: media can be sealed and opened.
     Connected {
-        /// How media is protected.
+        /// The SRTP profile in use.
         profile: SrtpProfile,
     },
-    /// A data channel is open, ours or one that the peer opened.
+    /// A data channel is open, opened by us or by the peer.
     ChannelOpen {
         /// The channel.
         id: ChannelId,
         /// Its label.
         label: Arc<str>,
-        /// Are messages delivered in order?
+        /// Whether messages are delivered in order.
         ordered: bool,
-        /// Retransmissions allowed per message; none is unlimited.
+        /// Limit of retransmissions per message; none is reliable.
         max_retransmits: Option<u16>,
-        /// Did the peer open it?
+        /// Whether the peer opened it.
         by_peer: bool,
     },
-    /// A message.
+    /// A message of the peer.
     ChannelData {
         /// The channel.
         id: ChannelId,
         /// Its label.
         label: Arc<str>,
-        /// Binary, or UTF-8 text?
+        /// Binary, otherwise UTF-8 text.
         binary: bool,
         /// The message.
         data: Bytes,
     },
-    /// The channel ended.
+    /// A channel closed, or could not be opened.
     ChannelClosed {
         /// The channel.
         id: ChannelId,
     },
-    /// The transport ended; nothing more follows.
+    /// The transport closed. It is the last event.
     Closed {
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
 }

@@ -1,12 +1,12 @@
-//! The replay list (RFC 3711 section 3.3.2) as a sliding window, and the packet index that a
-//! 16-bit sequence number stands for (section 3.3.1).
+//! The replay list (RFC 3711 section 3.3.2) as a sliding window, and the packet index of a 16-bit
+//! sequence number (section 3.3.1).
 
 const WORDS: usize = 16;
 
-/// Packets that may be late and still count.
+/// Size of the window, in packets: how late a packet may be.
 pub(crate) const WINDOW: u64 = WORDS as u64 * 64;
 
-/// Which indices were seen, as a ring of bits below the highest.
+/// Which indices were seen: a ring of bits up to the highest index.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Window {
     highest: Option<u64>,
@@ -19,7 +19,7 @@ impl Window {
         self.highest
     }
 
-    /// Is this index new and not too old?
+    /// Whether the index is within the window and was not seen.
     pub(crate) fn is_fresh(&self, index: u64) -> bool {
         match self.highest {
             None => true,
@@ -28,7 +28,7 @@ impl Window {
         }
     }
 
-    /// Marks an index as seen; only after it proved authentic.
+    /// Marks an index as seen. To be called only for an authenticated packet.
     pub(crate) fn mark(&mut self, index: u64) {
         match self.highest {
             Some(highest) if index <= highest => {}
@@ -62,7 +62,7 @@ impl Window {
     }
 }
 
-/// The index nearest to the highest one; none would lie before the first packet or beyond 48 bits.
+/// The index that is nearest to the highest one; none when it would be negative or exceed 48 bits.
 pub(crate) fn index(highest: Option<u64>, seq: u16) -> Option<u64> {
     let Some(highest) = highest else { return Some(u64::from(seq)) };
     let step = seq.wrapping_sub(highest as u16) as i16;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rollover_counter_follows_the_sequence_number() {
+    fn rollover_counter_follows_the_sequence_number() {
         assert_eq!(index(None, 65_530), Some(65_530));
         assert_eq!(index(Some(65_535), 0), Some(65_536));
         assert_eq!(index(Some(65_536), 65_535), Some(65_535));
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_window_agrees_with_a_set(indices in proptest::collection::vec(0_u64..6000, 1..600)) {
+        fn window_agrees_with_a_set(indices in proptest::collection::vec(0_u64..6000, 1..600)) {
             let (mut window, mut seen, mut highest) = (Window::default(), HashSet::new(), None::<u64>);
             for at in indices {
                 let fresh = highest.is_none_or(|h| at > h || (h - at < WINDOW && !seen.contains(&at)));

@@ -1,4 +1,4 @@
-//! The transport: ICE finds the peer, DTLS proves who it is, SRTP and SCTP carry.
+//! The transport: ICE finds the peer's address, DTLS authenticates the peer, SRTP carries media, SCTP data.
 
 use std::{
     collections::VecDeque,
@@ -7,25 +7,26 @@ use std::{
 };
 
 use crate::{
-    Certificate, ChannelId, Class, CloseReason, IceCredentials, OpenError, SealError, SendError,
+    Certificate, ChannelId, CloseReason, IceCredentials, OpenError, Protocol, SealError, SendError,
     TransportEvent, classify,
     dtls::{Dtls, DtlsOutput},
-    held::Held,
-    ice::{Lite, Outbox},
+    early_datagrams::EarlyDatagrams,
+    ice::{IceLite, TransmitQueue},
     sctp::Sctp,
     srtp::Srtp,
 };
 
-/// Silence after which the peer is gone: 10 s that clients survive, and 5 more (as LiveKit).
-const SILENCE: Duration = Duration::from_secs(15);
+/// A transport that receives nothing authenticated for this long is closed: 10 s, which clients survive,
+/// and 5 more (as LiveKit).
+const PEER_TIMEOUT: Duration = Duration::from_secs(15);
 /// From the peer's description to a finished handshake.
-const CONNECT: Duration = Duration::from_secs(30);
-/// How soon media that was heard counts as a sign of life.
-const LOOK: Duration = Duration::from_secs(5);
-/// Datagrams that wait to be sent; more are lost as if on the wire, and repeated like those.
-const MAX_OUTBOX: usize = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often received media extends the deadline; in between, a packet only sets a flag.
+const MEDIA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Datagrams in the transmit queue. Later ones are dropped; STUN, DTLS and SCTP retransmit them.
+const MAX_TRANSMITS: usize = 256;
 
-/// What a transport is made of.
+/// Parameters of a transport.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Our ICE credentials.
@@ -34,18 +35,18 @@ pub struct Config {
     pub certificate: Certificate,
     /// Our host addresses (UDP), as advertised.
     pub candidates: Vec<SocketAddr>,
-    /// Largest UDP payload in bytes that DTLS and SCTP make; 1200 is safe.
+    /// Largest UDP payload of DTLS and SCTP, in bytes; every path carries 1200.
     pub mtu: usize,
 }
 
-/// What the peer's description says of its transport.
+/// The transport parameters in the peer's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     /// Its ICE credentials.
     pub ice: IceCredentials,
     /// SHA-256 of its DTLS certificate (RFC 8122).
     pub fingerprint: [u8; 32],
-    /// Does it send the ClientHello (`a=setup:active`)?
+    /// Whether the peer sends the ClientHello (`a=setup:active`).
     pub client_is_active: bool,
 }
 
@@ -54,19 +55,21 @@ pub struct Remote {
 pub struct Transport {
     certificate: Certificate,
     mtu: usize,
-    ice: Lite,
+    ice: IceLite,
     dtls: Option<Dtls>,
     srtp: Option<Box<Srtp>>,
     sctp: Sctp,
-    held: Held,
-    outbox: Outbox,
+    early: EarlyDatagrams,
+    transmits: TransmitQueue,
     events: VecDeque<TransportEvent>,
     now: Instant,
-    /// When silence ends the transport; none before the peer's description.
+    /// When the transport is closed unless something authenticated arrives; none before the peer's
+    /// description.
     deadline: Option<Instant>,
-    /// When to look whether media came.
-    look: Option<Instant>,
-    heard_media: bool,
+    /// When received media next extends the deadline.
+    next_media_check: Option<Instant>,
+    /// Whether media arrived since the last check.
+    media_received: bool,
     closed: bool,
 }
 
@@ -83,7 +86,7 @@ impl Transport {
     /// A transport that waits for the peer's description.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
-        let ice = Lite::new(config.local, config.candidates);
+        let ice = IceLite::new(config.local, config.candidates);
         Self {
             certificate: config.certificate,
             mtu: config.mtu,
@@ -91,19 +94,20 @@ impl Transport {
             dtls: None,
             srtp: None,
             sctp: Sctp::new(config.mtu, now),
-            held: Held::default(),
-            outbox: Outbox::new(),
+            early: EarlyDatagrams::default(),
+            transmits: TransmitQueue::new(),
             events: VecDeque::new(),
             now,
             deadline: None,
-            look: None,
-            heard_media: false,
+            next_media_check: None,
+            media_received: false,
             closed: false,
         }
     }
 
-    /// Tells what the peer's description says; held packets are handled now. Later calls with other
-    /// ICE credentials are the peer's ICE restart; calls that say nothing new change nothing.
+    /// Sets the parameters of the peer's description, and handles the datagrams that arrived before it.
+    /// A later call with other ICE credentials is the peer's ICE restart, and one with another
+    /// fingerprint closes a connected transport. A call with the same parameters has no effect.
     pub fn set_remote(&mut self, now: Instant, remote: Remote) {
         if self.closed {
             return;
@@ -112,55 +116,56 @@ impl Transport {
         let active = !remote.client_is_active;
         match &self.dtls {
             Some(dtls) if dtls.expects(&remote.fingerprint) => {}
-            Some(dtls) if dtls.is_up() => return self.end(CloseReason::ChangedCertificate),
+            Some(dtls) if dtls.is_connected() => return self.end(CloseReason::ChangedCertificate),
             _ => match Dtls::new(&self.certificate, remote.fingerprint, active, self.mtu, now) {
                 Ok(dtls) => self.dtls = Some(dtls),
                 Err(reason) => return self.end(reason),
             },
         }
         self.ice.set_remote(remote.ice);
-        self.deadline.get_or_insert(now + CONNECT);
-        let held = self.held.take();
-        // Checks first: DTLS counts only from addresses that they have authenticated.
+        self.deadline.get_or_insert(now + CONNECT_TIMEOUT);
+        let early = self.early.take();
+        // Checks first: DTLS is accepted only from addresses that a check has authenticated.
         let (stun, dtls): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|packet| classify(&packet.datagram) == Some(Class::Stun));
+            early.into_iter().partition(|packet| classify(&packet.datagram) == Some(Protocol::Stun));
         for packet in stun.into_iter().chain(dtls) {
             self.handle(now, packet.from, packet.to, &packet.datagram);
         }
         self.drive();
     }
 
-    /// Restarts ICE from our side: what we describe next carries these credentials. Checks that are
-    /// under way with the former ones still count.
+    /// Restarts ICE from our side; our next description carries these credentials. Checks with the
+    /// previous credentials are still accepted.
     pub fn set_local(&mut self, local: IceCredentials) {
         self.ice.set_local(local);
     }
 
-    /// Takes a STUN or DTLS datagram that came `from` the peer `to` our address; others are ignored.
+    /// Handles a STUN or DTLS datagram that arrived from `from` at our address `to`; others are ignored.
     pub fn handle(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         if self.closed {
             return;
         }
         self.now = now;
         match classify(datagram) {
-            Some(Class::Stun) if self.dtls.is_none() => {
-                if self.ice.knows(datagram) {
-                    self.held.push(from, to, datagram);
+            Some(Protocol::Stun) if self.dtls.is_none() => {
+                if self.ice.is_valid_check(datagram) {
+                    self.early.push(from, to, datagram);
                 }
             }
-            // Only behind a check that knew our password: strangers must not push others out.
-            Some(Class::Dtls) if self.dtls.is_none() => {
-                if self.held.holds(from) {
-                    self.held.push(from, to, datagram);
+            // Only from an address that sent a valid check: other senders must not evict the peer's
+            // datagrams.
+            Some(Protocol::Dtls) if self.dtls.is_none() => {
+                if self.early.contains(from) {
+                    self.early.push(from, to, datagram);
                 }
             }
-            Some(Class::Stun) => {
-                if self.ice.handle(now, from, to, datagram, &mut self.outbox) {
-                    self.heard();
+            Some(Protocol::Stun) => {
+                if self.ice.handle(now, from, to, datagram, &mut self.transmits) {
+                    self.extend_deadline();
                 }
             }
-            // A stranger's ClientHello must not occupy the handshake (CVE-2023-51443).
-            Some(Class::Dtls) if self.ice.is_authenticated(from) => {
+            // A ClientHello from an unauthenticated address must not start the handshake (CVE-2023-51443).
+            Some(Protocol::Dtls) if self.ice.is_authenticated(from) => {
                 if let Some(Err(reason)) = self.dtls.as_mut().map(|dtls| dtls.handle(now, datagram)) {
                     return self.end(reason);
                 }
@@ -170,36 +175,37 @@ impl Transport {
         self.drive();
     }
 
-    /// Has an authenticated STUN check come from there? Only then may an address map change.
+    /// Whether an authenticated STUN check arrived from this address. Only then may the caller map the
+    /// address to this transport.
     #[must_use]
     pub fn is_authenticated(&self, from: SocketAddr) -> bool {
         self.ice.is_authenticated(from)
     }
 
-    /// Where media goes: the nominated address, else the one that authenticated last.
+    /// The peer's address that media is sent to: the nominated one, else the one authenticated last.
     #[must_use]
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.ice.remote_addr()
     }
 
-    /// Our address that media goes from, when the peer's checks came to several of ours.
+    /// Our address that media is sent from: the one that the checks of the selected path arrived at.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.ice.pair().map(|(_, local)| local)
     }
 
-    /// Are there keys, and is the transport not closed?
+    /// Whether the transport has SRTP keys and is not closed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.srtp.is_some()
     }
 
-    /// Appends one datagram to `out` and says where it goes.
+    /// Appends one datagram to `out` and returns its destination; none when nothing is to be sent.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
-        if self.outbox.is_empty() && !self.closed {
-            self.pull_sctp();
+        if self.transmits.is_empty() && !self.closed {
+            self.transmit_sctp();
         }
-        let (to, datagram) = self.outbox.pop_front()?;
+        let (to, datagram) = self.transmits.pop_front()?;
         out.extend_from_slice(&datagram);
         Some(to)
     }
@@ -215,25 +221,26 @@ impl Transport {
         if self.closed {
             return None;
         }
-        // Nothing can be repeated before there is an address to send it to.
+        // DTLS cannot retransmit before the peer's address is known.
         let dtls = self.remote_addr().and_then(|_| self.dtls.as_ref()?.poll_timeout());
-        [dtls, self.sctp.poll_timeout(), self.deadline, self.look].into_iter().flatten().min()
+        [dtls, self.sctp.poll_timeout(), self.deadline, self.next_media_check].into_iter().flatten().min()
     }
 
-    /// Time has passed.
+    /// Handles the timeouts that are due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.closed {
             return;
         }
         self.now = now;
-        if self.look.is_some_and(|at| at <= now) || self.deadline.is_some_and(|at| at <= now) {
-            self.look = self.srtp.is_some().then_some(now + LOOK);
-            if std::mem::take(&mut self.heard_media) {
-                self.deadline = Some(now + SILENCE);
+        if self.next_media_check.is_some_and(|at| at <= now) || self.deadline.is_some_and(|at| at <= now) {
+            self.next_media_check = self.srtp.is_some().then_some(now + MEDIA_CHECK_INTERVAL);
+            if std::mem::take(&mut self.media_received) {
+                self.deadline = Some(now + PEER_TIMEOUT);
             }
         }
         if self.deadline.is_some_and(|at| at <= now) {
-            let reason = if self.srtp.is_some() { CloseReason::Silent } else { CloseReason::NeverConnected };
+            let reason =
+                if self.srtp.is_some() { CloseReason::TimedOut } else { CloseReason::NeverConnected };
             return self.end(reason);
         }
         if self.remote_addr().is_some()
@@ -245,29 +252,31 @@ impl Transport {
         self.drive();
     }
 
-    /// Opens a data channel; when SCTP is not up yet, it is opened then. A [`TransportEvent`] tells.
+    /// Opens a data channel, now or once SCTP is up. [`TransportEvent::ChannelOpen`] reports it open,
+    /// [`TransportEvent::ChannelClosed`] that it failed.
     pub fn open_channel(&mut self, label: &str, ordered: bool, max_retransmits: Option<u16>) -> ChannelId {
         let id = self.sctp.open(label, ordered, max_retransmits);
-        self.sctp.open_waiting(&mut self.events);
+        self.sctp.open_pending(&mut self.events);
         id
     }
 
-    /// The application takes no messages for now, or takes them again. The peer's wait meanwhile, for
-    /// the most part at the peer itself.
-    pub fn hold_data(&mut self, now: Instant, hold: bool) {
-        self.sctp.hold(now, hold);
+    /// Pauses or resumes reading data messages. While paused, messages stay in SCTP's receive window,
+    /// and once that is full, at the peer.
+    pub fn pause_data(&mut self, now: Instant, paused: bool) {
+        self.sctp.pause(now, paused);
     }
 
-    /// How often messages had to wait since the last call, because the peer sends too many or the
-    /// application does not take them.
-    pub fn take_data_waits(&mut self) -> u64 {
-        self.sctp.take_waits()
+    /// How often reading data messages was delayed since the last call: by the rate limit, or by
+    /// [`Transport::pause_data`].
+    pub fn take_data_throttled(&mut self) -> u64 {
+        self.sctp.take_throttled()
     }
 
     /// Sends a binary message on an open channel.
     ///
     /// # Errors
-    /// `WouldBlock` over 1 MiB of unsent data, `TooLarge` over 65535 bytes, `Closed`.
+    /// See [`SendError`]: `WouldBlock` over 1 MiB of unsent data or before the channel is open,
+    /// `TooLarge` over 65535 bytes, `Closed`.
     pub fn send(&mut self, channel: ChannelId, data: &[u8]) -> Result<(), SendError> {
         if self.closed {
             return Err(SendError::Closed);
@@ -283,22 +292,22 @@ impl Transport {
         self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp(out, start)
     }
 
-    /// As [`Transport::seal_rtp`], for a stream without a retransmission stream: its newest packets
-    /// may be sealed again by [`Transport::seal_rtp_again`].
+    /// As [`Transport::seal_rtp`], for a stream without an RTX stream (RFC 4588): its newest packets can
+    /// be retransmitted with [`Transport::reseal_rtp`].
     ///
     /// # Errors
     /// See [`SealError`]; the buffer then holds no packet to send.
-    pub fn seal_rtp_kept(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
-        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_kept(out, start)
+    pub fn seal_rtp_resendable(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_resendable(out, start)
     }
 
-    /// Seals the same plain packet once more, for a receiver that lost it. It must be the same bit
-    /// for bit.
+    /// Seals the same plain packet again, for a receiver that lost it. It must be identical bit for
+    /// bit.
     ///
     /// # Errors
-    /// [`SealError::Repeated`] when it is not, or is too old; the buffer then holds no packet to send.
-    pub fn seal_rtp_again(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
-        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.seal_rtp_again(out, start)
+    /// [`SealError::Repeated`] when it differs or is too old; the buffer then holds no packet to send.
+    pub fn reseal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+        self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.reseal_rtp(out, start)
     }
 
     /// Seals the complete plain compound RTCP packet `out[start..]` in place, appends index and tag.
@@ -312,24 +321,24 @@ impl Transport {
     /// Opens an SRTP packet in place and returns the plain one.
     ///
     /// # Errors
-    /// See [`OpenError`]; the buffer is then of no use.
+    /// See [`OpenError`]; the content of the buffer is then undefined.
     pub fn open_rtp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
         let plain = self.srtp.as_mut().ok_or(OpenError::NotConnected)?.receiver.open_rtp(datagram)?;
-        self.heard_media = true;
+        self.media_received = true;
         Ok(plain)
     }
 
     /// Opens an SRTCP packet in place and returns the plain compound packet.
     ///
     /// # Errors
-    /// See [`OpenError`]; the buffer is then of no use.
+    /// See [`OpenError`]; the content of the buffer is then undefined.
     pub fn open_rtcp<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
         let plain = self.srtp.as_mut().ok_or(OpenError::NotConnected)?.receiver.open_rtcp(datagram)?;
-        self.heard_media = true;
+        self.media_received = true;
         Ok(plain)
     }
 
-    /// Ends the connection; the goodbye still waits to be sent.
+    /// Closes the connection. The DTLS close_notify is left in the transmit queue.
     pub fn close(&mut self, now: Instant) {
         if self.closed {
             return;
@@ -337,48 +346,48 @@ impl Transport {
         self.now = now;
         if let (Some(dtls), Some(to)) = (&mut self.dtls, self.ice.remote_addr()) {
             dtls.close();
-            let outbox = &mut self.outbox;
+            let transmits = &mut self.transmits;
             let drained = dtls.drain(|output| {
                 if let DtlsOutput::Packet(packet) = output {
-                    outbox.push_back((to, packet));
+                    transmits.push_back((to, packet));
                 }
             });
             if let Err(error) = drained {
-                tracing::debug!(%error, "DTLS goodbye");
+                tracing::debug!(%error, "DTLS close_notify was not made");
             }
         }
         self.end(CloseReason::Local);
     }
 
-    fn heard(&mut self) {
+    fn extend_deadline(&mut self) {
         if self.srtp.is_some() {
-            self.deadline = Some(self.now + SILENCE);
+            self.deadline = Some(self.now + PEER_TIMEOUT);
         }
     }
 
-    /// Lets DTLS speak and listens to it.
+    /// Takes what DTLS has made: records to send, the keys, SCTP packets.
     fn drive(&mut self) {
-        if self.outbox.len() > MAX_OUTBOX {
-            self.outbox.truncate(MAX_OUTBOX);
+        if self.transmits.len() > MAX_TRANSMITS {
+            self.transmits.truncate(MAX_TRANSMITS);
         }
         let (Some(dtls), Some(to)) = (&mut self.dtls, self.ice.remote_addr()) else { return };
         let (mut connected, mut peer_closed, mut data) = (None, false, Vec::new());
-        let outbox = &mut self.outbox;
+        let transmits = &mut self.transmits;
         let drained = dtls.drain(|output| match output {
-            DtlsOutput::Packet(packet) => outbox.push_back((to, packet)),
+            DtlsOutput::Packet(packet) => transmits.push_back((to, packet)),
             DtlsOutput::Connected(profile, srtp) => connected = Some((profile, srtp)),
             DtlsOutput::Data(packet) => data.push(packet),
             DtlsOutput::Closed => peer_closed = true,
         });
-        let we_begin = dtls.is_active();
+        let dtls_client = dtls.is_active();
         if let Err(reason) = drained {
             return self.end(reason);
         }
         if let Some((profile, srtp)) = connected {
             self.srtp = Some(srtp);
-            self.deadline = Some(self.now + SILENCE);
-            self.look = Some(self.now + LOOK);
-            self.sctp.start(self.now, we_begin);
+            self.deadline = Some(self.now + PEER_TIMEOUT);
+            self.next_media_check = Some(self.now + MEDIA_CHECK_INTERVAL);
+            self.sctp.start(self.now, dtls_client);
             self.events.push_back(TransportEvent::Connected { profile });
         }
         for packet in data {
@@ -389,7 +398,7 @@ impl Transport {
         }
     }
 
-    fn pull_sctp(&mut self) {
+    fn transmit_sctp(&mut self) {
         let (Some(dtls), true) = (&mut self.dtls, self.srtp.is_some()) else { return };
         let Some(packet) = self.sctp.poll_transmit() else { return };
         if let Err(reason) = dtls.send(&packet) {

@@ -1,4 +1,4 @@
-//! Data channels with an independent peer.
+//! Data channels against str0m, an independent implementation.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
@@ -7,15 +7,15 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Setup, World};
+use common::{Pair, Setup};
 use str0m::{
     Event,
     channel::{ChannelConfig, Reliability},
 };
 use systir_transport::{ChannelId, SendError, TransportEvent};
 
-fn opened(world: &World, name: &str) -> Option<(ChannelId, bool, Option<u16>, bool)> {
-    world.events.iter().find_map(|event| match event {
+fn opened(pair: &Pair, name: &str) -> Option<(ChannelId, bool, Option<u16>, bool)> {
+    pair.events.iter().find_map(|event| match event {
         TransportEvent::ChannelOpen { id, label, ordered, max_retransmits, by_peer } if &**label == name => {
             Some((*id, *ordered, *max_retransmits, *by_peer))
         }
@@ -23,50 +23,50 @@ fn opened(world: &World, name: &str) -> Option<(ChannelId, bool, Option<u16>, bo
     })
 }
 
-fn client_opened(world: &World, name: &str) -> Option<str0m::channel::ChannelId> {
-    world.client_events.iter().find_map(|event| match event {
+fn client_opened(pair: &Pair, name: &str) -> Option<str0m::channel::ChannelId> {
+    pair.client_events.iter().find_map(|event| match event {
         Event::ChannelOpen(id, label) if label == name => Some(*id),
         _ => None,
     })
 }
 
 #[test]
-fn channels_that_the_server_opens_carry_messages_both_ways() {
+fn channels_opened_by_the_server_carry_messages_both_ways() {
     for client_is_active in [true, false] {
         let setup = Setup { client_is_active };
-        let mut world = World::new(&setup);
-        // Asked for long before there is a connection, as for a subscriber.
-        let reliable = world.transport.open_channel("_reliable", true, None);
-        let lossy = world.transport.open_channel("_lossy", false, Some(0));
-        assert_eq!(world.transport.send(reliable, b"early"), Err(SendError::WouldBlock));
-        world.introduce(&setup);
-        world.until("both open", |world| {
-            opened(world, "_reliable").is_some()
-                && opened(world, "_lossy").is_some()
-                && client_opened(world, "_reliable").is_some()
-                && client_opened(world, "_lossy").is_some()
+        let mut pair = Pair::new(&setup);
+        // Opened before the transport is connected, as a worker does for a subscriber.
+        let reliable = pair.transport.open_channel("_reliable", true, None);
+        let lossy = pair.transport.open_channel("_lossy", false, Some(0));
+        assert_eq!(pair.transport.send(reliable, b"early"), Err(SendError::WouldBlock));
+        pair.describe_client(&setup);
+        pair.run_until("both open", |pair| {
+            opened(pair, "_reliable").is_some()
+                && opened(pair, "_lossy").is_some()
+                && client_opened(pair, "_reliable").is_some()
+                && client_opened(pair, "_lossy").is_some()
         });
-        assert_eq!(opened(&world, "_reliable"), Some((reliable, true, None, false)));
-        assert_eq!(opened(&world, "_lossy"), Some((lossy, false, Some(0), false)));
-        let theirs = client_opened(&world, "_lossy").unwrap();
-        let config = world.rtc.channel(theirs).unwrap().config().cloned().unwrap();
+        assert_eq!(opened(&pair, "_reliable"), Some((reliable, true, None, false)));
+        assert_eq!(opened(&pair, "_lossy"), Some((lossy, false, Some(0), false)));
+        let theirs = client_opened(&pair, "_lossy").unwrap();
+        let config = pair.rtc.channel(theirs).unwrap().config().cloned().unwrap();
         assert!(!config.ordered);
         assert_eq!(config.reliability, Reliability::MaxRetransmits { retransmits: 0 });
 
         let large = vec![7; 64_000];
-        world.transport.send(reliable, &large).unwrap();
-        world.transport.send(lossy, b"lossy").unwrap();
-        world.transport.send(reliable, b"").unwrap();
-        world.until("delivered", |world| {
-            world.client_events.iter().filter(|event| matches!(event, Event::ChannelData(_))).count() == 3
+        pair.transport.send(reliable, &large).unwrap();
+        pair.transport.send(lossy, b"lossy").unwrap();
+        pair.transport.send(reliable, b"").unwrap();
+        pair.run_until("delivered", |pair| {
+            pair.client_events.iter().filter(|event| matches!(event, Event::ChannelData(_))).count() == 3
         });
         let got = |data: &[u8]| {
-            world.client_events.iter().any(|event| matches!(event, Event::ChannelData(d) if d.data == data))
+            pair.client_events.iter().any(|event| matches!(event, Event::ChannelData(d) if d.data == data))
         };
         assert!(got(&large) && got(b"lossy") && got(b""));
-        world.rtc.channel(theirs).unwrap().write(true, b"back").unwrap();
-        world.until("came back", |world| {
-            world.events.iter().any(|event| {
+        pair.rtc.channel(theirs).unwrap().write(true, b"back").unwrap();
+        pair.run_until("the reply", |pair| {
+            pair.events.iter().any(|event| {
                 matches!(event, TransportEvent::ChannelData { id, label, binary: true, data }
                     if *id == lossy && &**label == "_lossy" && &data[..] == b"back")
             })
@@ -75,73 +75,72 @@ fn channels_that_the_server_opens_carry_messages_both_ways() {
 }
 
 #[test]
-fn channels_that_the_client_opens_carry_messages_both_ways() {
+fn channels_opened_by_the_client_carry_messages_both_ways() {
     for client_is_active in [true, false] {
-        let mut world = World::connected(&Setup { client_is_active });
-        let theirs = world.rtc.direct_api().create_data_channel(ChannelConfig {
+        let mut pair = Pair::connected(&Setup { client_is_active });
+        let theirs = pair.rtc.direct_api().create_data_channel(ChannelConfig {
             label: "_lossy".into(),
             ordered: false,
             reliability: Reliability::MaxRetransmits { retransmits: 1 },
             ..ChannelConfig::default()
         });
-        world.until("open", |world| {
-            opened(world, "_lossy").is_some() && client_opened(world, "_lossy").is_some()
+        pair.run_until("open", |pair| {
+            opened(pair, "_lossy").is_some() && client_opened(pair, "_lossy").is_some()
         });
-        let (ours, ordered, max_retransmits, by_peer) = opened(&world, "_lossy").unwrap();
+        let (ours, ordered, max_retransmits, by_peer) = opened(&pair, "_lossy").unwrap();
         assert_eq!((ordered, max_retransmits, by_peer), (false, Some(1), true));
-        world.rtc.channel(theirs).unwrap().write(false, "text".as_bytes()).unwrap();
-        world.transport.send(ours, b"reply").unwrap();
-        world.until("exchanged", |world| {
-            world.events.iter().any(|event| {
+        pair.rtc.channel(theirs).unwrap().write(false, "text".as_bytes()).unwrap();
+        pair.transport.send(ours, b"reply").unwrap();
+        pair.run_until("exchanged", |pair| {
+            pair.events.iter().any(|event| {
                 matches!(event, TransportEvent::ChannelData { binary: false, data, .. } if &data[..] == b"text")
-            }) && world
+            }) && pair
                 .client_events
                 .iter()
                 .any(|event| matches!(event, Event::ChannelData(data) if data.data == b"reply" && data.binary))
         });
-        world.rtc.direct_api().close_data_channel(theirs);
-        world.until("closed", |world| world.events.contains(&TransportEvent::ChannelClosed { id: ours }));
-        assert_eq!(world.transport.send(ours, b"late"), Err(SendError::Closed));
+        pair.rtc.direct_api().close_data_channel(theirs);
+        pair.run_until("closed", |pair| pair.events.contains(&TransportEvent::ChannelClosed { id: ours }));
+        assert_eq!(pair.transport.send(ours, b"late"), Err(SendError::Closed));
     }
 }
 
 #[test]
 fn both_sides_open_many_channels_without_sharing_a_stream() {
-    let mut world = World::connected(&Setup::default());
+    let mut pair = Pair::connected(&Setup::default());
     for n in 0..40 {
-        world.transport.open_channel(&format!("s{n}"), true, None);
-        world
-            .rtc
+        pair.transport.open_channel(&format!("s{n}"), true, None);
+        pair.rtc
             .direct_api()
             .create_data_channel(ChannelConfig { label: format!("c{n}"), ..ChannelConfig::default() });
     }
-    world.until("all open", |world| {
+    pair.run_until("all open", |pair| {
         (0..40).all(|n| {
-            opened(world, &format!("c{n}")).is_some_and(|(.., by_peer)| by_peer)
-                && opened(world, &format!("s{n}")).is_some_and(|(.., by_peer)| !by_peer)
+            opened(pair, &format!("c{n}")).is_some_and(|(.., by_peer)| by_peer)
+                && opened(pair, &format!("s{n}")).is_some_and(|(.., by_peer)| !by_peer)
         })
     });
 }
 
 #[test]
-fn a_slow_client_blocks_the_sender_and_a_large_message_is_an_error() {
-    let mut world = World::new(&Setup::default());
-    let channel = world.transport.open_channel("_reliable", true, None);
-    world.introduce(&Setup::default());
-    world.until("open", |world| opened(world, "_reliable").is_some());
+fn sending_blocks_on_a_slow_client_and_refuses_a_large_message() {
+    let mut pair = Pair::new(&Setup::default());
+    let channel = pair.transport.open_channel("_reliable", true, None);
+    pair.describe_client(&Setup::default());
+    pair.run_until("open", |pair| opened(pair, "_reliable").is_some());
     let len = 65_536;
-    assert_eq!(world.transport.send(channel, &vec![0; len]), Err(SendError::TooLarge { len, limit: 65_535 }));
+    assert_eq!(pair.transport.send(channel, &vec![0; len]), Err(SendError::TooLarge { len, limit: 65_535 }));
     let mut sent = 0;
-    while world.transport.send(channel, &[1; 60_000]).is_ok() {
+    while pair.transport.send(channel, &[1; 60_000]).is_ok() {
         sent += 1;
         assert!(sent < 100, "the buffer is bounded");
     }
-    assert_eq!(world.transport.send(channel, &[1; 60_000]), Err(SendError::WouldBlock));
+    assert_eq!(pair.transport.send(channel, &[1; 60_000]), Err(SendError::WouldBlock));
     assert!(sent >= 16);
-    world.until("all delivered", |world| {
-        let got = world.client_events.iter().filter(|event| matches!(event, Event::ChannelData(_))).count();
+    pair.run_until("all delivered", |pair| {
+        let got = pair.client_events.iter().filter(|event| matches!(event, Event::ChannelData(_))).count();
         got == sent
     });
-    world.transport.send(channel, b"room again").unwrap();
-    world.run(Duration::from_millis(100));
+    pair.transport.send(channel, b"after draining").unwrap();
+    pair.run(Duration::from_millis(100));
 }

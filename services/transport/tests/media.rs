@@ -1,4 +1,4 @@
-//! SRTP with an independent peer.
+//! SRTP against str0m, an independent implementation.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Setup, World};
+use common::{Pair, Setup};
 use str0m::{
     Event,
     media::MediaKind,
@@ -26,35 +26,35 @@ fn rtp(ssrc: u32, seq: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn with_audio(world: &mut World) {
-    let mut api = world.rtc.direct_api();
+fn with_audio(pair: &mut Pair) {
+    let mut api = pair.rtc.direct_api();
     api.declare_media("aud".into(), MediaKind::Audio);
     api.expect_stream_rx(42.into(), None, "aud".into(), None);
     api.declare_stream_tx(77.into(), None, "aud".into(), None);
 }
 
-fn write(world: &mut World, seq: u64, payload: &[u8]) {
-    let now = world.now;
-    let mut api = world.rtc.direct_api();
+fn write(pair: &mut Pair, seq: u64, payload: &[u8]) {
+    let now = pair.now;
+    let mut api = pair.rtc.direct_api();
     let stream = api.stream_tx(&77.into()).unwrap();
     let packet = RtpWrite::new(111.into(), seq.into(), (seq * 960) as u32, now, payload.to_vec());
     stream.write_rtp(packet.ext_vals(ExtensionValues::default()));
 }
 
 #[test]
-fn media_flows_both_ways_over_a_rollover() {
+fn media_passes_in_both_directions_across_a_rollover() {
     for client_is_active in [true, false] {
-        let mut world = World::connected(&Setup { client_is_active });
-        with_audio(&mut world);
-        world.step(Duration::from_millis(10));
+        let mut pair = Pair::connected(&Setup { client_is_active });
+        with_audio(&mut pair);
+        pair.step(Duration::from_millis(10));
         for n in 0..100_u16 {
             let mut out = rtp(42, 65_500_u16.wrapping_add(n), &[n as u8; 100]);
-            world.transport.seal_rtp(&mut out, 0).unwrap();
-            world.deliver(&out);
-            write(&mut world, 65_500 + u64::from(n), &[n as u8; 50]);
-            world.step(Duration::from_millis(20));
+            pair.transport.seal_rtp(&mut out, 0).unwrap();
+            pair.deliver(&out);
+            write(&mut pair, 65_500 + u64::from(n), &[n as u8; 50]);
+            pair.step(Duration::from_millis(20));
         }
-        let got: Vec<_> = world
+        let got: Vec<_> = pair
             .client_events
             .iter()
             .filter_map(|event| match event {
@@ -63,32 +63,32 @@ fn media_flows_both_ways_over_a_rollover() {
             })
             .collect();
         assert_eq!(got, (0..100).map(|n| vec![n; 100]).collect::<Vec<_>>());
-        let ours: Vec<_> = world.rtp.iter().map(|packet| packet[packet.len() - 50..].to_vec()).collect();
+        let ours: Vec<_> = pair.rtp.iter().map(|packet| packet[packet.len() - 50..].to_vec()).collect();
         assert_eq!(ours, (0..100).map(|n| vec![n; 50]).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn a_replayed_packet_of_the_client_is_refused() {
-    let mut world = World::connected(&Setup::default());
-    with_audio(&mut world);
-    world.step(Duration::from_millis(10));
-    write(&mut world, 1, b"once");
-    world.until("came", |world| !world.rtp.is_empty());
-    let mut again = world.sealed.iter().find(|packet| packet[1] == 111).unwrap().clone();
-    assert_eq!(world.transport.open_rtp(&mut again), Err(OpenError::Replayed));
+fn replayed_packet_of_the_client_is_refused() {
+    let mut pair = Pair::connected(&Setup::default());
+    with_audio(&mut pair);
+    pair.step(Duration::from_millis(10));
+    write(&mut pair, 1, b"once");
+    pair.run_until("a packet of the client", |pair| !pair.rtp.is_empty());
+    let mut replay = pair.sealed.iter().find(|packet| packet[1] == 111).unwrap().clone();
+    assert_eq!(pair.transport.open_rtp(&mut replay), Err(OpenError::Replayed));
 }
 
 #[test]
-fn reports_and_requests_are_understood_both_ways() {
-    let mut world = World::connected(&Setup::default());
-    with_audio(&mut world);
-    world.step(Duration::from_millis(10));
+fn rtcp_passes_in_both_directions() {
+    let mut pair = Pair::connected(&Setup::default());
+    with_audio(&mut pair);
+    pair.step(Duration::from_millis(10));
     for seq in 0..300 {
-        write(&mut world, seq, b"media");
-        world.step(Duration::from_millis(20));
+        write(&mut pair, seq, b"media");
+        pair.step(Duration::from_millis(20));
     }
-    let from_client: Vec<_> = world.rtcp.iter().flat_map(|packet| rtcp::parse(packet)).collect();
+    let from_client: Vec<_> = pair.rtcp.iter().flat_map(|packet| rtcp::parse(packet)).collect();
     assert!(
         from_client.iter().any(|packet| matches!(packet, Packet::SenderReport { ssrc: 77, .. })),
         "{from_client:?}"
@@ -96,44 +96,44 @@ fn reports_and_requests_are_understood_both_ways() {
     let mut out = Vec::new();
     rtcp::write_receiver_report(&mut out, 1, &[], "systir").unwrap();
     rtcp::write_pli(&mut out, 1, 77).unwrap();
-    world.transport.seal_rtcp(&mut out, 0).unwrap();
-    world.deliver(&out);
-    world.until("asked for a key frame", |world| {
-        world.client_events.iter().any(|event| matches!(event, Event::KeyframeRequest(_)))
+    pair.transport.seal_rtcp(&mut out, 0).unwrap();
+    pair.deliver(&out);
+    pair.run_until("a key frame request", |pair| {
+        pair.client_events.iter().any(|event| matches!(event, Event::KeyframeRequest(_)))
     });
 }
 
 #[test]
-fn the_clients_bandwidth_estimate_follows_our_transport_wide_feedback() {
+fn bandwidth_estimate_of_the_client_follows_our_transport_wide_feedback() {
     let setup = Setup::default();
-    let mut world = World::with_rtc(&setup, |config| config.enable_bwe(Some(str0m::bwe::Bitrate::kbps(300))));
-    world.introduce(&setup);
-    world.until("connected", |world| world.is_connected() && world.rtc.is_connected());
-    let mut api = world.rtc.direct_api();
+    let mut pair = Pair::with_rtc(&setup, |config| config.enable_bwe(Some(str0m::bwe::Bitrate::kbps(300))));
+    pair.describe_client(&setup);
+    pair.run_until("connected", |pair| pair.is_connected() && pair.rtc.is_connected());
+    let mut api = pair.rtc.direct_api();
     api.declare_media("vid".into(), MediaKind::Video);
     api.declare_stream_tx(88.into(), None, "vid".into(), None);
-    world.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::mbps(1), str0m::bwe::Bitrate::mbps(3));
-    let mut recorder = TwccRecorder::new(world.now);
+    pair.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::mbps(1), str0m::bwe::Bitrate::mbps(3));
+    let mut recorder = TwccRecorder::new(pair.now);
     let mut seq = 0;
-    world.until("an estimate above the start", |world| {
-        let now = world.now;
-        let mut api = world.rtc.direct_api();
+    pair.run_until("an estimate above the start", |pair| {
+        let now = pair.now;
+        let mut api = pair.rtc.direct_api();
         let stream = api.stream_tx(&88.into()).unwrap();
         seq += 1;
         let packet = RtpWrite::new(96.into(), seq.into(), seq as u32 * 900, now, vec![0; 1000]);
         stream.write_rtp(packet);
-        for packet in std::mem::take(&mut world.rtp) {
+        for packet in std::mem::take(&mut pair.rtp) {
             if let Some(number) = transport_cc(&packet) {
                 recorder.record(now, number, 88);
             }
         }
         let mut out = Vec::new();
         while recorder.write(now, 1, &mut out) {
-            world.transport.seal_rtcp(&mut out, 0).unwrap();
-            world.deliver(&out);
+            pair.transport.seal_rtcp(&mut out, 0).unwrap();
+            pair.deliver(&out);
             out.clear();
         }
-        world.client_events.iter().any(|event| {
+        pair.client_events.iter().any(|event| {
             matches!(event, Event::EgressBitrateEstimate(str0m::bwe::BweKind::Twcc { estimate, .. })
                 if estimate.as_f64() > 400_000.0)
         })
@@ -163,12 +163,12 @@ fn transport_cc(packet: &[u8]) -> Option<u16> {
 
 #[test]
 fn nothing_is_sealed_or_opened_without_keys() {
-    let mut world = World::new(&Setup::default());
+    let mut pair = Pair::new(&Setup::default());
     let mut packet = rtp(42, 1, b"x");
-    assert_eq!(world.transport.seal_rtp(&mut packet, 0), Err(SealError::NotConnected));
-    assert_eq!(world.transport.open_rtp(&mut packet), Err(OpenError::NotConnected));
-    assert_eq!(world.transport.open_rtcp(&mut packet), Err(OpenError::NotConnected));
-    let mut world = World::connected(&Setup::default());
-    world.transport.close(world.now);
-    assert_eq!(world.transport.seal_rtp(&mut packet, 0), Err(SealError::NotConnected));
+    assert_eq!(pair.transport.seal_rtp(&mut packet, 0), Err(SealError::NotConnected));
+    assert_eq!(pair.transport.open_rtp(&mut packet), Err(OpenError::NotConnected));
+    assert_eq!(pair.transport.open_rtcp(&mut packet), Err(OpenError::NotConnected));
+    let mut pair = Pair::connected(&Setup::default());
+    pair.transport.close(pair.now);
+    assert_eq!(pair.transport.seal_rtp(&mut packet, 0), Err(SealError::NotConnected));
 }

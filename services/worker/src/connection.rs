@@ -1,5 +1,5 @@
-//! One peer connection of a participant: its transport, where it is reached, and what belongs to
-//! its side.
+//! One peer connection of a participant: its transport, the paths to the client, and the state of its
+//! side.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -11,27 +11,27 @@ use systir_transport::Transport;
 
 use super::data::Channels;
 use super::ingress::Ingress;
-use super::outgoing::{Datagrams, Route};
+use super::send_queue::{Datagrams, Route};
 use systir_media_control::{ParticipantKey, RoomKey, Side};
 
-/// Paths remembered per connection: address pairs that checks came over.
+/// Paths kept per connection: address pairs on which checks arrived.
 const MAX_PATHS: usize = 4;
 
-/// What only one side has.
+/// State of the side of a connection.
 #[derive(Debug)]
 pub(super) enum Role {
     /// The client sends media.
     Publisher {
-        /// Its sections and streams.
+        /// The m-lines and streams that the client sends.
         ingress: Box<Ingress>,
-        /// Arrival times for transport-wide feedback.
+        /// Arrival times, for transport-wide feedback.
         twcc: Box<TwccRecorder>,
     },
     /// The server sends media.
     Subscriber {
-        /// What it receives.
+        /// The downtracks of the client.
         downtracks: Vec<SubscriptionId>,
-        /// The channels that we opened.
+        /// The data channels that we opened.
         channels: Channels,
     },
 }
@@ -43,19 +43,19 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     pub(super) ufrag: String,
     pub(super) role: Role,
-    /// ICE and DTLS are up and have not ended.
+    /// ICE and DTLS are up.
     pub(super) connected: bool,
-    /// The room was told that it ended.
+    /// The room was notified that the connection closed, or closed it itself.
     pub(super) closed: bool,
-    /// Where media goes.
+    /// The route of media to the client.
     pub(super) route: Option<Route>,
-    /// Media on its way out in this turn.
+    /// Media written in this turn and not yet submitted.
     pub(super) waiting: Option<Datagrams>,
-    /// The entry in the worker's timer queue that counts.
-    pub(super) scheduled: Option<Instant>,
+    /// When its timer is due; other entries in the worker's timer queue are outdated.
+    pub(super) timer_at: Option<Instant>,
     /// When the next periodic RTCP reports are due.
     pub(super) next_report: Instant,
-    /// With our advertised address that each leads to.
+    /// Paths, each with our advertised address.
     paths: SmallVec<[(Route, SocketAddr); MAX_PATHS]>,
 }
 
@@ -78,7 +78,7 @@ impl Connection {
             closed: false,
             route: None,
             waiting: None,
-            scheduled: None,
+            timer_at: None,
             next_report: now,
             paths: SmallVec::new(),
         }
@@ -91,34 +91,35 @@ impl Connection {
         }
     }
 
-    /// A check came over this path to one of our advertised addresses. Nothing is sent there unless
-    /// the transport says so. The newest path is the last one.
-    pub(super) fn seen(&mut self, path: Route, own: SocketAddr) {
+    /// Records the path of a check, with our advertised address `own`. Nothing but responses to checks is
+    /// sent on it unless the transport selects it. The newest path is the last.
+    pub(super) fn record_path(&mut self, path: Route, own: SocketAddr) {
         if let Some(at) = self.paths.iter().position(|(known, to)| known.to == path.to && *to == own) {
             self.paths.remove(at);
         } else if self.paths.len() == MAX_PATHS {
-            // An unproved path gives way first, so that strangers cannot push out the client's own.
+            // An unauthenticated path is evicted first: other senders must not evict the client's paths.
             let (transport, route) = (&self.transport, self.route);
-            let unproved = self.paths.iter().position(|(path, _)| !transport.is_authenticated(path.to));
+            let unauthenticated =
+                self.paths.iter().position(|(path, _)| !transport.is_authenticated(path.to));
             let unused = || self.paths.iter().position(|(path, _)| Some(*path) != route);
-            self.paths.remove(unproved.or_else(unused).unwrap_or(0));
+            self.paths.remove(unauthenticated.or_else(unused).unwrap_or(0));
         }
         self.paths.push((path, own));
-        self.reroute();
+        self.update_route();
     }
 
-    /// The path that the newest check from an address came over.
+    /// The path of the newest check from an address.
     pub(super) fn path(&self, to: SocketAddr) -> Option<Route> {
         self.paths.iter().rev().find(|(path, _)| path.to == to).map(|(path, _)| *path)
     }
 
-    /// Paths seen so far that the transport has authenticated.
-    pub(super) fn authenticated(&self) -> impl Iterator<Item = Route> {
+    /// The paths that the transport has authenticated.
+    pub(super) fn authenticated_paths(&self) -> impl Iterator<Item = Route> {
         self.paths.iter().map(|(path, _)| *path).filter(|path| self.transport.is_authenticated(path.to))
     }
 
-    /// Follows the transport's choice of the client's address and of ours.
-    pub(super) fn reroute(&mut self) {
+    /// Sets the route to the path that the transport has selected.
+    pub(super) fn update_route(&mut self) {
         let Some(to) = self.transport.remote_addr() else {
             self.route = None;
             return;
@@ -136,8 +137,8 @@ impl Connection {
     }
 }
 
-/// Which of our advertised addresses a client sent to: behind a 1:1 NAT the socket's own address is
-/// none of them.
+/// Our advertised address that a client sent to. Behind a 1:1 NAT the destination address is not advertised:
+/// then it is the first advertised address of the client's family.
 pub(super) fn advertised_for(
     advertised: &[SocketAddr],
     from: SocketAddr,
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_nat_the_advertised_address_of_the_family_counts() {
+    fn behind_a_nat_the_advertised_address_of_the_family_is_used() {
         let own: Vec<SocketAddr> = ["198.51.100.1:7882", "[2001:db8::1]:7882", "203.0.113.9:7882"]
             .into_iter()
             .map(|text| text.parse().unwrap())

@@ -1,5 +1,5 @@
-//! What the worker does when it is told: rooms, participants, tracks, downtracks, feeds.
-//! Whoever names something that is not there (any more) is ignored: messages cross.
+//! Handles commands: rooms, participants, tracks, downtracks, feeds. A command about something that does
+//! not exist is ignored: it may have been removed while the command was in the queue.
 
 use std::time::Instant;
 
@@ -11,34 +11,34 @@ use tracing::debug;
 
 use super::connection::{Connection, Role};
 use super::data::Channels;
-use super::egress::{Sending, Source, Track};
+use super::egress::{DowntrackSender, Source, Track};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
 use super::message::WorkerMessage;
-use super::outgoing::Via;
-use super::rooms::Room;
+use super::room_events::RoomEvents;
+use super::send_queue::Via;
 use systir_media_control::{
     Command, Downtrack, Event, ParticipantKey, ReceiveSection, Remote, RoomKey, Side, TrackKey, TrackSource,
     TrackSpec,
 };
 
-/// UDP payload that DTLS and SCTP may fill; every path carries it.
-const HANDSHAKE_MTU: usize = 1200;
-/// What a subscriber gets until it says what it wants.
+/// Largest UDP payload of DTLS and SCTP; every path carries it.
+const DTLS_MTU: usize = 1200;
+/// The target layer of a downtrack until the subscriber sets one.
 const HIGHEST: Option<Layer> = Some(Layer(Layer::MAX as u8 - 1));
 
 impl Engine {
-    /// Takes a message from the queue.
-    pub(super) fn take(&mut self, now: Instant, message: WorkerMessage) {
+    /// Handles a message from the queue.
+    pub(super) fn handle_message(&mut self, now: Instant, message: WorkerMessage) {
         match message {
             WorkerMessage::OpenRoom { room, events } => {
-                self.outside.rooms.insert(room, Room::new(events));
+                self.egress.rooms.insert(room, RoomEvents::new(events));
             }
             WorkerMessage::Command(command) => self.command(now, command),
         }
     }
 
-    /// Carries out a command.
+    /// Handles a command.
     pub(super) fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::CloseRoom { room } => self.close_room(now, room),
@@ -61,7 +61,7 @@ impl Engine {
             Command::Target { participant, track, layer } => self.target(now, participant, track, layer),
             Command::Feed { track, peer, layer, flow } => {
                 let Some(id) = self.tracks.get(&track) else {
-                    debug!(?track, "feed of a track that is not here, ignored");
+                    debug!(?track, "ignored: feed of an unknown track");
                     return;
                 };
                 match flow {
@@ -71,18 +71,18 @@ impl Engine {
             }
             Command::KeyFrame { track, layer } => {
                 if let Some(id) = self.tracks.get(&track) {
-                    self.core.feed_key_frame_wanted(now, *id, layer, &mut self.outside);
+                    self.core.feed_key_frame_wanted(now, *id, layer, &mut self.egress);
                 }
             }
             Command::SendData { participant, channel, data } => {
                 let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
-                let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+                let Some(conn) = self.egress.connections.get_mut(connection) else { return };
                 if let Role::Subscriber { channels, .. } = &mut conn.role
                     && !channels.send(&mut conn.transport, channel, data)
                 {
-                    self.outside.counts.data_dropped += 1;
+                    self.egress.counts.data_dropped += 1;
                 }
-                self.settle(now, connection);
+                self.drain_transport(now, connection);
             }
             Command::Leave { participant } => self.leave(now, participant),
         }
@@ -91,7 +91,7 @@ impl Engine {
     fn connection(&self, participant: ParticipantKey, side: Side) -> Option<usize> {
         let found = self.participants.get(&participant);
         if found.is_none() {
-            debug!(?participant, "told of a participant that is not here, ignored");
+            debug!(?participant, "ignored: command about an unknown participant");
         }
         found.map(|participant| match side {
             Side::Publisher => participant.publisher,
@@ -100,18 +100,22 @@ impl Engine {
     }
 
     fn close_room(&mut self, now: Instant, room: RoomKey) {
-        let gone: Vec<_> =
-            self.participants.iter().filter(|(_, who)| who.room == room).map(|(key, _)| *key).collect();
+        let gone: Vec<_> = self
+            .participants
+            .iter()
+            .filter(|(_, participant)| participant.room == room)
+            .map(|(key, _)| *key)
+            .collect();
         for participant in gone {
             self.leave(now, participant);
         }
         let tracks: Vec<_> = self.tracks.iter().map(|(key, id)| (*key, *id)).collect();
         for (key, id) in tracks {
-            if self.outside.track(id).is_some_and(|track| track.room == room) {
+            if self.egress.track(id).is_some_and(|track| track.room == room) {
                 self.remove_track(key);
             }
         }
-        self.outside.rooms.remove(&room);
+        self.egress.rooms.remove(&room);
     }
 
     fn join(
@@ -122,32 +126,35 @@ impl Engine {
         publisher: IceCredentials,
         subscriber: IceCredentials,
     ) {
-        if !self.outside.rooms.contains_key(&room) || self.participants.contains_key(&participant) {
-            debug!(?participant, ?room, "join into a room that is not open, or twice; ignored");
+        if !self.egress.rooms.contains_key(&room) || self.participants.contains_key(&participant) {
+            debug!(
+                ?participant,
+                ?room,
+                "ignored: join to a room that is not open, or of a known participant"
+            );
             return;
         }
-        let taken =
-            self.demux.named(&publisher.ufrag).is_some() || self.demux.named(&subscriber.ufrag).is_some();
+        let taken = self.demux.connection_by_ufrag(&publisher.ufrag).is_some()
+            || self.demux.connection_by_ufrag(&subscriber.ufrag).is_some();
         if taken || publisher.ufrag == subscriber.ufrag {
             for side in [Side::Publisher, Side::Subscriber] {
                 let reason = "another connection has this ICE username fragment; join again".to_owned();
-                self.outside.tell(room, Event::Closed { participant, side, reason });
+                self.egress.notify_room(room, Event::Closed { participant, side, reason });
             }
             return;
         }
         let ingress = Box::new(Ingress::new(self.epoch));
         let twcc = Box::new(TwccRecorder::new(now));
         let publisher =
-            self.connect(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
-        let subscriber = self.connect(now, room, participant, subscriber, |transport| Role::Subscriber {
-            downtracks: Vec::new(),
-            channels: Channels::open(transport),
+            self.add_connection(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
+        let subscriber = self.add_connection(now, room, participant, subscriber, |transport| {
+            Role::Subscriber { downtracks: Vec::new(), channels: Channels::open(transport) }
         });
         let downtracks = Default::default();
         self.participants.insert(participant, Participant { room, publisher, subscriber, downtracks });
     }
 
-    fn connect(
+    fn add_connection(
         &mut self,
         now: Instant,
         room: RoomKey,
@@ -160,41 +167,41 @@ impl Engine {
             local,
             certificate: self.certificate.clone(),
             candidates: self.advertised.clone(),
-            mtu: HANDSHAKE_MTU,
+            mtu: DTLS_MTU,
         };
         let mut transport = Transport::new(config, now);
         let role = role(&mut transport);
         let connection = Connection::new(room, participant, ufrag.clone(), transport, role, now);
-        let key = self.outside.connections.insert(connection);
+        let key = self.egress.connections.insert(connection);
         self.demux.insert(key, ufrag);
-        self.settle(now, key);
+        self.drain_transport(now, key);
         key
     }
 
     fn remote(&mut self, now: Instant, participant: ParticipantKey, side: Side, remote: Remote) {
         let Some(connection) = self.connection(participant, side) else { return };
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         conn.transport.set_remote(now, remote);
-        // Checks that came before the description count from now on.
-        for path in conn.authenticated() {
+        // Checks that arrived before the description are now authenticated.
+        for path in conn.authenticated_paths() {
             match path.via {
-                Via::Udp(_) => self.demux.learn(path.to, connection),
-                Via::Tcp(stream) => self.owners.prove(stream),
+                Via::Udp(_) => self.demux.map_address(path.to, connection),
+                Via::Tcp(stream) => self.stream_owners.mark_authenticated(stream),
             }
         }
-        self.settle(now, connection);
+        self.drain_transport(now, connection);
     }
 
     fn track_ref(&self, key: TrackKey) -> Option<TrackRef> {
         let id = *self.tracks.get(&key)?;
-        Some(TrackRef { id, codec: self.outside.track(id)?.spec.codec })
+        Some(TrackRef { id, codec: self.egress.track(id)?.spec.codec })
     }
 
     fn receive(&mut self, now: Instant, participant: ParticipantKey, mut sections: Vec<ReceiveSection>) {
         let Some(connection) = self.connection(participant, Side::Publisher) else { return };
         for section in &mut sections {
-            // Nobody publishes into another's track, whatever a description says.
-            let own = |key: &TrackKey| match self.tracks.get(key).and_then(|id| self.outside.track(*id)) {
+            // A participant cannot send on the track of another one, whatever its description contains.
+            let own = |key: &TrackKey| match self.tracks.get(key).and_then(|id| self.egress.track(*id)) {
                 Some(Track { source: Source::Publisher { participant: by, .. }, .. }) => *by == participant,
                 Some(_) => false,
                 None => true,
@@ -206,7 +213,7 @@ impl Engine {
             .filter_map(|section| section.track)
             .filter_map(|key| Some((key, self.track_ref(key)?)))
             .collect();
-        let ingress = self.outside.connections.get_mut(connection).and_then(Connection::ingress);
+        let ingress = self.egress.connections.get_mut(connection).and_then(Connection::ingress);
         if let Some(ingress) = ingress {
             ingress.describe(now, sections, |key| {
                 known.iter().find(|(name, _)| *name == key).map(|(_, track)| *track)
@@ -222,8 +229,8 @@ impl Engine {
         source: TrackSource,
         publisher: Box<str>,
     ) {
-        if !self.outside.rooms.contains_key(&room) || self.tracks.contains_key(&key) {
-            debug!(track = ?key, ?room, "track for a room that is not open, or twice; ignored");
+        if !self.egress.rooms.contains_key(&room) || self.tracks.contains_key(&key) {
+            debug!(track = ?key, ?room, "ignored: track of a room that is not open, or a known track");
             return;
         }
         let source = match source {
@@ -237,7 +244,7 @@ impl Engine {
         self.tracks.insert(key, id);
         match source {
             Source::Publisher { connection, .. } => {
-                let ingress = self.outside.connections.get_mut(connection).and_then(Connection::ingress);
+                let ingress = self.egress.connections.get_mut(connection).and_then(Connection::ingress);
                 if let Some(ingress) = ingress {
                     ingress.track_added(key, TrackRef { id, codec: spec.codec });
                 }
@@ -251,7 +258,7 @@ impl Engine {
                 }
             }
         }
-        self.outside.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher });
+        self.egress.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher });
     }
 
     fn remove_track(&mut self, key: TrackKey) {
@@ -259,18 +266,18 @@ impl Engine {
         let subscribers: Vec<_> = self
             .participants
             .iter()
-            .filter(|(_, who)| who.downtracks.contains_key(&key))
+            .filter(|(_, participant)| participant.downtracks.contains_key(&key))
             .map(|(participant, _)| *participant)
             .collect();
         for participant in subscribers {
             self.unsubscribe(participant, key);
         }
         self.core.remove_track(id);
-        let Some(track) = self.outside.tracks.remove(id.index()) else { return };
+        let Some(track) = self.egress.tracks.remove(id.index()) else { return };
         match track.source {
             Source::Publisher { connection, .. } => {
                 if let Some(ingress) =
-                    self.outside.connections.get_mut(connection).and_then(Connection::ingress)
+                    self.egress.connections.get_mut(connection).and_then(Connection::ingress)
                 {
                     ingress.track_removed(id);
                 }
@@ -282,78 +289,79 @@ impl Engine {
     fn subscribe(&mut self, now: Instant, participant: ParticipantKey, downtrack: Downtrack) {
         let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
         let key = downtrack.track;
-        // A second offer of the same track (another m-line, another SSRC) replaces the first.
+        // A second offer of the same track (other m-line, other SSRC) replaces the first.
         self.unsubscribe(participant, key);
         let Some(track) = self.tracks.get(&key).copied() else {
-            debug!(track = ?key, "subscription to a track that is not here, ignored");
+            debug!(track = ?key, "ignored: subscription to an unknown track");
             return;
         };
         let Some(id) = self.core.subscribe(track) else { return };
-        if let Some(who) = self.participants.get_mut(&participant) {
-            who.downtracks.insert(key, id);
+        if let Some(subscriber) = self.participants.get_mut(&participant) {
+            subscriber.downtracks.insert(key, id);
         }
         let rtx_seq = self.random.u16(..);
-        let sending = Sending {
+        let sender = DowntrackSender {
             id,
             connection,
             track,
-            is: downtrack,
+            downtrack,
             target: HIGHEST,
-            bare_from: None,
+            mid_omitted_from: None,
             last_seq: None,
             reported: false,
             rtx_seq,
         };
-        self.outside.downtracks.insert(id.index(), sending);
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        self.egress.downtracks.insert(id.index(), sender);
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         if let Role::Subscriber { downtracks, .. } = &mut conn.role {
             downtracks.push(id);
         }
         if conn.connected {
-            self.core.set_target(now, id, HIGHEST, &mut self.outside);
+            self.core.set_target(now, id, HIGHEST, &mut self.egress);
         }
     }
 
     fn unsubscribe(&mut self, participant: ParticipantKey, track: TrackKey) {
-        let Some(who) = self.participants.get_mut(&participant) else { return };
-        let Some(id) = who.downtracks.remove(&track) else { return };
-        let subscriber = who.subscriber;
+        let Some(state) = self.participants.get_mut(&participant) else { return };
+        let Some(id) = state.downtracks.remove(&track) else { return };
+        let subscriber = state.subscriber;
         self.core.unsubscribe(id);
-        self.outside.downtracks.remove(id.index());
+        self.egress.downtracks.remove(id.index());
         if let Some(Connection { role: Role::Subscriber { downtracks, .. }, .. }) =
-            self.outside.connections.get_mut(subscriber)
+            self.egress.connections.get_mut(subscriber)
         {
             downtracks.retain(|own| *own != id);
         }
     }
 
     fn target(&mut self, now: Instant, participant: ParticipantKey, track: TrackKey, layer: Option<Layer>) {
-        let found = self.participants.get(&participant).and_then(|who| who.downtracks.get(&track)).copied();
+        let found =
+            self.participants.get(&participant).and_then(|state| state.downtracks.get(&track)).copied();
         let Some(id) = found else {
-            debug!(?participant, ?track, "target of a downtrack that is not here, ignored");
+            debug!(?participant, ?track, "ignored: target layer of an unknown downtrack");
             return;
         };
         let layer = layer.map(|layer| Layer(layer.0.min(Layer::MAX as u8 - 1)));
-        let Some(sending) = self.outside.sending(id) else { return };
-        sending.target = layer;
-        let connection = sending.connection;
-        if self.outside.connections.get(connection).is_some_and(|conn| conn.connected) {
-            self.core.set_target(now, id, layer, &mut self.outside);
+        let Some(sender) = self.egress.downtrack_sender(id) else { return };
+        sender.target = layer;
+        let connection = sender.connection;
+        if self.egress.connections.get(connection).is_some_and(|conn| conn.connected) {
+            self.core.set_target(now, id, layer, &mut self.egress);
         }
     }
 
     fn leave(&mut self, now: Instant, participant: ParticipantKey) {
-        let Some(who) = self.participants.get(&participant) else { return };
-        let (publisher, subscriber) = (who.publisher, who.subscriber);
-        let received: Vec<_> = who.downtracks.keys().copied().collect();
+        let Some(state) = self.participants.get(&participant) else { return };
+        let (publisher, subscriber) = (state.publisher, state.subscriber);
+        let received: Vec<_> = state.downtracks.keys().copied().collect();
         for track in received {
             self.unsubscribe(participant, track);
         }
-        let by_it = |track: &Track| matches!(track.source, Source::Publisher { participant: by, .. } if by == participant);
+        let is_publisher = |track: &Track| matches!(track.source, Source::Publisher { participant: by, .. } if by == participant);
         let published: Vec<_> = self
             .tracks
             .iter()
-            .filter(|(_, id)| self.outside.track(**id).is_some_and(by_it))
+            .filter(|(_, id)| self.egress.track(**id).is_some_and(is_publisher))
             .map(|(key, _)| *key)
             .collect();
         for track in published {
@@ -366,20 +374,20 @@ impl Engine {
     }
 
     fn disconnect(&mut self, now: Instant, connection: usize) {
-        if let Some(conn) = self.outside.connections.get_mut(connection) {
-            // We know that it ends; the room need not be told.
+        if let Some(conn) = self.egress.connections.get_mut(connection) {
+            // The room ordered it and needs no event.
             conn.closed = true;
             conn.transport.close(now);
         }
-        self.outside.submit(connection);
-        self.settle(now, connection);
-        if let Some(conn) = self.outside.connections.try_remove(connection) {
+        self.egress.submit(connection);
+        self.drain_transport(now, connection);
+        if let Some(conn) = self.egress.connections.try_remove(connection) {
             self.demux.remove(connection, &conn.ufrag);
-            self.owners.connection_ended(connection);
+            self.stream_owners.connection_ended(connection);
         }
     }
 
-    /// Says goodbye to everybody.
+    /// Closes all connections.
     pub(super) fn close_all(&mut self, now: Instant) {
         let all: Vec<_> = self.participants.keys().copied().collect();
         for participant in all {

@@ -1,28 +1,28 @@
-//! Whose datagram is it? By source address, which is learnt only after an authenticated STUN
-//! check; an unknown address may only open with a binding request that names a local ufrag.
+//! Maps datagrams to connections: by source address, which is mapped only after an authenticated STUN check.
+//! From an unknown address only a binding request with a local ufrag is accepted.
 
 use std::net::SocketAddr;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use systir_transport::{Class, classify};
+use systir_transport::{Protocol, classify};
 
-/// Source addresses that one connection may have at a time; the oldest is forgotten first.
+/// Source addresses that are mapped to one connection; the oldest is removed first.
 const MAX_ADDRESSES: usize = 4;
 
-/// The protocol of a datagram that is long enough for that protocol's header.
-pub(super) fn protocol_of(datagram: &[u8]) -> Option<Class> {
+/// The protocol of a datagram; none also when it is too short for that protocol's header.
+pub(super) fn protocol_of(datagram: &[u8]) -> Option<Protocol> {
     let class = classify(datagram)?;
     let header = match class {
-        Class::Stun => 20,
-        Class::Rtp => 12,
-        Class::Dtls | Class::Rtcp => 2,
+        Protocol::Stun => 20,
+        Protocol::Rtp => 12,
+        Protocol::Dtls | Protocol::Rtcp => 2,
     };
     (datagram.len() >= header).then_some(class)
 }
 
 /// The local ufrag in a STUN binding request's USERNAME, `local:remote` (RFC 8445 section 7.2.2).
-/// Nothing is authenticated by it.
+/// It is not authenticated.
 pub(crate) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
     const BINDING_REQUEST: [u8; 2] = [0, 1];
     const MAGIC_COOKIE: [u8; 4] = 0x2112_A442_u32.to_be_bytes();
@@ -42,7 +42,7 @@ pub(crate) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
     }
 }
 
-/// Which connection owns an address or a ufrag. Connections are named by their slab key.
+/// Connections by source address and by local ufrag. A connection is identified by its slab key.
 #[derive(Debug, Default)]
 pub(super) struct Demux {
     by_address: FxHashMap<SocketAddr, usize>,
@@ -51,17 +51,17 @@ pub(super) struct Demux {
 }
 
 impl Demux {
-    /// The connection that an authenticated check came from this address for.
-    pub(super) fn owner(&self, from: SocketAddr) -> Option<usize> {
+    /// The connection for which the last authenticated check from this address arrived.
+    pub(super) fn connection_by_address(&self, from: SocketAddr) -> Option<usize> {
         self.by_address.get(&from).copied()
     }
 
-    /// The connection whose local ufrag this is.
-    pub(super) fn named(&self, ufrag: &str) -> Option<usize> {
+    /// The connection with this local ufrag.
+    pub(super) fn connection_by_ufrag(&self, ufrag: &str) -> Option<usize> {
         self.by_ufrag.get(ufrag).copied()
     }
 
-    /// A new connection. False when another one has this ufrag already.
+    /// Adds a connection. False when another one has this ufrag.
     pub(super) fn insert(&mut self, connection: usize, ufrag: String) -> bool {
         if self.by_ufrag.contains_key(&ufrag) {
             return false;
@@ -71,9 +71,9 @@ impl Demux {
         true
     }
 
-    /// A check from this address for this connection was authentic.
-    pub(super) fn learn(&mut self, from: SocketAddr, connection: usize) {
-        if self.owner(from) == Some(connection) {
+    /// Maps an address to a connection, after an authenticated check.
+    pub(super) fn map_address(&mut self, from: SocketAddr, connection: usize) {
+        if self.connection_by_address(from) == Some(connection) {
             return;
         }
         if let Some(previous) = self.by_address.insert(from, connection)
@@ -89,9 +89,9 @@ impl Demux {
         addresses.push(from);
     }
 
-    /// The connection ended.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, connection: usize, ufrag: &str) {
-        if self.named(ufrag) == Some(connection) {
+        if self.connection_by_ufrag(ufrag) == Some(connection) {
             self.by_ufrag.remove(ufrag);
         }
         for address in self.addresses.remove(&connection).unwrap_or_default() {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_request_names_the_local_ufrag() {
+    fn binding_request_holds_the_local_ufrag() {
         assert_eq!(binding_request_ufrag(&binding_request("ours:theirs")), Some("ours"));
         assert_eq!(binding_request_ufrag(&binding_request("nocolon")), None);
         let mut response = binding_request("ours:theirs");
@@ -130,46 +130,50 @@ mod tests {
     }
 
     #[test]
-    fn first_bytes_tell_the_protocol() {
-        assert_eq!(protocol_of(&binding_request("a:b")), Some(Class::Stun));
-        assert_eq!(protocol_of(&[22, 254, 253]), Some(Class::Dtls));
-        assert_eq!(protocol_of(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Class::Rtp));
-        assert_eq!(protocol_of(&[0x80, 200, 0, 1]), Some(Class::Rtcp));
+    fn first_bytes_name_the_protocol() {
+        assert_eq!(protocol_of(&binding_request("a:b")), Some(Protocol::Stun));
+        assert_eq!(protocol_of(&[22, 254, 253]), Some(Protocol::Dtls));
+        assert_eq!(protocol_of(&[0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Protocol::Rtp));
+        assert_eq!(protocol_of(&[0x80, 200, 0, 1]), Some(Protocol::Rtcp));
         assert_eq!(protocol_of(&[0x80, 96]), None);
         assert_eq!(protocol_of(&[]), None);
     }
 
     #[test]
-    fn an_address_belongs_to_whoever_authenticated_last() {
+    fn address_maps_to_the_connection_that_authenticated_last() {
         let mut demux = Demux::default();
         assert!(demux.insert(1, "one".into()));
         assert!(demux.insert(2, "two".into()));
-        assert!(!demux.insert(3, "two".into()), "a ufrag names one connection");
-        demux.learn(address(1), 1);
-        demux.learn(address(1), 2);
-        assert_eq!(demux.owner(address(1)), Some(2));
+        assert!(!demux.insert(3, "two".into()), "a ufrag is unique");
+        demux.map_address(address(1), 1);
+        demux.map_address(address(1), 2);
+        assert_eq!(demux.connection_by_address(address(1)), Some(2));
         demux.remove(1, "one");
-        assert_eq!(demux.owner(address(1)), Some(2), "the former owner takes nothing with it");
+        assert_eq!(
+            demux.connection_by_address(address(1)),
+            Some(2),
+            "removing the former connection keeps the mapping"
+        );
         demux.remove(2, "two");
-        assert_eq!(demux.owner(address(1)), None);
-        assert_eq!(demux.named("two"), None);
+        assert_eq!(demux.connection_by_address(address(1)), None);
+        assert_eq!(demux.connection_by_ufrag("two"), None);
     }
 
     #[test]
-    fn a_connection_never_has_more_addresses_than_allowed() {
+    fn number_of_addresses_of_a_connection_is_bounded() {
         let mut demux = Demux::default();
         demux.insert(1, "one".into());
         for port in 1..=100 {
-            demux.learn(address(port), 1);
+            demux.map_address(address(port), 1);
         }
         assert_eq!(demux.by_address.len(), MAX_ADDRESSES);
-        assert_eq!(demux.owner(address(100)), Some(1));
-        assert_eq!(demux.owner(address(1)), None);
+        assert_eq!(demux.connection_by_address(address(100)), Some(1));
+        assert_eq!(demux.connection_by_address(address(1)), None);
     }
 
     proptest! {
         #[test]
-        fn any_datagram_is_classified_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn arbitrary_datagrams_are_classified_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = protocol_of(&bytes);
             let _ = binding_request_ufrag(&bytes);
         }

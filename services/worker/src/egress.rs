@@ -1,5 +1,5 @@
-//! Everything that the forwarding core reaches: subscribers' connections, publishers to ask,
-//! links, rooms. Each packet is written once, in place, and sealed there.
+//! The worker's [`Egress`]: passes what the forwarding core sends to subscribers' connections, publishers,
+//! links and rooms. Each packet is written into a send buffer and sealed in place.
 
 use std::time::Instant;
 
@@ -14,22 +14,22 @@ use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
 use super::connection::{Connection, Role};
 use super::links::Links;
-use super::outgoing::Outgoing;
-use super::rooms::Room;
+use super::room_events::RoomEvents;
+use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
 use systir_media_control::{Downtrack, Event, ParticipantKey, RoomKey, Side, TrackKey, TrackSpec};
 use systir_rtp::extension_table;
 
-/// Our SSRC in RTCP where we only receive.
+/// Our SSRC in RTCP on connections where we send no media.
 pub(super) const RECEIVER_SSRC: u32 = 1;
 
-/// Our CNAME where we only receive.
-const RECEIVER_NAME: &str = "systir";
-/// A CNAME nobody looks at: a link's flow id says whose report it is.
-const LINK_NAME: &str = "-";
+/// Our CNAME on connections where we send no media.
+const RECEIVER_CNAME: &str = "systir";
+/// The CNAME in reports on links. It is not read: the flow id identifies the track.
+const LINK_CNAME: &str = "-";
 
-/// Extensions for subscribers have the ids of the one table.
+/// Extension ids for subscribers: those of the server's table.
 const SUBSCRIBER_IDS: ExtensionIds = ExtensionIds {
     audio_level: Some(extension_table::AUDIO_LEVEL),
     capture_time: Some(extension_table::CAPTURE_TIME),
@@ -38,7 +38,7 @@ const SUBSCRIBER_IDS: ExtensionIds = ExtensionIds {
     playout_delay: Some(extension_table::PLAYOUT_DELAY),
 };
 
-/// Where a track's packets come from, and whom to ask.
+/// Where a track's packets come from, and where key frames and retransmissions are requested.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     /// The publisher's connection.
@@ -54,74 +54,75 @@ pub(super) struct Track {
     pub(super) room: RoomKey,
     pub(super) spec: TrackSpec,
     pub(super) source: Source,
-    /// Who publishes it, on whatever node.
+    /// Id of the publisher, on this or another node; the CNAME of its streams.
     pub(super) publisher: Box<str>,
 }
 
-/// A downtrack and its numbers.
+/// State of sending one downtrack.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct DowntrackSender {
     pub(super) id: SubscriptionId,
     pub(super) connection: usize,
     pub(super) track: TrackId,
-    pub(super) is: Downtrack,
-    /// What shall be sent once the connection is up.
+    pub(super) downtrack: Downtrack,
+    /// The layer to send once the connection is up; none is paused.
     pub(super) target: Option<Layer>,
-    /// The client has reported on the SSRC, it knows what it is without the mid: from this number on
-    /// packets go without it. A packet that is sent again must be the same one, so its number alone
-    /// says whether the mid is in it.
-    pub(super) bare_from: Option<u16>,
-    /// The highest number that was sent.
+    /// From this sequence number on, packets have no mid extension: the client has reported on the SSRC, so
+    /// it knows the m-line. Only the number decides, because a packet that is sealed again must be identical.
+    pub(super) mid_omitted_from: Option<u16>,
+    /// The highest sequence number sent.
     pub(super) last_seq: Option<u16>,
-    /// A sender report went out.
+    /// A sender report was sent.
     pub(super) reported: bool,
+    /// The next sequence number of the RTX stream.
     pub(super) rtx_seq: u16,
 }
 
-/// Numbers that are certainly older than what can be asked for again.
-const OLD: u16 = 4096;
+/// Packets that are this far behind the newest are no longer retransmitted.
+const MAX_RETRANSMIT_AGE: u16 = 4096;
 
-impl Sending {
-    /// Does the packet of this number go without the mid?
-    fn is_bare(&self, seq: u16) -> bool {
-        self.bare_from.is_some_and(|from| seq.wrapping_sub(from) < 0x8000)
+impl DowntrackSender {
+    /// Whether the packet of this number has no mid.
+    fn omits_mid(&self, seq: u16) -> bool {
+        self.mid_omitted_from.is_some_and(|from| seq.wrapping_sub(from) < 0x8000)
     }
 
+    /// Records that a packet was sent.
     fn sent(&mut self, seq: u16) {
         if self.last_seq.is_none_or(|last| seq.wrapping_sub(last) < 0x8000) {
             self.last_seq = Some(seq);
         }
-        // The mark moves along, so that it does not seem to be ahead after half a turn.
-        if let Some(from) = &mut self.bare_from
-            && (2 * OLD..0x8000).contains(&seq.wrapping_sub(*from))
+        // The start moves along: 16-bit numbers wrap, and after 2^15 packets it would seem to be ahead.
+        if let Some(from) = &mut self.mid_omitted_from
+            && (2 * MAX_RETRANSMIT_AGE..0x8000).contains(&seq.wrapping_sub(*from))
         {
-            *from = seq.wrapping_sub(OLD);
+            *from = seq.wrapping_sub(MAX_RETRANSMIT_AGE);
         }
     }
 
-    /// The client knows the SSRC.
+    /// The client has reported on the SSRC: later packets go without mid.
     pub(super) fn acknowledge(&mut self) {
-        if self.bare_from.is_none() {
-            self.bare_from = self.last_seq.map(|last| last.wrapping_add(1));
+        if self.mid_omitted_from.is_none() {
+            self.mid_omitted_from = self.last_seq.map(|last| last.wrapping_add(1));
         }
     }
 }
 
-/// The world around the core.
+/// Connections, tracks, rooms and links of the worker: everything that the core sends to.
 #[derive(Debug)]
-pub(super) struct Outside {
+pub(super) struct WorkerEgress {
     pub(super) connections: Slab<Connection>,
     pub(super) tracks: Table<Track>,
-    pub(super) downtracks: Table<Sending>,
-    pub(super) rooms: FxHashMap<RoomKey, Room>,
+    pub(super) downtracks: Table<DowntrackSender>,
+    pub(super) rooms: FxHashMap<RoomKey, RoomEvents>,
     pub(super) links: Links,
-    pub(super) outgoing: Outgoing,
+    pub(super) send_queue: SendQueue,
     pub(super) counts: WorkerCounts,
-    /// Connections with media on its way out.
+    /// Connections with media that is not submitted yet.
     dirty: Vec<usize>,
 }
 
-impl Outside {
+impl WorkerEgress {
     pub(super) fn new(links: Links) -> Self {
         Self {
             connections: Slab::new(),
@@ -129,7 +130,7 @@ impl Outside {
             downtracks: Table::default(),
             rooms: FxHashMap::default(),
             links,
-            outgoing: Outgoing::default(),
+            send_queue: SendQueue::default(),
             counts: WorkerCounts::default(),
             dirty: Vec::new(),
         }
@@ -139,31 +140,31 @@ impl Outside {
         self.tracks.get(id.index()).filter(|track| track.id == id)
     }
 
-    pub(super) fn sending(&mut self, id: SubscriptionId) -> Option<&mut Sending> {
-        self.downtracks.get_mut(id.index()).filter(|sending| sending.id == id)
+    pub(super) fn downtrack_sender(&mut self, id: SubscriptionId) -> Option<&mut DowntrackSender> {
+        self.downtracks.get_mut(id.index()).filter(|sender| sender.id == id)
     }
 
-    /// Tells a room.
-    pub(super) fn tell(&mut self, room: RoomKey, event: Event) {
+    /// Sends an event to a room.
+    pub(super) fn notify_room(&mut self, room: RoomKey, event: Event) {
         if let Some(room) = self.rooms.get_mut(&room)
-            && !room.tell(event)
+            && !room.send(event)
         {
             self.counts.events_dropped += 1;
         }
     }
 
-    /// Tells a room that a connection ended, once.
-    pub(super) fn tell_closed(&mut self, connection: usize, reason: String) {
+    /// Notifies the room, once, that a connection closed.
+    pub(super) fn notify_closed(&mut self, connection: usize, reason: String) {
         let Some(conn) = self.connections.get_mut(connection) else { return };
         conn.connected = false;
         if std::mem::replace(&mut conn.closed, true) {
             return;
         }
         let (room, participant, side): (_, _, Side) = (conn.room, conn.participant, conn.side());
-        self.tell(room, Event::Closed { participant, side, reason });
+        self.notify_room(room, Event::Closed { participant, side, reason });
     }
 
-    /// Writes one packet for a connection and puts it with those that wait for it.
+    /// Writes one packet into the buffer of a connection.
     pub(super) fn write(
         &mut self,
         connection: usize,
@@ -177,38 +178,38 @@ impl Outside {
             Some(waiting) => waiting,
             None => {
                 self.dirty.push(connection);
-                self.outgoing.fresh()
+                self.send_queue.empty_buffer()
             }
         };
         let written = waiting.push_with(|bytes, start| write(conn, bytes, start));
         if waiting.is_full()
             && let Some(route) = conn.route
         {
-            let full = std::mem::replace(&mut waiting, self.outgoing.fresh());
-            self.outgoing.submit(route, full);
+            let full = std::mem::replace(&mut waiting, self.send_queue.empty_buffer());
+            self.send_queue.submit(route, full);
         }
         conn.waiting = Some(waiting);
         written
     }
 
-    /// Writes RTCP for a connection.
+    /// Writes and seals RTCP for a connection.
     pub(super) fn write_rtcp(&mut self, connection: usize, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         self.write(connection, |conn, bytes, start| {
             write(bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
         })
     }
 
-    /// Submits what waits for a connection.
+    /// Submits the buffered packets of a connection.
     pub(super) fn submit(&mut self, connection: usize) {
         let Some(conn) = self.connections.get_mut(connection) else { return };
         let Some(waiting) = conn.waiting.take() else { return };
         match conn.route {
-            Some(route) if !waiting.is_empty() => self.outgoing.submit(route, waiting),
-            _ => self.outgoing.recycle(waiting),
+            Some(route) if !waiting.is_empty() => self.send_queue.submit(route, waiting),
+            _ => self.send_queue.recycle(waiting),
         }
     }
 
-    /// Submits what waits for anyone.
+    /// Submits the buffered packets of all connections and links.
     pub(super) fn submit_all(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for connection in dirty.drain(..) {
@@ -218,67 +219,67 @@ impl Outside {
         self.links.flush(&mut self.counts);
     }
 
-    /// Packets of a published track have another codec than was assumed.
-    pub(super) fn other_codec(&mut self, track: TrackId, codec: Codec) {
+    /// Notifies the room that the packets of a published track have another codec than the track.
+    pub(super) fn notify_codec(&mut self, track: TrackId, codec: Codec) {
         let Some(Track { room, key, source, .. }) = self.track(track) else { return };
         if let Source::Publisher { participant, .. } = *source {
             let (room, event) = (*room, Event::Codec { participant, track: *key, codec });
-            self.tell(room, event);
+            self.notify_room(room, event);
         }
     }
 
-    /// A track's wants changed; rooms care about those that arrive over links.
+    /// The wanted layers of a track changed. The room is notified if the track is received over a link.
     pub(super) fn wanted(&mut self, track: TrackId, layers: LayerSet) {
         let Some(track) = self.track(track) else { return };
         if let Source::Link { .. } = track.source {
             let (room, track) = (track.room, track.key);
-            self.tell(room, Event::Wanted { track, layers });
+            self.notify_room(room, Event::Wanted { track, layers });
         }
     }
 }
 
-impl Egress for Outside {
+impl Egress for WorkerEgress {
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
-        let Some(sending) = self.downtracks.get_mut(sub.index()).filter(|sending| sending.id == sub) else {
+        let Some(sender) = self.downtracks.get_mut(sub.index()).filter(|sender| sender.id == sub) else {
             return;
         };
         let mut fields = HeaderFields {
-            payload_type: sending.is.pt,
+            payload_type: sender.downtrack.pt,
             marker: out.marker,
             seq: out.seq,
             timestamp: out.timestamp,
-            ssrc: sending.is.ssrc,
+            ssrc: sender.downtrack.ssrc,
         };
-        let repair = sending.is.rtx_ssrc.zip(sending.is.rtx_pt);
-        let original = match repair {
+        let rtx = sender.downtrack.rtx_ssrc.zip(sender.downtrack.rtx_pt);
+        let original_seq = match rtx {
             Some((ssrc, pt)) if out.retransmission => {
                 fields.ssrc = ssrc;
                 fields.payload_type = pt;
-                fields.seq = sending.rtx_seq;
-                sending.rtx_seq = sending.rtx_seq.wrapping_add(1);
+                fields.seq = sender.rtx_seq;
+                sender.rtx_seq = sender.rtx_seq.wrapping_add(1);
                 Some(out.seq.to_be_bytes())
             }
             _ => None,
         };
-        let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sending.is.mid.as_bytes());
-        let named = [(extension_table::MID, mid.as_slice())];
-        let hop = if sending.is_bare(out.seq) { &[][..] } else { &named[..] };
+        let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sender.downtrack.mid.as_bytes());
+        let with_mid = [(extension_table::MID, mid.as_slice())];
+        let hop_extensions = if sender.omits_mid(out.seq) { &[][..] } else { &with_mid[..] };
         if !out.retransmission {
-            sending.sent(out.seq);
+            sender.sent(out.seq);
         }
-        let connection = sending.connection;
+        let connection = sender.connection;
         let written = self.write(connection, |conn, bytes, start| {
-            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, hop);
-            if let Some(original) = original {
-                bytes.extend_from_slice(&original);
+            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, hop_extensions);
+            if let Some(original_seq) = original_seq {
+                bytes.extend_from_slice(&original_seq);
             }
             bytes.extend_from_slice(out.head);
             bytes.extend_from_slice(out.payload);
-            let sealed = match (repair, out.retransmission) {
+            let sealed = match (rtx, out.retransmission) {
                 (Some(_), _) => conn.transport.seal_rtp(bytes, start),
-                // No stream for retransmissions (sound has none): the packet itself is sent again.
-                (None, false) => conn.transport.seal_rtp_kept(bytes, start),
-                (None, true) => conn.transport.seal_rtp_again(bytes, start),
+                // Without an RTX stream (audio has none) the original packet is sent again.
+                (None, false) => conn.transport.seal_rtp_resendable(bytes, start),
+                (None, true) => conn.transport.reseal_rtp(bytes, start),
             };
             sealed.is_ok()
         });
@@ -296,7 +297,7 @@ impl Egress for Outside {
 
     fn feed_report(&mut self, peer: u32, flow: u32, report: SenderReport) {
         self.links.push(peer, flow, Priority::Control, |bytes| {
-            let _ = rtcp::write_sender_report(bytes, flow, report.ntp, report.timestamp, 0, 0, LINK_NAME);
+            let _ = rtcp::write_sender_report(bytes, flow, report.ntp, report.timestamp, 0, 0, LINK_CNAME);
         });
     }
 
@@ -305,13 +306,13 @@ impl Egress for Outside {
         match track.source {
             Source::Link { .. } => {
                 let (room, track) = (track.room, track.key);
-                self.tell(room, Event::KeyFrameNeeded { track, layer });
+                self.notify_room(room, Event::KeyFrameNeeded { track, layer });
             }
             Source::Publisher { connection, .. } => {
                 let id = track.id;
                 let Some(ssrc) = self.publisher_ssrc(connection, id, layer) else { return };
                 if self.write_rtcp(connection, |bytes| rtcp::write_pli(bytes, RECEIVER_SSRC, ssrc).is_ok()) {
-                    self.counts.key_frames_requested += 1;
+                    self.counts.key_frame_requests_out += 1;
                 }
             }
         }
@@ -341,7 +342,7 @@ impl Egress for Outside {
     }
 }
 
-impl Outside {
+impl WorkerEgress {
     fn publisher_ssrc(&self, connection: usize, track: TrackId, layer: Layer) -> Option<u32> {
         match &self.connections.get(connection)?.role {
             Role::Publisher { ingress, .. } => ingress.ssrc(track, layer),
@@ -349,7 +350,7 @@ impl Outside {
         }
     }
 
-    /// Sender reports for a subscriber's downtracks: all of them, or only those that never had one.
+    /// Writes sender reports for the downtracks of a subscriber: for all, or only for those that had none.
     pub(super) fn sender_reports(
         &mut self,
         connection: usize,
@@ -363,23 +364,23 @@ impl Outside {
             _ => return,
         };
         for sub in subs {
-            let Some(sending) = self.sending(sub) else { continue };
-            if sending.reported && !all {
+            let Some(sender) = self.downtrack_sender(sub) else { continue };
+            if sender.reported && !all {
                 continue;
             }
             let Some(info) = info(sub) else { continue };
-            sending.reported = true;
-            let (ssrc, track) = (sending.is.ssrc, sending.track);
-            // One name per publisher: what shares it shares a clock (RFC 7022). The descriptions name it, too.
-            let Some(name) = self.track(track).map(|track| track.publisher.clone()) else { continue };
+            sender.reported = true;
+            let (ssrc, track) = (sender.downtrack.ssrc, sender.track);
+            // Streams of one publisher have one CNAME and one clock (RFC 7022); SDP carries the CNAME too.
+            let Some(cname) = self.track(track).map(|track| track.publisher.clone()) else { continue };
             self.write_rtcp(connection, |bytes| {
                 let SenderInfo { ntp, timestamp, packets, octets } = info;
-                rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &name).is_ok()
+                rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &cname).is_ok()
             });
         }
     }
 
-    /// Transport-wide congestion control feedback for a publisher, when packets came since the last.
+    /// Writes transport-wide congestion control feedback to a publisher, if any is due.
     pub(super) fn congestion_feedback(&mut self, now: Instant, connection: usize) {
         let mut written = true;
         while written {
@@ -392,17 +393,17 @@ impl Outside {
         }
     }
 
-    /// Receiver reports for a publisher.
+    /// Writes receiver reports to a publisher.
     pub(super) fn receiver_reports(&mut self, now: Instant, connection: usize) {
         let mut blocks: SmallVec<[rtcp::ReportBlock; 31]> = SmallVec::new();
         let Some(ingress) = self.connections.get_mut(connection).and_then(Connection::ingress) else {
             return;
         };
         blocks.extend(ingress.report_blocks(now));
-        // A report has room for 31 blocks (RFC 3550 section 6.4.1); each goes out with a name.
+        // A report holds 31 blocks (RFC 3550 section 6.4.1).
         for chunk in blocks.chunks(31) {
             self.write_rtcp(connection, |bytes| {
-                rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk, RECEIVER_NAME).is_ok()
+                rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk, RECEIVER_CNAME).is_ok()
             });
         }
     }

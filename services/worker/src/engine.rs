@@ -1,5 +1,5 @@
-//! The worker without its thread: datagrams, commands and batches go in with the time, sealed
-//! datagrams, batches and events come out. No I/O, no clock.
+//! The worker without its thread: takes datagrams, commands and batches with the current time, and
+//! produces sealed datagrams, batches and events. No I/O, no clock.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,34 +10,34 @@ use rustc_hash::FxHashMap;
 use systir_forwarding::{Core, SubscriptionId, TrackId};
 use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::{Codec, Layer};
-use systir_transport::{Certificate, Class, TransportEvent};
+use systir_transport::{Certificate, Protocol, TransportEvent};
 
 use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, binding_request_ufrag, protocol_of};
-use super::egress::Outside;
+use super::egress::WorkerEgress;
 use super::ingress::Refused;
 use super::links::Links;
-use super::outgoing::{Datagrams, Route, Via};
-use super::owners::Owners;
-use super::rooms::Room;
+use super::room_events::RoomEvents;
+use super::send_queue::{Datagrams, Route, Via};
 use super::stats::WorkerCounts;
+use super::stream_owners::StreamOwners;
 use systir_media_control::{Event, ParticipantKey, RoomKey, Speaker, TrackKey};
 
-/// How often feedback, reports and counters are looked after.
+/// How often feedback and reports are written.
 const TICK: Duration = Duration::from_millis(100);
-/// How often speakers are looked at.
-const SPEAKERS: Duration = Duration::from_millis(500);
-/// How often each connection gets its RTCP reports.
-pub(super) const REPORTS: Duration = Duration::from_secs(1);
-/// How soon a room whose channel was full is tried again.
-const RETRY: Duration = Duration::from_millis(20);
-/// Batches taken from one ring before others have their turn.
+/// How often the active speakers are computed.
+const SPEAKER_INTERVAL: Duration = Duration::from_millis(500);
+/// How often RTCP reports are sent on each connection.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often sending is retried to a room whose event channel was full.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Batches of the ring that are handled per turn.
 const MAX_BATCHES: usize = 16;
-/// A transport that wants to be called again at once is called this much later.
+/// Shortest time to the next timeout of a transport.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 
-/// A flow that arrives over a link.
+/// A flow received over a link: one layer of a track.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) track: TrackId,
@@ -54,7 +54,7 @@ pub(super) struct Participant {
     pub(super) downtracks: FxHashMap<TrackKey, SubscriptionId>,
 }
 
-/// What an engine is made of.
+/// Parameters of an engine.
 #[derive(Debug)]
 pub(super) struct EngineConfig {
     pub(super) advertised: Vec<SocketAddr>,
@@ -69,13 +69,13 @@ pub(super) struct Engine {
     pub(super) certificate: Certificate,
     pub(super) epoch: Instant,
     pub(super) core: Core,
-    pub(super) outside: Outside,
+    pub(super) egress: WorkerEgress,
     pub(super) demux: Demux,
-    pub(super) owners: Owners,
+    pub(super) stream_owners: StreamOwners,
     pub(super) participants: FxHashMap<ParticipantKey, Participant>,
     pub(super) tracks: FxHashMap<TrackKey, TrackId>,
     pub(super) flows: FxHashMap<(u32, u32), Flow>,
-    /// First numbers of streams; nothing secret depends on it.
+    /// For the first sequence numbers of RTX streams; nothing secret depends on it.
     pub(super) random: fastrand::Rng,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     next_tick: Instant,
@@ -90,34 +90,34 @@ impl Engine {
             certificate: config.certificate,
             epoch: now,
             core: Core::new(config.seed),
-            outside: Outside::new(config.links),
+            egress: WorkerEgress::new(config.links),
             demux: Demux::default(),
-            owners: Owners::default(),
+            stream_owners: StreamOwners::default(),
             participants: FxHashMap::default(),
             tracks: FxHashMap::default(),
             flows: FxHashMap::default(),
             random: fastrand::Rng::with_seed(config.seed),
             timers: BinaryHeap::new(),
             next_tick: now + TICK,
-            next_speakers: now + SPEAKERS,
+            next_speakers: now + SPEAKER_INTERVAL,
             scratch: Vec::new(),
         }
     }
 
-    /// Counters, with the gauges up to date.
+    /// The counters; updates the gauges first.
     pub(super) fn counts(&mut self) -> WorkerCounts {
-        self.outside.counts.participants = self.participants.len() as u64;
-        self.outside.counts.tracks = self.outside.tracks.len() as u64;
-        self.outside.counts.downtracks = self.outside.downtracks.len() as u64;
-        self.outside.counts
+        self.egress.counts.participants = self.participants.len() as u64;
+        self.egress.counts.tracks = self.egress.tracks.len() as u64;
+        self.egress.counts.downtracks = self.egress.downtracks.len() as u64;
+        self.egress.counts
     }
 
-    /// What shall be sent now.
+    /// Takes the datagrams to send, in exchange for an empty list.
     pub(super) fn take_outgoing(&mut self, into: &mut Vec<(Route, Datagrams)>) {
-        self.outside.outgoing.take(into);
+        self.egress.send_queue.take(into);
     }
 
-    /// A datagram from a client. `destination` is our address that it was sent to.
+    /// Handles a datagram from a client. `destination` is our address that it was sent to.
     pub(super) fn datagram(
         &mut self,
         now: Instant,
@@ -126,161 +126,162 @@ impl Engine {
         destination: Option<IpAddr>,
         bytes: &mut [u8],
     ) {
-        self.outside.counts.datagrams_in += 1;
-        self.outside.counts.bytes_in += bytes.len() as u64;
+        self.egress.counts.datagrams_in += 1;
+        self.egress.counts.bytes_in += bytes.len() as u64;
         let Some(protocol) = protocol_of(bytes) else {
-            self.outside.counts.junk += 1;
+            self.egress.counts.datagrams_rejected += 1;
             return;
         };
-        let named = || binding_request_ufrag(bytes).and_then(|ufrag| self.demux.named(ufrag));
-        // A binding request goes to whom it names, wherever earlier ones from there went: clients
-        // behind one NAT may get each other's ports.
+        let by_ufrag =
+            || binding_request_ufrag(bytes).and_then(|ufrag| self.demux.connection_by_ufrag(ufrag));
+        // For a binding request the ufrag decides, even if its address is mapped to another connection:
+        // clients behind one NAT may get each other's ports.
         let owner = match protocol {
-            Class::Stun => named().or_else(|| self.demux.owner(from)),
-            _ => self.demux.owner(from),
+            Protocol::Stun => by_ufrag().or_else(|| self.demux.connection_by_address(from)),
+            _ => self.demux.connection_by_address(from),
         };
         let Some(connection) = owner else {
-            self.outside.counts.junk += 1;
+            self.egress.counts.datagrams_rejected += 1;
             return;
         };
         match protocol {
-            Class::Stun | Class::Dtls => {
+            Protocol::Stun | Protocol::Dtls => {
                 let path = Route { via: Via::Udp(socket), source: destination, to: from };
                 if self.handshake(now, connection, path, bytes) {
-                    self.demux.learn(from, connection);
+                    self.demux.map_address(from, connection);
                 }
             }
-            Class::Rtp => self.rtp(now, connection, bytes),
-            Class::Rtcp => self.rtcp(now, connection, bytes),
+            Protocol::Rtp => self.rtp(now, connection, bytes),
+            Protocol::Rtcp => self.rtcp(now, connection, bytes),
         }
     }
 
-    /// True when the path is proved to be the connection's own.
+    /// Handles a STUN or DTLS datagram. True when the path is authenticated.
     pub(super) fn handshake(&mut self, now: Instant, connection: usize, path: Route, bytes: &[u8]) -> bool {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return false };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return false };
         let Some(to) = advertised_for(&self.advertised, path.to, path.source) else {
-            self.outside.counts.junk += 1;
+            self.egress.counts.datagrams_rejected += 1;
             return false;
         };
-        conn.seen(path, to);
-        hold_if_behind(&self.outside.rooms, conn, now);
+        conn.record_path(path, to);
+        pause_data_if_behind(&self.egress.rooms, conn, now);
         conn.transport.handle(now, path.to, to, bytes);
-        let proved = conn.transport.is_authenticated(path.to);
-        self.settle(now, connection);
-        proved
+        let authenticated = conn.transport.is_authenticated(path.to);
+        self.drain_transport(now, connection);
+        authenticated
     }
 
     pub(super) fn rtp(&mut self, now: Instant, connection: usize, bytes: &mut [u8]) {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         let Role::Publisher { ingress, twcc } = &mut conn.role else {
-            self.outside.counts.unclaimed += 1;
+            self.egress.counts.media_unmatched += 1;
             return;
         };
         let Ok(plain) = conn.transport.open_rtp(bytes) else {
-            self.outside.counts.unauthentic += 1;
+            self.egress.counts.unauthentic += 1;
             return;
         };
         match ingress.accept(now, plain, |number, ssrc| twcc.record(now, number, ssrc)) {
             Ok(accepted) => {
-                self.outside.counts.media_in += 1;
-                self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.outside);
+                self.egress.counts.media_in += 1;
+                self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.egress);
             }
-            Err(Refused::OtherCodec { track, codec, news }) => {
-                self.outside.counts.unclaimed += 1;
-                if news {
-                    self.outside.other_codec(track, codec);
+            Err(Refused::OtherCodec { track, codec, report }) => {
+                self.egress.counts.media_unmatched += 1;
+                if report {
+                    self.egress.notify_codec(track, codec);
                 }
             }
-            Err(Refused::Malformed | Refused::Unclaimed) => self.outside.counts.unclaimed += 1,
-            Err(Refused::TooManyStreams) => self.outside.counts.too_many_streams += 1,
-            Err(Refused::Nothing) => {}
+            Err(Refused::Malformed | Refused::Unmatched) => self.egress.counts.media_unmatched += 1,
+            Err(Refused::TooManyStreams) => self.egress.counts.too_many_streams += 1,
+            Err(Refused::NothingToForward) => {}
         }
     }
 
-    /// Brings out what a transport has to say after it was touched, and looks when it is due.
-    pub(super) fn settle(&mut self, now: Instant, connection: usize) {
+    /// Handles events and datagrams of a transport after each use of it, and schedules its timeout.
+    pub(super) fn drain_transport(&mut self, now: Instant, connection: usize) {
         while let Some(event) =
-            self.outside.connections.get_mut(connection).and_then(|conn| conn.transport.poll_event())
+            self.egress.connections.get_mut(connection).and_then(|conn| conn.transport.poll_event())
         {
             self.transport_event(now, connection, event);
         }
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
-        conn.reroute();
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+        conn.update_route();
         loop {
             self.scratch.clear();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
-            // An answer to a check goes back the way that it came; all else goes the way of media.
-            let is_check = protocol_of(&self.scratch) == Some(Class::Stun);
+            // A response to a check is sent on the path of the check, everything else on the media path.
+            let is_check = protocol_of(&self.scratch) == Some(Protocol::Stun);
             let chosen = conn.route.filter(|route| route.to == to && !is_check);
             let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
-            let mut datagrams = self.outside.outgoing.fresh();
+            let mut datagrams = self.egress.send_queue.empty_buffer();
             datagrams.push_with(|bytes, _| {
                 bytes.extend_from_slice(&self.scratch);
                 true
             });
-            self.outside.outgoing.submit(path, datagrams);
+            self.egress.send_queue.submit(path, datagrams);
         }
-        conn.reroute();
-        hold_if_behind(&self.outside.rooms, conn, now);
-        self.outside.counts.data_held += conn.transport.take_data_waits();
+        conn.update_route();
+        pause_data_if_behind(&self.egress.rooms, conn, now);
+        self.egress.counts.data_throttled += conn.transport.take_data_throttled();
         let due = conn.transport.poll_timeout().map(|due| due.max(now + MIN_DELAY));
         if let Some(due) = due
-            && conn.scheduled.is_none_or(|scheduled| due < scheduled)
+            && conn.timer_at.is_none_or(|at| due < at)
         {
-            conn.scheduled = Some(due);
+            conn.timer_at = Some(due);
             self.timers.push(Reverse((due, connection)));
         }
     }
 
     fn transport_event(&mut self, now: Instant, connection: usize, event: TransportEvent) {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         let (room, participant, side) = (conn.room, conn.participant, conn.side());
         match event {
             TransportEvent::Connected { .. } => {
                 conn.connected = true;
-                conn.reroute();
-                self.outside.tell(room, Event::Connected { participant, side });
+                conn.update_route();
+                self.egress.notify_room(room, Event::Connected { participant, side });
                 self.start_downtracks(now, connection);
             }
             TransportEvent::ChannelOpen { id, .. } => {
                 if let Role::Subscriber { channels, .. } = &mut conn.role {
-                    self.outside.counts.data_dropped += channels.opened(id, &mut conn.transport);
+                    self.egress.counts.data_dropped += channels.opened(id, &mut conn.transport);
                 }
             }
             TransportEvent::ChannelData { label, data, .. } => {
                 if let Some(channel) = channel_of(&label) {
-                    self.outside.tell(room, Event::Data { participant, channel, data });
+                    self.egress.notify_room(room, Event::Data { participant, channel, data });
                 }
             }
             TransportEvent::ChannelClosed { id } => {
                 if let Role::Subscriber { channels, .. } = &mut conn.role {
-                    self.outside.counts.data_dropped += channels.closed(id);
+                    self.egress.counts.data_dropped += channels.closed(id);
                 }
             }
-            TransportEvent::Closed { reason } => self.outside.tell_closed(connection, reason.to_string()),
+            TransportEvent::Closed { reason } => self.egress.notify_closed(connection, reason.to_string()),
         }
     }
 
     fn start_downtracks(&mut self, now: Instant, connection: usize) {
-        let subs = match self.outside.connections.get(connection).map(|conn| &conn.role) {
+        let subs = match self.egress.connections.get(connection).map(|conn| &conn.role) {
             Some(Role::Subscriber { downtracks, .. }) => downtracks.clone(),
             _ => return,
         };
         for sub in subs {
-            if let Some(target) = self.outside.sending(sub).map(|sending| sending.target) {
-                self.core.set_target(now, sub, target, &mut self.outside);
+            if let Some(target) = self.egress.downtrack_sender(sub).map(|sender| sender.target) {
+                self.core.set_target(now, sub, target, &mut self.egress);
             }
         }
     }
 
-    /// Takes batches from the links' thread. True when there may be more.
+    /// Handles batches from the thread of the links. True when there may be more.
     pub(super) fn take_batches(&mut self, now: Instant) -> bool {
         for _ in 0..MAX_BATCHES {
-            let Some(batch) = self.outside.links.recv() else { return false };
+            let Some(batch) = self.egress.links.recv() else { return false };
             for (entry, bytes) in batch.iter() {
                 self.link_packet(now, entry.peer, entry.flow, bytes);
             }
-            self.outside.links.recycle(batch);
+            self.egress.links.recycle(batch);
         }
         true
     }
@@ -291,87 +292,87 @@ impl Engine {
         [timer, self.core.poll_timeout()].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
-    /// Does what is due.
+    /// Handles everything that is due at `now`.
     pub(super) fn timeout(&mut self, now: Instant) {
         while let Some(Reverse((due, connection))) = self.timers.peek().copied()
             && due <= now
         {
             self.timers.pop();
-            let Some(conn) = self.outside.connections.get_mut(connection) else { continue };
-            if conn.scheduled != Some(due) {
+            let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
+            if conn.timer_at != Some(due) {
                 continue;
             }
-            conn.scheduled = None;
-            hold_if_behind(&self.outside.rooms, conn, now);
+            conn.timer_at = None;
+            pause_data_if_behind(&self.egress.rooms, conn, now);
             if conn.transport.poll_timeout().is_some_and(|due| due <= now) {
                 conn.transport.handle_timeout(now);
             }
-            self.settle(now, connection);
+            self.drain_transport(now, connection);
         }
         if self.core.poll_timeout().is_some_and(|due| due <= now) {
-            self.core.handle_timeout(now, &mut self.outside);
+            self.core.handle_timeout(now, &mut self.egress);
         }
         if now >= self.next_tick {
-            let behind = self.outside.rooms.values().any(|room| room.is_behind());
-            self.next_tick = now + if behind { RETRY } else { TICK };
+            let behind = self.egress.rooms.values().any(|room| room.is_behind());
+            self.next_tick = now + if behind { RETRY_INTERVAL } else { TICK };
             self.tick(now);
         }
         if now >= self.next_speakers {
-            self.next_speakers = now + SPEAKERS;
-            self.tell_speakers(now);
+            self.next_speakers = now + SPEAKER_INTERVAL;
+            self.notify_speakers(now);
         }
     }
 
-    fn tell_speakers(&mut self, now: Instant) {
+    fn notify_speakers(&mut self, now: Instant) {
         let mut changed: FxHashMap<RoomKey, Vec<Speaker>> = FxHashMap::default();
         for speaker in self.core.speakers(now) {
-            let Some(track) = self.outside.track(speaker.track) else { continue };
-            let heard = Speaker { track: track.key, level: speaker.level, active: speaker.active };
-            changed.entry(track.room).or_default().push(heard);
+            let Some(track) = self.egress.track(speaker.track) else { continue };
+            let speaker = Speaker { track: track.key, level: speaker.level, active: speaker.active };
+            changed.entry(track.room).or_default().push(speaker);
         }
         for (room, changed) in changed {
-            self.outside.tell(room, Event::Speakers { changed });
+            self.egress.notify_room(room, Event::Speakers { changed });
         }
     }
 
-    /// Ends a turn: what was gathered is submitted.
+    /// Ends a turn: retries events of rooms that are behind, and submits the gathered packets.
     pub(super) fn finish_turn(&mut self, now: Instant) {
         while let Some((track, layers)) = self.core.poll_wanted() {
-            self.outside.wanted(track, layers);
+            self.egress.wanted(track, layers);
         }
         let mut caught_up = Vec::new();
-        for (key, room) in &mut self.outside.rooms {
+        for (key, room) in &mut self.egress.rooms {
             if !room.is_behind() {
                 continue;
             }
             if room.retry() {
-                self.next_tick = self.next_tick.min(now + RETRY);
+                self.next_tick = self.next_tick.min(now + RETRY_INTERVAL);
             } else {
                 caught_up.push(*key);
             }
         }
         if !caught_up.is_empty() {
-            self.let_go(now, &caught_up);
+            self.resume_data(now, &caught_up);
         }
-        self.outside.submit_all();
+        self.egress.submit_all();
     }
 
-    /// Rooms have caught up: their clients' messages are read again.
-    fn let_go(&mut self, now: Instant, rooms: &[RoomKey]) {
-        let held: Vec<usize> = self
-            .outside
+    /// Resumes reading data messages of the clients in these rooms, which have caught up.
+    fn resume_data(&mut self, now: Instant, rooms: &[RoomKey]) {
+        let paused: Vec<usize> = self
+            .egress
             .connections
             .iter()
             .filter(|(_, conn)| rooms.contains(&conn.room))
             .map(|(key, _)| key)
             .collect();
-        for connection in held {
-            self.settle(now, connection);
+        for connection in paused {
+            self.drain_transport(now, connection);
         }
     }
 }
 
-/// A client's messages wait while its room does not keep up.
-fn hold_if_behind(rooms: &FxHashMap<RoomKey, Room>, conn: &mut Connection, now: Instant) {
-    conn.transport.hold_data(now, rooms.get(&conn.room).is_some_and(Room::is_behind));
+/// A client's data messages are not read while its room is behind.
+fn pause_data_if_behind(rooms: &FxHashMap<RoomKey, RoomEvents>, conn: &mut Connection, now: Instant) {
+    conn.transport.pause_data(now, rooms.get(&conn.room).is_some_and(RoomEvents::is_behind));
 }

@@ -1,5 +1,4 @@
-//! RTCP: what clients and links say about packets, and what we tell publishers and subscribers
-//! regularly.
+//! RTCP: handles feedback and reports from clients and links, and writes the periodic ones.
 
 use std::time::Instant;
 
@@ -7,18 +6,18 @@ use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, Packet};
-use systir_transport::Class;
+use systir_transport::Protocol;
 
 use super::connection::Role;
 use super::demux::protocol_of;
-use super::engine::{Engine, REPORTS};
+use super::engine::{Engine, REPORT_INTERVAL};
 
 impl Engine {
-    /// RTCP from a client.
+    /// Handles RTCP from a client.
     pub(super) fn rtcp(&mut self, now: Instant, connection: usize, bytes: &mut [u8]) {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         let Ok(plain) = conn.transport.open_rtcp(bytes) else {
-            self.outside.counts.unauthentic += 1;
+            self.egress.counts.unauthentic += 1;
             return;
         };
         for packet in rtcp::parse(plain) {
@@ -36,11 +35,11 @@ impl Engine {
                 }
                 Packet::Nack { ssrc, seqs } => {
                     let Some(sub) = self.subscription(connection, ssrc) else { continue };
-                    self.outside.counts.nacked += seqs.clone().count() as u64;
-                    self.core.nack(now, sub, seqs, &mut self.outside);
+                    self.egress.counts.nacked += seqs.clone().count() as u64;
+                    self.core.nack(now, sub, seqs, &mut self.egress);
                 }
                 Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => {
-                    self.key_frame_asked(now, connection, ssrc);
+                    self.key_frame_requested(now, connection, ssrc);
                 }
                 _ => {}
             }
@@ -48,65 +47,66 @@ impl Engine {
     }
 
     fn publisher_report(&mut self, now: Instant, connection: usize, ssrc: u32, ntp: u64, timestamp: u32) {
-        let Some(conn) = self.outside.connections.get_mut(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         let Role::Publisher { ingress, .. } = &mut conn.role else { return };
         if let Some((track, layer)) = ingress.sender_report(now, ssrc, ntp) {
             let report = SenderReport { ntp, timestamp };
-            self.core.sender_report(now, track, layer, report, &mut self.outside);
+            self.core.sender_report(now, track, layer, report, &mut self.egress);
         }
     }
 
     /// The downtrack that has this SSRC on this connection.
     fn subscription(&self, connection: usize, ssrc: u32) -> Option<SubscriptionId> {
-        let Role::Subscriber { downtracks, .. } = &self.outside.connections.get(connection)?.role else {
+        let Role::Subscriber { downtracks, .. } = &self.egress.connections.get(connection)?.role else {
             return None;
         };
         let is = |id: &&SubscriptionId| {
-            self.outside
+            self.egress
                 .downtracks
                 .get(id.index())
-                .is_some_and(|sending| sending.id == **id && sending.is.ssrc == ssrc)
+                .is_some_and(|sender| sender.id == **id && sender.downtrack.ssrc == ssrc)
         };
         downtracks.iter().find(is).copied()
     }
 
+    /// The client has reported on an SSRC of ours.
     fn acknowledged(&mut self, connection: usize, ssrc: u32) {
         if let Some(sub) = self.subscription(connection, ssrc)
-            && let Some(sending) = self.outside.sending(sub)
+            && let Some(sender) = self.egress.downtrack_sender(sub)
         {
-            sending.acknowledge();
+            sender.acknowledge();
         }
     }
 
-    fn key_frame_asked(&mut self, now: Instant, connection: usize, ssrc: u32) {
+    fn key_frame_requested(&mut self, now: Instant, connection: usize, ssrc: u32) {
         if let Some(sub) = self.subscription(connection, ssrc) {
-            self.outside.counts.key_frames_asked += 1;
-            self.core.key_frame_wanted(now, sub, &mut self.outside);
+            self.egress.counts.key_frame_requests_in += 1;
+            self.core.key_frame_wanted(now, sub, &mut self.egress);
         }
     }
 
-    /// RTP or RTCP from a link.
+    /// Handles RTP or RTCP from a link.
     pub(super) fn link_packet(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
         match protocol_of(bytes) {
-            Some(Class::Rtp) => self.link_media(now, peer, flow, bytes),
-            Some(Class::Rtcp) => self.link_feedback(now, peer, flow, bytes),
-            _ => self.outside.counts.unknown_flow += 1,
+            Some(Protocol::Rtp) => self.link_media(now, peer, flow, bytes),
+            Some(Protocol::Rtcp) => self.link_feedback(now, peer, flow, bytes),
+            _ => self.egress.counts.unknown_flow += 1,
         }
     }
 
     fn link_media(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
         let (Some(known), Ok(packet)) = (self.flows.get_mut(&(peer, flow)), parse_link_packet(bytes)) else {
-            self.outside.counts.unknown_flow += 1;
+            self.egress.counts.unknown_flow += 1;
             return;
         };
         if packet.codec != known.codec {
-            self.outside.counts.unclaimed += 1;
+            self.egress.counts.media_unmatched += 1;
             return;
         }
         let Some(seq) = known.seq.extend(packet.seq) else { return };
         let (track, layer) = (known.track, known.layer);
-        self.outside.counts.link_in += 1;
-        self.core.ingest(now, track, layer, &packet.packet(seq), &mut self.outside);
+        self.egress.counts.link_in += 1;
+        self.core.ingest(now, track, layer, &packet.packet(seq), &mut self.egress);
     }
 
     fn link_feedback(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
@@ -114,45 +114,45 @@ impl Engine {
             match packet {
                 Packet::SenderReport { ntp, rtp, .. } => {
                     let Some(known) = self.flows.get(&(peer, flow)) else {
-                        self.outside.counts.unknown_flow += 1;
+                        self.egress.counts.unknown_flow += 1;
                         continue;
                     };
                     let (track, layer) = (known.track, known.layer);
                     let report = SenderReport { ntp, timestamp: rtp };
-                    self.core.sender_report(now, track, layer, report, &mut self.outside);
+                    self.core.sender_report(now, track, layer, report, &mut self.egress);
                 }
-                Packet::Nack { seqs, .. } => self.core.feed_nack(now, peer, flow, seqs, &mut self.outside),
+                Packet::Nack { seqs, .. } => self.core.feed_nack(now, peer, flow, seqs, &mut self.egress),
                 _ => {}
             }
         }
     }
 
-    /// What is due several times a second: feedback, reports, data that waits.
+    /// Writes feedback and reports that are due, and sends waiting data messages.
     pub(super) fn tick(&mut self, now: Instant) {
-        let all: Vec<_> = self.outside.connections.iter().map(|(key, _)| key).collect();
+        let all: Vec<_> = self.egress.connections.iter().map(|(key, _)| key).collect();
         for connection in all {
-            let Some(conn) = self.outside.connections.get_mut(connection) else { continue };
+            let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
             if !conn.connected {
                 continue;
             }
             let report = now >= conn.next_report;
             if report {
-                conn.next_report = now + REPORTS;
+                conn.next_report = now + REPORT_INTERVAL;
             }
             match &mut conn.role {
                 Role::Publisher { .. } => {
-                    self.outside.congestion_feedback(now, connection);
+                    self.egress.congestion_feedback(now, connection);
                     if report {
-                        self.outside.receiver_reports(now, connection);
+                        self.egress.receiver_reports(now, connection);
                     }
                 }
                 Role::Subscriber { channels, .. } => {
                     if channels.is_behind() {
-                        self.outside.counts.data_dropped += channels.retry(&mut conn.transport);
-                        self.settle(now, connection);
+                        self.egress.counts.data_dropped += channels.retry(&mut conn.transport);
+                        self.drain_transport(now, connection);
                     }
                     let core = &self.core;
-                    self.outside.sender_reports(connection, report, |sub| core.sender_info(now, sub));
+                    self.egress.sender_reports(connection, report, |sub| core.sender_info(now, sub));
                 }
             }
         }

@@ -1,9 +1,10 @@
-//! A media worker: one thread that owns its UDP socket, its participants' transports and a
+//! A media worker: one thread that owns its UDP sockets, its participants' transports and a
 //! forwarding core. The rest of the node sends it [`systir_media_control::Command`]s and receives
-//! [`systir_media_control::Event`]s; packets for other nodes cross in batches.
+//! [`systir_media_control::Event`]s; packets for other nodes are passed in batches over a [`Ring`]. It has
+//! no room state and no client protocol.
 //!
-//! [`Worker::spawn`] starts one. Within, `engine` is the worker without thread, socket and clock;
-//! `thread` gives it these.
+//! [`Worker::spawn`] starts one. Inside, `engine` is the worker without thread, socket and clock, which
+//! `thread` provides.
 
 pub mod tcp;
 
@@ -17,12 +18,12 @@ mod feedback;
 mod ingress;
 mod links;
 mod message;
-mod outgoing;
-mod owners;
 mod pool;
 mod reception;
-mod rooms;
+mod room_events;
+mod send_queue;
 mod stats;
+mod stream_owners;
 mod streams;
 mod table;
 mod thread;
@@ -34,10 +35,10 @@ pub use pool::{WorkerAccess, WorkerPool};
 pub use stats::{WorkerCounts, WorkerStats};
 pub use thread::{Worker, WorkerConfig, WorkerHandle};
 
-/// Entrances for the fuzzers; not part of the interface.
+/// Entry points for the fuzz targets; not part of the API.
 #[cfg(feature = "fuzzing")]
 pub mod fuzz {
-    /// Sorts a datagram.
+    /// Classifies a datagram.
     pub fn demux(bytes: &[u8]) {
         let _ = crate::demux::protocol_of(bytes);
         if let Some(ufrag) = crate::demux::binding_request_ufrag(bytes) {

@@ -1,22 +1,22 @@
-//! The ring to the links' thread: packets leave in batches, one batch per turn of the worker.
+//! The rings to and from the thread of the links. Packets are sent in batches, one per turn of the worker.
 
 use systir_forwarding::batch::{Batch, BatchReceiver, BatchSender, Priority};
 
 use super::stats::WorkerCounts;
 
-/// Packets after which a batch leaves before the turn ends.
+/// Packets in a batch, after which it is sent before the turn ends.
 const MAX_BATCH: usize = 128;
 
-/// The way out of the worker and back in.
+/// One end of a pair of rings between a worker and the thread of the links.
 #[derive(Debug)]
 pub struct Ring {
-    /// To the other side.
+    /// Batches to the other side.
     pub sender: BatchSender,
-    /// From the other side; made with the worker's waker.
+    /// Batches from the other side; wakes this side's thread (`ThreadNotifier`).
     pub receiver: BatchReceiver,
 }
 
-/// The ring of a worker, if it has one, and the batch that is being filled.
+/// The worker's end of the rings, if it has links, and the batch that is being filled.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     ring: Option<Ring>,
@@ -28,7 +28,7 @@ impl Links {
         Self { ring, batch: None }
     }
 
-    /// Appends a packet for a link. False without a ring.
+    /// Appends a packet for a link to the batch. False without a ring.
     pub(super) fn push(
         &mut self,
         peer: u32,
@@ -47,7 +47,7 @@ impl Links {
         true
     }
 
-    /// Hands over what was gathered.
+    /// Sends the batch, and updates the counter of packets lost to a full ring.
     pub(super) fn flush(&mut self, counts: &mut WorkerCounts) {
         let Some(ring) = &mut self.ring else { return };
         if let Some(batch) = self.batch.take() {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_of_a_turn_leave_in_one_batch_that_names_their_links() {
+    fn packets_of_a_turn_are_sent_in_one_batch() {
         let (to_links, mut links) = pair();
         let mut all = Links::new(Some(to_links));
         assert!(all.push(9, 1, Priority::Audio, |bytes| bytes.push(1)));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ring_no_packet_leaves() {
+    fn without_a_ring_no_packet_is_sent() {
         let mut all = Links::new(None);
         assert!(!all.push(3, 2, Priority::Base, |bytes| bytes.push(2)));
         all.flush(&mut WorkerCounts::default());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_for_a_full_ring_are_counted_not_kept() {
+    fn packets_for_a_full_ring_are_dropped_and_counted() {
         let (to_links, _links) = pair();
         let mut all = Links::new(Some(to_links));
         let mut counts = WorkerCounts::default();

@@ -1,4 +1,4 @@
-//! What rooms send to a worker: commands, and where a room's events go.
+//! Messages from rooms to a worker: commands, and the event channel of a room.
 
 use systir_media_control::{Command, Event, RoomKey};
 use tokio::sync::mpsc;
@@ -6,11 +6,12 @@ use tokio::sync::mpsc;
 /// One message in a worker's queue.
 #[derive(Debug)]
 pub enum WorkerMessage {
-    /// A room whose participants this worker may carry.
+    /// Opens a room on this worker.
     OpenRoom {
         /// The room.
         room: RoomKey,
-        /// Where its events go. While it is full, speakers and requests for key frames are dropped.
+        /// Receives its events. While it is full, events that are repeated later are dropped (speakers, key
+        /// frame requests, codecs) and the others wait, at most 1024 data messages.
         events: mpsc::Sender<Event>,
     },
     /// A command about an open room.

@@ -1,4 +1,4 @@
-//! The node's workers as rooms use them.
+//! How rooms reach the node's workers.
 
 use systir_media_control::RoomKey;
 use systir_media_control::ice::Candidate;
@@ -6,18 +6,18 @@ use tokio::sync::mpsc;
 
 use crate::message::WorkerMessage;
 
-/// How one worker is reached.
+/// Access to one worker.
 #[derive(Debug, Clone)]
 pub struct WorkerAccess {
     /// Its index on the node.
     pub index: u8,
-    /// Its queue.
+    /// Its command queue.
     pub messages: mpsc::Sender<WorkerMessage>,
-    /// Where clients send media for it, best first.
+    /// Its ICE candidates, by preference.
     pub candidates: Vec<Candidate>,
 }
 
-/// All workers of a node; at least one.
+/// The workers of a node, at least one.
 #[derive(Debug, Clone)]
 pub struct WorkerPool {
     first: WorkerAccess,
@@ -26,7 +26,7 @@ pub struct WorkerPool {
 }
 
 impl WorkerPool {
-    /// The workers, and the SHA-256 of the DTLS certificate that they share. None without a worker.
+    /// `fingerprint` is the SHA-256 of the DTLS certificate that the workers share. None without a worker.
     #[must_use]
     pub fn new(mut workers: Vec<WorkerAccess>, fingerprint: [u8; 32]) -> Option<Self> {
         if workers.is_empty() {
@@ -36,7 +36,7 @@ impl WorkerPool {
         Some(Self { first, rest: workers, fingerprint })
     }
 
-    /// The worker that carries a room; a room is on one.
+    /// The worker of a room; a room has one per node.
     #[must_use]
     pub fn for_room(&self, room: RoomKey) -> &WorkerAccess {
         let index = room.0 as usize % (1 + self.rest.len());

@@ -1,11 +1,11 @@
-//! What a receiver tells a sender about one stream: loss and jitter (RFC 3550 section 6.4.1,
+//! Reception statistics of one stream for receiver reports: loss and jitter (RFC 3550 section 6.4.1,
 //! appendix A).
 
 use std::time::Instant;
 
 use systir_rtp::rtcp::ReportBlock;
 
-/// Counts of one stream since its first packet, and since the last report.
+/// Statistics of one stream since its first packet, and since the last report.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reception {
     first: Option<u64>,
@@ -20,7 +20,7 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    /// A packet arrived (not a retransmission). `arrival` is the time in the codec's clock.
+    /// Records a packet that is not a retransmission. `arrival` is its time of arrival in the codec's clock.
     pub(super) fn packet(&mut self, seq: u64, timestamp: u32, arrival: u32) {
         let first = *self.first.get_or_insert(seq);
         if seq < first {
@@ -34,19 +34,19 @@ impl Reception {
         let transit = arrival.wrapping_sub(timestamp);
         if let Some(before) = self.transit.replace(transit) {
             let change = (transit.wrapping_sub(before) as i32).unsigned_abs();
-            // A stream that paused (or a clock that jumped) says nothing about jitter.
+            // A larger change is a pause of the stream or a clock jump, not jitter.
             if change < 1 << 24 {
                 self.jitter = self.jitter.saturating_add(change).saturating_sub((self.jitter + 8) >> 4);
             }
         }
     }
 
-    /// A sender report arrived: its NTP time comes back in the next reports.
+    /// Records a sender report; the next reports return its NTP time.
     pub(super) fn sender_report(&mut self, now: Instant, ntp: u64) {
         self.last_report = Some(((ntp >> 16) as u32, now));
     }
 
-    /// The block about this stream; the interval starts anew. None before the first packet.
+    /// The report block, and starts a new interval. None before the first packet.
     pub(super) fn report(&mut self, now: Instant, ssrc: u32) -> Option<ReportBlock> {
         let first = self.first?;
         let expected = self.highest - first + 1;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_lost_is_reported_as_a_quarter_once() {
+    fn loss_fraction_covers_one_interval() {
         let start = Instant::now();
         let mut reception = Reception::default();
         assert!(reception.report(start, 7).is_none(), "nothing arrived yet");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_report_comes_back_with_the_delay_since() {
+    fn sender_report_is_returned_with_the_delay_since() {
         let start = Instant::now();
         let mut reception = Reception::default();
         reception.packet(1, 0, 0);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_packets_have_no_jitter_and_uneven_ones_have() {
+    fn only_uneven_arrivals_have_jitter() {
         let mut reception = Reception::default();
         for seq in 0..100_u32 {
             reception.packet(u64::from(seq), seq * 960, seq * 960 + 5);

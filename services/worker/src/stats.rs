@@ -1,5 +1,5 @@
-//! What a worker counts. The worker counts in plain integers and publishes them now and then, so
-//! that no packet touches memory that another core reads.
+//! The counters of a worker. It counts in plain integers and publishes them several times a second, so that
+//! handling a packet does not write memory that another CPU core reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,14 +12,14 @@ macro_rules! counters {
         }
 
         impl WorkerCounts {
-            /// Name and value of each.
+            /// The counters by name.
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),+].into_iter()
             }
         }
 
-        /// Where a worker publishes its counters, several times a second. Each value is right by
-        /// itself; together they are not one instant.
+        /// The published counters of a worker. Each value is consistent by itself; together they are not of
+        /// one instant.
         #[derive(Debug, Default)]
         pub struct WorkerStats {
             $($name: AtomicU64,)+
@@ -40,25 +40,26 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Participants now.
+    /// Current number of participants.
     participants,
-    /// Tracks now, published here or arriving over a link.
+    /// Current number of tracks, published here or received over a link.
     tracks,
-    /// Downtracks now.
+    /// Current number of downtracks.
     downtracks,
-    /// TCP streams now.
+    /// Current number of TCP streams.
     streams,
-    /// TCP streams closed because the peer did not take what it was sent, or never proved itself.
+    /// TCP streams closed because the peer did not read, sent no authenticated check in time, or had no
+    /// connection here.
     streams_dropped,
     /// Datagrams received from clients, TCP frames included.
     datagrams_in,
     /// Bytes received from clients.
     bytes_in,
-    /// Datagrams handed to the kernel.
+    /// Datagrams passed to the kernel.
     datagrams_out,
-    /// Bytes handed to the kernel.
+    /// Bytes passed to the kernel.
     bytes_out,
-    /// Calls by which they were handed over; fewer than datagrams where segmentation works.
+    /// Send calls; with segmentation offload fewer than datagrams.
     sends,
     /// Media packets received from clients and accepted.
     media_in,
@@ -70,31 +71,32 @@ counters! {
     link_out,
     /// Media packets received from links and accepted.
     link_in,
-    /// Datagrams from an unknown address, or of no known protocol.
-    junk,
-    /// Packets that did not authenticate.
+    /// Datagrams that belong to no connection: unknown protocol, unknown source address, or a TCP stream
+    /// that is not authenticated.
+    datagrams_rejected,
+    /// SRTP and SRTCP packets that could not be opened.
     unauthentic,
-    /// Media packets that belong to no section or track, or whose codec the track does not have.
-    unclaimed,
+    /// Media packets that match no m-line or track, or have another codec than their track.
+    media_unmatched,
     /// New streams refused because a connection has too many already.
     too_many_streams,
-    /// Link packets of an unknown flow, or malformed.
+    /// Packets from links that have an unknown flow or are malformed.
     unknown_flow,
     /// Packets lost to a full link ring.
     link_full,
-    /// Datagrams that the kernel did not take in time.
+    /// Datagrams dropped because the kernel or a TCP peer did not take them in time.
     send_dropped,
     /// Packets that a client reported lost (RTCP NACK).
     nacked,
     /// Key frame requests received from clients.
-    key_frames_asked,
+    key_frame_requests_in,
     /// Key frame requests sent to publishers.
-    key_frames_requested,
-    /// Events that a full room channel did not take.
+    key_frame_requests_out,
+    /// Events dropped because the channel of the room was full.
     events_dropped,
-    /// Times that a client's data messages had to wait: it sends too many, or the room is slow.
-    data_held,
-    /// Data messages that found no open channel or no room in it.
+    /// Times that reading a client's data messages was delayed: rate limit, or the room is behind.
+    data_throttled,
+    /// Data messages to clients dropped: the channel was closed, or its buffer full.
     data_dropped,
 }
 
@@ -103,9 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_is_what_is_read() {
+    fn published_counters_are_read_back() {
         let stats = WorkerStats::default();
-        let counts = WorkerCounts { media_in: 7, junk: 2, ..WorkerCounts::default() };
+        let counts = WorkerCounts { media_in: 7, datagrams_rejected: 2, ..WorkerCounts::default() };
         stats.publish(&counts);
         assert_eq!(stats.counts(), counts);
     }

@@ -1,35 +1,36 @@
-//! TCP streams of a worker: each has a task that reads frames; the worker writes by itself, into a
-//! bounded buffer when the peer does not take them. Who owns a stream is the engine's to say.
+//! The TCP streams of a worker. A task per stream reads frames; the worker itself writes, and buffers a
+//! bounded amount for a peer that does not read. The engine assigns streams to connections.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tracing::debug;
 
-use super::outgoing::Datagrams;
+use super::send_queue::Datagrams;
 use super::stats::WorkerCounts;
-use crate::tcp::{Frame, Frames, Pass, TcpArrival, write_frame};
+use crate::tcp::{Frames, Permit, TcpArrival, write_frame};
 use systir_rtp::packet::{Codec, Kind};
-use systir_transport::{Class, classify};
+use systir_transport::{Protocol, classify};
 
-/// Events that may wait for a busy worker; a reader waits for its turn, and its peer with it.
+/// Events that may wait for a busy worker. When full, the reader waits, and so does its peer.
 const MAX_EVENTS: usize = 256;
-/// Unsent bytes from which pictures are dropped: a quarter of a second at 2 Mbit/s.
-const PICTURES: usize = 64 << 10;
-/// Unsent bytes at which the stream is closed.
-const MOST: usize = 256 << 10;
-/// A peer that took nothing for so long is gone.
-const STALLED: Duration = Duration::from_secs(10);
-/// A stream proves whose it is within this time.
-const UNPROVED: Duration = Duration::from_secs(15);
+/// Unsent bytes from which video is dropped: a quarter of a second at 2 Mbit/s.
+const MAX_UNSENT_FOR_VIDEO: usize = 64 << 10;
+/// Unsent bytes above which the stream is closed.
+const MAX_UNSENT: usize = 256 << 10;
+/// A stream whose peer reads nothing for this long is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream without an authenticated check within this time is closed.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A stream of this worker; never used again.
+/// Identifies a stream of this worker; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StreamId(u64);
 
@@ -40,14 +41,14 @@ impl StreamId {
     }
 }
 
-/// What happens on a stream.
+/// An event of a stream.
 #[derive(Debug)]
 pub(super) enum StreamEvent {
-    /// A frame came.
-    Frame(StreamId, Frame),
-    /// More can be written.
+    /// A frame arrived.
+    Frame(StreamId, BytesMut),
+    /// The stream is writable again.
     Writable(StreamId),
-    /// The peer closed it, or broke the framing.
+    /// The peer closed the stream, or violated the framing.
     Ended(StreamId),
 }
 
@@ -56,13 +57,14 @@ struct Stream {
     io: Arc<TcpStream>,
     peer: SocketAddr,
     since: Instant,
-    /// Held until somebody has proved whose the stream is.
-    pass: Option<Pass>,
+    /// Counts as unauthenticated connection; dropped once the stream is authenticated.
+    permit: Option<Permit>,
     unsent: Vec<u8>,
-    /// Bytes at the front of `unsent` that are sent already.
+    /// Bytes at the front of `unsent` that were already sent.
     sent: usize,
-    /// Since when the peer takes nothing.
+    /// Since when the peer reads nothing.
     stalled: Option<Instant>,
+    /// Asks the reader to report when the stream is writable.
     wants_to_write: Arc<Notify>,
     reader: AbortHandle,
 }
@@ -73,45 +75,45 @@ impl Drop for Stream {
     }
 }
 
-/// All streams of a worker. Lives on the worker's thread.
+/// All TCP streams of a worker. To be used on the worker's thread only.
 #[derive(Debug)]
 pub(super) struct Streams {
     all: FxHashMap<StreamId, Stream>,
     next: u64,
-    happened: mpsc::Sender<StreamEvent>,
+    events: mpsc::Sender<StreamEvent>,
 }
 
 impl Streams {
-    /// None yet; what happens comes out of the receiver.
+    /// An empty set; the receiver gets the events of its streams.
     pub(super) fn new() -> (Self, mpsc::Receiver<StreamEvent>) {
-        let (happened, events) = mpsc::channel(MAX_EVENTS);
-        (Self { all: FxHashMap::default(), next: 0, happened }, events)
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        (Self { all: FxHashMap::default(), next: 0, events }, receiver)
     }
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Takes a stream in; its reader runs on this thread's runtime.
-    pub(super) fn arrive(&mut self, now: Instant, arrival: TcpArrival) {
-        let TcpArrival { stream, peer, frames, pass } = arrival;
+    /// Adds a stream, and spawns its reader on this thread's runtime.
+    pub(super) fn add(&mut self, now: Instant, arrival: TcpArrival) {
+        let TcpArrival { stream, peer, frames, permit } = arrival;
         let io = match TcpStream::from_std(stream) {
             Ok(io) => Arc::new(io),
             Err(error) => {
-                debug!(%error, "a TCP stream was not taken in");
+                debug!(%error, "a TCP stream could not be added");
                 return;
             }
         };
         let id = StreamId(self.next);
         self.next += 1;
         let wants_to_write = Arc::new(Notify::new());
-        let reading = read(id, Arc::clone(&io), frames, self.happened.clone(), Arc::clone(&wants_to_write));
+        let reading = read(id, Arc::clone(&io), frames, self.events.clone(), Arc::clone(&wants_to_write));
         let reader = tokio::spawn(reading).abort_handle();
         let stream = Stream {
             io,
             peer,
             since: now,
-            pass: Some(pass),
+            permit: Some(permit),
             unsent: Vec::new(),
             sent: 0,
             stalled: None,
@@ -129,8 +131,8 @@ impl Streams {
         self.all.remove(&id);
     }
 
-    /// Sends datagrams, each in a frame. A peer that does not take them gets no pictures until it
-    /// does, and one that does not even take the rest is let go: true.
+    /// Sends datagrams, each in a frame. While the peer does not read, video is dropped first. True when
+    /// too much is unsent even so, or the stream failed: the caller closes it.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -144,7 +146,9 @@ impl Streams {
         };
         for datagram in datagrams.iter() {
             let waiting = stream.unsent.len() - stream.sent;
-            if (waiting > PICTURES && is_video(datagram)) || !write_frame(&mut stream.unsent, datagram) {
+            if (waiting > MAX_UNSENT_FOR_VIDEO && is_video(datagram))
+                || !write_frame(&mut stream.unsent, datagram)
+            {
                 counts.send_dropped += 1;
                 continue;
             }
@@ -155,7 +159,7 @@ impl Streams {
         self.write(now, id)
     }
 
-    /// Writes what waits. True when the peer is let go.
+    /// Writes unsent bytes. True when the caller is to close the stream.
     pub(super) fn write(&mut self, now: Instant, id: StreamId) -> bool {
         let Some(stream) = self.all.get_mut(&id) else { return false };
         while let Some(rest) = stream.unsent.get(stream.sent..).filter(|rest| !rest.is_empty()) {
@@ -170,7 +174,7 @@ impl Streams {
                     break;
                 }
                 Err(error) => {
-                    debug!(%error, "a TCP stream ended");
+                    debug!(%error, "writing to a TCP stream failed");
                     return true;
                 }
             }
@@ -178,36 +182,40 @@ impl Streams {
         if stream.sent == stream.unsent.len() {
             stream.unsent.clear();
             stream.sent = 0;
-        } else if stream.sent > PICTURES {
+        } else if stream.sent > MAX_UNSENT_FOR_VIDEO {
             stream.unsent.drain(..stream.sent);
             stream.sent = 0;
         }
-        stream.unsent.len() - stream.sent > MOST
+        stream.unsent.len() - stream.sent > MAX_UNSENT
     }
 
-    /// Streams that nobody has proved in time, or that take nothing any more. Those that were
-    /// proved make place for others that prove themselves.
-    pub(super) fn overdue(&mut self, now: Instant, is_proved: impl Fn(StreamId) -> bool) -> Vec<StreamId> {
+    /// The streams that were not authenticated in time, or whose peer reads nothing. Drops the permits of
+    /// those that are authenticated by now.
+    pub(super) fn overdue(
+        &mut self,
+        now: Instant,
+        is_authenticated: impl Fn(StreamId) -> bool,
+    ) -> Vec<StreamId> {
         for (id, stream) in &mut self.all {
-            if stream.pass.is_some() && is_proved(*id) {
-                stream.pass = None;
+            if stream.permit.is_some() && is_authenticated(*id) {
+                stream.permit = None;
             }
         }
         let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        let overdue = |stream: &Stream| {
-            (stream.pass.is_some() && late(stream.since, UNPROVED))
-                || stream.stalled.is_some_and(|since| late(since, STALLED))
+        let is_overdue = |stream: &Stream| {
+            (stream.permit.is_some() && late(stream.since, AUTHENTICATION_TIMEOUT))
+                || stream.stalled.is_some_and(|since| late(since, STALL_TIMEOUT))
         };
-        self.all.iter().filter(|(_, stream)| overdue(stream)).map(|(id, _)| *id).collect()
+        self.all.iter().filter(|(_, stream)| is_overdue(stream)).map(|(id, _)| *id).collect()
     }
 }
 
-/// Reads frames until the stream ends, and tells when more can be written.
+/// Reads frames until the stream ends, and reports when it is writable if asked.
 async fn read(
     id: StreamId,
     io: Arc<TcpStream>,
     mut frames: Frames,
-    happened: mpsc::Sender<StreamEvent>,
+    events: mpsc::Sender<StreamEvent>,
     wants_to_write: Arc<Notify>,
 ) {
     let mut writing = false;
@@ -215,14 +223,14 @@ async fn read(
         loop {
             match frames.next() {
                 Ok(Some(frame)) => {
-                    if happened.send(StreamEvent::Frame(id, frame)).await.is_err() {
+                    if events.send(StreamEvent::Frame(id, frame)).await.is_err() {
                         return;
                     }
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    debug!(%error, "a TCP stream broke the framing");
-                    let _ = happened.send(StreamEvent::Ended(id)).await;
+                    debug!(%error, "the framing of a TCP stream is invalid");
+                    let _ = events.send(StreamEvent::Ended(id)).await;
                     return;
                 }
             }
@@ -231,7 +239,7 @@ async fn read(
             () = wants_to_write.notified(), if !writing => writing = true,
             writable = io.writable(), if writing => {
                 writing = false;
-                if writable.is_err() || happened.send(StreamEvent::Writable(id)).await.is_err() {
+                if writable.is_err() || events.send(StreamEvent::Writable(id)).await.is_err() {
                     return;
                 }
             }
@@ -242,8 +250,8 @@ async fn read(
                     Err(error) => error.kind() != io::ErrorKind::WouldBlock,
                 };
                 if ended {
-                    // The worker may be gone as well.
-                    let _ = happened.send(StreamEvent::Ended(id)).await;
+                    // The worker may have ended too.
+                    let _ = events.send(StreamEvent::Ended(id)).await;
                     return;
                 }
             }
@@ -251,10 +259,10 @@ async fn read(
     }
 }
 
-/// A sealed RTP packet that is not audio: its header is in the clear.
+/// Whether this is a sealed RTP packet that is not audio. Its header is not encrypted.
 fn is_video(datagram: &[u8]) -> bool {
     let Some(payload_type) = datagram.get(1).map(|byte| byte & 0x7f) else { return false };
-    classify(datagram) == Some(Class::Rtp)
+    classify(datagram) == Some(Protocol::Rtp)
         && Codec::from_payload_type(payload_type).is_none_or(|codec| codec.kind() != Kind::Audio)
 }
 
@@ -275,21 +283,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_does_not_read_loses_pictures_first_and_is_then_let_go() {
+    async fn stream_of_a_peer_that_does_not_read_drops_video_and_is_closed_later() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let deaf = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let pass = crate::tcp::Gate::default().admit(peer.ip()).unwrap();
+        let permit = crate::tcp::Gate::default().try_acquire(peer.ip()).unwrap();
         let arrival =
-            TcpArrival { stream: stream.into_std().unwrap(), peer, frames: Frames::default(), pass };
+            TcpArrival { stream: stream.into_std().unwrap(), peer, frames: Frames::default(), permit };
         let (mut streams, mut events) = Streams::new();
         let (now, id, mut counts) = (Instant::now(), StreamId(0), WorkerCounts::default());
-        streams.arrive(now, arrival);
-        // The kernel takes some megabytes before it is full for good.
-        let (pictures, mut full) = (datagrams(96, 50), 0);
+        streams.add(now, arrival);
+        // The kernel buffers some megabytes before it is full.
+        let (video, mut full) = (datagrams(96, 50), 0);
         while full < 50 {
             let before = counts.send_dropped;
-            assert!(!streams.send(now, id, &pictures, &mut counts), "pictures alone end no stream");
+            assert!(!streams.send(now, id, &video, &mut counts), "video alone never closes the stream");
             full = if counts.send_dropped > before { full + 1 } else { 0 };
             if let Ok(StreamEvent::Writable(id)) = events.try_recv() {
                 assert!(!streams.write(now, id));
@@ -297,21 +305,24 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let waiting = |streams: &Streams| streams.all.get(&id).map_or(0, |one| one.unsent.len() - one.sent);
-        assert!(waiting(&streams) < 2 * PICTURES, "what waits is bounded");
-        let (sound, before) = (datagrams(111, 1), counts.send_dropped);
-        assert!(!streams.send(now, id, &sound, &mut counts));
-        assert_eq!(counts.send_dropped, before, "sound still goes");
+        assert!(waiting(&streams) < 2 * MAX_UNSENT_FOR_VIDEO, "unsent bytes are bounded");
+        let (audio, before) = (datagrams(111, 1), counts.send_dropped);
+        assert!(!streams.send(now, id, &audio, &mut counts));
+        assert_eq!(counts.send_dropped, before, "audio is still sent");
         assert!(streams.overdue(now, |_| true).is_empty());
-        assert_eq!(streams.overdue(now + STALLED * 2, |_| true), [id], "it takes nothing any more");
-        assert!(streams.send(now, id, &datagrams(111, MOST / 1_000), &mut counts), "not even sound");
-        drop(deaf);
+        assert_eq!(streams.overdue(now + STALL_TIMEOUT * 2, |_| true), [id], "the peer reads nothing");
+        assert!(
+            streams.send(now, id, &datagrams(111, MAX_UNSENT / 1_000), &mut counts),
+            "too much audio is unsent"
+        );
+        drop(client);
     }
 
     #[test]
-    fn only_pictures_are_given_up() {
+    fn only_video_is_dropped() {
         assert!(is_video(&[0x80, 96]) && is_video(&[0x90, 0x80 | 97]));
-        assert!(!is_video(&[0x80, 111]), "sound");
-        assert!(!is_video(&[0x80, 200]), "a report");
+        assert!(!is_video(&[0x80, 111]), "audio");
+        assert!(!is_video(&[0x80, 200]), "RTCP");
         assert!(!is_video(&[22, 254]), "DTLS");
         assert!(!is_video(&[0, 1]) && !is_video(&[]));
     }

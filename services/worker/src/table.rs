@@ -1,6 +1,6 @@
-//! A table beside the core, indexed by the small numbers of its ids.
+//! A table indexed by the small index numbers of the forwarding core's ids.
 
-/// Values by index. An index is used again once its value is gone.
+/// Values by index. The core reuses the index of a removed id.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     slots: Vec<Option<T>>,
@@ -49,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removed_value_is_gone_and_its_place_is_free() {
+    fn removed_index_is_free() {
         let mut table = Table::default();
         table.insert(3, "three");
-        table.insert(3, "again");
-        assert_eq!((table.len(), table.get(3)), (1, Some(&"again")));
-        assert_eq!(table.remove(3), Some("again"));
+        table.insert(3, "replaced");
+        assert_eq!((table.len(), table.get(3)), (1, Some(&"replaced")));
+        assert_eq!(table.remove(3), Some("replaced"));
         assert_eq!(table.remove(3), None);
         assert_eq!((table.len(), table.get(3), table.get(99)), (0, None, None));
     }

@@ -1,5 +1,5 @@
-//! The thread that carries a worker: a single-threaded runtime that reads the sockets, hands
-//! everything to the engine, and sends what comes out.
+//! The thread of a worker: a single-threaded runtime that reads the sockets, passes everything to the
+//! engine, and sends its datagrams.
 
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
@@ -22,71 +22,71 @@ use tracing::{debug, warn};
 use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring};
 use super::message::WorkerMessage;
-use super::outgoing::{Datagrams, Route, Via};
+use super::send_queue::{Datagrams, Route, Via};
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
 use crate::tcp::TcpArrival;
 use systir_forwarding::ThreadNotifier;
 
-/// Commands that may wait for a busy worker.
+/// Capacity of the command queue.
 const MAX_COMMANDS: usize = 1024;
-/// Commands carried out before packets have their turn.
+/// Commands handled per turn, before packets.
 const COMMANDS_PER_TURN: usize = 64;
-/// TCP streams that may wait to be taken in.
+/// Accepted TCP streams that may wait for the worker.
 const MAX_ARRIVALS: usize = 64;
-/// Events of TCP streams handled before others have their turn.
+/// Events of TCP streams handled per turn.
 const STREAM_EVENTS_PER_TURN: usize = 64;
-/// Room for one receive, segments coalesced.
+/// Buffer size of one receive, which may hold several coalesced segments (GRO).
 const RECEIVE_BUFFER: usize = 65_536;
-/// Socket buffers asked for; the default loses bursts.
+/// Requested size of the socket buffers; the default loses bursts.
 const SOCKET_BUFFER: usize = 8 << 20;
-/// How long one turn may wait in all for the kernel to take datagrams.
-const SEND_PATIENCE: Duration = Duration::from_millis(2);
+/// Total time per turn to wait for room in the kernel's send buffers.
+const MAX_SEND_WAIT: Duration = Duration::from_millis(2);
 
-/// What a worker is made of.
+/// Parameters of a worker.
 #[derive(Debug)]
 pub struct WorkerConfig {
-    /// Which of the node's workers it is; names the thread.
+    /// The worker's index on the node; part of the thread's name.
     pub index: u8,
-    /// Its own UDP sockets, at most one per address family. A socket of both families is refused:
-    /// IPv4 clients would come in by addresses that they do not have.
+    /// Its own UDP sockets, at most one per address family. A dual-stack socket is refused: it shows IPv4
+    /// clients under IPv4-mapped IPv6 addresses.
     pub sockets: Vec<std::net::UdpSocket>,
-    /// The addresses that clients are told to send to.
+    /// The addresses advertised to clients as ICE candidates.
     pub advertised: Vec<SocketAddr>,
     /// The certificate of all its connections.
     pub certificate: Certificate,
-    /// Its waker is in the rings that lead here.
+    /// Wakes the worker's thread; the rings to it hold its waker.
     pub notifier: ThreadNotifier,
-    /// The ring to the links' thread.
+    /// The rings to and from the thread of the links.
     pub links: Option<Ring>,
-    /// Decides the numbers that streams begin with.
+    /// Seed for the first sequence numbers of streams.
     pub seed: u64,
-    /// Ends the worker.
+    /// Stops the worker.
     pub stop: CancellationToken,
 }
 
-/// A running worker. Dropping the handle ends the worker, without waiting for it.
+/// A running worker. Dropping the handle stops the worker without waiting for it.
 #[derive(Debug)]
 pub struct WorkerHandle {
-    /// Tells it what to do. When all senders are gone the worker ends.
+    /// The command queue. The worker stops when all senders are dropped.
     pub commands: mpsc::Sender<WorkerMessage>,
-    /// TCP streams that name one of this worker's ICE fragments come in here.
+    /// Takes TCP streams whose first check carries an ICE fragment of this worker.
     pub streams: mpsc::Sender<TcpArrival>,
-    /// What it counts.
+    /// Its counters.
     pub stats: Arc<WorkerStats>,
     stop: CancellationToken,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl WorkerHandle {
-    /// Ends the worker and waits until it has said goodbye to its clients (milliseconds). Blocks.
-    /// False when it had panicked.
+    /// Stops the worker and blocks until it has closed its connections (milliseconds). False if it
+    /// panicked.
     pub fn join(mut self) -> bool {
         self.stop.cancel();
         self.thread.take().is_none_or(|thread| thread.join().is_ok())
     }
 
-    /// Has the thread ended?
+    /// Whether the thread has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
@@ -134,7 +134,7 @@ impl Worker {
             for socket in config.sockets {
                 let own = socket.local_addr()?;
                 if own.is_ipv6() && own.ip().is_unspecified() && !SockRef::from(&socket).only_v6()? {
-                    let problem = format!("{own} takes IPv4 as well: a socket for each family is wanted");
+                    let problem = format!("{own} is a dual-stack socket; use one socket for each family");
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
                 }
                 socket.set_nonblocking(true)?;
@@ -144,15 +144,15 @@ impl Worker {
                     ("send", state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER)),
                 ] {
                     if let Err(error) = set {
-                        warn!(%error, which, "socket buffer stays small; bursts may be lost");
+                        warn!(%error, which, "the socket buffer could not be enlarged; bursts may be lost");
                     }
                 }
                 sockets.push(Socket { io: UdpSocket::from_std(socket)?, state });
             }
         }
-        let (commands, queue) = mpsc::channel(MAX_COMMANDS);
+        let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
         let (streams, arrivals) = mpsc::channel(MAX_ARRIVALS);
-        let (all_streams, stream_events) = Streams::new();
+        let (tcp_streams, stream_events) = Streams::new();
         let stats = Arc::new(WorkerStats::default());
         let stop = config.stop.clone();
         let engine_config = EngineConfig {
@@ -164,10 +164,10 @@ impl Worker {
         let worker = Self {
             engine: Engine::new(engine_config, Instant::now()),
             sockets,
-            streams: all_streams,
+            streams: tcp_streams,
             arrivals,
             stream_events,
-            commands: queue,
+            commands: command_queue,
             notifier: config.notifier,
             stats: Arc::clone(&stats),
             stop: config.stop,
@@ -185,7 +185,7 @@ impl Worker {
         let mut more = false;
         while !stop.is_cancelled() {
             if more {
-                // Lets the runtime look at sockets and wakers without sleeping.
+                // Lets the runtime poll sockets and wakers without sleeping.
                 tokio::task::yield_now().await;
             } else if !self.wait(&stop).await {
                 break;
@@ -203,7 +203,7 @@ impl Worker {
             self.flush(now).await;
             if now.saturating_duration_since(published) >= Duration::from_millis(100) {
                 published = now;
-                self.look_after_streams(now);
+                self.check_streams(now);
                 self.stats.publish(&self.engine.counts());
             }
         }
@@ -212,12 +212,12 @@ impl Worker {
         self.stats.publish(&self.engine.counts());
     }
 
-    /// Sleeps until there is something to do. False when there never will be.
+    /// Sleeps until there is something to do. False when the worker is to stop.
     async fn wait(&mut self, stop: &CancellationToken) -> bool {
         let deadline = self.engine.deadline();
         let sockets = &self.sockets;
         let readable = poll_fn(|context| {
-            // All are polled, so that each wakes us.
+            // All are polled, so that each one wakes this task.
             let ready = sockets.iter().filter(|socket| socket.io.poll_recv_ready(context).is_ready()).count();
             if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -228,7 +228,7 @@ impl Worker {
             () = self.notifier.notified() => return true,
             message = self.commands.recv() => message,
             Some(arrival) = self.arrivals.recv() => {
-                self.streams.arrive(Instant::now(), arrival);
+                self.streams.add(Instant::now(), arrival);
                 return true;
             }
             Some(event) = self.stream_events.recv() => {
@@ -239,18 +239,18 @@ impl Worker {
         };
         match message {
             Some(message) => {
-                self.engine.take(Instant::now(), message);
+                self.engine.handle_message(Instant::now(), message);
                 true
             }
             None => false,
         }
     }
 
-    /// Carries out what waits; says whether there may be more. None when nobody commands any more.
+    /// Handles queued commands. True when there may be more; none when the queue is closed.
     fn take_commands(&mut self, now: Instant) -> Option<bool> {
         for _ in 0..COMMANDS_PER_TURN {
             match self.commands.try_recv() {
-                Ok(message) => self.engine.take(now, message),
+                Ok(message) => self.engine.handle_message(now, message),
                 Err(TryRecvError::Empty) => return Some(false),
                 Err(TryRecvError::Disconnected) => return None,
             }
@@ -258,10 +258,10 @@ impl Worker {
         Some(true)
     }
 
-    /// Handles what happened on TCP streams; says whether there may be more.
+    /// Handles new TCP streams and their events. True when there may be more.
     fn take_stream_events(&mut self, now: Instant) -> bool {
         while let Ok(arrival) = self.arrivals.try_recv() {
-            self.streams.arrive(now, arrival);
+            self.streams.add(now, arrival);
         }
         for _ in 0..STREAM_EVENTS_PER_TURN {
             match self.stream_events.try_recv() {
@@ -287,26 +287,26 @@ impl Worker {
             }
             StreamEvent::Ended(stream) => {
                 self.streams.close(stream);
-                self.engine.owners.stream_ended(stream);
+                self.engine.stream_owners.stream_ended(stream);
             }
         }
     }
 
     fn drop_stream(&mut self, stream: StreamId) {
         self.streams.close(stream);
-        self.engine.owners.stream_ended(stream);
-        self.engine.outside.counts.streams_dropped += 1;
+        self.engine.stream_owners.stream_ended(stream);
+        self.engine.egress.counts.streams_dropped += 1;
     }
 
-    fn look_after_streams(&mut self, now: Instant) {
-        let owners = &self.engine.owners;
-        for stream in self.streams.overdue(now, |stream| owners.is_proved(stream)) {
+    fn check_streams(&mut self, now: Instant) {
+        let stream_owners = &self.engine.stream_owners;
+        for stream in self.streams.overdue(now, |stream| stream_owners.is_authenticated(stream)) {
             self.drop_stream(stream);
         }
-        self.engine.outside.counts.streams = self.streams.len() as u64;
+        self.engine.egress.counts.streams = self.streams.len() as u64;
     }
 
-    /// Takes one batch of datagrams. Says whether there may be more.
+    /// Receives one batch of datagrams. True when there may be more.
     fn receive(&mut self, now: Instant, index: usize) -> bool {
         let Some(socket) = self.sockets.get(index) else { return false };
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
@@ -318,7 +318,7 @@ impl Worker {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
-                    debug!(%error, "receiving failed");
+                    debug!(%error, "receiving on a UDP socket failed");
                     return false;
                 }
             }
@@ -332,65 +332,66 @@ impl Worker {
         received > 0
     }
 
-    /// Hands everything to the kernel. What it does not take in time is dropped and counted.
+    /// Passes all datagrams to the kernel. Those that it does not take in time are dropped and counted.
     async fn flush(&mut self, now: Instant) {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         self.engine.take_outgoing(&mut outgoing);
-        let mut patience = SEND_PATIENCE;
+        let mut send_wait = MAX_SEND_WAIT;
         for (route, datagrams) in outgoing.drain(..) {
             let index = match route.via {
                 Via::Udp(index) => index,
                 Via::Tcp(stream) => {
-                    if self.streams.send(now, stream, &datagrams, &mut self.engine.outside.counts) {
+                    if self.streams.send(now, stream, &datagrams, &mut self.engine.egress.counts) {
                         self.drop_stream(stream);
                     }
-                    self.engine.outside.outgoing.recycle(datagrams);
+                    self.engine.egress.send_queue.recycle(datagrams);
                     continue;
                 }
             };
             if let Some(socket) = self.sockets.get(index) {
-                for run in datagrams.runs(socket.state.max_gso_segments()) {
+                for group in datagrams.gso_groups(socket.state.max_gso_segments()) {
                     let transmit = Transmit {
                         destination: route.to,
                         ecn: None,
-                        contents: run.bytes,
-                        segment_size: (run.count > 1).then_some(run.segment),
+                        contents: group.bytes,
+                        segment_size: (group.count > 1).then_some(group.segment_size),
                         src_ip: route.source,
                     };
-                    let counts = &mut self.engine.outside.counts;
-                    if socket.send(&transmit, &mut patience).await {
+                    let counts = &mut self.engine.egress.counts;
+                    if socket.send(&transmit, &mut send_wait).await {
                         counts.sends += 1;
-                        counts.datagrams_out += run.count as u64;
-                        counts.bytes_out += run.bytes.len() as u64;
+                        counts.datagrams_out += group.count as u64;
+                        counts.bytes_out += group.bytes.len() as u64;
                     } else {
-                        counts.send_dropped += run.count as u64;
+                        counts.send_dropped += group.count as u64;
                     }
                 }
             }
-            self.engine.outside.outgoing.recycle(datagrams);
+            self.engine.egress.send_queue.recycle(datagrams);
         }
         self.outgoing = outgoing;
-        for stream in self.engine.owners.take_orphans() {
+        for stream in self.engine.stream_owners.take_unowned() {
             self.streams.close(stream);
         }
     }
 }
 
 impl Socket {
-    async fn send(&self, transmit: &Transmit<'_>, patience: &mut Duration) -> bool {
+    /// Sends once the socket is writable, and deducts the time waited. False when nothing was sent.
+    async fn send(&self, transmit: &Transmit<'_>, max_wait: &mut Duration) -> bool {
         loop {
             let send = || self.state.try_send((&self.io).into(), transmit);
             match self.io.try_io(Interest::WRITABLE, send) {
                 Ok(()) => return true,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return false,
-                Err(_) if patience.is_zero() => return false,
+                Err(_) if max_wait.is_zero() => return false,
                 Err(_) => {
                     let since = Instant::now();
-                    let waited = tokio::time::timeout(*patience, self.io.writable()).await;
-                    *patience = if waited.is_err() {
+                    let waited = tokio::time::timeout(*max_wait, self.io.writable()).await;
+                    *max_wait = if waited.is_err() {
                         Duration::ZERO
                     } else {
-                        patience.saturating_sub(since.elapsed())
+                        max_wait.saturating_sub(since.elapsed())
                     };
                 }
             }

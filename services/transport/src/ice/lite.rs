@@ -1,6 +1,6 @@
-//! ICE-lite (RFC 8445 section 2.5): answers checks, remembers where they come from, and sends to
-//! the address that the controlling peer nominates. The codec is `is`'s; its agent is not used
-//! here, because it keeps every address that it ever saw and holds on to the nominated pair of the
+//! ICE-lite (RFC 8445 section 2.5): answers checks, records the address pairs they arrive on, and
+//! selects the pair that the controlling peer nominates. The STUN codec is that of the crate `is`. Its
+//! lite agent is not used: it keeps every address it ever saw, and stays on the nominated pair of the
 //! highest priority even after the peer moved to another one.
 
 use std::{
@@ -11,41 +11,44 @@ use std::{
 
 use is::stun::StunMessage;
 
-use super::{IceCredentials, MAX_PATHS, Outbox, hmac_sha1};
+use super::{IceCredentials, MAX_PATHS, TransmitQueue, hmac_sha1};
 
-/// A peer that nominates aggressively (Firefox) sets USE-CANDIDATE on every check, so a lower
-/// priority alone moves nothing; one that moved (Chrome) no longer nominates the old address.
-const NOMINATION_HOLDS: Duration = Duration::from_secs(1);
+/// A nomination of a lower priority is ignored for this long after the last nomination of the selected
+/// pair. A peer that nominates aggressively (Firefox) sets USE-CANDIDATE on the checks of all pairs; one
+/// that moved to another pair (Chrome) no longer sets it on those of the old pair.
+const NOMINATION_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Room for a binding response; ours is under 100 bytes.
-const RESPONSE: usize = 256;
+/// Buffer for a binding response; ours are under 100 bytes.
+const MAX_RESPONSE: usize = 256;
 
+/// An address pair on which an authenticated check arrived.
 struct Path {
-    addr: SocketAddr,
-    /// Our address that the peer's checks came to.
-    to: SocketAddr,
-    /// The peer's word on its candidate; between equal ones our own order decides.
+    /// The peer's address.
+    remote: SocketAddr,
+    /// Our address that the check arrived at.
+    local: SocketAddr,
+    /// PRIORITY of the peer's check; between equal ones the order of our candidates decides.
     priority: (u32, Reverse<usize>),
     nominated_at: Option<Instant>,
-    heard: Instant,
+    last_check: Instant,
 }
 
 /// The agent.
-pub(crate) struct Lite {
+pub(crate) struct IceLite {
     local: IceCredentials,
-    /// Credentials before our side restarted: checks under way still carry them.
+    /// Our credentials before the last restart of our side; checks under way still carry them.
     previous: Option<IceCredentials>,
     remote: Option<IceCredentials>,
     /// Our addresses, best first.
     candidates: Vec<SocketAddr>,
     paths: Vec<Path>,
-    /// The peer's address and ours.
+    /// The nominated pair: the peer's address and ours.
     selected: Option<(SocketAddr, SocketAddr)>,
-    /// The peer restarted and has not nominated since: its next nomination wins.
+    /// The peer restarted and has not nominated since: its next nomination is selected.
     restarted: bool,
 }
 
-impl Lite {
+impl IceLite {
     pub(crate) fn new(local: IceCredentials, candidates: Vec<SocketAddr>) -> Self {
         Self {
             local,
@@ -58,8 +61,8 @@ impl Lite {
         }
     }
 
-    /// New remote credentials after the first are the peer's ICE restart: the old path carries
-    /// media until a new one is nominated (RFC 8445 section 9).
+    /// Other credentials than before are the peer's ICE restart: the old path carries media until a
+    /// new one is nominated (RFC 8445 section 9).
     pub(crate) fn set_remote(&mut self, remote: IceCredentials) {
         if self.remote.as_ref().is_some_and(|known| *known != remote) {
             let keep = self.pair();
@@ -76,7 +79,7 @@ impl Lite {
         }
     }
 
-    /// Our password that authenticates this check, if one does.
+    /// Our password that the message integrity of this check was made with.
     fn password(&self, message: &StunMessage<'_>) -> Option<&str> {
         let (ufrag, _) = message.split_username()?;
         [Some(&self.local), self.previous.as_ref()]
@@ -86,18 +89,21 @@ impl Lite {
             .map(|local| local.pwd.as_str())
     }
 
-    pub(crate) fn knows(&self, datagram: &[u8]) -> bool {
+    /// Whether this is a binding request with valid message integrity.
+    pub(crate) fn is_valid_check(&self, datagram: &[u8]) -> bool {
         StunMessage::parse(datagram)
             .is_ok_and(|message| message.is_binding_request() && self.password(&message).is_some())
     }
 
+    /// Answers a binding request and records its path. False when it is not authenticated or is not for
+    /// this peer: then nothing is sent or changed.
     pub(crate) fn handle(
         &mut self,
         now: Instant,
         from: SocketAddr,
         to: SocketAddr,
         datagram: &[u8],
-        out: &mut Outbox,
+        out: &mut TransmitQueue,
     ) -> bool {
         let Ok(message) = StunMessage::parse(datagram) else { return false };
         if !message.is_binding_request() {
@@ -110,7 +116,7 @@ impl Lite {
             return false;
         }
         let Some(password) = self.password(&message) else { return false };
-        // We are always controlled: a peer that believes the same must change its mind
+        // We are always controlled: a peer that is controlled too must switch its role
         // (RFC 8445 section 7.3.1.1).
         let conflict = message.ice_controlled().is_some();
         let reply = if conflict {
@@ -118,73 +124,88 @@ impl Lite {
         } else {
             StunMessage::binding_reply(message.trans_id(), from)
         };
-        let mut bytes = vec![0; RESPONSE];
+        let mut bytes = vec![0; MAX_RESPONSE];
         let Ok(len) = reply.to_bytes(Some(password.as_bytes()), &mut bytes, hmac_sha1) else { return false };
         bytes.truncate(len);
         out.push_back((from, bytes));
         if !conflict {
-            self.heard(now, (from, to), message.prio().unwrap_or(0), message.use_candidate());
+            self.check_received(now, (from, to), message.prio().unwrap_or(0), message.use_candidate());
         }
         true
     }
 
-    fn heard(&mut self, now: Instant, pair: (SocketAddr, SocketAddr), priority: u32, nominates: bool) {
+    fn check_received(
+        &mut self,
+        now: Instant,
+        pair: (SocketAddr, SocketAddr),
+        priority: u32,
+        nominates: bool,
+    ) {
         let nominated_at = nominates.then_some(now);
-        let (addr, to) = pair;
-        let rank = self.candidates.iter().position(|own| *own == to).unwrap_or(usize::MAX);
+        let (remote, local) = pair;
+        let rank = self.candidates.iter().position(|own| *own == local).unwrap_or(usize::MAX);
         let priority = (priority, Reverse(rank));
-        let path = Path { addr, to, priority, nominated_at, heard: now };
+        let path = Path { remote, local, priority, nominated_at, last_check: now };
         match self.paths.iter_mut().find(|path| path.pair() == pair) {
-            // A check without USE-CANDIDATE after one with it: the peer moved elsewhere.
+            // Also withdraws a nomination: a check without USE-CANDIDATE means that the peer moved.
             Some(known) => *known = path,
             None => {
                 if self.paths.len() >= MAX_PATHS {
-                    self.forget_one();
+                    self.evict_path();
                 }
                 self.paths.push(path);
             }
         }
-        if nominates && self.may_move(now, pair, priority) {
+        if nominates && self.may_select(now, pair, priority) {
             self.selected = Some(pair);
             self.restarted = false;
         }
     }
 
-    fn may_move(&self, now: Instant, to: (SocketAddr, SocketAddr), priority: (u32, Reverse<usize>)) -> bool {
-        if self.restarted || self.selected == Some(to) {
+    /// Whether a nomination of `pair` replaces the selected pair.
+    fn may_select(
+        &self,
+        now: Instant,
+        pair: (SocketAddr, SocketAddr),
+        priority: (u32, Reverse<usize>),
+    ) -> bool {
+        if self.restarted || self.selected == Some(pair) {
             return true;
         }
         let Some(current) = self.paths.iter().find(|path| Some(path.pair()) == self.selected) else {
             return true;
         };
         match current.nominated_at {
-            Some(at) => priority >= current.priority || now.saturating_duration_since(at) > NOMINATION_HOLDS,
+            Some(at) => {
+                priority >= current.priority || now.saturating_duration_since(at) > NOMINATION_LIFETIME
+            }
             None => true,
         }
     }
 
-    /// The path that was silent longest gives way, never the one in use.
-    fn forget_one(&mut self) {
+    /// Removes the path whose last check is oldest, never the selected one.
+    fn evict_path(&mut self) {
         let selected = self.selected;
         let oldest = self
             .paths
             .iter()
             .enumerate()
             .filter(|(_, path)| Some(path.pair()) != selected)
-            .min_by_key(|(_, path)| path.heard)
+            .min_by_key(|(_, path)| path.last_check)
             .map(|(at, _)| at);
         if let Some(at) = oldest {
             self.paths.swap_remove(at);
         }
     }
 
+    /// Whether an authenticated check arrived from this address.
     pub(crate) fn is_authenticated(&self, from: SocketAddr) -> bool {
-        self.paths.iter().any(|path| path.addr == from)
+        self.paths.iter().any(|path| path.remote == from)
     }
 
-    /// The peer's address and ours: nominated, else those of the check that was heard last.
+    /// The peer's address and ours: the nominated pair, else the pair of the newest check.
     pub(crate) fn pair(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.selected.or_else(|| self.paths.iter().max_by_key(|path| path.heard).map(Path::pair))
+        self.selected.or_else(|| self.paths.iter().max_by_key(|path| path.last_check).map(Path::pair))
     }
 
     pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
@@ -194,7 +215,7 @@ impl Lite {
 
 impl Path {
     fn pair(&self) -> (SocketAddr, SocketAddr) {
-        (self.addr, self.to)
+        (self.remote, self.local)
     }
 }
 
@@ -221,40 +242,50 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 9], port))
     }
 
-    fn home() -> SocketAddr {
+    /// Our preferred candidate.
+    fn first() -> SocketAddr {
         SocketAddr::from(([198, 51, 100, 1], 7882))
     }
 
-    fn other() -> SocketAddr {
+    /// Our second candidate.
+    fn second() -> SocketAddr {
         SocketAddr::from(([203, 0, 113, 1], 7882))
     }
 
     #[test]
-    fn one_address_of_the_peer_reaches_two_of_ours_and_the_nominated_one_is_answered_from() {
+    fn nominated_pair_selects_our_address_too() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
-        let mut hear = |to: SocketAddr, nominates: bool| {
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let mut check_arrives = |to: SocketAddr, nominates: bool| {
             assert!(lite.handle(now, addr(1), to, &check(&ours, "them", 5, nominates), &mut out));
             lite.pair()
         };
-        assert_eq!(hear(other(), true), Some((addr(1), other())));
-        assert_eq!(hear(home(), false), Some((addr(1), other())), "a check alone moves nothing");
-        assert_eq!(hear(home(), true), Some((addr(1), home())), "the better of two that are nominated");
-        assert_eq!(hear(other(), true), Some((addr(1), home())), "which stays");
+        assert_eq!(check_arrives(second(), true), Some((addr(1), second())));
+        assert_eq!(check_arrives(first(), false), Some((addr(1), second())), "a check without nomination");
+        assert_eq!(
+            check_arrives(first(), true),
+            Some((addr(1), first())),
+            "the preferred of two nominated pairs"
+        );
+        assert_eq!(
+            check_arrives(second(), true),
+            Some((addr(1), first())),
+            "the preferred one stays selected"
+        );
     }
 
-    fn agent() -> (Lite, IceCredentials) {
+    fn agent() -> (IceLite, IceCredentials) {
         let ours = credentials("ours");
-        let mut lite = Lite::new(ours.clone(), vec![home(), other()]);
+        let mut lite = IceLite::new(ours.clone(), vec![first(), second()]);
         lite.set_remote(credentials("them"));
         (lite, ours)
     }
 
     #[test]
-    fn an_unknown_address_that_authenticates_becomes_the_remote_address() {
+    fn unknown_address_that_authenticates_becomes_the_remote_address() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
-        assert!(lite.handle(now, addr(1), home(), &check(&ours, "them", 5, false), &mut out));
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        assert!(lite.handle(now, addr(1), first(), &check(&ours, "them", 5, false), &mut out));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
         let (to, reply) = out.pop_front().unwrap();
         assert_eq!(to, addr(1));
@@ -265,74 +296,80 @@ mod tests {
     }
 
     #[test]
-    fn wrong_password_or_ufrag_is_not_answered() {
+    fn check_with_wrong_password_or_ufrag_is_not_answered() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
         let forged = IceCredentials { pwd: "another-password-of-22".into(), ..ours.clone() };
-        assert!(!lite.handle(now, addr(1), home(), &check(&forged, "them", 5, true), &mut out));
-        assert!(!lite.handle(now, addr(1), home(), &check(&ours, "stranger", 5, true), &mut out));
-        assert!(!lite.handle(now, addr(1), home(), &check(&credentials("other"), "them", 5, true), &mut out));
+        assert!(!lite.handle(now, addr(1), first(), &check(&forged, "them", 5, true), &mut out));
+        assert!(!lite.handle(now, addr(1), first(), &check(&ours, "unknown", 5, true), &mut out));
+        assert!(!lite.handle(
+            now,
+            addr(1),
+            first(),
+            &check(&credentials("other"), "them", 5, true),
+            &mut out
+        ));
         assert!(out.is_empty());
         assert!(!lite.is_authenticated(addr(1)));
     }
 
     #[test]
-    fn aggressive_nomination_settles_on_the_highest_priority() {
+    fn aggressive_nomination_selects_the_highest_priority() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
         for (port, priority) in [(1, 10), (2, 30), (3, 20)] {
-            assert!(lite.handle(now, addr(port), home(), &check(&ours, "them", priority, true), &mut out));
+            assert!(lite.handle(now, addr(port), first(), &check(&ours, "them", priority, true), &mut out));
         }
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
     #[test]
-    fn a_peer_that_moved_to_a_worse_network_is_followed() {
+    fn peer_that_moves_to_a_lower_priority_is_followed() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
-        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, false), &mut out);
-        lite.handle(now, addr(2), home(), &check(&ours, "them", 10, true), &mut out);
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, false), &mut out);
+        lite.handle(now, addr(2), first(), &check(&ours, "them", 10, true), &mut out);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
-        // And when the better network went without a word.
-        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
+        // The same when the checks on the preferred path stop.
+        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
         let later = now + Duration::from_secs(2);
-        lite.handle(later, addr(2), home(), &check(&ours, "them", 10, true), &mut out);
+        lite.handle(later, addr(2), first(), &check(&ours, "them", 10, true), &mut out);
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
     #[test]
-    fn many_addresses_do_not_grow_the_table() {
+    fn number_of_paths_is_bounded() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
         for port in 2..500 {
-            lite.handle(now, addr(port), home(), &check(&ours, "them", 30, false), &mut out);
+            lite.handle(now, addr(port), first(), &check(&ours, "them", 30, false), &mut out);
         }
         assert_eq!(lite.paths.len(), MAX_PATHS);
         assert_eq!(lite.remote_addr(), Some(addr(1)));
     }
 
     #[test]
-    fn a_restart_keeps_the_old_path_until_the_next_nomination() {
+    fn ice_restart_keeps_the_old_path_until_the_next_nomination() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
-        lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out);
-        lite.set_remote(credentials("again"));
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out);
+        lite.set_remote(credentials("restarted"));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
-        assert!(!lite.handle(now, addr(1), home(), &check(&ours, "them", 30, true), &mut out));
-        assert!(lite.handle(now, addr(2), home(), &check(&ours, "again", 10, true), &mut out));
+        assert!(!lite.handle(now, addr(1), first(), &check(&ours, "them", 30, true), &mut out));
+        assert!(lite.handle(now, addr(2), first(), &check(&ours, "restarted", 10, true), &mut out));
         assert_eq!(lite.remote_addr(), Some(addr(2)));
     }
 
     #[test]
-    fn a_controlled_peer_is_told_of_the_role_conflict() {
+    fn controlled_peer_gets_a_role_conflict_error() {
         let (mut lite, ours) = agent();
-        let (mut out, now) = (Outbox::new(), Instant::now());
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
         let message = StunMessage::binding_request("ours:them", TransId::new(), false, 7, 1, false);
         let mut bytes = vec![0; 512];
         let len = message.to_bytes(Some(ours.pwd.as_bytes()), &mut bytes, hmac_sha1).unwrap();
-        assert!(lite.handle(now, addr(1), home(), &bytes[..len], &mut out));
+        assert!(lite.handle(now, addr(1), first(), &bytes[..len], &mut out));
         let (_, reply) = out.pop_front().unwrap();
         assert_eq!(StunMessage::parse(&reply).unwrap().error_code().map(|(code, _)| code), Some(487));
         assert_eq!(lite.remote_addr(), None);

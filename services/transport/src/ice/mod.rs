@@ -1,4 +1,4 @@
-//! Where the peer is: ICE (RFC 8445), as a lite agent, which only answers checks (section 2.5).
+//! ICE (RFC 8445) as a lite agent, which only answers connectivity checks (section 2.5).
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 
 mod lite;
 
-pub(crate) use lite::Lite;
+pub(crate) use lite::IceLite;
 
 /// ICE credentials (RFC 8445 section 5.3).
 #[derive(Clone, PartialEq, Eq)]
@@ -23,13 +23,13 @@ impl std::fmt::Debug for IceCredentials {
     }
 }
 
-/// Datagrams that wait to be sent, with their destination.
-pub(crate) type Outbox = VecDeque<(SocketAddr, Vec<u8>)>;
+/// Datagrams to send, with their destination.
+pub(crate) type TransmitQueue = VecDeque<(SocketAddr, Vec<u8>)>;
 
-/// Remote addresses that one peer may use at a time.
+/// Address pairs that are kept for one peer.
 pub(crate) const MAX_PATHS: usize = 32;
 
-/// STUN's message integrity (RFC 8489 section 14.5).
+/// HMAC-SHA1 of STUN's MESSAGE-INTEGRITY (RFC 8489 section 14.5).
 pub(crate) fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
     let mut context = hmac::Context::with_key(&key);

@@ -1,4 +1,4 @@
-//! Data channels: SCTP over DTLS (RFC 8261, 8831) by `sctp-proto`, opened in band (RFC 8832).
+//! Data channels: SCTP over DTLS (RFC 8261, 8831) by `sctp-proto`, opened with DCEP (RFC 8832).
 
 use std::{
     collections::VecDeque,
@@ -13,38 +13,38 @@ use sctp_proto::{
     PayloadProtocolIdentifier as Ppid, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
-use self::intake::Intake;
+use self::read_limiter::ReadLimiter;
 use crate::{
     ChannelId, SendError, TransportEvent,
-    dcep::{Message, Reliability},
+    dcep::{DcepMessage, Reliability},
 };
 
-mod intake;
+mod read_limiter;
 
-/// `a=max-message-size` that our descriptions announce, and the most that we send. Clients of
-/// LiveKit cap theirs at 64000 bytes.
+/// Largest message in bytes, each way: the `a=max-message-size` of our descriptions. LiveKit's clients
+/// send at most 64000 bytes.
 pub(crate) const MAX_MESSAGE: usize = 65_535;
-/// Bytes that may wait for a slow peer, over all channels.
+/// Unsent bytes of all channels, above which sending blocks.
 const MAX_BUFFERED: usize = 1 << 20;
-/// Channels alive at a time.
+/// Open channels at a time.
 const MAX_CHANNELS: usize = 128;
-/// Messages that may overtake the OPEN of their channel.
+/// Messages of one channel that may arrive before its OPEN.
 const MAX_EARLY: usize = 8;
-/// SCTP streams each way.
+/// SCTP streams in each direction.
 const MAX_STREAMS: u16 = 1024;
-/// DTLS record and SCTP headers around a payload.
+/// Bytes of the DTLS record and SCTP headers around a payload.
 const OVERHEAD: usize = 104;
-/// The library wants an address; there is only one peer under DTLS.
+/// The library needs an address; over DTLS there is one peer only, so any address will do.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5000);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Ours; the association is not up yet.
-    Waiting,
-    /// Ours; OPEN was sent.
-    Offered,
-    /// The peer's; its OPEN has not been read yet.
-    Unnamed,
+enum ChannelState {
+    /// Opened by us; the association is not up yet.
+    Pending,
+    /// Opened by us; OPEN was sent.
+    OpenSent,
+    /// Opened by the peer; its OPEN has not been read yet.
+    AwaitingOpen,
     Open,
 }
 
@@ -54,12 +54,12 @@ struct Channel {
     label: Arc<str>,
     ordered: bool,
     max_retransmits: Option<u16>,
-    state: State,
-    /// Messages that overtook the OPEN on an unordered channel.
+    state: ChannelState,
+    /// Messages that arrived before the OPEN.
     early: Vec<(Ppid, Vec<u8>)>,
-    /// Messages that came and were not read yet, at most.
+    /// Upper bound of the messages that arrived and were not read yet.
     unread: usize,
-    /// The peer closed it; what it said before is still read.
+    /// The peer closed it; messages that arrived before are still read.
     finished: bool,
 }
 
@@ -71,10 +71,11 @@ pub(crate) struct Sctp {
     lost: bool,
     channels: Vec<Channel>,
     next_id: u32,
-    /// Even for the DTLS client, odd for the server (RFC 8832 section 6); never reused.
+    /// Next stream id: even for the DTLS client, odd for the server (RFC 8832 section 6); never reused.
     next_stream: u16,
-    ready: VecDeque<Bytes>,
-    intake: Intake,
+    /// SCTP packets to send.
+    packets: VecDeque<Bytes>,
+    read_limiter: ReadLimiter,
     now: Instant,
 }
 
@@ -92,13 +93,14 @@ impl Sctp {
             channels: Vec::new(),
             next_id: 0,
             next_stream: 1,
-            ready: VecDeque::new(),
-            intake: Intake::new(now),
+            packets: VecDeque::new(),
+            read_limiter: ReadLimiter::new(now),
             now,
         }
     }
 
-    /// DTLS is up. The DTLS client begins; a server waits, for browsers and pion always begin.
+    /// Called once DTLS is up. The DTLS client sends INIT; the server waits for it, as browsers and pion
+    /// always send one.
     pub(crate) fn start(&mut self, now: Instant, dtls_client: bool) {
         self.now = now;
         if dtls_client {
@@ -108,7 +110,7 @@ impl Sctp {
             match self.endpoint.connect(config, PEER) {
                 Ok(association) => self.association = Some(association),
                 Err(error) => {
-                    tracing::warn!(%error, "SCTP could not start");
+                    tracing::warn!(%error, "SCTP association could not be started");
                     self.lost = true;
                 }
             }
@@ -123,7 +125,7 @@ impl Sctp {
             label: label.into(),
             ordered,
             max_retransmits,
-            state: State::Waiting,
+            state: ChannelState::Pending,
             early: Vec::new(),
             unread: 0,
             finished: false,
@@ -145,7 +147,7 @@ impl Sctp {
         if self.lost {
             return Err(SendError::Closed);
         }
-        if channel.state != State::Open {
+        if channel.state != ChannelState::Open {
             return Err(SendError::WouldBlock);
         }
         let stream = channel.stream.ok_or(SendError::WouldBlock)?;
@@ -167,19 +169,19 @@ impl Sctp {
             .sum()
     }
 
-    /// Takes an SCTP packet out of DTLS.
+    /// Handles an SCTP packet from DTLS.
     pub(crate) fn handle(&mut self, now: Instant, packet: Vec<u8>, events: &mut VecDeque<TransportEvent>) {
         self.now = now;
         if self.lost {
             return;
         }
-        self.intake.turn(now);
-        if self.intake.overflows(self.channels.iter().map(|channel| channel.unread).sum()) {
-            self.read_on(events);
+        self.read_limiter.begin_turn(now);
+        if self.read_limiter.overflows(self.channels.iter().map(|channel| channel.unread).sum()) {
+            self.read_channels(events);
             return;
         }
         match self.endpoint.handle(now, PEER, None, None, packet.into()) {
-            // A repeated INIT of a slow client must not replace the association that is up.
+            // A retransmitted INIT must not replace the association that is up.
             Some((handle, DatagramEvent::NewAssociation(association))) if self.association.is_none() => {
                 self.association = Some((handle, association));
             }
@@ -199,26 +201,26 @@ impl Sctp {
         if self.lost {
             return None;
         }
-        let waits = self.channels.iter().any(|channel| channel.unread > 0);
-        let resume = self.intake.resume().filter(|_| waits);
+        let has_unread = self.channels.iter().any(|channel| channel.unread > 0);
+        let resume = self.read_limiter.resume().filter(|_| has_unread);
         let association = self.association.as_ref().and_then(|(_, association)| association.poll_timeout());
         [association, resume].into_iter().flatten().min()
     }
 
-    /// The application takes no messages for now, or takes them again. The peer's wait.
-    pub(crate) fn hold(&mut self, now: Instant, hold: bool) {
-        self.intake.hold(now, hold);
+    /// Pauses or resumes reading the peer's messages.
+    pub(crate) fn pause(&mut self, now: Instant, paused: bool) {
+        self.read_limiter.pause(now, paused);
     }
 
-    /// Times that messages of the peer had to wait since the last call.
-    pub(crate) fn take_waits(&mut self) -> u64 {
-        self.intake.take_waits()
+    /// Times that reading the peer's messages was delayed since the last call.
+    pub(crate) fn take_throttled(&mut self) -> u64 {
+        self.read_limiter.take_throttled()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut VecDeque<TransportEvent>) {
         self.now = now;
         if self.poll_timeout().is_some_and(|at| at <= now) {
-            self.intake.turn(now);
+            self.read_limiter.begin_turn(now);
             if let Some((_, association)) = &mut self.association {
                 association.handle_timeout(now);
             }
@@ -229,7 +231,7 @@ impl Sctp {
     /// The next SCTP packet for DTLS.
     pub(crate) fn poll_transmit(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(packet) = self.ready.pop_front() {
+            if let Some(packet) = self.packets.pop_front() {
                 return Some(packet);
             }
             let now = self.now;
@@ -237,32 +239,32 @@ impl Sctp {
                 self.association.as_mut().and_then(|(_, association)| association.poll_transmit(now))
             })?;
             if let Payload::RawEncode(packets) = transmit.payload {
-                self.ready.extend(packets);
+                self.packets.extend(packets);
             }
         }
     }
 
-    /// Opens what waits to be opened; called after [`Sctp::open`] and when the association is up.
-    pub(crate) fn open_waiting(&mut self, events: &mut VecDeque<TransportEvent>) {
+    /// Sends OPEN for each pending channel; called after [`Sctp::open`] and when the association is up.
+    pub(crate) fn open_pending(&mut self, events: &mut VecDeque<TransportEvent>) {
         if !self.up {
             return;
         }
         let Some((_, association)) = &mut self.association else { return };
-        for channel in self.channels.iter_mut().filter(|channel| channel.state == State::Waiting) {
+        for channel in self.channels.iter_mut().filter(|channel| channel.state == ChannelState::Pending) {
             let stream_id = self.next_stream;
             if stream_id >= MAX_STREAMS {
                 events.push_back(TransportEvent::ChannelClosed { id: channel.id });
                 continue;
             }
             self.next_stream += 2;
-            let open = Message::Open {
+            let open = DcepMessage::Open {
                 ordered: channel.ordered,
                 reliability: channel
                     .max_retransmits
                     .map_or(Reliability::Reliable, |count| Reliability::Retransmits(count.into())),
                 label: &channel.label,
             };
-            // The OPEN itself goes ordered and reliable (RFC 8832 section 6).
+            // The OPEN itself is sent ordered and reliable (RFC 8832 section 6).
             let sent = association.open_stream(stream_id, Ppid::Binary).and_then(|mut stream| {
                 stream.write_with_ppi(&open.to_bytes(), Ppid::Dcep)?;
                 set_reliability(&mut stream, channel)
@@ -270,19 +272,20 @@ impl Sctp {
             match sent {
                 Ok(()) => {
                     channel.stream = Some(stream_id);
-                    channel.state = State::Offered;
+                    channel.state = ChannelState::OpenSent;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "data channel not opened");
+                    tracing::debug!(%error, "data channel could not be opened");
                     events.push_back(TransportEvent::ChannelClosed { id: channel.id });
                 }
             }
         }
-        self.channels.retain(|channel| channel.state != State::Waiting);
+        self.channels.retain(|channel| channel.state != ChannelState::Pending);
     }
 
+    /// Handles what the association reports, then reads messages.
     fn advance(&mut self, events: &mut VecDeque<TransportEvent>) {
-        self.exchange();
+        self.exchange_events();
         while let Some(event) = self.association.as_mut().and_then(|(_, association)| association.poll()) {
             match event {
                 Event::Connected => {
@@ -290,26 +293,28 @@ impl Sctp {
                     if let Some((_, association)) = &mut self.association {
                         association.set_max_send_message_size(MAX_MESSAGE as u32);
                     }
-                    self.open_waiting(events);
+                    self.open_pending(events);
                 }
-                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => self.lose(events),
-                Event::Stream(StreamEvent::Readable { id }) => self.arrived(id, events),
+                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => {
+                    self.association_lost(events)
+                }
+                Event::Stream(StreamEvent::Readable { id }) => self.message_arrived(id, events),
                 Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }) => {
-                    self.finished(id, events);
+                    self.peer_closed(id, events);
                 }
                 _ => {}
             }
         }
-        // Streams are found by what can be read on them; the queue of new ones must not grow.
+        // New streams are found by their first readable message; drained so that the queue does not grow.
         while self.association.as_mut().is_some_and(|(_, association)| association.accept_stream().is_some())
         {
         }
-        self.read_on(events);
-        self.exchange();
+        self.read_channels(events);
+        self.exchange_events();
     }
 
-    /// Reads what came, as far as the peer's share reaches; the channels take turns.
-    fn read_on(&mut self, events: &mut VecDeque<TransportEvent>) {
+    /// Reads messages within the rate limit; the channels take turns.
+    fn read_channels(&mut self, events: &mut VecDeque<TransportEvent>) {
         let streams: Vec<u16> = self
             .channels
             .iter()
@@ -319,13 +324,14 @@ impl Sctp {
         for stream in streams {
             self.read(stream, events);
         }
-        // Whoever used up the share is last the next time.
+        // The channel at which reading stopped is last the next time.
         if let Some(first) = self.channels.iter().position(|channel| channel.unread > 0) {
             self.channels.rotate_left(first + 1);
         }
     }
 
-    fn exchange(&mut self) {
+    /// Passes events between the association and the endpoint of the library.
+    fn exchange_events(&mut self) {
         let Some((handle, association)) = &mut self.association else { return };
         while let Some(event) = association.poll_endpoint_event() {
             if let Some(event) = self.endpoint.handle_event(*handle, event) {
@@ -334,15 +340,16 @@ impl Sctp {
         }
     }
 
-    fn lose(&mut self, events: &mut VecDeque<TransportEvent>) {
+    fn association_lost(&mut self, events: &mut VecDeque<TransportEvent>) {
         self.lost = true;
-        self.ready.clear();
-        for channel in self.channels.drain(..).filter(|channel| channel.state != State::Unnamed) {
+        self.packets.clear();
+        for channel in self.channels.drain(..).filter(|channel| channel.state != ChannelState::AwaitingOpen) {
             events.push_back(TransportEvent::ChannelClosed { id: channel.id });
         }
     }
 
-    fn finished(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+    /// The peer closed a channel: it is closed here once its messages are read.
+    fn peer_closed(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
         let unread = |channel: &&mut Channel| channel.stream == Some(stream) && channel.unread > 0;
         match self.channels.iter_mut().find(unread) {
             Some(channel) => channel.finished = true,
@@ -355,18 +362,18 @@ impl Sctp {
             && let Ok(mut stream) = association.stream(stream)
             && let Err(error) = stream.close()
         {
-            tracing::debug!(%error, "data channel reset");
+            tracing::debug!(%error, "data channel reset failed");
         }
         if let Some(at) = self.channels.iter().position(|channel| channel.stream == Some(stream)) {
             let channel = self.channels.swap_remove(at);
-            if channel.state != State::Unnamed {
+            if channel.state != ChannelState::AwaitingOpen {
                 events.push_back(TransportEvent::ChannelClosed { id: channel.id });
             }
         }
     }
 
-    /// Something came on a stream. Each message is told at least once.
-    fn arrived(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
+    /// Something arrived on a stream. The library reports each message at least once.
+    fn message_arrived(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
         if !self.channels.iter().any(|channel| channel.stream == Some(stream)) {
             if self.channels.len() >= MAX_CHANNELS {
                 self.close_stream(stream, events);
@@ -379,7 +386,7 @@ impl Sctp {
                 label: "".into(),
                 ordered: true,
                 max_retransmits: None,
-                state: State::Unnamed,
+                state: ChannelState::AwaitingOpen,
                 early: Vec::new(),
                 unread: 0,
                 finished: false,
@@ -391,10 +398,10 @@ impl Sctp {
     }
 
     fn read(&mut self, stream: u16, events: &mut VecDeque<TransportEvent>) {
-        while self.intake.may_read() {
+        while self.read_limiter.may_read() {
             let message = match self.association.as_mut().map(|(_, association)| association.stream(stream)) {
                 Some(Ok(mut open)) => open.read_sctp(),
-                // The peer reset it, and what it held is gone.
+                // The peer reset the stream; its unread messages are lost.
                 _ => return self.close_stream(stream, events),
             };
             let (ppid, data) = match message {
@@ -416,9 +423,9 @@ impl Sctp {
                 }
                 Err(_) => return self.close_stream(stream, events),
             };
-            self.intake.read(data.len());
+            self.read_limiter.read(data.len());
             if let Some(channel) = self.channels.iter_mut().find(|channel| channel.stream == Some(stream)) {
-                // At least one look more: a message in several parts was told several times.
+                // At least one more read: a message in several chunks was counted several times.
                 channel.unread = channel.unread.saturating_sub(1).max(1);
             }
             if !self.deliver(stream, ppid, data, events) {
@@ -427,7 +434,7 @@ impl Sctp {
         }
     }
 
-    /// False when the peer breaks the protocol.
+    /// Handles a DCEP or a data message. False when the peer violates the protocol.
     fn deliver(
         &mut self,
         stream: u16,
@@ -439,20 +446,20 @@ impl Sctp {
             return false;
         };
         if ppid == Ppid::Dcep {
-            let by_peer = match (Message::parse(&data), channel.state) {
-                (Some(Message::Ack), State::Offered) => false,
-                (Some(Message::Open { ordered, reliability, label }), State::Unnamed) => {
+            let by_peer = match (DcepMessage::parse(&data), channel.state) {
+                (Some(DcepMessage::Ack), ChannelState::OpenSent) => false,
+                (Some(DcepMessage::Open { ordered, reliability, label }), ChannelState::AwaitingOpen) => {
                     channel.label = label.into();
                     channel.ordered = ordered;
                     channel.max_retransmits = match reliability {
                         Reliability::Retransmits(count) => Some(count.try_into().unwrap_or(u16::MAX)),
-                        // We keep no clock per message: a lifetime means that no retry is expected.
+                        // Lifetimes are not tracked per message: such a channel gets no retransmissions.
                         Reliability::LifetimeMs(_) => Some(0),
                         Reliability::Reliable => None,
                     };
                     let Some((_, association)) = &mut self.association else { return false };
                     let Ok(mut open) = association.stream(stream) else { return false };
-                    if open.write_with_ppi(&Message::Ack.to_bytes(), Ppid::Dcep).is_err()
+                    if open.write_with_ppi(&DcepMessage::Ack.to_bytes(), Ppid::Dcep).is_err()
                         || set_reliability(&mut open, channel).is_err()
                     {
                         return false;
@@ -461,7 +468,7 @@ impl Sctp {
                 }
                 _ => return false,
             };
-            channel.state = State::Open;
+            channel.state = ChannelState::Open;
             events.push_back(TransportEvent::ChannelOpen {
                 id: channel.id,
                 label: channel.label.clone(),
@@ -472,7 +479,7 @@ impl Sctp {
             let early = std::mem::take(&mut channel.early);
             return early.into_iter().all(|(ppid, data)| self.deliver(stream, ppid, data, events));
         }
-        if channel.state == State::Unnamed {
+        if channel.state == ChannelState::AwaitingOpen {
             channel.early.push((ppid, data));
             return channel.early.len() <= MAX_EARLY;
         }
@@ -503,7 +510,7 @@ fn set_reliability(stream: &mut sctp_proto::Stream<'_>, channel: &Channel) -> Re
     stream.set_reliability_params(!channel.ordered, kind, value)
 }
 
-/// SCTP never gives up by itself: ICE knows better whether the peer is there.
+/// Retransmits without limit: the timeout of the transport decides when the peer is gone.
 fn transport_config() -> Arc<TransportConfig> {
     Arc::new(
         TransportConfig::default()

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// SCTP's checksum (RFC 9260 appendix A), so that damaged packets get past it.
-fn mend(packet: &mut [u8]) {
+/// Sets the right checksum (RFC 9260 appendix A), so that corrupted packets are not dropped there.
+fn fix_checksum(packet: &mut [u8]) {
     if packet.len() < 12 {
         return;
     }
@@ -25,12 +25,13 @@ fn pair(now: Instant) -> (Sctp, Sctp) {
     (client, server)
 }
 
-/// One packet each way until none moves; `damage` may change what the client sends.
+/// Delivers packets in both directions until there are none; `corrupt` may change those of the client.
+/// Returns the events of the server.
 fn exchange(
     client: &mut Sctp,
     server: &mut Sctp,
     now: Instant,
-    damage: &mut dyn FnMut(&mut Vec<u8>),
+    corrupt: &mut dyn FnMut(&mut Vec<u8>),
 ) -> VecDeque<TransportEvent> {
     let (mut events, mut ignored) = (VecDeque::new(), VecDeque::new());
     for _ in 0..200 {
@@ -40,7 +41,7 @@ fn exchange(
         }
         if let Some(packet) = from_client {
             let mut packet = packet.to_vec();
-            damage(&mut packet);
+            corrupt(&mut packet);
             server.handle(now, packet, &mut events);
         }
         if let Some(packet) = from_server {
@@ -51,16 +52,16 @@ fn exchange(
 }
 
 #[test]
-fn the_mended_checksum_is_the_right_one() {
+fn fixed_checksum_is_valid() {
     let now = Instant::now();
     let (mut client, mut server) = pair(now);
     client.open("x", true, None);
-    let events = exchange(&mut client, &mut server, now, &mut |packet| mend(packet));
+    let events = exchange(&mut client, &mut server, now, &mut |packet| fix_checksum(packet));
     assert!(matches!(events.front(), Some(TransportEvent::ChannelOpen { by_peer: true, .. })), "{events:?}");
 }
 
-/// Sends so many messages of these sizes as fast as the client may, while time passes for both ends.
-/// What the server hears at each step of 10 ms.
+/// The client sends `count` messages of `size` bytes as fast as it can. After every 10 ms, `step` gets the
+/// numbers of the messages that the server received.
 fn flood(count: u32, size: usize, mut step: impl FnMut(usize, Instant, &mut Sctp, &[u32])) {
     let mut now = Instant::now();
     let (mut client, mut server) = pair(now);
@@ -79,7 +80,7 @@ fn flood(count: u32, size: usize, mut step: impl FnMut(usize, Instant, &mut Sctp
         let mut events = exchange(&mut client, &mut server, now, &mut |_| ());
         server.handle_timeout(now, &mut events);
         client.handle_timeout(now, &mut VecDeque::new());
-        let heard: Vec<u32> = events
+        let received: Vec<u32> = events
             .into_iter()
             .filter_map(|event| match event {
                 TransportEvent::ChannelData { data, .. } => data.first_chunk().copied(),
@@ -87,62 +88,62 @@ fn flood(count: u32, size: usize, mut step: impl FnMut(usize, Instant, &mut Sctp
             })
             .map(u32::from_be_bytes)
             .collect();
-        step(turn, now, &mut server, &heard);
+        step(turn, now, &mut server, &received);
         now += std::time::Duration::from_millis(10);
     }
 }
 
 #[test]
-fn a_flood_of_messages_is_held_at_its_source_and_none_is_lost() {
+fn flood_of_messages_is_throttled_and_none_is_lost() {
     for size in [4, 1_000, 60_000] {
         let count = if size == 60_000 { 500 } else { 12_000 };
-        let (mut heard, mut steps, mut last) = (Vec::new(), Vec::new(), 0);
-        flood(count, size, |turn, _, _, news| {
-            heard.extend_from_slice(news);
-            steps.push(news.len());
-            if !news.is_empty() {
+        let (mut received, mut steps, mut last) = (Vec::new(), Vec::new(), 0);
+        flood(count, size, |turn, _, _, new| {
+            received.extend_from_slice(new);
+            steps.push(new.len());
+            if !new.is_empty() {
                 last = turn;
             }
         });
-        assert_eq!(heard, (0..count).collect::<Vec<_>>(), "each one, in order");
+        assert_eq!(received, (0..count).collect::<Vec<_>>(), "each one, in order");
         let most = steps.windows(100).map(|second| second.iter().sum::<usize>()).max();
-        assert!(most.is_some_and(|most| most <= 3_000), "{most:?} of {size} bytes in a second");
-        assert!(last < 4_000, "{size} bytes: the last came after {last} steps");
+        assert!(most.is_some_and(|most| most <= 3_000), "{most:?} messages of {size} bytes in a second");
+        assert!(last < 4_000, "{size} bytes: the last arrived after {last} steps");
     }
 }
 
 #[test]
-fn what_the_application_does_not_take_waits_at_its_source() {
-    let mut heard = Vec::new();
-    flood(3_000, 100, |turn, now, server, news| {
+fn messages_wait_while_reading_is_paused() {
+    let mut received = Vec::new();
+    flood(3_000, 100, |turn, now, server, new| {
         match turn {
-            5 => server.hold(now, true),
-            6 | 7 => assert!(news.len() <= 64, "what was on its way: {}", news.len()),
-            8..500 => assert!(news.is_empty()),
-            500 => server.hold(now, false),
+            5 => server.pause(now, true),
+            6 | 7 => assert!(new.len() <= 64, "messages in transit: {}", new.len()),
+            8..500 => assert!(new.is_empty()),
+            500 => server.pause(now, false),
             _ => {}
         }
-        heard.extend_from_slice(news);
+        received.extend_from_slice(new);
     });
-    assert_eq!(heard, (0..3_000).collect::<Vec<_>>());
+    assert_eq!(received, (0..3_000).collect::<Vec<_>>());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn a_client_that_speaks_broken_sctp_does_not_make_us_panic(
-        wounds in proptest::collection::vec((0_usize..12, any::<usize>(), any::<u8>(), 0_usize..3), 1..12),
+    fn corrupted_sctp_packets_never_cause_a_panic(
+        corruptions in proptest::collection::vec((0_usize..12, any::<usize>(), any::<u8>(), 0_usize..3), 1..12),
     ) {
         let mut now = Instant::now();
         let (mut client, mut server) = pair(now);
         let id = client.open("x", false, Some(0));
         let mut count = 0;
-        let mut damage = |packet: &mut Vec<u8>| {
-            for (_, at, value, how) in wounds.iter().filter(|(nth, ..)| *nth == count) {
+        let mut corrupt = |packet: &mut Vec<u8>| {
+            for (_, at, value, how) in corruptions.iter().filter(|(nth, ..)| *nth == count) {
                 if packet.len() <= 12 {
                     continue;
                 }
-                // Behind the ports and the verification tag, which the client knows.
+                // After the ports, the verification tag and the checksum, which a real client sets right.
                 let at = 12 + at % (packet.len() - 12);
                 match how {
                     0 => packet[at] = *value,
@@ -151,13 +152,13 @@ proptest! {
                 }
             }
             count += 1;
-            mend(packet);
+            fix_checksum(packet);
         };
         let mut ignored = VecDeque::new();
         for _ in 0..5 {
-            exchange(&mut client, &mut server, now, &mut damage);
+            exchange(&mut client, &mut server, now, &mut corrupt);
             let _ = client.send(id, &[1; 3000]);
-            exchange(&mut client, &mut server, now, &mut damage);
+            exchange(&mut client, &mut server, now, &mut corrupt);
             now += std::time::Duration::from_secs(4);
             client.handle_timeout(now, &mut ignored);
             server.handle_timeout(now, &mut ignored);
@@ -165,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn junk_with_a_right_checksum_does_not_make_us_panic(
+    fn arbitrary_chunks_with_a_valid_checksum_never_cause_a_panic(
         packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..120), 1..20),
         kinds in proptest::collection::vec(0_u8..20, 20),
     ) {
@@ -175,14 +176,14 @@ proptest! {
         exchange(&mut client, &mut server, now, &mut |packet| tag.copy_from_slice(&packet[4..8]));
         let mut events = VecDeque::new();
         for (body, kind) in packets.into_iter().zip(kinds) {
-            // Ports 5000, the true tag, and one chunk of a known type with a true length.
+            // Ports 5000, the right verification tag, and one chunk of a known type with its right length.
             let mut packet = vec![0x13, 0x88, 0x13, 0x88];
             packet.extend_from_slice(&tag);
             packet.extend_from_slice(&[0, 0, 0, 0, kind, 3]);
             packet.extend_from_slice(&(body.len() as u16 + 4).to_be_bytes());
             packet.extend_from_slice(&body);
             packet.resize(packet.len().next_multiple_of(4), 0);
-            mend(&mut packet);
+            fix_checksum(&mut packet);
             server.handle(now, packet, &mut events);
             while server.poll_transmit().is_some() {}
         }

@@ -1,5 +1,5 @@
 //! AES in counter mode with HMAC-SHA1 (RFC 3711 sections 4.1.1 and 4.2.1): the profile that every
-//! WebRTC peer has.
+//! WebRTC peer supports.
 
 use aws_lc_rs::{
     cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey},
@@ -9,21 +9,21 @@ use aws_lc_rs::{
 
 use super::kdf::{self, Label};
 
-/// Bytes of the truncated tag.
+/// Length of the truncated tag in bytes.
 pub(crate) const TAG: usize = 10;
 
-/// AES in counter mode; the same operation both ways.
+/// AES in counter mode; encryption and decryption are the same operation.
 pub(crate) struct CtrKey(EncryptingKey);
 
 impl CtrKey {
-    /// From 16 or 32 bytes.
+    /// A key of 16 or 32 bytes.
     pub(crate) fn new(key: &[u8]) -> Option<Self> {
         let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
         let key = UnboundCipherKey::new(algorithm, key).ok()?;
         EncryptingKey::ctr(key).ok().map(Self)
     }
 
-    /// XORs the key stream that begins at `iv` onto `data`.
+    /// XORs `data` with the key stream that begins at `iv`.
     pub(crate) fn apply(&self, iv: [u8; 16], data: &mut [u8]) -> Option<()> {
         let context = EncryptionContext::Iv128(FixedLength::from(iv));
         self.0.less_safe_encrypt(data, context).ok().map(|_| ())
@@ -49,7 +49,7 @@ impl CmKey {
         })
     }
 
-    /// Encrypts or decrypts; `index` is the 48-bit packet index (RTP) or the 31-bit one (RTCP).
+    /// Encrypts or decrypts in place; `index` is the 48-bit packet index (RTP) or the 31-bit one (RTCP).
     pub(crate) fn apply(&self, ssrc: u32, index: u64, data: &mut [u8]) -> Option<()> {
         let mut iv = [0; 16];
         iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
@@ -58,7 +58,7 @@ impl CmKey {
         self.cipher.apply(iv, data)
     }
 
-    /// The tag over the packet, and over the rollover counter when there is one.
+    /// The tag over the packet and, for RTP, the rollover counter.
     pub(crate) fn tag(&self, packet: &[u8], roc: Option<u32>) -> [u8; TAG] {
         let mut context = hmac::Context::with_key(&self.auth);
         context.update(packet);
@@ -70,7 +70,7 @@ impl CmKey {
         tag
     }
 
-    /// Compares in constant time.
+    /// Verifies the tag, in constant time.
     pub(crate) fn verify(&self, packet: &[u8], roc: Option<u32>, tag: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.tag(packet, roc), tag).is_ok()
     }

@@ -1,10 +1,10 @@
-//! AES-GCM for SRTP and SRTCP (RFC 7714): a quarter of the cost of the SHA-1 profile.
+//! AES-GCM for SRTP and SRTCP (RFC 7714); it costs a quarter of the SHA-1 profile.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::kdf::{self, Label};
 
-/// Bytes of the tag.
+/// Length of the tag in bytes.
 pub(crate) const TAG: usize = 16;
 
 /// Session key of one direction for either RTP or RTCP.
@@ -44,7 +44,7 @@ impl GcmKey {
         tag.as_ref().try_into().ok()
     }
 
-    /// Decrypts ciphertext with its tag behind it, in place.
+    /// Decrypts in place; the tag follows the ciphertext.
     pub(crate) fn open(&self, ssrc: u32, index: u64, aad: &[u8], data: &mut [u8]) -> Option<()> {
         self.key.open_in_place(self.nonce(ssrc, index), Aad::from(aad), data).ok().map(|_| ())
     }

@@ -1,9 +1,9 @@
 //! Key derivation (RFC 3711 section 4.3; RFC 6188 for 256-bit keys), with a derivation rate of 0:
-//! session keys are AES in counter mode over the master salt and a label.
+//! a session key is the AES key stream for the master salt and a label.
 
 use super::cm::CtrKey;
 
-/// What a derived key is for.
+/// The use of a derived key (RFC 3711 section 4.3.1).
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 pub(crate) enum Label {

@@ -1,21 +1,21 @@
-//! SRTP and SRTCP (RFC 3711, 7714): seals and opens packets in the caller's buffers, without
-//! allocating. Keys come from the DTLS handshake (RFC 5764 section 4.2).
+//! SRTP and SRTCP (RFC 3711, 7714): seals and opens packets in place, in the caller's buffers. Keys come
+//! from the DTLS handshake (RFC 5764 section 4.2).
 
 use rustc_hash::FxHashMap;
 
 use crate::{OpenError, SealError, replay, replay::Window};
 
-mod again;
 mod cm;
 mod gcm;
 mod kdf;
+mod reseal;
 
-use again::Sealed;
 use cm::CmKey;
 use gcm::GcmKey;
 use kdf::Label;
+use reseal::SealedPackets;
 
-/// How media is protected.
+/// SRTP protection profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SrtpProfile {
     /// AEAD_AES_128_GCM (RFC 7714).
@@ -36,12 +36,14 @@ impl SrtpProfile {
     }
 }
 
-/// SSRCs that one peer may send on; more are refused rather than forgotten, because forgetting one
-/// would let its old packets in again.
+/// SSRCs that one peer may send on. More are refused: to evict the replay window of one would allow
+/// replays of its old packets.
 const MAX_RECEIVED: usize = 1024;
-/// SSRCs that we may send on under one key, for the like reason: starting one anew reuses nonces.
+/// SSRCs that we may send on under one key. None is evicted either: an SSRC that starts again would
+/// reuse nonces.
 const MAX_SENT: usize = 65_536;
 
+/// The bit of the SRTCP index word that marks an encrypted packet (RFC 3711 section 3.4).
 const E_FLAG: u32 = 1 << 31;
 const RTP_HEADER: usize = 12;
 const RTCP_HEADER: usize = 8;
@@ -93,12 +95,13 @@ impl Keys {
 
 /// Both directions of one transport.
 pub(crate) struct Srtp {
-    pub(crate) sender: Sender,
-    pub(crate) receiver: Receiver,
+    pub(crate) sender: SrtpSender,
+    pub(crate) receiver: SrtpReceiver,
 }
 
 impl Srtp {
-    /// Splits the keying material (client key, server key, client salt, server salt).
+    /// Derives the session keys from the DTLS keying material: client key, server key, client salt,
+    /// server salt.
     pub(crate) fn new(profile: SrtpProfile, material: &[u8], we_are_client: bool) -> Option<Self> {
         let (client_key, rest) = material.split_at_checked(profile.key_len())?;
         let (server_key, rest) = rest.split_at_checked(profile.key_len())?;
@@ -107,22 +110,22 @@ impl Srtp {
         let client = Keys::derive(profile, client_key, client_salt)?;
         let server = Keys::derive(profile, server_key, server_salt)?;
         let (ours, theirs) = if we_are_client { (client, server) } else { (server, client) };
-        Some(Self { sender: Sender::new(ours), receiver: Receiver::new(theirs) })
+        Some(Self { sender: SrtpSender::new(ours), receiver: SrtpReceiver::new(theirs) })
     }
 }
 
-/// Seals.
-pub(crate) struct Sender {
+/// The sending direction.
+pub(crate) struct SrtpSender {
     keys: Keys,
     streams: FxHashMap<u32, Window>,
-    /// Of streams whose packets may be sealed again.
-    kept: FxHashMap<u32, Sealed>,
+    /// By SSRC, for streams whose packets can be sealed again.
+    resendable: FxHashMap<u32, SealedPackets>,
     rtcp_index: u32,
 }
 
-impl Sender {
+impl SrtpSender {
     fn new(keys: Keys) -> Self {
-        Self { keys, streams: FxHashMap::default(), kept: FxHashMap::default(), rtcp_index: 0 }
+        Self { keys, streams: FxHashMap::default(), resendable: FxHashMap::default(), rtcp_index: 0 }
     }
 
     /// Seals the RTP packet `out[start..]` in place and appends the tag.
@@ -130,19 +133,19 @@ impl Sender {
         self.seal_new(out, start).map(|_| ())
     }
 
-    /// As [`Sender::seal_rtp`], for a stream whose packets may be repeated.
-    pub(crate) fn seal_rtp_kept(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+    /// As [`SrtpSender::seal_rtp`], for a stream whose packets can be sealed again.
+    pub(crate) fn seal_rtp_resendable(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
         let (ssrc, index) = self.seal_new(out, start)?;
-        self.kept.entry(ssrc).or_default().note(index, out.get(start..).unwrap_or_default());
+        self.resendable.entry(ssrc).or_default().record(index, out.get(start..).unwrap_or_default());
         Ok(())
     }
 
-    /// Seals a packet once more that [`Sender::seal_rtp_kept`] sealed.
-    pub(crate) fn seal_rtp_again(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
+    /// Seals again a packet that [`SrtpSender::seal_rtp_resendable`] sealed.
+    pub(crate) fn reseal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
         let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
         let highest = self.streams.get(&header.ssrc).and_then(Window::highest);
         let index = replay::index(highest, header.seq).ok_or(SealError::Repeated)?;
-        let sealed = self.kept.get(&header.ssrc).ok_or(SealError::Repeated)?;
+        let sealed = self.resendable.get(&header.ssrc).ok_or(SealError::Repeated)?;
         self.keys.seal_rtp(&header, index, out, start)?;
         if !sealed.is_same(index, out.get(start..).unwrap_or_default()) {
             out.truncate(start);
@@ -151,13 +154,13 @@ impl Sender {
         Ok(())
     }
 
-    /// Seals a packet that was not sealed before; its SSRC and index.
+    /// Seals a packet for the first time; returns its SSRC and index.
     fn seal_new(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(u32, u64), SealError> {
         let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
-        let room = self.streams.len() < MAX_SENT;
+        let has_capacity = self.streams.len() < MAX_SENT;
         let window = match self.streams.get_mut(&header.ssrc) {
             Some(window) => window,
-            None if room => self.streams.entry(header.ssrc).or_default(),
+            None if has_capacity => self.streams.entry(header.ssrc).or_default(),
             None => return Err(SealError::Exhausted),
         };
         let index = replay::index(window.highest(), header.seq).ok_or(SealError::Repeated)?;
@@ -173,7 +176,7 @@ impl Sender {
     pub(crate) fn seal_rtcp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
         let packet = out.get_mut(start..).ok_or(SealError::Malformed)?;
         let ssrc = rtcp_ssrc(packet).ok_or(SealError::Malformed)?;
-        // One counter for all SSRCs: never repeats under the key (RFC 3711 section 9.1).
+        // One counter for all SSRCs, so that no index repeats under the key (RFC 3711 section 9.1).
         let index = self.rtcp_index + 1;
         if index >= E_FLAG {
             return Err(SealError::Exhausted);
@@ -199,14 +202,14 @@ impl Sender {
     }
 }
 
-/// Opens.
-pub(crate) struct Receiver {
+/// The receiving direction: the replay windows by SSRC.
+pub(crate) struct SrtpReceiver {
     keys: Keys,
     rtp: FxHashMap<u32, Window>,
     rtcp: FxHashMap<u32, Window>,
 }
 
-impl Receiver {
+impl SrtpReceiver {
     fn new(keys: Keys) -> Self {
         Self { keys, rtp: FxHashMap::default(), rtcp: FxHashMap::default() }
     }
@@ -241,7 +244,7 @@ impl Receiver {
         };
         match known {
             Some(window) => window.mark(index),
-            None => remember(&mut self.rtp, header.ssrc, index)?,
+            None => add_stream(&mut self.rtp, header.ssrc, index)?,
         }
         datagram.get_mut(..len).ok_or(OpenError::Malformed)
     }
@@ -259,7 +262,7 @@ impl Receiver {
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(OpenError::Malformed)?;
         let word = u32::from_be_bytes(trailer);
-        // Unencrypted SRTCP was never offered.
+        // Unencrypted SRTCP is not negotiated.
         if word & E_FLAG == 0 {
             return Err(OpenError::Malformed);
         }
@@ -291,22 +294,22 @@ impl Receiver {
         };
         match self.rtcp.get_mut(&ssrc) {
             Some(window) => window.mark(index),
-            None => remember(&mut self.rtcp, ssrc, index)?,
+            None => add_stream(&mut self.rtcp, ssrc, index)?,
         }
         datagram.get_mut(..len).ok_or(OpenError::Malformed)
     }
 }
 
-/// A first authentic packet of an SSRC.
-fn remember(streams: &mut FxHashMap<u32, Window>, ssrc: u32, index: u64) -> Result<(), OpenError> {
+/// Adds an SSRC with its first authenticated packet.
+fn add_stream(streams: &mut FxHashMap<u32, Window>, ssrc: u32, index: u64) -> Result<(), OpenError> {
     if streams.len() >= MAX_RECEIVED {
-        return Err(OpenError::TooManySenders);
+        return Err(OpenError::TooManySsrcs);
     }
     streams.entry(ssrc).or_default().mark(index);
     Ok(())
 }
 
-/// Header and index word, the additional data of encrypted SRTCP (RFC 7714 section 9.2).
+/// The additional authenticated data of SRTCP: header and index word (RFC 7714 section 9.2).
 fn rtcp_aad(header: &[u8], trailer: [u8; 4]) -> [u8; RTCP_HEADER + 4] {
     let mut aad = [0; RTCP_HEADER + 4];
     aad.iter_mut().zip(header.iter().chain(&trailer)).for_each(|(to, from)| *to = *from);
@@ -320,11 +323,11 @@ fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     }
 }
 
-/// What SRTP needs of an RTP header (RFC 3550 section 5.1).
+/// The fields of an RTP header that SRTP needs (RFC 3550 section 5.1).
 struct RtpHeader {
     seq: u16,
     ssrc: u32,
-    /// Length with CSRCs and extension, in bytes; it stays in the clear.
+    /// Length with CSRCs and extension, in bytes; the header is not encrypted.
     len: usize,
 }
 

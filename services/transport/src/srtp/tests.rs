@@ -25,9 +25,9 @@ fn rtp(ssrc: u32, seq: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn sender(profile: SrtpProfile, key: &str, salt: &str) -> (Sender, Receiver) {
+fn sender(profile: SrtpProfile, key: &str, salt: &str) -> (SrtpSender, SrtpReceiver) {
     let keys = || Keys::derive(profile, &hex(key), &hex(salt)).unwrap();
-    (Sender::new(keys()), Receiver::new(keys()))
+    (SrtpSender::new(keys()), SrtpReceiver::new(keys()))
 }
 
 const PLAIN_RTP: &str = "800f1234decafbadcafebabeabababababababababababababababab";
@@ -45,9 +45,9 @@ fn seals_as(profile: SrtpProfile, key: &str, salt: &str, rtp: &str, rtcp: &str) 
     assert_eq!(receiver.open_rtcp(&mut out).unwrap(), hex(PLAIN_RTCP));
 }
 
-/// The reference packets of libsrtp's own test driver.
+/// Reference packets of libsrtp's test driver.
 #[test]
-fn agrees_with_libsrtp_on_the_sha1_profile() {
+fn sha1_profile_matches_libsrtp() {
     seals_as(
         SrtpProfile::Aes128CmSha1,
         "e1f97a0d3e018be0d64fa32c06de4139",
@@ -57,9 +57,9 @@ fn agrees_with_libsrtp_on_the_sha1_profile() {
     );
 }
 
-/// The reference packets of libsrtp's own test driver.
+/// Reference packets of libsrtp's test driver.
 #[test]
-fn agrees_with_libsrtp_on_gcm() {
+fn gcm_profile_matches_libsrtp() {
     seals_as(
         SrtpProfile::Aes128Gcm,
         "000102030405060708090a0b0c0d0e0f",
@@ -70,12 +70,12 @@ fn agrees_with_libsrtp_on_gcm() {
 }
 
 #[test]
-fn what_one_side_seals_the_other_opens_over_a_rollover() {
+fn sealed_packets_open_across_a_rollover() {
     for profile in PROFILES {
         let (mut a, mut b) = pair(profile);
         for seq in (65_500..=65_535_u16).chain(0..40) {
             let plain = rtp(7, seq, b"some payload");
-            // The packet need not lie at the start of the buffer.
+            // The packet may start anywhere in the buffer.
             let mut out = vec![1, 2, 3];
             out.extend_from_slice(&plain);
             a.sender.seal_rtp(&mut out, 3).unwrap();
@@ -86,7 +86,7 @@ fn what_one_side_seals_the_other_opens_over_a_rollover() {
 }
 
 #[test]
-fn a_replayed_packet_is_refused_and_so_is_a_forged_one() {
+fn replayed_and_forged_packets_are_refused() {
     for profile in PROFILES {
         let (mut a, mut b) = pair(profile);
         let mut sealed = rtp(7, 1, b"x");
@@ -108,7 +108,7 @@ fn a_replayed_packet_is_refused_and_so_is_a_forged_one() {
 }
 
 #[test]
-fn a_sequence_number_is_never_sealed_twice() {
+fn sequence_number_is_never_sealed_twice() {
     let (mut a, _) = pair(SrtpProfile::Aes128Gcm);
     a.sender.seal_rtp(&mut rtp(7, 10, b"x"), 0).unwrap();
     a.sender.seal_rtp(&mut rtp(7, 12, b"x"), 0).unwrap();
@@ -118,7 +118,7 @@ fn a_sequence_number_is_never_sealed_twice() {
 }
 
 #[test]
-fn the_number_of_senders_is_bounded() {
+fn number_of_ssrcs_is_bounded() {
     let (mut a, mut b) = pair(SrtpProfile::Aes128Gcm);
     for ssrc in 0..MAX_RECEIVED as u32 {
         let mut sealed = rtp(ssrc, 1, b"x");
@@ -127,11 +127,11 @@ fn the_number_of_senders_is_bounded() {
     }
     let mut sealed = rtp(u32::MAX, 1, b"x");
     a.sender.seal_rtp(&mut sealed, 0).unwrap();
-    assert_eq!(b.receiver.open_rtp(&mut sealed), Err(OpenError::TooManySenders));
+    assert_eq!(b.receiver.open_rtp(&mut sealed), Err(OpenError::TooManySsrcs));
 }
 
 #[test]
-fn csrcs_and_extensions_stay_in_the_clear() {
+fn csrcs_and_extensions_are_not_encrypted() {
     for profile in PROFILES {
         let (mut a, mut b) = pair(profile);
         let mut plain = rtp(7, 1, &[]);
@@ -149,7 +149,7 @@ fn csrcs_and_extensions_stay_in_the_clear() {
 
 proptest! {
     #[test]
-    fn junk_is_refused_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), first in 0x80_u8..0xc0) {
+    fn malformed_packets_are_refused_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), first in 0x80_u8..0xc0) {
         if let Some(byte) = bytes.first_mut() {
             *byte = first;
         }
@@ -165,48 +165,48 @@ proptest! {
 }
 
 #[test]
-fn a_packet_is_sealed_again_only_as_the_very_same_one() {
+fn only_an_identical_packet_is_sealed_again() {
     for profile in PROFILES {
         let (mut ours, mut theirs) = pair(profile);
         let mut first = Vec::new();
         for seq in 65_500..65_536_u32 + 20 {
-            let mut out = rtp(7, seq as u16, b"sound");
-            ours.sender.seal_rtp_kept(&mut out, 0).unwrap();
+            let mut out = rtp(7, seq as u16, b"audio");
+            ours.sender.seal_rtp_resendable(&mut out, 0).unwrap();
             first.push(out);
         }
-        // Over the wrap of the number, and in front of the newest.
-        for (place, seq) in [(0, 65_500_u16), (35, 65_535), (36, 0), (55, 19)] {
-            let mut again = vec![1, 2, 3];
-            again.extend(rtp(7, seq, b"sound"));
-            ours.sender.seal_rtp_again(&mut again, 3).unwrap();
-            assert_eq!(again[3..], first[place]);
-            assert_eq!(theirs.receiver.open_rtp(&mut again[3..]).unwrap(), rtp(7, seq, b"sound"));
+        // Across the wrap of the sequence number, and before the newest packet.
+        for (position, seq) in [(0, 65_500_u16), (35, 65_535), (36, 0), (55, 19)] {
+            let mut resent = vec![1, 2, 3];
+            resent.extend(rtp(7, seq, b"audio"));
+            ours.sender.reseal_rtp(&mut resent, 3).unwrap();
+            assert_eq!(resent[3..], first[position]);
+            assert_eq!(theirs.receiver.open_rtp(&mut resent[3..]).unwrap(), rtp(7, seq, b"audio"));
         }
         let mut refused = |packet: Vec<u8>| {
             let mut out = packet;
-            assert_eq!(ours.sender.seal_rtp_again(&mut out, 0), Err(SealError::Repeated));
-            assert!(out.is_empty(), "nothing is left that could be sent");
+            assert_eq!(ours.sender.reseal_rtp(&mut out, 0), Err(SealError::Repeated));
+            assert!(out.is_empty(), "no packet is left in the buffer");
         };
         refused(rtp(7, 5, b"other"));
-        let mut marked = rtp(7, 5, b"sound");
+        let mut marked = rtp(7, 5, b"audio");
         marked[1] |= 0x80;
         refused(marked);
     }
 }
 
 #[test]
-fn what_was_not_kept_cannot_be_sealed_again() {
+fn only_recent_resendable_packets_can_be_sealed_again() {
     let (mut ours, _) = pair(SrtpProfile::Aes128Gcm);
-    ours.sender.seal_rtp(&mut rtp(7, 1, b"sound"), 0).unwrap();
-    assert_eq!(ours.sender.seal_rtp_again(&mut rtp(7, 1, b"sound"), 0), Err(SealError::Repeated));
+    ours.sender.seal_rtp(&mut rtp(7, 1, b"audio"), 0).unwrap();
+    assert_eq!(ours.sender.reseal_rtp(&mut rtp(7, 1, b"audio"), 0), Err(SealError::Repeated));
     for seq in 0..100 {
-        ours.sender.seal_rtp_kept(&mut rtp(8, seq, b"sound"), 0).unwrap();
+        ours.sender.seal_rtp_resendable(&mut rtp(8, seq, b"audio"), 0).unwrap();
     }
-    assert_eq!(ours.sender.seal_rtp_again(&mut rtp(8, 35, b"sound"), 0), Err(SealError::Repeated), "too old");
-    assert!(ours.sender.seal_rtp_again(&mut rtp(8, 36, b"sound"), 0).is_ok());
+    assert_eq!(ours.sender.reseal_rtp(&mut rtp(8, 35, b"audio"), 0), Err(SealError::Repeated), "too old");
+    assert!(ours.sender.reseal_rtp(&mut rtp(8, 36, b"audio"), 0).is_ok());
     assert_eq!(
-        ours.sender.seal_rtp_again(&mut rtp(8, 100, b"sound"), 0),
+        ours.sender.reseal_rtp(&mut rtp(8, 100, b"audio"), 0),
         Err(SealError::Repeated),
-        "not yet"
+        "not sealed yet"
     );
 }

@@ -1,4 +1,4 @@
-//! Our transport against str0m, over a network of two queues in simulated time.
+//! Our transport connected to str0m in memory, in simulated time.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -8,11 +8,11 @@ use std::{
 
 use str0m::{
     Candidate, Event, IceCreds, Input, Output, Rtc, RtcConfig,
-    net::{Protocol, Receive},
+    net::{Protocol as IceProtocol, Receive},
 };
 use systir_rtp::rtcp;
 use systir_transport::{
-    Certificate, Class, Config, IceCredentials, Remote, Transport, TransportEvent, classify,
+    Certificate, Config, IceCredentials, Protocol, Remote, Transport, TransportEvent, classify,
 };
 
 pub fn ours() -> SocketAddr {
@@ -23,11 +23,12 @@ pub fn theirs() -> SocketAddr {
     "10.0.0.2:40000".parse().unwrap()
 }
 
-pub struct World {
+/// Our transport and a str0m client.
+pub struct Pair {
     pub now: Instant,
     pub transport: Transport,
     pub rtc: Rtc,
-    /// str0m's address, as we see it.
+    /// The client's address, as our transport sees it.
     pub client_addr: SocketAddr,
     pub events: Vec<TransportEvent>,
     pub client_events: Vec<Event>,
@@ -35,13 +36,14 @@ pub struct World {
     pub rtp: Vec<Vec<u8>>,
     /// Plain RTCP packets that we opened.
     pub rtcp: Vec<Vec<u8>>,
-    /// Sealed media datagrams as they came, for replays.
+    /// Sealed media datagrams as they arrived, to replay them.
     pub sealed: Vec<Vec<u8>>,
-    /// What the client sends is lost.
-    pub deaf: bool,
-    /// Which of the client's DTLS datagrams is damaged, where, with what, how.
-    pub wounds: Vec<(usize, usize, u8, u8)>,
-    dtls_seen: usize,
+    /// Whether datagrams of the client are lost.
+    pub drop_client_packets: bool,
+    /// Corruptions of the client's DTLS datagrams: which datagram, position, value, and 0 to replace a
+    /// byte, 1 to truncate, 2 to insert a byte.
+    pub corruptions: Vec<(usize, usize, u8, u8)>,
+    client_dtls_count: usize,
     pub client_fingerprint: [u8; 32],
     pub client_ice: IceCredentials,
 }
@@ -56,8 +58,8 @@ impl Default for Setup {
     }
 }
 
-impl World {
-    /// Both ends know each other, but our side has not been told of the client yet.
+impl Pair {
+    /// The client has our description; our transport has not got the client's yet.
     pub fn new(setup: &Setup) -> Self {
         Self::with_rtc(setup, |config| config)
     }
@@ -76,8 +78,8 @@ impl World {
             now,
         );
         let mut rtc = configure(Rtc::builder().set_rtp_mode(true)).build(now);
-        rtc.add_local_candidate(Candidate::host(theirs(), Protocol::Udp).unwrap());
-        rtc.add_remote_candidate(Candidate::host(ours(), Protocol::Udp).unwrap());
+        rtc.add_local_candidate(Candidate::host(theirs(), IceProtocol::Udp).unwrap());
+        rtc.add_remote_candidate(Candidate::host(ours(), IceProtocol::Udp).unwrap());
         let mut api = rtc.direct_api();
         api.set_ice_controlling(true);
         let creds = api.local_ice_credentials();
@@ -99,9 +101,9 @@ impl World {
             rtp: Vec::new(),
             rtcp: Vec::new(),
             sealed: Vec::new(),
-            deaf: false,
-            wounds: Vec::new(),
-            dtls_seen: 0,
+            drop_client_packets: false,
+            corruptions: Vec::new(),
+            client_dtls_count: 0,
             client_fingerprint,
             client_ice: IceCredentials { ufrag: creds.ufrag, pwd: creds.pass },
         }
@@ -115,15 +117,16 @@ impl World {
         }
     }
 
-    /// A connected pair.
+    /// A pair that has connected.
     pub fn connected(setup: &Setup) -> Self {
-        let mut world = Self::new(setup);
-        world.introduce(setup);
-        world.until("both are connected", |world| world.is_connected() && world.rtc.is_connected());
-        world
+        let mut pair = Self::new(setup);
+        pair.describe_client(setup);
+        pair.run_until("both are connected", |pair| pair.is_connected() && pair.rtc.is_connected());
+        pair
     }
 
-    pub fn introduce(&mut self, setup: &Setup) {
+    /// Passes the client's description to our transport.
+    pub fn describe_client(&mut self, setup: &Setup) {
         let remote = self.remote(setup);
         self.transport.set_remote(self.now, remote);
     }
@@ -132,15 +135,15 @@ impl World {
         self.events.iter().any(|event| matches!(event, TransportEvent::Connected { .. }))
     }
 
-    /// Steps until it is true.
-    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    /// Steps until `done`, for at most 30 s of simulated time.
+    pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..3000 {
             self.step(Duration::from_millis(10));
             if done(self) {
                 return;
             }
         }
-        panic!("not so after 30 s: {what}; ours {:?}, client {:?}", self.events, self.client_events);
+        panic!("timed out after 30 s: {what}; ours {:?}, client {:?}", self.events, self.client_events);
     }
 
     pub fn run(&mut self, duration: Duration) {
@@ -150,7 +153,7 @@ impl World {
         }
     }
 
-    /// Time passes, and everything that wants to be delivered is.
+    /// Advances the time, and delivers datagrams until there are none.
     pub fn step(&mut self, by: Duration) {
         self.now += by;
         let now = self.now;
@@ -163,15 +166,15 @@ impl World {
         while self.exchange() {}
     }
 
-    /// One round of delivery; false when nothing moved.
+    /// Delivers pending datagrams in both directions; false when there were none.
     pub fn exchange(&mut self) -> bool {
-        let mut moved = false;
+        let mut delivered = false;
         while let Some(event) = self.transport.poll_event() {
             self.events.push(event);
         }
         let mut datagram = Vec::new();
         while let Some(to) = self.transport.poll_transmit(&mut datagram) {
-            moved = true;
+            delivered = true;
             if to == self.client_addr {
                 self.deliver(&datagram);
             }
@@ -180,8 +183,8 @@ impl World {
         while self.rtc.is_alive() {
             match self.rtc.poll_output() {
                 Ok(Output::Transmit(transmit)) => {
-                    moved = true;
-                    if !self.deaf {
+                    delivered = true;
+                    if !self.drop_client_packets {
                         self.client_sends(&transmit.contents);
                     }
                 }
@@ -189,14 +192,16 @@ impl World {
                 Ok(Output::Timeout(_)) | Err(_) => break,
             }
         }
-        moved
+        delivered
     }
 
-    /// What a worker does with a datagram.
+    /// Handles a datagram of the client as a worker does.
     pub fn client_sends(&mut self, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        if classify(&datagram) == Some(Class::Dtls) {
-            for (_, at, value, how) in self.wounds.iter().filter(|(nth, ..)| *nth == self.dtls_seen) {
+        if classify(&datagram) == Some(Protocol::Dtls) {
+            for (_, at, value, how) in
+                self.corruptions.iter().filter(|(nth, ..)| *nth == self.client_dtls_count)
+            {
                 if datagram.len() < 2 {
                     continue;
                 }
@@ -207,34 +212,35 @@ impl World {
                     _ => datagram.insert(at, *value),
                 }
             }
-            self.dtls_seen += 1;
+            self.client_dtls_count += 1;
         }
         match classify(&datagram) {
-            Some(Class::Stun | Class::Dtls) => {
+            Some(Protocol::Stun | Protocol::Dtls) => {
                 self.transport.handle(self.now, self.client_addr, ours(), &datagram);
             }
-            Some(Class::Rtp) => {
+            Some(Protocol::Rtp) => {
                 self.sealed.push(datagram.clone());
                 if let Ok(plain) = self.transport.open_rtp(&mut datagram) {
                     self.rtp.push(plain.to_vec());
                 }
             }
-            Some(Class::Rtcp) => {
+            Some(Protocol::Rtcp) => {
                 self.sealed.push(datagram.clone());
                 if let Ok(plain) = self.transport.open_rtcp(&mut datagram) {
                     assert!(rtcp::parse(plain).count() <= plain.len());
                     self.rtcp.push(plain.to_vec());
                 }
             }
-            None => panic!("str0m sent junk"),
+            None => panic!("str0m sent a datagram of no known protocol"),
         }
     }
 
+    /// Passes a datagram of our transport to the client.
     pub fn deliver(&mut self, datagram: &[u8]) {
         if !self.rtc.is_alive() {
             return;
         }
-        let receive = Receive::new(Protocol::Udp, ours(), theirs(), datagram).unwrap();
+        let receive = Receive::new(IceProtocol::Udp, ours(), theirs(), datagram).unwrap();
         let _ = self.rtc.handle_input(Input::Receive(self.now, receive));
     }
 

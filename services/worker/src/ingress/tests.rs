@@ -65,31 +65,31 @@ fn packet(ssrc: u32, payload_type: u8, seq: u16, extra: &[(u8, &[u8])]) -> Vec<u
 }
 
 #[test]
-fn a_layer_is_learnt_from_mid_and_rid_and_then_known_by_ssrc() {
+fn layer_is_found_by_mid_and_rid_and_then_by_ssrc() {
     let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"]), section("1", 1, &["q", "h"])]);
     let track = fixture.tracks[1];
-    assert_eq!(fixture.accept(&packet(7, 96, 1, &[])), Err(Refused::Unclaimed), "two sections use 96");
+    assert_eq!(fixture.accept(&packet(7, 96, 1, &[])), Err(Refused::Unmatched), "two sections use 96");
     let named = packet(7, 96, 1, &[(MID, b"1"), (RID, b"h")]);
     assert_eq!(fixture.accept(&named), Ok((track, Layer(1), 1)));
     assert_eq!(fixture.accept(&packet(7, 96, 2, &[])), Ok((track, Layer(1), 2)));
     assert_eq!(fixture.ingress.ssrc(track, Layer(1)), Some(7));
-    let stranger = packet(8, 96, 1, &[(MID, b"1"), (RID, b"x")]);
-    assert_eq!(fixture.accept(&stranger), Err(Refused::Unclaimed), "an unknown rid");
+    let unknown = packet(8, 96, 1, &[(MID, b"1"), (RID, b"x")]);
+    assert_eq!(fixture.accept(&unknown), Err(Refused::Unmatched), "an unknown rid");
 }
 
 #[test]
-fn a_retransmission_gets_its_original_number() {
+fn retransmission_gets_its_original_number() {
     let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"])]);
-    let repair = packet(9, 97, 40_000, &[(MID, b"0"), (REPAIRED, b"h")]);
-    assert_eq!(fixture.accept(&repair), Err(Refused::Nothing), "nothing came of that layer yet");
+    let rtx = packet(9, 97, 40_000, &[(MID, b"0"), (REPAIRED, b"h")]);
+    assert_eq!(fixture.accept(&rtx), Err(Refused::NothingToForward), "the layer has no packets yet");
     fixture.accept(&packet(7, 96, 6, &[(MID, b"0"), (RID, b"h")])).unwrap();
-    assert_eq!(fixture.accept(&repair), Ok((fixture.tracks[0], Layer(1), 5)));
-    let accepted = fixture.ingress.accept(fixture.now, &repair, |_, _| {}).unwrap();
+    assert_eq!(fixture.accept(&rtx), Ok((fixture.tracks[0], Layer(1), 5)));
+    let accepted = fixture.ingress.accept(fixture.now, &rtx, |_, _| {}).unwrap();
     assert_eq!(accepted.packet.payload, [1, 2, 3]);
 }
 
 #[test]
-fn a_stream_announced_by_ssrc_needs_no_extension() {
+fn stream_announced_by_ssrc_needs_no_extension() {
     let mut announced = section("0", 2, &[]);
     announced.ssrcs = vec![ReceiveSsrc { ssrc: 7, rtx_ssrc: Some(8), layer: Layer(0) }];
     let mut fixture = Fixture::new(vec![announced]);
@@ -99,102 +99,106 @@ fn a_stream_announced_by_ssrc_needs_no_extension() {
 }
 
 #[test]
-fn a_lone_section_is_found_by_its_payload_type() {
+fn single_section_is_found_by_its_payload_type() {
     let mut fixture = Fixture::new(vec![section("0", 0, &[])]);
     assert_eq!(fixture.accept(&packet(7, 96, 6, &[])), Ok((fixture.tracks[0], Layer(0), 6)));
-    assert_eq!(fixture.accept(&packet(7, 100, 7, &[])), Err(Refused::Unclaimed));
+    assert_eq!(fixture.accept(&packet(7, 100, 7, &[])), Err(Refused::Unmatched));
 }
 
 #[test]
-fn a_new_description_keeps_what_stays_and_forgets_what_went() {
+fn new_description_keeps_remaining_sections_and_removes_others() {
     let (first, second) = (section("0", 0, &["q"]), section("1", 1, &["q"]));
     let mut fixture = Fixture::new(vec![first.clone(), second.clone()]);
     fixture.accept(&packet(7, 96, 6, &[(MID, b"0"), (RID, b"q")])).unwrap();
     fixture.accept(&packet(8, 96, 6, &[(MID, b"1"), (RID, b"q")])).unwrap();
     fixture.describe(vec![second, section("2", 2, &["q"])]);
     assert_eq!(fixture.accept(&packet(8, 96, 7, &[])), Ok((fixture.tracks[1], Layer(0), 7)));
-    assert_eq!(fixture.accept(&packet(7, 96, 7, &[])), Err(Refused::Unclaimed));
-    let again = packet(7, 96, 7, &[(MID, b"2"), (RID, b"q")]);
-    assert_eq!(fixture.accept(&again), Ok((fixture.tracks[2], Layer(0), 7)));
+    assert_eq!(fixture.accept(&packet(7, 96, 7, &[])), Err(Refused::Unmatched));
+    let moved = packet(7, 96, 7, &[(MID, b"2"), (RID, b"q")]);
+    assert_eq!(fixture.accept(&moved), Ok((fixture.tracks[2], Layer(0), 7)));
     fixture.ingress.track_removed(fixture.tracks[2]);
-    assert_eq!(fixture.accept(&again), Err(Refused::Unclaimed));
+    assert_eq!(fixture.accept(&moved), Err(Refused::Unmatched));
 }
 
 #[test]
-fn rids_decide_whatever_order_the_ssrcs_have() {
+fn rids_take_precedence_over_the_order_of_ssrcs() {
     let mut firefox = section("0", 0, &["q", "h", "f"]);
-    let said = |ssrc, layer| ReceiveSsrc { ssrc, rtx_ssrc: Some(ssrc + 100), layer: Layer(layer) };
-    firefox.ssrcs = vec![said(1, 0), said(2, 1), said(3, 2)];
+    let announced = |ssrc, layer| ReceiveSsrc { ssrc, rtx_ssrc: Some(ssrc + 100), layer: Layer(layer) };
+    firefox.ssrcs = vec![announced(1, 0), announced(2, 1), announced(3, 2)];
     let mut fixture = Fixture::new(vec![firefox]);
     let track = fixture.tracks[0];
     assert_eq!(fixture.accept(&packet(1, 96, 9, &[(RID, b"f")])), Ok((track, Layer(2), 9)));
     assert_eq!(fixture.ingress.ssrc(track, Layer(2)), Some(1));
     assert_eq!(fixture.accept(&packet(1, 96, 10, &[])), Ok((track, Layer(2), 10)));
-    assert_eq!(fixture.accept(&packet(101, 97, 1, &[])), Ok((track, Layer(2), 5)), "its repairs follow");
+    assert_eq!(fixture.accept(&packet(101, 97, 1, &[])), Ok((track, Layer(2), 5)), "its RTX stream follows");
     assert_eq!(fixture.accept(&packet(2, 96, 4, &[])), Ok((track, Layer(1), 4)), "as announced");
 }
 
 #[test]
-fn a_stream_that_was_replaced_stays_so_while_the_new_one_lives() {
+fn replaced_stream_returns_only_once_the_new_one_is_idle() {
     let mut fixture = Fixture::new(vec![section("0", 0, &[])]);
     let track = fixture.tracks[0];
     let named = |ssrc, seq| packet(ssrc, 96, seq, &[(MID, b"0")]);
     fixture.accept(&named(7, 10)).unwrap();
     let first = fixture.ingress.accept(fixture.now, &named(7, 11), |_, _| {}).unwrap().packet.seq;
     let second = fixture.ingress.accept(fixture.now, &named(8, 40_000), |_, _| {}).unwrap().packet.seq;
-    assert!(second > first, "the track's numbers go on");
+    assert!(second > first, "the track's numbers continue");
     assert_eq!(fixture.ingress.ssrc(track, Layer(0)), Some(8));
-    assert_eq!(fixture.accept(&named(7, 12)), Err(Refused::Nothing), "two do not take turns");
-    fixture.now += REST;
+    assert_eq!(fixture.accept(&named(7, 12)), Err(Refused::NothingToForward), "the new stream is not idle");
+    fixture.now += STREAM_IDLE;
     assert_eq!(fixture.accept(&named(7, 14)), Ok((track, Layer(0), 14)));
 }
 
 #[test]
-fn a_new_description_of_a_track_goes_on_with_its_numbers() {
-    let said = |ssrc| {
+fn new_ssrc_of_a_track_continues_its_numbers() {
+    let described = |ssrc| {
         let mut section = section("0", 0, &[]);
         section.ssrcs = vec![ReceiveSsrc { ssrc, rtx_ssrc: None, layer: Layer(0) }];
         section
     };
-    let mut fixture = Fixture::new(vec![said(7)]);
+    let mut fixture = Fixture::new(vec![described(7)]);
     let seq = |fixture: &mut Fixture, packet: &[u8]| {
         fixture.ingress.accept(fixture.now, packet, |_, _| {}).map(|accepted| accepted.packet.seq)
     };
     let first = seq(&mut fixture, &packet(7, 96, 50_000, &[])).unwrap();
-    fixture.describe(vec![said(8)]);
-    assert_eq!(seq(&mut fixture, &packet(7, 96, 50_001, &[])), Err(Refused::Nothing), "it is over");
+    fixture.describe(vec![described(8)]);
+    assert_eq!(
+        seq(&mut fixture, &packet(7, 96, 50_001, &[])),
+        Err(Refused::NothingToForward),
+        "the replaced stream"
+    );
     assert!(seq(&mut fixture, &packet(8, 96, 10, &[])).unwrap() > first);
 }
 
 #[test]
-fn another_codec_is_told_once_in_a_while_and_not_for_repairs() {
+fn another_codec_is_reported_at_intervals_and_not_for_retransmissions() {
     let mut both = section("0", 0, &[]);
     both.codecs.push(ReceiveCodec { pt: 102, codec: Codec::H264, rtx_pt: Some(103), nack: true });
     let mut fixture = Fixture::new(vec![both]);
     let track = fixture.tracks[0];
-    let other = |news| Err(Refused::OtherCodec { track, codec: Codec::H264, news });
-    assert_eq!(fixture.accept(&packet(9, 103, 1, &[])), Err(Refused::Nothing));
+    let other = |report| Err(Refused::OtherCodec { track, codec: Codec::H264, report });
+    assert_eq!(fixture.accept(&packet(9, 103, 1, &[])), Err(Refused::NothingToForward));
     assert_eq!(fixture.accept(&packet(7, 102, 1, &[])), other(true));
     assert_eq!(fixture.accept(&packet(7, 102, 2, &[])), other(false));
-    fixture.now += SPACING;
+    fixture.now += CODEC_REPORT_INTERVAL;
     assert_eq!(fixture.accept(&packet(7, 102, 3, &[])), other(true));
-    assert_eq!(fixture.accept(&packet(7, 120, 4, &[])), Err(Refused::Unclaimed));
+    assert_eq!(fixture.accept(&packet(7, 120, 4, &[])), Err(Refused::Unmatched));
     assert_eq!(fixture.accept(&packet(7, 96, 4, &[])), Ok((track, Layer(0), 4)));
 }
 
 #[test]
-fn streams_are_bounded() {
+fn number_of_streams_is_bounded() {
     let mut fixture = Fixture::new(vec![section("0", 0, &["q"])]);
-    let repairs = |ssrc| packet(ssrc, 97, 1, &[(MID, b"0"), (REPAIRED, b"q")]);
+    let rtx = |ssrc| packet(ssrc, 97, 1, &[(MID, b"0"), (REPAIRED, b"q")]);
     for ssrc in 0..MAX_STREAMS as u32 {
-        assert_ne!(fixture.accept(&repairs(ssrc)), Err(Refused::TooManyStreams));
+        assert_ne!(fixture.accept(&rtx(ssrc)), Err(Refused::TooManyStreams));
     }
-    assert_eq!(fixture.accept(&repairs(1_000_000)), Err(Refused::TooManyStreams));
+    assert_eq!(fixture.accept(&rtx(1_000_000)), Err(Refused::TooManyStreams));
 }
 
 proptest! {
     #[test]
-    fn no_packet_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), valid: bool) {
+    fn arbitrary_packets_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), valid: bool) {
         let mut fixture = Fixture::new(vec![section("0", 0, &["q", "h"]), section("1", 1, &[])]);
         if valid && bytes.len() > 1 {
             bytes[0] = 0x90;

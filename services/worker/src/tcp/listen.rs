@@ -1,4 +1,4 @@
-//! Accepts connections, reads what they are about, and hands each to the worker that owns it.
+//! Accepts connections, reads the first frame of each, and passes it to the worker of the ICE fragment in it.
 
 use std::time::Duration;
 
@@ -8,54 +8,55 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::connection_limiter::Gate;
 use super::framing::Frames;
-use super::gate::Gate;
-use super::{Pass, TcpArrival};
+use super::{Permit, TcpArrival};
 use crate::binding_request_ufrag;
 
-/// A connection names its ICE fragment within this time.
+/// The first frame must arrive within this time.
 const FIRST_CHECK: Duration = Duration::from_secs(5);
-/// Pause after an attempt to accept failed, for the most part for want of file descriptors.
+/// Pause after accepting failed, mostly because there are no free file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Kernel buffer of a stream that sends. A small one keeps old pictures from piling up there; the
-/// worker's own buffer is bounded too.
+/// Kernel send buffer of a stream, in bytes. A small one limits how much outdated video is queued there;
+/// the worker's own buffer is bounded too.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// Accepts until it is dropped. `owner` names the worker of an ICE fragment.
+/// Accepts connections until the future is dropped. `owner` returns the worker of an ICE fragment.
 pub async fn serve(
     listener: TcpListener,
     gate: Gate,
     owner: impl Fn(&str) -> Option<mpsc::Sender<TcpArrival>> + Clone + Send + 'static,
 ) {
-    let mut arriving = JoinSet::new();
+    let mut unidentified = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = arriving.join_next() => continue,
+            Some(_) = unidentified.join_next() => continue,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                debug!(%error, "a connection was not accepted");
+                debug!(%error, "accepting a TCP connection failed");
                 sleep(PAUSE).await;
                 continue;
             }
         };
-        let Some(pass) = gate.admit(peer.ip()) else { continue };
+        let Some(permit) = gate.try_acquire(peer.ip()) else { continue };
         let (gate, owner) = (gate.clone(), owner.clone());
-        arriving.spawn(async move {
-            let first = timeout(FIRST_CHECK, arrive(stream, pass, owner)).await;
+        unidentified.spawn(async move {
+            let first = timeout(FIRST_CHECK, identify(stream, permit, owner)).await;
             if !matches!(first, Ok(Some(()))) {
-                gate.stranger();
+                gate.count_unidentified();
             }
         });
     }
 }
 
-/// Reads the first frame and finds the worker; none when it is not for us.
-async fn arrive(
+/// Reads the first frame and passes the connection to its worker; none when the frame identifies no
+/// worker of this node.
+async fn identify(
     stream: TcpStream,
-    pass: Pass,
+    permit: Permit,
     owner: impl Fn(&str) -> Option<mpsc::Sender<TcpArrival>>,
 ) -> Option<()> {
     let peer = stream.peer_addr().ok()?;
@@ -75,7 +76,7 @@ async fn arrive(
     stream.set_nodelay(true).ok()?;
     // The kernel may grant less.
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-    let arrival = TcpArrival::new(stream, peer, frames, pass).ok()?;
-    // A worker that is that far behind has no use for one more.
+    let arrival = TcpArrival::new(stream, peer, frames, permit).ok()?;
+    // While the queue of the worker is full, the connection is dropped.
     worker.try_send(arrival).ok()
 }

@@ -1,39 +1,34 @@
-//! Media over TCP, for clients whose network lets no UDP out (RFC 6544, passive; framing of
-//! RFC 4571). Nobody is trusted for having connected: a connection must name one of our ICE
-//! fragments within seconds, there are only so many that have not, and only so many from one
-//! address. The fragment says which worker owns the peer connection; from then on the stream is
-//! the worker's, and ICE, DTLS and SRTP on it are the same as over UDP.
+//! Media over TCP, for clients whose network blocks UDP (RFC 6544, passive; framing of RFC 4571). A new
+//! connection is not trusted: its first frame must be a check with one of our ICE username fragments, within
+//! seconds, and connections without an authenticated check are limited in total and per address. The fragment
+//! identifies the worker of the peer connection; the stream is passed to that worker. ICE, DTLS and SRTP are
+//! the same as over UDP.
 
+mod connection_limiter;
 mod framing;
-mod gate;
 mod listen;
 
+pub(crate) use connection_limiter::Permit;
+pub use connection_limiter::{Gate, GateCounts};
 pub(crate) use framing::{Frames, write_frame};
-pub(crate) use gate::Pass;
-pub use gate::{Gate, GateCounts};
 pub use listen::serve;
 
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-/// A connection whose first frame names a worker's ICE fragment. Nothing of it is proved yet.
+/// A connection whose first frame carries an ICE fragment of a worker. It is not authenticated yet.
 #[derive(Debug)]
 pub struct TcpArrival {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) frames: Frames,
-    pub(crate) pass: Pass,
+    pub(crate) permit: Permit,
 }
 
 impl TcpArrival {
-    /// Takes the connection out of the runtime that accepted it. The first frame is still in
-    /// `frames`.
-    fn new(stream: TcpStream, peer: SocketAddr, frames: Frames, pass: Pass) -> std::io::Result<Self> {
-        Ok(Self { stream: stream.into_std()?, peer, frames, pass })
+    /// Detaches the connection from the runtime that accepted it. `frames` still holds the first frame.
+    fn new(stream: TcpStream, peer: SocketAddr, frames: Frames, permit: Permit) -> std::io::Result<Self> {
+        Ok(Self { stream: stream.into_std()?, peer, frames, permit })
     }
 }
-
-/// One frame's content.
-pub(crate) type Frame = BytesMut;

@@ -1,4 +1,4 @@
-//! A WebRTC client on an independent stack (str0m), driven by hand on a real socket.
+//! A str0m client on a real socket, polled by the test.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -16,9 +16,9 @@ use systir_media_control::{IceCredentials, ReceiveExtensions, Remote};
 use systir_rtp::extension_table;
 
 /// How long a test waits for an event that must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Extension ids that the publishing client uses; on purpose not those of the server's table.
+/// Extension ids of the publishing client, which differ from those of the server's table on purpose.
 pub(crate) fn publisher_ids() -> ReceiveExtensions {
     ReceiveExtensions {
         mid: Some(4),
@@ -43,10 +43,10 @@ fn subscriber_extensions() -> ExtensionMap {
 
 type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
-/// What a client's packets travel over.
+/// The socket of a client.
 enum Wire {
     Udp(UdpSocket),
-    /// RFC 4571, and what was read of a frame so far.
+    /// TCP with RFC 4571 framing, and the bytes of an incomplete frame.
     Tcp(TcpStream, Vec<u8>),
 }
 
@@ -79,7 +79,7 @@ impl Wire {
         }
     }
 
-    /// The next packet, if one is there, and where it came from.
+    /// The next packet that has arrived, and its source address.
     fn receive(&mut self) -> Option<(Vec<u8>, SocketAddr)> {
         match self {
             Self::Udp(socket) => {
@@ -116,7 +116,7 @@ pub(crate) struct Client {
     wire: Wire,
     local: SocketAddr,
     timeout: Instant,
-    /// Arriving datagrams that this says true of are lost.
+    /// Received datagrams for which this returns true are lost.
     lose: Loss,
 }
 
@@ -129,7 +129,7 @@ impl Client {
         Self::new(server, ours, fingerprint, subscriber_extensions())
     }
 
-    /// A subscriber whose network lets no UDP out.
+    /// A subscriber whose network blocks UDP.
     pub(crate) fn subscriber_over_tcp(
         server: SocketAddr,
         ours: &IceCredentials,
@@ -143,7 +143,7 @@ impl Client {
     }
 
     fn new(server: SocketAddr, theirs: &IceCredentials, fingerprint: [u8; 32], map: ExtensionMap) -> Self {
-        // On loopback of the server's family.
+        // A loopback address of the server's family.
         let socket = UdpSocket::bind((server.ip(), 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let local = socket.local_addr().unwrap();
@@ -180,7 +180,7 @@ impl Client {
         Self { rtc, events: Vec::new(), wire, local, timeout: now, lose: Box::new(|_| false) }
     }
 
-    /// What this client's description would say.
+    /// The transport parameters of this client's description.
     pub(crate) fn remote(&mut self) -> Remote {
         let api = self.rtc.direct_api();
         let creds = api.local_ice_credentials();
@@ -253,8 +253,8 @@ impl Client {
         self.rtc.direct_api().create_data_channel(config)
     }
 
-    /// The last name of a stream's source (CNAME).
-    pub(crate) fn source_name(&self, ssrc: u32) -> Option<String> {
+    /// The last received CNAME of a stream.
+    pub(crate) fn cname(&self, ssrc: u32) -> Option<String> {
         let reports = self.events.iter().filter_map(|event| match event {
             Event::RawPacket(raw) => match &**raw {
                 RawPacket::RtcpRx(Rtcp::SourceDescription(described)) => Some(&*described.reports),
@@ -267,7 +267,7 @@ impl Client {
         named.filter(|(what, _)| *what == SdesType::CNAME).map(|(_, name)| name.clone()).last()
     }
 
-    /// The channel of that label, once open.
+    /// The channel with this label, once it is open.
     pub(crate) fn channel(&self, label: &str) -> Option<ChannelId> {
         self.events.iter().find_map(|event| match event {
             Event::ChannelOpen(id, name) if name == label => Some(*id),
@@ -307,7 +307,7 @@ impl Client {
         !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
     }
 
-    /// Does what can be done now.
+    /// Handles received packets and a due timeout.
     pub(crate) fn poll(&mut self) {
         if !self.rtc.is_alive() {
             return;
@@ -334,7 +334,7 @@ impl Client {
     fn drain(&mut self) {
         loop {
             match self.rtc.poll_output() {
-                // Told goodbye before its SCTP is up, this stack closes with an error.
+                // When the server closes before SCTP is up, str0m returns an error.
                 Err(RtcError::Sctp(_)) => {
                     self.rtc.disconnect();
                     return;
@@ -347,7 +347,7 @@ impl Client {
                 Ok(Output::Transmit(transmit)) => {
                     self.wire.send(&transmit.contents, transmit.destination);
                 }
-                // Of what is raw only the feedback is looked at.
+                // Of the raw packets only received RTCP is needed.
                 Ok(Output::Event(Event::RawPacket(raw))) if !matches!(*raw, RawPacket::RtcpRx(_)) => {}
                 Ok(Output::Event(event)) => self.events.push(event),
             }
@@ -355,14 +355,14 @@ impl Client {
     }
 }
 
-/// Runs all clients until `done`.
+/// Runs the clients until `done`.
 #[track_caller]
 pub(crate) fn run_until(
     clients: &mut [&mut Client],
     what: &str,
     mut done: impl FnMut(&mut [&mut Client]) -> bool,
 ) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         for client in clients.iter_mut() {
             client.poll();
@@ -370,7 +370,7 @@ pub(crate) fn run_until(
         if done(clients) {
             return;
         }
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,18 +1,17 @@
-//! A real worker thread on a loopback socket, with clients on an independent WebRTC stack. No
-//! signalling: commands take its place.
+//! A worker thread on a loopback socket, with str0m clients. The tests send commands in place of signalling.
 
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the report, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
-mod bench;
 mod client;
+mod harness;
 mod tcp;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use bench::{Bench, CAMERA, Camera, ROOM, VOICE};
 use bytes::Bytes;
 use client::{Client, run_until};
+use harness::{CAMERA, Camera, Harness, ROOM, VOICE};
 use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::batch_ring;
 use systir_media_control::{
@@ -27,20 +26,20 @@ const ALICE: u64 = 1;
 const BOB: u64 = 2;
 const CAROL: u64 = 3;
 
-fn connected(bench: &mut Bench, key: u64, side: Side) -> bool {
-    bench.heard().iter().any(
+fn connected(harness: &mut Harness, key: u64, side: Side) -> bool {
+    harness.events().iter().any(
         |event| matches!(event, Event::Connected { participant, side: of } if participant.0 == key && *of == side),
     )
 }
 
 #[track_caller]
-fn connect(bench: &mut Bench, clients: &mut [&mut Client], who: &[(u64, Side)]) {
-    run_until(clients, "connections", |_| who.iter().all(|(key, side)| connected(bench, *key, *side)));
+fn connect(harness: &mut Harness, clients: &mut [&mut Client], who: &[(u64, Side)]) {
+    run_until(clients, "connections", |_| who.iter().all(|(key, side)| connected(harness, *key, *side)));
 }
 
-/// Films and runs the clients until `done`.
+/// The first client sends voice and video; runs the clients until `done`.
 #[track_caller]
-fn film_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+fn send_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
     let mut camera = Camera::default();
     let mut next = Instant::now();
     run_until(clients, what, |clients| {
@@ -52,15 +51,15 @@ fn film_until(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut
     });
 }
 
-fn meet() -> (Bench, Client, Client) {
-    let mut bench = Bench::new();
-    let (mut alice, _) = bench.join(ALICE);
-    let (_, mut bob) = bench.join(BOB);
-    bench.publish(ALICE, &mut alice);
-    bench.subscribe(BOB, &mut bob);
+fn meet() -> (Harness, Client, Client) {
+    let mut harness = Harness::new();
+    let (mut alice, _) = harness.join(ALICE);
+    let (_, mut bob) = harness.join(BOB);
+    harness.publish(ALICE, &mut alice);
+    harness.subscribe(BOB, &mut bob);
     let who = [(ALICE, Side::Publisher), (BOB, Side::Subscriber)];
-    connect(&mut bench, &mut [&mut alice, &mut bob], &who);
-    (bench, alice, bob)
+    connect(&mut harness, &mut [&mut alice, &mut bob], &who);
+    (harness, alice, bob)
 }
 
 fn layer_of(payload: &[u8]) -> Option<u8> {
@@ -69,8 +68,8 @@ fn layer_of(payload: &[u8]) -> Option<u8> {
 
 #[test]
 fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
-    let (bench, mut alice, mut bob) = meet();
-    film_until(&mut [&mut alice, &mut bob], "voice and the highest layer", |clients| {
+    let (harness, mut alice, mut bob) = meet();
+    send_until(&mut [&mut alice, &mut bob], "voice and the highest layer", |clients| {
         let camera = clients[1].packets(6000);
         let highest = camera.iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count();
         clients[1].packets(5000).len() >= 20 && highest >= 20
@@ -82,37 +81,37 @@ fn voice_and_camera_reach_the_subscriber_in_the_highest_layer() {
     }
     let camera = bob.packets(6000);
     assert_eq!(camera[0].payload[4] & 1, 0, "the first packet is of a key frame");
-    assert_eq!(camera[0].header.ext_vals.mid, Some("1".into()), "an unknown stream names its section");
+    assert_eq!(camera[0].header.ext_vals.mid, Some("1".into()), "the first packets carry the mid");
     for pair in camera.windows(2) {
-        assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1, "no hole where nothing was lost");
+        assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1, "sequence numbers are contiguous");
     }
-    bench.wait_counts("counters", |counts| counts.media_out >= 40 && counts.participants == 2);
-    let counts = bench.counts();
+    harness.wait_counts("counters", |counts| counts.media_out >= 40 && counts.participants == 2);
+    let counts = harness.counts();
     assert_eq!((counts.tracks, counts.downtracks), (2, 2));
-    assert_eq!((counts.unauthentic, counts.unclaimed, counts.send_dropped), (0, 0, 0), "{counts:?}");
-    assert!(bench.worker.join());
+    assert_eq!((counts.unauthentic, counts.media_unmatched, counts.send_dropped), (0, 0, 0), "{counts:?}");
+    assert!(harness.worker.join());
 }
 
 #[test]
-fn a_client_of_each_family_meets_on_one_worker() {
+fn clients_of_both_address_families_share_a_worker() {
     let sockets = ["[::1]:0", "127.0.0.1:0"].map(|address| UdpSocket::bind(address).unwrap());
     let addresses = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().unwrap());
     let notifier = ThreadNotifier::new();
-    let mut bench = Bench::on(sockets.into(), notifier, None);
-    let (mut alice, _) = bench.join(ALICE);
-    bench.server = addresses[1];
-    let (_, mut bob) = bench.join(BOB);
-    bench.publish(ALICE, &mut alice);
-    bench.subscribe(BOB, &mut bob);
-    connect(&mut bench, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
-    film_until(&mut [&mut alice, &mut bob], "voice and camera across families", |clients| {
+    let mut harness = Harness::on(sockets.into(), notifier, None);
+    let (mut alice, _) = harness.join(ALICE);
+    harness.server = addresses[1];
+    let (_, mut bob) = harness.join(BOB);
+    harness.publish(ALICE, &mut alice);
+    harness.subscribe(BOB, &mut bob);
+    connect(&mut harness, &mut [&mut alice, &mut bob], &[(ALICE, Side::Publisher), (BOB, Side::Subscriber)]);
+    send_until(&mut [&mut alice, &mut bob], "voice and camera across families", |clients| {
         clients[1].packets(5000).len() >= 20 && clients[1].packets(6000).len() >= 20
     });
-    assert_eq!(bench.counts().junk, 0, "{:?}", bench.counts());
+    assert_eq!(harness.counts().datagrams_rejected, 0, "{:?}", harness.counts());
 }
 
 #[test]
-fn a_socket_of_both_families_is_refused() {
+fn dual_stack_socket_is_refused() {
     let notifier = ThreadNotifier::new();
     let config = WorkerConfig {
         index: 0,
@@ -124,22 +123,22 @@ fn a_socket_of_both_families_is_refused() {
         seed: 7,
         stop: CancellationToken::new(),
     };
-    assert!(Worker::spawn(config).unwrap_err().to_string().contains("a socket for each family"));
+    assert!(Worker::spawn(config).unwrap_err().to_string().contains("use one socket for each family"));
 }
 
 #[test]
-fn a_target_pauses_and_lowers_the_picture() {
-    let (bench, mut alice, mut bob) = meet();
+fn target_layer_lowers_and_pauses_video() {
+    let (harness, mut alice, mut bob) = meet();
     let target =
-        |layer| bench.tell(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
+        |layer| harness.command(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
     target(Some(Layer(0)));
-    film_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
+    send_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(0)).count() >= 30
     });
     target(None);
-    // The pause is in force once voice that was sent later arrives without pictures.
+    // Video is paused once voice that was sent later arrives without video.
     let mut before = (0, 0);
-    film_until(&mut [&mut alice, &mut bob], "voice without pictures", |clients| {
+    send_until(&mut [&mut alice, &mut bob], "voice without video", |clients| {
         let (voice, camera) = (clients[1].packets(5000).len(), clients[1].packets(6000).len());
         if camera != before.1 {
             before = (voice, camera);
@@ -149,59 +148,63 @@ fn a_target_pauses_and_lowers_the_picture() {
 }
 
 #[test]
-fn a_lost_packet_is_sent_again() {
-    let (bench, mut alice, mut bob) = meet();
+fn lost_packet_is_retransmitted() {
+    let (harness, mut alice, mut bob) = meet();
     let (mut seen, mut lost) = (0, None);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (lost_sender, lost_receiver) = std::sync::mpsc::channel();
     bob.lose(move |bytes| {
         let is_camera = bytes.len() > 12 && bytes[0] >> 6 == 2 && bytes[1] & 0x7F == 96;
         seen += usize::from(is_camera);
         if is_camera && seen == 15 && lost.is_none() {
             let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
             lost = Some(seq);
-            tell.send(seq).unwrap();
+            lost_sender.send(seq).unwrap();
             return true;
         }
         false
     });
     let mut missing = None;
-    film_until(&mut [&mut alice, &mut bob], "the lost packet", |clients| {
-        missing = missing.or_else(|| told.try_recv().ok());
+    send_until(&mut [&mut alice, &mut bob], "the lost packet", |clients| {
+        missing = missing.or_else(|| lost_receiver.try_recv().ok());
         let camera = clients[1].packets(6000);
         missing.is_some_and(|seq| camera.iter().any(|packet| packet.header.sequence_number == seq))
     });
-    bench.wait_counts("a retransmission", |counts| counts.nacked >= 1 && counts.retransmitted >= 1);
+    harness.wait_counts("a retransmission", |counts| counts.nacked >= 1 && counts.retransmitted >= 1);
 }
 
 #[test]
-fn a_subscribers_key_frame_request_reaches_the_publisher() {
-    let (bench, mut alice, mut bob) = meet();
-    film_until(&mut [&mut alice, &mut bob], "pictures of the highest layer", |clients| {
+fn key_frame_request_of_a_subscriber_reaches_the_publisher() {
+    let (harness, mut alice, mut bob) = meet();
+    send_until(&mut [&mut alice, &mut bob], "video of the highest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count() >= 10
     });
     let before = alice.key_frame_requests(Some("f"));
-    let asked = bench.counts().key_frames_asked;
+    let requests_before = harness.counts().key_frame_requests_in;
     bob.request_key_frame(6000);
-    film_until(&mut [&mut alice, &mut bob], "a request for the layer", |clients| {
+    send_until(&mut [&mut alice, &mut bob], "a request for the layer", |clients| {
         clients[0].key_frame_requests(Some("f")) > before
     });
-    bench.wait_counts("the request", |counts| counts.key_frames_asked > asked);
+    harness.wait_counts("the request", |counts| counts.key_frame_requests_in > requests_before);
 }
 
 #[test]
-fn publishers_get_reports_and_subscribers_get_the_publishers_clock() {
+fn publishers_get_receiver_reports_and_subscribers_sender_reports() {
     let (_bench, mut alice, mut bob) = meet();
-    film_until(&mut [&mut alice, &mut bob], "sender reports on both streams", |clients| {
+    send_until(&mut [&mut alice, &mut bob], "sender reports on both streams", |clients| {
         [5000, 6000]
             .into_iter()
             .all(|ssrc| clients[1].packets(ssrc).iter().any(|packet| packet.last_sender_info.is_some()))
     });
     for ssrc in [5000, 6000] {
-        assert_eq!(bob.source_name(ssrc).as_deref(), Some("PA_alice"), "played in step");
+        assert_eq!(
+            bob.cname(ssrc).as_deref(),
+            Some("PA_alice"),
+            "both streams have the CNAME of the publisher"
+        );
     }
-    // A reported stream goes without its section's name; only a receiver report brings that about.
+    // Once the client has reported on a stream, its packets carry no mid.
     let mut sent = 0;
-    film_until(&mut [&mut alice, &mut bob], "a packet without mid", |clients| {
+    send_until(&mut [&mut alice, &mut bob], "a packet without mid", |clients| {
         let camera = clients[1].packets(6000);
         sent = camera.len();
         camera.last().is_some_and(|packet| packet.header.ext_vals.mid.is_none())
@@ -210,13 +213,13 @@ fn publishers_get_reports_and_subscribers_get_the_publishers_clock() {
 }
 
 #[test]
-fn data_goes_both_ways() {
-    let (mut bench, mut alice, mut bob) = meet();
+fn data_messages_pass_in_both_directions() {
+    let (mut harness, mut alice, mut bob) = meet();
     let send = |channel, data: &'static [u8]| {
         let data = Bytes::from_static(data);
-        bench.tell(Command::SendData { participant: ParticipantKey(BOB), channel, data });
+        harness.command(Command::SendData { participant: ParticipantKey(BOB), channel, data });
     };
-    // Told at once: what comes before the channels are open waits for them.
+    // Sent at once: messages wait until the channels are open.
     send(DataChannel::Reliable, b"first");
     send(DataChannel::Reliable, b"second");
     send(DataChannel::Lossy, b"perhaps");
@@ -238,7 +241,7 @@ fn data_goes_both_ways() {
     }
     let mut got = Vec::new();
     run_until(&mut [&mut alice, &mut bob], "messages from the publisher", |_| {
-        for event in bench.take() {
+        for event in harness.take() {
             if let Event::Data { participant, channel, data } = event {
                 assert_eq!(participant, ParticipantKey(ALICE));
                 got.push((channel, data));
@@ -253,10 +256,10 @@ fn data_goes_both_ways() {
 }
 
 #[test]
-fn loud_voices_are_told() {
-    let (mut bench, mut alice, mut bob) = meet();
-    film_until(&mut [&mut alice, &mut bob], "a speaker", |_| {
-        bench.heard().iter().any(|event| match event {
+fn active_speakers_are_reported() {
+    let (mut harness, mut alice, mut bob) = meet();
+    send_until(&mut [&mut alice, &mut bob], "a speaker", |_| {
+        harness.events().iter().any(|event| match event {
             Event::Speakers { changed } => changed.iter().any(|one| one.track == VOICE && one.active),
             _ => false,
         })
@@ -276,104 +279,105 @@ fn binding_request(username: &str) -> Vec<u8> {
 }
 
 #[test]
-fn strangers_get_no_answer() {
-    let mut bench = Bench::new();
-    let (mut alice, _) = bench.join(ALICE);
-    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
-    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
-    stranger.set_nonblocking(true).unwrap();
-    let before = bench.counts();
-    let junk: [&[u8]; 4] = [
-        &binding_request("nobody:me"),
-        b"hello, is anybody there?",
+fn unauthenticated_datagrams_get_no_answer() {
+    let mut harness = Harness::new();
+    let (mut alice, _) = harness.join(ALICE);
+    connect(&mut harness, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let before = harness.counts();
+    let unknown: [&[u8]; 4] = [
+        &binding_request("unknown:me"),
+        b"an unknown protocol",
         &[22, 254, 253, 0, 0, 0, 0],
         &[0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0],
     ];
-    for datagram in junk {
-        stranger.send_to(datagram, bench.server).unwrap();
+    for datagram in unknown {
+        sender.send_to(datagram, harness.server).unwrap();
     }
-    // Knows a name but not the password: no integrity at all.
-    stranger.send_to(&binding_request(&format!("s1n1w0p{ALICE}:me")), bench.server).unwrap();
-    // What is counted has been handled: an answer would have been sent before.
-    bench.wait_counts("the strangers' datagrams", |counts| {
-        counts.junk >= before.junk + 4 && counts.datagrams_in >= before.datagrams_in + 5
+    // A known ufrag, but no message integrity.
+    sender.send_to(&binding_request(&format!("s1n1w0p{ALICE}:me")), harness.server).unwrap();
+    // A datagram is counted after it was handled: an answer would have been sent before.
+    harness.wait_counts("the datagrams", |counts| {
+        counts.datagrams_rejected >= before.datagrams_rejected + 4
+            && counts.datagrams_in >= before.datagrams_in + 5
     });
-    assert!(stranger.recv_from(&mut [0; 2000]).is_err(), "a stranger got an answer");
+    assert!(sender.recv_from(&mut [0; 2000]).is_err(), "an unauthenticated datagram was answered");
 }
 
 #[test]
-fn checks_that_overtake_the_description_count_once_it_comes() {
-    let mut bench = Bench::new();
-    let mut alice = bench.join_undescribed(ALICE);
-    run_until(&mut [&mut alice], "an early check", |_| bench.counts().datagrams_in > 0);
-    assert!(bench.heard().is_empty());
+fn checks_before_the_description_are_accepted_once_it_is_set() {
+    let mut harness = Harness::new();
+    let mut alice = harness.join_undescribed(ALICE);
+    run_until(&mut [&mut alice], "an early check", |_| harness.counts().datagrams_in > 0);
+    assert!(harness.events().is_empty());
     let remote = alice.remote();
-    bench.tell(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
-    connect(&mut bench, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
+    harness.command(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
+    connect(&mut harness, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
 }
 
 #[test]
-fn whoever_leaves_is_closed_and_forgotten() {
-    let (bench, mut alice, mut bob) = meet();
-    bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
-    bench.tell(Command::Leave { participant: ParticipantKey(ALICE) });
-    run_until(&mut [&mut alice, &mut bob], "the goodbye", |clients| clients[0].is_closed());
-    bench.wait_counts("nobody left but one", |counts| {
+fn participant_that_leaves_is_closed_and_removed() {
+    let (harness, mut alice, mut bob) = meet();
+    harness.command(Command::Leave { participant: ParticipantKey(ALICE) });
+    harness.command(Command::Leave { participant: ParticipantKey(ALICE) });
+    run_until(&mut [&mut alice, &mut bob], "close_notify", |clients| clients[0].is_closed());
+    harness.wait_counts("one participant left", |counts| {
         (counts.participants, counts.tracks, counts.downtracks) == (1, 0, 0)
     });
-    bench.tell(Command::CloseRoom { room: ROOM });
+    harness.command(Command::CloseRoom { room: ROOM });
     run_until(&mut [&mut alice, &mut bob], "the room's end", |clients| clients[1].is_closed());
-    bench.wait_counts("nobody left", |counts| counts.participants == 0);
+    harness.wait_counts("no participant left", |counts| counts.participants == 0);
 }
 
 #[test]
-fn a_client_that_closes_is_reported() {
-    let (mut bench, mut alice, mut bob) = meet();
+fn closed_connection_is_reported() {
+    let (mut harness, mut alice, mut bob) = meet();
     alice.open_channel("_reliable", true);
     run_until(&mut [&mut alice, &mut bob], "the data channel", |clients| {
         clients[0].channel("_reliable").is_some()
     });
     alice.rtc.close().unwrap();
-    run_until(&mut [&mut alice, &mut bob], "the news that the publisher closed", |_| {
+    run_until(&mut [&mut alice, &mut bob], "the event that the publisher closed", |_| {
         let gone = |event: &Event| match event {
             Event::Closed { participant, side, .. } => participant.0 == ALICE && *side == Side::Publisher,
             _ => false,
         };
-        bench.heard().iter().any(gone)
+        harness.events().iter().any(gone)
     });
 }
 
-/// The link between two workers, as both ends number it.
+/// The id of the link between two workers, at both ends.
 const LINK: u32 = 7;
 
-/// Two workers whose rings lead to each other, as over a link.
-fn linked() -> (Bench, Bench) {
+/// Two workers connected by their rings, as over a link.
+fn linked() -> (Harness, Harness) {
     let (notifier_a, notifier_b) = (ThreadNotifier::new(), ThreadNotifier::new());
     let (a_sender, b_receiver) = batch_ring(1024, notifier_b.waker());
     let (b_sender, a_receiver) = batch_ring(1024, notifier_a.waker());
     let to_b = Ring { sender: a_sender, receiver: a_receiver };
     let to_a = Ring { sender: b_sender, receiver: b_receiver };
-    (Bench::with(notifier_a, Some(to_b)), Bench::with(notifier_b, Some(to_a)))
+    (Harness::with(notifier_a, Some(to_b)), Harness::with(notifier_b, Some(to_a)))
 }
 
-/// Does what the links' control would do: wants and key frame requests go from `b` to `a`.
-fn relay_control(a: &Bench, b: &mut Bench, flow: impl Fn(TrackKey, Layer) -> u32) {
+/// Takes the place of a link's control messages: passes wanted layers and key frame requests from `b` to `a`.
+fn relay_control(a: &Harness, b: &mut Harness, flow: impl Fn(TrackKey, Layer) -> u32) {
     for event in b.take() {
         match event {
             Event::Wanted { track, layers } => {
                 for layer in (0..3).map(Layer) {
                     let flow = layers.contains(layer).then(|| flow(track, layer));
-                    a.tell(Command::Feed { track, peer: LINK, layer, flow });
+                    a.command(Command::Feed { track, peer: LINK, layer, flow });
                 }
             }
-            Event::KeyFrameNeeded { track, layer } => a.tell(Command::KeyFrame { track, layer }),
+            Event::KeyFrameNeeded { track, layer } => a.command(Command::KeyFrame { track, layer }),
             _ => {}
         }
     }
 }
 
 #[test]
-fn a_track_crosses_a_link_once_however_many_subscribe() {
+fn track_is_sent_over_a_link_once_for_all_subscribers() {
     let (mut a, mut b) = linked();
     let (mut alice, _) = a.join(ALICE);
     let (_, mut bob) = b.join(BOB);
@@ -388,7 +392,7 @@ fn a_track_crosses_a_link_once_however_many_subscribe() {
     for (track, spec) in specs {
         let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
         let (source, publisher) = (TrackSource::Link { peer: LINK, flows }, "PA_alice".into());
-        b.tell(Command::AddTrack { room: ROOM, track, spec, source, publisher });
+        b.command(Command::AddTrack { room: ROOM, track, spec, source, publisher });
     }
     b.subscribe(BOB, &mut bob);
     b.subscribe(CAROL, &mut carol);
@@ -397,7 +401,7 @@ fn a_track_crosses_a_link_once_however_many_subscribe() {
     run_until(&mut [&mut alice, &mut bob, &mut carol], "connections", |_| {
         who.iter().all(|(key, side)| connected(&mut b, *key, *side))
     });
-    film_until(&mut [&mut alice, &mut bob, &mut carol], "voice and pictures for both", |clients| {
+    send_until(&mut [&mut alice, &mut bob, &mut carol], "voice and video for both", |clients| {
         relay_control(&a, &mut b, flow);
         clients[1..].iter().all(|client| {
             let highest = |packets: Vec<&str0m::rtp::RtpPacket>| {
@@ -406,22 +410,22 @@ fn a_track_crosses_a_link_once_however_many_subscribe() {
             client.packets(5000).len() >= 30 && highest(client.packets(6000)) >= 60
         })
     });
-    // Sender reports cross as well.
-    film_until(&mut [&mut alice, &mut bob, &mut carol], "the publisher's clock", |clients| {
+    // Sender reports are forwarded over links too.
+    send_until(&mut [&mut alice, &mut bob, &mut carol], "sender reports", |clients| {
         relay_control(&a, &mut b, flow);
         clients[1..]
             .iter()
             .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
     });
-    film_until(&mut [&mut alice, &mut bob, &mut carol], "one name for voice and camera", |clients| {
+    send_until(&mut [&mut alice, &mut bob, &mut carol], "one CNAME for voice and camera", |clients| {
         relay_control(&a, &mut b, flow);
-        let named = |client: &Client, ssrc| client.source_name(ssrc).as_deref() == Some("PA_alice");
+        let named = |client: &Client, ssrc| client.cname(ssrc).as_deref() == Some("PA_alice");
         clients[1..].iter().all(|client| named(client, 5000) && named(client, 6000))
     });
-    a.wait_counts("packets on the ring", |counts| counts.link_out >= 90);
-    b.wait_counts("packets from the ring", |counts| counts.link_in >= 90);
+    a.wait_counts("packets to the link", |counts| counts.link_out >= 90);
+    b.wait_counts("packets from the link", |counts| counts.link_in >= 90);
     let (out, into) = (a.counts(), b.counts());
     assert_eq!((out.link_full, into.unknown_flow), (0, 0));
-    assert!(out.link_out <= out.media_in, "each packet crosses at most once: {out:?}");
-    assert!(into.media_out > into.link_in, "two watch what came once: {into:?}");
+    assert!(out.link_out <= out.media_in, "each packet is sent at most once: {out:?}");
+    assert!(into.media_out > into.link_in, "two subscribers of what was received once: {into:?}");
 }

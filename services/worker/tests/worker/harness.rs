@@ -1,4 +1,4 @@
-//! A running worker on loopback, and what a test tells it.
+//! A running worker on loopback, and the commands of a test.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -15,22 +15,22 @@ use systir_worker::{Ring, Worker, WorkerConfig, WorkerCounts, WorkerHandle, Work
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, PATIENCE, publisher_ids};
+use crate::client::{Client, TIMEOUT, publisher_ids};
 
 pub(crate) const ROOM: RoomKey = RoomKey(1);
 pub(crate) const VOICE: TrackKey = TrackKey(10);
 pub(crate) const CAMERA: TrackKey = TrackKey(11);
 pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];
 
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     pub(crate) worker: WorkerHandle,
     pub(crate) server: SocketAddr,
     pub(crate) fingerprint: [u8; 32],
     events: mpsc::Receiver<Event>,
-    heard: Vec<Event>,
+    received: Vec<Event>,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn new() -> Self {
         let notifier = ThreadNotifier::new();
         Self::with(notifier, None)
@@ -40,7 +40,7 @@ impl Bench {
         Self::on(vec![UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()], notifier, links)
     }
 
-    /// A worker on sockets that tell the addresses to clients by their own.
+    /// A worker that advertises the addresses of these sockets.
     pub(crate) fn on(sockets: Vec<UdpSocket>, notifier: ThreadNotifier, links: Option<Ring>) -> Self {
         let advertised: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let server = advertised[0];
@@ -58,13 +58,13 @@ impl Bench {
         })
         .unwrap();
         let (sender, events) = mpsc::channel(64);
-        let bench = Self { worker, server, fingerprint, events, heard: Vec::new() };
+        let harness = Self { worker, server, fingerprint, events, received: Vec::new() };
         let open = WorkerMessage::OpenRoom { room: ROOM, events: sender };
-        bench.worker.commands.blocking_send(open).unwrap();
-        bench
+        harness.worker.commands.blocking_send(open).unwrap();
+        harness
     }
 
-    pub(crate) fn tell(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         self.worker.commands.blocking_send(command.into()).unwrap();
     }
 
@@ -72,25 +72,25 @@ impl Bench {
         self.worker.stats.counts()
     }
 
-    /// All events so far.
-    pub(crate) fn heard(&mut self) -> &[Event] {
+    /// All events so far, except those that were taken.
+    pub(crate) fn events(&mut self) -> &[Event] {
         while let Ok(event) = self.events.try_recv() {
-            self.heard.push(event);
+            self.received.push(event);
         }
-        &self.heard
+        &self.received
     }
 
-    /// Events that were not looked at yet.
+    /// Takes all events so far.
     pub(crate) fn take(&mut self) -> Vec<Event> {
-        self.heard();
-        std::mem::take(&mut self.heard)
+        self.events();
+        std::mem::take(&mut self.received)
     }
 
     #[track_caller]
     pub(crate) fn wait_counts(&self, what: &str, done: impl Fn(&WorkerCounts) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !done(&self.counts()) {
-            assert!(Instant::now() < end, "waited in vain: {what}: {:?}", self.counts());
+            assert!(Instant::now() < end, "timed out: {what}: {:?}", self.counts());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -102,10 +102,10 @@ impl Bench {
         }
     }
 
-    /// A participant joins; its two clients, which the worker knows nothing of yet.
-    fn admit(&self, key: u64) -> [(Side, Client); 2] {
+    /// Adds a participant. Returns its two clients; the worker does not have their descriptions yet.
+    fn add_participant(&self, key: u64) -> [(Side, Client); 2] {
         let (publisher, subscriber) = (self.credentials("p", key), self.credentials("s", key));
-        self.tell(Command::Join {
+        self.command(Command::Join {
             room: ROOM,
             participant: ParticipantKey(key),
             publisher: publisher.clone(),
@@ -117,33 +117,33 @@ impl Bench {
         ]
     }
 
-    /// A participant joins; its publishing client, whose description has not come.
+    /// Adds a participant; returns its publishing client, whose description is not set.
     pub(crate) fn join_undescribed(&self, key: u64) -> Client {
-        let [(_, publisher), _] = self.admit(key);
+        let [(_, publisher), _] = self.add_participant(key);
         publisher
     }
 
-    /// A participant joins; its two clients.
+    /// Adds a participant; returns its two clients.
     pub(crate) fn join(&self, key: u64) -> (Client, Client) {
         let participant = ParticipantKey(key);
-        let [publisher, subscriber] = self.admit(key).map(|(side, mut client)| {
-            self.tell(Command::Remote { participant, side, remote: client.remote() });
+        let [publisher, subscriber] = self.add_participant(key).map(|(side, mut client)| {
+            self.command(Command::Remote { participant, side, remote: client.remote() });
             client
         });
         (publisher, subscriber)
     }
 
-    /// A participant joins; its receiving client, which can only speak TCP.
+    /// Adds a participant; returns its subscribing client, which uses TCP.
     pub(crate) fn join_over_tcp(&self, key: u64, address: SocketAddr) -> Client {
         let participant = ParticipantKey(key);
-        self.admit(key);
+        self.add_participant(key);
         let ours = self.credentials("s", key);
         let mut client = Client::subscriber_over_tcp(address, &ours, self.fingerprint);
-        self.tell(Command::Remote { participant, side: Side::Subscriber, remote: client.remote() });
+        self.command(Command::Remote { participant, side: Side::Subscriber, remote: client.remote() });
         client
     }
 
-    /// The participant publishes a voice and a camera with three layers.
+    /// The participant publishes voice, and a camera with three layers.
     pub(crate) fn publish(&self, key: u64, client: &mut Client) {
         let participant = ParticipantKey(key);
         let layers = LayerSet::NONE.with(Layer(0)).with(Layer(1)).with(Layer(2));
@@ -155,7 +155,7 @@ impl Bench {
             (CAMERA, TrackSpec { kind: Kind::Video, codec: Codec::Vp8, layers }),
         ];
         for (track, spec) in specs {
-            self.tell(Command::AddTrack {
+            self.command(Command::AddTrack {
                 room: ROOM,
                 track,
                 spec,
@@ -174,14 +174,14 @@ impl Bench {
         let mut camera = section("1", CAMERA, Codec::Vp8, 96, Some(97));
         camera.rids = RIDS.iter().zip(0..).map(|(rid, layer)| ((*rid).to_owned(), Layer(layer))).collect();
         let sections = vec![section("0", VOICE, Codec::Opus, 111, None), camera];
-        self.tell(Command::Receive { participant, sections });
+        self.command(Command::Receive { participant, sections });
         client.send_stream("0", MediaKind::Audio, 1000, None, None);
         for (rid, number) in RIDS.iter().zip(0..) {
             client.send_stream("1", MediaKind::Video, 2000 + number, Some(3000 + number), Some(*rid));
         }
     }
 
-    /// The participant receives voice and camera.
+    /// The participant subscribes to voice and camera.
     pub(crate) fn subscribe(&self, key: u64, client: &mut Client) {
         let participant = ParticipantKey(key);
         client.expect_stream("0", MediaKind::Audio, 5000, None);
@@ -198,29 +198,29 @@ impl Bench {
             },
         ];
         for downtrack in downtracks {
-            self.tell(Command::Subscribe { participant, downtrack });
+            self.command(Command::Subscribe { participant, downtrack });
         }
     }
 }
 
-/// A talking camera: one voice packet and one frame of each layer per step.
+/// Sends one voice packet and one frame of each camera layer per step.
 #[derive(Default)]
 pub(crate) struct Camera {
     step: u64,
-    keys: usize,
+    key_frame_requests: usize,
 }
 
 pub(crate) const FRAME: usize = 3;
 
 impl Camera {
-    /// Sends one step; a key frame whenever one was asked for.
+    /// Sends one step; with key frames in the first step and after each request.
     pub(crate) fn step(&mut self, client: &mut Client) {
         self.step += 1;
         let step = self.step;
         client.write(1000, 111, step, step as u32 * 960, false, vec![0xAA; 80]);
         let requests: usize = RIDS.iter().map(|rid| client.key_frame_requests(Some(rid))).sum();
-        let key = step == 1 || requests > self.keys;
-        self.keys = requests;
+        let key = step == 1 || requests > self.key_frame_requests;
+        self.key_frame_requests = requests;
         for layer in 0..3_u32 {
             for part in 0..FRAME {
                 let seq = step * FRAME as u64 + part as u64;

@@ -1,4 +1,4 @@
-//! The rooms a worker carries people of, and the events it owes them.
+//! The event channel from a worker to a room, and the events that wait while it is full.
 
 use std::collections::VecDeque;
 
@@ -7,46 +7,46 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use systir_media_control::Event;
 
-/// Data messages that may wait for a slow room. Once one waits no more are read from its clients, so
-/// this is for what is on its way.
+/// Data messages that may wait for a slow room. While events wait, no messages are read from its clients, so
+/// these are the messages that were already read.
 const MAX_WAITING_DATA: usize = 1024;
 
-/// A room's events. What the room must hear waits in order while its channel is full; what it may
-/// miss is dropped.
+/// Sends events to a room. While its channel is full, events wait in order; those that are repeated later
+/// are dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct RoomEvents {
     events: mpsc::Sender<Event>,
     waiting: VecDeque<Event>,
     waiting_data: usize,
 }
 
-impl Room {
+impl RoomEvents {
     pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
         Self { events, waiting: VecDeque::new(), waiting_data: 0 }
     }
 
-    /// Tells the room. False when the event was dropped.
-    pub(super) fn tell(&mut self, event: Event) -> bool {
+    /// Sends an event to the room. False when it was dropped.
+    pub(super) fn send(&mut self, event: Event) -> bool {
         if self.waiting.is_empty() {
             match self.events.try_send(event) {
                 Ok(()) => true,
-                Err(TrySendError::Full(event)) => self.keep(event),
-                // Nobody is left to hear it; the room will be closed.
+                Err(TrySendError::Full(event)) => self.enqueue(event),
+                // The room has ended; it will be closed here too.
                 Err(TrySendError::Closed(_)) => false,
             }
         } else {
-            self.keep(event)
+            self.enqueue(event)
         }
     }
 
-    fn keep(&mut self, event: Event) -> bool {
+    fn enqueue(&mut self, event: Event) -> bool {
         match event {
-            // All of these are told again.
+            // These are all sent again later.
             Event::Speakers { .. } | Event::KeyFrameNeeded { .. } | Event::Codec { .. } => return false,
             Event::Data { .. } if self.waiting_data >= MAX_WAITING_DATA => return false,
             Event::Data { .. } => self.waiting_data += 1,
             Event::Wanted { track, layers } => {
-                // Only the newest wish counts, so tracks bound how many wait.
+                // Only the newest one counts: at most one waits per track.
                 for waiting in &mut self.waiting {
                     if let Event::Wanted { track: same, layers: old } = waiting
                         && *same == track
@@ -56,14 +56,14 @@ impl Room {
                     }
                 }
             }
-            // One of each per connection, so connections bound how many wait.
+            // At most one of each waits per connection.
             Event::Connected { .. } | Event::Closed { .. } => {}
         }
         self.waiting.push_back(event);
         true
     }
 
-    /// Tries again to tell what waits. True when something still does.
+    /// Sends waiting events. True when some still wait.
     pub(super) fn retry(&mut self) -> bool {
         while let Some(event) = self.waiting.pop_front() {
             let is_data = matches!(event, Event::Data { .. });
@@ -83,7 +83,7 @@ impl Room {
         false
     }
 
-    /// Does something wait?
+    /// Whether events wait.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -103,30 +103,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_room_misses_speakers_but_no_departure() {
-        let (events, mut heard) = mpsc::channel(1);
-        let mut room = Room::new(events);
-        assert!(room.tell(data(1)));
-        assert!(!room.tell(Event::Speakers { changed: Vec::new() }));
+    fn slow_room_misses_speakers_but_no_closed_connection() {
+        let (events, mut received) = mpsc::channel(1);
+        let mut room = RoomEvents::new(events);
+        assert!(room.send(data(1)));
+        assert!(!room.send(Event::Speakers { changed: Vec::new() }));
         let closed =
             Event::Closed { participant: ParticipantKey(1), side: Side::Publisher, reason: "gone".into() };
-        assert!(room.tell(closed));
+        assert!(room.send(closed));
         assert!(room.retry(), "still full");
-        assert!(matches!(heard.try_recv(), Ok(Event::Data { .. })));
+        assert!(matches!(received.try_recv(), Ok(Event::Data { .. })));
         assert!(!room.retry());
-        assert!(matches!(heard.try_recv(), Ok(Event::Closed { .. })));
+        assert!(matches!(received.try_recv(), Ok(Event::Closed { .. })));
     }
 
     #[test]
     fn waiting_data_is_bounded_and_keeps_its_order() {
-        let (events, mut heard) = mpsc::channel(1);
-        let mut room = Room::new(events);
+        let (events, mut received) = mpsc::channel(1);
+        let mut room = RoomEvents::new(events);
         let kept =
-            (0..=255).cycle().take(2 * MAX_WAITING_DATA).filter(|number| room.tell(data(*number))).count();
+            (0..=255).cycle().take(2 * MAX_WAITING_DATA).filter(|number| room.send(data(*number))).count();
         assert_eq!(kept, 1 + MAX_WAITING_DATA);
         let mut expected = (0..=255_u8).cycle();
         let mut count = 0;
-        while let Ok(Event::Data { data, .. }) = heard.try_recv() {
+        while let Ok(Event::Data { data, .. }) = received.try_recv() {
             assert_eq!(data.first().copied(), expected.next());
             count += 1;
             room.retry();
@@ -135,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_wish_for_a_track_waits() {
-        let (events, mut heard) = mpsc::channel(1);
-        let mut room = Room::new(events);
-        room.tell(data(0));
+    fn only_the_newest_wanted_layers_of_a_track_wait() {
+        let (events, mut received) = mpsc::channel(1);
+        let mut room = RoomEvents::new(events);
+        room.send(data(0));
         for layer in 0..3 {
             let layers = LayerSet::NONE.with(Layer(layer));
-            assert!(room.tell(Event::Wanted { track: TrackKey(5), layers }));
+            assert!(room.send(Event::Wanted { track: TrackKey(5), layers }));
         }
-        heard.try_recv().unwrap();
+        received.try_recv().unwrap();
         assert!(!room.retry());
-        assert!(matches!(heard.try_recv(), Ok(Event::Wanted { layers: LayerSet(4), .. })));
+        assert!(matches!(received.try_recv(), Ok(Event::Wanted { layers: LayerSet(4), .. })));
     }
 }

@@ -1,16 +1,16 @@
-//! Sealed datagrams on their way out: gathered per destination while a batch of packets is
-//! handled, then handed to the kernel in as few calls as possible (UDP segmentation offload).
+//! The send queue of sealed datagrams. They are gathered per destination during a turn, then passed to the
+//! kernel in as few calls as possible (UDP segmentation offload, GSO).
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::streams::StreamId;
 
-/// Bytes that may wait for one destination before it is flushed; a segmented send is at most one
-/// IP datagram long.
-const MAX_WAITING: usize = 60_000;
+/// Bytes in one buffer, after which it is submitted. All segments of one GSO send together must fit in one IP
+/// datagram.
+const MAX_BUFFERED: usize = 60_000;
 
-/// Datagrams for one destination, one behind the other.
+/// A buffer of datagrams for one destination, stored back to back.
 #[derive(Debug, Default)]
 pub(super) struct Datagrams {
     bytes: Vec<u8>,
@@ -18,8 +18,8 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Appends what `write` puts at the end of the buffer; it is told where it starts. What a
-    /// failed write left is taken off again.
+    /// Appends the datagram that `write` appends to the buffer; it gets the buffer and the start position.
+    /// If it returns false, the buffer is truncated to its former length.
     pub(super) fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>, usize) -> bool) -> bool {
         let start = self.bytes.len();
         if write(&mut self.bytes, start) && self.bytes.len() > start {
@@ -35,9 +35,9 @@ impl Datagrams {
         self.ends.is_empty()
     }
 
-    /// Should it be flushed before more is added?
+    /// Whether it is to be submitted before more is added.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() >= MAX_WAITING
+        self.bytes.len() >= MAX_BUFFERED
     }
 
     pub(super) fn clear(&mut self) {
@@ -45,9 +45,9 @@ impl Datagrams {
         self.ends.clear();
     }
 
-    /// The datagrams in order, as runs that one call can send: all of one size, except that the
-    /// last may be shorter; at most `max_segments` in a run.
-    pub(super) fn runs(&self, max_segments: usize) -> impl Iterator<Item = Run<'_>> {
+    /// The datagrams in order, grouped for GSO: all segments of a group have one size, except that the last
+    /// may be shorter; at most `max_segments` per group.
+    pub(super) fn gso_groups(&self, max_segments: usize) -> impl Iterator<Item = GsoGroup<'_>> {
         let mut next = 0;
         std::iter::from_fn(move || {
             let first = self.range(next)?;
@@ -57,7 +57,7 @@ impl Datagrams {
             next += 1;
             while count < max_segments {
                 let Some(range) = self.range(next) else { break };
-                if range.len() > size || range.end - run.start > MAX_WAITING {
+                if range.len() > size || range.end - run.start > MAX_BUFFERED {
                     break;
                 }
                 run.end = range.end;
@@ -67,11 +67,11 @@ impl Datagrams {
                     break;
                 }
             }
-            Some(Run { bytes: self.bytes.get(run)?, segment: size, count })
+            Some(GsoGroup { bytes: self.bytes.get(run)?, segment_size: size, count })
         })
     }
 
-    /// The datagrams, one by one.
+    /// The datagrams in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.ends.len()).filter_map(|index| self.bytes.get(self.range(index)?))
     }
@@ -83,17 +83,17 @@ impl Datagrams {
     }
 }
 
-/// Datagrams that one call sends.
+/// Datagrams that one call sends as segments.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Run<'a> {
+pub(super) struct GsoGroup<'a> {
     pub(super) bytes: &'a [u8],
-    /// Size of each but the last.
-    pub(super) segment: usize,
-    /// How many.
+    /// Size of each segment but the last, in bytes.
+    pub(super) segment_size: usize,
+    /// Number of segments.
     pub(super) count: usize,
 }
 
-/// What carries datagrams.
+/// The socket that datagrams are sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
     /// Index of the worker's UDP socket.
@@ -102,44 +102,44 @@ pub(super) enum Via {
     Tcp(StreamId),
 }
 
-/// Where datagrams go, and how.
+/// The way to a client: socket and addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// How.
+    /// The socket.
     pub(super) via: Via,
-    /// Our address that the client knows.
+    /// Our address that the client sends to.
     pub(super) source: Option<IpAddr>,
-    /// The client.
+    /// The address of the client.
     pub(super) to: SocketAddr,
 }
 
-/// Everything that waits to be sent.
+/// Submitted buffers, and empty ones for reuse.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct SendQueue {
     ready: Vec<(Route, Datagrams)>,
     pool: Vec<Datagrams>,
 }
 
-/// Empty buffers kept for reuse.
+/// Empty buffers that are kept for reuse.
 const MAX_POOLED: usize = 1024;
 
-impl Outgoing {
+impl SendQueue {
     /// An empty buffer.
-    pub(super) fn fresh(&mut self) -> Datagrams {
+    pub(super) fn empty_buffer(&mut self) -> Datagrams {
         self.pool.pop().unwrap_or_default()
     }
 
-    /// Datagrams that shall be sent.
+    /// Queues datagrams.
     pub(super) fn submit(&mut self, route: Route, datagrams: Datagrams) {
         self.ready.push((route, datagrams));
     }
 
-    /// Takes all that shall be sent, in exchange for an empty list.
+    /// Takes all queued datagrams, in exchange for an empty list.
     pub(super) fn take(&mut self, into: &mut Vec<(Route, Datagrams)>) {
         std::mem::swap(&mut self.ready, into);
     }
 
-    /// Gets a buffer back.
+    /// Takes back a buffer for reuse.
     pub(super) fn recycle(&mut self, mut datagrams: Datagrams) {
         if self.pool.len() < MAX_POOLED {
             datagrams.clear();
@@ -166,11 +166,11 @@ mod tests {
     }
 
     fn counts(sizes: &[usize]) -> Vec<(usize, usize)> {
-        datagrams(sizes).runs(64).map(|run| (run.segment, run.count)).collect()
+        datagrams(sizes).gso_groups(64).map(|group| (group.segment_size, group.count)).collect()
     }
 
     #[test]
-    fn a_frame_of_equal_packets_leaves_in_one_call() {
+    fn packets_of_one_size_are_sent_in_one_call() {
         assert_eq!(counts(&[1200, 1200, 1200, 700]), [(1200, 4)]);
         assert_eq!(counts(&[100, 1200, 1200]), [(100, 1), (1200, 2)]);
         assert_eq!(counts(&[1200, 700, 1200]), [(1200, 2), (1200, 1)]);
@@ -178,28 +178,28 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_nothing() {
+    fn failed_write_leaves_nothing() {
         let mut all = datagrams(&[10]);
         assert!(!all.push_with(|bytes, _| {
             bytes.extend_from_slice(b"half");
             false
         }));
-        assert_eq!(all.runs(64).map(|run| run.bytes.len()).sum::<usize>(), 10);
+        assert_eq!(all.gso_groups(64).map(|group| group.bytes.len()).sum::<usize>(), 10);
     }
 
     proptest! {
         #[test]
-        fn runs_cut_back_into_the_same_datagrams(
+        fn gso_groups_split_into_the_same_datagrams(
             sizes in proptest::collection::vec(1_usize..1500, 0..100),
             max in 1_usize..64,
         ) {
             let all = datagrams(&sizes);
             let mut seen = Vec::new();
-            for run in all.runs(max) {
-                prop_assert!(run.count <= max && run.bytes.len() <= 65_507);
-                let cut: Vec<_> = run.bytes.chunks(run.segment).map(<[u8]>::len).collect();
-                prop_assert_eq!(cut.len(), run.count);
-                seen.extend(cut);
+            for group in all.gso_groups(max) {
+                prop_assert!(group.count <= max && group.bytes.len() <= 65_507);
+                let split: Vec<_> = group.bytes.chunks(group.segment_size).map(<[u8]>::len).collect();
+                prop_assert_eq!(split.len(), group.count);
+                seen.extend(split);
             }
             prop_assert_eq!(seen, sizes);
         }
