@@ -5,7 +5,7 @@
 //! [`Transport`] is the main type. The caller owns the socket: it classifies datagrams with [`classify`],
 //! passes STUN and DTLS to [`Transport::handle`], RTP to [`Transport::open_rtp`] and RTCP to
 //! [`Transport::open_rtcp`], and after each call drains [`Transport::poll_transmit`] and
-//! [`Transport::poll_event`].
+//! [`Transport::poll_event`]. `examples/two_peers.rs` shows the whole loop.
 
 // Tests read the clock for a start time.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
