@@ -3,23 +3,14 @@
 
 pub mod av1;
 pub mod h264;
+mod key_frame;
 pub mod vp8;
 pub mod vp9;
 
+pub use key_frame::Start;
+
 use systir_rtp::packet::{Codec, Packet};
 use vp8::Descriptor;
-
-/// Does a key frame begin with this packet?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// No.
-    #[default]
-    No,
-    /// Yes, for sure.
-    Key,
-    /// H.264: an IDR picture begins, and perhaps its parameter sets were before it.
-    Idr,
-}
 
 /// What the core has read of one payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,38 +8,14 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::slots::{Slots, index_of};
+use crate::slots::Slots;
 use crate::source::Life;
 use crate::subscription::Subscription;
 use crate::throttle::Throttle;
 use crate::timers::Timers;
 use crate::track::{Feed, Track};
-use crate::{Egress, SenderInfo, Speaker, SubscriptionStats, TrackStats};
+use crate::{Egress, SenderInfo, Speaker, SubscriptionId, SubscriptionStats, TrackId, TrackStats};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
-
-/// A track of this core. An id is not used again for a long time after the track is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrackId(u32);
-
-/// One subscriber of one track of this core. Not used again for a long time either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubscriptionId(u32);
-
-impl TrackId {
-    /// Small number, unique among the tracks that exist now: an index for tables beside the core.
-    #[must_use]
-    pub fn index(self) -> usize {
-        index_of(self.0)
-    }
-}
-
-impl SubscriptionId {
-    /// Small number, unique among the subscriptions that exist now: an index for tables beside the core.
-    #[must_use]
-    pub fn index(self) -> usize {
-        index_of(self.0)
-    }
-}
 
 /// Forwards packets of tracks to subscribers and downstreams. Single-threaded; every method that
 /// may send takes the [`Egress`] to send with. An id of something that is gone is no error: a

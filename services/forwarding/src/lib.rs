@@ -14,7 +14,10 @@ pub mod batch;
 pub mod codec;
 
 mod core;
-pub use self::core::{Core, SubscriptionId, TrackId};
+pub use self::core::Core;
+
+mod id;
+pub use id::{SubscriptionId, TrackId};
 
 mod egress;
 pub use egress::{Egress, Forward};
@@ -31,6 +34,7 @@ mod notifier;
 pub use notifier::ThreadNotifier;
 mod request;
 mod rewrite;
+mod rtp_clock;
 mod select;
 mod slots;
 mod source;

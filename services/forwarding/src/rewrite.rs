@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::codec::Content;
 use crate::codec::vp8::{Descriptor, MAX_LEN};
-use crate::source::Clock;
+use crate::rtp_clock::{Clock, ticks};
 
 /// Runs that are remembered behind the open one.
 const REMEMBERED: usize = 32;
@@ -244,9 +244,4 @@ impl Rewrite {
         let behind = self.last_at.is_some() && (aligned.wrapping_sub(self.last_timestamp) as i32) <= 0;
         if behind { self.last_timestamp.wrapping_add(1).wrapping_sub(new.timestamp) } else { shift }
     }
-}
-
-/// A duration in ticks of a clock; wraps as timestamps do.
-pub(crate) fn ticks(duration: std::time::Duration, rate: u32) -> u32 {
-    (duration.as_nanos() * u128::from(rate) / 1_000_000_000) as u32
 }

@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::codec::{Content, Start, inspect};
 use crate::loss::Losses;
 use crate::request::KeyFrameRequest;
-use crate::rewrite::ticks;
+use crate::rtp_clock::{Clock, ticks};
 use crate::stats::LayerStats;
 use systir_rtp::packet::{Kind, Packet, SenderReport};
 
@@ -26,13 +26,6 @@ pub(crate) enum Life {
     Awaited(Option<Instant>),
     Live,
     Gone,
-}
-
-/// Whose timestamps a layer has, and what the last sender report said of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Clock {
-    pub(crate) epoch: u32,
-    pub(crate) report: Option<SenderReport>,
 }
 
 /// A packet that is new.

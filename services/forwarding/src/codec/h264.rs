@@ -1,6 +1,6 @@
 //! H.264 NAL unit headers (RFC 6184 section 5): single units, STAP-A, FU-A.
 
-use super::Start;
+use super::key_frame::Start;
 
 const IDR: u8 = 5;
 const SPS: u8 = 7;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, TrackId};
-use crate::Egress;
+use super::Core;
 use crate::loss::MOST;
 use crate::select::select;
 use crate::source::Life;
+use crate::{Egress, TrackId};
 use systir_rtp::packet::{Kind, Layer, LayerSet};
 
 /// How often a track with a choice of layers is looked at for layers that ended.
