@@ -144,7 +144,7 @@ mod tests {
         let mut config = honest.client_config(expected, alpn::GRPC).unwrap();
         let chain = crate::pem::certificates(&pem.certificate).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
-        let key = rustls::sign::CertifiedKey::from_der(chain, key, &crate::credentials::provider()).unwrap();
+        let key = rustls::sign::CertifiedKey::from_der(chain, key, &crate::crypto::provider()).unwrap();
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
         config
     }

@@ -2,6 +2,7 @@
 //! replaced while configurations made from them are in use: the next handshake takes the new ones.
 
 use crate::IdentityError;
+use crate::crypto::provider;
 use crate::pem::NodeCertificate;
 use crate::spiffe::SpiffeId;
 use crate::trust::TrustBundle;
@@ -9,7 +10,6 @@ use crate::verify::{ClientVerifier, ServerVerifier};
 use arc_swap::ArcSwap;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
@@ -22,11 +22,6 @@ pub mod alpn {
     pub const LINK: &[u8] = b"systir-link/1";
     /// gRPC.
     pub const GRPC: &[u8] = b"h2";
-}
-
-/// The cryptography of all TLS here: aws-lc-rs.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// A node's certificate and its trust bundle. Cheap to clone; clones share what is replaced.

@@ -4,16 +4,18 @@
 
 pub mod ca;
 pub mod credentials;
+mod crypto;
 pub mod pem;
 pub mod spiffe;
+mod svid;
 pub mod trust;
 mod verify;
 
 pub use credentials::{Credentials, alpn};
 pub use pem::NodeCertificate;
 pub use spiffe::{SpiffeId, TrustDomain};
+pub use svid::peer_identity;
 pub use trust::TrustBundle;
-pub use verify::peer_identity;
 
 /// What can be wrong with an identity or the files that hold it.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]

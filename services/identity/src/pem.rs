@@ -1,6 +1,6 @@
 //! Certificates and keys as they come from files.
 
-use crate::verify::identity_of;
+use crate::svid::identity_of;
 use crate::{IdentityError, SpiffeId};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};

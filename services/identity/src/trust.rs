@@ -1,5 +1,6 @@
 //! Which CAs speak for which trust domain.
 
+use crate::crypto::provider;
 use crate::pem::certificates;
 use crate::{IdentityError, TrustDomain};
 use rustls::RootCertStore;
@@ -39,10 +40,9 @@ impl TrustBundle {
             store.add(certificate).map_err(|error| IdentityError::Certificate(error.to_string()))?;
         }
         let store = Arc::new(store);
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(store.clone(), crate::credentials::provider())
-                .build()
-                .map_err(|error| IdentityError::Tls(error.to_string()))?;
+        let clients = WebPkiClientVerifier::builder_with_provider(store.clone(), provider())
+            .build()
+            .map_err(|error| IdentityError::Tls(error.to_string()))?;
         self.domains.insert(domain, Roots { store, clients });
         Ok(self)
     }
