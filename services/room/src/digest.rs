@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::NodeId;
-use crate::metadata::MetadataVersion;
 use crate::owner::Owner;
+use crate::version::MetadataVersion;
 
 /// What a copy holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -17,9 +17,11 @@
 // Tests make their own times.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod check;
 mod core;
 mod digest;
 mod effect;
+mod error;
 mod input;
 mod limits;
 mod link_queue;
@@ -29,19 +31,21 @@ mod owner;
 mod residency;
 mod state;
 mod update;
+mod version;
 pub mod wire;
 
 pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of};
 pub use digest::{Digest, OwnerDigest};
 pub use effect::Effect;
+pub use error::{LocalError, MergeError};
 pub use input::{Arrival, ClusterView, Input, NodeAddress, Now};
 pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 pub use link_queue::{LinkEvent, LinkEventQueue, Queued};
-pub use metadata::MetadataVersion;
 pub use metrics::Metrics;
 pub use residency::{Residency, ResidencyLink, ResidencyNode, TOPIC};
 pub use state::RoomState;
-pub use update::{Change, LocalError, MergeError, Participant, Record, RecordState, Update, Version};
+pub use update::{Change, Participant, Record, RecordState, Update};
+pub use version::{MetadataVersion, Version};
 
 /// Name of a node.
 pub type NodeId = String;

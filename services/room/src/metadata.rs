@@ -3,19 +3,10 @@
 use bytes::Bytes;
 
 use crate::NodeId;
+use crate::error::{LocalError, MergeError};
 use crate::limits::MAX_BODY;
-use crate::update::{Change, LocalError, MergeError, Update};
-
-/// Age of the metadata: (epoch of the assignment, incarnation of its home, writes of that).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MetadataVersion {
-    /// Epoch of the assignment.
-    pub epoch: u64,
-    /// Incarnation of home: one that started afresh in its epoch has lost count.
-    pub incarnation: u64,
-    /// Writes within it, from 0.
-    pub counter: u64,
-}
+use crate::update::{Change, Update};
+use crate::version::MetadataVersion;
 
 #[derive(Debug)]
 pub(crate) struct Register {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::limits::{MAX_PARTICIPANTS, MAX_TOMBSTONES};
-use crate::update::{Record, RecordState, Version};
+use crate::update::{Record, RecordState};
+use crate::version::Version;
 use crate::{Identity, Sid};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use crate::check::check;
 use crate::digest::{Digest, OwnerDigest};
-use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_LENT_MS, MAX_PARTICIPANTS, check};
+use crate::error::{LocalError, MergeError};
+use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_LENT_MS, MAX_PARTICIPANTS};
 use crate::metadata::Register;
 use crate::owner::{Held, Owner, Presence, Touched};
-use crate::update::{Change, LocalError, MergeError, Participant, Record, RecordState, Update, Version};
+use crate::update::{Change, Participant, Record, RecordState, Update};
+use crate::version::Version;
 use crate::{Identity, NodeId, Sid};
 
 /// The room as one of its nodes knows it.

@@ -7,6 +7,7 @@ use rand::RngExt as _;
 use systir_media_control::Command;
 
 use super::RoomCore;
+use super::leaving::Leaving;
 use crate::Effect;
 
 /// An empty room is kept this long, for participants who come back.
@@ -14,16 +15,6 @@ const LINGER: Duration = Duration::from_secs(20);
 
 /// How often a room with participants tries at most to be written into the registry again.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
-
-/// A room that leaves its assignment: first the record changes, so that no other node asks for the room
-/// again, then the links close.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Leaving {
-    /// The registry has not answered yet.
-    Asked,
-    /// The registry's answer: may the room end?
-    Answered(bool),
-}
 
 impl RoomCore {
     /// Has the room ended? Home stays while another node carries the room: it orders the room.

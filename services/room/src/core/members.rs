@@ -1,7 +1,7 @@
 //! Participants whose media is on this node: they arrive, their sessions act, they leave.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use livekit_protocol::{self as proto, DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
@@ -16,6 +16,7 @@ use systir_policy::NodeFacts;
 use systir_rtp::packet::Codec;
 
 use super::RoomCore;
+use super::member::Member;
 use super::participants::is_hidden;
 use super::tracks::Entry;
 use crate::{Arrival, Effect};
@@ -26,35 +27,6 @@ const CHANGES_AT_ONCE: u32 = 8;
 const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 /// So many bytes of state count as another change.
 const CHANGE_BYTES: usize = 4096;
-
-/// One participant here.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub session: Session,
-    pub sid: String,
-    pub identity: String,
-    pub join_id: String,
-    pub gateway: String,
-    /// Its own newest state; none before its session reported one.
-    pub info: Option<proto::ParticipantInfo>,
-    /// Do others know of it at all?
-    pub known: bool,
-    /// Others do not know its newest state yet.
-    pub unsent: bool,
-    /// How often others receive its state.
-    pub updates: RateLimiter,
-    /// Join number of the last join of its identity that its gateway knows.
-    pub joined_after: u64,
-    /// The trace of its join, until the join message is sent.
-    pub joining: Option<tracing::Span>,
-}
-
-impl Member {
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let unsent = self.unsent.then(|| self.updates.ready_at());
-        self.session.poll_timeout().into_iter().chain(unsent).min()
-    }
-}
 
 impl RoomCore {
     pub(super) fn arrive(&mut self, arrival: Arrival) {

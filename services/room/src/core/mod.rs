@@ -2,10 +2,14 @@
 //! participants whose media is here, the worker's view of the room and the room's part of the links.
 
 mod command_queue;
+mod config;
 mod data;
 mod ending;
+mod leaving;
+mod member;
 mod members;
 mod participants;
+mod peer;
 mod peer_queue;
 mod peers;
 mod residency;
@@ -14,7 +18,6 @@ mod tests;
 mod tracks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason;
@@ -23,21 +26,19 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_livekit::MediaEvent;
-use systir_media_control::ice::Candidate;
-use systir_media_control::{Command, Event, KeyMint, ParticipantKey, RoomKey};
-use systir_policy::Authority;
+use systir_media_control::{Command, Event, ParticipantKey};
 use systir_proto::cluster::v1::room_message::Body;
 use systir_reason::Reason;
-use systir_rtp::packet::Layer;
 
 pub use command_queue::WorkerRequest;
+pub use config::{FlowAllocator, RoomConfig};
 pub use residency::residency_of;
 
-use crate::{ClusterView, Effect, Input, LinkEvent, Metrics, Now, Residency, RoomState};
+use crate::{ClusterView, Effect, Input, LinkEvent, Now, Residency, RoomState};
 use command_queue::{CommandQueue, Pushed};
-use ending::Leaving;
-use members::Member;
-use peers::Peer;
+use leaving::Leaving;
+use member::Member;
+use peer::Peer;
 use tracks::Tracks;
 
 /// A node that did not open the room, or had no lease, is asked again after this time: it may have read
@@ -57,38 +58,6 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// How often a room looks at what is due at least.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// Flow numbers of tracks that arrive over links: unique on a link, whichever room uses it.
-pub trait FlowAllocator: Send + Sync + std::fmt::Debug {
-    /// A flow for each layer of a track that arrives from `node` for that worker; none when the node is
-    /// not known or the numbers are used up.
-    fn flows(&self, node: &str, worker: u8) -> Option<[u32; Layer::MAX]>;
-}
-
-/// What a room starts with.
-#[derive(Debug, Clone)]
-pub struct RoomConfig {
-    /// This node's name.
-    pub node: String,
-    /// The room's key on this node.
-    pub key: RoomKey,
-    /// The worker that carries it.
-    pub worker_index: u8,
-    /// Where clients send media for that worker, best first.
-    pub candidates: Vec<Candidate>,
-    /// SHA-256 of the worker's DTLS certificate.
-    pub fingerprint: [u8; 32],
-    /// The room's assignment.
-    pub assignment: Assignment,
-    /// Policy.
-    pub authority: Arc<Authority>,
-    /// Keys of tracks, shared by the node's rooms.
-    pub keys: Arc<KeyMint>,
-    /// Flow numbers, shared by the node's rooms.
-    pub flows: Arc<dyn FlowAllocator>,
-    /// What is counted, shared by the node's rooms.
-    pub metrics: Arc<Metrics>,
-}
 
 /// The room. After every call take its effects, in this order: requests to the worker
 /// ([`RoomCore::hand_over_to_worker`]), so that the worker stops feeding a link before the room closes on it;

@@ -2,13 +2,16 @@
 //! one run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use livekit_protocol::{self as proto, signal_request, signal_response};
 use rand::RngExt as _;
 use rand::seq::IndexedRandom as _;
 use systir_livekit::token::Grants;
-use systir_policy::{Nodes, demo};
+use systir_media_control::{KeyMint, RoomKey};
+use systir_policy::{Authority, Nodes, demo};
 use systir_proto::cluster::v1::room_message::Body as Message;
+use systir_rtp::packet::Layer;
 
 use super::*;
 use crate::{Arrival, NodeAddress};

@@ -1,0 +1,27 @@
+//! The limits of one record.
+
+use crate::error::MergeError;
+use crate::limits::MAX_BODY;
+use crate::update::{Record, RecordState};
+
+/// Longest participant id and identity, bytes.
+const MAX_NAME: usize = 512;
+/// Largest join epoch: leaves room to count on, whatever a node claims.
+const MAX_EPOCH: u64 = 1 << 56;
+
+/// Is a record within the limits?
+pub(crate) fn check(record: &Record) -> Result<(), MergeError> {
+    if record.sid.is_empty() || record.identity.is_empty() {
+        return Err(MergeError::Malformed("a participant without an id or identity"));
+    }
+    if record.sid.len() > MAX_NAME || record.identity.len() > MAX_NAME {
+        return Err(MergeError::Malformed("a participant id or identity of more than 512 bytes"));
+    }
+    if record.version.epoch > MAX_EPOCH || record.version.counter == u32::MAX {
+        return Err(MergeError::Malformed("a version beyond any real one"));
+    }
+    match &record.state {
+        RecordState::Live(body) if body.len() > MAX_BODY => Err(MergeError::TooLarge { bytes: body.len() }),
+        _ => Ok(()),
+    }
+}
