@@ -3,20 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::Content;
+use crate::codec::PayloadInfo;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Packet};
 
 /// How much of a stream is kept.
 const SPAN: Duration = Duration::from_secs(1);
 /// Places at first, for any kind; a power of two.
-const FIRST: usize = 64;
+const INITIAL_SLOTS: usize = 64;
 /// Places at most, for video.
-const MOST: usize = 512;
+const MAX_SLOTS: usize = 512;
 /// No sequence number is this one.
-const EMPTY: u64 = u64::MAX;
+const EMPTY_SEQ: u64 = u64::MAX;
 
 #[derive(Debug)]
-struct Slot {
+struct CachedPacket {
     seq: u64,
     at: Instant,
     codec: Codec,
@@ -29,15 +29,15 @@ struct Slot {
     capture_time: Option<u8>,
     /// Bytes of the dependency descriptor behind it.
     dependency: Option<u16>,
-    content: Content,
+    info: PayloadInfo,
     /// Capture time, dependency descriptor, payload.
     bytes: Vec<u8>,
 }
 
-impl Slot {
+impl CachedPacket {
     fn empty(at: Instant) -> Self {
         Self {
-            seq: EMPTY,
+            seq: EMPTY_SEQ,
             at,
             codec: Codec::Opus,
             timestamp: 0,
@@ -47,7 +47,7 @@ impl Slot {
             playout_delay: None,
             capture_time: None,
             dependency: None,
-            content: Content::default(),
+            info: PayloadInfo::default(),
             bytes: Vec::new(),
         }
     }
@@ -76,22 +76,22 @@ impl Slot {
 
 #[derive(Debug)]
 pub(crate) struct Cache {
-    slots: Vec<Slot>,
-    most: usize,
+    slots: Vec<CachedPacket>,
+    max_slots: usize,
     /// Memory of a place comes in multiples of this, so that it soon fits any packet.
-    unit: usize,
+    allocation_unit: usize,
 }
 
 impl Cache {
     pub(crate) fn new(kind: Kind) -> Self {
-        let (most, unit) = match kind {
-            Kind::Audio => (FIRST, 256),
-            Kind::Video => (MOST, 1280),
+        let (max_slots, allocation_unit) = match kind {
+            Kind::Audio => (INITIAL_SLOTS, 256),
+            Kind::Video => (MAX_SLOTS, 1280),
         };
-        Self { slots: Vec::new(), most, unit }
+        Self { slots: Vec::new(), max_slots, allocation_unit }
     }
 
-    fn slot(&self, seq: u64) -> Option<&Slot> {
+    fn slot(&self, seq: u64) -> Option<&CachedPacket> {
         let mask = self.slots.len().wrapping_sub(1) as u64;
         self.slots.get((seq & mask) as usize)
     }
@@ -105,23 +105,23 @@ impl Cache {
         self.slot(seq).is_some_and(|slot| slot.seq == seq)
     }
 
-    pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &Content)> {
-        self.slot(seq).filter(|slot| slot.seq == seq).map(|slot| (slot.packet(), &slot.content))
+    pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &PayloadInfo)> {
+        self.slot(seq).filter(|slot| slot.seq == seq).map(|slot| (slot.packet(), &slot.info))
     }
 
-    pub(crate) fn insert(&mut self, now: Instant, packet: &Packet<'_>, content: &Content) {
+    pub(crate) fn insert(&mut self, now: Instant, packet: &Packet<'_>, info: &PayloadInfo) {
         if self.slots.is_empty() {
-            self.slots.resize_with(FIRST, || Slot::empty(now));
+            self.slots.resize_with(INITIAL_SLOTS, || CachedPacket::empty(now));
         }
         // A place is about to be used again too soon: the stream is faster than was thought.
-        while self.slots.len() < self.most
+        while self.slots.len() < self.max_slots
             && self
                 .slot(packet.seq)
-                .is_some_and(|slot| slot.seq != EMPTY && now.saturating_duration_since(slot.at) < SPAN)
+                .is_some_and(|slot| slot.seq != EMPTY_SEQ && now.saturating_duration_since(slot.at) < SPAN)
         {
             self.grow(now);
         }
-        let (mask, unit) = (self.slots.len().wrapping_sub(1) as u64, self.unit);
+        let (mask, allocation_unit) = (self.slots.len().wrapping_sub(1) as u64, self.allocation_unit);
         let Some(slot) = self.slots.get_mut((packet.seq & mask) as usize) else { return };
         let capture = packet.ext.capture_time.filter(|bytes| bytes.len() <= 16);
         let dependency = packet.ext.dependency.filter(|bytes| bytes.len() <= 255);
@@ -136,10 +136,10 @@ impl Cache {
         slot.playout_delay = packet.ext.playout_delay;
         slot.capture_time = capture.map(|bytes| bytes.len() as u8);
         slot.dependency = dependency.map(|bytes| bytes.len() as u16);
-        slot.content = *content;
+        slot.info = *info;
         slot.bytes.clear();
         if slot.bytes.capacity() < len {
-            slot.bytes.reserve_exact(len.next_multiple_of(unit));
+            slot.bytes.reserve_exact(len.next_multiple_of(allocation_unit));
         }
         slot.bytes.extend_from_slice(capture.unwrap_or_default());
         slot.bytes.extend_from_slice(dependency.unwrap_or_default());
@@ -149,9 +149,9 @@ impl Cache {
     fn grow(&mut self, now: Instant) {
         let len = self.slots.len() * 2;
         let old = std::mem::take(&mut self.slots);
-        self.slots.resize_with(len, || Slot::empty(now));
+        self.slots.resize_with(len, || CachedPacket::empty(now));
         for slot in old {
-            if slot.seq != EMPTY
+            if slot.seq != EMPTY_SEQ
                 && let Some(place) = self.slots.get_mut((slot.seq & (len as u64 - 1)) as usize)
             {
                 *place = slot;
@@ -162,7 +162,7 @@ impl Cache {
     /// Forgets the packets and keeps the memory.
     pub(crate) fn clear(&mut self) {
         for slot in &mut self.slots {
-            slot.seq = EMPTY;
+            slot.seq = EMPTY_SEQ;
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
         let now = Instant::now();
         let mut cache = Cache::new(Kind::Video);
         let packet = packet(70_000, b"payload");
-        cache.insert(now, &packet, &Content::default());
+        cache.insert(now, &packet, &PayloadInfo::default());
         assert_eq!(cache.get(70_000).map(|(packet, _)| packet), Some(packet));
         assert!(cache.get(70_000 - 64).is_none());
     }
@@ -204,7 +204,7 @@ mod tests {
             let mut cache = Cache::new(Kind::Video);
             for seq in 0..2000u64 {
                 let now = start + Duration::from_millis(seq * gap_ms);
-                cache.insert(now, &packet(seq, &[0; 100]), &Content::default());
+                cache.insert(now, &packet(seq, &[0; 100]), &PayloadInfo::default());
             }
             assert_eq!(cache.slots.len(), places);
             assert!((2000 - places as u64..2000).all(|seq| cache.contains(seq)));

@@ -7,35 +7,38 @@ mod key_frame;
 pub mod vp8;
 pub mod vp9;
 
-pub use key_frame::Start;
+pub use key_frame::KeyFrameStart;
 
 use systir_rtp::packet::{Codec, Packet};
 use vp8::Descriptor;
 
 /// What the core has read of one payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Content {
+pub struct PayloadInfo {
     /// Does a key frame begin?
-    pub start: Start,
+    pub key_frame_start: KeyFrameStart,
     /// VP8's descriptor.
     pub vp8: Option<Descriptor>,
 }
 
 /// Reads what the core needs of a payload; none when the payload's descriptor is damaged.
 #[must_use]
-pub fn inspect(packet: &Packet<'_>) -> Option<Content> {
-    let start = |yes: bool| if yes { Start::Key } else { Start::No };
+pub fn inspect(packet: &Packet<'_>) -> Option<PayloadInfo> {
+    let start = |yes: bool| if yes { KeyFrameStart::Yes } else { KeyFrameStart::No };
     Some(match packet.codec {
-        Codec::Opus | Codec::Red | Codec::Pcmu | Codec::Pcma => Content::default(),
+        Codec::Opus | Codec::Red | Codec::Pcmu | Codec::Pcma => PayloadInfo::default(),
         Codec::Vp8 => {
             let descriptor = Descriptor::parse(packet.payload)?;
             let key = descriptor.begins_key_frame(packet.payload);
-            Content { start: start(key), vp8: Some(descriptor) }
+            PayloadInfo { key_frame_start: start(key), vp8: Some(descriptor) }
         }
-        Codec::Vp9 => Content { start: start(vp9::begins_key_frame(packet.payload)?), vp8: None },
-        Codec::H264 => Content { start: h264::start(packet.payload), vp8: None },
-        Codec::Av1 => {
-            Content { start: start(av1::begins_key_frame(packet.ext.dependency, packet.payload)), vp8: None }
+        Codec::Vp9 => {
+            PayloadInfo { key_frame_start: start(vp9::begins_key_frame(packet.payload)?), vp8: None }
         }
+        Codec::H264 => PayloadInfo { key_frame_start: h264::key_frame_start(packet.payload), vp8: None },
+        Codec::Av1 => PayloadInfo {
+            key_frame_start: start(av1::begins_key_frame(packet.ext.dependency, packet.payload)),
+            vp8: None,
+        },
     })
 }

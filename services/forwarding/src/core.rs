@@ -1,20 +1,20 @@
 //! The core itself: tracks, their subscriptions and feeds, and the packets between them.
 
-mod clockwork;
 mod feedback;
-mod flow;
+mod ingest;
+mod timeouts;
 
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 use crate::slots::Slots;
-use crate::source::Life;
+use crate::source::LayerState;
 use crate::subscription::Subscription;
-use crate::throttle::Throttle;
+use crate::throttle::ResendThrottle;
 use crate::timers::Timers;
 use crate::track::{Feed, Track};
-use crate::{Egress, SenderInfo, Speaker, SubscriptionId, SubscriptionStats, TrackId, TrackStats};
+use crate::{Egress, SenderInfo, SubscriptionId, SubscriptionStats, TrackId, TrackLoudness, TrackStats};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 /// Forwards packets of tracks to subscribers and downstreams. Single-threaded; every method that
@@ -30,7 +30,7 @@ pub struct Core {
     /// First numbers and jitter; nothing secret depends on it.
     random: fastrand::Rng,
     /// Tracks whose wanted layers may have changed.
-    touched: Vec<TrackId>,
+    wanted_checks: Vec<TrackId>,
     /// The latest time that a caller has given.
     clock: Option<Instant>,
 }
@@ -45,12 +45,12 @@ impl Core {
             feeds: FxHashMap::default(),
             timers: Timers::default(),
             random: fastrand::Rng::with_seed(seed),
-            touched: Vec::new(),
+            wanted_checks: Vec::new(),
             clock: None,
         }
     }
 
-    /// Adds a track. `group` comes back in [`Speaker`] (one room, say); `layers` are those that the
+    /// Adds a track. `group` comes back in [`TrackLoudness`] (one room, say); `layers` are those that the
     /// publisher declared: no other layer is taken, and a track without simulcast has layer 0.
     pub fn add_track(&mut self, group: u32, kind: Kind, codec: Codec, layers: LayerSet) -> TrackId {
         TrackId(self.tracks.insert(Track::new(group, kind, codec, layers)))
@@ -81,20 +81,20 @@ impl Core {
         let Some(now) = self.clock else { return };
         for source in state.sources.iter_mut().flatten() {
             source.refresh(now);
-            source.request.settle();
+            source.key_frame_request.cancel();
             if !muted && state.kind == Kind::Video {
-                source.request.schedule(now);
+                source.key_frame_request.schedule(now);
             }
         }
-        self.timers.wake(track.index(), now);
-        self.touch(track);
+        self.timers.schedule(track.index(), now);
+        self.queue_wanted_check(track);
     }
 
     /// Adds a local subscriber, paused: [`Core::set_target`] starts it. None when there is no such track.
     pub fn subscribe(&mut self, track: TrackId) -> Option<SubscriptionId> {
         let state = self.tracks.get_mut(track.0)?;
         let id = self.subs.insert(Subscription::new(track, self.random.u64(..)));
-        if id == Slots::<Subscription>::NOTHING {
+        if id == Slots::<Subscription>::NO_ID {
             return None;
         }
         state.subs.push(SubscriptionId(id));
@@ -109,7 +109,7 @@ impl Core {
         {
             track.subs.swap_remove(index);
         }
-        self.touch(state.track);
+        self.queue_wanted_check(state.track);
     }
 
     /// The highest layer that the subscriber shall get (any for audio), or none to pause. While another
@@ -132,15 +132,15 @@ impl Core {
         if target.is_none() {
             state.selected = None;
             state.current = None;
-            self.touch(track);
+            self.queue_wanted_check(track);
             return;
         }
-        let before = self.tracks.get(track.0).map_or(LayerSet::NONE, |track| track.told);
+        let before = self.tracks.get(track.0).map_or(LayerSet::NONE, |track| track.reported_wanted);
         let wanted = self.wanted(track);
         if let Some(track) = self.tracks.get_mut(track.0) {
             for layer in wanted.iter().filter(|layer| !before.contains(*layer)) {
                 if let Some(source) = track.source_mut(layer.0) {
-                    source.await_again(now);
+                    source.await_layer(now);
                 }
             }
         }
@@ -161,9 +161,9 @@ impl Core {
             self.unfeed(other, layer, peer);
         }
         let Some(state) = self.tracks.get_mut(track.0) else { return };
-        state.feeds.push(Feed { layer: layer.0, peer, flow, resent: Throttle::default() });
+        state.feeds.push(Feed { layer: layer.0, peer, flow, resend_throttle: ResendThrottle::default() });
         self.feeds.insert((peer, flow), (track, layer));
-        self.touch(track);
+        self.queue_wanted_check(track);
     }
 
     /// Ends a feed.
@@ -175,7 +175,7 @@ impl Core {
         };
         let feed = state.feeds.swap_remove(index);
         self.feeds.remove(&(feed.peer, feed.flow));
-        self.touch(track);
+        self.queue_wanted_check(track);
     }
 
     /// The layers that somebody wants of a track: subscriptions (what they ask for and what they
@@ -183,33 +183,33 @@ impl Core {
     #[must_use]
     pub fn wanted(&self, track: TrackId) -> LayerSet {
         let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
-        let life = |layer: u8| state.source(layer).map_or(Life::Gone, |source| source.life);
+        let layer_state = |layer: u8| state.source(layer).map_or(LayerState::Ended, |source| source.state);
         let feeds = state.feeds.iter().fold(LayerSet::NONE, |set, feed| set.with(Layer(feed.layer)));
         let subs = state.subs.iter().filter_map(|id| self.subs.get(id.0));
-        subs.fold(feeds, |set, sub| set.union(sub.wanted(state.layers, life)))
+        subs.fold(feeds, |set, sub| set.union(sub.wanted(state.layers, layer_state)))
     }
 
     /// The next track whose [`Core::wanted`] differs from what this said last (at first: nothing).
     /// Call until it gives none, after every batch of calls.
     pub fn poll_wanted(&mut self) -> Option<(TrackId, LayerSet)> {
-        while let Some(track) = self.touched.pop() {
+        while let Some(track) = self.wanted_checks.pop() {
             let wanted = self.wanted(track);
             let Some(state) = self.tracks.get_mut(track.0) else { continue };
-            state.touched = false;
-            if state.told != wanted {
-                state.told = wanted;
+            state.wanted_check_queued = false;
+            if state.reported_wanted != wanted {
+                state.reported_wanted = wanted;
                 return Some((track, wanted));
             }
         }
         None
     }
 
-    fn touch(&mut self, track: TrackId) {
+    fn queue_wanted_check(&mut self, track: TrackId) {
         if let Some(state) = self.tracks.get_mut(track.0)
-            && !state.touched
+            && !state.wanted_check_queued
         {
-            state.touched = true;
-            self.touched.push(track);
+            state.wanted_check_queued = true;
+            self.wanted_checks.push(track);
         }
     }
 
@@ -237,7 +237,7 @@ impl Core {
         for (layer, (source, counters)) in state.sources.iter().zip(&mut stats.layers).enumerate() {
             let Some(source) = source else { continue };
             *counters = source.stats;
-            if source.life == Life::Live {
+            if source.state == LayerState::Live {
                 stats.live = stats.live.with(Layer(layer as u8));
             }
         }
@@ -254,7 +254,7 @@ impl Core {
         let instant = source.instant(now)?;
         Some(SenderInfo {
             ntp: instant.ntp,
-            timestamp: instant.timestamp.wrapping_add(sub.rewrite.timestamp_shift()),
+            timestamp: instant.timestamp.wrapping_add(sub.rewriter.timestamp_shift()),
             packets: sub.packets as u32,
             octets: sub.octets as u32,
         })
@@ -262,11 +262,11 @@ impl Core {
 
     /// The tracks whose loudness changed since the last call, those that fell silent included. Call
     /// every 500 ms.
-    pub fn speakers(&mut self, now: Instant) -> Vec<Speaker> {
+    pub fn loudness_changes(&mut self, now: Instant) -> Vec<TrackLoudness> {
         let mut changed = Vec::new();
         for (id, state) in self.tracks.iter_mut().filter(|(_, state)| state.kind == Kind::Audio) {
-            if let Some((level, active)) = state.loudness.change(now) {
-                changed.push(Speaker { group: state.group, track: TrackId(id), level, active });
+            if let Some((level, active)) = state.loudness.poll_change(now) {
+                changed.push(TrackLoudness { group: state.group, track: TrackId(id), level, active });
             }
         }
         changed

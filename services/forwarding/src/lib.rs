@@ -22,14 +22,14 @@ pub use id::{SubscriptionId, TrackId};
 mod egress;
 pub use egress::{Egress, Forward};
 
-mod speaker;
-pub use speaker::Speaker;
+mod loudness;
+pub use loudness::TrackLoudness;
 
 mod stats;
 pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};
 
 mod cache;
-mod loss;
+mod nack;
 mod notifier;
 pub use notifier::ThreadNotifier;
 mod request;

@@ -11,15 +11,15 @@ use atomic_waker::AtomicWaker;
 /// Notified by any number of threads, awaited by one. A notification that is not awaited yet is kept;
 /// several count as one.
 #[derive(Debug, Clone, Default)]
-pub struct ThreadNotifier(Arc<State>);
+pub struct ThreadNotifier(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Shared {
     notified: AtomicBool,
     waiting: AtomicWaker,
 }
 
-impl Wake for State {
+impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

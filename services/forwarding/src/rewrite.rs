@@ -1,20 +1,20 @@
 //! One subscriber's own numbering: how sequence numbers, timestamps and VP8's running numbers of the
 //! layers that it gets map to the single stream that it sees.
 //!
-//! The mapping is a list of *runs*: from some number of some layer on, everything is shifted by
+//! The mapping is a list of *segments*: from some number of some layer on, everything is shifted by
 //! constants. So a late packet and a retransmission come out as they would have in order.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::codec::Content;
+use crate::codec::PayloadInfo;
 use crate::codec::vp8::{Descriptor, MAX_LEN};
-use crate::rtp_clock::{Clock, ticks};
+use crate::rtp_clock::{RtpClock, ticks};
 
 /// Runs that are remembered behind the open one.
-const REMEMBERED: usize = 32;
+const MAX_CLOSED: usize = 32;
 /// Timestamps that sender reports give may differ this many seconds from what arrival times give.
-const TRUST: u32 = 2;
+const MAX_REPORT_OFFSET_S: u32 = 2;
 
 /// What is added to a packet's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,9 +42,9 @@ impl Shift {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct Segment {
     layer: u8,
-    /// First number of the layer that belongs to the run.
+    /// First number of the layer that belongs to the segment.
     start: u64,
     /// The number that it has for the subscriber, extended.
     out: u64,
@@ -54,40 +54,40 @@ struct Run {
 /// A clock of one layer and the shift from it to the subscriber's clock, without the small steps
 /// that keep timestamps growing: those must not add up over many switches.
 #[derive(Debug, Clone, Copy)]
-struct Anchor {
+struct TimestampAnchor {
     layer: u8,
     epoch: u32,
     shift: u32,
 }
 
 /// The layer that begins: its number, its clock, and the clock of the layer that the anchor names.
-pub(crate) struct Beginning<'a> {
+pub(crate) struct LayerStart<'a> {
     pub(crate) layer: u8,
     pub(crate) seq: u64,
     pub(crate) timestamp: u32,
-    pub(crate) content: &'a Content,
-    pub(crate) clock: Clock,
+    pub(crate) info: &'a PayloadInfo,
+    pub(crate) clock: RtpClock,
     /// Shortest step between two timestamps.
     pub(crate) step: u32,
     pub(crate) rate: u32,
 }
 
 #[derive(Debug)]
-pub(crate) struct Rewrite {
-    open: Option<Run>,
-    closed: VecDeque<Run>,
+pub(crate) struct Rewriter {
+    open: Option<Segment>,
+    closed: VecDeque<Segment>,
     /// The highest number that was sent.
     last: u64,
     /// The number after that, or after those that are kept for packets before some padding.
     next: u64,
-    anchor: Option<Anchor>,
+    anchor: Option<TimestampAnchor>,
     last_timestamp: u32,
     last_at: Option<Instant>,
     last_vp8: Option<[u16; 3]>,
     first_timestamp: u32,
 }
 
-impl Rewrite {
+impl Rewriter {
     pub(crate) fn new(first_seq: u16, first_timestamp: u32) -> Self {
         Self {
             open: None,
@@ -108,17 +108,17 @@ impl Rewrite {
         self.anchor.map(|anchor| anchor.layer)
     }
 
-    /// What timestamps of the open run are shifted by.
+    /// What timestamps of the open segment are shifted by.
     pub(crate) fn timestamp_shift(&self) -> u32 {
-        self.open.map_or(0, |run| run.shift.timestamp)
+        self.open.map_or(0, |segment| segment.shift.timestamp)
     }
 
     /// A layer begins here, or begins again: the numbers go on from the last ones.
-    pub(crate) fn begin(&mut self, now: Instant, new: &Beginning<'_>, anchored: Option<Clock>) {
+    pub(crate) fn start_layer(&mut self, now: Instant, new: &LayerStart<'_>, anchored: Option<RtpClock>) {
         let timestamp = self.align(now, new, anchored);
-        let mut shift = self.open.map_or(Shift::default(), |run| run.shift);
+        let mut shift = self.open.map_or(Shift::default(), |segment| segment.shift);
         shift.timestamp = timestamp;
-        if let (Some(descriptor), Some([picture_id, tl0, key_index])) = (new.content.vp8, self.last_vp8) {
+        if let (Some(descriptor), Some([picture_id, tl0, key_index])) = (new.info.vp8, self.last_vp8) {
             shift.picture_id = picture_id.wrapping_add(1).wrapping_sub(descriptor.picture_id.unwrap_or(0));
             shift.tl0 = (tl0 as u8).wrapping_add(1).wrapping_sub(descriptor.tl0.unwrap_or(0));
             shift.key_index =
@@ -127,7 +127,7 @@ impl Rewrite {
         // Numbers that were kept are taken back: what they were kept for may have a picture id that the
         // layer that begins now has too.
         self.next = self.last + 1;
-        self.push(Run { layer: new.layer, start: new.seq, out: self.next, shift });
+        self.push(Segment { layer: new.layer, start: new.seq, out: self.next, shift });
     }
 
     /// A packet with nothing in it: true when the subscriber need not get it, because its number could be
@@ -141,40 +141,40 @@ impl Rewrite {
         if seq == open.start {
             open.start += 1;
         } else {
-            let run = Run { start: seq + 1, out, ..*open };
-            self.push(run);
+            let segment = Segment { start: seq + 1, out, ..*open };
+            self.push(segment);
         }
         self.next = out;
         true
     }
 
-    fn push(&mut self, run: Run) {
-        if let Some(open) = self.open.replace(run) {
+    fn push(&mut self, segment: Segment) {
+        if let Some(open) = self.open.replace(segment) {
             if self.closed.capacity() == 0 {
-                self.closed.reserve_exact(REMEMBERED);
+                self.closed.reserve_exact(MAX_CLOSED);
             }
-            if self.closed.len() >= REMEMBERED {
+            if self.closed.len() >= MAX_CLOSED {
                 self.closed.pop_front();
             }
             self.closed.push_back(open);
         }
     }
 
-    /// The subscriber's extended number and the shift for a packet, none for one that belongs to no run.
+    /// The subscriber's extended number and the shift for a packet, none for one that belongs to no segment.
     pub(crate) fn map(&self, layer: u8, seq: u64) -> Option<(u64, Shift)> {
         let open = self.open.as_ref()?;
         if open.layer == layer && seq >= open.start {
             return Some((open.out + (seq - open.start), open.shift));
         }
         let mut end = open.out;
-        for run in self.closed.iter().rev() {
-            if run.layer == layer && seq >= run.start {
-                let out = run.out + (seq - run.start);
+        for segment in self.closed.iter().rev() {
+            if segment.layer == layer && seq >= segment.start {
+                let out = segment.out + (seq - segment.start);
                 if out < end {
-                    return Some((out, run.shift));
+                    return Some((out, segment.shift));
                 }
             }
-            end = end.min(run.out);
+            end = end.min(segment.out);
         }
         None
     }
@@ -187,8 +187,8 @@ impl Rewrite {
     /// Which packet of which layer has this number, of those that were sent.
     pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
         let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
-        let run = self.open.iter().chain(self.closed.iter().rev()).find(|run| out >= run.out)?;
-        Some((run.layer, run.start + (out - run.out), run.shift))
+        let segment = self.open.iter().chain(self.closed.iter().rev()).find(|segment| out >= segment.out)?;
+        Some((segment.layer, segment.start + (out - segment.out), segment.shift))
     }
 
     /// A packet goes out for the first time.
@@ -215,7 +215,7 @@ impl Rewrite {
     /// The shift of timestamps for a layer that begins. The same clock keeps its shift; another one is
     /// aligned by both layers' sender reports; without those by the time that passed. In any case
     /// timestamps grow.
-    fn align(&mut self, now: Instant, new: &Beginning<'_>, anchored: Option<Clock>) -> u32 {
+    fn align(&mut self, now: Instant, new: &LayerStart<'_>, anchored: Option<RtpClock>) -> u32 {
         let elapsed = self.last_at.map(|last| ticks(now.saturating_duration_since(last), new.rate));
         let by_arrival = self.last_timestamp.wrapping_add(elapsed.unwrap_or(0).max(new.step));
         let by_reports = || {
@@ -230,7 +230,7 @@ impl Rewrite {
                 .wrapping_add(new.timestamp.wrapping_sub(report.timestamp));
             let aligned = in_old_clock.wrapping_add(anchor.shift);
             let off = (aligned.wrapping_sub(by_arrival) as i32).unsigned_abs();
-            (off <= new.rate * TRUST).then_some(aligned)
+            (off <= new.rate * MAX_REPORT_OFFSET_S).then_some(aligned)
         };
         let aligned = match self.anchor {
             None => self.first_timestamp,
@@ -240,7 +240,7 @@ impl Rewrite {
             Some(_) => by_reports().unwrap_or(by_arrival),
         };
         let shift = aligned.wrapping_sub(new.timestamp);
-        self.anchor = Some(Anchor { layer: new.layer, epoch: new.clock.epoch, shift });
+        self.anchor = Some(TimestampAnchor { layer: new.layer, epoch: new.clock.epoch, shift });
         let behind = self.last_at.is_some() && (aligned.wrapping_sub(self.last_timestamp) as i32) <= 0;
         if behind { self.last_timestamp.wrapping_add(1).wrapping_sub(new.timestamp) } else { shift }
     }

@@ -4,7 +4,7 @@ use systir_rtp::packet::SenderReport;
 
 /// Whose timestamps a layer has, and what the last sender report said of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Clock {
+pub(crate) struct RtpClock {
     pub(crate) epoch: u32,
     pub(crate) report: Option<SenderReport>,
 }

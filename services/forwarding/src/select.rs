@@ -4,7 +4,7 @@
 //! calls `Core::set_target` with the lower of what the subscriber asked for and what fits (or with
 //! none to pause). This function only knows what the source offers.
 
-use crate::source::Life;
+use crate::source::LayerState;
 use systir_rtp::packet::{Layer, LayerSet};
 
 /// The layers that may be sent for a target: those up to it, or the lowest one when all are above.
@@ -21,41 +21,41 @@ pub(crate) fn eligible(target: u8, declared: LayerSet) -> LayerSet {
 pub(crate) fn select(
     target: u8,
     declared: LayerSet,
-    life: impl Fn(u8) -> Life,
+    state_of: impl Fn(u8) -> LayerState,
     current: Option<u8>,
 ) -> Option<u8> {
     let eligible = eligible(target, declared);
-    let highest = |fits: &dyn Fn(Life) -> bool| {
-        eligible.iter().map(|layer| layer.0).filter(|layer| fits(life(*layer))).last()
+    let highest = |fits: &dyn Fn(LayerState) -> bool| {
+        eligible.iter().map(|layer| layer.0).filter(|layer| fits(state_of(*layer))).last()
     };
-    highest(&|life| life == Life::Live)
+    highest(&|state| state == LayerState::Live)
         .or(current.filter(|current| eligible.contains(Layer(*current))))
-        .or_else(|| highest(&|life| life != Life::Gone))
+        .or_else(|| highest(&|state| state != LayerState::Ended))
         .or_else(|| highest(&|_| true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Life::{Awaited, Gone, Live};
+    use LayerState::{Awaited, Ended, Live};
 
-    fn choose(target: u8, life: [Life; 3], current: Option<u8>) -> Option<u8> {
-        select(target, LayerSet(0b111), |layer| life[usize::from(layer)], current)
+    fn choose(target: u8, states: [LayerState; 3], current: Option<u8>) -> Option<u8> {
+        select(target, LayerSet(0b111), |layer| states[usize::from(layer)], current)
     }
 
     #[test]
     fn highest_live_layer_up_to_the_target_is_chosen() {
         assert_eq!(choose(2, [Live, Live, Live], Some(0)), Some(2));
         assert_eq!(choose(1, [Live, Live, Live], Some(2)), Some(1));
-        assert_eq!(choose(2, [Live, Live, Gone], Some(2)), Some(1));
+        assert_eq!(choose(2, [Live, Live, Ended], Some(2)), Some(1));
         assert_eq!(choose(2, [Live, Awaited(None), Awaited(None)], None), Some(0));
     }
 
     #[test]
     fn silence_of_the_whole_track_changes_nothing() {
-        assert_eq!(choose(2, [Gone, Gone, Gone], Some(1)), Some(1));
-        assert_eq!(choose(2, [Gone, Awaited(None), Gone], None), Some(1));
-        assert_eq!(choose(2, [Gone, Gone, Gone], None), Some(2));
+        assert_eq!(choose(2, [Ended, Ended, Ended], Some(1)), Some(1));
+        assert_eq!(choose(2, [Ended, Awaited(None), Ended], None), Some(1));
+        assert_eq!(choose(2, [Ended, Ended, Ended], None), Some(2));
     }
 
     #[test]

@@ -22,13 +22,13 @@ pub(crate) struct Slots<T> {
 
 impl<T> Slots<T> {
     /// The id of nothing: no slot ever gets this index.
-    pub(crate) const NOTHING: u32 = u32::MAX;
+    pub(crate) const NO_ID: u32 = u32::MAX;
 
     pub(crate) fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 
-    /// Puts a value in; [`Slots::NOTHING`] when all 2^20 - 1 places are taken.
+    /// Puts a value in; [`Slots::NO_ID`] when all 2^20 - 1 places are taken.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         while let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
@@ -38,7 +38,7 @@ impl<T> Slots<T> {
         }
         let index = self.slots.len() as u32;
         if index >= INDEX_MASK {
-            return Self::NOTHING;
+            return Self::NO_ID;
         }
         self.slots.push(Slot { generation: 0, value: Some(value) });
         index
@@ -90,6 +90,6 @@ mod tests {
         assert_eq!(slots.get(first), None);
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&"second"));
-        assert_eq!(slots.get(Slots::<&str>::NOTHING), None);
+        assert_eq!(slots.get(Slots::<&str>::NO_ID), None);
     }
 }

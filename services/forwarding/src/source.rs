@@ -3,54 +3,54 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
-use crate::codec::{Content, Start, inspect};
-use crate::loss::Losses;
+use crate::codec::{KeyFrameStart, PayloadInfo, inspect};
+use crate::nack::NackList;
 use crate::request::KeyFrameRequest;
-use crate::rtp_clock::{Clock, ticks};
+use crate::rtp_clock::{RtpClock, ticks};
 use crate::stats::LayerStats;
 use systir_rtp::packet::{Kind, Packet, SenderReport};
 
 /// A layer without packets for this long is not there any more.
-const TIMEOUT: Duration = Duration::from_millis(1500);
+const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A jump ahead of more numbers than this is a new beginning.
-const JUMP: u64 = 3000;
+const MAX_JUMP: u64 = 3000;
 /// After such a silence what was skipped was not sent to us, or is of no use any more.
 const SILENCE: Duration = Duration::from_millis(500);
 /// Seconds that a source's timestamps may be off after a jump and still be the same clock.
-const SAME_CLOCK: u32 = 5;
+const MAX_CLOCK_OFFSET_S: u32 = 5;
 
 /// Does the layer arrive?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum LayerState {
     /// It has been asked for (at that time, if at all) and has not come yet.
     Awaited(Option<Instant>),
     Live,
-    Gone,
+    Ended,
 }
 
 /// A packet that is new.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrival {
-    pub(crate) content: Content,
+pub(crate) struct AcceptedPacket {
+    pub(crate) info: PayloadInfo,
     /// Nothing in it for a subscriber: padding, or damaged.
     pub(crate) empty: bool,
     /// A key frame begins here.
-    pub(crate) key: bool,
+    pub(crate) key_frame: bool,
     /// A later one came before it.
     pub(crate) late: bool,
     /// The numbers have nothing to do with those before.
     pub(crate) restarted: bool,
     /// The layer was not there before.
-    pub(crate) revived: bool,
+    pub(crate) layer_started: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct LayerSource {
     pub(crate) cache: Cache,
     pub(crate) highest: Option<u64>,
-    pub(crate) life: Life,
-    pub(crate) losses: Losses,
-    pub(crate) request: KeyFrameRequest,
+    pub(crate) state: LayerState,
+    pub(crate) nacks: NackList,
+    pub(crate) key_frame_request: KeyFrameRequest,
     pub(crate) stats: LayerStats,
     kind: Kind,
     rate: u32,
@@ -59,19 +59,19 @@ pub(crate) struct Source {
     epoch: u32,
     report: Option<(SenderReport, Instant)>,
     /// Where the newest key frame began: number and timestamp.
-    key: Option<(u64, u32)>,
+    last_key_frame: Option<(u64, u32)>,
     /// The newest picture id in 15 bits, for encoders that send 7.
     picture_id: Option<u16>,
 }
 
-impl Source {
+impl LayerSource {
     pub(crate) fn new(kind: Kind, rate: u32) -> Self {
         Self {
             cache: Cache::new(kind),
             highest: None,
-            life: Life::Awaited(None),
-            losses: Losses::new(kind),
-            request: KeyFrameRequest::default(),
+            state: LayerState::Awaited(None),
+            nacks: NackList::new(kind),
+            key_frame_request: KeyFrameRequest::default(),
             stats: LayerStats::default(),
             kind,
             rate,
@@ -79,13 +79,13 @@ impl Source {
             last_timestamp: 0,
             epoch: 0,
             report: None,
-            key: None,
+            last_key_frame: None,
             picture_id: None,
         }
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        Clock { epoch: self.epoch, report: self.report.map(|(report, _)| report) }
+    pub(crate) fn clock(&self) -> RtpClock {
+        RtpClock { epoch: self.epoch, report: self.report.map(|(report, _)| report) }
     }
 
     pub(crate) fn report(&mut self, now: Instant, report: SenderReport) {
@@ -104,34 +104,34 @@ impl Source {
     }
 
     /// Somebody wants the layer now who did not before: it gets time to come.
-    pub(crate) fn await_again(&mut self, now: Instant) {
-        if matches!(self.life, Life::Gone | Life::Awaited(None)) {
-            self.life = Life::Awaited(Some(now));
+    pub(crate) fn await_layer(&mut self, now: Instant) {
+        if matches!(self.state, LayerState::Ended | LayerState::Awaited(None)) {
+            self.state = LayerState::Awaited(Some(now));
         }
     }
 
     /// What came before a silence that we made ourselves says nothing about what comes.
     pub(crate) fn refresh(&mut self, now: Instant) {
         self.last_at = self.last_at.map(|_| now);
-        self.losses.clear();
+        self.nacks.clear();
     }
 
     /// True when the layer ended just now.
-    pub(crate) fn check_life(&mut self, now: Instant) -> bool {
-        let since = match self.life {
-            Life::Live => self.last_at,
-            Life::Awaited(since) => since,
-            Life::Gone => None,
+    pub(crate) fn check_timeout(&mut self, now: Instant) -> bool {
+        let since = match self.state {
+            LayerState::Live => self.last_at,
+            LayerState::Awaited(since) => since,
+            LayerState::Ended => None,
         };
-        let ended = since.is_some_and(|since| now.saturating_duration_since(since) >= TIMEOUT);
+        let ended = since.is_some_and(|since| now.saturating_duration_since(since) >= LAYER_TIMEOUT);
         if ended {
-            self.life = Life::Gone;
+            self.state = LayerState::Ended;
         }
         ended
     }
 
     /// Takes a packet in; none for a duplicate or one that is too late.
-    pub(crate) fn accept(&mut self, now: Instant, packet: &Packet<'_>) -> Option<Arrival> {
+    pub(crate) fn accept(&mut self, now: Instant, packet: &Packet<'_>) -> Option<AcceptedPacket> {
         let mut restarted = false;
         let mut late = false;
         match self.highest {
@@ -141,13 +141,13 @@ impl Source {
                     return None;
                 }
                 late = true;
-                self.losses.arrived(packet.seq);
+                self.nacks.arrived(packet.seq);
             }
-            Some(highest) if packet.seq - highest > JUMP => {
+            Some(highest) if packet.seq - highest > MAX_JUMP => {
                 restarted = true;
                 self.restart(now, packet.timestamp);
             }
-            Some(highest) => self.skipped(now, highest, packet.seq),
+            Some(highest) => self.record_gap(now, highest, packet.seq),
             None => {}
         }
         let inspected = if packet.payload.is_empty() { None } else { inspect(packet) };
@@ -155,8 +155,8 @@ impl Source {
             self.stats.malformed += 1;
         }
         let empty = inspected.is_none();
-        let mut content = inspected.unwrap_or_default();
-        if let Some(descriptor) = &mut content.vp8
+        let mut info = inspected.unwrap_or_default();
+        if let Some(descriptor) = &mut info.vp8
             && let Some(id) = descriptor.picture_id
         {
             let id = self.widen(id, descriptor.narrow);
@@ -165,7 +165,7 @@ impl Source {
                 self.picture_id = Some(id);
             }
         }
-        let key = self.begins_key_frame(packet, content.start);
+        let key_frame = self.begins_key_frame(packet, info.key_frame_start);
         if !late {
             self.highest = Some(packet.seq);
             self.last_timestamp = packet.timestamp;
@@ -173,34 +173,34 @@ impl Source {
         self.last_at = Some(now);
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
-        let revived = self.life != Life::Live;
-        self.life = Life::Live;
+        let layer_started = self.state != LayerState::Live;
+        self.state = LayerState::Live;
         let payload = if empty { &[] } else { packet.payload };
-        self.cache.insert(now, &Packet { payload, ..*packet }, &content);
-        Some(Arrival { content, empty, key, late, restarted, revived })
+        self.cache.insert(now, &Packet { payload, ..*packet }, &info);
+        Some(AcceptedPacket { info, empty, key_frame, late, restarted, layer_started })
     }
 
-    fn skipped(&mut self, now: Instant, highest: u64, seq: u64) {
+    fn record_gap(&mut self, now: Instant, highest: u64, seq: u64) {
         let missing = (highest + 1)..seq;
         if missing.is_empty() {
             return;
         }
         self.stats.missing += missing.end - missing.start;
         if self.last_at.is_some_and(|last| now.saturating_duration_since(last) < SILENCE) {
-            self.losses.gap(now, missing);
+            self.nacks.add_gap(now, missing);
         }
     }
 
     fn restart(&mut self, now: Instant, timestamp: u32) {
         let passed = self.last_at.map_or(0, |last| ticks(now.saturating_duration_since(last), self.rate));
         let expected = self.last_timestamp.wrapping_add(passed);
-        if (timestamp.wrapping_sub(expected) as i32).unsigned_abs() > self.rate * SAME_CLOCK {
+        if (timestamp.wrapping_sub(expected) as i32).unsigned_abs() > self.rate * MAX_CLOCK_OFFSET_S {
             self.epoch = self.epoch.wrapping_add(1);
             self.report = None;
         }
         self.cache.clear();
-        self.losses.clear();
-        self.key = None;
+        self.nacks.clear();
+        self.last_key_frame = None;
         self.picture_id = None;
     }
 
@@ -216,28 +216,28 @@ impl Source {
         }
     }
 
-    fn begins_key_frame(&mut self, packet: &Packet<'_>, start: Start) -> bool {
+    fn begins_key_frame(&mut self, packet: &Packet<'_>, start: KeyFrameStart) -> bool {
         if self.kind == Kind::Audio {
             return false;
         }
         let begins = match start {
-            Start::No => false,
-            Start::Key => true,
+            KeyFrameStart::No => false,
+            KeyFrameStart::Yes => true,
             // Parameter sets may be among what is missing just before it.
-            Start::Idr => {
+            KeyFrameStart::Idr => {
                 self.highest.is_none()
                     || packet.seq.checked_sub(1).is_some_and(|seq| self.cache.contains(seq))
             }
         };
         // A key frame has one beginning: the first packet with its timestamp.
-        let same = self.key.filter(|(_, timestamp)| *timestamp == packet.timestamp);
+        let same = self.last_key_frame.filter(|(_, timestamp)| *timestamp == packet.timestamp);
         if !begins || same.is_some_and(|(seq, _)| seq < packet.seq) {
             return false;
         }
         if same.is_none() {
             self.stats.key_frames += 1;
         }
-        self.key = Some((packet.seq, packet.timestamp));
+        self.last_key_frame = Some((packet.seq, packet.timestamp));
         true
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::batch::Priority;
-use crate::codec::Content;
+use crate::codec::PayloadInfo;
 use crate::codec::vp8::MAX_LEN;
-use crate::rewrite::{Rewrite, Shift};
+use crate::rewrite::{Rewriter, Shift};
 use crate::select::eligible;
-use crate::source::Life;
-use crate::throttle::Throttle;
+use crate::source::LayerState;
+use crate::throttle::ResendThrottle;
 use crate::{Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{LayerSet, Packet};
 
@@ -21,8 +21,8 @@ pub(crate) struct Subscription {
     pub(crate) selected: Option<u8>,
     /// Being sent.
     pub(crate) current: Option<u8>,
-    pub(crate) rewrite: Rewrite,
-    pub(crate) resent: Throttle,
+    pub(crate) rewriter: Rewriter,
+    pub(crate) resend_throttle: ResendThrottle,
     pub(crate) packets: u64,
     pub(crate) octets: u64,
     pub(crate) retransmitted_packets: u64,
@@ -40,8 +40,8 @@ impl Subscription {
             target: None,
             selected: None,
             current: None,
-            rewrite: Rewrite::new(first_seq, (random >> 32) as u32),
-            resent: Throttle::default(),
+            rewriter: Rewriter::new(first_seq, (random >> 32) as u32),
+            resend_throttle: ResendThrottle::default(),
             packets: 0,
             octets: 0,
             retransmitted_packets: 0,
@@ -57,31 +57,31 @@ impl Subscription {
 
     /// The layers that it wants: what it asks for, what was chosen instead and what it still gets.
     /// When nothing that it may get arrives and what it asks for is known not to come: any of them.
-    pub(crate) fn wanted(&self, declared: LayerSet, life: impl Fn(u8) -> Life) -> LayerSet {
+    pub(crate) fn wanted(&self, declared: LayerSet, state_of: impl Fn(u8) -> LayerState) -> LayerSet {
         let Some(target) = self.target else { return LayerSet::NONE };
         let eligible = eligible(target, declared);
         let Some(highest) = eligible.iter().last() else { return LayerSet::NONE };
-        let none_lives = || eligible.iter().all(|layer| life(layer.0) != Life::Live);
-        if life(highest.0) == Life::Gone && none_lives() {
-            return eligible.union(self.current.map_or(LayerSet::NONE, one));
+        let none_live = || eligible.iter().all(|layer| state_of(layer.0) != LayerState::Live);
+        if state_of(highest.0) == LayerState::Ended && none_live() {
+            return eligible.union(self.current.map_or(LayerSet::NONE, single));
         }
         let others = [self.selected, self.current].into_iter().flatten();
-        others.fold(one(highest.0), |set, layer| set.union(one(layer)))
+        others.fold(single(highest.0), |set, layer| set.union(single(layer)))
     }
 
-    /// Sends one packet under the number and the shift that [`Rewrite`] gave.
+    /// Sends one packet under the number and the shift that [`Rewriter`] gave.
     pub(crate) fn send(
         &mut self,
         now: Instant,
         id: SubscriptionId,
         packet: &Packet<'_>,
-        content: &Content,
+        info: &PayloadInfo,
         (out, shift): (u64, Shift),
         (priority, retransmission): (Priority, bool),
         egress: &mut impl Egress,
     ) {
         let mut head = [0; MAX_LEN];
-        let descriptor = content.vp8.filter(|descriptor| !descriptor.is_plain());
+        let descriptor = info.vp8.filter(|descriptor| !descriptor.is_plain());
         let (head, payload) = match &descriptor {
             Some(descriptor) => {
                 let len = shift.write(descriptor, &mut head);
@@ -100,7 +100,7 @@ impl Subscription {
         } else {
             self.packets += 1;
             self.octets += octets;
-            self.rewrite.sent(now, out, timestamp, descriptor.as_ref(), &shift);
+            self.rewriter.sent(now, out, timestamp, descriptor.as_ref(), &shift);
         }
         egress.forward(
             id,
@@ -119,6 +119,6 @@ impl Subscription {
     }
 }
 
-fn one(layer: u8) -> LayerSet {
+fn single(layer: u8) -> LayerSet {
     LayerSet::NONE.with(systir_rtp::packet::Layer(layer))
 }

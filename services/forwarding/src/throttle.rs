@@ -9,9 +9,9 @@ const PLACES: usize = 64;
 
 /// Remembers what was sent again lately. Takes memory only when something was.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Vec<Option<(u16, Instant)>>);
+pub(crate) struct ResendThrottle(Vec<Option<(u16, Instant)>>);
 
-impl Throttle {
+impl ResendThrottle {
     /// May this number be sent again now? If so, it is noted.
     pub(crate) fn admit(&mut self, now: Instant, seq: u16) -> bool {
         if self.0.is_empty() {
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn impatient_receiver_gets_a_packet_again_once_per_pause() {
         let start = Instant::now();
-        let mut throttle = Throttle::default();
+        let mut throttle = ResendThrottle::default();
         assert!(throttle.admit(start, 7));
         assert!(!throttle.admit(start + PAUSE / 2, 7));
         assert!(throttle.admit(start + PAUSE / 2, 8));

@@ -14,7 +14,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// The track at this index wants to be looked at no later than `at`.
-    pub(crate) fn wake(&mut self, index: usize, at: Instant) {
+    pub(crate) fn schedule(&mut self, index: usize, at: Instant) {
         if self.at.len() <= index {
             self.at.resize(index + 1, None);
         }
@@ -48,7 +48,7 @@ impl Timers {
     }
 
     /// Finds the next deadline anew, after those that were due have been taken.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn update_next(&mut self) {
         self.next = self.at.iter().flatten().min().copied();
     }
 }

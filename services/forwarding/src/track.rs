@@ -2,9 +2,9 @@
 
 use crate::SubscriptionId;
 use crate::batch::Priority;
-use crate::source::Source;
-use crate::speaker::Loudness;
-use crate::throttle::Throttle;
+use crate::loudness::Loudness;
+use crate::source::LayerSource;
+use crate::throttle::ResendThrottle;
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 /// A downstream of one layer.
@@ -13,7 +13,7 @@ pub(crate) struct Feed {
     pub(crate) layer: u8,
     pub(crate) peer: u32,
     pub(crate) flow: u32,
-    pub(crate) resent: Throttle,
+    pub(crate) resend_throttle: ResendThrottle,
 }
 
 #[derive(Debug)]
@@ -24,20 +24,20 @@ pub(crate) struct Track {
     pub(crate) layers: LayerSet,
     pub(crate) muted: bool,
     /// By layer; none for layers that were not declared.
-    pub(crate) sources: [Option<Box<Source>>; Layer::MAX],
+    pub(crate) sources: [Option<Box<LayerSource>>; Layer::MAX],
     pub(crate) subs: Vec<SubscriptionId>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) loudness: Loudness,
     /// What [`crate::Core::poll_wanted`] said last.
-    pub(crate) told: LayerSet,
+    pub(crate) reported_wanted: LayerSet,
     /// Is the track in the list of those to look at for it?
-    pub(crate) touched: bool,
+    pub(crate) wanted_check_queued: bool,
 }
 
 impl Track {
     pub(crate) fn new(group: u32, kind: Kind, codec: Codec, layers: LayerSet) -> Self {
         let source = |layer: u8| {
-            layers.contains(Layer(layer)).then(|| Box::new(Source::new(kind, codec.clock_rate())))
+            layers.contains(Layer(layer)).then(|| Box::new(LayerSource::new(kind, codec.clock_rate())))
         };
         Self {
             group,
@@ -49,16 +49,16 @@ impl Track {
             subs: Vec::new(),
             feeds: Vec::new(),
             loudness: Loudness::default(),
-            told: LayerSet::NONE,
-            touched: false,
+            reported_wanted: LayerSet::NONE,
+            wanted_check_queued: false,
         }
     }
 
-    pub(crate) fn source(&self, layer: u8) -> Option<&Source> {
+    pub(crate) fn source(&self, layer: u8) -> Option<&LayerSource> {
         self.sources.get(usize::from(layer))?.as_deref()
     }
 
-    pub(crate) fn source_mut(&mut self, layer: u8) -> Option<&mut Source> {
+    pub(crate) fn source_mut(&mut self, layer: u8) -> Option<&mut LayerSource> {
         self.sources.get_mut(usize::from(layer))?.as_deref_mut()
     }
 

@@ -437,15 +437,15 @@ fn speakers_are_told_with_their_group_and_only_when_they_change() {
         }
     };
     talk(&mut sim, 10, 100, 200);
-    let told = sim.core.speakers(sim.now);
+    let told = sim.core.loudness_changes(sim.now);
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].group, told[0].track, told[0].active), (4, loud, true));
     assert!(told[0].level > 0.0 && told[0].level <= 1.0);
     sim.core.set_muted(loud, true);
     sim.pass(2000);
-    let told = sim.core.speakers(sim.now);
+    let told = sim.core.loudness_changes(sim.now);
     assert_eq!((told.len(), told[0].level, told[0].active), (1, 0.0, false));
-    assert!(sim.core.speakers(sim.now).is_empty());
+    assert!(sim.core.loudness_changes(sim.now).is_empty());
 }
 
 #[test]

@@ -325,7 +325,7 @@ impl Engine {
 
     fn notify_speakers(&mut self, now: Instant) {
         let mut changed: FxHashMap<RoomKey, Vec<Speaker>> = FxHashMap::default();
-        for speaker in self.core.speakers(now) {
+        for speaker in self.core.loudness_changes(now) {
             let Some(track) = self.egress.track(speaker.track) else { continue };
             let speaker = Speaker { track: track.key, level: speaker.level, active: speaker.active };
             changed.entry(track.room).or_default().push(speaker);

@@ -1,6 +1,6 @@
 //! H.264 NAL unit headers (RFC 6184 section 5): single units, STAP-A, FU-A.
 
-use super::key_frame::Start;
+use super::key_frame::KeyFrameStart;
 
 const IDR: u8 = 5;
 const SPS: u8 = 7;
@@ -10,34 +10,34 @@ const FU_A: u8 = 28;
 /// Does a key frame begin in this payload? Parameter sets come before the picture that they are for,
 /// so they are the beginning when there are any.
 #[must_use]
-pub fn start(payload: &[u8]) -> Start {
-    let Some((&first, rest)) = payload.split_first() else { return Start::No };
+pub fn key_frame_start(payload: &[u8]) -> KeyFrameStart {
+    let Some((&first, rest)) = payload.split_first() else { return KeyFrameStart::No };
     match first & 0x1F {
         STAP_A => aggregate(rest),
         FU_A => match rest.first() {
             Some(header) if header & 0x80 != 0 => unit(header & 0x1F),
-            _ => Start::No,
+            _ => KeyFrameStart::No,
         },
         kind => unit(kind),
     }
 }
 
-fn unit(kind: u8) -> Start {
+fn unit(kind: u8) -> KeyFrameStart {
     match kind {
-        SPS => Start::Key,
-        IDR => Start::Idr,
-        _ => Start::No,
+        SPS => KeyFrameStart::Yes,
+        IDR => KeyFrameStart::Idr,
+        _ => KeyFrameStart::No,
     }
 }
 
-fn aggregate(mut rest: &[u8]) -> Start {
-    let mut found = Start::No;
+fn aggregate(mut rest: &[u8]) -> KeyFrameStart {
+    let mut found = KeyFrameStart::No;
     while let Some((size, tail)) = rest.split_first_chunk::<2>() {
         let Some((nal, tail)) = tail.split_at_checked(usize::from(u16::from_be_bytes(*size))) else { break };
         rest = tail;
         match nal.first().map(|header| unit(header & 0x1F)) {
-            Some(Start::Key) => return Start::Key,
-            Some(Start::Idr) => found = Start::Idr,
+            Some(KeyFrameStart::Yes) => return KeyFrameStart::Yes,
+            Some(KeyFrameStart::Idr) => found = KeyFrameStart::Idr,
             _ => {}
         }
     }
@@ -51,20 +51,20 @@ mod tests {
 
     #[test]
     fn key_frames_are_found_in_every_packing() {
-        assert_eq!(start(&[0x67, 1]), Start::Key);
-        assert_eq!(start(&[0x65, 1]), Start::Idr);
-        assert_eq!(start(&[0x78, 0, 2, 0x67, 1, 0, 1, 0x68]), Start::Key);
-        assert_eq!(start(&[0x78, 0, 1, 0x06, 0, 1, 0x65]), Start::Idr);
-        assert_eq!(start(&[0x7C, 0x85, 1]), Start::Idr);
-        assert_eq!(start(&[0x7C, 0x05, 1]), Start::No);
-        assert_eq!(start(&[0x61, 1]), Start::No);
-        assert_eq!(start(&[0x78, 0, 9, 0x67]), Start::No);
+        assert_eq!(key_frame_start(&[0x67, 1]), KeyFrameStart::Yes);
+        assert_eq!(key_frame_start(&[0x65, 1]), KeyFrameStart::Idr);
+        assert_eq!(key_frame_start(&[0x78, 0, 2, 0x67, 1, 0, 1, 0x68]), KeyFrameStart::Yes);
+        assert_eq!(key_frame_start(&[0x78, 0, 1, 0x06, 0, 1, 0x65]), KeyFrameStart::Idr);
+        assert_eq!(key_frame_start(&[0x7C, 0x85, 1]), KeyFrameStart::Idr);
+        assert_eq!(key_frame_start(&[0x7C, 0x05, 1]), KeyFrameStart::No);
+        assert_eq!(key_frame_start(&[0x61, 1]), KeyFrameStart::No);
+        assert_eq!(key_frame_start(&[0x78, 0, 9, 0x67]), KeyFrameStart::No);
     }
 
     proptest! {
         #[test]
         fn any_payload_is_read(payload in proptest::collection::vec(any::<u8>(), 0..24)) {
-            let _ = start(&payload);
+            let _ = key_frame_start(&payload);
         }
     }
 }

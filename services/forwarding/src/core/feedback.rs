@@ -7,7 +7,7 @@ use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer};
 
 /// Numbers that one feedback message may ask for; the rest is left to the next one.
-const MOST: usize = 256;
+const MAX_SEQS: usize = 256;
 
 impl Core {
     /// A subscriber lacks packets (in its own numbering). What the cache has is sent again, unless it
@@ -25,15 +25,15 @@ impl Core {
         if track.muted || state.target.is_none() {
             return;
         }
-        for seq in seqs.take(MOST) {
-            let Some((layer, source_seq, shift)) = state.rewrite.unmap(seq) else { continue };
+        for seq in seqs.take(MAX_SEQS) {
+            let Some((layer, source_seq, shift)) = state.rewriter.unmap(seq) else { continue };
             let Some(source) = track.source(layer) else { continue };
-            let Some((packet, content)) = source.cache.get(source_seq) else { continue };
+            let Some((packet, info)) = source.cache.get(source_seq) else { continue };
             // Where it maps to now must be where it went: a number may have been closed since.
-            let Some((out, _)) = state.rewrite.map(layer, source_seq) else { continue };
-            if out as u16 == seq && state.resent.admit(now, seq) {
+            let Some((out, _)) = state.rewriter.map(layer, source_seq) else { continue };
+            if out as u16 == seq && state.resend_throttle.admit(now, seq) {
                 let how = (track.priority(layer), true);
-                state.send(now, sub, &packet, content, (out, shift), how, egress);
+                state.send(now, sub, &packet, info, (out, shift), how, egress);
             }
         }
     }
@@ -56,12 +56,12 @@ impl Core {
         let Some(feed) = track.feeds.iter_mut().find(|feed| feed.peer == peer && feed.flow == flow) else {
             return;
         };
-        for seq in seqs.take(MOST) {
+        for seq in seqs.take(MAX_SEQS) {
             let behind = u64::from((highest as u16).wrapping_sub(seq));
             let Some((packet, _)) = highest.checked_sub(behind).and_then(|seq| source.cache.get(seq)) else {
                 continue;
             };
-            if feed.resent.admit(now, seq) {
+            if feed.resend_throttle.admit(now, seq) {
                 egress.feed(peer, flow, priority, &packet);
             }
         }
@@ -75,7 +75,7 @@ impl Core {
         let layers = [state.current, state.selected.filter(|layer| state.waits_for(*layer))];
         let track = state.track;
         for layer in layers.into_iter().flatten() {
-            self.want_key_frame(now, track, layer, egress);
+            self.request_key_frame(now, track, layer, egress);
         }
     }
 
@@ -88,10 +88,10 @@ impl Core {
         egress: &mut impl Egress,
     ) {
         self.clock = Some(now);
-        self.want_key_frame(now, track, layer.0, egress);
+        self.request_key_frame(now, track, layer.0, egress);
     }
 
-    pub(super) fn want_key_frame(
+    pub(super) fn request_key_frame(
         &mut self,
         now: Instant,
         track: TrackId,
@@ -103,11 +103,11 @@ impl Core {
             return;
         }
         let Some(source) = state.source_mut(layer) else { return };
-        if source.request.want(now) {
+        if source.key_frame_request.request(now) {
             egress.request_key_frame(track, Layer(layer));
         }
-        if let Some(due) = source.request.next() {
-            self.timers.wake(track.index(), due);
+        if let Some(due) = source.key_frame_request.next_due() {
+            self.timers.schedule(track.index(), due);
         }
     }
 }

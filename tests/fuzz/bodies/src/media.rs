@@ -46,7 +46,7 @@ pub fn vp9(payload: &[u8]) {
 
 /// H.264 NAL units, single, aggregated and fragmented.
 pub fn h264(payload: &[u8]) {
-    let _ = codec::h264::start(payload);
+    let _ = codec::h264::key_frame_start(payload);
 }
 
 /// AV1 dependency descriptor and aggregation header.

@@ -14,14 +14,14 @@ const WINDOW: Duration = Duration::from_millis(500);
 const PERCENTILE: u32 = 40;
 /// Windows that are smoothed over.
 const SMOOTHED: f64 = 4.0;
-/// Steps of the level that is told.
+/// Steps of the level that is reported.
 const STEPS: f64 = 8.0;
 /// One packet speaks for no longer than this.
 const LONGEST_PACKET: Duration = Duration::from_millis(120);
 
 /// A change in how loud a track is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speaker {
+pub struct TrackLoudness {
     /// The group that the track was added with (one room, say).
     pub group: u32,
     /// The track.
@@ -40,7 +40,7 @@ pub(crate) struct Loudness {
     active: Duration,
     loudest: u8,
     smoothed: f64,
-    told: (f32, bool),
+    reported: (f32, bool),
 }
 
 /// 0 is loudest and gives 1.
@@ -80,17 +80,17 @@ impl Loudness {
         self.active = Duration::ZERO;
     }
 
-    /// The level and whether it is speech, when either is another one than was told last.
-    pub(crate) fn change(&mut self, now: Instant) -> Option<(f32, bool)> {
+    /// The level and whether it is speech, when either is another one than was reported last.
+    pub(crate) fn poll_change(&mut self, now: Instant) -> Option<(f32, bool)> {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) > WINDOW * 2) {
-            let told = self.told;
-            *self = Self { told, ..Self::default() };
+            let reported = self.reported;
+            *self = Self { reported, ..Self::default() };
         }
         let active = self.smoothed >= linear(f64::from(ACTIVE_LEVEL));
         let level = if active { ((self.smoothed * STEPS).ceil() / STEPS) as f32 } else { 0.0 };
-        (self.told != (level, active)).then(|| {
-            self.told = (level, active);
-            self.told
+        (self.reported != (level, active)).then(|| {
+            self.reported = (level, active);
+            self.reported
         })
     }
 }
@@ -112,10 +112,10 @@ mod tests {
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 10_000, |_| 6);
         let end = start + Duration::from_secs(10);
-        assert_eq!(loudness.change(end), Some((0.625, true)));
-        assert_eq!(loudness.change(end), None);
+        assert_eq!(loudness.poll_change(end), Some((0.625, true)));
+        assert_eq!(loudness.poll_change(end), None);
         speak(&mut loudness, start, 10_000, 11_100, |_| 127);
-        assert_eq!(loudness.change(start + Duration::from_millis(11_100)), Some((0.0, false)));
+        assert_eq!(loudness.poll_change(start + Duration::from_millis(11_100)), Some((0.0, false)));
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         let start = Instant::now();
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 5000, |ms| if ms % 500 < 100 { 3 } else { 127 });
-        assert_eq!(loudness.change(start + Duration::from_secs(5)), None);
+        assert_eq!(loudness.poll_change(start + Duration::from_secs(5)), None);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         let start = Instant::now();
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 1200, |_| 0);
-        assert!(loudness.change(start + Duration::from_millis(1200)).unwrap().1);
-        assert_eq!(loudness.change(start + Duration::from_secs(3)), Some((0.0, false)));
+        assert!(loudness.poll_change(start + Duration::from_millis(1200)).unwrap().1);
+        assert_eq!(loudness.poll_change(start + Duration::from_secs(3)), Some((0.0, false)));
     }
 }

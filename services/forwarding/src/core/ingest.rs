@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::Core;
 use crate::batch::Priority;
-use crate::rewrite::Beginning;
-use crate::source::{Arrival, Source};
+use crate::rewrite::LayerStart;
+use crate::source::{AcceptedPacket, LayerSource};
 use crate::subscription::Subscription;
 use crate::track::Track;
 use crate::{Egress, SubscriptionId, TrackId};
@@ -13,7 +13,7 @@ use systir_rtp::packet::{Kind, Layer, Packet, SenderReport};
 
 /// A key frame whose first packet comes when more than this many later ones are there already is not
 /// made up for from the cache.
-const CATCH_UP: u64 = 256;
+const MAX_CATCH_UP: u64 = 256;
 
 impl Core {
     /// A packet of a layer from its source. Its number is the publisher's, extended such that it only
@@ -29,41 +29,47 @@ impl Core {
         egress: &mut impl Egress,
     ) {
         self.clock = Some(now);
-        let Some(arrival) = self.accept(now, track, layer, packet) else { return };
-        if arrival.revived || arrival.restarted {
-            if arrival.restarted {
+        let Some(accepted) = self.accept(now, track, layer, packet) else { return };
+        if accepted.layer_started || accepted.restarted {
+            if accepted.restarted {
                 self.stop(track, layer);
             }
             let waiting = self.choose(now, track);
             // For this layer the key frame is here.
-            for other in waiting.iter().filter(|other| !(arrival.key && *other == layer)) {
-                self.want_key_frame(now, track, other.0, egress);
+            for other in waiting.iter().filter(|other| !(accepted.key_frame && *other == layer)) {
+                self.request_key_frame(now, track, other.0, egress);
             }
         }
         let Some(state) = self.tracks.get(track.0) else { return };
         let Some(source) = state.source(layer.0) else { return };
         let priority = state.priority(layer.0);
-        let packet = if arrival.empty { &Packet { payload: &[], ..*packet } } else { packet };
+        let packet = if accepted.empty { &Packet { payload: &[], ..*packet } } else { packet };
         for feed in state.feeds.iter().filter(|feed| feed.layer == layer.0) {
             egress.feed(feed.peer, feed.flow, priority, packet);
         }
-        let path = Path { now, state, source, layer: layer.0, packet, arrival, priority };
-        let (mut began, mut unserved) = (false, false);
+        let delivery = PacketDelivery { now, state, source, layer: layer.0, packet, accepted, priority };
+        let (mut started, mut unserved) = (false, false);
         for id in &state.subs {
             if let Some(sub) = self.subs.get_mut(id.0) {
-                began |= path.deliver(*id, sub, egress);
-                unserved |= arrival.key && sub.waits_for(layer.0);
+                started |= delivery.deliver(*id, sub, egress);
+                unserved |= accepted.key_frame && sub.waits_for(layer.0);
             }
         }
-        if began {
-            self.touch(track);
+        if started {
+            self.queue_wanted_check(track);
         }
         if unserved {
-            self.want_key_frame(now, track, layer.0, egress);
+            self.request_key_frame(now, track, layer.0, egress);
         }
     }
 
-    fn accept(&mut self, now: Instant, track: TrackId, layer: Layer, packet: &Packet<'_>) -> Option<Arrival> {
+    fn accept(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        layer: Layer,
+        packet: &Packet<'_>,
+    ) -> Option<AcceptedPacket> {
         let state = self.tracks.get_mut(track.0)?;
         let fits = match state.kind {
             // RED and plain Opus alternate on one stream.
@@ -75,17 +81,17 @@ impl Core {
             return None;
         }
         let source = state.sources.get_mut(usize::from(layer.0))?.as_deref_mut()?;
-        let arrival = source.accept(now, packet)?;
-        if arrival.key {
-            source.request.settle();
+        let accepted = source.accept(now, packet)?;
+        if accepted.key_frame {
+            source.key_frame_request.cancel();
         }
-        if let Some(next) = source.losses.next() {
-            self.timers.wake(track.index(), next);
+        if let Some(next) = source.nacks.next_due() {
+            self.timers.schedule(track.index(), next);
         }
         if let (Kind::Audio, Some(level)) = (state.kind, packet.ext.audio_level) {
             state.loudness.observe(now, level.level, packet.timestamp, packet.codec.clock_rate());
         }
-        Some(arrival)
+        Some(accepted)
     }
 
     /// What subscribers get of the layer ends here; they go on where it begins again.
@@ -120,22 +126,22 @@ impl Core {
 }
 
 /// What is the same for all subscribers of one packet.
-struct Path<'a> {
+struct PacketDelivery<'a> {
     now: Instant,
     state: &'a Track,
-    source: &'a Source,
+    source: &'a LayerSource,
     layer: u8,
     packet: &'a Packet<'a>,
-    arrival: Arrival,
+    accepted: AcceptedPacket,
     priority: Priority,
 }
 
-impl Path<'_> {
-    /// True when the layer began for this subscriber.
+impl PacketDelivery<'_> {
+    /// True when the layer started for this subscriber.
     fn deliver(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) -> bool {
-        let Path { now, layer, packet, arrival, priority, .. } = *self;
-        if sub.waits_for(layer) && self.may_begin() && !sub.rewrite.has_passed(layer, packet.seq) {
-            self.begin(sub);
+        let PacketDelivery { now, layer, packet, accepted, priority, .. } = *self;
+        if sub.waits_for(layer) && self.may_start() && !sub.rewriter.has_passed(layer, packet.seq) {
+            self.start_layer(sub);
             sub.switches += 1;
             self.send(id, sub, egress);
             self.catch_up(id, sub, egress);
@@ -143,33 +149,33 @@ impl Path<'_> {
         }
         let is_current = sub.current == Some(layer);
         // A late packet may still have a place among those of a layer that was sent before.
-        if !is_current && (!arrival.late || sub.current.is_none()) {
+        if !is_current && (!accepted.late || sub.current.is_none()) {
             return false;
         }
-        if arrival.empty && sub.rewrite.skip(layer, packet.seq) {
+        if accepted.empty && sub.rewriter.skip(layer, packet.seq) {
             return false;
         }
-        if let Some(place) = sub.rewrite.map(layer, packet.seq) {
-            sub.send(now, id, packet, &arrival.content, place, (priority, false), egress);
+        if let Some(place) = sub.rewriter.map(layer, packet.seq) {
+            sub.send(now, id, packet, &accepted.info, place, (priority, false), egress);
         }
         false
     }
 
     fn send(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
-        if let Some(place) = sub.rewrite.map(self.layer, self.packet.seq) {
+        if let Some(place) = sub.rewriter.map(self.layer, self.packet.seq) {
             let how = (self.priority, false);
-            sub.send(self.now, id, self.packet, &self.arrival.content, place, how, egress);
+            sub.send(self.now, id, self.packet, &self.accepted.info, place, how, egress);
         }
     }
 
     /// Sound begins anywhere, a picture at a key frame.
-    fn may_begin(&self) -> bool {
-        if self.arrival.empty {
+    fn may_start(&self) -> bool {
+        if self.accepted.empty {
             return false;
         }
         match self.state.kind {
-            Kind::Audio => !self.arrival.late,
-            Kind::Video => self.arrival.key && self.later() <= CATCH_UP,
+            Kind::Audio => !self.accepted.late,
+            Kind::Video => self.accepted.key_frame && self.later() <= MAX_CATCH_UP,
         }
     }
 
@@ -178,32 +184,32 @@ impl Path<'_> {
         self.source.highest.map_or(0, |highest| highest.saturating_sub(self.packet.seq))
     }
 
-    fn begin(&self, sub: &mut Subscription) {
+    fn start_layer(&self, sub: &mut Subscription) {
         let rate = self.packet.codec.clock_rate();
         let steps_per_second = if self.state.kind == Kind::Audio { 50 } else { 30 };
-        let beginning = Beginning {
+        let start = LayerStart {
             layer: self.layer,
             seq: self.packet.seq,
             timestamp: self.packet.timestamp,
-            content: &self.arrival.content,
+            info: &self.accepted.info,
             clock: self.source.clock(),
             step: rate / steps_per_second,
             rate,
         };
-        let anchored = sub.rewrite.anchor_layer().and_then(|layer| self.state.source(layer));
-        sub.rewrite.begin(self.now, &beginning, anchored.map(Source::clock));
+        let anchored = sub.rewriter.anchor_layer().and_then(|layer| self.state.source(layer));
+        sub.rewriter.start_layer(self.now, &start, anchored.map(LayerSource::clock));
         sub.current = Some(self.layer);
     }
 
     /// Sends what overtook the first packet of the key frame.
     fn catch_up(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
         for seq in self.packet.seq + 1..=self.packet.seq + self.later() {
-            let Some((packet, content)) = self.source.cache.get(seq) else { continue };
-            if packet.payload.is_empty() && sub.rewrite.skip(self.layer, seq) {
+            let Some((packet, info)) = self.source.cache.get(seq) else { continue };
+            if packet.payload.is_empty() && sub.rewriter.skip(self.layer, seq) {
                 continue;
             }
-            if let Some(place) = sub.rewrite.map(self.layer, seq) {
-                sub.send(self.now, id, &packet, content, place, (self.priority, false), egress);
+            if let Some(place) = sub.rewriter.map(self.layer, seq) {
+                sub.send(self.now, id, &packet, info, place, (self.priority, false), egress);
             }
         }
     }

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::loss::MOST;
+use crate::nack::MAX_MISSING;
 use crate::select::select;
-use crate::source::Life;
+use crate::source::LayerState;
 use crate::{Egress, TrackId};
 use systir_rtp::packet::{Kind, Layer, LayerSet};
 
 /// How often a track with a choice of layers is looked at for layers that ended.
-pub(super) const WATCH: Duration = Duration::from_millis(250);
+pub(super) const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Core {
     /// When [`Core::handle_timeout`] is due at the latest.
@@ -26,13 +26,13 @@ impl Core {
         while let Some(index) = self.timers.take_due(now, from) {
             from = index + 1;
             if let Some(id) = self.tracks.id_at(index) {
-                self.attend(now, TrackId(id), egress);
+                self.handle_track_timeout(now, TrackId(id), egress);
             }
         }
-        self.timers.settle();
+        self.timers.update_next();
     }
 
-    fn attend(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
+    fn handle_track_timeout(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
         let wanted = self.wanted(track);
         let jitter = self.random.u64(..);
         let Some(state) = self.tracks.get_mut(track.0) else { return };
@@ -44,29 +44,29 @@ impl Core {
             let muted = state.muted;
             let Some(source) = state.source_mut(layer.0) else { continue };
             if muted || !wanted.contains(layer) {
-                source.losses.clear();
-                source.request.settle();
+                source.nacks.clear();
+                source.key_frame_request.cancel();
                 continue;
             }
-            let mut seqs = [0; MOST];
-            let count = source.losses.due(now, &mut seqs);
+            let mut seqs = [0; MAX_MISSING];
+            let count = source.nacks.due(now, &mut seqs);
             if let Some(seqs) = seqs.get(..count).filter(|seqs| !seqs.is_empty()) {
                 egress.request_retransmission(track, layer, seqs);
             }
-            if source.request.repeat(now, waiting, jitter) {
+            if source.key_frame_request.repeat(now, waiting, jitter) {
                 egress.request_key_frame(track, layer);
             }
-            ended |= source.check_life(now);
-            for at in [source.losses.next(), source.request.next()].into_iter().flatten() {
+            ended |= source.check_timeout(now);
+            for at in [source.nacks.next_due(), source.key_frame_request.next_due()].into_iter().flatten() {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
         if state.has_choice() && !state.muted && !state.subs.is_empty() {
-            let watch = now + WATCH;
-            next = Some(next.map_or(watch, |next| next.min(watch)));
+            let check = now + LAYER_CHECK_INTERVAL;
+            next = Some(next.map_or(check, |next| next.min(check)));
         }
         if let Some(next) = next {
-            self.timers.wake(track.index(), next);
+            self.timers.schedule(track.index(), next);
         }
         if ended {
             self.reselect(now, track, egress);
@@ -76,31 +76,32 @@ impl Core {
     /// Chooses a layer for every subscriber of the track, and asks for the key frames that it takes.
     pub(super) fn reselect(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
         for layer in self.choose(now, track).iter() {
-            self.want_key_frame(now, track, layer.0, egress);
+            self.request_key_frame(now, track, layer.0, egress);
         }
     }
 
     /// Chooses a layer for every subscriber of the track; gives the layers that somebody waits for.
     pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> LayerSet {
         let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
-        let lives = state.sources.each_ref().map(|source| source.as_ref().map_or(Life::Gone, |s| s.life));
-        let life = |layer: u8| lives.get(usize::from(layer)).copied().unwrap_or(Life::Gone);
+        let states =
+            state.sources.each_ref().map(|source| source.as_ref().map_or(LayerState::Ended, |s| s.state));
+        let state_of = |layer: u8| states.get(usize::from(layer)).copied().unwrap_or(LayerState::Ended);
         let mut waiting = LayerSet::NONE;
         for id in &state.subs {
             let Some(sub) = self.subs.get_mut(id.0) else { continue };
             let Some(target) = sub.target else { continue };
-            sub.selected = select(target, state.layers, life, sub.current);
+            sub.selected = select(target, state.layers, state_of, sub.current);
             if let Some(selected) = sub.selected
                 && sub.waits_for(selected)
             {
                 waiting = waiting.with(Layer(selected));
             }
         }
-        let watch = state.kind == Kind::Video && state.has_choice() && !state.subs.is_empty();
-        if watch {
-            self.timers.wake(track.index(), now + WATCH);
+        let check = state.kind == Kind::Video && state.has_choice() && !state.subs.is_empty();
+        if check {
+            self.timers.schedule(track.index(), now + LAYER_CHECK_INTERVAL);
         }
-        self.touch(track);
+        self.queue_wanted_check(track);
         waiting
     }
 }
