@@ -1,4 +1,4 @@
-//! What it costs to forward one packet of one track to one of its subscribers.
+//! The cost of forwarding one packet of one track to one of its subscribers.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(missing_docs)]
@@ -11,7 +11,7 @@ use systir_forwarding::batch::Priority;
 use systir_forwarding::{Core, Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
 
-/// As cheap as an egress can be: what remains is the core's own cost.
+/// An egress that does almost nothing, so that the core's own cost is measured.
 #[derive(Default)]
 struct Count(u64);
 

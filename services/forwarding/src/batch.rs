@@ -1,31 +1,31 @@
-//! How packets cross from one thread to another: by value, many at a time, over a bounded ring.
-//! A full ring refuses the batch and the sender counts; it never blocks. Emptied batches go back
-//! over a second ring, so that a running stream allocates nothing.
+//! Batches of packets, passed between threads over a bounded ring. When the ring is full, the batch is
+//! dropped and its packets are counted; the sender never blocks. Emptied batches return over a second
+//! ring, so a running stream allocates nothing.
 
 use std::task::Waker;
 
-/// What a packet is worth when there is not room for all: lower numbers go first.
+/// Priority of a packet when not all can be sent. Lower values are sent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Priority {
     /// Heartbeats, RTCP.
     Control = 0,
-    /// Sound.
+    /// Audio.
     Audio = 1,
-    /// The lowest layer of a picture.
+    /// The lowest layer of a video track.
     Base = 2,
     /// Everything else.
     Rest = 3,
 }
 
-/// Where one packet of a batch lies, and whose it is.
+/// One packet of a batch: its flow, its priority and its place in the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Which link the packet goes to or came from.
     pub peer: u32,
-    /// Flow on that link: one layer of one track (RTP over QUIC, flow identifier).
+    /// Flow on that link: one layer of one track (the flow identifier of RTP over QUIC).
     pub flow: u32,
-    /// Its worth.
+    /// Its priority.
     pub priority: Priority,
     start: u32,
     len: u32,
@@ -39,7 +39,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends a packet that `write` puts at the end of the buffer it is given.
+    /// Appends a packet. `write` appends its bytes to the buffer.
     pub fn push_with(&mut self, peer: u32, flow: u32, priority: Priority, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -60,26 +60,26 @@ impl Batch {
         })
     }
 
-    /// Packets in it.
+    /// Number of packets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Is there nothing in it?
+    /// Is the batch empty?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Forgets the packets and keeps the memory.
+    /// Removes all packets and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
     }
 }
 
-/// The sending end; lives on one thread.
+/// The sending end. It stays on one thread.
 #[derive(Debug)]
 pub struct BatchSender {
     full: rtrb::Producer<Batch>,
@@ -88,14 +88,14 @@ pub struct BatchSender {
     dropped: u64,
 }
 
-/// The receiving end; lives on one thread.
+/// The receiving end. It stays on one thread.
 #[derive(Debug)]
 pub struct BatchReceiver {
     full: rtrb::Consumer<Batch>,
     empty: rtrb::Producer<Batch>,
 }
 
-/// A ring for `capacity` batches. `waker` wakes the receiver's thread once per batch.
+/// Makes a ring for `capacity` batches. `waker` is woken once per batch.
 #[must_use]
 pub fn batch_ring(capacity: usize, waker: Waker) -> (BatchSender, BatchReceiver) {
     let (full, full_rx) = rtrb::RingBuffer::new(capacity);
@@ -104,13 +104,13 @@ pub fn batch_ring(capacity: usize, waker: Waker) -> (BatchSender, BatchReceiver)
 }
 
 impl BatchSender {
-    /// An empty batch, recycled when there is one.
+    /// An empty batch, a recycled one if available.
     #[must_use]
     pub fn fresh(&mut self) -> Batch {
         self.empty.pop().unwrap_or_default()
     }
 
-    /// Hands the batch over. When the ring is full, the batch is dropped and its packets counted.
+    /// Sends the batch. When the ring is full, the batch is dropped and its packets are counted.
     pub fn send(&mut self, batch: Batch) {
         if batch.is_empty() {
             return;
@@ -122,13 +122,13 @@ impl BatchSender {
         self.waker.wake_by_ref();
     }
 
-    /// Packets lost to a full ring so far.
+    /// Packets dropped so far because the ring was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Has the other end gone?
+    /// Was the receiving end dropped?
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.full.is_abandoned()
@@ -136,12 +136,12 @@ impl BatchSender {
 }
 
 impl BatchReceiver {
-    /// The next batch, if one waits. Give it back with [`BatchReceiver::recycle`].
+    /// The next batch, if any. Return it with [`BatchReceiver::recycle`].
     pub fn recv(&mut self) -> Option<Batch> {
         self.full.pop().ok()
     }
 
-    /// Returns an emptied batch to the sender.
+    /// Clears the batch and returns it to the sender.
     pub fn recycle(&mut self, mut batch: Batch) {
         batch.clear();
         let _ = self.empty.push(batch);

@@ -1,18 +1,18 @@
-//! The last second of one layer, for retransmission: one cache per layer of a track, whoever
-//! subscribes. Places are used again with their memory, so that a running stream allocates nothing.
+//! Retransmission cache: the last second of one layer. There is one cache per layer of a track, shared by
+//! all subscribers. Slots and their memory are reused, so a running stream allocates nothing.
 
 use std::time::{Duration, Instant};
 
 use crate::codec::PayloadInfo;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Packet};
 
-/// How much of a stream is kept.
+/// How long packets are kept.
 const SPAN: Duration = Duration::from_secs(1);
-/// Places at first, for any kind; a power of two.
+/// Initial number of slots; a power of two.
 const INITIAL_SLOTS: usize = 64;
-/// Places at most, for video.
+/// Most slots of a video layer; a power of two.
 const MAX_SLOTS: usize = 512;
-/// No sequence number is this one.
+/// Marks an empty slot; never a sequence number.
 const EMPTY_SEQ: u64 = u64::MAX;
 
 #[derive(Debug)]
@@ -25,9 +25,9 @@ struct CachedPacket {
     audio_level: Option<AudioLevel>,
     orientation: Option<u8>,
     playout_delay: Option<[u8; 3]>,
-    /// Bytes of the capture time at the front of `bytes`.
+    /// Length of the capture time, the first part of `bytes`.
     capture_time: Option<u8>,
-    /// Bytes of the dependency descriptor behind it.
+    /// Length of the dependency descriptor, the second part of `bytes`.
     dependency: Option<u16>,
     info: PayloadInfo,
     /// Capture time, dependency descriptor, payload.
@@ -78,7 +78,7 @@ impl CachedPacket {
 pub(crate) struct Cache {
     slots: Vec<CachedPacket>,
     max_slots: usize,
-    /// Memory of a place comes in multiples of this, so that it soon fits any packet.
+    /// A slot's memory is a multiple of this, so few packets need a larger allocation.
     allocation_unit: usize,
 }
 
@@ -96,7 +96,7 @@ impl Cache {
         self.slots.get((seq & mask) as usize)
     }
 
-    /// Is a packet too old to be told from one that was here and has been overwritten?
+    /// Is a packet so old that its slot was reused? Then a duplicate cannot be recognised.
     pub(crate) fn is_past(&self, seq: u64, highest: u64) -> bool {
         highest.saturating_sub(seq) >= self.slots.len() as u64
     }
@@ -113,7 +113,7 @@ impl Cache {
         if self.slots.is_empty() {
             self.slots.resize_with(INITIAL_SLOTS, || CachedPacket::empty(now));
         }
-        // A place is about to be used again too soon: the stream is faster than was thought.
+        // The slot still holds a packet younger than `SPAN`: the stream needs more slots.
         while self.slots.len() < self.max_slots
             && self
                 .slot(packet.seq)
@@ -152,14 +152,14 @@ impl Cache {
         self.slots.resize_with(len, || CachedPacket::empty(now));
         for slot in old {
             if slot.seq != EMPTY_SEQ
-                && let Some(place) = self.slots.get_mut((slot.seq & (len as u64 - 1)) as usize)
+                && let Some(target) = self.slots.get_mut((slot.seq & (len as u64 - 1)) as usize)
             {
-                *place = slot;
+                *target = slot;
             }
         }
     }
 
-    /// Forgets the packets and keeps the memory.
+    /// Removes all packets and keeps the memory.
     pub(crate) fn clear(&mut self) {
         for slot in &mut self.slots {
             slot.seq = EMPTY_SEQ;
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn a_cached_packet_is_returned_unchanged() {
         let now = Instant::now();
         let mut cache = Cache::new(Kind::Video);
         let packet = packet(70_000, b"payload");
@@ -198,16 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn fast_video_is_kept_longer_than_slow_video() {
+    fn a_faster_stream_gets_more_slots() {
         let start = Instant::now();
-        for (gap_ms, places) in [(2, 512), (20, 64), (7, 256)] {
+        for (gap_ms, slots) in [(2, 512), (20, 64), (7, 256)] {
             let mut cache = Cache::new(Kind::Video);
             for seq in 0..2000u64 {
                 let now = start + Duration::from_millis(seq * gap_ms);
                 cache.insert(now, &packet(seq, &[0; 100]), &PayloadInfo::default());
             }
-            assert_eq!(cache.slots.len(), places);
-            assert!((2000 - places as u64..2000).all(|seq| cache.contains(seq)));
+            assert_eq!(cache.slots.len(), slots);
+            assert!((2000 - slots as u64..2000).all(|seq| cache.contains(seq)));
         }
     }
 }

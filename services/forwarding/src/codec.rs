@@ -1,5 +1,5 @@
-//! The little that the core reads of payloads: where key frames begin, and VP8's running numbers.
-//! Behind descriptors and NAL headers a payload may be encrypted end to end.
+//! What the core reads of payloads: where key frames start, and VP8's picture numbers. It reads only
+//! descriptors and NAL unit headers, because the rest may be end-to-end encrypted.
 
 pub mod av1;
 pub mod h264;
@@ -12,16 +12,16 @@ pub use key_frame::KeyFrameStart;
 use systir_rtp::packet::{Codec, Packet};
 use vp8::Descriptor;
 
-/// What the core has read of one payload.
+/// What the core read of one payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PayloadInfo {
-    /// Does a key frame begin?
+    /// Does a key frame start?
     pub key_frame_start: KeyFrameStart,
-    /// VP8's descriptor.
+    /// VP8 payload descriptor; none for other codecs.
     pub vp8: Option<Descriptor>,
 }
 
-/// Reads what the core needs of a payload; none when the payload's descriptor is damaged.
+/// Reads what the core needs of a payload. None when the payload descriptor is malformed.
 #[must_use]
 pub fn inspect(packet: &Packet<'_>) -> Option<PayloadInfo> {
     let start = |yes: bool| if yes { KeyFrameStart::Yes } else { KeyFrameStart::No };

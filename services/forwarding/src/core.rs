@@ -1,4 +1,4 @@
-//! The core itself: tracks, their subscriptions and feeds, and the packets between them.
+//! The core: tracks, their subscriptions and their feeds.
 
 mod feedback;
 mod ingest;
@@ -17,26 +17,29 @@ use crate::track::{Feed, Track};
 use crate::{Egress, SenderInfo, SubscriptionId, SubscriptionStats, TrackId, TrackLoudness, TrackStats};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
-/// Forwards packets of tracks to subscribers and downstreams. Single-threaded; every method that
-/// may send takes the [`Egress`] to send with. An id of something that is gone is no error: a
-/// method then does nothing, a question has no answer.
+/// Forwards packets of tracks to local subscribers and to downstreams. A downstream is another node that
+/// receives a copy of a layer over a link: a *feed*, identified by `peer` (the link's number) and `flow`
+/// (its number on that link).
+///
+/// Single-threaded. Each method that may send takes the [`Egress`] to send with. An id of a removed track
+/// or subscription is not an error: a method then does nothing, or returns none.
 #[derive(Debug)]
 pub struct Core {
     tracks: Slots<Track>,
     subs: Slots<Subscription>,
-    /// Whose flow this is, by peer and flow.
+    /// Track and layer of a feed, by peer and flow.
     feeds: FxHashMap<(u32, u32), (TrackId, Layer)>,
     timers: Timers,
-    /// First numbers and jitter; nothing secret depends on it.
+    /// For first sequence numbers and jitter; not for secrets.
     random: fastrand::Rng,
     /// Tracks whose wanted layers may have changed.
     wanted_checks: Vec<TrackId>,
-    /// The latest time that a caller has given.
+    /// Time of the latest call.
     clock: Option<Instant>,
 }
 
 impl Core {
-    /// An empty core. `seed` decides the first numbers that subscribers see, and jitter.
+    /// An empty core. `seed` determines the first sequence numbers and timestamps of subscribers, and jitter.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -50,13 +53,14 @@ impl Core {
         }
     }
 
-    /// Adds a track. `group` comes back in [`TrackLoudness`] (one room, say); `layers` are those that the
-    /// publisher declared: no other layer is taken, and a track without simulcast has layer 0.
+    /// Adds a track. `group` is returned in [`TrackLoudness`]; a caller may use it for the room. `layers` are
+    /// those that the publisher declared: packets of other layers are dropped. A track without simulcast has
+    /// layer 0.
     pub fn add_track(&mut self, group: u32, kind: Kind, codec: Codec, layers: LayerSet) -> TrackId {
         TrackId(self.tracks.insert(Track::new(group, kind, codec, layers)))
     }
 
-    /// Removes a track; its subscriptions and feeds end.
+    /// Removes a track with its subscriptions and feeds.
     pub fn remove_track(&mut self, track: TrackId) {
         let Some(state) = self.tracks.remove(track.0) else { return };
         for id in &state.subs {
@@ -68,8 +72,8 @@ impl Core {
         self.timers.clear(track.index());
     }
 
-    /// A muted track sends nothing. Unmuted, sound goes on at once and video at the next key frame,
-    /// which is asked for.
+    /// Mutes or unmutes a track. A muted track sends nothing. After unmuting, audio continues at once and
+    /// video at the next key frame, which is requested.
     pub fn set_muted(&mut self, track: TrackId, muted: bool) {
         let Some(state) = self.tracks.get_mut(track.0).filter(|state| state.muted != muted) else { return };
         state.muted = muted;
@@ -90,7 +94,7 @@ impl Core {
         self.queue_wanted_check(track);
     }
 
-    /// Adds a local subscriber, paused: [`Core::set_target`] starts it. None when there is no such track.
+    /// Adds a local subscriber, paused: [`Core::set_target`] starts it. None when the track does not exist.
     pub fn subscribe(&mut self, track: TrackId) -> Option<SubscriptionId> {
         let state = self.tracks.get_mut(track.0)?;
         let id = self.subs.insert(Subscription::new(track, self.random.u64(..)));
@@ -112,8 +116,8 @@ impl Core {
         self.queue_wanted_check(state.track);
     }
 
-    /// The highest layer that the subscriber shall get (any for audio), or none to pause. While another
-    /// layer is awaited, the present one goes on.
+    /// Sets the highest layer that the subscriber receives (any layer for audio), or pauses it (none). The
+    /// current layer continues until a key frame of the new layer arrives.
     pub fn set_target(
         &mut self,
         now: Instant,
@@ -147,8 +151,8 @@ impl Core {
         self.reselect(now, track, egress);
     }
 
-    /// From now on the layer goes to the downstream `peer` as flow `flow`, as it is. Idempotent; another
-    /// flow for the same layer and peer replaces the first. The downstream asks for its key frame itself.
+    /// Feeds the layer, unchanged, to the downstream `peer` as flow `flow`. Idempotent. Another flow for the
+    /// same layer and peer replaces the first. The downstream requests its key frame itself.
     pub fn feed(&mut self, track: TrackId, layer: Layer, peer: u32, flow: u32) {
         if self.feeds.get(&(peer, flow)) == Some(&(track, layer)) {
             return;
@@ -178,8 +182,8 @@ impl Core {
         self.queue_wanted_check(track);
     }
 
-    /// The layers that somebody wants of a track: subscriptions (what they ask for and what they
-    /// still get) and feeds together.
+    /// The layers of a track that its subscriptions and feeds need. For a subscription: its target, the layer
+    /// selected for it, and the layer that it still receives.
     #[must_use]
     pub fn wanted(&self, track: TrackId) -> LayerSet {
         let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
@@ -189,8 +193,8 @@ impl Core {
         subs.fold(feeds, |set, sub| set.union(sub.wanted(state.layers, layer_state)))
     }
 
-    /// The next track whose [`Core::wanted`] differs from what this said last (at first: nothing).
-    /// Call until it gives none, after every batch of calls.
+    /// The next track whose [`Core::wanted`] differs from what this method last returned for it (initially no
+    /// layers). Call it until it returns none, after each batch of other calls.
     pub fn poll_wanted(&mut self) -> Option<(TrackId, LayerSet)> {
         while let Some(track) = self.wanted_checks.pop() {
             let wanted = self.wanted(track);
@@ -244,9 +248,9 @@ impl Core {
         Some(stats)
     }
 
-    /// What a sender report to the subscriber says at `now`: the publisher's NTP clock, and the same
-    /// instant in the subscriber's timestamps. None while nothing is sent or the publisher has not
-    /// reported yet.
+    /// Content of a sender report to the subscriber at `now`: the publisher's NTP time, and the same instant
+    /// in the subscriber's RTP timestamps. None while nothing is sent, and before the publisher's first
+    /// sender report.
     #[must_use]
     pub fn sender_info(&self, now: Instant, sub: SubscriptionId) -> Option<SenderInfo> {
         let sub = self.subs.get(sub.0)?;
@@ -260,7 +264,7 @@ impl Core {
         })
     }
 
-    /// The tracks whose loudness changed since the last call, those that fell silent included. Call
+    /// The tracks whose loudness changed since the last call, including those that became silent. Call it
     /// every 500 ms.
     pub fn loudness_changes(&mut self, now: Instant) -> Vec<TrackLoudness> {
         let mut changed = Vec::new();

@@ -2,16 +2,16 @@
 
 use crate::slots::index_of;
 
-/// A track of this core. An id is not used again for a long time after the track is gone.
+/// A track of this core. An id is reused only after its index was reused 4,096 times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub(crate) u32);
 
-/// One subscriber of one track of this core. Not used again for a long time either.
+/// One subscriber of one track of this core. Reused like a [`TrackId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub(crate) u32);
 
 impl TrackId {
-    /// Small number, unique among the tracks that exist now: an index for tables beside the core.
+    /// A small number, unique among the existing tracks: an index for the caller's tables.
     #[must_use]
     pub fn index(self) -> usize {
         index_of(self.0)
@@ -19,7 +19,7 @@ impl TrackId {
 }
 
 impl SubscriptionId {
-    /// Small number, unique among the subscriptions that exist now: an index for tables beside the core.
+    /// A small number, unique among the existing subscriptions: an index for the caller's tables.
     #[must_use]
     pub fn index(self) -> usize {
         index_of(self.0)

@@ -1,44 +1,50 @@
-//! The forwarding core, sans-IO: normalised packets come in, each subscriber's and each
-//! downstream's packets go out. It knows codecs, layers, sequence numbers and key frames; it
-//! knows nothing of sockets, clocks, SDP, encryption, rooms or people.
+//! The forwarding core of an SFU, without I/O: it takes the packets of tracks and sends each subscriber's
+//! copy. It handles codecs, simulcast layers, sequence numbers, NACK and key frames. It knows no sockets,
+//! no clock (time is an argument), no SDP, no encryption, no rooms and no participants.
 //!
-//! [`Core`] holds it all; what it sends goes to an [`Egress`]. A packet that arrives
-//! ([`Core::ingest`]) is counted, cached and read as far as its descriptor ([`codec`]), then copied to
-//! each downstream as it is and to each subscriber in that subscriber's own numbering. Requests for
-//! key frames and lost packets are merged and go to the source of the track.
+//! - [`Core`]: tracks, subscriptions and feeds. A packet that arrives ([`Core::ingest`]) is counted, cached
+//!   and parsed up to its payload descriptor ([`codec`]). Each downstream node receives one unchanged copy,
+//!   and each subscriber a copy with its own continuous sequence numbers and timestamps.
+//! - [`Egress`]: what the core sends with. Requests of many subscribers for one key frame or one missing
+//!   packet become one request to the source of the track.
+//! - [`batch`]: packets passed between threads; [`ThreadNotifier`] wakes the receiving thread.
+//!
+//! `examples/one_to_two.rs` forwards one publisher to two subscribers.
 
-// Tests make their own times.
+// Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod batch;
-pub mod codec;
-
-mod core;
-pub use self::core::Core;
-
-mod id;
-pub use id::{SubscriptionId, TrackId};
-
-mod egress;
-pub use egress::{Egress, Forward};
-
-mod loudness;
-pub use loudness::TrackLoudness;
-
-mod stats;
-pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};
-
 mod cache;
+pub mod codec;
+mod core;
+mod egress;
+mod id;
+mod loudness;
 mod nack;
 mod notifier;
-pub use notifier::ThreadNotifier;
 mod request;
 mod rewrite;
 mod rtp_clock;
 mod select;
 mod slots;
 mod source;
+mod stats;
 mod subscription;
 mod throttle;
 mod timers;
 mod track;
+
+pub use self::core::Core;
+pub use egress::{Egress, Forward};
+pub use id::{SubscriptionId, TrackId};
+pub use loudness::TrackLoudness;
+pub use notifier::ThreadNotifier;
+pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};
+
+// The example runs as a unit test. It names this crate as any other program does.
+#[cfg(test)]
+extern crate self as systir_forwarding;
+#[cfg(test)]
+#[path = "../examples/one_to_two.rs"]
+mod example;

@@ -1,6 +1,6 @@
-//! Who speaks: from the audio levels that publishers' clients write into their packets (RFC 6464).
-//! The rule is LiveKit's: in a window of 500 ms, at least 40 % of the time at -30 dBov or louder; the
-//! loudest level, weighted by how much of the window was active, smoothed over four windows.
+//! Speaker detection from the audio levels in packets (RFC 6464), by LiveKit's rule. A track is active when
+//! at least 40 % of a window of 500 ms is at -30 dBov or louder. Its level is the loudest one in the window,
+//! weighted by the active part of the window and smoothed over four windows.
 
 use std::time::{Duration, Instant};
 
@@ -8,27 +8,27 @@ use crate::TrackId;
 
 /// Quietest level that counts as speech, in -dBov.
 const ACTIVE_LEVEL: u8 = 30;
-/// The window.
+/// Length of the window.
 const WINDOW: Duration = Duration::from_millis(500);
-/// Part of the window that must be active, in percent.
-const PERCENTILE: u32 = 40;
-/// Windows that are smoothed over.
-const SMOOTHED: f64 = 4.0;
-/// Steps of the level that is reported.
+/// Part of the window that must be active, percent.
+const MIN_ACTIVE_PERCENT: u32 = 40;
+/// Windows over which the level is smoothed.
+const SMOOTHING_WINDOWS: f64 = 4.0;
+/// Steps of the reported level.
 const STEPS: f64 = 8.0;
-/// One packet speaks for no longer than this.
-const LONGEST_PACKET: Duration = Duration::from_millis(120);
+/// Longest duration that one packet counts for.
+const MAX_PACKET_DURATION: Duration = Duration::from_millis(120);
 
-/// A change in how loud a track is.
+/// A change of a track's loudness.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrackLoudness {
-    /// The group that the track was added with (one room, say).
+    /// The group that the track was added with.
     pub group: u32,
     /// The track.
     pub track: TrackId,
     /// 0 is silent, 1 is the loudest; in steps of 1/8.
     pub level: f32,
-    /// Is somebody speaking?
+    /// Does the participant speak?
     pub active: bool,
 }
 
@@ -43,20 +43,20 @@ pub(crate) struct Loudness {
     reported: (f32, bool),
 }
 
-/// 0 is loudest and gives 1.
+/// A level in -dBov as a factor: 0 is the loudest and gives 1.
 fn linear(level: f64) -> f64 {
     10f64.powf(-level / 20.0)
 }
 
 impl Loudness {
-    /// A packet with a level in -dBov.
+    /// Takes the level of one packet, in -dBov.
     pub(crate) fn observe(&mut self, now: Instant, level: u8, timestamp: u32, rate: u32) {
         let duration = match self.last {
-            // A late packet: the time was counted already.
+            // A late packet: its time is counted already.
             Some((_, last)) if (timestamp.wrapping_sub(last) as i32) <= 0 => return,
             Some((_, last)) => {
                 let ticks = u64::from(timestamp.wrapping_sub(last));
-                Duration::from_micros(ticks * 1_000_000 / u64::from(rate.max(1))).min(LONGEST_PACKET)
+                Duration::from_micros(ticks * 1_000_000 / u64::from(rate.max(1))).min(MAX_PACKET_DURATION)
             }
             None => Duration::from_millis(20),
         };
@@ -69,10 +69,10 @@ impl Loudness {
         if self.observed < WINDOW {
             return;
         }
-        if self.active * 100 >= WINDOW * PERCENTILE {
+        if self.active * 100 >= WINDOW * MIN_ACTIVE_PERCENT {
             let weight = 20.0 * (self.active.as_secs_f64() / WINDOW.as_secs_f64()).log10();
             let level = linear(f64::from(self.loudest) - weight).min(1.0);
-            self.smoothed += (level - self.smoothed) * 2.0 / (SMOOTHED + 1.0);
+            self.smoothed += (level - self.smoothed) * 2.0 / (SMOOTHING_WINDOWS + 1.0);
         } else {
             self.smoothed = 0.0;
         }
@@ -80,7 +80,7 @@ impl Loudness {
         self.active = Duration::ZERO;
     }
 
-    /// The level and whether it is speech, when either is another one than was reported last.
+    /// The level, and whether the track is active, when either differs from what was reported last.
     pub(crate) fn poll_change(&mut self, now: Instant) -> Option<(f32, bool)> {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) > WINDOW * 2) {
             let reported = self.reported;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_speech_is_told_once_and_its_end_too() {
+    fn steady_speech_is_reported_once_and_its_end_once() {
         let start = Instant::now();
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 10_000, |_| 6);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn short_noises_are_no_speech() {
+    fn short_noises_are_not_speech() {
         let start = Instant::now();
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 5000, |ms| if ms % 500 < 100 { 3 } else { 127 });
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_speaker_whose_packets_stop_falls_silent() {
+    fn a_speaker_whose_packets_stop_becomes_silent() {
         let start = Instant::now();
         let mut loudness = Loudness::default();
         speak(&mut loudness, start, 0, 1200, |_| 0);

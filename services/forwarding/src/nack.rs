@@ -1,20 +1,24 @@
-//! What is missing of one layer, and when to ask its source for it again.
+//! The missing packets of one layer, and when to request each of them from its source.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use systir_rtp::packet::Kind;
 
-/// Missing packets that are remembered at most, and numbers in one request at most.
+/// Most missing packets in the list, and most sequence numbers in one request.
 pub(crate) const MAX_MISSING: usize = 128;
-/// A packet that overtook another is not a loss at once.
+/// Wait before the first request: the packet may only be reordered.
 const REORDER_WAIT: Duration = Duration::from_millis(10);
-/// Between requests for the same packet: about a round trip, longer each time. No jitter: there is
-/// one asker per source, and numbers requests for together make one small request.
+/// Time between requests for one video packet: about a round trip, then longer; the last value repeats. No
+/// jitter: each source has one requester, and packets requested together share one message.
 const VIDEO_INTERVALS_MS: [u64; 4] = [40, 60, 80, 100];
-/// Sound is played a fifth of a second later at most: it is requests for as often as has a point until
-/// then. Its packets are small, so that one sent twice costs little.
+/// The same for audio. Jitter buffers play audio within 200 ms, so all requests fit into that time. Audio
+/// packets are small: a duplicate costs little.
 const AUDIO_INTERVALS_MS: [u64; 4] = [30, 30, 40, 50];
+/// Requests for one audio packet; audio that arrives later is useless.
+const MAX_AUDIO_REQUESTS: u8 = 5;
+/// Requests for one video packet; a decoder can wait for it.
+const MAX_VIDEO_REQUESTS: u8 = 8;
 
 #[derive(Debug, Clone, Copy)]
 struct MissingPacket {
@@ -25,24 +29,24 @@ struct MissingPacket {
 
 #[derive(Debug)]
 pub(crate) struct NackList {
-    /// In ascending order of numbers.
+    /// In ascending order of sequence numbers.
     list: Vec<MissingPacket>,
     max_requests: u8,
-    /// Milliseconds; the last one stands for all that follow.
+    /// The last value repeats.
     intervals_ms: [u64; 4],
 }
 
 impl NackList {
     pub(crate) fn new(kind: Kind) -> Self {
-        // Sound that is late is of no use; a picture waits for its parts.
         let (max_requests, intervals_ms) = match kind {
-            Kind::Audio => (5, AUDIO_INTERVALS_MS),
-            Kind::Video => (8, VIDEO_INTERVALS_MS),
+            Kind::Audio => (MAX_AUDIO_REQUESTS, AUDIO_INTERVALS_MS),
+            Kind::Video => (MAX_VIDEO_REQUESTS, VIDEO_INTERVALS_MS),
         };
         Self { list: Vec::new(), max_requests, intervals_ms }
     }
 
-    /// These numbers were skipped. A gap that is too wide is not requests for: a key frame is cheaper.
+    /// Adds the sequence numbers that were skipped. A larger gap than [`MAX_MISSING`] is not requested: a
+    /// key frame is cheaper.
     pub(crate) fn add_gap(&mut self, now: Instant, missing: Range<u64>) {
         let count = (missing.end.saturating_sub(missing.start)) as usize;
         if count > MAX_MISSING {
@@ -56,9 +60,9 @@ impl NackList {
         self.list.extend(missing.map(|seq| MissingPacket { seq, next: now + REORDER_WAIT, requests: 0 }));
     }
 
-    /// The packet came after all.
+    /// Removes a packet that arrived.
     pub(crate) fn arrived(&mut self, seq: u64) {
-        if let Ok(index) = self.list.binary_search_by_key(&seq, |loss| loss.seq) {
+        if let Ok(index) = self.list.binary_search_by_key(&seq, |packet| packet.seq) {
             self.list.remove(index);
         }
     }
@@ -68,27 +72,27 @@ impl NackList {
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.list.iter().map(|loss| loss.next).min()
+        self.list.iter().map(|packet| packet.next).min()
     }
 
-    /// Fills `out` with the numbers to ask for now and says how many there are.
+    /// Writes the sequence numbers to request now into `out` and returns how many there are.
     pub(crate) fn due(&mut self, now: Instant, out: &mut [u16; MAX_MISSING]) -> usize {
         let mut count = 0;
         let (max_requests, intervals_ms) = (self.max_requests, self.intervals_ms);
-        self.list.retain_mut(|loss| {
-            if loss.next > now {
+        self.list.retain_mut(|packet| {
+            if packet.next > now {
                 return true;
             }
-            if loss.requests >= max_requests {
+            if packet.requests >= max_requests {
                 return false;
             }
-            if let Some(place) = out.get_mut(count) {
-                *place = loss.seq as u16;
+            if let Some(slot) = out.get_mut(count) {
+                *slot = packet.seq as u16;
                 count += 1;
             }
-            let pause = intervals_ms.get(usize::from(loss.requests)).or(intervals_ms.last());
-            loss.next = now + pause.map_or(REORDER_WAIT, |pause| Duration::from_millis(*pause));
-            loss.requests += 1;
+            let interval = intervals_ms.get(usize::from(packet.requests)).or(intervals_ms.last());
+            packet.next = now + interval.map_or(REORDER_WAIT, |ms| Duration::from_millis(*ms));
+            packet.requests += 1;
             true
         });
         count
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_asked_for_again_and_given_up_in_the_end() {
+    fn a_missing_packet_is_requested_again_up_to_the_limit() {
         let start = Instant::now();
         let mut nacks = NackList::new(Kind::Video);
         nacks.add_gap(start, 10..12);
@@ -115,13 +119,13 @@ mod tests {
             let count = nacks.due(next, &mut out);
             assert!(out[..count].iter().all(|seq| *seq == 11));
             requests += count;
-            assert!(next < ms(start, 2000), "asks for ever");
+            assert!(next < ms(start, 2000), "requests never stop");
         }
         assert_eq!(requests, 8);
     }
 
     #[test]
-    fn sound_is_asked_for_five_times_before_it_would_be_played() {
+    fn missing_audio_is_requested_five_times_before_it_is_played() {
         let start = Instant::now();
         let mut nacks = NackList::new(Kind::Audio);
         nacks.add_gap(start, 7..8);
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn list_is_bounded_and_keeps_the_newest() {
+    fn the_list_is_bounded_and_keeps_the_newest() {
         let start = Instant::now();
         let mut nacks = NackList::new(Kind::Video);
         nacks.add_gap(start, 0..100);

@@ -1,5 +1,5 @@
-//! Wakes a thread that waits for batches. The notifier exists before the thread that waits on it: rings
-//! that lead to a thread need its waker when they are made.
+//! Wakes a thread that waits for batches. A ring needs the waker of its receiving thread when it is made,
+//! which may be before the thread starts.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::task::{Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
-/// Notified by any number of threads, awaited by one. A notification that is not awaited yet is kept;
+/// Notified by any number of threads, awaited by one task. A notification that is not awaited yet is kept;
 /// several count as one.
 #[derive(Debug, Clone, Default)]
 pub struct ThreadNotifier(Arc<Shared>);
@@ -37,16 +37,16 @@ impl ThreadNotifier {
         Self::default()
     }
 
-    /// For [`crate::batch::batch_ring`] of each ring that leads to the waiting thread.
+    /// A waker that notifies; for [`crate::batch::batch_ring`].
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.0.clone().into()
     }
 
-    /// Returns once a waker was used since the last return. Only one task waits at a time.
+    /// Waits for a notification since the last return. Only one task may wait at a time.
     pub async fn notified(&self) {
         poll_fn(|context| {
-            // Registered first: a notification between the two lines is not missed.
+            // Register first, so that a notification between the two lines is not missed.
             self.0.waiting.register(context.waker());
             if self.0.notified.swap(false, Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -83,7 +83,7 @@ mod tests {
         let mut waiting = pin!(notifier.notified());
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         notifier.waker().wake();
-        assert!(poll(&task).is_ready(), "the waiting task's waker was used");
+        assert!(poll(&task).is_ready(), "the waiting task was not woken");
         assert!(waiting.poll(&mut context).is_ready());
     }
 }

@@ -1,11 +1,11 @@
-//! The request for a key frame of one layer: one outstanding, however many want it.
+//! The key frame request of one layer. At most one is outstanding, however many subscribers need it.
 
 use std::time::{Duration, Instant};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_INTERVAL: Duration = Duration::from_millis(1000);
-/// A decoder that asked is not heard of again (it asks again itself, if it must); its request is
-/// repeated this often.
+/// How often a request is repeated when no subscriber waits for the layer. The core cannot know whether a
+/// decoder that sent a PLI still needs the key frame; the decoder sends more PLI if it does.
 const REPEATS: u8 = 8;
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct KeyFrameRequest {
 }
 
 impl KeyFrameRequest {
-    /// Somebody wants a key frame. True: ask the source now.
+    /// A key frame is needed. True: send a request to the source now.
     pub(crate) fn request(&mut self, now: Instant) -> bool {
         self.repeats = REPEATS;
         if self.due.is_some() {
@@ -25,9 +25,9 @@ impl KeyFrameRequest {
         }
         self.interval = FIRST_INTERVAL;
         match self.sent.map(|sent| sent + FIRST_INTERVAL) {
-            // Key frames are dear: the source is not asked more often than this.
-            Some(soonest) if now < soonest => {
-                self.due = Some(soonest);
+            // Key frames are large: they are not requested more often than this.
+            Some(earliest) if now < earliest => {
+                self.due = Some(earliest);
                 false
             }
             _ => {
@@ -38,19 +38,19 @@ impl KeyFrameRequest {
         }
     }
 
-    /// As [`KeyFrameRequest::request`], but asked for by the next [`KeyFrameRequest::repeat`].
+    /// Like [`KeyFrameRequest::request`], but the next [`KeyFrameRequest::repeat`] sends the request.
     pub(crate) fn schedule(&mut self, now: Instant) {
         self.interval = FIRST_INTERVAL / 2;
         self.due = Some(now);
     }
 
-    /// When [`KeyFrameRequest::repeat`] is to be called.
+    /// When [`KeyFrameRequest::repeat`] is next due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Time has passed; `waiting` says whether somebody cannot go on without the key frame. True:
-    /// ask the source now.
+    /// Handles the timeout. `waiting`: does a subscriber wait for the layer to start? Then the request is
+    /// repeated without limit. True: send a request to the source now.
     pub(crate) fn repeat(&mut self, now: Instant, waiting: bool, jitter: u64) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
@@ -68,7 +68,7 @@ impl KeyFrameRequest {
         true
     }
 
-    /// A key frame began, or nobody can send one.
+    /// Ends the request: a key frame started, or none can come.
     pub(crate) fn cancel(&mut self) {
         self.due = None;
         self.repeats = 0;
@@ -80,34 +80,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeated_with_growing_distance_until_a_key_frame_begins() {
+    fn repeated_at_growing_intervals_until_a_key_frame_starts() {
         let start = Instant::now();
         let mut request = KeyFrameRequest::default();
         assert!(request.request(start));
         assert!(!request.request(start));
-        let mut distances = Vec::new();
+        let mut intervals = Vec::new();
         let mut last = start;
         for _ in 0..6 {
             let due = request.next_due().unwrap();
-            distances.push((due - last).as_millis());
+            intervals.push((due - last).as_millis());
             last = due;
             assert!(request.repeat(due, true, 0));
         }
-        assert_eq!(distances, [250, 500, 1000, 1000, 1000, 1000]);
+        assert_eq!(intervals, [250, 500, 1000, 1000, 1000, 1000]);
         request.cancel();
         assert_eq!(request.next_due(), None);
     }
 
     #[test]
-    fn what_nobody_waits_for_is_not_asked_for_ever() {
+    fn without_a_waiting_subscriber_the_repeats_are_limited() {
         let start = Instant::now();
         let mut request = KeyFrameRequest::default();
         assert!(request.request(start));
-        let mut asked = 0;
+        let mut repeats = 0;
         while let Some(due) = request.next_due() {
-            asked += u32::from(request.repeat(due, false, 7));
-            assert!(asked < 100);
+            repeats += u32::from(request.repeat(due, false, 7));
+            assert!(repeats < 100);
         }
-        assert_eq!(asked, u32::from(REPEATS));
+        assert_eq!(repeats, u32::from(REPEATS));
     }
 }

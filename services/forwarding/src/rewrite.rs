@@ -1,8 +1,9 @@
-//! One subscriber's own numbering: how sequence numbers, timestamps and VP8's running numbers of the
-//! layers that it gets map to the single stream that it sees.
+//! Rewriting for one subscriber: maps sequence numbers, timestamps and VP8 picture numbers of the layers that
+//! it receives to one continuous stream.
 //!
-//! The mapping is a list of *segments*: from some number of some layer on, everything is shifted by
-//! constants. So a late packet and a retransmission come out as they would have in order.
+//! The mapping is a list of *segments*. A segment starts at a sequence number of a layer and shifts all
+//! numbers of that layer by constants. So a late packet and a retransmission get the numbers that they would
+//! have had in order.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,12 +12,12 @@ use crate::codec::PayloadInfo;
 use crate::codec::vp8::{Descriptor, MAX_LEN};
 use crate::rtp_clock::{RtpClock, ticks};
 
-/// Runs that are remembered behind the open one.
+/// Most closed segments that are kept.
 const MAX_CLOSED: usize = 32;
-/// Timestamps that sender reports give may differ this many seconds from what arrival times give.
+/// Timestamps aligned by sender reports may differ this many seconds from those aligned by arrival times.
 const MAX_REPORT_OFFSET_S: u32 = 2;
 
-/// What is added to a packet's numbers.
+/// What a segment adds to the numbers of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Shift {
     pub(crate) timestamp: u32,
@@ -26,7 +27,7 @@ pub(crate) struct Shift {
 }
 
 impl Shift {
-    /// Writes the VP8 descriptor as the subscriber sees it.
+    /// Writes the VP8 descriptor with the subscriber's numbers.
     pub(crate) fn write(&self, descriptor: &Descriptor, out: &mut [u8; MAX_LEN]) -> usize {
         let [picture_id, tl0, key_index] = self.vp8(descriptor);
         descriptor.write(picture_id, tl0 as u8, key_index as u8, out)
@@ -44,15 +45,15 @@ impl Shift {
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     layer: u8,
-    /// First number of the layer that belongs to the segment.
+    /// First sequence number of the layer in this segment, extended.
     start: u64,
-    /// The number that it has for the subscriber, extended.
+    /// The subscriber's sequence number for it, extended.
     out: u64,
     shift: Shift,
 }
 
-/// A clock of one layer and the shift from it to the subscriber's clock, without the small steps
-/// that keep timestamps growing: those must not add up over many switches.
+/// The RTP clock of one layer and its shift to the subscriber's clock, without the small steps that keep
+/// timestamps increasing: those must not add up over many switches.
 #[derive(Debug, Clone, Copy)]
 struct TimestampAnchor {
     layer: u8,
@@ -60,15 +61,16 @@ struct TimestampAnchor {
     shift: u32,
 }
 
-/// The layer that begins: its number, its clock, and the clock of the layer that the anchor names.
+/// The packet at which a layer starts for the subscriber, and the layer's clock.
 pub(crate) struct LayerStart<'a> {
     pub(crate) layer: u8,
     pub(crate) seq: u64,
     pub(crate) timestamp: u32,
     pub(crate) info: &'a PayloadInfo,
     pub(crate) clock: RtpClock,
-    /// Shortest step between two timestamps.
+    /// Shortest step between two timestamps, ticks.
     pub(crate) step: u32,
+    /// Clock rate, Hz.
     pub(crate) rate: u32,
 }
 
@@ -76,9 +78,10 @@ pub(crate) struct LayerStart<'a> {
 pub(crate) struct Rewriter {
     open: Option<Segment>,
     closed: VecDeque<Segment>,
-    /// The highest number that was sent.
+    /// Highest sequence number that was sent, extended.
     last: u64,
-    /// The number after that, or after those that are kept for packets before some padding.
+    /// The next number to use: after `last`, or after numbers reserved for packets that are still missing
+    /// before skipped padding.
     next: u64,
     anchor: Option<TimestampAnchor>,
     last_timestamp: u32,
@@ -92,7 +95,7 @@ impl Rewriter {
         Self {
             open: None,
             closed: VecDeque::new(),
-            // A cycle up, so that there are numbers before the first one.
+            // One cycle up, so that lower numbers exist for late packets.
             last: 0xFFFF + u64::from(first_seq),
             next: 0x1_0000 + u64::from(first_seq),
             anchor: None,
@@ -108,12 +111,13 @@ impl Rewriter {
         self.anchor.map(|anchor| anchor.layer)
     }
 
-    /// What timestamps of the open segment are shifted by.
+    /// Shift of timestamps in the open segment.
     pub(crate) fn timestamp_shift(&self) -> u32 {
         self.open.map_or(0, |segment| segment.shift.timestamp)
     }
 
-    /// A layer begins here, or begins again: the numbers go on from the last ones.
+    /// Starts a layer, or starts it again: the numbers continue from the last ones that were sent. `anchored`
+    /// is the clock of the layer that [`Rewriter::anchor_layer`] names.
     pub(crate) fn start_layer(&mut self, now: Instant, new: &LayerStart<'_>, anchored: Option<RtpClock>) {
         let timestamp = self.align(now, new, anchored);
         let mut shift = self.open.map_or(Shift::default(), |segment| segment.shift);
@@ -124,14 +128,15 @@ impl Rewriter {
             shift.key_index =
                 (key_index as u8).wrapping_add(1).wrapping_sub(descriptor.key_index().unwrap_or(0));
         }
-        // Numbers that were kept are taken back: what they were kept for may have a picture id that the
-        // layer that begins now has too.
+        // Reserved numbers are given up: a packet that still came for one could repeat a picture id of the
+        // layer that starts now.
         self.next = self.last + 1;
         self.push(Segment { layer: new.layer, start: new.seq, out: self.next, shift });
     }
 
-    /// A packet with nothing in it: true when the subscriber need not get it, because its number could be
-    /// taken off the sequence, or was kept and may still be taken back. False when a later one was sent.
+    /// Handles padding. True: the subscriber does not need it, because its number is removed from the
+    /// sequence, or is reserved and may still be given up. False: a later packet was sent, so the padding
+    /// must be sent to use its number.
     pub(crate) fn skip(&mut self, layer: u8, seq: u64) -> bool {
         let Some((out, _)) = self.map(layer, seq) else { return true };
         if out < self.next {
@@ -160,7 +165,8 @@ impl Rewriter {
         }
     }
 
-    /// The subscriber's extended number and the shift for a packet, none for one that belongs to no segment.
+    /// The subscriber's extended sequence number and the shift for a packet; none when it belongs to no
+    /// segment.
     pub(crate) fn map(&self, layer: u8, seq: u64) -> Option<(u64, Shift)> {
         let open = self.open.as_ref()?;
         if open.layer == layer && seq >= open.start {
@@ -179,19 +185,19 @@ impl Rewriter {
         None
     }
 
-    /// Was a packet behind this one sent already? Then nothing can begin here.
+    /// Was a later packet sent already? Then a layer cannot start here.
     pub(crate) fn has_passed(&self, layer: u8, seq: u64) -> bool {
         self.map(layer, seq).is_some_and(|(out, _)| out <= self.last)
     }
 
-    /// Which packet of which layer has this number, of those that were sent.
+    /// Layer, extended sequence number and shift of the sent packet with the subscriber's number `seq`.
     pub(crate) fn unmap(&self, seq: u16) -> Option<(u8, u64, Shift)> {
         let out = self.last.checked_sub(u64::from((self.last as u16).wrapping_sub(seq)))?;
         let segment = self.open.iter().chain(self.closed.iter().rev()).find(|segment| out >= segment.out)?;
         Some((segment.layer, segment.start + (out - segment.out), segment.shift))
     }
 
-    /// A packet goes out for the first time.
+    /// Notes that a packet is sent for the first time.
     pub(crate) fn sent(
         &mut self,
         now: Instant,
@@ -212,9 +218,9 @@ impl Rewriter {
         }
     }
 
-    /// The shift of timestamps for a layer that begins. The same clock keeps its shift; another one is
-    /// aligned by both layers' sender reports; without those by the time that passed. In any case
-    /// timestamps grow.
+    /// The shift of timestamps for a layer that starts. The same clock keeps its shift. Another clock is
+    /// aligned by the sender reports of both layers, or without those by the elapsed time. Timestamps always
+    /// increase.
     fn align(&mut self, now: Instant, new: &LayerStart<'_>, anchored: Option<RtpClock>) -> u32 {
         let elapsed = self.last_at.map(|last| ticks(now.saturating_duration_since(last), new.rate));
         let by_arrival = self.last_timestamp.wrapping_add(elapsed.unwrap_or(0).max(new.step));
@@ -222,7 +228,7 @@ impl Rewriter {
             let anchor =
                 self.anchor.filter(|anchor| anchored.is_some_and(|old| old.epoch == anchor.epoch))?;
             let (old, report) = (anchored?.report?, new.clock.report?);
-            // Both reports name an instant of the same NTP clock: how far apart in ticks?
+            // Time between the two reports on the publisher's NTP clock, in ticks.
             let apart = (i128::from(report.ntp.wrapping_sub(old.ntp) as i64) * i128::from(new.rate)) >> 32;
             let in_old_clock = old
                 .timestamp

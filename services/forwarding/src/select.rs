@@ -1,13 +1,12 @@
-//! Which layer a subscriber shall get.
+//! Selection of the layer that a subscriber receives, by the layers that arrive.
 //!
-//! The choice by congestion has its place before this one: whoever estimates a subscriber's bandwidth
-//! calls `Core::set_target` with the lower of what the subscriber asked for and what fits (or with
-//! none to pause). This function only knows what the source offers.
+//! Congestion control comes before this: a bandwidth estimator calls `Core::set_target` with the lower of the
+//! layer that the subscriber requested and the one that fits (or with none to pause).
 
 use crate::source::LayerState;
 use systir_rtp::packet::{Layer, LayerSet};
 
-/// The layers that may be sent for a target: those up to it, or the lowest one when all are above.
+/// The layers that may be sent for a target: those up to it, or the lowest one when all are higher.
 pub(crate) fn eligible(target: u8, declared: LayerSet) -> LayerSet {
     let mut set = LayerSet::NONE;
     for layer in declared.iter().filter(|layer| layer.0 <= target) {
@@ -16,8 +15,8 @@ pub(crate) fn eligible(target: u8, declared: LayerSet) -> LayerSet {
     if set.is_empty() { declared.iter().next().map_or(set, |lowest| set.with(lowest)) } else { set }
 }
 
-/// The layer to send: the highest that arrives. While none does: the one that is being sent, if it may
-/// be, since it may come back without a key frame; else the highest that may still come.
+/// The layer to send: the highest eligible one that arrives. While none arrives: the current one, because it
+/// may continue without a key frame; else the highest that may still arrive.
 pub(crate) fn select(
     target: u8,
     declared: LayerSet,
@@ -44,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn highest_live_layer_up_to_the_target_is_chosen() {
+    fn the_highest_live_layer_up_to_the_target_is_selected() {
         assert_eq!(choose(2, [Live, Live, Live], Some(0)), Some(2));
         assert_eq!(choose(1, [Live, Live, Live], Some(2)), Some(1));
         assert_eq!(choose(2, [Live, Live, Ended], Some(2)), Some(1));
@@ -52,14 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn silence_of_the_whole_track_changes_nothing() {
+    fn the_current_layer_stays_while_no_layer_arrives() {
         assert_eq!(choose(2, [Ended, Ended, Ended], Some(1)), Some(1));
         assert_eq!(choose(2, [Ended, Awaited(None), Ended], None), Some(1));
         assert_eq!(choose(2, [Ended, Ended, Ended], None), Some(2));
     }
 
     #[test]
-    fn target_outside_the_declared_layers_is_met_as_well_as_can_be() {
+    fn a_target_outside_the_declared_layers_selects_the_nearest_one() {
         assert_eq!(select(2, LayerSet(0b001), |_| Awaited(None), None), Some(0));
         assert_eq!(select(0, LayerSet(0b100), |_| Live, None), Some(2));
         assert_eq!(select(0, LayerSet::NONE, |_| Live, None), None);

@@ -1,4 +1,4 @@
-//! A table of things with ids that are not used again soon: an id is an index and a generation.
+//! A table whose ids are not reused soon: an id is an index (20 bits) and a generation (12 bits).
 
 const INDEX_BITS: u32 = 20;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
@@ -21,14 +21,14 @@ pub(crate) struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// The id of nothing: no slot ever gets this index.
+    /// Not the id of any value: no slot has this index.
     pub(crate) const NO_ID: u32 = u32::MAX;
 
     pub(crate) fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 
-    /// Puts a value in; [`Slots::NO_ID`] when all 2^20 - 1 places are taken.
+    /// Inserts a value and returns its id; [`Slots::NO_ID`] when all 2^20 - 1 slots are used.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         while let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
@@ -62,7 +62,7 @@ impl<T> Slots<T> {
         slot.value.as_mut()
     }
 
-    /// The id of what is at an index.
+    /// The id of the value at an index.
     pub(crate) fn id_at(&self, index: usize) -> Option<u32> {
         let slot = self.slots.get(index).filter(|slot| slot.value.is_some())?;
         Some(slot.generation << INDEX_BITS | index as u32)
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_id_does_not_reach_the_new_tenant() {
+    fn an_old_id_does_not_reach_the_new_value_in_its_slot() {
         let mut slots = Slots::new();
         let first = slots.insert("first");
         assert_eq!(slots.remove(first), Some("first"));

@@ -1,4 +1,4 @@
-//! One layer of one track as it arrives.
+//! One layer of one track as it arrives from its source.
 
 use std::time::{Duration, Instant};
 
@@ -10,37 +10,40 @@ use crate::rtp_clock::{RtpClock, ticks};
 use crate::stats::LayerStats;
 use systir_rtp::packet::{Kind, Packet, SenderReport};
 
-/// A layer without packets for this long is not there any more.
+/// A layer has ended when no packet arrived for this long.
 const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// A jump ahead of more numbers than this is a new beginning.
+/// A larger jump of sequence numbers is a restart of the publisher.
 const MAX_JUMP: u64 = 3000;
-/// After such a silence what was skipped was not sent to us, or is of no use any more.
-const SILENCE: Duration = Duration::from_millis(500);
-/// Seconds that a source's timestamps may be off after a jump and still be the same clock.
+/// After a pause of this length, skipped packets are not requested: they were not sent to this node, or are
+/// too old to be useful.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// After a restart, timestamps within this many seconds of the expected ones belong to the same clock.
 const MAX_CLOCK_OFFSET_S: u32 = 5;
 
 /// Does the layer arrive?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerState {
-    /// It has been asked for (at that time, if at all) and has not come yet.
+    /// Not yet. The time is when it was first requested; none before.
     Awaited(Option<Instant>),
+    /// Yes.
     Live,
+    /// Not any more, or it did not arrive in time.
     Ended,
 }
 
-/// A packet that is new.
+/// A packet that is not a duplicate and not too late.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AcceptedPacket {
     pub(crate) info: PayloadInfo,
-    /// Nothing in it for a subscriber: padding, or damaged.
+    /// Without content for a subscriber: padding, or malformed.
     pub(crate) empty: bool,
-    /// A key frame begins here.
+    /// A key frame starts here.
     pub(crate) key_frame: bool,
-    /// A later one came before it.
+    /// A later packet arrived before it.
     pub(crate) late: bool,
-    /// The numbers have nothing to do with those before.
+    /// The publisher restarted: the sequence numbers are unrelated to the earlier ones.
     pub(crate) restarted: bool,
-    /// The layer was not there before.
+    /// The layer did not arrive before this packet.
     pub(crate) layer_started: bool,
 }
 
@@ -58,9 +61,9 @@ pub(crate) struct LayerSource {
     last_timestamp: u32,
     epoch: u32,
     report: Option<(SenderReport, Instant)>,
-    /// Where the newest key frame began: number and timestamp.
+    /// Where the newest key frame started: sequence number and timestamp.
     last_key_frame: Option<(u64, u32)>,
-    /// The newest picture id in 15 bits, for encoders that send 7.
+    /// The newest picture id in 15 bits; for encoders that send 7 bits.
     picture_id: Option<u16>,
 }
 
@@ -92,7 +95,7 @@ impl LayerSource {
         self.report = Some((report, now));
     }
 
-    /// NTP and RTP time of the source at `now`, as far as it has reported.
+    /// NTP and RTP time of the source at `now`; none before its first sender report.
     pub(crate) fn instant(&self, now: Instant) -> Option<SenderReport> {
         let (report, at) = self.report?;
         let passed = now.saturating_duration_since(at);
@@ -103,20 +106,20 @@ impl LayerSource {
         })
     }
 
-    /// Somebody wants the layer now who did not before: it gets time to come.
+    /// The layer is requested now and was not before: it has [`LAYER_TIMEOUT`] to arrive.
     pub(crate) fn await_layer(&mut self, now: Instant) {
         if matches!(self.state, LayerState::Ended | LayerState::Awaited(None)) {
             self.state = LayerState::Awaited(Some(now));
         }
     }
 
-    /// What came before a silence that we made ourselves says nothing about what comes.
+    /// Restarts the timeout and forgets missing packets, after the track was muted or unmuted.
     pub(crate) fn refresh(&mut self, now: Instant) {
         self.last_at = self.last_at.map(|_| now);
         self.nacks.clear();
     }
 
-    /// True when the layer ended just now.
+    /// True when the layer has just ended.
     pub(crate) fn check_timeout(&mut self, now: Instant) -> bool {
         let since = match self.state {
             LayerState::Live => self.last_at,
@@ -130,7 +133,7 @@ impl LayerSource {
         ended
     }
 
-    /// Takes a packet in; none for a duplicate or one that is too late.
+    /// Takes a packet; none for a duplicate or a packet that is too late.
     pub(crate) fn accept(&mut self, now: Instant, packet: &Packet<'_>) -> Option<AcceptedPacket> {
         let mut restarted = false;
         let mut late = false;
@@ -186,7 +189,7 @@ impl LayerSource {
             return;
         }
         self.stats.missing += missing.end - missing.start;
-        if self.last_at.is_some_and(|last| now.saturating_duration_since(last) < SILENCE) {
+        if self.last_at.is_some_and(|last| now.saturating_duration_since(last) < MAX_PAUSE) {
             self.nacks.add_gap(now, missing);
         }
     }
@@ -204,10 +207,11 @@ impl LayerSource {
         self.picture_id = None;
     }
 
+    /// Extends a picture id of 7 bits to 15 bits.
     fn widen(&self, id: u16, narrow: bool) -> u16 {
         match self.picture_id {
             Some(last) if narrow => {
-                // The nearest number with these low 7 bits.
+                // The number nearest to the last one that has these low 7 bits.
                 let ahead = id.wrapping_sub(last) & 0x7F;
                 let step = if ahead < 0x40 { ahead } else { ahead.wrapping_sub(0x80) };
                 last.wrapping_add(step) & 0x7FFF
@@ -223,13 +227,13 @@ impl LayerSource {
         let begins = match start {
             KeyFrameStart::No => false,
             KeyFrameStart::Yes => true,
-            // Parameter sets may be among what is missing just before it.
+            // A missing packet just before it may hold the parameter sets.
             KeyFrameStart::Idr => {
                 self.highest.is_none()
                     || packet.seq.checked_sub(1).is_some_and(|seq| self.cache.contains(seq))
             }
         };
-        // A key frame has one beginning: the first packet with its timestamp.
+        // A key frame starts once: at the first packet with its timestamp.
         let same = self.last_key_frame.filter(|(_, timestamp)| *timestamp == packet.timestamp);
         if !begins || same.is_some_and(|(seq, _)| seq < packet.seq) {
             return false;

@@ -1,11 +1,11 @@
-//! Counters of the core, as plain copies.
+//! Counters of the core.
 
 use systir_rtp::packet::{Layer, LayerSet};
 
-/// What an RTCP sender report to a subscriber says (RFC 3550 section 6.4.1).
+/// Content of an RTCP sender report to a subscriber (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderInfo {
-    /// The instant asked for, on the publisher's NTP clock, 32.32 fixed point.
+    /// The requested instant on the publisher's NTP clock, 32.32 fixed point.
     pub ntp: u64,
     /// The same instant in the subscriber's RTP timestamps.
     pub timestamp: u32,
@@ -15,22 +15,22 @@ pub struct SenderInfo {
     pub octets: u32,
 }
 
-/// What one subscriber was sent.
+/// What was sent to one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SubscriptionStats {
-    /// Packets sent, without retransmissions.
+    /// Packets, without retransmissions.
     pub packets: u64,
     /// Their payload octets.
     pub octets: u64,
-    /// Packets sent again after a NACK.
+    /// Packets retransmitted after a NACK.
     pub retransmitted_packets: u64,
     /// Their payload octets.
     pub retransmitted_octets: u64,
-    /// The layer that was asked for; none while paused.
+    /// The requested layer; none while paused.
     pub target: Option<Layer>,
-    /// The layer that is being sent; none until the first key frame and while paused.
+    /// The layer that is sent; none before the first key frame and while paused.
     pub current: Option<Layer>,
-    /// How often another layer than before began.
+    /// How often a layer started.
     pub switches: u64,
 }
 
@@ -41,11 +41,11 @@ pub struct LayerStats {
     pub packets: u64,
     /// Their payload octets.
     pub octets: u64,
-    /// Packets that were already there, or that came too late to be of use.
+    /// Packets that were duplicates or too late to be used.
     pub duplicates: u64,
-    /// Numbers that were skipped at first (some of them may have come later).
+    /// Sequence numbers that were skipped; some of their packets may have arrived later.
     pub missing: u64,
-    /// Packets whose payload descriptor could not be read.
+    /// Packets with a malformed payload descriptor.
     pub malformed: u64,
     /// Key frames.
     pub key_frames: u64,
@@ -56,7 +56,7 @@ pub struct LayerStats {
 pub struct TrackStats {
     /// Per layer, lowest first.
     pub layers: [LayerStats; Layer::MAX],
-    /// Layers that arrive now.
+    /// Layers that currently arrive.
     pub live: LayerSet,
     /// Local subscriptions.
     pub subscriptions: usize,

@@ -15,11 +15,11 @@ use systir_rtp::packet::{LayerSet, Packet};
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) track: TrackId,
-    /// Asked for; none: paused.
+    /// The requested layer; none while paused.
     pub(crate) target: Option<u8>,
-    /// Chosen among what the source offers.
+    /// The layer selected from those that arrive.
     pub(crate) selected: Option<u8>,
-    /// Being sent.
+    /// The layer that is sent.
     pub(crate) current: Option<u8>,
     pub(crate) rewriter: Rewriter,
     pub(crate) resend_throttle: ResendThrottle,
@@ -32,8 +32,8 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(track: TrackId, random: u64) -> Self {
-        // RFC 3711 section 3.3.1: a first number in the lower half keeps both ends' rollover counters
-        // together when the first packets are lost.
+        // A first number in the lower half keeps the SRTP rollover counters of both ends equal when the first
+        // packets are lost (RFC 3711 section 3.3.1).
         let first_seq = (random as u16) & 0x7FFF;
         Self {
             track,
@@ -50,13 +50,13 @@ impl Subscription {
         }
     }
 
-    /// Does it wait for this layer to begin?
+    /// Does the subscriber wait for this layer to start?
     pub(crate) fn waits_for(&self, layer: u8) -> bool {
         self.selected == Some(layer) && self.current != Some(layer)
     }
 
-    /// The layers that it wants: what it asks for, what was chosen instead and what it still gets.
-    /// When nothing that it may get arrives and what it asks for is known not to come: any of them.
+    /// The layers that the subscription needs: the target, the selected layer and the current one. When no
+    /// eligible layer arrives and the target has ended: all eligible layers.
     pub(crate) fn wanted(&self, declared: LayerSet, state_of: impl Fn(u8) -> LayerState) -> LayerSet {
         let Some(target) = self.target else { return LayerSet::NONE };
         let eligible = eligible(target, declared);
@@ -69,7 +69,7 @@ impl Subscription {
         others.fold(single(highest.0), |set, layer| set.union(single(layer)))
     }
 
-    /// Sends one packet under the number and the shift that [`Rewriter`] gave.
+    /// Sends one packet with the sequence number and the shift from [`Rewriter::map`].
     pub(crate) fn send(
         &mut self,
         now: Instant,

@@ -1,26 +1,27 @@
-//! The same packet is not sent again twice within a short time to the same receiver.
+//! Limits how often one packet is retransmitted to one receiver.
 
 use std::time::{Duration, Instant};
 
-/// About the shortest round trip worth asking over twice.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Places; two numbers that share one only cost a resend too many.
-const PLACES: usize = 64;
+/// Shortest time between two retransmissions of one packet: about a short round trip.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Slots. Two sequence numbers that share a slot only cost one retransmission too many.
+const SLOTS: usize = 64;
 
-/// Remembers what was sent again lately. Takes memory only when something was.
+/// Remembers recent retransmissions. Allocates at the first one.
 #[derive(Debug, Default)]
 pub(crate) struct ResendThrottle(Vec<Option<(u16, Instant)>>);
 
 impl ResendThrottle {
-    /// May this number be sent again now? If so, it is noted.
+    /// May this packet be retransmitted now? If so, the retransmission is noted.
     pub(crate) fn admit(&mut self, now: Instant, seq: u16) -> bool {
         if self.0.is_empty() {
-            self.0.resize(PLACES, None);
+            self.0.resize(SLOTS, None);
         }
-        let Some(place) = self.0.get_mut(usize::from(seq) % PLACES) else { return true };
-        let recent = place.is_some_and(|(last, at)| last == seq && now.saturating_duration_since(at) < PAUSE);
+        let Some(slot) = self.0.get_mut(usize::from(seq) % SLOTS) else { return true };
+        let recent =
+            slot.is_some_and(|(last, at)| last == seq && now.saturating_duration_since(at) < MIN_INTERVAL);
         if !recent {
-            *place = Some((seq, now));
+            *slot = Some((seq, now));
         }
         !recent
     }
@@ -31,12 +32,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impatient_receiver_gets_a_packet_again_once_per_pause() {
+    fn a_packet_is_retransmitted_once_per_interval() {
         let start = Instant::now();
         let mut throttle = ResendThrottle::default();
         assert!(throttle.admit(start, 7));
-        assert!(!throttle.admit(start + PAUSE / 2, 7));
-        assert!(throttle.admit(start + PAUSE / 2, 8));
-        assert!(throttle.admit(start + PAUSE, 7));
+        assert!(!throttle.admit(start + MIN_INTERVAL / 2, 7));
+        assert!(throttle.admit(start + MIN_INTERVAL / 2, 8));
+        assert!(throttle.admit(start + MIN_INTERVAL, 7));
     }
 }

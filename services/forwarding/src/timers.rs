@@ -1,24 +1,25 @@
-//! One deadline per track, kept apart from the tracks so that looking for the next one is a walk
-//! over a small table.
+//! One deadline per track, in a table of its own, so that the search for the next deadline reads little
+//! memory.
 
 use std::time::{Duration, Instant};
 
-/// What is due this soon is done with what is due now.
+/// Deadlines this soon after now count as due.
 const SLACK: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    at: Vec<Option<Instant>>,
+    /// By the track's index.
+    deadlines: Vec<Option<Instant>>,
     next: Option<Instant>,
 }
 
 impl Timers {
-    /// The track at this index wants to be looked at no later than `at`.
+    /// Sets the deadline of a track to `at`, unless it has an earlier one.
     pub(crate) fn schedule(&mut self, index: usize, at: Instant) {
-        if self.at.len() <= index {
-            self.at.resize(index + 1, None);
+        if self.deadlines.len() <= index {
+            self.deadlines.resize(index + 1, None);
         }
-        if let Some(slot) = self.at.get_mut(index)
+        if let Some(slot) = self.deadlines.get_mut(index)
             && slot.is_none_or(|old| at < old)
         {
             *slot = Some(at);
@@ -28,9 +29,9 @@ impl Timers {
         }
     }
 
-    /// No deadline for this index.
+    /// Removes the deadline of a track.
     pub(crate) fn clear(&mut self, index: usize) {
-        if let Some(slot) = self.at.get_mut(index) {
+        if let Some(slot) = self.deadlines.get_mut(index) {
             *slot = None;
         }
     }
@@ -39,16 +40,16 @@ impl Timers {
         self.next
     }
 
-    /// The first index at or after `from` that is due; its deadline is taken off.
+    /// The first index at or after `from` that is due. Its deadline is removed.
     pub(crate) fn take_due(&mut self, now: Instant, from: usize) -> Option<usize> {
         let due = |at: &Option<Instant>| at.is_some_and(|at| at <= now + SLACK);
-        let index = from + self.at.get(from..)?.iter().position(due)?;
+        let index = from + self.deadlines.get(from..)?.iter().position(due)?;
         self.clear(index);
         Some(index)
     }
 
-    /// Finds the next deadline anew, after those that were due have been taken.
+    /// Finds the next deadline. Call it after all due ones were taken.
     pub(crate) fn update_next(&mut self) {
-        self.next = self.at.iter().flatten().min().copied();
+        self.next = self.deadlines.iter().flatten().min().copied();
     }
 }

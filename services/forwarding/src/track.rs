@@ -1,4 +1,4 @@
-//! A track: its layers as they arrive, and who gets them.
+//! A track: its layers as they arrive, its subscriptions and its feeds.
 
 use crate::SubscriptionId;
 use crate::batch::Priority;
@@ -7,7 +7,7 @@ use crate::source::LayerSource;
 use crate::throttle::ResendThrottle;
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
-/// A downstream of one layer.
+/// One layer that is fed to a downstream.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) layer: u8,
@@ -23,14 +23,14 @@ pub(crate) struct Track {
     pub(crate) codec: Codec,
     pub(crate) layers: LayerSet,
     pub(crate) muted: bool,
-    /// By layer; none for layers that were not declared.
+    /// By layer; none for undeclared layers.
     pub(crate) sources: [Option<Box<LayerSource>>; Layer::MAX],
     pub(crate) subs: Vec<SubscriptionId>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) loudness: Loudness,
-    /// What [`crate::Core::poll_wanted`] said last.
+    /// What [`crate::Core::poll_wanted`] last returned.
     pub(crate) reported_wanted: LayerSet,
-    /// Is the track in the list of those to look at for it?
+    /// Is the track queued for [`crate::Core::poll_wanted`]?
     pub(crate) wanted_check_queued: bool,
 }
 
@@ -70,7 +70,7 @@ impl Track {
         }
     }
 
-    /// Is there more than one layer to choose from?
+    /// Has the track more than one layer?
     pub(crate) fn has_choice(&self) -> bool {
         self.layers.iter().count() > 1
     }

@@ -22,8 +22,8 @@ struct Count {
     forwarded: usize,
     retransmitted: usize,
     fed: usize,
-    asked: usize,
-    /// The last number of each subscriber.
+    requested: usize,
+    /// Last sequence number of each subscriber.
     last: [u16; 100],
 }
 
@@ -41,27 +41,27 @@ impl Egress for Count {
     fn feed_report(&mut self, _: u32, _: u32, _: SenderReport) {}
 
     fn request_key_frame(&mut self, _: TrackId, _: Layer) {
-        self.asked += 1;
+        self.requested += 1;
     }
 
     fn request_retransmission(&mut self, _: TrackId, _: Layer, seqs: &[u16]) {
-        self.asked += seqs.len();
+        self.requested += seqs.len();
     }
 }
 
-/// Frames of three layers with loss, feedback, switches of layers and timeouts. One test in this
-/// binary: other threads would allocate too.
+/// Frames of three layers with loss, feedback, layer switches and timeouts. It is the only test in this
+/// binary: other tests would allocate on their threads.
 #[test]
 fn steady_forwarding_allocates_nothing() {
     let mut now = std::time::Instant::now();
-    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, asked: 0, last: [0; 100] };
+    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, requested: 0, last: [0; 100] };
     let mut core = Core::new(1);
     let track = core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(0b111));
     let subs: Vec<_> = (0..100).map(|_| core.subscribe(track).unwrap()).collect();
     core.feed(track, Layer(2), 7, 70);
     let mut encoders: Vec<_> =
         (0..3u8).map(|layer| Encoder::new(layer, 70_000, u32::from(layer) * 1000, 7)).collect();
-    // Everything is made beforehand: the publisher's side may allocate, the core may not.
+    // All packets are made in advance: the publisher may allocate, the core may not.
     let ticks: Vec<Vec<_>> = (0..1200)
         .map(|tick| {
             encoders
@@ -72,22 +72,28 @@ fn steady_forwarding_allocates_nothing() {
         .collect();
 
     let mut run = |from: usize, to: usize| {
-        for (tick, made) in ticks.iter().enumerate().take(to).skip(from) {
+        for (tick, published) in ticks.iter().enumerate().take(to).skip(from) {
             for (index, sub) in subs.iter().enumerate() {
                 let layer = ((index + tick / 100) % 3) as u8;
                 core.set_target(now, *sub, Some(Layer(layer)), &mut egress);
             }
-            for (index, made) in made.iter().enumerate() {
-                // A place in the cache takes its memory when it is first used: let all be used.
+            for (index, published) in published.iter().enumerate() {
+                // A cache slot allocates when it is first used: the first 200 ticks fill all slots.
                 if tick < 200 || (tick * 13 + index) % 41 != 0 {
-                    core.ingest(now, track, made.layer, &made.packet(), &mut egress);
+                    core.ingest(now, track, published.layer, &published.packet(), &mut egress);
                 }
             }
             for sub in &subs {
                 let last = egress.last[sub.index()];
                 core.nack(now, *sub, (0..8).map(|back| last.wrapping_sub(back)), &mut egress);
             }
-            core.feed_nack(now, 7, 70, std::iter::once(made[made.len() - 1].seq as u16), &mut egress);
+            core.feed_nack(
+                now,
+                7,
+                70,
+                std::iter::once(published[published.len() - 1].seq as u16),
+                &mut egress,
+            );
             now += Duration::from_millis(33);
             core.handle_timeout(now, &mut egress);
             while core.poll_wanted().is_some() {}
@@ -98,6 +104,6 @@ fn steady_forwarding_allocates_nothing() {
     run(600, 1200);
     let change = region.change();
     assert_eq!((change.allocations, change.reallocations, change.deallocations), (0, 0, 0));
-    assert!(egress.forwarded > 100_000 && egress.fed > 8000 && egress.asked > 100, "{egress:?}");
+    assert!(egress.forwarded > 100_000 && egress.fed > 8000 && egress.requested > 100, "{egress:?}");
     assert!(egress.retransmitted > 1000, "{egress:?}");
 }

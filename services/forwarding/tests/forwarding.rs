@@ -1,11 +1,11 @@
-//! Who gets what, and what is asked of the source.
+//! What subscribers and downstreams receive, and what is requested from the source.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{Encoder, Made, Sim, continuous};
+use common::{Encoder, Published, Sim, continuous};
 use systir_forwarding::SenderInfo;
 use systir_forwarding::batch::Priority;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
@@ -25,13 +25,13 @@ fn encoder(layer: u8) -> Encoder {
     Encoder { layer, seq: FIRST.seq + 1000 * u64::from(layer), ..FIRST }
 }
 
-fn opus(seq: u64) -> Made {
+fn opus(seq: u64) -> Published {
     let timestamp = (seq as u32).wrapping_mul(960);
-    Made { layer: Layer(0), codec: Codec::Opus, seq, timestamp, marker: false, payload: vec![7; 40] }
+    Published { layer: Layer(0), codec: Codec::Opus, seq, timestamp, marker: false, payload: vec![7; 40] }
 }
 
 #[test]
-fn hundred_waiting_subscribers_make_one_key_frame_request() {
+fn a_hundred_waiting_subscribers_cause_one_key_frame_request() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let subs: Vec<_> = (0..100).map(|_| sim.subscriber(track, 0)).collect();
@@ -42,43 +42,43 @@ fn hundred_waiting_subscribers_make_one_key_frame_request() {
     assert_eq!(sim.log.key_frames, [(track, Layer(0))]);
     sim.put_all(track, &encoder(0).frame(true, 1));
     assert_eq!(sim.log.sent.len(), 100);
-    sim.pass(5000);
-    assert_eq!(sim.log.key_frames.len(), 1, "the key frame came");
+    sim.advance(5000);
+    assert_eq!(sim.log.key_frames.len(), 1, "requested again after the key frame");
 }
 
 #[test]
-fn key_frame_that_does_not_come_is_asked_for_again_less_and_less_often() {
+fn a_missing_key_frame_is_requested_again_at_growing_intervals() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
-    sim.pass(4000);
-    let asked = sim.log.key_frames.len();
-    assert!((4..=6).contains(&asked), "{asked} requests");
+    sim.advance(4000);
+    let requests = sim.log.key_frames.len();
+    assert!((4..=6).contains(&requests), "{requests} requests");
     sim.core.unsubscribe(sub);
-    sim.pass(4000);
-    assert_eq!(sim.log.key_frames.len(), asked, "nobody wants it any more");
+    sim.advance(4000);
+    assert_eq!(sim.log.key_frames.len(), requests, "requested without a subscriber");
     assert_eq!(sim.core.poll_timeout(), None);
 }
 
 #[test]
-fn video_starts_at_a_key_frame_and_sound_at_once() {
+fn video_starts_at_a_key_frame_and_audio_at_once() {
     let mut sim = Sim::new(1);
     let (video, audio) = (sim.video(0b001), sim.core.add_track(1, Kind::Audio, Codec::Opus, LayerSet(1)));
-    let (seen, heard) = (sim.subscriber(video, 0), sim.subscriber(audio, 0));
+    let (viewer, listener) = (sim.subscriber(video, 0), sim.subscriber(audio, 0));
     let mut encoder = encoder(0);
     sim.put_all(video, &encoder.frame(false, 2));
     sim.put(audio, &opus(5));
-    assert_eq!((sim.log.of(seen).len(), sim.log.of(heard).len()), (0, 1));
+    assert_eq!((sim.log.of(viewer).len(), sim.log.of(listener).len()), (0, 1));
     sim.put_all(video, &encoder.frame(true, 2));
     sim.put(audio, &opus(6));
-    assert_eq!((sim.log.of(seen).len(), sim.log.of(heard).len()), (2, 2));
-    assert_eq!(sim.log.of(heard)[0].priority, Priority::Audio);
-    assert_eq!(sim.log.of(seen)[0].priority, Priority::Base);
+    assert_eq!((sim.log.of(viewer).len(), sim.log.of(listener).len()), (2, 2));
+    assert_eq!(sim.log.of(listener)[0].priority, Priority::Audio);
+    assert_eq!(sim.log.of(viewer)[0].priority, Priority::Base);
     assert!(sim.log.key_frames.iter().all(|(track, _)| *track == video));
 }
 
 #[test]
-fn old_layer_goes_on_until_the_new_one_has_a_key_frame() {
+fn the_old_layer_continues_until_a_key_frame_of_the_new_one() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b111);
     let sub = sim.subscriber(track, 0);
@@ -101,26 +101,26 @@ fn old_layer_goes_on_until_the_new_one_has_a_key_frame() {
 }
 
 #[test]
-fn subscribers_of_a_layer_that_ends_get_the_next_lower_one_and_return() {
+fn subscribers_of_a_layer_that_ends_receive_a_lower_one_and_return() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b111);
     let (sub, other) = (sim.subscriber(track, 2), sim.subscriber(track, 0));
     let (mut low, mut high) = (encoder(0), encoder(2));
     let mut frames = |sim: &mut Sim, count: u32, with_high: bool| {
         for _ in 0..count {
-            let asked: Vec<u8> = sim.log.key_frames.drain(..).map(|(_, layer)| layer.0).collect();
-            sim.put_all(track, &low.frame(asked.contains(&0), 1));
+            let requests: Vec<u8> = sim.log.key_frames.drain(..).map(|(_, layer)| layer.0).collect();
+            sim.put_all(track, &low.frame(requests.contains(&0), 1));
             if with_high {
-                sim.put_all(track, &high.frame(asked.contains(&2), 1));
+                sim.put_all(track, &high.frame(requests.contains(&2), 1));
             }
-            sim.pass(33);
+            sim.advance(33);
         }
     };
     frames(&mut sim, 30, true);
     assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(2)));
     frames(&mut sim, 90, false);
     assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(0)));
-    assert!(sim.core.wanted(track).contains(Layer(2)), "it may come back");
+    assert!(sim.core.wanted(track).contains(Layer(2)), "the ended layer may return");
     assert_eq!(sim.core.track_stats(track).unwrap().live, LayerSet(0b001));
     frames(&mut sim, 30, true);
     assert_eq!(sim.core.subscription_stats(sub).unwrap().current, Some(Layer(2)));
@@ -129,12 +129,12 @@ fn subscribers_of_a_layer_that_ends_get_the_next_lower_one_and_return() {
 }
 
 #[test]
-fn layer_that_never_comes_makes_lower_ones_wanted() {
+fn when_the_target_layer_never_arrives_lower_layers_are_wanted() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b111);
     sim.subscriber(track, 2);
     assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b100))));
-    sim.pass(2000);
+    sim.advance(2000);
     assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b111))));
     sim.put_all(track, &encoder(1).frame(true, 1));
     assert_eq!(sim.core.poll_wanted(), Some((track, LayerSet(0b110))));
@@ -142,7 +142,7 @@ fn layer_that_never_comes_makes_lower_ones_wanted() {
 }
 
 #[test]
-fn paused_subscriber_gets_nothing_and_resumes_at_a_key_frame_with_the_next_number() {
+fn a_paused_subscriber_resumes_at_a_key_frame_with_the_next_sequence_number() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -151,7 +151,7 @@ fn paused_subscriber_gets_nothing_and_resumes_at_a_key_frame_with_the_next_numbe
     sim.target(sub, None);
     assert!(sim.core.wanted(track).is_empty());
     sim.put_all(track, &encoder.frame(true, 2));
-    sim.pass(1000);
+    sim.advance(1000);
     sim.target(sub, Some(0));
     sim.put_all(track, &encoder.frame(false, 2));
     assert_eq!(sim.log.of(sub).len(), 2);
@@ -160,12 +160,12 @@ fn paused_subscriber_gets_nothing_and_resumes_at_a_key_frame_with_the_next_numbe
     let sent = sim.log.of(sub);
     assert!(continuous(&sent));
     assert_eq!(sent.len(), 4);
-    // The clock went on: three frames of the publisher's time.
+    // Three frames of the publisher's time passed.
     assert_eq!(sent[2].timestamp.wrapping_sub(sent[1].timestamp), 3 * 3000);
 }
 
 #[test]
-fn muted_track_sends_nothing_to_anybody() {
+fn a_muted_track_sends_nothing() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -178,10 +178,10 @@ fn muted_track_sends_nothing_to_anybody() {
     sim.nack(sub, &[first]);
     sim.core.feed_nack(sim.now, 9, 1, [encoder.seq as u16 - 2].into_iter(), &mut sim.log);
     sim.core.key_frame_wanted(sim.now, sub, &mut sim.log);
-    sim.pass(3000);
+    sim.advance(3000);
     assert_eq!((sim.log.sent.len(), sim.log.fed.len(), sim.log.key_frames.len()), (2, 2, 1));
     sim.core.set_muted(track, false);
-    sim.pass(0);
+    sim.advance(0);
     assert_eq!(sim.log.key_frames.len(), 2);
     sim.put_all(track, &encoder.frame(false, 2));
     sim.put_all(track, &encoder.frame(true, 2));
@@ -190,14 +190,14 @@ fn muted_track_sends_nothing_to_anybody() {
 }
 
 #[test]
-fn muted_sound_goes_on_at_once_with_the_next_number() {
+fn unmuted_audio_continues_at_once_with_the_next_sequence_number() {
     let mut sim = Sim::new(1);
     let track = sim.core.add_track(1, Kind::Audio, Codec::Opus, LayerSet(1));
     let sub = sim.subscriber(track, 0);
     for seq in 100..200 {
         sim.core.set_muted(track, (120..160).contains(&seq));
         sim.put(track, &opus(seq));
-        sim.pass(20);
+        sim.advance(20);
     }
     let sent = sim.log.of(sub);
     assert_eq!(sent.len(), 60);
@@ -206,7 +206,7 @@ fn muted_sound_goes_on_at_once_with_the_next_number() {
 }
 
 #[test]
-fn subscriber_gets_lost_packets_from_the_cache_as_they_were() {
+fn a_nack_is_answered_from_the_cache_with_unchanged_packets() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b101);
     let sub = sim.subscriber(track, 0);
@@ -225,8 +225,8 @@ fn subscriber_gets_lost_packets_from_the_cache_as_they_were() {
     let mut again = sim.log.of(sub);
     assert!(again.iter().all(|sent| sent.retransmission));
     again.iter_mut().for_each(|sent| sent.retransmission = false);
-    assert_eq!(again, first, "once within 20 ms");
-    sim.pass(30);
+    assert_eq!(again, first, "not once within 20 ms");
+    sim.advance(30);
     sim.nack(sub, &seqs[..2]);
     sim.nack(sub, &[seqs[0].wrapping_sub(1), seqs[8].wrapping_add(1), seqs[0].wrapping_add(0x8000)]);
     assert_eq!(sim.log.of(sub).len(), 11);
@@ -235,7 +235,7 @@ fn subscriber_gets_lost_packets_from_the_cache_as_they_were() {
 }
 
 #[test]
-fn downstream_gets_one_copy_however_many_subscribe_here() {
+fn a_downstream_receives_one_copy_however_many_subscribers_are_local() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b111);
     for layer in 0..30 {
@@ -246,20 +246,20 @@ fn downstream_gets_one_copy_however_many_subscribe_here() {
         sim.core.feed(track, Layer(2), 5, 52);
         sim.core.feed(track, Layer(2), 6, 62);
     }
-    let made: Vec<Made> = (0..3).flat_map(|layer| encoder(layer).frame(false, 2)).collect();
-    sim.put_all(track, &made);
-    sim.put_all(track, &made);
+    let published: Vec<Published> = (0..3).flat_map(|layer| encoder(layer).frame(false, 2)).collect();
+    sim.put_all(track, &published);
+    sim.put_all(track, &published);
     let fed = std::mem::take(&mut sim.log.fed);
     let expected: Vec<_> = [(5, 50, 0), (5, 50, 1), (5, 52, 4), (6, 62, 4), (5, 52, 5), (6, 62, 5)]
         .map(|(peer, flow, index): (u32, u32, usize)| {
-            (peer, flow, made[index].seq, made[index].payload.clone())
+            (peer, flow, published[index].seq, published[index].payload.clone())
         })
         .into();
     assert_eq!(fed, expected);
 
-    let seq = made[0].seq;
+    let seq = published[0].seq;
     sim.core.feed_nack(sim.now, 5, 50, [seq as u16, seq as u16, 1].into_iter(), &mut sim.log);
-    assert_eq!(sim.log.fed, [(5, 50, seq, made[0].payload.clone())]);
+    assert_eq!(sim.log.fed, [(5, 50, seq, published[0].payload.clone())]);
     let report = SenderReport { ntp: 1, timestamp: 2 };
     sim.core.sender_report(sim.now, track, Layer(2), report, &mut sim.log);
     assert_eq!(sim.log.reports, [(5, 52, report), (6, 62, report)]);
@@ -273,7 +273,7 @@ fn downstream_gets_one_copy_however_many_subscribe_here() {
 }
 
 #[test]
-fn feeds_keep_padding_so_that_their_numbers_have_no_gap() {
+fn feeds_keep_padding_so_that_sequence_numbers_have_no_gap() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     sim.core.feed(track, Layer(0), 5, 50);
@@ -285,21 +285,21 @@ fn feeds_keep_padding_so_that_their_numbers_have_no_gap() {
 }
 
 #[test]
-fn what_is_missing_is_asked_for_until_it_comes() {
+fn missing_packets_are_requested_until_they_arrive() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
     let frame = encoder(0).frame(true, 5);
-    for made in [&frame[0], &frame[1], &frame[4]] {
-        sim.put(track, made);
+    for published in [&frame[0], &frame[1], &frame[4]] {
+        sim.put(track, published);
     }
-    sim.pass(5);
-    assert!(sim.log.lost.is_empty(), "reordering is no loss");
-    sim.pass(10);
+    sim.advance(5);
+    assert!(sim.log.lost.is_empty(), "a reordered packet was requested");
+    sim.advance(10);
     let missing = vec![frame[2].seq as u16, frame[3].seq as u16];
     assert_eq!(sim.log.lost, [(track, Layer(0), missing)]);
     sim.put(track, &frame[3]);
-    sim.pass(3000);
+    sim.advance(3000);
     let again = &sim.log.lost[1..];
     assert!((2..10).contains(&again.len()), "{again:?}");
     assert!(again.iter().all(|(_, _, seqs)| *seqs == [frame[2].seq as u16]));
@@ -311,19 +311,19 @@ fn what_is_missing_is_asked_for_until_it_comes() {
 }
 
 #[test]
-fn nobody_asks_for_what_nobody_wants() {
+fn without_subscribers_nothing_is_requested() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let frame = encoder(0).frame(true, 5);
     sim.put(track, &frame[0]);
     sim.put(track, &frame[4]);
-    sim.pass(3000);
+    sim.advance(3000);
     assert!(sim.log.lost.is_empty() && sim.log.key_frames.is_empty());
     assert_eq!(sim.core.poll_timeout(), None);
 }
 
 #[test]
-fn key_frames_of_the_other_codecs_are_recognised() {
+fn key_frames_of_other_codecs_are_recognised() {
     let dependency = |bytes: &'static [u8]| Extensions { dependency: Some(bytes), ..Extensions::default() };
     let none = Extensions::default();
     type Part<'a> = (Extensions<'a>, &'a [u8]);
@@ -348,7 +348,7 @@ fn key_frames_of_the_other_codecs_are_recognised() {
 }
 
 #[test]
-fn idr_picture_waits_for_parameter_sets_that_may_be_missing() {
+fn an_idr_picture_waits_for_parameter_sets_that_may_be_missing() {
     let mut sim = Sim::new(1);
     let track = sim.core.add_track(1, Kind::Video, Codec::H264, LayerSet(1));
     let sub = sim.subscriber(track, 0);
@@ -370,7 +370,7 @@ fn idr_picture_waits_for_parameter_sets_that_may_be_missing() {
 }
 
 #[test]
-fn damaged_and_foreign_packets_reach_nobody() {
+fn malformed_packets_and_packets_of_other_codecs_and_layers_are_dropped() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -384,8 +384,8 @@ fn damaged_and_foreign_packets_reach_nobody() {
     foreign[0].codec = Codec::H264;
     sim.put_all(track, &foreign);
     for layer in [1, 2, 3, 8, 255] {
-        let made = Made { layer: Layer(layer), ..encoder.clone().frame(true, 1).remove(0) };
-        sim.put(track, &made);
+        let published = Published { layer: Layer(layer), ..encoder.clone().frame(true, 1).remove(0) };
+        sim.put(track, &published);
         sim.core.feed(track, Layer(layer), 1, 1);
         sim.core.feed_key_frame_wanted(sim.now, track, Layer(layer), &mut sim.log);
     }
@@ -397,7 +397,7 @@ fn damaged_and_foreign_packets_reach_nobody() {
 }
 
 #[test]
-fn sender_report_keeps_the_publishers_clock() {
+fn a_sender_report_keeps_the_publishers_clock() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -411,45 +411,45 @@ fn sender_report_keeps_the_publishers_clock() {
     let info =
         SenderInfo { ntp: report.ntp, timestamp: sent[0].timestamp.wrapping_add(90), packets: 2, octets };
     assert_eq!(sim.core.sender_info(sim.now, sub), Some(info));
-    sim.pass(1500);
+    sim.advance(1500);
     let later = sim.core.sender_info(sim.now, sub).unwrap();
     assert_eq!(later.ntp - info.ntp, 3 << 31);
     assert_eq!(later.timestamp.wrapping_sub(info.timestamp), 135_000);
 }
 
 #[test]
-fn speakers_are_told_with_their_group_and_only_when_they_change() {
+fn loudness_is_reported_with_the_group_and_only_when_it_changes() {
     let mut sim = Sim::new(1);
     let loud = sim.core.add_track(4, Kind::Audio, Codec::Opus, LayerSet(1));
     let quiet = sim.core.add_track(5, Kind::Audio, Codec::Opus, LayerSet(1));
     let talk = |sim: &mut Sim, level: u8, from: u64, to: u64| {
         for seq in from..to {
             for (track, level) in [(loud, level), (quiet, 90)] {
-                let made = opus(seq);
+                let published = opus(seq);
                 let ext = Extensions {
                     audio_level: Some(AudioLevel { level, voice: true }),
                     ..Extensions::default()
                 };
-                let packet = Packet { ext, ..made.packet() };
+                let packet = Packet { ext, ..published.packet() };
                 sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
             }
-            sim.pass(20);
+            sim.advance(20);
         }
     };
     talk(&mut sim, 10, 100, 200);
-    let told = sim.core.loudness_changes(sim.now);
-    assert_eq!(told.len(), 1);
-    assert_eq!((told[0].group, told[0].track, told[0].active), (4, loud, true));
-    assert!(told[0].level > 0.0 && told[0].level <= 1.0);
+    let changes = sim.core.loudness_changes(sim.now);
+    assert_eq!(changes.len(), 1);
+    assert_eq!((changes[0].group, changes[0].track, changes[0].active), (4, loud, true));
+    assert!(changes[0].level > 0.0 && changes[0].level <= 1.0);
     sim.core.set_muted(loud, true);
-    sim.pass(2000);
-    let told = sim.core.loudness_changes(sim.now);
-    assert_eq!((told.len(), told[0].level, told[0].active), (1, 0.0, false));
+    sim.advance(2000);
+    let changes = sim.core.loudness_changes(sim.now);
+    assert_eq!((changes.len(), changes[0].level, changes[0].active), (1, 0.0, false));
     assert!(sim.core.loudness_changes(sim.now).is_empty());
 }
 
 #[test]
-fn removed_track_leaves_nothing_behind() {
+fn a_removed_track_leaves_no_subscriptions_and_no_feeds() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b111);
     let sub = sim.subscriber(track, 2);
@@ -463,7 +463,7 @@ fn removed_track_leaves_nothing_behind() {
     sim.core.feed(other, Layer(0), 5, 50);
     sim.core.unsubscribe(sub);
     sim.put_all(track, &encoder(0).frame(true, 1));
-    sim.pass(5000);
+    sim.advance(5000);
     assert!(sim.log.sent.is_empty() && sim.log.fed.is_empty());
     sim.put_all(other, &encoder(0).frame(true, 1));
     assert_eq!(sim.log.fed.len(), 1);

@@ -1,4 +1,4 @@
-//! What a subscriber sees is one stream, whatever layers it is made of and whatever the network did.
+//! A subscriber receives one continuous stream, whatever layers it consists of and whatever the network did.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
@@ -7,21 +7,21 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Encoder, Made, Sent, Sim, Tag, continuous};
+use common::{Encoder, Forwarded, Published, Sim, Tag, continuous};
 use proptest::prelude::*;
 use systir_forwarding::{SubscriptionId, TrackId};
 use systir_rtp::packet::{Layer, SenderReport};
 
-/// One thirtieth of a second of a meeting.
+/// 1/30 s of a scenario.
 #[derive(Debug, Clone)]
 struct Tick {
-    /// Another target: none, pause, or a layer.
+    /// Change of the target: none, a pause (`Some(None)`), or a layer.
     target: Option<Option<u8>>,
     /// Packets of a frame, per layer.
     packets: [u8; 3],
-    /// Padding packets behind the frame, per layer.
+    /// Padding packets after the frame, per layer.
     padding: [u8; 3],
-    /// Key frames that the publisher makes by itself.
+    /// Key frames that the publisher sends without a request.
     key: [bool; 3],
     report: bool,
     muted: Option<bool>,
@@ -53,56 +53,64 @@ fn tick() -> impl Strategy<Value = Tick> {
         })
 }
 
-/// Where the publisher's numbers begin: near their ends, mostly.
-fn beginnings() -> impl Strategy<Value = [(u64, u32, u16); 3]> {
+/// First sequence number, timestamp and picture id of each layer: often just before they wrap.
+fn first_numbers() -> impl Strategy<Value = [(u64, u32, u16); 3]> {
     let seq = prop_oneof![Just(0x1_FFF0u64), 1..0x1_0000u64];
     let timestamp = prop_oneof![Just(u32::MAX - 20_000), any::<u32>()];
     let picture = prop_oneof![Just(0x7FF8u16), 0..0x8000u16];
     prop::array::uniform3((seq, timestamp, picture))
 }
 
-struct Meeting {
+struct Scenario {
     sim: Sim,
     track: TrackId,
     sub: SubscriptionId,
     encoders: Vec<Encoder>,
     ntp: u64,
-    asked: usize,
+    handled_requests: usize,
 }
 
-impl Meeting {
-    fn new(seed: u64, beginnings: [(u64, u32, u16); 3], narrow: bool) -> Self {
+impl Scenario {
+    fn new(seed: u64, first_numbers: [(u64, u32, u16); 3], narrow: bool) -> Self {
         let mut sim = Sim::new(seed);
         let track = sim.video(0b111);
         let sub = sim.subscriber(track, 2);
-        let encoders = (0..3).zip(beginnings).map(|(layer, (seq, timestamp, picture_id))| Encoder {
+        let encoders = (0..3).zip(first_numbers).map(|(layer, (seq, timestamp, picture_id))| Encoder {
             narrow,
             ..Encoder::new(layer, seq, timestamp, picture_id)
         });
-        Self { sim, track, sub, encoders: encoders.collect(), ntp: 0xE000_0000_0000_0000, asked: 0 }
-    }
-
-    /// What the publisher sends in this tick; requests that came meanwhile make key frames.
-    fn make(&mut self, tick: &Tick) -> Vec<Made> {
-        let asked: Vec<u8> = self.sim.log.key_frames[self.asked..].iter().map(|(_, layer)| layer.0).collect();
-        self.asked = self.sim.log.key_frames.len();
-        let mut made = Vec::new();
-        for (index, encoder) in self.encoders.iter_mut().enumerate() {
-            let key = encoder.frame == 0 || tick.key[index] || asked.contains(&encoder.layer);
-            made.extend(encoder.frame(key, tick.packets[index]));
-            made.extend((0..tick.padding[index]).map(|_| encoder.padding()));
+        Self {
+            sim,
+            track,
+            sub,
+            encoders: encoders.collect(),
+            ntp: 0xE000_0000_0000_0000,
+            handled_requests: 0,
         }
-        made
     }
 
-    fn run(&mut self, tick: &Tick, send: impl FnOnce(&mut Self, Vec<Made>)) {
+    /// The packets that the publisher sends in this tick. It answers new requests with key frames.
+    fn publish(&mut self, tick: &Tick) -> Vec<Published> {
+        let requested: Vec<u8> =
+            self.sim.log.key_frames[self.handled_requests..].iter().map(|(_, layer)| layer.0).collect();
+        self.handled_requests = self.sim.log.key_frames.len();
+        let mut published = Vec::new();
+        for (index, encoder) in self.encoders.iter_mut().enumerate() {
+            let key = encoder.frame == 0 || tick.key[index] || requested.contains(&encoder.layer);
+            published.extend(encoder.frame(key, tick.packets[index]));
+            published.extend((0..tick.padding[index]).map(|_| encoder.padding()));
+        }
+        published
+    }
+
+    fn run(&mut self, tick: &Tick, send: impl FnOnce(&mut Self, Vec<Published>)) {
         if let Some(muted) = tick.muted {
             self.sim.core.set_muted(self.track, muted);
         }
         if let Some(target) = tick.target {
             self.sim.target(self.sub, target);
         }
-        let made = self.make(tick);
+        let published = self.publish(tick);
         if tick.report {
             for encoder in &self.encoders {
                 let report = SenderReport { ntp: self.ntp, timestamp: encoder.timestamp };
@@ -111,8 +119,8 @@ impl Meeting {
                 core.sender_report(*now, self.track, layer, report, log);
             }
         }
-        send(self, made);
-        self.sim.pass(33);
+        send(self, published);
+        self.sim.advance(33);
         self.ntp = self.ntp.wrapping_add((1 << 32) / 30);
     }
 }
@@ -121,8 +129,8 @@ fn is_after(later: u32, earlier: u32) -> bool {
     (later.wrapping_sub(earlier) as i32) > 0
 }
 
-/// What must hold between neighbours of a subscriber's stream, in its order.
-fn check_pair(before: &Sent, after: &Sent, lossless: bool) -> Result<(), TestCaseError> {
+/// Checks two consecutive packets of a subscriber's stream.
+fn check_pair(before: &Forwarded, after: &Forwarded, lossless: bool) -> Result<(), TestCaseError> {
     let (a, b) = (before.tag(), after.tag());
     let step = |high: u16, low: u16, bits: u16| high.wrapping_sub(low) & ((1 << bits) - 1);
     let picture = step(after.descriptor().picture_id.unwrap(), before.descriptor().picture_id.unwrap(), 15);
@@ -154,14 +162,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn without_loss_numbers_are_strictly_continuous(
-        seed: u64, beginnings in beginnings(), narrow: bool, ticks in prop::collection::vec(tick(), 1..120),
+    fn without_loss_all_numbers_are_continuous(
+        seed: u64, first_numbers in first_numbers(), narrow: bool, ticks in prop::collection::vec(tick(), 1..120),
     ) {
-        let mut meeting = Meeting::new(seed, beginnings, narrow);
+        let mut scenario = Scenario::new(seed, first_numbers, narrow);
         for tick in &ticks {
-            meeting.run(tick, |meeting, made| meeting.sim.put_all(meeting.track, &made));
+            scenario.run(tick, |scenario, published| scenario.sim.put_all(scenario.track, &published));
         }
-        let sent = meeting.sim.log.of(meeting.sub);
+        let sent = scenario.sim.log.of(scenario.sub);
         prop_assert!(continuous(&sent));
         prop_assert!(sent.iter().all(|sent| !sent.payload.is_empty()));
         for pair in sent.windows(2) {
@@ -170,36 +178,36 @@ proptest! {
     }
 
     #[test]
-    fn loss_and_reordering_leave_one_order(
-        seed: u64, beginnings in beginnings(), narrow: bool, ticks in prop::collection::vec(tick(), 1..120),
-        fates in prop::collection::vec((0..12u8, 0..8usize), 64),
+    fn with_loss_and_reordering_numbers_keep_the_order_of_packets(
+        seed: u64, first_numbers in first_numbers(), narrow: bool, ticks in prop::collection::vec(tick(), 1..120),
+        outcomes in prop::collection::vec((0..12u8, 0..8usize), 64),
     ) {
-        let mut meeting = Meeting::new(seed, beginnings, narrow);
-        let mut fates = fates.into_iter().cycle();
-        let mut late: Vec<(usize, Made)> = Vec::new();
+        let mut scenario = Scenario::new(seed, first_numbers, narrow);
+        let mut outcomes = outcomes.into_iter().cycle();
+        let mut late: Vec<(usize, Published)> = Vec::new();
         for tick in &ticks {
-            meeting.run(tick, |meeting, made| {
-                // Some are lost for good, some come twice, some come after several later ones.
-                for made in made {
-                    let (fate, delay) = fates.next().unwrap();
-                    match fate {
+            scenario.run(tick, |scenario, published| {
+                // Some packets are lost, some arrive twice, some arrive after several later ones.
+                for published in published {
+                    let (outcome, delay) = outcomes.next().unwrap();
+                    match outcome {
                         0 => {}
-                        1 => late.push((delay, made)),
+                        1 => late.push((delay, published)),
                         2 => {
-                            meeting.sim.put(meeting.track, &made);
-                            meeting.sim.put(meeting.track, &made);
+                            scenario.sim.put(scenario.track, &published);
+                            scenario.sim.put(scenario.track, &published);
                         }
-                        _ => meeting.sim.put(meeting.track, &made),
+                        _ => scenario.sim.put(scenario.track, &published),
                     }
                     late.iter_mut().for_each(|(delay, _)| *delay = delay.saturating_sub(1));
-                    let due: Vec<Made> =
-                        late.extract_if(.., |(delay, _)| *delay == 0).map(|(_, made)| made).collect();
-                    meeting.sim.put_all(meeting.track, &due);
+                    let due: Vec<Published> =
+                        late.extract_if(.., |(delay, _)| *delay == 0).map(|(_, published)| published).collect();
+                    scenario.sim.put_all(scenario.track, &due);
                 }
             });
         }
-        let sent = meeting.sim.log.of(meeting.sub);
-        let mut by_seq: BTreeMap<u64, Sent> = BTreeMap::new();
+        let sent = scenario.sim.log.of(scenario.sub);
+        let mut by_seq: BTreeMap<u64, Forwarded> = BTreeMap::new();
         let mut highest = 0x10_0000u64 + u64::from(sent.first().map_or(0, |sent| sent.seq));
         let mut tags: Vec<Tag> = Vec::new();
         for sent in sent {
@@ -214,20 +222,20 @@ proptest! {
         tags.sort();
         tags.dedup();
         prop_assert_eq!(tags.len(), count, "a packet was sent twice");
-        let full: Vec<&Sent> = by_seq.values().filter(|sent| !sent.payload.is_empty()).collect();
+        let full: Vec<&Forwarded> = by_seq.values().filter(|sent| !sent.payload.is_empty()).collect();
         for pair in full.windows(2) {
             check_pair(pair[0], pair[1], false)?;
         }
-        // Every number that was used can be had again, as it was, as long as its second has not passed.
+        // Each sent packet can be requested again, unchanged, for about a second.
         let end = by_seq.values().next_back().map_or(0, |last| last.timestamp);
         let newest = by_seq.values().rev().take(8).filter(|sent| end.wrapping_sub(sent.timestamp) < 60_000);
-        let newest: Vec<&Sent> = newest.collect();
-        if meeting.sim.core.subscription_stats(meeting.sub).unwrap().current.is_some() {
+        let newest: Vec<&Forwarded> = newest.collect();
+        if scenario.sim.core.subscription_stats(scenario.sub).unwrap().current.is_some() {
             for first in newest {
-                meeting.sim.log.sent.clear();
-                meeting.sim.nack(meeting.sub, &[first.seq]);
-                prop_assert_eq!(meeting.sim.log.sent.len(), 1);
-                let again = Sent { retransmission: false, ..meeting.sim.log.sent[0].clone() };
+                scenario.sim.log.sent.clear();
+                scenario.sim.nack(scenario.sub, &[first.seq]);
+                prop_assert_eq!(scenario.sim.log.sent.len(), 1);
+                let again = Forwarded { retransmission: false, ..scenario.sim.log.sent[0].clone() };
                 prop_assert_eq!(&again, first);
             }
         }
@@ -241,7 +249,7 @@ fn sender_reports_align_the_layers_exactly() {
     let sub = sim.subscriber(track, 0);
     let mut low = Encoder::new(0, 10, 1000, 5);
     let mut high = Encoder::new(1, 9000, 4_000_000_000, 900);
-    // The high layer's report is of another instant: half a second later.
+    // The report of the high layer is half a second later.
     let reports = [(0, low.timestamp), (1, high.timestamp.wrapping_add(45_000))];
     for (layer, timestamp) in reports {
         let ntp = 77 << 32 | if layer == 1 { 1 << 31 } else { 0 };
@@ -251,30 +259,30 @@ fn sender_reports_align_the_layers_exactly() {
     for key in [true, false, false] {
         sim.put_all(track, &low.frame(key, 1));
         high.frame(false, 1);
-        sim.pass(33);
+        sim.advance(33);
     }
     sim.target(sub, Some(1));
-    // The switch comes seven frames later, and late by network delay.
+    // The switch happens seven frames later, plus network delay.
     for _ in 0..6 {
         high.frame(false, 1);
     }
-    sim.pass(33 * 6 + 21);
+    sim.advance(33 * 6 + 21);
     sim.put_all(track, &high.frame(true, 1));
     let sent = sim.log.of(sub);
-    let [.., before, after] = sent.as_slice() else { panic!("too little was sent") };
+    let [.., before, after] = sent.as_slice() else { panic!("too few packets were sent") };
     assert_eq!((before.tag().layer, after.tag().layer), (0, 1));
     assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 7 * 3000);
 }
 
 #[test]
-fn without_sender_reports_the_time_that_passed_counts() {
+fn without_sender_reports_the_elapsed_time_aligns_the_layers() {
     let mut sim = Sim::new(1);
     let track = sim.video(0b011);
     let sub = sim.subscriber(track, 0);
     let (mut low, mut high) = (Encoder::new(0, 10, 1000, 5), Encoder::new(1, 9000, 7, 900));
     sim.put_all(track, &low.frame(true, 1));
     sim.target(sub, Some(1));
-    sim.pass(500);
+    sim.advance(500);
     sim.put_all(track, &high.frame(true, 1));
     sim.target(sub, Some(0));
     sim.put_all(track, &low.frame(true, 1));
@@ -284,7 +292,7 @@ fn without_sender_reports_the_time_that_passed_counts() {
 }
 
 #[test]
-fn key_frame_whose_first_packet_was_overtaken_is_made_up_for() {
+fn a_key_frame_whose_first_packet_is_late_is_completed_from_the_cache() {
     let mut sim = Sim::new(3);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -301,7 +309,7 @@ fn key_frame_whose_first_packet_was_overtaken_is_made_up_for() {
 }
 
 #[test]
-fn padding_that_comes_too_late_to_be_left_out_fills_its_number() {
+fn padding_that_arrives_too_late_to_be_skipped_uses_its_sequence_number() {
     let mut sim = Sim::new(3);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
@@ -320,20 +328,20 @@ fn padding_that_comes_too_late_to_be_left_out_fills_its_number() {
 }
 
 #[test]
-fn publisher_that_starts_anew_goes_on_as_the_same_stream() {
+fn a_restarted_publisher_continues_the_same_stream() {
     let mut sim = Sim::new(3);
     let track = sim.video(0b001);
     let sub = sim.subscriber(track, 0);
     let mut encoder = Encoder::new(0, 10, 1000, 5);
     sim.put_all(track, &encoder.frame(true, 2));
-    sim.pass(100);
-    let mut anew = Encoder::new(0, 0x3_1234, 3_000_000_000, 4000);
-    sim.put_all(track, &anew.frame(false, 2));
-    assert_eq!(sim.log.of(sub).len(), 2, "nothing can be decoded before a key frame");
-    assert_eq!(sim.log.key_frames.len(), 1, "asked for too soon after the last request");
-    sim.pass(300);
+    sim.advance(100);
+    let mut restarted = Encoder::new(0, 0x3_1234, 3_000_000_000, 4000);
+    sim.put_all(track, &restarted.frame(false, 2));
+    assert_eq!(sim.log.of(sub).len(), 2, "sent before a key frame");
+    assert_eq!(sim.log.key_frames.len(), 1, "too soon after the last request");
+    sim.advance(300);
     assert_eq!(sim.log.key_frames.len(), 2);
-    sim.put_all(track, &anew.frame(true, 2));
+    sim.put_all(track, &restarted.frame(true, 2));
     let sent = sim.log.of(sub);
     assert!(continuous(&sent));
     for pair in sent.windows(2) {

@@ -1,8 +1,8 @@
-//! AV1: the dependency descriptor's mandatory fields (AV1 RTP payload format, appendix A.8) and the
+//! AV1: the mandatory fields of the dependency descriptor (AV1 RTP payload format, appendix A.8) and the
 //! aggregation header (section 4.4).
 
-/// Does this packet begin a key frame? The dependency descriptor says so by bringing a template
-/// structure; without one the N bit of the aggregation header begins a coded video sequence.
+/// Does this packet start a key frame? With a dependency descriptor: it carries a template structure.
+/// Without one: the N bit of the aggregation header marks the start of a coded video sequence.
 #[must_use]
 pub fn begins_key_frame(dependency: Option<&[u8]>, payload: &[u8]) -> bool {
     match dependency {
@@ -18,7 +18,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_template_structure_marks_a_key_frame_and_overrules_the_aggregation_header() {
+    fn a_template_structure_marks_a_key_frame_and_overrides_the_aggregation_header() {
         assert!(begins_key_frame(Some(&[0x80, 0, 1, 0x80, 0]), &[0]));
         assert!(!begins_key_frame(Some(&[0x00, 0, 1, 0x80, 0]), &[0x08]));
         assert!(!begins_key_frame(Some(&[0x80, 0, 1]), &[0x08]));
@@ -28,7 +28,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_packet_is_read(
+        fn arbitrary_packets_do_not_panic(
             dependency in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..8)),
             payload in proptest::collection::vec(any::<u8>(), 0..4),
         ) {

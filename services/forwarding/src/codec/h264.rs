@@ -1,4 +1,4 @@
-//! H.264 NAL unit headers (RFC 6184 section 5): single units, STAP-A, FU-A.
+//! H.264 NAL unit headers (RFC 6184 section 5): single NAL units, STAP-A, FU-A.
 
 use super::key_frame::KeyFrameStart;
 
@@ -7,8 +7,8 @@ const SPS: u8 = 7;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-/// Does a key frame begin in this payload? Parameter sets come before the picture that they are for,
-/// so they are the beginning when there are any.
+/// Does a key frame start in this payload? Parameter sets precede the picture that they apply to, so a
+/// sequence parameter set counts as the start.
 #[must_use]
 pub fn key_frame_start(payload: &[u8]) -> KeyFrameStart {
     let Some((&first, rest)) = payload.split_first() else { return KeyFrameStart::No };
@@ -50,7 +50,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn key_frames_are_found_in_every_packing() {
+    fn key_frames_are_found_in_every_packetization() {
         assert_eq!(key_frame_start(&[0x67, 1]), KeyFrameStart::Yes);
         assert_eq!(key_frame_start(&[0x65, 1]), KeyFrameStart::Idr);
         assert_eq!(key_frame_start(&[0x78, 0, 2, 0x67, 1, 0, 1, 0x68]), KeyFrameStart::Yes);
@@ -63,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_payload_is_read(payload in proptest::collection::vec(any::<u8>(), 0..24)) {
+        fn arbitrary_payloads_do_not_panic(payload in proptest::collection::vec(any::<u8>(), 0..24)) {
             let _ = key_frame_start(&payload);
         }
     }

@@ -1,13 +1,13 @@
-//! Whether a packet begins a key frame.
+//! Whether a packet starts a key frame.
 
-/// Does a key frame begin with this packet?
+/// Does a key frame start with this packet?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyFrameStart {
     /// No.
     #[default]
     No,
-    /// Yes, for sure.
+    /// Yes.
     Yes,
-    /// H.264: an IDR picture begins, and perhaps its parameter sets were before it.
+    /// H.264: an IDR picture starts. Its parameter sets may have come in packets before it.
     Idr,
 }

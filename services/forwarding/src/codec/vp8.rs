@@ -3,28 +3,27 @@
 /// A parsed payload descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The first byte: X, N, S and the partition.
+    /// The first byte: X, N, S and the partition index.
     first: u8,
-    /// The extension byte; 0 without.
+    /// The extension byte (I, L, T, K); 0 without one.
     flags: u8,
-    /// Bytes of the descriptor.
+    /// Length in bytes.
     len: u8,
-    /// Picture id as sent, 7 or 15 bits.
+    /// PictureID as sent, 7 or 15 bits.
     pub picture_id: Option<u16>,
-    /// Does the picture id have 7 bits only?
+    /// Does the PictureID have only 7 bits?
     pub narrow: bool,
     /// TL0PICIDX, when the L bit is set.
     pub tl0: Option<u8>,
-    /// The byte of TID, Y and KEYIDX, when the T or K bit is set.
+    /// The byte with TID, Y and KEYIDX, when the T or K bit is set.
     tid_key: u8,
 }
 
-/// The longest descriptor there is.
+/// Length of the longest descriptor, bytes.
 pub const MAX_LEN: usize = 6;
 
 impl Descriptor {
-    /// Parses the descriptor at the start of a payload; none when the payload ends within it or
-    /// right behind it.
+    /// Parses the descriptor at the start of a payload. None when no byte of the payload follows it.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let mut bytes = payload.iter().copied();
@@ -57,34 +56,34 @@ impl Descriptor {
         bytes.next().map(|_| descriptor)
     }
 
-    /// Bytes of the descriptor.
+    /// Length in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         usize::from(self.len)
     }
 
-    /// Is there nothing to rewrite?
+    /// Has the descriptor none of the fields that are rewritten?
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.flags & 0xD0 == 0
     }
 
-    /// KEYIDX, when the K bit is set: 5 bits.
+    /// KEYIDX (5 bits), when the K bit is set.
     #[must_use]
     pub fn key_index(&self) -> Option<u8> {
         (self.flags & 0x10 != 0).then_some(self.tid_key & 0x1F)
     }
 
-    /// Does this packet begin a key frame? The P bit of the frame's first byte stays clear under
-    /// LiveKit's end-to-end encryption.
+    /// Does this packet start a key frame? LiveKit's end-to-end encryption leaves the first byte of the
+    /// frame, with the P bit, unencrypted.
     #[must_use]
     pub fn begins_key_frame(&self, payload: &[u8]) -> bool {
         self.first & 0x17 == 0x10 && payload.get(self.len()).is_some_and(|byte| byte & 1 == 0)
     }
 
-    /// Writes the descriptor with other running numbers, as far as it has them; the picture id always
-    /// in 15 bits. Returns the length.
+    /// Writes the descriptor with other numbers; a number that the descriptor lacks is not added. The
+    /// PictureID is always written in 15 bits. Returns the length in bytes.
     #[must_use]
     pub fn write(&self, picture_id: u16, tl0: u8, key_index: u8, out: &mut [u8; MAX_LEN]) -> usize {
         let tid_key =
@@ -99,8 +98,8 @@ impl Descriptor {
         ];
         let mut len = 0;
         for (present, byte) in fields {
-            if present && let Some(place) = out.get_mut(len) {
-                *place = byte;
+            if present && let Some(slot) = out.get_mut(len) {
+                *slot = byte;
                 len += 1;
             }
         }
@@ -114,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn full_descriptor_of_a_key_frame_is_read() {
+    fn a_full_descriptor_of_a_key_frame_is_parsed() {
         let payload = [0x90, 0xF0, 0x81, 0x02, 7, 0x63, 0x00, 1];
         let descriptor = Descriptor::parse(&payload).unwrap();
         assert_eq!(descriptor.len(), 6);
@@ -125,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn later_partitions_and_delta_frames_begin_no_key_frame() {
+    fn later_partitions_and_delta_frames_start_no_key_frame() {
         for payload in [[0x11, 0x00], [0x00, 0x00], [0x10, 0x01]] {
             assert!(!Descriptor::parse(&payload).unwrap().begins_key_frame(&payload));
         }
     }
 
     #[test]
-    fn narrow_picture_id_is_written_wide() {
+    fn a_7_bit_picture_id_is_written_in_15_bits() {
         let descriptor = Descriptor::parse(&[0x90, 0x80, 0x05, 0xAA]).unwrap();
         let mut out = [0; MAX_LEN];
         let len = descriptor.write(0x1234, 0, 0, &mut out);
@@ -141,7 +140,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_payload_is_parsed_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..12)) {
+        fn a_parsed_descriptor_is_shorter_than_its_payload(
+            payload in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
             if let Some(descriptor) = Descriptor::parse(&payload) {
                 prop_assert!(descriptor.len() < payload.len());
                 let _ = descriptor.begins_key_frame(&payload);
@@ -149,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_reads_back(
+        fn a_written_descriptor_parses_to_the_same_numbers(
             payload in proptest::collection::vec(any::<u8>(), 7..12), id in 0..0x8000u16, tl0: u8, key in 0..32u8,
         ) {
             let descriptor = Descriptor::parse(&payload).unwrap();

@@ -1,7 +1,7 @@
 //! The VP9 payload descriptor (RFC 9628 section 4.2).
 
-/// Does this packet begin a key frame of the lowest spatial layer? None when the payload ends
-/// within the descriptor's first fields.
+/// Does this packet start a key frame of the lowest spatial layer? None when the payload ends within the
+/// first fields of the descriptor.
 #[must_use]
 pub fn begins_key_frame(payload: &[u8]) -> Option<bool> {
     let mut bytes = payload.iter().copied();
@@ -10,7 +10,7 @@ pub fn begins_key_frame(payload: &[u8]) -> Option<bool> {
         bytes.next()?;
     }
     let spatial = if first & 0x20 != 0 { (bytes.next()? >> 1) & 0x07 } else { 0 };
-    // P clear: not predicted from another picture; B set: the frame begins here.
+    // P clear: not predicted from another picture. B set: a frame starts here.
     Some(first & 0x48 == 0x08 && spatial == 0)
 }
 
@@ -20,7 +20,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_the_first_packet_of_the_lowest_spatial_layer_begins_a_key_frame() {
+    fn only_the_first_packet_of_the_lowest_spatial_layer_starts_a_key_frame() {
         assert_eq!(begins_key_frame(&[0xA8, 0x81, 0x02, 0x00, 0]), Some(true));
         assert_eq!(begins_key_frame(&[0xA8, 0x81, 0x02, 0x02, 0]), Some(false));
         assert_eq!(begins_key_frame(&[0xA0, 0x81, 0x02, 0x00, 0]), Some(false));
@@ -31,7 +31,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_payload_is_read_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..8)) {
+        fn arbitrary_payloads_do_not_panic(payload in proptest::collection::vec(any::<u8>(), 0..8)) {
             let _ = begins_key_frame(&payload);
         }
     }

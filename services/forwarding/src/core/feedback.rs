@@ -1,4 +1,4 @@
-//! What subscribers and downstreams ask for: packets again, key frames.
+//! Feedback of subscribers and downstreams: NACK and key frame requests.
 
 use std::time::Instant;
 
@@ -6,12 +6,12 @@ use super::Core;
 use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer};
 
-/// Numbers that one feedback message may ask for; the rest is left to the next one.
+/// Sequence numbers that one NACK may request; the rest is left to the next one.
 const MAX_SEQS: usize = 256;
 
 impl Core {
-    /// A subscriber lacks packets (in its own numbering). What the cache has is sent again, unless it
-    /// was within the last 20 ms.
+    /// NACK of a subscriber, in the subscriber's own sequence numbers. Cached packets are retransmitted,
+    /// except those retransmitted within the last 20 ms.
     pub fn nack(
         &mut self,
         now: Instant,
@@ -29,7 +29,7 @@ impl Core {
             let Some((layer, source_seq, shift)) = state.rewriter.unmap(seq) else { continue };
             let Some(source) = track.source(layer) else { continue };
             let Some((packet, info)) = source.cache.get(source_seq) else { continue };
-            // Where it maps to now must be where it went: a number may have been closed since.
+            // The packet must still map to the same number: its segment may have been closed since.
             let Some((out, _)) = state.rewriter.map(layer, source_seq) else { continue };
             if out as u16 == seq && state.resend_throttle.admit(now, seq) {
                 let how = (track.priority(layer), true);
@@ -38,7 +38,7 @@ impl Core {
         }
     }
 
-    /// A downstream lacks packets of a flow (in the publisher's numbering).
+    /// NACK of a downstream for a flow, in the publisher's sequence numbers.
     pub fn feed_nack(
         &mut self,
         now: Instant,
@@ -67,11 +67,11 @@ impl Core {
         }
     }
 
-    /// A subscriber needs a key frame (PLI or FIR).
+    /// Key frame request of a subscriber (PLI or FIR).
     pub fn key_frame_wanted(&mut self, now: Instant, sub: SubscriptionId, egress: &mut impl Egress) {
         self.clock = Some(now);
         let Some(state) = self.subs.get(sub.0) else { return };
-        // One that waits for another layer will be helped by that one's key frame too, but perhaps late.
+        // Both layers: the key frame of an awaited layer would help too, but may come late.
         let layers = [state.current, state.selected.filter(|layer| state.waits_for(*layer))];
         let track = state.track;
         for layer in layers.into_iter().flatten() {
@@ -79,7 +79,7 @@ impl Core {
         }
     }
 
-    /// A downstream needs a key frame of a layer.
+    /// Key frame request of a downstream.
     pub fn feed_key_frame_wanted(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! The way of a packet through the core.
+//! Packets and sender reports from the source of a track, to its subscribers and feeds.
 
 use std::time::Instant;
 
@@ -11,15 +11,15 @@ use crate::track::Track;
 use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer, Packet, SenderReport};
 
-/// A key frame whose first packet comes when more than this many later ones are there already is not
-/// made up for from the cache.
+/// When the first packet of a key frame is late, the packets that overtook it are sent from the cache, if
+/// they are no more than this.
 const MAX_CATCH_UP: u64 = 256;
 
 impl Core {
-    /// A packet of a layer from its source. Its number is the publisher's, extended such that it only
-    /// ever grows ([`systir_rtp::ExtendedSeq`]); padding has been taken off, so that a packet of
-    /// padding only has an empty payload. Packets of layers that were not declared, of another video
-    /// codec than the track's and of muted tracks are dropped.
+    /// Takes a packet of a layer from its source and forwards it. Its sequence number is the publisher's,
+    /// extended ([`systir_rtp::ExtendedSeq`]). Its padding is removed, so a padding packet has an empty
+    /// payload. Packets of undeclared layers, of another video codec than the track's, and of muted tracks
+    /// are dropped.
     pub fn ingest(
         &mut self,
         now: Instant,
@@ -35,7 +35,7 @@ impl Core {
                 self.stop(track, layer);
             }
             let waiting = self.choose(now, track);
-            // For this layer the key frame is here.
+            // This packet starts the key frame of its own layer.
             for other in waiting.iter().filter(|other| !(accepted.key_frame && *other == layer)) {
                 self.request_key_frame(now, track, other.0, egress);
             }
@@ -76,7 +76,7 @@ impl Core {
             Kind::Audio => packet.codec.kind() == Kind::Audio,
             Kind::Video => packet.codec == state.codec,
         };
-        // Extended numbers cannot come near this; arithmetic on them never overflows.
+        // Real extended numbers stay far below this limit, so arithmetic on them cannot overflow.
         if state.muted || !fits || packet.seq >> 62 != 0 {
             return None;
         }
@@ -94,7 +94,7 @@ impl Core {
         Some(accepted)
     }
 
-    /// What subscribers get of the layer ends here; they go on where it begins again.
+    /// Stops the layer for its subscribers. They continue where it starts again.
     fn stop(&mut self, track: TrackId, layer: Layer) {
         let Some(state) = self.tracks.get(track.0) else { return };
         for id in &state.subs {
@@ -106,7 +106,7 @@ impl Core {
         }
     }
 
-    /// A sender report of a layer from its source.
+    /// Takes a sender report of a layer from its source.
     pub fn sender_report(
         &mut self,
         now: Instant,
@@ -125,7 +125,7 @@ impl Core {
     }
 }
 
-/// What is the same for all subscribers of one packet.
+/// What all subscribers of one packet share.
 struct PacketDelivery<'a> {
     now: Instant,
     state: &'a Track,
@@ -137,7 +137,7 @@ struct PacketDelivery<'a> {
 }
 
 impl PacketDelivery<'_> {
-    /// True when the layer started for this subscriber.
+    /// Sends the packet to one subscriber, if it is due. True when the layer started for this subscriber.
     fn deliver(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) -> bool {
         let PacketDelivery { now, layer, packet, accepted, priority, .. } = *self;
         if sub.waits_for(layer) && self.may_start() && !sub.rewriter.has_passed(layer, packet.seq) {
@@ -148,39 +148,39 @@ impl PacketDelivery<'_> {
             return true;
         }
         let is_current = sub.current == Some(layer);
-        // A late packet may still have a place among those of a layer that was sent before.
+        // A late packet may belong to a layer that the subscriber received before.
         if !is_current && (!accepted.late || sub.current.is_none()) {
             return false;
         }
         if accepted.empty && sub.rewriter.skip(layer, packet.seq) {
             return false;
         }
-        if let Some(place) = sub.rewriter.map(layer, packet.seq) {
-            sub.send(now, id, packet, &accepted.info, place, (priority, false), egress);
+        if let Some(mapped) = sub.rewriter.map(layer, packet.seq) {
+            sub.send(now, id, packet, &accepted.info, mapped, (priority, false), egress);
         }
         false
     }
 
     fn send(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
-        if let Some(place) = sub.rewriter.map(self.layer, self.packet.seq) {
+        if let Some(mapped) = sub.rewriter.map(self.layer, self.packet.seq) {
             let how = (self.priority, false);
-            sub.send(self.now, id, self.packet, &self.accepted.info, place, how, egress);
+            sub.send(self.now, id, self.packet, &self.accepted.info, mapped, how, egress);
         }
     }
 
-    /// Sound begins anywhere, a picture at a key frame.
+    /// May a layer start at this packet? Audio starts at any packet, video at a key frame.
     fn may_start(&self) -> bool {
         if self.accepted.empty {
             return false;
         }
         match self.state.kind {
             Kind::Audio => !self.accepted.late,
-            Kind::Video => self.accepted.key_frame && self.later() <= MAX_CATCH_UP,
+            Kind::Video => self.accepted.key_frame && self.overtaken_by() <= MAX_CATCH_UP,
         }
     }
 
-    /// Numbers of packets that came before this one and belong behind it.
-    fn later(&self) -> u64 {
+    /// How far the highest sequence number is ahead of this packet's.
+    fn overtaken_by(&self) -> u64 {
         self.source.highest.map_or(0, |highest| highest.saturating_sub(self.packet.seq))
     }
 
@@ -201,15 +201,15 @@ impl PacketDelivery<'_> {
         sub.current = Some(self.layer);
     }
 
-    /// Sends what overtook the first packet of the key frame.
+    /// Sends the packets that overtook the first packet of the key frame.
     fn catch_up(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
-        for seq in self.packet.seq + 1..=self.packet.seq + self.later() {
+        for seq in self.packet.seq + 1..=self.packet.seq + self.overtaken_by() {
             let Some((packet, info)) = self.source.cache.get(seq) else { continue };
             if packet.payload.is_empty() && sub.rewriter.skip(self.layer, seq) {
                 continue;
             }
-            if let Some(place) = sub.rewriter.map(self.layer, seq) {
-                sub.send(self.now, id, &packet, info, place, (self.priority, false), egress);
+            if let Some(mapped) = sub.rewriter.map(self.layer, seq) {
+                sub.send(self.now, id, &packet, info, mapped, (self.priority, false), egress);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What happens by time, and the choice of layers that depends on it.
+//! Timeouts, and the selection of layers that depends on them.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use crate::source::LayerState;
 use crate::{Egress, TrackId};
 use systir_rtp::packet::{Kind, Layer, LayerSet};
 
-/// How often a track with a choice of layers is looked at for layers that ended.
+/// How often a track with several layers is checked for layers that ended.
 pub(super) const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Core {
-    /// When [`Core::handle_timeout`] is due at the latest.
+    /// When [`Core::handle_timeout`] is next due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Asks sources (again) for what is missing, and notices layers that ended.
+    /// Requests missing packets and key frames, again if necessary, and detects layers that ended.
     pub fn handle_timeout(&mut self, now: Instant, egress: &mut impl Egress) {
         self.clock = Some(now);
         let mut from = 0;
@@ -73,14 +73,14 @@ impl Core {
         }
     }
 
-    /// Chooses a layer for every subscriber of the track, and asks for the key frames that it takes.
+    /// Selects a layer for each subscriber of the track, and requests the key frames that are needed.
     pub(super) fn reselect(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
         for layer in self.choose(now, track).iter() {
             self.request_key_frame(now, track, layer.0, egress);
         }
     }
 
-    /// Chooses a layer for every subscriber of the track; gives the layers that somebody waits for.
+    /// Selects a layer for each subscriber of the track. Returns the layers that a subscriber waits for.
     pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> LayerSet {
         let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
         let states =

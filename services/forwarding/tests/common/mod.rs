@@ -1,4 +1,4 @@
-//! A publisher, a clock and a recorder for tests of the core in simulated time.
+//! Simulated publisher, clock and egress for tests of the core.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use systir_forwarding::codec::vp8::Descriptor;
 use systir_forwarding::{Core, Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
 
-/// A packet as a subscriber got it.
+/// A packet that the core sent to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct Forwarded {
     pub sub: SubscriptionId,
     pub seq: u16,
     pub timestamp: u32,
@@ -20,22 +20,26 @@ pub struct Sent {
     pub priority: Priority,
 }
 
-impl Sent {
+impl Forwarded {
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::parse(&self.payload).unwrap()
     }
 
-    /// What the publisher wrote behind the descriptor: layer, number of the frame, number in the frame, key.
+    /// What the publisher wrote after the descriptor.
     pub fn tag(&self) -> Tag {
         Tag::read(&self.payload[self.descriptor().len()..])
     }
 }
 
+/// Identifies a packet of the test publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag {
+    /// Is it part of a key frame?
     pub key: bool,
     pub layer: u8,
+    /// Number of the frame.
     pub frame: u16,
+    /// Number of the packet in its frame.
     pub index: u8,
 }
 
@@ -50,10 +54,10 @@ impl Tag {
     }
 }
 
-/// Writes down what the core sends.
+/// Records what the core sends.
 #[derive(Debug, Default)]
 pub struct Log {
-    pub sent: Vec<Sent>,
+    pub sent: Vec<Forwarded>,
     pub fed: Vec<(u32, u32, u64, Vec<u8>)>,
     pub reports: Vec<(u32, u32, SenderReport)>,
     pub key_frames: Vec<(TrackId, Layer)>,
@@ -61,14 +65,14 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn of(&self, sub: SubscriptionId) -> Vec<Sent> {
+    pub fn of(&self, sub: SubscriptionId) -> Vec<Forwarded> {
         self.sent.iter().filter(|sent| sent.sub == sub).cloned().collect()
     }
 }
 
 impl Egress for Log {
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
-        self.sent.push(Sent {
+        self.sent.push(Forwarded {
             sub,
             seq: out.seq,
             timestamp: out.timestamp,
@@ -96,9 +100,9 @@ impl Egress for Log {
     }
 }
 
-/// A packet of the test's publisher.
+/// A packet of the test publisher.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub struct Published {
     pub layer: Layer,
     pub codec: Codec,
     pub seq: u64,
@@ -107,7 +111,7 @@ pub struct Made {
     pub payload: Vec<u8>,
 }
 
-impl Made {
+impl Published {
     pub fn packet(&self) -> Packet<'_> {
         Packet {
             codec: self.codec,
@@ -138,14 +142,14 @@ impl Encoder {
         Self { layer, seq, timestamp, picture_id, narrow: false, tl0: 250, key_index: 30, frame: 0 }
     }
 
-    fn make(&mut self, marker: bool, payload: Vec<u8>) -> Made {
+    fn packet(&mut self, marker: bool, payload: Vec<u8>) -> Published {
         self.seq += 1;
         let (layer, seq, timestamp) = (Layer(self.layer), self.seq, self.timestamp);
-        Made { layer, codec: Codec::Vp8, seq, timestamp, marker, payload }
+        Published { layer, codec: Codec::Vp8, seq, timestamp, marker, payload }
     }
 
-    /// The packets of the next frame, a thirtieth of a second after the last one.
-    pub fn frame(&mut self, key: bool, packets: u8) -> Vec<Made> {
+    /// The packets of the next frame, 1/30 s after the last one.
+    pub fn frame(&mut self, key: bool, packets: u8) -> Vec<Published> {
         self.timestamp = self.timestamp.wrapping_add(3000);
         self.picture_id = (self.picture_id + 1) & 0x7FFF;
         self.tl0 = self.tl0.wrapping_add(1);
@@ -163,17 +167,17 @@ impl Encoder {
                 let tag = [u8::from(!key), self.layer, frame[0], frame[1], index];
                 payload.extend([self.tl0, self.key_index]);
                 payload.extend(tag);
-                self.make(index + 1 == packets, payload)
+                self.packet(index + 1 == packets, payload)
             })
             .collect()
     }
 
-    pub fn padding(&mut self) -> Made {
-        self.make(false, Vec::new())
+    pub fn padding(&mut self) -> Published {
+        self.packet(false, Vec::new())
     }
 }
 
-/// A core, a clock, a recorder.
+/// A core with its simulated clock and egress.
 #[derive(Debug)]
 pub struct Sim {
     pub core: Core,
@@ -201,18 +205,18 @@ impl Sim {
         self.core.set_target(self.now, sub, layer.map(Layer), &mut self.log);
     }
 
-    pub fn put(&mut self, track: TrackId, made: &Made) {
-        self.core.ingest(self.now, track, made.layer, &made.packet(), &mut self.log);
+    pub fn put(&mut self, track: TrackId, published: &Published) {
+        self.core.ingest(self.now, track, published.layer, &published.packet(), &mut self.log);
     }
 
-    pub fn put_all(&mut self, track: TrackId, made: &[Made]) {
-        for made in made {
-            self.put(track, made);
+    pub fn put_all(&mut self, track: TrackId, published: &[Published]) {
+        for published in published {
+            self.put(track, published);
         }
     }
 
-    /// Lets time pass and does what becomes due, when it becomes due.
-    pub fn pass(&mut self, ms: u64) {
+    /// Advances the clock and handles each timeout when it is due.
+    pub fn advance(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
         while let Some(at) = self.core.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
@@ -226,7 +230,7 @@ impl Sim {
     }
 }
 
-/// Are the numbers without a gap?
-pub fn continuous(sent: &[Sent]) -> bool {
+/// Are the sequence numbers without a gap?
+pub fn continuous(sent: &[Forwarded]) -> bool {
     sent.windows(2).all(|pair| pair[1].seq == pair[0].seq.wrapping_add(1))
 }
