@@ -109,13 +109,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    struct World {
+    struct Domains {
         nordu: Pem,
         sunet: Pem,
         bundle: TrustBundle,
     }
 
-    fn world() -> World {
+    fn domains() -> Domains {
         let nordu = create(&domain("nordu.net"), SystemTime::now()).unwrap();
         let sunet = create(&domain("sunet.se"), SystemTime::now()).unwrap();
         let bundle = TrustBundle::new()
@@ -123,10 +123,10 @@ mod tests {
             .unwrap()
             .with(domain("sunet.se"), &sunet.certificate)
             .unwrap();
-        World { nordu, sunet, bundle }
+        Domains { nordu, sunet, bundle }
     }
 
-    impl World {
+    impl Domains {
         fn credentials(&self, pem: &Pem) -> Credentials {
             let certificate = NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
             Credentials::new(certificate, self.bundle.clone()).unwrap()
@@ -138,10 +138,10 @@ mod tests {
     }
 
     /// A raw client certificate that `NodeCertificate` would not load.
-    fn odd_client(world: &World, pem: &Pem, expected: &SpiffeId) -> rustls::ClientConfig {
+    fn client_with(domains: &Domains, pem: &Pem, expected: &SpiffeId) -> rustls::ClientConfig {
         use rustls_pki_types::pem::PemObject;
-        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/odd");
-        let mut config = honest.client_config(expected, alpn::GRPC).unwrap();
+        let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/odd");
+        let mut config = node.client_config(expected, alpn::GRPC).unwrap();
         let chain = crate::pem::certificates(&pem.certificate).unwrap();
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
         let key = rustls::sign::CertifiedKey::from_der(chain, key, &crate::crypto::provider()).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     /// Runs a handshake to its end; the client's and the server's opinion of the other.
-    fn shake(
+    fn handshake(
         client: rustls::ClientConfig,
         server: rustls::ServerConfig,
     ) -> Result<(SpiffeId, SpiffeId), rustls::Error> {
@@ -184,8 +184,8 @@ mod tests {
         ))
     }
 
-    fn meet(client: &Credentials, server: &Credentials) -> Result<(SpiffeId, SpiffeId), rustls::Error> {
-        shake(
+    fn connect(client: &Credentials, server: &Credentials) -> Result<(SpiffeId, SpiffeId), rustls::Error> {
+        handshake(
             client.client_config(server.id(), alpn::GRPC).unwrap(),
             server.server_config(alpn::GRPC).unwrap(),
         )
@@ -193,47 +193,47 @@ mod tests {
 
     #[test]
     fn sisters_of_two_domains_prove_themselves() {
-        let world = world();
-        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        let sto = world.node(&world.sunet, "spiffe://sunet.se/relay/sto-1");
-        assert_eq!(meet(&cph, &sto).unwrap(), (sto.id().clone(), cph.id().clone()));
-        assert_eq!(meet(&sto, &cph).unwrap(), (cph.id().clone(), sto.id().clone()));
+        let domains = domains();
+        let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = domains.node(&domains.sunet, "spiffe://sunet.se/relay/sto-1");
+        assert_eq!(connect(&cph, &sto).unwrap(), (sto.id().clone(), cph.id().clone()));
+        assert_eq!(connect(&sto, &cph).unwrap(), (cph.id().clone(), sto.id().clone()));
     }
 
     #[test]
     fn a_sisters_ca_that_mints_our_domain_is_refused_both_ways() {
-        let world = world();
-        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        let minted = world.node(&world.sunet, "spiffe://nordu.net/relay/cph-2");
-        assert!(meet(&minted, &honest).is_err(), "as client");
-        assert!(meet(&honest, &minted).is_err(), "as server");
+        let domains = domains();
+        let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let minted = domains.node(&domains.sunet, "spiffe://nordu.net/relay/cph-2");
+        assert!(connect(&minted, &node).is_err(), "as client");
+        assert!(connect(&node, &minted).is_err(), "as server");
     }
 
     #[test]
     fn a_domain_without_roots_is_refused() {
-        let world = world();
+        let domains = domains();
         let stranger_ca = create(&domain("example.org"), SystemTime::now()).unwrap();
-        let stranger = world.node(&stranger_ca, "spiffe://example.org/relay/x");
-        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        assert!(meet(&stranger, &honest).is_err());
-        assert!(meet(&honest, &stranger).is_err());
+        let stranger = domains.node(&stranger_ca, "spiffe://example.org/relay/x");
+        let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        assert!(connect(&stranger, &node).is_err());
+        assert!(connect(&node, &stranger).is_err());
     }
 
     #[test]
     fn another_node_of_the_right_domain_may_not_answer() {
-        let world = world();
-        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        let sto = world.node(&world.nordu, "spiffe://nordu.net/relay/sto-1");
+        let domains = domains();
+        let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = domains.node(&domains.nordu, "spiffe://nordu.net/relay/sto-1");
         let meant = id("spiffe://nordu.net/relay/osl-1");
         let refused =
-            shake(cph.client_config(&meant, alpn::GRPC).unwrap(), sto.server_config(alpn::GRPC).unwrap());
+            handshake(cph.client_config(&meant, alpn::GRPC).unwrap(), sto.server_config(alpn::GRPC).unwrap());
         assert!(refused.is_err());
     }
 
     #[test]
     fn names_that_are_not_exactly_one_uri_are_refused() {
-        let world = world();
-        let server = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let domains = domains();
+        let server = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let dns = || SanType::DnsName("cph-1.nordu.net".try_into().unwrap());
         let one = || uri("spiffe://nordu.net/relay/a").unwrap();
         let two = || uri("spiffe://nordu.net/relay/b").unwrap();
@@ -246,42 +246,42 @@ mod tests {
             ("not spiffe", vec![foreign()]),
         ];
         for (what, names) in cases {
-            let pem = issue_names(&world.nordu, names, SystemTime::now(), NODE_LIFE).unwrap();
+            let pem = issue_names(&domains.nordu, names, SystemTime::now(), NODE_LIFE).unwrap();
             assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_err(), "{what}: loads");
-            let client = odd_client(&world, &pem, server.id());
-            let result = shake(client, server.server_config(alpn::GRPC).unwrap());
+            let client = client_with(&domains, &pem, server.id());
+            let result = handshake(client, server.server_config(alpn::GRPC).unwrap());
             assert!(result.is_err(), "{what}: shakes");
         }
-        let pem = issue_names(&world.nordu, vec![one(), dns()], SystemTime::now(), NODE_LIFE).unwrap();
-        let client = odd_client(&world, &pem, server.id());
-        let (_, proven) = shake(client, server.server_config(alpn::GRPC).unwrap()).unwrap();
+        let pem = issue_names(&domains.nordu, vec![one(), dns()], SystemTime::now(), NODE_LIFE).unwrap();
+        let client = client_with(&domains, &pem, server.id());
+        let (_, proven) = handshake(client, server.server_config(alpn::GRPC).unwrap()).unwrap();
         assert_eq!(proven, id("spiffe://nordu.net/relay/a"), "a DNS name beside it does no harm");
     }
 
     #[test]
     fn an_expired_certificate_is_refused_both_ways() {
-        let world = world();
-        let honest = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let domains = domains();
+        let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let past = SystemTime::now() - Duration::from_secs(48 * 3600);
-        let old = issue(&world.nordu, &id("spiffe://nordu.net/relay/old"), past, NODE_LIFE).unwrap();
-        let old = world.credentials(&old);
-        assert!(meet(&old, &honest).is_err());
-        assert!(meet(&honest, &old).is_err());
+        let old = issue(&domains.nordu, &id("spiffe://nordu.net/relay/old"), past, NODE_LIFE).unwrap();
+        let old = domains.credentials(&old);
+        assert!(connect(&old, &node).is_err());
+        assert!(connect(&node, &old).is_err());
     }
 
     #[test]
     fn a_client_without_a_certificate_is_refused() {
-        let world = world();
-        let server = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
+        let domains = domains();
+        let server = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let mut client = server.client_config(server.id(), alpn::GRPC).unwrap();
-        client.client_auth_cert_resolver = Arc::new(Nobody);
-        assert!(shake(client, server.server_config(alpn::GRPC).unwrap()).is_err());
+        client.client_auth_cert_resolver = Arc::new(NoCertificate);
+        assert!(handshake(client, server.server_config(alpn::GRPC).unwrap()).is_err());
     }
 
     #[derive(Debug)]
-    struct Nobody;
+    struct NoCertificate;
 
-    impl rustls::client::ResolvesClientCert for Nobody {
+    impl rustls::client::ResolvesClientCert for NoCertificate {
         fn resolve(
             &self,
             _: &[&[u8]],
@@ -297,27 +297,29 @@ mod tests {
 
     #[test]
     fn uses_do_not_mix() {
-        let world = world();
-        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        let sto = world.node(&world.nordu, "spiffe://nordu.net/relay/sto-1");
-        let refused =
-            shake(cph.client_config(sto.id(), alpn::LINK).unwrap(), sto.server_config(alpn::GRPC).unwrap());
+        let domains = domains();
+        let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = domains.node(&domains.nordu, "spiffe://nordu.net/relay/sto-1");
+        let refused = handshake(
+            cph.client_config(sto.id(), alpn::LINK).unwrap(),
+            sto.server_config(alpn::GRPC).unwrap(),
+        );
         assert!(refused.is_err());
     }
 
     #[test]
     fn the_next_handshake_takes_the_new_roots_and_certificates() {
-        let world = world();
-        let cph = world.node(&world.nordu, "spiffe://nordu.net/relay/cph-1");
-        let sto = world.node(&world.sunet, "spiffe://sunet.se/relay/sto-1");
+        let domains = domains();
+        let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let sto = domains.node(&domains.sunet, "spiffe://sunet.se/relay/sto-1");
         let server = cph.server_config(alpn::GRPC).unwrap();
         let client = || sto.client_config(cph.id(), alpn::GRPC).unwrap();
-        assert!(shake(client(), server.clone()).is_ok());
-        cph.trust(TrustBundle::new().with(domain("nordu.net"), &world.nordu.certificate).unwrap());
-        assert!(shake(client(), server).is_err(), "sunet.se is no longer believed");
-        let next = issue(&world.nordu, cph.id(), SystemTime::now(), NODE_LIFE).unwrap();
+        assert!(handshake(client(), server.clone()).is_ok());
+        cph.trust(TrustBundle::new().with(domain("nordu.net"), &domains.nordu.certificate).unwrap());
+        assert!(handshake(client(), server).is_err(), "sunet.se is no longer believed");
+        let next = issue(&domains.nordu, cph.id(), SystemTime::now(), NODE_LIFE).unwrap();
         cph.renew(NodeCertificate::from_pem(&next.certificate, &next.key).unwrap()).unwrap();
-        let other = issue(&world.nordu, &id("spiffe://nordu.net/relay/x"), SystemTime::now(), NODE_LIFE);
+        let other = issue(&domains.nordu, &id("spiffe://nordu.net/relay/x"), SystemTime::now(), NODE_LIFE);
         let other = other.unwrap();
         let other = NodeCertificate::from_pem(&other.certificate, &other.key).unwrap();
         assert!(cph.renew(other).is_err(), "a node does not change its name");

@@ -28,21 +28,21 @@ pub mod alpn {
 #[derive(Debug, Clone)]
 pub struct Credentials {
     id: SpiffeId,
-    own: Arc<Own>,
+    own: Arc<OwnCertificate>,
     bundle: Arc<ArcSwap<TrustBundle>>,
     provider: Arc<CryptoProvider>,
 }
 
 #[derive(Debug)]
-struct Own(ArcSwap<CertifiedKey>);
+struct OwnCertificate(ArcSwap<CertifiedKey>);
 
-impl ResolvesServerCert for Own {
+impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
 }
 
-impl ResolvesClientCert for Own {
+impl ResolvesClientCert for OwnCertificate {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
@@ -60,7 +60,7 @@ impl Credentials {
     pub fn new(certificate: NodeCertificate, bundle: TrustBundle) -> Result<Self, IdentityError> {
         let provider = provider();
         let id = certificate.id.clone();
-        let own = Arc::new(Own(ArcSwap::from_pointee(certified(certificate, &provider)?)));
+        let own = Arc::new(OwnCertificate(ArcSwap::from_pointee(certified(certificate, &provider)?)));
         Ok(Self { id, own, bundle: Arc::new(ArcSwap::from_pointee(bundle)), provider })
     }
 

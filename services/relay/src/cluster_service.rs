@@ -19,8 +19,8 @@ use systir_proto::cluster::v1::{
 };
 use systir_reason::{Reason, Refusal};
 use systir_registry::Assignments;
-use systir_room::Metrics;
-use systir_room_runtime::{ParticipantArrival, Rooms, SignalEnds};
+use systir_room::RoomMetrics;
+use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -39,7 +39,7 @@ pub(crate) struct ClusterService {
     pub(crate) seats: Arc<Seats>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) directory: Arc<NodeDirectory>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<RoomMetrics>,
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
     pub(crate) tasks: TaskTracker,
@@ -172,7 +172,7 @@ impl ClusterService {
             auto_subscribe,
             gateway,
             joined_after: start.joined_after,
-            signal: SignalEnds { from_client, to_client },
+            signal: SignalChannels { from_client, to_client },
             span,
         });
         let arrived = self.rooms.arrive(&assignment, arrival).await;
@@ -194,7 +194,7 @@ impl ClusterService {
         }
         // The gateway may still use an assignment that this node has just left.
         let fresh = || self.admission.new_assignment(room, &self.node);
-        self.rooms.claim(room, fresh).await.ok_or_else(not_assigned)
+        self.rooms.reassign(room, fresh).await.ok_or_else(not_assigned)
     }
 }
 

@@ -15,7 +15,7 @@ use systir_livekit::token::Grants;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
-use systir_room_runtime::{ParticipantArrival, Rooms, SignalEnds};
+use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -97,7 +97,7 @@ impl Joins {
             gateway: self.node.clone(),
             // The room is on this node and knows the last join itself.
             joined_after: 0,
-            signal: SignalEnds { from_client, to_client },
+            signal: SignalChannels { from_client, to_client },
             span: trace::session(&self.node, &trace::traceparent()),
         });
         self.rooms.arrive(&seat.assignment, arrival).await.map_err(media_node_lost)?;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
-use systir_cascade::LinkEvent as CascadeEvent;
+use systir_cascade::LinkEvent;
 use systir_identity::SpiffeId;
 use systir_reason::Reason;
-use systir_room::{LinkEvent, Metrics};
+use systir_room::{RoomLinkEvent, RoomMetrics};
 use systir_room_runtime::Rooms;
 use tokio::sync::mpsc;
 
@@ -16,33 +16,33 @@ use crate::node_directory::NodeDirectory;
 pub(crate) async fn run(
     directory: Arc<NodeDirectory>,
     rooms: Arc<Rooms>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RoomMetrics>,
     links_up: Gauge,
-    mut events: mpsc::Receiver<CascadeEvent>,
+    mut events: mpsc::Receiver<LinkEvent>,
 ) {
     let name = |peer: &SpiffeId| directory.name(peer).map(str::to_owned);
     while let Some(event) = events.recv().await {
         match event {
-            CascadeEvent::Up { peer, .. } => {
+            LinkEvent::Up { peer, .. } => {
                 links_up.inc();
                 tracing::info!(%peer, "a link is up");
             }
-            CascadeEvent::Down { peer, reason, .. } => {
+            LinkEvent::Down { peer, reason, .. } => {
                 links_up.dec();
                 tracing::info!(%peer, %reason, "a link is down");
                 if let Some(node) = name(&peer) {
                     rooms.link_down(&node);
                 }
             }
-            CascadeEvent::Unreachable { peer, reason } => {
+            LinkEvent::Unreachable { peer, reason } => {
                 tracing::warn!(%peer, reason, "a node cannot be reached");
             }
-            CascadeEvent::RoomOpened { peer, link, room } => {
+            LinkEvent::RoomOpened { peer, link, room } => {
                 if let Some(node) = name(&peer) {
-                    rooms.link_event(&room, LinkEvent::Opened { node, link });
+                    rooms.link_event(&room, RoomLinkEvent::Opened { node, link });
                 }
             }
-            CascadeEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
+            LinkEvent::RoomRefused { peer, room, by_us, reason, rules, .. } => {
                 // No policy rule: the nodes have different copies of the assignment, which is temporary.
                 if rules.is_empty() {
                     tracing::info!(%peer, by_us, reason, "a room is not opened on a link yet");
@@ -51,18 +51,18 @@ pub(crate) async fn run(
                 }
                 metrics.link_refusals.get_or_create(&Reason::RoomRefused.into()).inc();
                 if let Some(node) = name(&peer) {
-                    rooms.link_event(&room, LinkEvent::Refused { node, reason, closed: false });
+                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, closed: false });
                 }
             }
-            CascadeEvent::RoomClosed { peer, room, .. } => {
+            LinkEvent::RoomClosed { peer, room, .. } => {
                 if let Some(node) = name(&peer) {
                     let reason = "closed by the other node".to_owned();
-                    rooms.link_event(&room, LinkEvent::Refused { node, reason, closed: true });
+                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, closed: true });
                 }
             }
-            CascadeEvent::Message { peer, room, body, .. } => {
+            LinkEvent::Message { peer, room, body, .. } => {
                 if let Some(node) = name(&peer) {
-                    rooms.link_event(&room, LinkEvent::Message { node, body });
+                    rooms.link_event(&room, RoomLinkEvent::Message { node, body });
                 }
             }
         }

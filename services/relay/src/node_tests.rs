@@ -18,8 +18,8 @@ use systir_assignment::RoomId;
 use systir_gateway::SignalPipe;
 use systir_media_control::Command;
 use systir_reason::{Reason, Refusal};
-use systir_room::{LinkEvent, Queued};
-use systir_room_runtime::{ParticipantArrival, SignalEnds};
+use systir_room::{Queued, RoomLinkEvent};
+use systir_room_runtime::{ParticipantArrival, SignalChannels};
 use systir_worker::WorkerMessage;
 use tokio::sync::mpsc;
 
@@ -436,10 +436,10 @@ async fn a_node_that_has_just_left_the_room_rejoins_it_for_a_reserved_participan
     without.remove_spill("sto-1");
     cluster.store.registry().update(&known, without).await.unwrap();
     let fresh = |node: &Node, room: &RoomId| node.parts.admission.new_assignment(room, &node.name);
-    let claimed = sister.parts.rooms.claim(&room(), || fresh(&sister, &room())).await;
+    let claimed = sister.parts.rooms.reassign(&room(), || fresh(&sister, &room())).await;
     assert_eq!(nodes(claimed.as_ref()), ["cph-1", "sto-1"]);
     let other = RoomId::new("ku.dk", "other");
-    assert_eq!(home.parts.rooms.claim(&other, || fresh(&home, &other)).await, None, "no seat");
+    assert_eq!(home.parts.rooms.reassign(&other, || fresh(&home, &other)).await, None, "no seat");
     home.stop().await;
     sister.stop().await;
 }
@@ -475,7 +475,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         auto_subscribe: true,
         gateway: "cph-1".to_owned(),
         joined_after: 0,
-        signal: SignalEnds { from_client, to_client },
+        signal: SignalChannels { from_client, to_client },
         span: tracing::Span::none(),
     };
     rooms.arrive(&assignment, Box::new(arrival)).await.unwrap();
@@ -488,7 +488,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         ..Default::default()
     };
     let body = bytes::Bytes::from(info.encode_to_vec());
-    let message = |body| LinkEvent::Message { node: "sto-1".to_owned(), body };
+    let message = |body| RoomLinkEvent::Message { node: "sto-1".to_owned(), body };
     let (update, _) = other.local_join("PA_eve", "eve", unix_ms(), body.clone()).unwrap();
     handle.link_event(message(state_update(&update)));
     let packet: bytes::Bytes = livekit_protocol::DataPacket {

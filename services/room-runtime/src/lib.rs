@@ -12,7 +12,7 @@ mod task;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_room::NodeAddress;
 
-pub use handle::{ParticipantArrival, RoomHandle, SignalEnds};
+pub use handle::{ParticipantArrival, RoomHandle, SignalChannels};
 pub use rooms::{RoomDependencies, Rooms};
 
 /// The links to other nodes, by the names of nodes.

@@ -2,23 +2,23 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use systir_room::{LinkEvent, LinkEventQueue, Queued};
+use systir_room::{LinkEventQueue, Queued, RoomLinkEvent};
 use tokio::sync::Notify;
 
 /// One room's queue.
 #[derive(Debug, Default)]
-pub(crate) struct LinkEvents {
+pub(crate) struct SharedLinkEventQueue {
     queue: Mutex<LinkEventQueue>,
     queued: Notify,
 }
 
-impl LinkEvents {
+impl SharedLinkEventQueue {
     fn lock(&self) -> MutexGuard<'_, LinkEventQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues an event; never waits.
-    pub(crate) fn push(&self, event: LinkEvent) -> Queued {
+    pub(crate) fn push(&self, event: RoomLinkEvent) -> Queued {
         let queued = self.lock().push(event);
         if queued == Queued::Kept {
             self.queued.notify_one();
@@ -27,7 +27,7 @@ impl LinkEvents {
     }
 
     /// The next event, in order. No event is lost when this is dropped before it returns.
-    pub(crate) async fn next(&self) -> LinkEvent {
+    pub(crate) async fn next(&self) -> RoomLinkEvent {
         loop {
             if let Some(event) = self.lock().pop() {
                 return event;
@@ -37,7 +37,7 @@ impl LinkEvents {
     }
 
     /// The room has ended: no more events are queued. Returns those that were not read.
-    pub(crate) fn close(&self) -> Vec<LinkEvent> {
+    pub(crate) fn close(&self) -> Vec<RoomLinkEvent> {
         self.lock().close()
     }
 }
@@ -50,8 +50,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_read_in_order_while_others_are_queued() {
-        let events = Arc::new(LinkEvents::default());
-        let opened = |link| LinkEvent::Opened { node: "sto-1".to_owned(), link };
+        let events = Arc::new(SharedLinkEventQueue::default());
+        let opened = |link| RoomLinkEvent::Opened { node: "sto-1".to_owned(), link };
         let room = events.clone();
         let read = tokio::spawn(async move {
             let mut read = Vec::new();

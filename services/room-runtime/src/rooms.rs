@@ -11,27 +11,27 @@ use systir_placement::Seats;
 use systir_policy::{Action, Authority};
 use systir_reason::Reason;
 use systir_registry::{AssignedRole, Assignments};
-use systir_room::{FlowAllocator, LinkEvent, Metrics, Queued, Residency, residency_of};
+use systir_room::{FlowAllocator, Queued, Residency, RoomLinkEvent, RoomMetrics, residency_of};
 use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::PeerLinks;
-use crate::handle::{Message, ParticipantArrival, RoomHandle};
+use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
 use crate::task;
 
 /// How long an arriving participant waits for a busy room.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ARRIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a residency request waits for a busy room before the registry's copy answers.
-const RESIDENCY_PATIENCE: Duration = Duration::from_secs(2);
+const RESIDENCY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a record may be without a room, or name a node without a lease, before it is removed.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// How often forgotten records are looked for.
-const CLEANUP: Duration = Duration::from_secs(10);
+/// How often stale records are looked for.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What rooms use of the rest of the node.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct RoomDependencies {
     /// Keys of participants and tracks.
     pub keys: Arc<KeyMint>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<RoomMetrics>,
     /// Owns the rooms' tasks.
     pub tasks: TaskTracker,
     /// Ends them.
@@ -139,10 +139,10 @@ impl Rooms {
         assignment: &Assignment,
         arrival: Box<ParticipantArrival>,
     ) -> Result<(), &'static str> {
-        let mut message = Message::Arrive(arrival);
+        let mut message = TaskMessage::Arrive(arrival);
         for _ in 0..3 {
             let handle = self.open(assignment);
-            match handle.messages.send_timeout(message, PATIENCE).await {
+            match handle.messages.send_timeout(message, ARRIVE_TIMEOUT).await {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(_)) => {
                     return Err("The meeting is too busy to take you in. Join again in a moment.");
@@ -155,10 +155,10 @@ impl Rooms {
 
     /// Hands a room an event of its links, without waiting. A room that is not carried here is closed on
     /// the link, which would stay open for it otherwise.
-    pub fn link_event(&self, key: &str, event: LinkEvent) {
+    pub fn link_event(&self, key: &str, event: RoomLinkEvent) {
         let Some(id) = RoomId::from_key(key) else { return };
         let opened = match &event {
-            LinkEvent::Opened { node, .. } => Some(node.clone()),
+            RoomLinkEvent::Opened { node, .. } => Some(node.clone()),
             _ => None,
         };
         match self.get(&id).map_or(Queued::Ended, |handle| handle.link_event(event)) {
@@ -177,14 +177,14 @@ impl Rooms {
     /// The link to a node is down: every room learns it.
     pub fn link_down(&self, node: &str) {
         for room in self.all() {
-            room.link_event(LinkEvent::Down { node: node.to_owned() });
+            room.link_event(RoomLinkEvent::Down { node: node.to_owned() });
         }
     }
 
     /// Residency of a room; from the registry's copy when this node does not carry it.
     pub async fn residency(&self, room: &RoomId) -> Option<Residency> {
         if let Some(handle) = self.get(room)
-            && let Ok(Some(residency)) = tokio::time::timeout(RESIDENCY_PATIENCE, handle.residency()).await
+            && let Ok(Some(residency)) = tokio::time::timeout(RESIDENCY_TIMEOUT, handle.residency()).await
         {
             return Some(residency);
         }
@@ -194,7 +194,7 @@ impl Rooms {
 
     /// A seat is held here for a participant of a room that this node has just left: it is assigned again,
     /// from its record or else as `fresh`. None when it cannot be.
-    pub async fn claim(&self, room: &RoomId, fresh: impl FnOnce() -> Assignment) -> Option<Assignment> {
+    pub async fn reassign(&self, room: &RoomId, fresh: impl FnOnce() -> Assignment) -> Option<Assignment> {
         let RoomDependencies { assignments, seats, node, .. } = &self.dependencies;
         if !seats.are_held_by(&room.key()) {
             return None;
@@ -209,12 +209,12 @@ impl Rooms {
     pub async fn clean_up(self: Arc<Self>) {
         let mut found: HashMap<(RoomId, Option<String>), Instant> = HashMap::new();
         loop {
-            tokio::time::sleep(CLEANUP).await;
-            let seen = self.forgotten();
+            tokio::time::sleep(CLEANUP_INTERVAL).await;
+            let seen = self.stale();
             found.retain(|key, _| seen.contains(key));
             for key in seen {
                 let since = *found.entry(key.clone()).or_insert_with(Instant::now);
-                if since.elapsed() < FORGOTTEN {
+                if since.elapsed() < STALE_AFTER {
                     continue;
                 }
                 found.remove(&key);
@@ -238,26 +238,26 @@ impl Rooms {
     }
 
     /// Rooms of this node without participants, and spill nodes without a lease of rooms of this home.
-    fn forgotten(&self) -> Vec<(RoomId, Option<String>)> {
+    fn stale(&self) -> Vec<(RoomId, Option<String>)> {
         let me = self.dependencies.node.as_str();
         let view = self.dependencies.assignments.registry().view();
-        let mut forgotten = Vec::new();
+        let mut stale = Vec::new();
         // While the store does not answer, a missing record proves nothing.
         if view.away_since().is_some() {
-            return forgotten;
+            return stale;
         }
         for assignment in view.rooms().filter(|assignment| assignment.has(me)) {
             let room = &assignment.room;
             let home = assignment.home == *me;
             let idle = self.get(room).is_none() && !self.dependencies.seats.are_held_by(&room.key());
             if idle && (!home || assignment.spill.is_empty()) {
-                forgotten.push((room.clone(), None));
+                stale.push((room.clone(), None));
             }
             if home {
                 let gone = assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none());
-                forgotten.extend(gone.map(|node| (room.clone(), Some(node.to_string()))));
+                stale.extend(gone.map(|node| (room.clone(), Some(node.to_string()))));
             }
         }
-        forgotten
+        stale
     }
 }

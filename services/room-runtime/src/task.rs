@@ -9,14 +9,16 @@ use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_media_control::{Event, ParticipantKey, RoomKey};
 use systir_registry::{View, unix_ms};
-use systir_room::{Arrival, ClusterView, Effect, Input, LinkEvent, Now, RoomConfig, RoomCore, WorkerRequest};
+use systir_room::{
+    Arrival, ClusterView, Now, RoomConfig, RoomCore, RoomEffect, RoomInput, RoomLinkEvent, WorkerRequest,
+};
 use systir_worker::WorkerMessage;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::time::sleep_until;
 
-use crate::handle::{Message, ParticipantArrival, RoomHandle};
-use crate::link_events::LinkEvents;
+use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
+use crate::link_events::SharedLinkEventQueue;
 use crate::rooms::Rooms;
 
 /// Messages that may wait for the room.
@@ -29,7 +31,7 @@ const EVENTS: usize = 1024;
 const REQUESTS: usize = 256;
 
 /// How long the end of a room waits for a worker that takes nothing.
-const FLUSH: Duration = Duration::from_secs(30);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's request, or (`None`) the end of its signalling.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ struct ClientInput {
     request: Option<Box<SignalRequest>>,
 }
 
-impl From<ClientInput> for Input {
+impl From<ClientInput> for RoomInput {
     fn from(input: ClientInput) -> Self {
         let ClientInput { participant, request } = input;
         match request {
@@ -49,12 +51,12 @@ impl From<ClientInput> for Input {
 }
 
 /// What a turn of the task begins with.
-enum Happened<'a> {
+enum Wakeup<'a> {
     /// It is time to look at what is due.
     Nothing,
     ViewChanged,
-    Input(Input),
-    Message(Message),
+    RoomInput(RoomInput),
+    Message(TaskMessage),
     /// The worker takes a waiting request, or has ended.
     WorkerTakes(Result<mpsc::Permit<'a, WorkerMessage>, SendError<()>>),
 }
@@ -70,10 +72,10 @@ struct RoomTask {
     worker_index: u8,
     /// Where the worker's events go.
     events: mpsc::Sender<Event>,
-    messages: mpsc::WeakSender<Message>,
+    messages: mpsc::WeakSender<TaskMessage>,
     /// Where requests of all clients go, so that they have one order.
     requests: mpsc::Sender<ClientInput>,
-    link_events: Arc<LinkEvents>,
+    link_events: Arc<SharedLinkEventQueue>,
     /// Signalling to the clients of the participants here.
     signals: FxHashMap<ParticipantKey, mpsc::Sender<SignalResponse>>,
     /// Participants whose join message is not sent yet, and when they arrived.
@@ -87,10 +89,10 @@ fn now() -> Now {
 /// Starts the room's task; it ends by itself when the room has been empty for a while, and when the node
 /// stops.
 pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) -> RoomHandle {
-    let (messages, inbox) = mpsc::channel(MESSAGES);
+    let (messages, incoming) = mpsc::channel(MESSAGES);
     let (events, from_worker) = mpsc::channel(EVENTS);
     let (requests, from_clients) = mpsc::channel(REQUESTS);
-    let link_events = Arc::new(LinkEvents::default());
+    let link_events = Arc::new(SharedLinkEventQueue::default());
     let handle = RoomHandle { messages: messages.clone(), link_events: link_events.clone(), key };
     let dependencies = rooms.dependencies();
     let worker = dependencies.workers.for_room(key);
@@ -122,14 +124,14 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) ->
         signals: FxHashMap::default(),
         arriving: FxHashMap::default(),
     };
-    dependencies.tasks.spawn(task.run(inbox, from_worker, from_clients));
+    dependencies.tasks.spawn(task.run(incoming, from_worker, from_clients));
     handle
 }
 
 impl RoomTask {
     async fn run(
         mut self,
-        mut inbox: mpsc::Receiver<Message>,
+        mut incoming: mpsc::Receiver<TaskMessage>,
         mut from_worker: mpsc::Receiver<Event>,
         mut from_clients: mpsc::Receiver<ClientInput>,
     ) {
@@ -142,51 +144,53 @@ impl RoomTask {
         self.settle();
         loop {
             let at = Instant::now();
-            let takes_more = self.core.takes_more(at);
+            let accepts_events = self.core.accepts_events(at);
             let due = self.core.next_due(at);
             let worker_waits = self.core.has_worker_requests();
-            let happened = tokio::select! {
+            let wakeup = tokio::select! {
                 () = stop.cancelled() => break,
-                permit = worker.reserve(), if worker_waits => Happened::WorkerTakes(permit),
-                Some(event) = from_worker.recv(), if takes_more => Happened::Input(Input::Worker(event)),
-                Some(input) = from_clients.recv(), if takes_more => Happened::Input(input.into()),
-                event = link_events.next() => Happened::Input(Input::Link(event)),
-                Ok(()) = view.changed() => Happened::ViewChanged,
-                message = inbox.recv() => match message {
-                    Some(message) => Happened::Message(message),
+                permit = worker.reserve(), if worker_waits => Wakeup::WorkerTakes(permit),
+                Some(event) = from_worker.recv(), if accepts_events => Wakeup::RoomInput(RoomInput::Worker(event)),
+                Some(input) = from_clients.recv(), if accepts_events => Wakeup::RoomInput(input.into()),
+                event = link_events.next() => Wakeup::RoomInput(RoomInput::Link(event)),
+                Ok(()) = view.changed() => Wakeup::ViewChanged,
+                message = incoming.recv() => match message {
+                    Some(message) => Wakeup::Message(message),
                     None => break,
                 },
-                () = sleep_until(due.into()) => Happened::Nothing,
+                () = sleep_until(due.into()) => Wakeup::Nothing,
             };
-            // First: what happened may rest on a newer view than the core has.
+            // First: what wakeup may rest on a newer view than the core has.
             let changed = view.has_changed().is_ok_and(|changed| changed);
-            if changed || matches!(happened, Happened::ViewChanged) {
+            if changed || matches!(wakeup, Wakeup::ViewChanged) {
                 let newest = view.borrow_and_update().clone();
                 self.cluster_changed(&newest);
             }
-            match happened {
-                Happened::Nothing | Happened::ViewChanged => {}
-                Happened::Input(input) => self.core.handle(input, now()),
-                Happened::Message(message) => self.message(message),
-                Happened::WorkerTakes(Ok(permit)) => self.send_to_worker(permit),
+            match wakeup {
+                Wakeup::Nothing | Wakeup::ViewChanged => {}
+                Wakeup::RoomInput(input) => self.core.handle(input, now()),
+                Wakeup::Message(message) => self.message(message),
+                Wakeup::WorkerTakes(Ok(permit)) => self.send_to_worker(permit),
                 // Without its worker the node stops.
-                Happened::WorkerTakes(Err(_)) => self.core.worker_ended(),
+                Wakeup::WorkerTakes(Err(_)) => self.core.worker_ended(),
             }
             if self.settle() {
                 break;
             }
         }
-        self.end(inbox).await;
+        self.end(incoming).await;
     }
 
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, message: TaskMessage) {
         match message {
-            Message::Arrive(arrival) => self.arrive(*arrival),
-            Message::AssignmentLeft(may_end) => self.core.handle(Input::AssignmentLeft(may_end), now()),
-            Message::Residency(answer) => {
+            TaskMessage::Arrive(arrival) => self.arrive(*arrival),
+            TaskMessage::AssignmentLeft(may_end) => {
+                self.core.handle(RoomInput::AssignmentLeft(may_end), now())
+            }
+            TaskMessage::Residency(answer) => {
                 let _ = answer.send(self.core.residency());
             }
-            Message::LastJoin(identity, answer) => {
+            TaskMessage::LastJoin(identity, answer) => {
                 let _ = answer.send(self.core.last_join(&identity));
             }
         }
@@ -213,7 +217,7 @@ impl RoomTask {
         self.arriving.insert(participant, Instant::now());
         let arrival =
             Arrival { participant, join_id, grants, client, auto_subscribe, gateway, joined_after, span };
-        self.core.handle(Input::Arrive(Box::new(arrival)), now());
+        self.core.handle(RoomInput::Arrive(Box::new(arrival)), now());
         self.read_requests(participant, signal.from_client);
     }
 
@@ -243,7 +247,7 @@ impl RoomTask {
             }
         }
         let cluster = ClusterView { assignment, registry_away: view.away_since().is_some(), nodes };
-        self.core.handle(Input::Cluster(cluster), now());
+        self.core.handle(RoomInput::Cluster(cluster), now());
     }
 
     /// Does all that is due and all that the core wants. True when the room has ended.
@@ -252,20 +256,20 @@ impl RoomTask {
             let seats = &self.rooms.dependencies().seats;
             let ended = self.core.tick(now(), || seats.are_held_by(&self.wire_key));
             // Before the effects: the worker stops feeding a link before the room closes on it.
-            self.hand_over_to_worker();
+            self.flush_to_worker();
             if !self.do_effects() {
                 break ended;
             }
         };
         let links = self.rooms.dependencies().links.clone();
-        self.core.hand_over_to_peers(|node, body| links.send(&self.wire_key, node, body));
+        self.core.flush_to_peers(|node, body| links.send(&self.wire_key, node, body));
         ended
     }
 
     /// Hands the worker what it takes now.
-    fn hand_over_to_worker(&mut self) {
+    fn flush_to_worker(&mut self) {
         let (worker, room, events) = (&self.worker, self.key, &self.events);
-        self.core.hand_over_to_worker(|request| match worker.try_reserve() {
+        self.core.flush_to_worker(|request| match worker.try_reserve() {
             Ok(permit) => {
                 permit.send(message_of(request, room, events));
                 Ok(())
@@ -287,7 +291,7 @@ impl RoomTask {
         let mut again = false;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
-                Effect::Signal { participant, response } => {
+                RoomEffect::Signal { participant, response } => {
                     if matches!(response.message, Some(signal_response::Message::Join(_)))
                         && let Some(arrived) = self.arriving.remove(&participant)
                     {
@@ -296,24 +300,24 @@ impl RoomTask {
                     }
                     let Some(client) = self.signals.get(&participant) else { continue };
                     if let Err(TrySendError::Full(_)) = client.try_send(*response) {
-                        self.core.handle(Input::SignalFull(participant), now());
+                        self.core.handle(RoomInput::SignalFull(participant), now());
                         again = true;
                     }
                 }
-                Effect::Left { participant, join_id } => {
+                RoomEffect::Left { participant, join_id } => {
                     self.signals.remove(&participant);
                     self.arriving.remove(&participant);
                     self.rooms.dependencies().seats.release(&join_id);
                 }
-                Effect::OpenOnLink { node, address, epoch, policy_version } => {
+                RoomEffect::OpenOnLink { node, address, epoch, policy_version } => {
                     let links = &self.rooms.dependencies().links;
                     links.open_room(&self.wire_key, &node, address, epoch, policy_version);
                 }
-                Effect::CloseOnLink { node } => {
+                RoomEffect::CloseOnLink { node } => {
                     self.rooms.dependencies().links.close_room(&self.wire_key, &node);
                 }
-                Effect::LeaveAssignment => self.leave_assignment(),
-                Effect::WriteAssignment(last) => self.write_assignment(*last),
+                RoomEffect::LeaveAssignment => self.leave_assignment(),
+                RoomEffect::WriteAssignment(last) => self.write_assignment(*last),
             }
         }
         again
@@ -325,7 +329,7 @@ impl RoomTask {
             // A failed task must not keep the room for ever.
             let may_end = tokio::spawn(async move { rooms.leave(&id).await }).await.unwrap_or(true);
             if let Some(messages) = messages.upgrade() {
-                let _ = messages.send(Message::AssignmentLeft(may_end)).await;
+                let _ = messages.send(TaskMessage::AssignmentLeft(may_end)).await;
             }
         });
     }
@@ -340,34 +344,34 @@ impl RoomTask {
 
     /// Closes the room on the links, in the registry when the node stops, and at the worker. A participant
     /// that arrives meanwhile finds a new room.
-    async fn end(mut self, mut inbox: mpsc::Receiver<Message>) {
+    async fn end(mut self, mut incoming: mpsc::Receiver<TaskMessage>) {
         self.core.close_on_links();
         self.do_effects();
         for event in self.link_events.close() {
-            if let LinkEvent::Opened { node, .. } = event {
+            if let RoomLinkEvent::Opened { node, .. } = event {
                 self.rooms.dependencies().links.close_room(&self.wire_key, &node);
             }
         }
-        inbox.close();
+        incoming.close();
         self.rooms.remove(&self.id, self.key);
-        while let Some(message) = inbox.recv().await {
-            if let Message::Arrive(arrival) = message {
-                self.pass_on(arrival);
+        while let Some(message) = incoming.recv().await {
+            if let TaskMessage::Arrive(arrival) = message {
+                self.forward_arrival(arrival);
             }
         }
         self.core.end();
-        self.hand_over_to_worker();
+        self.flush_to_worker();
         self.do_effects();
         if self.rooms.dependencies().stop.is_cancelled() {
             self.rooms.leave(&self.id).await;
         }
         let worker = self.worker.clone();
         while self.core.has_worker_requests() {
-            match tokio::time::timeout(FLUSH, worker.reserve()).await {
+            match tokio::time::timeout(FLUSH_TIMEOUT, worker.reserve()).await {
                 Ok(Ok(permit)) => self.send_to_worker(permit),
                 Ok(Err(_)) => self.core.worker_ended(),
                 Err(_) => {
-                    let seconds = FLUSH.as_secs();
+                    let seconds = FLUSH_TIMEOUT.as_secs();
                     let worker = self.worker_index;
                     tracing::error!(worker, "a worker took nothing for {seconds} s; its rooms are lost");
                     return;
@@ -377,7 +381,7 @@ impl RoomTask {
     }
 
     /// A participant that arrived after the room's end goes to a new room.
-    fn pass_on(&self, arrival: Box<ParticipantArrival>) {
+    fn forward_arrival(&self, arrival: Box<ParticipantArrival>) {
         let (rooms, assignment) = (self.rooms.clone(), self.core.assignment().clone());
         self.rooms.dependencies().tasks.spawn(async move {
             let join_id = arrival.join_id.clone();

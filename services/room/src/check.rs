@@ -2,7 +2,7 @@
 
 use crate::error::MergeError;
 use crate::limits::MAX_BODY;
-use crate::update::{Record, RecordState};
+use crate::update::{ParticipantRecord, RecordState};
 
 /// Longest participant id and identity, bytes.
 const MAX_NAME: usize = 512;
@@ -10,7 +10,7 @@ const MAX_NAME: usize = 512;
 const MAX_EPOCH: u64 = 1 << 56;
 
 /// Is a record within the limits?
-pub(crate) fn check(record: &Record) -> Result<(), MergeError> {
+pub(crate) fn check(record: &ParticipantRecord) -> Result<(), MergeError> {
     if record.sid.is_empty() || record.identity.is_empty() {
         return Err(MergeError::Malformed("a participant without an id or identity"));
     }

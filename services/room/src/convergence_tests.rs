@@ -8,7 +8,7 @@ use proptest::sample::Index;
 use super::*;
 
 /// A clock that finds nothing too early.
-const EVER: u64 = u64::MAX;
+const ANY_TIME: u64 = u64::MAX;
 
 const NODES: [&str; 4] = ["cph-1", "sto-1", "oslo-1", "hel-1"];
 
@@ -60,7 +60,7 @@ struct Sim {
     rooms: Vec<RoomState>,
     waiting: Vec<(usize, usize, Update)>,
     /// Per copy: the newest version shown of each id.
-    shown: Vec<HashMap<Sid, Version>>,
+    shown: Vec<HashMap<Sid, ParticipantVersion>>,
     minted: u32,
     started: u64,
     epoch: u64,
@@ -83,7 +83,7 @@ impl Sim {
     }
 
     /// Checks what the copy at `node` was told and sends what that calls for.
-    fn told(&mut self, node: usize, changes: Vec<Change>) {
+    fn check_changes(&mut self, node: usize, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Joined(p) | Change::Updated(p) => {
@@ -108,8 +108,8 @@ impl Sim {
     }
 
     fn deliver(&mut self, from: usize, to: usize, update: Update) {
-        match self.rooms[to].apply(NODES[from], update, EVER) {
-            Ok(changes) => self.told(to, changes),
+        match self.rooms[to].apply(NODES[from], update, ANY_TIME) {
+            Ok(changes) => self.check_changes(to, changes),
             Err(MergeError::OldEpoch { .. } | MergeError::UnknownEpoch { .. }) => {}
             Err(other) => panic!("an honest update was refused: {other}"),
         }
@@ -118,7 +118,7 @@ impl Sim {
     fn local(&mut self, node: usize, done: Result<(Update, Vec<Change>), LocalError>) {
         let (update, changes) = done.unwrap();
         self.send(node, update);
-        self.told(node, changes);
+        self.check_changes(node, changes);
     }
 
     fn own(&self, node: usize, which: Index) -> Option<Sid> {
@@ -132,7 +132,7 @@ impl Sim {
             Op::Join { node, identity, clock } => {
                 self.minted += 1;
                 let sid = format!("PA_{}{}", node, self.minted);
-                let identity = format!("person-{identity}");
+                let identity = format!("participant-{identity}");
                 let epoch = self.rooms[node].next_epoch(&identity, 0, clock.into());
                 let done = self.rooms[node].local_join(sid, identity, epoch, Bytes::from_static(b"0"));
                 self.local(node, done);
@@ -180,8 +180,8 @@ impl Sim {
             Op::Deliver(_) | Op::Repeat(_) | Op::Lose(_) => {}
             Op::LinkDown(a, b) => {
                 for (at, gone) in [(a, b), (b, a)] {
-                    let changes = self.rooms[at].node_gone(NODES[gone]);
-                    self.told(at, changes);
+                    let changes = self.rooms[at].lose_node(NODES[gone]);
+                    self.check_changes(at, changes);
                 }
             }
             Op::Restart(node) => {
@@ -268,7 +268,7 @@ proptest! {
         let mut owner = RoomState::new("cph-1", 1);
         let mut updates = Vec::new();
         for (n, (who, what)) in writes.into_iter().enumerate() {
-            let identity = format!("person-{who}");
+            let identity = format!("participant-{who}");
             let sid = owner.by_identity(&identity).map(|p| p.sid);
             let (update, changes) = match (sid, what) {
                 (None, _) | (_, 2) => {
@@ -286,10 +286,10 @@ proptest! {
         }
         let mut copy = RoomState::new("sto-1", 1);
         for which in order {
-            copy.apply("cph-1", updates[which.index(updates.len())].clone(), EVER).unwrap();
+            copy.apply("cph-1", updates[which.index(updates.len())].clone(), ANY_TIME).unwrap();
         }
         for update in updates.into_iter().rev() {
-            copy.apply("cph-1", update, EVER).unwrap();
+            copy.apply("cph-1", update, ANY_TIME).unwrap();
         }
         prop_assert_eq!(owner.participants().collect::<Vec<_>>(), copy.participants().collect::<Vec<_>>());
         prop_assert!(!owner.must_resync(&copy.digest()));

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::NodeId;
-use crate::owner::Owner;
+use crate::owned_records::OwnedRecords;
 use crate::version::MetadataVersion;
 
 /// What a copy holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Digest {
+pub struct StateDigest {
     /// Of each node's participants.
     pub owners: BTreeMap<NodeId, OwnerDigest>,
     /// Of the room's metadata.
@@ -27,7 +27,7 @@ pub struct OwnerDigest {
 }
 
 impl OwnerDigest {
-    pub(crate) fn of(owner: &Owner) -> Self {
+    pub(crate) fn of(owner: &OwnedRecords) -> Self {
         let mut digest = Self { incarnation: owner.incarnation, ..Self::default() };
         for (sid, held) in owner.live() {
             digest.live += 1;

@@ -6,9 +6,9 @@ use systir_media_control::ParticipantKey;
 use crate::NodeAddress;
 
 /// One effect. Commands to the worker and messages to other nodes wait in queues of their own, because both
-/// may be full: [`crate::RoomCore::next_worker_request`], [`crate::RoomCore::hand_over_to_peers`].
+/// may be full: [`crate::RoomCore::next_worker_request`], [`crate::RoomCore::flush_to_peers`].
 #[derive(Debug)]
-pub enum Effect {
+pub enum RoomEffect {
     /// Send a response to a client.
     Signal {
         /// Its participant.
@@ -39,7 +39,7 @@ pub enum Effect {
         /// The node.
         node: String,
     },
-    /// Take this node out of the room's assignment, then answer with [`crate::Input::AssignmentLeft`].
+    /// Take this node out of the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
     LeaveAssignment,
     /// The room has participants here and its record does not name this node: write it again.
     WriteAssignment(Box<Assignment>),

@@ -8,7 +8,7 @@ use systir_assignment::Assignment;
 use systir_livekit::token::Grants;
 use systir_media_control::{Event, ParticipantKey};
 
-use crate::LinkEvent;
+use crate::RoomLinkEvent;
 
 /// The time of an input. A core has no clock of its own.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +70,7 @@ pub struct ClusterView {
 
 /// One input.
 #[derive(Debug)]
-pub enum Input {
+pub enum RoomInput {
     /// A participant arrives.
     Arrive(Box<Arrival>),
     /// A client's request.
@@ -85,11 +85,11 @@ pub enum Input {
     /// A client does not read its signalling.
     SignalFull(ParticipantKey),
     /// Something happened on a link.
-    Link(LinkEvent),
+    Link(RoomLinkEvent),
     /// Something happened at the worker.
     Worker(Event),
     /// The registry's copy changed.
     Cluster(ClusterView),
-    /// [`crate::Effect::LeaveAssignment`] is done: may the room end?
+    /// [`crate::RoomEffect::LeaveAssignment`] is done: may the room end?
     AssignmentLeft(bool),
 }

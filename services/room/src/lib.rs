@@ -3,14 +3,14 @@
 //! replicated state and the LiveKit sessions of the participants here. It knows no sockets, no registry and
 //! no channel; `systir-room-runtime` drives it.
 //!
-//! - [`RoomCore`]: the room. It takes [`Input`]s and answers with [`Effect`]s, [`WorkerRequest`]s and
+//! - [`RoomCore`]: the room. It takes [`RoomInput`]s and answers with [`RoomEffect`]s, [`WorkerRequest`]s and
 //!   messages to other nodes.
 //! - [`RoomState`]: one node's copy of the room's state; [`Update`] is what nodes send each other, [`Change`]
 //!   what differs after one. A participant is written by its media node alone; the others hold copies. A
 //!   node's writes come from that node itself, over an authenticated link; any other write is a
 //!   [`MergeError`]. Updates may be reordered, repeated and lost; [`RoomState::snapshot`] repairs what was
 //!   lost, and [`RoomState::digest`] shows whether anything was. Copies that saw the same snapshots are
-//!   equal. [`Version`] is (join epoch, counter), which never falls for one participant id.
+//!   equal. [`ParticipantVersion`] is (join epoch, counter), which never falls for one participant id.
 //! - [`LinkEventQueue`]: link events that wait for a room; [`wire`]: updates as they are sent on links.
 //! - [`Residency`]: the answer to "where is my data".
 
@@ -27,7 +27,7 @@ mod limits;
 mod link_queue;
 mod metadata;
 mod metrics;
-mod owner;
+mod owned_records;
 mod residency;
 mod state;
 mod update;
@@ -35,17 +35,17 @@ mod version;
 pub mod wire;
 
 pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of};
-pub use digest::{Digest, OwnerDigest};
-pub use effect::Effect;
+pub use digest::{OwnerDigest, StateDigest};
+pub use effect::RoomEffect;
 pub use error::{LocalError, MergeError};
-pub use input::{Arrival, ClusterView, Input, NodeAddress, Now};
+pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
 pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
-pub use link_queue::{LinkEvent, LinkEventQueue, Queued};
-pub use metrics::Metrics;
-pub use residency::{Residency, ResidencyLink, ResidencyNode, TOPIC};
+pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
+pub use metrics::RoomMetrics;
+pub use residency::{RESIDENCY_TOPIC, Residency, ResidencyLink, ResidencyNode};
 pub use state::RoomState;
-pub use update::{Change, Participant, Record, RecordState, Update};
-pub use version::{MetadataVersion, Version};
+pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};
+pub use version::{MetadataVersion, ParticipantVersion};
 
 /// Name of a node.
 pub type NodeId = String;

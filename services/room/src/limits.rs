@@ -14,4 +14,4 @@ pub(crate) const MAX_AHEAD_MS: u64 = 60_000;
 pub(crate) const MAX_CARRIED_MS: u64 = MAX_AHEAD_MS / 2;
 /// How far the front door's word of one person's last join may be ahead. Further than any honest clock
 /// is; whoever lies harms one person that came to it, for so long.
-pub(crate) const MAX_LENT_MS: u64 = 300_000;
+pub(crate) const MAX_GATEWAY_AHEAD_MS: u64 = 300_000;

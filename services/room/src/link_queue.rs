@@ -18,7 +18,7 @@ const MAX_LINK_EVENTS: usize = 256;
 
 /// One event about a room from its links.
 #[derive(Debug, Clone, PartialEq)]
-pub enum LinkEvent {
+pub enum RoomLinkEvent {
     /// The room is open on the link to that node, at both ends.
     Opened {
         /// The node's name.
@@ -54,7 +54,7 @@ pub enum LinkEvent {
     },
 }
 
-impl LinkEvent {
+impl RoomLinkEvent {
     fn node(&self) -> &str {
         match self {
             Self::Opened { node, .. }
@@ -80,7 +80,7 @@ pub enum Queued {
 /// The queue of one room.
 #[derive(Debug, Default)]
 pub struct LinkEventQueue {
-    queue: VecDeque<(usize, LinkEvent)>,
+    queue: VecDeque<(usize, RoomLinkEvent)>,
     messages: usize,
     bytes: usize,
     /// Nodes whose messages are dropped until the room is opened to them again.
@@ -90,16 +90,16 @@ pub struct LinkEventQueue {
 
 impl LinkEventQueue {
     /// Queues an event.
-    pub fn push(&mut self, event: LinkEvent) -> Queued {
+    pub fn push(&mut self, event: RoomLinkEvent) -> Queued {
         if self.ended {
             return Queued::Ended;
         }
-        let LinkEvent::Message { node, body } = &event else {
+        let RoomLinkEvent::Message { node, body } = &event else {
             if self.queue.len() - self.messages >= MAX_LINK_EVENTS {
                 self.overflow(event.node().to_owned());
                 return Queued::Kept;
             }
-            if matches!(event, LinkEvent::Opened { .. } | LinkEvent::Down { .. }) {
+            if matches!(event, RoomLinkEvent::Opened { .. } | RoomLinkEvent::Down { .. }) {
                 self.overflowed.remove(event.node());
             }
             self.queue.push_back((0, event));
@@ -126,17 +126,18 @@ impl LinkEventQueue {
     /// Removes what waits from the node: the room will be opened to it again.
     fn overflow(&mut self, node: String) {
         self.queue.retain(|(_, event)| event.node() != node);
-        let is_message = |(_, event): &&(usize, LinkEvent)| matches!(event, LinkEvent::Message { .. });
+        let is_message =
+            |(_, event): &&(usize, RoomLinkEvent)| matches!(event, RoomLinkEvent::Message { .. });
         self.messages = self.queue.iter().filter(is_message).count();
         self.bytes = self.queue.iter().map(|(bytes, _)| bytes).sum();
-        self.queue.push_back((0, LinkEvent::Overflowed { node: node.clone() }));
+        self.queue.push_back((0, RoomLinkEvent::Overflowed { node: node.clone() }));
         self.overflowed.insert(node);
     }
 
     /// The next event, in order.
-    pub fn pop(&mut self) -> Option<LinkEvent> {
+    pub fn pop(&mut self) -> Option<RoomLinkEvent> {
         let (bytes, event) = self.queue.pop_front()?;
-        if matches!(event, LinkEvent::Message { .. }) {
+        if matches!(event, RoomLinkEvent::Message { .. }) {
             self.messages -= 1;
             self.bytes -= bytes;
         }
@@ -144,7 +145,7 @@ impl LinkEventQueue {
     }
 
     /// The room has ended: no more events are queued. Returns those that were not read.
-    pub fn close(&mut self) -> Vec<LinkEvent> {
+    pub fn close(&mut self) -> Vec<RoomLinkEvent> {
         self.ended = true;
         std::mem::take(&mut self.queue).into_iter().map(|(_, event)| event).collect()
     }
@@ -171,26 +172,26 @@ mod tests {
 
     use super::*;
 
-    fn message(node: &str, body: Body) -> LinkEvent {
-        LinkEvent::Message { node: node.to_owned(), body }
+    fn message(node: &str, body: Body) -> RoomLinkEvent {
+        RoomLinkEvent::Message { node: node.to_owned(), body }
     }
 
-    fn request(node: &str) -> LinkEvent {
+    fn request(node: &str) -> RoomLinkEvent {
         message(node, Body::Unsubscribe(Unsubscribe::default()))
     }
 
-    fn opened(node: &str, link: u32) -> LinkEvent {
-        LinkEvent::Opened { node: node.to_owned(), link }
+    fn opened(node: &str, link: u32) -> RoomLinkEvent {
+        RoomLinkEvent::Opened { node: node.to_owned(), link }
     }
 
-    fn all(queue: &mut LinkEventQueue) -> Vec<LinkEvent> {
+    fn all(queue: &mut LinkEventQueue) -> Vec<RoomLinkEvent> {
         std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[test]
     fn events_are_read_in_order() {
         let mut queue = LinkEventQueue::default();
-        let events: Vec<LinkEvent> = (0..100).map(|link| opened("sto-1", link)).collect();
+        let events: Vec<RoomLinkEvent> = (0..100).map(|link| opened("sto-1", link)).collect();
         for event in &events {
             assert_eq!(queue.push(event.clone()), Queued::Kept);
         }
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(queue.push(request("osl-1")), Queued::Kept, "other nodes are not affected");
         queue.push(opened("sto-1", 2));
         assert_eq!(queue.push(request("sto-1")), Queued::Kept);
-        let overflowed = LinkEvent::Overflowed { node: "sto-1".to_owned() };
+        let overflowed = RoomLinkEvent::Overflowed { node: "sto-1".to_owned() };
         let read = [request("osl-1"), overflowed, request("osl-1"), opened("sto-1", 2), request("sto-1")];
         assert_eq!(all(&mut queue), read);
     }
@@ -222,7 +223,7 @@ mod tests {
         queue.push(opened("osl-1", 7));
         for link in 0..100_000 {
             queue.push(opened("sto-1", link));
-            queue.push(LinkEvent::Down { node: "sto-1".to_owned() });
+            queue.push(RoomLinkEvent::Down { node: "sto-1".to_owned() });
         }
         let read = all(&mut queue);
         assert!(read.len() <= MAX_LINK_EVENTS + 1, "{}", read.len());
@@ -245,7 +246,7 @@ mod tests {
         for _ in 0..5 {
             let _ = queue.push(large());
         }
-        assert_eq!(all(&mut queue), [LinkEvent::Overflowed { node: "sto-1".to_owned() }]);
+        assert_eq!(all(&mut queue), [RoomLinkEvent::Overflowed { node: "sto-1".to_owned() }]);
     }
 
     #[test]

@@ -9,14 +9,14 @@ use crate::update::{Change, Update};
 use crate::version::MetadataVersion;
 
 #[derive(Debug)]
-pub(crate) struct Register {
+pub(crate) struct MetadataRegister {
     me: NodeId,
     incarnation: u64,
     home: Option<(NodeId, u64)>,
     value: Option<(MetadataVersion, Bytes)>,
 }
 
-impl Register {
+impl MetadataRegister {
     pub(crate) fn new(me: NodeId, incarnation: u64) -> Self {
         Self { me, incarnation, home: None, value: None }
     }

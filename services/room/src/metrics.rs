@@ -11,7 +11,7 @@ use systir_reason::ByReason;
 
 /// The metrics of all rooms of a node.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct RoomMetrics {
     /// Seconds from the arrival at the media node to the join message.
     pub join_seconds: Histogram,
     /// Participants whose media this node carries.
@@ -26,7 +26,7 @@ pub struct Metrics {
     pub overloads: Family<ByReason, Counter>,
 }
 
-impl Default for Metrics {
+impl Default for RoomMetrics {
     fn default() -> Self {
         Self {
             join_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 12)),
@@ -39,7 +39,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl RoomMetrics {
     /// Puts them into a registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("join_seconds", "Arrival to join message", self.join_seconds.clone());

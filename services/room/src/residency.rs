@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The data topic on which participants receive each change.
-pub const TOPIC: &str = "systir.where";
+pub const RESIDENCY_TOPIC: &str = "systir.where";
 
 /// The answer for one room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::check::check;
-use crate::digest::{Digest, OwnerDigest};
+use crate::digest::{OwnerDigest, StateDigest};
 use crate::error::{LocalError, MergeError};
-use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_LENT_MS, MAX_PARTICIPANTS};
-use crate::metadata::Register;
-use crate::owner::{Held, Owner, Presence, Touched};
-use crate::update::{Change, Participant, Record, RecordState, Update};
-use crate::version::Version;
+use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_GATEWAY_AHEAD_MS, MAX_PARTICIPANTS};
+use crate::metadata::MetadataRegister;
+use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
+use crate::update::{Change, Participant, ParticipantRecord, RecordState, Update};
+use crate::version::ParticipantVersion;
 use crate::{Identity, NodeId, Sid};
 
 /// The room as one of its nodes knows it.
@@ -24,33 +24,33 @@ pub struct RoomState {
     node: NodeId,
     incarnation: u64,
     seq: u64,
-    owners: BTreeMap<NodeId, Owner>,
+    owners: BTreeMap<NodeId, OwnedRecords>,
     owner_of: FxHashMap<Sid, NodeId>,
-    stays: BTreeMap<Identity, BTreeSet<Sid>>,
-    register: Register,
-    /// The greatest join epoch that was ever seen here.
-    latest: u64,
+    sids: BTreeMap<Identity, BTreeSet<Sid>>,
+    register: MetadataRegister,
+    /// The greatest join epoch that was ever visible here.
+    latest_epoch: u64,
 }
 
 /// The stay of an identity that a copy shows.
-type Seen = Option<(Sid, Version)>;
+type Visible = Option<(Sid, ParticipantVersion)>;
 
 impl RoomState {
     /// An empty copy on this node. `incarnation` must be greater than at any earlier time when the
     /// node carried the room: its time of start will do.
     pub fn new(node: impl Into<NodeId>, incarnation: u64) -> Self {
         let node = node.into();
-        let register = Register::new(node.clone(), incarnation);
-        let owners = BTreeMap::from([(node.clone(), Owner::new(incarnation))]);
+        let register = MetadataRegister::new(node.clone(), incarnation);
+        let owners = BTreeMap::from([(node.clone(), OwnedRecords::new(incarnation))]);
         Self {
             node,
             incarnation,
             seq: 0,
             owners,
             owner_of: FxHashMap::default(),
-            stays: BTreeMap::new(),
+            sids: BTreeMap::new(),
             register,
-            latest: 0,
+            latest_epoch: 0,
         }
     }
 
@@ -59,24 +59,26 @@ impl RoomState {
         &self.node
     }
 
-    /// A join epoch that wins against every join of this identity known here, and against `lent`,
+    /// A join epoch that wins against every join of this identity known here, and against `gateway_join`,
     /// the last one that the participant's front door knows of: this node may not be linked yet with
     /// the one where that was. It is this node's time, carried ahead by what it saw (a Lamport clock),
     /// so that a node whose clock is behind does not lose people against their own older joins.
     ///
     /// Two joins of one identity on nodes of which neither, nor a front door of theirs, can know of the
     /// other are ordered by the clocks alone.
-    pub fn next_epoch(&self, identity: &str, lent: u64, now_ms: u64) -> u64 {
+    pub fn next_epoch(&self, identity: &str, gateway_join: u64, now_ms: u64) -> u64 {
         let within = |epoch: u64, ahead: u64| epoch.min(now_ms.saturating_add(ahead));
         let known = self.last_join(identity).unwrap_or_default();
-        let last = known.max(within(self.latest, MAX_CARRIED_MS)).max(within(lent, MAX_LENT_MS));
+        let last = known
+            .max(within(self.latest_epoch, MAX_CARRIED_MS))
+            .max(within(gateway_join, MAX_GATEWAY_AHEAD_MS));
         now_ms.max(last.saturating_add(1))
     }
 
     /// The greatest join epoch of this identity that is remembered here, also of one that left.
     pub fn last_join(&self, identity: &str) -> Option<u64> {
-        let stays = self.stays.get(identity)?;
-        stays.iter().filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max()
+        let sids = self.sids.get(identity)?;
+        sids.iter().filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max()
     }
 
     /// A participant has joined on this node. Send the update to every other node of the room.
@@ -91,28 +93,33 @@ impl RoomState {
         if self.owner_of.contains_key(&sid) {
             return Err(LocalError::SidTaken(sid));
         }
-        if self.owners.get(&self.node).is_some_and(Owner::is_full) {
+        if self.owners.get(&self.node).is_some_and(OwnedRecords::is_full) {
             return Err(MergeError::TooMany { from: self.node.clone() }.into());
         }
-        let version = Version { epoch, counter: 0 };
-        self.write(Record { sid, identity: identity.into(), version, state: RecordState::Live(body) })
+        let version = ParticipantVersion { epoch, counter: 0 };
+        self.write(ParticipantRecord {
+            sid,
+            identity: identity.into(),
+            version,
+            state: RecordState::Live(body),
+        })
     }
 
     /// A participant of this node has a new state.
     pub fn local_update(&mut self, sid: &str, body: Bytes) -> Result<(Update, Vec<Change>), LocalError> {
-        let record = self.successor(sid, RecordState::Live(body))?;
+        let record = self.next_record(sid, RecordState::Live(body))?;
         self.write(record)
     }
 
     /// A participant of this node has left.
     pub fn local_remove(&mut self, sid: &str) -> Result<(Update, Vec<Change>), LocalError> {
-        let record = self.successor(sid, RecordState::Removed)?;
+        let record = self.next_record(sid, RecordState::Removed)?;
         self.write(record)
     }
 
     /// The version that the next write of a participant of this node will have.
-    pub fn next_version(&self, sid: &str) -> Option<Version> {
-        self.own_live(sid).map(|held| bump(held.version))
+    pub fn next_version(&self, sid: &str) -> Option<ParticipantVersion> {
+        self.own_live(sid).map(|held| incremented(held.version))
     }
 
     /// Takes what another node sent. `from` is the node that the link has authenticated, `now_ms` the
@@ -123,14 +130,14 @@ impl RoomState {
         }
         match update {
             Update::Participant { owner, incarnation, seq, record } => {
-                self.admit(from, &owner, std::slice::from_ref(&record))?;
+                self.check_update(from, &owner, std::slice::from_ref(&record))?;
                 let full = self.owners.get(from).is_some_and(|o| {
                     o.incarnation == incarnation && o.is_full() && o.get(&record.sid).is_none()
                 });
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
-                self.latest = self.latest.max(record.version.epoch);
+                self.latest_epoch = self.latest_epoch.max(record.version.epoch);
                 Ok(self.merge_one(&owner, incarnation, seq, record))
             }
             Update::Snapshot { owner, incarnation, seq, records } => {
@@ -138,10 +145,11 @@ impl RoomState {
                 if live > MAX_PARTICIPANTS {
                     return Err(MergeError::TooMany { from: from.to_owned() });
                 }
-                self.admit(from, &owner, &records)?;
+                self.check_update(from, &owner, &records)?;
                 let mut identities = self.identities_of(&owner);
                 identities.extend(records.iter().map(|record| record.identity.clone()));
-                self.latest = records.iter().map(|record| record.version.epoch).fold(self.latest, u64::max);
+                self.latest_epoch =
+                    records.iter().map(|record| record.version.epoch).fold(self.latest_epoch, u64::max);
                 Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
             }
             Update::Metadata { home, version, value } => {
@@ -150,21 +158,21 @@ impl RoomState {
         }
     }
 
-    /// A node of the room is away: nobody on it can be seen. It is not forgotten: what it says
+    /// A node of the room is away: nobody on it can be visible. It is not forgotten: what it says
     /// when it comes back counts, unless it is older than what was known.
-    pub fn node_gone(&mut self, node: &str) -> Vec<Change> {
+    pub fn lose_node(&mut self, node: &str) -> Vec<Change> {
         if node == self.node {
             return Vec::new();
         }
         let Some(incarnation) = self.owners.get(node).map(|owner| owner.incarnation) else {
             return Vec::new();
         };
-        self.merge(node, incarnation, self.identities_of(node), Owner::lose)
+        self.merge(node, incarnation, self.identities_of(node), OwnedRecords::mark_lost)
     }
 
     /// All that this node has to say, for a node that joins the room or missed something.
     pub fn snapshot(&self) -> Vec<Update> {
-        let records = self.owners.get(&self.node).map(Owner::records).unwrap_or_default();
+        let records = self.owners.get(&self.node).map(OwnedRecords::records).unwrap_or_default();
         let own = Update::Snapshot {
             owner: self.node.clone(),
             incarnation: self.incarnation,
@@ -175,14 +183,14 @@ impl RoomState {
     }
 
     /// A short account of what this copy holds.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> StateDigest {
         let owners = self.owners.iter().map(|(node, owner)| (node.clone(), OwnerDigest::of(owner))).collect();
-        Digest { owners, metadata: self.register.version() }
+        StateDigest { owners, metadata: self.register.version() }
     }
 
     /// Does a copy with this digest lack something that this node has to say? Then it needs the
     /// [`snapshot`](Self::snapshot).
-    pub fn must_resync(&self, theirs: &Digest) -> bool {
+    pub fn must_resync(&self, theirs: &StateDigest) -> bool {
         let mine = self.owners.get(&self.node).map(OwnerDigest::of);
         let metadata = self.register.restate().is_some();
         theirs.owners.get(&self.node).copied() != mine
@@ -212,19 +220,19 @@ impl RoomState {
 
     /// Everyone in the room, by identity.
     pub fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
-        self.stays.keys().filter_map(|identity| self.by_identity(identity))
+        self.sids.keys().filter_map(|identity| self.by_identity(identity))
     }
 
     /// The participant with this identity.
     pub fn by_identity(&self, identity: &str) -> Option<Participant> {
-        let (sid, _) = self.seen(identity)?;
+        let (sid, _) = self.visible(identity)?;
         self.participant(&sid)
     }
 
     /// The participant with this id, unless it has left or lost against a newer join.
     pub fn by_sid(&self, sid: &str) -> Option<Participant> {
         let found = self.participant(sid)?;
-        self.seen(&found.identity).is_some_and(|(seen, _)| seen == sid).then_some(found)
+        self.visible(&found.identity).is_some_and(|(visible, _)| visible == sid).then_some(found)
     }
 
     /// Nodes that this copy has heard of, itself included.
@@ -233,7 +241,7 @@ impl RoomState {
     }
 
     /// Refuses what breaks the rules, before anything is changed.
-    fn admit(&self, from: &str, owner: &str, records: &[Record]) -> Result<(), MergeError> {
+    fn check_update(&self, from: &str, owner: &str, records: &[ParticipantRecord]) -> Result<(), MergeError> {
         if owner == self.node || from == self.node {
             return Err(MergeError::OwnName { from: from.to_owned() });
         }
@@ -258,29 +266,35 @@ impl RoomState {
         Ok(())
     }
 
-    fn successor(&self, sid: &str, state: RecordState) -> Result<Record, LocalError> {
+    fn next_record(&self, sid: &str, state: RecordState) -> Result<ParticipantRecord, LocalError> {
         let held = self.own_live(sid).ok_or_else(|| LocalError::NotHere(sid.to_owned()))?;
-        let (identity, version) = (held.identity.clone(), bump(held.version));
-        Ok(Record { sid: sid.to_owned(), identity, version, state })
+        let (identity, version) = (held.identity.clone(), incremented(held.version));
+        Ok(ParticipantRecord { sid: sid.to_owned(), identity, version, state })
     }
 
-    fn write(&mut self, record: Record) -> Result<(Update, Vec<Change>), LocalError> {
+    fn write(&mut self, record: ParticipantRecord) -> Result<(Update, Vec<Change>), LocalError> {
         check(&record)?;
-        self.latest = self.latest.max(record.version.epoch);
-        let update = self.stamp(record.clone());
+        self.latest_epoch = self.latest_epoch.max(record.version.epoch);
+        let update = self.number_write(record.clone());
         let me = self.node.clone();
         let changes = self.merge_one(&me, self.incarnation, self.seq, record);
         Ok((update, changes))
     }
 
-    fn merge_one(&mut self, node: &str, incarnation: u64, seq: u64, record: Record) -> Vec<Change> {
+    fn merge_one(
+        &mut self,
+        node: &str,
+        incarnation: u64,
+        seq: u64,
+        record: ParticipantRecord,
+    ) -> Vec<Change> {
         self.merge(node, incarnation, BTreeSet::from([record.identity.clone()]), |owner| {
             let key = (record.sid.clone(), record.identity.clone());
             if owner.merge(seq, record) { vec![key] } else { Touched::new() }
         })
     }
 
-    fn stamp(&mut self, record: Record) -> Update {
+    fn number_write(&mut self, record: ParticipantRecord) -> Update {
         self.seq += 1;
         Update::Participant { owner: self.node.clone(), incarnation: self.incarnation, seq: self.seq, record }
     }
@@ -292,7 +306,7 @@ impl RoomState {
         node: &str,
         incarnation: u64,
         mut identities: BTreeSet<Identity>,
-        change: impl FnOnce(&mut Owner) -> Touched,
+        change: impl FnOnce(&mut OwnedRecords) -> Touched,
     ) -> Vec<Change> {
         let known = self.owners.get(node).map_or(incarnation, |owner| owner.incarnation);
         if incarnation < known {
@@ -301,16 +315,16 @@ impl RoomState {
         if incarnation > known {
             identities.extend(self.identities_of(node));
         }
-        let before: Vec<(Identity, Seen)> =
-            identities.into_iter().map(|identity| (identity.clone(), self.seen(&identity))).collect();
+        let before: Vec<(Identity, Visible)> =
+            identities.into_iter().map(|identity| (identity.clone(), self.visible(&identity))).collect();
 
-        let mut owner = self.owners.remove(node).unwrap_or_else(|| Owner::new(incarnation));
+        let mut owner = self.owners.remove(node).unwrap_or_else(|| OwnedRecords::new(incarnation));
         let mut touched = Touched::new();
         if incarnation > known {
-            touched = std::mem::replace(&mut owner, Owner::new(incarnation)).into_touched();
+            touched = std::mem::replace(&mut owner, OwnedRecords::new(incarnation)).into_touched();
         }
         touched.extend(change(&mut owner));
-        touched.extend(owner.bury());
+        touched.extend(owner.drop_old_tombstones());
         for (sid, identity) in touched {
             self.index(node, sid, identity, &owner);
         }
@@ -318,33 +332,33 @@ impl RoomState {
 
         let mut changes = Vec::new();
         for (identity, before) in before {
-            self.tell(&identity, before, &mut changes);
+            self.push_changes(&identity, before, &mut changes);
             self.evict(&identity, &mut changes);
         }
         changes
     }
 
     fn identities_of(&self, node: &str) -> BTreeSet<Identity> {
-        self.owners.get(node).into_iter().flat_map(Owner::identities).cloned().collect()
+        self.owners.get(node).into_iter().flat_map(OwnedRecords::identities).cloned().collect()
     }
 
-    fn index(&mut self, node: &str, sid: Sid, identity: Identity, owner: &Owner) {
+    fn index(&mut self, node: &str, sid: Sid, identity: Identity, owner: &OwnedRecords) {
         if owner.get(&sid).is_some() {
-            self.stays.entry(identity).or_default().insert(sid.clone());
+            self.sids.entry(identity).or_default().insert(sid.clone());
             self.owner_of.insert(sid, node.to_owned());
         } else {
             self.owner_of.remove(&sid);
-            if let Some(stays) = self.stays.get_mut(&identity) {
-                stays.remove(&sid);
-                if stays.is_empty() {
-                    self.stays.remove(&identity);
+            if let Some(sids) = self.sids.get_mut(&identity) {
+                sids.remove(&sid);
+                if sids.is_empty() {
+                    self.sids.remove(&identity);
                 }
             }
         }
     }
 
-    fn tell(&self, identity: &str, before: Seen, changes: &mut Vec<Change>) {
-        let after = self.seen(identity);
+    fn push_changes(&self, identity: &str, before: Visible, changes: &mut Vec<Change>) {
+        let after = self.visible(identity);
         let same = matches!((&before, &after), (Some((a, _)), Some((b, _))) if a == b);
         if before == after {
             return;
@@ -357,11 +371,11 @@ impl RoomState {
         }
     }
 
-    /// Ends this node's stays of an identity that are not the one every copy shows.
+    /// Ends this node's sids of an identity that are not the one every copy shows.
     fn evict(&mut self, identity: &str, changes: &mut Vec<Change>) {
-        let Some(winner) = self.latest(identity).map(|(sid, _)| sid.clone()) else { return };
+        let Some(winner) = self.latest_join(identity).map(|(sid, _)| sid.clone()) else { return };
         let losers: Vec<Sid> = self
-            .stays
+            .sids
             .get(identity)
             .into_iter()
             .flatten()
@@ -369,8 +383,8 @@ impl RoomState {
             .cloned()
             .collect();
         for sid in losers {
-            let Ok(record) = self.successor(&sid, RecordState::Removed) else { continue };
-            let tombstone = self.stamp(record.clone());
+            let Ok(record) = self.next_record(&sid, RecordState::Removed) else { continue };
+            let tombstone = self.number_write(record.clone());
             let seq = self.seq;
             if let Some(own) = self.owners.get_mut(&self.node) {
                 own.merge(seq, record);
@@ -380,11 +394,11 @@ impl RoomState {
         }
     }
 
-    fn held(&self, sid: &str) -> Option<&Held> {
+    fn held(&self, sid: &str) -> Option<&StoredRecord> {
         self.owners.get(self.owner_of.get(sid)?)?.get(sid)
     }
 
-    fn own_live(&self, sid: &str) -> Option<&Held> {
+    fn own_live(&self, sid: &str) -> Option<&StoredRecord> {
         self.owners.get(&self.node)?.get(sid).filter(|held| matches!(held.presence, Presence::Live(_)))
     }
 
@@ -402,26 +416,25 @@ impl RoomState {
     }
 
     /// The latest stay, while it lasts.
-    fn seen(&self, identity: &str) -> Seen {
-        let (sid, held) = self.latest(identity)?;
+    fn visible(&self, identity: &str) -> Visible {
+        let (sid, held) = self.latest_join(identity)?;
         matches!(held.presence, Presence::Live(_)).then(|| (sid.clone(), held.version))
     }
 
     /// The stay with the greatest (join epoch, id). One that has ended since counts too: whoever came
     /// back and left does not turn into what a dead node last said of them. One whose node is away
     /// does not count.
-    fn latest(&self, identity: &str) -> Option<(&Sid, &Held)> {
-        let stays = self.stays.get(identity)?;
-        stays
-            .iter()
+    fn latest_join(&self, identity: &str) -> Option<(&Sid, &StoredRecord)> {
+        let sids = self.sids.get(identity)?;
+        sids.iter()
             .filter_map(|sid| Some((sid, self.held(sid)?)))
             .filter(|(_, held)| !matches!(held.presence, Presence::Lost))
             .max_by(|(a_sid, a), (b_sid, b)| (a.version.epoch, a_sid).cmp(&(b.version.epoch, b_sid)))
     }
 }
 
-fn bump(version: Version) -> Version {
-    Version { counter: version.counter.saturating_add(1), ..version }
+fn incremented(version: ParticipantVersion) -> ParticipantVersion {
+    ParticipantVersion { counter: version.counter.saturating_add(1), ..version }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
 
 /// A clock that finds nothing too early.
-const EVER: u64 = u64::MAX;
+const ANY_TIME: u64 = u64::MAX;
 /// A time of day.
 const NOW: u64 = 1_700_000_000_000;
 
@@ -28,21 +28,21 @@ fn pair() -> (RoomState, RoomState, Update) {
 #[test]
 fn a_participant_is_seen_everywhere_and_a_repeated_update_changes_nothing() {
     let (mut cph, mut sto, join) = pair();
-    assert_eq!(sto.apply("cph-1", join.clone(), EVER).unwrap().len(), 1);
-    assert_eq!(sto.apply("cph-1", join.clone(), EVER).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap().len(), 1);
+    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap(), []);
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    let changes = sto.apply("cph-1", update, EVER).unwrap();
+    let changes = sto.apply("cph-1", update, ANY_TIME).unwrap();
     assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
-    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "an older version does not come back");
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "an older version does not come back");
     assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
 }
 
 #[test]
 fn only_the_media_node_writes_its_participant() {
     let (_, mut sto, join) = pair();
-    let refused = sto.apply("aws-sto-1", join.clone(), EVER).unwrap_err();
+    let refused = sto.apply("aws-sto-1", join.clone(), ANY_TIME).unwrap_err();
     assert_eq!(refused, MergeError::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
-    sto.apply("cph-1", join, EVER).unwrap();
+    sto.apply("cph-1", join, ANY_TIME).unwrap();
     // A sister that claims the id in her own name, or this node's name, is refused as well.
     let Update::Participant { record, .. } =
         RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body("")).unwrap().0
@@ -55,9 +55,12 @@ fn only_the_media_node_writes_its_participant() {
         seq: 9,
         record: record.clone(),
     };
-    assert!(matches!(sto.apply("aws-sto-1", forged("aws-sto-1"), EVER), Err(MergeError::SidTaken { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("cph-1"), EVER), Err(MergeError::Rewritten { .. })));
-    assert!(matches!(sto.apply("cph-1", forged("sto-1"), EVER), Err(MergeError::OwnName { .. })));
+    assert!(matches!(
+        sto.apply("aws-sto-1", forged("aws-sto-1"), ANY_TIME),
+        Err(MergeError::SidTaken { .. })
+    ));
+    assert!(matches!(sto.apply("cph-1", forged("cph-1"), ANY_TIME), Err(MergeError::Rewritten { .. })));
+    assert!(matches!(sto.apply("cph-1", forged("sto-1"), ANY_TIME), Err(MergeError::OwnName { .. })));
     assert_eq!(sto.by_identity("ada").unwrap().sid, "PA_a1");
 }
 
@@ -66,8 +69,8 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new")).unwrap();
     // sto-1 hears of the older one: nothing to show, nothing to evict here.
-    assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), EVER).unwrap(), []);
-    let changes = cph.apply("sto-1", ada_at_sto, EVER).unwrap();
+    assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), ANY_TIME).unwrap(), []);
+    let changes = cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
     let [
         Change::Left { sid, .. },
         Change::Joined(joined),
@@ -77,11 +80,11 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
         panic!("{changes:?}")
     };
     assert_eq!((&**sid, &*joined.sid, &**evicted, &**winner), ("PA_a1", "PA_a2", "PA_a1", "PA_a2"));
-    sto.apply("cph-1", tombstone.clone(), EVER).unwrap();
+    sto.apply("cph-1", tombstone.clone(), ANY_TIME).unwrap();
     let (_, left) = sto.local_remove("PA_a2").unwrap();
     assert_eq!(left.len(), 1);
     // The old update does not resurrect the loser.
-    assert_eq!(sto.apply("cph-1", ada_at_cph, EVER).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap(), []);
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
 
@@ -89,8 +92,8 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
 fn a_tie_of_epochs_has_one_winner_on_all_copies() {
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new")).unwrap();
-    cph.apply("sto-1", ada_at_sto, EVER).unwrap();
-    sto.apply("cph-1", ada_at_cph, EVER).unwrap();
+    cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
+    sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap();
     assert_eq!((names(&cph), names(&sto)), (vec!["PA_a2".to_string()], vec!["PA_a2".to_string()]));
 }
 
@@ -112,48 +115,48 @@ fn a_rejoin_on_the_same_node_evicts_at_once() {
 fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state() {
     let (mut cph, mut sto, join) = pair();
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    sto.apply("cph-1", update, EVER).unwrap();
-    assert!(matches!(sto.node_gone("cph-1").as_slice(), [Change::Left { .. }]));
-    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "a straggler of an older version");
+    sto.apply("cph-1", update, ANY_TIME).unwrap();
+    assert!(matches!(sto.lose_node("cph-1").as_slice(), [Change::Left { .. }]));
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "a straggler of an older version");
     for update in cph.snapshot() {
-        sto.apply("cph-1", update, EVER).unwrap();
+        sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
     assert_eq!(sto.by_identity("ada").unwrap().body, "v1");
-    assert_eq!(sto.node_gone("nobody"), []);
-    assert_eq!(sto.node_gone("sto-1"), []);
+    assert_eq!(sto.lose_node("nobody"), []);
+    assert_eq!(sto.lose_node("sto-1"), []);
 }
 
 #[test]
 fn a_snapshot_heals_what_was_lost_and_the_digest_tells() {
     let (mut cph, mut sto, join) = pair();
-    sto.apply("cph-1", join.clone(), EVER).unwrap();
+    sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     cph.local_remove("PA_a1").unwrap();
     cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
     assert!(cph.must_resync(&sto.digest()));
     for update in cph.snapshot() {
-        sto.apply("cph-1", update, EVER).unwrap();
+        sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
     assert!(!cph.must_resync(&sto.digest()));
     assert_eq!(names(&sto), ["PA_b1"]);
-    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), []);
 }
 
 #[test]
 fn a_node_that_starts_afresh_leaves_no_ghosts() {
     let (_, mut sto, join) = pair();
-    sto.apply("cph-1", join.clone(), EVER).unwrap();
+    sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     let mut restarted = RoomState::new("cph-1", 2);
     let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body("")).unwrap();
-    let changes = sto.apply("cph-1", bob, EVER).unwrap();
+    let changes = sto.apply("cph-1", bob, ANY_TIME).unwrap();
     assert_eq!(changes.len(), 2, "ada left, bob joined: {changes:?}");
-    assert_eq!(sto.apply("cph-1", join, EVER).unwrap(), [], "the earlier life is over");
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "the earlier life is over");
     assert_eq!(names(&sto), ["PA_b1"]);
 }
 
 #[test]
 fn whoever_came_back_and_left_does_not_turn_into_what_a_dead_node_last_said_of_them() {
     let (_dead, mut sto, join) = pair();
-    sto.apply("cph-1", join, EVER).unwrap();
+    sto.apply("cph-1", join, ANY_TIME).unwrap();
     // Her node is killed, she comes back here before anybody has found that out, and leaves.
     let epoch = sto.next_epoch("ada", 0, 11);
     sto.local_join("PA_a2", "ada", epoch, body("back")).unwrap();
@@ -175,10 +178,10 @@ fn departed_participants_are_remembered_within_a_bound() {
         cph.local_join(sid.as_str(), sid.as_str(), 1, body("")).unwrap();
         cph.local_remove(&sid).unwrap();
     }
-    let said = cph.snapshot();
-    let [Update::Snapshot { records, .. }] = said.as_slice() else { panic!("{said:?}") };
+    let updates = cph.snapshot();
+    let [Update::Snapshot { records, .. }] = updates.as_slice() else { panic!("{updates:?}") };
     assert_eq!(records.len(), MAX_TOMBSTONES);
-    assert_eq!((cph.stays.len(), cph.owner_of.len()), (MAX_TOMBSTONES, MAX_TOMBSTONES));
+    assert_eq!((cph.sids.len(), cph.owner_of.len()), (MAX_TOMBSTONES, MAX_TOMBSTONES));
 }
 
 #[test]
@@ -190,17 +193,17 @@ fn what_breaks_a_limit_is_refused_before_it_is_stored() {
         cph.local_join("PA_a", "ada", 1, big.clone()),
         Err(LocalError::Limit(MergeError::TooLarge { .. }))
     ));
-    let record = |sid: &str, state| Record {
+    let record = |sid: &str, state| ParticipantRecord {
         sid: sid.into(),
         identity: "ada".into(),
-        version: Version { epoch: 1, counter: 0 },
+        version: ParticipantVersion { epoch: 1, counter: 0 },
         state,
     };
     let update =
         |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
-    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))), EVER);
+    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))), ANY_TIME);
     assert!(matches!(refused, Err(MergeError::TooLarge { .. })));
-    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)), EVER);
+    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)), ANY_TIME);
     assert!(matches!(refused, Err(MergeError::Malformed(_))));
     assert_eq!(sto.digest().owners.len(), 1);
 }
@@ -211,20 +214,23 @@ fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
     assert_eq!(cph.set_metadata(body("x")), Err(LocalError::NotHome));
     cph.set_home("cph-1", 1);
     let first = cph.set_metadata(body("lecture")).unwrap();
-    assert!(matches!(sto.apply("cph-1", first.clone(), EVER), Err(MergeError::UnknownEpoch { .. })));
+    assert!(matches!(sto.apply("cph-1", first.clone(), ANY_TIME), Err(MergeError::UnknownEpoch { .. })));
     sto.set_home("cph-1", 1);
-    assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), [Change::Metadata(body("lecture"))]);
-    assert_eq!(sto.apply("cph-1", first.clone(), EVER).unwrap(), []);
-    assert!(matches!(sto.apply("aws-sto-1", first.clone(), EVER), Err(MergeError::NotHome { .. })));
+    assert_eq!(sto.apply("cph-1", first.clone(), ANY_TIME).unwrap(), [Change::Metadata(body("lecture"))]);
+    assert_eq!(sto.apply("cph-1", first.clone(), ANY_TIME).unwrap(), []);
+    assert!(matches!(sto.apply("aws-sto-1", first.clone(), ANY_TIME), Err(MergeError::NotHome { .. })));
 
     let restated = sto.set_home("sto-1", 2).unwrap();
-    assert!(matches!(sto.apply("cph-1", first, EVER), Err(MergeError::OldEpoch { epoch: 1, known: 2, .. })));
+    assert!(matches!(
+        sto.apply("cph-1", first, ANY_TIME),
+        Err(MergeError::OldEpoch { epoch: 1, known: 2, .. })
+    ));
     assert_eq!(cph.set_home("sto-1", 2), None);
-    assert_eq!(cph.apply("sto-1", restated, EVER).unwrap(), [], "the same value in a new epoch");
+    assert_eq!(cph.apply("sto-1", restated, ANY_TIME).unwrap(), [], "the same value in a new epoch");
     assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
     let second = sto.set_metadata(body("exam")).unwrap();
     assert!(sto.must_resync(&cph.digest()));
-    cph.apply("sto-1", second, EVER).unwrap();
+    cph.apply("sto-1", second, ANY_TIME).unwrap();
     assert_eq!((cph.metadata(), cph.home()), (Some(&body("exam")), Some(("sto-1", 2))));
     assert_eq!(cph.set_home("cph-1", 1), None);
     assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment is ignored");
@@ -235,9 +241,9 @@ fn a_late_snapshot_does_not_remove_who_joined_after_it() {
     let (mut cph, mut sto, _) = pair();
     let early = cph.snapshot();
     let (bob, _) = cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
-    sto.apply("cph-1", bob, EVER).unwrap();
+    sto.apply("cph-1", bob, ANY_TIME).unwrap();
     for update in early {
-        sto.apply("cph-1", update, EVER).unwrap();
+        sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
     assert_eq!(names(&sto), ["PA_a1", "PA_b1"]);
 }
@@ -253,10 +259,10 @@ fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
         cph.local_remove(&sid).unwrap();
     }
     for update in cph.snapshot() {
-        sto.apply("cph-1", update, EVER).unwrap();
+        sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
     for late in early.into_iter().chain([ada]) {
-        assert_eq!(sto.apply("cph-1", late, EVER).unwrap(), []);
+        assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap(), []);
     }
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
@@ -264,13 +270,13 @@ fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
 #[test]
 fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
     let mut cph = RoomState::new("cph-1", NOW);
-    let mut liar = RoomState::new("sto-1", NOW);
+    let mut hostile = RoomState::new("sto-1", NOW);
     cph.local_join("PA_ada", "ada", NOW, body("here")).unwrap();
     let far = NOW + MAX_AHEAD_MS + 1;
-    let (forged, _) = liar.local_join("PA_liar", "ada", far, body("there")).unwrap();
+    let (forged, _) = hostile.local_join("PA_hostile", "ada", far, body("there")).unwrap();
     let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
     assert_eq!((refused.reason(), names(&cph)), (Reason::StateFromTheFuture, vec!["PA_ada".to_owned()]));
-    let snapshot = liar.snapshot().remove(0);
+    let snapshot = hostile.snapshot().remove(0);
     assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
     let late_start = RoomState::new("sto-1", far).snapshot().remove(0);
     assert!(matches!(cph.apply("sto-1", late_start, NOW), Err(MergeError::FromTheFuture { .. })));
@@ -295,8 +301,8 @@ fn behind(ms: u64) -> (RoomState, RoomState, u64) {
 fn the_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_not_open_yet() {
     let (mut cph, mut sto, there) = behind(200_000);
     // Ada came through `cph-1` as her front door, which knows of her.
-    let lent = cph.last_join("ada").unwrap();
-    let epoch = sto.next_epoch("ada", lent, there);
+    let gateway_join = cph.last_join("ada").unwrap();
+    let epoch = sto.next_epoch("ada", gateway_join, there);
     let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
     let changes = cph.apply("sto-1", update, NOW + 5_000).unwrap();
     assert!(changes.iter().any(|change| matches!(change, Change::Evicted { sid, .. } if sid == "PA_old")));
@@ -330,7 +336,7 @@ fn nobody_carries_the_time_of_others_far_ahead() {
     sto.apply("eve-1", update, NOW).unwrap();
     let epoch = sto.next_epoch("bob", 0, NOW);
     assert!(epoch < NOW + MAX_AHEAD_MS, "a third node still takes {epoch}");
-    assert!(sto.next_epoch("bob", u64::MAX, NOW) <= NOW + crate::limits::MAX_LENT_MS + 1);
+    assert!(sto.next_epoch("bob", u64::MAX, NOW) <= NOW + crate::limits::MAX_GATEWAY_AHEAD_MS + 1);
     let later = NOW + 2 * MAX_AHEAD_MS;
     assert_eq!(sto.next_epoch("bob", 0, later), later, "time catches up");
 }

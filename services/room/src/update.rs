@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::version::{MetadataVersion, Version};
+use crate::version::{MetadataVersion, ParticipantVersion};
 use crate::{Identity, NodeId, Sid};
 
 /// A participant as this copy sees it.
@@ -15,20 +15,20 @@ pub struct Participant {
     /// Its media node, the only one that writes it.
     pub owner: NodeId,
     /// Age of the body.
-    pub version: Version,
+    pub version: ParticipantVersion,
     /// Encoded participant; opaque here.
     pub body: Bytes,
 }
 
 /// A participant or its tombstone, as written by its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct ParticipantRecord {
     /// Id of the stay.
     pub sid: Sid,
     /// Who it is.
     pub identity: Identity,
     /// Age of the state.
-    pub version: Version,
+    pub version: ParticipantVersion,
     /// In the room, or gone.
     pub state: RecordState,
 }
@@ -55,7 +55,7 @@ pub enum Update {
         /// Number of this write.
         seq: u64,
         /// What was written.
-        record: Record,
+        record: ParticipantRecord,
     },
     /// All that an owner holds after write `seq`. What it does not list is gone.
     Snapshot {
@@ -66,7 +66,7 @@ pub enum Update {
         /// Number of the last write included.
         seq: u64,
         /// Every participant and tombstone that the owner holds.
-        records: Vec<Record>,
+        records: Vec<ParticipantRecord>,
     },
     /// Home wrote the room's metadata.
     Metadata {

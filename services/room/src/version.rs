@@ -3,7 +3,7 @@
 /// Age of a participant's state. The epoch orders joins of one identity, the counter the writes
 /// of one join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version {
+pub struct ParticipantVersion {
     /// Join epoch, from [`RoomState::next_epoch`](crate::RoomState::next_epoch).
     pub epoch: u64,
     /// Writes since the join, from 0; also the participant's `version` towards clients.

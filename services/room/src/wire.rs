@@ -4,12 +4,12 @@ use prost::Message as _;
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_update::Body;
 
-use crate::{MetadataVersion, Record, RecordState, Update, Version};
+use crate::{MetadataVersion, ParticipantRecord, ParticipantVersion, RecordState, Update};
 
 /// Encodes an update for a link.
 #[must_use]
 pub fn encode(update: &Update) -> bytes::Bytes {
-    let record = |record: &Record| wire::StateRecord {
+    let record = |record: &ParticipantRecord| wire::StateRecord {
         sid: record.sid.to_string(),
         identity: record.identity.to_string(),
         epoch: record.version.epoch,
@@ -43,10 +43,10 @@ pub fn encode(update: &Update) -> bytes::Bytes {
 /// Decodes an update from a link; none when this version does not know it.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Update> {
-    let record = |record: wire::StateRecord| Record {
+    let record = |record: wire::StateRecord| ParticipantRecord {
         sid: record.sid,
         identity: record.identity,
-        version: Version { epoch: record.epoch, counter: record.counter },
+        version: ParticipantVersion { epoch: record.epoch, counter: record.counter },
         state: record.body.map_or(RecordState::Removed, RecordState::Live),
     };
     match wire::RoomUpdate::decode(bytes).ok()?.body? {

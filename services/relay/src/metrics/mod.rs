@@ -32,7 +32,7 @@ pub(crate) struct NodeMetrics {
     /// Joins at this gateway.
     pub(crate) joins: Arc<systir_admission::Metrics>,
     /// Rooms.
-    pub(crate) rooms: Arc<systir_room::Metrics>,
+    pub(crate) rooms: Arc<systir_room::RoomMetrics>,
     /// Number of links that are up.
     pub(crate) links: Gauge,
     /// Connections that the HTTP or the metrics port refused at its limit.

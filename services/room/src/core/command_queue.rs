@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use systir_media_control::{Command, DataChannel};
 
+use super::pushed::Pushed;
+
 /// Commands that may wait, data messages included.
 const MAX_WAITING: usize = 9216;
 /// From here on lossy messages are dropped, and the room takes no more events from its worker.
@@ -17,17 +19,6 @@ pub enum WorkerRequest {
     OpenRoom,
     /// A command about the open room.
     Command(Command),
-}
-
-/// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// The worker will get it.
-    Kept,
-    /// A lossy message was dropped.
-    Dropped,
-    /// No more can wait: all waiting commands are removed and the room must restart at its worker.
-    Overflowed,
 }
 
 /// The commands of one room.
@@ -65,7 +56,7 @@ impl CommandQueue {
     }
 
     /// Hands commands over until the worker takes no more. `send` returns what the worker does not take.
-    pub(super) fn hand_over(&mut self, mut send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
+    pub(super) fn flush(&mut self, mut send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
         self.blocked = false;
         while let Some(request) = self.waiting.pop_front() {
             if let Err(back) = send(request) {
@@ -130,7 +121,7 @@ mod tests {
         // A worker that takes one command in three hand-overs.
         let (mut numbers, mut asked) = (Vec::new(), 0);
         while queue.is_waiting() {
-            queue.hand_over(|request| {
+            queue.flush(|request| {
                 asked += 1;
                 match request {
                     WorkerRequest::Command(Command::RemoveTrack { track }) if asked % 3 == 0 => {
@@ -152,7 +143,7 @@ mod tests {
             assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept);
         }
         assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept, "the worker was not asked yet");
-        queue.hand_over(Err);
+        queue.flush(Err);
         assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Dropped);
         assert_eq!(queue.push(data(DataChannel::Reliable)), Pushed::Kept);
         let mut pushed = Pushed::Kept;

@@ -8,7 +8,7 @@ use systir_media_control::{KeyMint, RoomKey};
 use systir_policy::Authority;
 use systir_rtp::packet::Layer;
 
-use crate::Metrics;
+use crate::RoomMetrics;
 
 /// Flow numbers of tracks that arrive over links: unique on a link, whichever room uses it.
 pub trait FlowAllocator: Send + Sync + std::fmt::Debug {
@@ -39,5 +39,5 @@ pub struct RoomConfig {
     /// Flow numbers, shared by the node's rooms.
     pub flows: Arc<dyn FlowAllocator>,
     /// What is counted, shared by the node's rooms.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<RoomMetrics>,
 }

@@ -13,10 +13,10 @@ use systir_reason::Reason;
 use systir_rtp::packet::Layer;
 
 use super::RoomCore;
-use crate::residency::{Residency, TOPIC};
+use crate::residency::{RESIDENCY_TOPIC, Residency};
 
 impl RoomCore {
-    pub(super) fn data_from_member(
+    pub(super) fn data_received(
         &mut self,
         participant: ParticipantKey,
         channel: DataChannel,
@@ -26,15 +26,15 @@ impl RoomCore {
     }
 
     /// A checked and stamped message of a participant here: to participants here, and to the other nodes.
-    pub(super) fn data_of_member(
+    pub(super) fn send_data(
         &mut self,
         participant: ParticipantKey,
         channel: DataChannel,
         packet: &Bytes,
         destinations: &[String],
     ) {
-        let Some(member) = self.members.get(&participant) else { return };
-        let (sender_sid, identity) = (member.sid.clone(), member.identity.clone());
+        let Some(local) = self.local_participants.get(&participant) else { return };
+        let (sender_sid, identity) = (local.sid.clone(), local.identity.clone());
         if !is_stamped_by(packet, &identity, &sender_sid) {
             tracing::debug!("a message on a topic that is reserved for the server is dropped");
             return;
@@ -61,7 +61,7 @@ impl RoomCore {
     }
 
     /// A message of a participant on another node, which sends for its own participants only.
-    pub(super) fn data_from_node(
+    pub(super) fn data_from_peer(
         &mut self,
         node: &str,
         sender_sid: &str,
@@ -86,14 +86,14 @@ impl RoomCore {
         destinations: &[String],
     ) {
         let to: Vec<ParticipantKey> = self
-            .members
+            .local_participants
             .iter()
             .filter(|(key, _)| Some(**key) != sender)
-            .filter(|(_, member)| destinations.is_empty() || destinations.contains(&member.identity))
+            .filter(|(_, local)| destinations.is_empty() || destinations.contains(&local.identity))
             .map(|(key, _)| *key)
             .collect();
         for participant in to {
-            self.member_event(participant, RoomEvent::Data { channel, packet: packet.clone() });
+            self.notify(participant, RoomEvent::Data { channel, packet: packet.clone() });
         }
     }
 
@@ -125,10 +125,10 @@ impl RoomCore {
         let infos = speaker_infos(&own, |track: TrackKey| {
             self.tracks.by_key(track).map(|entry| entry.publisher.clone())
         });
-        self.members_event(None, &RoomEvent::Speakers(infos));
+        self.notify_all_but(None, &RoomEvent::Speakers(infos));
     }
 
-    pub(super) fn speakers_from_node(&mut self, node: &str, speakers: wire::Speakers) {
+    pub(super) fn speakers_from_peer(&mut self, node: &str, speakers: wire::Speakers) {
         let infos: Vec<proto::SpeakerInfo> = speakers
             .speakers
             .into_iter()
@@ -144,7 +144,7 @@ impl RoomCore {
             })
             .collect();
         if !infos.is_empty() {
-            self.members_event(None, &RoomEvent::Speakers(infos));
+            self.notify_all_but(None, &RoomEvent::Speakers(infos));
         }
     }
 
@@ -163,13 +163,13 @@ impl RoomCore {
         }
         let Some(packet) = residency_packet(&residency) else { return };
         self.sent_residency = Some(residency);
-        self.members_event(None, &RoomEvent::Data { channel: DataChannel::Reliable, packet });
+        self.notify_all_but(None, &RoomEvent::Data { channel: DataChannel::Reliable, packet });
     }
 
     /// Sends residency to a participant that has just connected.
     pub(super) fn send_residency_to(&mut self, participant: ParticipantKey) {
         if let Some(packet) = residency_packet(&self.residency()) {
-            self.member_event(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
+            self.notify(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
         }
     }
 }
@@ -189,7 +189,7 @@ fn is_stamped_by(packet: &Bytes, identity: &str, sid: &str) -> bool {
 fn residency_packet(residency: &Residency) -> Option<Bytes> {
     let user = proto::UserPacket {
         payload: serde_json::to_vec(residency).ok()?,
-        topic: Some(TOPIC.to_owned()),
+        topic: Some(RESIDENCY_TOPIC.to_owned()),
         ..Default::default()
     };
     let packet = proto::DataPacket {

@@ -8,26 +8,26 @@ use systir_media_control::Command;
 
 use super::RoomCore;
 use super::leaving::Leaving;
-use crate::Effect;
+use crate::RoomEffect;
 
 /// An empty room is kept this long, for participants who come back.
-const LINGER: Duration = Duration::from_secs(20);
+const EMPTY_GRACE: Duration = Duration::from_secs(20);
 
 /// How often a room with participants tries at most to be written into the registry again.
-const WRITE_AGAIN: Duration = Duration::from_secs(2);
+const RESTORE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl RoomCore {
     /// Has the room ended? Home stays while another node carries the room: it orders the room.
     pub(super) fn has_ended(&mut self, seats_held: impl FnOnce() -> bool) -> bool {
-        let empty = self.members.is_empty() && !seats_held();
+        let empty = self.local_participants.is_empty() && !seats_held();
         match self.leaving {
             None => {
                 let home = self.assignment.home == *self.config.node.as_str();
                 let needed = home && !self.assignment.spill.is_empty();
                 let since = self.empty_since.map(|since| self.now.instant.duration_since(since));
-                if empty && !needed && since.is_some_and(|since| since > LINGER) {
+                if empty && !needed && since.is_some_and(|since| since > EMPTY_GRACE) {
                     self.leaving = Some(Leaving::Asked);
-                    self.effects.push_back(Effect::LeaveAssignment);
+                    self.effects.push_back(RoomEffect::LeaveAssignment);
                 }
                 false
             }
@@ -51,29 +51,29 @@ impl RoomCore {
     }
 
     /// A room with participants whose record is gone, or no longer names this node, is written again.
-    pub(super) fn stay_assigned(&mut self) {
+    pub(super) fn restore_assignment(&mut self) {
         let now = self.now.instant;
-        if self.members.is_empty() || self.leaving.is_some() || now < self.write_at {
+        if self.local_participants.is_empty() || self.leaving.is_some() || now < self.restore_at {
             return;
         }
-        self.write_at = now + WRITE_AGAIN.mul_f64(self.rng.random_range(1.0..1.5));
+        self.restore_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
         let known = self.cluster.assignment.as_ref();
         let named = known.is_some_and(|assignment| assignment.has(&self.config.node));
         if !named && !self.cluster.registry_away {
-            self.effects.push_back(Effect::WriteAssignment(Box::new(self.assignment.clone())));
+            self.effects.push_back(RoomEffect::WriteAssignment(Box::new(self.assignment.clone())));
         }
     }
 
     /// Closes the room on all links. Call [`RoomCore::end`] when no participant arrives any more.
     pub fn close_on_links(&mut self) {
         let nodes = self.peers.keys().cloned();
-        self.effects.extend(nodes.map(|node| Effect::CloseOnLink { node }));
+        self.effects.extend(nodes.map(|node| RoomEffect::CloseOnLink { node }));
     }
 
     /// Ends the room at its worker: its participants must join again. What waits for the worker is still to
     /// be handed over.
     pub fn end(&mut self) {
-        self.end_members(DisconnectReason::ServerShutdown);
+        self.disconnect_all(DisconnectReason::ServerShutdown);
         self.command(Command::CloseRoom { room: self.config.key });
         self.config.metrics.rooms.dec();
     }

@@ -6,12 +6,13 @@ mod config;
 mod data;
 mod ending;
 mod leaving;
-mod member;
-mod members;
+mod local_participant;
+mod local_participants;
 mod participants;
-mod peer;
+mod peer_node;
 mod peer_queue;
 mod peers;
+mod pushed;
 mod residency;
 #[cfg(test)]
 mod tests;
@@ -34,34 +35,35 @@ pub use command_queue::WorkerRequest;
 pub use config::{FlowAllocator, RoomConfig};
 pub use residency::residency_of;
 
-use crate::{ClusterView, Effect, Input, LinkEvent, Now, Residency, RoomState};
-use command_queue::{CommandQueue, Pushed};
+use crate::{ClusterView, Now, Residency, RoomEffect, RoomInput, RoomLinkEvent, RoomState};
+use command_queue::CommandQueue;
 use leaving::Leaving;
-use member::Member;
-use peer::Peer;
+use local_participant::LocalParticipant;
+use peer_node::PeerNode;
+use pushed::Pushed;
 use tracks::Tracks;
 
 /// A node that did not open the room, or had no lease, is asked again after this time: it may have read
 /// the assignment only now.
-const RETRY: Duration = Duration::from_secs(1);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Participants of a node whose link is down are kept this long.
-const LOST_GRACE: Duration = Duration::from_secs(8);
+const LINK_DOWN_GRACE: Duration = Duration::from_secs(8);
 
 /// How long the room takes no worker events and no requests because a link or the worker is full. After
 /// that it takes them again, and each full queue deals with its own overflow. Shorter than a client waits
 /// for an answer to its ping.
-const HOLD: Duration = Duration::from_secs(2);
+const MAX_HOLD: Duration = Duration::from_secs(2);
 
 /// How soon a room with full queues tries again.
-const SOON: Duration = Duration::from_millis(10);
+const BUSY_TICK: Duration = Duration::from_millis(10);
 
 /// How often a room looks at what is due at least.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// The room. After every call take its effects, in this order: requests to the worker
-/// ([`RoomCore::hand_over_to_worker`]), so that the worker stops feeding a link before the room closes on it;
-/// [`RoomCore::poll_effect`]; messages ([`RoomCore::hand_over_to_peers`]).
+/// ([`RoomCore::flush_to_worker`]), so that the worker stops feeding a link before the room closes on it;
+/// [`RoomCore::poll_effect`]; messages ([`RoomCore::flush_to_peers`]).
 #[derive(Debug)]
 pub struct RoomCore {
     config: RoomConfig,
@@ -69,15 +71,15 @@ pub struct RoomCore {
     now: Now,
     rng: StdRng,
     commands: CommandQueue,
-    effects: VecDeque<Effect>,
+    effects: VecDeque<RoomEffect>,
     assignment: Assignment,
     cluster: ClusterView,
     replica: RoomState,
-    members: FxHashMap<ParticipantKey, Member>,
+    local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
     tracks: Tracks,
-    peers: BTreeMap<String, Peer>,
+    peers: BTreeMap<String, PeerNode>,
     /// Nodes whose link went down, and when.
-    lost: BTreeMap<String, Instant>,
+    links_down: BTreeMap<String, Instant>,
     /// What participants here last received.
     sent_residency: Option<Residency>,
     residency_due: bool,
@@ -94,12 +96,12 @@ pub struct RoomCore {
     held_since: Option<Instant>,
     leaving: Option<Leaving>,
     /// When the room may next be written into the registry again.
-    write_at: Instant,
+    restore_at: Instant,
 }
 
 impl RoomCore {
     /// A room that opens at its worker; `seed` is the source of all its randomness, also of secrets.
-    /// [`Input::Cluster`] should follow at once.
+    /// [`RoomInput::Cluster`] should follow at once.
     #[must_use]
     pub fn new(config: RoomConfig, seed: [u8; 32], now: Now) -> Self {
         config.metrics.rooms.inc();
@@ -113,10 +115,10 @@ impl RoomCore {
             assignment: config.assignment.clone(),
             cluster: ClusterView::default(),
             replica: RoomState::new(config.node.clone(), now.unix_ms),
-            members: FxHashMap::default(),
+            local_participants: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
-            lost: BTreeMap::new(),
+            links_down: BTreeMap::new(),
             sent_residency: None,
             residency_due: false,
             gateways: BTreeMap::new(),
@@ -126,7 +128,7 @@ impl RoomCore {
             retry_at: now.instant,
             held_since: None,
             leaving: None,
-            write_at: now.instant,
+            restore_at: now.instant,
             config,
         };
         core.commands.push(WorkerRequest::OpenRoom);
@@ -148,38 +150,40 @@ impl RoomCore {
     /// The other nodes that the room deals with: in its assignment, on a link, or lost a moment ago.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         let assigned = self.assignment.nodes().map(AsRef::as_ref);
-        assigned.chain(self.peers.keys().map(String::as_str)).chain(self.lost.keys().map(String::as_str))
+        assigned
+            .chain(self.peers.keys().map(String::as_str))
+            .chain(self.links_down.keys().map(String::as_str))
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, input: Input, now: Now) {
+    pub fn handle(&mut self, input: RoomInput, now: Now) {
         self.now = now;
         match input {
-            Input::Arrive(arrival) => self.arrive(*arrival),
-            Input::Request { participant, request } => self.request(participant, *request),
-            Input::SignalClosed(participant) => self.signal_closed(participant),
-            Input::SignalFull(participant) => {
+            RoomInput::Arrive(arrival) => self.arrive(*arrival),
+            RoomInput::Request { participant, request } => self.request(participant, *request),
+            RoomInput::SignalClosed(participant) => self.signal_closed(participant),
+            RoomInput::SignalFull(participant) => {
                 self.unread.insert(participant);
             }
-            Input::Link(event) => self.link_event(event),
-            Input::Worker(event) => self.worker_event(event),
-            Input::Cluster(view) => {
+            RoomInput::Link(event) => self.link_event(event),
+            RoomInput::Worker(event) => self.worker_event(event),
+            RoomInput::Cluster(view) => {
                 self.cluster = view;
                 self.cluster_changed();
             }
-            Input::AssignmentLeft(may_end) => self.assignment_left(may_end),
+            RoomInput::AssignmentLeft(may_end) => self.assignment_left(may_end),
         }
     }
 
     /// What is to be done, oldest first.
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub fn poll_effect(&mut self) -> Option<RoomEffect> {
         self.effects.pop_front()
     }
 
     /// Hands waiting requests to the worker, in order. `send` returns a request that the worker does not take
     /// now.
-    pub fn hand_over_to_worker(&mut self, send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
-        self.commands.hand_over(send);
+    pub fn flush_to_worker(&mut self, send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
+        self.commands.flush(send);
     }
 
     /// The next request to the worker, oldest first. Call it only when the worker takes one.
@@ -200,9 +204,9 @@ impl RoomCore {
 
     /// Hands waiting messages to the links. `send` gets a node and a message, and returns the message when
     /// the link does not take it now.
-    pub fn hand_over_to_peers(&mut self, mut send: impl FnMut(&str, Body) -> Result<(), Box<Body>>) {
+    pub fn flush_to_peers(&mut self, mut send: impl FnMut(&str, Body) -> Result<(), Box<Body>>) {
         for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.queue.is_waiting()) {
-            let dropped = peer.queue.hand_over(|body| send(node, body));
+            let dropped = peer.queue.flush(|body| send(node, body));
             if dropped > 0 {
                 self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc_by(dropped);
             }
@@ -212,22 +216,22 @@ impl RoomCore {
     /// Does the room take worker events and clients' requests now? Both become commands and messages to
     /// other nodes. While those queues are full, both wait; the worker in turn does not read its clients'
     /// messages, and gateways do not read their sockets.
-    pub fn takes_more(&mut self, now: Instant) -> bool {
+    pub fn accepts_events(&mut self, now: Instant) -> bool {
         let full = self.commands.is_long() || self.peers.values().any(|peer| peer.queue.is_long());
         // A peer that takes a message now and then has not caught up, and does not restart the hold.
         let caught_up = self.commands.is_short() && self.peers.values().all(|peer| peer.queue.is_short());
         if caught_up {
             self.held_since = None;
         }
-        !full || now.duration_since(*self.held_since.get_or_insert(now)) > HOLD
+        !full || now.duration_since(*self.held_since.get_or_insert(now)) > MAX_HOLD
     }
 
     /// When [`RoomCore::tick`] is next due.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Instant {
-        let sessions = self.members.values().filter_map(Member::poll_timeout).min();
+        let sessions = self.local_participants.values().filter_map(LocalParticipant::poll_timeout).min();
         let waits = self.held_since.is_some() || self.peers.values().any(|peer| peer.queue.is_waiting());
-        let idle = now + if waits { SOON } else { IDLE };
+        let idle = now + if waits { BUSY_TICK } else { IDLE_TICK };
         sessions.map_or(idle, |due| due.clamp(now, idle))
     }
 
@@ -237,28 +241,29 @@ impl RoomCore {
     pub fn tick(&mut self, now: Now, seats_held: impl FnOnce() -> bool) -> bool {
         self.now = now;
         let due: Vec<ParticipantKey> = self
-            .members
+            .local_participants
             .iter()
-            .filter(|(_, member)| member.poll_timeout().is_some_and(|due| due <= now.instant))
+            .filter(|(_, local)| local.poll_timeout().is_some_and(|due| due <= now.instant))
             .map(|(key, _)| *key)
             .collect();
         for participant in due {
-            self.tick_member(participant);
+            self.tick_participant(participant);
         }
         let gone: Vec<String> = self
-            .lost
+            .links_down
             .iter()
             .filter(|(node, since)| {
-                now.instant.duration_since(**since) > LOST_GRACE || !self.cluster.nodes.contains_key(*node)
+                now.instant.duration_since(**since) > LINK_DOWN_GRACE
+                    || !self.cluster.nodes.contains_key(*node)
             })
             .map(|(node, _)| node.clone())
             .collect();
         for node in gone {
-            self.lost.remove(&node);
-            self.node_is_gone(&node);
+            self.links_down.remove(&node);
+            self.remove_node(&node);
         }
         if self.peers.values().any(|peer| peer.needed.is_none()) && now.instant >= self.retry_at {
-            self.retry_at = now.instant + RETRY;
+            self.retry_at = now.instant + REOPEN_INTERVAL;
             self.cluster_changed();
         }
         self.reopen_overflowed_peers();
@@ -266,12 +271,12 @@ impl RoomCore {
         if self.commands.has_overflowed() {
             self.restart_at_worker();
         }
-        self.stay_assigned();
+        self.restore_assignment();
         if std::mem::take(&mut self.residency_due) {
             self.send_links();
             self.send_residency();
         }
-        if self.members.is_empty() {
+        if self.local_participants.is_empty() {
             self.empty_since.get_or_insert(now.instant);
         } else {
             self.empty_since = None;
@@ -279,20 +284,20 @@ impl RoomCore {
         self.has_ended(seats_held)
     }
 
-    fn link_event(&mut self, event: LinkEvent) {
+    fn link_event(&mut self, event: RoomLinkEvent) {
         match event {
-            LinkEvent::Opened { node, link } => {
-                self.lost.remove(&node);
+            RoomLinkEvent::Opened { node, link } => {
+                self.links_down.remove(&node);
                 self.peer_opened(&node, link);
             }
-            LinkEvent::Refused { node, reason, closed } => {
+            RoomLinkEvent::Refused { node, reason, closed } => {
                 tracing::debug!(node, reason, closed, "the room is not open on the link to another node");
                 self.peer_closed(&node);
                 self.retry_later(&node);
             }
-            LinkEvent::Down { node } => self.peer_closed(&node),
-            LinkEvent::Message { node, body } => self.peer_message(&node, body),
-            LinkEvent::Overflowed { node } => {
+            RoomLinkEvent::Down { node } => self.peer_closed(&node),
+            RoomLinkEvent::Message { node, body } => self.peer_message(&node, body),
+            RoomLinkEvent::Overflowed { node } => {
                 tracing::warn!(
                     node,
                     "a node sends more than the room can take; the room is opened to it again"
@@ -306,14 +311,14 @@ impl RoomCore {
     /// Closes the room to a node and opens it again, so that both ends begin with whole copies.
     fn reopen(&mut self, node: &str) {
         self.peer_closed(node);
-        self.effects.push_back(Effect::CloseOnLink { node: node.to_owned() });
+        self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
         self.retry_later(node);
     }
 
     fn retry_later(&mut self, node: &str) {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.needed = None;
-            self.retry_at = self.now.instant + RETRY;
+            self.retry_at = self.now.instant + REOPEN_INTERVAL;
         }
     }
 
@@ -321,7 +326,7 @@ impl RoomCore {
         match event {
             Event::Connected { participant, side } => self.connected(participant, side),
             Event::Closed { participant, side, reason } => self.transport_closed(participant, side, &reason),
-            Event::Data { participant, channel, data } => self.data_from_member(participant, channel, &data),
+            Event::Data { participant, channel, data } => self.data_received(participant, channel, &data),
             Event::Codec { participant, track, codec } => {
                 self.media_event(participant, MediaEvent::Codec { track, codec });
             }
@@ -346,8 +351,8 @@ impl RoomCore {
             "the worker takes no commands; the room restarts there"
         );
         self.config.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
-        self.end_members(DisconnectReason::MediaFailure);
-        self.forget_remote_tracks();
+        self.disconnect_all(DisconnectReason::MediaFailure);
+        self.remove_remote_tracks();
         self.commands.restart();
         self.command(Command::CloseRoom { room: self.config.key });
         self.commands.push(WorkerRequest::OpenRoom);

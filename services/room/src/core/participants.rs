@@ -11,7 +11,7 @@ use systir_proto::cluster::v1::room_message::Body;
 use systir_rtp::packet::{Layer, LayerSet};
 
 use super::RoomCore;
-use super::tracks::Entry;
+use super::tracks::TrackEntry;
 use crate::{Change, Participant, Update};
 
 /// Tracks of one remote participant that are added here, as many as one may publish.
@@ -35,7 +35,7 @@ impl RoomCore {
                 continue;
             };
             match self.replica.apply(node, update, self.now.unix_ms) {
-                Ok(changes) => self.changed(changes),
+                Ok(changes) => self.notify_changes(changes),
                 Err(error) => {
                     tracing::warn!(node, %error, "an update of the room's state is refused");
                     self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
@@ -46,24 +46,21 @@ impl RoomCore {
     }
 
     /// Hands changes of the state to the sessions here.
-    pub(super) fn changed(&mut self, changes: Vec<Change>) {
+    pub(super) fn notify_changes(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Joined(participant) | Change::Updated(participant) => {
                     self.update_participant(&participant)
                 }
                 Change::Left { sid, .. } => {
-                    self.forget_tracks_of(&sid);
+                    self.remove_tracks_of(&sid);
                     let reason = DisconnectReason::ClientInitiated;
-                    self.members_event(self.member_of(&sid), &RoomEvent::Left { sid, reason });
+                    self.notify_all_but(self.local_by_sid(&sid), &RoomEvent::Left { sid, reason });
                 }
                 Change::Evicted { sid, tombstone, .. } => {
                     self.replicate(&tombstone);
-                    if let Some(participant) = self.member_of(&sid) {
-                        self.member_event(
-                            participant,
-                            RoomEvent::Remove(DisconnectReason::DuplicateIdentity),
-                        );
+                    if let Some(participant) = self.local_by_sid(&sid) {
+                        self.notify(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
                     }
                 }
                 // No node writes it yet.
@@ -74,8 +71,8 @@ impl RoomCore {
 
     fn update_participant(&mut self, participant: &Participant) {
         let Some(remote) = self.remote(participant) else { return };
-        let own = self.member_of(&participant.sid);
-        self.members_event(own, &RoomEvent::Participants(vec![remote]));
+        let own = self.local_by_sid(&participant.sid);
+        self.notify_all_but(own, &RoomEvent::Participants(vec![remote]));
     }
 
     /// A participant as sessions see it; its remote tracks are added to the worker on the way.
@@ -125,7 +122,7 @@ impl RoomCore {
             .map(|entry| entry.sid.clone())
             .collect();
         for sid in gone {
-            self.drop_track(&sid);
+            self.remove_track(&sid);
         }
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
         for track in info.tracks.iter().take(MAX_TRACKS) {
@@ -138,12 +135,12 @@ impl RoomCore {
                     tracing::warn!(node, "a track id belongs to another participant and is left out");
                     continue;
                 }
-                Some(_) => self.drop_track(&track.sid),
+                Some(_) => self.remove_track(&track.sid),
                 None => {}
             }
             let Some(flows) = self.config.flows.flows(node, self.config.worker_index) else { continue };
             let key = self.config.keys.track();
-            self.tracks.insert(Entry {
+            self.tracks.insert(TrackEntry {
                 key,
                 sid: track.sid.clone(),
                 publisher: info.sid.clone(),
@@ -158,7 +155,7 @@ impl RoomCore {
         }
     }
 
-    fn drop_track(&mut self, sid: &str) {
+    fn remove_track(&mut self, sid: &str) {
         if let Some(entry) = self.tracks.remove(sid)
             && entry.node != self.config.node
         {
@@ -167,19 +164,20 @@ impl RoomCore {
     }
 
     /// Removes all remote tracks; no participant here wants any of them now.
-    pub(super) fn forget_remote_tracks(&mut self) {
+    pub(super) fn remove_remote_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
-        let remote: Vec<Entry> = nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
+        let remote: Vec<TrackEntry> =
+            nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
         for entry in remote {
             self.wanted_changed(entry.key, LayerSet::NONE);
-            self.drop_track(&entry.sid);
+            self.remove_track(&entry.sid);
         }
     }
 
-    fn forget_tracks_of(&mut self, publisher: &str) {
+    fn remove_tracks_of(&mut self, publisher: &str) {
         let sids: Vec<String> = self.tracks.of_publisher(publisher).map(|entry| entry.sid.clone()).collect();
         for sid in sids {
-            self.drop_track(&sid);
+            self.remove_track(&sid);
         }
     }
 
@@ -193,14 +191,14 @@ impl RoomCore {
     }
 
     /// A node no longer carries the room: its participants have left.
-    pub(super) fn node_is_gone(&mut self, node: &str) {
-        let changes = self.replica.node_gone(node);
-        self.changed(changes);
+    pub(super) fn remove_node(&mut self, node: &str) {
+        let changes = self.replica.lose_node(node);
+        self.notify_changes(changes);
         self.residency_changed();
     }
 
     /// All other participants, for a session that begins.
-    pub(super) fn everyone_but(&mut self, sid: &str) -> Vec<RemoteParticipant> {
+    pub(super) fn all_but(&mut self, sid: &str) -> Vec<RemoteParticipant> {
         let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.sid != sid).collect();
         participants.iter().filter_map(|participant| self.remote(participant)).collect()

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use systir_proto::cluster::v1::room_message::Body;
 
+use super::pushed::Pushed;
 use crate::link_queue::{may_be_lost, size};
 
 /// Messages that may wait.
@@ -18,17 +19,6 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_LOSSY: usize = 1024;
 /// From here on the room takes no more from its clients than it must.
 const LONG: usize = 256;
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// The link will get it.
-    Kept,
-    /// It may be lost, and was dropped.
-    Dropped,
-    /// No more can wait: the room must be opened to the node again.
-    Overflowed,
-}
 
 /// A layer of a track, which a subscription is about.
 type LayerOfTrack = (String, u32);
@@ -87,7 +77,7 @@ impl PeerQueue {
 
     /// Hands messages over until the link takes no more. `send` returns what the link does not take now.
     /// Answers how many messages that may be lost were dropped.
-    pub(super) fn hand_over(&mut self, mut send: impl FnMut(Body) -> Result<(), Box<Body>>) -> u64 {
+    pub(super) fn flush(&mut self, mut send: impl FnMut(Body) -> Result<(), Box<Body>>) -> u64 {
         let mut dropped = 0;
         self.blocked = false;
         while let Some(body) = self.waiting.pop_front() {
@@ -191,12 +181,12 @@ mod tests {
             link.free += usize::from(number % 3 == 0);
             assert_eq!(queue.push(data(number)), Pushed::Kept);
             if number % 7 == 0 {
-                queue.hand_over(|body| link.take(body));
+                queue.flush(|body| link.take(body));
             }
         }
         assert!(queue.is_waiting() && queue.is_long());
         link.free = 1000;
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         assert!(!queue.is_waiting() && !queue.is_long());
         assert_eq!(link.sent, (0..1000).map(data).collect::<Vec<_>>());
         assert_eq!(queue.bytes, 0);
@@ -215,11 +205,11 @@ mod tests {
         }
         // Some leave, and later subscriptions still find theirs.
         link.free = 2;
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         assert_eq!(queue.push(subscribe("TR_a", 7)), Pushed::Kept);
         assert_eq!(queue.push(subscribe("TR_b", 8)), Pushed::Kept);
         link.free = 100;
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         let last = [data(0), unsubscribe("TR_a"), subscribe("TR_b", 8), subscribe("TR_a", 7)];
         assert_eq!(link.sent, last);
     }
@@ -229,11 +219,11 @@ mod tests {
         let (mut link, mut queue) = (Link::default(), PeerQueue::default());
         queue.push(data(0));
         queue.push(Body::Speakers(Speakers::default()));
-        assert_eq!(queue.hand_over(|body| link.take(body)), 0);
+        assert_eq!(queue.flush(|body| link.take(body)), 0);
         assert_eq!(queue.push(lossy(1)), Pushed::Kept);
         // The link takes datagrams while its queue of messages is full.
         let mut datagrams = Vec::new();
-        let dropped = queue.hand_over(|body| match body {
+        let dropped = queue.flush(|body| match body {
             Body::LossyData(_) => {
                 datagrams.push(body);
                 Ok(())
@@ -242,7 +232,7 @@ mod tests {
         });
         assert_eq!((dropped, datagrams), (0, vec![lossy(1)]));
         link.free = 2;
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         assert_eq!(link.sent, [data(0), Body::Speakers(Speakers::default())]);
     }
 
@@ -250,16 +240,16 @@ mod tests {
     fn messages_that_may_be_lost_are_dropped_and_an_overflow_is_reported() {
         let (mut link, mut queue) = (Link::default(), PeerQueue::default());
         queue.push(lossy(0));
-        assert_eq!(queue.hand_over(|body| link.take(body)), 1);
+        assert_eq!(queue.flush(|body| link.take(body)), 1);
         for number in 0..MAX_MESSAGES {
             assert_eq!(queue.push(data(number)), Pushed::Kept);
         }
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         assert_eq!(queue.push(Body::KeyFrame(KeyFrame::default())), Pushed::Dropped, "the link is full");
         assert_eq!(queue.push(data(0)), Pushed::Overflowed);
         link.free = 100;
         assert_eq!(queue.push(data(0)), Pushed::Overflowed, "refused until the room is opened again");
-        queue.hand_over(|body| link.take(body));
+        queue.flush(|body| link.take(body));
         assert!(queue.has_overflowed() && link.sent.is_empty());
     }
 }

@@ -11,8 +11,9 @@ use systir_reason::Reason;
 use systir_rtp::packet::{Layer, LayerSet};
 
 use super::RoomCore;
-use super::peer_queue::{PeerQueue, Pushed};
-use crate::{Effect, NodeAddress};
+use super::peer_queue::PeerQueue;
+use super::pushed::Pushed;
+use crate::{NodeAddress, RoomEffect};
 
 /// Links that another node may report.
 const MAX_LINKS: usize = 64;
@@ -23,7 +24,7 @@ impl RoomCore {
     pub(super) fn sync_peers(&mut self) {
         let me = self.config.node.clone();
         // Taken out of the assignment while no participant is here, it needs no other node.
-        let carries = self.assignment.has(&me) || !self.members.is_empty();
+        let carries = self.assignment.has(&me) || !self.local_participants.is_empty();
         let others = self.assignment.nodes().map(AsRef::as_ref);
         let wanted: Vec<String> = others.filter(|node| carries && *node != me).map(str::to_owned).collect();
         let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
@@ -31,10 +32,10 @@ impl RoomCore {
         for node in gone {
             // Feeds first: workers push by link number and do not know which rooms are open on it.
             self.peer_closed(&node);
-            self.lost.remove(&node);
+            self.links_down.remove(&node);
             self.peers.remove(&node);
-            self.effects.push_back(Effect::CloseOnLink { node: node.clone() });
-            self.node_is_gone(&node);
+            self.effects.push_back(RoomEffect::CloseOnLink { node: node.clone() });
+            self.remove_node(&node);
         }
         for node in wanted {
             // Without a lease there is no address yet; the next view brings it. A node that came back
@@ -61,7 +62,7 @@ impl RoomCore {
             self.peers.entry(node.clone()).or_default().needed = needed;
             if let Some((address, epoch)) = needed {
                 let policy_version = self.assignment.policy_number();
-                self.effects.push_back(Effect::OpenOnLink { node, address, epoch, policy_version });
+                self.effects.push_back(RoomEffect::OpenOnLink { node, address, epoch, policy_version });
             }
         }
         if changed {
@@ -126,7 +127,7 @@ impl RoomCore {
         for command in ended {
             self.command(command);
         }
-        self.lost.insert(node.to_owned(), self.now.instant);
+        self.links_down.insert(node.to_owned(), self.now.instant);
         self.update_participants_of(node);
         self.residency_changed();
     }
@@ -194,7 +195,7 @@ impl RoomCore {
                 }
             }
             Body::ReliableData(data) => {
-                self.data_from_node(
+                self.data_from_peer(
                     node,
                     &data.sender_sid,
                     &data.packet,
@@ -203,7 +204,7 @@ impl RoomCore {
                 );
             }
             Body::LossyData(data) => {
-                self.data_from_node(
+                self.data_from_peer(
                     node,
                     &data.sender_sid,
                     &data.packet,
@@ -211,7 +212,7 @@ impl RoomCore {
                     DataChannel::Lossy,
                 );
             }
-            Body::Speakers(speakers) => self.speakers_from_node(node, speakers),
+            Body::Speakers(speakers) => self.speakers_from_peer(node, speakers),
             Body::Links(links) => self.links_of(node, &links),
         }
     }
@@ -238,7 +239,7 @@ impl RoomCore {
         self.sent_links = Some(links);
     }
 
-    fn published_here(&self, sid: &str) -> Option<&super::tracks::Entry> {
+    fn published_here(&self, sid: &str) -> Option<&super::tracks::TrackEntry> {
         self.tracks.get(sid).filter(|entry| entry.node == self.config.node)
     }
 

@@ -92,10 +92,10 @@ pub fn residency_of(assignment: &Assignment, me: &str, authority: &Authority) ->
     compute(&Facts { assignment, me, complete: false, gateways: &gateways, links: &links }, authority)
 }
 
-/// Each link once, whichever end reports it. It is up when every report says so.
-fn links(said: &BTreeMap<String, BTreeMap<String, bool>>) -> Vec<ResidencyLink> {
+/// Each link once, whichever end reports it. It is up when every report report so.
+fn links(reported: &BTreeMap<String, BTreeMap<String, bool>>) -> Vec<ResidencyLink> {
     let mut links: BTreeMap<(&str, &str), (bool, Vec<String>)> = BTreeMap::new();
-    for (node, others) in said {
+    for (node, others) in reported {
         for (other, open) in others {
             let (a, b) = if node < other { (node, other) } else { (other, node) };
             let (up, seen_by) = links.entry((a, b)).or_insert((true, Vec::new()));
@@ -118,19 +118,20 @@ mod tests {
 
     #[test]
     fn a_link_is_up_when_every_report_says_so() {
-        let says = |of: &[(&str, bool)]| of.iter().map(|(node, open)| ((*node).to_owned(), *open)).collect();
-        let said = BTreeMap::from([
-            ("cph-1".to_owned(), says(&[("osl-1", true), ("sto-1", true)])),
-            ("osl-1".to_owned(), says(&[("cph-1", true), ("sto-1", true)])),
+        let report =
+            |of: &[(&str, bool)]| of.iter().map(|(node, open)| ((*node).to_owned(), *open)).collect();
+        let reported = BTreeMap::from([
+            ("cph-1".to_owned(), report(&[("osl-1", true), ("sto-1", true)])),
+            ("osl-1".to_owned(), report(&[("cph-1", true), ("sto-1", true)])),
             // It has not reported its end of the link to Oslo.
-            ("sto-1".to_owned(), says(&[("cph-1", false)])),
+            ("sto-1".to_owned(), report(&[("cph-1", false)])),
         ]);
-        let told: Vec<_> = links(&said)
+        let lines: Vec<_> = links(&reported)
             .into_iter()
             .map(|link| format!("{} {} {} by {}", link.a, link.b, link.state, link.seen_by.join("+")))
             .collect();
         assert_eq!(
-            told,
+            lines,
             ["cph-1 osl-1 up by cph-1+osl-1", "cph-1 sto-1 down by cph-1+sto-1", "osl-1 sto-1 up by osl-1"]
         );
     }

@@ -163,12 +163,12 @@ impl Network {
                 registry_away: false,
                 nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
             };
-            network.input(index, Input::Cluster(view));
+            network.input(index, RoomInput::Cluster(view));
         }
         network
     }
 
-    fn input(&mut self, index: usize, input: Input) {
+    fn input(&mut self, index: usize, input: RoomInput) {
         let now = self.now;
         self.nodes[index].core.handle(input, now);
         self.settle(index);
@@ -182,24 +182,24 @@ impl Network {
         let mut closed = Vec::new();
         while let Some(effect) = node.core.poll_effect() {
             match effect {
-                Effect::Signal { participant, response } => {
+                RoomEffect::Signal { participant, response } => {
                     if let Some(client) = node.clients.get_mut(&participant) {
                         client.receive(*response);
                     }
                 }
-                Effect::Left { participant, .. } => {
+                RoomEffect::Left { participant, .. } => {
                     node.clients.remove(&participant);
                 }
-                Effect::OpenOnLink { node: other, .. } => {
+                RoomEffect::OpenOnLink { node: other, .. } => {
                     node.wanted.insert(other);
                 }
-                Effect::CloseOnLink { node: other } => closed.push(other),
-                Effect::LeaveAssignment | Effect::WriteAssignment(_) => {}
+                RoomEffect::CloseOnLink { node: other } => closed.push(other),
+                RoomEffect::LeaveAssignment | RoomEffect::WriteAssignment(_) => {}
             }
         }
-        node.core.hand_over_to_worker(|_| Ok(()));
+        node.core.flush_to_worker(|_| Ok(()));
         let (mut sent, from) = (Vec::new(), node.name);
-        node.core.hand_over_to_peers(|to, body| {
+        node.core.flush_to_peers(|to, body| {
             sent.push((to.to_owned(), body));
             Ok(())
         });
@@ -228,7 +228,10 @@ impl Network {
                     self.open.insert((b, a));
                     for (from, to) in [(a, b), (b, a)] {
                         let link = (10 * a + b) as u32;
-                        self.input(from, Input::Link(LinkEvent::Opened { node: NODES[to].to_owned(), link }));
+                        self.input(
+                            from,
+                            RoomInput::Link(RoomLinkEvent::Opened { node: NODES[to].to_owned(), link }),
+                        );
                     }
                 }
             }
@@ -239,14 +242,14 @@ impl Network {
         if self.open.remove(&(a, b)) {
             self.open.remove(&(b, a));
             self.on_the_way.retain(|(from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
-            self.input(b, Input::Link(LinkEvent::Down { node: NODES[a].to_owned() }));
-            self.input(a, Input::Link(LinkEvent::Down { node: NODES[b].to_owned() }));
+            self.input(b, RoomInput::Link(RoomLinkEvent::Down { node: NODES[a].to_owned() }));
+            self.input(a, RoomInput::Link(RoomLinkEvent::Down { node: NODES[b].to_owned() }));
         }
     }
 
     fn deliver(&mut self, at: usize) {
         let (from, to, body) = self.on_the_way.remove(at);
-        self.input(to, Input::Link(LinkEvent::Message { node: NODES[from].to_owned(), body }));
+        self.input(to, RoomInput::Link(RoomLinkEvent::Message { node: NODES[from].to_owned(), body }));
     }
 
     fn pass_time(&mut self, ms: u64) {
@@ -274,7 +277,7 @@ impl Network {
             joined_after: 0,
             span: tracing::Span::none(),
         };
-        self.input(index, Input::Arrive(Box::new(arrival)));
+        self.input(index, RoomInput::Arrive(Box::new(arrival)));
     }
 
     fn one_client(&mut self) -> Option<(usize, ParticipantKey)> {
@@ -293,7 +296,7 @@ impl Network {
             0 => self.join(),
             1 => {
                 if let Some((index, participant)) = self.one_client() {
-                    self.input(index, Input::SignalClosed(participant));
+                    self.input(index, RoomInput::SignalClosed(participant));
                 }
             }
             2 => {
@@ -302,7 +305,7 @@ impl Network {
                     let update = proto::UpdateParticipantMetadata { metadata, ..Default::default() };
                     let message = Some(signal_request::Message::UpdateMetadata(update));
                     let request = Box::new(proto::SignalRequest { message });
-                    self.input(index, Input::Request { participant, request });
+                    self.input(index, RoomInput::Request { participant, request });
                 }
             }
             3 => {
@@ -401,7 +404,7 @@ fn no_room_is_opened_to_a_node_that_policy_does_not_approve() {
         registry_away: false,
         nodes: [("aws-sto-1".to_owned(), Some(address))].into(),
     };
-    network.input(0, Input::Cluster(view));
+    network.input(0, RoomInput::Cluster(view));
     network.pass_time(2_000);
     assert!(!network.nodes[0].wanted.contains("aws-sto-1"));
     assert!(network.nodes[0].wanted.contains("sto-1"));

@@ -7,7 +7,7 @@ use systir_rtp::packet::{Layer, LayerSet};
 
 /// One track.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct TrackEntry {
     /// Its key on this node.
     pub key: TrackKey,
     /// `TR_` id.
@@ -27,39 +27,39 @@ pub(super) struct Entry {
 /// All tracks of the room.
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
-    by_sid: FxHashMap<String, Entry>,
+    by_sid: FxHashMap<String, TrackEntry>,
     sid_of: FxHashMap<TrackKey, String>,
 }
 
 impl Tracks {
-    pub(super) fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: TrackEntry) {
         self.sid_of.insert(entry.key, entry.sid.clone());
         self.by_sid.insert(entry.sid.clone(), entry);
     }
 
-    pub(super) fn get(&self, sid: &str) -> Option<&Entry> {
+    pub(super) fn get(&self, sid: &str) -> Option<&TrackEntry> {
         self.by_sid.get(sid)
     }
 
-    pub(super) fn by_key(&self, key: TrackKey) -> Option<&Entry> {
+    pub(super) fn by_key(&self, key: TrackKey) -> Option<&TrackEntry> {
         self.by_sid.get(self.sid_of.get(&key)?)
     }
 
-    pub(super) fn by_key_mut(&mut self, key: TrackKey) -> Option<&mut Entry> {
+    pub(super) fn by_key_mut(&mut self, key: TrackKey) -> Option<&mut TrackEntry> {
         self.by_sid.get_mut(self.sid_of.get(&key)?)
     }
 
-    pub(super) fn remove(&mut self, sid: &str) -> Option<Entry> {
+    pub(super) fn remove(&mut self, sid: &str) -> Option<TrackEntry> {
         let entry = self.by_sid.remove(sid)?;
         self.sid_of.remove(&entry.key);
         Some(entry)
     }
 
-    pub(super) fn of_publisher<'a>(&'a self, publisher: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn of_publisher<'a>(&'a self, publisher: &'a str) -> impl Iterator<Item = &'a TrackEntry> {
         self.by_sid.values().filter(move |entry| entry.publisher == publisher)
     }
 
-    pub(super) fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a TrackEntry> {
         self.by_sid.values().filter(move |entry| entry.node == node)
     }
 }

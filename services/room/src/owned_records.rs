@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::limits::{MAX_PARTICIPANTS, MAX_TOMBSTONES};
-use crate::update::{Record, RecordState};
-use crate::version::Version;
+use crate::update::{ParticipantRecord, RecordState};
+use crate::version::ParticipantVersion;
 use crate::{Identity, Sid};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub(crate) enum Presence {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Held {
+pub(crate) struct StoredRecord {
     pub(crate) identity: Identity,
-    pub(crate) version: Version,
+    pub(crate) version: ParticipantVersion,
     pub(crate) presence: Presence,
     /// The owner's write that said so, or an upper bound of it.
     seq: u64,
@@ -29,25 +29,25 @@ pub(crate) struct Held {
 
 /// One node's participants.
 #[derive(Debug, Default)]
-pub(crate) struct Owner {
+pub(crate) struct OwnedRecords {
     pub(crate) incarnation: u64,
     /// Last write covered by a snapshot: an unknown participant in an older write is gone already.
     floor: u64,
     live: usize,
-    records: FxHashMap<Sid, Held>,
+    records: FxHashMap<Sid, StoredRecord>,
     /// Removed and lost ones, oldest write first.
-    graves: BTreeSet<(u64, Sid)>,
+    tombstones: BTreeSet<(u64, Sid)>,
 }
 
 /// Sids that a merge touched, with their identities.
 pub(crate) type Touched = Vec<(Sid, Identity)>;
 
-impl Owner {
+impl OwnedRecords {
     pub(crate) fn new(incarnation: u64) -> Self {
         Self { incarnation, ..Self::default() }
     }
 
-    pub(crate) fn get(&self, sid: &str) -> Option<&Held> {
+    pub(crate) fn get(&self, sid: &str) -> Option<&StoredRecord> {
         self.records.get(sid)
     }
 
@@ -55,24 +55,24 @@ impl Owner {
         self.live >= MAX_PARTICIPANTS
     }
 
-    pub(crate) fn live(&self) -> impl Iterator<Item = (&Sid, &Held)> {
-        self.records.iter().filter(|(_, held)| matches!(held.presence, Presence::Live(_)))
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&Sid, &StoredRecord)> {
+        self.records.iter().filter(|(_, stored)| matches!(stored.presence, Presence::Live(_)))
     }
 
     pub(crate) fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.records.values().map(|held| &held.identity)
+        self.records.values().map(|stored| &stored.identity)
     }
 
     /// Every participant and tombstone, in the order of ids.
-    pub(crate) fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<ParticipantRecord> {
         let mut records: Vec<_> = self
             .records
             .iter()
-            .map(|(sid, held)| Record {
+            .map(|(sid, stored)| ParticipantRecord {
                 sid: sid.clone(),
-                identity: held.identity.clone(),
-                version: held.version,
-                state: match &held.presence {
+                identity: stored.identity.clone(),
+                version: stored.version,
+                state: match &stored.presence {
                     Presence::Live(body) => RecordState::Live(body.clone()),
                     Presence::Removed | Presence::Lost => RecordState::Removed,
                 },
@@ -83,13 +83,13 @@ impl Owner {
     }
 
     /// Takes one write. Answers whether anything is different.
-    pub(crate) fn merge(&mut self, seq: u64, record: Record) -> bool {
+    pub(crate) fn merge(&mut self, seq: u64, record: ParticipantRecord) -> bool {
         let stale = seq <= self.floor && !self.records.contains_key(&record.sid);
-        !stale && self.take_newer(seq, record)
+        !stale && self.store_if_newer(seq, record)
     }
 
     /// Takes all that the owner holds after write `seq`. Answers what was touched.
-    pub(crate) fn replace(&mut self, seq: u64, records: Vec<Record>) -> Touched {
+    pub(crate) fn replace(&mut self, seq: u64, records: Vec<ParticipantRecord>) -> Touched {
         if seq < self.floor {
             return Vec::new();
         }
@@ -98,48 +98,48 @@ impl Owner {
         let gone: Vec<Sid> = self
             .records
             .iter()
-            .filter(|(sid, held)| held.seq <= seq && !listed.contains(*sid))
+            .filter(|(sid, stored)| stored.seq <= seq && !listed.contains(*sid))
             .map(|(sid, _)| sid.clone())
             .collect();
         let mut touched = Touched::new();
         for sid in gone {
-            if let Some(held) = self.take(&sid) {
-                touched.push((sid, held.identity));
+            if let Some(stored) = self.remove(&sid) {
+                touched.push((sid, stored.identity));
             }
         }
         for record in records {
             let key = (record.sid.clone(), record.identity.clone());
-            if self.take_newer(seq, record) {
+            if self.store_if_newer(seq, record) {
                 touched.push(key);
             }
         }
         touched
     }
 
-    fn take_newer(&mut self, seq: u64, record: Record) -> bool {
-        let newer = self.records.get(&record.sid).is_none_or(|held| match held.presence {
-            Presence::Lost => record.version >= held.version,
-            Presence::Live(_) | Presence::Removed => record.version > held.version,
+    fn store_if_newer(&mut self, seq: u64, record: ParticipantRecord) -> bool {
+        let newer = self.records.get(&record.sid).is_none_or(|stored| match stored.presence {
+            Presence::Lost => record.version >= stored.version,
+            Presence::Live(_) | Presence::Removed => record.version > stored.version,
         });
         if newer {
             let presence = match record.state {
                 RecordState::Live(body) => Presence::Live(body),
                 RecordState::Removed => Presence::Removed,
             };
-            let Record { sid, identity, version, .. } = record;
-            self.put(sid, Held { identity, version, presence, seq });
+            let ParticipantRecord { sid, identity, version, .. } = record;
+            self.insert(sid, StoredRecord { identity, version, presence, seq });
         }
         newer
     }
 
     /// The owner is away: its participants cannot be seen, and cannot come back as older ones.
-    pub(crate) fn lose(&mut self) -> Touched {
+    pub(crate) fn mark_lost(&mut self) -> Touched {
         let live: Vec<Sid> = self.live().map(|(sid, _)| sid.clone()).collect();
         let mut touched = Touched::new();
         for sid in live {
-            if let Some(held) = self.take(&sid) {
-                touched.push((sid.clone(), held.identity.clone()));
-                self.put(sid, Held { presence: Presence::Lost, ..held });
+            if let Some(stored) = self.remove(&sid) {
+                touched.push((sid.clone(), stored.identity.clone()));
+                self.insert(sid, StoredRecord { presence: Presence::Lost, ..stored });
             }
         }
         touched
@@ -147,40 +147,40 @@ impl Owner {
 
     /// All participants, when the owner has started afresh.
     pub(crate) fn into_touched(self) -> Touched {
-        self.records.into_iter().map(|(sid, held)| (sid, held.identity)).collect()
+        self.records.into_iter().map(|(sid, stored)| (sid, stored.identity)).collect()
     }
 
-    /// The oldest graves beyond the limit; the caller forgets them too.
-    pub(crate) fn bury(&mut self) -> Touched {
+    /// The oldest tombstones beyond the limit; the caller forgets them too.
+    pub(crate) fn drop_old_tombstones(&mut self) -> Touched {
         let mut forgotten = Touched::new();
-        while self.graves.len() > MAX_TOMBSTONES {
-            let Some((_, sid)) = self.graves.pop_first() else { break };
-            if let Some(held) = self.records.remove(&sid) {
-                forgotten.push((sid, held.identity));
+        while self.tombstones.len() > MAX_TOMBSTONES {
+            let Some((_, sid)) = self.tombstones.pop_first() else { break };
+            if let Some(stored) = self.records.remove(&sid) {
+                forgotten.push((sid, stored.identity));
             }
         }
         forgotten
     }
 
-    fn put(&mut self, sid: Sid, held: Held) {
-        self.take(&sid);
-        match held.presence {
+    fn insert(&mut self, sid: Sid, stored: StoredRecord) {
+        self.remove(&sid);
+        match stored.presence {
             Presence::Live(_) => self.live += 1,
             Presence::Removed | Presence::Lost => {
-                self.graves.insert((held.seq, sid.clone()));
+                self.tombstones.insert((stored.seq, sid.clone()));
             }
         }
-        self.records.insert(sid, held);
+        self.records.insert(sid, stored);
     }
 
-    fn take(&mut self, sid: &str) -> Option<Held> {
-        let held = self.records.remove(sid)?;
-        match held.presence {
+    fn remove(&mut self, sid: &str) -> Option<StoredRecord> {
+        let stored = self.records.remove(sid)?;
+        match stored.presence {
             Presence::Live(_) => self.live = self.live.saturating_sub(1),
             Presence::Removed | Presence::Lost => {
-                self.graves.remove(&(held.seq, sid.to_owned()));
+                self.tombstones.remove(&(stored.seq, sid.to_owned()));
             }
         }
-        Some(held)
+        Some(stored)
     }
 }

@@ -8,7 +8,7 @@ use systir_livekit::rate_limit::RateLimiter;
 
 /// One participant here.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct LocalParticipant {
     pub session: Session,
     pub sid: String,
     pub identity: String,
@@ -28,7 +28,7 @@ pub(super) struct Member {
     pub joining: Option<tracing::Span>,
 }
 
-impl Member {
+impl LocalParticipant {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let unsent = self.unsent.then(|| self.updates.ready_at());
         self.session.poll_timeout().into_iter().chain(unsent).min()

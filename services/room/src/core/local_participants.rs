@@ -16,10 +16,10 @@ use systir_policy::NodeFacts;
 use systir_rtp::packet::Codec;
 
 use super::RoomCore;
-use super::member::Member;
+use super::local_participant::LocalParticipant;
 use super::participants::is_hidden;
-use super::tracks::Entry;
-use crate::{Arrival, Effect};
+use super::tracks::TrackEntry;
+use crate::{Arrival, RoomEffect};
 
 /// Changes of one participant that other participants receive at once: a join with its tracks, some mutes.
 const CHANGES_AT_ONCE: u32 = 8;
@@ -73,14 +73,14 @@ impl RoomCore {
                 ("systir.gateway".to_owned(), gateway.clone()),
             ],
             version: 0,
-            others: self.everyone_but(&sid),
+            others: self.all_but(&sid),
             limits: Limits::default(),
             keys: self.config.keys.clone(),
             seed,
             wall: self.now.wall(),
             now,
         };
-        let member = Member {
+        let local = LocalParticipant {
             session: Session::new(config),
             sid,
             identity,
@@ -93,21 +93,21 @@ impl RoomCore {
             joined_after,
             joining: Some(span),
         };
-        self.members.insert(participant, member);
+        self.local_participants.insert(participant, local);
         self.config.metrics.participants.inc();
         self.drain(participant);
         self.residency_changed();
     }
 
     pub(super) fn request(&mut self, participant: ParticipantKey, request: SignalRequest) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.handle(request, self.now.instant);
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
+        local.session.handle(request, self.now.instant);
         self.drain(participant);
     }
 
     /// Without its signalling a participant cannot receive anything: it comes back by joining again.
     pub(super) fn signal_closed(&mut self, participant: ParticipantKey) {
-        self.member_event(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
+        self.notify(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
     }
 
     pub(super) fn connected(&mut self, participant: ParticipantKey, side: Side) {
@@ -124,51 +124,55 @@ impl RoomCore {
     }
 
     pub(super) fn media_event(&mut self, participant: ParticipantKey, event: MediaEvent) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.media_event(event, self.now.instant);
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
+        local.session.media_event(event, self.now.instant);
         self.drain(participant);
     }
 
-    pub(super) fn tick_member(&mut self, participant: ParticipantKey) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.tick(self.now.instant);
+    pub(super) fn tick_participant(&mut self, participant: ParticipantKey) {
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
+        local.session.tick(self.now.instant);
         self.drain(participant);
         self.send_own_state(participant);
     }
 
-    /// Hands an event to one member's session, and does what it then wants.
-    pub(super) fn member_event(&mut self, participant: ParticipantKey, event: RoomEvent) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
-        member.session.room_event(event, self.now.instant);
+    /// Hands an event to one local's session, and does what it then wants.
+    pub(super) fn notify(&mut self, participant: ParticipantKey, event: RoomEvent) {
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
+        local.session.room_event(event, self.now.instant);
         self.drain(participant);
     }
 
-    /// Hands an event to every member but one.
-    pub(super) fn members_event(&mut self, but: Option<ParticipantKey>, event: &RoomEvent) {
-        let all: Vec<ParticipantKey> = self.members.keys().copied().filter(|key| Some(*key) != but).collect();
+    /// Hands an event to every local but one.
+    pub(super) fn notify_all_but(&mut self, but: Option<ParticipantKey>, event: &RoomEvent) {
+        let all: Vec<ParticipantKey> =
+            self.local_participants.keys().copied().filter(|key| Some(*key) != but).collect();
         for participant in all {
-            self.member_event(participant, event.clone());
+            self.notify(participant, event.clone());
         }
     }
 
-    pub(super) fn member_of(&self, sid: &str) -> Option<ParticipantKey> {
-        self.members.iter().find(|(_, member)| member.sid == sid).map(|(key, _)| *key)
+    pub(super) fn local_by_sid(&self, sid: &str) -> Option<ParticipantKey> {
+        self.local_participants.iter().find(|(_, local)| local.sid == sid).map(|(key, _)| *key)
     }
 
     /// Does what the session wants, until it wants nothing more.
     pub(super) fn drain(&mut self, participant: ParticipantKey) {
         while let Some(output) =
-            self.members.get_mut(&participant).and_then(|member| member.session.poll_output())
+            self.local_participants.get_mut(&participant).and_then(|local| local.session.poll_output())
         {
             match output {
                 Output::Signal(response) => self.respond(participant, *response),
                 Output::Media(command) => self.command(command),
                 Output::Own(info) => self.own_state_changed(participant, *info),
                 Output::Published { sid, key, spec } => {
-                    let publisher =
-                        self.members.get(&participant).map(|member| member.sid.clone()).unwrap_or_default();
+                    let publisher = self
+                        .local_participants
+                        .get(&participant)
+                        .map(|local| local.sid.clone())
+                        .unwrap_or_default();
                     let node = self.config.node.clone();
-                    self.tracks.insert(Entry {
+                    self.tracks.insert(TrackEntry {
                         key,
                         sid,
                         publisher,
@@ -184,7 +188,7 @@ impl RoomCore {
                 Output::Subscribed { track_sid, .. } => self.track_has_subscriber(&track_sid),
                 Output::Unsubscribed { .. } => {}
                 Output::Data { channel, packet, destinations } => {
-                    self.data_of_member(participant, channel, &packet, &destinations);
+                    self.send_data(participant, channel, &packet, &destinations);
                 }
                 Output::Left { reason } => {
                     self.left(participant, reason);
@@ -195,30 +199,30 @@ impl RoomCore {
     }
 
     fn respond(&mut self, participant: ParticipantKey, response: SignalResponse) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
         if matches!(response.message, Some(proto::signal_response::Message::Join(_)))
-            && let Some(span) = member.joining.take()
+            && let Some(span) = local.joining.take()
         {
             span.record("outcome", "joined");
             tracing::info!(parent: &span, node = self.config.node, "a participant joined");
         }
-        self.effects.push_back(Effect::Signal { participant, response: Box::new(response) });
+        self.effects.push_back(RoomEffect::Signal { participant, response: Box::new(response) });
     }
 
     /// Ends the sessions of clients that do not read their signalling.
     pub(super) fn remove_unread(&mut self) {
         for participant in std::mem::take(&mut self.unread) {
             tracing::info!("a client does not read its signalling and is removed");
-            self.member_event(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
+            self.notify(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
         }
     }
 
     /// A participant's own state changed: the others receive it, now or soon.
     fn own_state_changed(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
-        let Some(member) = self.members.get_mut(&participant) else { return };
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
         // Its departure is an event of its own.
-        member.unsent = info.state != proto::participant_info::State::Disconnected as i32;
-        member.info = Some(info);
+        local.unsent = info.state != proto::participant_info::State::Disconnected as i32;
+        local.info = Some(info);
         self.send_own_state(participant);
     }
 
@@ -226,15 +230,15 @@ impl RoomCore {
     /// now. So a participant that changes all the time costs the others no more than a lively one.
     fn send_own_state(&mut self, participant: ParticipantKey) {
         let now = self.now;
-        let Some(member) = self.members.get_mut(&participant) else { return };
-        let ready = member.unsent && member.updates.is_ready(now.instant);
-        let Some(info) = member.info.as_ref().filter(|_| ready) else { return };
+        let Some(local) = self.local_participants.get_mut(&participant) else { return };
+        let ready = local.unsent && local.updates.is_ready(now.instant);
+        let Some(info) = local.info.as_ref().filter(|_| ready) else { return };
         let body: bytes::Bytes = info.encode_to_vec().into();
-        member.unsent = false;
+        local.unsent = false;
         let cost = 1 + u32::try_from(body.len() / CHANGE_BYTES).unwrap_or(u32::MAX - 1);
-        member.updates.take(cost, now.instant);
-        let (sid, identity, after) = (member.sid.clone(), member.identity.clone(), member.joined_after);
-        let written = if std::mem::replace(&mut member.known, true) {
+        local.updates.take(cost, now.instant);
+        let (sid, identity, after) = (local.sid.clone(), local.identity.clone(), local.joined_after);
+        let written = if std::mem::replace(&mut local.known, true) {
             self.replica.local_update(&sid, body)
         } else {
             let epoch = self.replica.next_epoch(&identity, after, now.unix_ms);
@@ -243,7 +247,7 @@ impl RoomCore {
         match written {
             Ok((update, changes)) => {
                 self.replicate(&update);
-                self.changed(changes);
+                self.notify_changes(changes);
             }
             Err(error) => tracing::warn!(%error, "a participant's state is not shared"),
         }
@@ -252,36 +256,36 @@ impl RoomCore {
     /// A participant here or another node receives a track: its publisher is notified once.
     pub(super) fn track_has_subscriber(&mut self, track_sid: &str) {
         let Some(publisher) = self.tracks.get(track_sid).map(|entry| entry.publisher.clone()) else { return };
-        if let Some(participant) = self.member_of(&publisher) {
-            self.member_event(participant, RoomEvent::TrackSubscribed { track_sid: track_sid.to_owned() });
+        if let Some(participant) = self.local_by_sid(&publisher) {
+            self.notify(participant, RoomEvent::TrackSubscribed { track_sid: track_sid.to_owned() });
         }
     }
 
     fn left(&mut self, participant: ParticipantKey, reason: LeaveReason) {
-        let Some(member) = self.members.remove(&participant) else { return };
+        let Some(local) = self.local_participants.remove(&participant) else { return };
         tracing::debug!(?reason, "a participant left");
         let ended: Vec<String> =
-            self.tracks.of_publisher(&member.sid).map(|entry| entry.sid.clone()).collect();
+            self.tracks.of_publisher(&local.sid).map(|entry| entry.sid.clone()).collect();
         for sid in ended {
             self.tracks.remove(&sid);
         }
         self.command(Command::Leave { participant });
         self.config.metrics.participants.dec();
-        self.effects.push_back(Effect::Left { participant, join_id: member.join_id });
-        if let Ok((update, changes)) = self.replica.local_remove(&member.sid) {
+        self.effects.push_back(RoomEffect::Left { participant, join_id: local.join_id });
+        if let Ok((update, changes)) = self.replica.local_remove(&local.sid) {
             self.replicate(&update);
-            self.changed(changes);
+            self.notify_changes(changes);
         }
         self.residency_changed();
     }
 
     /// Every participant here must join again.
-    pub(super) fn end_members(&mut self, reason: DisconnectReason) {
-        let all: Vec<ParticipantKey> = self.members.keys().copied().collect();
+    pub(super) fn disconnect_all(&mut self, reason: DisconnectReason) {
+        let all: Vec<ParticipantKey> = self.local_participants.keys().copied().collect();
         for participant in all {
-            self.member_event(participant, RoomEvent::Reconnect(reason));
+            self.notify(participant, RoomEvent::Reconnect(reason));
         }
-        let rest: Vec<ParticipantKey> = self.members.keys().copied().collect();
+        let rest: Vec<ParticipantKey> = self.local_participants.keys().copied().collect();
         for participant in rest {
             self.left(participant, reason);
         }
@@ -290,9 +294,9 @@ impl RoomCore {
     /// Nodes where a participant's signalling ends, and when the first of their present participants
     /// joined, Unix milliseconds.
     pub(super) fn current_gateways(&self) -> BTreeMap<String, Option<u64>> {
-        let here = self.members.values().map(|member| {
-            let joined = member.info.as_ref().map_or(0, |info| info.joined_at_ms);
-            (member.gateway.clone(), joined)
+        let here = self.local_participants.values().map(|local| {
+            let joined = local.info.as_ref().map_or(0, |info| info.joined_at_ms);
+            (local.gateway.clone(), joined)
         });
         let elsewhere = self
             .remote_infos()

@@ -7,7 +7,7 @@ use crate::NodeAddress;
 
 /// Another node of the room.
 #[derive(Debug, Default)]
-pub(super) struct Peer {
+pub(super) struct PeerNode {
     /// Where the room was asked to be opened, and in which epoch; none before, or when it was refused.
     pub needed: Option<(NodeAddress, u64)>,
     /// The link's number while the room is open on it.
