@@ -1,12 +1,12 @@
 //! Counts the packets that NACKs request (RFC 4585, section 6.2.1). Workers send and answer NACKs;
 //! a link only counts them.
 
-use systir_rtp::rtcp::{Packet, parse};
+use systir_rtp::rtcp::{RtcpPacket, parse};
 
 /// Packets that a compound RTCP packet requests; 0 for anything else.
 pub(crate) fn requested_packets(compound: &[u8]) -> u64 {
     let nacks = parse(compound).filter_map(|packet| match packet {
-        Packet::Nack { seqs, .. } => Some(seqs.count() as u64),
+        RtcpPacket::Nack { seqs, .. } => Some(seqs.count() as u64),
         _ => None,
     });
     nacks.sum()

@@ -9,7 +9,7 @@ use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::sid::mint_sid;
 use super::track::{self, OwnTrack};
-use crate::sdp::{Intake, Offer, Origin, SdpError, Section, SectionKind};
+use crate::sdp::{Offer, Origin, ReceiveOptions, SdpError, Section, SectionKind};
 use systir_media_control::{Command, ReceiveSection, Side, TrackKey};
 
 impl Session {
@@ -98,7 +98,7 @@ impl Session {
         self.answers += 1;
         let origin = Origin { session: self.description_id, version: self.answers };
         let answer = offer.answer(Self::local_transport(&self.config, Side::Publisher), origin, |section| {
-            self.intake(section, self.config.red)
+            self.options(section, self.config.red)
         });
 
         for track in &ended {
@@ -159,7 +159,7 @@ impl Session {
             let Some(index) = self.announced(section, kind) else { continue };
             let red = self.config.red;
             let Some(track) = self.tracks.get_mut(index) else { continue };
-            let wanted = intake(track, red);
+            let wanted = options(track, red);
             let Some(codec) = section.first_codec(wanted.codec, wanted.red) else { continue };
             track.bind(section, codec);
             added.push(track.key);
@@ -176,13 +176,13 @@ impl Session {
         named.or_else(|| self.tracks.iter().position(candidate))
     }
 
-    fn intake(&self, section: &Section, red: bool) -> Option<Intake> {
+    fn options(&self, section: &Section, red: bool) -> Option<ReceiveOptions> {
         let bound = |track: &&OwnTrack| track.bound.as_ref().is_some_and(|bound| bound.mid == section.mid);
         match self.tracks.iter().find(bound) {
-            Some(track) => Some(intake(track, red)),
+            Some(track) => Some(options(track, red)),
             // The track may be announced later; until then its packets are dropped.
             None if self.config.grants.can_publish => {
-                Some(Intake { track: None, codec: None, red: false, stereo: false, dtx: true })
+                Some(ReceiveOptions { track: None, codec: None, red: false, stereo: false, dtx: true })
             }
             None => None,
         }
@@ -285,8 +285,8 @@ impl Session {
     }
 }
 
-fn intake(track: &OwnTrack, red: bool) -> Intake {
-    Intake {
+fn options(track: &OwnTrack, red: bool) -> ReceiveOptions {
+    ReceiveOptions {
         track: Some(track.key),
         codec: track.announced_codec(),
         red: red && track.kind == Kind::Audio && !track.info.disable_red,

@@ -16,7 +16,7 @@ use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
 use super::reply;
 use super::track::OwnTrack;
 use super::visible::VisibleTrack;
-use crate::sdp::{Host, Section, Subscriber, codecs};
+use crate::sdp::{LocalTransport, Section, Subscriber, codecs};
 use systir_media_control::{Command, ReceiveSection, Remote, Side};
 
 /// The client pings in this interval, and closes the connection when it gets no answer for `PING_TIMEOUT`.
@@ -440,13 +440,13 @@ impl Session {
     }
 
     /// The worker's end of a connection.
-    pub(super) fn local_transport(config: &SessionConfig, side: Side) -> Host<'_> {
+    pub(super) fn local_transport(config: &SessionConfig, side: Side) -> LocalTransport<'_> {
         let media = &config.media;
         let ice = match side {
             Side::Publisher => &media.publisher,
             Side::Subscriber => &media.subscriber,
         };
-        Host { ice, fingerprint: &media.fingerprint, candidates: &media.candidates }
+        LocalTransport { ice, fingerprint: &media.fingerprint, candidates: &media.candidates }
     }
 }
 

@@ -7,7 +7,7 @@ use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::visible::VisibleTrack;
 use super::{quality, reply, track};
-use crate::sdp::Wanted;
+use crate::sdp::OfferedTrack;
 use systir_media_control::{Command, Side};
 
 impl Session {
@@ -31,7 +31,7 @@ impl Session {
         let key = visible.track.key;
         match (self.wants(visible), self.subscriber.contains(key)) {
             (true, false) => {
-                let wanted = Wanted {
+                let wanted = OfferedTrack {
                     track: key,
                     sid: sid.to_owned(),
                     stream: track::stream_id(&visible.participant_sid, &visible.info),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use systir_worker::WorkerHandle;
-use systir_worker::tcp::Gate;
+use systir_worker::tcp::ConnectionLimiter;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +15,7 @@ use crate::config::RelayConfig;
 pub(crate) async fn listen<'a>(
     config: &RelayConfig,
     workers: impl Iterator<Item = &'a WorkerHandle>,
-    gate: &Gate,
+    limiter: &ConnectionLimiter,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Vec<SocketAddr>> {
@@ -28,7 +28,8 @@ pub(crate) async fn listen<'a>(
     let node = config.node.name.clone();
     let owner = move |ufrag: &str| streams.get(systir_media_control::ice::worker_of(ufrag, &node)?).cloned();
     for listener in listeners {
-        let serve = systir_worker::tcp::serve(TcpListener::from_std(listener)?, gate.clone(), owner.clone());
+        let serve =
+            systir_worker::tcp::serve(TcpListener::from_std(listener)?, limiter.clone(), owner.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(serve));
     }
     Ok(match config.media.advertise.as_slice() {

@@ -17,7 +17,7 @@ use systir_placement::Seats;
 use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, unix_ms};
 use systir_room_runtime::{RoomDependencies, Rooms};
 use systir_transport::Certificate;
-use systir_worker::tcp::Gate;
+use systir_worker::tcp::ConnectionLimiter;
 use systir_worker::{WorkerAccess, WorkerHandle, WorkerPool, WorkerStats};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -106,9 +106,9 @@ impl Node {
 
         let notifier = ThreadNotifier::new();
         let started = workers::start(&config, &certificate, &notifier)?;
-        let tcp_gate = Gate::default();
+        let tcp_limiter = ConnectionLimiter::default();
         let handles = started.iter().map(|worker| &worker.handle);
-        let tcp = crate::ice_tcp::listen(&config, handles, &tcp_gate, &tasks.tracker, &tasks.stop).await?;
+        let tcp = crate::ice_tcp::listen(&config, handles, &tcp_limiter, &tasks.tracker, &tasks.stop).await?;
         let pool = pool(&started, &tcp, certificate.fingerprint()).context("no media worker")?;
         let media: Vec<SocketAddr> = started.iter().flat_map(|worker| worker.advertised.clone()).collect();
         let (mut handles, mut ports) = (Vec::new(), Vec::new());
@@ -216,7 +216,7 @@ impl Node {
             directory: directory.clone(),
             registry: registry.clone(),
             seats: seats.clone(),
-            tcp_gate,
+            tcp_limiter,
             sockets,
             streams,
         };

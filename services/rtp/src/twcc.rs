@@ -174,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rtcp::{Packet, parse};
+    use crate::rtcp::{RtcpPacket, parse};
 
     /// All pending feedback, written one second later.
     fn drain(recorder: &mut TwccRecorder, now: Instant) -> Vec<u8> {
@@ -186,7 +186,7 @@ mod tests {
     fn arrivals(out: &[u8]) -> (BTreeMap<u16, u64>, Vec<u16>) {
         let (mut received, mut lost) = (BTreeMap::new(), Vec::new());
         for packet in parse(out) {
-            let Packet::TransportCc { fci } = packet else { panic!("{packet:?}") };
+            let RtcpPacket::TransportCc { fci } = packet else { panic!("{packet:?}") };
             let feedback = Feedback::parse(fci).unwrap();
             let mut ticks = i64::from(feedback.reference_time()) * REFERENCE_TICKS as i64;
             for (seq, delta) in feedback.packets() {

@@ -16,7 +16,7 @@ use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, IceCreds, Input, Output, Rtc};
 use systir_rtp::RtpHeader;
 use systir_transport::{
-    Certificate, Config, IceCredentials, Protocol, Remote, Transport, TransportEvent, classify,
+    Certificate, IceCredentials, Protocol, Remote, Transport, TransportConfig, TransportEvent, classify,
 };
 
 const SSRC: u32 = 77;
@@ -81,7 +81,7 @@ impl Peers {
         let (server_addr, client_addr) = ("10.0.0.1:7882".parse()?, "10.0.0.2:40000".parse()?);
         let certificate = Certificate::generate()?;
         let server_ice = IceCredentials { ufrag: "server00".into(), pwd: "0123456789abcdefghijklmn".into() };
-        let config = Config {
+        let config = TransportConfig {
             local: server_ice.clone(),
             certificate: certificate.clone(),
             candidates: vec![server_addr],

@@ -36,7 +36,7 @@ mod srtp;
 pub use srtp::SrtpProfile;
 
 mod transport;
-pub use transport::{Config, Remote, Transport};
+pub use transport::{Remote, Transport, TransportConfig};
 
 /// Entry points for the fuzz targets; not part of the API.
 #[cfg(feature = "fuzzing")]

@@ -28,7 +28,7 @@ const MAX_TRANSMITS: usize = 256;
 
 /// Parameters of a transport.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct TransportConfig {
     /// Our ICE credentials.
     pub local: IceCredentials,
     /// Our certificate.
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Transport {
 impl Transport {
     /// A transport that waits for the peer's description.
     #[must_use]
-    pub fn new(config: Config, now: Instant) -> Self {
+    pub fn new(config: TransportConfig, now: Instant) -> Self {
         let ice = IceLite::new(config.local, config.candidates);
         Self {
             certificate: config.certificate,

@@ -13,7 +13,7 @@ use str0m::{
     media::MediaKind,
     rtp::{ExtensionValues, RtpWrite},
 };
-use systir_rtp::rtcp::{self, Packet};
+use systir_rtp::rtcp::{self, RtcpPacket};
 use systir_rtp::twcc::TwccRecorder;
 use systir_transport::{OpenError, SealError};
 
@@ -90,7 +90,7 @@ fn rtcp_passes_in_both_directions() {
     }
     let from_client: Vec<_> = pair.rtcp.iter().flat_map(|packet| rtcp::parse(packet)).collect();
     assert!(
-        from_client.iter().any(|packet| matches!(packet, Packet::SenderReport { ssrc: 77, .. })),
+        from_client.iter().any(|packet| matches!(packet, RtcpPacket::SenderReport { ssrc: 77, .. })),
         "{from_client:?}"
     );
     let mut out = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::Layer;
 use systir_rtp::twcc::TwccRecorder;
-use systir_transport::{Config, IceCredentials, Transport};
+use systir_transport::{IceCredentials, Transport, TransportConfig};
 use tracing::debug;
 
 use super::connection::{Connection, Role};
@@ -163,7 +163,7 @@ impl Engine {
         role: impl FnOnce(&mut Transport) -> Role,
     ) -> usize {
         let ufrag = local.ufrag.clone();
-        let config = Config {
+        let config = TransportConfig {
             local,
             certificate: self.certificate.clone(),
             candidates: self.advertised.clone(),

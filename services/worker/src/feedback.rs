@@ -5,7 +5,7 @@ use std::time::Instant;
 use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
-use systir_rtp::rtcp::{self, Packet};
+use systir_rtp::rtcp::{self, RtcpPacket};
 use systir_transport::Protocol;
 
 use super::connection::Role;
@@ -22,23 +22,23 @@ impl Engine {
         };
         for packet in rtcp::parse(plain) {
             match packet {
-                Packet::SenderReport { ssrc, ntp, rtp, blocks, .. } => {
+                RtcpPacket::SenderReport { ssrc, ntp, rtp, blocks, .. } => {
                     self.publisher_report(now, connection, ssrc, ntp, rtp);
                     for block in blocks {
                         self.acknowledged(connection, block.ssrc);
                     }
                 }
-                Packet::ReceiverReport { blocks, .. } => {
+                RtcpPacket::ReceiverReport { blocks, .. } => {
                     for block in blocks {
                         self.acknowledged(connection, block.ssrc);
                     }
                 }
-                Packet::Nack { ssrc, seqs } => {
+                RtcpPacket::Nack { ssrc, seqs } => {
                     let Some(sub) = self.subscription(connection, ssrc) else { continue };
                     self.egress.counts.nacked += seqs.clone().count() as u64;
                     self.core.nack(now, sub, seqs, &mut self.egress);
                 }
-                Packet::Pli { ssrc } | Packet::Fir { ssrc, .. } => {
+                RtcpPacket::Pli { ssrc } | RtcpPacket::Fir { ssrc, .. } => {
                     self.key_frame_requested(now, connection, ssrc);
                 }
                 _ => {}
@@ -112,7 +112,7 @@ impl Engine {
     fn link_feedback(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
         for packet in rtcp::parse(bytes) {
             match packet {
-                Packet::SenderReport { ntp, rtp, .. } => {
+                RtcpPacket::SenderReport { ntp, rtp, .. } => {
                     let Some(known) = self.flows.get(&(peer, flow)) else {
                         self.egress.counts.unknown_flow += 1;
                         continue;
@@ -121,7 +121,7 @@ impl Engine {
                     let report = SenderReport { ntp, timestamp: rtp };
                     self.core.sender_report(now, track, layer, report, &mut self.egress);
                 }
-                Packet::Nack { seqs, .. } => self.core.feed_nack(now, peer, flow, seqs, &mut self.egress),
+                RtcpPacket::Nack { seqs, .. } => self.core.feed_nack(now, peer, flow, seqs, &mut self.egress),
                 _ => {}
             }
         }

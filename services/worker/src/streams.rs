@@ -287,7 +287,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let permit = crate::tcp::Gate::default().try_acquire(peer.ip()).unwrap();
+        let permit = crate::tcp::ConnectionLimiter::default().try_acquire(peer.ip()).unwrap();
         let arrival =
             TcpArrival { stream: stream.into_std().unwrap(), peer, frames: Frames::default(), permit };
         let (mut streams, mut events) = Streams::new();

@@ -10,12 +10,12 @@ use super::extensions;
 use super::offer::Offer;
 use super::section::{Section, SectionKind};
 use super::write::{data_channel, flag, media, session, text, transport, value};
-use super::{Host, Origin};
+use super::{LocalTransport, Origin};
 use systir_media_control::{ReceiveCodec, ReceiveExtensions, ReceiveSection, TrackKey};
 
 /// How one m-line on which the client sends is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intake {
+pub struct ReceiveOptions {
     /// The track that it carries; `None` when the track is not announced yet.
     pub track: Option<TrackKey>,
     /// The codec to put first.
@@ -38,14 +38,14 @@ pub struct Answer {
 }
 
 impl Offer {
-    /// Our answer. `intake` decides how an m-line is received on which the client sends; an m-line for which
+    /// Our answer. `options` decides how an m-line is received on which the client sends; an m-line for which
     /// it returns `None` is inactive in the answer.
     #[must_use]
     pub fn answer(
         &self,
-        host: Host<'_>,
+        host: LocalTransport<'_>,
         origin: Origin,
-        intake: impl Fn(&Section) -> Option<Intake>,
+        options: impl Fn(&Section) -> Option<ReceiveOptions>,
     ) -> Answer {
         let usable = |section: &Section| self.usable(section);
         let mids: Vec<&str> = self
@@ -69,8 +69,8 @@ impl Offer {
             }
             let mut line = match section.kind {
                 SectionKind::Media(kind) => {
-                    let intake = self.sends(section).then(|| intake(section)).flatten();
-                    media_line(section, kind, intake, &mut receive)
+                    let options = self.sends(section).then(|| options(section)).flatten();
+                    media_line(section, kind, options, &mut receive)
                 }
                 SectionKind::Data | SectionKind::Other => {
                     let mut line = media(&section.media, 9, &section.proto, section.fmt.clone());
@@ -104,11 +104,11 @@ fn rejected(section: &Section) -> Media {
 fn media_line(
     section: &Section,
     kind: Kind,
-    intake: Option<Intake>,
+    options: Option<ReceiveOptions>,
     receive: &mut Vec<ReceiveSection>,
 ) -> Media {
     let accepted =
-        section.receive_codecs(intake.and_then(|one| one.codec), intake.is_some_and(|one| one.red));
+        section.receive_codecs(options.and_then(|one| one.codec), options.is_some_and(|one| one.red));
     let mut formats = Vec::new();
     for codec in &accepted {
         formats.push(codec.pt.to_string());
@@ -123,16 +123,16 @@ fn media_line(
             line.attributes.push(value("extmap", format!("{id} {uri}")));
         }
     }
-    line.attributes.push(flag(if intake.is_some() { "recvonly" } else { "inactive" }));
+    line.attributes.push(flag(if options.is_some() { "recvonly" } else { "inactive" }));
     line.attributes.push(flag("rtcp-mux"));
     if section.reduced_size {
         line.attributes.push(flag("rtcp-rsize"));
     }
     for codec in &accepted {
-        codec_lines(&mut line, section, kind, *codec, intake);
+        codec_lines(&mut line, section, kind, *codec, options);
     }
 
-    let Some(intake) = intake else { return line };
+    let Some(options) = options else { return line };
     let rids = section.rid_layers();
     if rids.len() > 1 {
         for (rid, _) in &rids {
@@ -143,7 +143,7 @@ fn media_line(
     }
     receive.push(ReceiveSection {
         mid: section.mid.clone(),
-        track: intake.track,
+        track: options.track,
         codecs: accepted,
         extensions: ids,
         rids,
@@ -152,7 +152,13 @@ fn media_line(
     line
 }
 
-fn codec_lines(line: &mut Media, section: &Section, kind: Kind, codec: ReceiveCodec, intake: Option<Intake>) {
+fn codec_lines(
+    line: &mut Media,
+    section: &Section,
+    kind: Kind,
+    codec: ReceiveCodec,
+    options: Option<ReceiveOptions>,
+) {
     let Some(offered) = section.codecs.iter().find(|one| one.pt == codec.pt) else { return };
     let pt = codec.pt;
     line.attributes.push(value("rtpmap", format!("{pt} {}", codecs::rtpmap(codec.codec))));
@@ -162,7 +168,7 @@ fn codec_lines(line: &mut Media, section: &Section, kind: Kind, codec: ReceiveCo
         }
     }
     let fmtp = match codec.codec {
-        Codec::Opus => opus_fmtp(intake),
+        Codec::Opus => opus_fmtp(options),
         _ => offered.fmtp.clone(),
     };
     if !fmtp.is_empty() {
@@ -175,12 +181,12 @@ fn codec_lines(line: &mut Media, section: &Section, kind: Kind, codec: ReceiveCo
 }
 
 /// The fmtp of the answer selects what the client sends.
-fn opus_fmtp(intake: Option<Intake>) -> String {
+fn opus_fmtp(options: Option<ReceiveOptions>) -> String {
     let mut fmtp = String::from("minptime=10;useinbandfec=1");
-    if intake.is_none_or(|one| one.dtx) {
+    if options.is_none_or(|one| one.dtx) {
         fmtp.push_str(";usedtx=1");
     }
-    if intake.is_some_and(|one| one.stereo) {
+    if options.is_some_and(|one| one.stereo) {
         fmtp.push_str(";stereo=1;maxaveragebitrate=510000");
     }
     fmtp

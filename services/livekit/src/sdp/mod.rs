@@ -17,11 +17,11 @@ mod subscriber;
 mod tests;
 mod write;
 
-pub use answer::{Answer, Intake};
+pub use answer::{Answer, ReceiveOptions};
 pub use description::{MAX_OFFER_BYTES, MAX_SECTIONS};
 pub use offer::Offer;
 pub use section::{Direction, Section, SectionKind};
-pub use subscriber::{Subscriber, SubscriberAnswer, SubscriberOffer, Wanted};
+pub use subscriber::{OfferedTrack, Subscriber, SubscriberAnswer, SubscriberOffer};
 
 pub use systir_media_control::ice::{Candidate, CandidateProtocol};
 
@@ -63,7 +63,7 @@ pub enum SdpError {
 
 /// The worker's end of one connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Host<'a> {
+pub struct LocalTransport<'a> {
     /// Our ICE credentials.
     pub ice: &'a IceCredentials,
     /// SHA-256 of our DTLS certificate.

@@ -11,7 +11,7 @@ use systir_rtp::packet::{Codec, Kind};
 
 use super::description::{Description, MAX_SECTIONS};
 use super::write::{data_channel, flag, media, session, text, transport, value};
-use super::{Host, Origin, SdpError, codecs, extensions};
+use super::{LocalTransport, Origin, SdpError, codecs, extensions};
 use systir_media_control::{Downtrack, Remote, TrackKey};
 
 /// How many free m-lines of a kind are kept before one is used again.
@@ -24,7 +24,7 @@ fn answer_limit(sections: usize) -> usize {
 
 /// A track to offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OfferedTrack {
     /// The worker's key of the track.
     pub track: TrackKey,
     /// Its `TR_` sid.
@@ -35,7 +35,7 @@ pub struct Wanted {
     pub codec: Codec,
 }
 
-impl Wanted {
+impl OfferedTrack {
     /// The publisher's sid, which is the cname of all of its tracks and sender reports (RFC 5576).
     fn cname(&self) -> &str {
         self.stream.split('|').next().unwrap_or_default()
@@ -55,7 +55,7 @@ enum Negotiation {
 #[derive(Debug, Clone)]
 enum LineUse {
     Track {
-        wanted: Wanted,
+        wanted: OfferedTrack,
         ssrc: u32,
         rtx_ssrc: Option<u32>,
         negotiation: Negotiation,
@@ -93,7 +93,7 @@ pub struct SubscriberAnswer {
     /// Tracks that the client accepted for the first time.
     pub accepted: Vec<Downtrack>,
     /// Tracks that the client refused, because it lacks the codec; their m-lines are free or rejected.
-    pub refused: Vec<Wanted>,
+    pub refused: Vec<OfferedTrack>,
 }
 
 /// The m-lines of one subscriber connection.
@@ -112,7 +112,7 @@ impl Subscriber {
     }
 
     /// Adds a track to the next offer. False when it is already in it or the connection is full.
-    pub fn add(&mut self, wanted: Wanted, rng: &mut impl Rng) -> bool {
+    pub fn add(&mut self, wanted: OfferedTrack, rng: &mut impl Rng) -> bool {
         if self.position(wanted.track).is_some() {
             return false;
         }
@@ -169,7 +169,7 @@ impl Subscriber {
     }
 
     /// The next offer. The caller must not send another one before the answer.
-    pub fn offer(&mut self, host: Host<'_>) -> SubscriberOffer {
+    pub fn offer(&mut self, host: LocalTransport<'_>) -> SubscriberOffer {
         self.version += 1;
         let usable: Vec<String> = std::iter::once("0".to_owned())
             .chain(
@@ -284,7 +284,7 @@ fn mid(index: usize) -> String {
     (index + 1).to_string()
 }
 
-fn write_line(line: &Line, mid: &str, host: Host<'_>) -> Media {
+fn write_line(line: &Line, mid: &str, host: LocalTransport<'_>) -> Media {
     let pt = line.codec as u8;
     let rtx = codecs::rtx_payload_type(line.codec);
     // RED needs the payload type of the codec that it contains.

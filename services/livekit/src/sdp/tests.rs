@@ -23,8 +23,8 @@ fn candidates() -> Vec<Candidate> {
     ]
 }
 
-pub(super) fn with_host<T>(f: impl FnOnce(Host<'_>) -> T) -> T {
-    f(Host { ice: &ice(), fingerprint: &FINGERPRINT, candidates: &candidates() })
+pub(super) fn with_host<T>(f: impl FnOnce(LocalTransport<'_>) -> T) -> T {
+    f(LocalTransport { ice: &ice(), fingerprint: &FINGERPRINT, candidates: &candidates() })
 }
 
 pub(super) fn golden(name: &str) -> String {
@@ -42,19 +42,19 @@ pub(super) fn compare(name: &str, text: &str) {
 
 const ORIGIN: Origin = Origin { session: 42, version: 1 };
 
-pub(super) fn intake_of(mids: &[&str], codec: Option<Codec>) -> HashMap<String, Intake> {
-    let intake = |index: usize| Intake {
+pub(super) fn intake_of(mids: &[&str], codec: Option<Codec>) -> HashMap<String, ReceiveOptions> {
+    let options = |index: usize| ReceiveOptions {
         track: Some(TrackKey(index as u64)),
         codec,
         red: false,
         stereo: false,
         dtx: true,
     };
-    mids.iter().enumerate().map(|(index, mid)| ((*mid).to_owned(), intake(index))).collect()
+    mids.iter().enumerate().map(|(index, mid)| ((*mid).to_owned(), options(index))).collect()
 }
 
-pub(super) fn answer(offer: &Offer, intake: &HashMap<String, Intake>) -> Answer {
-    with_host(|host| offer.answer(host, ORIGIN, |section| intake.get(&section.mid).copied()))
+pub(super) fn answer(offer: &Offer, options: &HashMap<String, ReceiveOptions>) -> Answer {
+    with_host(|host| offer.answer(host, ORIGIN, |section| options.get(&section.mid).copied()))
 }
 
 pub(super) fn section_of<'a>(answer: &'a Answer, mid: &str) -> &'a ReceiveSection {
@@ -154,10 +154,10 @@ fn line_without_a_track_is_inactive_and_not_received() {
 #[test]
 fn red_is_accepted_only_when_allowed_and_comes_first() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
-    let mut intake = intake_of(&["1"], Some(Codec::Opus));
-    assert!(!answer(&offer, &intake).sdp.contains("red/48000"));
-    intake.get_mut("1").unwrap().red = true;
-    let with = answer(&offer, &intake);
+    let mut options = intake_of(&["1"], Some(Codec::Opus));
+    assert!(!answer(&offer, &options).sdp.contains("red/48000"));
+    options.get_mut("1").unwrap().red = true;
+    let with = answer(&offer, &options);
     assert_eq!(section_of(&with, "1").codecs[0].codec, Codec::Red);
     assert!(with.sdp.contains("a=fmtp:63 111/111"));
 }
@@ -165,12 +165,12 @@ fn red_is_accepted_only_when_allowed_and_comes_first() {
 #[test]
 fn opus_parameters_follow_the_track() {
     let offer = Offer::parse(&golden("offer-chrome.sdp")).unwrap();
-    let mut intake = intake_of(&["1"], None);
-    assert!(answer(&offer, &intake).sdp.contains("useinbandfec=1;usedtx=1\r\n"));
-    let one = intake.get_mut("1").unwrap();
+    let mut options = intake_of(&["1"], None);
+    assert!(answer(&offer, &options).sdp.contains("useinbandfec=1;usedtx=1\r\n"));
+    let one = options.get_mut("1").unwrap();
     one.dtx = false;
     one.stereo = true;
-    let text = answer(&offer, &intake).sdp;
+    let text = answer(&offer, &options).sdp;
     assert!(text.contains("useinbandfec=1;stereo=1;") && !text.contains("usedtx"));
 }
 
@@ -211,10 +211,10 @@ fn offers_without_a_transport_or_with_duplicate_mids_are_refused() {
     assert!(matches!(Offer::parse(&many), Err(SdpError::TooManySections { sections: 603 })));
 }
 
-fn wanted(track: u64, codec: Codec) -> Wanted {
+fn wanted(track: u64, codec: Codec) -> OfferedTrack {
     let letter = if codec.kind() == Kind::Audio { "AM" } else { "VC" };
     let sid = format!("TR_{letter}{track}");
-    Wanted { track: TrackKey(track), stream: format!("PA_ada|{sid}"), sid, codec }
+    OfferedTrack { track: TrackKey(track), stream: format!("PA_ada|{sid}"), sid, codec }
 }
 
 pub(super) fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {
@@ -375,18 +375,18 @@ fn mutated_description() -> impl Strategy<Value = String> {
 
 fn parse_and_answer(text: &str) {
     if let Ok(offer) = Offer::parse(text) {
-        let mut intake = HashMap::new();
+        let mut options = HashMap::new();
         for (index, section) in offer.sending_sections().enumerate() {
-            let one = Intake {
+            let one = ReceiveOptions {
                 track: Some(TrackKey(index as u64)),
                 codec: None,
                 red: true,
                 stereo: true,
                 dtx: false,
             };
-            intake.insert(section.mid.clone(), one);
+            options.insert(section.mid.clone(), one);
         }
-        let answer = answer(&offer, &intake);
+        let answer = answer(&offer, &options);
         let ours = description::Description::parse(&answer.sdp, 1 << 20).unwrap();
         assert_eq!(ours.sections.len(), offer.sections().len(), "an answer has its offer's m-lines");
         assert!(answer.receive.iter().all(|section| !section.codecs.is_empty()));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sdp_types::{Attribute, Connection, Media, Session, Time};
 
-use super::{Candidate, CandidateProtocol, Host, MAX_MESSAGE_BYTES, Origin};
+use super::{Candidate, CandidateProtocol, LocalTransport, MAX_MESSAGE_BYTES, Origin};
 
 const UNSPECIFIED_ADDRESS: &str = "0.0.0.0";
 
@@ -70,7 +70,7 @@ pub(super) fn value(name: &str, value: impl Into<String>) -> Attribute {
 }
 
 /// Writes candidates (only the first m-line of the bundle needs them), credentials and fingerprint.
-pub(super) fn transport(into: &mut Media, host: Host<'_>, setup: &str, with_candidates: bool) {
+pub(super) fn transport(into: &mut Media, host: LocalTransport<'_>, setup: &str, with_candidates: bool) {
     if with_candidates {
         for (index, candidate) in host.candidates.iter().enumerate() {
             into.attributes.push(value("candidate", candidate_line(index, candidate)));

@@ -13,7 +13,7 @@ use systir_gateway::SignalCounters;
 use systir_placement::Seats;
 use systir_registry::Registry;
 use systir_worker::WorkerStats;
-use systir_worker::tcp::Gate;
+use systir_worker::tcp::ConnectionLimiter;
 
 use super::LinkTotals;
 use crate::node_directory::NodeDirectory;
@@ -30,7 +30,7 @@ pub(crate) struct NodeCollector {
     pub(crate) directory: Arc<NodeDirectory>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) seats: Arc<Seats>,
-    pub(crate) tcp_gate: Gate,
+    pub(crate) tcp_limiter: ConnectionLimiter,
     /// Signalling of clients at this gateway.
     pub(crate) sockets: Arc<SignalCounters>,
     /// Signalling relayed to and from other nodes.
@@ -52,7 +52,7 @@ impl Collector for NodeCollector {
             )?;
             counter(&mut encoder, "link_gone_lost", "Packets dropped because their link had ended", gone)?;
         }
-        let tcp = self.tcp_gate.counts();
+        let tcp = self.tcp_limiter.counts();
         counter(&mut encoder, "tcp_accepted", "TCP connections for media that were accepted", tcp.accepted)?;
         counter(
             &mut encoder,
@@ -64,7 +64,7 @@ impl Collector for NodeCollector {
             &mut encoder,
             "tcp_unidentified",
             "TCP connections closed: no STUN check for this node in time",
-            tcp.strangers,
+            tcp.unidentified,
         )?;
         let (used, capacity) = self.seats.used_and_capacity();
         gauge(&mut encoder, "seats_used", "Seats taken or reserved", used.into())?;

@@ -15,7 +15,7 @@ pub use write::{
 
 /// One packet of a compound packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub enum RtcpPacket<'a> {
     /// Sender report (RFC 3550 section 6.4.1).
     SenderReport {
         /// SSRC of the sender.
@@ -166,9 +166,9 @@ pub fn parse(compound: &[u8]) -> Packets<'_> {
 }
 
 impl<'a> Iterator for Packets<'a> {
-    type Item = Packet<'a>;
+    type Item = RtcpPacket<'a>;
 
-    fn next(&mut self) -> Option<Packet<'a>> {
+    fn next(&mut self) -> Option<RtcpPacket<'a>> {
         loop {
             if let Some(packet) = self.more() {
                 return Some(packet);
@@ -185,22 +185,22 @@ impl<'a> Iterator for Packets<'a> {
 }
 
 impl<'a> Packets<'a> {
-    fn more(&mut self) -> Option<Packet<'a>> {
+    fn more(&mut self) -> Option<RtcpPacket<'a>> {
         match self.more.take()? {
             More::Bye(ssrcs) => {
                 let (ssrc, rest) = ssrcs.split_first_chunk::<4>()?;
                 self.more = Some(More::Bye(rest));
-                Some(Packet::Bye { ssrc: u32::from_be_bytes(*ssrc) })
+                Some(RtcpPacket::Bye { ssrc: u32::from_be_bytes(*ssrc) })
             }
             More::Fir(entries) => {
                 let ([a, b, c, d, seq, ..], rest) = entries.split_first_chunk::<8>()?;
                 self.more = Some(More::Fir(rest));
-                Some(Packet::Fir { ssrc: u32::from_be_bytes([*a, *b, *c, *d]), seq: *seq })
+                Some(RtcpPacket::Fir { ssrc: u32::from_be_bytes([*a, *b, *c, *d]), seq: *seq })
             }
         }
     }
 
-    fn parse_one(&mut self, kind: u8, count: u8, packet: &'a [u8]) -> Option<Packet<'a>> {
+    fn parse_one(&mut self, kind: u8, count: u8, packet: &'a [u8]) -> Option<RtcpPacket<'a>> {
         let blocks = |at: usize| {
             let len = 24 * usize::from(count);
             packet.get(at..at + len).map(ReportBlocks)
@@ -208,7 +208,7 @@ impl<'a> Packets<'a> {
         match kind {
             200 => {
                 let report = SenderReport::parse(packet).ok()?;
-                Some(Packet::SenderReport {
+                Some(RtcpPacket::SenderReport {
                     ssrc: report.ssrc(),
                     ntp: report.ntp_timestamp(),
                     rtp: report.rtp_timestamp(),
@@ -219,7 +219,7 @@ impl<'a> Packets<'a> {
             }
             201 => {
                 let report = ReceiverReport::parse(packet).ok()?;
-                Some(Packet::ReceiverReport { ssrc: report.ssrc(), blocks: blocks(8)? })
+                Some(RtcpPacket::ReceiverReport { ssrc: report.ssrc(), blocks: blocks(8)? })
             }
             203 => {
                 Bye::parse(packet).ok()?;
@@ -230,11 +230,11 @@ impl<'a> Packets<'a> {
                 let feedback = TransportFeedback::parse(packet).ok()?;
                 let fci = fci(packet)?;
                 match count {
-                    1 => Some(Packet::Nack {
+                    1 => Some(RtcpPacket::Nack {
                         ssrc: feedback.media_ssrc(),
                         seqs: NackSeqs { fci, current: None },
                     }),
-                    15 => Some(Packet::TransportCc { fci }),
+                    15 => Some(RtcpPacket::TransportCc { fci }),
                     _ => None,
                 }
             }
@@ -244,13 +244,13 @@ impl<'a> Packets<'a> {
                     1 => feedback
                         .parse_fci::<Pli<'_>>()
                         .ok()
-                        .map(|_| Packet::Pli { ssrc: feedback.media_ssrc() }),
+                        .map(|_| RtcpPacket::Pli { ssrc: feedback.media_ssrc() }),
                     4 => {
                         feedback.parse_fci::<Fir<'_>>().ok()?;
                         self.more = fci(packet).map(More::Fir);
                         self.more()
                     }
-                    15 => remb::parse(fci(packet)?).map(|bitrate| Packet::Remb { bitrate }),
+                    15 => remb::parse(fci(packet)?).map(|bitrate| RtcpPacket::Remb { bitrate }),
                     _ => None,
                 }
             }
@@ -295,7 +295,7 @@ mod tests {
         let [sr, rr, nack, pli, bye] = &packets[..] else { panic!("{packets:?}") };
         assert!(matches!(
             sr,
-            Packet::SenderReport {
+            RtcpPacket::SenderReport {
                 ssrc: 1,
                 ntp: 0x0102_0304_0506_0708,
                 rtp: 42,
@@ -304,14 +304,14 @@ mod tests {
                 ..
             }
         ));
-        let Packet::ReceiverReport { ssrc: 1, blocks } = rr else { panic!("{rr:?}") };
+        let RtcpPacket::ReceiverReport { ssrc: 1, blocks } = rr else { panic!("{rr:?}") };
         assert_eq!(blocks.clone().collect::<Vec<_>>(), [block, ReportBlock { ssrc: 10, ..block }]);
-        let Packet::Nack { ssrc: 5, seqs } = nack else { panic!("{nack:?}") };
+        let RtcpPacket::Nack { ssrc: 5, seqs } = nack else { panic!("{nack:?}") };
         let mut seqs: Vec<_> = seqs.clone().collect();
         seqs.sort_unstable();
         assert_eq!(seqs, [0, 3, 16, 40, 65_535]);
-        assert_eq!(*pli, Packet::Pli { ssrc: 6 });
-        assert_eq!(*bye, Packet::Bye { ssrc: 7 });
+        assert_eq!(*pli, RtcpPacket::Pli { ssrc: 6 });
+        assert_eq!(*bye, RtcpPacket::Bye { ssrc: 7 });
     }
 
     #[test]
@@ -326,9 +326,9 @@ mod tests {
         let remb = [
             0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1, 0x0b, 0xff, 0xff, 0, 0, 0, 9,
         ];
-        assert_eq!(parse(&remb).collect::<Vec<_>>(), [Packet::Remb { bitrate: 0x3_ffff << 2 }]);
+        assert_eq!(parse(&remb).collect::<Vec<_>>(), [RtcpPacket::Remb { bitrate: 0x3_ffff << 2 }]);
         let fir = [0x84, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 3, 0, 0, 0];
-        assert_eq!(parse(&fir).collect::<Vec<_>>(), [Packet::Fir { ssrc: 9, seq: 3 }]);
+        assert_eq!(parse(&fir).collect::<Vec<_>>(), [RtcpPacket::Fir { ssrc: 9, seq: 3 }]);
     }
 
     proptest! {
@@ -347,11 +347,11 @@ mod tests {
             packet.extend_from_slice(&bytes);
             for packet in parse(&packet) {
                 match packet {
-                    Packet::Nack { seqs, .. } => prop_assert!(seqs.count() < 1000),
-                    Packet::SenderReport { blocks, .. } | Packet::ReceiverReport { blocks, .. } => {
+                    RtcpPacket::Nack { seqs, .. } => prop_assert!(seqs.count() < 1000),
+                    RtcpPacket::SenderReport { blocks, .. } | RtcpPacket::ReceiverReport { blocks, .. } => {
                         prop_assert!(blocks.count() < 32);
                     }
-                    Packet::TransportCc { fci } => {
+                    RtcpPacket::TransportCc { fci } => {
                         if let Some(feedback) = crate::twcc::Feedback::parse(fci) {
                             prop_assert!(feedback.packets().count() <= 65_535);
                         }

@@ -12,7 +12,7 @@ use str0m::{
 };
 use systir_rtp::rtcp;
 use systir_transport::{
-    Certificate, Config, IceCredentials, Protocol, Remote, Transport, TransportEvent, classify,
+    Certificate, IceCredentials, Protocol, Remote, Transport, TransportConfig, TransportEvent, classify,
 };
 
 pub fn ours() -> SocketAddr {
@@ -69,7 +69,7 @@ impl Pair {
         let certificate = Certificate::generate().unwrap();
         let local = IceCredentials { ufrag: "v1n1w0abcd".into(), pwd: "0123456789abcdefghijklmnop".into() };
         let transport = Transport::new(
-            Config {
+            TransportConfig {
                 local: local.clone(),
                 certificate: certificate.clone(),
                 candidates: vec![ours()],

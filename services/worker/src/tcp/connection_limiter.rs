@@ -12,7 +12,7 @@ const MAX_PER_ADDRESS: u32 = 64;
 
 /// Limits unauthenticated connections in total and per address. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Arc<Shared>);
+pub struct ConnectionLimiter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -24,17 +24,17 @@ struct Shared {
 
 /// Counters of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct GateCounts {
+pub struct ConnectionCounts {
     /// Connections accepted within the limits.
     pub accepted: u64,
     /// Connections refused because of the limits.
     pub refused: u64,
     /// Connections whose first frame was no check with an ICE fragment of this node, or did not arrive in
     /// time.
-    pub strangers: u64,
+    pub unidentified: u64,
 }
 
-impl Gate {
+impl ConnectionLimiter {
     /// A permit for one more connection; none over a limit.
     pub(crate) fn try_acquire(&self, from: IpAddr) -> Option<Permit> {
         let from = from.to_canonical();
@@ -57,11 +57,11 @@ impl Gate {
 
     /// The current values.
     #[must_use]
-    pub fn counts(&self) -> GateCounts {
-        GateCounts {
+    pub fn counts(&self) -> ConnectionCounts {
+        ConnectionCounts {
             accepted: self.0.accepted.load(Ordering::Relaxed),
             refused: self.0.refused.load(Ordering::Relaxed),
-            strangers: self.0.unidentified.load(Ordering::Relaxed),
+            unidentified: self.0.unidentified.load(Ordering::Relaxed),
         }
     }
 }
@@ -91,25 +91,25 @@ mod tests {
 
     #[test]
     fn connections_from_one_address_are_limited_until_permits_are_dropped() {
-        let gate = Gate::default();
+        let limiter = ConnectionLimiter::default();
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let permits: Vec<_> = std::iter::from_fn(|| gate.try_acquire(one)).collect();
+        let permits: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(one)).collect();
         assert_eq!(permits.len(), MAX_PER_ADDRESS as usize);
-        assert!(gate.try_acquire(other).is_some());
+        assert!(limiter.try_acquire(other).is_some());
         drop(permits);
-        assert!(gate.try_acquire(one).is_some());
+        assert!(limiter.try_acquire(one).is_some());
         assert!(
-            gate.0.unauthenticated.lock().unwrap().is_empty(),
+            limiter.0.unauthenticated.lock().unwrap().is_empty(),
             "no entry is left for an address without connections"
         );
-        assert_eq!(gate.counts().refused, 1);
+        assert_eq!(limiter.counts().refused, 1);
     }
 
     #[test]
     fn connections_are_limited_in_total() {
-        let gate = Gate::default();
+        let limiter = ConnectionLimiter::default();
         let from = |n: u32| IpAddr::from(n.to_be_bytes());
-        let permits: Vec<_> = (0..10_000).filter_map(|n| gate.try_acquire(from(n))).collect();
+        let permits: Vec<_> = (0..10_000).filter_map(|n| limiter.try_acquire(from(n))).collect();
         assert_eq!(permits.len(), MAX_UNAUTHENTICATED);
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::connection_limiter::Gate;
+use super::connection_limiter::ConnectionLimiter;
 use super::framing::Frames;
 use super::{Permit, TcpArrival};
 use crate::binding_request_ufrag;
@@ -24,7 +24,7 @@ const SEND_BUFFER: usize = 128 << 10;
 /// Accepts connections until the future is dropped. `owner` returns the worker of an ICE fragment.
 pub async fn serve(
     listener: TcpListener,
-    gate: Gate,
+    limiter: ConnectionLimiter,
     owner: impl Fn(&str) -> Option<mpsc::Sender<TcpArrival>> + Clone + Send + 'static,
 ) {
     let mut unidentified = JoinSet::new();
@@ -41,12 +41,12 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(permit) = gate.try_acquire(peer.ip()) else { continue };
-        let (gate, owner) = (gate.clone(), owner.clone());
+        let Some(permit) = limiter.try_acquire(peer.ip()) else { continue };
+        let (limiter, owner) = (limiter.clone(), owner.clone());
         unidentified.spawn(async move {
             let first = timeout(FIRST_CHECK, identify(stream, permit, owner)).await;
             if !matches!(first, Ok(Some(()))) {
-                gate.count_unidentified();
+                limiter.count_unidentified();
             }
         });
     }

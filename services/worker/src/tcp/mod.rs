@@ -9,7 +9,7 @@ mod framing;
 mod listen;
 
 pub(crate) use connection_limiter::Permit;
-pub use connection_limiter::{Gate, GateCounts};
+pub use connection_limiter::{ConnectionCounts, ConnectionLimiter};
 pub(crate) use framing::{Frames, write_frame};
 pub use listen::serve;
 

@@ -4,28 +4,28 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use systir_media_control::{Command, ParticipantKey, Side};
-use systir_worker::tcp::{Gate, serve};
+use systir_worker::tcp::{ConnectionLimiter, serve};
 
 use crate::client::{TIMEOUT, run_until};
 use crate::harness::Harness;
 use crate::{ALICE, BOB, connect, send_until};
 
 /// The listener of a node with one worker; it stops with the runtime.
-fn listen(harness: &Harness) -> (tokio::runtime::Runtime, SocketAddr, Gate) {
+fn listen(harness: &Harness) -> (tokio::runtime::Runtime, SocketAddr, ConnectionLimiter) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let (gate, streams) = (Gate::default(), harness.worker.streams.clone());
-    runtime.spawn(serve(listener, gate.clone(), move |ufrag| {
+    let (limiter, streams) = (ConnectionLimiter::default(), harness.worker.streams.clone());
+    runtime.spawn(serve(listener, limiter.clone(), move |ufrag| {
         ufrag.starts_with("s1n1w0").then(|| streams.clone())
     }));
-    (runtime, address, gate)
+    (runtime, address, limiter)
 }
 
 #[test]
 fn voice_and_camera_reach_a_subscriber_over_tcp_from_a_publisher_over_udp() {
     let mut harness = Harness::new();
-    let (_runtime, address, gate) = listen(&harness);
+    let (_runtime, address, limiter) = listen(&harness);
     let (mut alice, _) = harness.join(ALICE);
     let mut bob = harness.join_over_tcp(BOB, address);
     harness.publish(ALICE, &mut alice);
@@ -41,7 +41,7 @@ fn voice_and_camera_reach_a_subscriber_over_tcp_from_a_publisher_over_udp() {
     harness.command(Command::Leave { participant: ParticipantKey(BOB) });
     run_until(&mut [&mut bob], "close_notify", |clients| clients[0].is_closed());
     harness.wait_counts("the stream's end", |counts| counts.streams == 0);
-    assert_eq!(gate.counts().accepted, 1);
+    assert_eq!(limiter.counts().accepted, 1);
     assert_eq!(harness.counts().streams_dropped, 0);
 }
 
@@ -59,7 +59,7 @@ fn wait_closed(mut stream: TcpStream) {
 #[test]
 fn unidentified_connections_are_closed() {
     let harness = Harness::new();
-    let (_runtime, address, gate) = listen(&harness);
+    let (_runtime, address, limiter) = listen(&harness);
     let connect_with = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(bytes).unwrap();
@@ -81,8 +81,10 @@ fn unidentified_connections_are_closed() {
     wait_closed(silent);
     harness.wait_counts("no streams", |counts| counts.streams == 0 && counts.streams_dropped == 1);
     // A connection is closed a moment before it is counted.
-    run_until(&mut [], "four connections without a check for this node", |_| gate.counts().strangers == 4);
-    assert_eq!(gate.counts().accepted, 5);
+    run_until(&mut [], "four connections without a check for this node", |_| {
+        limiter.counts().unidentified == 4
+    });
+    assert_eq!(limiter.counts().accepted, 5);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use livekit_protocol as proto;
-use systir_livekit::sdp::{Candidate, CandidateProtocol, Host, Intake, Offer, Origin, Subscriber, Wanted};
+use systir_livekit::sdp::{
+    Candidate, CandidateProtocol, LocalTransport, Offer, OfferedTrack, Origin, ReceiveOptions, Subscriber,
+};
 use systir_livekit::token::{Grants, KeyRing, verify, verify_join};
 use systir_livekit::{
     Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts, Session,
@@ -35,10 +37,15 @@ pub fn offer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(offer) = Offer::parse(text) else { return };
     let (ice, candidates) = (ice("ourPub01"), candidates());
-    let host = Host { ice: &ice, fingerprint: &[1; 32], candidates: &candidates };
-    let intake =
-        Intake { track: Some(TrackKey(1)), codec: Some(Codec::Vp8), red: true, stereo: true, dtx: true };
-    let answer = offer.answer(host, Origin { session: 1, version: 1 }, |_| Some(intake));
+    let host = LocalTransport { ice: &ice, fingerprint: &[1; 32], candidates: &candidates };
+    let options = ReceiveOptions {
+        track: Some(TrackKey(1)),
+        codec: Some(Codec::Vp8),
+        red: true,
+        stereo: true,
+        dtx: true,
+    };
+    let answer = offer.answer(host, Origin { session: 1, version: 1 }, |_| Some(options));
     assert!(answer.sdp.starts_with("v=0\r\n"));
     assert!(answer.receive.len() <= offer.sections().len());
 }
@@ -50,11 +57,11 @@ pub fn answer(bytes: &[u8]) {
     let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
     for (key, codec) in (1..).zip(CODECS) {
         let sid = format!("TR_{key}");
-        let wanted = Wanted { track: TrackKey(key), stream: format!("PA_bob|{sid}"), sid, codec };
+        let wanted = OfferedTrack { track: TrackKey(key), stream: format!("PA_bob|{sid}"), sid, codec };
         subscriber.add(wanted, &mut random);
     }
     let (ice, candidates) = (ice("ourSub01"), candidates());
-    subscriber.offer(Host { ice: &ice, fingerprint: &[1; 32], candidates: &candidates });
+    subscriber.offer(LocalTransport { ice: &ice, fingerprint: &[1; 32], candidates: &candidates });
     if let Ok(answered) = subscriber.answer(text) {
         assert!(answered.accepted.len() + answered.refused.len() <= CODECS.len());
     }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use systir_rtp::rtcp::{Packet, parse};
+use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::Feedback;
-use systir_transport::{Certificate, Config, IceCredentials, Remote, Transport};
+use systir_transport::{Certificate, IceCredentials, Remote, Transport, TransportConfig};
 
 use crate::reader::Reader;
 
@@ -26,7 +26,7 @@ fn remote() -> Remote {
 }
 
 fn transport(now: Instant) -> Transport {
-    let config = Config {
+    let config = TransportConfig {
         local: credentials("ours"),
         certificate: CERTIFICATE.clone(),
         candidates: vec![address(1)],
@@ -47,11 +47,11 @@ fn drain(transport: &mut Transport) {
 pub fn rtcp(bytes: &[u8]) {
     for packet in parse(bytes) {
         match packet {
-            Packet::Nack { seqs, .. } => assert!(seqs.count() <= 17 * bytes.len()),
-            Packet::SenderReport { blocks, .. } | Packet::ReceiverReport { blocks, .. } => {
+            RtcpPacket::Nack { seqs, .. } => assert!(seqs.count() <= 17 * bytes.len()),
+            RtcpPacket::SenderReport { blocks, .. } | RtcpPacket::ReceiverReport { blocks, .. } => {
                 assert!(blocks.count() < 32);
             }
-            Packet::TransportCc { fci } => {
+            RtcpPacket::TransportCc { fci } => {
                 if let Some(feedback) = Feedback::parse(fci) {
                     assert!(feedback.packets().count() <= 65_535);
                 }
