@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
 use crate::ladder::{LadderBuilder, action_of};
-use crate::{LocalLoad, Metrics, PeerNodes, ReservationRequest, trace};
+use crate::{JoinMetrics, LocalLoad, PeerNodes, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub struct Admission {
     peers: Arc<dyn PeerNodes>,
     ladder: LadderBuilder,
     seats: Arc<Seats>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<JoinMetrics>,
 }
 
 impl Admission {
@@ -85,7 +85,7 @@ impl Admission {
         seats: Arc<Seats>,
         load: Arc<LocalLoad>,
         peers: Arc<dyn PeerNodes>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<JoinMetrics>,
     ) -> Self {
         let node = node.to_owned();
         let ladder =
@@ -95,7 +95,7 @@ impl Admission {
 
     /// The metrics of joins.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &JoinMetrics {
         &self.metrics
     }
 

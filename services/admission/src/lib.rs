@@ -15,5 +15,5 @@ pub mod trace;
 
 pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, with_time_limit};
 pub use local_load::{LocalLoad, Rates};
-pub use metrics::Metrics;
+pub use metrics::{JoinMetrics, SeatMetrics};
 pub use peers::{PeerNodes, ReservationRequest};

@@ -1,9 +1,16 @@
-//! The metrics of joins. Reasons in labels are reason codes.
+//! The metrics of joins and seats. Reasons in labels are reason codes.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use systir_placement::Seats;
 use systir_reason::{ByReason, Reason};
 
 /// The outcome of a join at this gateway.
@@ -28,13 +35,13 @@ struct StepLabels {
 
 /// The metrics of joins.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct JoinMetrics {
     joins: Family<JoinLabels, Counter>,
     ladder: Family<StepLabels, Counter>,
     reserve_refusals: Family<ByReason, Counter>,
 }
 
-impl Metrics {
+impl JoinMetrics {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("joins", "Joins at this gateway, by outcome and reason", self.joins.clone());
@@ -69,5 +76,23 @@ impl Metrics {
     /// Counts a reservation that this node refused.
     pub fn reservation_refused(&self, reason: Reason) {
         self.reserve_refusals.get_or_create(&reason.into()).inc();
+    }
+}
+
+/// The metrics of this node's seats, read at scrape time.
+#[derive(Debug)]
+pub struct SeatMetrics(pub Arc<Seats>);
+
+impl Collector for SeatMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (used, capacity) = self.0.used_and_capacity();
+        for (name, help, value) in [
+            ("seats_used", "Seats taken or reserved.", used),
+            ("seats_capacity", "Total number of seats.", capacity),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::from(value)).encode(metric)?;
+        }
+        Ok(())
     }
 }

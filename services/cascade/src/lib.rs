@@ -10,13 +10,14 @@
 //! - [`Links`] opens and closes rooms on links, sends room messages and calls other nodes.
 //! - [`SignalStream`] is one participant's signalling, relayed between gateway and media node.
 //! - [`WorkerPort`] connects a media worker with the QUIC thread.
-//! - [`LinkInfo`] and [`LinkStats`] describe a link that is up.
+//! - [`LinkInfo`] and [`LinkStats`] describe a link that is up; [`LinkMetrics`] are its metrics.
 //!
 //! # Layers
 //!
 //! A module uses only modules of lower layers:
 //!
-//! 1. `links`: the facade. It starts all parts and is the only one that knows them all.
+//! 1. `links`: the facade. It starts all parts and is the only one that knows them all. `metrics`
+//!    and `link_totals` read what it lists.
 //! 2. `server`: the gRPC service that other nodes call.
 //! 3. `link`: dialling, accepting, the session of a link and the rooms on it.
 //! 4. [`handler`], [`signal`]: what the node implements, and relayed signalling.
@@ -31,7 +32,9 @@ pub mod frame;
 mod grpc;
 pub mod handler;
 mod link;
+mod link_totals;
 mod links;
+mod metrics;
 mod nack;
 mod peer_address;
 pub mod queue;
@@ -48,6 +51,7 @@ pub use handler::{BoxFuture, Handler};
 pub use link::info::LinkInfo;
 pub use link::send::SendError;
 pub use links::{Links, LinksConfig, StartError};
+pub use metrics::{LinkMetrics, NamedLinks};
 pub use peer_address::PeerAddress;
 pub use quic::WorkerPort;
 pub use signal::{SignalError, SignalEvent, SignalReceiver, SignalSender, SignalStream};

@@ -9,6 +9,7 @@
 mod answer;
 mod counters;
 mod frame;
+mod metrics;
 mod params;
 mod routes;
 mod socket;
@@ -26,6 +27,7 @@ use systir_reason::Refusal;
 
 pub use answer::{respond, status_of};
 pub use counters::{OpenConnection, SignalCounters};
+pub use metrics::SignalMetrics;
 pub use routes::{cors, router};
 pub use socket::SocketLimits;
 

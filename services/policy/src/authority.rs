@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::metrics::Metrics;
+use crate::metrics::PolicyMetrics;
 use crate::{
     Action, Claims, Decision, IdentityProof, NodeFacts, Nodes, PolicyEngine, ProvenIdentity, Request,
     RoomAttributes, Subject,
@@ -15,13 +15,13 @@ pub struct Authority {
     engine: PolicyEngine,
     nodes: Nodes,
     own_id: String,
-    metrics: Arc<Metrics>,
+    metrics: Arc<PolicyMetrics>,
 }
 
 impl Authority {
     /// Decisions made on the node `own_id`.
     #[must_use]
-    pub fn new(engine: PolicyEngine, nodes: Nodes, own_id: &str, metrics: Arc<Metrics>) -> Self {
+    pub fn new(engine: PolicyEngine, nodes: Nodes, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
         Self { engine, nodes, own_id: own_id.to_owned(), metrics }
     }
 

@@ -44,7 +44,7 @@ pub use decision::{Decision, PolicyVersion};
 pub use engine::{InstitutionPolicy, PolicyEngine, Sources};
 pub use evidence::{Evidence, IdentityProof, ProvenIdentity};
 pub use loader::PolicyText;
-pub use metrics::Metrics;
+pub use metrics::PolicyMetrics;
 pub use names::KnownNames;
 pub use node::{NodeAttribute, NodeFacts, Nodes};
 pub use problem::{LoadError, Problem};

@@ -1,4 +1,4 @@
-//! Metrics of policy decisions.
+//! PolicyMetrics of policy decisions.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -22,11 +22,11 @@ struct DecisionLabels {
 
 /// The metrics of policy decisions.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct PolicyMetrics {
     decisions: Family<DecisionLabels, Counter>,
 }
 
-impl Metrics {
+impl PolicyMetrics {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

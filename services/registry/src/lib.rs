@@ -12,6 +12,7 @@ mod follow;
 mod keep_lease;
 mod lease;
 mod local;
+mod metrics;
 mod record;
 mod registry;
 mod view;
@@ -20,6 +21,7 @@ pub use assignments::{AssignedRole, Assignments, JoinAssignment, NotWritten, uni
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};
+pub use metrics::RegistryMetrics;
 pub use registry::{CreateError, Registry, RegistryError, UpdateError};
 pub use view::View;
 

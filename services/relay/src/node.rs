@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use axum_server::tls_rustls::RustlsConfig;
-use systir_admission::{Admission, LocalLoad};
-use systir_cascade::{Links, LinksConfig};
+use prometheus_client::collector::Collector;
+use systir_admission::{Admission, LocalLoad, SeatMetrics};
+use systir_cascade::{LinkMetrics, Links, LinksConfig};
 use systir_forwarding::ThreadNotifier;
-use systir_gateway::SignalCounters;
+use systir_gateway::{SignalCounters, SignalMetrics};
 use systir_media_control::KeyMint;
 use systir_media_control::ice::{Candidate, CandidateProtocol};
 use systir_placement::Seats;
-use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, unix_ms};
+use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, RegistryMetrics, unix_ms};
 use systir_room_runtime::{RoomDependencies, Rooms};
 use systir_transport::Certificate;
 use systir_worker::tcp::ConnectionLimiter;
-use systir_worker::{WorkerAccess, WorkerHandle, WorkerPool, WorkerStats};
+use systir_worker::{WorkerAccess, WorkerHandle, WorkerMetrics, WorkerPool, WorkerStats};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +28,7 @@ use crate::api::{self, Api};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
 use crate::join::Joins;
-use crate::metrics::{self, LinkTotals, NodeCollector, NodeMetrics};
+use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
 use crate::policy_files;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
@@ -207,20 +208,16 @@ impl Node {
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
         let ready = Arc::new(AtomicBool::new(false));
-        let link_totals = Arc::new(LinkTotals::default());
-        tasks.spawn(metrics::update_link_totals(directory.clone(), link_totals.clone()));
-        let collector = NodeCollector {
-            node: name.clone(),
-            workers: stats.clone(),
-            link_totals,
-            directory: directory.clone(),
-            registry: registry.clone(),
-            seats: seats.clone(),
-            tcp_limiter,
-            sockets,
-            streams,
-        };
-        let app = metrics::router(metrics.registry(&assignments), collector, ready.clone());
+        let link_metrics = LinkMetrics::new(directory.clone());
+        tasks.spawn(link_metrics.clone().update_totals());
+        let collectors: Vec<Box<dyn Collector>> = vec![
+            Box::new(WorkerMetrics::new(stats.clone(), tcp_limiter)),
+            Box::new(link_metrics),
+            Box::new(SeatMetrics(seats.clone())),
+            Box::new(SignalMetrics { sockets, streams }),
+            Box::new(RegistryMetrics::new(registry.clone(), &name)),
+        ];
+        let app = metrics::router(metrics.registry(&assignments), collectors, ready.clone());
         serve_metrics(&config, &tasks, &metrics, app)?;
 
         registry.announce(lease);

@@ -9,7 +9,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use systir_admission::{PeerNodes, ReservationRequest, trace};
 use systir_assignment::RoomId;
-use systir_cascade::{CallError, FlowNumbers, LinkInfo, Links, Parity, PeerAddress, SendError, SignalStream};
+use systir_cascade::{
+    CallError, FlowNumbers, LinkInfo, Links, NamedLinks, Parity, PeerAddress, SendError, SignalStream,
+};
 use systir_identity::SpiffeId;
 use systir_policy::Authority;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
@@ -66,14 +68,6 @@ impl NodeDirectory {
     fn peer_address(&self, node: &str) -> Option<PeerAddress> {
         let NodeAddress { grpc, quic } = self.address(node)?;
         Some(PeerAddress { id: self.id(node)?, grpc, quic })
-    }
-
-    /// The links that are up, with the names of their nodes. A node that is not in the operator's file is
-    /// "unknown": the name that it gives itself is not trusted.
-    pub(crate) fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
-        let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or("unknown").to_owned();
-        let links = self.links().map(Links::list).unwrap_or_default();
-        links.into_iter().map(|link| (name(&link), link)).collect()
     }
 
     /// Opens the stream that relays a participant's signalling to its media node.
@@ -182,5 +176,18 @@ impl PeerNodes for NodeDirectory {
             }
         }
         .boxed()
+    }
+}
+
+impl NamedLinks for NodeDirectory {
+    // A node that is not in the operator's file is "unknown": the name that it gives itself is not trusted.
+    fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
+        let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or("unknown").to_owned();
+        let links = self.links().map(Links::list).unwrap_or_default();
+        links.into_iter().map(|link| (name(&link), link)).collect()
+    }
+
+    fn lost_between_threads(&self) -> (u64, u64) {
+        self.links().map(Links::lost_between_threads).unwrap_or_default()
     }
 }

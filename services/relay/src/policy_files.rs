@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use systir_policy::{Authority, InstitutionPolicy, LoadError, Metrics, Nodes, PolicyEngine, Sources, Zones};
+use systir_policy::{
+    Authority, InstitutionPolicy, LoadError, Nodes, PolicyEngine, PolicyMetrics, Sources, Zones,
+};
 
 use crate::config::{self, FieldError};
 
@@ -22,7 +24,11 @@ pub(crate) struct PolicyFiles {
 ///
 /// # Errors
 /// When a file cannot be read or has errors; all errors are listed.
-pub(crate) fn read(policy: &config::PolicySection, me: &str, metrics: Arc<Metrics>) -> Result<PolicyFiles> {
+pub(crate) fn read(
+    policy: &config::PolicySection,
+    me: &str,
+    metrics: Arc<PolicyMetrics>,
+) -> Result<PolicyFiles> {
     let read = |field: String, path: &Path| {
         std::fs::read_to_string(path)
             .map_err(|error| FieldError::new(field, format!("{} cannot be read: {error}", path.display())))

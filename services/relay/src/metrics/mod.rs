@@ -2,8 +2,6 @@
 //! metrics; this module registers them. Labels are reason codes, rule ids and node names of the operator's
 //! own files: never participants or rooms, and no value that a client or another node can choose.
 
-mod collector;
-mod link_totals;
 #[cfg(test)]
 mod tests;
 
@@ -15,22 +13,20 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
-pub(crate) use collector::NodeCollector;
-pub(crate) use link_totals::{LinkTotals, update_link_totals};
-
 /// The metrics of one node.
 #[derive(Debug, Default)]
 pub(crate) struct NodeMetrics {
     /// Policy decisions.
-    pub(crate) policy: Arc<systir_policy::Metrics>,
+    pub(crate) policy: Arc<systir_policy::PolicyMetrics>,
     /// Joins at this gateway.
-    pub(crate) joins: Arc<systir_admission::Metrics>,
+    pub(crate) joins: Arc<systir_admission::JoinMetrics>,
     /// Rooms.
     pub(crate) rooms: Arc<systir_room::RoomMetrics>,
     /// Number of links that are up.
@@ -68,9 +64,15 @@ struct Endpoints {
 
 /// `/metrics`, `/healthz` (the process runs), `/readyz` (the node accepts joins). Neither health nor
 /// readiness queries etcd: a node without its registry still serves its rooms.
-pub(crate) fn router(registered: Registry, collector: NodeCollector, ready: Arc<AtomicBool>) -> Router {
+pub(crate) fn router(
+    registered: Registry,
+    collectors: Vec<Box<dyn Collector>>,
+    ready: Arc<AtomicBool>,
+) -> Router {
     let mut collected = Registry::with_prefix("systir");
-    collected.register_collector(Box::new(collector));
+    for collector in collectors {
+        collected.register_collector(collector);
+    }
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok" }))

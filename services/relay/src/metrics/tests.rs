@@ -68,23 +68,41 @@ fn counters_are_openmetrics() {
 
 #[test]
 fn collected_metrics_are_openmetrics() {
-    use systir_cascade::LinkStats;
+    use systir_cascade::{LinkInfo, LinkMetrics, LinkStats, NamedLinks, Parity};
     #[derive(Debug)]
-    struct TestCollector(Vec<(String, LinkStats)>);
-    impl prometheus_client::collector::Collector for TestCollector {
-        fn encode(
-            &self,
-            mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
-        ) -> std::fmt::Result {
-            collector::workers(&mut encoder, &[Arc::default(), Arc::default()])?;
-            collector::signalling(&mut encoder, &Default::default(), &Default::default())?;
-            collector::links(&mut encoder, &self.0)
+    struct TestLinks(&'static [&'static str]);
+    impl NamedLinks for TestLinks {
+        fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
+            let domain = systir_identity::TrustDomain::new("nordu.net").unwrap();
+            let link = |(link, name): (u32, &&str)| {
+                let (peer, stats) = (domain.relay(name).unwrap(), LinkStats::default());
+                let info = LinkInfo { peer, link, parity: Parity::Smaller, rooms: Vec::new(), stats };
+                ((*name).to_owned(), info)
+            };
+            (1..).zip(self.0).map(link).collect()
+        }
+
+        fn lost_between_threads(&self) -> (u64, u64) {
+            (2, 3)
         }
     }
     for peers in [&[][..], &["sto-1"], &["sto-1", "cph-1"]] {
-        let links = peers.iter().map(|peer| ((*peer).to_owned(), LinkStats::default())).collect();
+        let seats = Arc::new(systir_placement::Seats::new(4));
+        let local = Arc::new(LocalStore::default().registry());
+        let collectors: Vec<Box<dyn Collector>> = vec![
+            Box::new(systir_worker::WorkerMetrics::new(
+                vec![Arc::default(), Arc::default()],
+                systir_worker::tcp::ConnectionLimiter::default(),
+            )),
+            Box::new(LinkMetrics::new(Arc::new(TestLinks(peers)))),
+            Box::new(systir_admission::SeatMetrics(seats)),
+            Box::new(systir_gateway::SignalMetrics { sockets: Arc::default(), streams: Arc::default() }),
+            Box::new(systir_registry::RegistryMetrics::new(local, "cph-1")),
+        ];
         let mut registry = Registry::with_prefix("systir");
-        registry.register_collector(Box::new(TestCollector(links)));
+        for collector in collectors {
+            registry.register_collector(collector);
+        }
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let families = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
@@ -92,6 +110,9 @@ fn collected_metrics_are_openmetrics() {
         assert_eq!(families["systir_signal_messages"].len(), 4, "two legs, two directions");
         let packets = families.get("systir_link_packets").map_or(0, Vec::len);
         assert_eq!(packets, 2 * peers.len(), "one sample per node and direction");
+        assert!(text.contains("systir_link_gone_lost_total 3\n"), "{text}");
+        assert!(text.contains("systir_seats_capacity 4\n"), "{text}");
+        assert!(families.contains_key("systir_registry_connected"), "{text}");
     }
 }
 

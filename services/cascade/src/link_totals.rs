@@ -2,12 +2,12 @@
 //! links are added to those of the open link: a counter in the metrics must never decrease.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use systir_cascade::{LinkInfo, LinkNumber, LinkStats};
-
-use crate::node_directory::NodeDirectory;
+use crate::event::LinkNumber;
+use crate::link::info::LinkInfo;
+use crate::stats::LinkStats;
 
 /// The links to one node.
 #[derive(Debug, Default)]
@@ -84,20 +84,11 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
     }
 }
 
-/// Updates the totals every second, so that at most the last second of a link that ends is not counted.
-pub(crate) async fn update_link_totals(directory: Arc<NodeDirectory>, link_totals: Arc<LinkTotals>) {
-    loop {
-        link_totals.update(&directory.links_by_name());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use systir_cascade::Parity;
-    use systir_identity::TrustDomain;
-
     use super::*;
+    use crate::flow::Parity;
+    use systir_identity::TrustDomain;
 
     fn link(number: LinkNumber, packets: u64) -> (String, LinkInfo) {
         let me = TrustDomain::new("nordu.net").unwrap();
