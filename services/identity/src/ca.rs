@@ -1,5 +1,5 @@
-//! A certificate authority for development and tests: one per trust domain. Production has its own
-//! (step-ca, SPIRE, cert-manager); a node only reads files.
+//! A certificate authority for development and tests, one per trust domain. In production, certificates come
+//! from step-ca, SPIRE or cert-manager.
 
 use crate::{IdentityError, SpiffeId, TrustDomain};
 use rcgen::string::Ia5String;
@@ -9,19 +9,19 @@ use rcgen::{
 };
 use std::time::{Duration, SystemTime};
 
-/// How long a node's certificate lives unless told otherwise.
+/// Default lifetime of a node's certificate.
 pub const NODE_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How long a development CA lives.
+/// Lifetime of a development CA.
 pub const CA_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Certificates begin this much earlier, for clocks that are behind.
+/// Certificates are valid from this long before they are issued, for clocks that are behind.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// A certificate and its private key, both PEM.
+/// A certificate and its private key, both as PEM text.
 #[derive(Clone)]
 pub struct Pem {
     /// The certificate.
     pub certificate: String,
-    /// The private key, PKCS#8. Keep it readable by its owner only.
+    /// The private key, PKCS#8. Keep its file readable by the owner only.
     pub key: String,
 }
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-/// Makes a CA for a trust domain.
+/// Makes a CA for a trust domain, valid for [`CA_LIFE`] from `now`.
 ///
 /// # Errors
 /// When the key or the certificate cannot be made.
@@ -50,8 +50,8 @@ pub fn create(domain: &TrustDomain, now: SystemTime) -> Result<Pem, IdentityErro
     Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// Issues a certificate with exactly one URI name for a node. The CA signs whatever it is asked
-/// to, other trust domains included: it is the verifiers who see to it that this is worth nothing.
+/// Issues a node's certificate with exactly one URI name, `id`, valid for `life` from `now`. The CA signs any
+/// id, also of other trust domains; the verifiers reject those.
 ///
 /// # Errors
 /// When the CA's PEM cannot be read or the certificate cannot be made.
@@ -93,7 +93,7 @@ fn failed(error: rcgen::Error) -> IdentityError {
 
 #[cfg(test)]
 mod tests {
-    //! Handshakes between two ends in memory: who is believed and who is not.
+    //! TLS handshakes in memory: which peers are accepted and which are refused.
 
     use super::*;
     use crate::{Credentials, NodeCertificate, TrustBundle, alpn, peer_identity};
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// A raw client certificate that `NodeCertificate` would not load.
+    /// A TLS client with a certificate that `NodeCertificate` would not load.
     fn client_with(domains: &Domains, pem: &Pem, expected: &SpiffeId) -> rustls::ClientConfig {
         use rustls_pki_types::pem::PemObject;
         let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/odd");
@@ -149,7 +149,8 @@ mod tests {
         config
     }
 
-    /// Runs a handshake to its end; the client's and the server's opinion of the other.
+    /// Runs a handshake. Returns the server's id as the client sees it, and the client's id as the server
+    /// sees it.
     fn handshake(
         client: rustls::ClientConfig,
         server: rustls::ServerConfig,
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn sisters_of_two_domains_prove_themselves() {
+    fn nodes_of_two_trust_domains_accept_each_other() {
         let domains = domains();
         let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let sto = domains.node(&domains.sunet, "spiffe://sunet.se/relay/sto-1");
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sisters_ca_that_mints_our_domain_is_refused_both_ways() {
+    fn a_certificate_from_the_ca_of_another_trust_domain_is_refused_as_client_and_as_server() {
         let domains = domains();
         let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let minted = domains.node(&domains.sunet, "spiffe://nordu.net/relay/cph-2");
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_without_roots_is_refused() {
+    fn a_trust_domain_without_roots_is_refused() {
         let domains = domains();
         let stranger_ca = create(&domain("example.org"), SystemTime::now()).unwrap();
         let stranger = domains.node(&stranger_ca, "spiffe://example.org/relay/x");
@@ -220,18 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn another_node_of_the_right_domain_may_not_answer() {
+    fn a_client_refuses_another_node_than_the_expected_one() {
         let domains = domains();
         let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let sto = domains.node(&domains.nordu, "spiffe://nordu.net/relay/sto-1");
-        let meant = id("spiffe://nordu.net/relay/osl-1");
-        let refused =
-            handshake(cph.client_config(&meant, alpn::GRPC).unwrap(), sto.server_config(alpn::GRPC).unwrap());
+        let expected = id("spiffe://nordu.net/relay/osl-1");
+        let refused = handshake(
+            cph.client_config(&expected, alpn::GRPC).unwrap(),
+            sto.server_config(alpn::GRPC).unwrap(),
+        );
         assert!(refused.is_err());
     }
 
     #[test]
-    fn names_that_are_not_exactly_one_uri_are_refused() {
+    fn a_certificate_without_exactly_one_uri_name_is_refused() {
         let domains = domains();
         let server = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let dns = || SanType::DnsName("cph-1.nordu.net".try_into().unwrap());
@@ -247,19 +250,19 @@ mod tests {
         ];
         for (what, names) in cases {
             let pem = issue_names(&domains.nordu, names, SystemTime::now(), NODE_LIFE).unwrap();
-            assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_err(), "{what}: loads");
+            assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_err(), "{what}: it was loaded");
             let client = client_with(&domains, &pem, server.id());
             let result = handshake(client, server.server_config(alpn::GRPC).unwrap());
-            assert!(result.is_err(), "{what}: shakes");
+            assert!(result.is_err(), "{what}: it was accepted");
         }
         let pem = issue_names(&domains.nordu, vec![one(), dns()], SystemTime::now(), NODE_LIFE).unwrap();
         let client = client_with(&domains, &pem, server.id());
         let (_, proven) = handshake(client, server.server_config(alpn::GRPC).unwrap()).unwrap();
-        assert_eq!(proven, id("spiffe://nordu.net/relay/a"), "a DNS name beside it does no harm");
+        assert_eq!(proven, id("spiffe://nordu.net/relay/a"), "a DNS name besides the URI name is allowed");
     }
 
     #[test]
-    fn an_expired_certificate_is_refused_both_ways() {
+    fn an_expired_certificate_is_refused_as_client_and_as_server() {
         let domains = domains();
         let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let past = SystemTime::now() - Duration::from_secs(48 * 3600);
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_do_not_mix() {
+    fn a_handshake_with_different_application_protocols_fails() {
         let domains = domains();
         let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let sto = domains.node(&domains.nordu, "spiffe://nordu.net/relay/sto-1");
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_handshake_takes_the_new_roots_and_certificates() {
+    fn the_next_handshake_uses_renewed_roots_and_certificates() {
         let domains = domains();
         let cph = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
         let sto = domains.node(&domains.sunet, "spiffe://sunet.se/relay/sto-1");
@@ -316,12 +319,12 @@ mod tests {
         let client = || sto.client_config(cph.id(), alpn::GRPC).unwrap();
         assert!(handshake(client(), server.clone()).is_ok());
         cph.trust(TrustBundle::new().with(domain("nordu.net"), &domains.nordu.certificate).unwrap());
-        assert!(handshake(client(), server).is_err(), "sunet.se is no longer believed");
+        assert!(handshake(client(), server).is_err(), "sunet.se has no roots any more");
         let next = issue(&domains.nordu, cph.id(), SystemTime::now(), NODE_LIFE).unwrap();
         cph.renew(NodeCertificate::from_pem(&next.certificate, &next.key).unwrap()).unwrap();
         let other = issue(&domains.nordu, &id("spiffe://nordu.net/relay/x"), SystemTime::now(), NODE_LIFE);
         let other = other.unwrap();
         let other = NodeCertificate::from_pem(&other.certificate, &other.key).unwrap();
-        assert!(cph.renew(other).is_err(), "a node does not change its name");
+        assert!(cph.renew(other).is_err(), "the certificate of another node was accepted");
     }
 }

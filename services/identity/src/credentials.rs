@@ -1,5 +1,5 @@
-//! What a node proves itself with and whom it believes, as TLS configurations. Both can be
-//! replaced while configurations made from them are in use: the next handshake takes the new ones.
+//! A node's own certificate and its trusted roots, as TLS configurations. Both can be replaced while
+//! configurations made from them are in use: the next handshake uses the new ones.
 
 use crate::IdentityError;
 use crate::crypto::provider;
@@ -16,15 +16,15 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use std::sync::Arc;
 
-/// Application protocols, one per use.
+/// Application protocols (ALPN) between nodes.
 pub mod alpn {
-    /// QUIC links, first version.
+    /// QUIC links, version 1.
     pub const LINK: &[u8] = b"systir-link/1";
-    /// gRPC.
+    /// gRPC over HTTP/2.
     pub const GRPC: &[u8] = b"h2";
 }
 
-/// A node's certificate and its trust bundle. Cheap to clone; clones share what is replaced.
+/// A node's certificate and trust bundle. Cheap to clone. Clones share both, also after a renewal.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     id: SpiffeId,
@@ -53,10 +53,10 @@ impl ResolvesClientCert for OwnCertificate {
 }
 
 impl Credentials {
-    /// Takes a certificate and whom to believe.
+    /// Credentials with this certificate and these roots.
     ///
     /// # Errors
-    /// When the key is not the certificate's.
+    /// When the key does not match the certificate.
     pub fn new(certificate: NodeCertificate, bundle: TrustBundle) -> Result<Self, IdentityError> {
         let provider = provider();
         let id = certificate.id.clone();
@@ -64,20 +64,20 @@ impl Credentials {
         Ok(Self { id, own, bundle: Arc::new(ArcSwap::from_pointee(bundle)), provider })
     }
 
-    /// Who this node is.
+    /// This node's id.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {
         &self.id
     }
 
-    /// Takes the next certificate; it must be of the same id.
+    /// Replaces the certificate by a newer one of the same id.
     ///
     /// # Errors
-    /// When it is another node's, or the key is not the certificate's. The old one stays.
+    /// When the certificate has another id, or the key does not match it. Then the old certificate stays.
     pub fn renew(&self, certificate: NodeCertificate) -> Result<(), IdentityError> {
         if certificate.id != self.id {
             return Err(IdentityError::Certificate(format!(
-                "it is {}'s, and this node is {}",
+                "it belongs to {}, and this node is {}",
                 certificate.id, self.id
             )));
         }
@@ -85,16 +85,16 @@ impl Credentials {
         Ok(())
     }
 
-    /// Believes these roots from now on. Connections that stand are not closed by this.
+    /// Replaces the trusted roots. Existing connections stay open.
     pub fn trust(&self, bundle: TrustBundle) {
         self.bundle.store(Arc::new(bundle));
     }
 
-    /// TLS of a server to nodes: TLS 1.3, the client must prove itself, nothing is resumed (a
-    /// resumed session would skip the check of the certificate).
+    /// TLS configuration of a server for other nodes: TLS 1.3 with a client certificate. Sessions are not
+    /// resumed, because a resumed session skips the verification of the certificate.
     ///
     /// # Errors
-    /// When TLS refuses the configuration.
+    /// When TLS rejects the configuration.
     pub fn server_config(&self, alpn: &[u8]) -> Result<ServerConfig, IdentityError> {
         let verifier = ClientVerifier { bundle: self.bundle.clone(), provider: self.provider.clone() };
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
@@ -108,10 +108,11 @@ impl Credentials {
         Ok(config)
     }
 
-    /// TLS of a client to one node: any other server is refused, whatever name it was dialled by.
+    /// TLS configuration of a client for one node. Any server that is not `expected` is refused, whatever
+    /// address was dialled.
     ///
     /// # Errors
-    /// When TLS refuses the configuration.
+    /// When TLS rejects the configuration.
     pub fn client_config(&self, expected: &SpiffeId, alpn: &[u8]) -> Result<ClientConfig, IdentityError> {
         let verifier = ServerVerifier {
             expected: expected.clone(),

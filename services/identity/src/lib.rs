@@ -1,6 +1,13 @@
-//! Who a node is and how it proves it: SPIFFE ids, certificates, and TLS in which both sides prove
-//! themselves. Roots are chosen by the trust domain in the peer's id and never pooled, because any
-//! CA can write any URI into a certificate. What a node *may do* is policy, not here.
+//! The identity of a node: SPIFFE ids, X.509 certificates (X.509-SVID), and mutual TLS. The roots that verify
+//! a peer are those of the trust domain in the peer's id. They are never pooled, because any CA can write any
+//! URI into a certificate. This crate does not decide what a node may do (that is policy), and reads no
+//! files.
+//!
+//! - [`SpiffeId`], [`TrustDomain`]: names.
+//! - [`NodeCertificate`]: a node's own certificate and key; [`TrustBundle`]: the roots of each trust domain.
+//! - [`Credentials`]: both, as TLS configurations that take renewed certificates and roots.
+//! - [`peer_identity`]: the SPIFFE id of the peer of a connection.
+//! - [`ca`]: a certificate authority for development and tests.
 
 pub mod ca;
 pub mod credentials;
@@ -17,43 +24,43 @@ pub use spiffe::{SpiffeId, TrustDomain};
 pub use svid::peer_identity;
 pub use trust::TrustBundle;
 
-/// What can be wrong with an identity or the files that hold it.
+/// Errors of identities, certificates and keys.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
-    /// Not a SPIFFE id.
+    /// The text is not a SPIFFE id.
     #[error("{id:?} is not a SPIFFE id: {reason}; write it like spiffe://nordu.net/relay/cph-1")]
     Spiffe {
-        /// What was given.
+        /// The text.
         id: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A certificate that is not a node's.
-    #[error("the certificate cannot be a node's: {0}; it needs exactly one URI name, a SPIFFE id")]
+    /// The certificate is not a node's certificate.
+    #[error("the certificate is not valid for a node: {0}; it needs exactly one URI name, a SPIFFE id")]
     Certificate(String),
-    /// PEM text without what it should hold.
+    /// A certificate or key is missing or malformed in a PEM text.
     #[error("no {wanted} in the PEM text: {reason}")]
     Pem {
-        /// What was looked for.
+        /// What was expected.
         wanted: &'static str,
-        /// What the parser said.
+        /// The parser's error.
         reason: String,
     },
     /// No root is known for a trust domain.
     #[error("no roots are configured for the trust domain {0}; add its CA to the trust bundle")]
     UnknownTrustDomain(TrustDomain),
-    /// The own certificate is not for the own key, or the key is of no use.
+    /// The private key does not match the certificate, or is unusable.
     #[error("the private key cannot be used with the certificate of {id}: {reason}")]
     Key {
-        /// Whose certificate.
+        /// The certificate's id.
         id: SpiffeId,
-        /// What TLS said.
+        /// The error of TLS.
         reason: String,
     },
     /// A CA operation failed.
     #[error("the certificate authority failed: {0}")]
     Ca(String),
-    /// TLS refused the configuration.
-    #[error("TLS refused the configuration: {0}")]
+    /// TLS rejected the configuration.
+    #[error("TLS rejected the configuration: {0}")]
     Tls(String),
 }

@@ -1,4 +1,4 @@
-//! Certificates and keys as they come from files.
+//! Certificates and keys in PEM text.
 
 use crate::svid::identity_of;
 use crate::{IdentityError, SpiffeId};
@@ -17,7 +17,7 @@ impl NodeCertificate {
     /// Reads the chain, leaf first, and the key (PKCS#8, SEC1 or PKCS#1).
     ///
     /// # Errors
-    /// When either is missing, or the leaf has not exactly one URI name that is a SPIFFE id.
+    /// When either is missing, or the leaf does not have exactly one URI name that is a SPIFFE id.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IdentityError> {
         let chain = certificates(certificate)?;
         let leaf = chain.first().ok_or_else(|| missing("certificate"))?;
@@ -27,7 +27,7 @@ impl NodeCertificate {
         Ok(Self { id, chain, key })
     }
 
-    /// Whose certificate it is.
+    /// The id in the certificate.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {
         &self.id
@@ -40,7 +40,7 @@ impl fmt::Debug for NodeCertificate {
     }
 }
 
-/// All certificates in a PEM text, at least one.
+/// All certificates in a PEM text. It must contain at least one.
 pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let found = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
@@ -49,5 +49,5 @@ pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Id
 }
 
 fn missing(wanted: &'static str) -> IdentityError {
-    IdentityError::Pem { wanted, reason: "there is none".to_owned() }
+    IdentityError::Pem { wanted, reason: "it contains none".to_owned() }
 }

@@ -9,8 +9,8 @@ const MAX_ID: usize = 2048;
 const MAX_DOMAIN: usize = 255;
 const SCHEME: &str = "spiffe://";
 
-/// The name of a trust domain: one operator's CA speaks for it. Lower-case letters, digits, dots,
-/// dashes and underscores, at most 255 bytes.
+/// The name of a trust domain, whose certificates one operator's CA issues. Lower-case letters, digits, dots,
+/// dashes and underscores; at most 255 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrustDomain(Arc<str>);
 
@@ -18,7 +18,7 @@ impl TrustDomain {
     /// Parses a bare name, such as `nordu.net`.
     ///
     /// # Errors
-    /// When the name is empty, too long or has other characters.
+    /// When the name is empty, too long or contains other characters.
     pub fn new(name: &str) -> Result<Self, IdentityError> {
         let wrong = |reason| IdentityError::Spiffe { id: name.to_owned(), reason };
         if name.is_empty() {
@@ -29,7 +29,7 @@ impl TrustDomain {
         }
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
         if !name.bytes().all(allowed) {
-            return Err(wrong("a trust domain has lower-case letters, digits, '.', '-' and '_' only"));
+            return Err(wrong("a trust domain contains only lower-case letters, digits, '.', '-' and '_'"));
         }
         Ok(Self(name.into()))
     }
@@ -40,10 +40,10 @@ impl TrustDomain {
         &self.0
     }
 
-    /// The id of a relay of this domain.
+    /// The id of a node of this trust domain: `spiffe://DOMAIN/relay/NAME`.
     ///
     /// # Errors
-    /// When the name is not a path segment.
+    /// When the name is not a valid path segment.
     pub fn relay(&self, name: &str) -> Result<SpiffeId, IdentityError> {
         format!("{SCHEME}{}/relay/{name}", self.0).parse()
     }
@@ -63,7 +63,7 @@ impl FromStr for TrustDomain {
     }
 }
 
-/// An id of a workload, such as `spiffe://nordu.net/relay/cph-1`. Cheap to clone; ordered as text.
+/// A SPIFFE id, such as `spiffe://nordu.net/relay/cph-1`. Cheap to clone; ordered as text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId {
     text: Arc<str>,
@@ -83,13 +83,13 @@ impl SpiffeId {
         self.text.get(SCHEME.len() + self.domain.as_str().len()..).unwrap_or_default()
     }
 
-    /// The name of a relay: `cph-1` of `/relay/cph-1`. None when the path has another shape.
+    /// The name of a node: `cph-1` for the path `/relay/cph-1`. None for any other form of path.
     #[must_use]
     pub fn relay_name(&self) -> Option<&str> {
         self.path().strip_prefix("/relay/").filter(|name| !name.contains('/'))
     }
 
-    /// The whole id.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -121,7 +121,7 @@ impl FromStr for SpiffeId {
             }
             let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
             if !segment.bytes().all(allowed) {
-                return Err(wrong("a path has letters, digits, '.', '-' and '_' only"));
+                return Err(wrong("a path contains only letters, digits, '.', '-' and '_'"));
             }
         }
         Ok(Self { text: id.into(), domain })
@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_relay_has_a_name() {
+    fn the_id_of_a_node_has_its_name_and_trust_domain() {
         let id: SpiffeId = "spiffe://nordu.net/relay/cph-1".parse().unwrap();
         assert_eq!(id.trust_domain().as_str(), "nordu.net");
         assert_eq!(id.path(), "/relay/cph-1");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_forbids_is_refused() {
+    fn ids_that_the_standard_forbids_are_refused() {
         for id in [
             "",
             "spiffe://",
@@ -172,14 +172,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_is_what_was_written(id in "\\PC*") {
+        fn a_parsed_id_has_the_same_text(id in "\\PC*") {
             if let Ok(parsed) = id.parse::<SpiffeId>() {
                 prop_assert_eq!(parsed.as_str(), id.as_str());
             }
         }
 
         #[test]
-        fn domain_and_path_are_the_parts(domain in "[a-z0-9._-]{1,40}", name in "[a-z0-9-]{1,20}") {
+        fn trust_domain_and_name_are_parsed_from_the_id(domain in "[a-z0-9._-]{1,40}", name in "[a-z0-9-]{1,20}") {
             let id: SpiffeId = format!("spiffe://{domain}/relay/{name}").parse().unwrap();
             prop_assert_eq!(id.trust_domain().as_str(), domain.as_str());
             prop_assert_eq!(id.relay_name(), Some(name.as_str()));

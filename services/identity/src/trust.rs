@@ -1,4 +1,4 @@
-//! Which CAs speak for which trust domain.
+//! The roots of each trust domain.
 
 use crate::crypto::provider;
 use crate::pem::certificates;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// The roots of each trust domain, apart from each other.
+/// The roots of each trust domain, kept separate.
 #[derive(Clone, Default)]
 pub struct TrustBundle {
     domains: BTreeMap<TrustDomain, Roots>,
@@ -23,17 +23,17 @@ pub(crate) struct Roots {
 }
 
 impl TrustBundle {
-    /// A bundle that trusts nobody.
+    /// A bundle without roots: it trusts no node.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With the roots of a domain, from PEM (one or more certificates). Roots that the domain had
-    /// before are replaced.
+    /// Sets the roots of a trust domain, from PEM text with one or more certificates. Replaces its earlier
+    /// roots.
     ///
     /// # Errors
-    /// When the text has no certificate or one that cannot be a root.
+    /// When the text has no certificate, or one that cannot be a root.
     pub fn with(mut self, domain: TrustDomain, roots_pem: &str) -> Result<Self, IdentityError> {
         let mut store = RootCertStore::empty();
         for certificate in certificates(roots_pem)? {
@@ -47,7 +47,7 @@ impl TrustBundle {
         Ok(self)
     }
 
-    /// The domains that are known.
+    /// The trust domains that have roots.
     pub fn domains(&self) -> impl Iterator<Item = &TrustDomain> {
         self.domains.keys()
     }

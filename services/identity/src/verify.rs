@@ -1,4 +1,4 @@
-//! The checks of a peer's certificate, in both directions of TLS.
+//! Verification of a peer's certificate, by TLS clients and by TLS servers.
 
 use crate::svid::identity_of;
 use crate::trust::TrustBundle;
@@ -20,7 +20,7 @@ fn refused(error: IdentityError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(error))
 }
 
-/// Accepts the one server that was meant.
+/// Accepts only the expected server.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
     pub(crate) expected: SpiffeId,
@@ -40,7 +40,7 @@ impl ServerCertVerifier for ServerVerifier {
         let id = identity_of(end_entity).map_err(refused)?;
         if id != self.expected {
             return Err(refused(IdentityError::Certificate(format!(
-                "it is {id}'s, and {} was to answer",
+                "it belongs to {id}, and {} was expected",
                 self.expected
             ))));
         }
@@ -79,7 +79,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Accepts any node of a known trust domain; who it is, the caller asks with [`crate::peer_identity`].
+/// Accepts any node of a known trust domain. The caller gets its id from [`crate::peer_identity`].
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     pub(crate) bundle: Arc<ArcSwap<TrustBundle>>,
@@ -88,7 +88,7 @@ pub(crate) struct ClientVerifier {
 
 impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // A hint would tell strangers whom we trust, and nodes have one certificate anyway.
+        // No hints: they would disclose the trusted CAs, and a node has only one certificate.
         &[]
     }
 
