@@ -1,20 +1,22 @@
-//! One room on one of its nodes, without I/O, without a clock and without a runtime: time, randomness and
-//! everything that happens are arguments, and what is to be done comes back as data. It holds the room's
-//! replicated state and the LiveKit sessions of the participants here. It knows no sockets, no registry and
-//! no channel; `systir-room-runtime` drives it.
+//! One room on one of its nodes, as a core without I/O. Time, randomness and all events are arguments; what
+//! is to be done is returned as data. It holds the room's replicated state and the LiveKit sessions of the
+//! participants whose media is on this node. It has no clock, no sockets, no registry, no channels and no
+//! runtime: `systir-room-runtime` drives it.
 //!
-//! - [`RoomCore`]: the room. It takes [`RoomInput`]s and answers with [`RoomEffect`]s, [`WorkerRequest`]s and
+//! - [`RoomCore`]: the room. It handles a [`RoomInput`] and returns [`RoomEffect`]s, [`WorkerRequest`]s and
 //!   messages to other nodes.
-//! - [`RoomState`]: one node's copy of the room's state; [`Update`] is what nodes send each other, [`Change`]
-//!   what differs after one. A participant is written by its media node alone; the others hold copies. A
-//!   node's writes come from that node itself, over an authenticated link; any other write is a
-//!   [`MergeError`]. Updates may be reordered, repeated and lost; [`RoomState::snapshot`] repairs what was
-//!   lost, and [`RoomState::digest`] shows whether anything was. Copies that saw the same snapshots are
-//!   equal. [`ParticipantVersion`] is (join epoch, counter), which never falls for one participant id.
-//! - [`LinkEventQueue`]: link events that wait for a room; [`wire`]: updates as they are sent on links.
+//! - [`RoomState`]: one node's replica of the room's state. Nodes send each other [`Update`]s; applying one
+//!   returns the [`Change`]s. Only a participant's media node (its owner) writes its state, and only over its
+//!   own authenticated link: any other write is a [`MergeError`]. Updates may be reordered, repeated and
+//!   lost. [`RoomState::digest`] detects a loss and [`RoomState::snapshot`] repairs it. Replicas that applied
+//!   the same snapshots are equal. A [`ParticipantVersion`], (join epoch, counter), never decreases for one
+//!   participant id.
+//! - [`LinkEventQueue`]: link events that wait for a room. [`wire`]: the encoding of updates on links.
 //! - [`Residency`]: the answer to "where is my data".
+//!
+//! `examples/two_nodes.rs` runs a room on two nodes.
 
-// Tests make their own times.
+// Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod check;
@@ -49,7 +51,14 @@ pub use version::{MetadataVersion, ParticipantVersion};
 
 /// Name of a node.
 pub type NodeId = String;
-/// Id of one participant's stay, `PA_...`, minted by its media node.
+/// Participant id, `PA_...`. Its media node makes a new one for each join.
 pub type Sid = String;
-/// The identity that a participant's token names; one of each is in a room.
+/// Identity from a participant's token. A room has at most one participant of each identity.
 pub type Identity = String;
+
+// The example runs as a unit test. It names this crate as any other program does.
+#[cfg(test)]
+extern crate self as systir_room;
+#[cfg(test)]
+#[path = "../examples/two_nodes.rs"]
+mod example;
