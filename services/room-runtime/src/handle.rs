@@ -1,4 +1,4 @@
-//! How the rest of the node reaches a room's task.
+//! The handle by which the rest of the node reaches a room's task.
 
 use std::sync::Arc;
 
@@ -10,33 +10,33 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::link_events::SharedLinkEventQueue;
 
-/// Both directions of a participant's signalling, as the room sees them.
+/// The channels of a participant's signalling.
 #[derive(Debug)]
 pub struct SignalChannels {
-    /// From the client; its end means that the signalling has ended.
+    /// Requests of the client. The signalling has ended when the channel closes.
     pub from_client: mpsc::Receiver<SignalRequest>,
-    /// To the client; bounded, and a client that does not read is removed.
+    /// Responses to the client. When the channel is full, the participant is removed.
     pub to_client: mpsc::Sender<SignalResponse>,
 }
 
-/// A participant whose seat was reserved and who now arrives.
+/// A participant that arrives with a reservation.
 #[derive(Debug)]
 pub struct ParticipantArrival {
     /// Id of the reservation.
     pub join_id: String,
     /// What the token allows.
     pub grants: Grants,
-    /// What the client says of itself.
+    /// What the client reports about itself.
     pub client: livekit_protocol::ClientInfo,
-    /// Does it subscribe to every track without asking?
+    /// Is it subscribed to all tracks automatically?
     pub auto_subscribe: bool,
-    /// Name of the node where its signalling ends.
+    /// Name of its gateway.
     pub gateway: String,
-    /// Join number of the last join of its identity that the gateway knows; 0 for none.
+    /// Join epoch of the last join of its identity that the gateway knows; 0 for none.
     pub joined_after: u64,
     /// Its signalling.
     pub signal: SignalChannels,
-    /// Its part of the join's trace.
+    /// Trace span of the join.
     pub span: tracing::Span,
 }
 
@@ -45,40 +45,41 @@ pub struct ParticipantArrival {
 pub(crate) enum TaskMessage {
     /// A participant arrives.
     Arrive(Box<ParticipantArrival>),
-    /// This node was taken out of the assignment, or not: may the room end?
+    /// This node left the assignment, or could not: may the room end?
     AssignmentLeft(bool),
-    /// Asks for the room's residency.
+    /// Requests the room's residency.
     Residency(oneshot::Sender<Residency>),
-    /// Asks for the last join of an identity.
+    /// Requests the join epoch of the last join of an identity.
     LastJoin(String, oneshot::Sender<u64>),
 }
 
-/// Reaches one room's task.
+/// Reaches the task of one room.
 #[derive(Debug, Clone)]
 pub struct RoomHandle {
-    /// Bounded: a sender that cannot wait gives up.
+    /// Bounded: a sender waits, or gives up after a timeout.
     pub(crate) messages: mpsc::Sender<TaskMessage>,
     pub(crate) link_events: Arc<SharedLinkEventQueue>,
     pub(crate) key: RoomKey,
 }
 
 impl RoomHandle {
-    /// Hands the room a link event; never waits.
+    /// Queues a link event for the room. Never waits.
     pub fn link_event(&self, event: RoomLinkEvent) -> Queued {
         self.link_events.push(event)
     }
 
     /// The room's residency; none when the room has ended.
     pub async fn residency(&self) -> Option<Residency> {
-        let (ask, answer) = oneshot::channel();
-        self.messages.send(TaskMessage::Residency(ask)).await.ok()?;
-        answer.await.ok()
+        let (reply, response) = oneshot::channel();
+        self.messages.send(TaskMessage::Residency(reply)).await.ok()?;
+        response.await.ok()
     }
 
-    /// Join number of the last join of an identity that the room knows; none when the room has ended.
+    /// Join epoch of the last join of an identity that the room knows, 0 for none. None when the room has
+    /// ended.
     pub async fn last_join(&self, identity: &str) -> Option<u64> {
-        let (ask, answer) = oneshot::channel();
-        self.messages.send(TaskMessage::LastJoin(identity.to_owned(), ask)).await.ok()?;
-        answer.await.ok()
+        let (reply, response) = oneshot::channel();
+        self.messages.send(TaskMessage::LastJoin(identity.to_owned(), reply)).await.ok()?;
+        response.await.ok()
     }
 }

@@ -1,11 +1,11 @@
-//! The queue of link events of one room, between the task that reads all links and the room's task.
+//! The link event queue of one room, shared by the task that reads all links and the room's task.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use systir_room::{LinkEventQueue, Queued, RoomLinkEvent};
 use tokio::sync::Notify;
 
-/// One room's queue.
+/// The link event queue of one room.
 #[derive(Debug, Default)]
 pub(crate) struct SharedLinkEventQueue {
     queue: Mutex<LinkEventQueue>,
@@ -17,7 +17,7 @@ impl SharedLinkEventQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an event; never waits.
+    /// Queues an event. Never waits.
     pub(crate) fn push(&self, event: RoomLinkEvent) -> Queued {
         let queued = self.lock().push(event);
         if queued == Queued::Kept {
@@ -26,7 +26,7 @@ impl SharedLinkEventQueue {
         queued
     }
 
-    /// The next event, in order. No event is lost when this is dropped before it returns.
+    /// Waits for the next event, in order. Cancel safe: no event is lost when the future is dropped.
     pub(crate) async fn next(&self) -> RoomLinkEvent {
         loop {
             if let Some(event) = self.lock().pop() {
@@ -36,7 +36,7 @@ impl SharedLinkEventQueue {
         }
     }
 
-    /// The room has ended: no more events are queued. Returns those that were not read.
+    /// Closes the queue when the room has ended. Returns the unread events.
     pub(crate) fn close(&self) -> Vec<RoomLinkEvent> {
         self.lock().close()
     }

@@ -21,47 +21,48 @@ use crate::PeerLinks;
 use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
 use crate::task;
 
-/// How long an arriving participant waits for a busy room.
+/// How long an arriving participant waits for a busy room task.
 const ARRIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a residency request waits for a busy room before the registry's copy answers.
+/// How long a residency request waits for a busy room task before it is answered from the registry's copy.
 const RESIDENCY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a record may be without a room, or name a node without a lease, before it is removed.
+/// How long an assignment may be without a room here, or name a spill node without a lease, before it is
+/// cleaned up.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// How often stale records are looked for.
+/// How often stale assignments are searched.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What rooms use of the rest of the node.
+/// What rooms need from the rest of the node.
 #[derive(Debug, Clone)]
 pub struct RoomDependencies {
     /// This node's name.
     pub node: String,
-    /// Policy.
+    /// This node's view of policy.
     pub authority: Arc<Authority>,
-    /// The records of rooms.
+    /// The assignments in the registry.
     pub assignments: Arc<Assignments>,
-    /// This node's seats.
+    /// This node's seat book.
     pub seats: Arc<Seats>,
-    /// Links to other nodes.
+    /// The links to other nodes.
     pub links: Arc<dyn PeerLinks>,
-    /// Flow numbers on links.
+    /// Allocates flow numbers on links.
     pub flows: Arc<dyn FlowAllocator>,
-    /// Media workers.
+    /// The media workers.
     pub workers: WorkerPool,
-    /// Keys of participants and tracks.
+    /// Makes keys of participants and tracks.
     pub keys: Arc<KeyMint>,
-    /// What is counted.
+    /// The metrics of all rooms.
     pub metrics: Arc<RoomMetrics>,
-    /// Owns the rooms' tasks.
+    /// Tracks the tasks of rooms.
     pub tasks: TaskTracker,
-    /// Ends them.
+    /// Stops the tasks of rooms.
     pub stop: CancellationToken,
 }
 
 impl RoomDependencies {
-    /// The policy check that writes of a room's assignment rest on.
+    /// The policy check for nodes that are written into a room's assignment.
     pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(AssignedRole, &str) -> bool + 'a {
         |role, node| {
             let action = match role {
@@ -73,7 +74,7 @@ impl RoomDependencies {
     }
 }
 
-/// The rooms by id.
+/// The rooms that this node carries, by id.
 #[derive(Debug)]
 pub struct Rooms {
     dependencies: RoomDependencies,
@@ -96,13 +97,13 @@ impl Rooms {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The room, if this node carries it now.
+    /// The handle of a room; none when this node does not carry it.
     #[must_use]
     pub fn get(&self, room: &RoomId) -> Option<RoomHandle> {
         self.lock().get(room).cloned()
     }
 
-    /// All rooms.
+    /// The handles of all rooms.
     #[must_use]
     pub fn all(&self) -> Vec<RoomHandle> {
         self.lock().values().cloned().collect()
@@ -115,8 +116,8 @@ impl Rooms {
         }
     }
 
-    /// The room's task, started when there is none. The caller has asked policy whether this node may carry
-    /// the room.
+    /// The handle of a room, whose task is started if necessary. The caller must have checked that policy
+    /// allows this node to carry the room.
     pub fn open(self: &Arc<Self>, assignment: &Assignment) -> RoomHandle {
         let mut open = self.lock();
         if let Some(handle) = open.get(&assignment.room)
@@ -130,10 +131,10 @@ impl Rooms {
         handle
     }
 
-    /// Brings a participant to the room's task; a room that ends at this moment is opened again.
+    /// Sends an arriving participant to the room's task. A room that is just ending is opened again.
     ///
     /// # Errors
-    /// When the room takes no participant now; with the sentence for the participant.
+    /// When the room cannot accept the participant now. The text is for the participant.
     pub async fn arrive(
         self: &Arc<Self>,
         assignment: &Assignment,
@@ -145,16 +146,16 @@ impl Rooms {
             match handle.messages.send_timeout(message, ARRIVE_TIMEOUT).await {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(_)) => {
-                    return Err("The meeting is too busy to take you in. Join again in a moment.");
+                    return Err("The room is too busy to accept you now. Join again in a moment.");
                 }
                 Err(SendTimeoutError::Closed(back)) => message = back,
             }
         }
-        Err("The meeting closed at this moment. Join again to open it.")
+        Err("The room closed at this moment. Join again to open it.")
     }
 
-    /// Hands a room an event of its links, without waiting. A room that is not carried here is closed on
-    /// the link, which would stay open for it otherwise.
+    /// Queues a link event for a room, without waiting. When this node does not carry the room, an opened
+    /// room is closed on the link, where it would stay open otherwise.
     pub fn link_event(&self, key: &str, event: RoomLinkEvent) {
         let Some(id) = RoomId::from_key(key) else { return };
         let opened = match &event {
@@ -174,14 +175,15 @@ impl Rooms {
         }
     }
 
-    /// The link to a node is down: every room learns it.
+    /// Notifies all rooms that the link to a node is down.
     pub fn link_down(&self, node: &str) {
         for room in self.all() {
             room.link_event(RoomLinkEvent::Down { node: node.to_owned() });
         }
     }
 
-    /// Residency of a room; from the registry's copy when this node does not carry it.
+    /// Residency of a room, from the registry's copy when this node does not carry it. None for an unknown
+    /// room.
     pub async fn residency(&self, room: &RoomId) -> Option<Residency> {
         if let Some(handle) = self.get(room)
             && let Ok(Some(residency)) = tokio::time::timeout(RESIDENCY_TIMEOUT, handle.residency()).await
@@ -192,8 +194,8 @@ impl Rooms {
         Some(residency_of(&known, &self.dependencies.node, &self.dependencies.authority))
     }
 
-    /// A seat is held here for a participant of a room that this node has just left: it is assigned again,
-    /// from its record or else as `fresh`. None when it cannot be.
+    /// Assigns this node again to a room that it has just left, when a seat here is held for the room: by the
+    /// room's record, or by `fresh` without one. None when no seat is held or the registry refuses.
     pub async fn reassign(&self, room: &RoomId, fresh: impl FnOnce() -> Assignment) -> Option<Assignment> {
         let RoomDependencies { assignments, seats, node, .. } = &self.dependencies;
         if !seats.are_held_by(&room.key()) {
@@ -204,8 +206,8 @@ impl Rooms {
         assignments.get(room).map(|known| known.value).filter(|known| known.has(node))
     }
 
-    /// Removes what crashes leave in the registry: spill nodes that are gone from rooms of this home, and
-    /// assignments of this node without participants. Runs until it is dropped.
+    /// Cleans up the registry after crashes: removes spill nodes without a lease from rooms whose home is
+    /// this node, and removes this node from rooms without participants. Runs until it is dropped.
     pub async fn clean_up(self: Arc<Self>) {
         let mut found: HashMap<(RoomId, Option<String>), Instant> = HashMap::new();
         loop {
@@ -230,19 +232,20 @@ impl Rooms {
         }
     }
 
-    /// This node leaves the room's assignment. False when the room must stay.
+    /// Removes this node from the room's assignment. False when the room must continue.
     pub(crate) async fn leave(&self, room: &RoomId) -> bool {
         let key = room.key();
         let seats = &self.dependencies.seats;
         self.dependencies.assignments.leave(room, || seats.are_held_by(&key)).await
     }
 
-    /// Rooms of this node without participants, and spill nodes without a lease of rooms of this home.
+    /// Assignments of this node without participants (none), and spill nodes without a lease in rooms whose
+    /// home is this node.
     fn stale(&self) -> Vec<(RoomId, Option<String>)> {
         let me = self.dependencies.node.as_str();
         let view = self.dependencies.assignments.registry().view();
         let mut stale = Vec::new();
-        // While the store does not answer, a missing record proves nothing.
+        // While the registry does not answer, a missing record proves nothing.
         if view.away_since().is_some() {
             return stale;
         }
@@ -254,8 +257,8 @@ impl Rooms {
                 stale.push((room.clone(), None));
             }
             if home {
-                let gone = assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none());
-                stale.extend(gone.map(|node| (room.clone(), Some(node.to_string()))));
+                let offline = assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none());
+                stale.extend(offline.map(|node| (room.clone(), Some(node.to_string()))));
             }
         }
         stale

@@ -1,4 +1,4 @@
-//! The task of one room: it feeds the core and does what the core wants done.
+//! The task of one room: it passes inputs to the core and does the core's effects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
 use crate::link_events::SharedLinkEventQueue;
 use crate::rooms::Rooms;
 
-/// Messages that may wait for the room.
+/// Most messages that wait for the room.
 const MESSAGES: usize = 1024;
 
-/// Worker events that may wait for the room.
+/// Most worker events that wait for the room.
 const EVENTS: usize = 1024;
 
-/// Requests of clients that may wait for the room; after that each client waits by itself.
+/// Most client requests that wait for the room. Beyond that, each client waits.
 const REQUESTS: usize = 256;
 
-/// How long the end of a room waits for a worker that takes nothing.
+/// How long the end of a room waits for a worker that accepts nothing.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client's request, or (`None`) the end of its signalling.
+/// A client's request, or the end of its signalling (`None`).
 #[derive(Debug)]
 struct ClientInput {
     participant: ParticipantKey,
@@ -50,15 +50,16 @@ impl From<ClientInput> for RoomInput {
     }
 }
 
-/// What a turn of the task begins with.
+/// What woke the task.
 enum Wakeup<'a> {
-    /// It is time to look at what is due.
-    Nothing,
+    /// A tick of the core is due.
+    Tick,
+    /// The registry's copy changed.
     ViewChanged,
-    RoomInput(RoomInput),
+    Input(RoomInput),
     Message(TaskMessage),
-    /// The worker takes a waiting request, or has ended.
-    WorkerTakes(Result<mpsc::Permit<'a, WorkerMessage>, SendError<()>>),
+    /// The worker accepts a waiting request, or has ended.
+    WorkerReady(Result<mpsc::Permit<'a, WorkerMessage>, SendError<()>>),
 }
 
 struct RoomTask {
@@ -70,15 +71,15 @@ struct RoomTask {
     wire_key: String,
     worker: mpsc::Sender<WorkerMessage>,
     worker_index: u8,
-    /// Where the worker's events go.
+    /// For the worker: receives the room's events.
     events: mpsc::Sender<Event>,
     messages: mpsc::WeakSender<TaskMessage>,
-    /// Where requests of all clients go, so that they have one order.
+    /// Receives the requests of all clients in one order.
     requests: mpsc::Sender<ClientInput>,
     link_events: Arc<SharedLinkEventQueue>,
-    /// Signalling to the clients of the participants here.
+    /// Signalling to the clients of local participants.
     signals: FxHashMap<ParticipantKey, mpsc::Sender<SignalResponse>>,
-    /// Participants whose join message is not sent yet, and when they arrived.
+    /// Arrival time of participants whose join message is not sent yet.
     arriving: FxHashMap<ParticipantKey, Instant>,
 }
 
@@ -86,8 +87,7 @@ fn now() -> Now {
     Now { instant: Instant::now(), unix_ms: unix_ms() }
 }
 
-/// Starts the room's task; it ends by itself when the room has been empty for a while, and when the node
-/// stops.
+/// Starts the room's task. It ends when the room has been empty for some time, and when the node stops.
 pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) -> RoomHandle {
     let (messages, incoming) = mpsc::channel(MESSAGES);
     let (events, from_worker) = mpsc::channel(EVENTS);
@@ -141,7 +141,7 @@ impl RoomTask {
         let mut view = self.rooms.dependencies().assignments.registry().watch();
         let first = view.borrow_and_update().clone();
         self.cluster_changed(&first);
-        self.settle();
+        self.run_effects();
         loop {
             let at = Instant::now();
             let accepts_events = self.core.accepts_events(at);
@@ -149,32 +149,32 @@ impl RoomTask {
             let worker_waits = self.core.has_worker_requests();
             let wakeup = tokio::select! {
                 () = stop.cancelled() => break,
-                permit = worker.reserve(), if worker_waits => Wakeup::WorkerTakes(permit),
-                Some(event) = from_worker.recv(), if accepts_events => Wakeup::RoomInput(RoomInput::Worker(event)),
-                Some(input) = from_clients.recv(), if accepts_events => Wakeup::RoomInput(input.into()),
-                event = link_events.next() => Wakeup::RoomInput(RoomInput::Link(event)),
+                permit = worker.reserve(), if worker_waits => Wakeup::WorkerReady(permit),
+                Some(event) = from_worker.recv(), if accepts_events => Wakeup::Input(RoomInput::Worker(event)),
+                Some(input) = from_clients.recv(), if accepts_events => Wakeup::Input(input.into()),
+                event = link_events.next() => Wakeup::Input(RoomInput::Link(event)),
                 Ok(()) = view.changed() => Wakeup::ViewChanged,
                 message = incoming.recv() => match message {
                     Some(message) => Wakeup::Message(message),
                     None => break,
                 },
-                () = sleep_until(due.into()) => Wakeup::Nothing,
+                () = sleep_until(due.into()) => Wakeup::Tick,
             };
-            // First: what wakeup may rest on a newer view than the core has.
+            // The view first: an input may depend on a newer view than the core has.
             let changed = view.has_changed().is_ok_and(|changed| changed);
             if changed || matches!(wakeup, Wakeup::ViewChanged) {
                 let newest = view.borrow_and_update().clone();
                 self.cluster_changed(&newest);
             }
             match wakeup {
-                Wakeup::Nothing | Wakeup::ViewChanged => {}
-                Wakeup::RoomInput(input) => self.core.handle(input, now()),
+                Wakeup::Tick | Wakeup::ViewChanged => {}
+                Wakeup::Input(input) => self.core.handle(input, now()),
                 Wakeup::Message(message) => self.message(message),
-                Wakeup::WorkerTakes(Ok(permit)) => self.send_to_worker(permit),
-                // Without its worker the node stops.
-                Wakeup::WorkerTakes(Err(_)) => self.core.worker_ended(),
+                Wakeup::WorkerReady(Ok(permit)) => self.send_to_worker(permit),
+                // The node stops when a worker ends.
+                Wakeup::WorkerReady(Err(_)) => self.core.worker_ended(),
             }
-            if self.settle() {
+            if self.run_effects() {
                 break;
             }
         }
@@ -187,11 +187,11 @@ impl RoomTask {
             TaskMessage::AssignmentLeft(may_end) => {
                 self.core.handle(RoomInput::AssignmentLeft(may_end), now())
             }
-            TaskMessage::Residency(answer) => {
-                let _ = answer.send(self.core.residency());
+            TaskMessage::Residency(reply) => {
+                let _ = reply.send(self.core.residency());
             }
-            TaskMessage::LastJoin(identity, answer) => {
-                let _ = answer.send(self.core.last_join(&identity));
+            TaskMessage::LastJoin(identity, reply) => {
+                let _ = reply.send(self.core.last_join(&identity));
             }
         }
     }
@@ -209,7 +209,7 @@ impl RoomTask {
         } = arrival;
         if let Err(error) = self.rooms.dependencies().seats.commit(&self.wire_key, &join_id) {
             span.record("outcome", "too-late");
-            span.in_scope(|| tracing::info!(%error, "a participant came after its reservation expired"));
+            span.in_scope(|| tracing::info!(%error, "a participant arrived after its reservation expired"));
             return;
         }
         let participant = self.rooms.dependencies().keys.participant();
@@ -221,8 +221,8 @@ impl RoomTask {
         self.read_requests(participant, signal.from_client);
     }
 
-    /// Reads a client's requests into the room's one queue. The task ends with the client's signalling or
-    /// with the room.
+    /// Starts a task that moves a client's requests into the room's request queue. It ends with the client's
+    /// signalling or with the room.
     fn read_requests(&self, participant: ParticipantKey, mut from_client: mpsc::Receiver<SignalRequest>) {
         let requests = self.requests.clone();
         self.rooms.dependencies().tasks.spawn(async move {
@@ -236,7 +236,7 @@ impl RoomTask {
         });
     }
 
-    /// What the registry's copy says about the room and the nodes that it concerns.
+    /// Passes the room's assignment and its nodes in the registry's copy to the core.
     fn cluster_changed(&mut self, view: &View) {
         let assignment = view.room(&self.id).map(|known| known.value.clone());
         let assigned = assignment.iter().flat_map(Assignment::nodes).map(AsRef::as_ref);
@@ -250,12 +250,12 @@ impl RoomTask {
         self.core.handle(RoomInput::Cluster(cluster), now());
     }
 
-    /// Does all that is due and all that the core wants. True when the room has ended.
-    fn settle(&mut self) -> bool {
+    /// Ticks the core and does its effects until there are none. True when the room has ended.
+    fn run_effects(&mut self) -> bool {
         let ended = loop {
             let seats = &self.rooms.dependencies().seats;
             let ended = self.core.tick(now(), || seats.are_held_by(&self.wire_key));
-            // Before the effects: the worker stops feeding a link before the room closes on it.
+            // Before the effects, so that the worker stops feeding a link before the room closes on it.
             self.flush_to_worker();
             if !self.do_effects() {
                 break ended;
@@ -266,7 +266,7 @@ impl RoomTask {
         ended
     }
 
-    /// Hands the worker what it takes now.
+    /// Sends the worker the requests that it accepts now.
     fn flush_to_worker(&mut self) {
         let (worker, room, events) = (&self.worker, self.key, &self.events);
         self.core.flush_to_worker(|request| match worker.try_reserve() {
@@ -275,7 +275,7 @@ impl RoomTask {
                 Ok(())
             }
             Err(TrySendError::Full(())) => Err(request),
-            // Without its worker the node stops.
+            // The node stops when a worker ends.
             Err(TrySendError::Closed(())) => Ok(()),
         });
     }
@@ -286,7 +286,7 @@ impl RoomTask {
         }
     }
 
-    /// True when doing them gave the core new inputs.
+    /// Does the core's effects. True when that caused new inputs.
     fn do_effects(&mut self) -> bool {
         let mut again = false;
         while let Some(effect) = self.core.poll_effect() {
@@ -326,7 +326,7 @@ impl RoomTask {
     fn leave_assignment(&self) {
         let (rooms, id, messages) = (self.rooms.clone(), self.id.clone(), self.messages.clone());
         self.rooms.dependencies().tasks.spawn(async move {
-            // A failed task must not keep the room for ever.
+            // If the task panics, the room must still be able to end.
             let may_end = tokio::spawn(async move { rooms.leave(&id).await }).await.unwrap_or(true);
             if let Some(messages) = messages.upgrade() {
                 let _ = messages.send(TaskMessage::AssignmentLeft(may_end)).await;
@@ -342,8 +342,8 @@ impl RoomTask {
         });
     }
 
-    /// Closes the room on the links, in the registry when the node stops, and at the worker. A participant
-    /// that arrives meanwhile finds a new room.
+    /// Closes the room on the links, at the worker and, when the node stops, in the registry. A participant
+    /// that arrives meanwhile is sent to a new room.
     async fn end(mut self, mut incoming: mpsc::Receiver<TaskMessage>) {
         self.core.close_on_links();
         self.do_effects();
@@ -373,14 +373,17 @@ impl RoomTask {
                 Err(_) => {
                     let seconds = FLUSH_TIMEOUT.as_secs();
                     let worker = self.worker_index;
-                    tracing::error!(worker, "a worker took nothing for {seconds} s; its rooms are lost");
+                    tracing::error!(
+                        worker,
+                        "a worker accepted no command for {seconds} s; its rooms are lost"
+                    );
                     return;
                 }
             }
         }
     }
 
-    /// A participant that arrived after the room's end goes to a new room.
+    /// Sends a participant that arrived after the room's end to a new room.
     fn forward_arrival(&self, arrival: Box<ParticipantArrival>) {
         let (rooms, assignment) = (self.rooms.clone(), self.core.assignment().clone());
         self.rooms.dependencies().tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! The limits of one record.
+//! Validation of one record.
 
 use crate::error::MergeError;
 use crate::limits::MAX_BODY;
@@ -6,19 +6,19 @@ use crate::update::{ParticipantRecord, RecordState};
 
 /// Longest participant id and identity, bytes.
 const MAX_NAME: usize = 512;
-/// Largest join epoch: leaves room to count on, whatever a node claims.
+/// Largest join epoch. It leaves room to count further, whatever a node sends.
 const MAX_EPOCH: u64 = 1 << 56;
 
 /// Is a record within the limits?
 pub(crate) fn check(record: &ParticipantRecord) -> Result<(), MergeError> {
     if record.sid.is_empty() || record.identity.is_empty() {
-        return Err(MergeError::Malformed("a participant without an id or identity"));
+        return Err(MergeError::Malformed("a participant has no id or no identity"));
     }
     if record.sid.len() > MAX_NAME || record.identity.len() > MAX_NAME {
-        return Err(MergeError::Malformed("a participant id or identity of more than 512 bytes"));
+        return Err(MergeError::Malformed("a participant id or identity is longer than 512 bytes"));
     }
     if record.version.epoch > MAX_EPOCH || record.version.counter == u32::MAX {
-        return Err(MergeError::Malformed("a version beyond any real one"));
+        return Err(MergeError::Malformed("a participant version is out of range"));
     }
     match &record.state {
         RecordState::Live(body) if body.len() > MAX_BODY => Err(MergeError::TooLarge { bytes: body.len() }),

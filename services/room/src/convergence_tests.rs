@@ -1,4 +1,4 @@
-//! Copies under reordered, repeated and lost updates.
+//! Replicas under reordered, repeated and lost updates.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use proptest::sample::Index;
 
 use super::*;
 
-/// A clock that finds nothing too early.
+/// A clock for which no update is in the future.
 const ANY_TIME: u64 = u64::MAX;
 
 const NODES: [&str; 4] = ["cph-1", "sto-1", "oslo-1", "hel-1"];
@@ -29,9 +29,9 @@ enum Op {
     },
     Metadata,
     Takeover(usize),
-    /// One waiting update arrives: any, not the oldest.
+    /// One update in flight arrives; any of them.
     Deliver(Index),
-    /// One arrives and stays waiting, to arrive again.
+    /// One arrives and remains in flight, to arrive again.
     Repeat(Index),
     Lose(Index),
     LinkDown(usize, usize),
@@ -55,14 +55,15 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Four copies and what is on its way between them.
+/// Four replicas and the updates in flight between them.
 struct Sim {
     rooms: Vec<RoomState>,
-    waiting: Vec<(usize, usize, Update)>,
-    /// Per copy: the newest version shown of each id.
+    /// From, to, update.
+    in_flight: Vec<(usize, usize, Update)>,
+    /// Per replica: the newest version shown of each participant id.
     shown: Vec<HashMap<Sid, ParticipantVersion>>,
-    minted: u32,
-    started: u64,
+    joins: u32,
+    incarnation: u64,
     epoch: u64,
 }
 
@@ -73,16 +74,16 @@ impl Sim {
             room.set_home(NODES[0], 1);
         });
         let shown = vec![HashMap::new(); NODES.len()];
-        Self { rooms, waiting: Vec::new(), shown, minted: 0, started: 1, epoch: 1 }
+        Self { rooms, in_flight: Vec::new(), shown, joins: 0, incarnation: 1, epoch: 1 }
     }
 
     fn send(&mut self, from: usize, update: Update) {
         for to in (0..NODES.len()).filter(|to| *to != from) {
-            self.waiting.push((from, to, update.clone()));
+            self.in_flight.push((from, to, update.clone()));
         }
     }
 
-    /// Checks what the copy at `node` was told and sends what that calls for.
+    /// Checks the changes of the replica at `node`, and sends the tombstones in them.
     fn check_changes(&mut self, node: usize, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -90,7 +91,7 @@ impl Sim {
                     let known = self.shown[node].insert(p.sid.clone(), p.version);
                     assert!(
                         known.is_none_or(|known| known <= p.version),
-                        "{} fell on {}",
+                        "the version of {} decreased on {}",
                         p.sid,
                         NODES[node]
                     );
@@ -104,7 +105,7 @@ impl Sim {
             }
         }
         let identities: Vec<_> = self.rooms[node].participants().map(|p| p.identity).collect();
-        assert!(identities.windows(2).all(|pair| pair[0] < pair[1]), "one of each identity");
+        assert!(identities.windows(2).all(|pair| pair[0] < pair[1]), "two participants of one identity");
     }
 
     fn deliver(&mut self, from: usize, to: usize, update: Update) {
@@ -130,8 +131,8 @@ impl Sim {
     fn run(&mut self, op: Op) {
         match op {
             Op::Join { node, identity, clock } => {
-                self.minted += 1;
-                let sid = format!("PA_{}{}", node, self.minted);
+                self.joins += 1;
+                let sid = format!("PA_{}{}", node, self.joins);
                 let identity = format!("participant-{identity}");
                 let epoch = self.rooms[node].next_epoch(&identity, 0, clock.into());
                 let done = self.rooms[node].local_join(sid, identity, epoch, Bytes::from_static(b"0"));
@@ -152,13 +153,13 @@ impl Sim {
                 for (node, name) in NODES.iter().enumerate() {
                     if self.rooms[node].home() == Some((name, self.epoch)) {
                         let update =
-                            self.rooms[node].set_metadata(Bytes::from(format!("{}", self.minted))).unwrap();
+                            self.rooms[node].set_metadata(Bytes::from(format!("{}", self.joins))).unwrap();
                         self.send(node, update);
                     }
                 }
             }
             Op::Takeover(node) => {
-                // Others learn of it from the assignment, some now, the rest when all is over.
+                // Some nodes read the new assignment now, the others at the end.
                 self.epoch += 1;
                 for other in [node, (node + 1) % NODES.len()] {
                     if let Some(update) = self.rooms[other].set_home(NODES[node], self.epoch) {
@@ -166,28 +167,28 @@ impl Sim {
                     }
                 }
             }
-            Op::Deliver(which) if !self.waiting.is_empty() => {
-                let (from, to, update) = self.waiting.swap_remove(which.index(self.waiting.len()));
+            Op::Deliver(which) if !self.in_flight.is_empty() => {
+                let (from, to, update) = self.in_flight.swap_remove(which.index(self.in_flight.len()));
                 self.deliver(from, to, update);
             }
-            Op::Repeat(which) if !self.waiting.is_empty() => {
-                let (from, to, update) = self.waiting[which.index(self.waiting.len())].clone();
+            Op::Repeat(which) if !self.in_flight.is_empty() => {
+                let (from, to, update) = self.in_flight[which.index(self.in_flight.len())].clone();
                 self.deliver(from, to, update);
             }
-            Op::Lose(which) if !self.waiting.is_empty() => {
-                self.waiting.swap_remove(which.index(self.waiting.len()));
+            Op::Lose(which) if !self.in_flight.is_empty() => {
+                self.in_flight.swap_remove(which.index(self.in_flight.len()));
             }
             Op::Deliver(_) | Op::Repeat(_) | Op::Lose(_) => {}
             Op::LinkDown(a, b) => {
-                for (at, gone) in [(a, b), (b, a)] {
-                    let changes = self.rooms[at].lose_node(NODES[gone]);
+                for (at, lost) in [(a, b), (b, a)] {
+                    let changes = self.rooms[at].lose_node(NODES[lost]);
                     self.check_changes(at, changes);
                 }
             }
             Op::Restart(node) => {
-                self.started += 1;
+                self.incarnation += 1;
                 let home = self.rooms[node].home().map(|(home, epoch)| (home.to_owned(), epoch));
-                self.rooms[node] = RoomState::new(NODES[node], self.started);
+                self.rooms[node] = RoomState::new(NODES[node], self.incarnation);
                 self.shown[node].clear();
                 if let Some((home, epoch)) = home {
                     self.rooms[node].set_home(&home, epoch);
@@ -196,8 +197,8 @@ impl Sim {
         }
     }
 
-    /// Everyone sends everyone a snapshot until nobody has anything to say; what still waits from
-    /// before arrives in between.
+    /// All nodes send each other snapshots until all replicas are complete. Updates that are still in flight
+    /// arrive in between.
     fn resync(&mut self) {
         let (home, epoch) = self
             .rooms
@@ -216,7 +217,7 @@ impl Sim {
                     self.send(from, update);
                 }
             }
-            while let Some((from, to, update)) = self.waiting.pop() {
+            while let Some((from, to, update)) = self.in_flight.pop() {
                 self.deliver(from, to, update);
             }
         }
@@ -227,7 +228,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn copies_are_equal_after_a_resync_whatever_was_reordered_repeated_or_lost(
+    fn replicas_are_equal_after_a_resync_whatever_was_reordered_repeated_or_lost(
         ops in prop::collection::vec(op(), 1..120),
     ) {
         let mut sim = Sim::new();
@@ -240,7 +241,7 @@ proptest! {
             prop_assert_eq!(&seen[0], &seen[node]);
             prop_assert_eq!(sim.rooms[0].digest().owners, sim.rooms[node].digest().owners);
         }
-        // Home may have restarted and forgotten the value; what it has, all have.
+        // The home node may have restarted without the value. If it has one, all replicas have it.
         let home = sim.rooms[0].home().map(|(home, _)| home.to_owned()).unwrap();
         let home = sim.rooms.iter().find(|room| room.node() == home).unwrap();
         if let Some(value) = home.metadata() {
@@ -249,7 +250,8 @@ proptest! {
                 prop_assert!(!home.must_resync(&room.digest()));
             }
         }
-        // Everyone who is shown is alive at its own node, and nobody else's stay of the identity is.
+        // Each visible participant is live at its own node, and no other one of its identity is live
+        // anywhere.
         for participant in &seen[0] {
             for room in &sim.rooms {
                 let own = room.owners[room.node()].live().filter(|(_, held)| held.identity == participant.identity);
@@ -259,9 +261,9 @@ proptest! {
         }
     }
 
-    /// Without loss, order and repetition make no difference at all.
+    /// Without loss, order and repetition make no difference.
     #[test]
-    fn any_order_of_one_owners_updates_ends_in_the_same_copy(
+    fn any_order_of_one_owners_updates_results_in_the_same_replica(
         writes in prop::collection::vec((0..5u8, 0..3u8), 1..40),
         order in prop::collection::vec(any::<Index>(), 120),
     ) {
@@ -284,14 +286,14 @@ proptest! {
                 _ => None,
             }));
         }
-        let mut copy = RoomState::new("sto-1", 1);
+        let mut replica = RoomState::new("sto-1", 1);
         for which in order {
-            copy.apply("cph-1", updates[which.index(updates.len())].clone(), ANY_TIME).unwrap();
+            replica.apply("cph-1", updates[which.index(updates.len())].clone(), ANY_TIME).unwrap();
         }
         for update in updates.into_iter().rev() {
-            copy.apply("cph-1", update, ANY_TIME).unwrap();
+            replica.apply("cph-1", update, ANY_TIME).unwrap();
         }
-        prop_assert_eq!(owner.participants().collect::<Vec<_>>(), copy.participants().collect::<Vec<_>>());
-        prop_assert!(!owner.must_resync(&copy.digest()));
+        prop_assert_eq!(owner.participants().collect::<Vec<_>>(), replica.participants().collect::<Vec<_>>());
+        prop_assert!(!owner.must_resync(&replica.digest()));
     }
 }

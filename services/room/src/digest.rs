@@ -1,4 +1,4 @@
-//! A short account of what a copy holds, by which two nodes find out that an update was lost.
+//! A digest of a replica, by which two nodes detect that an update was lost.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,23 @@ use crate::NodeId;
 use crate::owned_records::OwnedRecords;
 use crate::version::MetadataVersion;
 
-/// What a copy holds.
+/// Digest of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateDigest {
-    /// Of each node's participants.
+    /// Digest of each node's participants.
     pub owners: BTreeMap<NodeId, OwnerDigest>,
-    /// Of the room's metadata.
+    /// Version of the room's metadata.
     pub metadata: Option<MetadataVersion>,
 }
 
-/// What a copy holds of one node's live participants.
+/// Digest of one node's live participants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OwnerDigest {
     /// The node's incarnation.
     pub incarnation: u64,
-    /// How many.
+    /// Number of live participants.
     pub live: u64,
-    /// Sum of FNV-1a hashes of (id, version): order plays no part, and every build agrees.
+    /// Sum of the FNV-1a hashes of (id, version): independent of order, equal in all builds.
     pub sum: u64,
 }
 

@@ -1,33 +1,34 @@
-//! What a room core wants done.
+//! What a room core wants its driver to do.
 
 use systir_assignment::Assignment;
 use systir_media_control::ParticipantKey;
 
 use crate::NodeAddress;
 
-/// One effect. Commands to the worker and messages to other nodes wait in queues of their own, because both
-/// may be full: [`crate::RoomCore::next_worker_request`], [`crate::RoomCore::flush_to_peers`].
+/// One effect. Commands to the worker and messages to other nodes are not effects: they wait in queues,
+/// because the receiver may be full ([`crate::RoomCore::flush_to_worker`],
+/// [`crate::RoomCore::flush_to_peers`]).
 #[derive(Debug)]
 pub enum RoomEffect {
-    /// Send a response to a client.
+    /// Send a signal response to a client.
     Signal {
-        /// Its participant.
+        /// The client's participant.
         participant: ParticipantKey,
         /// The response.
         response: Box<livekit_protocol::SignalResponse>,
     },
-    /// The participant left: its signalling ends and its seat is free.
+    /// The participant left: end its signalling and release its seat.
     Left {
         /// The participant.
         participant: ParticipantKey,
-        /// Id of its reservation.
+        /// Id of its seat's reservation.
         join_id: String,
     },
-    /// Open the room on the link to a node. The core has asked policy.
+    /// Open the room on the link to a node. Policy approves the node.
     OpenOnLink {
-        /// The node.
+        /// The node's name.
         node: String,
-        /// Where it is reached.
+        /// Its address.
         address: NodeAddress,
         /// Epoch of the assignment.
         epoch: u64,
@@ -36,11 +37,11 @@ pub enum RoomEffect {
     },
     /// Close the room on the link to a node.
     CloseOnLink {
-        /// The node.
+        /// The node's name.
         node: String,
     },
-    /// Take this node out of the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
+    /// Remove this node from the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
     LeaveAssignment,
-    /// The room has participants here and its record does not name this node: write it again.
+    /// Restore the room's record: it does not name this node, which has participants.
     WriteAssignment(Box<Assignment>),
 }

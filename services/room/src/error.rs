@@ -1,4 +1,4 @@
-//! Why a write of the room's state is refused.
+//! Why a write of the room's state was refused.
 
 use systir_reason::Reason;
 use thiserror::Error;
@@ -6,87 +6,86 @@ use thiserror::Error;
 use crate::limits::{MAX_BODY, MAX_PARTICIPANTS};
 use crate::{NodeId, Sid};
 
-/// An update that was not applied because it breaks a rule. Old and repeated updates are not
-/// refused: they change nothing.
+/// Why an update was refused. Old and repeated updates are not refused: they change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {
-    /// Only a participant's media node writes its state.
-    #[error("node {from} wrote in the name of {owner}; only the owner's own updates count")]
+    /// Only a participant's media node may write its state.
+    #[error("node {from} sent an update of participants that {owner} owns; only the owner may send it")]
     NotOwner {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// Whose name it bears.
+        /// The owner that the update names.
         owner: NodeId,
     },
-    /// This node's own state came back.
-    #[error("an update in this node's own name came from {from}")]
+    /// Another node sent an update that names this node as its owner.
+    #[error("node {from} sent an update of participants that this node owns")]
     OwnName {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
     },
-    /// The id belongs to a participant of another node.
-    #[error("{from} wrote participant {sid}, which belongs to {owner}")]
+    /// The participant id belongs to another node.
+    #[error("node {from} wrote participant {sid}, which {owner} owns")]
     SidTaken {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// The id.
+        /// The participant id.
         sid: Sid,
         /// Its owner.
         owner: NodeId,
     },
-    /// One id is one stay of one identity.
-    #[error("{from} gave participant {sid} another identity or join epoch; a new stay needs a new id")]
+    /// A participant id belongs to one join of one identity.
+    #[error("node {from} gave participant {sid} another identity or join epoch; a new join needs a new id")]
     Rewritten {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// The id.
+        /// The participant id.
         sid: Sid,
     },
-    /// Only home writes metadata, and this one is not home in this epoch.
-    #[error("{from} wrote room metadata in epoch {epoch} but is not home; ask it to read the assignment")]
+    /// Only the home node writes metadata, and the sender is not home in this epoch.
+    #[error("node {from} wrote room metadata in epoch {epoch}, in which it is not the home node")]
     NotHome {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// The epoch it claims.
+        /// The update's epoch.
         epoch: u64,
     },
     /// The sender missed a takeover.
-    #[error("{from} wrote room metadata in epoch {epoch}, but the room is in epoch {known}")]
+    #[error("node {from} wrote room metadata in epoch {epoch}; the room is in epoch {known}")]
     OldEpoch {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// The epoch it claims.
+        /// The update's epoch.
         epoch: u64,
-        /// The current one.
+        /// The current epoch.
         known: u64,
     },
-    /// This node missed a takeover, or there was none.
-    #[error("{from} wrote room metadata in epoch {epoch}, newer than known here; read the assignment")]
+    /// This node missed a takeover, or none happened.
+    #[error("node {from} wrote room metadata in epoch {epoch}, which this node does not know yet")]
     UnknownEpoch {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
-        /// The epoch it claims.
+        /// The update's epoch.
         epoch: u64,
     },
-    /// A body or metadata is too large.
-    #[error("a body of {bytes} bytes; at most {MAX_BODY} are taken")]
+    /// A participant body or the metadata is too large.
+    #[error("a body of {bytes} bytes; the limit is {MAX_BODY}")]
     TooLarge {
         /// Its size.
         bytes: usize,
     },
-    /// One node claims too many participants.
-    #[error("{from} has more than {MAX_PARTICIPANTS} participants in one room")]
+    /// The node owns too many participants.
+    #[error("node {from} has more than {MAX_PARTICIPANTS} participants in the room")]
     TooMany {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
     },
-    /// It bears a time that has not come yet.
-    #[error("{from} wrote a time that is more than a minute ahead; set the clocks of both nodes")]
+    /// The update contains a time in the future.
+    #[error("node {from} sent a time more than a minute in the future; synchronise the clocks of both nodes")]
     FromTheFuture {
-        /// Who sent it.
+        /// The sending node.
         from: NodeId,
     },
-    /// Nonsense.
+    /// The update is malformed.
     #[error("{0}")]
     Malformed(&'static str),
 }
@@ -111,19 +110,19 @@ impl MergeError {
     }
 }
 
-/// A local write that cannot be.
+/// Why a local write was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LocalError {
     /// No live participant of this node has the id.
-    #[error("participant {0} is not on this node; it may have left")]
+    #[error("participant {0} is not on this node, or has left")]
     NotHere(Sid),
-    /// The id was used before.
-    #[error("participant id {0} was used before; mint a new one")]
+    /// The participant id was used before.
+    #[error("participant id {0} was used before; make a new one")]
     SidTaken(Sid),
-    /// Another node is home, or none.
-    #[error("this node is not the room's home and may not write its metadata; ask home")]
+    /// This node is not the home node.
+    #[error("only the room's home node may write its metadata")]
     NotHome,
-    /// It breaks a limit that every other node would enforce.
+    /// A limit that the other nodes enforce too.
     #[error(transparent)]
     Limit(#[from] MergeError),
 }

@@ -1,4 +1,4 @@
-//! What a room core is told.
+//! The inputs of a room core.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,24 +10,24 @@ use systir_media_control::{Event, ParticipantKey};
 
 use crate::RoomLinkEvent;
 
-/// The time of an input. A core has no clock of its own.
+/// The time of an input, because a core has no clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// Monotonic time.
     pub instant: Instant,
-    /// Wall clock, Unix milliseconds.
+    /// Wall clock time, Unix milliseconds.
     pub unix_ms: u64,
 }
 
 impl Now {
-    /// The wall clock.
+    /// The wall clock time.
     #[must_use]
     pub fn wall(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.unix_ms)
     }
 }
 
-/// A participant whose seat was taken and who now arrives.
+/// A participant that arrives, after its reservation became a seat.
 #[derive(Debug)]
 pub struct Arrival {
     /// Its key on this node.
@@ -36,35 +36,35 @@ pub struct Arrival {
     pub join_id: String,
     /// What its token allows.
     pub grants: Grants,
-    /// What its client says of itself.
+    /// What its client reports about itself.
     pub client: livekit_protocol::ClientInfo,
-    /// Does it subscribe to every track without asking?
+    /// Is it subscribed to all tracks automatically?
     pub auto_subscribe: bool,
-    /// Name of the node where its signalling ends.
+    /// Name of its gateway.
     pub gateway: String,
-    /// Join number of the last join of its identity that the gateway knows; 0 for none.
+    /// Join epoch of the last join of its identity that the gateway knows; 0 for none.
     pub joined_after: u64,
-    /// Its part of the join's trace.
+    /// Trace span of the join.
     pub span: tracing::Span,
 }
 
-/// Where another node is reached.
+/// The addresses of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeAddress {
-    /// gRPC, TCP.
+    /// gRPC (TCP).
     pub grpc: SocketAddr,
-    /// QUIC, UDP.
+    /// QUIC (UDP).
     pub quic: SocketAddr,
 }
 
-/// What the registry's copy says about the room and its nodes.
+/// What the local copy of the registry holds about the room and its nodes.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
-    /// The room's assignment; none when there is no record.
+    /// The room's assignment; none without a record.
     pub assignment: Option<Assignment>,
-    /// The registry does not answer, so that a missing record proves nothing.
+    /// The registry does not answer, so a missing record proves nothing.
     pub registry_away: bool,
-    /// The room's nodes that have a lease, with their address when it is usable.
+    /// The room's nodes that have a lease, with their address if it is usable.
     pub nodes: BTreeMap<String, Option<NodeAddress>>,
 }
 
@@ -73,9 +73,9 @@ pub struct ClusterView {
 pub enum RoomInput {
     /// A participant arrives.
     Arrive(Box<Arrival>),
-    /// A client's request.
+    /// A client's signal request.
     Request {
-        /// Its participant.
+        /// The client's participant.
         participant: ParticipantKey,
         /// The request.
         request: Box<livekit_protocol::SignalRequest>,
@@ -84,12 +84,12 @@ pub enum RoomInput {
     SignalClosed(ParticipantKey),
     /// A client does not read its signalling.
     SignalFull(ParticipantKey),
-    /// Something happened on a link.
+    /// An event of the room on a link.
     Link(RoomLinkEvent),
-    /// Something happened at the worker.
+    /// An event from the worker.
     Worker(Event),
-    /// The registry's copy changed.
+    /// The local copy of the registry changed.
     Cluster(ClusterView),
-    /// [`crate::RoomEffect::LeaveAssignment`] is done: may the room end?
+    /// [`crate::RoomEffect::LeaveAssignment`] was done: may the room end?
     AssignmentLeft(bool),
 }

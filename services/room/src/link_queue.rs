@@ -1,7 +1,7 @@
-//! Link events that wait for a room. One task reads the events of all links and must not wait for any
-//! room, so each room has a bounded queue of its own, in order. When a node sends more than the room
-//! takes, messages that may be lost are dropped first; then the room is closed to that node and opened
-//! again, so that both ends begin with whole copies. Nothing else is lost.
+//! The link event queue: link events that wait for one room. One task reads the events of all links and must
+//! never wait for a room, so each room has a bounded queue, in order. When a node sends more than the room
+//! handles, lossy messages are dropped first. Then the queue overflows for that node: the room is closed to
+//! it and opened again, so that both ends exchange snapshots. Events of other nodes are not affected.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,45 +9,45 @@ use prost::Message as _;
 use systir_proto::cluster::v1::RoomMessage;
 use systir_proto::cluster::v1::room_message::Body;
 
-/// Messages of nodes that may wait.
+/// Most waiting messages of nodes.
 const MAX_MESSAGES: usize = 4096;
-/// Their bytes.
+/// Most bytes of waiting messages.
 const MAX_BYTES: usize = 32 << 20;
-/// Events of links themselves that may wait. A node that opens and closes too often is opened again.
+/// Most waiting events that are not messages. A node that opens and closes too often overflows the queue.
 const MAX_LINK_EVENTS: usize = 256;
 
-/// One event about a room from its links.
+/// An event of one room on a link.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RoomLinkEvent {
-    /// The room is open on the link to that node, at both ends.
+    /// The room opened on the link to a node, at both ends.
     Opened {
         /// The node's name.
         node: String,
         /// The link's number.
         link: u32,
     },
-    /// The other node does not open it, or closed it.
+    /// The other node refused to open the room, or closed it.
     Refused {
         /// The node's name.
         node: String,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Was it open before?
+        /// Was the room open before?
         closed: bool,
     },
-    /// The link to another node is down.
+    /// The link to a node is down.
     Down {
         /// The node's name.
         node: String,
     },
     /// A message about the room from another node.
     Message {
-        /// The node's name, as TLS proved it.
+        /// The node's name, proved by TLS.
         node: String,
         /// The message.
         body: Body,
     },
-    /// The node sent more than the room could take: the room must be opened to it again.
+    /// The node sent more than the room handled: the room must be reopened to it.
     Overflowed {
         /// The node's name.
         node: String,
@@ -66,7 +66,7 @@ impl RoomLinkEvent {
     }
 }
 
-/// What became of an event.
+/// What became of an event that was pushed to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queued {
     /// It is in the queue.
@@ -83,7 +83,7 @@ pub struct LinkEventQueue {
     queue: VecDeque<(usize, RoomLinkEvent)>,
     messages: usize,
     bytes: usize,
-    /// Nodes whose messages are dropped until the room is opened to them again.
+    /// Nodes whose messages are dropped until the room is reopened to them.
     overflowed: BTreeSet<String>,
     ended: bool,
 }
@@ -123,7 +123,7 @@ impl LinkEventQueue {
         Queued::Kept
     }
 
-    /// Removes what waits from the node: the room will be opened to it again.
+    /// Removes the node's waiting events: the room will be reopened to it.
     fn overflow(&mut self, node: String) {
         self.queue.retain(|(_, event)| event.node() != node);
         let is_message =
@@ -144,14 +144,14 @@ impl LinkEventQueue {
         Some(event)
     }
 
-    /// The room has ended: no more events are queued. Returns those that were not read.
+    /// Closes the queue when the room has ended. Returns the unread events.
     pub fn close(&mut self) -> Vec<RoomLinkEvent> {
         self.ended = true;
         std::mem::take(&mut self.queue).into_iter().map(|(_, event)| event).collect()
     }
 }
 
-/// Bytes that a message holds.
+/// Size of a message in bytes, for limits.
 pub(crate) fn size(body: &Body) -> usize {
     match body {
         Body::ReliableData(data) => data.packet.len(),
@@ -161,7 +161,8 @@ pub(crate) fn size(body: &Body) -> usize {
     }
 }
 
-/// Messages that may be lost by their nature, or are requested again. Changes of speakers are sent once.
+/// May the message be lost? Lossy data may, and key frame requests are repeated. Speaker changes are sent
+/// only once, so they may not.
 pub(crate) fn may_be_lost(body: &Body) -> bool {
     matches!(body, Body::LossyData(_) | Body::KeyFrame(_))
 }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_overflows_the_queue_is_opened_again_and_others_are_not_affected() {
+    fn an_overflow_affects_only_the_node_that_caused_it() {
         let mut queue = LinkEventQueue::default();
         queue.push(opened("sto-1", 1));
         queue.push(request("osl-1"));
@@ -208,8 +209,8 @@ mod tests {
         }
         assert_eq!(queue.push(message("sto-1", Body::LossyData(LossyData::default()))), Queued::Dropped);
         assert_eq!(queue.push(request("sto-1")), Queued::Kept);
-        assert_eq!(queue.push(request("sto-1")), Queued::Dropped, "dropped until the room is opened again");
-        assert_eq!(queue.push(request("osl-1")), Queued::Kept, "other nodes are not affected");
+        assert_eq!(queue.push(request("sto-1")), Queued::Dropped, "kept before the room was reopened");
+        assert_eq!(queue.push(request("osl-1")), Queued::Kept, "another node is affected");
         queue.push(opened("sto-1", 2));
         assert_eq!(queue.push(request("sto-1")), Queued::Kept);
         let overflowed = RoomLinkEvent::Overflowed { node: "sto-1".to_owned() };
@@ -227,7 +228,7 @@ mod tests {
         }
         let read = all(&mut queue);
         assert!(read.len() <= MAX_LINK_EVENTS + 1, "{}", read.len());
-        assert!(read.contains(&opened("osl-1", 7)), "events of other nodes stay");
+        assert!(read.contains(&opened("osl-1", 7)), "an event of another node was removed");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The room's metadata: one register, written by home alone, fenced by the assignment's epoch.
+//! The room's metadata: a register that only the home node writes, fenced by the assignment's epoch.
 
 use bytes::Bytes;
 
@@ -33,7 +33,8 @@ impl MetadataRegister {
         self.value.as_ref().map(|(_, value)| value)
     }
 
-    /// Learns who is home. An older epoch is ignored. A new home restates the value in its epoch.
+    /// Sets the home node. An older epoch is ignored. Returns an update when this node becomes home: it
+    /// writes the value again in its epoch.
     pub(crate) fn set_home(&mut self, home: &str, epoch: u64) -> Option<Update> {
         if self.home.as_ref().is_some_and(|(_, known)| *known >= epoch) {
             return None;
@@ -62,7 +63,7 @@ impl MetadataRegister {
         Ok(Update::Metadata { home, version, value })
     }
 
-    /// The last write, to be sent again, when this node is home.
+    /// The last write, to be sent again; none when this node is not home.
     pub(crate) fn restate(&self) -> Option<Update> {
         let (home, epoch) = self.home().filter(|(home, _)| *home == self.me)?;
         let (version, value) = self.value.as_ref().filter(|(version, _)| version.epoch == epoch)?;

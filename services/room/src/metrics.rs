@@ -1,4 +1,4 @@
-//! What the rooms of a node count. Labels are reason codes, never names of rooms or participants.
+//! The metrics of a node's rooms. Labels are reason codes, never names of rooms or participants.
 
 use std::sync::atomic::AtomicI64;
 
@@ -14,15 +14,15 @@ use systir_reason::ByReason;
 pub struct RoomMetrics {
     /// Seconds from the arrival at the media node to the join message.
     pub join_seconds: Histogram,
-    /// Participants whose media this node carries.
+    /// Participants whose media is on this node.
     pub participants: Gauge<i64, AtomicI64>,
     /// Rooms on this node.
     pub rooms: Gauge<i64, AtomicI64>,
     /// Rooms opened on this node so far.
     pub rooms_opened: Counter,
-    /// Messages about a room that the sender was not entitled to, by reason.
+    /// Messages and requests of other nodes that were refused, by reason.
     pub link_refusals: Family<ByReason, Counter>,
-    /// What was given up because something was full, by what.
+    /// Full queues: what was dropped or restarted, by queue.
     pub overloads: Family<ByReason, Counter>,
 }
 
@@ -40,7 +40,7 @@ impl Default for RoomMetrics {
 }
 
 impl RoomMetrics {
-    /// Puts them into a registry.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("join_seconds", "Arrival to join message", self.join_seconds.clone());
         registry.register("participants", "Participants carried", self.participants.clone());

@@ -1,4 +1,4 @@
-//! What a copy holds of one node's participants.
+//! What a replica stores of one node's participants.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{Identity, Sid};
 pub(crate) enum Presence {
     Live(Bytes),
     Removed,
-    /// The owner is away. An equal or newer version brings the participant back, an older does not.
+    /// The owner is unreachable. An equal or newer version restores the participant, an older one does not.
     Lost,
 }
 
@@ -23,23 +23,23 @@ pub(crate) struct StoredRecord {
     pub(crate) identity: Identity,
     pub(crate) version: ParticipantVersion,
     pub(crate) presence: Presence,
-    /// The owner's write that said so, or an upper bound of it.
+    /// Number of the owner's write that this is from, or an upper bound of it.
     seq: u64,
 }
 
-/// One node's participants.
+/// The participants that one node owns.
 #[derive(Debug, Default)]
 pub(crate) struct OwnedRecords {
     pub(crate) incarnation: u64,
-    /// Last write covered by a snapshot: an unknown participant in an older write is gone already.
+    /// Last write covered by a snapshot. An unknown participant in an older write was removed before it.
     floor: u64,
     live: usize,
     records: FxHashMap<Sid, StoredRecord>,
-    /// Removed and lost ones, oldest write first.
+    /// Removed and lost participants, oldest write first.
     tombstones: BTreeSet<(u64, Sid)>,
 }
 
-/// Sids that a merge touched, with their identities.
+/// Participant ids that a merge changed, with their identities.
 pub(crate) type Touched = Vec<(Sid, Identity)>;
 
 impl OwnedRecords {
@@ -63,7 +63,7 @@ impl OwnedRecords {
         self.records.values().map(|stored| &stored.identity)
     }
 
-    /// Every participant and tombstone, in the order of ids.
+    /// All participants and tombstones, in the order of ids.
     pub(crate) fn records(&self) -> Vec<ParticipantRecord> {
         let mut records: Vec<_> = self
             .records
@@ -82,27 +82,27 @@ impl OwnedRecords {
         records
     }
 
-    /// Takes one write. Answers whether anything is different.
+    /// Merges one write. True when it changed something.
     pub(crate) fn merge(&mut self, seq: u64, record: ParticipantRecord) -> bool {
         let stale = seq <= self.floor && !self.records.contains_key(&record.sid);
         !stale && self.store_if_newer(seq, record)
     }
 
-    /// Takes all that the owner holds after write `seq`. Answers what was touched.
+    /// Merges a snapshot: all that the owner has after write `seq`. Returns what changed.
     pub(crate) fn replace(&mut self, seq: u64, records: Vec<ParticipantRecord>) -> Touched {
         if seq < self.floor {
             return Vec::new();
         }
         self.floor = seq;
         let listed: BTreeSet<&Sid> = records.iter().map(|r| &r.sid).collect();
-        let gone: Vec<Sid> = self
+        let unlisted: Vec<Sid> = self
             .records
             .iter()
             .filter(|(sid, stored)| stored.seq <= seq && !listed.contains(*sid))
             .map(|(sid, _)| sid.clone())
             .collect();
         let mut touched = Touched::new();
-        for sid in gone {
+        for sid in unlisted {
             if let Some(stored) = self.remove(&sid) {
                 touched.push((sid, stored.identity));
             }
@@ -132,7 +132,7 @@ impl OwnedRecords {
         newer
     }
 
-    /// The owner is away: its participants cannot be seen, and cannot come back as older ones.
+    /// Marks all live participants as lost: the owner is unreachable.
     pub(crate) fn mark_lost(&mut self) -> Touched {
         let live: Vec<Sid> = self.live().map(|(sid, _)| sid.clone()).collect();
         let mut touched = Touched::new();
@@ -145,21 +145,21 @@ impl OwnedRecords {
         touched
     }
 
-    /// All participants, when the owner has started afresh.
+    /// All participant ids, when a new incarnation of the owner replaces them.
     pub(crate) fn into_touched(self) -> Touched {
         self.records.into_iter().map(|(sid, stored)| (sid, stored.identity)).collect()
     }
 
-    /// The oldest tombstones beyond the limit; the caller forgets them too.
+    /// Drops the oldest tombstones beyond the limit. Returns them, so that the caller drops them too.
     pub(crate) fn drop_old_tombstones(&mut self) -> Touched {
-        let mut forgotten = Touched::new();
+        let mut dropped = Touched::new();
         while self.tombstones.len() > MAX_TOMBSTONES {
             let Some((_, sid)) = self.tombstones.pop_first() else { break };
             if let Some(stored) = self.records.remove(&sid) {
-                forgotten.push((sid, stored.identity));
+                dropped.push((sid, stored.identity));
             }
         }
-        forgotten
+        dropped
     }
 
     fn insert(&mut self, sid: Sid, stored: StoredRecord) {

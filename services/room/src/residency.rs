@@ -1,37 +1,37 @@
-//! Residency, the answer to "where is my data": which nodes relay a room, where they stand, who runs them,
-//! by which rule, and what each statement rests on.
+//! Residency, the answer to "where is my data": the nodes that relay a room, their location, operator and
+//! host, the policy rule that allows each, and what each statement rests on.
 
 use serde::{Deserialize, Serialize};
 
 /// The data topic on which participants receive each change.
 pub const RESIDENCY_TOPIC: &str = "systir.where";
 
-/// The answer for one room.
+/// The residency of one room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Residency {
     /// The room's name.
     pub room: String,
-    /// Whose room it is.
+    /// The institution that owns the room.
     pub institution: String,
-    /// Version of the institution's policy that this node decided by.
+    /// Version of the institution's policy that the decisions are from.
     pub policy_version: String,
     /// Epoch of the assignment.
     pub epoch: u64,
     /// The node that makes the statement.
     pub told_by: String,
-    /// Does that node carry the room? If not, the statement is made from the room's record alone: it
-    /// names no gateways and no links although there may be some.
+    /// Does that node carry the room? If not, the statement is made from the room's record alone and omits
+    /// gateways and links.
     pub complete: bool,
-    /// Nodes, home first.
+    /// The room's nodes, home first.
     pub nodes: Vec<ResidencyNode>,
-    /// Links between them.
+    /// The links between them.
     pub links: Vec<ResidencyLink>,
 }
 
-/// One node.
+/// One node of the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResidencyNode {
-    /// Its name.
+    /// The node's name.
     pub node: String,
     /// `home`, `spill`, `gateway`.
     pub roles: Vec<String>,
@@ -39,41 +39,41 @@ pub struct ResidencyNode {
     pub site: String,
     /// The operator's name for its part of the network, such as `dk-copenhagen`.
     pub region: String,
-    /// ISO 3166 code of the country where the machine stands.
+    /// ISO 3166 code of the country of the site.
     pub country: String,
-    /// Who runs it.
+    /// The operator that runs the node.
     pub operator: String,
-    /// From where the operator is controlled.
+    /// Country from which the operator is controlled.
     pub operator_controlled_from: String,
-    /// Who owns or houses the machine.
+    /// The owner of the machine.
     pub host: String,
-    /// From where the host is controlled.
+    /// Country from which the host is controlled.
     pub host_controlled_from: String,
-    /// Is the machine the operator's own?
+    /// Does the operator own the machine?
     pub own_machine: bool,
-    /// What the statement rests on; `declared` until others endorse it.
+    /// What the statement rests on: `declared`.
     pub statement: String,
-    /// Who declares it.
+    /// Who declared it.
     pub declared_by: String,
-    /// The rule that allowed the node.
+    /// The policy rules that allowed or denied the node.
     pub rule: String,
-    /// The rule in words.
+    /// The decision in words.
     pub why: String,
-    /// Since when, in Unix milliseconds: that it was assigned to the room or, of a node that is
-    /// only a gateway, that its first participant joined. Absent when that is not known.
+    /// Unix milliseconds since when: the node was assigned to the room or, for a node that is only a gateway,
+    /// its first participant joined. Absent when unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
 }
 
-/// One link.
+/// One link between nodes of the room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResidencyLink {
-    /// One end.
+    /// The node at one end.
     pub a: String,
-    /// The other.
+    /// The node at the other end.
     pub b: String,
-    /// `up` or `down`: is the room open on it? `up` when all say so who are named below.
+    /// `up` when all nodes of `seen_by` report that the room is open on the link, else `down`.
     pub state: String,
-    /// The nodes that say so, each of a link of its own.
+    /// The ends that report this link.
     pub seen_by: Vec<String>,
 }

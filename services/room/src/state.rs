@@ -1,4 +1,4 @@
-//! One node's copy of a room.
+//! One node's replica of the state of a room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ use crate::update::{Change, Participant, ParticipantRecord, RecordState, Update}
 use crate::version::ParticipantVersion;
 use crate::{Identity, NodeId, Sid};
 
-/// The room as one of its nodes knows it.
+/// The state of a room as one of its nodes knows it.
 ///
-/// Of several live participants with one identity, on any nodes, every copy shows only the one
-/// with the greatest (join epoch, id); each loser's own node evicts it and says so by a tombstone.
+/// Of several live participants with one identity, on any nodes, each replica shows only the one with the
+/// greatest (join epoch, participant id). The nodes of the others evict them and send tombstones.
 #[derive(Debug)]
 pub struct RoomState {
     node: NodeId,
@@ -28,16 +28,16 @@ pub struct RoomState {
     owner_of: FxHashMap<Sid, NodeId>,
     sids: BTreeMap<Identity, BTreeSet<Sid>>,
     register: MetadataRegister,
-    /// The greatest join epoch that was ever visible here.
+    /// Greatest join epoch in any update so far.
     latest_epoch: u64,
 }
 
-/// The stay of an identity that a copy shows.
+/// The participant that the replica shows for an identity.
 type Visible = Option<(Sid, ParticipantVersion)>;
 
 impl RoomState {
-    /// An empty copy on this node. `incarnation` must be greater than at any earlier time when the
-    /// node carried the room: its time of start will do.
+    /// An empty replica on this node. `incarnation` must be greater than in any earlier replica of the room
+    /// on this node; the current time in Unix milliseconds is suitable.
     pub fn new(node: impl Into<NodeId>, incarnation: u64) -> Self {
         let node = node.into();
         let register = MetadataRegister::new(node.clone(), incarnation);
@@ -54,18 +54,19 @@ impl RoomState {
         }
     }
 
-    /// This node.
+    /// This node's name.
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// A join epoch that wins against every join of this identity known here, and against `gateway_join`,
-    /// the last one that the participant's front door knows of: this node may not be linked yet with
-    /// the one where that was. It is this node's time, carried ahead by what it saw (a Lamport clock),
-    /// so that a node whose clock is behind does not lose people against their own older joins.
+    /// A join epoch that wins against all joins of this identity that this node knows, and against
+    /// `gateway_join`, the last one that the participant's gateway knows (0 for none): the room may not be
+    /// open yet to the node of that join. It is this node's time, moved ahead by the epochs that it has seen
+    /// (a Lamport clock), so that a participant on a node whose clock is behind does not lose against its own
+    /// earlier join.
     ///
-    /// Two joins of one identity on nodes of which neither, nor a front door of theirs, can know of the
-    /// other are ordered by the clocks alone.
+    /// Two joins of one identity are ordered by the clocks alone when neither node and neither gateway can
+    /// know of the other join.
     pub fn next_epoch(&self, identity: &str, gateway_join: u64, now_ms: u64) -> u64 {
         let within = |epoch: u64, ahead: u64| epoch.min(now_ms.saturating_add(ahead));
         let known = self.last_join(identity).unwrap_or_default();
@@ -75,13 +76,16 @@ impl RoomState {
         now_ms.max(last.saturating_add(1))
     }
 
-    /// The greatest join epoch of this identity that is remembered here, also of one that left.
+    /// The greatest join epoch of this identity that this replica holds, tombstones included.
     pub fn last_join(&self, identity: &str) -> Option<u64> {
         let sids = self.sids.get(identity)?;
-        sids.iter().filter_map(|sid| self.held(sid)).map(|held| held.version.epoch).max()
+        sids.iter().filter_map(|sid| self.stored(sid)).map(|stored| stored.version.epoch).max()
     }
 
-    /// A participant has joined on this node. Send the update to every other node of the room.
+    /// Writes the join of a participant on this node. Send the update to all other nodes of the room.
+    ///
+    /// # Errors
+    /// When the id was used before or a limit is exceeded.
     pub fn local_join(
         &mut self,
         sid: impl Into<Sid>,
@@ -105,25 +109,31 @@ impl RoomState {
         })
     }
 
-    /// A participant of this node has a new state.
+    /// Writes a new state of a participant of this node. Send the update to all other nodes of the room.
+    ///
+    /// # Errors
+    /// When no live participant of this node has the id, or the body is too large.
     pub fn local_update(&mut self, sid: &str, body: Bytes) -> Result<(Update, Vec<Change>), LocalError> {
         let record = self.next_record(sid, RecordState::Live(body))?;
         self.write(record)
     }
 
-    /// A participant of this node has left.
+    /// Removes a participant of this node. Send the update to all other nodes of the room.
+    ///
+    /// # Errors
+    /// When no live participant of this node has the id.
     pub fn local_remove(&mut self, sid: &str) -> Result<(Update, Vec<Change>), LocalError> {
         let record = self.next_record(sid, RecordState::Removed)?;
         self.write(record)
     }
 
-    /// The version that the next write of a participant of this node will have.
+    /// The version of the next write of a participant of this node.
     pub fn next_version(&self, sid: &str) -> Option<ParticipantVersion> {
-        self.own_live(sid).map(|held| incremented(held.version))
+        self.own_live(sid).map(|stored| incremented(stored.version))
     }
 
-    /// Takes what another node sent. `from` is the node that the link has authenticated, `now_ms` the
-    /// time here: what bears a time too far ahead of it would win for ever, and is refused.
+    /// Applies an update from another node. `from` is the node that the link authenticated. `now_ms` is the
+    /// time on this node: an update with a time too far ahead would win for ever, so it is refused.
     pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, MergeError> {
         if update.latest() > now_ms.saturating_add(MAX_AHEAD_MS) {
             return Err(MergeError::FromTheFuture { from: from.to_owned() });
@@ -158,8 +168,8 @@ impl RoomState {
         }
     }
 
-    /// A node of the room is away: nobody on it can be visible. It is not forgotten: what it says
-    /// when it comes back counts, unless it is older than what was known.
+    /// Removes the participants of an unreachable node from view. Their versions are kept: when the node
+    /// returns, its updates are applied unless they are older.
     pub fn lose_node(&mut self, node: &str) -> Vec<Change> {
         if node == self.node {
             return Vec::new();
@@ -170,7 +180,7 @@ impl RoomState {
         self.merge(node, incarnation, self.identities_of(node), OwnedRecords::mark_lost)
     }
 
-    /// All that this node has to say, for a node that joins the room or missed something.
+    /// All writes of this node, for a node that joins the room or missed an update.
     pub fn snapshot(&self) -> Vec<Update> {
         let records = self.owners.get(&self.node).map(OwnedRecords::records).unwrap_or_default();
         let own = Update::Snapshot {
@@ -182,13 +192,13 @@ impl RoomState {
         std::iter::once(own).chain(self.register.restate()).collect()
     }
 
-    /// A short account of what this copy holds.
+    /// The digest of this replica.
     pub fn digest(&self) -> StateDigest {
         let owners = self.owners.iter().map(|(node, owner)| (node.clone(), OwnerDigest::of(owner))).collect();
         StateDigest { owners, metadata: self.register.version() }
     }
 
-    /// Does a copy with this digest lack something that this node has to say? Then it needs the
+    /// Does a replica with this digest lack writes of this node? Then send it the
     /// [`snapshot`](Self::snapshot).
     pub fn must_resync(&self, theirs: &StateDigest) -> bool {
         let mine = self.owners.get(&self.node).map(OwnerDigest::of);
@@ -197,18 +207,21 @@ impl RoomState {
             || (metadata && theirs.metadata != self.register.version())
     }
 
-    /// Learns from the assignment who is home since which epoch; an older epoch is ignored. A node
-    /// that becomes home restates the metadata in its epoch: send that to every other node.
+    /// Sets the home node and its epoch from the assignment; an older epoch is ignored. A node that becomes
+    /// home writes the metadata again in its epoch: send the returned update to all other nodes.
     pub fn set_home(&mut self, home: &str, epoch: u64) -> Option<Update> {
         self.register.set_home(home, epoch)
     }
 
-    /// Who is home, since which epoch.
+    /// The home node and its epoch.
     pub fn home(&self) -> Option<(&str, u64)> {
         self.register.home()
     }
 
-    /// Home writes the room's metadata. Send the update to every other node.
+    /// Writes the room's metadata, on the home node. Send the update to all other nodes.
+    ///
+    /// # Errors
+    /// [`LocalError::NotHome`] on another node; [`LocalError::Limit`] when the value is too large.
     pub fn set_metadata(&mut self, value: Bytes) -> Result<Update, LocalError> {
         self.register.write(value)
     }
@@ -218,7 +231,7 @@ impl RoomState {
         self.register.value()
     }
 
-    /// Everyone in the room, by identity.
+    /// All participants in the room, ordered by identity.
     pub fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
         self.sids.keys().filter_map(|identity| self.by_identity(identity))
     }
@@ -229,18 +242,18 @@ impl RoomState {
         self.participant(&sid)
     }
 
-    /// The participant with this id, unless it has left or lost against a newer join.
+    /// The participant with this id, unless it has left or a newer join replaced it.
     pub fn by_sid(&self, sid: &str) -> Option<Participant> {
         let found = self.participant(sid)?;
         self.visible(&found.identity).is_some_and(|(visible, _)| visible == sid).then_some(found)
     }
 
-    /// Nodes that this copy has heard of, itself included.
+    /// The nodes that this replica has updates from, and this node.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.owners.keys().map(|node| &**node)
     }
 
-    /// Refuses what breaks the rules, before anything is changed.
+    /// Validates an update before anything is changed.
     fn check_update(&self, from: &str, owner: &str, records: &[ParticipantRecord]) -> Result<(), MergeError> {
         if owner == self.node || from == self.node {
             return Err(MergeError::OwnName { from: from.to_owned() });
@@ -257,8 +270,8 @@ impl RoomState {
                 }
                 _ => {}
             }
-            if self.held(&sid).is_some_and(|held| {
-                held.identity != record.identity || held.version.epoch != record.version.epoch
+            if self.stored(&sid).is_some_and(|stored| {
+                stored.identity != record.identity || stored.version.epoch != record.version.epoch
             }) {
                 return Err(MergeError::Rewritten { from, sid });
             }
@@ -267,8 +280,8 @@ impl RoomState {
     }
 
     fn next_record(&self, sid: &str, state: RecordState) -> Result<ParticipantRecord, LocalError> {
-        let held = self.own_live(sid).ok_or_else(|| LocalError::NotHere(sid.to_owned()))?;
-        let (identity, version) = (held.identity.clone(), incremented(held.version));
+        let stored = self.own_live(sid).ok_or_else(|| LocalError::NotHere(sid.to_owned()))?;
+        let (identity, version) = (stored.identity.clone(), incremented(stored.version));
         Ok(ParticipantRecord { sid: sid.to_owned(), identity, version, state })
     }
 
@@ -299,8 +312,9 @@ impl RoomState {
         Update::Participant { owner: self.node.clone(), incarnation: self.incarnation, seq: self.seq, record }
     }
 
-    /// Runs one change of an owner's records, which may touch these identities (and, when the owner
-    /// has started afresh, all of its own), and tells what it made of the view.
+    /// Applies `change` to an owner's records. It may change only participants with these identities and, in
+    /// a new incarnation of the owner, all of the owner's participants. Returns the changes of what is
+    /// visible.
     fn merge(
         &mut self,
         node: &str,
@@ -371,7 +385,7 @@ impl RoomState {
         }
     }
 
-    /// Ends this node's sids of an identity that are not the one every copy shows.
+    /// Removes this node's participants of an identity that a newer join replaced.
     fn evict(&mut self, identity: &str, changes: &mut Vec<Change>) {
         let Some(winner) = self.latest_join(identity).map(|(sid, _)| sid.clone()) else { return };
         let losers: Vec<Sid> = self
@@ -394,41 +408,41 @@ impl RoomState {
         }
     }
 
-    fn held(&self, sid: &str) -> Option<&StoredRecord> {
+    fn stored(&self, sid: &str) -> Option<&StoredRecord> {
         self.owners.get(self.owner_of.get(sid)?)?.get(sid)
     }
 
     fn own_live(&self, sid: &str) -> Option<&StoredRecord> {
-        self.owners.get(&self.node)?.get(sid).filter(|held| matches!(held.presence, Presence::Live(_)))
+        self.owners.get(&self.node)?.get(sid).filter(|stored| matches!(stored.presence, Presence::Live(_)))
     }
 
     fn participant(&self, sid: &str) -> Option<Participant> {
         let owner = self.owner_of.get(sid)?;
-        let held = self.owners.get(owner)?.get(sid)?;
-        let Presence::Live(body) = &held.presence else { return None };
+        let stored = self.owners.get(owner)?.get(sid)?;
+        let Presence::Live(body) = &stored.presence else { return None };
         Some(Participant {
             sid: sid.to_owned(),
-            identity: held.identity.clone(),
+            identity: stored.identity.clone(),
             owner: owner.clone(),
-            version: held.version,
+            version: stored.version,
             body: body.clone(),
         })
     }
 
-    /// The latest stay, while it lasts.
+    /// The participant with the latest join of an identity, if it is live.
     fn visible(&self, identity: &str) -> Visible {
-        let (sid, held) = self.latest_join(identity)?;
-        matches!(held.presence, Presence::Live(_)).then(|| (sid.clone(), held.version))
+        let (sid, stored) = self.latest_join(identity)?;
+        matches!(stored.presence, Presence::Live(_)).then(|| (sid.clone(), stored.version))
     }
 
-    /// The stay with the greatest (join epoch, id). One that has ended since counts too: whoever came
-    /// back and left does not turn into what a dead node last said of them. One whose node is away
-    /// does not count.
+    /// The participant with the greatest (join epoch, id) of an identity. A removed one counts too:
+    /// otherwise, after a participant rejoined and left, its earlier join on a dead node would be shown
+    /// again. One whose node is unreachable does not count.
     fn latest_join(&self, identity: &str) -> Option<(&Sid, &StoredRecord)> {
         let sids = self.sids.get(identity)?;
         sids.iter()
-            .filter_map(|sid| Some((sid, self.held(sid)?)))
-            .filter(|(_, held)| !matches!(held.presence, Presence::Lost))
+            .filter_map(|sid| Some((sid, self.stored(sid)?)))
+            .filter(|(_, stored)| !matches!(stored.presence, Presence::Lost))
             .max_by(|(a_sid, a), (b_sid, b)| (a.version.epoch, a_sid).cmp(&(b.version.epoch, b_sid)))
     }
 }

@@ -3,9 +3,9 @@ use systir_reason::Reason;
 use super::*;
 use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
 
-/// A clock that finds nothing too early.
+/// A clock for which no update is in the future.
 const ANY_TIME: u64 = u64::MAX;
-/// A time of day.
+/// Some time, Unix milliseconds.
 const NOW: u64 = 1_700_000_000_000;
 
 fn body(text: &str) -> Bytes {
@@ -16,7 +16,7 @@ fn names(room: &RoomState) -> Vec<Sid> {
     room.participants().map(|p| p.sid).collect()
 }
 
-/// Two copies, with ada on `cph-1`, and the update that says so.
+/// Two replicas, with ada on `cph-1`, and the update of her join.
 fn pair() -> (RoomState, RoomState, Update) {
     let mut cph = RoomState::new("cph-1", 1);
     let sto = RoomState::new("sto-1", 1);
@@ -26,24 +26,24 @@ fn pair() -> (RoomState, RoomState, Update) {
 }
 
 #[test]
-fn a_participant_is_seen_everywhere_and_a_repeated_update_changes_nothing() {
+fn an_update_is_replicated_and_a_repeated_one_changes_nothing() {
     let (mut cph, mut sto, join) = pair();
     assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap().len(), 1);
     assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap(), []);
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
     let changes = sto.apply("cph-1", update, ANY_TIME).unwrap();
     assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
-    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "an older version does not come back");
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "an older version was applied");
     assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
 }
 
 #[test]
-fn only_the_media_node_writes_its_participant() {
+fn only_its_media_node_may_write_a_participant() {
     let (_, mut sto, join) = pair();
     let refused = sto.apply("aws-sto-1", join.clone(), ANY_TIME).unwrap_err();
     assert_eq!(refused, MergeError::NotOwner { from: "aws-sto-1".into(), owner: "cph-1".into() });
     sto.apply("cph-1", join, ANY_TIME).unwrap();
-    // A sister that claims the id in her own name, or this node's name, is refused as well.
+    // A node that writes the id as its own participant, or in this node's name, is refused too.
     let Update::Participant { record, .. } =
         RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body("")).unwrap().0
     else {
@@ -65,10 +65,10 @@ fn only_the_media_node_writes_its_participant() {
 }
 
 #[test]
-fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node() {
+fn a_newer_join_of_an_identity_evicts_the_older_one_at_its_own_node() {
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new")).unwrap();
-    // sto-1 hears of the older one: nothing to show, nothing to evict here.
+    // sto-1 receives the older join: nothing changes and nothing is evicted here.
     assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), ANY_TIME).unwrap(), []);
     let changes = cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
     let [
@@ -83,13 +83,13 @@ fn the_newer_join_of_an_identity_stays_and_the_older_is_evicted_by_its_own_node(
     sto.apply("cph-1", tombstone.clone(), ANY_TIME).unwrap();
     let (_, left) = sto.local_remove("PA_a2").unwrap();
     assert_eq!(left.len(), 1);
-    // The old update does not resurrect the loser.
+    // The old update does not restore the evicted participant.
     assert_eq!(sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap(), []);
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
 
 #[test]
-fn a_tie_of_epochs_has_one_winner_on_all_copies() {
+fn joins_with_equal_epochs_have_the_same_winner_on_all_replicas() {
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new")).unwrap();
     cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
@@ -98,10 +98,10 @@ fn a_tie_of_epochs_has_one_winner_on_all_copies() {
 }
 
 #[test]
-fn a_rejoin_on_the_same_node_evicts_at_once() {
+fn a_second_join_on_the_same_node_evicts_the_first_at_once() {
     let (mut cph, ..) = pair();
     let epoch = cph.next_epoch("ada", 0, 5);
-    assert_eq!(epoch, 11, "greater than any known, whatever the clock says");
+    assert_eq!(epoch, 11, "not greater than the known epoch");
     let (_, changes) = cph.local_join("PA_a2", "ada", epoch, body("")).unwrap();
     assert!(matches!(changes.last(), Some(Change::Evicted { sid, .. }) if sid == "PA_a1"));
     assert_eq!(cph.local_update("PA_a1", body("")), Err(LocalError::NotHere("PA_a1".into())));
@@ -112,12 +112,16 @@ fn a_rejoin_on_the_same_node_evicts_at_once() {
 }
 
 #[test]
-fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state() {
+fn participants_of_a_lost_node_leave_and_do_not_return_with_an_older_state() {
     let (mut cph, mut sto, join) = pair();
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
     sto.apply("cph-1", update, ANY_TIME).unwrap();
     assert!(matches!(sto.lose_node("cph-1").as_slice(), [Change::Left { .. }]));
-    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "a straggler of an older version");
+    assert_eq!(
+        sto.apply("cph-1", join, ANY_TIME).unwrap(),
+        [],
+        "a late update of an older version was applied"
+    );
     for update in cph.snapshot() {
         sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
@@ -127,7 +131,7 @@ fn a_node_that_is_away_takes_its_people_with_it_and_brings_back_no_older_state()
 }
 
 #[test]
-fn a_snapshot_heals_what_was_lost_and_the_digest_tells() {
+fn a_digest_detects_a_lost_update_and_a_snapshot_repairs_it() {
     let (mut cph, mut sto, join) = pair();
     sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     cph.local_remove("PA_a1").unwrap();
@@ -142,28 +146,32 @@ fn a_snapshot_heals_what_was_lost_and_the_digest_tells() {
 }
 
 #[test]
-fn a_node_that_starts_afresh_leaves_no_ghosts() {
+fn participants_of_an_earlier_incarnation_leave() {
     let (_, mut sto, join) = pair();
     sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     let mut restarted = RoomState::new("cph-1", 2);
     let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body("")).unwrap();
     let changes = sto.apply("cph-1", bob, ANY_TIME).unwrap();
     assert_eq!(changes.len(), 2, "ada left, bob joined: {changes:?}");
-    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "the earlier life is over");
+    assert_eq!(
+        sto.apply("cph-1", join, ANY_TIME).unwrap(),
+        [],
+        "an update of the earlier incarnation was applied"
+    );
     assert_eq!(names(&sto), ["PA_b1"]);
 }
 
 #[test]
-fn whoever_came_back_and_left_does_not_turn_into_what_a_dead_node_last_said_of_them() {
+fn after_a_rejoin_and_a_leave_the_earlier_join_on_a_dead_node_is_not_shown() {
     let (_dead, mut sto, join) = pair();
     sto.apply("cph-1", join, ANY_TIME).unwrap();
-    // Her node is killed, she comes back here before anybody has found that out, and leaves.
+    // Her node dies. She joins here before that is detected, and leaves.
     let epoch = sto.next_epoch("ada", 0, 11);
     sto.local_join("PA_a2", "ada", epoch, body("back")).unwrap();
     assert_eq!(names(&sto), ["PA_a2"]);
     let (_, changes) = sto.local_remove("PA_a2").unwrap();
     assert!(matches!(changes.as_slice(), [Change::Left { sid, .. }] if sid == "PA_a2"), "{changes:?}");
-    assert_eq!(names(&sto), [""; 0], "no ghost");
+    assert_eq!(names(&sto), [""; 0], "the earlier join is shown");
     assert_eq!(sto.by_sid("PA_a1"), None);
     let epoch = sto.next_epoch("ada", 0, 12);
     sto.local_join("PA_a3", "ada", epoch, body("again")).unwrap();
@@ -171,7 +179,7 @@ fn whoever_came_back_and_left_does_not_turn_into_what_a_dead_node_last_said_of_t
 }
 
 #[test]
-fn departed_participants_are_remembered_within_a_bound() {
+fn the_number_of_tombstones_is_bounded() {
     let mut cph = RoomState::new("cph-1", 1);
     for n in 0..MAX_TOMBSTONES + 50 {
         let sid = format!("PA_{n}");
@@ -185,7 +193,7 @@ fn departed_participants_are_remembered_within_a_bound() {
 }
 
 #[test]
-fn what_breaks_a_limit_is_refused_before_it_is_stored() {
+fn an_update_beyond_a_limit_is_refused_and_not_stored() {
     let (_, mut sto, _) = pair();
     let big = Bytes::from(vec![0; MAX_BODY + 1]);
     let mut cph = RoomState::new("cph-1", 1);
@@ -209,7 +217,7 @@ fn what_breaks_a_limit_is_refused_before_it_is_stored() {
 }
 
 #[test]
-fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
+fn metadata_is_written_by_the_home_node_and_fenced_by_the_epoch() {
     let (mut cph, mut sto, _) = pair();
     assert_eq!(cph.set_metadata(body("x")), Err(LocalError::NotHome));
     cph.set_home("cph-1", 1);
@@ -226,18 +234,22 @@ fn metadata_is_written_by_home_and_fenced_by_the_epoch() {
         Err(MergeError::OldEpoch { epoch: 1, known: 2, .. })
     ));
     assert_eq!(cph.set_home("sto-1", 2), None);
-    assert_eq!(cph.apply("sto-1", restated, ANY_TIME).unwrap(), [], "the same value in a new epoch");
+    assert_eq!(
+        cph.apply("sto-1", restated, ANY_TIME).unwrap(),
+        [],
+        "an equal value in a new epoch was reported as a change"
+    );
     assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
     let second = sto.set_metadata(body("exam")).unwrap();
     assert!(sto.must_resync(&cph.digest()));
     cph.apply("sto-1", second, ANY_TIME).unwrap();
     assert_eq!((cph.metadata(), cph.home()), (Some(&body("exam")), Some(("sto-1", 2))));
     assert_eq!(cph.set_home("cph-1", 1), None);
-    assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment is ignored");
+    assert_eq!(cph.home(), Some(("sto-1", 2)), "an old assignment was not ignored");
 }
 
 #[test]
-fn a_late_snapshot_does_not_remove_who_joined_after_it() {
+fn a_late_snapshot_does_not_remove_a_participant_that_joined_after_it() {
     let (mut cph, mut sto, _) = pair();
     let early = cph.snapshot();
     let (bob, _) = cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
@@ -249,7 +261,7 @@ fn a_late_snapshot_does_not_remove_who_joined_after_it() {
 }
 
 #[test]
-fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
+fn an_update_from_before_a_snapshot_does_not_restore_a_participant_without_a_tombstone() {
     let (mut cph, mut sto, ada) = pair();
     let early = cph.snapshot();
     cph.local_remove("PA_a1").unwrap();
@@ -268,7 +280,7 @@ fn what_came_before_a_snapshot_cannot_bring_back_whom_even_their_node_forgot() {
 }
 
 #[test]
-fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
+fn a_join_from_the_future_is_refused() {
     let mut cph = RoomState::new("cph-1", NOW);
     let mut hostile = RoomState::new("sto-1", NOW);
     cph.local_join("PA_ada", "ada", NOW, body("here")).unwrap();
@@ -280,7 +292,7 @@ fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
     assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
     let late_start = RoomState::new("sto-1", far).snapshot().remove(0);
     assert!(matches!(cph.apply("sto-1", late_start, NOW), Err(MergeError::FromTheFuture { .. })));
-    // A clock that is a little ahead does no harm: the next join here still wins.
+    // A clock that is slightly ahead does no harm: the next join here still wins.
     let mut fast = RoomState::new("oslo-1", NOW);
     let (early, _) = fast.local_join("PA_fast", "ada", NOW + MAX_AHEAD_MS, body("there")).unwrap();
     cph.apply("oslo-1", early, NOW).unwrap();
@@ -290,7 +302,8 @@ fn a_join_from_the_future_is_refused_and_wins_against_nobody() {
     assert_eq!(names(&cph), ["PA_again"]);
 }
 
-/// A sister whose clock is so far behind that of `cph-1`, where ada has been since [`NOW`].
+/// `cph-1`, where ada has been since [`NOW`]; `sto-1`; and the time on `sto-1`, whose clock is `ms` behind 5
+/// s later.
 fn behind(ms: u64) -> (RoomState, RoomState, u64) {
     let mut cph = RoomState::new("cph-1", 1);
     cph.local_join("PA_old", "ada", NOW, body("old")).unwrap();
@@ -298,9 +311,9 @@ fn behind(ms: u64) -> (RoomState, RoomState, u64) {
 }
 
 #[test]
-fn the_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_not_open_yet() {
+fn a_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_not_open_yet() {
     let (mut cph, mut sto, there) = behind(200_000);
-    // Ada came through `cph-1` as her front door, which knows of her.
+    // Ada joins through `cph-1` as gateway, which knows her earlier join.
     let gateway_join = cph.last_join("ada").unwrap();
     let epoch = sto.next_epoch("ada", gateway_join, there);
     let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
@@ -308,7 +321,7 @@ fn the_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is
     assert!(changes.iter().any(|change| matches!(change, Change::Evicted { sid, .. } if sid == "PA_old")));
     assert_eq!(names(&cph), ["PA_new"]);
     assert_eq!(names(&sto), ["PA_new"]);
-    // And back again, which the sister takes once her clock is set.
+    // Then she joins at `cph-1` again. `sto-1` accepts that once its clock is correct.
     let epoch = cph.next_epoch("ada", 0, NOW + 5_000);
     let (update, _) = cph.local_join("PA_back", "ada", epoch, body("back")).unwrap();
     assert_eq!(names(&cph), ["PA_back"]);
@@ -317,9 +330,9 @@ fn the_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is
 }
 
 #[test]
-fn a_node_whose_clock_is_behind_goes_by_what_it_saw() {
+fn a_node_whose_clock_is_behind_uses_the_epochs_that_it_has_seen() {
     let (mut cph, mut sto, there) = behind(25_000);
-    // The sister heard of somebody who came after ada; ada's own join is still on its way.
+    // `sto-1` has received bob's join, which was after ada's. Ada's own join is still in flight.
     let (update, _) = cph.local_join("PA_bob", "bob", NOW + 1, body("bob")).unwrap();
     sto.apply("cph-1", update, there).unwrap();
     let epoch = sto.next_epoch("ada", 0, there);
@@ -329,14 +342,14 @@ fn a_node_whose_clock_is_behind_goes_by_what_it_saw() {
 }
 
 #[test]
-fn nobody_carries_the_time_of_others_far_ahead() {
+fn a_node_moves_the_join_epochs_of_others_ahead_only_within_a_limit() {
     let (_, mut sto, _) = behind(0);
     let mut eve = RoomState::new("eve-1", 1);
     let (update, _) = eve.local_join("PA_e", "eve", NOW + MAX_AHEAD_MS, body("eve")).unwrap();
     sto.apply("eve-1", update, NOW).unwrap();
     let epoch = sto.next_epoch("bob", 0, NOW);
-    assert!(epoch < NOW + MAX_AHEAD_MS, "a third node still takes {epoch}");
+    assert!(epoch < NOW + MAX_AHEAD_MS, "a third node would refuse {epoch}");
     assert!(sto.next_epoch("bob", u64::MAX, NOW) <= NOW + crate::limits::MAX_GATEWAY_AHEAD_MS + 1);
     let later = NOW + 2 * MAX_AHEAD_MS;
-    assert_eq!(sto.next_epoch("bob", 0, later), later, "time catches up");
+    assert_eq!(sto.next_epoch("bob", 0, later), later, "the epoch is not the time again");
 }

@@ -1,86 +1,86 @@
-//! What travels between copies, and what the application is told.
+//! Updates between replicas, and the changes that result from them.
 
 use bytes::Bytes;
 
 use crate::version::{MetadataVersion, ParticipantVersion};
 use crate::{Identity, NodeId, Sid};
 
-/// A participant as this copy sees it.
+/// A participant as this replica sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Participant {
-    /// Id of the stay.
+    /// Participant id.
     pub sid: Sid,
-    /// Who it is.
+    /// Identity from its token.
     pub identity: Identity,
     /// Its media node, the only one that writes it.
     pub owner: NodeId,
-    /// Age of the body.
+    /// Version of the body.
     pub version: ParticipantVersion,
-    /// Encoded participant; opaque here.
+    /// Encoded `ParticipantInfo`; opaque here.
     pub body: Bytes,
 }
 
-/// A participant or its tombstone, as written by its owner.
+/// A participant or a tombstone, as written by its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParticipantRecord {
-    /// Id of the stay.
+    /// Participant id.
     pub sid: Sid,
-    /// Who it is.
+    /// Identity from its token.
     pub identity: Identity,
-    /// Age of the state.
+    /// Version of the state.
     pub version: ParticipantVersion,
-    /// In the room, or gone.
+    /// Live, or removed.
     pub state: RecordState,
 }
 
 /// Is a participant in the room?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordState {
-    /// Yes, and this is its encoded body.
+    /// Yes; with its encoded body.
     Live(Bytes),
-    /// It has left; kept so that a late update does not bring it back.
+    /// It has left. The tombstone is kept so that a late update does not restore it.
     Removed,
 }
 
-/// One message between copies. `incarnation` is new with each start of a node in the room and
-/// only grows (its start time will do); `seq` counts the owner's writes in this incarnation.
+/// One message between replicas. `incarnation` increases with each start of a node in the room (its start
+/// time, Unix milliseconds, is suitable). `seq` counts the owner's writes in its incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// One participant was written.
     Participant {
-        /// Who wrote it.
+        /// The node that wrote it.
         owner: NodeId,
         /// The owner's incarnation.
         incarnation: u64,
         /// Number of this write.
         seq: u64,
-        /// What was written.
+        /// The written record.
         record: ParticipantRecord,
     },
-    /// All that an owner holds after write `seq`. What it does not list is gone.
+    /// All records of an owner after write `seq`. Participants that it does not list were removed.
     Snapshot {
-        /// Whose participants.
+        /// The node that owns the participants.
         owner: NodeId,
         /// The owner's incarnation.
         incarnation: u64,
         /// Number of the last write included.
         seq: u64,
-        /// Every participant and tombstone that the owner holds.
+        /// All participants and tombstones of the owner.
         records: Vec<ParticipantRecord>,
     },
-    /// Home wrote the room's metadata.
+    /// The home node wrote the room's metadata.
     Metadata {
-        /// Who wrote it.
+        /// The home node that wrote it.
         home: NodeId,
-        /// Age of the value.
+        /// Version of the value.
         version: MetadataVersion,
-        /// Opaque here.
+        /// The metadata; opaque here.
         value: Bytes,
     },
 }
 
 impl Update {
-    /// The latest time that it bears: incarnations and join epochs are milliseconds since 1970.
+    /// The latest time in the update. Incarnations and join epochs are Unix milliseconds.
     pub(crate) fn latest(&self) -> u64 {
         match self {
             Self::Participant { incarnation, record, .. } => record.version.epoch.max(*incarnation),
@@ -92,32 +92,32 @@ impl Update {
     }
 }
 
-/// What became different.
+/// A change of the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Somebody is in the room.
+    /// A participant joined.
     Joined(Participant),
-    /// Somebody's state is newer.
+    /// A participant has a newer state.
     Updated(Participant),
-    /// Somebody is no longer in the room.
+    /// A participant left.
     Left {
-        /// Id of the stay.
+        /// Participant id.
         sid: Sid,
-        /// Who it was.
+        /// Its identity.
         identity: Identity,
     },
-    /// A participant of this node lost against a newer join of its identity: close its connection
-    /// and send the tombstone to every other node.
+    /// A newer join of the same identity replaced a participant of this node: close its connection and send
+    /// the tombstone to all other nodes of the room.
     Evicted {
-        /// Id of the stay that ended.
+        /// Participant id.
         sid: Sid,
-        /// Who it was.
+        /// Its identity.
         identity: Identity,
-        /// Id of the stay that goes on.
+        /// Participant id of the newer join.
         winner: Sid,
-        /// For every other node of the room.
+        /// The update to send.
         tombstone: Update,
     },
-    /// The room's metadata is different.
+    /// The room's metadata changed.
     Metadata(Bytes),
 }

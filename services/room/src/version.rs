@@ -1,22 +1,22 @@
-//! Ages of what the room's state holds.
+//! Versions in the room's state.
 
-/// Age of a participant's state. The epoch orders joins of one identity, the counter the writes
-/// of one join.
+/// Version of a participant's state. The epoch orders the joins of one identity, the counter the writes of
+/// one join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParticipantVersion {
     /// Join epoch, from [`RoomState::next_epoch`](crate::RoomState::next_epoch).
     pub epoch: u64,
-    /// Writes since the join, from 0; also the participant's `version` towards clients.
+    /// Writes since the join, from 0.
     pub counter: u32,
 }
 
-/// Age of the metadata: (epoch of the assignment, incarnation of its home, writes of that).
+/// Version of the room's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MetadataVersion {
     /// Epoch of the assignment.
     pub epoch: u64,
-    /// Incarnation of home: one that started afresh in its epoch has lost count.
+    /// Incarnation of the home node, because a home node that restarts within its epoch counts from 0 again.
     pub incarnation: u64,
-    /// Writes within it, from 0.
+    /// Writes in this incarnation, from 0.
     pub counter: u64,
 }

@@ -1,4 +1,4 @@
-//! Updates of the room's state as they are sent on links.
+//! The encoding of state updates on links.
 
 use prost::Message as _;
 use systir_proto::cluster::v1 as wire;
@@ -40,7 +40,7 @@ pub fn encode(update: &Update) -> bytes::Bytes {
     wire::RoomUpdate { body: Some(body) }.encode_to_vec().into()
 }
 
-/// Decodes an update from a link; none when this version does not know it.
+/// Decodes an update from a link. None when it is malformed or unknown to this version.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| ParticipantRecord {

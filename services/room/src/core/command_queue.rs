@@ -1,5 +1,5 @@
-//! Commands that wait for the room's worker. All rooms of a worker share its short queue; while that is
-//! full each room keeps its own commands, in order, and takes its turn like the others.
+//! The command queue: commands of one room that wait for its worker. All rooms of a worker share the worker's
+//! short queue. While that is full, each room keeps its own commands, in order.
 
 use std::collections::VecDeque;
 
@@ -7,17 +7,18 @@ use systir_media_control::{Command, DataChannel};
 
 use super::pushed::Pushed;
 
-/// Commands that may wait, data messages included.
+/// Most waiting commands, including data messages.
 const MAX_WAITING: usize = 9216;
-/// From here on lossy messages are dropped, and the room takes no more events from its worker.
+/// From this length on lossy data is dropped while the worker is blocked, and the room stops accepting worker
+/// events and client requests.
 const LONG: usize = 1024;
 
 /// What a room sends to its worker.
 #[derive(Debug)]
 pub enum WorkerRequest {
-    /// Opens the room at the worker. The driver adds where the room's events go.
+    /// Opens the room at the worker. The driver adds the channel for the room's events.
     OpenRoom,
-    /// A command about the open room.
+    /// A command for the open room.
     Command(Command),
 }
 
@@ -25,7 +26,7 @@ pub enum WorkerRequest {
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
     waiting: VecDeque<WorkerRequest>,
-    /// The worker did not take the first waiting command.
+    /// The worker did not accept the first waiting command.
     blocked: bool,
     overflowed: bool,
 }
@@ -55,7 +56,7 @@ impl CommandQueue {
         self.waiting.pop_front()
     }
 
-    /// Hands commands over until the worker takes no more. `send` returns what the worker does not take.
+    /// Sends commands until the worker accepts no more. `send` returns a command that it does not accept now.
     pub(super) fn flush(&mut self, mut send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
         self.blocked = false;
         while let Some(request) = self.waiting.pop_front() {
@@ -67,17 +68,17 @@ impl CommandQueue {
         }
     }
 
-    /// Do commands wait?
+    /// Are there waiting commands?
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Do so many commands wait that the room should add only what it must?
+    /// Is the queue so long that the room should stop accepting events?
     pub(super) fn is_long(&self) -> bool {
         self.waiting.len() >= LONG
     }
 
-    /// Has the worker caught up?
+    /// Is the queue short enough that the room may accept events again?
     pub(super) fn is_short(&self) -> bool {
         self.waiting.len() < LONG / 2
     }
@@ -87,7 +88,7 @@ impl CommandQueue {
         self.overflowed
     }
 
-    /// The room restarts at its worker, or the worker has ended.
+    /// Empties the queue: the room restarts at its worker, or the worker has ended.
     pub(super) fn restart(&mut self) {
         *self = Self::default();
     }
@@ -118,13 +119,13 @@ mod tests {
         for command in 0..500 {
             assert_eq!(queue.push(remove(command)), Pushed::Kept);
         }
-        // A worker that takes one command in three hand-overs.
-        let (mut numbers, mut asked) = (Vec::new(), 0);
+        // A worker that accepts one command in three attempts.
+        let (mut numbers, mut attempts) = (Vec::new(), 0);
         while queue.is_waiting() {
             queue.flush(|request| {
-                asked += 1;
+                attempts += 1;
                 match request {
-                    WorkerRequest::Command(Command::RemoveTrack { track }) if asked % 3 == 0 => {
+                    WorkerRequest::Command(Command::RemoveTrack { track }) if attempts % 3 == 0 => {
                         numbers.push(track.0);
                         Ok(())
                     }
@@ -137,12 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn lossy_messages_are_dropped_first_and_an_overflow_is_reported() {
+    fn lossy_data_is_dropped_first_and_an_overflow_is_reported() {
         let mut queue = CommandQueue::default();
         while !queue.is_long() {
             assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept);
         }
-        assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Kept, "the worker was not asked yet");
+        assert_eq!(
+            queue.push(data(DataChannel::Lossy)),
+            Pushed::Kept,
+            "dropped before the worker was blocked"
+        );
         queue.flush(Err);
         assert_eq!(queue.push(data(DataChannel::Lossy)), Pushed::Dropped);
         assert_eq!(queue.push(data(DataChannel::Reliable)), Pushed::Kept);

@@ -1,4 +1,4 @@
-//! What a room starts with.
+//! The configuration of a room.
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use systir_rtp::packet::Layer;
 
 use crate::RoomMetrics;
 
-/// Flow numbers of tracks that arrive over links: unique on a link, whichever room uses it.
+/// Allocates flow numbers for tracks that arrive over links. A number is unique on its link, across rooms.
 pub trait FlowAllocator: Send + Sync + std::fmt::Debug {
-    /// A flow for each layer of a track that arrives from `node` for that worker; none when the node is
-    /// not known or the numbers are used up.
+    /// One flow number for each layer of a track that arrives from `node` for `worker`. None when the node is
+    /// unknown or all numbers are used.
     fn flows(&self, node: &str, worker: u8) -> Option<[u32; Layer::MAX]>;
 }
 
-/// What a room starts with.
+/// The configuration of a room.
 #[derive(Debug, Clone)]
 pub struct RoomConfig {
     /// This node's name.
     pub node: String,
     /// The room's key on this node.
     pub key: RoomKey,
-    /// The worker that carries it.
+    /// Index of the worker that carries the room.
     pub worker_index: u8,
-    /// Where clients send media for that worker, best first.
+    /// ICE candidates of that worker, best first.
     pub candidates: Vec<Candidate>,
-    /// SHA-256 of the worker's DTLS certificate.
+    /// SHA-256 fingerprint of the worker's DTLS certificate.
     pub fingerprint: [u8; 32],
     /// The room's assignment.
     pub assignment: Assignment,
-    /// Policy.
+    /// This node's view of policy.
     pub authority: Arc<Authority>,
-    /// Keys of tracks, shared by the node's rooms.
+    /// Makes the keys of tracks; shared by the node's rooms.
     pub keys: Arc<KeyMint>,
-    /// Flow numbers, shared by the node's rooms.
+    /// Allocates flow numbers; shared by the node's rooms.
     pub flows: Arc<dyn FlowAllocator>,
-    /// What is counted, shared by the node's rooms.
+    /// Shared by the node's rooms.
     pub metrics: Arc<RoomMetrics>,
 }

@@ -1,4 +1,4 @@
-//! Data messages, speakers and residency: what goes from participants and nodes to participants.
+//! Data messages, active speakers, key frame requests and residency, to participants and to other nodes.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,8 @@ impl RoomCore {
         self.media_event(participant, MediaEvent::Data { channel, packet: packet.clone() });
     }
 
-    /// A checked and stamped message of a participant here: to participants here, and to the other nodes.
+    /// Sends a data message of a local participant, checked and stamped by its session, to local participants
+    /// and to peers.
     pub(super) fn send_data(
         &mut self,
         participant: ParticipantKey,
@@ -36,11 +37,11 @@ impl RoomCore {
         let Some(local) = self.local_participants.get(&participant) else { return };
         let (sender_sid, identity) = (local.sid.clone(), local.identity.clone());
         if !is_stamped_by(packet, &identity, &sender_sid) {
-            tracing::debug!("a message on a topic that is reserved for the server is dropped");
+            tracing::debug!("a data message is dropped: its topic is reserved for the server");
             return;
         }
         self.deliver(Some(participant), channel, packet, destinations);
-        // A message with destinations goes only to the nodes where they are.
+        // A message with destinations goes only to the nodes that carry them.
         let nodes: Option<BTreeSet<String>> = (!destinations.is_empty()).then(|| {
             let owners = destinations.iter().filter_map(|identity| self.replica.by_identity(identity));
             owners.map(|participant| participant.owner).filter(|node| *node != self.config.node).collect()
@@ -60,7 +61,7 @@ impl RoomCore {
         }
     }
 
-    /// A message of a participant on another node, which sends for its own participants only.
+    /// Handles a data message from a peer. Its sender must be a participant of that node.
     pub(super) fn data_from_peer(
         &mut self,
         node: &str,
@@ -97,7 +98,8 @@ impl RoomCore {
         }
     }
 
-    /// The worker measures all speakers; other nodes receive those whose media is here.
+    /// Handles speaker changes from the worker. Only those of local publishers count: other nodes measure
+    /// their own.
     pub(super) fn speakers_here(&mut self, changed: &[Speaker]) {
         let own: Vec<Speaker> = changed
             .iter()
@@ -155,7 +157,7 @@ impl RoomCore {
         self.send_to_peer(&node, body);
     }
 
-    /// Sends residency to the participants here, when it is not what they last received.
+    /// Sends residency to the local participants, when it differs from what they last received.
     pub(super) fn send_residency(&mut self) {
         let residency = self.residency();
         if self.sent_residency.as_ref() == Some(&residency) {
@@ -166,7 +168,7 @@ impl RoomCore {
         self.notify_all_but(None, &RoomEvent::Data { channel: DataChannel::Reliable, packet });
     }
 
-    /// Sends residency to a participant that has just connected.
+    /// Sends residency to a participant that just connected.
     pub(super) fn send_residency_to(&mut self, participant: ParticipantKey) {
         if let Some(packet) = residency_packet(&self.residency()) {
             self.notify(participant, RoomEvent::Data { channel: DataChannel::Reliable, packet });
@@ -174,7 +176,7 @@ impl RoomCore {
     }
 }
 
-/// Is the message stamped with its sender, and not on a topic that is reserved for the server?
+/// Is the data message stamped with this sender, and not on a topic that is reserved for the server?
 #[allow(deprecated)]
 fn is_stamped_by(packet: &Bytes, identity: &str, sid: &str) -> bool {
     let Ok(packet) = proto::DataPacket::decode(packet.clone()) else { return false };

@@ -1,4 +1,4 @@
-//! The end of a room on this node, and what keeps it from ending while participants are in it.
+//! The end of a room on this node, and the repair of its record while it has participants.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::RoomCore;
 use super::leaving::Leaving;
 use crate::RoomEffect;
 
-/// An empty room is kept this long, for participants who come back.
+/// How long an empty room is kept for participants that return.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
 
-/// How often a room with participants tries at most to be written into the registry again.
+/// Shortest time between two attempts to restore the room's record.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl RoomCore {
-    /// Has the room ended? Home stays while another node carries the room: it orders the room.
+    /// Has the room ended? The home node keeps the room while a spill node carries it.
     pub(super) fn has_ended(&mut self, seats_held: impl FnOnce() -> bool) -> bool {
         let empty = self.local_participants.is_empty() && !seats_held();
         match self.leaving {
@@ -35,7 +35,7 @@ impl RoomCore {
             Some(Leaving::Answered(may_end)) => {
                 let ends = may_end && empty;
                 if !ends {
-                    // A participant came meanwhile: the room goes on, and is assigned again.
+                    // A participant arrived meanwhile: the room continues and is assigned again.
                     self.leaving = None;
                     self.cluster_changed();
                 }
@@ -50,7 +50,7 @@ impl RoomCore {
         }
     }
 
-    /// A room with participants whose record is gone, or no longer names this node, is written again.
+    /// Restores the record of a room with participants, when it is missing or no longer names this node.
     pub(super) fn restore_assignment(&mut self) {
         let now = self.now.instant;
         if self.local_participants.is_empty() || self.leaving.is_some() || now < self.restore_at {
@@ -64,14 +64,14 @@ impl RoomCore {
         }
     }
 
-    /// Closes the room on all links. Call [`RoomCore::end`] when no participant arrives any more.
+    /// Closes the room on all links. Call [`RoomCore::end`] when no more participants arrive.
     pub fn close_on_links(&mut self) {
         let nodes = self.peers.keys().cloned();
         self.effects.extend(nodes.map(|node| RoomEffect::CloseOnLink { node }));
     }
 
-    /// Ends the room at its worker: its participants must join again. What waits for the worker is still to
-    /// be handed over.
+    /// Ends the room at its worker. Its participants must join again. Call [`RoomCore::flush_to_worker`]
+    /// afterwards, until nothing waits.
     pub fn end(&mut self) {
         self.disconnect_all(DisconnectReason::ServerShutdown);
         self.command(Command::CloseRoom { room: self.config.key });

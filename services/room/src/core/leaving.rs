@@ -1,11 +1,10 @@
-//! The steps in which a room leaves its assignment.
+//! The steps in which this node leaves the room's assignment.
 
-/// A room that leaves its assignment: first the record changes, so that no other node asks for the room
-/// again, then the links close.
+/// First the record changes, so that no other node opens the room here again; then the links close.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Leaving {
-    /// The registry has not answered yet.
+    /// The registry was asked to remove this node.
     Asked,
-    /// The registry's answer: may the room end?
+    /// The registry answered: may the room end?
     Answered(bool),
 }

@@ -1,4 +1,4 @@
-//! What the room keeps of one participant whose media is on this node.
+//! The room's state of one local participant.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use livekit_protocol as proto;
 use systir_livekit::Session;
 use systir_livekit::rate_limit::RateLimiter;
 
-/// One participant here.
+/// A participant whose media is on this node.
 #[derive(Debug)]
 pub(super) struct LocalParticipant {
     pub session: Session,
@@ -14,17 +14,17 @@ pub(super) struct LocalParticipant {
     pub identity: String,
     pub join_id: String,
     pub gateway: String,
-    /// Its own newest state; none before its session reported one.
+    /// Its newest state; none before its session reported one.
     pub info: Option<proto::ParticipantInfo>,
-    /// Do others know of it at all?
+    /// Was its join written to the room's state?
     pub known: bool,
-    /// Others do not know its newest state yet.
+    /// Is its newest state still to be written?
     pub unsent: bool,
-    /// How often others receive its state.
+    /// Limits how often its state is written.
     pub updates: RateLimiter,
-    /// Join number of the last join of its identity that its gateway knows.
+    /// Join epoch of the last join of its identity that its gateway knows; 0 for none.
     pub joined_after: u64,
-    /// The trace of its join, until the join message is sent.
+    /// Trace span of its join, until the join message is sent.
     pub joining: Option<tracing::Span>,
 }
 

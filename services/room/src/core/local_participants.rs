@@ -1,4 +1,4 @@
-//! Participants whose media is on this node: they arrive, their sessions act, they leave.
+//! Local participants: their arrival, their sessions, the replication of their state, their departure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use super::participants::is_hidden;
 use super::tracks::TrackEntry;
 use crate::{Arrival, RoomEffect};
 
-/// Changes of one participant that other participants receive at once: a join with its tracks, some mutes.
+/// Burst of changes of one participant that are sent at once: a join with its tracks, and some mutes.
 const CHANGES_AT_ONCE: u32 = 8;
-/// After that they receive the newest state once in this time, however often it changes.
+/// After the burst, the newest state is sent once per this interval, however often it changes.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
-/// So many bytes of state count as another change.
+/// Each of these many bytes of state counts as one more change.
 const CHANGE_BYTES: usize = 4096;
 
 impl RoomCore {
@@ -105,7 +105,7 @@ impl RoomCore {
         self.drain(participant);
     }
 
-    /// Without its signalling a participant cannot receive anything: it comes back by joining again.
+    /// A client's signalling ended. Its participant is removed and can return only by joining again.
     pub(super) fn signal_closed(&mut self, participant: ParticipantKey) {
         self.notify(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
     }
@@ -113,7 +113,7 @@ impl RoomCore {
     pub(super) fn connected(&mut self, participant: ParticipantKey, side: Side) {
         self.media_event(participant, MediaEvent::Connected(side));
         if side == Side::Subscriber {
-            // Now its data channel exists.
+            // The data channel exists now.
             self.send_residency_to(participant);
         }
     }
@@ -136,14 +136,14 @@ impl RoomCore {
         self.send_own_state(participant);
     }
 
-    /// Hands an event to one local's session, and does what it then wants.
+    /// Passes an event to the session of one local participant.
     pub(super) fn notify(&mut self, participant: ParticipantKey, event: RoomEvent) {
         let Some(local) = self.local_participants.get_mut(&participant) else { return };
         local.session.room_event(event, self.now.instant);
         self.drain(participant);
     }
 
-    /// Hands an event to every local but one.
+    /// Passes an event to the sessions of all local participants but one.
     pub(super) fn notify_all_but(&mut self, but: Option<ParticipantKey>, event: &RoomEvent) {
         let all: Vec<ParticipantKey> =
             self.local_participants.keys().copied().filter(|key| Some(*key) != but).collect();
@@ -156,7 +156,7 @@ impl RoomCore {
         self.local_participants.iter().find(|(_, local)| local.sid == sid).map(|(key, _)| *key)
     }
 
-    /// Does what the session wants, until it wants nothing more.
+    /// Does all outputs of a session.
     pub(super) fn drain(&mut self, participant: ParticipantKey) {
         while let Some(output) =
             self.local_participants.get_mut(&participant).and_then(|local| local.session.poll_output())
@@ -212,22 +212,22 @@ impl RoomCore {
     /// Ends the sessions of clients that do not read their signalling.
     pub(super) fn remove_unread(&mut self) {
         for participant in std::mem::take(&mut self.unread) {
-            tracing::info!("a client does not read its signalling and is removed");
+            tracing::info!("a participant is removed: its client does not read its signalling");
             self.notify(participant, RoomEvent::Remove(DisconnectReason::SignalClose));
         }
     }
 
-    /// A participant's own state changed: the others receive it, now or soon.
+    /// A local participant's state changed. It is sent to the others within the rate limit.
     fn own_state_changed(&mut self, participant: ParticipantKey, info: proto::ParticipantInfo) {
         let Some(local) = self.local_participants.get_mut(&participant) else { return };
-        // Its departure is an event of its own.
+        // A departure is sent by `left`.
         local.unsent = info.state != proto::participant_info::State::Disconnected as i32;
         local.info = Some(info);
         self.send_own_state(participant);
     }
 
-    /// Sends a participant's newest state to the others, unless they received many of its changes just
-    /// now. So a participant that changes all the time costs the others no more than a lively one.
+    /// Writes a local participant's newest state and sends it to the other nodes, unless the rate limiter
+    /// delays it. Rapid changes of one participant thus cost the others a fixed rate.
     fn send_own_state(&mut self, participant: ParticipantKey) {
         let now = self.now;
         let Some(local) = self.local_participants.get_mut(&participant) else { return };
@@ -249,11 +249,11 @@ impl RoomCore {
                 self.replicate(&update);
                 self.notify_changes(changes);
             }
-            Err(error) => tracing::warn!(%error, "a participant's state is not shared"),
+            Err(error) => tracing::warn!(%error, "a participant's state was not written"),
         }
     }
 
-    /// A participant here or another node receives a track: its publisher is notified once.
+    /// A local participant or another node subscribed to a track: its publisher, if local, is notified.
     pub(super) fn track_has_subscriber(&mut self, track_sid: &str) {
         let Some(publisher) = self.tracks.get(track_sid).map(|entry| entry.publisher.clone()) else { return };
         if let Some(participant) = self.local_by_sid(&publisher) {
@@ -279,7 +279,7 @@ impl RoomCore {
         self.residency_changed();
     }
 
-    /// Every participant here must join again.
+    /// Disconnects all local participants. They must join again.
     pub(super) fn disconnect_all(&mut self, reason: DisconnectReason) {
         let all: Vec<ParticipantKey> = self.local_participants.keys().copied().collect();
         for participant in all {
@@ -291,8 +291,8 @@ impl RoomCore {
         }
     }
 
-    /// Nodes where a participant's signalling ends, and when the first of their present participants
-    /// joined, Unix milliseconds.
+    /// The gateways of present participants, and when the first of each gateway's participants joined, Unix
+    /// milliseconds; none when that is unknown.
     pub(super) fn current_gateways(&self) -> BTreeMap<String, Option<u64>> {
         let here = self.local_participants.values().map(|local| {
             let joined = local.info.as_ref().map_or(0, |info| info.joined_at_ms);
@@ -306,7 +306,7 @@ impl RoomCore {
             if self.config.authority.facts(&gateway).is_none() {
                 continue;
             }
-            // Another node reports it: no participant joined before the room was made.
+            // Another node reports this time. It cannot be before the room was created.
             let joined = u64::try_from(joined).ok().filter(|joined| *joined > 0);
             let joined = joined.map(|joined| joined.max(self.assignment.created_ms));
             let since = gateways.entry(gateway).or_default();
@@ -315,7 +315,7 @@ impl RoomCore {
         gateways
     }
 
-    /// How many participants others can see.
+    /// Number of participants that are not hidden.
     fn visible_count(&self) -> u32 {
         let visible =
             |body: bytes::Bytes| proto::ParticipantInfo::decode(body).is_ok_and(|info| !is_hidden(&info));

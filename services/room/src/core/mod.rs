@@ -1,5 +1,6 @@
-//! The core of one room on one node: it owns the node's copy of the room, the LiveKit sessions of the
-//! participants whose media is here, the worker's view of the room and the room's part of the links.
+//! The core of one room on one node. It owns the node's copy of the room's state, the LiveKit sessions of the
+//! participants whose media is on this node, the room's state at its worker, and its state on the links.
+//! Terms: a *local participant* has its media on this node; a *peer* is another node of the room.
 
 mod command_queue;
 mod config;
@@ -43,27 +44,27 @@ use peer_node::PeerNode;
 use pushed::Pushed;
 use tracks::Tracks;
 
-/// A node that did not open the room, or had no lease, is asked again after this time: it may have read
-/// the assignment only now.
+/// Time before the room is opened again to a node that refused it or had no lease: the node may not have read
+/// the assignment yet.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Participants of a node whose link is down are kept this long.
+/// How long participants of a node are kept after its link went down.
 const LINK_DOWN_GRACE: Duration = Duration::from_secs(8);
 
-/// How long the room takes no worker events and no requests because a link or the worker is full. After
-/// that it takes them again, and each full queue deals with its own overflow. Shorter than a client waits
-/// for an answer to its ping.
+/// How long the room accepts no worker events and no client requests while a queue is full. After that it
+/// accepts them again, and a queue that is still full may overflow. It must be shorter than a client's ping
+/// timeout.
 const MAX_HOLD: Duration = Duration::from_secs(2);
 
-/// How soon a room with full queues tries again.
+/// How often a room with waiting messages tries to send them.
 const BUSY_TICK: Duration = Duration::from_millis(10);
 
-/// How often a room looks at what is due at least.
+/// Longest time between two ticks.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
-/// The room. After every call take its effects, in this order: requests to the worker
-/// ([`RoomCore::flush_to_worker`]), so that the worker stops feeding a link before the room closes on it;
-/// [`RoomCore::poll_effect`]; messages ([`RoomCore::flush_to_peers`]).
+/// The room. After each call, do what it wants in this order: send the commands to the worker
+/// ([`RoomCore::flush_to_worker`]), so that it stops feeding a link before the room closes on it; do the
+/// effects ([`RoomCore::poll_effect`]); send the messages to other nodes ([`RoomCore::flush_to_peers`]).
 #[derive(Debug)]
 pub struct RoomCore {
     config: RoomConfig,
@@ -78,30 +79,30 @@ pub struct RoomCore {
     local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
-    /// Nodes whose link went down, and when.
+    /// When the link to a node went down, by node. Its participants are still in the room.
     links_down: BTreeMap<String, Instant>,
-    /// What participants here last received.
+    /// What local participants last received.
     sent_residency: Option<Residency>,
     residency_due: bool,
     /// Gateways of the room, and since when, Unix milliseconds.
     gateways: BTreeMap<String, Option<u64>>,
-    /// What the other nodes last received about this node's links.
+    /// What the peers last received about this node's links.
     sent_links: Option<BTreeMap<String, bool>>,
     /// Participants whose clients do not read their signalling.
     unread: BTreeSet<ParticipantKey>,
     empty_since: Option<Instant>,
-    /// When nodes that did not open the room are asked again.
-    retry_at: Instant,
-    /// Since when the room takes no worker events.
+    /// When the room is next opened to nodes that refused it.
+    reopen_at: Instant,
+    /// Since when a full queue keeps the room from accepting worker events.
     held_since: Option<Instant>,
     leaving: Option<Leaving>,
-    /// When the room may next be written into the registry again.
+    /// When the room's record may next be restored.
     restore_at: Instant,
 }
 
 impl RoomCore {
-    /// A room that opens at its worker; `seed` is the source of all its randomness, also of secrets.
-    /// [`RoomInput::Cluster`] should follow at once.
+    /// A room, which opens at its worker. `seed` is the source of all its randomness, including secrets, so
+    /// it must be secret itself. [`RoomInput::Cluster`] should follow at once.
     #[must_use]
     pub fn new(config: RoomConfig, seed: [u8; 32], now: Now) -> Self {
         config.metrics.rooms.inc();
@@ -125,7 +126,7 @@ impl RoomCore {
             sent_links: None,
             unread: BTreeSet::new(),
             empty_since: Some(now.instant),
-            retry_at: now.instant,
+            reopen_at: now.instant,
             held_since: None,
             leaving: None,
             restore_at: now.instant,
@@ -135,19 +136,20 @@ impl RoomCore {
         core
     }
 
-    /// The room.
+    /// The room's id.
     #[must_use]
     pub fn id(&self) -> &RoomId {
         &self.id
     }
 
-    /// The assignment that the room goes by.
+    /// The assignment that the room currently follows.
     #[must_use]
     pub fn assignment(&self) -> &Assignment {
         &self.assignment
     }
 
-    /// The other nodes that the room deals with: in its assignment, on a link, or lost a moment ago.
+    /// Names of the nodes whose lease and address the room needs: nodes of its assignment, peers, and nodes
+    /// whose link is down. A name may occur more than once.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         let assigned = self.assignment.nodes().map(AsRef::as_ref);
         assigned
@@ -155,7 +157,7 @@ impl RoomCore {
             .chain(self.links_down.keys().map(String::as_str))
     }
 
-    /// Takes one input.
+    /// Handles one input.
     pub fn handle(&mut self, input: RoomInput, now: Now) {
         self.now = now;
         match input {
@@ -175,35 +177,35 @@ impl RoomCore {
         }
     }
 
-    /// What is to be done, oldest first.
+    /// The next effect to do, oldest first.
     pub fn poll_effect(&mut self) -> Option<RoomEffect> {
         self.effects.pop_front()
     }
 
-    /// Hands waiting requests to the worker, in order. `send` returns a request that the worker does not take
-    /// now.
+    /// Sends waiting requests to the worker, in order. `send` returns a request that the worker does not
+    /// accept now.
     pub fn flush_to_worker(&mut self, send: impl FnMut(WorkerRequest) -> Result<(), WorkerRequest>) {
         self.commands.flush(send);
     }
 
-    /// The next request to the worker, oldest first. Call it only when the worker takes one.
+    /// The next request to the worker, oldest first. Call it only when the worker accepts one.
     pub fn next_worker_request(&mut self) -> Option<WorkerRequest> {
         self.commands.pop()
     }
 
-    /// Do requests to the worker wait?
+    /// Are there waiting requests to the worker?
     #[must_use]
     pub fn has_worker_requests(&self) -> bool {
         self.commands.is_waiting()
     }
 
-    /// The worker has ended: no request to it matters any more.
+    /// The worker has ended: waiting requests to it are dropped.
     pub fn worker_ended(&mut self) {
         self.commands.restart();
     }
 
-    /// Hands waiting messages to the links. `send` gets a node and a message, and returns the message when
-    /// the link does not take it now.
+    /// Sends waiting messages to the peers. `send` gets a node and a message, and returns the message when
+    /// the link does not accept it now.
     pub fn flush_to_peers(&mut self, mut send: impl FnMut(&str, Body) -> Result<(), Box<Body>>) {
         for (node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.queue.is_waiting()) {
             let dropped = peer.queue.flush(|body| send(node, body));
@@ -213,12 +215,12 @@ impl RoomCore {
         }
     }
 
-    /// Does the room take worker events and clients' requests now? Both become commands and messages to
-    /// other nodes. While those queues are full, both wait; the worker in turn does not read its clients'
-    /// messages, and gateways do not read their sockets.
+    /// Does the room accept worker events and client requests now? Both cause commands to the worker and
+    /// messages to other nodes. While those queues are full, both wait, so that the worker stops reading its
+    /// clients' messages and gateways stop reading their sockets.
     pub fn accepts_events(&mut self, now: Instant) -> bool {
         let full = self.commands.is_long() || self.peers.values().any(|peer| peer.queue.is_long());
-        // A peer that takes a message now and then has not caught up, and does not restart the hold.
+        // A peer that accepts only some messages has not caught up: the hold continues.
         let caught_up = self.commands.is_short() && self.peers.values().all(|peer| peer.queue.is_short());
         if caught_up {
             self.held_since = None;
@@ -235,9 +237,9 @@ impl RoomCore {
         sessions.map_or(idle, |due| due.clamp(now, idle))
     }
 
-    /// Does what is due; call it after each input too. `seats_held` answers whether a participant of the
-    /// room holds a seat here, arrived or not; it is asked of an empty room only. Returns true when the room
-    /// has ended.
+    /// Does what is due. Call it after each input too. `seats_held`: is a seat on this node held or reserved
+    /// for a participant of the room? It is called only for an empty room. Returns true when the room has
+    /// ended.
     pub fn tick(&mut self, now: Now, seats_held: impl FnOnce() -> bool) -> bool {
         self.now = now;
         let due: Vec<ParticipantKey> = self
@@ -262,8 +264,8 @@ impl RoomCore {
             self.links_down.remove(&node);
             self.remove_node(&node);
         }
-        if self.peers.values().any(|peer| peer.needed.is_none()) && now.instant >= self.retry_at {
-            self.retry_at = now.instant + REOPEN_INTERVAL;
+        if self.peers.values().any(|peer| peer.needed.is_none()) && now.instant >= self.reopen_at {
+            self.reopen_at = now.instant + REOPEN_INTERVAL;
             self.cluster_changed();
         }
         self.reopen_overflowed_peers();
@@ -291,34 +293,31 @@ impl RoomCore {
                 self.peer_opened(&node, link);
             }
             RoomLinkEvent::Refused { node, reason, closed } => {
-                tracing::debug!(node, reason, closed, "the room is not open on the link to another node");
+                tracing::debug!(node, reason, closed, "another node refused or closed the room");
                 self.peer_closed(&node);
-                self.retry_later(&node);
+                self.reopen_later(&node);
             }
             RoomLinkEvent::Down { node } => self.peer_closed(&node),
             RoomLinkEvent::Message { node, body } => self.peer_message(&node, body),
             RoomLinkEvent::Overflowed { node } => {
-                tracing::warn!(
-                    node,
-                    "a node sends more than the room can take; the room is opened to it again"
-                );
+                tracing::warn!(node, "the link event queue overflowed; the room is reopened to the node");
                 self.config.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
                 self.reopen(&node);
             }
         }
     }
 
-    /// Closes the room to a node and opens it again, so that both ends begin with whole copies.
+    /// Closes the room to a node and opens it again, so that both ends exchange snapshots.
     fn reopen(&mut self, node: &str) {
         self.peer_closed(node);
         self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
-        self.retry_later(node);
+        self.reopen_later(node);
     }
 
-    fn retry_later(&mut self, node: &str) {
+    fn reopen_later(&mut self, node: &str) {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.needed = None;
-            self.retry_at = self.now.instant + REOPEN_INTERVAL;
+            self.reopen_at = self.now.instant + REOPEN_INTERVAL;
         }
     }
 
@@ -336,19 +335,19 @@ impl RoomCore {
         }
     }
 
-    /// Sends a command to the worker, in the room's turn.
+    /// Queues a command for the worker.
     fn command(&mut self, command: Command) {
         if self.commands.push(WorkerRequest::Command(command)) == Pushed::Dropped {
             self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
     }
 
-    /// The worker took nothing for so long that commands are lost: the room restarts there. Participants
-    /// here must join again, since the worker's state of them is unknown.
+    /// Restarts the room at its worker after the command queue overflowed and commands were lost. Local
+    /// participants must join again, because their state at the worker is unknown.
     fn restart_at_worker(&mut self) {
         tracing::error!(
             worker = self.config.worker_index,
-            "the worker takes no commands; the room restarts there"
+            "the command queue overflowed; the room restarts at its worker"
         );
         self.config.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
         self.disconnect_all(DisconnectReason::MediaFailure);
@@ -365,7 +364,7 @@ impl RoomCore {
 
     fn cluster_changed(&mut self) {
         if let Some(current) = &self.cluster.assignment {
-            // An older epoch is an echo of an assignment that was taken over.
+            // An older epoch is a stale record from before a takeover.
             if current.epoch >= self.assignment.epoch && *current != self.assignment {
                 self.assignment = current.clone();
                 self.sent_residency = None;
@@ -379,7 +378,7 @@ impl RoomCore {
         self.residency_due = true;
     }
 
-    /// Residency of the room, as this node knows it.
+    /// The room's residency, as this node knows it.
     pub fn residency(&mut self) -> Residency {
         self.update_gateways();
         let facts = residency::Facts {
@@ -392,13 +391,14 @@ impl RoomCore {
         residency::compute(&facts, &self.config.authority)
     }
 
-    /// Join number of the last join of an identity that this node knows; 0 for none.
+    /// Join epoch of the last join of an identity that this node knows; 0 for none.
     #[must_use]
     pub fn last_join(&self, identity: &str) -> u64 {
         self.replica.last_join(identity).unwrap_or_default()
     }
 
-    /// A node is a gateway since its first participant joined, whether or not that one is still here.
+    /// Updates the gateways. A node is a gateway since its first participant joined, even if that participant
+    /// has left.
     fn update_gateways(&mut self) {
         let now = self.current_gateways();
         let known = std::mem::replace(&mut self.gateways, now);

@@ -1,5 +1,5 @@
-//! Participants as the room's state has them, on whatever node: changes reach the sessions here, and
-//! tracks of remote participants are added to this node's worker.
+//! Replicated participants, on any node: changes of the state are passed to local sessions, and tracks of
+//! remote participants are added to this node's worker.
 
 use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackInfo};
 use prost::Message as _;
@@ -14,30 +14,30 @@ use super::RoomCore;
 use super::tracks::TrackEntry;
 use crate::{Change, Participant, Update};
 
-/// Tracks of one remote participant that are added here, as many as one may publish.
+/// Most tracks of one remote participant that are added here: as many as a participant may publish.
 const MAX_TRACKS: usize = 32;
 
 impl RoomCore {
-    /// Sends a write of this node to the room's other nodes.
+    /// Sends a write of this node to all peers.
     pub(super) fn replicate(&mut self, update: &Update) {
         let updates = vec![crate::wire::encode(update)];
         self.send_to_peers(&Body::StateUpdate(wire::StateUpdate { updates, snapshot: false }));
     }
 
-    /// Another node's writes.
+    /// Applies the writes of another node.
     pub(super) fn merge(&mut self, node: &str, updates: &[bytes::Bytes]) {
         for bytes in updates {
             let Some(update) = crate::wire::decode(bytes) else {
                 tracing::warn!(
                     node,
-                    "an update of the room's state cannot be read; the other node speaks another version"
+                    "an update of the room's state cannot be decoded; the node may run another version"
                 );
                 continue;
             };
             match self.replica.apply(node, update, self.now.unix_ms) {
                 Ok(changes) => self.notify_changes(changes),
                 Err(error) => {
-                    tracing::warn!(node, %error, "an update of the room's state is refused");
+                    tracing::warn!(node, %error, "an update of the room's state was refused");
                     self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
                 }
             }
@@ -45,7 +45,7 @@ impl RoomCore {
         self.residency_changed();
     }
 
-    /// Hands changes of the state to the sessions here.
+    /// Passes changes of the state to the local sessions.
     pub(super) fn notify_changes(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -63,7 +63,7 @@ impl RoomCore {
                         self.notify(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
                     }
                 }
-                // No node writes it yet.
+                // No node writes metadata yet.
                 Change::Metadata(_) => {}
             }
         }
@@ -75,14 +75,16 @@ impl RoomCore {
         self.notify_all_but(own, &RoomEvent::Participants(vec![remote]));
     }
 
-    /// A participant as sessions see it; its remote tracks are added to the worker on the way.
+    /// A participant as local sessions see it; none for a hidden or malformed one. Tracks of a remote
+    /// participant are added to the worker.
     fn remote(&mut self, participant: &Participant) -> Option<RemoteParticipant> {
         let mut info = ParticipantInfo::decode(participant.body.clone()).ok()?;
         if info.sid != participant.sid || info.identity != participant.identity {
-            tracing::warn!("a participant's description is of another participant and is left out");
+            tracing::warn!("a participant is left out: its ParticipantInfo names another participant");
             return None;
         }
-        // Nodes know hidden participants, for their messages and identities; participants do not see them.
+        // Nodes replicate hidden participants for their data messages and identities; participants do not see
+        // them.
         if is_hidden(&info) {
             return None;
         }
@@ -101,7 +103,7 @@ impl RoomCore {
         Some(RemoteParticipant { info, tracks })
     }
 
-    // Where a participant's media is, the operator's own file says, not the other node.
+    /// Sets the location attributes from this operator's own node file, not from what the other node wrote.
     fn set_location(&self, node: &str, info: &mut ParticipantInfo) {
         info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.gateway");
         let Some(facts) = self.config.authority.facts(node) else { return };
@@ -112,7 +114,8 @@ impl RoomCore {
         }
     }
 
-    // Tracks of remote participants exist here while the room is open on the link to their node.
+    /// Brings the tracks of a remote participant at the worker in line with its info. They exist here only
+    /// while the room is open on the link to its node.
     fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
         let open = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
         let gone: Vec<String> = self
@@ -132,7 +135,7 @@ impl RoomCore {
                     continue;
                 }
                 Some(known) if known.node != node || known.publisher != info.sid => {
-                    tracing::warn!(node, "a track id belongs to another participant and is left out");
+                    tracing::warn!(node, "a track is left out: its id belongs to another participant");
                     continue;
                 }
                 Some(_) => self.remove_track(&track.sid),
@@ -163,7 +166,7 @@ impl RoomCore {
         }
     }
 
-    /// Removes all remote tracks; no participant here wants any of them now.
+    /// Removes all remote tracks and unsubscribes from them.
     pub(super) fn remove_remote_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
         let remote: Vec<TrackEntry> =
@@ -181,7 +184,8 @@ impl RoomCore {
         }
     }
 
-    /// The link to a node came or went: its participants are shown with the tracks that are available now.
+    /// Shows the participants of a node again, with the tracks that are available now. Called when the room
+    /// opened or closed on the link to it.
     pub(super) fn update_participants_of(&mut self, node: &str) {
         let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.owner == node).collect();
@@ -190,21 +194,21 @@ impl RoomCore {
         }
     }
 
-    /// A node no longer carries the room: its participants have left.
+    /// Removes the participants of a node that no longer carries the room.
     pub(super) fn remove_node(&mut self, node: &str) {
         let changes = self.replica.lose_node(node);
         self.notify_changes(changes);
         self.residency_changed();
     }
 
-    /// All other participants, for a session that begins.
+    /// All participants but one, for the session that starts.
     pub(super) fn all_but(&mut self, sid: &str) -> Vec<RemoteParticipant> {
         let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.sid != sid).collect();
         participants.iter().filter_map(|participant| self.remote(participant)).collect()
     }
 
-    /// Descriptions of participants on other nodes.
+    /// `ParticipantInfo` of the participants on other nodes.
     pub(super) fn remote_infos(&self) -> impl Iterator<Item = ParticipantInfo> {
         self.replica
             .participants()
@@ -213,12 +217,12 @@ impl RoomCore {
     }
 }
 
-/// Is this participant not to be seen by the others?
+/// Is the participant hidden from other participants?
 pub(super) fn is_hidden(info: &ParticipantInfo) -> bool {
     info.permission.as_ref().is_some_and(|permission| permission.hidden)
 }
 
-/// What a described track is to the core; none for one that no packet can belong to yet.
+/// The media specification of a track; none when its codec is unknown or not set yet.
 #[allow(deprecated)]
 fn spec_of(track: &TrackInfo) -> Option<TrackSpec> {
     let codec = codecs::from_mime(&track.mime_type)?;

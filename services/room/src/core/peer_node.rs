@@ -1,19 +1,20 @@
-//! What the room keeps of one other node.
+//! The room's state of one peer.
 
 use std::collections::BTreeMap;
 
 use super::peer_queue::PeerQueue;
 use crate::NodeAddress;
 
-/// Another node of the room.
+/// A peer: another node of the room.
 #[derive(Debug, Default)]
 pub(super) struct PeerNode {
-    /// Where the room was asked to be opened, and in which epoch; none before, or when it was refused.
+    /// Address and epoch with which the room was last opened to the node. None before that, after a refusal,
+    /// and while policy denies the node.
     pub needed: Option<(NodeAddress, u64)>,
     /// The link's number while the room is open on it.
     pub link: Option<u32>,
-    /// What it reports of its own links: on which of them the room is open. Forgotten with the link.
+    /// The node's report of its own links, by node: is the room open on it? Cleared when the room closes.
     pub links: BTreeMap<String, bool>,
-    /// What waits for the link.
+    /// Messages that wait for the link.
     pub queue: PeerQueue,
 }

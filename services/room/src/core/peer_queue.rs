@@ -1,7 +1,6 @@
-//! Messages that wait for one other node. All rooms of a link share its queue; while that is full each
-//! room keeps its own messages, in order, and tries again like the others. When too many wait, the room is
-//! opened to that node again: other rooms are not affected, and the link ends only when the node takes
-//! nothing of any room for seconds.
+//! The peer queue: messages of one room that wait for one peer. All rooms on a link share the link's short
+//! queue. While that is full, each room keeps its own messages, in order. When a peer queue overflows, the
+//! room is reopened to that peer; other rooms on the link are not affected.
 
 use std::collections::VecDeque;
 
@@ -11,30 +10,30 @@ use systir_proto::cluster::v1::room_message::Body;
 use super::pushed::Pushed;
 use crate::link_queue::{may_be_lost, size};
 
-/// Messages that may wait.
+/// Most waiting messages, without lossy ones.
 const MAX_MESSAGES: usize = 4096;
-/// Their bytes.
+/// Most bytes of waiting messages.
 const MAX_BYTES: usize = 16 << 20;
-/// Lossy messages between two hand-overs.
+/// Most lossy messages between two flushes.
 const MAX_LOSSY: usize = 1024;
-/// From here on the room takes no more from its clients than it must.
+/// From this length on the room stops accepting worker events and client requests.
 const LONG: usize = 256;
 
-/// A layer of a track, which a subscription is about.
+/// A layer of a track: track id and layer.
 type LayerOfTrack = (String, u32);
 
-/// The messages for one node.
+/// The messages for one peer.
 #[derive(Debug, Default)]
 pub(super) struct PeerQueue {
     waiting: VecDeque<Body>,
-    /// Lossy data does not wait behind other messages: short messages are datagrams.
+    /// Lossy data does not wait behind other messages, because the link sends it as datagrams.
     lossy: VecDeque<Body>,
     bytes: usize,
-    /// Messages that have left since `waiting` was last empty.
-    left: usize,
-    /// Where the last subscription of a layer waits, counted from when `waiting` was last empty.
+    /// Messages sent since `waiting` was last empty.
+    sent: usize,
+    /// Position of the waiting subscription of each layer, counted since `waiting` was last empty.
     subscriptions: FxHashMap<LayerOfTrack, usize>,
-    /// The link did not take the first waiting message.
+    /// The link did not accept the first waiting message.
     blocked: bool,
     overflowed: bool,
 }
@@ -55,10 +54,11 @@ impl PeerQueue {
         if may_be_lost(&body) && self.blocked {
             return Pushed::Dropped;
         }
-        // Only the newest subscription of a layer counts, so tracks bound how many wait.
+        // Only the newest subscription of a layer matters: it replaces one that waits. So the number of
+        // tracks bounds how many wait.
         let layer = layer_of(&body);
         let earlier = layer.as_ref().and_then(|layer| self.subscriptions.get(layer));
-        if let Some(waiting) = earlier.and_then(|at| self.waiting.get_mut(at.checked_sub(self.left)?)) {
+        if let Some(waiting) = earlier.and_then(|at| self.waiting.get_mut(at.checked_sub(self.sent)?)) {
             *waiting = body;
             return Pushed::Kept;
         }
@@ -68,15 +68,15 @@ impl PeerQueue {
             return Pushed::Overflowed;
         }
         if let Some(layer) = layer {
-            self.subscriptions.insert(layer, self.left + self.waiting.len());
+            self.subscriptions.insert(layer, self.sent + self.waiting.len());
         }
         self.bytes += bytes;
         self.waiting.push_back(body);
         Pushed::Kept
     }
 
-    /// Hands messages over until the link takes no more. `send` returns what the link does not take now.
-    /// Answers how many messages that may be lost were dropped.
+    /// Sends messages until the link accepts no more. `send` returns a message that the link does not accept
+    /// now. Returns the number of dropped messages, of those that may be lost.
     pub(super) fn flush(&mut self, mut send: impl FnMut(Body) -> Result<(), Box<Body>>) -> u64 {
         let mut dropped = 0;
         self.blocked = false;
@@ -90,14 +90,14 @@ impl PeerQueue {
                 }
                 dropped += 1;
             }
-            self.left += 1;
+            self.sent += 1;
             self.bytes = self.bytes.saturating_sub(bytes);
             if let Some(layer) = layer {
                 self.subscriptions.remove(&layer);
             }
         }
         if self.waiting.is_empty() {
-            (self.left, self.bytes) = (0, 0);
+            (self.sent, self.bytes) = (0, 0);
         }
         for body in std::mem::take(&mut self.lossy) {
             dropped += u64::from(send(body).is_err());
@@ -105,22 +105,22 @@ impl PeerQueue {
         dropped
     }
 
-    /// Does something wait?
+    /// Are there waiting messages?
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty() || !self.lossy.is_empty()
     }
 
-    /// Does so much wait that the room should not add to it?
+    /// Is the queue so long that the room should stop accepting events?
     pub(super) fn is_long(&self) -> bool {
         self.waiting.len() >= LONG || self.bytes >= MAX_BYTES / 4
     }
 
-    /// Has the node caught up?
+    /// Is the queue short enough that the room may accept events again?
     pub(super) fn is_short(&self) -> bool {
         self.waiting.len() < LONG / 2 && self.bytes < MAX_BYTES / 8
     }
 
-    /// Must the room be opened to the node again?
+    /// Must the room be reopened to the peer?
     pub(super) fn has_overflowed(&self) -> bool {
         self.overflowed
     }
@@ -156,7 +156,7 @@ mod tests {
         Body::Unsubscribe(Unsubscribe { track_sid: track.to_owned(), layer: 1 })
     }
 
-    /// A link that takes a limited number of messages.
+    /// A link that accepts a limited number of messages.
     #[derive(Default)]
     struct Link {
         free: usize,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_link_loses_no_message_and_no_order() {
+    fn on_a_stalled_link_no_message_is_lost_or_reordered() {
         let (mut link, mut queue) = (Link::default(), PeerQueue::default());
         for number in 0..1000 {
             link.free += usize::from(number % 3 == 0);
@@ -203,7 +203,7 @@ mod tests {
                 assert_eq!(queue.push(body), Pushed::Kept);
             }
         }
-        // Some leave, and later subscriptions still find theirs.
+        // After some are sent, later subscriptions still replace those that wait.
         link.free = 2;
         queue.flush(|body| link.take(body));
         assert_eq!(queue.push(subscribe("TR_a", 7)), Pushed::Kept);
@@ -221,7 +221,7 @@ mod tests {
         queue.push(Body::Speakers(Speakers::default()));
         assert_eq!(queue.flush(|body| link.take(body)), 0);
         assert_eq!(queue.push(lossy(1)), Pushed::Kept);
-        // The link takes datagrams while its queue of messages is full.
+        // The link accepts datagrams while its message queue is full.
         let mut datagrams = Vec::new();
         let dropped = queue.flush(|body| match body {
             Body::LossyData(_) => {
@@ -245,10 +245,14 @@ mod tests {
             assert_eq!(queue.push(data(number)), Pushed::Kept);
         }
         queue.flush(|body| link.take(body));
-        assert_eq!(queue.push(Body::KeyFrame(KeyFrame::default())), Pushed::Dropped, "the link is full");
+        assert_eq!(
+            queue.push(Body::KeyFrame(KeyFrame::default())),
+            Pushed::Dropped,
+            "kept while the link is full"
+        );
         assert_eq!(queue.push(data(0)), Pushed::Overflowed);
         link.free = 100;
-        assert_eq!(queue.push(data(0)), Pushed::Overflowed, "refused until the room is opened again");
+        assert_eq!(queue.push(data(0)), Pushed::Overflowed, "accepted before the room was reopened");
         queue.flush(|body| link.take(body));
         assert!(queue.has_overflowed() && link.sent.is_empty());
     }

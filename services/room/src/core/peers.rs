@@ -1,5 +1,5 @@
-//! The room's part of the links: which other nodes it needs, what it wants of each, and what they want
-//! of it.
+//! The room on the links: to which nodes it is open, subscriptions in both directions, and messages from
+//! peers.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use super::peer_queue::PeerQueue;
 use super::pushed::Pushed;
 use crate::{NodeAddress, RoomEffect};
 
-/// Links that another node may report.
+/// Most links that a peer may report.
 const MAX_LINKS: usize = 64;
 
 impl RoomCore {
-    /// Brings the links in line with the assignment: opened to nodes that policy approves, closed to those
-    /// that are no longer in it.
+    /// Brings the links in line with the assignment: opens the room to assigned nodes that policy approves,
+    /// and closes it to nodes that are no longer assigned.
     pub(super) fn sync_peers(&mut self) {
         let me = self.config.node.clone();
-        // Taken out of the assignment while no participant is here, it needs no other node.
+        // Without an assignment and without participants this node needs no peers.
         let carries = self.assignment.has(&me) || !self.local_participants.is_empty();
         let others = self.assignment.nodes().map(AsRef::as_ref);
         let wanted: Vec<String> = others.filter(|node| carries && *node != me).map(str::to_owned).collect();
         let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
         let mut changed = !gone.is_empty();
         for node in gone {
-            // Feeds first: workers push by link number and do not know which rooms are open on it.
+            // First stop the feeds: the worker sends by link number and does not know where rooms are open.
             self.peer_closed(&node);
             self.links_down.remove(&node);
             self.peers.remove(&node);
@@ -38,7 +38,7 @@ impl RoomCore {
             self.remove_node(&node);
         }
         for node in wanted {
-            // Without a lease there is no address yet; the next view brings it. A node that came back
+            // Without a lease the node has no address yet; the next view may have it. A node that restarted
             // with another address is dialled there.
             let needed = self.address_of(&node).map(|address| (address, self.assignment.epoch));
             let known = self.peers.get(&node).map(|peer| &peer.needed);
@@ -53,7 +53,7 @@ impl RoomCore {
                     tracing::warn!(
                         node,
                         why = decision.why,
-                        "a node in the assignment is not approved: no link is opened to it"
+                        "the room is not opened to an assigned node that policy does not approve"
                     );
                 }
                 self.peers.entry(node).or_default();
@@ -74,12 +74,12 @@ impl RoomCore {
         self.cluster.nodes.get(node).copied().flatten()
     }
 
-    /// May that node carry the room?
+    /// Does policy allow that node to carry the room?
     fn decide(&self, node: &str) -> Decision {
         self.config.authority.carries(&self.id.institution, node)
     }
 
-    /// The room is open on the link to that node: it receives the state of the participants here, and
+    /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
     /// tracks of its participants become available.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
         // The peer may have read the assignment before this node did.
@@ -89,7 +89,7 @@ impl RoomCore {
             peer.needed = address;
         }
         peer.link = Some(link);
-        // It does not know this node's links.
+        // The node does not know this node's links yet.
         self.sent_links = None;
         peer.queue = PeerQueue::default();
         self.send_snapshot(node);
@@ -102,8 +102,8 @@ impl RoomCore {
         self.send_to_peer(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
     }
 
-    /// The room is no longer open on the link to that node. Its participants stay in the room without
-    /// tracks: the tracks come back with the link, or the participants leave when their node is gone.
+    /// The room closed on the link to a node. The node's participants stay in the room without tracks. Their
+    /// tracks return with the link; without it, the participants leave after [`super::LINK_DOWN_GRACE`].
     pub(super) fn peer_closed(&mut self, node: &str) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
@@ -115,7 +115,7 @@ impl RoomCore {
             .of_node(&me)
             .flat_map(|entry| {
                 let track = entry.key;
-                // Every layer that a node may have asked for, whatever the track has.
+                // All layers that the node may have subscribed to.
                 (0..Layer::MAX as u8).map(Layer).map(move |layer| Command::Feed {
                     track,
                     peer: link,
@@ -132,7 +132,8 @@ impl RoomCore {
         self.residency_changed();
     }
 
-    /// What people here want of a distant track changed: say so to its node.
+    /// The layers that local subscribers need of a remote track changed: subscribes to them, or unsubscribes,
+    /// at the track's node.
     pub(super) fn wanted_changed(&mut self, track: TrackKey, layers: LayerSet) {
         let Some(entry) = self.tracks.by_key_mut(track) else { return };
         let Some(flows) = entry.flows else { return };
@@ -154,7 +155,7 @@ impl RoomCore {
         }
     }
 
-    /// Sends a message about the room to one other node, as soon as the link takes it.
+    /// Queues a message for one peer. Dropped when the room is not open to it.
     pub(super) fn send_to_peer(&mut self, node: &str, body: Body) {
         let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
         if peer.queue.push(body) == Pushed::Dropped {
@@ -162,7 +163,7 @@ impl RoomCore {
         }
     }
 
-    /// Sends a message about the room to all other nodes.
+    /// Queues a message for all peers.
     pub(super) fn send_to_peers(&mut self, body: &Body) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
         for node in nodes {
@@ -170,18 +171,18 @@ impl RoomCore {
         }
     }
 
-    /// The room is opened again to nodes that take too little. The link, on which other rooms are, stays.
+    /// Reopens the room to peers whose queue overflowed. The link stays up: other rooms use it.
     pub(super) fn reopen_overflowed_peers(&mut self) {
         let overflowed = self.peers.iter().filter(|(_, peer)| peer.queue.has_overflowed());
         let overflowed: Vec<String> = overflowed.map(|(node, _)| node.clone()).collect();
         for node in overflowed {
-            tracing::warn!(node, "a node takes less than the room sends; the room is opened to it again");
+            tracing::warn!(node, "the peer queue overflowed; the room is reopened to the node");
             self.config.metrics.overloads.get_or_create(&Reason::RoomOutbox.into()).inc();
             self.reopen(&node);
         }
     }
 
-    /// A message of another node.
+    /// Handles a message from a peer.
     pub(super) fn peer_message(&mut self, node: &str, body: Body) {
         match body {
             Body::StateUpdate(update) => self.merge(node, &update.updates),
@@ -217,10 +218,10 @@ impl RoomCore {
         }
     }
 
-    /// Another node reports on which of its links the room is open.
+    /// Handles a peer's report on which of its links the room is open.
     fn links_of(&mut self, node: &str, report: &wire::RoomLinks) {
         let authority = self.config.authority.clone();
-        // A report from before the room was closed to it does not count.
+        // Ignore a report that was sent before the room closed.
         let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
         let listed = |link: &&wire::RoomLink| authority.facts(&link.node).is_some();
         let links = report.links.iter().filter(listed).take(MAX_LINKS);
@@ -228,7 +229,7 @@ impl RoomCore {
         self.residency_changed();
     }
 
-    /// Reports to the room's other nodes on which of this node's links it is open, when that changed.
+    /// Reports to all peers on which of this node's links the room is open, when that changed.
     pub(super) fn send_links(&mut self) {
         let links = self.links_state();
         if self.sent_links.as_ref() == Some(&links) {
@@ -243,7 +244,8 @@ impl RoomCore {
         self.tracks.get(sid).filter(|entry| entry.node == self.config.node)
     }
 
-    /// Each subscription over a link asks policy again: the room may have been opened before a rule changed.
+    /// Handles a subscription (with a flow) or an unsubscription of a peer. Policy decides again, because the
+    /// room may have been opened before a rule changed.
     fn feed(&mut self, node: &str, sid: &str, layer: u32, flow: Option<u32>) {
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
         let Some(track) = self.published_here(sid).map(|entry| entry.key) else { return };
@@ -253,7 +255,7 @@ impl RoomCore {
         if flow.is_some() {
             let decision = self.decide(node);
             if !decision.allowed {
-                tracing::warn!(node, why = decision.why, "a subscription was refused");
+                tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();
                 return;
             }
@@ -262,12 +264,12 @@ impl RoomCore {
         self.command(Command::Feed { track, peer: link, layer: Layer(layer as u8), flow });
     }
 
-    /// The room's other nodes, and whether the room is open on the link to them.
+    /// The peers, and whether the room is open on the link to each.
     fn links_state(&self) -> BTreeMap<String, bool> {
         self.peers.iter().map(|(node, peer)| (node.clone(), peer.link.is_some())).collect()
     }
 
-    /// The links of the room's nodes, by the reporting node.
+    /// The links of all the room's nodes, by the node that reports them.
     pub(super) fn reported_links(&self) -> BTreeMap<String, BTreeMap<String, bool>> {
         let others = self.peers.iter().filter(|(_, peer)| !peer.links.is_empty());
         let others = others.map(|(node, peer)| (node.clone(), peer.links.clone()));

@@ -1,4 +1,4 @@
-//! Computes residency from what this node knows; decisions are this node's own.
+//! Computes the room's residency from what this node knows and from this node's own policy decisions.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,20 @@ use systir_policy::{Action, Authority, Decision, NodeFacts};
 
 use crate::residency::{Residency, ResidencyLink, ResidencyNode};
 
-/// What the statement is made from.
+/// What residency is computed from.
 pub(crate) struct Facts<'a> {
     pub assignment: &'a Assignment,
-    /// This node.
+    /// This node's name.
     pub me: &'a str,
     /// Does this node carry the room?
     pub complete: bool,
-    /// Nodes where a participant's signalling ends, and when the first of its participants joined.
+    /// The room's gateways, and when the first participant of each joined, Unix milliseconds.
     pub gateways: &'a BTreeMap<String, Option<u64>>,
-    /// By the reporting node: the other nodes of the room, and whether the room is open on the link to
-    /// them.
+    /// By the reporting node: its peers, and whether the room is open on the link to each.
     pub links: &'a BTreeMap<String, BTreeMap<String, bool>>,
 }
 
-/// Residency of the room.
+/// The room's residency.
 pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Residency {
     let mut nodes: Vec<ResidencyNode> = Vec::new();
     let mut add = |name: &str, role: &str, since: Option<u64>, decision: Decision| {
@@ -85,14 +84,14 @@ fn describe(
     }
 }
 
-/// Residency from the room's record alone, for a node that does not carry the room.
+/// Residency by the room's record alone, for a node (`me`) that does not carry the room.
 #[must_use]
 pub fn residency_of(assignment: &Assignment, me: &str, authority: &Authority) -> Residency {
     let (gateways, links) = (BTreeMap::new(), BTreeMap::new());
     compute(&Facts { assignment, me, complete: false, gateways: &gateways, links: &links }, authority)
 }
 
-/// Each link once, whichever end reports it. It is up when every report report so.
+/// Each link once, whichever end reports it. A link is up when all ends that report it say so.
 fn links(reported: &BTreeMap<String, BTreeMap<String, bool>>) -> Vec<ResidencyLink> {
     let mut links: BTreeMap<(&str, &str), (bool, Vec<String>)> = BTreeMap::new();
     for (node, others) in reported {
@@ -117,13 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_up_when_every_report_says_so() {
+    fn a_link_is_up_when_all_reports_say_so() {
         let report =
             |of: &[(&str, bool)]| of.iter().map(|(node, open)| ((*node).to_owned(), *open)).collect();
         let reported = BTreeMap::from([
             ("cph-1".to_owned(), report(&[("osl-1", true), ("sto-1", true)])),
             ("osl-1".to_owned(), report(&[("cph-1", true), ("sto-1", true)])),
-            // It has not reported its end of the link to Oslo.
+            // `sto-1` has not reported its end of the link to `osl-1`.
             ("sto-1".to_owned(), report(&[("cph-1", false)])),
         ]);
         let lines: Vec<_> = links(&reported)

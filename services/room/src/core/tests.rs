@@ -1,5 +1,5 @@
-//! Three cores of one room, connected by a simulated network that reorders and loses messages. One seed is
-//! one run.
+//! Three cores of one room, connected by a simulated network that reorders and loses messages. A seed
+//! determines the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::{Arrival, NodeAddress};
 const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];
 const NAMES: [&str; 8] = ["anna", "bob", "chen", "dina", "emil", "frida", "gita", "hans"];
 
-/// The demo's nodes and a third approved one, in Oslo.
+/// The nodes of the demo, and a third approved node in Oslo.
 fn nodes_text() -> String {
     let mut oslo = demo::NODES.split("[[node]]").nth(2).unwrap().replace("sto-1", "osl-1");
     for (from, to) in [("Stockholm", "Oslo"), ("se-stockholm", "no-oslo"), ("\"SE\"", "\"NO\"")] {
         oslo = oslo.replace(from, to);
     }
-    // The comment on the next node follows in the text.
+    // The text of a node is followed by the comment on the next one.
     let end = oslo.find("\n#").unwrap_or(oslo.len());
     format!("{}\n[[node]]{}", demo::NODES, &oslo[..end])
 }
@@ -66,7 +66,7 @@ fn grants(identity: &str) -> Grants {
     }
 }
 
-/// Flow numbers of one node.
+/// Allocates flow numbers of one node.
 #[derive(Debug, Default)]
 struct Flows(std::sync::atomic::AtomicU32);
 
@@ -76,7 +76,7 @@ impl FlowAllocator for Flows {
     }
 }
 
-/// What one client knows of the others: identity and metadata by sid.
+/// What one client knows of the other participants: identity and metadata by participant id.
 #[derive(Debug, Default)]
 struct ClientView {
     identity: String,
@@ -107,7 +107,7 @@ struct Node {
     name: &'static str,
     core: RoomCore,
     clients: BTreeMap<ParticipantKey, ClientView>,
-    /// Nodes to which the core wants the room to be open.
+    /// Nodes to which the core wants to open the room.
     wanted: BTreeSet<String>,
 }
 
@@ -117,8 +117,8 @@ struct Network {
     next_key: u64,
     nodes: Vec<Node>,
     open: BTreeSet<(usize, usize)>,
-    /// Messages on their way: from, to, message.
-    on_the_way: Vec<(usize, usize, Message)>,
+    /// Messages in flight: from, to, message.
+    in_flight: Vec<(usize, usize, Message)>,
     /// Everything that was sent, to compare runs.
     trace: Vec<String>,
 }
@@ -152,7 +152,7 @@ impl Network {
             next_key: 1,
             nodes: NODES.map(node).into(),
             open: BTreeSet::new(),
-            on_the_way: Vec::new(),
+            in_flight: Vec::new(),
             trace: Vec::new(),
         };
         let address =
@@ -171,14 +171,14 @@ impl Network {
     fn input(&mut self, index: usize, input: RoomInput) {
         let now = self.now;
         self.nodes[index].core.handle(input, now);
-        self.settle(index);
+        self.run_effects(index);
     }
 
-    /// Ticks a core and does what it wants.
-    fn settle(&mut self, index: usize) {
+    /// Ticks a core and does its effects.
+    fn run_effects(&mut self, index: usize) {
         let now = self.now;
         let node = &mut self.nodes[index];
-        assert!(!node.core.tick(now, || true), "a room with seats does not end");
+        assert!(!node.core.tick(now, || true), "a room with seats ended");
         let mut closed = Vec::new();
         while let Some(effect) = node.core.poll_effect() {
             match effect {
@@ -205,11 +205,11 @@ impl Network {
         });
         for (to, body) in sent {
             let Some(to) = NODES.iter().position(|name| *name == to) else { continue };
-            // The bytes of attributes have no fixed order; their length does not depend on it.
+            // The order of attributes in the encoding differs between runs; the size does not.
             let (kind, size) = (std::mem::discriminant(&body), crate::link_queue::size(&body));
             self.trace.push(format!("{from} {to} {kind:?} {size}"));
             if self.open.contains(&(index, to)) {
-                self.on_the_way.push((index, to, body));
+                self.in_flight.push((index, to, body));
             }
         }
         for other in closed {
@@ -219,7 +219,7 @@ impl Network {
         self.open_wanted();
     }
 
-    /// A link is open when both ends want it.
+    /// Opens the room on each link where both ends want it.
     fn open_wanted(&mut self) {
         for a in 0..NODES.len() {
             for b in a + 1..NODES.len() {
@@ -241,22 +241,22 @@ impl Network {
     fn close(&mut self, a: usize, b: usize) {
         if self.open.remove(&(a, b)) {
             self.open.remove(&(b, a));
-            self.on_the_way.retain(|(from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
+            self.in_flight.retain(|(from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
             self.input(b, RoomInput::Link(RoomLinkEvent::Down { node: NODES[a].to_owned() }));
             self.input(a, RoomInput::Link(RoomLinkEvent::Down { node: NODES[b].to_owned() }));
         }
     }
 
     fn deliver(&mut self, at: usize) {
-        let (from, to, body) = self.on_the_way.remove(at);
+        let (from, to, body) = self.in_flight.remove(at);
         self.input(to, RoomInput::Link(RoomLinkEvent::Message { node: NODES[from].to_owned(), body }));
     }
 
-    fn pass_time(&mut self, ms: u64) {
+    fn advance(&mut self, ms: u64) {
         self.now.instant += Duration::from_millis(ms);
         self.now.unix_ms += ms;
         for index in 0..NODES.len() {
-            self.settle(index);
+            self.run_effects(index);
         }
     }
 
@@ -280,7 +280,7 @@ impl Network {
         self.input(index, RoomInput::Arrive(Box::new(arrival)));
     }
 
-    fn one_client(&mut self) -> Option<(usize, ParticipantKey)> {
+    fn random_client(&mut self) -> Option<(usize, ParticipantKey)> {
         let all: Vec<_> = self
             .nodes
             .iter()
@@ -290,17 +290,17 @@ impl Network {
         all.choose(&mut self.rng).copied()
     }
 
-    /// One random thing happens; one message in five is lost.
+    /// One random event. One message in five is lost.
     fn step(&mut self) {
         match self.rng.random_range(0..10) {
             0 => self.join(),
             1 => {
-                if let Some((index, participant)) = self.one_client() {
+                if let Some((index, participant)) = self.random_client() {
                     self.input(index, RoomInput::SignalClosed(participant));
                 }
             }
             2 => {
-                if let Some((index, participant)) = self.one_client() {
+                if let Some((index, participant)) = self.random_client() {
                     let metadata = self.rng.random_range(0..1000).to_string();
                     let update = proto::UpdateParticipantMetadata { metadata, ..Default::default() };
                     let message = Some(signal_request::Message::UpdateMetadata(update));
@@ -310,13 +310,13 @@ impl Network {
             }
             3 => {
                 let ms = self.rng.random_range(0..200);
-                self.pass_time(ms);
+                self.advance(ms);
             }
-            _ if self.on_the_way.is_empty() => self.pass_time(20),
+            _ if self.in_flight.is_empty() => self.advance(20),
             _ => {
-                let at = self.rng.random_range(0..self.on_the_way.len());
+                let at = self.rng.random_range(0..self.in_flight.len());
                 if self.rng.random_range(0..5) == 0 {
-                    self.on_the_way.remove(at);
+                    self.in_flight.remove(at);
                 } else {
                     self.deliver(at);
                 }
@@ -324,22 +324,22 @@ impl Network {
         }
     }
 
-    /// Every link goes down and comes back; from then on no message is lost or reordered.
+    /// All links go down and come back. After that, no message is lost or reordered.
     fn heal(&mut self) {
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {
             self.close(a, b);
         }
         self.open_wanted();
         for _ in 0..40 {
-            while !self.on_the_way.is_empty() {
+            while !self.in_flight.is_empty() {
                 self.deliver(0);
             }
-            self.pass_time(100);
+            self.advance(100);
         }
     }
 }
 
-/// Identity, sid, owner and metadata of each participant, as a node's replica has them.
+/// Participant id, owner and metadata of each identity in a node's replica.
 fn participants(node: &Node) -> BTreeMap<String, (String, String, String)> {
     use prost::Message as _;
     let participants = node.core.replica.participants().map(|participant| {
@@ -363,7 +363,7 @@ fn three_nodes_agree_after_reordered_and_lost_messages() {
             assert_eq!(
                 node.core.replica.participants().count(),
                 all.len(),
-                "seed {seed}: one of each identity"
+                "seed {seed}: two participants of one identity"
             );
             for client in node.clients.values() {
                 let own = client.identity.as_str();
@@ -381,7 +381,7 @@ fn three_nodes_agree_after_reordered_and_lost_messages() {
 }
 
 #[test]
-fn one_seed_is_one_run() {
+fn a_seed_determines_the_run() {
     let run = |seed| {
         let mut network = Network::new(seed);
         for _ in 0..300 {
@@ -394,7 +394,7 @@ fn one_seed_is_one_run() {
 }
 
 #[test]
-fn no_room_is_opened_to_a_node_that_policy_does_not_approve() {
+fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     let mut network = Network::new(1);
     let mut forged = assignment();
     forged.add_spill("aws-sto-1".into(), 2);
@@ -405,7 +405,7 @@ fn no_room_is_opened_to_a_node_that_policy_does_not_approve() {
         nodes: [("aws-sto-1".to_owned(), Some(address))].into(),
     };
     network.input(0, RoomInput::Cluster(view));
-    network.pass_time(2_000);
+    network.advance(2_000);
     assert!(!network.nodes[0].wanted.contains("aws-sto-1"));
     assert!(network.nodes[0].wanted.contains("sto-1"));
 }

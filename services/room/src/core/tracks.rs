@@ -1,5 +1,5 @@
-//! The room's tracks as this node's worker knows them: a key for each, where it is published, and
-//! which layers of a remote one are wanted here.
+//! The room's tracks at this node's worker: the key of each track, the node where it is published, and the
+//! layers of a remote track that local subscribers need.
 
 use rustc_hash::FxHashMap;
 use systir_media_control::{TrackKey, TrackSpec};
@@ -10,17 +10,17 @@ use systir_rtp::packet::{Layer, LayerSet};
 pub(super) struct TrackEntry {
     /// Its key on this node.
     pub key: TrackKey,
-    /// `TR_` id.
+    /// Track id, `TR_...`.
     pub sid: String,
-    /// Its publisher's `PA_` id.
+    /// Participant id of its publisher, `PA_...`.
     pub publisher: String,
     /// Name of the node where it is published.
     pub node: String,
-    /// What it is.
+    /// Kind, codec and layers.
     pub spec: TrackSpec,
-    /// Flow of each layer, chosen by this node when the track comes over a link.
+    /// Flow number of each layer, chosen by this node; none for a local track.
     pub flows: Option<[u32; Layer::MAX]>,
-    /// Layers that subscribers here want of a remote track.
+    /// Layers of a remote track that local subscribers need.
     pub wanted: LayerSet,
 }
 
