@@ -13,7 +13,7 @@ use crate::link::runtime::LinkRuntime;
 use crate::link::send::{self, SendError};
 use crate::link::table::LinkTable;
 use crate::peer_address::PeerAddress;
-use crate::quic::{self, Command, QuicConfig, WorkerPort};
+use crate::quic::{self, QuicCommand, QuicConfig, WorkerPort};
 use crate::server;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use std::net::UdpSocket;
@@ -112,7 +112,7 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.runtime.cancel.cancel();
-        self.runtime.quic.send(Command::Shutdown);
+        self.runtime.quic.send(QuicCommand::Shutdown);
     }
 }
 
@@ -251,7 +251,7 @@ impl Links {
         self.runtime.cancel.cancel();
         self.runtime.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(2), self.runtime.tasks.wait()).await;
-        self.runtime.quic.send(Command::Shutdown);
+        self.runtime.quic.send(QuicCommand::Shutdown);
         let thread = self.owner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join());

@@ -7,9 +7,9 @@ use livekit_protocol as proto;
 use systir_rtp::packet::Codec;
 
 use super::event::RemoteParticipant;
-use crate::sdp::Candidate;
+use crate::sdp::IceCandidate;
 use crate::token::Grants;
-use systir_media_control::KeyMint;
+use systir_media_control::KeyAllocator;
 use systir_media_control::{IceCredentials, ParticipantKey, RoomKey};
 
 /// What clients learn about the media node.
@@ -37,7 +37,7 @@ impl ServerFacts {
 #[derive(Debug, Clone)]
 pub struct MediaDescription {
     /// ICE candidates of the worker, best first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<IceCandidate>,
     /// SHA-256 fingerprint of its DTLS certificate.
     pub fingerprint: [u8; 32],
     /// ICE credentials of the publisher connection.
@@ -121,7 +121,7 @@ pub struct SessionConfig {
     /// Limits.
     pub limits: Limits,
     /// Mints the worker's keys of tracks.
-    pub keys: Arc<KeyMint>,
+    pub keys: Arc<KeyAllocator>,
     /// Randomness for sids and SSRCs.
     pub seed: [u8; 32],
     /// The wall-clock time at `now`.

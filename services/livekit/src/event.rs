@@ -5,7 +5,7 @@ use livekit_protocol as proto;
 use systir_rtp::packet::Codec;
 
 use crate::token::Grants;
-use systir_media_control::{Command, DataChannel, Side, TrackKey, TrackSpec};
+use systir_media_control::{DataChannel, Side, TrackKey, TrackSpec, WorkerCommand};
 
 /// A track of another participant.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,7 +123,7 @@ pub enum Output {
     /// A message to the client.
     Signal(Box<proto::SignalResponse>),
     /// A command to the worker; the order of commands matters.
-    Media(Command),
+    Media(WorkerCommand),
     /// The participant's own state changed and must be replicated. The last one has the state DISCONNECTED;
     /// only [`Output::Left`] follows it.
     Own(Box<proto::ParticipantInfo>),

@@ -12,7 +12,7 @@ use super::reply;
 use super::session::Session;
 use super::visible::VisibleTrack;
 use crate::token::Grants;
-use systir_media_control::{Command, DataChannel};
+use systir_media_control::{DataChannel, WorkerCommand};
 
 impl Session {
     pub(super) fn handle_room_event(&mut self, event: RoomEvent) {
@@ -26,7 +26,7 @@ impl Session {
             RoomEvent::Speakers(speakers) => self.speakers(speakers),
             RoomEvent::Data { channel, packet } => {
                 let participant = self.config.participant;
-                self.media(Command::SendData { participant, channel, data: packet });
+                self.media(WorkerCommand::SendData { participant, channel, data: packet });
             }
             RoomEvent::TrackSubscribed { track_sid } => self.track_subscribed(track_sid),
             RoomEvent::Mute { track_sid, muted } => {

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::sid::mint_sid;
 use super::track::{self, OwnTrack};
 use crate::sdp::{Offer, Origin, ReceiveOptions, SdpError, Section, SectionKind};
-use systir_media_control::{Command, ReceiveSection, Side, TrackKey};
+use systir_media_control::{ReceiveSection, Side, TrackKey, WorkerCommand};
 
 impl Session {
     pub(super) fn add_track(&mut self, request: proto::AddTrackRequest) {
@@ -68,7 +68,7 @@ impl Session {
         }
         let sections = self.sections.clone();
         self.start_own(key, &sections);
-        self.media(Command::Receive { participant: self.config.participant, sections });
+        self.media(WorkerCommand::Receive { participant: self.config.participant, sections });
         self.own_changed(false);
     }
 
@@ -112,7 +112,7 @@ impl Session {
             answer.receive.iter().any(|received| received.mid == section.mid && received.track.is_none())
         };
         self.unbound_sections = offer.sending_sections().filter(is_unbound).cloned().collect();
-        self.media(Command::Receive { participant: self.config.participant, sections: answer.receive });
+        self.media(WorkerCommand::Receive { participant: self.config.participant, sections: answer.receive });
         self.set_remote(Side::Publisher, offer.remote().clone());
         self.signal(Message::Answer(proto::SessionDescription {
             r#type: "answer".into(),
@@ -196,7 +196,7 @@ impl Session {
         }
         let (spec, sid, muted) = (bound.spec, track.info.sid.clone(), track.info.muted);
         self.outputs.push_back(Output::Published { sid, key, spec });
-        self.media(Command::AddTrack {
+        self.media(WorkerCommand::AddTrack {
             room: self.config.room_key,
             track: key,
             spec,
@@ -204,14 +204,14 @@ impl Session {
             publisher: self.config.sid.as_str().into(),
         });
         if muted {
-            self.media(Command::Mute { track: key, muted });
+            self.media(WorkerCommand::Mute { track: key, muted });
         }
     }
 
     /// Removes a track from the room and the worker.
     pub(super) fn unpublish(&mut self, track: &OwnTrack) {
         if track.bound.is_some() {
-            self.media(Command::RemoveTrack { track: track.key });
+            self.media(WorkerCommand::RemoveTrack { track: track.key });
             self.outputs.push_back(Output::Unpublished { sid: track.info.sid.clone(), key: track.key });
         }
     }
@@ -232,7 +232,7 @@ impl Session {
         track.info.muted = muted;
         if track.bound.is_some() {
             let track = track.key;
-            self.media(Command::Mute { track, muted });
+            self.media(WorkerCommand::Mute { track, muted });
             self.own_changed(false);
         }
         Some(true)
@@ -272,10 +272,10 @@ impl Session {
             section.track = Some(new);
         }
         let sections = self.sections.clone();
-        self.media(Command::RemoveTrack { track: old });
+        self.media(WorkerCommand::RemoveTrack { track: old });
         self.outputs.push_back(Output::Unpublished { sid, key: old });
         self.start_own(new, &sections);
-        self.media(Command::Receive { participant: self.config.participant, sections });
+        self.media(WorkerCommand::Receive { participant: self.config.participant, sections });
         self.own_changed(false);
     }
 

@@ -17,7 +17,7 @@ use super::reply;
 use super::track::OwnTrack;
 use super::visible::VisibleTrack;
 use crate::sdp::{LocalTransport, Section, Subscriber, codecs};
-use systir_media_control::{Command, ReceiveSection, Remote, Side};
+use systir_media_control::{ReceiveSection, Remote, Side, WorkerCommand};
 
 /// The client pings in this interval, and closes the connection when it gets no answer for `PING_TIMEOUT`.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub struct Session {
     /// This participant's state, as others see it.
     pub(super) own: proto::ParticipantInfo,
     pub(super) tracks: Vec<OwnTrack>,
-    /// The m-lines of the last [`Command::Receive`].
+    /// The m-lines of the last [`WorkerCommand::Receive`].
     pub(super) sections: Vec<ReceiveSection>,
     /// M-lines on which the client sends a track that it has not announced.
     pub(super) unbound_sections: Vec<Section>,
@@ -125,7 +125,7 @@ impl Session {
     }
 
     fn begin(&mut self) {
-        self.media(Command::Join {
+        self.media(WorkerCommand::Join {
             room: self.config.room_key,
             participant: self.config.participant,
             publisher: self.config.media.publisher.clone(),
@@ -406,7 +406,7 @@ impl Session {
         for sid in subscribed {
             self.drop_subscription(&sid);
         }
-        self.media(Command::Leave { participant: self.config.participant });
+        self.media(WorkerCommand::Leave { participant: self.config.participant });
         self.own_changed(false);
         self.outputs.push_back(Output::Left { reason });
         self.ended = true;
@@ -416,7 +416,7 @@ impl Session {
         self.outputs.push_back(Output::Signal(reply::response(message)));
     }
 
-    pub(super) fn media(&mut self, command: Command) {
+    pub(super) fn media(&mut self, command: WorkerCommand) {
         self.outputs.push_back(Output::Media(command));
     }
 
@@ -436,7 +436,7 @@ impl Session {
             return;
         }
         *current = Some(remote.clone());
-        self.media(Command::Remote { participant: self.config.participant, side, remote });
+        self.media(WorkerCommand::Remote { participant: self.config.participant, side, remote });
     }
 
     /// The worker's end of a connection.

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::visible::VisibleTrack;
 use super::{quality, reply, track};
 use crate::sdp::OfferedTrack;
-use systir_media_control::{Command, Side};
+use systir_media_control::{Side, WorkerCommand};
 
 impl Session {
     fn wants(&self, visible: &VisibleTrack) -> bool {
@@ -53,7 +53,7 @@ impl Session {
     pub(super) fn drop_subscription(&mut self, sid: &str) {
         let Some(key) = self.visible.get(sid).map(|visible| visible.track.key) else { return };
         if self.subscriber.remove(key) {
-            self.media(Command::Unsubscribe { participant: self.config.participant, track: key });
+            self.media(WorkerCommand::Unsubscribe { participant: self.config.participant, track: key });
             self.outputs.push_back(Output::Unsubscribed { track_sid: sid.to_owned(), key });
             self.offer_soon();
         }
@@ -111,7 +111,7 @@ impl Session {
                 Some(proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() });
             let (key, layer) = (visible.track.key, quality::target(settings, &visible.info));
             if self.subscriber.contains(key) {
-                self.media(Command::Target { participant: self.config.participant, track: key, layer });
+                self.media(WorkerCommand::Target { participant: self.config.participant, track: key, layer });
             }
         }
     }
@@ -165,9 +165,9 @@ impl Session {
             None => quality::layer_for_quality(proto::VideoQuality::High as i32),
         };
         let has_target = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
-        self.media(Command::Subscribe { participant, downtrack });
+        self.media(WorkerCommand::Subscribe { participant, downtrack });
         if has_target {
-            self.media(Command::Target { participant, track: key, layer: target });
+            self.media(WorkerCommand::Target { participant, track: key, layer: target });
         }
     }
 
@@ -177,7 +177,7 @@ impl Session {
         visible.unsupported = true;
         let key = visible.track.key;
         self.counts.refused += 1;
-        self.media(Command::Unsubscribe { participant: self.config.participant, track: key });
+        self.media(WorkerCommand::Unsubscribe { participant: self.config.participant, track: key });
         self.outputs.push_back(Output::Unsubscribed { track_sid: sid.to_owned(), key });
         self.signal(reply::subscription_failed(sid, SubscriptionError::SeCodecUnsupported));
     }

@@ -26,7 +26,7 @@ pub enum DataChannel {
 
 /// A command to a worker.
 #[derive(Debug)]
-pub enum Command {
+pub enum WorkerCommand {
     /// Removes all participants and tracks of the room.
     CloseRoom {
         /// The room.

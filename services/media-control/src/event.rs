@@ -18,7 +18,7 @@ pub struct Speaker {
 
 /// An event of a worker.
 #[derive(Debug)]
-pub enum Event {
+pub enum WorkerEvent {
     /// ICE and DTLS of one connection are up.
     Connected {
         /// The participant.

@@ -17,7 +17,7 @@ pub enum CandidateProtocol {
 
 /// An ICE candidate of the media node: an address that clients can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub struct IceCandidate {
     /// Address and port.
     pub address: SocketAddr,
     /// UDP or passive TCP.
@@ -42,7 +42,7 @@ pub fn credentials(random: &mut impl Rng, node: &str, worker: u8) -> IceCredenti
 
 /// The worker's index in an ICE username fragment of this node; none for any other fragment.
 #[must_use]
-pub fn worker_of(ufrag: &str, node: &str) -> Option<usize> {
+pub fn worker_index(ufrag: &str, node: &str) -> Option<usize> {
     let rest = ufrag.strip_prefix(&format!("1{:04x}", tag(node)))?;
     usize::from_str_radix(rest.get(..2)?, 16).ok()
 }
@@ -61,10 +61,10 @@ mod tests {
     #[test]
     fn ice_fragment_identifies_its_worker_only_on_its_own_node() {
         let ufrag = credentials(&mut rand::rng(), "cph-1", 11).ufrag;
-        assert_eq!(worker_of(&ufrag, "cph-1"), Some(11));
-        assert_eq!(worker_of(&ufrag, "sto-1"), None);
+        assert_eq!(worker_index(&ufrag, "cph-1"), Some(11));
+        assert_eq!(worker_index(&ufrag, "sto-1"), None);
         for foreign in ["", "1", "2abcd0b", "1é", "\u{1F600}\u{1F600}"] {
-            assert_eq!(worker_of(foreign, "cph-1"), None);
+            assert_eq!(worker_index(foreign, "cph-1"), None);
         }
     }
 }

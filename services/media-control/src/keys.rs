@@ -17,11 +17,11 @@ pub struct TrackKey(pub u64);
 /// Allocates keys; one per node, shared by its rooms and sessions. Tracks received over links get their
 /// keys here too.
 #[derive(Debug, Default)]
-pub struct KeyMint {
+pub struct KeyAllocator {
     last: AtomicU64,
 }
 
-impl KeyMint {
+impl KeyAllocator {
     /// An allocator whose first key is 1.
     #[must_use]
     pub fn new() -> Self {

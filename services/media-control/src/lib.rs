@@ -2,7 +2,7 @@
 //! events from it, and the keys that both use. Control only: media packets take another path. It has no
 //! runtime, sockets, room state or client protocol.
 //!
-//! [`Command`] goes to a worker, [`Event`] comes back; [`KeyMint`] makes the keys; [`ice`] makes ICE
+//! [`WorkerCommand`] goes to a worker, [`Event`] comes back; [`KeyAllocator`] makes the keys; [`ice`] makes ICE
 //! credentials that identify their worker.
 
 // Tests read the clock for a start time.
@@ -15,9 +15,9 @@ mod keys;
 mod receive;
 mod track;
 
-pub use command::{Command, DataChannel, Side};
-pub use event::{Event, Speaker};
-pub use keys::{KeyMint, ParticipantKey, RoomKey, TrackKey};
+pub use command::{DataChannel, Side, WorkerCommand};
+pub use event::{Speaker, WorkerEvent};
+pub use keys::{KeyAllocator, ParticipantKey, RoomKey, TrackKey};
 pub use receive::{ReceiveCodec, ReceiveExtensions, ReceiveSection, ReceiveSsrc};
 pub use systir_transport::{IceCredentials, Remote};
 pub use track::{Downtrack, TrackSource, TrackSpec};

@@ -14,7 +14,10 @@ impl Proposal {
         }
         let any = |wanted: Reason| answers.contains(&wanted);
         let undecided = |answer: &Reason| {
-            matches!(answer, Reason::NoAnswer | Reason::Internal | Reason::Unsaid | Reason::EpochOvertaken)
+            matches!(
+                answer,
+                Reason::NoAnswer | Reason::Internal | Reason::Unspecified | Reason::EpochOvertaken
+            )
         };
         let reason = if any(Reason::RegistryAway) {
             NoSeatReason::RegistryAway

@@ -150,7 +150,7 @@ reasons! {
     /// An internal error.
     Internal = "internal",
     /// The node gave no reason, or one that this version does not know.
-    Unsaid = "unsaid",
+    Unspecified = "unspecified",
     /// The node did not answer.
     NoAnswer = "no-answer",
     /// The node is not in the room's assignment.
@@ -168,7 +168,7 @@ reasons! {
     /// A state update about a participant whose media node is not the sender.
     StateNotOwner = "state-not-owner",
     /// A state update that names this node as the owner.
-    StateOwnName = "state-own-name",
+    StateOwnNode = "state-own-node",
     /// A state update with a participant sid that belongs to another node.
     StateSidTaken = "state-sid-taken",
     /// A state update that changes the identity or join epoch of a participant sid.
@@ -184,17 +184,17 @@ reasons! {
     /// A state update with more participants than a node may have.
     StateTooMany = "state-too-many",
     /// A state update with a time too far in the future.
-    StateFromTheFuture = "state-from-the-future",
+    StateFutureTime = "state-future-time",
     /// A state update that cannot be decoded.
     StateMalformed = "state-malformed",
 
     // Overload: which queue was full.
     /// Link events that wait for a room.
-    RoomInbox = "room-inbox",
+    LinkEventQueue = "link-event-queue",
     /// The peer queue: messages of a room that wait for another node.
-    RoomOutbox = "room-outbox",
+    PeerQueue = "peer-queue",
     /// The command queue: commands of a room that wait for its worker.
-    WorkerCommands = "worker-commands",
+    CommandQueue = "command-queue",
     /// Lossy data messages; those that did not fit were dropped.
     LossyData = "lossy-data",
 }

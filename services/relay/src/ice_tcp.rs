@@ -26,7 +26,8 @@ pub(crate) async fn listen<'a>(
     let port = listeners.first().context("no listener")?.local_addr()?.port();
     let streams: Vec<_> = workers.map(|worker| worker.streams.clone()).collect();
     let node = config.node.name.clone();
-    let owner = move |ufrag: &str| streams.get(systir_media_control::ice::worker_of(ufrag, &node)?).cloned();
+    let owner =
+        move |ufrag: &str| streams.get(systir_media_control::ice::worker_index(ufrag, &node)?).cloned();
     for listener in listeners {
         let serve =
             systir_worker::tcp::serve(TcpListener::from_std(listener)?, limiter.clone(), owner.clone());

@@ -12,8 +12,8 @@ use systir_admission::{Admission, LocalLoad, SeatMetrics};
 use systir_cascade::{LinkMetrics, Links, LinksConfig};
 use systir_forwarding::ThreadNotifier;
 use systir_gateway::{SignalCounters, SignalMetrics};
-use systir_media_control::KeyMint;
-use systir_media_control::ice::{Candidate, CandidateProtocol};
+use systir_media_control::KeyAllocator;
+use systir_media_control::ice::{CandidateProtocol, IceCandidate};
 use systir_placement::Seats;
 use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, RegistryMetrics, unix_ms};
 use systir_room_runtime::{RoomDependencies, Rooms};
@@ -147,7 +147,7 @@ impl Node {
             links: directory.clone(),
             flows: directory.clone(),
             workers: pool,
-            keys: Arc::new(KeyMint::new()),
+            keys: Arc::new(KeyAllocator::new()),
             metrics: metrics.rooms.clone(),
             tasks: tasks.tracker.clone(),
             stop: tasks.stop.clone(),
@@ -289,7 +289,7 @@ fn pool(started: &[StartedWorker], tcp: &[SocketAddr], fingerprint: [u8; 32]) ->
         let udp = worker.advertised.iter().map(|address| (address, CandidateProtocol::Udp));
         let tcp = tcp.iter().map(|address| (address, CandidateProtocol::Tcp));
         let candidates =
-            udp.chain(tcp).map(|(address, protocol)| Candidate { address: *address, protocol }).collect();
+            udp.chain(tcp).map(|(address, protocol)| IceCandidate { address: *address, protocol }).collect();
         WorkerAccess { index, messages: worker.handle.commands.clone(), candidates }
     };
     WorkerPool::new((0..).zip(started).map(access).collect(), fingerprint)

@@ -157,7 +157,7 @@ impl PeerNodes for NodeDirectory {
             match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
                 Some(Reserved::Admitted(_)) => Ok(()),
                 Some(Reserved::Refused(refused)) => Err(refusal_wire::decode(refused)),
-                None => Err(Refusal::new(Reason::Unsaid, "the node's reply has no result")),
+                None => Err(Refusal::new(Reason::Unspecified, "the node's reply has no result")),
             }
         }
         .boxed()

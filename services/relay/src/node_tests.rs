@@ -16,7 +16,7 @@ use systir_room::RoomState;
 use systir_admission::PeerNodes as _;
 use systir_assignment::RoomId;
 use systir_gateway::SignalPipe;
-use systir_media_control::Command;
+use systir_media_control::WorkerCommand;
 use systir_reason::{Reason, Refusal};
 use systir_room::{Queued, RoomLinkEvent};
 use systir_room_runtime::{ParticipantArrival, SignalChannels};
@@ -275,7 +275,7 @@ async fn a_participant_that_updates_constantly_disturbs_no_other_on_any_node() {
     }
     assert_eq!(links, (link(&home), link(&sister)), "the link stayed up");
     for node in [&home, &sister] {
-        for part in [Reason::RoomInbox, Reason::RoomOutbox, Reason::WorkerCommands] {
+        for part in [Reason::LinkEventQueue, Reason::PeerQueue, Reason::CommandQueue] {
             assert_eq!(node.parts.metrics.rooms.overloads.get_or_create(&part.into()).get(), 0, "{part}");
         }
     }
@@ -460,7 +460,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         links: home.directory.clone(),
         flows: home.directory.clone(),
         workers: WorkerPool::new(vec![access], [0; 32]).unwrap(),
-        keys: Arc::new(KeyMint::new()),
+        keys: Arc::new(KeyAllocator::new()),
         metrics: parts.metrics.rooms.clone(),
         tasks: home.tasks.tracker.clone(),
         stop: home.tasks.stop.clone(),
@@ -537,7 +537,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
     let mut received = Vec::new();
     while !matches!(
         received.as_slice(),
-        [.., WorkerMessage::Command(Command::CloseRoom { .. }), WorkerMessage::OpenRoom { .. }]
+        [.., WorkerMessage::Command(WorkerCommand::CloseRoom { .. }), WorkerMessage::OpenRoom { .. }]
     ) {
         received.push(tokio::time::timeout(TIMEOUT, worker.recv()).await.unwrap().unwrap());
     }

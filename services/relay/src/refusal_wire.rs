@@ -16,7 +16,7 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
     ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules }
 }
 
-/// Decodes another node's refusal. An unknown code, of a newer node, becomes [`Reason::Unsaid`].
+/// Decodes another node's refusal. An unknown code, of a newer node, becomes [`Reason::Unspecified`].
 pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
     let reason = match refused.code() {
         RefusalCode::Full => Reason::Full,
@@ -24,7 +24,7 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
         RefusalCode::Draining => Reason::Draining,
         RefusalCode::Epoch => Reason::EpochOvertaken,
         RefusalCode::Internal => Reason::Internal,
-        RefusalCode::Unspecified => Reason::Unsaid,
+        RefusalCode::Unspecified => Reason::Unspecified,
     };
     Refusal::new(reason, refused.reason).with_rules(refused.rules)
 }
@@ -60,6 +60,6 @@ mod tests {
             }
         }
         let newer = ReserveRefused { code: 77, reason: String::new(), rules: Vec::new() };
-        assert_eq!(decode(newer).reason, Reason::Unsaid, "a code of a newer node");
+        assert_eq!(decode(newer).reason, Reason::Unspecified, "a code of a newer node");
     }
 }

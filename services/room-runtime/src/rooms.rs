@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use systir_assignment::{Assignment, RoomId};
-use systir_media_control::{KeyMint, RoomKey};
+use systir_media_control::{KeyAllocator, RoomKey};
 use systir_placement::Seats;
 use systir_policy::{Action, Authority};
 use systir_reason::Reason;
@@ -52,7 +52,7 @@ pub struct RoomDependencies {
     /// The media workers.
     pub workers: WorkerPool,
     /// Makes keys of participants and tracks.
-    pub keys: Arc<KeyMint>,
+    pub keys: Arc<KeyAllocator>,
     /// The metrics of all rooms.
     pub metrics: Arc<RoomMetrics>,
     /// Tracks the tasks of rooms.
@@ -165,7 +165,7 @@ impl Rooms {
         match self.get(&id).map_or(Queued::Ended, |handle| handle.link_event(event)) {
             Queued::Kept => {}
             Queued::Dropped => {
-                self.dependencies.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
+                self.dependencies.metrics.overloads.get_or_create(&Reason::LinkEventQueue.into()).inc();
             }
             Queued::Ended => {
                 if let Some(node) = opened {

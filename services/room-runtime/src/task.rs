@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
-use systir_media_control::{Event, ParticipantKey, RoomKey};
+use systir_media_control::{ParticipantKey, RoomKey, WorkerEvent};
 use systir_registry::{View, unix_ms};
 use systir_room::{
     Arrival, ClusterView, Now, RoomConfig, RoomCore, RoomEffect, RoomInput, RoomLinkEvent, WorkerRequest,
@@ -72,7 +72,7 @@ struct RoomTask {
     worker: mpsc::Sender<WorkerMessage>,
     worker_index: u8,
     /// For the worker: receives the room's events.
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<WorkerEvent>,
     messages: mpsc::WeakSender<TaskMessage>,
     /// Receives the requests of all clients in one order.
     requests: mpsc::Sender<ClientInput>,
@@ -132,7 +132,7 @@ impl RoomTask {
     async fn run(
         mut self,
         mut incoming: mpsc::Receiver<TaskMessage>,
-        mut from_worker: mpsc::Receiver<Event>,
+        mut from_worker: mpsc::Receiver<WorkerEvent>,
         mut from_clients: mpsc::Receiver<ClientInput>,
     ) {
         let stop = self.rooms.dependencies().stop.clone();
@@ -396,7 +396,7 @@ impl RoomTask {
     }
 }
 
-fn message_of(request: WorkerRequest, room: RoomKey, events: &mpsc::Sender<Event>) -> WorkerMessage {
+fn message_of(request: WorkerRequest, room: RoomKey, events: &mpsc::Sender<WorkerEvent>) -> WorkerMessage {
     match request {
         WorkerRequest::OpenRoom => WorkerMessage::OpenRoom { room, events: events.clone() },
         WorkerRequest::Command(command) => command.into(),

@@ -15,7 +15,7 @@ use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use systir_assignment::{Assignment, RoomId};
 use systir_livekit::token::Grants;
-use systir_media_control::{KeyMint, ParticipantKey, RoomKey};
+use systir_media_control::{KeyAllocator, ParticipantKey, RoomKey};
 use systir_policy::{Authority, Nodes, demo};
 use systir_room::{
     Arrival, ClusterView, FlowAllocator, NodeAddress, Now, RoomConfig, RoomCore, RoomEffect, RoomInput,
@@ -49,7 +49,7 @@ impl Node {
     fn new(name: &'static str, assignment: Assignment, now: Now) -> Self {
         // The demo's policy approves both nodes for rooms of `ku.dk`.
         let nodes = Nodes::parse(demo::NODES).unwrap();
-        let gate = demo::gate(&nodes).unwrap();
+        let engine = demo::engine(&nodes).unwrap();
         let config = RoomConfig {
             node: name.to_owned(),
             key: RoomKey(1),
@@ -57,8 +57,8 @@ impl Node {
             candidates: Vec::new(),
             fingerprint: [0; 32],
             assignment,
-            authority: Arc::new(Authority::new(gate, nodes, name, Arc::default())),
-            keys: Arc::new(KeyMint::new()),
+            authority: Arc::new(Authority::new(engine, nodes, name, Arc::default())),
+            keys: Arc::new(KeyAllocator::new()),
             flows: Arc::new(Flows::default()),
             metrics: Arc::default(),
         };

@@ -96,7 +96,7 @@ impl MergeError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::NotOwner { .. } => Reason::StateNotOwner,
-            Self::OwnName { .. } => Reason::StateOwnName,
+            Self::OwnName { .. } => Reason::StateOwnNode,
             Self::SidTaken { .. } => Reason::StateSidTaken,
             Self::Rewritten { .. } => Reason::StateRewritten,
             Self::NotHome { .. } => Reason::StateNotHome,
@@ -104,7 +104,7 @@ impl MergeError {
             Self::UnknownEpoch { .. } => Reason::StateUnknownEpoch,
             Self::TooLarge { .. } => Reason::StateTooLarge,
             Self::TooMany { .. } => Reason::StateTooMany,
-            Self::FromTheFuture { .. } => Reason::StateFromTheFuture,
+            Self::FromTheFuture { .. } => Reason::StateFutureTime,
             Self::Malformed(_) => Reason::StateMalformed,
         }
     }

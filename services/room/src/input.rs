@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use systir_assignment::Assignment;
 use systir_livekit::token::Grants;
-use systir_media_control::{Event, ParticipantKey};
+use systir_media_control::{ParticipantKey, WorkerEvent};
 
 use crate::RoomLinkEvent;
 
@@ -87,7 +87,7 @@ pub enum RoomInput {
     /// An event of the room on a link.
     Link(RoomLinkEvent),
     /// An event from the worker.
-    Worker(Event),
+    Worker(WorkerEvent),
     /// The local copy of the registry changed.
     Cluster(ClusterView),
     /// [`crate::RoomEffect::LeaveAssignment`] was done: may the room end?

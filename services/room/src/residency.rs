@@ -18,7 +18,7 @@ pub struct Residency {
     /// Epoch of the assignment.
     pub epoch: u64,
     /// The node that makes the statement.
-    pub told_by: String,
+    pub reported_by: String,
     /// Does that node carry the room? If not, the statement is made from the room's record alone and omits
     /// gateways and links.
     pub complete: bool,

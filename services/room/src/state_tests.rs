@@ -287,7 +287,7 @@ fn a_join_from_the_future_is_refused() {
     let far = NOW + MAX_AHEAD_MS + 1;
     let (forged, _) = hostile.local_join("PA_hostile", "ada", far, body("there")).unwrap();
     let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
-    assert_eq!((refused.reason(), names(&cph)), (Reason::StateFromTheFuture, vec!["PA_ada".to_owned()]));
+    assert_eq!((refused.reason(), names(&cph)), (Reason::StateFutureTime, vec!["PA_ada".to_owned()]));
     let snapshot = hostile.snapshot().remove(0);
     assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
     let late_start = RoomState::new("sto-1", far).snapshot().remove(0);

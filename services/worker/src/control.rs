@@ -18,8 +18,8 @@ use super::message::WorkerMessage;
 use super::room_events::RoomEvents;
 use super::send_queue::Via;
 use systir_media_control::{
-    Command, Downtrack, Event, ParticipantKey, ReceiveSection, Remote, RoomKey, Side, TrackKey, TrackSource,
-    TrackSpec,
+    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomKey, Side, TrackKey, TrackSource, TrackSpec,
+    WorkerCommand, WorkerEvent,
 };
 
 /// Largest UDP payload of DTLS and SCTP; every path carries it.
@@ -39,27 +39,33 @@ impl Engine {
     }
 
     /// Handles a command.
-    pub(super) fn command(&mut self, now: Instant, command: Command) {
+    pub(super) fn command(&mut self, now: Instant, command: WorkerCommand) {
         match command {
-            Command::CloseRoom { room } => self.close_room(now, room),
-            Command::Join { room, participant, publisher, subscriber } => {
+            WorkerCommand::CloseRoom { room } => self.close_room(now, room),
+            WorkerCommand::Join { room, participant, publisher, subscriber } => {
                 self.join(now, room, participant, publisher, subscriber);
             }
-            Command::Remote { participant, side, remote } => self.remote(now, participant, side, remote),
-            Command::Receive { participant, sections } => self.receive(now, participant, sections),
-            Command::AddTrack { room, track, spec, source, publisher } => {
+            WorkerCommand::Remote { participant, side, remote } => {
+                self.remote(now, participant, side, remote)
+            }
+            WorkerCommand::Receive { participant, sections } => self.receive(now, participant, sections),
+            WorkerCommand::AddTrack { room, track, spec, source, publisher } => {
                 self.add_track(room, track, spec, source, publisher);
             }
-            Command::RemoveTrack { track } => self.remove_track(track),
-            Command::Mute { track, muted } => {
+            WorkerCommand::RemoveTrack { track } => self.remove_track(track),
+            WorkerCommand::Mute { track, muted } => {
                 if let Some(id) = self.tracks.get(&track) {
                     self.core.set_muted(*id, muted);
                 }
             }
-            Command::Subscribe { participant, downtrack } => self.subscribe(now, participant, downtrack),
-            Command::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
-            Command::Target { participant, track, layer } => self.target(now, participant, track, layer),
-            Command::Feed { track, peer, layer, flow } => {
+            WorkerCommand::Subscribe { participant, downtrack } => {
+                self.subscribe(now, participant, downtrack)
+            }
+            WorkerCommand::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
+            WorkerCommand::Target { participant, track, layer } => {
+                self.target(now, participant, track, layer)
+            }
+            WorkerCommand::Feed { track, peer, layer, flow } => {
                 let Some(id) = self.tracks.get(&track) else {
                     debug!(?track, "ignored: feed of an unknown track");
                     return;
@@ -69,12 +75,12 @@ impl Engine {
                     None => self.core.unfeed(*id, layer, peer),
                 }
             }
-            Command::KeyFrame { track, layer } => {
+            WorkerCommand::KeyFrame { track, layer } => {
                 if let Some(id) = self.tracks.get(&track) {
                     self.core.feed_key_frame_wanted(now, *id, layer, &mut self.egress);
                 }
             }
-            Command::SendData { participant, channel, data } => {
+            WorkerCommand::SendData { participant, channel, data } => {
                 let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
                 let Some(conn) = self.egress.connections.get_mut(connection) else { return };
                 if let Role::Subscriber { channels, .. } = &mut conn.role
@@ -84,7 +90,7 @@ impl Engine {
                 }
                 self.drain_transport(now, connection);
             }
-            Command::Leave { participant } => self.leave(now, participant),
+            WorkerCommand::Leave { participant } => self.leave(now, participant),
         }
     }
 
@@ -139,7 +145,7 @@ impl Engine {
         if taken || publisher.ufrag == subscriber.ufrag {
             for side in [Side::Publisher, Side::Subscriber] {
                 let reason = "another connection has this ICE username fragment; join again".to_owned();
-                self.egress.notify_room(room, Event::Closed { participant, side, reason });
+                self.egress.notify_room(room, WorkerEvent::Closed { participant, side, reason });
             }
             return;
         }

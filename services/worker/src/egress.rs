@@ -18,7 +18,7 @@ use super::room_events::RoomEvents;
 use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
-use systir_media_control::{Downtrack, Event, ParticipantKey, RoomKey, Side, TrackKey, TrackSpec};
+use systir_media_control::{Downtrack, ParticipantKey, RoomKey, Side, TrackKey, TrackSpec, WorkerEvent};
 use systir_rtp::extension_table;
 
 /// Our SSRC in RTCP on connections where we send no media.
@@ -145,7 +145,7 @@ impl WorkerEgress {
     }
 
     /// Sends an event to a room.
-    pub(super) fn notify_room(&mut self, room: RoomKey, event: Event) {
+    pub(super) fn notify_room(&mut self, room: RoomKey, event: WorkerEvent) {
         if let Some(room) = self.rooms.get_mut(&room)
             && !room.send(event)
         {
@@ -161,7 +161,7 @@ impl WorkerEgress {
             return;
         }
         let (room, participant, side): (_, _, Side) = (conn.room, conn.participant, conn.side());
-        self.notify_room(room, Event::Closed { participant, side, reason });
+        self.notify_room(room, WorkerEvent::Closed { participant, side, reason });
     }
 
     /// Writes one packet into the buffer of a connection.
@@ -223,7 +223,7 @@ impl WorkerEgress {
     pub(super) fn notify_codec(&mut self, track: TrackId, codec: Codec) {
         let Some(Track { room, key, source, .. }) = self.track(track) else { return };
         if let Source::Publisher { participant, .. } = *source {
-            let (room, event) = (*room, Event::Codec { participant, track: *key, codec });
+            let (room, event) = (*room, WorkerEvent::Codec { participant, track: *key, codec });
             self.notify_room(room, event);
         }
     }
@@ -233,7 +233,7 @@ impl WorkerEgress {
         let Some(track) = self.track(track) else { return };
         if let Source::Link { .. } = track.source {
             let (room, track) = (track.room, track.key);
-            self.notify_room(room, Event::Wanted { track, layers });
+            self.notify_room(room, WorkerEvent::Wanted { track, layers });
         }
     }
 }
@@ -306,7 +306,7 @@ impl Egress for WorkerEgress {
         match track.source {
             Source::Link { .. } => {
                 let (room, track) = (track.room, track.key);
-                self.notify_room(room, Event::KeyFrameNeeded { track, layer });
+                self.notify_room(room, WorkerEvent::KeyFrameNeeded { track, layer });
             }
             Source::Publisher { connection, .. } => {
                 let id = track.id;

@@ -22,7 +22,7 @@ use super::room_events::RoomEvents;
 use super::send_queue::{Datagrams, Route, Via};
 use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
-use systir_media_control::{Event, ParticipantKey, RoomKey, Speaker, TrackKey};
+use systir_media_control::{ParticipantKey, RoomKey, Speaker, TrackKey, WorkerEvent};
 
 /// How often feedback and reports are written.
 const TICK: Duration = Duration::from_millis(100);
@@ -240,7 +240,7 @@ impl Engine {
             TransportEvent::Connected { .. } => {
                 conn.connected = true;
                 conn.update_route();
-                self.egress.notify_room(room, Event::Connected { participant, side });
+                self.egress.notify_room(room, WorkerEvent::Connected { participant, side });
                 self.start_downtracks(now, connection);
             }
             TransportEvent::ChannelOpen { id, .. } => {
@@ -250,7 +250,7 @@ impl Engine {
             }
             TransportEvent::ChannelData { label, data, .. } => {
                 if let Some(channel) = channel_of(&label) {
-                    self.egress.notify_room(room, Event::Data { participant, channel, data });
+                    self.egress.notify_room(room, WorkerEvent::Data { participant, channel, data });
                 }
             }
             TransportEvent::ChannelClosed { id } => {
@@ -331,7 +331,7 @@ impl Engine {
             changed.entry(track.room).or_default().push(speaker);
         }
         for (room, changed) in changed {
-            self.egress.notify_room(room, Event::Speakers { changed });
+            self.egress.notify_room(room, WorkerEvent::Speakers { changed });
         }
     }
 

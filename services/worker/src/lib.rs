@@ -1,6 +1,6 @@
 //! A media worker: one thread that owns its UDP sockets, its participants' transports and a
-//! forwarding core. The rest of the node sends it [`systir_media_control::Command`]s and receives
-//! [`systir_media_control::Event`]s; packets for other nodes are passed in batches over a [`Ring`]. It has
+//! forwarding core. The rest of the node sends it [`systir_media_control::WorkerCommand`]s and receives
+//! [`systir_media_control::WorkerEvent`]s; packets for other nodes are passed in batches over a [`Ring`]. It has
 //! no room state and no client protocol.
 //!
 //! [`Worker::spawn`] starts one. Inside, `engine` is the worker without thread, socket and clock, which

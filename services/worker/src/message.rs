@@ -1,6 +1,6 @@
 //! Messages from rooms to a worker: commands, and the event channel of a room.
 
-use systir_media_control::{Command, Event, RoomKey};
+use systir_media_control::{RoomKey, WorkerCommand, WorkerEvent};
 use tokio::sync::mpsc;
 
 /// One message in a worker's queue.
@@ -12,14 +12,14 @@ pub enum WorkerMessage {
         room: RoomKey,
         /// Receives its events. While it is full, events that are repeated later are dropped (speakers, key
         /// frame requests, codecs) and the others wait, at most 1024 data messages.
-        events: mpsc::Sender<Event>,
+        events: mpsc::Sender<WorkerEvent>,
     },
     /// A command about an open room.
-    Command(Command),
+    Command(WorkerCommand),
 }
 
-impl From<Command> for WorkerMessage {
-    fn from(command: Command) -> Self {
+impl From<WorkerCommand> for WorkerMessage {
+    fn from(command: WorkerCommand) -> Self {
         Self::Command(command)
     }
 }

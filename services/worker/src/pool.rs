@@ -1,7 +1,7 @@
 //! How rooms reach the node's workers.
 
 use systir_media_control::RoomKey;
-use systir_media_control::ice::Candidate;
+use systir_media_control::ice::IceCandidate;
 use tokio::sync::mpsc;
 
 use crate::message::WorkerMessage;
@@ -14,7 +14,7 @@ pub struct WorkerAccess {
     /// Its command queue.
     pub messages: mpsc::Sender<WorkerMessage>,
     /// Its ICE candidates, by preference.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<IceCandidate>,
 }
 
 /// The workers of a node, at least one.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use systir_media_control::Event;
+use systir_media_control::WorkerEvent;
 
 /// Data messages that may wait for a slow room. While events wait, no messages are read from its clients, so
 /// these are the messages that were already read.
@@ -15,18 +15,18 @@ const MAX_WAITING_DATA: usize = 1024;
 /// are dropped.
 #[derive(Debug)]
 pub(super) struct RoomEvents {
-    events: mpsc::Sender<Event>,
-    waiting: VecDeque<Event>,
+    events: mpsc::Sender<WorkerEvent>,
+    waiting: VecDeque<WorkerEvent>,
     waiting_data: usize,
 }
 
 impl RoomEvents {
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(events: mpsc::Sender<WorkerEvent>) -> Self {
         Self { events, waiting: VecDeque::new(), waiting_data: 0 }
     }
 
     /// Sends an event to the room. False when it was dropped.
-    pub(super) fn send(&mut self, event: Event) -> bool {
+    pub(super) fn send(&mut self, event: WorkerEvent) -> bool {
         if self.waiting.is_empty() {
             match self.events.try_send(event) {
                 Ok(()) => true,
@@ -39,16 +39,18 @@ impl RoomEvents {
         }
     }
 
-    fn enqueue(&mut self, event: Event) -> bool {
+    fn enqueue(&mut self, event: WorkerEvent) -> bool {
         match event {
             // These are all sent again later.
-            Event::Speakers { .. } | Event::KeyFrameNeeded { .. } | Event::Codec { .. } => return false,
-            Event::Data { .. } if self.waiting_data >= MAX_WAITING_DATA => return false,
-            Event::Data { .. } => self.waiting_data += 1,
-            Event::Wanted { track, layers } => {
+            WorkerEvent::Speakers { .. } | WorkerEvent::KeyFrameNeeded { .. } | WorkerEvent::Codec { .. } => {
+                return false;
+            }
+            WorkerEvent::Data { .. } if self.waiting_data >= MAX_WAITING_DATA => return false,
+            WorkerEvent::Data { .. } => self.waiting_data += 1,
+            WorkerEvent::Wanted { track, layers } => {
                 // Only the newest one counts: at most one waits per track.
                 for waiting in &mut self.waiting {
-                    if let Event::Wanted { track: same, layers: old } = waiting
+                    if let WorkerEvent::Wanted { track: same, layers: old } = waiting
                         && *same == track
                     {
                         *old = layers;
@@ -57,7 +59,7 @@ impl RoomEvents {
                 }
             }
             // At most one of each waits per connection.
-            Event::Connected { .. } | Event::Closed { .. } => {}
+            WorkerEvent::Connected { .. } | WorkerEvent::Closed { .. } => {}
         }
         self.waiting.push_back(event);
         true
@@ -66,7 +68,7 @@ impl RoomEvents {
     /// Sends waiting events. True when some still wait.
     pub(super) fn retry(&mut self) -> bool {
         while let Some(event) = self.waiting.pop_front() {
-            let is_data = matches!(event, Event::Data { .. });
+            let is_data = matches!(event, WorkerEvent::Data { .. });
             match self.events.try_send(event) {
                 Ok(()) => self.waiting_data -= usize::from(is_data),
                 Err(TrySendError::Full(event)) => {
@@ -97,9 +99,9 @@ mod tests {
     use super::*;
     use systir_media_control::{DataChannel, ParticipantKey, Side, TrackKey};
 
-    fn data(number: u8) -> Event {
+    fn data(number: u8) -> WorkerEvent {
         let data = Bytes::from(vec![number]);
-        Event::Data { participant: ParticipantKey(1), channel: DataChannel::Reliable, data }
+        WorkerEvent::Data { participant: ParticipantKey(1), channel: DataChannel::Reliable, data }
     }
 
     #[test]
@@ -107,14 +109,17 @@ mod tests {
         let (events, mut received) = mpsc::channel(1);
         let mut room = RoomEvents::new(events);
         assert!(room.send(data(1)));
-        assert!(!room.send(Event::Speakers { changed: Vec::new() }));
-        let closed =
-            Event::Closed { participant: ParticipantKey(1), side: Side::Publisher, reason: "gone".into() };
+        assert!(!room.send(WorkerEvent::Speakers { changed: Vec::new() }));
+        let closed = WorkerEvent::Closed {
+            participant: ParticipantKey(1),
+            side: Side::Publisher,
+            reason: "gone".into(),
+        };
         assert!(room.send(closed));
         assert!(room.retry(), "still full");
-        assert!(matches!(received.try_recv(), Ok(Event::Data { .. })));
+        assert!(matches!(received.try_recv(), Ok(WorkerEvent::Data { .. })));
         assert!(!room.retry());
-        assert!(matches!(received.try_recv(), Ok(Event::Closed { .. })));
+        assert!(matches!(received.try_recv(), Ok(WorkerEvent::Closed { .. })));
     }
 
     #[test]
@@ -126,7 +131,7 @@ mod tests {
         assert_eq!(kept, 1 + MAX_WAITING_DATA);
         let mut expected = (0..=255_u8).cycle();
         let mut count = 0;
-        while let Ok(Event::Data { data, .. }) = received.try_recv() {
+        while let Ok(WorkerEvent::Data { data, .. }) = received.try_recv() {
             assert_eq!(data.first().copied(), expected.next());
             count += 1;
             room.retry();
@@ -141,10 +146,10 @@ mod tests {
         room.send(data(0));
         for layer in 0..3 {
             let layers = LayerSet::NONE.with(Layer(layer));
-            assert!(room.send(Event::Wanted { track: TrackKey(5), layers }));
+            assert!(room.send(WorkerEvent::Wanted { track: TrackKey(5), layers }));
         }
         received.try_recv().unwrap();
         assert!(!room.retry());
-        assert!(matches!(received.try_recv(), Ok(Event::Wanted { layers: LayerSet(4), .. })));
+        assert!(matches!(received.try_recv(), Ok(WorkerEvent::Wanted { layers: LayerSet(4), .. })));
     }
 }

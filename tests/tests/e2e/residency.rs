@@ -218,7 +218,7 @@ fn a_gateway_without_media_is_shown_with_its_start_time_and_stays_shown() -> Res
             browser.wait("anna", "window.release !== undefined", 30)?;
             let partial = browser.eval("anna", "answers[0]")?;
             assert_eq!(
-                (&partial["complete"], &partial["told_by"]),
+                (&partial["complete"], &partial["reported_by"]),
                 (&json!(false), &json!("sto-1")),
                 "{partial:#}"
             );
@@ -251,7 +251,7 @@ fn a_gateway_without_media_is_shown_with_its_start_time_and_stays_shown() -> Res
             // The home node's statement over HTTP is complete and has the gateway's start time.
             let statement = runtime.block_on(cluster.residency("cph-1", ROOM))?;
             assert_eq!(
-                (&statement["complete"], &statement["told_by"]),
+                (&statement["complete"], &statement["reported_by"]),
                 (&json!(true), &json!("cph-1")),
                 "{statement:#}"
             );

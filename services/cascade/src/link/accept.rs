@@ -9,7 +9,7 @@ use super::runtime::LinkRuntime;
 use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
-use crate::quic::{Command, LinkSetup};
+use crate::quic::{LinkSetup, QuicCommand};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use systir_identity::SpiffeId;
@@ -59,7 +59,7 @@ pub(crate) async fn accept(
         data_messages: data_message_sender,
         down,
     };
-    if !runtime.quic.send(Command::Expect(setup)) {
+    if !runtime.quic.send(QuicCommand::Expect(setup)) {
         redial_if_needed(runtime, &peer, number);
         return Err(Status::resource_exhausted("the QUIC thread does not accept commands"));
     }
@@ -84,7 +84,7 @@ pub(crate) async fn accept(
             Ok(()) => run::run_link(&runtime, new_link).await,
             Err(reason) => {
                 debug!(%peer, reason, "a link dialled by a peer did not come up");
-                runtime.quic.send(Command::Close(number));
+                runtime.quic.send(QuicCommand::Close(number));
                 true
             }
         };

@@ -8,7 +8,7 @@ use super::table::{LinkState, PeerEntry};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
 use crate::peer_address::PeerAddress;
-use crate::quic::{Command, LinkSetup};
+use crate::quic::{LinkSetup, QuicCommand};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,7 +109,7 @@ async fn dial_until_up(
             }
             Err(failed) => failed,
         };
-        runtime.quic.send(Command::Close(number));
+        runtime.quic.send(QuicCommand::Close(number));
         match failed {
             None => return redial_if_needed(&runtime, &id, number),
             Some(DialError::Crossed) => debug!(peer = %id, "the peer is dialling too; its link is used"),
@@ -200,7 +200,7 @@ async fn dial_once(
         data_messages: data_message_sender,
         down,
     };
-    if !runtime.quic.send(Command::Connect(setup, address.quic)) {
+    if !runtime.quic.send(QuicCommand::Connect(setup, address.quic)) {
         return Err("the QUIC thread does not accept commands".to_owned().into());
     }
     established.await.map_err(|_| "the QUIC thread dropped the link".to_owned())??;

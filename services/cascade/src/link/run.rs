@@ -7,7 +7,7 @@ use super::runtime::LinkRuntime;
 use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
-use crate::quic::Command;
+use crate::quic::QuicCommand;
 use crate::stats::LinkStats;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -76,7 +76,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         is_current
     });
     if !entered {
-        runtime.quic.send(Command::Close(number));
+        runtime.quic.send(QuicCommand::Close(number));
         return false;
     }
     info!(peer = %link.peer, link = number, "a link is up");
@@ -96,7 +96,7 @@ async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason:
         link.out.send(Body::Goodbye(Goodbye { reason: reason.to_string() }));
     }
     *lock(&link.rooms) = LinkRooms::default();
-    runtime.quic.send(Command::Close(number));
+    runtime.quic.send(QuicCommand::Close(number));
     info!(peer = %link.peer, link = number, %reason, "a link is down");
     let down = LinkEvent::Down { peer: link.peer.clone(), link: number, reason };
     if runtime.events.send_timeout(down, DOWN_EVENT_TIMEOUT).await.is_err() && !runtime.cancel.is_cancelled()

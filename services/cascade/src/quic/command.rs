@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) type LinkId = [u8; 16];
 
 /// A command to the QUIC thread.
-pub(crate) enum Command {
+pub(crate) enum QuicCommand {
     /// The peer will connect: wait for its connections.
     Expect(LinkSetup),
     /// Connect to the peer.

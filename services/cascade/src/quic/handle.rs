@@ -1,6 +1,6 @@
 //! The handle of the QUIC thread.
 
-use super::command::Command;
+use super::command::QuicCommand;
 use crate::event::LinkNumber;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 /// Sends commands and data messages to the QUIC thread.
 #[derive(Clone)]
 pub(crate) struct QuicHandle {
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<QuicCommand>,
     pub(super) messages: mpsc::Sender<(LinkNumber, Bytes)>,
     pub(super) lost: Arc<LostPackets>,
 }
@@ -26,7 +26,7 @@ pub(super) struct LostPackets {
 
 impl QuicHandle {
     /// Sends a command. False when the thread has ended or its queue is full.
-    pub(crate) fn send(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: QuicCommand) -> bool {
         self.commands.try_send(command).is_ok()
     }
 

@@ -19,7 +19,7 @@ mod token_bucket;
 mod worker_port;
 mod worker_rings;
 
-pub(crate) use command::{Command, LinkId, LinkSetup};
+pub(crate) use command::{LinkId, LinkSetup, QuicCommand};
 pub(crate) use config::QuicConfig;
 pub(crate) use handle::QuicHandle;
 pub(crate) use thread::spawn;

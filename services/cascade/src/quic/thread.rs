@@ -1,6 +1,6 @@
 //! The QUIC thread: executes commands, accepts connections and forwards the workers' packets.
 
-use super::command::Command;
+use super::command::QuicCommand;
 use super::config::QuicConfig;
 use super::forward::{ARENA, forward_batches};
 use super::handle::{LostPackets, QuicHandle};
@@ -86,7 +86,7 @@ fn set_buffer_sizes(socket: &UdpSocket, size: usize) {
 
 /// The receiving ends of [`QuicHandle`].
 struct Inbox {
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<QuicCommand>,
     data_messages: mpsc::Receiver<(LinkNumber, Bytes)>,
 }
 
@@ -109,7 +109,7 @@ async fn run(
     loop {
         tokio::select! {
             command = inbox.commands.recv() => match command {
-                Some(Command::Shutdown) | None => break,
+                Some(QuicCommand::Shutdown) | None => break,
                 Some(command) => execute(&state, command),
             },
             incoming = state.endpoint.accept() => match incoming {
@@ -136,17 +136,17 @@ async fn run(
     let _ = tokio::time::timeout(Duration::from_millis(500), state.endpoint.wait_idle()).await;
 }
 
-fn execute(state: &Rc<QuicState>, command: Command) {
+fn execute(state: &Rc<QuicState>, command: QuicCommand) {
     match command {
-        Command::Expect(setup) => setup::expect(state, setup),
-        Command::Connect(setup, address) => setup::dial(state, setup, address),
-        Command::Close(number) => {
+        QuicCommand::Expect(setup) => setup::expect(state, setup),
+        QuicCommand::Connect(setup, address) => setup::dial(state, setup, address),
+        QuicCommand::Close(number) => {
             state.pending.remove(number);
             let media = state.links.borrow_mut().remove(&number);
             if let Some(media) = media {
                 media.end(DownReason::Idle);
             }
         }
-        Command::Shutdown => {}
+        QuicCommand::Shutdown => {}
     }
 }

@@ -30,7 +30,7 @@ export interface Where {
   room: string;
   institution: string;
   policy_version: string;
-  told_by: string;
+  reported_by: string;
   complete: boolean;
   nodes: WhereNode[];
   links: WhereLink[];
@@ -157,7 +157,7 @@ export function render(panel: HTMLElement, where: Where, you: { media?: string; 
     ...where.nodes.map((node) => card(node, you)),
   ];
   const signalling = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
-  const partial = where.complete ? "" : ` This statement is from ${where.told_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
+  const partial = where.complete ? "" : ` This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
   children.push(
     el("p", `Policy of ${where.institution}, version ${where.policy_version}.${signalling}${partial} “Declared” means: the named operator states it; nobody else has verified it yet.`, "foot"),
   );

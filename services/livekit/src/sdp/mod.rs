@@ -23,7 +23,7 @@ pub use offer::Offer;
 pub use section::{Direction, Section, SectionKind};
 pub use subscriber::{OfferedTrack, Subscriber, SubscriberAnswer, SubscriberOffer};
 
-pub use systir_media_control::ice::{Candidate, CandidateProtocol};
+pub use systir_media_control::ice::{CandidateProtocol, IceCandidate};
 
 use systir_media_control::IceCredentials;
 
@@ -69,7 +69,7 @@ pub struct LocalTransport<'a> {
     /// SHA-256 of our DTLS certificate.
     pub fingerprint: &'a [u8; 32],
     /// ICE candidates of the worker, best first.
-    pub candidates: &'a [Candidate],
+    pub candidates: &'a [IceCandidate],
 }
 
 /// Session id and version of a description, for the `o=` line.

@@ -15,11 +15,11 @@ fn ice() -> IceCredentials {
     IceCredentials { ufrag: "1aB2c3D4".into(), pwd: "0123456789abcdefABCDEF".into() }
 }
 
-fn candidates() -> Vec<Candidate> {
+fn candidates() -> Vec<IceCandidate> {
     vec![
-        Candidate { address: "192.0.2.10:7882".parse().unwrap(), protocol: CandidateProtocol::Udp },
-        Candidate { address: "[2001:db8::10]:7882".parse().unwrap(), protocol: CandidateProtocol::Udp },
-        Candidate { address: "192.0.2.10:7881".parse().unwrap(), protocol: CandidateProtocol::Tcp },
+        IceCandidate { address: "192.0.2.10:7882".parse().unwrap(), protocol: CandidateProtocol::Udp },
+        IceCandidate { address: "[2001:db8::10]:7882".parse().unwrap(), protocol: CandidateProtocol::Udp },
+        IceCandidate { address: "192.0.2.10:7881".parse().unwrap(), protocol: CandidateProtocol::Tcp },
     ]
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sdp_types::{Attribute, Connection, Media, Session, Time};
 
-use super::{Candidate, CandidateProtocol, LocalTransport, MAX_MESSAGE_BYTES, Origin};
+use super::{CandidateProtocol, IceCandidate, LocalTransport, MAX_MESSAGE_BYTES, Origin};
 
 const UNSPECIFIED_ADDRESS: &str = "0.0.0.0";
 
@@ -85,7 +85,7 @@ pub(super) fn transport(into: &mut Media, host: LocalTransport<'_>, setup: &str,
 
 /// A candidate attribute (RFC 8839 section 5.1). Priorities (RFC 8445 section 5.1.2) follow the order of the
 /// list, with UDP before TCP.
-fn candidate_line(index: usize, candidate: &Candidate) -> String {
+fn candidate_line(index: usize, candidate: &IceCandidate) -> String {
     let local = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
     let (transport, preference, suffix) = match candidate.protocol {
         CandidateProtocol::Udp => ("udp", 126_u32, ""),

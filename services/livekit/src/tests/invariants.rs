@@ -108,12 +108,12 @@ proptest! {
                     }
                     Output::Subscribed { key, .. } => prop_assert!(subscribed.insert(key), "subscribed once"),
                     Output::Unsubscribed { key, .. } => prop_assert!(subscribed.remove(&key), "was subscribed"),
-                    Output::Media(Command::AddTrack { track, .. }) => prop_assert!(known.insert(track)),
-                    Output::Media(Command::RemoveTrack { track }) => prop_assert!(known.remove(&track)),
-                    Output::Media(Command::Receive { sections, .. }) => {
+                    Output::Media(WorkerCommand::AddTrack { track, .. }) => prop_assert!(known.insert(track)),
+                    Output::Media(WorkerCommand::RemoveTrack { track }) => prop_assert!(known.remove(&track)),
+                    Output::Media(WorkerCommand::Receive { sections, .. }) => {
                         prop_assert!(sections.iter().filter_map(|section| section.track).all(|track| known.contains(&track)));
                     }
-                    Output::Media(Command::Subscribe { downtrack, .. }) => prop_assert!(subscribed.contains(&downtrack.track)),
+                    Output::Media(WorkerCommand::Subscribe { downtrack, .. }) => prop_assert!(subscribed.contains(&downtrack.track)),
                     _ => {}
                 }
             }

@@ -15,10 +15,11 @@ use livekit_protocol::{
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 use super::*;
-use crate::sdp::{Candidate, CandidateProtocol, MAX_SECTIONS};
+use crate::sdp::{CandidateProtocol, IceCandidate, MAX_SECTIONS};
 use crate::token::{Grants, PublishSource};
 use systir_media_control::{
-    Command, DataChannel, IceCredentials, KeyMint, ParticipantKey, RoomKey, Side, TrackKey, TrackSource,
+    DataChannel, IceCredentials, KeyAllocator, ParticipantKey, RoomKey, Side, TrackKey, TrackSource,
+    WorkerCommand,
 };
 
 pub(super) fn grants(identity: &str) -> Grants {
@@ -48,7 +49,7 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
             node_id: "cph-1".into(),
         },
         media: MediaDescription {
-            candidates: vec![Candidate {
+            candidates: vec![IceCandidate {
                 address: "192.0.2.10:7882".parse().unwrap(),
                 protocol: CandidateProtocol::Udp,
             }],
@@ -64,7 +65,7 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
         version: 0,
         others,
         limits: Limits::default(),
-        keys: std::sync::Arc::new(KeyMint::new()),
+        keys: std::sync::Arc::new(KeyAllocator::new()),
         seed: [3; 32],
         wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         now: Instant::now(),
@@ -195,7 +196,7 @@ impl Client {
             .collect()
     }
 
-    fn commands(&self) -> Vec<&Command> {
+    fn commands(&self) -> Vec<&WorkerCommand> {
         self.outputs
             .iter()
             .filter_map(|output| match output {

@@ -26,7 +26,9 @@ fn publishing_follows_the_protocols_order() {
     let Some(Message::Answer(answer)) = client.signals().pop().cloned() else { panic!("no answer") };
     assert_eq!((answer.id, answer.r#type.as_str()), (9, "answer"));
     assert!(answer.sdp.contains("a=ice-ufrag:ourPub01"));
-    let Command::AddTrack { spec, source, publisher, .. } = client.commands()[1] else { panic!("no track") };
+    let WorkerCommand::AddTrack { spec, source, publisher, .. } = client.commands()[1] else {
+        panic!("no track")
+    };
     assert_eq!(&**publisher, "PA_ada", "the cname in the descriptions of subscribers");
     assert_eq!((spec.codec, spec.layers), (Codec::Vp8, LayerSet(0b111)));
     assert_eq!(*source, TrackSource::Participant(ParticipantKey(1)));
@@ -131,7 +133,7 @@ fn track_that_is_announced_after_its_line_was_offered_is_bound_to_it() {
         names(&client.outputs),
         ["TrackPublished", "out:Published", "media:AddTrack", "media:Receive", "out:Own"]
     );
-    let Command::Receive { sections, .. } = client.commands()[1] else { panic!("no sections") };
+    let WorkerCommand::Receive { sections, .. } = client.commands()[1] else { panic!("no sections") };
     let bound: Vec<bool> = sections.iter().map(|section| section.track.is_some()).collect();
     assert_eq!(bound, [false, true]);
     assert_eq!(client.session.info().tracks[0].mid, "2");
@@ -199,8 +201,8 @@ fn another_codec_than_assumed_is_another_track_with_the_same_sid() {
     client.announce("7d2b1c5e-mic", proto::TrackType::Audio, "");
     let sid = client.announce("0a9b8c7d-cam", proto::TrackType::Video, "");
     client.offer(CHROME);
-    let Some(Command::AddTrack { track: old, .. }) =
-        client.commands().into_iter().rfind(|c| matches!(c, Command::AddTrack { .. }))
+    let Some(WorkerCommand::AddTrack { track: old, .. }) =
+        client.commands().into_iter().rfind(|c| matches!(c, WorkerCommand::AddTrack { .. }))
     else {
         panic!("no track")
     };
@@ -233,7 +235,7 @@ fn publishing_without_permission_is_refused() {
     assert_eq!(client.announce("cam", proto::TrackType::Video, "vp8"), "");
     assert_eq!(client.refusal(), Some(Reason::NotAllowed));
     client.offer(CHROME);
-    assert!(!client.commands().iter().any(|command| matches!(command, Command::AddTrack { .. })));
+    assert!(!client.commands().iter().any(|command| matches!(command, WorkerCommand::AddTrack { .. })));
     assert!(client.announce("mic", proto::TrackType::Audio, "opus").starts_with("TR_"));
 }
 

@@ -41,7 +41,7 @@ fn tracks_that_are_already_published_are_in_the_first_offer() {
     );
     assert!(matches!(
         client.commands()[3],
-        Command::Target { track: TrackKey(101), layer: Some(Layer(2)), .. }
+        WorkerCommand::Target { track: TrackKey(101), layer: Some(Layer(2)), .. }
     ));
     client.take();
     client.media(MediaEvent::Connected(Side::Subscriber));
@@ -92,11 +92,14 @@ fn one_offer_at_a_time_waits_for_its_answer() {
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none(), "an answer to another offer");
     client.answer_to(&first, &[]);
-    assert!(!client.commands().iter().any(|command| matches!(command, Command::Subscribe { .. })));
+    assert!(!client.commands().iter().any(|command| matches!(command, WorkerCommand::Subscribe { .. })));
     client.advance(Duration::from_millis(50));
     assert_eq!(client.last_offer().unwrap().mid_to_track_id.len(), 2);
     client.answer(&[]);
-    assert_eq!(client.commands().iter().filter(|one| matches!(one, Command::Subscribe { .. })).count(), 2);
+    assert_eq!(
+        client.commands().iter().filter(|one| matches!(one, WorkerCommand::Subscribe { .. })).count(),
+        2
+    );
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn settings_select_the_layer_even_before_the_answer() {
             .commands()
             .into_iter()
             .filter_map(|command| match command {
-                Command::Target { layer, .. } => Some(*layer),
+                WorkerCommand::Target { layer, .. } => Some(*layer),
                 _ => None,
             })
             .collect::<Vec<_>>()

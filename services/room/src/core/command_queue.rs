@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use systir_media_control::{Command, DataChannel};
+use systir_media_control::{DataChannel, WorkerCommand};
 
 use super::pushed::Pushed;
 
@@ -19,7 +19,7 @@ pub enum WorkerRequest {
     /// Opens the room at the worker. The driver adds the channel for the room's events.
     OpenRoom,
     /// A command for the open room.
-    Command(Command),
+    Command(WorkerCommand),
 }
 
 /// The commands of one room.
@@ -37,8 +37,10 @@ impl CommandQueue {
         if self.overflowed {
             return Pushed::Overflowed;
         }
-        let lossy =
-            matches!(&request, WorkerRequest::Command(Command::SendData { channel: DataChannel::Lossy, .. }));
+        let lossy = matches!(
+            &request,
+            WorkerRequest::Command(WorkerCommand::SendData { channel: DataChannel::Lossy, .. })
+        );
         if lossy && self.blocked && self.is_long() {
             return Pushed::Dropped;
         }
@@ -102,11 +104,11 @@ mod tests {
     use super::*;
 
     fn remove(number: u64) -> WorkerRequest {
-        WorkerRequest::Command(Command::RemoveTrack { track: TrackKey(number) })
+        WorkerRequest::Command(WorkerCommand::RemoveTrack { track: TrackKey(number) })
     }
 
     fn data(channel: DataChannel) -> WorkerRequest {
-        WorkerRequest::Command(Command::SendData {
+        WorkerRequest::Command(WorkerCommand::SendData {
             participant: ParticipantKey(1),
             channel,
             data: Bytes::from_static(b"hello"),
@@ -125,7 +127,7 @@ mod tests {
             queue.flush(|request| {
                 attempts += 1;
                 match request {
-                    WorkerRequest::Command(Command::RemoveTrack { track }) if attempts % 3 == 0 => {
+                    WorkerRequest::Command(WorkerCommand::RemoveTrack { track }) if attempts % 3 == 0 => {
                         numbers.push(track.0);
                         Ok(())
                     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use systir_assignment::Assignment;
-use systir_media_control::ice::Candidate;
-use systir_media_control::{KeyMint, RoomKey};
+use systir_media_control::ice::IceCandidate;
+use systir_media_control::{KeyAllocator, RoomKey};
 use systir_policy::Authority;
 use systir_rtp::packet::Layer;
 
@@ -27,7 +27,7 @@ pub struct RoomConfig {
     /// Index of the worker that carries the room.
     pub worker_index: u8,
     /// ICE candidates of that worker, best first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<IceCandidate>,
     /// SHA-256 fingerprint of the worker's DTLS certificate.
     pub fingerprint: [u8; 32],
     /// The room's assignment.
@@ -35,7 +35,7 @@ pub struct RoomConfig {
     /// This node's view of policy.
     pub authority: Arc<Authority>,
     /// Makes the keys of tracks; shared by the node's rooms.
-    pub keys: Arc<KeyMint>,
+    pub keys: Arc<KeyAllocator>,
     /// Allocates flow numbers; shared by the node's rooms.
     pub flows: Arc<dyn FlowAllocator>,
     /// Shared by the node's rooms.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use livekit_protocol::DisconnectReason;
 use rand::RngExt as _;
-use systir_media_control::Command;
+use systir_media_control::WorkerCommand;
 
 use super::RoomCore;
 use super::leaving::Leaving;
@@ -74,7 +74,7 @@ impl RoomCore {
     /// afterwards, until nothing waits.
     pub fn end(&mut self) {
         self.disconnect_all(DisconnectReason::ServerShutdown);
-        self.command(Command::CloseRoom { room: self.config.key });
+        self.command(WorkerCommand::CloseRoom { room: self.config.key });
         self.config.metrics.rooms.dec();
     }
 }

@@ -11,7 +11,7 @@ use systir_livekit::{
     LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session,
     SessionConfig, mint_sid,
 };
-use systir_media_control::{Command, ParticipantKey, Side, ice};
+use systir_media_control::{ParticipantKey, Side, WorkerCommand, ice};
 use systir_policy::NodeFacts;
 use systir_rtp::packet::Codec;
 
@@ -269,7 +269,7 @@ impl RoomCore {
         for sid in ended {
             self.tracks.remove(&sid);
         }
-        self.command(Command::Leave { participant });
+        self.command(WorkerCommand::Leave { participant });
         self.config.metrics.participants.dec();
         self.effects.push_back(RoomEffect::Left { participant, join_id: local.join_id });
         if let Ok((update, changes)) = self.replica.local_remove(&local.sid) {

@@ -28,7 +28,7 @@ use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_livekit::MediaEvent;
-use systir_media_control::{Command, Event, ParticipantKey};
+use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
 use systir_proto::cluster::v1::room_message::Body;
 use systir_reason::Reason;
 
@@ -301,7 +301,7 @@ impl RoomCore {
             RoomLinkEvent::Message { node, body } => self.peer_message(&node, body),
             RoomLinkEvent::Overflowed { node } => {
                 tracing::warn!(node, "the link event queue overflowed; the room is reopened to the node");
-                self.config.metrics.overloads.get_or_create(&Reason::RoomInbox.into()).inc();
+                self.config.metrics.overloads.get_or_create(&Reason::LinkEventQueue.into()).inc();
                 self.reopen(&node);
             }
         }
@@ -321,22 +321,26 @@ impl RoomCore {
         }
     }
 
-    fn worker_event(&mut self, event: Event) {
+    fn worker_event(&mut self, event: WorkerEvent) {
         match event {
-            Event::Connected { participant, side } => self.connected(participant, side),
-            Event::Closed { participant, side, reason } => self.transport_closed(participant, side, &reason),
-            Event::Data { participant, channel, data } => self.data_received(participant, channel, &data),
-            Event::Codec { participant, track, codec } => {
+            WorkerEvent::Connected { participant, side } => self.connected(participant, side),
+            WorkerEvent::Closed { participant, side, reason } => {
+                self.transport_closed(participant, side, &reason)
+            }
+            WorkerEvent::Data { participant, channel, data } => {
+                self.data_received(participant, channel, &data)
+            }
+            WorkerEvent::Codec { participant, track, codec } => {
                 self.media_event(participant, MediaEvent::Codec { track, codec });
             }
-            Event::Speakers { changed } => self.speakers_here(&changed),
-            Event::Wanted { track, layers } => self.wanted_changed(track, layers),
-            Event::KeyFrameNeeded { track, layer } => self.key_frame_needed(track, layer),
+            WorkerEvent::Speakers { changed } => self.speakers_here(&changed),
+            WorkerEvent::Wanted { track, layers } => self.wanted_changed(track, layers),
+            WorkerEvent::KeyFrameNeeded { track, layer } => self.key_frame_needed(track, layer),
         }
     }
 
     /// Queues a command for the worker.
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: WorkerCommand) {
         if self.commands.push(WorkerRequest::Command(command)) == Pushed::Dropped {
             self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
@@ -349,11 +353,11 @@ impl RoomCore {
             worker = self.config.worker_index,
             "the command queue overflowed; the room restarts at its worker"
         );
-        self.config.metrics.overloads.get_or_create(&Reason::WorkerCommands.into()).inc();
+        self.config.metrics.overloads.get_or_create(&Reason::CommandQueue.into()).inc();
         self.disconnect_all(DisconnectReason::MediaFailure);
         self.remove_remote_tracks();
         self.commands.restart();
-        self.command(Command::CloseRoom { room: self.config.key });
+        self.command(WorkerCommand::CloseRoom { room: self.config.key });
         self.commands.push(WorkerRequest::OpenRoom);
         let open: Vec<String> =
             self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(node, _)| node.clone()).collect();

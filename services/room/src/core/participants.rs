@@ -5,7 +5,7 @@ use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackIn
 use prost::Message as _;
 use systir_livekit::sdp::codecs;
 use systir_livekit::{RemoteParticipant, RemoteTrack, RoomEvent};
-use systir_media_control::{Command, TrackSource, TrackSpec};
+use systir_media_control::{TrackSource, TrackSpec, WorkerCommand};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_rtp::packet::{Layer, LayerSet};
@@ -154,7 +154,13 @@ impl RoomCore {
             });
             let source = TrackSource::Link { peer: link, flows };
             let publisher = info.sid.as_str().into();
-            self.command(Command::AddTrack { room: self.config.key, track: key, spec, source, publisher });
+            self.command(WorkerCommand::AddTrack {
+                room: self.config.key,
+                track: key,
+                spec,
+                source,
+                publisher,
+            });
         }
     }
 
@@ -162,7 +168,7 @@ impl RoomCore {
         if let Some(entry) = self.tracks.remove(sid)
             && entry.node != self.config.node
         {
-            self.command(Command::RemoveTrack { track: entry.key });
+            self.command(WorkerCommand::RemoveTrack { track: entry.key });
         }
     }
 

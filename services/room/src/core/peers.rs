@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use systir_media_control::{Command, DataChannel, TrackKey};
+use systir_media_control::{DataChannel, TrackKey, WorkerCommand};
 use systir_policy::Decision;
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
@@ -110,13 +110,13 @@ impl RoomCore {
         peer.links.clear();
         peer.queue = PeerQueue::default();
         let me = self.config.node.clone();
-        let ended: Vec<Command> = self
+        let ended: Vec<WorkerCommand> = self
             .tracks
             .of_node(&me)
             .flat_map(|entry| {
                 let track = entry.key;
                 // All layers that the node may have subscribed to.
-                (0..Layer::MAX as u8).map(Layer).map(move |layer| Command::Feed {
+                (0..Layer::MAX as u8).map(Layer).map(move |layer| WorkerCommand::Feed {
                     track,
                     peer: link,
                     layer,
@@ -177,7 +177,7 @@ impl RoomCore {
         let overflowed: Vec<String> = overflowed.map(|(node, _)| node.clone()).collect();
         for node in overflowed {
             tracing::warn!(node, "the peer queue overflowed; the room is reopened to the node");
-            self.config.metrics.overloads.get_or_create(&Reason::RoomOutbox.into()).inc();
+            self.config.metrics.overloads.get_or_create(&Reason::PeerQueue.into()).inc();
             self.reopen(&node);
         }
     }
@@ -192,7 +192,7 @@ impl RoomCore {
                 if let Some(track) = self.published_here(&wanted.track_sid).map(|entry| entry.key)
                     && wanted.layer < Layer::MAX as u32
                 {
-                    self.command(Command::KeyFrame { track, layer: Layer(wanted.layer as u8) });
+                    self.command(WorkerCommand::KeyFrame { track, layer: Layer(wanted.layer as u8) });
                 }
             }
             Body::ReliableData(data) => {
@@ -261,7 +261,7 @@ impl RoomCore {
             }
             self.track_has_subscriber(sid);
         }
-        self.command(Command::Feed { track, peer: link, layer: Layer(layer as u8), flow });
+        self.command(WorkerCommand::Feed { track, peer: link, layer: Layer(layer as u8), flow });
     }
 
     /// The peers, and whether the room is open on the link to each.

@@ -49,7 +49,7 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Residency {
         institution: institution.clone(),
         policy_version,
         epoch: assignment.epoch,
-        told_by: facts.me.to_owned(),
+        reported_by: facts.me.to_owned(),
         complete: facts.complete,
         nodes,
         links: links(facts.links),

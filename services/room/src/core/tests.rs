@@ -8,7 +8,7 @@ use livekit_protocol::{self as proto, signal_request, signal_response};
 use rand::RngExt as _;
 use rand::seq::IndexedRandom as _;
 use systir_livekit::token::Grants;
-use systir_media_control::{KeyMint, RoomKey};
+use systir_media_control::{KeyAllocator, RoomKey};
 use systir_policy::{Authority, Nodes, demo};
 use systir_proto::cluster::v1::room_message::Body as Message;
 use systir_rtp::packet::Layer;
@@ -135,7 +135,7 @@ impl Network {
                 fingerprint: [0; 32],
                 assignment: assignment(),
                 authority: authority(name),
-                keys: Arc::new(KeyMint::new()),
+                keys: Arc::new(KeyAllocator::new()),
                 flows: Arc::new(Flows::default()),
                 metrics: Arc::default(),
             };

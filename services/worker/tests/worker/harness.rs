@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use str0m::media::MediaKind;
 use systir_forwarding::ThreadNotifier;
 use systir_media_control::{
-    Command, Downtrack, Event, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomKey, Side,
-    TrackKey, TrackSource, TrackSpec,
+    Downtrack, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomKey, Side, TrackKey,
+    TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
@@ -26,8 +26,8 @@ pub(crate) struct Harness {
     pub(crate) worker: WorkerHandle,
     pub(crate) server: SocketAddr,
     pub(crate) fingerprint: [u8; 32],
-    events: mpsc::Receiver<Event>,
-    received: Vec<Event>,
+    events: mpsc::Receiver<WorkerEvent>,
+    received: Vec<WorkerEvent>,
 }
 
 impl Harness {
@@ -64,7 +64,7 @@ impl Harness {
         harness
     }
 
-    pub(crate) fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: WorkerCommand) {
         self.worker.commands.blocking_send(command.into()).unwrap();
     }
 
@@ -73,7 +73,7 @@ impl Harness {
     }
 
     /// All events so far, except those that were taken.
-    pub(crate) fn events(&mut self) -> &[Event] {
+    pub(crate) fn events(&mut self) -> &[WorkerEvent] {
         while let Ok(event) = self.events.try_recv() {
             self.received.push(event);
         }
@@ -81,7 +81,7 @@ impl Harness {
     }
 
     /// Takes all events so far.
-    pub(crate) fn take(&mut self) -> Vec<Event> {
+    pub(crate) fn take(&mut self) -> Vec<WorkerEvent> {
         self.events();
         std::mem::take(&mut self.received)
     }
@@ -105,7 +105,7 @@ impl Harness {
     /// Adds a participant. Returns its two clients; the worker does not have their descriptions yet.
     fn add_participant(&self, key: u64) -> [(Side, Client); 2] {
         let (publisher, subscriber) = (self.credentials("p", key), self.credentials("s", key));
-        self.command(Command::Join {
+        self.command(WorkerCommand::Join {
             room: ROOM,
             participant: ParticipantKey(key),
             publisher: publisher.clone(),
@@ -127,7 +127,7 @@ impl Harness {
     pub(crate) fn join(&self, key: u64) -> (Client, Client) {
         let participant = ParticipantKey(key);
         let [publisher, subscriber] = self.add_participant(key).map(|(side, mut client)| {
-            self.command(Command::Remote { participant, side, remote: client.remote() });
+            self.command(WorkerCommand::Remote { participant, side, remote: client.remote() });
             client
         });
         (publisher, subscriber)
@@ -139,7 +139,7 @@ impl Harness {
         self.add_participant(key);
         let ours = self.credentials("s", key);
         let mut client = Client::subscriber_over_tcp(address, &ours, self.fingerprint);
-        self.command(Command::Remote { participant, side: Side::Subscriber, remote: client.remote() });
+        self.command(WorkerCommand::Remote { participant, side: Side::Subscriber, remote: client.remote() });
         client
     }
 
@@ -155,7 +155,7 @@ impl Harness {
             (CAMERA, TrackSpec { kind: Kind::Video, codec: Codec::Vp8, layers }),
         ];
         for (track, spec) in specs {
-            self.command(Command::AddTrack {
+            self.command(WorkerCommand::AddTrack {
                 room: ROOM,
                 track,
                 spec,
@@ -174,7 +174,7 @@ impl Harness {
         let mut camera = section("1", CAMERA, Codec::Vp8, 96, Some(97));
         camera.rids = RIDS.iter().zip(0..).map(|(rid, layer)| ((*rid).to_owned(), Layer(layer))).collect();
         let sections = vec![section("0", VOICE, Codec::Opus, 111, None), camera];
-        self.command(Command::Receive { participant, sections });
+        self.command(WorkerCommand::Receive { participant, sections });
         client.send_stream("0", MediaKind::Audio, 1000, None, None);
         for (rid, number) in RIDS.iter().zip(0..) {
             client.send_stream("1", MediaKind::Video, 2000 + number, Some(3000 + number), Some(*rid));
@@ -198,7 +198,7 @@ impl Harness {
             },
         ];
         for downtrack in downtracks {
-            self.command(Command::Subscribe { participant, downtrack });
+            self.command(WorkerCommand::Subscribe { participant, downtrack });
         }
     }
 }

@@ -15,7 +15,7 @@ use harness::{CAMERA, Camera, Harness, ROOM, VOICE};
 use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::batch_ring;
 use systir_media_control::{
-    Command, DataChannel, Event, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec,
+    DataChannel, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
@@ -28,7 +28,7 @@ const CAROL: u64 = 3;
 
 fn connected(harness: &mut Harness, key: u64, side: Side) -> bool {
     harness.events().iter().any(
-        |event| matches!(event, Event::Connected { participant, side: of } if participant.0 == key && *of == side),
+        |event| matches!(event, WorkerEvent::Connected { participant, side: of } if participant.0 == key && *of == side),
     )
 }
 
@@ -129,8 +129,9 @@ fn dual_stack_socket_is_refused() {
 #[test]
 fn target_layer_lowers_and_pauses_video() {
     let (harness, mut alice, mut bob) = meet();
-    let target =
-        |layer| harness.command(Command::Target { participant: ParticipantKey(BOB), track: CAMERA, layer });
+    let target = |layer| {
+        harness.command(WorkerCommand::Target { participant: ParticipantKey(BOB), track: CAMERA, layer })
+    };
     target(Some(Layer(0)));
     send_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(0)).count() >= 30
@@ -217,7 +218,7 @@ fn data_messages_pass_in_both_directions() {
     let (mut harness, mut alice, mut bob) = meet();
     let send = |channel, data: &'static [u8]| {
         let data = Bytes::from_static(data);
-        harness.command(Command::SendData { participant: ParticipantKey(BOB), channel, data });
+        harness.command(WorkerCommand::SendData { participant: ParticipantKey(BOB), channel, data });
     };
     // Sent at once: messages wait until the channels are open.
     send(DataChannel::Reliable, b"first");
@@ -242,7 +243,7 @@ fn data_messages_pass_in_both_directions() {
     let mut got = Vec::new();
     run_until(&mut [&mut alice, &mut bob], "messages from the publisher", |_| {
         for event in harness.take() {
-            if let Event::Data { participant, channel, data } = event {
+            if let WorkerEvent::Data { participant, channel, data } = event {
                 assert_eq!(participant, ParticipantKey(ALICE));
                 got.push((channel, data));
             }
@@ -260,7 +261,7 @@ fn active_speakers_are_reported() {
     let (mut harness, mut alice, mut bob) = meet();
     send_until(&mut [&mut alice, &mut bob], "a speaker", |_| {
         harness.events().iter().any(|event| match event {
-            Event::Speakers { changed } => changed.iter().any(|one| one.track == VOICE && one.active),
+            WorkerEvent::Speakers { changed } => changed.iter().any(|one| one.track == VOICE && one.active),
             _ => false,
         })
     });
@@ -312,20 +313,24 @@ fn checks_before_the_description_are_accepted_once_it_is_set() {
     run_until(&mut [&mut alice], "an early check", |_| harness.counts().datagrams_in > 0);
     assert!(harness.events().is_empty());
     let remote = alice.remote();
-    harness.command(Command::Remote { participant: ParticipantKey(ALICE), side: Side::Publisher, remote });
+    harness.command(WorkerCommand::Remote {
+        participant: ParticipantKey(ALICE),
+        side: Side::Publisher,
+        remote,
+    });
     connect(&mut harness, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
 }
 
 #[test]
 fn participant_that_leaves_is_closed_and_removed() {
     let (harness, mut alice, mut bob) = meet();
-    harness.command(Command::Leave { participant: ParticipantKey(ALICE) });
-    harness.command(Command::Leave { participant: ParticipantKey(ALICE) });
+    harness.command(WorkerCommand::Leave { participant: ParticipantKey(ALICE) });
+    harness.command(WorkerCommand::Leave { participant: ParticipantKey(ALICE) });
     run_until(&mut [&mut alice, &mut bob], "close_notify", |clients| clients[0].is_closed());
     harness.wait_counts("one participant left", |counts| {
         (counts.participants, counts.tracks, counts.downtracks) == (1, 0, 0)
     });
-    harness.command(Command::CloseRoom { room: ROOM });
+    harness.command(WorkerCommand::CloseRoom { room: ROOM });
     run_until(&mut [&mut alice, &mut bob], "the room's end", |clients| clients[1].is_closed());
     harness.wait_counts("no participant left", |counts| counts.participants == 0);
 }
@@ -339,8 +344,10 @@ fn closed_connection_is_reported() {
     });
     alice.rtc.close().unwrap();
     run_until(&mut [&mut alice, &mut bob], "the event that the publisher closed", |_| {
-        let gone = |event: &Event| match event {
-            Event::Closed { participant, side, .. } => participant.0 == ALICE && *side == Side::Publisher,
+        let gone = |event: &WorkerEvent| match event {
+            WorkerEvent::Closed { participant, side, .. } => {
+                participant.0 == ALICE && *side == Side::Publisher
+            }
             _ => false,
         };
         harness.events().iter().any(gone)
@@ -364,13 +371,15 @@ fn linked() -> (Harness, Harness) {
 fn relay_control(a: &Harness, b: &mut Harness, flow: impl Fn(TrackKey, Layer) -> u32) {
     for event in b.take() {
         match event {
-            Event::Wanted { track, layers } => {
+            WorkerEvent::Wanted { track, layers } => {
                 for layer in (0..3).map(Layer) {
                     let flow = layers.contains(layer).then(|| flow(track, layer));
-                    a.command(Command::Feed { track, peer: LINK, layer, flow });
+                    a.command(WorkerCommand::Feed { track, peer: LINK, layer, flow });
                 }
             }
-            Event::KeyFrameNeeded { track, layer } => a.command(Command::KeyFrame { track, layer }),
+            WorkerEvent::KeyFrameNeeded { track, layer } => {
+                a.command(WorkerCommand::KeyFrame { track, layer })
+            }
             _ => {}
         }
     }
@@ -392,7 +401,7 @@ fn track_is_sent_over_a_link_once_for_all_subscribers() {
     for (track, spec) in specs {
         let flows = [0, 1, 2].map(|layer| flow(track, Layer(layer)));
         let (source, publisher) = (TrackSource::Link { peer: LINK, flows }, "PA_alice".into());
-        b.command(Command::AddTrack { room: ROOM, track, spec, source, publisher });
+        b.command(WorkerCommand::AddTrack { room: ROOM, track, spec, source, publisher });
     }
     b.subscribe(BOB, &mut bob);
     b.subscribe(CAROL, &mut carol);

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use systir_media_control::{Command, ParticipantKey, Side};
+use systir_media_control::{ParticipantKey, Side, WorkerCommand};
 use systir_worker::tcp::{ConnectionLimiter, serve};
 
 use crate::client::{TIMEOUT, run_until};
@@ -38,7 +38,7 @@ fn voice_and_camera_reach_a_subscriber_over_tcp_from_a_publisher_over_udp() {
         assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1, "nothing is dropped while the client reads");
     }
     harness.wait_counts("the stream", |counts| counts.streams == 1);
-    harness.command(Command::Leave { participant: ParticipantKey(BOB) });
+    harness.command(WorkerCommand::Leave { participant: ParticipantKey(BOB) });
     run_until(&mut [&mut bob], "close_notify", |clients| clients[0].is_closed());
     harness.wait_counts("the stream's end", |counts| counts.streams == 0);
     assert_eq!(limiter.counts().accepted, 1);

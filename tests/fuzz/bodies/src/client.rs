@@ -5,14 +5,14 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use livekit_protocol as proto;
 use systir_livekit::sdp::{
-    Candidate, CandidateProtocol, LocalTransport, Offer, OfferedTrack, Origin, ReceiveOptions, Subscriber,
+    CandidateProtocol, IceCandidate, LocalTransport, Offer, OfferedTrack, Origin, ReceiveOptions, Subscriber,
 };
 use systir_livekit::token::{Grants, KeyRing, verify, verify_join};
 use systir_livekit::{
     Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts, Session,
     SessionConfig, route_data,
 };
-use systir_media_control::{IceCredentials, KeyMint, ParticipantKey, RoomKey, Side, TrackKey};
+use systir_media_control::{IceCredentials, KeyAllocator, ParticipantKey, RoomKey, Side, TrackKey};
 use systir_rtp::packet::Codec;
 
 use crate::reader::Reader;
@@ -23,8 +23,8 @@ fn ice(ufrag: &str) -> IceCredentials {
     IceCredentials { ufrag: ufrag.into(), pwd: "0123456789abcdefABCDEF".into() }
 }
 
-fn candidates() -> Vec<Candidate> {
-    vec![Candidate { address: ([192, 0, 2, 10], 7882).into(), protocol: CandidateProtocol::Udp }]
+fn candidates() -> Vec<IceCandidate> {
+    vec![IceCandidate { address: ([192, 0, 2, 10], 7882).into(), protocol: CandidateProtocol::Udp }]
 }
 
 /// Demultiplexing of a datagram by its first bytes, and the username of a STUN check.
@@ -149,7 +149,7 @@ fn session(now: Instant) -> Session {
         version: 0,
         others: vec![bob()],
         limits: Limits::default(),
-        keys: Arc::new(KeyMint::new()),
+        keys: Arc::new(KeyAllocator::new()),
         seed: [3; 32],
         wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         now,
