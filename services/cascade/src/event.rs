@@ -10,7 +10,7 @@ pub use systir_proto::cluster::v1::room_message::Body as RoomBody;
 pub type LinkNumber = u32;
 
 /// Key of a room in the cluster, as in the protocol messages.
-pub type RoomKey = Arc<str>;
+pub type LinkRoomKey = Arc<str>;
 
 /// Something happened on a link. Events of one link are in order: `Up` is first, `Down` is last.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ pub enum LinkEvent {
         /// The link.
         link: LinkNumber,
         /// The room.
-        room: RoomKey,
+        room: LinkRoomKey,
     },
     /// One of the nodes refused the room. It is not open and no longer requested.
     RoomRefused {
@@ -56,7 +56,7 @@ pub enum LinkEvent {
         /// The link.
         link: LinkNumber,
         /// The room.
-        room: RoomKey,
+        room: LinkRoomKey,
         /// Did this node's own policy refuse?
         by_us: bool,
         /// Why.
@@ -71,7 +71,7 @@ pub enum LinkEvent {
         /// The link.
         link: LinkNumber,
         /// The room.
-        room: RoomKey,
+        room: LinkRoomKey,
     },
     /// A message about an open room.
     Message {
@@ -80,7 +80,7 @@ pub enum LinkEvent {
         /// The link.
         link: LinkNumber,
         /// The room.
-        room: RoomKey,
+        room: LinkRoomKey,
         /// Its content.
         body: RoomBody,
     },

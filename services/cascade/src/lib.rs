@@ -43,7 +43,7 @@ mod server;
 pub mod signal;
 pub mod stats;
 
-pub use event::{DownReason, LinkEvent, LinkNumber, RoomBody, RoomKey};
+pub use event::{DownReason, LinkEvent, LinkNumber, LinkRoomKey, RoomBody};
 pub use flow::{FlowId, FlowNumbers, Parity};
 pub use grpc::call_error::CallError;
 pub use grpc::tls::ProvenPeer;

@@ -3,7 +3,7 @@
 use super::established::{EstablishedLink, lock};
 use super::link_rooms::RoomChange;
 use super::runtime::LinkRuntime;
-use crate::event::{DownReason, LinkEvent, RoomKey};
+use crate::event::{DownReason, LinkEvent, LinkRoomKey};
 use crate::handler::HANDLER_TIMEOUT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// This node's decision about a room that the peer requested.
 pub(super) struct RoomDecision {
-    key: RoomKey,
+    key: LinkRoomKey,
     number: u64,
     result: Result<(), Refusal>,
 }
@@ -155,13 +155,13 @@ fn remove_need(runtime: &LinkRuntime, link: &EstablishedLink, room: &str) {
     runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.remove(room));
 }
 
-fn opened(link: &EstablishedLink, room: RoomKey) -> LinkEvent {
+fn opened(link: &EstablishedLink, room: LinkRoomKey) -> LinkEvent {
     LinkEvent::RoomOpened { peer: link.peer.clone(), link: link.number, room }
 }
 
 fn refused(
     link: &EstablishedLink,
-    room: RoomKey,
+    room: LinkRoomKey,
     by_us: bool,
     reason: String,
     rules: Vec<String>,

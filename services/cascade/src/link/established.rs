@@ -1,7 +1,7 @@
 //! A link that is up.
 
 use super::link_rooms::{LinkRooms, RoomVersion};
-use crate::event::{DownReason, LinkNumber, RoomKey};
+use crate::event::{DownReason, LinkNumber, LinkRoomKey};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,7 +111,7 @@ impl EstablishedLink {
         false
     }
 
-    pub(super) fn request_room(&self, key: &RoomKey, version: RoomVersion) {
+    pub(super) fn request_room(&self, key: &LinkRoomKey, version: RoomVersion) {
         // Held while sending, so that messages about the room are queued in the order of its changes.
         let mut rooms = lock(&self.rooms);
         if rooms.request(key, version) {

@@ -1,6 +1,6 @@
 //! The public description of a link.
 
-use crate::event::{LinkNumber, RoomKey};
+use crate::event::{LinkNumber, LinkRoomKey};
 use crate::flow::Parity;
 use crate::stats::LinkStats;
 use systir_identity::SpiffeId;
@@ -15,7 +15,7 @@ pub struct LinkInfo {
     /// This node's parity on the link.
     pub parity: Parity,
     /// Rooms that are open on it.
-    pub rooms: Vec<RoomKey>,
+    pub rooms: Vec<LinkRoomKey>,
     /// Its counters.
     pub stats: LinkStats,
 }

@@ -2,7 +2,7 @@
 //! the room is open once the policy of the other node allows it too. Either node closes it
 //! immediately. Nothing of a room is sent or delivered while it is not open.
 
-use crate::event::RoomKey;
+use crate::event::LinkRoomKey;
 use rustc_hash::FxHashMap;
 
 /// Rooms on one link, at most.
@@ -13,7 +13,7 @@ const MAX_KEY_BYTES: usize = 1024;
 /// The rooms of one link.
 #[derive(Debug, Default)]
 pub(crate) struct LinkRooms {
-    rooms: FxHashMap<RoomKey, RoomEntry>,
+    rooms: FxHashMap<LinkRoomKey, RoomEntry>,
     last_decision: u64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum RoomChange {
 
 impl LinkRooms {
     /// This node requests the room. True when the peer must be asked (again).
-    pub(crate) fn request(&mut self, key: &RoomKey, version: RoomVersion) -> bool {
+    pub(crate) fn request(&mut self, key: &LinkRoomKey, version: RoomVersion) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();
         room.requested.replace(version) != Some(version)
     }
@@ -77,7 +77,7 @@ impl LinkRooms {
 
     /// The peer requests the room: the number of the decision to make. None when the key is invalid or
     /// there are too many rooms.
-    pub(crate) fn begin_decision(&mut self, key: &str) -> Option<(RoomKey, u64)> {
+    pub(crate) fn begin_decision(&mut self, key: &str) -> Option<(LinkRoomKey, u64)> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return None;
         }
@@ -85,7 +85,7 @@ impl LinkRooms {
             return None;
         }
         self.last_decision += 1;
-        let key: RoomKey = key.into();
+        let key: LinkRoomKey = key.into();
         let room = self.rooms.entry(key.clone()).or_default();
         room.decision = Some(self.last_decision);
         Some((key, self.last_decision))
@@ -110,12 +110,12 @@ impl LinkRooms {
     }
 
     /// The shared key of an open room.
-    pub(crate) fn open_key(&self, key: &str) -> Option<RoomKey> {
+    pub(crate) fn open_key(&self, key: &str) -> Option<LinkRoomKey> {
         self.rooms.get_key_value(key).filter(|(_, room)| room.open).map(|(key, _)| key.clone())
     }
 
     /// The open rooms.
-    pub(crate) fn open(&self) -> Vec<RoomKey> {
+    pub(crate) fn open(&self) -> Vec<LinkRoomKey> {
         self.rooms.iter().filter(|(_, room)| room.open).map(|(key, _)| key.clone()).collect()
     }
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn key() -> RoomKey {
+    fn key() -> LinkRoomKey {
         "ku.dk/lecture".into()
     }
 

@@ -5,7 +5,7 @@ use super::established::lock;
 use super::link_rooms::RoomVersion;
 use super::runtime::LinkRuntime;
 use super::table::LinkState;
-use crate::event::RoomKey;
+use crate::event::LinkRoomKey;
 use crate::peer_address::PeerAddress;
 use std::sync::Arc;
 use systir_identity::SpiffeId;
@@ -25,7 +25,7 @@ pub(crate) fn open_room(
     }
     let id = address.id.clone();
     runtime.table.with_peer(&id, |peer| {
-        let key: RoomKey = room.into();
+        let key: LinkRoomKey = room.into();
         let version = RoomVersion { epoch, policy_version };
         peer.needed_rooms.insert(key.clone(), version);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);

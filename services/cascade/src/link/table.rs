@@ -4,7 +4,7 @@
 use super::established::{EstablishedLink, lock};
 use super::info::LinkInfo;
 use super::link_rooms::RoomVersion;
-use crate::event::{LinkNumber, RoomKey};
+use crate::event::{LinkNumber, LinkRoomKey};
 use crate::peer_address::PeerAddress;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ pub(crate) struct LinkTable {
 /// One peer.
 pub(super) struct PeerEntry {
     pub(super) address: Option<PeerAddress>,
-    pub(super) needed_rooms: BTreeMap<RoomKey, RoomVersion>,
+    pub(super) needed_rooms: BTreeMap<LinkRoomKey, RoomVersion>,
     pub(super) state: LinkState,
 }
 
