@@ -25,7 +25,8 @@ pub struct CarryingNodes {
 /// What the participant wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Demand {
-    /// True when the token does not allow publishing: such a participant is the first to be placed away from a busy home.
+    /// True when the token does not allow publishing. Such participants are placed on spill nodes first when home
+    /// is nearly full.
     pub view_only: bool,
 }
 

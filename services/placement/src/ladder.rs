@@ -120,8 +120,8 @@ fn assigned_nodes(assignment: &CarryingNodes) -> impl Iterator<Item = &str> {
     std::iter::once(&*assignment.home).chain(assignment.spill.iter().map(|n| &**n))
 }
 
-/// A home for a room that has none. Nodes that carry the room already come first; among equal ones,
-/// nodes with a free seat before full ones.
+/// A home for a room that has none. Nodes that carry the room already come first, then the order of
+/// [`rank_key`].
 fn choose_home(
     room: &RoomToPlace,
     candidates: &[NodeCandidate],

@@ -14,9 +14,9 @@ pub enum Action {
     Transit,
     /// Be the client's gateway: see its signalling and token.
     RelaySignal,
-    /// Record the room on a machine.
+    /// Record the room.
     Record,
-    /// Transcribe the room on a machine.
+    /// Transcribe the room.
     Transcribe,
     /// Relay a client's packets as a TURN server.
     Turn,

@@ -76,14 +76,14 @@ impl Loader<'_> {
         first: usize,
     ) -> Result<LoadedPart, Vec<Problem>> {
         let place = layer.place();
-        let whole = |what: String| vec![Problem::at(place, what)];
-        lint::check_bounds(text).map_err(whole)?;
+        let text_problem = |what: String| vec![Problem::at(place, what)];
+        lint::check_bounds(text).map_err(text_problem)?;
         let expanded = self
             .zones
             .expand(text)
-            .map_err(|unknown| whole(format!("there is no zone {unknown:?} in the zones file")))?;
+            .map_err(|unknown| text_problem(format!("there is no zone {unknown:?} in the zones file")))?;
         if expanded.len() > lint::MAX_EXPANDED_BYTES {
-            return Err(whole(
+            return Err(text_problem(
                 "with its zones replaced by countries the text is too long; use fewer zones".to_owned(),
             ));
         }
@@ -97,7 +97,7 @@ impl Loader<'_> {
             problems.collect::<Vec<_>>()
         })?;
         if parsed.num_of_templates() > 0 {
-            return Err(whole(
+            return Err(text_problem(
                 "templates (?principal, ?resource) are not supported; write the rule in full".to_owned(),
             ));
         }
@@ -209,8 +209,10 @@ fn line_of_rule(text: &str, rule: &str) -> Option<usize> {
 
 fn duplicates<'a>(place: &str, rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Problem> {
     let mut seen = std::collections::HashSet::<&RuleId>::new();
-    let twice = rules.into_iter().filter(|rule| !seen.insert(&rule.id));
-    twice.map(|rule| Problem::of_rule(place, rule.id.as_str(), "another rule has this @id already")).collect()
+    let repeated = rules.into_iter().filter(|rule| !seen.insert(&rule.id));
+    repeated
+        .map(|rule| Problem::of_rule(place, rule.id.as_str(), "another rule has this @id already"))
+        .collect()
 }
 
 /// Each text is preceded by its length, so that text moved from one to the next changes the hash.

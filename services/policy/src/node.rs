@@ -154,8 +154,8 @@ impl Nodes {
         contradictions(&nodes, &mut problems);
         let mut by_id = BTreeMap::new();
         for facts in nodes {
-            if let Some(twice) = by_id.insert(facts.id.clone(), facts) {
-                problems.push(Problem::at("nodes", format!("two nodes have the id {:?}", twice.id)));
+            if let Some(other) = by_id.insert(facts.id.clone(), facts) {
+                problems.push(Problem::at("nodes", format!("two nodes have the id {:?}", other.id)));
             }
         }
         if problems.is_empty() { Ok(Self { by_id, also_known }) } else { Err(problems.into()) }

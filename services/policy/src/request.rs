@@ -63,7 +63,7 @@ impl RoomClass {
     }
 }
 
-/// Untrusted claims; permit rules cannot use them. A claim can only make a forbid rule apply, never allow a node.
+/// Untrusted claims; permit rules cannot use them, so a claim never allows what no permit rule allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Participants claim end-to-end encryption.

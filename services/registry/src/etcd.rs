@@ -39,7 +39,7 @@ pub struct EtcdConfig {
     pub lease: Duration,
     /// Interval of full reads, which replace the copy whatever the watch reported: etcd before 3.5.18
     /// reports to no watch a deletion at exactly the revision of a compaction.
-    pub whole_read: Duration,
+    pub full_read_interval: Duration,
 }
 
 impl Default for EtcdConfig {
@@ -51,7 +51,7 @@ impl Default for EtcdConfig {
             ca: None,
             identity: None,
             lease: Duration::from_secs(10),
-            whole_read: Duration::from_secs(60),
+            full_read_interval: Duration::from_secs(60),
         }
     }
 }
@@ -227,7 +227,7 @@ impl EtcdRegistry {
         Ok(Err(current))
     }
 
-    // Removes a record from the copy that is known to be gone at `revision`.
+    // Removes a record that was gone at `revision` from the copy, unless the copy has a newer one.
     fn remove_older(&self, room: &RoomId, revision: u64) {
         self.shared.view.send_if_modified(|view| {
             let known = view.rooms.get(room).is_some_and(|known| known.revision <= revision);

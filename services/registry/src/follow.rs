@@ -114,7 +114,7 @@ async fn read_and_watch(
         *view = Arc::new(fresh);
     });
     backoff.reset();
-    let full_read_due = tokio::time::sleep(shared.config.whole_read);
+    let full_read_due = tokio::time::sleep(shared.config.full_read_interval);
     tokio::pin!(full_read_due);
     loop {
         let message = tokio::select! {

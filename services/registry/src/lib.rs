@@ -1,4 +1,4 @@
-//! The shared records of a cluster: leases of its nodes, and the assignment of each room. The crate makes no
+//! The shared records of a cluster: the leases of its nodes and the assignment of each room. The crate makes no
 //! policy or placement decisions and stores nothing about participants. Reads come from a local copy, so
 //! that running rooms never wait for the store.
 //!

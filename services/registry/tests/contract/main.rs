@@ -292,7 +292,7 @@ async fn a_watch_that_missed_a_compaction_reads_everything_again() {
 async fn a_deletion_that_no_watch_reports_is_seen_at_the_next_full_read() {
     let mut etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
-    let often = EtcdConfig { whole_read: Duration::from_millis(500), ..config(&etcd) };
+    let often = EtcdConfig { full_read_interval: Duration::from_millis(500), ..config(&etcd) };
     let b: Node = Arc::new(EtcdRegistry::start(often));
     let ends = created(&a, assignment("ends", "a")).await;
     wait_until(&b, "the room", |view| view.room(&ends.value.room).is_some()).await;
