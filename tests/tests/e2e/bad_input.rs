@@ -80,7 +80,7 @@ fn an_invalid_token_is_refused_with_the_reason() -> Result<()> {
                 "roomJoin",
             ),
             ("no room", sign_token(&claims(|c| c["video"]["room"] = json!("")), "secret"), 400, "room name"),
-            ("nobody", sign_token(&claims(|c| c["sub"] = json!("")), "secret"), 400, "identity"),
+            ("no identity", sign_token(&claims(|c| c["sub"] = json!("")), "secret"), 400, "identity"),
         ];
         let client = reqwest::Client::new();
         for (what, token, status, reason) in cases {

@@ -396,7 +396,7 @@ fn without_auto_subscribe_tracks_are_subscribed_by_sid_and_by_participant() -> R
 #[test]
 fn mute_unpublish_and_leave_are_seen_on_the_other_node() -> Result<()> {
     run_scenario(async {
-        let (_cluster, mut ada, mut bob) = ada_and_bob("goodbye", "").await?;
+        let (_cluster, mut ada, mut bob) = ada_and_bob("leaves", "").await?;
         let cam = ada.publish("cam", Codec::Vp8, &[]).await?;
         bob.wait_for_packets("video", &cam.sid, |packets| shows(packets, 2)).await?;
         for muted in [true, false] {

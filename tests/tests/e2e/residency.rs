@@ -98,7 +98,7 @@ fn the_page_shows_one_node_before_the_spill_and_two_after_it() -> Result<()> {
             assert_eq!(fact(&cards[1], "Machine of"), "nordunet (controlled from Denmark)");
             let summary = browser.eval("anna", "document.getElementById('where-short').textContent")?;
             assert_eq!(summary, "Relayed in Denmark and Sweden");
-let label = browser.eval("anna", "document.querySelector('#where svg').getAttribute('aria-label')")?;
+            let label = browser.eval("anna", "document.querySelector('#where svg').getAttribute('aria-label')")?;
             assert!(label.as_str().is_some_and(|text| text.contains("sto-1 in Stockholm, Sweden")), "{label}");
             browser.wait_for_media("anna", 1)?;
             browser.screenshot("anna", "after-the-spill-laptop", LAPTOP)?;
@@ -107,8 +107,8 @@ let label = browser.eval("anna", "document.querySelector('#where svg').getAttrib
             // A participant on the sister whose client knows nothing of Systir.
             let mut bo = NativeClient::join(&gateway.replace("http", "ws"), &token(ROOM, "bo")?, &["--hold"])?;
             let connected = bo.wait_for("connected")?;
-let statement = bo.wait_for_matching("data", |event| event["topic"] == "systir.where")?;
-let statement: Value = serde_json::from_str(statement["text"].as_str().context("no text")?)?;
+            let statement = bo.wait_for_matching("data", |event| event["topic"] == "systir.where")?;
+            let statement: Value = serde_json::from_str(statement["text"].as_str().context("no text")?)?;
 
             let http = over_http()?;
             let nodes = http["nodes"].as_array().context("no nodes")?;
@@ -116,7 +116,7 @@ let statement: Value = serde_json::from_str(statement["text"].as_str().context("
                 // Compares what does not change from moment to moment.
                 json!([node["node"], node["country"], node["host"], node["rule"], node["since"], node["roles"]])
             };
-let all = |residency: &Value| residency["nodes"].as_array().map(|nodes| nodes.iter().map(stable).collect::<Vec<_>>());
+            let all = |residency: &Value| residency["nodes"].as_array().map(|nodes| nodes.iter().map(stable).collect::<Vec<_>>());
             assert_eq!(all(&http), all(&statement), "HTTP and the data topic of the sister agree");
             let page = browser.eval("anna", "statements.at(-1)")?;
             assert_eq!(all(&http), all(&page), "HTTP and the data topic of the home node agree");
@@ -355,7 +355,7 @@ fn the_page_is_usable_by_keyboard_and_screen_reader_in_both_sizes_and_colours() 
             assert_eq!(order, ["room", "name", "with-mic", "with-cam", "join-button"]);
             let sizes = [("laptop", LAPTOP), ("phone", PHONE)];
             let schemes = ["light", "dark"];
-let check = |browser: &mut Browser, what: &str| -> Result<()> {
+            let check = |browser: &mut Browser, what: &str| -> Result<()> {
                 for (size, (width, height)) in sizes {
                     for scheme in schemes {
                         let media = json!([{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]);
@@ -369,7 +369,7 @@ let check = |browser: &mut Browser, what: &str| -> Result<()> {
                 }
                 Ok(())
             };
-check(&mut browser, "prejoin")?;
+            check(&mut browser, "prejoin")?;
             browser.command(&json!({"do": "press", "page": "anna", "keys": ["Enter"]}))?;
             browser.wait("anna", "!document.getElementById('meeting').hidden", 30)?;
             assert_eq!(browser.eval("anna", "document.activeElement.id")?, "title", "the focus moved to the meeting");

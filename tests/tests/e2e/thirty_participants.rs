@@ -87,8 +87,8 @@ fn thirty_participants_receive_everything_and_leave_nothing_behind() -> Result<(
         for round in 1..=2 {
             let report = lecture(&cluster, &format!("lecture-{round}")).await?;
             println!(
-                "round {round}: join p50 {:.0} p95 {:.0} max {:.0} ms; {} of {} tracks, {} video frames, freeze {:.0} ms, \
-                 audio missed {:.2} %",
+                "round {round}: join p50 {:.0} p95 {:.0} max {:.0} ms; {} of {} tracks, \
+                 {} video frames, freeze {:.0} ms, audio missed {:.2} %",
                 report.join_p50_ms,
                 report.join_p95_ms,
                 report.join_max_ms,
