@@ -228,13 +228,13 @@ impl Node {
             ?media,
             links = %config.links.grpc,
             capacity = config.node.capacity,
-            "the node listens"
+            "the node has started"
         );
-        let ready_for_joins = accept_joins(name.clone(), registry.clone(), ready.clone());
+        let readiness = report_ready(name.clone(), registry.clone(), ready.clone());
         if registry.view().away_since().is_none() {
-            ready_for_joins.await;
+            readiness.await;
         } else {
-            tasks.spawn(ready_for_joins);
+            tasks.spawn(readiness);
         }
         #[cfg(test)]
         let parts =
@@ -258,7 +258,7 @@ impl Node {
         self.ready.store(false, Ordering::Relaxed);
         self.registry.retire().await;
         self.tasks.stop.cancel();
-        // `accept_joins` may have set it in the meantime.
+        // `report_ready` may have set it in the meantime.
         self.ready.store(false, Ordering::Relaxed);
         // Time for the rooms' leave messages to be written.
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -379,7 +379,7 @@ fn serve_metrics(
 
 /// Reports the node ready once the registry has answered, at the latest after [`REGISTRY_WAIT`]. Without the
 /// registry the node knows no room yet.
-async fn accept_joins(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
+async fn report_ready(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
     let mut view = registry.watch();
     let answer = view.wait_for(|view| view.away_since().is_none());
     let answered = tokio::time::timeout(REGISTRY_WAIT, answer).await.is_ok();

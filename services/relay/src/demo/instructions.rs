@@ -57,7 +57,7 @@ fn three_nodes(options: &DemoOptions) -> String {
   3. In a third terminal, fill the spill node as well.
        {load} --url {node} --room demo --participants {spill} --identity-prefix more --stay
      The next window is refused, and the page shows the reason; aws-sto-1 stays idle.
-     aws-sto-1 refuses its own page too:
+     aws-sto-1 serves no meeting page; it shows why:
        {cloud}/?room=demo
   4. Which node would carry the next participant, and why?
        {ctl} --url {node} nodes
