@@ -11,6 +11,7 @@ mod media;
 mod names;
 mod participant;
 pub mod peer;
+mod playback;
 mod publisher;
 mod report;
 mod run;
@@ -18,8 +19,7 @@ pub mod sdp;
 mod session;
 mod signal;
 mod stats;
-mod watch;
-mod wire;
+mod transport;
 
 pub use config::Config;
 pub use report::{RefusedGroup, Report};

@@ -13,11 +13,11 @@ use crate::config::Config;
 use crate::media::unix_us;
 use crate::names;
 use crate::peer::Peer;
+use crate::playback::Experience;
 use crate::publisher::Publisher;
 use crate::session::{Left, Session};
 use crate::signal::{JoinError, Signal};
 use crate::stats::Stats;
-use crate::watch::Experience;
 
 /// How long signalling and media together may take.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);

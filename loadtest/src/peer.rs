@@ -9,7 +9,7 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::net::Receive;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
-use crate::wire::Wire;
+use crate::transport::Wire;
 
 /// Datagrams taken from the socket before others have their turn.
 const BATCH: usize = 64;

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::participant::Outcome;
+use crate::playback::Experience;
 use crate::stats::ages;
-use crate::watch::Experience;
 
 /// How many got the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

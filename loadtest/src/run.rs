@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, tls};
 use crate::participant::{Note, Outcome, Participant, Phase};
+use crate::playback::Experience;
 use crate::report::Report;
 use crate::stats::Stats;
-use crate::watch::Experience;
 
 /// How long participants may take to fix their counters, and again to leave.
 const LIMIT: Duration = Duration::from_secs(12);

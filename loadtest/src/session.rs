@@ -15,11 +15,11 @@ use str0m::rtp::Ssrc;
 
 use crate::media::{Stamp, unix_us};
 use crate::peer::Peer;
+use crate::playback::{Seen, Watch};
 use crate::publisher::Publisher;
 use crate::sdp::tracks_by_mid;
 use crate::signal::{Incoming, Request, Signal, describe};
 use crate::stats::{Packet, RTP_HEADER, Stats};
-use crate::watch::{Seen, Watch};
 
 /// How long to listen for the reason when the media has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);

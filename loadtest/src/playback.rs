@@ -1,8 +1,8 @@
 //! What a person would see and hear of the packets that arrive: pictures that can be decoded, and
 //! sound that is there when it is due.
 
-mod pictures;
-mod sound;
+mod audio;
+mod video;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use str0m::rtp::Ssrc;
 
 use crate::media::Stamp;
-use pictures::Pictures;
-use sound::Sound;
+use audio::Sound;
+use video::Pictures;
 
 /// A packet of a stream of pictures or sound.
 #[derive(Debug, Clone, Copy)]
