@@ -1,4 +1,4 @@
-//! What a load test is to do, from the command line, the environment, or a test.
+//! Configuration of a load test, from the command line, the environment, or a test.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,31 +13,32 @@ use tokio_tungstenite::Connector;
 
 const EXAMPLES: &str = "\
 Examples:
-  Five people who all publish, for half a minute:
+  Five participants, all publishing, for 30 s:
     systir-load --url https://sfu.example --api-key KEY --api-secret SECRET -n 5
-  A lecture: one publishes three layers, 49 watch, until Ctrl-C:
+  A lecture: one participant publishes three layers, 49 subscribe, until Ctrl-C:
     systir-load --room lecture -n 50 --publishers 1 --simulcast --stay
-  For a program: result on standard output, nothing else
+  For a program: only the report on standard output, as JSON:
     systir-load -n 20 --duration 10s --json
 
-It speaks LiveKit's protocol as the SDKs do, and signs its own tokens with the API key. Participants
-send clips of cartoon faces that speak in turn, which any client decodes. They decode nothing
-themselves: frames carry stamps, by which a receiver finds the age of packets and what is missing.
-Ctrl-C ends early and in good order, with the result so far; once more ends at once.
+Participants use LiveKit's protocol as the SDKs do, with tokens signed by the API key. They publish
+clips of cartoon faces that speak in turn; any client can decode them. They decode nothing themselves:
+each frame carries a stamp, from which receivers calculate latency and loss.
+The first Ctrl-C ends the test, disconnects all participants and prints the report so far; the second
+exits at once.
 
-Exit code: 0 all joined, 1 nobody joined or the test could not run, 2 some were refused or did not
-stay, 64 the command line makes no sense.";
+Exit codes: 0 all joined; 1 none joined, or the test could not run; 2 some were refused or did not
+stay; 64 invalid command line.";
 
-/// Puts synthetic participants into a room of any LiveKit-compatible server and measures what
-/// reaches them.
+/// Connects synthetic participants to a room of any LiveKit-compatible server and measures what they
+/// receive.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "systir-load", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Config {
-    /// The server: http, https, ws or wss.
+    /// URL of the server: http, https, ws or wss.
     #[arg(long, env = "LIVEKIT_URL", default_value = "http://127.0.0.1:7880", help_heading = "Server")]
     pub url: String,
 
-    /// API key that the tokens are signed for.
+    /// API key of the tokens.
     #[arg(long, env = "LIVEKIT_API_KEY", default_value = "devkey", help_heading = "Server")]
     pub api_key: String,
 
@@ -51,86 +52,86 @@ pub struct Config {
     )]
     pub api_secret: String,
 
-    /// Trust only the certificate authorities of this PEM file instead of the well-known ones.
+    /// Trust only the certificate authorities in this PEM file, instead of the public ones.
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub ca: Option<PathBuf>,
 
-    /// Room to join; the server makes it when there is none.
-    #[arg(long, default_value = "load-test", help_heading = "People")]
+    /// Room to join; the server creates it if it does not exist.
+    #[arg(long, default_value = "load-test", help_heading = "Participants")]
     pub room: String,
 
-    /// How many participants join, publishers included.
-    #[arg(long, short = 'n', default_value_t = 2, help_heading = "People")]
+    /// Number of participants, including publishers.
+    #[arg(long, short = 'n', default_value_t = 2, help_heading = "Participants")]
     pub participants: usize,
 
-    /// How many of them publish; the others may only view. All of them when not given.
-    #[arg(long, help_heading = "People")]
+    /// Number of participants that publish; the others only subscribe [default: all]
+    #[arg(long, help_heading = "Participants")]
     pub publishers: Option<usize>,
 
-    /// Joins a second.
-    #[arg(long, default_value_t = 10.0, help_heading = "People")]
+    /// Joins per second.
+    #[arg(long, default_value_t = 10.0, help_heading = "Participants")]
     pub rate: f64,
 
-    /// Participants are called PREFIX-0, PREFIX-1, ...
-    #[arg(long, value_name = "PREFIX", default_value = "load", help_heading = "People")]
+    /// Participants have identities PREFIX-0, PREFIX-1, ... and show given names.
+    #[arg(long, value_name = "PREFIX", default_value = "load", help_heading = "Participants")]
     pub identity_prefix: String,
 
-    /// Do not come back when the server ends a session and asks to reconnect.
-    #[arg(long, help_heading = "People")]
+    /// Do not rejoin after the server or the network ended a session.
+    #[arg(long, help_heading = "Participants")]
     pub no_rejoin: bool,
 
-    /// Publish sound: Opus, 50 packets a second. Without --audio and --video both are published.
+    /// Publish audio: Opus, 50 packets per second. Without --audio and --video, both are published.
     #[arg(long, help_heading = "Media")]
     pub audio: bool,
 
-    /// Publish pictures: VP8. Without --audio and --video both are published.
+    /// Publish video: VP8. Without --audio and --video, both are published.
     #[arg(long, help_heading = "Media")]
     pub video: bool,
 
-    /// How many of those who publish speak; the others' sound is silence, with a packet now and
-    /// then. All of them when not given.
+    /// Number of publishers that speak, in turn; the others send silence, a packet every 400 ms
+    /// [default: all]
     #[arg(long, help_heading = "Media")]
     pub speakers: Option<usize>,
 
-    /// How many of those who publish send pictures. All of them when not given.
+    /// Number of publishers that publish video [default: all]
     #[arg(long, help_heading = "Media")]
     pub cameras: Option<usize>,
 
-    /// Publish pictures in three layers (rids q, h, f).
+    /// Publish video in three layers (rids q, h, f).
     #[arg(long, help_heading = "Media")]
     pub simulcast: bool,
 
-    /// Bit rate of the largest video layer, kbit/s. The clips have about 120; the rest is filling that
-    /// decoders ignore.
+    /// Bit rate of the largest video layer, kbit/s; each smaller layer has a third. The clips have about
+    /// 120; the rest is filler that decoders ignore.
     #[arg(long, value_name = "KBITPS", default_value_t = 800, help_heading = "Media")]
     pub bitrate: u32,
 
-    /// Video frames a second. The clips have 15: at another rate they play slower or faster than their
-    /// audio.
+    /// Video frames per second. The clips have 15; at another rate they play slower or faster than
+    /// their audio.
     #[arg(long, default_value_t = crate::media::CLIP_FPS, help_heading = "Media")]
     pub fps: u32,
 
-    /// Bytes of payload in a full packet of pictures.
+    /// RTP payload of a full video packet, bytes.
     #[arg(long, value_name = "BYTES", default_value_t = crate::media::VIDEO_BYTES, help_heading = "Media")]
     pub packet: usize,
 
-    /// Send and receive media over TCP (ICE-TCP), as behind a firewall that lets no UDP out.
+    /// Send and receive media over TCP (ICE-TCP), as behind a firewall that blocks UDP.
     #[arg(long, help_heading = "Media")]
     pub tcp: bool,
 
-    /// How long to measure after everyone has joined or was refused, such as 90s or 5m.
+    /// How long to measure after every participant has joined or was refused, such as 90s or 5m.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Measuring")]
     pub duration: Duration,
 
-    /// Measure until Ctrl-C instead.
+    /// Measure until Ctrl-C, instead of --duration.
     #[arg(long, help_heading = "Measuring")]
     pub stay: bool,
 
-    /// Threads that carry the participants; as many as the machine has cores when not given.
+    /// Number of worker threads [default: number of CPU cores]
     #[arg(long, help_heading = "Measuring")]
     pub threads: Option<usize>,
 
-    /// Print the result as JSON.
+    /// Print the report as JSON.
     #[arg(long, help_heading = "Measuring")]
     pub json: bool,
 }
@@ -166,42 +167,48 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Says what cannot be done, before anything is.
+    /// Validates the configuration.
+    ///
+    /// # Errors
+    /// Names the invalid option.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.participants == 0 {
-            bail!("--participants is 0: nobody would join");
+            bail!("--participants must be at least 1");
         }
         if self.publishers.is_some_and(|publishers| publishers > self.participants) {
-            bail!("--publishers is more than --participants; publishers are participants too");
+            bail!("--publishers must not be more than --participants");
         }
         if !(self.rate.is_finite() && self.rate > 0.0) {
-            bail!("--rate must be more than 0 joins a second");
+            bail!("--rate must be more than 0 joins per second");
         }
         if !(1..=120).contains(&self.fps) || !(16..=50_000).contains(&self.bitrate) {
-            bail!("--fps must be within 1 and 120, --bitrate within 16 and 50000 kbit/s");
+            bail!("--fps must be between 1 and 120, --bitrate between 16 and 50000 kbit/s");
         }
         if !(64..=1_400).contains(&self.packet) {
-            bail!("--packet must be within 64 and 1400 bytes");
+            bail!("--packet must be between 64 and 1400 bytes");
         }
         self.signal_url().map(drop)
     }
 
-    /// How many participants publish.
+    /// Number of participants that publish.
     pub fn publishers(&self) -> usize {
         self.publishers.unwrap_or(self.participants)
     }
 
-    /// Is sound published?
+    /// Whether audio is published.
     pub fn publishes_audio(&self) -> bool {
         self.audio || !self.video
     }
 
-    /// Are pictures published?
+    /// Whether video is published.
     pub fn publishes_video(&self) -> bool {
         self.video || !self.audio
     }
 
     /// Base of the signalling URL, `ws` or `wss`, without a final slash.
+    ///
+    /// # Errors
+    /// When `url` has no host or no scheme that is known.
     pub fn signal_url(&self) -> anyhow::Result<String> {
         let (scheme, rest) =
             self.url.split_once("://").context("--url has no scheme; write http://HOST:PORT")?;
@@ -218,10 +225,10 @@ impl Config {
     }
 }
 
-/// TLS that trusts the configured authorities; none when the well-known ones serve.
+/// TLS that trusts only the authorities of `--ca`; none when that is not set.
 pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<Connector>> {
     let Some(path) = &config.ca else { return Ok(None) };
-    let read = || format!("cannot read --ca {}; give a file of PEM certificates", path.display());
+    let read = || format!("cannot read --ca {}; use a file of PEM certificates", path.display());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
         roots.add(certificate.with_context(read)?).with_context(read)?;
@@ -257,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_with_their_units() {
+    fn durations_are_parsed_with_their_units() {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
@@ -266,19 +273,19 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_and_the_default_agree() {
+    fn command_line_and_default_agree() {
         let parsed = Config::try_parse_from(["systir-load"]).unwrap();
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
         parsed.check().unwrap();
     }
 
     #[test]
-    fn impossible_requests_are_refused_with_the_flag_named() {
-        let says = |config: Config| config.check().unwrap_err().to_string();
-        assert!(says(Config { participants: 0, ..Config::default() }).contains("--participants"));
-        assert!(says(Config { publishers: Some(3), ..Config::default() }).contains("--publishers"));
-        assert!(says(Config { rate: f64::NAN, ..Config::default() }).contains("--rate"));
-        assert!(says(Config { url: "ftp://x".into(), ..Config::default() }).contains("ftp"));
+    fn invalid_options_are_refused_by_name() {
+        let error = |config: Config| config.check().unwrap_err().to_string();
+        assert!(error(Config { participants: 0, ..Config::default() }).contains("--participants"));
+        assert!(error(Config { publishers: Some(3), ..Config::default() }).contains("--publishers"));
+        assert!(error(Config { rate: f64::NAN, ..Config::default() }).contains("--rate"));
+        assert!(error(Config { url: "ftp://x".into(), ..Config::default() }).contains("ftp"));
         assert_eq!(
             Config { url: "https://sfu.example/".into(), ..Config::default() }.signal_url().unwrap(),
             "wss://sfu.example"

@@ -1,9 +1,9 @@
 //! A load generator for any server that speaks the LiveKit protocol: synthetic participants join,
-//! publish sound and pictures, subscribe, and measure what reaches them. Its WebRTC stack (str0m)
-//! shares nothing with the server's, so that it finds what the two would otherwise agree to get
-//! wrong. It decodes nothing and opens no windows: pictures are valid only as far as an SFU looks.
+//! publish audio and video, subscribe, and measure what they receive. Its WebRTC stack (str0m) shares
+//! no code with Systir's, so an error in one of them shows as a disagreement. It publishes clips that any
+//! client can decode, and decodes nothing itself.
 //!
-//! [`run`] takes a [`Config`] and answers a [`Report`]; the binary `systir-load` adds a command
+//! [`run`] takes a [`Config`] and returns a [`Report`]; the binary `systir-load` adds a command
 //! line, a progress bar and a table.
 
 mod config;

@@ -13,18 +13,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Exit code for a command line that makes no sense (`EX_USAGE`).
+/// Exit code for an invalid command line (`EX_USAGE`).
 const USAGE: u8 = 64;
-/// Exit code when some are missing.
-const PARTLY: u8 = 2;
-/// Exit code of what Ctrl-C ends at once, as shells have it.
+/// Exit code when some participants were refused or did not stay.
+const INCOMPLETE: u8 = 2;
+/// Exit code after a second Ctrl-C: 128 + SIGINT, as shells report it.
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     let config = match Config::try_parse() {
         Ok(config) => config,
         Err(error) => {
-            // Help and version are answers, and go where answers go.
+            // clap prints help and version to standard output, errors to standard error.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
@@ -32,15 +32,15 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Err(error) = config.check() {
-        complain(&error);
+        print_error(&error);
         return ExitCode::from(USAGE);
     }
     match start(config) {
         Ok(report) if report.joined == 0 => ExitCode::FAILURE,
-        Ok(report) if !report.refused.is_empty() || !report.ended.is_empty() => ExitCode::from(PARTLY),
+        Ok(report) if !report.refused.is_empty() || !report.ended.is_empty() => ExitCode::from(INCOMPLETE),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -58,7 +58,7 @@ fn start(config: Config) -> anyhow::Result<Report> {
     runtime.spawn(async move {
         let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
         tokio::select! {
-            asked = tokio::signal::ctrl_c() => if asked.is_err() { return },
+            interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { return },
             _ = terminate.recv() => {}
         }
         interrupt.cancel();
@@ -74,11 +74,11 @@ fn start(config: Config) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn complain(error: &anyhow::Error) {
+fn print_error(error: &anyhow::Error) {
     let mut stderr = std::io::stderr();
-    let word = "error:".if_supports_color(Stream::Stderr, |text| text.red()).to_string();
-    // Nobody is left to be told when the terminal is gone.
-    let _ = writeln!(stderr, "{word} {error:#}");
+    let label = "error:".if_supports_color(Stream::Stderr, |text| text.red()).to_string();
+    // There is no other place to report a closed terminal.
+    let _ = writeln!(stderr, "{label} {error:#}");
 }
 
 struct Bar(ProgressBar);
@@ -98,8 +98,8 @@ impl Bar {
             Progress::Joined => bar.inc(1),
             Progress::Refused { identity, reason } => {
                 bar.inc(1);
-                let word = "refused".if_supports_color(Stream::Stderr, |text| text.yellow()).to_string();
-                let line = format!("{word} {identity}: {reason}");
+                let label = "refused".if_supports_color(Stream::Stderr, |text| text.yellow()).to_string();
+                let line = format!("{label} {identity}: {reason}");
                 if std::io::stderr().is_terminal() && !bar.is_hidden() {
                     bar.println(line);
                 } else {
@@ -113,7 +113,7 @@ impl Bar {
                 bar.set_message("measuring");
             }
             Progress::Measuring(None) => {
-                bar.set_style(style("{msg:9} {spinner} {pos} s, Ctrl-C ends it"));
+                bar.set_style(style("{msg:9} {spinner} {pos} s, Ctrl-C to end"));
                 bar.set_position(0);
                 bar.set_message("measuring");
             }
