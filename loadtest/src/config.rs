@@ -102,7 +102,7 @@ pub struct Config {
     pub simulcast: bool,
 
     /// Bit rate of the largest video layer, kbit/s; each smaller layer has a third. The clips have about
-    /// 120; the rest is filler that decoders ignore.
+    /// 120; the rest is padding that decoders ignore.
     #[arg(long, value_name = "KBITPS", default_value_t = 800, help_heading = "Media")]
     pub bitrate: u32,
 

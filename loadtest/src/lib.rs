@@ -22,6 +22,6 @@ mod stats;
 mod transport;
 
 pub use config::Config;
-pub use report::{RefusedGroup, Report};
+pub use report::{ReasonCount, Report};
 pub use run::{Progress, run, run_with};
 pub use signal::JoinError;

@@ -132,8 +132,8 @@ const NAMES: [&str; 128] = [
     "Farid",
 ];
 
-/// Numbers that a participant's name and clip go by. Groups with different prefixes begin at
-/// different places, so that two groups in one room seldom show the same names.
+/// The number that selects a participant's name and clip. Different prefixes start at different numbers,
+/// so that two groups in one room seldom have the same names.
 pub(crate) fn number(prefix: &str, index: usize) -> usize {
     // FNV-1a.
     let hash = prefix.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
@@ -142,7 +142,7 @@ pub(crate) fn number(prefix: &str, index: usize) -> usize {
     usize::try_from(hash % NAMES.len() as u64).unwrap_or(0).wrapping_add(index)
 }
 
-/// The name of participant `index` of a group. After the last name they begin again, with a number.
+/// The name of participant `index` of a group. After the last name, names repeat with a number.
 pub(crate) fn name(prefix: &str, index: usize) -> String {
     let name = NAMES.get(number(prefix, index) % NAMES.len()).copied().unwrap_or_default();
     match index / NAMES.len() {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_the_demonstration_share_no_names() {
+    fn groups_of_the_demo_share_no_names() {
         let first: HashSet<_> = (0..10).map(|index| name("load", index)).collect();
         assert!((0..10).all(|index| !first.contains(&name("more", index))));
     }

@@ -1,4 +1,4 @@
-//! One synthetic participant: joins, publishes, subscribes, comes back when asked to.
+//! One synthetic participant: joins, publishes, subscribes, and rejoins after a session was lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,51 +13,50 @@ use crate::config::Config;
 use crate::media::unix_us;
 use crate::names;
 use crate::peer::Peer;
-use crate::playback::Experience;
+use crate::playback::PlaybackStats;
 use crate::publisher::Publisher;
-use crate::session::{Left, Session};
+use crate::session::{ServerLeave, Session};
 use crate::signal::{JoinError, Signal};
 use crate::stats::Stats;
 
-/// How long signalling and media together may take.
+/// Time limit for signalling and media together.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
-/// Attempts to come back before giving up.
-const REJOINS: u32 = 8;
+/// Failed rejoins in a row after which a participant gives up.
+const MAX_REJOINS: u32 = 8;
 
-/// What everyone does at the moment.
+/// Phase of the load test, the same for all participants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Joining,
     Measuring,
-    /// Nothing is counted any more, but everyone is still there.
-    Over,
+    /// Counting has stopped; all participants are still connected.
+    Counted,
     Leave,
 }
 
-/// What the runner is told while it runs: once `Joined` or `Refused`, and once `Counted` by those
-/// who joined.
+/// A participant's reports to the runner: `Joined` or `Refused` once, then `Counted` once if it joined.
 #[derive(Debug)]
-pub(crate) enum Note {
+pub(crate) enum Notice {
     Joined(Duration),
     Refused { identity: String, error: JoinError },
     Counted,
 }
 
-/// What the runner is told in the end.
+/// A participant's results.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     pub(crate) tracks_expected: usize,
     pub(crate) tracks_heard: usize,
-    /// What it saw and heard in its last session.
-    pub(crate) experience: Experience,
-    /// How long each absence was that ended with a new session.
+    /// Of the session that was open when counting stopped.
+    pub(crate) playback: PlaybackStats,
+    /// Time between a lost session and the rejoin, for each rejoin.
     pub(crate) absences: Vec<Duration>,
-    /// Why each session ended that it did not end itself.
+    /// Why each session ended that the participant did not end itself.
     pub(crate) interruptions: Vec<String>,
-    /// The node that carries its media, as far as the server says.
+    /// The participant's media node, as reported by the server.
     pub(crate) node: String,
-    /// Why it was not there in the end.
+    /// Why it was no longer connected at the end.
     pub(crate) ended: Option<String>,
 }
 
@@ -68,7 +67,7 @@ pub(crate) struct Participant {
     pub(crate) index: usize,
     pub(crate) publishes: bool,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) outcome: Outcome,
     pub(crate) counted: bool,
 }
@@ -78,9 +77,10 @@ enum Ended {
     /// The test is over.
     Done,
     NotJoined(JoinError),
+    /// The connection was lost, or the server asked to rejoin.
     Lost(String),
-    /// The server does not want it back.
-    Dismissed(String),
+    /// The server ended the session for good.
+    Removed(String),
 }
 
 impl Participant {
@@ -88,17 +88,17 @@ impl Participant {
         format!("{}-{}", self.config.identity_prefix, self.index)
     }
 
-    /// Stays until the test is over or the server does not want it any more.
+    /// Runs until the test is over, the server removes the participant, or rejoining fails.
     pub(crate) async fn run(mut self) -> Outcome {
         let mut joined = false;
-        let mut away_since = None;
+        let mut lost_at = None;
         let mut failures = 0;
         loop {
-            let ended = self.session(&mut joined, &mut away_since).await;
+            let ended = self.session(&mut joined, &mut lost_at).await;
             let why = match ended {
                 Ended::Done => break,
                 Ended::NotJoined(error) if !joined => {
-                    let _ = self.notes.send(Note::Refused { identity: self.identity(), error }).await;
+                    let _ = self.notices.send(Notice::Refused { identity: self.identity(), error }).await;
                     return self.outcome;
                 }
                 Ended::NotJoined(error) => {
@@ -107,46 +107,46 @@ impl Participant {
                 }
                 Ended::Lost(why) => {
                     failures = 0;
-                    away_since = Some(Instant::now());
+                    lost_at = Some(Instant::now());
                     self.outcome.interruptions.push(why.clone());
                     why
                 }
-                Ended::Dismissed(why) => {
+                Ended::Removed(why) => {
                     self.outcome.ended = Some(why);
                     break;
                 }
             };
-            if self.config.no_rejoin || failures > REJOINS {
+            if self.config.no_rejoin || failures > MAX_REJOINS {
                 self.outcome.ended = Some(why);
                 break;
             }
-            // Full jitter, so that a crowd does not come back as one.
+            // Exponential backoff with full jitter: participants must not rejoin all at once.
             let pause = Duration::from_millis(300) * 2_u32.pow(failures.min(5));
             tokio::select! {
                 () = tokio::time::sleep(pause.mul_f64(rand::random::<f64>())) => {}
-                () = over(self.phase.clone()) => {
+                () = counted(self.phase.clone()) => {
                     self.outcome.ended = Some(why);
                     break;
                 }
             }
         }
-        self.count(None).await;
+        self.take_results(None).await;
         self.outcome
     }
 
-    /// Fixes the result, once; what is counted afterwards is thrown away.
-    async fn count(&mut self, session: Option<&Session>) {
+    /// Takes the results, at the first call only.
+    async fn take_results(&mut self, session: Option<&Session>) {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
         if let Some(session) = session {
             let expected = session.expected_tracks();
-            self.outcome.tracks_heard = self.outcome.stats.heard(&expected);
+            self.outcome.tracks_heard = self.outcome.stats.tracks_received(&expected);
             self.outcome.tracks_expected = expected.len();
-            self.outcome.experience = session.watch.experience(Instant::now(), unix_us(), &expected);
+            self.outcome.playback = session.playback.stats(Instant::now(), unix_us(), &expected);
             self.outcome.node = session.node.clone();
         }
-        let _ = self.notes.send(Note::Counted).await;
+        let _ = self.notices.send(Notice::Counted).await;
     }
 
     fn token(&self) -> Result<String, JoinError> {
@@ -166,37 +166,36 @@ impl Participant {
             .map_err(|error| JoinError::Protocol(format!("cannot sign a token: {error}")))
     }
 
-    async fn session(&mut self, joined: &mut bool, away_since: &mut Option<Instant>) -> Ended {
+    async fn session(&mut self, joined: &mut bool, lost_at: &mut Option<Instant>) -> Ended {
         let started = Instant::now();
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = over(self.phase.clone()) => return Ended::Done,
+            () = counted(self.phase.clone()) => return Ended::Done,
         };
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => return Ended::NotJoined(error),
         };
-        let mut arrived = None;
+        let mut connected = None;
         let ended = loop {
-            if session.unsettled() {
+            if session.joining() {
                 if started.elapsed() > JOIN_LIMIT {
                     break Ended::NotJoined(JoinError::TooSlow("media connection"));
                 }
-                if arrived.is_none() && session.primary_connected() {
-                    arrived = Some(started.elapsed());
+                if connected.is_none() && session.primary_connected() {
+                    connected = Some(started.elapsed());
                 }
                 if session.ready() {
-                    session.settle();
+                    session.set_joined();
                     if std::mem::replace(joined, true) {
-                        self.outcome.absences.extend(away_since.take().map(|since| since.elapsed()));
+                        self.outcome.absences.extend(lost_at.take().map(|lost_at| lost_at.elapsed()));
                     } else {
-                        let after = arrived.unwrap_or_else(|| started.elapsed());
-                        let _ = self.notes.send(Note::Joined(after)).await;
+                        let after = connected.unwrap_or_else(|| started.elapsed());
+                        let _ = self.notices.send(Notice::Joined(after)).await;
                     }
                 }
             }
-            let due =
-                session.due().min(if session.unsettled() { started + JOIN_LIMIT } else { session.due() });
+            let due = session.due().min(if session.joining() { started + JOIN_LIMIT } else { session.due() });
             let step = tokio::select! {
                 biased;
                 changed = self.phase.changed() => {
@@ -205,9 +204,9 @@ impl Participant {
                         Phase::Joining => {}
                         Phase::Measuring => {
                             self.outcome.stats = Stats::new();
-                            session.watch.restart(Instant::now());
+                            session.playback.reset_counters(Instant::now());
                         }
-                        Phase::Over => self.count(Some(&session)).await,
+                        Phase::Counted => self.take_results(Some(&session)).await,
                         Phase::Leave => break Ended::Done,
                     }
                     Ok(())
@@ -222,22 +221,22 @@ impl Participant {
                     .and_then(|()| session.publisher.as_mut().map_or(Ok(()), |p| p.peer.receive())),
                 () = tokio::time::sleep_until(due.into()) => session.tick(&mut self.outcome.stats).await,
             };
-            session.look(&mut self.outcome.stats);
+            session.handle_events(&mut self.outcome.stats);
             let step = step.and_then(|()| session.alive());
             if let Err(error) = step {
-                let error = session.last_words(error).await;
+                let error = session.leave_reason(error).await;
                 let why = format!("{error:#}");
-                let dismissed = error.downcast_ref::<Left>().is_some_and(|left| !left.again);
-                break match (session.unsettled(), dismissed) {
+                let removed = error.downcast_ref::<ServerLeave>().is_some_and(|leave| !leave.may_rejoin);
+                break match (session.joining(), removed) {
                     (true, true) => Ended::NotJoined(JoinError::Refused(why)),
                     (true, false) => Ended::NotJoined(JoinError::Ended(why)),
-                    (false, true) => Ended::Dismissed(why),
+                    (false, true) => Ended::Removed(why),
                     (false, false) => Ended::Lost(why),
                 };
             }
         };
         if matches!(ended, Ended::Done) {
-            self.count(Some(&session)).await;
+            self.take_results(Some(&session)).await;
         }
         session.signal.leave().await;
         ended
@@ -263,10 +262,10 @@ impl Participant {
     }
 }
 
-/// Ends when nothing is counted any more.
-async fn over(mut phase: watch::Receiver<Phase>) {
-    // An error means that the runner is gone, and then it is over as well.
-    let _ = phase.wait_for(|phase| *phase >= Phase::Over).await;
+/// Waits until counting has stopped.
+async fn counted(mut phase: watch::Receiver<Phase>) {
+    // An error means that the runner has ended, and counting with it.
+    let _ = phase.wait_for(|phase| *phase >= Phase::Counted).await;
 }
 
 async fn readable(publisher: Option<&mut Publisher>) -> std::io::Result<()> {

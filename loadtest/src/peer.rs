@@ -1,4 +1,4 @@
-//! One peer connection: a str0m `Rtc` and what it speaks through.
+//! One peer connection: a str0m `Rtc` and its socket.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,15 +9,14 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::net::Receive;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
-use crate::transport::Wire;
+use crate::transport::Transport;
 
-/// Datagrams taken from the socket before others have their turn.
+/// Datagrams read from the socket in one call of [`Peer::receive`].
 const BATCH: usize = 64;
 /// Largest datagram expected.
 const DATAGRAM: usize = 2_000;
 
-/// What TLS and DTLS of this process stand on, for the first one who asks; another part of the
-/// process may have chosen already, then that serves.
+/// Installs aws-lc-rs as the process's crypto provider of TLS and DTLS, unless one is installed already.
 pub fn choose_cryptography() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     str0m::crypto::from_feature_flags().install_process_default();
@@ -26,37 +25,37 @@ pub fn choose_cryptography() {
 /// A peer connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The stack; call [`Peer::drain`] after it was changed.
+    /// The WebRTC stack; call [`Peer::drain`] after changing it.
     pub rtc: Rtc,
-    wire: Wire,
+    transport: Transport,
     /// When [`Peer::tick`] is due.
     pub due: Instant,
-    /// What happened since the last look.
+    /// Events that were not handled yet.
     pub events: Vec<Event>,
-    /// Datagrams that the system did not take.
+    /// Datagrams that the socket did not accept.
     pub unsent: u64,
-    /// ICE and DTLS have been up.
+    /// Whether ICE and DTLS were connected at some time.
     pub connected: bool,
 }
 
 impl Peer {
-    /// Opens a socket on the address by which this machine reaches the server; for TCP there is
-    /// none before the server has said where it takes it.
+    /// Opens a UDP socket on `local`. TCP is connected later, to the first passive TCP candidate of the
+    /// server.
     ///
     /// # Errors
-    /// When no socket can be opened there.
+    /// When no socket can be opened on `local`.
     pub async fn open(config: RtcConfig, local: IpAddr, tcp: bool, now: Instant) -> anyhow::Result<Self> {
-        let wire = if tcp { Wire::Tcp(None) } else { Wire::udp(local).await? };
+        let transport = if tcp { Transport::Tcp(None) } else { Transport::udp(local).await? };
         let mut rtc = config.set_rtp_mode(true).build(now);
-        if let Some(candidate) = wire.candidate()? {
+        if let Some(candidate) = transport.candidate()? {
             rtc.add_local_candidate(candidate);
         }
-        Ok(Self { rtc, wire, due: now, events: Vec::new(), unsent: 0, connected: false })
+        Ok(Self { rtc, transport, due: now, events: Vec::new(), unsent: 0, connected: false })
     }
 
     async fn connect(&mut self, sdp: &str) -> anyhow::Result<()> {
-        if self.wire.connect(sdp).await?
-            && let Some(candidate) = self.wire.candidate()?
+        if self.transport.connect(sdp).await?
+            && let Some(candidate) = self.transport.candidate()?
         {
             self.rtc.add_local_candidate(candidate);
         }
@@ -66,72 +65,72 @@ impl Peer {
     /// Answers the server's offer.
     ///
     /// # Errors
-    /// When it is not one that the stack takes.
+    /// When the stack refuses the offer.
     pub async fn answer(&mut self, sdp: &str) -> anyhow::Result<String> {
         self.connect(sdp).await?;
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         let answer = self.rtc.sdp_api().accept_offer(offer)?;
-        self.begin()?;
+        self.start()?;
         Ok(answer.to_sdp_string())
     }
 
-    /// Takes the server's answer.
+    /// Handles the server's answer.
     ///
     /// # Errors
-    /// When it is no answer to the offer.
+    /// When it does not answer the pending offer.
     pub async fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
         self.connect(sdp).await?;
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
-        self.begin()
+        self.start()
     }
 
-    /// What a description or a candidate made possible begins now: the stack looks at it only when
-    /// time moves, and where nothing else happens that may be seconds later.
-    fn begin(&mut self) -> anyhow::Result<()> {
+    /// Starts what a description or a candidate made possible. The stack handles it at the next timeout
+    /// only, which may be seconds away.
+    fn start(&mut self) -> anyhow::Result<()> {
         self.tick(Instant::now())
     }
 
-    /// A candidate of the server, as in SDP.
+    /// Adds a candidate of the server, as in SDP without `a=`.
     ///
     /// # Errors
-    /// What the system or the stack says.
+    /// Errors of the socket or the stack.
     pub async fn candidate(&mut self, text: &str) -> anyhow::Result<()> {
         self.connect(&format!("a={text}")).await?;
         if let Ok(candidate) = Candidate::from_sdp_string(text)
-            && candidate.proto() == self.wire.protocol()
+            && candidate.proto() == self.transport.protocol()
         {
             self.rtc.add_remote_candidate(candidate);
-            self.begin()?;
+            self.start()?;
         }
         Ok(())
     }
 
-    /// Waits until [`Peer::receive`] has something.
+    /// Waits until [`Peer::receive`] has something to read.
     ///
     /// # Errors
-    /// What the system says of the socket.
+    /// Errors of the socket.
     pub async fn readable(&mut self) -> io::Result<()> {
-        self.wire.ready().await
+        self.transport.ready().await
     }
 
-    /// Takes waiting datagrams, up to a batch.
+    /// Reads waiting datagrams, at most one batch.
     ///
     /// # Errors
-    /// What the system or the stack says.
+    /// Errors of the socket or the stack.
     pub fn receive(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0_u8; DATAGRAM];
         for _ in 0..BATCH {
-            let (size, source, destination) = match self.wire.receive(&mut buffer) {
+            let (size, source, destination) = match self.transport.receive(&mut buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP answer to something sent earlier; ICE decides whether the path is dead.
+                // ICMP port unreachable for an earlier datagram. ICE decides whether the path is dead.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error.into()),
             };
             let datagram = buffer.get(..size).unwrap_or_default();
-            if let Ok(received) = Receive::new(self.wire.protocol(), source, destination, datagram) {
+            if let Ok(received) = Receive::new(self.transport.protocol(), source, destination, datagram) {
                 self.rtc.handle_input(Input::Receive(Instant::now(), received))?;
                 self.drain()?;
             }
@@ -139,25 +138,25 @@ impl Peer {
         Ok(())
     }
 
-    /// Moves time on.
+    /// Advances the stack's time.
     ///
     /// # Errors
-    /// What the stack says.
+    /// Errors of the stack.
     pub fn tick(&mut self, now: Instant) -> anyhow::Result<()> {
         self.rtc.handle_input(Input::Timeout(now))?;
         self.drain()
     }
 
-    /// Has the path to the server ended?
+    /// Whether the connection has ended.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         !self.rtc.is_alive()
     }
 
-    /// Sends what the stack wants to send and keeps what it has to tell, until it only waits.
+    /// Sends the stack's datagrams and collects its events, until it waits for a timeout.
     ///
     /// # Errors
-    /// What the stack says.
+    /// Errors of the stack.
     pub fn drain(&mut self) -> anyhow::Result<()> {
         loop {
             match self.rtc.poll_output()? {
@@ -166,7 +165,7 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(transmit) => {
-                    if !self.wire.send(&transmit.contents, transmit.destination) {
+                    if !self.transport.send(&transmit.contents, transmit.destination) {
                         self.unsent += 1;
                     }
                 }
@@ -192,8 +191,8 @@ mod tests {
 
     use super::*;
 
-    /// What a server offers before anybody publishes: data channels only.
-    fn lonely_offer(server: SocketAddr) -> String {
+    /// The offer of a server when no track is published: data channels only.
+    fn offer_without_tracks(server: SocketAddr) -> String {
         let lines = [
             "v=0".to_owned(),
             "o=- 1 1 IN IP4 127.0.0.1".to_owned(),
@@ -215,13 +214,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn checks_begin_with_the_answer_though_nothing_else_happens() {
+    async fn ice_checks_begin_with_the_answer() {
         choose_cryptography();
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let start = Instant::now();
         let mut peer = Peer::open(Rtc::builder(), Ipv4Addr::LOCALHOST.into(), false, start).await.unwrap();
-        peer.answer(&lonely_offer(server.local_addr().unwrap())).await.unwrap();
+        peer.answer(&offer_without_tracks(server.local_addr().unwrap())).await.unwrap();
         let mut now = start;
         while server.recv(&mut [0; DATAGRAM]).is_err() {
             now = now.max(peer.due);

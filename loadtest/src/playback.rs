@@ -1,5 +1,5 @@
-//! What a person would see and hear of the packets that arrive: pictures that can be decoded, and
-//! sound that is there when it is due.
+//! What a decoder and a jitter buffer would play of the packets that arrive: frames that can be
+//! decoded, and audio that arrives before it is due.
 
 mod audio;
 mod video;
@@ -10,138 +10,137 @@ use std::time::{Duration, Instant};
 use str0m::rtp::Ssrc;
 
 use crate::media::Stamp;
-use audio::Sound;
-use video::Pictures;
+use audio::Audio;
+use video::Video;
 
-/// A packet of a stream of pictures or sound.
+/// A packet that arrived.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen<'a> {
-    /// Its number, extended so that it only ever grows.
+pub(crate) struct Received<'a> {
+    /// Extended sequence number.
     pub(crate) seq: u64,
     pub(crate) marker: bool,
     pub(crate) payload: &'a [u8],
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// One participant's eyes and ears.
+/// Playback of all tracks that one participant receives.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Playback {
     tracks: HashMap<String, Track>,
 }
 
 #[derive(Debug)]
 enum Track {
-    Pictures(Ssrc, Pictures),
-    Sound(Sound),
+    Video(Ssrc, Video),
+    Audio(Audio),
 }
 
-/// What one participant saw and heard, of all tracks together.
+/// Sums and maxima over all tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Experience {
-    /// Pictures that could be decoded.
-    pub(crate) pictures: u64,
-    /// Tracks of which there was a picture.
-    pub(crate) seen: usize,
-    /// Longest time between two pictures of one track.
-    pub(crate) freeze: Duration,
-    /// Tracks that stood still for more than a second.
-    pub(crate) frozen: usize,
-    /// Packets of sound that were due.
-    pub(crate) sound_due: u64,
-    /// Those that were not there in time.
-    pub(crate) sound_missed: u64,
-    /// Longest run of packets of sound that were not there in time.
-    pub(crate) silence: u64,
+pub(crate) struct PlaybackStats {
+    /// Frames that could be decoded.
+    pub(crate) frames: u64,
+    /// Tracks with at least one frame.
+    pub(crate) tracks_seen: usize,
+    /// Longest time between two frames of one track.
+    pub(crate) longest_freeze: Duration,
+    /// Tracks that had a freeze of more than [`FREEZE`].
+    pub(crate) tracks_frozen: usize,
+    /// Audio packets that were due.
+    pub(crate) audio_due: u64,
+    /// Audio packets that were due and had not arrived.
+    pub(crate) audio_missed: u64,
+    /// Longest run of missed audio packets.
+    pub(crate) longest_gap: u64,
 }
 
-/// A picture that stands still for longer is a freeze to a person.
+/// A track without a new frame for longer than this is frozen.
 const FREEZE: Duration = Duration::from_secs(1);
 
-impl Experience {
-    /// Both together.
+impl PlaybackStats {
     pub(crate) fn add(&mut self, other: Self) {
-        self.pictures += other.pictures;
-        self.seen += other.seen;
-        self.freeze = self.freeze.max(other.freeze);
-        self.frozen += other.frozen;
-        self.sound_due += other.sound_due;
-        self.sound_missed += other.sound_missed;
-        self.silence = self.silence.max(other.silence);
+        self.frames += other.frames;
+        self.tracks_seen += other.tracks_seen;
+        self.longest_freeze = self.longest_freeze.max(other.longest_freeze);
+        self.tracks_frozen += other.tracks_frozen;
+        self.audio_due += other.audio_due;
+        self.audio_missed += other.audio_missed;
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
     }
 }
 
-impl Watch {
-    /// A packet of a track arrived.
+impl Playback {
+    /// Takes a packet of a track; `ssrc` is given for video.
     pub(crate) fn packet(
         &mut self,
         now: Instant,
         now_us: u64,
         track: &str,
         ssrc: Option<Ssrc>,
-        seen: Seen<'_>,
+        packet: Received<'_>,
     ) {
         match (self.tracks.get_mut(track), ssrc) {
-            (Some(Track::Pictures(known, pictures)), Some(ssrc)) => {
-                // Another stream under the same name: its numbers have nothing to do with those before.
+            (Some(Track::Video(known, video)), Some(ssrc)) => {
+                // A new RTP stream of the track has unrelated sequence numbers.
                 if std::mem::replace(known, ssrc) != ssrc {
-                    pictures.begin_anew();
+                    video.reset_stream();
                 }
-                pictures.packet(now, seen);
+                video.packet(now, packet);
             }
-            (Some(Track::Sound(sound)), None) => sound.packet(now_us, seen.stamp),
+            (Some(Track::Audio(audio)), None) => audio.packet(now_us, packet.stamp),
             (_, Some(ssrc)) => {
-                let mut pictures = Pictures::default();
-                pictures.packet(now, seen);
-                self.tracks.insert(track.to_owned(), Track::Pictures(ssrc, pictures));
+                let mut video = Video::default();
+                video.packet(now, packet);
+                self.tracks.insert(track.to_owned(), Track::Video(ssrc, video));
             }
             (_, None) => {
-                let mut sound = Sound::default();
-                sound.packet(now_us, seen.stamp);
-                self.tracks.insert(track.to_owned(), Track::Sound(sound));
+                let mut audio = Audio::default();
+                audio.packet(now_us, packet.stamp);
+                self.tracks.insert(track.to_owned(), Track::Audio(audio));
             }
         }
     }
 
-    /// Counts from now on; what can be decoded is still known.
-    pub(crate) fn restart(&mut self, now: Instant) {
+    /// Resets all counters; decoders keep their state.
+    pub(crate) fn reset_counters(&mut self, now: Instant) {
         for track in self.tracks.values_mut() {
             match track {
-                Track::Pictures(_, pictures) => pictures.restart(now),
-                Track::Sound(sound) => *sound = Sound::default(),
+                Track::Video(_, video) => video.reset_counters(now),
+                Track::Audio(audio) => *audio = Audio::default(),
             }
         }
     }
 
-    /// Streams of pictures that have stood still so long that a decoder asks for a key frame.
-    pub(crate) fn stuck(&mut self, now: Instant) -> impl Iterator<Item = Ssrc> {
+    /// Video streams for which a decoder would request a key frame now.
+    pub(crate) fn key_frames_needed(&mut self, now: Instant) -> impl Iterator<Item = Ssrc> {
         self.tracks.values_mut().filter_map(move |track| match track {
-            Track::Pictures(ssrc, pictures) => pictures.is_stuck(now).then_some(*ssrc),
-            Track::Sound(_) => None,
+            Track::Video(ssrc, video) => video.needs_key_frame(now).then_some(*ssrc),
+            Track::Audio(_) => None,
         })
     }
 
-    /// What was seen and heard until now. Of tracks that are not `there` any more only what came
-    /// before their end counts.
-    pub(crate) fn experience(&self, now: Instant, now_us: u64, there: &HashSet<String>) -> Experience {
-        let mut all = Experience::default();
+    /// Counters until now. A track that is not in `published` any more counts only until its last
+    /// packet.
+    pub(crate) fn stats(&self, now: Instant, now_us: u64, published: &HashSet<String>) -> PlaybackStats {
+        let mut stats = PlaybackStats::default();
         for (sid, track) in &self.tracks {
-            let there = there.contains(sid);
+            let published = published.contains(sid);
             match track {
-                Track::Pictures(_, pictures) => {
-                    let freeze = pictures.longest(there.then_some(now));
-                    all.pictures += pictures.decoded;
-                    all.seen += usize::from(pictures.decoded > 0);
-                    all.freeze = all.freeze.max(freeze);
-                    all.frozen += usize::from(freeze > FREEZE);
+                Track::Video(_, video) => {
+                    let freeze = video.longest_freeze(published.then_some(now));
+                    stats.frames += video.decoded;
+                    stats.tracks_seen += usize::from(video.decoded > 0);
+                    stats.longest_freeze = stats.longest_freeze.max(freeze);
+                    stats.tracks_frozen += usize::from(freeze > FREEZE);
                 }
-                Track::Sound(sound) => {
-                    let heard = sound.heard(there.then_some(now_us));
-                    all.sound_due += heard.due;
-                    all.sound_missed += heard.missed;
-                    all.silence = all.silence.max(heard.longest);
+                Track::Audio(audio) => {
+                    let played = audio.played(published.then_some(now_us));
+                    stats.audio_due += played.due;
+                    stats.audio_missed += played.missed;
+                    stats.longest_gap = stats.longest_gap.max(played.longest_gap);
                 }
             }
         }
-        all
+        stats
     }
 }

@@ -1,4 +1,4 @@
-//! A publishing participant's sending half.
+//! The tracks that a participant publishes, and their peer connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::names;
 use crate::peer::Peer;
 use crate::stats::{RTP_HEADER, Stats};
 
-/// A publishing participant's sending half.
+/// The tracks that a participant publishes, and their peer connection.
 pub(crate) struct Publisher {
     pub(crate) peer: Peer,
     config: Arc<Config>,
@@ -57,6 +57,7 @@ impl Publisher {
         Self { peer, config, index, tracks, offered: None, sending: false, outgoing: Vec::new() }
     }
 
+    /// One request for each track.
     pub(crate) fn requests(&self) -> impl Iterator<Item = AddTrackRequest> + '_ {
         self.tracks.iter().map(|track| {
             let mut request =
@@ -83,7 +84,7 @@ impl Publisher {
     }
 
     fn layers(&self) -> Vec<VideoLayer> {
-        // Qualities low, medium and high are 0, 1 and 2; a single layer is of high quality.
+        // Qualities low, medium and high are 0, 1 and 2; a single layer has high quality.
         let first = if self.config.simulcast { 0 } else { 2 };
         let bitrate = self.config.bitrate.saturating_mul(1_000);
         let layers = (0..3_i32).zip(0..3_u32).zip(RIDS).zip(SIZES).skip(if first == 0 { 0 } else { 2 });
@@ -100,7 +101,7 @@ impl Publisher {
             .collect()
     }
 
-    /// The server knows a track. When it knows all of them it is time for the offer.
+    /// The server accepted a track. Returns the offer when it has accepted all of them.
     pub(crate) fn published(&mut self, cid: &str, sid: String) -> anyhow::Result<Option<SessionDescription>> {
         if let Some(track) = self.tracks.iter_mut().find(|track| track.cid == cid) {
             track.sid = sid;
@@ -120,7 +121,9 @@ impl Publisher {
             let cid = Some(track.cid.clone());
             track.mid = Some(changes.add_media(kind, Direction::SendOnly, stream, cid, simulcast));
         }
-        let Some((offer, pending)) = changes.apply() else { return Err(anyhow!("nothing to offer")) };
+        let Some((offer, pending)) = changes.apply() else {
+            return Err(anyhow!("there is no track to offer"));
+        };
         self.offered = Some(pending);
         self.peer.drain()?;
         let sdp = offer.to_sdp_string();
@@ -138,13 +141,14 @@ impl Publisher {
             track.pt =
                 params.iter().find(|p| p.spec().codec == codec && accepted.contains(&p.pt())).map(|p| p.pt());
             if track.pt.is_none() {
-                return Err(anyhow!("the server does not take {codec:?}"));
+                return Err(anyhow!("the server does not accept {codec:?}"));
             }
         }
         Ok(())
     }
 
-    pub(crate) fn wanted(&mut self, update: &SubscribedQualityUpdate) {
+    /// Sends only layers that have subscribers.
+    pub(crate) fn set_subscribed_layers(&mut self, update: &SubscribedQualityUpdate) {
         let simulcast = self.config.simulcast;
         let track = self.tracks.iter_mut().find(|track| track.sid == update.track_sid);
         let Some(Source::Video(video)) = track.and_then(|track| track.source.as_mut()) else { return };
@@ -152,10 +156,10 @@ impl Publisher {
         let Some(codec) = codecs.clone().find(|c| c.codec.to_lowercase().ends_with("vp8")) else { return };
         if simulcast {
             for quality in &codec.qualities {
-                video.want(usize::try_from(quality.quality).unwrap_or(usize::MAX), quality.enabled);
+                video.set_subscribed(usize::try_from(quality.quality).unwrap_or(usize::MAX), quality.enabled);
             }
         } else {
-            video.want(0, codec.qualities.iter().any(|quality| quality.enabled));
+            video.set_subscribed(0, codec.qualities.iter().any(|quality| quality.enabled));
         }
     }
 
@@ -197,7 +201,7 @@ impl Publisher {
         Ok(())
     }
 
-    pub(crate) fn look(&mut self, stats: &mut Stats) {
+    pub(crate) fn handle_events(&mut self, stats: &mut Stats) {
         stats.unsent += std::mem::take(&mut self.peer.unsent);
         for event in std::mem::take(&mut self.peer.events) {
             let Event::KeyframeRequest(request) = event else { continue };
@@ -213,7 +217,7 @@ impl Publisher {
         }
     }
 
-    /// Begins to send, at a moment of its own, so that participants do not send in step.
+    /// Begins to send, after a random part of 20 ms, so that participants do not send in step.
     fn start(&mut self) {
         self.sending = true;
         let start = Instant::now() + Duration::from_millis(20).mul_f64(rand::random::<f64>());

@@ -1,4 +1,4 @@
-//! What a load test found.
+//! The report of a load test.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,90 +10,91 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::participant::Outcome;
-use crate::playback::Experience;
+use crate::playback::PlaybackStats;
 use crate::stats::ages;
 
-/// How many got the same reason.
+/// A reason, and how often it occurred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefusedGroup {
-    /// How many.
+pub struct ReasonCount {
+    /// How often.
     pub count: usize,
-    /// What the server said, or what went wrong.
+    /// The server's message, or what failed.
     pub reason: String,
 }
 
-/// The result of a load test. Counters are of the measured time alone.
+/// The report of a load test. Counters cover the measured time only.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The server.
+    /// URL of the server.
     pub url: String,
-    /// The room.
+    /// Name of the room.
     pub room: String,
-    /// How many were to join.
+    /// Participants that were to join.
     pub participants: usize,
-    /// How many of them were to publish.
+    /// Participants among them that were to publish.
     pub publishers: usize,
-    /// How many joined.
+    /// Participants that joined.
     pub joined: usize,
-    /// Why the others did not.
-    pub refused: Vec<RefusedGroup>,
-    /// From the first packet to a media connection, median, milliseconds.
+    /// Why the others were refused.
+    pub refused: Vec<ReasonCount>,
+    /// Time to join, from the request to a connected media transport, median, milliseconds.
     pub join_p50_ms: f64,
     /// 95th percentile.
     pub join_p95_ms: f64,
-    /// The slowest.
+    /// Maximum.
     pub join_max_ms: f64,
-    /// How long was measured, seconds.
+    /// Length of the measured time, seconds.
     pub measured_s: f64,
     /// RTP packets sent by participants.
     pub packets_out: u64,
-    /// RTP packets that reached participants.
+    /// RTP packets received by participants.
     pub packets_in: u64,
     /// Sent, kbit/s of RTP.
     pub out_kbps: f64,
     /// Received, kbit/s of RTP.
     pub in_kbps: f64,
-    /// Stamped packets that should have arrived in the runs that did.
+    /// Packets of load participants that should have arrived: of each track, between two layer switches,
+    /// all from the first to the last that arrived.
     pub packets_expected: u64,
-    /// Those that did not.
+    /// Packets among them that did not arrive.
     pub packets_lost: u64,
-    /// Their share, percent.
+    /// Lost packets, percent of those expected.
     pub loss_percent: f64,
-    /// Age of packets on arrival, median, milliseconds. Needs one clock at both ends.
+    /// Time from sending to arrival, median, milliseconds. Sender and receiver need the same clock.
     pub latency_p50_ms: f64,
     /// 99th percentile.
     pub latency_p99_ms: f64,
-    /// The oldest.
+    /// Maximum.
     pub latency_max_ms: f64,
-    /// Tracks that others had published, summed over participants.
+    /// Tracks published by others, summed over participants.
     pub tracks_expected: usize,
-    /// Those of which anything arrived.
+    /// Tracks among them of which a packet arrived.
     pub tracks_heard: usize,
-    /// Pictures that could be decoded: whole, and with the one before, or a key frame.
+    /// Video frames that could be decoded: complete, and either key frames or following a decoded frame.
     pub pictures: u64,
-    /// Tracks of which there was a picture, summed over participants.
+    /// Tracks with at least one decodable frame, summed over participants.
     pub tracks_seen: usize,
-    /// Longest time between two pictures of one track, milliseconds.
+    /// Longest time between two decodable frames of one track, milliseconds.
     pub freeze_max_ms: f64,
-    /// Tracks whose pictures stood still for more than a second.
+    /// Tracks that had no new frame for more than a second.
     pub tracks_frozen: usize,
-    /// Share of sound that was not there when a jitter buffer of 200 ms played it, percent.
+    /// Audio packets that arrived too late for a jitter buffer of 200 ms, or never, percent.
     pub sound_missed_percent: f64,
-    /// Longest run of packets of sound that were not there in time.
+    /// Longest run of such packets.
     pub sound_missed_run: u64,
-    /// Sessions that were taken up again after the server or the path ended them.
+    /// Rejoins after the server or the network ended a session.
     pub rejoined: usize,
-    /// Why sessions ended that participants did not end themselves.
-    pub interruptions: Vec<RefusedGroup>,
-    /// How long those participants were away, median, milliseconds.
+    /// Why those sessions ended, and others that participants did not end themselves.
+    pub interruptions: Vec<ReasonCount>,
+    /// Time from the end of a session to the rejoin, median, milliseconds.
     pub away_p50_ms: f64,
     /// 95th percentile.
     pub away_p95_ms: f64,
-    /// Participants by the node that carries their media, as far as the server says.
+    /// Participants by media node, as reported by the server.
     pub nodes: BTreeMap<String, usize>,
-    /// Why participants were not there in the end though they had joined.
-    pub ended: Vec<RefusedGroup>,
-    /// Datagrams that this machine itself did not take: the load generator is the bottleneck.
+    /// Why participants that had joined were no longer connected at the end.
+    pub ended: Vec<ReasonCount>,
+    /// Datagrams that the local socket did not accept. Above 0, the load generator is the bottleneck.
     pub unsent: u64,
 }
 
@@ -108,14 +109,14 @@ impl Report {
         let mut age = ages();
         let (mut expected, mut arrived) = (0, 0);
         for outcome in outcomes {
-            // Same bounds, so nothing is out of range.
+            // Both histograms have the same bounds, so no value is out of range.
             let _ = age.add(&outcome.stats.age_us);
             let (e, a) = outcome.stats.completeness();
             expected += e;
             arrived += a;
         }
-        let mut experience = Experience::default();
-        outcomes.iter().for_each(|outcome| experience.add(outcome.experience));
+        let mut playback = PlaybackStats::default();
+        outcomes.iter().for_each(|outcome| playback.add(outcome.playback));
         let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
         let seconds = measured.as_secs_f64().max(0.001);
         let kbps = |bytes: u64| bytes as f64 * 8.0 / 1_000.0 / seconds;
@@ -151,12 +152,12 @@ impl Report {
             latency_max_ms: quantile(&age, 1.0),
             tracks_expected: outcomes.iter().map(|o| o.tracks_expected).sum(),
             tracks_heard: outcomes.iter().map(|o| o.tracks_heard).sum(),
-            pictures: experience.pictures,
-            tracks_seen: experience.seen,
-            freeze_max_ms: experience.freeze.as_secs_f64() * 1_000.0,
-            tracks_frozen: experience.frozen,
-            sound_missed_percent: share(experience.sound_missed, experience.sound_due),
-            sound_missed_run: experience.silence,
+            pictures: playback.frames,
+            tracks_seen: playback.tracks_seen,
+            freeze_max_ms: playback.longest_freeze.as_secs_f64() * 1_000.0,
+            tracks_frozen: playback.tracks_frozen,
+            sound_missed_percent: share(playback.audio_missed, playback.audio_due),
+            sound_missed_run: playback.longest_gap,
             rejoined: absences.len(),
             interruptions: group(outcomes.iter().flat_map(|o| o.interruptions.iter().cloned()).collect()),
             away_p50_ms: percentile(&absences, 50),
@@ -167,7 +168,7 @@ impl Report {
         }
     }
 
-    /// The result for a person.
+    /// The report as a table for a terminal.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
@@ -183,7 +184,7 @@ impl Report {
             "join time p50 / p95 / max",
             format!("{:.0} / {:.0} / {:.0} ms", self.join_p50_ms, self.join_p95_ms, self.join_max_ms),
         );
-        row("tracks heard", format!("{} of {}", self.tracks_heard, self.tracks_expected));
+        row("tracks received", format!("{} of {}", self.tracks_heard, self.tracks_expected));
         let nodes: Vec<_> = self.nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
         if !nodes.is_empty() {
             row("participants by node", nodes.join(", "));
@@ -202,10 +203,10 @@ impl Report {
             ),
         );
         if self.tracks_seen > 0 {
-            row("pictures, longest freeze", format!("{}, {:.0} ms", self.pictures, self.freeze_max_ms));
+            row("video frames, longest freeze", format!("{}, {:.0} ms", self.pictures, self.freeze_max_ms));
         }
         row(
-            "sound missed, longest",
+            "audio missed, longest gap",
             format!("{:.3} %, {} packets", self.sound_missed_percent, self.sound_missed_run),
         );
         row("measured", format!("{:.1} s", self.measured_s));
@@ -219,7 +220,7 @@ impl Report {
             row("ended", format!("{} x {}", group.count, group.reason));
         }
         if self.unsent > 0 {
-            row("not sent by this machine", self.unsent.to_string());
+            row("datagrams not accepted by the local socket", self.unsent.to_string());
         }
         table.to_string()
     }
@@ -233,12 +234,12 @@ fn rate(kbps: f64) -> String {
     if kbps < 10_000.0 { format!("{kbps:.0} kbit/s") } else { format!("{:.1} Mbit/s", kbps / 1_000.0) }
 }
 
-fn group(reasons: Vec<String>) -> Vec<RefusedGroup> {
+fn group(reasons: Vec<String>) -> Vec<ReasonCount> {
     let mut groups = BTreeMap::<String, usize>::new();
     for reason in reasons {
         *groups.entry(reason).or_default() += 1;
     }
-    groups.into_iter().map(|(reason, count)| RefusedGroup { count, reason }).collect()
+    groups.into_iter().map(|(reason, count)| ReasonCount { count, reason }).collect()
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_the_sorted_times() {
+    fn percentiles_use_sorted_times() {
         let times: Vec<_> = (1..=100).map(Duration::from_millis).collect();
         assert_eq!(
             (percentile(&times, 50), percentile(&times, 95), percentile(&times, 100)),
@@ -265,11 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_once_with_their_number() {
+    fn refusals_are_grouped_by_reason() {
         let config = Config { participants: 3, ..Config::default() };
         let refused = vec!["full".into(), "full".into()];
         let report = Report::new(&config, &[Duration::from_millis(40)], refused, &[], Duration::ZERO);
-        assert_eq!(report.refused, [RefusedGroup { count: 2, reason: "full".into() }]);
+        assert_eq!(report.refused, [ReasonCount { count: 2, reason: "full".into() }]);
         let table = report.table();
         assert!(table.contains("1 of 3") && table.contains("2 x full"), "{table}");
         assert_eq!(serde_json::to_value(&report).unwrap()["joined"], 1);

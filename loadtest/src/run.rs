@@ -1,4 +1,4 @@
-//! The run: participants join at a steady rate, everyone is measured together, everyone leaves.
+//! A load test: participants join at a constant rate, are measured together, and leave.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,45 +8,51 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, tls};
-use crate::participant::{Note, Outcome, Participant, Phase};
-use crate::playback::Experience;
+use crate::participant::{Notice, Outcome, Participant, Phase};
+use crate::playback::PlaybackStats;
 use crate::report::Report;
 use crate::stats::Stats;
 
-/// How long participants may take to fix their counters, and again to leave.
+/// Time limit for participants to report their results, and again to leave.
 const LIMIT: Duration = Duration::from_secs(12);
 
-/// What a watcher is told while the test runs.
+/// Progress of a load test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// One more has joined.
+    /// A participant joined.
     Joined,
-    /// One more was refused.
+    /// A participant was refused.
     Refused {
-        /// Who.
+        /// Identity of the participant.
         identity: String,
-        /// Why.
+        /// Why it was refused.
         reason: String,
     },
-    /// Nobody is joining any more; measuring begins. None means until it is cancelled.
+    /// All participants joined or were refused; measuring begins, for this time or until cancelled.
     Measuring(Option<Duration>),
-    /// Measuring goes on for so long already.
+    /// Time measured so far.
     Measured(Duration),
-    /// Everyone leaves.
+    /// Measuring has ended; participants leave.
     Leaving,
 }
 
 /// Runs a load test to its end. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the configuration is invalid or the file of `--ca` cannot be read.
 pub async fn run(config: Config) -> anyhow::Result<Report> {
     run_with(config, CancellationToken::new(), |_| {}).await
 }
 
-/// Runs a load test until its end or until it is cancelled, which ends it early but properly: the
-/// report is of what happened until then.
+/// Runs a load test until its end or until `cancel`; then participants leave as at the end, and the
+/// report covers the time until then.
+///
+/// # Errors
+/// When the configuration is invalid or the file of `--ca` cannot be read.
 pub async fn run_with(
     config: Config,
     cancel: CancellationToken,
-    watcher: impl Fn(Progress),
+    on_progress: impl Fn(Progress),
 ) -> anyhow::Result<Report> {
     config.check()?;
     crate::peer::choose_cryptography();
@@ -55,7 +61,7 @@ pub async fn run_with(
     let base = config.signal_url()?;
     let tls = tls(&config)?;
     let (phase, watch_phase) = watch::channel(Phase::Joining);
-    let (notes, mut told) = mpsc::channel(config.participants.saturating_mul(2));
+    let (notices, mut received) = mpsc::channel(config.participants.saturating_mul(2));
     let mut tasks = JoinSet::new();
     let mut tally = Tally::default();
 
@@ -63,7 +69,7 @@ pub async fn run_with(
         tokio::time::interval(Duration::from_secs_f64((1.0 / config.rate).clamp(0.000_1, 3_600.0)));
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut index = 0;
-    while (index < config.participants || tally.settled() < index) && !cancel.is_cancelled() {
+    while (index < config.participants || tally.answered() < index) && !cancel.is_cancelled() {
         tokio::select! {
             _ = pace.tick(), if index < config.participants => {
                 let participant = Participant {
@@ -73,12 +79,12 @@ pub async fn run_with(
                     index,
                     publishes: index < config.publishers(),
                     phase: watch_phase.clone(),
-                    notes: notes.clone(),
+                    notices: notices.clone(),
                     outcome: Outcome {
                         stats: Stats::new(),
                         tracks_expected: 0,
                         tracks_heard: 0,
-                        experience: Experience::default(),
+                        playback: PlaybackStats::default(),
                         absences: Vec::new(),
                         interruptions: Vec::new(),
                         node: String::new(),
@@ -89,25 +95,25 @@ pub async fn run_with(
                 tasks.spawn(participant.run());
                 index += 1;
             }
-            Some(note) = told.recv() => tally.note(note, &watcher),
+            Some(notice) = received.recv() => tally.add(notice, &on_progress),
             () = cancel.cancelled() => {}
         }
     }
 
-    let begun = Instant::now();
+    let started = Instant::now();
     phase.send_replace(Phase::Measuring);
     if !tally.joins.is_empty() {
         let length = (!config.stay).then_some(config.duration);
-        watcher(Progress::Measuring(length));
-        measure(&cancel, length, begun, &watcher).await;
+        on_progress(Progress::Measuring(length));
+        measure(&cancel, length, started, &on_progress).await;
     }
-    let measured = begun.elapsed();
-    phase.send_replace(Phase::Over);
-    watcher(Progress::Leaving);
+    let measured = started.elapsed();
+    phase.send_replace(Phase::Counted);
+    on_progress(Progress::Leaving);
     let counting = async {
         while tally.counted < tally.joins.len() {
-            match told.recv().await {
-                Some(note) => tally.note(note, &watcher),
+            match received.recv().await {
+                Some(notice) => tally.add(notice, &on_progress),
                 None => break,
             }
         }
@@ -129,16 +135,16 @@ pub async fn run_with(
 async fn measure(
     cancel: &CancellationToken,
     length: Option<Duration>,
-    begun: Instant,
-    watcher: &impl Fn(Progress),
+    started: Instant,
+    on_progress: &impl Fn(Progress),
 ) {
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     loop {
-        let left = length.map(|length| length.saturating_sub(begun.elapsed()));
+        let left = length.map(|length| length.saturating_sub(started.elapsed()));
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(left.unwrap_or(Duration::MAX)), if left.is_some() => return,
-            _ = tick.tick() => watcher(Progress::Measured(begun.elapsed())),
+            _ = tick.tick() => on_progress(Progress::Measured(started.elapsed())),
         }
     }
 }
@@ -151,22 +157,22 @@ struct Tally {
 }
 
 impl Tally {
-    fn settled(&self) -> usize {
+    fn answered(&self) -> usize {
         self.joins.len() + self.refused.len()
     }
 
-    fn note(&mut self, note: Note, watcher: &impl Fn(Progress)) {
-        match note {
-            Note::Joined(after) => {
+    fn add(&mut self, notice: Notice, on_progress: &impl Fn(Progress)) {
+        match notice {
+            Notice::Joined(after) => {
                 self.joins.push(after);
-                watcher(Progress::Joined);
+                on_progress(Progress::Joined);
             }
-            Note::Refused { identity, error } => {
+            Notice::Refused { identity, error } => {
                 let reason = error.to_string();
                 self.refused.push(reason.clone());
-                watcher(Progress::Refused { identity, reason });
+                on_progress(Progress::Refused { identity, reason });
             }
-            Note::Counted => self.counted += 1,
+            Notice::Counted => self.counted += 1,
         }
     }
 }

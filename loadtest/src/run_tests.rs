@@ -20,7 +20,7 @@ fn config(server: SocketAddr) -> Config {
 }
 
 #[tokio::test]
-async fn a_refused_request_is_reported_with_the_servers_words_and_without_the_token() {
+async fn refused_request_is_reported_with_the_servers_message_and_without_the_token() {
     let (listener, address) = listen().await;
     let server = tokio::spawn(async move {
         loop {
@@ -45,7 +45,7 @@ async fn a_refused_request_is_reported_with_the_servers_words_and_without_the_to
 }
 
 #[tokio::test]
-async fn a_leave_instead_of_a_join_is_a_refusal_with_its_reason() {
+async fn leave_instead_of_join_is_a_refusal_with_its_reason() {
     let (listener, address) = listen().await;
     let server = tokio::spawn(async move {
         loop {
@@ -64,11 +64,11 @@ async fn a_leave_instead_of_a_join_is_a_refusal_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_does_not_hold_up_the_end() {
+async fn cancelled_test_does_not_wait_for_a_server_that_never_answers() {
     let (listener, address) = listen().await;
     let cancel = CancellationToken::new();
     let ended = cancel.clone();
-    // Accepts the first connection and says nothing; the test is cancelled then.
+    // Accepts the first connection, sends nothing and cancels the test.
     let server = tokio::spawn(async move {
         let silent = listener.accept().await.unwrap();
         cancel.cancel();

@@ -1,9 +1,9 @@
-//! The one thing read from a subscriber offer beside the WebRTC stack: which track a section
-//! carries. The stack keeps the first msid of a section for ever, servers reuse sections.
+//! Reads from a subscriber offer which track each media section carries. str0m keeps the first msid of a
+//! section for ever, but servers reuse sections for other tracks.
 
 use std::collections::HashMap;
 
-/// Track ids by mid, of sections that are in use.
+/// Track ids by mid, of sections in which the server sends.
 #[must_use]
 pub fn tracks_by_mid(sdp: &str) -> HashMap<String, String> {
     let mut tracks = HashMap::new();
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_in_use_name_their_track() {
+    fn sending_sections_have_their_track() {
         let sdp = "v=0\r\nm=application 9 X\r\na=mid:0\r\nm=audio 9 X 111\r\na=mid:1\r\na=sendonly\r\n\
                    a=msid:PA_x TR_a\r\nm=video 9 X 96\r\na=mid:2\r\na=inactive\r\na=msid:PA_x TR_v\r\n";
         assert_eq!(tracks_by_mid(sdp), HashMap::from([("1".to_string(), "TR_a".to_string())]));

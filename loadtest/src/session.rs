@@ -1,4 +1,4 @@
-//! A joined participant's connections: signalling, one peer connection each way.
+//! A participant's connections: signalling and one peer connection in each direction.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,31 +15,34 @@ use str0m::rtp::Ssrc;
 
 use crate::media::{Stamp, unix_us};
 use crate::peer::Peer;
-use crate::playback::{Seen, Watch};
+use crate::playback::{Playback, Received};
 use crate::publisher::Publisher;
 use crate::sdp::tracks_by_mid;
 use crate::signal::{Incoming, Request, Signal, describe};
 use crate::stats::{Packet, RTP_HEADER, Stats};
 
-/// How long to listen for the reason when the media has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// By this attribute a server tells which node carries a participant's media.
+/// How long to wait for the leave message when the media connection has ended.
+const LEAVE_WAIT: Duration = Duration::from_millis(500);
+/// The participant attribute that names the participant's media node.
 const NODE_ATTRIBUTE: &str = "systir.node";
 
-/// A joined participant's connections.
+/// A participant's connections.
 pub(crate) struct Session {
     pub(crate) signal: Signal,
     pub(crate) subscriber: Peer,
     pub(crate) publisher: Option<Publisher>,
     subscriber_primary: bool,
-    settled: bool,
-    me: String,
+    joined: bool,
+    /// This participant's sid.
+    own_sid: String,
     pub(crate) node: String,
+    /// Track sids of the other participants, by participant sid.
     others: HashMap<String, HashSet<String>>,
+    /// Track sids by mid.
     tracks: HashMap<String, String>,
-    /// Track and whether it is video, by SSRC; found anew after each offer.
+    /// Track sid and whether it is video, by SSRC; cleared at each offer.
     streams: HashMap<Ssrc, (String, bool)>,
-    pub(crate) watch: Watch,
+    pub(crate) playback: Playback,
     ping_every: Duration,
     ping_timeout: Duration,
     ping_due: Instant,
@@ -64,29 +67,29 @@ impl Session {
             subscriber,
             publisher,
             subscriber_primary: join.subscriber_primary,
-            settled: false,
-            me: join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default(),
+            joined: false,
+            own_sid: join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default(),
             node: join.server_info.map(|server| server.node_id).unwrap_or_default(),
             others: HashMap::new(),
             tracks: HashMap::new(),
             streams: HashMap::new(),
-            watch: Watch::default(),
+            playback: Playback::default(),
             ping_every,
             ping_timeout: seconds(join.ping_timeout, 15),
             ping_due: now + ping_every,
             pong_at: now,
             rtt_ms: 0,
         };
-        session.meet(join.participant.into_iter().chain(join.other_participants));
+        session.update_participants(join.participant.into_iter().chain(join.other_participants));
         session
     }
 
-    pub(crate) fn unsettled(&self) -> bool {
-        !self.settled
+    pub(crate) fn joining(&self) -> bool {
+        !self.joined
     }
 
-    pub(crate) fn settle(&mut self) {
-        self.settled = true;
+    pub(crate) fn set_joined(&mut self) {
+        self.joined = true;
     }
 
     pub(crate) fn primary_connected(&self) -> bool {
@@ -104,9 +107,9 @@ impl Session {
         self.others.values().flatten().cloned().collect()
     }
 
-    pub(crate) fn meet(&mut self, participants: impl IntoIterator<Item = ParticipantInfo>) {
+    pub(crate) fn update_participants(&mut self, participants: impl IntoIterator<Item = ParticipantInfo>) {
         for mut participant in participants {
-            if participant.sid == self.me {
+            if participant.sid == self.own_sid {
                 if let Some(node) = participant.attributes.remove(NODE_ATTRIBUTE) {
                     self.node = node;
                 }
@@ -124,27 +127,27 @@ impl Session {
         self.ping_due.min(self.subscriber.due).min(publisher)
     }
 
-    /// The media may end before the message that says why.
-    pub(crate) async fn last_words(&mut self, error: anyhow::Error) -> anyhow::Error {
+    /// The reason in the server's leave message, which may arrive after the media connection has ended;
+    /// else `error`.
+    pub(crate) async fn leave_reason(&mut self, error: anyhow::Error) -> anyhow::Error {
         let leave = async {
             loop {
                 if let Incoming::Leave(leave) = self.signal.next().await? {
-                    return Ok::<_, String>(Left::from(&leave));
+                    return Ok::<_, String>(ServerLeave::from(&leave));
                 }
             }
         };
-        if error.is::<Left>() {
+        if error.is::<ServerLeave>() {
             return error;
         }
-        match tokio::time::timeout(LAST_WORDS, leave).await {
-            Ok(Ok(left)) => left.into(),
+        match tokio::time::timeout(LEAVE_WAIT, leave).await {
+            Ok(Ok(leave)) => leave.into(),
             _ => error,
         }
     }
 
     pub(crate) fn alive(&self) -> anyhow::Result<()> {
-        let dead = |peer: &Peer| peer.is_dead();
-        if dead(&self.subscriber) || self.publisher.as_ref().is_some_and(|p| dead(&p.peer)) {
+        if self.subscriber.is_dead() || self.publisher.as_ref().is_some_and(|p| p.peer.is_dead()) {
             return Err(anyhow!("the media connection was lost"));
         }
         if self.pong_at.elapsed() > self.ping_every + self.ping_timeout {
@@ -182,7 +185,7 @@ impl Session {
                 }
             }
             Incoming::Trickle(trickle) => self.trickle(&trickle).await?,
-            Incoming::Update(update) => self.meet(update.participants),
+            Incoming::Update(update) => self.update_participants(update.participants),
             Incoming::TrackPublished(published) => {
                 let track = published.track.unwrap_or_default();
                 let offer = match &mut self.publisher {
@@ -195,7 +198,7 @@ impl Session {
             }
             Incoming::SubscribedQualityUpdate(update) => {
                 if let Some(publisher) = &mut self.publisher {
-                    publisher.wanted(&update);
+                    publisher.set_subscribed_layers(&update);
                 }
             }
             Incoming::Pong(_) => self.pong_at = Instant::now(),
@@ -203,7 +206,7 @@ impl Session {
                 self.pong_at = Instant::now();
                 self.rtt_ms = unix_ms().saturating_sub(pong.last_ping_timestamp);
             }
-            Incoming::Leave(leave) => return Err(Left::from(&leave).into()),
+            Incoming::Leave(leave) => return Err(ServerLeave::from(&leave).into()),
             _ => {}
         }
         Ok(())
@@ -230,7 +233,7 @@ impl Session {
         if let Some(publisher) = &mut self.publisher {
             publisher.tick(now, stats)?;
         }
-        for ssrc in self.watch.stuck(now) {
+        for ssrc in self.playback.key_frames_needed(now) {
             if let Some(stream) = self.subscriber.rtc.direct_api().stream_rx(&ssrc) {
                 stream.request_keyframe(KeyframeRequestKind::Pli);
             }
@@ -244,14 +247,14 @@ impl Session {
         Ok(())
     }
 
-    /// Looks at what the peer connections have to tell.
-    pub(crate) fn look(&mut self, stats: &mut Stats) {
+    /// Handles the events of both peer connections.
+    pub(crate) fn handle_events(&mut self, stats: &mut Stats) {
         stats.unsent += std::mem::take(&mut self.subscriber.unsent);
         for event in std::mem::take(&mut self.subscriber.events) {
             let Event::RtpPacket(packet) = event else { continue };
             let ssrc = packet.header.ssrc;
             if !self.streams.contains_key(&ssrc) {
-                let Some(stream) = self.name(ssrc) else { continue };
+                let Some(stream) = self.find_stream(ssrc) else { continue };
                 self.streams.insert(ssrc, stream);
             }
             if let Some((track, video)) = self.streams.get(&ssrc) {
@@ -259,16 +262,18 @@ impl Session {
                 let now_us = unix_us();
                 let (seq, bytes) = (*packet.seq_no, packet.payload.len() + RTP_HEADER);
                 stats.received(track, Packet { ssrc, seq, bytes, stamp }, now_us);
-                let seen = Seen { seq, marker: packet.header.marker, payload: &packet.payload, stamp };
-                self.watch.packet(packet.timestamp, now_us, track, video.then_some(ssrc), seen);
+                let received =
+                    Received { seq, marker: packet.header.marker, payload: &packet.payload, stamp };
+                self.playback.packet(packet.timestamp, now_us, track, video.then_some(ssrc), received);
             }
         }
         if let Some(publisher) = &mut self.publisher {
-            publisher.look(stats);
+            publisher.handle_events(stats);
         }
     }
 
-    pub(crate) fn name(&mut self, ssrc: Ssrc) -> Option<(String, bool)> {
+    /// Track sid of an RTP stream and whether it is video.
+    fn find_stream(&mut self, ssrc: Ssrc) -> Option<(String, bool)> {
         let mid = self.subscriber.rtc.direct_api().stream_rx(&ssrc)?.mid();
         let video = self.subscriber.rtc.media(mid)?.kind().is_video();
         let track = self.tracks.get(mid.to_string().trim())?;
@@ -276,19 +281,19 @@ impl Session {
     }
 }
 
-/// The server ended the session.
+/// The server ended the session with a leave message.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-pub(crate) struct Left {
+pub(crate) struct ServerLeave {
     why: String,
-    /// May the participant come back?
-    pub(crate) again: bool,
+    /// Whether the participant may rejoin.
+    pub(crate) may_rejoin: bool,
 }
 
-impl From<&livekit_protocol::LeaveRequest> for Left {
+impl From<&livekit_protocol::LeaveRequest> for ServerLeave {
     fn from(leave: &livekit_protocol::LeaveRequest) -> Self {
-        let again = leave.can_reconnect || leave.action() != leave_request::Action::Disconnect;
-        Self { why: describe(leave), again }
+        let may_rejoin = leave.can_reconnect || leave.action() != leave_request::Action::Disconnect;
+        Self { why: describe(leave), may_rejoin }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client's end of LiveKit signalling, v0: one WebSocket, binary protobuf both ways.
+//! Client side of LiveKit signalling, v0: one WebSocket with binary protobuf in both directions.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-/// How long the server may take to answer the request, and again to send the join response.
+/// Time limit for the server's answer to the request, and again for its join response.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
-/// How long a message may wait for the server to read.
+/// Time limit for sending a message.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// Newest protocol with data channels negotiated in band, which is what we offer.
+/// The newest protocol version in which data channels are negotiated in band, as this client does.
 const PROTOCOL: u32 = 16;
 
-/// Why somebody did not get in.
+/// Why a participant did not join.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum JoinError {
-    /// The server said no.
+    /// The server refused it.
     #[error("{0}")]
     Refused(String),
-    /// There was no answer of a server.
+    /// The server could not be reached.
     #[error("cannot reach the server: {0}")]
     Unreachable(String),
-    /// It took too long.
+    /// A time limit passed.
     #[error("no {0} in time")]
     TooSlow(&'static str),
-    /// The server's messages make no sense.
+    /// The server sent something that the protocol does not allow.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
     /// Signalling or media ended while joining.
@@ -42,9 +42,9 @@ pub enum JoinError {
     Ended(String),
 }
 
-/// A message of the server.
+/// A message from the server.
 pub(crate) type Incoming = signal_response::Message;
-/// A message of the client.
+/// A message from the client.
 pub(crate) type Request = signal_request::Message;
 
 /// An open signalling connection.
@@ -78,7 +78,7 @@ impl Signal {
         }
     }
 
-    /// Address of this machine towards the server.
+    /// Local address of the connection to the server.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         let tcp = match self.socket.get_ref() {
             MaybeTlsStream::Plain(tcp) => tcp,
@@ -99,7 +99,7 @@ impl Signal {
             match message {
                 Message::Binary(bytes) => {
                     let response = SignalResponse::decode(bytes).map_err(|error| error.to_string())?;
-                    // Messages newer than this client's protocol have no meaning to it.
+                    // A message type that this client's protocol does not have is ignored.
                     if let Some(message) = response.message {
                         return Ok(message);
                     }
@@ -118,11 +118,11 @@ impl Signal {
         match timeout(SEND_LIMIT, self.socket.send(Message::Binary(bytes.into()))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the server does not read".into()),
+            Err(_) => Err("the server does not read from the signalling connection".into()),
         }
     }
 
-    /// Says goodbye, as far as the server still listens.
+    /// Sends a leave message and closes the connection, if the server still reads.
     pub(crate) async fn leave(mut self) {
         let leave = LeaveRequest { reason: DisconnectReason::ClientInitiated.into(), ..Default::default() };
         if self.send(Request::Leave(leave)).await.is_ok() {
@@ -131,13 +131,13 @@ impl Signal {
     }
 }
 
-/// What a leave message says, in a line.
+/// A leave message in one line.
 pub(crate) fn describe(leave: &LeaveRequest) -> String {
     let reason = leave.reason().as_str_name().to_lowercase().replace('_', "-");
     format!("the server said leave: {reason}")
 }
 
-/// What a failed request says. Some servers repeat the token, which belongs into no report.
+/// The error of a failed request. Some servers repeat the token in it; a report must not contain it.
 fn refused(error: tungstenite::Error, token: &str) -> JoinError {
     match error {
         tungstenite::Error::Http(response) => {

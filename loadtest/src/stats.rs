@@ -1,4 +1,4 @@
-//! What one participant counts.
+//! Counters of one participant: packets, loss, latency.
 
 mod frames;
 
@@ -13,10 +13,10 @@ use frames::{Counted, Frames};
 
 /// Bytes of an RTP header without extensions.
 pub(crate) const RTP_HEADER: usize = 12;
-/// Largest age that is told apart, microseconds.
+/// Largest age in histograms, microseconds; greater ones count as this.
 const MAX_AGE_US: u64 = 60_000_000;
 
-/// Counters of one participant since measuring began.
+/// Counters of one participant since they were reset.
 #[derive(Debug)]
 pub(crate) struct Stats {
     pub(crate) packets_out: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Stats {
 
 /// An empty histogram of ages, two significant digits.
 pub(crate) fn ages() -> Histogram<u64> {
-    #[expect(clippy::expect_used, reason = "the bounds are constants, and valid")]
+    #[expect(clippy::expect_used, reason = "the bounds are constants and valid")]
     Histogram::new_with_bounds(1, MAX_AGE_US, 2).expect("constant bounds")
 }
 
@@ -45,20 +45,20 @@ pub(crate) struct Packet {
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// What arrived of one track.
+/// Counters of one received track.
 #[derive(Debug, Default)]
 struct Received {
     packets: u64,
     ssrc: Option<Ssrc>,
     frames: Frames,
-    /// Of runs that have ended: how many packets they should have had and did.
+    /// Packets expected and arrived in runs that have ended.
     expected: u64,
     arrived: u64,
     run: Option<Run>,
 }
 
-/// Packets of one layer without a change of layer between them. A server leaves out what it does
-/// not forward, so a gap between runs is not loss.
+/// Packets between two layer switches. A server forwards one layer at a time, so a gap between runs is
+/// not loss.
 #[derive(Debug)]
 struct Run {
     layer: u8,
@@ -100,7 +100,7 @@ impl Stats {
         }
         let Some(received) = self.tracks.get_mut(track) else { return };
         received.packets += 1;
-        // Another RTP stream of the track: its sequence numbers have nothing to do with those before.
+        // A new RTP stream of the track has unrelated sequence numbers.
         if received.ssrc.replace(packet.ssrc) != Some(packet.ssrc) {
             received.frames = Frames::default();
         }
@@ -114,7 +114,7 @@ impl Stats {
         received.frames = frames;
     }
 
-    /// (expected, arrived) stamped packets.
+    /// Packets of load participants: (expected, arrived).
     pub(crate) fn completeness(&self) -> (u64, u64) {
         self.tracks.values().fold((0, 0), |(expected, arrived), track| {
             let run = track.run.as_ref().map_or((0, 0), |run| (run.expected(), run.arrived));
@@ -122,8 +122,8 @@ impl Stats {
         })
     }
 
-    /// How many of these tracks something arrived of.
-    pub(crate) fn heard(&self, tracks: &HashSet<String>) -> usize {
+    /// Number of these tracks of which a packet arrived.
+    pub(crate) fn tracks_received(&self, tracks: &HashSet<String>) -> usize {
         tracks.iter().filter(|track| self.tracks.get(*track).is_some_and(|t| t.packets > 0)).count()
     }
 }
@@ -133,7 +133,7 @@ impl Received {
         match &mut self.run {
             Some(run) if run.layer == packet.layer => {
                 run.arrived += 1;
-                // A late packet lies behind; one from before the run's start moves that.
+                // A late packet changes nothing, except before the start of the run: then the run starts there.
                 if packet.count.wrapping_sub(run.last) < u32::MAX / 2 {
                     run.last = packet.count;
                 } else if run.first.wrapping_sub(packet.count) < u32::MAX / 2 {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_within_a_layer_are_loss_and_order_is_not() {
+    fn gaps_within_a_layer_are_loss_and_reordering_is_not() {
         let mut stats = Stats::new();
         arrive(&mut stats, "TR_a", 0, [10, 11, 14, 13, 9]);
         assert_eq!(stats.completeness(), (6, 5), "9 to 14 without 12");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_layer_is_not_loss() {
+    fn layer_switch_is_not_loss() {
         let mut stats = Stats::new();
         arrive(&mut stats, "TR_v", 0, 0..10);
         arrive(&mut stats, "TR_v", 2, 500..510);
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn tracks_are_heard_when_anything_arrives_of_them() {
+    fn track_is_received_when_a_packet_of_it_arrives() {
         let mut stats = Stats::new();
         let packet = Packet { ssrc: 1.into(), seq: 1, bytes: 100, stamp: None };
         stats.received("TR_foreign", packet, 1);
         arrive(&mut stats, "TR_gone", 0, [1]);
         let expected = HashSet::from(["TR_foreign".to_string(), "TR_silent".to_string()]);
-        assert_eq!(stats.heard(&expected), 1);
+        assert_eq!(stats.tracks_received(&expected), 1);
         assert_eq!(stats.completeness(), (1, 1));
     }
 }

@@ -1,5 +1,5 @@
-//! What a peer connection's packets travel over: a UDP socket, or a TCP stream on which each packet
-//! stands behind its length (RFC 4571), as clients use it whose network lets no UDP out.
+//! Sockets of a peer connection: UDP, or a TCP stream with a length before each packet (RFC 4571), for
+//! networks that block UDP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,21 +11,21 @@ use str0m::Candidate;
 use str0m::net::{Protocol, TcpType};
 use tokio::net::{TcpStream, UdpSocket};
 
-/// Room for bursts of many tracks, bytes.
+/// Large enough for bursts of many tracks, bytes.
 const SOCKET_BUFFER: usize = 1 << 20;
-/// How long a stream may take to be there.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Unsent bytes from which packets are given up.
-const MOST_UNSENT: usize = 1 << 20;
+/// Time limit for connecting.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// With more unsent bytes than this, packets are dropped.
+const MAX_UNSENT: usize = 1 << 20;
 const LENGTH: usize = 2;
 
 #[derive(Debug)]
-pub(crate) enum Wire {
+pub(crate) enum Transport {
     Udp {
         socket: UdpSocket,
         local: SocketAddr,
     },
-    /// None until the server has said where it takes TCP.
+    /// None until the server's TCP candidate is known.
     Tcp(Option<Stream>),
 }
 
@@ -38,19 +38,19 @@ pub(crate) struct Stream {
     unsent: Vec<u8>,
 }
 
-impl Wire {
-    /// A socket on the address by which this machine reaches the server.
+impl Transport {
+    /// Opens a UDP socket on the local address of the signalling connection.
     pub(crate) async fn udp(local: IpAddr) -> anyhow::Result<Self> {
-        // A server on this machine may be reached by ::1 and offer media on 127.0.0.1 only.
+        // A server on this machine may have signalling on ::1 and media on 127.0.0.1 only.
         let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
         let socket = bind(local).with_context(|| format!("cannot open a UDP socket on {local}"))?;
         let local = socket.local_addr()?;
-        // Before the reactor has seen the socket, each attempt to send would fail.
+        // Until tokio's reactor has reported the socket as writable, each send would fail.
         socket.writable().await?;
         Ok(Self::Udp { socket, local })
     }
 
-    /// Our candidate, once there is one.
+    /// The local candidate; none before TCP is connected.
     pub(crate) fn candidate(&self) -> anyhow::Result<Option<Candidate>> {
         let candidate = match self {
             Self::Udp { local, .. } => Candidate::host(*local, "udp"),
@@ -69,14 +69,15 @@ impl Wire {
         }
     }
 
-    /// Connects to the first address at which a description takes TCP. True when that is new.
+    /// Connects to the first passive TCP candidate of a description, unless connected already. Returns
+    /// whether it connected.
     pub(crate) async fn connect(&mut self, description: &str) -> anyhow::Result<bool> {
         let Self::Tcp(stream @ None) = self else { return Ok(false) };
         let lines = description.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
         let mut passive = lines.filter_map(passive_address);
         let Some(server) = passive.next() else { return Ok(false) };
         let cannot = || format!("cannot reach the server's media over TCP at {server}");
-        let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(server));
+        let connecting = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(server));
         let io = connecting.await.with_context(cannot)?.with_context(cannot)?;
         io.set_nodelay(true)?;
         let local = io.local_addr()?;
@@ -84,7 +85,7 @@ impl Wire {
         Ok(true)
     }
 
-    /// Waits until there is something to read, and writes what waits meanwhile. Safe to cancel.
+    /// Waits until there is something to read; writes unsent bytes meanwhile. Safe to cancel.
     pub(crate) async fn ready(&mut self) -> io::Result<()> {
         match self {
             Self::Udp { socket, .. } => socket.readable().await,
@@ -93,7 +94,8 @@ impl Wire {
         }
     }
 
-    /// The next packet: its length in the buffer, from where, to where. None when there is none yet.
+    /// Reads the next packet into the buffer: its length, source and destination. None when there is none
+    /// yet.
     pub(crate) fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -111,7 +113,7 @@ impl Wire {
         }
     }
 
-    /// False when this machine did not take it.
+    /// Returns whether the socket accepted the packet.
     pub(crate) fn send(&mut self, packet: &[u8], to: SocketAddr) -> bool {
         match self {
             Self::Udp { socket, .. } => socket.try_send_to(packet, to).is_ok(),
@@ -122,16 +124,16 @@ impl Wire {
 }
 
 impl Stream {
-    /// Length of the first packet, when it is whole.
-    fn whole(&self) -> Option<usize> {
+    /// Length of the first packet, when all of it was read.
+    fn complete(&self) -> Option<usize> {
         let (length, rest) = self.read.split_first_chunk::<LENGTH>()?;
         let length = usize::from(u16::from_be_bytes(*length));
         (rest.len() >= length).then_some(length)
     }
 
     async fn ready(&mut self) -> io::Result<()> {
-        // What was read together with an earlier packet wakes nobody.
-        if self.whole().is_some() {
+        // The socket does not become readable again for a packet that was read with an earlier one.
+        if self.complete().is_some() {
             return Ok(());
         }
         while !self.unsent.is_empty() {
@@ -146,7 +148,7 @@ impl Stream {
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
-            if let Some(length) = self.whole() {
+            if let Some(length) = self.complete() {
                 let packet = self.read.iter().skip(LENGTH).take(length);
                 let size = buffer.iter_mut().zip(packet).map(|(place, byte)| *place = *byte).count();
                 self.read.drain(..LENGTH + length);
@@ -162,12 +164,12 @@ impl Stream {
 
     fn send(&mut self, packet: &[u8]) -> bool {
         let Ok(length) = u16::try_from(packet.len()) else { return false };
-        if self.unsent.len() > MOST_UNSENT {
+        if self.unsent.len() > MAX_UNSENT {
             return false;
         }
         self.unsent.extend_from_slice(&length.to_be_bytes());
         self.unsent.extend_from_slice(packet);
-        // What is not taken now is written when the stream is ready; an end shows when it is read.
+        // Bytes that remain are written by `ready`; an error shows at the next read.
         let _ = self.write();
         true
     }
@@ -197,7 +199,7 @@ fn bind(local: IpAddr) -> io::Result<UdpSocket> {
     let address = SocketAddr::new(local, 0);
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    // The system may grant less; then bursts show up as loss, which is what they are.
+    // The system may grant less. Bursts that do not fit are then measured as loss, correctly.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;

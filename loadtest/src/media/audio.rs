@@ -10,7 +10,7 @@ use super::{Outgoing, skipped};
 const INTERVAL: Duration = Duration::from_millis(20);
 /// RTP timestamp units of a packet at 48 kHz (RFC 7587 section 4.1).
 const TICKS: u32 = 960;
-/// A participant that never speaks sends one packet in this many, as Opus does with DTX (RFC 7587
+/// A participant that never speaks sends one packet of this many, as Opus does with DTX (RFC 7587
 /// section 3.1.3).
 const DTX: u32 = 20;
 
@@ -44,8 +44,8 @@ impl Audio {
         let skipped = skipped(now, &mut self.next, interval);
         self.advance(skipped);
         while self.next <= now {
-            let place = self.schedule.place(self.step, PACKETS_PER_SECOND);
-            let Some(packet) = self.clip.audio.get(place) else { return };
+            let position = self.schedule.position(self.step, PACKETS_PER_SECOND);
+            let Some(packet) = self.clip.audio.get(position) else { return };
             let stamp = Stamp { sent_us: unix_us(), count: self.count, layer: 0, packets: 1 };
             out.push(Outgoing {
                 layer: 0,
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_participant_sends_a_packet_now_and_then() {
+    fn participant_that_never_speaks_sends_a_packet_every_400_ms() {
         let start = Instant::now();
         let out = seconds(Audio::silent(start, 0, Clip::of(0), 0), start, 2);
         assert_eq!(out.len(), 5);

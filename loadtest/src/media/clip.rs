@@ -14,7 +14,7 @@ pub(super) const LISTENING_SECONDS: u64 = 4;
 /// Each layer has a key frame each second and no others.
 pub(super) const KEY_FRAME_INTERVAL: u64 = CLIP_FPS as u64;
 
-/// One speaker.
+/// The clip of one speaker.
 #[derive(Debug)]
 pub(crate) struct Clip {
     /// VP8 frames of each layer, smallest first.
@@ -48,7 +48,7 @@ static CLIPS: LazyLock<[Clip; 4]> =
     LazyLock::new(|| [clip!("amber"), clip!("teal"), clip!("violet"), clip!("rose")]);
 
 impl Clip {
-    /// The clip of a participant; clips are dealt out in turn.
+    /// The clip of a participant, by its number.
     pub(crate) fn of(index: usize) -> &'static Self {
         let [first, ..] = &*CLIPS;
         CLIPS.get(index % CLIPS.len()).unwrap_or(first)
@@ -66,8 +66,8 @@ impl Clip {
     }
 }
 
-/// Frames of an IVF file: a header that tells its own length, then each frame behind its length and
-/// its timestamp.
+/// Frames of an IVF file. Its header has its own length at offset 6; each frame follows a header of 12
+/// bytes: length and timestamp.
 fn ivf_frames(file: &'static [u8]) -> Vec<&'static [u8]> {
     let header = file.get(6..8).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_le_bytes(*bytes));
     let mut rest = file.get(usize::from(header.unwrap_or(0))..).unwrap_or_default();
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// What the server's speaker detection asks for: 40 % of 500 ms at -30 dBov or louder.
+    /// LiveKit's speaker detection needs 40 % of 500 ms at -30 dBov or louder.
     #[test]
     fn speech_is_loud_enough_for_speaker_detection_and_listening_is_silent() {
         let speech = (SPEECH_SECONDS * u64::from(PACKETS_PER_SECOND)) as usize;
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Opus has a variable bit rate here: louder packets need more bytes.
+    /// The bit rate is variable: speech needs more bytes than silence.
     #[test]
     fn levels_follow_the_signal() {
         for clip in clips() {

@@ -23,24 +23,24 @@ impl Schedule {
         Self { index: index as u64, speakers: 0 }
     }
 
-    /// The step at a time, of `rate` steps a second. Participants differ by parts of a second, so that
-    /// their key frames do not come at once.
+    /// The step at a time, of `rate` steps a second. Participants differ by a part of a second, so that
+    /// they do not send key frames all at once.
     pub(super) fn step(self, now_us: u64, rate: u32) -> u64 {
         let shift_us = self.index.wrapping_mul(618_034) % 1_000_000;
         now_us.wrapping_add(shift_us) / 1_000 * u64::from(rate) / 1_000
     }
 
-    /// Place in the clip, in steps. It moves on by one with each step, but for jumps to key frames.
-    pub(super) fn place(self, step: u64, rate: u32) -> usize {
+    /// Position in the clip, in steps. It advances by one with each step; where it jumps, a key frame is.
+    pub(super) fn position(self, step: u64, rate: u32) -> usize {
         let rate = u64::from(rate);
         let turn = SPEECH_SECONDS * rate;
-        let place = if self.speakers > 0 && (step / turn) % self.speakers == self.index % self.speakers {
+        let position = if self.speakers > 0 && (step / turn) % self.speakers == self.index % self.speakers {
             step % turn
         } else {
-            // Participants with the same clip do not blink at the same time.
+            // Participants with the same clip should not blink at the same time.
             turn + (step + self.index % LISTENING_SECONDS * rate) % (LISTENING_SECONDS * rate)
         };
-        usize::try_from(place).unwrap_or(0)
+        usize::try_from(position).unwrap_or(0)
     }
 }
 
@@ -55,29 +55,36 @@ mod tests {
         let speakers: Vec<_> = (0..3).map(|index| Schedule::speaker(index, 3)).collect();
         let mut spoke = [0; 3];
         for step in 0..3 * SPEECH as u64 {
-            let speaking: Vec<_> = (0..3).filter(|index| speakers[*index].place(step, 50) < SPEECH).collect();
+            let speaking: Vec<_> =
+                (0..3).filter(|index| speakers[*index].position(step, 50) < SPEECH).collect();
             let [one] = speaking.as_slice() else { panic!("{speaking:?} speak at once") };
             spoke[*one] += 1;
         }
         assert_eq!(spoke, [SPEECH; 3]);
-        assert!((0..5_000).all(|step| Schedule::listener(1).place(step, 50) >= SPEECH));
+        assert!((0..5_000).all(|step| Schedule::listener(1).position(step, 50) >= SPEECH));
     }
 
     #[test]
-    fn audio_and_video_are_at_the_same_place() {
+    fn audio_and_video_are_at_the_same_position() {
         let schedule = Schedule::speaker(5, 7);
         for ms in (0..100_000).step_by(33) {
-            let place = |rate| schedule.place(schedule.step(ms * 1_000, rate), rate) as f64 / f64::from(rate);
-            assert!((place(50) - place(15)).abs() < 0.1, "{ms} ms: {} and {} s", place(50), place(15));
+            let position =
+                |rate| schedule.position(schedule.step(ms * 1_000, rate), rate) as f64 / f64::from(rate);
+            assert!(
+                (position(50) - position(15)).abs() < 0.1,
+                "{ms} ms: {} and {} s",
+                position(50),
+                position(15)
+            );
         }
     }
 
     #[test]
-    fn places_jump_at_whole_seconds_only() {
+    fn positions_jump_at_whole_seconds_only() {
         for index in 0..9 {
             let schedule = Schedule::speaker(index, 4);
             for step in (0..10_000).filter(|step| (step + 1) % 15 != 0) {
-                assert_eq!(schedule.place(step + 1, 15), schedule.place(step, 15) + 1);
+                assert_eq!(schedule.position(step + 1, 15), schedule.position(step, 15) + 1);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Video of one participant: the VP8 frames of a clip in one or three layers, filled up to the wanted
+//! Video of one participant: the VP8 frames of a clip in one or three layers, padded to the configured
 //! bit rate with bytes that decoders ignore.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::stamp::{STAMP_BYTES, Stamp, unix_us};
 use super::vp8::{DESCRIPTOR_BYTES, Numbers, is_key_frame};
 use super::{Outgoing, skipped};
 
-/// How a participant's video is to be sent.
+/// Encoding parameters of a video track.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoding {
     /// Three layers instead of the largest alone.
@@ -37,15 +37,15 @@ pub(crate) struct Video {
 #[derive(Debug)]
 struct Layer {
     frames: &'static [&'static [u8]],
-    /// Bytes of a frame at the wanted bit rate.
+    /// Bytes of a frame at the configured bit rate.
     frame_bytes: usize,
     /// Bytes that may be sent before the bit rate is exceeded. Negative after a large frame.
     credit: i64,
     /// Credit is never further below 0: what one second may carry.
     debt: i64,
-    wanted: bool,
+    subscribed: bool,
     key_frame_due: bool,
-    /// How many frames this layer is behind the schedule, since it went back to a key frame.
+    /// Frames by which this layer is behind the schedule, after it went back to a key frame.
     behind: u64,
     count: u32,
     numbers: Numbers,
@@ -70,7 +70,7 @@ impl Video {
                 frame_bytes: (bytes_per_second / fps) as usize,
                 credit: 0,
                 debt: i64::from(bytes_per_second),
-                wanted: true,
+                subscribed: true,
                 key_frame_due: true,
                 behind: 0,
                 count: 0,
@@ -89,20 +89,19 @@ impl Video {
         }
     }
 
-    /// A receiver sent a PLI or FIR: the layer goes back to its last key frame at once, and is with the
-    /// schedule again at the next one.
+    /// After a PLI or FIR: the layer continues at the last key frame of the schedule, and follows the
+    /// schedule again from the next one on.
     pub(crate) fn request_key_frame(&mut self, layer: usize) {
         if let Some(layer) = self.layers.get_mut(layer) {
             layer.key_frame_due = true;
         }
     }
 
-    /// Whether the server has a subscriber for a layer. A layer that is wanted again begins with a key
-    /// frame.
-    pub(crate) fn want(&mut self, layer: usize, wanted: bool) {
+    /// A layer without subscribers is not sent. When it has some again, it begins with a key frame.
+    pub(crate) fn set_subscribed(&mut self, layer: usize, subscribed: bool) {
         if let Some(layer) = self.layers.get_mut(layer) {
-            layer.key_frame_due |= wanted && !layer.wanted;
-            layer.wanted = wanted;
+            layer.key_frame_due |= subscribed && !layer.subscribed;
+            layer.subscribed = subscribed;
         }
     }
 
@@ -113,7 +112,7 @@ impl Video {
             self.layers.iter_mut().for_each(|layer| layer.key_frame_due = true);
         }
         while self.next <= now {
-            for (index, layer) in self.layers.iter_mut().enumerate().filter(|(_, layer)| layer.wanted) {
+            for (index, layer) in self.layers.iter_mut().enumerate().filter(|(_, layer)| layer.subscribed) {
                 layer.frame(index, self.step, self.schedule, self.time, self.packet, out);
             }
             self.advance(1);
@@ -141,12 +140,12 @@ impl Layer {
         if std::mem::take(&mut self.key_frame_due) || since_key_frame == 0 {
             self.behind = since_key_frame;
         }
-        let place = schedule.place(step - self.behind, CLIP_FPS);
-        let Some(frame) = self.frames.get(place) else { return };
+        let position = schedule.position(step - self.behind, CLIP_FPS);
+        let Some(frame) = self.frames.get(position) else { return };
         self.numbers.advance(is_key_frame(frame));
 
         let capacity = packet - DESCRIPTOR_BYTES;
-        let size = self.filled(frame.len(), capacity);
+        let size = self.padded_size(frame.len(), capacity);
         let packets = size.div_ceil(capacity);
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(frame);
@@ -175,12 +174,12 @@ impl Layer {
         }
     }
 
-    /// Bytes of a frame with its filling and its stamp, by the bit rate that is left.
-    fn filled(&mut self, frame: usize, capacity: usize) -> usize {
+    /// Bytes of a frame with padding and stamp.
+    fn padded_size(&mut self, frame: usize, capacity: usize) -> usize {
         self.credit += self.frame_bytes as i64;
         let least = frame + STAMP_BYTES;
         let mut size = least.max(usize::try_from(self.credit).unwrap_or(0));
-        // The last packet has the whole stamp.
+        // The stamp must not span two packets.
         let last = size % capacity;
         if (1..STAMP_BYTES).contains(&last) {
             size += STAMP_BYTES - last;
@@ -241,8 +240,8 @@ mod tests {
                 assert_eq!(*time, number as u32 * 6_000);
                 let clip = clip[number % 120];
                 assert_eq!(&bytes[..clip.len()], clip, "frame {number}");
-                let filling = &bytes[clip.len()..bytes.len() - STAMP_BYTES];
-                assert!(filling.iter().all(|byte| *byte == 0));
+                let padding = &bytes[clip.len()..bytes.len() - STAMP_BYTES];
+                assert!(padding.iter().all(|byte| *byte == 0));
             }
         }
     }
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn video_keeps_the_bit_rate_that_the_clip_fits_into() {
+    fn video_has_the_configured_bit_rate() {
         let start = Instant::now();
         for (bitrate, fps) in [(300_000, CLIP_FPS), (800_000, CLIP_FPS), (800_000, 25), (2_500_000, 30)] {
             let out = seconds(video(start, Encoding { bitrate, fps, ..ENCODING }), start, 10);
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn key_frame_comes_first_on_request_each_second_and_when_a_layer_is_wanted_again() {
+    fn key_frame_is_sent_first_on_request_each_second_and_when_a_layer_has_subscribers_again() {
         let mut at = Instant::now();
         let mut video = video(at, Encoding { simulcast: true, ..ENCODING });
         assert_eq!(step(&mut video, &mut at), (vec![0, 1, 2], vec![0, 1, 2]));
@@ -323,16 +322,16 @@ mod tests {
         video.request_key_frame(1);
         assert_eq!(step(&mut video, &mut at), (vec![1], vec![0, 1, 2]));
         assert_eq!(step(&mut video, &mut at), (vec![], vec![0, 1, 2]));
-        video.want(2, false);
+        video.set_subscribed(2, false);
         assert_eq!(step(&mut video, &mut at), (vec![], vec![0, 1]));
-        video.want(2, true);
+        video.set_subscribed(2, true);
         assert_eq!(step(&mut video, &mut at), (vec![2], vec![0, 1, 2]));
         for _ in 6..15 {
             assert_eq!(step(&mut video, &mut at).0, Vec::<usize>::new());
         }
         assert_eq!(step(&mut video, &mut at), (vec![0, 1, 2], vec![0, 1, 2]));
         video.request_key_frame(9);
-        video.want(9, true);
+        video.set_subscribed(9, true);
     }
 
     #[test]
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn video_that_fell_behind_goes_on_with_a_key_frame() {
+    fn video_that_fell_behind_continues_with_a_key_frame() {
         let start = Instant::now();
         let mut video = video(start, ENCODING);
         let mut out = Vec::new();

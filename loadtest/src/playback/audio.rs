@@ -1,5 +1,5 @@
-//! Sound as a receiver with a jitter buffer of 200 ms hears it: what is not there when it is due is
-//! concealed, whether it comes later or never.
+//! Audio as a receiver with a jitter buffer of 200 ms plays it: a packet that has not arrived when it
+//! is due is missed, whether it comes later or never.
 
 use std::collections::BTreeMap;
 
@@ -7,40 +7,43 @@ use crate::media::Stamp;
 
 /// Depth of the jitter buffer, microseconds.
 const BUFFER_US: u64 = 200_000;
-/// Packets whose arrival is remembered one by one; older ones are counted.
+/// Packets that are kept before they are counted, for late ones among them.
 const REMEMBERED: usize = 512;
 
-/// One stream of sound.
+/// One audio track.
 #[derive(Debug, Default)]
-pub(super) struct Sound {
-    /// Age on arrival, microseconds, by number.
+pub(super) struct Audio {
+    /// Age on arrival in microseconds, by the count in the stamp.
     ages: BTreeMap<u32, u64>,
-    /// The least age of all: a packet that came without delay.
-    quickest: Option<u64>,
-    /// When the newest packet was made, and how far apart the newest two were.
+    /// The least age of all, from which the jitter buffer measures delay.
+    least_age: Option<u64>,
+    /// Count and sending time of the newest packet.
     newest: Option<(u32, u64)>,
+    /// Sending interval of the newest packets.
     interval_us: u64,
-    counted: Heard,
-    run: u64,
+    counted: Played,
+    /// Missed packets since the last one that was played.
+    gap: u64,
+    /// The count that is due next.
     next: Option<u32>,
 }
 
-/// What was heard.
+/// Counters of one track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Heard {
+pub(super) struct Played {
     /// Packets that were due.
     pub(super) due: u64,
-    /// Those that were not there in time.
+    /// Packets that had not arrived when they were due.
     pub(super) missed: u64,
-    /// Longest run of them.
-    pub(super) longest: u64,
+    /// Longest run of missed packets.
+    pub(super) longest_gap: u64,
 }
 
-impl Sound {
+impl Audio {
     pub(super) fn packet(&mut self, now_us: u64, stamp: Option<Stamp>) {
         let Some(stamp) = stamp else { return };
         let age = now_us.saturating_sub(stamp.sent_us);
-        self.quickest = Some(self.quickest.map_or(age, |quickest| quickest.min(age)));
+        self.least_age = Some(self.least_age.map_or(age, |least| least.min(age)));
         if self.next.is_none_or(|next| stamp.count >= next) {
             self.ages.entry(stamp.count).or_insert(age);
             self.next.get_or_insert(stamp.count);
@@ -59,34 +62,35 @@ impl Sound {
         }
     }
 
-    /// Counts the oldest packet that is not counted yet.
+    /// Counts the packet that is due next as played or missed.
     fn count_one(&mut self) {
         let Some(count) = self.next else { return };
         let age = self.ages.remove(&count);
         self.next = Some(count + 1);
-        let limit = self.quickest.unwrap_or_default() + BUFFER_US;
+        let limit = self.least_age.unwrap_or_default() + BUFFER_US;
         self.counted.due += 1;
         if age.is_some_and(|age| age <= limit) {
-            self.run = 0;
+            self.gap = 0;
         } else {
             self.counted.missed += 1;
-            self.run += 1;
-            self.counted.longest = self.counted.longest.max(self.run);
+            self.gap += 1;
+            self.counted.longest_gap = self.counted.longest_gap.max(self.gap);
         }
     }
 
-    /// All that was due, until `end` when the track is still there.
-    pub(super) fn heard(&self, end_us: Option<u64>) -> Heard {
+    /// Counters of all packets that were due, until `end_us` when the track is still published.
+    pub(super) fn played(&self, end_us: Option<u64>) -> Played {
         let Some((newest, sent_us)) = self.newest else { return self.counted };
         let mut rest = Self { ages: self.ages.clone(), ..*self };
-        // What was made less than a buffer before the end is not due yet.
-        let made_by = end_us.unwrap_or(sent_us).saturating_sub(BUFFER_US + self.quickest.unwrap_or_default());
+        // Packets sent later than this are not due yet.
+        let sent_by =
+            end_us.unwrap_or(sent_us).saturating_sub(BUFFER_US + self.least_age.unwrap_or_default());
         let interval = self.interval_us.max(1);
-        let last = if made_by >= sent_us {
-            let after = (made_by - sent_us) / interval;
+        let last = if sent_by >= sent_us {
+            let after = (sent_by - sent_us) / interval;
             u64::from(newest) + after.min(u64::from(u32::MAX - newest))
         } else {
-            u64::from(newest).saturating_sub((sent_us - made_by).div_ceil(interval))
+            u64::from(newest).saturating_sub((sent_us - sent_by).div_ceil(interval))
         };
         while rest.next.is_some_and(|next| u64::from(next) <= last) {
             rest.count_one();
@@ -99,14 +103,14 @@ impl Sound {
 mod tests {
     use super::*;
 
-    fn play(counts: impl IntoIterator<Item = u32>, delay_us: impl Fn(u32) -> u64) -> Sound {
-        let mut sound = Sound::default();
+    fn play(counts: impl IntoIterator<Item = u32>, delay_us: impl Fn(u32) -> u64) -> Audio {
+        let mut audio = Audio::default();
         for count in counts {
             let sent_us = 1_000_000 + u64::from(count) * 20_000;
             let stamp = Stamp { sent_us, count, layer: 0, packets: 1 };
-            sound.packet(sent_us + delay_us(count), Some(stamp));
+            audio.packet(sent_us + delay_us(count), Some(stamp));
         }
-        sound
+        audio
     }
 
     fn end(count: u64) -> Option<u64> {
@@ -114,29 +118,29 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_time_is_heard_and_what_is_late_is_not() {
-        let sound = play(0..1000, |count| if count % 100 == 7 { 205_100 } else { 5_000 });
-        assert_eq!(sound.heard(end(1000)), Heard { due: 990, missed: 10, longest: 1 });
-        let sound = play(0..1000, |count| if count % 100 == 7 { 204_900 } else { 5_000 });
-        assert_eq!(sound.heard(end(1000)).missed, 0);
+    fn packet_is_played_in_time_and_missed_when_late() {
+        let audio = play(0..1000, |count| if count % 100 == 7 { 205_100 } else { 5_000 });
+        assert_eq!(audio.played(end(1000)), Played { due: 990, missed: 10, longest_gap: 1 });
+        let audio = play(0..1000, |count| if count % 100 == 7 { 204_900 } else { 5_000 });
+        assert_eq!(audio.played(end(1000)).missed, 0);
     }
 
     #[test]
-    fn what_never_comes_is_missed_and_runs_are_told() {
-        let sound = play((0..1000).filter(|count| !(500..520).contains(count)), |_| 1_000);
-        assert_eq!(sound.heard(end(1000)), Heard { due: 990, missed: 20, longest: 20 });
+    fn lost_packets_are_missed_and_make_a_gap() {
+        let audio = play((0..1000).filter(|count| !(500..520).contains(count)), |_| 1_000);
+        assert_eq!(audio.played(end(1000)), Played { due: 990, missed: 20, longest_gap: 20 });
     }
 
     #[test]
-    fn a_track_that_falls_silent_while_it_is_there_is_missed() {
-        let sound = play(0..100, |_| 0);
-        assert_eq!(sound.heard(end(200)), Heard { due: 191, missed: 91, longest: 91 });
-        assert_eq!(sound.heard(None).missed, 0, "it ended");
+    fn published_track_without_packets_is_missed() {
+        let audio = play(0..100, |_| 0);
+        assert_eq!(audio.played(end(200)), Played { due: 191, missed: 91, longest_gap: 91 });
+        assert_eq!(audio.played(None).missed, 0, "it ended");
     }
 
     #[test]
-    fn order_does_not_matter_within_the_buffer() {
+    fn reordering_within_the_buffer_is_not_missed() {
         let swapped = (0..300).map(|count: u32| count ^ 1);
-        assert_eq!(play(swapped, |_| 3_000).heard(end(300)).missed, 0);
+        assert_eq!(play(swapped, |_| 3_000).played(end(300)).missed, 0);
     }
 }

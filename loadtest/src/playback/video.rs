@@ -1,121 +1,124 @@
-//! Which pictures a decoder could show: all packets of it there, and the picture before it shown,
-//! or a key frame.
+//! Which frames a decoder could decode: those with all their packets that are key frames or follow a
+//! decoded frame.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Seen;
+use super::Received;
 use crate::media::frame_start;
 
 /// Packets that wait for missing ones, at most.
-const WAITING: usize = 1024;
-/// A decoder that could not go on for so long asks for a key frame.
-const PATIENCE: Duration = Duration::from_millis(400);
+const MAX_WAITING: usize = 1024;
+/// A decoder that is stuck for this long requests a key frame, and again after as long.
+const STUCK: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Clone, Copy)]
-struct Part {
-    /// Does a picture begin here, and is it a key frame?
+struct Packet {
+    /// Whether the frame that begins here is a key frame; none when no frame begins here.
     start: Option<bool>,
     marker: bool,
-    /// It has a number and belongs to no picture.
+    /// Empty: belongs to no frame.
     padding: bool,
 }
 
-/// One stream of pictures.
+/// One video track.
 #[derive(Debug, Default)]
-pub(super) struct Pictures {
-    waiting: BTreeMap<u64, Part>,
-    /// The packet that the next picture begins with.
+pub(super) struct Video {
+    waiting: BTreeMap<u64, Packet>,
+    /// Sequence number of the first packet of the next frame.
     next: Option<u64>,
-    /// Pictures shown since counting began.
+    /// Frames decoded since counters were reset.
     pub(super) decoded: u64,
-    last: Option<Instant>,
+    last_frame: Option<Instant>,
     longest: Duration,
-    asked: Option<Instant>,
-    came: Option<Instant>,
+    last_request: Option<Instant>,
+    last_packet: Option<Instant>,
 }
 
-impl Pictures {
-    pub(super) fn packet(&mut self, now: Instant, seen: Seen<'_>) {
-        self.came = Some(now);
-        if self.next.is_some_and(|next| seen.seq < next) {
+impl Video {
+    pub(super) fn packet(&mut self, now: Instant, packet: Received<'_>) {
+        self.last_packet = Some(now);
+        if self.next.is_some_and(|next| packet.seq < next) {
             return;
         }
-        let padding = seen.payload.is_empty();
-        self.waiting
-            .insert(seen.seq, Part { start: frame_start(seen.payload), marker: seen.marker, padding });
-        while self.waiting.len() > WAITING {
+        let padding = packet.payload.is_empty();
+        let start = frame_start(packet.payload);
+        self.waiting.insert(packet.seq, Packet { start, marker: packet.marker, padding });
+        while self.waiting.len() > MAX_WAITING {
             self.waiting.pop_first();
         }
-        self.show(now);
+        self.decode(now);
     }
 
-    fn show(&mut self, now: Instant) {
+    fn decode(&mut self, now: Instant) {
         loop {
             while let Some(next) =
-                self.next.filter(|next| self.waiting.get(next).is_some_and(|part| part.padding))
+                self.next.filter(|next| self.waiting.get(next).is_some_and(|packet| packet.padding))
             {
                 self.waiting.remove(&next);
                 self.next = Some(next + 1);
             }
-            let whole = self.next.and_then(|next| self.whole(next)).or_else(|| self.whole_key_frame());
-            let Some(end) = whole else { return };
+            let complete = self.next.and_then(|next| self.complete(next));
+            let Some(end) = complete.or_else(|| self.complete_key_frame()) else { return };
             self.waiting = self.waiting.split_off(&(end + 1));
             self.next = Some(end + 1);
             self.decoded += 1;
-            self.asked = None;
-            let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+            self.last_request = None;
+            let gap = self.last_frame.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
             self.longest = self.longest.max(gap);
-            self.last = Some(now);
+            self.last_frame = Some(now);
         }
     }
 
-    /// The last packet of the picture that begins there, once all are there.
-    fn whole(&self, first: u64) -> Option<u64> {
-        for (expected, (seq, part)) in (first..).zip(self.waiting.range(first..)) {
-            if *seq != expected || part.start.is_some() != (*seq == first) {
+    /// The last packet of the frame that begins at `first`, when all its packets have arrived.
+    fn complete(&self, first: u64) -> Option<u64> {
+        for (expected, (seq, packet)) in (first..).zip(self.waiting.range(first..)) {
+            if *seq != expected || packet.start.is_some() != (*seq == first) {
                 return None;
             }
-            if part.marker {
+            if packet.marker {
                 return Some(*seq);
             }
         }
         None
     }
 
-    fn whole_key_frame(&self) -> Option<u64> {
-        let keys = self.waiting.iter().rev().filter(|(_, part)| part.start == Some(true));
-        keys.map(|(seq, _)| *seq).find_map(|seq| self.whole(seq))
+    /// The last packet of the newest key frame of which all packets have arrived.
+    fn complete_key_frame(&self) -> Option<u64> {
+        let keys = self.waiting.iter().rev().filter(|(_, packet)| packet.start == Some(true));
+        keys.map(|(seq, _)| *seq).find_map(|seq| self.complete(seq))
     }
 
-    /// The stream goes on under other numbers.
-    pub(super) fn begin_anew(&mut self) {
+    /// The next packet belongs to another RTP stream of the track.
+    pub(super) fn reset_stream(&mut self) {
         self.waiting.clear();
         self.next = None;
     }
 
-    pub(super) fn restart(&mut self, now: Instant) {
+    pub(super) fn reset_counters(&mut self, now: Instant) {
         self.decoded = 0;
         self.longest = Duration::ZERO;
-        self.last = self.last.map(|_| now);
+        self.last_frame = self.last_frame.map(|_| now);
     }
 
-    /// Packets come and no picture; true once for each time that a decoder would ask.
-    pub(super) fn is_stuck(&mut self, now: Instant) -> bool {
-        let late =
-            |since: Option<Instant>| since.is_none_or(|at| now.saturating_duration_since(at) > PATIENCE);
-        let comes = self.came.is_some_and(|came| now.saturating_duration_since(came) < PATIENCE);
-        let stuck = comes && !self.waiting.is_empty() && late(self.last) && late(self.asked);
+    /// Whether packets arrive but no frame can be decoded; true once for each request that a decoder
+    /// would send.
+    pub(super) fn needs_key_frame(&mut self, now: Instant) -> bool {
+        let late = |since: Option<Instant>| since.is_none_or(|at| now.saturating_duration_since(at) > STUCK);
+        let receiving = self.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STUCK);
+        let stuck = receiving && !self.waiting.is_empty() && late(self.last_frame) && late(self.last_request);
         if stuck {
-            self.asked = Some(now);
+            self.last_request = Some(now);
         }
         stuck
     }
 
-    /// Longest time between two pictures, and until `end` when the track is still there.
-    pub(super) fn longest(&self, end: Option<Instant>) -> Duration {
-        let tail =
-            self.last.zip(end).map_or(Duration::ZERO, |(last, end)| end.saturating_duration_since(last));
+    /// Longest time between two frames, and until `end` when the track is still published.
+    pub(super) fn longest_freeze(&self, end: Option<Instant>) -> Duration {
+        let tail = self
+            .last_frame
+            .zip(end)
+            .map_or(Duration::ZERO, |(last, end)| end.saturating_duration_since(last));
         self.longest.max(tail)
     }
 }
@@ -124,77 +127,77 @@ impl Pictures {
 mod tests {
     use super::*;
 
-    /// A picture of `parts` packets every 40 ms; `lost` never arrive.
-    fn play(pictures: &mut Pictures, start: Instant, count: u64, parts: u64, keys: &[u64], lost: &[u64]) {
-        for picture in 0..count {
-            for part in 0..parts {
-                let seq = picture * parts + part;
+    /// A frame of `packets` packets every 40 ms; packets in `lost` never arrive.
+    fn play(video: &mut Video, start: Instant, count: u64, packets: u64, keys: &[u64], lost: &[u64]) {
+        for frame in 0..count {
+            for packet in 0..packets {
+                let seq = frame * packets + packet;
                 if !lost.contains(&seq) {
-                    arrive(pictures, start + Duration::from_millis(40 * picture), seq, parts, keys);
+                    arrive(video, start + Duration::from_millis(40 * frame), seq, packets, keys);
                 }
             }
         }
     }
 
-    fn arrive(pictures: &mut Pictures, now: Instant, seq: u64, parts: u64, keys: &[u64]) {
-        let (picture, part) = (seq / parts, seq % parts);
-        let tag = u8::from(!keys.contains(&picture));
-        let payload = if part == 0 { vec![0x10, tag, 0, 0] } else { vec![0, 9, 9, 9] };
-        pictures.packet(now, Seen { seq, marker: part + 1 == parts, payload: &payload, stamp: None });
+    fn arrive(video: &mut Video, now: Instant, seq: u64, packets: u64, keys: &[u64]) {
+        let (frame, packet) = (seq / packets, seq % packets);
+        let tag = u8::from(!keys.contains(&frame));
+        let payload = if packet == 0 { vec![0x10, tag, 0, 0] } else { vec![0, 9, 9, 9] };
+        video.packet(now, Received { seq, marker: packet + 1 == packets, payload: &payload, stamp: None });
     }
 
     #[test]
-    fn pictures_are_shown_from_the_first_key_frame_on() {
+    fn frames_are_decoded_from_the_first_key_frame_on() {
         let start = Instant::now();
-        let mut pictures = Pictures::default();
-        play(&mut pictures, start, 10, 3, &[4], &[]);
-        assert_eq!(pictures.decoded, 6);
-        assert_eq!(pictures.longest(None), Duration::from_millis(40));
-        assert_eq!(pictures.longest(Some(start + Duration::from_secs(1))), Duration::from_millis(640));
+        let mut video = Video::default();
+        play(&mut video, start, 10, 3, &[4], &[]);
+        assert_eq!(video.decoded, 6);
+        assert_eq!(video.longest_freeze(None), Duration::from_millis(40));
+        assert_eq!(video.longest_freeze(Some(start + Duration::from_secs(1))), Duration::from_millis(640));
     }
 
     #[test]
-    fn a_lost_packet_holds_up_all_until_it_comes() {
+    fn missing_packet_delays_later_frames_until_it_arrives() {
         let start = Instant::now();
-        let mut pictures = Pictures::default();
-        play(&mut pictures, start, 10, 3, &[0], &[10]);
-        assert_eq!(pictures.decoded, 3);
-        arrive(&mut pictures, start + Duration::from_millis(480), 10, 3, &[0]);
-        assert_eq!(pictures.decoded, 10);
-        assert_eq!(pictures.longest(None), Duration::from_millis(400));
+        let mut video = Video::default();
+        play(&mut video, start, 10, 3, &[0], &[10]);
+        assert_eq!(video.decoded, 3);
+        arrive(&mut video, start + Duration::from_millis(480), 10, 3, &[0]);
+        assert_eq!(video.decoded, 10);
+        assert_eq!(video.longest_freeze(None), Duration::from_millis(400));
     }
 
     #[test]
-    fn a_key_frame_helps_over_what_is_lost_for_good() {
+    fn key_frame_ends_a_freeze_after_loss() {
         let start = Instant::now();
-        let mut pictures = Pictures::default();
-        play(&mut pictures, start, 20, 2, &[0, 15], &[8, 9, 13]);
-        assert_eq!(pictures.decoded, 4 + 5);
-        assert_eq!(pictures.longest(None), Duration::from_millis(12 * 40));
+        let mut video = Video::default();
+        play(&mut video, start, 20, 2, &[0, 15], &[8, 9, 13]);
+        assert_eq!(video.decoded, 4 + 5);
+        assert_eq!(video.longest_freeze(None), Duration::from_millis(12 * 40));
     }
 
     #[test]
-    fn a_decoder_that_cannot_go_on_asks_and_asks_again() {
+    fn stuck_decoder_requests_key_frames_repeatedly() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut pictures = Pictures::default();
-        play(&mut pictures, start, 10, 2, &[0], &[4]);
-        assert!(!pictures.is_stuck(at(370)));
-        play(&mut pictures, at(400), 1, 2, &[], &[]);
-        pictures.packet(at(480), Seen { seq: 24, marker: false, payload: &[0x10, 1, 0], stamp: None });
-        assert!(pictures.is_stuck(at(480)));
-        assert!(!pictures.is_stuck(at(481)));
-        pictures.packet(at(900), Seen { seq: 25, marker: false, payload: &[0, 1, 0], stamp: None });
-        assert!(pictures.is_stuck(at(900)));
+        let mut video = Video::default();
+        play(&mut video, start, 10, 2, &[0], &[4]);
+        assert!(!video.needs_key_frame(at(370)));
+        play(&mut video, at(400), 1, 2, &[], &[]);
+        video.packet(at(480), Received { seq: 24, marker: false, payload: &[0x10, 1, 0], stamp: None });
+        assert!(video.needs_key_frame(at(480)));
+        assert!(!video.needs_key_frame(at(481)));
+        video.packet(at(900), Received { seq: 25, marker: false, payload: &[0, 1, 0], stamp: None });
+        assert!(video.needs_key_frame(at(900)));
     }
 
     #[test]
-    fn what_was_decoded_before_counting_began_still_serves() {
+    fn reset_counters_keep_the_decoder_state() {
         let start = Instant::now();
-        let mut pictures = Pictures::default();
-        play(&mut pictures, start, 10, 1, &[0], &[]);
-        pictures.restart(start + Duration::from_millis(400));
-        arrive(&mut pictures, start + Duration::from_millis(420), 10, 1, &[0]);
-        assert_eq!((pictures.decoded, pictures.longest(None)), (1, Duration::from_millis(20)));
+        let mut video = Video::default();
+        play(&mut video, start, 10, 1, &[0], &[]);
+        video.reset_counters(start + Duration::from_millis(400));
+        arrive(&mut video, start + Duration::from_millis(420), 10, 1, &[0]);
+        assert_eq!((video.decoded, video.longest_freeze(None)), (1, Duration::from_millis(20)));
     }
 }

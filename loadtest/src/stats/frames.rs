@@ -1,25 +1,25 @@
-//! The numbers of packets without a stamp: only the last packet of a frame carries one, and sequence
-//! numbers tell how far before it another packet is.
+//! Counts of packets without a stamp. Only the last packet of a frame carries a stamp; the count of an
+//! earlier one follows from the difference of sequence numbers.
 
 use std::collections::BTreeMap;
 
 use crate::media::Stamp;
 
 /// Packets that wait for the stamp of their frame, at most.
-const WAITING: usize = 512;
-/// Stamps that are remembered for packets that come late.
-const REMEMBERED: usize = 64;
+const MAX_WAITING: usize = 512;
+/// Stamps that are kept for late packets.
+const MAX_STAMPS: usize = 64;
 
 /// Frames of one RTP stream.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// When packets without a known frame came, by sequence number.
+    /// Arrival times of packets without a known count, by sequence number, microseconds.
     waiting: BTreeMap<u64, u64>,
     /// Stamps by the sequence number of their packet.
     stamps: BTreeMap<u64, Stamp>,
 }
 
-/// A packet whose number is known.
+/// A packet whose count is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) layer: u8,
@@ -29,8 +29,8 @@ pub(super) struct Counted {
 }
 
 impl Frames {
-    /// Takes a packet with its extended sequence number; calls `counted` for each packet whose number
-    /// is known by it.
+    /// Takes a packet with its extended sequence number. Calls `counted` for each packet whose count is
+    /// known from now on.
     pub(super) fn packet(
         &mut self,
         seq: u64,
@@ -41,11 +41,11 @@ impl Frames {
         let Some(stamp) = stamp else {
             match self.stamps.range(seq..).next() {
                 Some((last, stamp)) if last - seq < u64::from(stamp.packets) => {
-                    counted(number(stamp, last - seq, Some(now_us)));
+                    counted(packet_before(stamp, last - seq, Some(now_us)));
                 }
                 _ => {
                     self.waiting.insert(seq, now_us);
-                    if self.waiting.len() > WAITING {
+                    if self.waiting.len() > MAX_WAITING {
                         self.waiting.pop_first();
                     }
                 }
@@ -53,8 +53,8 @@ impl Frames {
             return;
         };
         let first = (seq + 1).saturating_sub(u64::from(stamp.packets));
-        // When numbers advance with sequence numbers since the stamp before, frames between them lost
-        // their stamps, and the packets that they have left are numbered by this one.
+        // Counts and sequence numbers advanced alike since the previous stamp: frames between the two
+        // lost their stamps, and this stamp gives the counts of their other packets.
         let from = match self.stamps.range(..seq).next_back() {
             Some((before, old))
                 if old.layer == stamp.layer
@@ -68,18 +68,18 @@ impl Frames {
         let mut later = known.split_off(&seq);
         self.waiting.append(&mut later);
         for (waited, came_us) in known {
-            counted(number(&stamp, seq - waited, (waited >= first).then_some(came_us)));
+            counted(packet_before(&stamp, seq - waited, (waited >= first).then_some(came_us)));
         }
-        counted(number(&stamp, 0, Some(now_us)));
+        counted(packet_before(&stamp, 0, Some(now_us)));
         self.stamps.insert(seq, stamp);
-        if self.stamps.len() > REMEMBERED {
+        if self.stamps.len() > MAX_STAMPS {
             self.stamps.pop_first();
         }
     }
 }
 
-/// The packet that came `before` packets before the stamped one.
-fn number(stamp: &Stamp, before: u64, came_us: Option<u64>) -> Counted {
+/// The packet `before` packets before the stamped one.
+fn packet_before(stamp: &Stamp, before: u64, came_us: Option<u64>) -> Counted {
     Counted {
         layer: stamp.layer,
         count: stamp.count.wrapping_sub(u32::try_from(before).unwrap_or(u32::MAX)),
@@ -141,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_never_get_a_stamp_are_forgotten() {
+    fn packets_that_never_get_a_stamp_are_dropped() {
         let mut frames = Frames::default();
         for seq in 0..10_000 {
-            frames.packet(seq, 0, None, |_| panic!("not one of ours"));
+            frames.packet(seq, 0, None, |_| panic!("it has no stamp"));
         }
-        assert_eq!(frames.waiting.len(), WAITING);
+        assert_eq!(frames.waiting.len(), MAX_WAITING);
     }
 }
