@@ -5,7 +5,6 @@ mod frames;
 use std::collections::{HashMap, HashSet};
 
 use hdrhistogram::Histogram;
-
 use str0m::rtp::Ssrc;
 
 use crate::media::Stamp;
@@ -133,7 +132,7 @@ impl Received {
         match &mut self.run {
             Some(run) if run.layer == packet.layer => {
                 run.arrived += 1;
-                // A late packet changes nothing, except before the start of the run: then the run starts there.
+                // A late packet only changes the run when it comes before its start.
                 if packet.count.wrapping_sub(run.last) < u32::MAX / 2 {
                     run.last = packet.count;
                 } else if run.first.wrapping_sub(packet.count) < u32::MAX / 2 {
@@ -170,6 +169,19 @@ mod tests {
         assert_eq!(stats.completeness(), (6, 5), "9 to 14 without 12");
         assert_eq!((stats.packets_in, stats.bytes_in), (5, 500));
         assert_eq!(stats.age_us.max() / 100, 20);
+    }
+
+    #[test]
+    fn all_packets_of_a_frame_count_by_its_one_stamp() {
+        let mut stats = Stats::new();
+        for count in [0, 1, 2, 3, 5, 6, 7, 8_u32] {
+            let stamp = Stamp { sent_us: 1_000, count, layer: 0, packets: 3 };
+            let stamp = (count % 3 == 2).then_some(stamp);
+            let packet = Packet { ssrc: 1.into(), seq: u64::from(count) + 50, bytes: 100, stamp };
+            stats.received("TR_v", packet, 3_000);
+        }
+        assert_eq!(stats.completeness(), (9, 8), "0 to 8 without 4");
+        assert_eq!((stats.age_us.len(), stats.age_us.max() / 100), (8, 20));
     }
 
     #[test]
