@@ -37,7 +37,7 @@ def blinks(seed, seconds):
 
 
 def draw(face, time, mouth, rounded, speaking, closed):
-    """One picture. `mouth` is 0 for closed to 1 for wide open; `closed` likewise for the eyelids."""
+    """One frame. `mouth` is 0 for closed to 1 for wide open; `closed` likewise for the eyelids."""
     image = Image.new("RGB", SIZE, face.wall)
     pen = ImageDraw.Draw(image)
     dark = shade(face.wall, 0.88)

@@ -41,7 +41,7 @@ pub(crate) struct Stream {
 impl Transport {
     /// Opens a UDP socket on the local address of the signalling connection.
     pub(crate) async fn udp(local: IpAddr) -> anyhow::Result<Self> {
-        // A server on this machine may have signalling on ::1 and media on 127.0.0.1 only.
+        // A server on this host may have signalling on ::1 and media on 127.0.0.1 only.
         let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
         let socket = bind(local).with_context(|| format!("cannot open a UDP socket on {local}"))?;
         let local = socket.local_addr()?;
