@@ -42,15 +42,18 @@ impl Default for RoomMetrics {
 impl RoomMetrics {
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("join_seconds", "Arrival to join message", self.join_seconds.clone());
-        registry.register("participants", "Participants carried", self.participants.clone());
+        let arrival = "Seconds from the arrival at the media node to the join message";
+        registry.register("join_seconds", arrival, self.join_seconds.clone());
+        registry.register(
+            "participants",
+            "Participants whose media is on this node",
+            self.participants.clone(),
+        );
         registry.register("rooms", "Rooms on this node", self.rooms.clone());
         registry.register("rooms_opened", "Rooms opened on this node so far", self.rooms_opened.clone());
-        registry.register("link_refusals", "Refused on links, by reason", self.link_refusals.clone());
-        registry.register(
-            "overloads",
-            "Given up because something was full, by what",
-            self.overloads.clone(),
-        );
+        let refusals = "Messages and requests of other nodes that were refused, by reason";
+        registry.register("link_refusals", refusals, self.link_refusals.clone());
+        let overloads = "Full queues: what was dropped or restarted, by queue";
+        registry.register("overloads", overloads, self.overloads.clone());
     }
 }

@@ -16,6 +16,7 @@ use super::RoomCore;
 use crate::residency::{RESIDENCY_TOPIC, Residency};
 
 impl RoomCore {
+    /// Passes a data message from the worker to the session of its sender, which checks it.
     pub(super) fn data_received(
         &mut self,
         participant: ParticipantKey,
@@ -130,6 +131,7 @@ impl RoomCore {
         self.notify_all_but(None, &RoomEvent::Speakers(infos));
     }
 
+    /// Handles speaker changes from a peer. Only those of its own participants count.
     pub(super) fn speakers_from_peer(&mut self, node: &str, speakers: wire::Speakers) {
         let infos: Vec<proto::SpeakerInfo> = speakers
             .speakers
@@ -150,6 +152,7 @@ impl RoomCore {
         }
     }
 
+    /// Requests a key frame of a remote track from its node.
     pub(super) fn key_frame_needed(&mut self, track: TrackKey, layer: Layer) {
         let Some(entry) = self.tracks.by_key(track) else { return };
         let body = Body::KeyFrame(wire::KeyFrame { track_sid: entry.sid.clone(), layer: u32::from(layer.0) });

@@ -29,6 +29,7 @@ const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 const CHANGE_BYTES: usize = 4096;
 
 impl RoomCore {
+    /// Adds a local participant and starts its session.
     pub(super) fn arrive(&mut self, arrival: Arrival) {
         let Arrival { participant, join_id, grants, client, auto_subscribe, gateway, joined_after, span } =
             arrival;

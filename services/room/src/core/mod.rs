@@ -1,5 +1,5 @@
-//! The core of one room on one node. It owns the node's copy of the room's state, the LiveKit sessions of the
-//! participants whose media is on this node, the room's state at its worker, and its state on the links.
+//! The core of one room on one node. It owns the node's replica of the room's state, the LiveKit sessions of
+//! the participants whose media is on this node, the room's state at its worker, and its state on the links.
 //! Terms: a *local participant* has its media on this node; a *peer* is another node of the room.
 
 mod command_queue;
@@ -251,7 +251,7 @@ impl RoomCore {
         for participant in due {
             self.tick_participant(participant);
         }
-        let gone: Vec<String> = self
+        let expired: Vec<String> = self
             .links_down
             .iter()
             .filter(|(node, since)| {
@@ -260,7 +260,7 @@ impl RoomCore {
             })
             .map(|(node, _)| node.clone())
             .collect();
-        for node in gone {
+        for node in expired {
             self.links_down.remove(&node);
             self.remove_node(&node);
         }

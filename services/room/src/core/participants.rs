@@ -118,13 +118,13 @@ impl RoomCore {
     /// while the room is open on the link to its node.
     fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
         let open = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
-        let gone: Vec<String> = self
+        let obsolete: Vec<String> = self
             .tracks
             .of_publisher(&info.sid)
             .filter(|entry| !open || !info.tracks.iter().any(|track| track.sid == entry.sid))
             .map(|entry| entry.sid.clone())
             .collect();
-        for sid in gone {
+        for sid in obsolete {
             self.remove_track(&sid);
         }
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };

@@ -27,9 +27,10 @@ impl RoomCore {
         let carries = self.assignment.has(&me) || !self.local_participants.is_empty();
         let others = self.assignment.nodes().map(AsRef::as_ref);
         let wanted: Vec<String> = others.filter(|node| carries && *node != me).map(str::to_owned).collect();
-        let gone: Vec<String> = self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
-        let mut changed = !gone.is_empty();
-        for node in gone {
+        let unassigned: Vec<String> =
+            self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
+        let mut changed = !unassigned.is_empty();
+        for node in unassigned {
             // First stop the feeds: the worker sends by link number and does not know where rooms are open.
             self.peer_closed(&node);
             self.links_down.remove(&node);
