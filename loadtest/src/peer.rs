@@ -17,7 +17,7 @@ const BATCH: usize = 64;
 const DATAGRAM: usize = 2_000;
 
 /// Installs aws-lc-rs as the process's crypto provider of TLS and DTLS, unless one is installed already.
-pub fn choose_cryptography() {
+pub fn install_crypto_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     str0m::crypto::from_feature_flags().install_process_default();
 }
@@ -78,7 +78,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it does not answer the pending offer.
-    pub async fn answered(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
+    pub async fn accept_answer(&mut self, pending: SdpPendingOffer, sdp: &str) -> anyhow::Result<()> {
         self.connect(sdp).await?;
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| anyhow!("{error}"))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
@@ -215,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn ice_checks_begin_with_the_answer() {
-        choose_cryptography();
+        install_crypto_provider();
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let start = Instant::now();

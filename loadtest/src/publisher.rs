@@ -130,9 +130,9 @@ impl Publisher {
         Ok(Some(SessionDescription { r#type: "offer".into(), sdp, id: 1, ..Default::default() }))
     }
 
-    pub(crate) async fn answered(&mut self, answer: &SessionDescription) -> anyhow::Result<()> {
+    pub(crate) async fn accept_answer(&mut self, answer: &SessionDescription) -> anyhow::Result<()> {
         let Some(pending) = self.offered.take() else { return Ok(()) };
-        self.peer.answered(pending, &answer.sdp).await?;
+        self.peer.accept_answer(pending, &answer.sdp).await?;
         for track in &mut self.tracks {
             let codec = if track.video { Codec::Vp8 } else { Codec::Opus };
             let media = track.mid.and_then(|mid| self.peer.rtc.media(mid));

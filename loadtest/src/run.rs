@@ -55,7 +55,7 @@ pub async fn run_with(
     on_progress: impl Fn(Progress),
 ) -> anyhow::Result<Report> {
     config.check()?;
-    crate::peer::choose_cryptography();
+    crate::peer::install_crypto_provider();
 
     let config = Arc::new(config);
     let base = config.signal_url()?;

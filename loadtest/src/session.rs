@@ -181,7 +181,7 @@ impl Session {
             }
             Incoming::Answer(answer) => {
                 if let Some(publisher) = &mut self.publisher {
-                    publisher.answered(&answer).await?;
+                    publisher.accept_answer(&answer).await?;
                 }
             }
             Incoming::Trickle(trickle) => self.trickle(&trickle).await?,

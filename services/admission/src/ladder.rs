@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
 use systir_placement::{
-    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, Role, RoomToPlace, Row, Verdict, propose,
+    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, Role, RoleDecision, RoomToPlace, Row, propose,
 };
 use systir_policy::{Action, Authority};
 use systir_registry::{Assignments, unix_ms};
@@ -74,9 +74,9 @@ impl LadderBuilder {
     /// The ladder for the room's present state.
     pub(crate) fn build(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
         let view = self.assignments.registry().view();
-        let verdict = |action, node: &str| {
+        let decide = |action, node: &str| {
             let decision = self.authority.node(action, &room.institution, node);
-            Verdict {
+            RoleDecision {
                 allowed: decision.allowed,
                 tier: decision.tier,
                 rules: decision.rules.iter().map(ToString::to_string).collect(),
@@ -107,8 +107,8 @@ impl LadderBuilder {
                     draining: lease.is_some_and(|lease| lease.draining),
                     // A node whose link is up is alive even when etcd is down.
                     alive: facts.id == self.node || lease.is_some() || self.peers.is_up(&facts.id),
-                    home: verdict(Action::Home, &facts.id),
-                    spill: verdict(Action::Spill, &facts.id),
+                    home: decide(Action::Home, &facts.id),
+                    spill: decide(Action::Spill, &facts.id),
                 }
             })
             .collect();

@@ -30,7 +30,7 @@ pub trait Handler: Send + Sync + 'static {
     /// The peer asks to reserve a seat for a participant. The implementation asks policy too.
     fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply>;
 
-    /// The peer releases a reservation or a seat.
+    /// The peer releases a reservation. A seat whose participant has joined is not affected.
     fn release<'a>(&'a self, peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()>;
 
     /// The peer, as a participant's gateway, relays its signalling to this node. To accept, keep the

@@ -49,7 +49,7 @@ pub use grpc::call_error::CallError;
 pub use grpc::tls::ProvenPeer;
 pub use handler::{BoxFuture, Handler};
 pub use link::info::LinkInfo;
-pub use link::send::SendError;
+pub use link::send::RoomSendError;
 pub use links::{Links, LinksConfig, StartError};
 pub use metrics::{LinkMetrics, NamedLinks};
 pub use peer_address::PeerAddress;

@@ -10,7 +10,7 @@ use crate::handler::Handler;
 use crate::link::info::LinkInfo;
 use crate::link::needed_rooms;
 use crate::link::runtime::LinkRuntime;
-use crate::link::send::{self, SendError};
+use crate::link::send::{self, RoomSendError};
 use crate::link::table::LinkTable;
 use crate::peer_address::PeerAddress;
 use crate::quic::{self, QuicCommand, QuicConfig, WorkerPort};
@@ -184,8 +184,8 @@ impl Links {
     /// Sends a message about an open room without waiting.
     ///
     /// # Errors
-    /// See [`SendError`].
-    pub fn send(&self, peer: &SpiffeId, room: &str, body: RoomBody) -> Result<(), SendError> {
+    /// See [`RoomSendError`].
+    pub fn send(&self, peer: &SpiffeId, room: &str, body: RoomBody) -> Result<(), RoomSendError> {
         send::send(&self.runtime, peer, room, body)
     }
 

@@ -79,9 +79,11 @@ const COUNTERS: [LinkCounter; 10] = [
     ("link_unroutable", "Packets with an unknown flow or worker.", |stats| stats.unroutable),
     ("link_lost", "Sent QUIC packets that were lost.", |stats| stats.lost),
     ("link_sent", "QUIC packets sent.", |stats| stats.sent),
-    ("link_closed_room_messages", "Control messages for rooms that are not open on the link.", |stats| {
-        stats.closed_room_messages
-    }),
+    (
+        "link_closed_room_messages",
+        "Messages received for rooms that are not open on the link, and dropped.",
+        |stats| stats.closed_room_messages,
+    ),
     ("link_control_dropped", "Control messages dropped because the other node did not read them.", |stats| {
         stats.control_dropped
     }),

@@ -8,7 +8,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use support::{Node, TestCluster, relay};
-use systir_cascade::SendError;
+use systir_cascade::RoomSendError;
 use systir_identity::{Credentials, alpn};
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
@@ -140,7 +140,7 @@ async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
     assert!(honest.is_quiet());
     assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
     let body = RoomBody::Unsubscribe(Unsubscribe::default());
-    assert_eq!(honest.links.send(&relay("sto-1"), "closed/exam", body), Err(SendError::RoomNotOpen));
+    assert_eq!(honest.links.send(&relay("sto-1"), "closed/exam", body), Err(RoomSendError::RoomNotOpen));
 }
 
 #[tokio::test(flavor = "multi_thread")]

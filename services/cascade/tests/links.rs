@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::{Node, Options, TIMEOUT, TestCluster, linked, relay};
 use systir_cascade::{
-    CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, SendError, SignalEvent,
+    CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, RoomSendError, SignalEvent,
 };
 use systir_forwarding::batch::Priority;
 use systir_identity::TrustDomain;
@@ -178,9 +178,9 @@ async fn a_room_that_the_peer_refuses_gets_no_messages() {
         other => panic!("{other:?}"),
     }
     let update = || RoomBody::StateUpdate(StateUpdate::default());
-    assert_eq!(a.links.send(&b.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
-    assert_eq!(b.links.send(&a.id(), "closed/exam", update()), Err(SendError::RoomNotOpen));
-    assert_eq!(a.links.send(&relay("osl-1"), "ku.dk/open", update()), Err(SendError::NoLink));
+    assert_eq!(a.links.send(&b.id(), "closed/exam", update()), Err(RoomSendError::RoomNotOpen));
+    assert_eq!(b.links.send(&a.id(), "closed/exam", update()), Err(RoomSendError::RoomNotOpen));
+    assert_eq!(a.links.send(&relay("osl-1"), "ku.dk/open", update()), Err(RoomSendError::NoLink));
     // The open room is not affected, and no message of the refused one arrives before.
     a.links.send(&b.id(), "ku.dk/open", update()).unwrap();
     assert!(matches!(b.event().await, LinkEvent::Message { room, .. } if &*room == "ku.dk/open"));
@@ -208,7 +208,7 @@ async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
     b.links.close_room("ku.dk/lecture", &a.id());
     assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
     let speakers = RoomBody::Speakers(Speakers::default());
-    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), Err(SendError::RoomNotOpen));
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), Err(RoomSendError::RoomNotOpen));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,16 +224,16 @@ async fn messages_to_a_slow_peer_are_handed_back_and_the_link_stays_up() {
     let back = loop {
         match a.links.send(&b.id(), "ku.dk/lecture", update(sent)) {
             Ok(()) => sent += 1,
-            Err(SendError::Full(back)) => break back,
+            Err(RoomSendError::Full(back)) => break back,
             Err(other) => panic!("{other:?}"),
         }
     };
     assert_eq!(back.as_deref(), Some(&update(sent)));
     // A lossy message that is too long for datagrams is dropped; speaker changes are handed back.
     let long = RoomBody::LossyData(LossyData { packet: vec![7; 8_000].into(), ..LossyData::default() });
-    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", long), Err(SendError::Full(None)));
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", long), Err(RoomSendError::Full(None)));
     let speakers = RoomBody::Speakers(Speakers::default());
-    let back = Err(SendError::Full(Some(Box::new(speakers.clone()))));
+    let back = Err(RoomSendError::Full(Some(Box::new(speakers.clone()))));
     assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", speakers), back);
     // Messages of the link itself, such as OpenRoom, still fit.
     a.links.open_room("ku.dk/seminar", b.address.clone(), 1, 1);
@@ -477,7 +477,7 @@ async fn lossy_messages_are_datagrams_and_pass_only_in_open_rooms() {
             LossyData { sender_sid: "PA_x".to_owned(), packet: vec![7; length].into(), ..Default::default() };
         RoomBody::LossyData(data)
     };
-    assert_eq!(a.links.send(&b.id(), "ku.dk/other", lossy(10)), Err(SendError::RoomNotOpen));
+    assert_eq!(a.links.send(&b.id(), "ku.dk/other", lossy(10)), Err(RoomSendError::RoomNotOpen));
     // The first fits into one datagram, the second into two; the third uses the session.
     for length in [100, 1_800, 50_000] {
         a.links.send(&b.id(), "ku.dk/lecture", lossy(length)).unwrap();
@@ -498,7 +498,7 @@ async fn lossy_messages_are_datagrams_and_pass_only_in_open_rooms() {
     b.links.close_room("ku.dk/lecture", &a.id());
     let _ = a.links.send(&b.id(), "ku.dk/lecture", lossy(10));
     assert!(matches!(a.event().await, LinkEvent::RoomClosed { .. }));
-    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", lossy(10)), Err(SendError::RoomNotOpen));
+    assert_eq!(a.links.send(&b.id(), "ku.dk/lecture", lossy(10)), Err(RoomSendError::RoomNotOpen));
     assert!(b.is_quiet());
 }
 

@@ -82,10 +82,10 @@ pub(super) fn cost(bytes: usize, request: Option<&SignalRequest>, limits: &Socke
 
 /// Why a socket was closed, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CloseReason {
+pub(super) enum SocketCloseReason {
     /// The client closed it, or the connection failed.
     ClientClosed,
-    /// The session reason.
+    /// The session ended.
     SessionEnded,
     /// The client does not read: its send queue is full.
     SlowClient,
@@ -105,15 +105,15 @@ struct SendQueue {
 }
 
 impl SendQueue {
-    fn push(&self, message: Message) -> Result<(), CloseReason> {
+    fn push(&self, message: Message) -> Result<(), SocketCloseReason> {
         let length = size(&message);
         let waiting = self.bytes.fetch_add(length, Ordering::Relaxed) + length;
         if waiting > self.limit {
-            return Err(CloseReason::SlowClient);
+            return Err(SocketCloseReason::SlowClient);
         }
         self.sender.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CloseReason::SlowClient,
-            mpsc::error::TrySendError::Closed(_) => CloseReason::ClientClosed,
+            mpsc::error::TrySendError::Full(_) => SocketCloseReason::SlowClient,
+            mpsc::error::TrySendError::Closed(_) => SocketCloseReason::ClientClosed,
         })
     }
 }
@@ -132,7 +132,7 @@ pub(super) async fn run(
     pipe: SignalPipe,
     limits: SocketLimits,
     counters: &Arc<SignalCounters>,
-) -> CloseReason {
+) -> SocketCloseReason {
     let _open = counters.opened();
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(limits.queue_messages);
@@ -142,12 +142,12 @@ pub(super) async fn run(
     let reason = relay(stream, pipe, &queue, limits, counters).await;
     match reason {
         // The session's last message, a `leave`, may still be in the queue.
-        CloseReason::SessionEnded => {
+        SocketCloseReason::SessionEnded => {
             let _ = queue.push(Message::Close(None));
             drop(queue);
             let _ = timeout(limits.close_timeout, writer).await;
         }
-        CloseReason::MessageTooLong => {
+        SocketCloseReason::MessageTooLong => {
             let limit = limits.message_bytes;
             let text = match limit >> 20 {
                 0 => format!("a message may have at most {limit} bytes"),
@@ -158,10 +158,10 @@ pub(super) async fn run(
             drop(queue);
             let _ = timeout(limits.close_timeout, writer).await;
         }
-        CloseReason::ClientClosed
-        | CloseReason::SlowClient
-        | CloseReason::SlowSession
-        | CloseReason::IdleClient => drop(writer),
+        SocketCloseReason::ClientClosed
+        | SocketCloseReason::SlowClient
+        | SocketCloseReason::SlowSession
+        | SocketCloseReason::IdleClient => drop(writer),
     }
     reason
 }
@@ -172,7 +172,7 @@ async fn relay(
     queue: &SendQueue,
     limits: SocketLimits,
     counters: &SignalCounters,
-) -> CloseReason {
+) -> SocketCloseReason {
     let mut encoding = Encoding::default();
     let mut last_received = Instant::now();
     let mut ping = interval_at(last_received + limits.ping_interval, limits.ping_interval);
@@ -186,7 +186,7 @@ async fn relay(
     loop {
         tokio::select! {
             response = pipe.from_media.recv() => {
-                let Some(response) = response else { return CloseReason::SessionEnded };
+                let Some(response) = response else { return SocketCloseReason::SessionEnded };
                 counters.sent();
                 if let Err(reason) = queue.push(encoding.encode(&response)) {
                     return reason;
@@ -195,12 +195,12 @@ async fn relay(
             message = stream.next(), if pending.is_none() && paused_until.is_none() => {
                 let message = match message {
                     Some(Ok(message)) => message,
-                    Some(Err(error)) if is_too_long(&error) => return CloseReason::MessageTooLong,
-                    Some(Err(_)) | None => return CloseReason::ClientClosed,
+                    Some(Err(error)) if is_too_long(&error) => return SocketCloseReason::MessageTooLong,
+                    Some(Err(_)) | None => return SocketCloseReason::ClientClosed,
                 };
                 last_received = Instant::now();
                 if matches!(message, Message::Close(_)) {
-                    return CloseReason::ClientClosed;
+                    return SocketCloseReason::ClientClosed;
                 }
                 let decoded = decode(&message);
                 let request = decoded.as_ref().and_then(|(request, _)| request.as_ref());
@@ -226,11 +226,11 @@ async fn relay(
                 }
                 last_received = Instant::now();
             }
-            () = sleep_until(pending_deadline), if pending.is_some() => return CloseReason::SlowSession,
+            () = sleep_until(pending_deadline), if pending.is_some() => return SocketCloseReason::SlowSession,
             _ = ping.tick() => {
                 let reading = pending.is_none() && paused_until.is_none();
                 if reading && last_received.elapsed() >= limits.idle_timeout {
-                    return CloseReason::IdleClient;
+                    return SocketCloseReason::IdleClient;
                 }
                 if let Err(reason) = queue.push(Message::Ping(Default::default())) {
                     return reason;
@@ -251,14 +251,14 @@ fn drain(
     queue: &SendQueue,
     encoding: Encoding,
     counters: &SignalCounters,
-) -> CloseReason {
+) -> SocketCloseReason {
     while let Ok(response) = from_media.try_recv() {
         counters.sent();
         if let Err(reason) = queue.push(encoding.encode(&response)) {
             return reason;
         }
     }
-    CloseReason::SessionEnded
+    SocketCloseReason::SessionEnded
 }
 
 async fn write(

@@ -2,7 +2,7 @@
 //! events from it, and the keys that both use. Control only: media packets take another path. It has no
 //! runtime, sockets, room state or client protocol.
 //!
-//! [`WorkerCommand`] goes to a worker, [`Event`] comes back; [`KeyAllocator`] makes the keys; [`ice`] makes ICE
+//! [`WorkerCommand`] goes to a worker, [`WorkerEvent`] comes back; [`KeyAllocator`] makes the keys; [`ice`] makes ICE
 //! credentials that identify their worker.
 
 // Tests read the clock for a start time.

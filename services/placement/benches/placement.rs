@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use systir_placement::{
-    CarryingNodes, Demand, LoadReport, NodeCandidate, RoomToPlace, SeatBook, Verdict, propose,
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, SeatBook, propose,
 };
 
 const NODES: usize = 100;
@@ -26,7 +26,7 @@ const DECISIONS: usize = 5_000;
 
 /// A home and ninety-nine other nodes; policy approves two of three.
 fn nodes() -> Vec<NodeCandidate> {
-    let verdict = |allowed, tier| Verdict {
+    let decision = |allowed, tier| RoleDecision {
         allowed,
         tier,
         rules: vec!["ku.dk/eea".to_owned()],
@@ -39,8 +39,8 @@ fn nodes() -> Vec<NodeCandidate> {
             load: LoadReport { participants: 0, capacity: SEATS, cpu_permille: 100, age_ms: 0 },
             draining: false,
             alive: true,
-            home: verdict(index == 0, None),
-            spill: verdict(approved, Some(index as u32 % 4)),
+            home: decision(index == 0, None),
+            spill: decision(approved, Some(index as u32 % 4)),
         }
     };
     (0..NODES).map(node).collect()

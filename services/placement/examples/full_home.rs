@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use systir_placement::{
-    CarryingNodes, Demand, LoadReport, NodeCandidate, RoomToPlace, Row, SeatBook, Verdict, propose,
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, Row, SeatBook, propose,
 };
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
@@ -65,27 +65,36 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let steps: Vec<_> = proposal.steps.iter().map(|step| step.node.as_str()).collect();
     assert_eq!(steps, ["sto-1", "cph-1"], "the full home node is asked last, the denied node never");
     let reasons: Vec<_> = proposal.table.iter().map(|row| (row.node.as_str(), row.reason.as_str())).collect();
-    assert_eq!(reasons, [("sto-1", "spill-sister"), ("cph-1", "home-full"), ("aws-sto-1", "policy-denied")]);
+    assert_eq!(
+        reasons,
+        [("sto-1", "spill-approved"), ("cph-1", "home-full"), ("aws-sto-1", "policy-denied")]
+    );
     assert_eq!(seat_books["aws-sto-1"].used(), 0);
     Ok(())
 }
 
 /// A node with its load, as it reported it half a second ago, and the policy decisions on it.
-fn candidate(node: &str, participants: u32, capacity: u32, home: Verdict, spill: Verdict) -> NodeCandidate {
+fn candidate(
+    node: &str,
+    participants: u32,
+    capacity: u32,
+    home: RoleDecision,
+    spill: RoleDecision,
+) -> NodeCandidate {
     let load = LoadReport { participants, capacity, cpu_permille: 100, age_ms: 500 };
     NodeCandidate { node: node.to_owned(), load, draining: false, alive: true, home, spill }
 }
 
-fn allow(rule: &str, tier: Option<u32>) -> Verdict {
-    Verdict { allowed: true, tier, rules: vec![rule.to_owned()], why: "approved".to_owned() }
+fn allow(rule: &str, tier: Option<u32>) -> RoleDecision {
+    RoleDecision { allowed: true, tier, rules: vec![rule.to_owned()], why: "approved".to_owned() }
 }
 
-fn deny(rules: &[&str], why: &str) -> Verdict {
+fn deny(rules: &[&str], why: &str) -> RoleDecision {
     let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
-    Verdict { allowed: false, tier: None, rules, why: why.to_owned() }
+    RoleDecision { allowed: false, tier: None, rules, why: why.to_owned() }
 }
 
-fn deny_cloud() -> Verdict {
+fn deny_cloud() -> RoleDecision {
     deny(&["ku-host-controlled-from-eea"], "the machine is owned by amazon, controlled from US")
 }
 

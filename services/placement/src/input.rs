@@ -31,9 +31,9 @@ pub struct Demand {
 }
 
 /// The policy decision on one node and one action. Without a decision the node is denied:
-/// [`Verdict::default`] denies.
+/// [`RoleDecision::default`] denies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct RoleDecision {
     /// Whether policy allows it.
     pub allowed: bool,
     /// The policy's tier: the lowest is asked first; none is asked after every tier.
@@ -44,7 +44,7 @@ pub struct Verdict {
     pub why: String,
 }
 
-impl Default for Verdict {
+impl Default for RoleDecision {
     fn default() -> Self {
         Self { allowed: false, tier: None, rules: Vec::new(), why: "no decision was reached".into() }
     }
@@ -75,7 +75,7 @@ pub struct NodeCandidate {
     /// Its lease is valid, or a link to it is up.
     pub alive: bool,
     /// The policy decision on the action `home`.
-    pub home: Verdict,
+    pub home: RoleDecision,
     /// The policy decision on the action `spill`.
-    pub spill: Verdict,
+    pub spill: RoleDecision,
 }

@@ -1,6 +1,6 @@
 //! The ladder: home, then the other approved nodes in the policy's order, then refusal.
 //!
-//! LoadReport is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
+//! A load report is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
 //! is still asked: a seat may be free by now. Asking costs one round trip; a wrong refusal keeps a
 //! participant out of the meeting. A *stale* report does not change the policy's order; the asked
 //! node's seat book decides in any case.
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use systir_reason::Reason;
 
-use crate::input::{CarryingNodes, Demand, NodeCandidate, RoomToPlace, Verdict};
+use crate::input::{CarryingNodes, Demand, NodeCandidate, RoleDecision, RoomToPlace};
 use crate::proposal::{Proposal, Role, Row, Step};
 use crate::rank_reason::RankReason;
 use crate::refusal::{NoSeatReason, refuse};
@@ -145,7 +145,7 @@ fn excluded(
     home_available: bool,
 ) -> Option<RankReason> {
     let in_set = assignment.is_some_and(|a| assigned_nodes(a).any(|node| node == candidate.node));
-    if !verdict(candidate, role).allowed {
+    if !decision_for(candidate, role).allowed {
         Some(RankReason::PolicyDenied)
     } else if !candidate.alive {
         Some(RankReason::NoLease)
@@ -158,7 +158,7 @@ fn excluded(
     }
 }
 
-fn verdict(candidate: &NodeCandidate, role: Role) -> &Verdict {
+fn decision_for(candidate: &NodeCandidate, role: Role) -> &RoleDecision {
     match role {
         Role::Home => &candidate.home,
         Role::Spill => &candidate.spill,
@@ -200,7 +200,7 @@ type RankKey = (bool, u8, u64, Reverse<bool>, u64, u64, String);
 /// a hash of room and node.
 fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankKey {
     let role_rank = u8::from((role == Role::Spill) != viewers_move);
-    let tier = verdict(candidate, role).tier.map_or(u64::MAX, u64::from);
+    let tier = decision_for(candidate, role).tier.map_or(u64::MAX, u64::from);
     let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == candidate.node));
     (
         full_or_hot(candidate).is_some(),
@@ -229,7 +229,7 @@ fn reason(candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankReas
         (Role::Home, Some(_)) => RankReason::HomeFull,
         (Role::Spill, Some(reason)) => reason,
         (Role::Spill, None) if viewers_move => RankReason::SpillViewer,
-        (Role::Spill, None) => RankReason::SpillSister,
+        (Role::Spill, None) => RankReason::SpillApproved,
     }
 }
 
@@ -242,25 +242,25 @@ fn row(
 ) -> Row {
     let node = &candidate.node;
     let institution = &room.institution;
-    let verdict = verdict(candidate, role);
+    let decision = decision_for(candidate, role);
     let load = &candidate.load;
-    let rules = match verdict.rules.as_slice() {
+    let rules = match decision.rules.as_slice() {
         [] => "no rule".to_owned(),
         rules => format!("rule {}", rules.join(", ")),
     };
     let seats = format!("{} of {} seats used", load.participants, load.capacity);
     let age = format!("{}.{} s ago", load.age_ms / 1_000, load.age_ms % 1_000 / 100);
-    let tier = verdict.tier.map_or_else(String::new, |t| format!(", tier {t}"));
+    let tier = decision.tier.map_or_else(String::new, |t| format!(", tier {t}"));
     let sentence = match reason {
         RankReason::Home => format!("{node} is the room's home ({rules}); {seats}, reported {age}"),
         RankReason::HomeFull => {
             format!("{node} is the room's home but was full {age} ({seats}); it is asked last")
         }
         RankReason::HomeHot => format!(
-            "{node} is the room's home but was at {} permille CPU {age}; it is asked last",
-            load.cpu_permille
+            "{node} is the room's home but was at {} % CPU {age}; it is asked last",
+            load.cpu_permille / 10
         ),
-        RankReason::SpillSister => {
+        RankReason::SpillApproved => {
             format!("{institution} approves {node} for spill ({rules}{tier}); {seats}, reported {age}")
         }
         RankReason::SpillViewer => format!(
@@ -271,11 +271,11 @@ fn row(
             format!("{node} is approved ({rules}{tier}) but was full {age} ({seats}); it is asked last")
         }
         RankReason::Hot => format!(
-            "{node} is approved ({rules}{tier}) but was at {} permille CPU {age}; it is asked last",
-            load.cpu_permille
+            "{node} is approved ({rules}{tier}) but was at {} % CPU {age}; it is asked last",
+            load.cpu_permille / 10
         ),
         RankReason::PolicyDenied => {
-            format!("{institution} does not approve {node} for {role} ({rules}): {}", verdict.why)
+            format!("{institution} does not approve {node} for {role} ({rules}): {}", decision.why)
         }
         RankReason::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
         RankReason::Draining => format!("{node} is draining and admits no new participants"),

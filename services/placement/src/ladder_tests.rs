@@ -7,12 +7,12 @@ use super::*;
 use crate::input::LoadReport;
 use crate::seat_book::SeatBook;
 
-fn allow(tier: u32) -> Verdict {
-    Verdict { allowed: true, tier: Some(tier), rules: vec!["approved".into()], why: "approved".into() }
+fn allow(tier: u32) -> RoleDecision {
+    RoleDecision { allowed: true, tier: Some(tier), rules: vec!["approved".into()], why: "approved".into() }
 }
 
-fn deny() -> Verdict {
-    Verdict {
+fn deny() -> RoleDecision {
+    RoleDecision {
         allowed: false,
         tier: Some(0),
         rules: vec!["no-foreign-control".into()],
@@ -20,7 +20,13 @@ fn deny() -> Verdict {
     }
 }
 
-fn node(name: &str, home: Verdict, spill: Verdict, participants: u32, capacity: u32) -> NodeCandidate {
+fn node(
+    name: &str,
+    home: RoleDecision,
+    spill: RoleDecision,
+    participants: u32,
+    capacity: u32,
+) -> NodeCandidate {
     let load = LoadReport { participants, capacity, cpu_permille: 100, age_ms: 500 };
     NodeCandidate { node: name.into(), load, draining: false, alive: true, home, spill }
 }
@@ -64,7 +70,7 @@ fn home_with_a_seat_is_asked_first() {
 fn full_home_spills_to_sister_never_to_cloud() {
     let proposal = propose(&room(Some(("cph-1", &[]))), &Demand::default(), &demo(4, 0));
     assert_eq!(nodes(&proposal), ["sto-1", "cph-1"], "a full home is asked again, last");
-    assert_eq!(proposal.steps[0].reason, Reason::SpillSister);
+    assert_eq!(proposal.steps[0].reason, Reason::SpillApproved);
     assert_eq!(proposal.steps[1].reason, Reason::HomeFull);
     let cloud = row_of(&proposal, "aws-sto-1");
     assert_eq!((cloud.rank, cloud.reason), (None, Reason::PolicyDenied));
@@ -93,7 +99,7 @@ fn a_stale_report_does_not_change_the_policys_order() {
 fn spill_nodes_are_asked_in_the_policys_order_whatever_their_load() {
     let mut candidates = demo(4, 5);
     candidates.push(node("oslo-1", deny(), allow(2), 0, 100));
-    candidates.push(node("unranked", deny(), Verdict { tier: None, ..allow(0) }, 0, 100));
+    candidates.push(node("unranked", deny(), RoleDecision { tier: None, ..allow(0) }, 0, 100));
     let proposal = propose(&room(Some(("cph-1", &["oslo-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1", "oslo-1", "unranked", "cph-1"]);
 }
@@ -199,8 +205,8 @@ fn a_name_that_two_nodes_have_is_never_asked() {
     assert_eq!(row_of(&proposal, "cph-1").reason, Reason::Ambiguous);
 }
 
-fn verdict_any() -> impl Strategy<Value = Verdict> {
-    (any::<bool>(), prop::option::of(0..3u32)).prop_map(|(allowed, tier)| Verdict {
+fn any_decision() -> impl Strategy<Value = RoleDecision> {
+    (any::<bool>(), prop::option::of(0..3u32)).prop_map(|(allowed, tier)| RoleDecision {
         allowed,
         tier,
         rules: vec![],
@@ -212,7 +218,7 @@ prop_compose! {
     fn candidate_any()(
         name in 0..8u8, participants in 0..20u32, capacity in 0..20u32, cpu in 0..1_100u32, age in 0..8_000u64,
         draining in prop::bool::weighted(0.2), alive in prop::bool::weighted(0.8),
-        home in verdict_any(), spill in verdict_any(),
+        home in any_decision(), spill in any_decision(),
     ) -> NodeCandidate {
         let load = LoadReport { participants, capacity, cpu_permille: cpu, age_ms: age };
         NodeCandidate { node: format!("n{name}"), load, draining, alive, home, spill }
@@ -233,7 +239,7 @@ proptest! {
         let proposal = propose(&room, &Demand { view_only }, &candidates);
         for step in &proposal.steps {
             for candidate in candidates.iter().filter(|c| c.node == step.node) {
-                prop_assert!(verdict(candidate, step.role).allowed);
+                prop_assert!(decision_for(candidate, step.role).allowed);
                 prop_assert!(candidate.alive && !candidate.draining);
                 prop_assert_eq!(step.role == Role::Home, proposal.home.as_ref() == Some(&step.node));
             }

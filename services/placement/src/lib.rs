@@ -22,7 +22,7 @@ mod seats;
 #[cfg(test)]
 mod test_input;
 
-pub use input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoomToPlace, Verdict};
+pub use input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace};
 pub use ladder::{FRESH_MS, HOT_PERMILLE, VIEWERS_MOVE_PERMILLE, propose};
 pub use proposal::{Proposal, Role, Row, Step};
 pub use recently_full::RecentlyFull;

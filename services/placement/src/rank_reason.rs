@@ -13,7 +13,7 @@ pub(crate) enum RankReason {
     /// It is home and short of CPU by a fresh report: asked last.
     HomeHot,
     /// Policy approves it for spill.
-    SpillSister,
+    SpillApproved,
     /// Approved for spill, and asked before a home that is short of seats, because the participant only views.
     SpillViewer,
     /// Approved, but full by a fresh report: asked last.
@@ -38,7 +38,7 @@ impl From<RankReason> for Reason {
             RankReason::Home => Self::Home,
             RankReason::HomeFull => Self::HomeFull,
             RankReason::HomeHot => Self::HomeHot,
-            RankReason::SpillSister => Self::SpillSister,
+            RankReason::SpillApproved => Self::SpillApproved,
             RankReason::SpillViewer => Self::SpillViewer,
             RankReason::Full => Self::Full,
             RankReason::Hot => Self::Hot,

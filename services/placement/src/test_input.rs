@@ -1,9 +1,9 @@
 //! Placement input for tests.
 
-use crate::input::{CarryingNodes, LoadReport, NodeCandidate, RoomToPlace, Verdict};
+use crate::input::{CarryingNodes, LoadReport, NodeCandidate, RoleDecision, RoomToPlace};
 
 pub(crate) fn node(name: &str, home: bool) -> NodeCandidate {
-    let allow = |allowed| Verdict { allowed, tier: Some(0), rules: Vec::new(), why: String::new() };
+    let allow = |allowed| RoleDecision { allowed, tier: Some(0), rules: Vec::new(), why: String::new() };
     NodeCandidate {
         node: name.to_owned(),
         load: LoadReport { participants: 1, capacity: 4, cpu_permille: 0, age_ms: 5_000 },

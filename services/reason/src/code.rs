@@ -78,7 +78,7 @@ reasons! {
     /// The node is home and its CPU is nearly used up: asked last.
     HomeHot = "home-hot",
     /// Policy approves the node for spill.
-    SpillSister = "spill-sister",
+    SpillApproved = "spill-approved",
     /// Approved for spill, and asked before a busy home because the participant only subscribes.
     SpillViewer = "spill-viewer",
     /// The node has no free seat: asked last. A node also answers this to a reservation.
@@ -103,7 +103,7 @@ reasons! {
     NoHome = "no-home",
     /// Every approved node is unavailable or draining.
     ApprovedUnavailable = "approved-unavailable",
-    /// Every approved node that answered was full.
+    /// At least one asked node was full, and no asked node could still have a seat.
     ApprovedFull = "approved-full",
     /// Nodes that this node's policy approves refuse by their own policy.
     RulesDiffer = "rules-differ",

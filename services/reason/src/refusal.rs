@@ -10,7 +10,7 @@ use crate::Reason;
 pub struct Refusal {
     /// The reason code, for programs.
     pub reason: Reason,
-    /// What happened and what to do, for people.
+    /// What happened and what to do, in a sentence.
     pub sentence: String,
     /// Ids of the policy rules that decided; empty when policy did not decide.
     pub rules: Vec<String>,

@@ -269,7 +269,7 @@ impl Node {
         let tasks = self.tasks.tracker;
         tasks.close();
         if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
-            tracing::warn!(left = tasks.len(), "some tasks did not end in time");
+            tracing::warn!(left = tasks.len(), "some tasks did not end within 5 s");
         }
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(move || {
@@ -277,7 +277,7 @@ impl Node {
             workers.into_iter().filter_map(|worker| (!worker.join()).then_some(())).count() == 0
         });
         if !matches!(tokio::time::timeout(Duration::from_secs(3), joined).await, Ok(Ok(true))) {
-            tracing::warn!("a media worker did not end cleanly");
+            tracing::warn!("a media worker did not stop within 3 s, or it panicked");
         }
         tracing::info!(node = self.name, "stopped");
     }

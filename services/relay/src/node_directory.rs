@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use systir_admission::{PeerNodes, ReservationRequest, trace};
 use systir_assignment::RoomId;
 use systir_cascade::{
-    CallError, FlowNumbers, LinkInfo, Links, NamedLinks, Parity, PeerAddress, SendError, SignalStream,
+    CallError, FlowNumbers, LinkInfo, Links, NamedLinks, Parity, PeerAddress, RoomSendError, SignalStream,
 };
 use systir_identity::SpiffeId;
 use systir_policy::Authority;
@@ -102,10 +102,12 @@ impl PeerLinks for NodeDirectory {
     fn send(&self, room: &str, node: &str, body: Body) -> Result<(), Box<Body>> {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return Ok(()) };
         match links.send(&id, room, body) {
-            Err(SendError::Full(Some(body))) => Err(body),
+            Err(RoomSendError::Full(Some(body))) => Err(body),
             // Nothing to retry: the room is notified of the link's end and sends a snapshot when it is open
             // again.
-            Ok(()) | Err(SendError::NoLink | SendError::RoomNotOpen | SendError::Full(None)) => Ok(()),
+            Ok(()) | Err(RoomSendError::NoLink | RoomSendError::RoomNotOpen | RoomSendError::Full(None)) => {
+                Ok(())
+            }
         }
     }
 

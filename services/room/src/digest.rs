@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::NodeId;
+use crate::NodeName;
 use crate::owned_records::OwnedRecords;
 use crate::version::MetadataVersion;
 
@@ -10,7 +10,7 @@ use crate::version::MetadataVersion;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateDigest {
     /// Digest of each node's participants.
-    pub owners: BTreeMap<NodeId, OwnerDigest>,
+    pub owners: BTreeMap<NodeName, OwnerDigest>,
     /// Version of the room's metadata.
     pub metadata: Option<MetadataVersion>,
 }

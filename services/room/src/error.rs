@@ -4,7 +4,7 @@ use systir_reason::Reason;
 use thiserror::Error;
 
 use crate::limits::{MAX_BODY, MAX_PARTICIPANTS};
-use crate::{NodeId, Sid};
+use crate::{NodeName, Sid};
 
 /// Why an update was refused. Old and repeated updates are not refused: they change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -13,31 +13,31 @@ pub enum MergeError {
     #[error("node {from} sent an update of participants that {owner} owns; only the owner may send it")]
     NotOwner {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The owner that the update names.
-        owner: NodeId,
+        owner: NodeName,
     },
     /// Another node sent an update that names this node as its owner.
     #[error("node {from} sent an update of participants that this node owns")]
     OwnName {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
     },
     /// The participant id belongs to another node.
     #[error("node {from} wrote participant {sid}, which {owner} owns")]
     SidTaken {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The participant id.
         sid: Sid,
         /// Its owner.
-        owner: NodeId,
+        owner: NodeName,
     },
     /// A participant id belongs to one join of one identity.
     #[error("node {from} gave participant {sid} another identity or join epoch; a new join needs a new id")]
     Rewritten {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The participant id.
         sid: Sid,
     },
@@ -45,7 +45,7 @@ pub enum MergeError {
     #[error("node {from} wrote room metadata in epoch {epoch}, in which it is not the home node")]
     NotHome {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The update's epoch.
         epoch: u64,
     },
@@ -53,7 +53,7 @@ pub enum MergeError {
     #[error("node {from} wrote room metadata in epoch {epoch}; the room is in epoch {known}")]
     OldEpoch {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The update's epoch.
         epoch: u64,
         /// The current epoch.
@@ -63,7 +63,7 @@ pub enum MergeError {
     #[error("node {from} wrote room metadata in epoch {epoch}, which this node does not know yet")]
     UnknownEpoch {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
         /// The update's epoch.
         epoch: u64,
     },
@@ -77,13 +77,13 @@ pub enum MergeError {
     #[error("node {from} has more than {MAX_PARTICIPANTS} participants in the room")]
     TooMany {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
     },
     /// The update contains a time in the future.
     #[error("node {from} sent a time more than a minute in the future; synchronise the clocks of both nodes")]
     FromTheFuture {
         /// The sending node.
-        from: NodeId,
+        from: NodeName,
     },
     /// The update is malformed.
     #[error("{0}")]

@@ -50,7 +50,7 @@ pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};
 pub use version::{MetadataVersion, ParticipantVersion};
 
 /// Name of a node.
-pub type NodeId = String;
+pub type NodeName = String;
 /// Participant id, `PA_...`. Its media node makes a new one for each join.
 pub type Sid = String;
 /// Identity from a participant's token. A room has at most one participant of each identity.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::NodeId;
+use crate::NodeName;
 use crate::error::{LocalError, MergeError};
 use crate::limits::MAX_BODY;
 use crate::update::{Change, Update};
@@ -10,14 +10,14 @@ use crate::version::MetadataVersion;
 
 #[derive(Debug)]
 pub(crate) struct MetadataRegister {
-    me: NodeId,
+    me: NodeName,
     incarnation: u64,
-    home: Option<(NodeId, u64)>,
+    home: Option<(NodeName, u64)>,
     value: Option<(MetadataVersion, Bytes)>,
 }
 
 impl MetadataRegister {
-    pub(crate) fn new(me: NodeId, incarnation: u64) -> Self {
+    pub(crate) fn new(me: NodeName, incarnation: u64) -> Self {
         Self { me, incarnation, home: None, value: None }
     }
 

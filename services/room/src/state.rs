@@ -13,7 +13,7 @@ use crate::metadata::MetadataRegister;
 use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
 use crate::update::{Change, Participant, ParticipantRecord, RecordState, Update};
 use crate::version::ParticipantVersion;
-use crate::{Identity, NodeId, Sid};
+use crate::{Identity, NodeName, Sid};
 
 /// The state of a room as one of its nodes knows it.
 ///
@@ -21,11 +21,11 @@ use crate::{Identity, NodeId, Sid};
 /// greatest (join epoch, participant id). The nodes of the others evict them and send tombstones.
 #[derive(Debug)]
 pub struct RoomState {
-    node: NodeId,
+    node: NodeName,
     incarnation: u64,
     seq: u64,
-    owners: BTreeMap<NodeId, OwnedRecords>,
-    owner_of: FxHashMap<Sid, NodeId>,
+    owners: BTreeMap<NodeName, OwnedRecords>,
+    owner_of: FxHashMap<Sid, NodeName>,
     sids: BTreeMap<Identity, BTreeSet<Sid>>,
     register: MetadataRegister,
     /// Greatest join epoch in any update so far.
@@ -38,7 +38,7 @@ type Visible = Option<(Sid, ParticipantVersion)>;
 impl RoomState {
     /// An empty replica on this node. `incarnation` must be greater than in any earlier replica of the room
     /// on this node; the current time in Unix milliseconds is suitable.
-    pub fn new(node: impl Into<NodeId>, incarnation: u64) -> Self {
+    pub fn new(node: impl Into<NodeName>, incarnation: u64) -> Self {
         let node = node.into();
         let register = MetadataRegister::new(node.clone(), incarnation);
         let owners = BTreeMap::from([(node.clone(), OwnedRecords::new(incarnation))]);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::version::{MetadataVersion, ParticipantVersion};
-use crate::{Identity, NodeId, Sid};
+use crate::{Identity, NodeName, Sid};
 
 /// A participant as this replica sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Participant {
     /// Identity from its token.
     pub identity: Identity,
     /// Its media node, the only one that writes it.
-    pub owner: NodeId,
+    pub owner: NodeName,
     /// Version of the body.
     pub version: ParticipantVersion,
     /// Encoded `ParticipantInfo`; opaque here.
@@ -49,7 +49,7 @@ pub enum Update {
     /// One participant was written.
     Participant {
         /// The node that wrote it.
-        owner: NodeId,
+        owner: NodeName,
         /// The owner's incarnation.
         incarnation: u64,
         /// Number of this write.
@@ -60,7 +60,7 @@ pub enum Update {
     /// All records of an owner after write `seq`. Participants that it does not list were removed.
     Snapshot {
         /// The node that owns the participants.
-        owner: NodeId,
+        owner: NodeName,
         /// The owner's incarnation.
         incarnation: u64,
         /// Number of the last write included.
@@ -71,7 +71,7 @@ pub enum Update {
     /// The home node wrote the room's metadata.
     Metadata {
         /// The home node that wrote it.
-        home: NodeId,
+        home: NodeName,
         /// Version of the value.
         version: MetadataVersion,
         /// The metadata; opaque here.

@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packets_cross_a_link_unchanged(
+        fn link_packet_survives_encoding(
             codec in proptest::sample::select(Codec::ALL.to_vec()), seq: u64, timestamp: u32, marker: bool, flow: u32,
             level in proptest::option::of((0..128u8, any::<bool>())),
             capture in proptest::option::of(prop_oneof![Just(8usize), Just(16)]),

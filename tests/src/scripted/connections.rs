@@ -12,7 +12,7 @@ use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::media::{Direction, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer};
 use str0m::rtp::{ExtensionValues, RtpWrite, Ssrc};
 use str0m::{Event, Rtc};
-use systir_load::peer::{Peer, choose_cryptography};
+use systir_load::peer::{Peer, install_crypto_provider};
 use systir_load::sdp::tracks_by_mid;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ pub(super) async fn connect(
     events: mpsc::UnboundedSender<ClientEvent>,
     packets: PacketsByTrack,
 ) -> Result<(JoinHandle<()>, JoinResponse)> {
-    choose_cryptography();
+    install_crypto_provider();
     let address = format!("{}/rtc?access_token={token}&protocol=16&{query}", url.replacen("http", "ws", 1));
     let connected = timeout(LIMIT, connect_async(address)).await.context("no answer from the gateway")?;
     let (mut socket, _) = connected.map_err(|error| match error {
@@ -267,7 +267,7 @@ impl Connections {
             }
             Response::Answer(answer) => {
                 let pending = self.offered.take().context("an answer without an offer")?;
-                self.publisher.answered(pending, &answer.sdp).await?;
+                self.publisher.accept_answer(pending, &answer.sdp).await?;
                 self.set_payload_types();
                 if let Some(command) = self.queued.pop_front() {
                     Box::pin(self.run_command(command)).await?;

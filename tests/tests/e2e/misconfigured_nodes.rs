@@ -156,7 +156,7 @@ fn a_node_with_another_id_than_in_the_operators_node_list_gets_no_room() -> Resu
         })
         .await?;
         let log = cluster.log("cph-1")?;
-        assert!(log.contains("relay/unlisted's, and spiffe://nordu.net/relay/sto-1 was to answer"), "{log}");
+        assert!(log.contains("relay/unlisted, and spiffe://nordu.net/relay/sto-1 was expected"), "{log}");
         assert!(!log.contains("a link is up"), "the link never comes up: {log}");
         Ok(())
     })

@@ -93,7 +93,7 @@ fn explain_shows_every_candidate_with_its_reason() -> Result<()> {
         let rows = answer["candidates"].as_array().cloned().unwrap_or_default();
         let row = |node: &str| rows.iter().find(|row| row["node"] == node).cloned().unwrap_or_default();
         assert_eq!(row("cph-1")["reason"], "home");
-        assert_eq!(row("sto-1")["reason"], "spill-sister");
+        assert_eq!(row("sto-1")["reason"], "spill-approved");
         assert_eq!(row("aws-sto-1")["reason"], "policy-denied");
         assert_eq!(row("aws-sto-1")["rank"], serde_json::Value::Null);
         Ok(())

@@ -75,7 +75,7 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
         assert!(spilled.iter().all(|span| span.parent.is_empty() || ids.contains(span.parent.as_str())));
         assert_eq!(
             (roots[0].attribute("outcome"), roots[0].attribute("reason")),
-            ("admitted", "spill-sister")
+            ("admitted", "spill-approved")
         );
 
         let reservations: Vec<_> = spilled.iter().filter(|span| span.name == "reserve").collect();

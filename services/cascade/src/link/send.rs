@@ -16,7 +16,7 @@ const MAX_DATA_MESSAGE: usize = 2000;
 
 /// Why a room message was not sent.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum SendError {
+pub enum RoomSendError {
     /// No link with the peer is up.
     #[error("no link with the peer is up")]
     NoLink,
@@ -35,14 +35,14 @@ pub(crate) fn send(
     id: &SpiffeId,
     room: &str,
     body: RoomBody,
-) -> Result<(), SendError> {
+) -> Result<(), RoomSendError> {
     let link = match runtime.table.peers().get(id).map(|peer| &peer.state) {
         Some(LinkState::Up(link)) => link.clone(),
-        _ => return Err(SendError::NoLink),
+        _ => return Err(RoomSendError::NoLink),
     };
     let rooms = lock(&link.rooms);
     if !rooms.is_open(room) {
-        return Err(SendError::RoomNotOpen);
+        return Err(RoomSendError::RoomNotOpen);
     }
     let lossy = matches!(body, RoomBody::LossyData(_));
     let message = RoomMessage { room: room.to_owned(), body: Some(body) };
@@ -54,11 +54,11 @@ pub(crate) fn send(
     } else if lossy {
         false
     } else {
-        return Err(SendError::Full(message.body.map(Box::new)));
+        return Err(RoomSendError::Full(message.body.map(Box::new)));
     };
     if sent {
         return Ok(());
     }
     link.control_dropped.fetch_add(1, Ordering::Relaxed);
-    Err(SendError::Full(None))
+    Err(RoomSendError::Full(None))
 }

@@ -34,7 +34,7 @@ pub(crate) fn spawn(
 ) -> Result<(QuicHandle, std::thread::JoinHandle<()>), String> {
     set_buffer_sizes(&socket, config.socket_buffer);
     let server = config.server()?;
-    let (commands, inbox) = mpsc::channel(4096);
+    let (commands, command_queue) = mpsc::channel(4096);
     let (messages, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let lost = Arc::new(LostPackets::default());
     let handle = QuicHandle { commands, messages, lost: lost.clone() };
@@ -55,8 +55,8 @@ pub(crate) fn spawn(
                     Err(error) => return drop(started.send(Err(error.to_string()))),
                 };
                 let _ = started.send(Ok(()));
-                let inbox = Inbox { commands: inbox, data_messages };
-                run(config, endpoint, notifier, workers, inbox, &lost).await;
+                let queues = QuicQueues { commands: command_queue, data_messages };
+                run(config, endpoint, notifier, workers, queues, &lost).await;
             });
         })
         .map_err(|error| error.to_string())?;
@@ -85,7 +85,7 @@ fn set_buffer_sizes(socket: &UdpSocket, size: usize) {
 }
 
 /// The receiving ends of [`QuicHandle`].
-struct Inbox {
+struct QuicQueues {
     commands: mpsc::Receiver<QuicCommand>,
     data_messages: mpsc::Receiver<(LinkNumber, Bytes)>,
 }
@@ -95,7 +95,7 @@ async fn run(
     endpoint: Endpoint,
     notifier: ThreadNotifier,
     workers: Vec<WorkerPort>,
-    mut inbox: Inbox,
+    mut queues: QuicQueues,
     lost: &LostPackets,
 ) {
     let state = Rc::new(QuicState {
@@ -108,7 +108,7 @@ async fn run(
     let mut arena = BytesMut::with_capacity(ARENA);
     loop {
         tokio::select! {
-            command = inbox.commands.recv() => match command {
+            command = queues.commands.recv() => match command {
                 Some(QuicCommand::Shutdown) | None => break,
                 Some(command) => execute(&state, command),
             },
@@ -116,7 +116,7 @@ async fn run(
                 Some(incoming) => setup::accept(&state, incoming),
                 None => break,
             },
-            Some((number, frame)) = inbox.data_messages.recv() => {
+            Some((number, frame)) = queues.data_messages.recv() => {
                 let media = state.links.borrow().get(&number).cloned();
                 if let Some(media) = media {
                     media.send_data_message(Instant::now(), frame);

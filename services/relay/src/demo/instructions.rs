@@ -55,7 +55,7 @@ fn three_nodes(options: &DemoOptions) -> String {
      The home node has {home} seats: the last participant joins on the spill node, and your (i) shows
      it at once. Open the page in another window too, and see all participants.
   3. In a third terminal, fill the spill node as well.
-       {load} --url {node} --room demo --participants {spill} --identity-prefix more --stay
+       {load} --url {node} --room demo --participants {spill} --identity-prefix more --video --audio --stay
      The next window is refused, and the page shows the reason; aws-sto-1 stays idle.
      aws-sto-1 serves no meeting page; it shows why:
        {cloud}/?room=demo

@@ -54,7 +54,7 @@ fn counters_are_openmetrics() {
     let assignments = Assignments::new(Arc::new(LocalStore::default().registry()), "cph-1");
     metrics.joins.join_placed(Reason::Home);
     metrics.joins.join_refused(Reason::TokenExpired);
-    metrics.joins.step("spill", Reason::SpillSister, true);
+    metrics.joins.step("spill", Reason::SpillApproved, true);
     metrics.joins.step("refuse", Reason::ApprovedFull, false);
     metrics.joins.reservation_refused(Reason::Full);
     metrics.rooms.join_seconds.observe(0.02);
@@ -63,7 +63,7 @@ fn counters_are_openmetrics() {
     let families = parse(&text).unwrap_or_else(|wrong| panic!("{wrong}:\n{text}"));
     assert_eq!(families["systir_joins"].len(), 2);
     assert!(text.contains("systir_joins_total{outcome=\"refused\",reason=\"token-expired\"} 1"), "{text}");
-    assert!(text.contains("role=\"spill\",reason=\"spill-sister\",answer=\"admitted\"} 1"), "{text}");
+    assert!(text.contains("role=\"spill\",reason=\"spill-approved\",answer=\"admitted\"} 1"), "{text}");
 }
 
 #[test]

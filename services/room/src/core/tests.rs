@@ -46,23 +46,9 @@ fn assignment() -> Assignment {
 
 fn grants(identity: &str) -> Grants {
     Grants {
-        identity: identity.to_owned(),
         name: identity.to_owned(),
-        metadata: String::new(),
-        attributes: BTreeMap::new(),
-        kind: 0,
-        can_publish: true,
-        can_subscribe: true,
-        can_publish_data: true,
-        can_publish_sources: None,
         can_update_own_metadata: true,
-        hidden: false,
-        recorder: false,
-        agent: false,
-        room_admin: false,
-        room: "lecture".to_owned(),
-        institution: "ku.dk".to_owned(),
-        expires: 0,
+        ..Grants::new("ku.dk", "lecture", identity)
     }
 }
 

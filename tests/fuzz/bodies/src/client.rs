@@ -80,25 +80,7 @@ pub fn token(bytes: &[u8]) {
 }
 
 fn grants() -> Grants {
-    Grants {
-        identity: "ada".into(),
-        name: "Ada".into(),
-        metadata: String::new(),
-        attributes: Default::default(),
-        kind: 0,
-        can_publish: true,
-        can_subscribe: true,
-        can_publish_data: true,
-        can_publish_sources: None,
-        can_update_own_metadata: true,
-        hidden: false,
-        recorder: false,
-        agent: false,
-        room_admin: false,
-        room: "seminar".into(),
-        institution: "ku.dk".into(),
-        expires: 0,
-    }
+    Grants { name: "Ada".to_owned(), can_update_own_metadata: true, ..Grants::new("ku.dk", "seminar", "ada") }
 }
 
 fn bob() -> RemoteParticipant {
