@@ -37,15 +37,21 @@ $(TYPOS)/$(TYPOS_VERSION):
 	@touch $@
 
 .PHONY: words
-words: ## spelling, retired words, references of documents, import cycles
+words: ## spelling, retired words, references of documents, import cycles, type names
 	@deploy/needs --install lint
 	@$(MAKE) --no-print-directory $(TYPOS)/$(TYPOS_VERSION)
 	$(TYPOS)/bin/typos
 	tests/documents
 	tests/import-cycles
+	tests/type-names
+
+.PHONY: doc
+doc: ## documentation of all crates, private items included; a warning fails
+	@deploy/needs --install build
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 .PHONY: lint
-lint: words ## formatting, clippy, types of the page, words
+lint: words doc ## words, documentation, formatting, clippy, types of the page
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	cd services/console/web && npm run --silent check

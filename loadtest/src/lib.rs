@@ -3,7 +3,7 @@
 //! no code with Systir's, so an error in one of them shows as a disagreement. It publishes clips that any
 //! client can decode, and decodes nothing itself.
 //!
-//! [`run`] takes a [`Config`] and returns a [`Report`]; the binary `systir-load` adds a command
+//! [`run()`] takes a [`Config`] and returns a [`Report`]; the binary `systir-load` adds a command
 //! line, a progress bar and a table.
 
 mod config;

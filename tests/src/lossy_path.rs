@@ -31,7 +31,7 @@ pub enum Site {
 
 /// A direction on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub enum CutDirection {
     /// Both.
     Both,
     /// From near to far.
@@ -46,7 +46,7 @@ pub enum Impairment {
     /// This percentage of all packets, at random.
     Loss(u8),
     /// All packets of a direction.
-    Cut(Direction),
+    Cut(CutDirection),
     /// All UDP.
     NoUdp,
     /// All TCP.
@@ -58,9 +58,9 @@ impl Impairment {
         match self {
             Self::Loss(0) => Vec::new(),
             Self::Loss(share) => vec![format!("numgen random mod 100 < {share} counter name lost drop")],
-            Self::Cut(Direction::Both) => vec!["counter name lost drop".to_owned()],
-            Self::Cut(Direction::NearToFar) => vec!["iifname \"near\" counter name lost drop".to_owned()],
-            Self::Cut(Direction::FarToNear) => vec!["iifname \"far\" counter name lost drop".to_owned()],
+            Self::Cut(CutDirection::Both) => vec!["counter name lost drop".to_owned()],
+            Self::Cut(CutDirection::NearToFar) => vec!["iifname \"near\" counter name lost drop".to_owned()],
+            Self::Cut(CutDirection::FarToNear) => vec!["iifname \"far\" counter name lost drop".to_owned()],
             Self::NoUdp => vec!["meta l4proto udp counter name lost drop".to_owned()],
             Self::NoTcp => vec!["meta l4proto tcp counter name lost drop".to_owned()],
         }

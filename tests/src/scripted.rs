@@ -14,7 +14,7 @@ use livekit_protocol::{
     data_packet,
 };
 pub use livekit_protocol::{signal_request::Message as Request, signal_response::Message as Response};
-pub use media::{Codec, VideoFrame};
+pub use media::{ScriptedCodec, VideoFrame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,7 +53,7 @@ pub enum ClientEvent {
 pub(crate) enum ClientCommand {
     Send(Box<Request>),
     SendText(String),
-    Publish { cid: String, codec: Codec, layers: Vec<String> },
+    Publish { cid: String, codec: ScriptedCodec, layers: Vec<String> },
     Stop(String),
     Data { reliable: bool, packet: Box<DataPacket> },
     IgnoreOffers(bool),
@@ -127,7 +127,7 @@ impl ScriptedClient {
 
     /// Offers a track, and sends it once the offer is answered. It does not announce it: see
     /// [`ScriptedClient::publish`].
-    pub fn offer(&self, cid: &str, codec: Codec, layers: &[&str]) {
+    pub fn offer(&self, cid: &str, codec: ScriptedCodec, layers: &[&str]) {
         let layers = layers.iter().map(|rid| (*rid).to_owned()).collect();
         self.command(ClientCommand::Publish { cid: cid.to_owned(), codec, layers });
     }
@@ -151,7 +151,7 @@ impl ScriptedClient {
     ///
     /// # Errors
     /// When the server does not accept it.
-    pub async fn publish(&mut self, cid: &str, codec: Codec, layers: &[&str]) -> Result<TrackInfo> {
+    pub async fn publish(&mut self, cid: &str, codec: ScriptedCodec, layers: &[&str]) -> Result<TrackInfo> {
         let info = self.announce(cid, codec, layers, true).await?;
         self.offer(cid, codec, layers);
         Ok(info)
@@ -164,7 +164,7 @@ impl ScriptedClient {
     pub async fn announce(
         &mut self,
         cid: &str,
-        codec: Codec,
+        codec: ScriptedCodec,
         layers: &[&str],
         named: bool,
     ) -> Result<TrackInfo> {
@@ -328,9 +328,9 @@ fn text_of(packet: &DataPacket) -> String {
 
 /// The request that announces a track.
 #[must_use]
-pub fn announcement(cid: &str, codec: Codec, rids: &[&str], named: bool) -> AddTrackRequest {
+pub fn announcement(cid: &str, codec: ScriptedCodec, rids: &[&str], named: bool) -> AddTrackRequest {
     let mut request = AddTrackRequest { cid: cid.to_owned(), name: cid.to_owned(), ..Default::default() };
-    if codec == Codec::Opus {
+    if codec == ScriptedCodec::Opus {
         request.set_type(TrackType::Audio);
         request.set_source(TrackSource::Microphone);
         return request;

@@ -1,6 +1,6 @@
 //! The VP8 payload descriptor (RFC 7741 section 4.2).
 
-/// Bytes of the descriptor that [`descriptor`] writes.
+/// Bytes of the descriptor that `descriptor` writes.
 pub(super) const DESCRIPTOR_BYTES: usize = 6;
 
 /// Running numbers of a frame.

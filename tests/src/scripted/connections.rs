@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::media::{self, Codec, Source};
+use super::media::{self, ScriptedCodec, Source};
 use super::{ClientCommand, ClientEvent, LIMIT, PacketsByTrack, ReceivedPacket, Request, Response};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -30,7 +30,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 #[derive(Debug)]
 struct Track {
     cid: String,
-    codec: Codec,
+    codec: ScriptedCodec,
     rids: Vec<String>,
     mid: Mid,
     pt: Option<Pt>,
@@ -54,7 +54,7 @@ struct Connections {
     unsent_data: Vec<(bool, DataPacket)>,
     /// Track sids of the subscriber's m-lines by mid; track sid and codec by SSRC.
     mids: HashMap<String, String>,
-    streams: HashMap<Ssrc, (String, Codec)>,
+    streams: HashMap<Ssrc, (String, ScriptedCodec)>,
     ignore_offers: bool,
     offers: u32,
     reported_connected: [bool; 2],
@@ -220,8 +220,8 @@ impl Connections {
         self.send(Request::Offer(offer)).await
     }
 
-    async fn publish(&mut self, cid: String, codec: Codec, rids: Vec<String>) -> Result<()> {
-        let kind = if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video };
+    async fn publish(&mut self, cid: String, codec: ScriptedCodec, rids: Vec<String>) -> Result<()> {
+        let kind = if codec == ScriptedCodec::Opus { MediaKind::Audio } else { MediaKind::Video };
         let simulcast = (!rids.is_empty()).then(|| {
             let mut simulcast = Simulcast::new();
             rids.iter().for_each(|rid| simulcast.add_send_layer(SimulcastLayer::new(rid)));
@@ -288,9 +288,9 @@ impl Connections {
     fn set_payload_types(&mut self) {
         for track in &mut self.tracks {
             let codec = match track.codec {
-                Codec::Opus => str0m::format::Codec::Opus,
-                Codec::Vp8 => str0m::format::Codec::Vp8,
-                Codec::H264 => str0m::format::Codec::H264,
+                ScriptedCodec::Opus => str0m::format::Codec::Opus,
+                ScriptedCodec::Vp8 => str0m::format::Codec::Vp8,
+                ScriptedCodec::H264 => str0m::format::Codec::H264,
             };
             let accepted = self.publisher.rtc.media(track.mid).map(|media| media.remote_pts().to_vec());
             let params = self.publisher.rtc.codec_config().params();
@@ -311,7 +311,7 @@ impl Connections {
                 let rid = track.rids.get(packet.layer).map(|rid| Rid::from(rid.as_str()));
                 let mut api = self.publisher.rtc.direct_api();
                 let Some(stream) = api.stream_tx_by_mid(track.mid, rid) else { continue };
-                let audio = track.codec == Codec::Opus;
+                let audio = track.codec == ScriptedCodec::Opus;
                 let extensions = ExtensionValues {
                     audio_level: audio.then_some(-20),
                     voice_activity: audio.then_some(true),
@@ -382,14 +382,14 @@ impl Connections {
         }
     }
 
-    fn stream(&mut self, ssrc: Ssrc, pt: Pt) -> Option<(String, Codec)> {
+    fn stream(&mut self, ssrc: Ssrc, pt: Pt) -> Option<(String, ScriptedCodec)> {
         let mid = self.subscriber.rtc.direct_api().stream_rx(&ssrc)?.mid();
         let track = self.mids.get(mid.to_string().trim())?.clone();
         let params = self.subscriber.rtc.codec_config().params();
         let codec = match params.iter().find(|one| one.pt() == pt)?.spec().codec {
-            str0m::format::Codec::Opus => Codec::Opus,
-            str0m::format::Codec::Vp8 => Codec::Vp8,
-            str0m::format::Codec::H264 => Codec::H264,
+            str0m::format::Codec::Opus => ScriptedCodec::Opus,
+            str0m::format::Codec::Vp8 => ScriptedCodec::Vp8,
+            str0m::format::Codec::H264 => ScriptedCodec::H264,
             _ => return None,
         };
         Some((track, codec))

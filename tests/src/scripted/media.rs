@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The codec of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
+pub enum ScriptedCodec {
     /// Audio, 50 packets a second.
     Opus,
     /// Video, 20 frames a second in each layer.
@@ -14,7 +14,7 @@ pub enum Codec {
     H264,
 }
 
-impl Codec {
+impl ScriptedCodec {
     /// The subtype of its MIME type.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -62,7 +62,7 @@ pub(super) struct Packet {
 /// The source of a track's packets.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) codec: Codec,
+    pub(super) codec: ScriptedCodec,
     pub(super) next: Instant,
     frame: u32,
     layers: Vec<Layer>,
@@ -76,7 +76,7 @@ struct Layer {
 }
 
 impl Source {
-    pub(super) fn new(codec: Codec, layers: usize, now: Instant) -> Self {
+    pub(super) fn new(codec: ScriptedCodec, layers: usize, now: Instant) -> Self {
         let layer = Layer { count: 0, key_due: true, enabled: true };
         Self { codec, next: now, frame: 0, layers: vec![layer; layers.max(1)] }
     }
@@ -107,12 +107,12 @@ impl Source {
 }
 
 /// One packet: a whole video frame or 20 ms of audio. Picture ids of each layer have their own offset.
-fn payload(codec: Codec, layer: usize, key: bool, frame: u16) -> Vec<u8> {
+fn payload(codec: ScriptedCodec, layer: usize, key: bool, frame: u16) -> Vec<u8> {
     let (width, height) = size(layer);
     let mark = u8::try_from(layer).unwrap_or_default();
     match codec {
-        Codec::Opus => vec![0x78, 1, 2, 3, 4, 5, 6, 7],
-        Codec::Vp8 => {
+        ScriptedCodec::Opus => vec![0x78, 1, 2, 3, 4, 5, 6, 7],
+        ScriptedCodec::Vp8 => {
             // RFC 7741: X and S; I, L, T and K; picture id of 15 bits.
             let id = frame.wrapping_add(u16::from(mark) * 1000) & 0x7FFF;
             let [high, low] = id.to_be_bytes();
@@ -126,7 +126,7 @@ fn payload(codec: Codec, layer: usize, key: bool, frame: u16) -> Vec<u8> {
             bytes.extend([mark; 40]);
             bytes
         }
-        Codec::H264 if key => {
+        ScriptedCodec::H264 if key => {
             // RFC 6184: SPS, PPS and an IDR slice in one STAP-A.
             let mut bytes = vec![0x78];
             for unit in
@@ -137,15 +137,15 @@ fn payload(codec: Codec, layer: usize, key: bool, frame: u16) -> Vec<u8> {
             }
             bytes
         }
-        Codec::H264 => vec![0x41, 0x9A, mark, mark],
+        ScriptedCodec::H264 => vec![0x41, 0x9A, mark, mark],
     }
 }
 
 /// Reads a payload of [`payload`], in which the server may have rewritten the picture id.
-pub(super) fn frame(codec: Codec, bytes: &[u8]) -> Option<VideoFrame> {
+pub(super) fn frame(codec: ScriptedCodec, bytes: &[u8]) -> Option<VideoFrame> {
     match codec {
-        Codec::Opus => None,
-        Codec::Vp8 => {
+        ScriptedCodec::Opus => None,
+        ScriptedCodec::Vp8 => {
             let [first, flags, high, low, _, _, tag, ..] = *bytes else { return None };
             (first == 0x90 && flags == 0xF0).then_some(VideoFrame {
                 layer: *bytes.last()?,
@@ -153,6 +153,8 @@ pub(super) fn frame(codec: Codec, bytes: &[u8]) -> Option<VideoFrame> {
                 id: Some(u16::from_be_bytes([high & 0x7F, low])),
             })
         }
-        Codec::H264 => Some(VideoFrame { layer: *bytes.last()?, key: bytes.first()? & 0x1F == 24, id: None }),
+        ScriptedCodec::H264 => {
+            Some(VideoFrame { layer: *bytes.last()?, key: bytes.first()? & 0x1F == 24, id: None })
+        }
     }
 }

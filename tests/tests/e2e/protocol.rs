@@ -9,7 +9,7 @@ use livekit_protocol::{
 use livekit_token::{AccessToken, VideoGrants};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::scenario::run_scenario;
-use systir_tests::scripted::{ClientEvent, Codec, ReceivedPacket, Request, Response, ScriptedClient};
+use systir_tests::scripted::{ClientEvent, ReceivedPacket, Request, Response, ScriptedClient, ScriptedCodec};
 
 const LAYERS: [&str; 3] = ["q", "h", "f"];
 
@@ -58,7 +58,7 @@ fn reason(response: &Response) -> Option<request_response::Reason> {
 fn layers_change_at_key_frames_within_one_stream_across_nodes() -> Result<()> {
     run_scenario(async {
         let (_cluster, mut ada, mut bob) = ada_and_bob("layers", "").await?;
-        let track = ada.publish("cam", Codec::Vp8, &LAYERS).await?;
+        let track = ada.publish("cam", ScriptedCodec::Vp8, &LAYERS).await?;
         bob.wait_for_track("ada", |info| {
             info.sid == track.sid && info.codecs.iter().any(|codec| codec.layers.len() == 3)
         })
@@ -113,8 +113,8 @@ fn layers_change_at_key_frames_within_one_stream_across_nodes() -> Result<()> {
 fn h264_and_opus_arrive_also_when_the_announcement_names_no_codec() -> Result<()> {
     run_scenario(async {
         let (_cluster, mut ada, mut bob) = ada_and_bob("codecs", "").await?;
-        let named = ada.publish("named", Codec::H264, &[]).await?;
-        let audio = ada.publish("audio", Codec::Opus, &[]).await?;
+        let named = ada.publish("named", ScriptedCodec::H264, &[]).await?;
+        let audio = ada.publish("audio", ScriptedCodec::Opus, &[]).await?;
         bob.wait_for_packets("H.264", &named.sid, |packets| shows(packets, 2)).await?;
         bob.wait_for_packets("audio", &audio.sid, |packets| packets.len() > 20).await?;
         bob.wait_for_response("speakers", |response| match response {
@@ -125,8 +125,8 @@ fn h264_and_opus_arrive_also_when_the_announcement_names_no_codec() -> Result<()
         })
         .await?;
         // Without a name, the server assumes the first codec of the m-line until it sees packets.
-        let unnamed = ada.announce("unnamed", Codec::H264, &[], false).await?;
-        ada.offer("unnamed", Codec::H264, &[]);
+        let unnamed = ada.announce("unnamed", ScriptedCodec::H264, &[], false).await?;
+        ada.offer("unnamed", ScriptedCodec::H264, &[]);
         bob.wait_for_track("ada", |info| info.sid == unnamed.sid && info.mime_type == "video/H264").await?;
         bob.wait_for_packets("H.264 without a named codec", &unnamed.sid, |packets| shows(packets, 2))
             .await?;
@@ -138,10 +138,10 @@ fn h264_and_opus_arrive_also_when_the_announcement_names_no_codec() -> Result<()
 fn a_track_may_be_offered_before_it_is_announced() -> Result<()> {
     run_scenario(async {
         let (_cluster, mut ada, bob) = ada_and_bob("early", "").await?;
-        ada.offer("cam", Codec::Vp8, &[]);
+        ada.offer("cam", ScriptedCodec::Vp8, &[]);
         ada.wait_for_response("answer", |response| matches!(response, Response::Answer(_)).then_some(()))
             .await?;
-        let track = ada.announce("cam", Codec::Vp8, &[], true).await?;
+        let track = ada.announce("cam", ScriptedCodec::Vp8, &[], true).await?;
         bob.wait_for_packets("video", &track.sid, |packets| shows(packets, 2)).await?;
         Ok(())
     })
@@ -195,7 +195,7 @@ fn a_client_that_floods_requests_disturbs_no_other_and_its_last_state_arrives() 
                 .await?;
         let mut ada = ScriptedClient::join_and_connect(&gateway, &token("toggles", "ada")?, "").await?;
         let mut bob = ScriptedClient::join_and_connect(&gateway, &token("toggles", "bob")?, "").await?;
-        let track = eve.publish("mic", Codec::Opus, &[]).await?;
+        let track = eve.publish("mic", ScriptedCodec::Opus, &[]).await?;
         for other in [&mut ada, &mut bob] {
             other.wait_for_track("eve", |info| info.sid == track.sid).await?;
         }
@@ -249,7 +249,12 @@ fn a_tokens_grants_limit_what_is_published_sent_and_changed() -> Result<()> {
         };
         let mut guest =
             ScriptedClient::join_and_connect(&gateway, &token_with("rights", "guest", nothing)?, "").await?;
-        guest.send(Request::AddTrack(systir_tests::scripted::announcement("cam", Codec::Vp8, &[], true)));
+        guest.send(Request::AddTrack(systir_tests::scripted::announcement(
+            "cam",
+            ScriptedCodec::Vp8,
+            &[],
+            true,
+        )));
         assert_eq!(guest.wait_for_response("refusal", reason).await?, request_response::Reason::NotAllowed);
         guest.send(Request::UpdateMetadata(UpdateParticipantMetadata {
             name: "Boss".into(),
@@ -264,9 +269,14 @@ fn a_tokens_grants_limit_what_is_published_sent_and_changed() -> Result<()> {
         let mut singer =
             ScriptedClient::join_and_connect(&gateway, &token_with("rights", "singer", microphone_only)?, "")
                 .await?;
-        singer.send(Request::AddTrack(systir_tests::scripted::announcement("cam", Codec::Vp8, &[], true)));
+        singer.send(Request::AddTrack(systir_tests::scripted::announcement(
+            "cam",
+            ScriptedCodec::Vp8,
+            &[],
+            true,
+        )));
         assert_eq!(singer.wait_for_response("refusal", reason).await?, request_response::Reason::NotAllowed);
-        let audio = singer.publish("mic", Codec::Opus, &[]).await?;
+        let audio = singer.publish("mic", ScriptedCodec::Opus, &[]).await?;
         bob.wait_for_packets("the singer's audio", &audio.sid, |packets| packets.len() > 5).await?;
         singer.send_data(true, "loud", &[]);
         bob.wait_for_data("loud").await?;
@@ -354,8 +364,8 @@ fn a_second_join_of_an_identity_ends_the_first_also_from_another_node() -> Resul
 fn without_auto_subscribe_tracks_are_subscribed_by_sid_and_by_participant() -> Result<()> {
     run_scenario(async {
         let (_cluster, mut ada, mut bob) = ada_and_bob("choice", "auto_subscribe=0").await?;
-        let cam = ada.publish("cam", Codec::Vp8, &[]).await?;
-        let mic = ada.publish("mic", Codec::Opus, &[]).await?;
+        let cam = ada.publish("cam", ScriptedCodec::Vp8, &[]).await?;
+        let mic = ada.publish("mic", ScriptedCodec::Opus, &[]).await?;
         bob.wait_for_track("ada", |info| info.sid == mic.sid).await?;
         let ada_sid = ada.sid.clone();
         let ask = |subscribe: bool, track: &TrackInfo, nested: bool| {
@@ -397,7 +407,7 @@ fn without_auto_subscribe_tracks_are_subscribed_by_sid_and_by_participant() -> R
 fn mute_unpublish_and_leave_are_seen_on_the_other_node() -> Result<()> {
     run_scenario(async {
         let (_cluster, mut ada, mut bob) = ada_and_bob("leaves", "").await?;
-        let cam = ada.publish("cam", Codec::Vp8, &[]).await?;
+        let cam = ada.publish("cam", ScriptedCodec::Vp8, &[]).await?;
         bob.wait_for_packets("video", &cam.sid, |packets| shows(packets, 2)).await?;
         for muted in [true, false] {
             ada.send(Request::Mute(MuteTrackRequest { sid: cam.sid.clone(), muted }));
@@ -416,7 +426,7 @@ fn mute_unpublish_and_leave_are_seen_on_the_other_node() -> Result<()> {
         })
         .await?;
         // Published again, on the same m-line.
-        let second = ada.publish("cam", Codec::Vp8, &[]).await?;
+        let second = ada.publish("cam", ScriptedCodec::Vp8, &[]).await?;
         bob.wait_for_packets("video of the second track", &second.sid, |packets| shows(packets, 2)).await?;
         ada.send(Request::Leave(LeaveRequest::default()));
         bob.wait_for_response("ada's end", |response| match response {
@@ -439,7 +449,7 @@ fn more_than_twenty_tracks_fit_one_connection() -> Result<()> {
         let (_cluster, mut ada, bob) = ada_and_bob("many", "").await?;
         let mut sids = Vec::new();
         for number in 0..24 {
-            let codec = if number % 2 == 0 { Codec::Vp8 } else { Codec::Opus };
+            let codec = if number % 2 == 0 { ScriptedCodec::Vp8 } else { ScriptedCodec::Opus };
             sids.push(ada.publish(&format!("track-{number}"), codec, &[]).await?.sid);
         }
         for sid in &sids {
@@ -489,7 +499,7 @@ fn json_is_answered_in_json_and_legacy_requests_do_not_end_the_session() -> Resu
 fn a_resume_of_a_lost_session_is_refused_and_a_new_join_works() -> Result<()> {
     run_scenario(async {
         let (cluster, mut ada, bob) = ada_and_bob("again", "").await?;
-        let cam = ada.publish("cam", Codec::Vp8, &[]).await?;
+        let cam = ada.publish("cam", ScriptedCodec::Vp8, &[]).await?;
         bob.wait_for_packets("video", &cam.sid, |packets| shows(packets, 2)).await?;
         ada.cut_signalling();
         let resume = format!("reconnect=1&sid={}", ada.sid);
@@ -498,7 +508,7 @@ fn a_resume_of_a_lost_session_is_refused_and_a_new_join_works() -> Result<()> {
         assert!(refused.contains("Leave") && refused.contains("StateMismatch"), "{refused}");
         let mut again =
             ScriptedClient::join_and_connect(&cluster.url("cph-1"), &token("again", "ada")?, "").await?;
-        let second = again.publish("cam", Codec::Vp8, &[]).await?;
+        let second = again.publish("cam", ScriptedCodec::Vp8, &[]).await?;
         assert_ne!(cam.sid, second.sid);
         bob.wait_for_packets("video of the second session", &second.sid, |packets| shows(packets, 2)).await?;
         Ok(())
