@@ -11,7 +11,7 @@ use crate::process::{ChildProcess, log_file};
 use crate::scenario;
 
 /// Set in the environment of the test that runs inside the namespace.
-const IN_NAMESPACE: &str = "SYSTIR_TEST_IN_NAMESPACE";
+const IN_NAMESPACE: &str = "TEST_IN_NETWORK_NAMESPACE";
 
 /// Does this process run inside such a namespace?
 #[must_use]
