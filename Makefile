@@ -94,7 +94,7 @@ clients:
 PROFILE ?= dev
 
 .PHONY: bench
-bench: ## the promised figures beside their goals (BENCH=--json for programs, PROFILE=release)
+bench: ## the target figures, measured, beside their goals (BENCH=--json for programs, PROFILE=release)
 	@deploy/needs --install bench
 	$(CARGO) build --workspace --locked --profile $(PROFILE)
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) --bench figures -- $(BENCH)

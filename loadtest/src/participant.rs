@@ -47,7 +47,7 @@ pub(crate) enum Notice {
 pub(crate) struct Outcome {
     pub(crate) stats: Stats,
     pub(crate) tracks_expected: usize,
-    pub(crate) tracks_heard: usize,
+    pub(crate) tracks_received: usize,
     /// Of the session that was open when counting stopped.
     pub(crate) playback: PlaybackStats,
     /// Time between a lost session and the rejoin, for each rejoin.
@@ -141,7 +141,7 @@ impl Participant {
         }
         if let Some(session) = session {
             let expected = session.expected_tracks();
-            self.outcome.tracks_heard = self.outcome.stats.tracks_received(&expected);
+            self.outcome.tracks_received = self.outcome.stats.tracks_received(&expected);
             self.outcome.tracks_expected = expected.len();
             self.outcome.playback = session.playback.stats(Instant::now(), unix_us(), &expected);
             self.outcome.node = session.node.clone();

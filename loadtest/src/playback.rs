@@ -41,7 +41,7 @@ pub(crate) struct PlaybackStats {
     /// Frames that could be decoded.
     pub(crate) frames: u64,
     /// Tracks with at least one frame.
-    pub(crate) tracks_seen: usize,
+    pub(crate) video_tracks_received: usize,
     /// Longest time between two frames of one track.
     pub(crate) longest_freeze: Duration,
     /// Tracks that had a freeze of more than [`FREEZE`].
@@ -60,7 +60,7 @@ const FREEZE: Duration = Duration::from_secs(1);
 impl PlaybackStats {
     pub(crate) fn add(&mut self, other: Self) {
         self.frames += other.frames;
-        self.tracks_seen += other.tracks_seen;
+        self.video_tracks_received += other.video_tracks_received;
         self.longest_freeze = self.longest_freeze.max(other.longest_freeze);
         self.tracks_frozen += other.tracks_frozen;
         self.audio_due += other.audio_due;
@@ -129,7 +129,7 @@ impl Playback {
                 Track::Video(_, video) => {
                     let freeze = video.longest_freeze(published.then_some(now));
                     stats.frames += video.decoded;
-                    stats.tracks_seen += usize::from(video.decoded > 0);
+                    stats.video_tracks_received += usize::from(video.decoded > 0);
                     stats.longest_freeze = stats.longest_freeze.max(freeze);
                     stats.tracks_frozen += usize::from(freeze > FREEZE);
                 }

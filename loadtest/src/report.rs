@@ -69,27 +69,27 @@ pub struct Report {
     /// Tracks published by others, summed over participants.
     pub tracks_expected: usize,
     /// Tracks among them of which a packet arrived.
-    pub tracks_heard: usize,
+    pub tracks_received: usize,
     /// Video frames that could be decoded: complete, and either key frames or following a decoded frame.
-    pub pictures: u64,
+    pub video_frames: u64,
     /// Tracks with at least one decodable frame, summed over participants.
-    pub tracks_seen: usize,
+    pub video_tracks_received: usize,
     /// Longest time between two decodable frames of one track, milliseconds.
     pub freeze_max_ms: f64,
     /// Tracks that had no new frame for more than a second.
     pub tracks_frozen: usize,
     /// Audio packets that arrived too late for a jitter buffer of 200 ms, or never, percent.
-    pub sound_missed_percent: f64,
+    pub audio_missed_percent: f64,
     /// Longest run of such packets.
-    pub sound_missed_run: u64,
+    pub audio_missed_run: u64,
     /// Rejoins after the server or the network ended a session.
     pub rejoined: usize,
     /// Why those sessions ended, and others that participants did not end themselves.
     pub interruptions: Vec<ReasonCount>,
     /// Time from the end of a session to the rejoin, median, milliseconds.
-    pub away_p50_ms: f64,
+    pub rejoin_p50_ms: f64,
     /// 95th percentile.
-    pub away_p95_ms: f64,
+    pub rejoin_p95_ms: f64,
     /// Participants by media node, as reported by the server.
     pub nodes: BTreeMap<String, usize>,
     /// Why participants that had joined were no longer connected at the end.
@@ -151,17 +151,17 @@ impl Report {
             latency_p99_ms: quantile(&age, 0.99),
             latency_max_ms: quantile(&age, 1.0),
             tracks_expected: outcomes.iter().map(|o| o.tracks_expected).sum(),
-            tracks_heard: outcomes.iter().map(|o| o.tracks_heard).sum(),
-            pictures: playback.frames,
-            tracks_seen: playback.tracks_seen,
+            tracks_received: outcomes.iter().map(|o| o.tracks_received).sum(),
+            video_frames: playback.frames,
+            video_tracks_received: playback.video_tracks_received,
             freeze_max_ms: playback.longest_freeze.as_secs_f64() * 1_000.0,
             tracks_frozen: playback.tracks_frozen,
-            sound_missed_percent: share(playback.audio_missed, playback.audio_due),
-            sound_missed_run: playback.longest_gap,
+            audio_missed_percent: share(playback.audio_missed, playback.audio_due),
+            audio_missed_run: playback.longest_gap,
             rejoined: absences.len(),
             interruptions: group(outcomes.iter().flat_map(|o| o.interruptions.iter().cloned()).collect()),
-            away_p50_ms: percentile(&absences, 50),
-            away_p95_ms: percentile(&absences, 95),
+            rejoin_p50_ms: percentile(&absences, 50),
+            rejoin_p95_ms: percentile(&absences, 95),
             nodes,
             ended: group(outcomes.iter().filter_map(|o| o.ended.clone()).collect()),
             unsent: sum(|o| o.stats.unsent),
@@ -184,7 +184,7 @@ impl Report {
             "join time p50 / p95 / max",
             format!("{:.0} / {:.0} / {:.0} ms", self.join_p50_ms, self.join_p95_ms, self.join_max_ms),
         );
-        row("tracks received", format!("{} of {}", self.tracks_heard, self.tracks_expected));
+        row("tracks received", format!("{} of {}", self.tracks_received, self.tracks_expected));
         let nodes: Vec<_> = self.nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
         if !nodes.is_empty() {
             row("participants by node", nodes.join(", "));
@@ -202,18 +202,21 @@ impl Report {
                 self.latency_p50_ms, self.latency_p99_ms, self.latency_max_ms
             ),
         );
-        if self.tracks_seen > 0 {
-            row("video frames, longest freeze", format!("{}, {:.0} ms", self.pictures, self.freeze_max_ms));
+        if self.video_tracks_received > 0 {
+            row(
+                "video frames, longest freeze",
+                format!("{}, {:.0} ms", self.video_frames, self.freeze_max_ms),
+            );
         }
         row(
             "audio missed, longest gap",
-            format!("{:.3} %, {} packets", self.sound_missed_percent, self.sound_missed_run),
+            format!("{:.3} %, {} packets", self.audio_missed_percent, self.audio_missed_run),
         );
         row("measured", format!("{:.1} s", self.measured_s));
         if self.rejoined > 0 {
             row(
-                "rejoined, away p50 / p95",
-                format!("{}, {:.0} / {:.0} ms", self.rejoined, self.away_p50_ms, self.away_p95_ms),
+                "rejoined, after p50 / p95",
+                format!("{}, {:.0} / {:.0} ms", self.rejoined, self.rejoin_p50_ms, self.rejoin_p95_ms),
             );
         }
         for group in &self.ended {

@@ -83,7 +83,7 @@ pub async fn run_with(
                     outcome: Outcome {
                         stats: Stats::new(),
                         tracks_expected: 0,
-                        tracks_heard: 0,
+                        tracks_received: 0,
                         playback: PlaybackStats::default(),
                         absences: Vec::new(),
                         interruptions: Vec::new(),

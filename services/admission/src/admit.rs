@@ -157,17 +157,17 @@ impl Admission {
             (None, Some(home)) => JoinAssignment::New(self.new_assignment(room, home)),
             (None, None) => return Err(proposal.refused(&[])),
         };
-        let away = self.assignments.registry().view().away_since().is_some();
+        let unavailable = self.assignments.registry().view().unavailable_since().is_some();
         let join_id = new_join_id();
         let mut answers = Vec::new();
         for step in &proposal.steps {
             match self.reserve(&join, step, identity, &join_id).await {
                 Ok(()) => {
                     self.release(room, &step.node, &join_id).await;
-                    if !away || join.has(&step.node) {
+                    if !unavailable || join.has(&step.node) {
                         return Ok(());
                     }
-                    answers.push(Reason::RegistryAway);
+                    answers.push(Reason::RegistryUnavailable);
                 }
                 Err(refusal) => answers.push(refusal.reason),
             }
@@ -239,8 +239,9 @@ impl Admission {
         let mut answers = Vec::new();
         for step in &proposal.steps {
             // After a failed write, another one would probably fail after the same delay.
-            let unwritable =
-                [Reason::RegistryAway, Reason::RegistryRefuses].iter().any(|reason| answers.contains(reason));
+            let unwritable = [Reason::RegistryUnavailable, Reason::RegistryRefuses]
+                .iter()
+                .any(|reason| answers.contains(reason));
             if unwritable && !join.has(&step.node) {
                 continue;
             }
@@ -273,7 +274,7 @@ impl Admission {
                     self.release(room, &step.node, join_id).await;
                     answers.push(match why {
                         NotWritten::Overtaken => return Err(LadderFailure::AssignmentChanged),
-                        NotWritten::Registry(RegistryError::Unavailable(_)) => Reason::RegistryAway,
+                        NotWritten::Registry(RegistryError::Unavailable(_)) => Reason::RegistryUnavailable,
                         NotWritten::Registry(RegistryError::Refused(_)) => Reason::RegistryRefuses,
                     });
                 }

@@ -5,6 +5,8 @@
 //!
 //! [`Admission`] finds a [`ReservedSeat`], [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
 //! a join.
+//!
+//! `systir-relay`'s `join.rs` shows its use.
 
 mod admit;
 mod ladder;

@@ -2,6 +2,18 @@
 //! It contains no storage (`systir-registry` stores assignments in etcd), no policy and no participants.
 //!
 //! [`Assignment`] is the record, [`RoomId`] identifies its room and [`NodeId`] a node.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_assignment::{Assignment, RoomId};
+//!
+//! let room = RoomId::new("ku.dk", "lecture");
+//! assert_eq!(RoomId::from_key(&room.key()), Some(room.clone()));
+//! let assignment = Assignment::new(room, "RM_1".to_owned(), "cph-1".into(), "3".to_owned(), 0);
+//! assert!(assignment.has("cph-1") && !assignment.has("sto-1"));
+//! assert_eq!(assignment.epoch, 1);
+//! ```
 
 // Tests may read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

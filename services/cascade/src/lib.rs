@@ -24,6 +24,17 @@
 //! 5. `grpc`: TLS, clients, heartbeats of media nodes. `quic`: the thread that moves media.
 //! 6. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`:
 //!    data and algorithms without I/O.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_cascade::{FlowNumbers, Parity};
+//!
+//! // The receiving node chooses flow ids; a flow id names the worker that the media is for.
+//! let mut flows = FlowNumbers::new(Parity::Smaller);
+//! let flow = flows.allocate(3).expect("numbers are left");
+//! assert_eq!((flow.worker(), flow.parity()), (3, Parity::Smaller));
+//! ```
 
 pub mod congestion;
 pub mod event;

@@ -151,8 +151,9 @@ impl Core {
         self.reselect(now, track, egress);
     }
 
-    /// Feeds the layer, unchanged, to the downstream `peer` as flow `flow`. Idempotent. Another flow for the
-    /// same layer and peer replaces the first. The downstream requests its key frame itself.
+    /// Feeds the layer, with the publisher's sequence numbers and timestamps, to the downstream `peer` as
+    /// flow `flow`. Idempotent. Another flow for the same layer and peer replaces the first. The downstream
+    /// requests its key frame itself.
     pub fn feed(&mut self, track: TrackId, layer: Layer, peer: u32, flow: u32) {
         if self.feeds.get(&(peer, flow)) == Some(&(track, layer)) {
             return;

@@ -34,9 +34,9 @@ pub struct Forward<'a> {
 pub trait Egress {
     /// Sends a packet to one local subscriber.
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>);
-    /// Sends a packet to a downstream, unchanged.
+    /// Sends a packet to a downstream, with the publisher's sequence number and timestamp.
     fn feed(&mut self, peer: u32, flow: u32, priority: Priority, packet: &Packet<'_>);
-    /// Sends the publisher's sender report to a downstream, unchanged.
+    /// Sends the publisher's sender report to a downstream, with its values kept.
     fn feed_report(&mut self, peer: u32, flow: u32, report: SenderReport);
     /// Requests a key frame of one layer from the source of the track.
     fn request_key_frame(&mut self, track: TrackId, layer: Layer);

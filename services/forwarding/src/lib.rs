@@ -3,8 +3,8 @@
 //! no clock (time is an argument), no SDP, no encryption, no rooms and no participants.
 //!
 //! - [`Core`]: tracks, subscriptions and feeds. A packet that arrives ([`Core::ingest`]) is counted, cached
-//!   and parsed up to its payload descriptor ([`codec`]). Each downstream node receives one unchanged copy,
-//!   and each subscriber a copy with its own continuous sequence numbers and timestamps.
+//!   and parsed up to its payload descriptor ([`codec`]). Each downstream node receives one copy with the
+//!   publisher's sequence numbers and timestamps, and each subscriber a copy with its own continuous ones.
 //! - [`Egress`]: what the core sends with. Requests of many subscribers for one key frame or one missing
 //!   packet become one request to the source of the track.
 //! - [`batch`]: packets passed between threads; [`ThreadNotifier`] wakes the receiving thread.

@@ -57,7 +57,9 @@ mod tests {
         for reason in [Reason::Forbidden, Reason::NoRule, Reason::ApprovedFull, Reason::RulesDiffer] {
             assert_eq!(status_of(reason), StatusCode::FORBIDDEN, "{reason}");
         }
-        for reason in [Reason::RegistryAway, Reason::HomeAway, Reason::JoinTimeout, Reason::MediaNodeLost] {
+        for reason in
+            [Reason::RegistryUnavailable, Reason::HomeOffline, Reason::JoinTimeout, Reason::MediaNodeLost]
+        {
             assert_eq!(status_of(reason), StatusCode::SERVICE_UNAVAILABLE, "{reason}");
         }
     }

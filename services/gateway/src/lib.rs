@@ -5,6 +5,17 @@
 //!
 //! [`router`] serves the routes, the node implements [`JoinHandler`], and [`respond`] turns a refusal into
 //! an HTTP response.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_gateway::status_of;
+//! use systir_reason::Reason;
+//!
+//! // Browsers show the text of a 403, and try again after a 503.
+//! assert_eq!(status_of(Reason::ApprovedFull).as_u16(), 403);
+//! assert_eq!(status_of(Reason::RegistryUnavailable).as_u16(), 503);
+//! ```
 
 mod answer;
 mod counters;

@@ -189,15 +189,16 @@ async fn messages_that_cannot_be_decoded_are_ignored() {
 
 #[tokio::test]
 async fn refusal_and_validation_give_the_same_reason() {
-    let away = Refusal::new(Reason::RegistryAway, "the registry does not answer, try again in a minute");
-    let served = serve_with(Some(away.clone()), SocketLimits::default()).await;
+    let unavailable =
+        Refusal::new(Reason::RegistryUnavailable, "the registry does not answer, try again in a minute");
+    let served = serve_with(Some(unavailable.clone()), SocketLimits::default()).await;
     let refused = status(served.connect("").await.unwrap_err());
-    assert_eq!(refused, (503, away.to_string()));
+    assert_eq!(refused, (503, unavailable.to_string()));
     let response = served.get(&format!("/rtc/validate?access_token={}", token())).await;
     assert_eq!(response.status().as_u16(), 503);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
-    assert_eq!(response.text().await.unwrap(), away.to_string());
-    assert!(away.to_string().ends_with("in a minute [registry-away]"));
+    assert_eq!(response.text().await.unwrap(), unavailable.to_string());
+    assert!(unavailable.to_string().ends_with("in a minute [registry-unavailable]"));
 }
 
 #[tokio::test]

@@ -8,6 +8,17 @@
 //! - [`Credentials`]: both, as TLS configurations that take renewed certificates and roots.
 //! - [`peer_identity`]: the SPIFFE id of the peer of a connection.
 //! - [`ca`]: a certificate authority for development and tests.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_identity::{SpiffeId, TrustDomain};
+//!
+//! let id: SpiffeId = "spiffe://nordu.net/relay/cph-1".parse()?;
+//! assert_eq!(id.relay_name(), Some("cph-1"));
+//! assert_eq!(id, TrustDomain::new("nordu.net")?.relay("cph-1")?);
+//! # Ok::<(), systir_identity::IdentityError>(())
+//! ```
 
 pub mod ca;
 pub mod credentials;

@@ -7,6 +7,20 @@
 //! ([`Session::tick`]). After each input the caller drains [`Session::poll_output`].
 //! A session keeps its participant's state and the list of tracks of other participants. It does not
 //! decide who is in the room.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::SystemTime;
+//! use systir_livekit::token::{KeyRing, verify_join};
+//!
+//! // A token opens a room only if an API key of this node signed it.
+//! let mut keys = KeyRing::new();
+//! keys.insert("devkey", "secret", "ku.dk");
+//! assert_eq!(keys.institution("devkey"), Some("ku.dk"));
+//! let error = verify_join(&keys, "not a token", SystemTime::UNIX_EPOCH).unwrap_err();
+//! assert_eq!(error.reason().as_str(), "token-malformed");
+//! ```
 
 // Tests may read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -4,6 +4,16 @@
 //!
 //! [`WorkerCommand`] goes to a worker, [`WorkerEvent`] comes back; [`KeyAllocator`] makes the keys; [`ice`] makes ICE
 //! credentials that identify their worker.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_media_control::KeyAllocator;
+//!
+//! // Keys name tracks and participants in commands and events; none is used twice.
+//! let keys = KeyAllocator::new();
+//! assert_ne!(keys.track(), keys.track());
+//! ```
 
 // Tests read the clock for a start time.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -1,9 +1,9 @@
 //! The ladder: home, then the other approved nodes in the policy's order, then refusal.
 //!
-//! A load report is a hint. A *fresh* report of a full or hot node moves it to the end of the order, where it
-//! is still asked: a seat may be free by now. Asking costs one round trip; a wrong refusal keeps a
-//! participant out of the meeting. A *stale* report does not change the policy's order; the asked
-//! node's seat book decides in any case.
+//! A load report is a hint. A *fresh* report of a full node, or of one with high CPU use, moves it
+//! to the end of the order, where it is still asked: a seat may be free by now. Asking costs one
+//! round trip; a wrong refusal keeps a participant out of the meeting. A *stale* report does not
+//! change the policy's order; the asked node's seat book decides in any case.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,10 @@ use crate::refusal::{NoSeatReason, refuse};
 
 /// Age up to which a load report may move a node to the end of the order, milliseconds.
 pub const FRESH_MS: u64 = 2_000;
-/// CPU use from which a node counts as hot, thousandths.
-pub const HOT_PERMILLE: u32 = 850;
+/// CPU use from which a node is asked last, thousandths.
+pub const HIGH_CPU_PERMILLE: u32 = 850;
 /// Occupancy of home from which view-only participants are placed on spill nodes first, thousandths.
-pub const VIEWERS_MOVE_PERMILLE: u64 = 800;
+pub const VIEWERS_SPILL_PERMILLE: u64 = 800;
 
 /// Ranks the nodes for one join. Never proposes a node that policy denied for the role.
 pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]) -> Proposal {
@@ -49,7 +49,7 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
         }
         let role = if Some(&candidate.node) == home.as_ref() { Role::Home } else { Role::Spill };
         let exclusion = if duplicates.contains(&*candidate.node) {
-            Some(RankReason::Ambiguous)
+            Some(RankReason::DuplicateName)
         } else {
             excluded(room.assignment.as_ref(), candidate, role, home_available)
         };
@@ -74,18 +74,20 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
     }
     table.sort_by(|a, b| a.node.cmp(&b.node));
 
-    let viewers_move = demand.view_only
-        && to_ask.iter().any(|(c, role)| *role == Role::Home && (nearly_full(c) || full_or_hot(c).is_some()));
+    let viewers_spill = demand.view_only
+        && to_ask
+            .iter()
+            .any(|(c, role)| *role == Role::Home && (nearly_full(c) || full_or_high_cpu(c).is_some()));
     let mut ranked: Vec<_> = to_ask
         .into_iter()
-        .map(|(candidate, role)| (rank_key(room, candidate, role, viewers_move), candidate, role))
+        .map(|(candidate, role)| (rank_key(room, candidate, role, viewers_spill), candidate, role))
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0));
 
     let mut steps = Vec::with_capacity(ranked.len());
     let mut rows = Vec::with_capacity(candidates.len());
     for (rank, (_, candidate, role)) in ranked.into_iter().enumerate() {
-        let reason = reason(candidate, role, viewers_move);
+        let reason = reason(candidate, role, viewers_spill);
         rows.push(row(room, candidate, role, Some(rank), reason));
         steps.push(Step { node: candidate.node.clone(), role, reason: reason.into() });
     }
@@ -97,8 +99,8 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
             NoSeatReason::NoApprovedNode
         } else if home.is_none() {
             NoSeatReason::NoHome
-        } else if rows.iter().any(|row| row.reason == Reason::HomeAway) {
-            NoSeatReason::HomeAway
+        } else if rows.iter().any(|row| row.reason == Reason::HomeOffline) {
+            NoSeatReason::HomeOffline
         } else {
             NoSeatReason::ApprovedUnavailable
         };
@@ -152,7 +154,7 @@ fn excluded(
     } else if candidate.draining {
         Some(RankReason::Draining)
     } else if role == Role::Spill && !home_available && !in_set {
-        Some(RankReason::HomeAway)
+        Some(RankReason::HomeOffline)
     } else {
         None
     }
@@ -165,15 +167,15 @@ fn decision_for(candidate: &NodeCandidate, role: Role) -> &RoleDecision {
     }
 }
 
-/// The reason to ask this node last, if its report is fresh and it is full or hot.
-fn full_or_hot(candidate: &NodeCandidate) -> Option<RankReason> {
+/// The reason to ask this node last, if its report is fresh and it is full or its CPU use is high.
+fn full_or_high_cpu(candidate: &NodeCandidate) -> Option<RankReason> {
     let load = &candidate.load;
     if load.age_ms > FRESH_MS {
         None
     } else if load.participants >= load.capacity {
         Some(RankReason::Full)
-    } else if load.cpu_permille >= HOT_PERMILLE {
-        Some(RankReason::Hot)
+    } else if load.cpu_permille >= HIGH_CPU_PERMILLE {
+        Some(RankReason::HighCpu)
     } else {
         None
     }
@@ -182,7 +184,7 @@ fn full_or_hot(candidate: &NodeCandidate) -> Option<RankReason> {
 /// Is home short of seats, so that view-only participants are placed elsewhere first? A stale report
 /// counts as well: it can only change the order.
 fn nearly_full(candidate: &NodeCandidate) -> bool {
-    occupancy(candidate) >= VIEWERS_MOVE_PERMILLE
+    occupancy(candidate) >= VIEWERS_SPILL_PERMILLE
 }
 
 fn occupancy(candidate: &NodeCandidate) -> u64 {
@@ -194,16 +196,16 @@ fn occupancy(candidate: &NodeCandidate) -> u64 {
 
 type RankKey = (bool, u8, u64, Reverse<bool>, u64, u64, String);
 
-/// The smallest key is asked first. In this order: not reported full or hot; home (for viewers:
+/// The smallest key is asked first. In this order: not reported full or with high CPU use; home (for viewers:
 /// spill) first; the policy's tier; nodes that carry the room already, because each further node
 /// costs links; lower occupancy in steps of a tenth, so that rooms spread over nearly equal nodes;
 /// a hash of room and node.
-fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankKey {
-    let role_rank = u8::from((role == Role::Spill) != viewers_move);
+fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: Role, viewers_spill: bool) -> RankKey {
+    let role_rank = u8::from((role == Role::Spill) != viewers_spill);
     let tier = decision_for(candidate, role).tier.map_or(u64::MAX, u64::from);
     let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == candidate.node));
     (
-        full_or_hot(candidate).is_some(),
+        full_or_high_cpu(candidate).is_some(),
         role_rank,
         tier,
         Reverse(carries),
@@ -222,13 +224,13 @@ fn spread(institution: &str, room: &str, node: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-fn reason(candidate: &NodeCandidate, role: Role, viewers_move: bool) -> RankReason {
-    match (role, full_or_hot(candidate)) {
+fn reason(candidate: &NodeCandidate, role: Role, viewers_spill: bool) -> RankReason {
+    match (role, full_or_high_cpu(candidate)) {
         (Role::Home, None) => RankReason::Home,
-        (Role::Home, Some(RankReason::Hot)) => RankReason::HomeHot,
+        (Role::Home, Some(RankReason::HighCpu)) => RankReason::HomeHighCpu,
         (Role::Home, Some(_)) => RankReason::HomeFull,
         (Role::Spill, Some(reason)) => reason,
-        (Role::Spill, None) if viewers_move => RankReason::SpillViewer,
+        (Role::Spill, None) if viewers_spill => RankReason::SpillViewer,
         (Role::Spill, None) => RankReason::SpillApproved,
     }
 }
@@ -256,7 +258,7 @@ fn row(
         RankReason::HomeFull => {
             format!("{node} is the room's home but was full {age} ({seats}); it is asked last")
         }
-        RankReason::HomeHot => format!(
+        RankReason::HomeHighCpu => format!(
             "{node} is the room's home but was at {} % CPU {age}; it is asked last",
             load.cpu_permille / 10
         ),
@@ -270,7 +272,7 @@ fn row(
         RankReason::Full => {
             format!("{node} is approved ({rules}{tier}) but was full {age} ({seats}); it is asked last")
         }
-        RankReason::Hot => format!(
+        RankReason::HighCpu => format!(
             "{node} is approved ({rules}{tier}) but was at {} % CPU {age}; it is asked last",
             load.cpu_permille / 10
         ),
@@ -279,11 +281,11 @@ fn row(
         }
         RankReason::NoLease => format!("{node} has no valid lease and no link to it is up; is it running?"),
         RankReason::Draining => format!("{node} is draining and admits no new participants"),
-        RankReason::HomeAway => format!(
+        RankReason::HomeOffline => format!(
             "{node} is approved for spill, but the room's home is offline, only home may add a node, and \
              no other running node may be home"
         ),
-        RankReason::Ambiguous => {
+        RankReason::DuplicateName => {
             format!("more than one node is called {node}; give each node its own name")
         }
     };

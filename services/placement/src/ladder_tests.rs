@@ -154,7 +154,7 @@ fn with_home_offline_the_assigned_nodes_admit_and_no_other_is_added() {
     candidates[1].alive = false;
     let proposal = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1"]);
-    assert_eq!(row_of(&proposal, "sto-2").reason, Reason::HomeAway);
+    assert_eq!(row_of(&proposal, "sto-2").reason, Reason::HomeOffline);
     assert_eq!(row_of(&proposal, "cph-1").reason, Reason::NoLease);
     candidates.remove(1);
     let unknown = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
@@ -191,7 +191,7 @@ fn each_cause_of_having_no_node_to_ask_has_its_refusal() {
     assert_eq!(reason(None, &[node("sto-1", deny(), allow(0), 0, 9)]), Reason::NoHome);
     let mut candidates = demo(0, 0);
     candidates[1].alive = false;
-    assert_eq!(reason(Some(("cph-1", &[])), &candidates), Reason::HomeAway);
+    assert_eq!(reason(Some(("cph-1", &[])), &candidates), Reason::HomeOffline);
     candidates.iter_mut().for_each(|c| c.alive = false);
     assert_eq!(reason(Some(("cph-1", &[])), &candidates), Reason::ApprovedUnavailable);
 }
@@ -202,7 +202,7 @@ fn a_name_that_two_nodes_have_is_never_asked() {
     candidates.push(node("cph-1", deny(), deny(), 0, 9));
     let proposal = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&proposal), ["sto-1"]);
-    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::Ambiguous);
+    assert_eq!(row_of(&proposal, "cph-1").reason, Reason::DuplicateName);
 }
 
 fn any_decision() -> impl Strategy<Value = RoleDecision> {

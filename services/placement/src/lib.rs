@@ -7,6 +7,8 @@
 //! caller asks the nodes of [`Proposal::steps`] in order; each answers from its own [`SeatBook`], and
 //! the first that grants a [`Reservation`] gets the participant. When none does, [`Proposal::refused`]
 //! makes the refusal from their answers.
+//!
+//! `examples/full_home.rs` ranks the nodes of a room whose home is full.
 
 // Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -23,7 +25,7 @@ mod seats;
 mod test_input;
 
 pub use input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace};
-pub use ladder::{FRESH_MS, HOT_PERMILLE, VIEWERS_MOVE_PERMILLE, propose};
+pub use ladder::{FRESH_MS, HIGH_CPU_PERMILLE, VIEWERS_SPILL_PERMILLE, propose};
 pub use proposal::{Proposal, Role, Row, Step};
 pub use recently_full::RecentlyFull;
 pub use seat_book::{NoReservation, RESERVATION_TTL, Reservation, SeatBook};

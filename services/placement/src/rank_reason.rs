@@ -11,7 +11,7 @@ pub(crate) enum RankReason {
     /// It is home and full by a fresh report: asked last.
     HomeFull,
     /// It is home and short of CPU by a fresh report: asked last.
-    HomeHot,
+    HomeHighCpu,
     /// Policy approves it for spill.
     SpillApproved,
     /// Approved for spill, and asked before a home that is short of seats, because the participant only views.
@@ -19,7 +19,7 @@ pub(crate) enum RankReason {
     /// Approved, but full by a fresh report: asked last.
     Full,
     /// Approved, but short of CPU by a fresh report: asked last.
-    Hot,
+    HighCpu,
     /// Policy denies it, or there is no decision. Never asked.
     PolicyDenied,
     /// It has no valid lease and no link to it is up. Never asked.
@@ -27,9 +27,9 @@ pub(crate) enum RankReason {
     /// It is draining. Never asked.
     Draining,
     /// The room's home is offline, so no spill node can be added; only assigned nodes are asked.
-    HomeAway,
+    HomeOffline,
     /// Two candidates have this name. Never asked.
-    Ambiguous,
+    DuplicateName,
 }
 
 impl From<RankReason> for Reason {
@@ -37,16 +37,16 @@ impl From<RankReason> for Reason {
         match rank_reason {
             RankReason::Home => Self::Home,
             RankReason::HomeFull => Self::HomeFull,
-            RankReason::HomeHot => Self::HomeHot,
+            RankReason::HomeHighCpu => Self::HomeHighCpu,
             RankReason::SpillApproved => Self::SpillApproved,
             RankReason::SpillViewer => Self::SpillViewer,
             RankReason::Full => Self::Full,
-            RankReason::Hot => Self::Hot,
+            RankReason::HighCpu => Self::HighCpu,
             RankReason::PolicyDenied => Self::PolicyDenied,
             RankReason::NoLease => Self::NoLease,
             RankReason::Draining => Self::Draining,
-            RankReason::HomeAway => Self::HomeAway,
-            RankReason::Ambiguous => Self::Ambiguous,
+            RankReason::HomeOffline => Self::HomeOffline,
+            RankReason::DuplicateName => Self::DuplicateName,
         }
     }
 }

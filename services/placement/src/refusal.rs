@@ -19,8 +19,8 @@ impl Proposal {
                 Reason::NoAnswer | Reason::Internal | Reason::Unspecified | Reason::EpochOvertaken
             )
         };
-        let reason = if any(Reason::RegistryAway) {
-            NoSeatReason::RegistryAway
+        let reason = if any(Reason::RegistryUnavailable) {
+            NoSeatReason::RegistryUnavailable
         } else if any(Reason::RegistryRefuses) {
             NoSeatReason::RegistryRefuses
         } else if answers.iter().any(undecided) {
@@ -45,7 +45,7 @@ pub(crate) enum NoSeatReason {
     NoHome,
     /// The room's home is offline, no running node may take over, and no spill node of the room is
     /// left.
-    HomeAway,
+    HomeOffline,
     /// Approved nodes exist, but each is offline or draining, or did not answer.
     ApprovedUnavailable,
     /// Every approved node that answered had no free seat.
@@ -53,7 +53,7 @@ pub(crate) enum NoSeatReason {
     /// The asked nodes deny by their own policy what this node's policy allows.
     RulesDiffer,
     /// A node had a seat but must be written into the registry first, which does not answer.
-    RegistryAway,
+    RegistryUnavailable,
     /// A node had a seat, but the registry refuses the write.
     RegistryRefuses,
 }
@@ -63,11 +63,11 @@ impl From<NoSeatReason> for Reason {
         match no_seat {
             NoSeatReason::NoApprovedNode => Self::NoApprovedNode,
             NoSeatReason::NoHome => Self::NoHome,
-            NoSeatReason::HomeAway => Self::HomeAway,
+            NoSeatReason::HomeOffline => Self::HomeOffline,
             NoSeatReason::ApprovedUnavailable => Self::ApprovedUnavailable,
             NoSeatReason::ApprovedFull => Self::ApprovedFull,
             NoSeatReason::RulesDiffer => Self::RulesDiffer,
-            NoSeatReason::RegistryAway => Self::RegistryAway,
+            NoSeatReason::RegistryUnavailable => Self::RegistryUnavailable,
             NoSeatReason::RegistryRefuses => Self::RegistryRefuses,
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn refuse(institution: &str, reason: NoSeatReason) -> Refusal {
             "No server that {institution} approved to host this meeting is running. \
              Please try again in a minute."
         ),
-        NoSeatReason::HomeAway => format!(
+        NoSeatReason::HomeOffline => format!(
             "The server that hosts this meeting is offline, and no other running server is approved by \
              {institution} to host it. Please try again in a minute."
         ),
@@ -101,7 +101,7 @@ pub(crate) fn refuse(institution: &str, reason: NoSeatReason) -> Refusal {
             "The servers for this meeting apply different rules of {institution}, so you cannot join. \
              Please contact the support of {institution}."
         ),
-        NoSeatReason::RegistryAway => format!(
+        NoSeatReason::RegistryUnavailable => format!(
             "A server that {institution} approved has a free seat, but it cannot be added to this meeting \
              now, because the cluster's registry does not answer. Running meetings continue; please try \
              again in a minute."

@@ -20,8 +20,8 @@ fn the_reason_is_full_only_when_no_node_could_have_a_seat() {
         (&[Reason::Internal, Reason::Full], Reason::ApprovedUnavailable),
         (&[Reason::Full, Reason::EpochOvertaken], Reason::ApprovedUnavailable),
         (&[Reason::Internal, Reason::PolicyDenied], Reason::ApprovedUnavailable),
-        (&[Reason::Full, Reason::RegistryAway], Reason::RegistryAway),
-        (&[Reason::RegistryAway, Reason::NoAnswer, Reason::Full], Reason::RegistryAway),
+        (&[Reason::Full, Reason::RegistryUnavailable], Reason::RegistryUnavailable),
+        (&[Reason::RegistryUnavailable, Reason::NoAnswer, Reason::Full], Reason::RegistryUnavailable),
         (&[Reason::RegistryRefuses, Reason::Full], Reason::RegistryRefuses),
         (&[], Reason::ApprovedUnavailable),
     ] {

@@ -76,7 +76,7 @@ reasons! {
     /// The node is home and full: asked last.
     HomeFull = "home-full",
     /// The node is home and its CPU is nearly used up: asked last.
-    HomeHot = "home-hot",
+    HomeHighCpu = "home-high-cpu",
     /// Policy approves the node for spill.
     SpillApproved = "spill-approved",
     /// Approved for spill, and asked before a busy home because the participant only subscribes.
@@ -84,7 +84,7 @@ reasons! {
     /// The node has no free seat: asked last. A node also answers this to a reservation.
     Full = "full",
     /// The node's CPU is nearly used up: asked last.
-    Hot = "hot",
+    HighCpu = "high-cpu",
     /// Policy does not approve the node: never asked. A node also answers this when its own policy denies.
     PolicyDenied = "policy-denied",
     /// The node has no valid lease and no link to it is up: never asked.
@@ -92,9 +92,9 @@ reasons! {
     /// The node is draining: never asked. A node also answers this to a reservation.
     Draining = "draining",
     /// The room's home is unavailable, and no other node may take over: only nodes of the room are asked.
-    HomeAway = "home-away",
+    HomeOffline = "home-offline",
     /// Two candidates have the node's name: never asked.
-    Ambiguous = "ambiguous",
+    DuplicateName = "duplicate-name",
 
     // Placement: why a join got no seat.
     /// Policy approves no known node.
@@ -108,7 +108,7 @@ reasons! {
     /// Nodes that this node's policy approves refuse by their own policy.
     RulesDiffer = "rules-differ",
     /// A node had a seat, but it must be written into the registry first, and the registry is unavailable.
-    RegistryAway = "registry-away",
+    RegistryUnavailable = "registry-unavailable",
     /// A node had a seat, but the registry refuses to write it into the assignment.
     RegistryRefuses = "registry-refuses",
 

@@ -163,7 +163,7 @@ impl Assignments {
     ) -> Versioned<Assignment> {
         let home = known.value.home.as_str();
         // While the registry does not answer, a missing lease does not show that a node is offline.
-        if successor == home || self.registry.view().away_since().is_some() {
+        if successor == home || self.registry.view().unavailable_since().is_some() {
             return known;
         }
         let mut wanted = known.value.clone();

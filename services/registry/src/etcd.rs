@@ -147,10 +147,10 @@ impl EtcdRegistry {
     /// Starts following etcd. If etcd does not answer yet, the copy stays empty until it does.
     #[must_use]
     pub fn start(config: EtcdConfig) -> Self {
-        let away = View { away_since: Some(Instant::now()), ..View::default() };
+        let unavailable = View { unavailable_since: Some(Instant::now()), ..View::default() };
         let shared = Arc::new(Shared {
             config,
-            view: watch::Sender::new(Arc::new(away)),
+            view: watch::Sender::new(Arc::new(unavailable)),
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();

@@ -25,9 +25,9 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         };
         shared.view.send_modify(|view| {
             let view = Arc::make_mut(view);
-            if view.away_since.is_none() {
+            if view.unavailable_since.is_none() {
                 tracing::warn!(reason, "lost the watch on etcd; reads continue from the last known copy");
-                view.away_since = Some(Instant::now());
+                view.unavailable_since = Some(Instant::now());
             } else if !logged {
                 let etcd = shared.config.endpoints.join(", ");
                 tracing::warn!(etcd, reason, "etcd does not answer yet; will try again");
@@ -56,7 +56,8 @@ fn is_too_long(error: &etcd_client::Error) -> bool {
 
 /// Reads everything below the prefix, as of one revision, page by page.
 async fn read_all(client: &mut Client, prefix: &str) -> Result<(View, i64), RegistryError> {
-    let mut view = View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), away_since: None, unreadable: 0 };
+    let mut view =
+        View { nodes: BTreeMap::new(), rooms: BTreeMap::new(), unavailable_since: None, unreadable: 0 };
     // The end of the key range: the prefix ends with `/`, and `0` is the next character.
     let end = format!("{}0", prefix.trim_end_matches('/'));
     let (mut from, mut limit, mut revision) = (prefix.as_bytes().to_vec(), PAGE_RECORDS, 0);
@@ -99,7 +100,7 @@ async fn read_and_watch(
         WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
     let mut watch = with_timeout(client.watch(prefix.clone(), Some(watch_options))).await?;
     shared.view.send_modify(|view| {
-        if view.away_since.is_some() {
+        if view.unavailable_since.is_some() {
             tracing::info!(
                 nodes = fresh.nodes.len(),
                 rooms = fresh.rooms.len(),

@@ -4,6 +4,17 @@
 //!
 //! [`Registry`] is the trait; [`EtcdRegistry`] implements it on etcd and [`LocalRegistry`] inside one
 //! process. [`Assignments`] is the only writer of room assignments.
+//!
+//! # Example
+//!
+//! ```
+//! use systir_registry::{LocalStore, Registry as _};
+//!
+//! // Every node of one process has its own handle on the store.
+//! let store = LocalStore::default();
+//! let registry = store.registry();
+//! assert_eq!(registry.view().nodes().count(), 0);
+//! ```
 
 mod assignments;
 mod backoff;

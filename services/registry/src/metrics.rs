@@ -29,15 +29,20 @@ impl RegistryMetrics {
 impl Collector for RegistryMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let view = self.registry.view();
-        let away = view.away_since().map(|since| since.elapsed().as_secs());
+        let unavailable = view.unavailable_since().map(|since| since.elapsed().as_secs());
         gauge(
             &mut encoder,
             "registry_connected",
             "1 while the registry answers, 0 while it does not",
-            away.is_none().into(),
+            unavailable.is_none().into(),
         )?;
-        let seconds = i64::try_from(away.unwrap_or_default()).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "registry_away_seconds", "Seconds since the registry last answered", seconds)?;
+        let seconds = i64::try_from(unavailable.unwrap_or_default()).unwrap_or(i64::MAX);
+        gauge(
+            &mut encoder,
+            "registry_unavailable_seconds",
+            "Seconds since the registry last answered",
+            seconds,
+        )?;
         let assigned = view.rooms().filter(|assignment| assignment.has(&self.node)).count();
         let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
         gauge(&mut encoder, "registry_assigned", "Room records that name this node", assigned)?;

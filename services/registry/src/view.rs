@@ -11,7 +11,7 @@ use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 pub struct View {
     pub(crate) nodes: BTreeMap<NodeId, Lease>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Assignment>>,
-    pub(crate) away_since: Option<Instant>,
+    pub(crate) unavailable_since: Option<Instant>,
     pub(crate) unreadable: u64,
 }
 
@@ -40,8 +40,8 @@ impl View {
 
     /// Since when the store has not answered; none while it does.
     #[must_use]
-    pub fn away_since(&self) -> Option<Instant> {
-        self.away_since
+    pub fn unavailable_since(&self) -> Option<Instant> {
+        self.unavailable_since
     }
 
     /// Number of records read so far that were unreadable.

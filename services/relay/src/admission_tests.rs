@@ -130,7 +130,7 @@ async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static s
     let refusal =
         TestParticipant::try_join(node, grants_for(room, identity)).await.err().expect("the join succeeded");
     let validated = node.parts.admission.would_admit(room, identity, &Demand::default()).await.err();
-    if ![Reason::RegistryAway, Reason::RegistryRefuses].contains(&refusal.reason) {
+    if ![Reason::RegistryUnavailable, Reason::RegistryRefuses].contains(&refusal.reason) {
         assert_eq!(validated.as_ref(), Some(&refusal), "/rtc/validate returns the same refusal");
     }
     status_and_code(&refusal)
@@ -172,7 +172,7 @@ async fn a_spill_that_cannot_be_written_is_refused_with_the_registry_as_reason()
     let home = cluster.node_with("cph-1", 1, registry.clone()).await;
     let sister = cluster.node("sto-1", 5).await;
     let _anna = TestParticipant::join(&home, "anna").await;
-    for (writes, code) in [(Writes::Fail, "registry-away"), (Writes::Refuse, "registry-refuses")] {
+    for (writes, code) in [(Writes::Fail, "registry-unavailable"), (Writes::Refuse, "registry-refuses")] {
         registry.set(writes);
         assert_eq!(refused(&home, &room(), "bob").await, (503, code));
         assert_eq!(refused(&home, &other_room(), "bob").await, (503, code));

@@ -48,10 +48,10 @@ pub(crate) struct Api {
 
 impl Api {
     fn registry_state(&self) -> String {
-        match self.assignments.registry().view().away_since() {
+        match self.assignments.registry().view().unavailable_since() {
             None => "connected".to_owned(),
             Some(since) => {
-                format!("away for {} s; reads are from the last known copy", since.elapsed().as_secs())
+                format!("unavailable for {} s; reads are from the last known copy", since.elapsed().as_secs())
             }
         }
     }

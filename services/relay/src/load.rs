@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use systir_admission::{LocalLoad, Rates};
-use systir_placement::{FRESH_MS, HOT_PERMILLE};
+use systir_placement::{FRESH_MS, HIGH_CPU_PERMILLE};
 use systir_registry::{NodeLoad, Registry, unix_ms};
 use systir_worker::WorkerStats;
 
@@ -80,7 +80,7 @@ fn rates(before: &Usage, after: &Usage, cores: usize) -> Rates {
 /// Is a report due, `ago` after the last one? Each report is a write to the registry.
 fn is_due(reported: &NodeLoad, now: &NodeLoad, ago: Duration) -> bool {
     let over_limits =
-        |load: &NodeLoad| (load.participants >= load.capacity, load.cpu_permille >= HOT_PERMILLE);
+        |load: &NodeLoad| (load.participants >= load.capacity, load.cpu_permille >= HIGH_CPU_PERMILLE);
     over_limits(reported) != over_limits(now)
         || ago >= if over_limits(now) == (false, false) { UNCHANGED_INTERVAL } else { OVERLOADED_INTERVAL }
         || (ago >= CHANGED_INTERVAL
@@ -156,9 +156,9 @@ mod tests {
         assert!(is_due(&reported, &full, soon), "it became full");
         assert!(is_due(&full, &three, soon), "it is no longer full");
         assert!(is_due(&full, &full, OVERLOADED_INTERVAL), "before placement treats the report as stale");
-        let hot = NodeLoad { cpu_permille: HOT_PERMILLE, ..reported };
-        assert!(is_due(&reported, &hot, soon) && is_due(&hot, &reported, soon));
-        let warm = NodeLoad { cpu_permille: HOT_PERMILLE - 1, at_ms: 7, ..reported };
+        let busy = NodeLoad { cpu_permille: HIGH_CPU_PERMILLE, ..reported };
+        assert!(is_due(&reported, &busy, soon) && is_due(&busy, &reported, soon));
+        let warm = NodeLoad { cpu_permille: HIGH_CPU_PERMILLE - 1, at_ms: 7, ..reported };
         assert!(!is_due(&reported, &warm, CHANGED_INTERVAL), "the same participants");
         assert!(is_due(&reported, &reported, UNCHANGED_INTERVAL));
     }

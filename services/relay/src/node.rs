@@ -231,7 +231,7 @@ impl Node {
             "the node has started"
         );
         let readiness = report_ready(name.clone(), registry.clone(), ready.clone());
-        if registry.view().away_since().is_none() {
+        if registry.view().unavailable_since().is_none() {
             readiness.await;
         } else {
             tasks.spawn(readiness);
@@ -381,7 +381,7 @@ fn serve_metrics(
 /// registry the node knows no room yet.
 async fn report_ready(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
     let mut view = registry.watch();
-    let answer = view.wait_for(|view| view.away_since().is_none());
+    let answer = view.wait_for(|view| view.unavailable_since().is_none());
     let answered = tokio::time::timeout(REGISTRY_WAIT, answer).await.is_ok();
     ready.store(true, Ordering::Relaxed);
     if answered {

@@ -308,7 +308,7 @@ async fn a_room_whose_home_is_offline_is_refused_with_that_reason_when_no_other_
     let record = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
     let known = cluster.store.registry().create(record).await.unwrap();
     let refused = TestParticipant::try_join(&sister, grants("anna")).await.err().unwrap();
-    assert_eq!(status_and_code(&refused), (503, "home-away"));
+    assert_eq!(status_and_code(&refused), (503, "home-offline"));
     // A sister that already carries the room continues to admit.
     let mut wanted = known.value.clone();
     wanted.add_spill("sto-1".into(), 2);

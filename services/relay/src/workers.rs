@@ -1,4 +1,4 @@
-//! Starts the media workers, each with its sockets and its rings to and from the links' thread.
+//! Starts the media workers, each with its sockets and its rings to and from the QUIC thread.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::RelayConfig;
 use crate::listen;
 
-/// Ring size between a worker and the links' thread, in batches.
+/// Ring size between a worker and the QUIC thread, in batches.
 const RING_BATCHES: usize = 256;
 
 /// A running worker.

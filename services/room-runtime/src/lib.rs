@@ -5,6 +5,8 @@
 //! - [`Rooms`]: the rooms that this node carries.
 //! - [`RoomHandle`]: reaches the task of one room.
 //! - [`PeerLinks`]: what rooms need of the links to other nodes.
+//!
+//! `systir-relay`'s `node.rs` starts it.
 
 mod handle;
 mod link_events;

@@ -246,7 +246,7 @@ impl Rooms {
         let view = self.dependencies.assignments.registry().view();
         let mut stale = Vec::new();
         // While the registry does not answer, a missing record proves nothing.
-        if view.away_since().is_some() {
+        if view.unavailable_since().is_some() {
             return stale;
         }
         for assignment in view.rooms().filter(|assignment| assignment.has(me)) {

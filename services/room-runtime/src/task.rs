@@ -246,7 +246,8 @@ impl RoomTask {
                 nodes.insert(node.to_owned(), self.rooms.dependencies().links.address(node));
             }
         }
-        let cluster = ClusterView { assignment, registry_away: view.away_since().is_some(), nodes };
+        let cluster =
+            ClusterView { assignment, registry_unavailable: view.unavailable_since().is_some(), nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
     }
 

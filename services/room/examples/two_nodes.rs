@@ -178,7 +178,7 @@ fn main() {
         NodeAddress { grpc: "10.0.0.1:7871".parse().unwrap(), quic: "10.0.0.1:7870".parse().unwrap() };
     for index in 0..2 {
         let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
-        let view = ClusterView { assignment: Some(assignment.clone()), registry_away: false, nodes };
+        let view = ClusterView { assignment: Some(assignment.clone()), registry_unavailable: false, nodes };
         room.input(index, RoomInput::Cluster(view));
         assert_eq!(room.nodes[index].opened, [NODES[1 - index]]);
     }

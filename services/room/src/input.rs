@@ -63,7 +63,7 @@ pub struct ClusterView {
     /// The room's assignment; none without a record.
     pub assignment: Option<Assignment>,
     /// The registry does not answer, so a missing record proves nothing.
-    pub registry_away: bool,
+    pub registry_unavailable: bool,
     /// The room's nodes that have a lease, with their address if it is usable.
     pub nodes: BTreeMap<String, Option<NodeAddress>>,
 }

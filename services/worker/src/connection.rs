@@ -49,7 +49,7 @@ pub(super) struct Connection {
     pub(super) closed: bool,
     /// The route of media to the client.
     pub(super) route: Option<Route>,
-    /// Media written in this turn and not yet submitted.
+    /// Media written in this iteration of the loop and not yet submitted.
     pub(super) waiting: Option<Datagrams>,
     /// When its timer is due; other entries in the worker's timer queue are outdated.
     pub(super) timer_at: Option<Instant>,

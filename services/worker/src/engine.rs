@@ -32,7 +32,7 @@ const SPEAKER_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sending is retried to a room whose event channel was full.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// Batches of the ring that are handled per turn.
+/// Batches of the ring that are handled per iteration of the worker's loop.
 const MAX_BATCHES: usize = 16;
 /// Shortest time to the next timeout of a transport.
 const MIN_DELAY: Duration = Duration::from_millis(1);
@@ -274,7 +274,7 @@ impl Engine {
         }
     }
 
-    /// Handles batches from the thread of the links. True when there may be more.
+    /// Handles batches from the QUIC thread. True when there may be more.
     pub(super) fn take_batches(&mut self, now: Instant) -> bool {
         for _ in 0..MAX_BATCHES {
             let Some(batch) = self.egress.links.recv() else { return false };
@@ -335,7 +335,8 @@ impl Engine {
         }
     }
 
-    /// Ends a turn: retries events of rooms that are behind, and submits the gathered packets.
+    /// Ends an iteration of the worker's loop: retries events of rooms that are behind, and submits the
+    /// gathered packets.
     pub(super) fn finish_turn(&mut self, now: Instant) {
         while let Some((track, layers)) = self.core.poll_wanted() {
             self.egress.wanted(track, layers);

@@ -5,6 +5,9 @@
 //!
 //! [`Worker::spawn`] starts one. Inside, `engine` is the worker without thread, socket and clock, which
 //! `thread` provides.
+//!
+//! `tests/worker` drives a worker with clients over sockets; `systir-relay`'s `workers.rs` starts the workers of
+//! a node.
 
 pub mod tcp;
 

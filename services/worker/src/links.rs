@@ -1,13 +1,13 @@
-//! The rings to and from the thread of the links. Packets are sent in batches, one per turn of the worker.
+//! The rings to and from the QUIC thread. Packets are sent in batches, one per iteration of the worker's loop.
 
 use systir_forwarding::batch::{Batch, BatchReceiver, BatchSender, Priority};
 
 use super::stats::WorkerCounts;
 
-/// Packets in a batch, after which it is sent before the turn ends.
+/// Packets in a batch, after which it is sent before the iteration ends.
 const MAX_BATCH: usize = 128;
 
-/// One end of a pair of rings between a worker and the thread of the links.
+/// One end of a pair of rings between a worker and the QUIC thread.
 #[derive(Debug)]
 pub struct Ring {
     /// Batches to the other side.
@@ -89,7 +89,7 @@ mod tests {
         let mut all = Links::new(Some(to_links));
         assert!(all.push(9, 1, Priority::Audio, |bytes| bytes.push(1)));
         assert!(all.push(3, 2, Priority::Base, |bytes| bytes.push(2)));
-        assert!(links.receiver.recv().is_none(), "the turn is not over");
+        assert!(links.receiver.recv().is_none(), "the iteration is not over");
         all.flush(&mut WorkerCounts::default());
         let batch = links.receiver.recv().unwrap();
         let entries: Vec<_> = batch.iter().map(|(entry, _)| (entry.peer, entry.flow)).collect();

@@ -1,5 +1,5 @@
-//! The send queue of sealed datagrams. They are gathered per destination during a turn, then passed to the
-//! kernel in as few calls as possible (UDP segmentation offload, GSO).
+//! The send queue of sealed datagrams. They are gathered per destination during an iteration of the worker's
+//! loop, then passed to the kernel in as few calls as possible (UDP segmentation offload, GSO).
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;

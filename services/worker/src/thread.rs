@@ -30,17 +30,17 @@ use systir_forwarding::ThreadNotifier;
 
 /// Capacity of the command queue.
 const MAX_COMMANDS: usize = 1024;
-/// Commands handled per turn, before packets.
+/// Commands handled per iteration of the loop, before packets.
 const COMMANDS_PER_TURN: usize = 64;
 /// Accepted TCP streams that may wait for the worker.
 const MAX_ARRIVALS: usize = 64;
-/// Events of TCP streams handled per turn.
+/// Events of TCP streams handled per iteration.
 const STREAM_EVENTS_PER_TURN: usize = 64;
 /// Buffer size of one receive, which may hold several coalesced segments (GRO).
 const RECEIVE_BUFFER: usize = 65_536;
 /// Requested size of the socket buffers; the default loses bursts.
 const SOCKET_BUFFER: usize = 8 << 20;
-/// Total time per turn to wait for room in the kernel's send buffers.
+/// Total time per iteration to wait for room in the kernel's send buffers.
 const MAX_SEND_WAIT: Duration = Duration::from_millis(2);
 
 /// Parameters of a worker.
@@ -57,7 +57,7 @@ pub struct WorkerConfig {
     pub certificate: Certificate,
     /// Wakes the worker's thread; the rings to it hold its waker.
     pub notifier: ThreadNotifier,
-    /// The rings to and from the thread of the links.
+    /// The rings to and from the QUIC thread.
     pub links: Option<Ring>,
     /// Seed for the first sequence numbers of streams.
     pub seed: u64,

@@ -1,4 +1,4 @@
-//! Measures the figures that the project promises and prints them beside their goals: real relays, a
+//! Measures the target figures of the project and prints them beside their goals: real relays, a
 //! real etcd, synthetic participants of the load generator. `make bench` runs it.
 //!
 //! It is a benchmark, not a test: it never fails because a machine is slow. It prints the measured

@@ -27,7 +27,7 @@ async fn still_serves(cluster: &mut Cluster) -> Result<()> {
         ..Config::default()
     })
     .await?;
-    assert_eq!((report.joined, report.tracks_heard), (2, 4), "{report:?}");
+    assert_eq!((report.joined, report.tracks_received), (2, 4), "{report:?}");
     Ok(())
 }
 
@@ -298,7 +298,7 @@ fn ten_thousand_unknown_datagrams_change_nothing() -> Result<()> {
             closed(stream).await.context("no TLS at the gRPC port")?;
         }
         let report = running.await??;
-        assert_eq!((report.joined, report.tracks_heard), (2, 4), "{report:?}");
+        assert_eq!((report.joined, report.tracks_received), (2, 4), "{report:?}");
         assert_eq!(report.ended.len(), 0, "every session goes on: {report:?}");
         // The link between the two nodes still comes up when a room needs it.
         let spilled = systir_load::run(Config {

@@ -64,7 +64,7 @@ fn one_node_serves_its_own_address_and_starts_no_other() -> Result<()> {
             ..Config::default()
         })
         .await?;
-        ensure!(report.joined == 2 && report.tracks_heard == report.tracks_expected, "{report:?}");
+        ensure!(report.joined == 2 && report.tracks_received == report.tracks_expected, "{report:?}");
         // Media candidates have that address too.
         let (mut anna, _) = RawSignalling::join(&url, &token("demo", "anna")?).await?;
         let offer = anna

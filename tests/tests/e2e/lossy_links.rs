@@ -48,10 +48,10 @@ async fn audio_and_video_are_continuous(mtu: u16) -> Result<()> {
             eprintln!(
                 "mtu {mtu}, loss {loss} %, {site:?}: {} video frames, longest freeze {:.0} ms; audio missed {:.3} %, \
                  at most {} packets in a row; lost {} of {} packets; latency p99 {:.0} ms",
-                report.pictures,
+                report.video_frames,
                 report.freeze_max_ms,
-                report.sound_missed_percent,
-                report.sound_missed_run,
+                report.audio_missed_percent,
+                report.audio_missed_run,
                 report.packets_lost,
                 report.packets_expected,
                 report.latency_p99_ms,
@@ -59,11 +59,11 @@ async fn audio_and_video_are_continuous(mtu: u16) -> Result<()> {
             let node = if *site == Site::Near { "cph-1" } else { "sto-1" };
             assert_eq!(report.nodes.get(node), Some(&PARTICIPANTS), "{report:?}");
             assert!(report.ended.is_empty(), "{report:?}");
-            assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
-            assert_eq!(report.tracks_seen, PARTICIPANTS * (2 * PARTICIPANTS - 1), "{report:?}");
+            assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
+            assert_eq!(report.video_tracks_received, PARTICIPANTS * (2 * PARTICIPANTS - 1), "{report:?}");
             assert_eq!(report.tracks_frozen, 0, "no video freezes for a second: {report:?}");
             // Audio more than 0.2 s late counts as missed, also when this host stalls.
-            assert!(report.sound_missed_percent < 3.0, "audio is continuous: {report:?}");
+            assert!(report.audio_missed_percent < 3.0, "audio is continuous: {report:?}");
         }
     }
     for site in [Site::Near, Site::Far] {

@@ -30,7 +30,7 @@ fn participants_over_tcp_and_over_udp_meet_across_two_nodes() -> Result<()> {
             tokio::join!(systir_load::run(load("tcp", true)), systir_load::run(load("udp", false)));
         for report in [over_tcp?, over_udp?] {
             ensure!(report.joined == 3, "{report:?}");
-            ensure!(report.tracks_heard == report.tracks_expected, "{report:?}");
+            ensure!(report.tracks_received == report.tracks_expected, "{report:?}");
             ensure!(report.loss_percent < 1.0 && report.ended.is_empty(), "{report:?}");
         }
         let mut accepted = 0;

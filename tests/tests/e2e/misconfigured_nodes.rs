@@ -183,7 +183,7 @@ fn a_node_starts_without_etcd_logs_that_and_keeps_trying() -> Result<()> {
             cluster.admin("cph-1", "nodes").await.ok()
         })
         .await?;
-        assert!(answer["registry"].as_str().context("no state")?.starts_with("away"), "{answer}");
+        assert!(answer["registry"].as_str().context("no state")?.starts_with("unavailable"), "{answer}");
         let report = systir_load::run(load(&cluster.url("cph-1"), "early", 1)).await?;
         assert_eq!(report.joined, 0, "{report:?}");
         assert!(reasons(&report).contains("registry"), "the reason names the registry: {report:?}");

@@ -64,7 +64,7 @@ async fn wait_until_complete(cluster: &Cluster, gateway: &str, count: usize) -> 
             ..load(cluster, gateway, "observer", 1)
         };
         let seen = systir_load::run(observer).await.ok()?;
-        (seen.tracks_expected == 2 * count && seen.tracks_heard == 2 * count).then_some(())
+        (seen.tracks_expected == 2 * count && seen.tracks_received == 2 * count).then_some(())
     })
     .await
 }
@@ -78,7 +78,7 @@ fn assert_undisturbed(report: &Report) {
 fn assert_back_at(node: &str, report: &Report, count: usize) {
     eprintln!(
         "interrupted p50 {:.0} p95 {:.0} ms: {:?}",
-        report.away_p50_ms, report.away_p95_ms, report.interruptions
+        report.rejoin_p50_ms, report.rejoin_p95_ms, report.interruptions
     );
     assert_eq!(report.rejoined, count, "each rejoined once: {report:?}");
     assert_eq!(report.nodes.get(node), Some(&count), "{report:?}");
@@ -87,7 +87,7 @@ fn assert_back_at(node: &str, report: &Report, count: usize) {
         report.interruptions.iter().all(|group| by_leave(&group.reason)),
         "the gateway sent each a leave message: {report:?}"
     );
-    assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
+    assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
 }
 
 #[test]

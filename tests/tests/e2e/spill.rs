@@ -38,7 +38,7 @@ fn full_home_spills_to_sister_never_to_cloud() -> Result<()> {
         assert_eq!(report.nodes.get("cph-1").copied(), Some(2), "{report:?}");
         assert_eq!(report.nodes.get("sto-1").copied(), Some(3), "{report:?}");
         assert_eq!(
-            report.tracks_heard, report.tracks_expected,
+            report.tracks_received, report.tracks_expected,
             "each receives audio and video of all others: {report:?}"
         );
         assert_eq!(cluster.counter("aws-sto-1", "systir_datagrams_in_total").await?, 0);

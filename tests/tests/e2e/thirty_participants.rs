@@ -92,11 +92,11 @@ fn thirty_participants_receive_everything_and_leave_nothing_behind() -> Result<(
                 report.join_p50_ms,
                 report.join_p95_ms,
                 report.join_max_ms,
-                report.tracks_heard,
+                report.tracks_received,
                 report.tracks_expected,
-                report.pictures,
+                report.video_frames,
                 report.freeze_max_ms,
-                report.sound_missed_percent,
+                report.audio_missed_percent,
             );
             assert_eq!(report.joined, PARTICIPANTS, "{report:?}");
             for node in NODES {
@@ -106,8 +106,8 @@ fn thirty_participants_receive_everything_and_leave_nothing_behind() -> Result<(
             let audio_tracks = PARTICIPANTS * (PARTICIPANTS - 1);
             let video_tracks = SPEAKERS * (PARTICIPANTS - 1);
             assert_eq!(report.tracks_expected, audio_tracks + video_tracks, "{report:?}");
-            assert_eq!(report.tracks_heard, report.tracks_expected, "{report:?}");
-            assert_eq!(report.tracks_seen, video_tracks, "{report:?}");
+            assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
+            assert_eq!(report.video_tracks_received, video_tracks, "{report:?}");
             let now = NODES.map(|node| memory(&cluster, node));
             let [home, sister] = now;
             let (home, sister) = (home?, sister?);

@@ -214,16 +214,16 @@ async fn the_etcd_registry_meets_the_contract_with_tls_and_a_role_per_node() {
 async fn the_liveness_check_of_an_idle_watch_is_allowed_by_the_nodes_role() {
     let etcd = SecureEtcd::start().await;
     let a = etcd.node("a");
-    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.unavailable_since().is_none()).await;
     // Longer than the interval at which an idle watch is checked. A slow machine may lose etcd once; a
     // request that the role does not allow loses it each time.
     let mut watch = a.watch();
     for _ in 0..3 {
-        let lost = watch.wait_for(|view| view.away_since().is_some());
+        let lost = watch.wait_for(|view| view.unavailable_since().is_some());
         if tokio::time::timeout(Duration::from_secs(5), lost).await.is_err() {
             return;
         }
-        wait_until(&a, "etcd again", |view| view.away_since().is_none()).await;
+        wait_until(&a, "etcd again", |view| view.unavailable_since().is_none()).await;
     }
     panic!("the role does not allow the liveness check");
 }
@@ -238,10 +238,10 @@ async fn etcd_with_tls_admits_no_client_without_a_role() {
     ] {
         let refused = node.create(assignment("evil", "a")).await;
         assert!(matches!(refused, Err(CreateError::Registry(_))), "{who}: {refused:?}");
-        assert!(node.view().away_since().is_some(), "{who}: it must not read");
+        assert!(node.view().unavailable_since().is_some(), "{who}: it must not read");
     }
     let a = etcd.node("a");
-    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.unavailable_since().is_none()).await;
     assert_eq!(a.view().rooms().count(), 0, "nothing was written");
 }
 
@@ -250,9 +250,9 @@ async fn without_etcd_reads_continue_and_writes_fail() {
     let mut etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
     let read = created(&a, assignment("away", "a")).await;
-    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.unavailable_since().is_none()).await;
     etcd.crash();
-    wait_until(&a, "the absence", |view| view.away_since().is_some()).await;
+    wait_until(&a, "the absence", |view| view.unavailable_since().is_some()).await;
     assert_eq!(a.assignment(&room("away")), Some(read.clone()), "the last known copy is read");
     let refused = a.create(assignment("later", "a")).await;
     assert!(matches!(refused, Err(CreateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
@@ -260,7 +260,7 @@ async fn without_etcd_reads_continue_and_writes_fail() {
     assert!(matches!(refused, Err(UpdateError::Registry(RegistryError::Unavailable(_)))), "{refused:?}");
 
     etcd.resume().await;
-    wait_until(&a, "etcd again", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd again", |view| view.unavailable_since().is_none()).await;
     assert_eq!(a.assignment(&room("away")), Some(read), "nothing was lost");
 }
 
@@ -272,7 +272,7 @@ async fn a_watch_that_missed_a_compaction_reads_everything_again() {
     let ends = created(&a, assignment("ends", "a")).await;
     wait_until(&b, "both rooms", |view| view.rooms().count() == 2).await;
     etcd.crash();
-    wait_until(&b, "the absence", |view| view.away_since().is_some()).await;
+    wait_until(&b, "the absence", |view| view.unavailable_since().is_some()).await;
     etcd.resume().await;
     // The deletion is compacted away, so no watch can report it.
     let mut raw = etcd.client().await;
@@ -348,7 +348,7 @@ async fn more_records_than_fit_into_one_message_are_all_read() {
         raw.txn(Txn::new().and_then(writes.collect::<Vec<_>>())).await.unwrap();
     }
     let a = in_etcd(&etcd);
-    wait_until(&a, "etcd", |view| view.away_since().is_none()).await;
+    wait_until(&a, "etcd", |view| view.unavailable_since().is_none()).await;
     let view = a.view();
     assert_eq!((view.rooms().count(), view.unreadable()), (2_500, 0));
     for record in &rooms {

@@ -59,7 +59,7 @@ impl RoomCore {
         self.restore_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
         let known = self.cluster.assignment.as_ref();
         let named = known.is_some_and(|assignment| assignment.has(&self.config.node));
-        if !named && !self.cluster.registry_away {
+        if !named && !self.cluster.registry_unavailable {
             self.effects.push_back(RoomEffect::WriteAssignment(Box::new(self.assignment.clone())));
         }
     }

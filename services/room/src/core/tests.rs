@@ -146,7 +146,7 @@ impl Network {
         for index in 0..NODES.len() {
             let view = ClusterView {
                 assignment: Some(assignment()),
-                registry_away: false,
+                registry_unavailable: false,
                 nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
             };
             network.input(index, RoomInput::Cluster(view));
@@ -387,7 +387,7 @@ fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     let address = NodeAddress { grpc: "10.0.0.9:1".parse().unwrap(), quic: "10.0.0.9:2".parse().unwrap() };
     let view = ClusterView {
         assignment: Some(forged),
-        registry_away: false,
+        registry_unavailable: false,
         nodes: [("aws-sto-1".to_owned(), Some(address))].into(),
     };
     network.input(0, RoomInput::Cluster(view));
