@@ -357,6 +357,10 @@ pub struct ReserveRequest {
     /// holds a seat; a full node gives it a new seat in exchange for that one.
     #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
+    /// The role in which the asked node would carry the room. It counts only when the asked node knows no
+    /// assignment of this or a newer epoch: an assignment says the role itself.
+    #[prost(enumeration = "MediaRole", tag = "7")]
+    pub role: i32,
 }
 /// The reply.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -490,6 +494,39 @@ pub struct SignalEnd {
     /// For the log.
     #[prost(string, tag = "2")]
     pub detail: ::prost::alloc::string::String,
+}
+/// The role in which a node carries a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MediaRole {
+    /// Not set; the request is refused.
+    Unspecified = 0,
+    /// The room's home node.
+    Home = 1,
+    /// A spill node of the room.
+    Spill = 2,
+}
+impl MediaRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEDIA_ROLE_UNSPECIFIED",
+            Self::Home => "MEDIA_ROLE_HOME",
+            Self::Spill => "MEDIA_ROLE_SPILL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEDIA_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEDIA_ROLE_HOME" => Some(Self::Home),
+            "MEDIA_ROLE_SPILL" => Some(Self::Spill),
+            _ => None,
+        }
+    }
 }
 /// Why a node refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_placement::{
     Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, Role, RoleDecision, RoomToPlace, Row, propose,
 };
@@ -15,11 +15,11 @@ use tracing::field::Empty;
 
 use crate::{LocalLoad, PeerNodes};
 
-/// The policy action of a role.
-pub(crate) fn action_of(role: Role) -> Action {
+/// The role as the assignment and policy know it.
+pub(crate) fn media_role(role: Role) -> MediaRole {
     match role {
-        Role::Home => Action::Home,
-        Role::Spill => Action::Spill,
+        Role::Home => MediaRole::Home,
+        Role::Spill => MediaRole::Spill,
     }
 }
 
@@ -134,7 +134,8 @@ impl LadderBuilder {
             .table
             .iter()
             .map(|row| {
-                let decision = self.authority.node(action_of(row.role), &room.institution, &row.node);
+                let decision =
+                    self.authority.node(Action::from(media_role(row.role)), &room.institution, &row.node);
                 let load = view.node(&row.node).map(|lease| &lease.load);
                 let load = load.map(|load| format!("{} of {}", load.participants, load.capacity));
                 json!({

@@ -1,7 +1,7 @@
 //! What admission needs from other nodes.
 
 use futures::future::BoxFuture;
-use systir_assignment::RoomId;
+use systir_assignment::{MediaRole, RoomId};
 use systir_reason::Refusal;
 
 /// A request for a seat on another node.
@@ -17,6 +17,8 @@ pub struct ReservationRequest {
     pub epoch: u64,
     /// Number of the policy version when the home was chosen.
     pub policy_version: u64,
+    /// The role in which the asked node would carry the room.
+    pub role: MediaRole,
 }
 
 /// The other nodes, by name.

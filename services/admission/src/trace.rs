@@ -71,15 +71,6 @@ pub fn record_id(span: &Span) {
 
 /// A policy decision for a join.
 pub fn decision(node: &str, action: Action, decision: &Decision) {
-    decided(node, action.as_str(), decision);
-}
-
-/// The decision whether a node may carry the room's media, as home or as spill node.
-pub fn carries(node: &str, decision: &Decision) {
-    decided(node, "carry", decision);
-}
-
-fn decided(node: &str, action: &str, decision: &Decision) {
     // A decision outside a join belongs to no trace; policy's metrics count it.
     if Span::current().is_none() {
         return;
@@ -87,7 +78,7 @@ fn decided(node: &str, action: &str, decision: &Decision) {
     let span = tracing::error_span!(
         "policy",
         node,
-        action,
+        action = action.as_str(),
         allowed = decision.allowed,
         reason = decision.reason.as_str(),
         rules = rules(decision),

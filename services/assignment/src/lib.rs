@@ -1,7 +1,8 @@
 //! The assignment of a room as plain data: home node, spill nodes and epoch, with the changes it allows.
 //! It contains no storage (`systir-registry` stores assignments in etcd), no policy and no participants.
 //!
-//! [`Assignment`] is the record, [`RoomId`] identifies its room and [`NodeId`] a node.
+//! [`Assignment`] is the record, [`RoomId`] identifies its room, [`NodeId`] a node, and [`MediaRole`] is what
+//! a node is in it.
 //!
 //! # Example
 //!
@@ -103,6 +104,15 @@ pub const LAST_EPOCH: u64 = 1 << 48;
 #[error("the room is in its last epoch, which only a forged record has; delete the record")]
 pub struct LastEpoch;
 
+/// The role in which a node carries a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaRole {
+    /// The room's home node.
+    Home,
+    /// A spill node of the room.
+    Spill,
+}
+
 /// Which nodes carry a room. It contains nothing about participants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -143,6 +153,16 @@ impl Assignment {
     /// All nodes, home first.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         std::iter::once(&self.home).chain(&self.spill)
+    }
+
+    /// The role of that node; none when it does not carry the room.
+    #[must_use]
+    pub fn role_of(&self, node: &str) -> Option<MediaRole> {
+        if self.home == *node {
+            Some(MediaRole::Home)
+        } else {
+            self.spill.iter().any(|known| known == node).then_some(MediaRole::Spill)
+        }
     }
 
     /// Does that node carry the room?

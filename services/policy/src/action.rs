@@ -1,6 +1,7 @@
 //! The actions of the schema.
 
 use serde::{Deserialize, Serialize};
+use systir_assignment::MediaRole;
 
 /// An action that policy decides on. The wire and Cedar name is [`Action::as_str`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +29,15 @@ pub enum Action {
     Join,
     /// Change or end the room through the server API.
     Administer,
+}
+
+impl From<MediaRole> for Action {
+    fn from(role: MediaRole) -> Self {
+        match role {
+            MediaRole::Home => Self::Home,
+            MediaRole::Spill => Self::Spill,
+        }
+    }
 }
 
 /// The name is not one of [`Action::ALL`].

@@ -54,18 +54,6 @@ impl Authority {
         self.decide(action, institution, Subject::Node(self.nodes.evidence_of_peer(peer)))
     }
 
-    /// May a node carry the room's media, as home or as spill node?
-    pub fn carries(&self, institution: &str, node: &str) -> Decision {
-        let home = self.node(Action::Home, institution, node);
-        if home.allowed { home } else { self.node(Action::Spill, institution, node) }
-    }
-
-    /// As [`Authority::carries`], for a peer whose identity TLS proved.
-    pub fn peer_carries(&self, institution: &str, peer: &ProvenIdentity) -> Decision {
-        let home = self.peer(Action::Home, institution, peer);
-        if home.allowed { home } else { self.peer(Action::Spill, institution, peer) }
-    }
-
     /// May the holder of a token of institution `from` do `action` in rooms of `institution`?
     pub fn participant(&self, action: Action, institution: &str, from: &str) -> Decision {
         self.decide(action, institution, Subject::Participant { institution: from })

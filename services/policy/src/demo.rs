@@ -17,7 +17,7 @@ pub const NODES: &str = include_str!("../policies/nodes.toml");
 /// The demo's institution.
 pub const INSTITUTION: &str = "ku.dk";
 
-/// A engine with the demo's policy and the given nodes.
+/// An engine with the demo's policy and the given nodes.
 ///
 /// # Errors
 /// When the demo's policy names an operator or host that `nodes` do not have.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as Metrics;
-use systir_assignment::{Assignment, RoomId, Versioned};
+use systir_assignment::{Assignment, MediaRole, RoomId, Versioned};
 
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 
@@ -17,15 +17,6 @@ const MAX_ATTEMPTS: usize = 5;
 #[must_use]
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or_default()
-}
-
-/// Role of a node in an assignment, for the caller's policy check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AssignedRole {
-    /// The room's home.
-    Home,
-    /// A spill node of the room.
-    Spill,
 }
 
 /// The assignment that a join is based on.
@@ -239,9 +230,9 @@ impl Assignments {
 
     /// Writes the room's record again from its last known state: it is missing, or no longer has this node,
     /// although participants are here. Only nodes that `approves` allows are written.
-    pub async fn restore(&self, last: &Assignment, approves: impl Fn(AssignedRole, &str) -> bool) {
+    pub async fn restore(&self, last: &Assignment, approves: impl Fn(MediaRole, &str) -> bool) {
         let own_name = self.node.as_str();
-        if !approves(AssignedRole::Home, own_name) && !approves(AssignedRole::Spill, own_name) {
+        if !approves(MediaRole::Home, own_name) && !approves(MediaRole::Spill, own_name) {
             return;
         }
         let mut known = self.registry.assignment(&last.room);
@@ -255,7 +246,13 @@ impl Assignments {
                         let Some(restored) = self.approved(last, &approves) else { return };
                         wanted = restored;
                     }
-                    wanted.add_spill(own_name.into(), unix_ms());
+                    if !wanted.has(own_name) {
+                        // Another node took over: this node may return as a spill node only.
+                        if !approves(MediaRole::Spill, own_name) {
+                            return;
+                        }
+                        wanted.add_spill(own_name.into(), unix_ms());
+                    }
                     self.registry.update(known, wanted).await
                 }
                 None => {
@@ -289,24 +286,73 @@ impl Assignments {
     }
 
     /// The last known assignment, without nodes that are not approved for their role, and with this node.
-    /// None when neither its home nor this node may be home.
-    fn approved(
-        &self,
-        last: &Assignment,
-        approves: &impl Fn(AssignedRole, &str) -> bool,
-    ) -> Option<Assignment> {
+    /// None when neither its home nor this node may be home, or this node may not be in it.
+    fn approved(&self, last: &Assignment, approves: &impl Fn(MediaRole, &str) -> bool) -> Option<Assignment> {
         let mut wanted = last.clone();
-        if !approves(AssignedRole::Home, last.home.as_str()) {
-            if !approves(AssignedRole::Home, &self.node) {
+        if !approves(MediaRole::Home, last.home.as_str()) {
+            if !approves(MediaRole::Home, &self.node) {
                 return None;
             }
             wanted.home = self.node.as_str().into();
         }
         let home = wanted.home.clone();
-        wanted.spill.retain(|node| *node != home && approves(AssignedRole::Spill, node.as_str()));
-        wanted.add_spill(self.node.as_str().into(), unix_ms());
+        wanted.spill.retain(|node| *node != home && approves(MediaRole::Spill, node.as_str()));
+        if !wanted.has(&self.node) {
+            if !approves(MediaRole::Spill, &self.node) {
+                return None;
+            }
+            wanted.add_spill(self.node.as_str().into(), unix_ms());
+        }
         let nodes: Vec<_> = wanted.nodes().cloned().collect();
         wanted.since_ms.retain(|node, _| nodes.contains(node));
         Some(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LocalStore;
+
+    fn assignment(home: &str) -> Assignment {
+        Assignment::new(RoomId::new("ku.dk", "lecture"), "RM_x".to_owned(), home.into(), "1".to_owned(), 1)
+    }
+
+    #[tokio::test]
+    async fn a_replaced_home_returns_as_a_spill_node_only_if_it_is_approved_as_one() {
+        let store = LocalStore::default();
+        let assignments = Assignments::new(Arc::new(store.registry()), "cph-1");
+        let last = assignment("cph-1");
+        let mut taken_over = last.clone();
+        taken_over.take_over("sto-1".into(), 2).unwrap();
+        let room = taken_over.room.clone();
+        store.registry().create(taken_over).await.unwrap();
+
+        assignments.restore(&last, |role, _| role == MediaRole::Home).await;
+        assert!(!assignments.get(&room).unwrap().value.has("cph-1"), "it is approved as home only");
+
+        assignments.restore(&last, |role, node| (role == MediaRole::Home) == (node == "sto-1")).await;
+        assert_eq!(assignments.get(&room).unwrap().value.role_of("cph-1"), Some(MediaRole::Spill));
+    }
+
+    #[tokio::test]
+    async fn a_missing_record_is_restored_with_approved_nodes_in_their_roles_only() {
+        let store = LocalStore::default();
+        let assignments = Assignments::new(Arc::new(store.registry()), "sto-1");
+        let mut last = assignment("cph-1");
+        last.add_spill("sto-1".into(), 1);
+        last.add_spill("aws-sto-1".into(), 1);
+
+        assignments.restore(&last, |role, node| role == MediaRole::Home && node != "aws-sto-1").await;
+        assert!(assignments.get(&last.room).is_none(), "this node is approved as home only, and is not home");
+
+        assignments
+            .restore(&last, |role, node| match role {
+                MediaRole::Home => node == "cph-1",
+                MediaRole::Spill => node == "sto-1",
+            })
+            .await;
+        let restored = assignments.get(&last.room).unwrap().value;
+        assert_eq!(restored.nodes().map(AsRef::as_ref).collect::<Vec<&str>>(), ["cph-1", "sto-1"]);
     }
 }

@@ -28,7 +28,7 @@ mod record;
 mod registry;
 mod view;
 
-pub use assignments::{AssignedRole, Assignments, JoinAssignment, NotWritten, unix_ms};
+pub use assignments::{Assignments, JoinAssignment, NotWritten, unix_ms};
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};

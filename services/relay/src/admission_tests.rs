@@ -3,7 +3,7 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use systir_assignment::Versioned;
+use systir_assignment::{MediaRole, Versioned};
 use systir_placement::Demand;
 use systir_proto::cluster::v1::SignalStart;
 use systir_registry::{CreateError, LocalRegistry, NodeLoad, RegistryError, UpdateError, View};
@@ -245,16 +245,49 @@ async fn a_denial_or_silence_of_another_node_does_not_count_as_full() {
     sister.stop().await;
 }
 
-/// Requests a seat on a node with this epoch (0: no record is known).
-async fn reserve(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
-    let request = ReservationRequest {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node() {
+    let cluster = TestCluster::new();
+    let path = cluster.folder.path().join("ku.dk.cedar");
+    let rules = std::fs::read_to_string(&path).unwrap();
+    // Both nodes may be home, and none may be a spill node.
+    let home_only = rules
+        .replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#)
+        .replace(r#"action in [Action::"spill", Action::"transit"]"#, r#"action == Action::"transit""#)
+        .replace("@tier(\"1\")\n", "");
+    assert!(!home_only.contains("Action::\"spill\""), "{home_only}");
+    std::fs::write(&path, home_only).unwrap();
+    let (home, other) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
+    // Without a record the role of the request counts: as spill node it is denied.
+    let denied = reserve(&home, "sto-1", 0, "one").await.unwrap_err();
+    assert_eq!(denied.reason, Reason::PolicyDenied);
+    let as_home = ReservationRequest { role: MediaRole::Home, ..request(0, "two") };
+    assert_eq!(home.directory.reserve("sto-1", as_home.clone()).await, Ok(()));
+    // With a record that names another home, the node could only be a spill node, whatever the request says.
+    let mut record = record_with_epoch(3).value;
+    record.spill.clear();
+    cluster.store.registry().create(record).await.unwrap();
+    let lies = ReservationRequest { epoch: 3, join_id: "three".to_owned(), ..as_home };
+    let denied = home.directory.reserve("sto-1", lies).await.unwrap_err();
+    assert_eq!(denied.reason, Reason::PolicyDenied);
+    home.stop().await;
+    other.stop().await;
+}
+
+/// A request for a seat as spill node, with this epoch (0: no record is known).
+fn request(epoch: u64, join_id: &str) -> ReservationRequest {
+    ReservationRequest {
         room: room(),
         identity: join_id.to_owned(),
         join_id: join_id.to_owned(),
         epoch,
         policy_version: 1,
-    };
-    from.directory.reserve(node, request).await
+        role: MediaRole::Spill,
+    }
+}
+
+async fn reserve(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
+    from.directory.reserve(node, request(epoch, join_id)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

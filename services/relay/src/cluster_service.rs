@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use prost::Message as _;
 use systir_admission::{Admission, trace};
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, SignalStream};
 use systir_gateway::SignalCounters;
 use systir_identity::SpiffeId;
 use systir_livekit::token::Grants;
 use systir_placement::{RESERVATION_TTL, Seats};
 use systir_policy::{Action, Authority, Decision, ProvenIdentity};
+use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
     Admitted, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalEndReason, SignalStart,
@@ -75,15 +76,6 @@ fn room_of(key: &str) -> Result<RoomId, Refusal> {
 }
 
 impl ClusterService {
-    /// May both the peer and this node carry the room's media?
-    fn both_carry(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
-        let other = self.authority.peer_carries(&room.institution, &proven(peer));
-        if !other.allowed {
-            return Err(denied(&other));
-        }
-        self.may_carry(room)
-    }
-
     /// May the peer see the room's signalling?
     fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
         let decision = self.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
@@ -91,11 +83,32 @@ impl ClusterService {
         if decision.allowed { Ok(()) } else { Err(denied(&decision)) }
     }
 
-    /// May this node carry the room?
-    fn may_carry(&self, room: &RoomId) -> Result<(), Refusal> {
-        let own = self.authority.carries(&room.institution, &self.node);
-        trace::carries(&self.node, &own);
+    /// May this node carry the room in that role?
+    fn may_carry(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+        let own = self.authority.node(role.into(), &room.institution, &self.node);
+        trace::decision(&self.node, role.into(), &own);
         if own.allowed { Ok(()) } else { Err(denied(&own)) }
+    }
+
+    /// May the peer carry the room in that role?
+    fn peer_may_carry(&self, peer: &SpiffeId, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+        let other = self.authority.peer(role.into(), &room.institution, &proven(peer));
+        if other.allowed { Ok(()) } else { Err(denied(&other)) }
+    }
+
+    /// The role that a reservation is for. The assignment says it, unless the peer knows a newer one.
+    fn role_for_seat(&self, room: &RoomId, request: &ReserveRequest) -> Result<MediaRole, Refusal> {
+        if let Some(known) = self.assignments.get(room)
+            && request.epoch <= known.value.epoch
+        {
+            // A node that is not assigned yet would become a spill node.
+            return Ok(known.value.role_of(&self.node).unwrap_or(MediaRole::Spill));
+        }
+        match request.role() {
+            wire::MediaRole::Home => Ok(MediaRole::Home),
+            wire::MediaRole::Spill => Ok(MediaRole::Spill),
+            wire::MediaRole::Unspecified => Err(bad_request("the reservation names no role")),
+        }
     }
 
     /// Is the peer's epoch older than this node's copy? Then the peer missed a takeover. A newer epoch is
@@ -132,7 +145,7 @@ impl ClusterService {
         let room = room_of(&request.room)?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
-        self.may_carry(&room)?;
+        self.may_carry(self.role_for_seat(&room, request)?, &room)?;
         if self.is_overtaken(&room, request.epoch) {
             return Err(overtaken());
         }
@@ -148,7 +161,6 @@ impl ClusterService {
         let span = trace::session(&self.node, &start.traceparent);
         let room = room_of(&start.room)?;
         span.in_scope(|| self.may_signal(peer, &room))?;
-        span.in_scope(|| self.may_carry(&room))?;
         let grants: Grants = serde_json::from_str(&start.claims_json)
             .map_err(|error| bad_request(format!("the participant's grants cannot be read: {error}")))?;
         if grants.institution != room.institution || grants.room != room.name {
@@ -158,6 +170,8 @@ impl ClusterService {
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         let gateway = self.directory.name(peer).unwrap_or_default().to_owned();
         let assignment = self.assigned_here(&room).await?;
+        let role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
+        span.in_scope(|| self.may_carry(role, &room))?;
         if self.is_overtaken(&room, start.epoch) {
             return Err(overtaken());
         }
@@ -215,14 +229,17 @@ impl Handler for ClusterService {
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let id = room_of(&room.room)?;
-            self.both_carry(peer, &id)?;
             let assignment = self.own_assignment(&id).await.ok_or_else(not_assigned)?;
-            if room.epoch < assignment.epoch {
-                return Err(overtaken());
-            }
-            if !assignment.has(self.directory.name(peer).unwrap_or_default()) {
+            let own_role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
+            let peer_name = self.directory.name(peer).unwrap_or_default();
+            let Some(peer_role) = assignment.role_of(peer_name) else {
                 let sentence = "the requesting node is not assigned to the room";
                 return Err(Refusal::new(Reason::NotAssigned, sentence));
+            };
+            self.peer_may_carry(peer, peer_role, &id)?;
+            self.may_carry(own_role, &id)?;
+            if room.epoch < assignment.epoch {
+                return Err(overtaken());
             }
             self.rooms.open(&assignment);
             Ok(())

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use systir_admission::{PeerNodes, ReservationRequest, trace};
-use systir_assignment::RoomId;
+use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::{
     CallError, FlowNumbers, LinkInfo, Links, NamedLinks, Parity, PeerAddress, RoomSendError, SignalStream,
 };
 use systir_identity::SpiffeId;
 use systir_policy::Authority;
+use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_proto::cluster::v1::{ReleaseRequest, ReserveRequest, SignalStart};
@@ -153,6 +154,11 @@ impl PeerNodes for NodeDirectory {
                 policy_version: request.policy_version,
                 traceparent: trace::traceparent(),
                 identity: request.identity,
+                role: match request.role {
+                    MediaRole::Home => wire::MediaRole::Home,
+                    MediaRole::Spill => wire::MediaRole::Spill,
+                }
+                .into(),
             };
             let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
             let reply = links.reserve(&address, request).await;

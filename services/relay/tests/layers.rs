@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rtp", &[]),
     ("assignment", &[]),
     ("identity", &[]),
-    ("policy", &["reason"]),
+    ("policy", &["reason", "assignment"]),
     ("placement", &["reason"]),
     ("transport", &[]),
     ("forwarding", &["rtp"]),

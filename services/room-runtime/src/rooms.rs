@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_media_control::{KeyAllocator, RoomKey};
 use systir_placement::Seats;
-use systir_policy::{Action, Authority};
+use systir_policy::Authority;
 use systir_reason::Reason;
-use systir_registry::{AssignedRole, Assignments};
+use systir_registry::Assignments;
 use systir_room::{FlowAllocator, Queued, Residency, RoomLinkEvent, RoomMetrics, residency_of};
 use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
@@ -63,14 +63,8 @@ pub struct RoomDependencies {
 
 impl RoomDependencies {
     /// The policy check for nodes that are written into a room's assignment.
-    pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(AssignedRole, &str) -> bool + 'a {
-        |role, node| {
-            let action = match role {
-                AssignedRole::Home => Action::Home,
-                AssignedRole::Spill => Action::Spill,
-            };
-            self.authority.node(action, &room.institution, node).allowed
-        }
+    pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(MediaRole, &str) -> bool + 'a {
+        |role, node| self.authority.node(role.into(), &room.institution, node).allowed
     }
 }
 

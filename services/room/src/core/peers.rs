@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use livekit_protocol::DisconnectReason;
+use systir_assignment::MediaRole;
 use systir_media_control::{DataChannel, TrackKey, WorkerCommand};
 use systir_policy::Decision;
 use systir_proto::cluster::v1 as wire;
@@ -23,8 +25,22 @@ impl RoomCore {
     /// and closes it to nodes that are no longer assigned.
     pub(super) fn sync_peers(&mut self) {
         let me = self.config.node.clone();
+        let denied = self.assignment.role_of(&me).and_then(|role| {
+            let decision = self.decide(role, &me);
+            (!decision.allowed).then_some((role, decision))
+        });
+        if let Some((role, decision)) = &denied
+            && !self.local_participants.is_empty()
+        {
+            tracing::warn!(
+                ?role,
+                why = decision.why,
+                "policy denies this node its new role in a room; its participants must join again"
+            );
+            self.disconnect_all(DisconnectReason::Migration);
+        }
         // Without an assignment and without participants this node needs no peers.
-        let carries = self.assignment.has(&me) || !self.local_participants.is_empty();
+        let carries = denied.is_none() && (self.assignment.has(&me) || !self.local_participants.is_empty());
         let others = self.assignment.nodes().map(AsRef::as_ref);
         let wanted: Vec<String> = others.filter(|node| carries && *node != me).map(str::to_owned).collect();
         let unassigned: Vec<String> =
@@ -39,6 +55,14 @@ impl RoomCore {
             self.remove_node(&node);
         }
         for node in wanted {
+            let Some(role) = self.assignment.role_of(&node) else { continue };
+            let new = !self.peers.contains_key(&node);
+            let decision = self.decide(role, &node);
+            if !decision.allowed {
+                changed |= new;
+                self.close_to_denied(&node, &decision);
+                continue;
+            }
             // Without a lease the node has no address yet; the next view may have it. A node that restarted
             // with another address is dialled there.
             let needed = self.address_of(&node).map(|address| (address, self.assignment.epoch));
@@ -46,20 +70,7 @@ impl RoomCore {
             if known.is_some_and(|known| known.is_some() && (needed.is_none() || *known == needed)) {
                 continue;
             }
-            let new = known.is_none();
             changed |= new || needed.is_some();
-            let decision = self.decide(&node);
-            if !decision.allowed {
-                if new {
-                    tracing::warn!(
-                        node,
-                        why = decision.why,
-                        "the room is not opened to an assigned node that policy does not approve"
-                    );
-                }
-                self.peers.entry(node).or_default();
-                continue;
-            }
             self.peers.entry(node.clone()).or_default().needed = needed;
             if let Some((address, epoch)) = needed {
                 let policy_version = self.assignment.policy_number();
@@ -71,13 +82,32 @@ impl RoomCore {
         }
     }
 
+    /// Keeps the room closed to an assigned node that policy does not approve for its role, and closes it if
+    /// it is open: the node's role or a rule changed.
+    fn close_to_denied(&mut self, node: &str, decision: &Decision) {
+        let new = !self.peers.contains_key(node);
+        let peer = self.peers.entry(node.to_owned()).or_default();
+        let open = peer.needed.take().is_some() || peer.link.is_some();
+        if new || open {
+            tracing::warn!(
+                node,
+                why = decision.why,
+                "the room is not open to an assigned node that policy does not approve"
+            );
+        }
+        if open {
+            self.peer_closed(node);
+            self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
+        }
+    }
+
     fn address_of(&self, node: &str) -> Option<NodeAddress> {
         self.cluster.nodes.get(node).copied().flatten()
     }
 
-    /// Does policy allow that node to carry the room?
-    fn decide(&self, node: &str) -> Decision {
-        self.config.authority.carries(&self.id.institution, node)
+    /// Does policy allow that node to carry the room in that role?
+    fn decide(&self, role: MediaRole, node: &str) -> Decision {
+        self.config.authority.node(role.into(), &self.id.institution, node)
     }
 
     /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
@@ -254,7 +284,9 @@ impl RoomCore {
             return;
         }
         if flow.is_some() {
-            let decision = self.decide(node);
+            // A node that this node's copy of the assignment does not name yet was added as a spill node.
+            let role = self.assignment.role_of(node).unwrap_or(MediaRole::Spill);
+            let decision = self.decide(role, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();

@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use rand::seq::IndexedRandom as _;
 use systir_livekit::token::Grants;
 use systir_media_control::{KeyAllocator, RoomKey};
-use systir_policy::{Authority, Nodes, demo};
+use systir_policy::{Authority, InstitutionPolicy, Nodes, PolicyEngine, Sources, Zones, demo};
 use systir_proto::cluster::v1::room_message::Body as Message;
 use systir_rtp::packet::Layer;
 
@@ -30,10 +30,16 @@ fn nodes_text() -> String {
     format!("{}\n[[node]]{}", demo::NODES, &oslo[..end])
 }
 
-fn authority(me: &str) -> Arc<Authority> {
+fn authority(me: &str, text: &str) -> Arc<Authority> {
     let nodes = Nodes::parse(&nodes_text()).unwrap();
-    let gate = demo::engine(&nodes).unwrap();
-    Arc::new(Authority::new(gate, nodes, me, Arc::default()))
+    let engine = PolicyEngine::load(&Sources {
+        floor: demo::FLOOR,
+        institutions: &[InstitutionPolicy { institution: demo::INSTITUTION, version: 1, text }],
+        zones: &Zones::parse(demo::ZONES).unwrap(),
+        nodes: &nodes,
+    })
+    .unwrap();
+    Arc::new(Authority::new(engine, nodes, me, Arc::default()))
 }
 
 fn assignment() -> Assignment {
@@ -111,6 +117,10 @@ struct Network {
 
 impl Network {
     fn new(seed: u64) -> Self {
+        Self::with_policy(seed, demo::KU_DK)
+    }
+
+    fn with_policy(seed: u64, text: &str) -> Self {
         let now = Now { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
         let node = |name: &'static str| {
             let config = RoomConfig {
@@ -120,7 +130,7 @@ impl Network {
                 candidates: Vec::new(),
                 fingerprint: [0; 32],
                 assignment: assignment(),
-                authority: authority(name),
+                authority: authority(name, text),
                 keys: Arc::new(KeyAllocator::new()),
                 flows: Arc::new(Flows::default()),
                 metrics: Arc::default(),
@@ -179,7 +189,10 @@ impl Network {
                 RoomEffect::OpenOnLink { node: other, .. } => {
                     node.wanted.insert(other);
                 }
-                RoomEffect::CloseOnLink { node: other } => closed.push(other),
+                RoomEffect::CloseOnLink { node: other } => {
+                    node.wanted.remove(&other);
+                    closed.push(other);
+                }
                 RoomEffect::LeaveAssignment | RoomEffect::WriteAssignment(_) => {}
             }
         }
@@ -394,4 +407,35 @@ fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     network.advance(2_000);
     assert!(!network.nodes[0].wanted.contains("aws-sto-1"));
     assert!(network.nodes[0].wanted.contains("sto-1"));
+}
+
+#[test]
+fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_participants_join_again() {
+    let no_spill_in_denmark = demo::KU_DK.replace(
+        r#"resource.country in Zone::"Nordic""#,
+        r#"resource.country in Zone::"Nordic" && resource.country != Country::"DK""#,
+    );
+    assert_ne!(no_spill_in_denmark, demo::KU_DK);
+    let mut network = Network::with_policy(3, &no_spill_in_denmark);
+    for _ in 0..12 {
+        network.join();
+        network.advance(50);
+    }
+    assert!(!network.nodes[0].clients.is_empty(), "the home node has participants");
+    assert_eq!(network.nodes[0].wanted.len(), 2, "policy allows all three nodes in their roles");
+
+    // sto-1 takes over, and a record adds the former home as a spill node.
+    let mut taken_over = assignment();
+    taken_over.take_over("sto-1".into(), 2).unwrap();
+    taken_over.add_spill("cph-1".into(), 3);
+    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
+    let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
+    let view = ClusterView { assignment: Some(taken_over), registry_unavailable: false, nodes };
+    for index in [0, 2] {
+        network.input(index, RoomInput::Cluster(view.clone()));
+    }
+    network.advance(2_000);
+    assert!(network.nodes[0].clients.is_empty(), "participants of the former home join elsewhere");
+    assert!(network.nodes[0].wanted.is_empty(), "the former home closes the room on its links");
+    assert!(!network.nodes[2].wanted.contains("cph-1"), "other nodes close the room to it");
 }
