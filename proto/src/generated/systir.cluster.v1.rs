@@ -357,8 +357,8 @@ pub struct ReserveRequest {
     /// holds a seat; a full node gives it a new seat in exchange for that one.
     #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
-    /// The role in which the asked node would carry the room. It counts only when the asked node knows no
-    /// assignment of this or a newer epoch: an assignment says the role itself.
+    /// The role in which the asked node would carry the room. It counts when epoch is 0, and when the asked
+    /// node knows no assignment of this epoch: else the assignment says the role.
     #[prost(enumeration = "MediaRole", tag = "7")]
     pub role: i32,
 }

@@ -157,11 +157,14 @@ impl Admission {
             (None, Some(home)) => JoinAssignment::New(self.new_assignment(room, home)),
             (None, None) => return Err(proposal.refused(&[])),
         };
+        // A join would let another home take over first, whose role no written assignment has yet.
+        let takes_over = proposal.home.as_deref().is_some_and(|home| join.assignment().home != *home);
+        let epoch = if takes_over { 0 } else { join.epoch() };
         let unavailable = self.assignments.registry().view().unavailable_since().is_some();
         let join_id = new_join_id();
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            match self.reserve(&join, step, identity, &join_id).await {
+            match self.reserve(&join, epoch, step, identity, &join_id).await {
                 Ok(()) => {
                     self.release(room, &step.node, &join_id).await;
                     if !unavailable || join.has(&step.node) {
@@ -246,7 +249,8 @@ impl Admission {
                 continue;
             }
             let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
-            let asked = self.reserve(join, step, identity, join_id).instrument(span.clone()).await;
+            let asked =
+                self.reserve(join, join.epoch(), step, identity, join_id).instrument(span.clone()).await;
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
@@ -316,6 +320,7 @@ impl Admission {
     async fn reserve(
         &self,
         join: &JoinAssignment,
+        epoch: u64,
         step: &Step,
         identity: &str,
         join_id: &str,
@@ -338,7 +343,7 @@ impl Admission {
             room: room.clone(),
             identity: identity.to_owned(),
             join_id: join_id.to_owned(),
-            epoch: join.epoch(),
+            epoch,
             policy_version: assignment.policy_number(),
             role,
         };

@@ -105,7 +105,7 @@ pub const LAST_EPOCH: u64 = 1 << 48;
 pub struct LastEpoch;
 
 /// The role in which a node carries a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaRole {
     /// The room's home node.
     Home,

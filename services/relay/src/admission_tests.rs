@@ -267,9 +267,14 @@ async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node()
     let mut record = record_with_epoch(3).value;
     record.spill.clear();
     cluster.store.registry().create(record).await.unwrap();
-    let lies = ReservationRequest { epoch: 3, join_id: "three".to_owned(), ..as_home };
+    let lies = ReservationRequest { epoch: 3, join_id: "three".to_owned(), ..as_home.clone() };
     let denied = home.directory.reserve("sto-1", lies).await.unwrap_err();
     assert_eq!(denied.reason, Reason::PolicyDenied);
+    // A gateway whose copy is behind learns that it is, and asks again.
+    let old = ReservationRequest { epoch: 2, join_id: "four".to_owned(), ..as_home.clone() };
+    assert_eq!(home.directory.reserve("sto-1", old).await.unwrap_err().reason, Reason::EpochOvertaken);
+    let unaware = ReservationRequest { epoch: 0, join_id: "five".to_owned(), ..as_home };
+    assert_eq!(home.directory.reserve("sto-1", unaware).await, Ok(()), "its write of the record fails");
     home.stop().await;
     other.stop().await;
 }

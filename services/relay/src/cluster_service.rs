@@ -96,9 +96,11 @@ impl ClusterService {
         if other.allowed { Ok(()) } else { Err(denied(&other)) }
     }
 
-    /// The role that a reservation is for. The assignment says it, unless the peer knows a newer one.
+    /// The role that a reservation is for. The assignment says it, unless the peer knows a newer one, or none:
+    /// then its compare-and-swap fails, and it asks again.
     fn role_for_seat(&self, room: &RoomId, request: &ReserveRequest) -> Result<MediaRole, Refusal> {
         if let Some(known) = self.assignments.get(room)
+            && request.epoch != 0
             && request.epoch <= known.value.epoch
         {
             // A node that is not assigned yet would become a spill node.
@@ -145,10 +147,11 @@ impl ClusterService {
         let room = room_of(&request.room)?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
-        self.may_carry(self.role_for_seat(&room, request)?, &room)?;
+        // Before the role: an outdated request names a role of the past, and the peer must ask again.
         if self.is_overtaken(&room, request.epoch) {
             return Err(overtaken());
         }
+        self.may_carry(self.role_for_seat(&room, request)?, &room)?;
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 
@@ -170,11 +173,11 @@ impl ClusterService {
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         let gateway = self.directory.name(peer).unwrap_or_default().to_owned();
         let assignment = self.assigned_here(&room).await?;
-        let role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
-        span.in_scope(|| self.may_carry(role, &room))?;
         if self.is_overtaken(&room, start.epoch) {
             return Err(overtaken());
         }
+        let role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
+        span.in_scope(|| self.may_carry(role, &room))?;
         let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_room) = mpsc::channel(signal_pump::QUEUE);
         let auto_subscribe =
@@ -229,7 +232,13 @@ impl Handler for ClusterService {
     fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let id = room_of(&room.room)?;
+            // A peer that may not carry the room in any role learns nothing about it, at once.
+            let as_spill = self.peer_may_carry(peer, MediaRole::Spill, &id);
+            as_spill.or_else(|_| self.peer_may_carry(peer, MediaRole::Home, &id))?;
             let assignment = self.own_assignment(&id).await.ok_or_else(not_assigned)?;
+            if room.epoch < assignment.epoch {
+                return Err(overtaken());
+            }
             let own_role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
             let peer_name = self.directory.name(peer).unwrap_or_default();
             let Some(peer_role) = assignment.role_of(peer_name) else {
@@ -238,9 +247,6 @@ impl Handler for ClusterService {
             };
             self.peer_may_carry(peer, peer_role, &id)?;
             self.may_carry(own_role, &id)?;
-            if room.epoch < assignment.epoch {
-                return Err(overtaken());
-            }
             self.rooms.open(&assignment);
             Ok(())
         })

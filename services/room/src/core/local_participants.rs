@@ -98,6 +98,8 @@ impl RoomCore {
         self.config.metrics.participants.inc();
         self.drain(participant);
         self.residency_changed();
+        // Policy may deny this node its role since the seat was reserved.
+        self.sync_peers();
     }
 
     pub(super) fn request(&mut self, participant: ParticipantKey, request: SignalRequest) {

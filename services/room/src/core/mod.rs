@@ -26,9 +26,10 @@ use livekit_protocol::DisconnectReason;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_livekit::MediaEvent;
 use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
+use systir_policy::Decision;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_reason::Reason;
 
@@ -79,6 +80,8 @@ pub struct RoomCore {
     local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
+    /// Decisions on the nodes of this assignment by role, so that a change of the registry costs none.
+    decisions: BTreeMap<(MediaRole, String), Decision>,
     /// When the link to a node went down, by node. Its participants are still in the room.
     links_down: BTreeMap<String, Instant>,
     /// What local participants last received.
@@ -119,6 +122,7 @@ impl RoomCore {
             local_participants: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
+            decisions: BTreeMap::new(),
             links_down: BTreeMap::new(),
             sent_residency: None,
             residency_due: false,
@@ -371,6 +375,7 @@ impl RoomCore {
             // An older epoch is a stale record from before a takeover.
             if current.epoch >= self.assignment.epoch && *current != self.assignment {
                 self.assignment = current.clone();
+                self.decisions.clear();
                 self.sent_residency = None;
                 self.residency_changed();
             }

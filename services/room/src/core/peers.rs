@@ -25,17 +25,17 @@ impl RoomCore {
     /// and closes it to nodes that are no longer assigned.
     pub(super) fn sync_peers(&mut self) {
         let me = self.config.node.clone();
-        let denied = self.assignment.role_of(&me).and_then(|role| {
-            let decision = self.decide(role, &me);
-            (!decision.allowed).then_some((role, decision))
-        });
-        if let Some((role, decision)) = &denied
-            && !self.local_participants.is_empty()
+        // A node with participants that is not assigned can only be assigned again as a spill node.
+        let has_participants = !self.local_participants.is_empty();
+        let role = self.assignment.role_of(&me).or(has_participants.then_some(MediaRole::Spill));
+        let denied = role.map(|role| self.decide(role, &me)).filter(|decision| !decision.allowed);
+        if let Some(decision) = &denied
+            && has_participants
         {
             tracing::warn!(
                 ?role,
                 why = decision.why,
-                "policy denies this node its new role in a room; its participants must join again"
+                "policy denies this node its role in a room; its participants must join again"
             );
             self.disconnect_all(DisconnectReason::Migration);
         }
@@ -106,13 +106,21 @@ impl RoomCore {
     }
 
     /// Does policy allow that node to carry the room in that role?
-    fn decide(&self, role: MediaRole, node: &str) -> Decision {
-        self.config.authority.node(role.into(), &self.id.institution, node)
+    fn decide(&mut self, role: MediaRole, node: &str) -> Decision {
+        let asked = self.decisions.entry((role, node.to_owned()));
+        asked.or_insert_with(|| self.config.authority.node(role.into(), &self.id.institution, node)).clone()
     }
 
     /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
     /// tracks of its participants become available.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
+        // The node's role may have changed since the room was to be opened. A node that is not assigned here
+        // yet was added as a spill node.
+        let role = self.assignment.role_of(node).unwrap_or(MediaRole::Spill);
+        if !self.decide(role, node).allowed {
+            self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
+            return;
+        }
         // The peer may have read the assignment before this node did.
         let address = self.address_of(node).map(|address| (address, self.assignment.epoch));
         let peer = self.peers.entry(node.to_owned()).or_default();
@@ -286,7 +294,7 @@ impl RoomCore {
         if flow.is_some() {
             // A node that this node's copy of the assignment does not name yet was added as a spill node.
             let role = self.assignment.role_of(node).unwrap_or(MediaRole::Spill);
-            let decision = self.decide(role, node);
+            let decision = self.config.authority.node(role.into(), &self.id.institution, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();

@@ -113,6 +113,8 @@ struct Network {
     in_flight: Vec<(usize, usize, Message)>,
     /// Everything that was sent, to compare runs.
     trace: Vec<String>,
+    /// Identities whose clients were told to connect again.
+    told_to_rejoin: BTreeSet<String>,
 }
 
 impl Network {
@@ -150,6 +152,7 @@ impl Network {
             open: BTreeSet::new(),
             in_flight: Vec::new(),
             trace: Vec::new(),
+            told_to_rejoin: BTreeSet::new(),
         };
         let address =
             NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
@@ -180,6 +183,11 @@ impl Network {
             match effect {
                 RoomEffect::Signal { participant, response } => {
                     if let Some(client) = node.clients.get_mut(&participant) {
+                        if matches!(&response.message, Some(signal_response::Message::Leave(leave))
+                            if leave.action == proto::leave_request::Action::Reconnect as i32)
+                        {
+                            self.told_to_rejoin.insert(client.identity.clone());
+                        }
                         client.receive(*response);
                     }
                 }
@@ -409,33 +417,55 @@ fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     assert!(network.nodes[0].wanted.contains("sto-1"));
 }
 
-#[test]
-fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_participants_join_again() {
-    let no_spill_in_denmark = demo::KU_DK.replace(
-        r#"resource.country in Zone::"Nordic""#,
-        r#"resource.country in Zone::"Nordic" && resource.country != Country::"DK""#,
-    );
-    assert_ne!(no_spill_in_denmark, demo::KU_DK);
-    let mut network = Network::with_policy(3, &no_spill_in_denmark);
+/// A takeover by sto-1 in a room whose policy permits no spill node in Denmark. `returned`: the record names
+/// the former home as a spill node.
+fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<String>) {
+    let text = demo::KU_DK
+        .replace(
+            r#"resource.country in Zone::"Nordic""#,
+            r#"resource.country in Zone::"Nordic" && resource.country != Country::"DK""#,
+        )
+        .replace(
+            r#"resource.operator == Operator::"nordunet" && resource.own_machine &&
+  resource.country == Country::"DK""#,
+            r#"resource.operator == Operator::"nordunet" && resource.own_machine"#,
+        );
+    let mut network = Network::with_policy(3, &text);
     for _ in 0..12 {
         network.join();
         network.advance(50);
     }
-    assert!(!network.nodes[0].clients.is_empty(), "the home node has participants");
-    assert_eq!(network.nodes[0].wanted.len(), 2, "policy allows all three nodes in their roles");
-
-    // sto-1 takes over, and a record adds the former home as a spill node.
+    let clients: BTreeSet<String> =
+        network.nodes[0].clients.values().map(|client| client.identity.clone()).collect();
+    assert!(!clients.is_empty(), "the home node has participants");
+    for node in [1, 2] {
+        assert!(network.nodes[node].wanted.contains("cph-1"), "policy allows it as home node");
+    }
     let mut taken_over = assignment();
     taken_over.take_over("sto-1".into(), 2).unwrap();
-    taken_over.add_spill("cph-1".into(), 3);
+    if returned {
+        taken_over.add_spill("cph-1".into(), 3);
+    }
     let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
     let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
     let view = ClusterView { assignment: Some(taken_over), registry_unavailable: false, nodes };
-    for index in [0, 2] {
+    for index in 0..NODES.len() {
         network.input(index, RoomInput::Cluster(view.clone()));
     }
     network.advance(2_000);
-    assert!(network.nodes[0].clients.is_empty(), "participants of the former home join elsewhere");
-    assert!(network.nodes[0].wanted.is_empty(), "the former home closes the room on its links");
-    assert!(!network.nodes[2].wanted.contains("cph-1"), "other nodes close the room to it");
+    (network, clients)
+}
+
+#[test]
+fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_participants_join_again() {
+    for returned in [false, true] {
+        let (network, clients) = takeover_without_spill_in_denmark(returned);
+        assert!(network.nodes[0].clients.is_empty(), "returned: {returned}");
+        assert_eq!(network.told_to_rejoin, clients, "returned: {returned}");
+        assert!(network.nodes[0].wanted.is_empty(), "it closes the room on its links");
+        for node in [1, 2] {
+            assert!(!network.nodes[node].wanted.contains("cph-1"), "the others close the room to it");
+        }
+        assert!(network.nodes[1].wanted.contains("osl-1") && network.nodes[2].wanted.contains("sto-1"));
+    }
 }
