@@ -29,7 +29,7 @@ impl Drop for ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts a command; `install` tells the user how to install it.
+    /// Starts a command; `install` is the command that installs it, for the error message.
     ///
     /// # Errors
     /// When it cannot be started.

@@ -14,7 +14,7 @@ use systir_registry::{Assignments, JoinAssignment, NotWritten, RegistryError, un
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
-use crate::ladder::{LadderBuilder, media_role};
+use crate::ladder::LadderBuilder;
 use crate::{JoinMetrics, LocalLoad, PeerNodes, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -326,8 +326,7 @@ impl Admission {
         join_id: &str,
     ) -> Result<(), Refusal> {
         // Policy is asked again just before the request: it may have changed since the ladder was built.
-        let role = media_role(step.role);
-        let action = role.into();
+        let action = step.role.into();
         let assignment = join.assignment();
         let room = &assignment.room;
         let decision = self.authority.node(action, &room.institution, &step.node);
@@ -345,7 +344,7 @@ impl Admission {
             join_id: join_id.to_owned(),
             epoch,
             policy_version: assignment.policy_number(),
-            role,
+            role: step.role,
         };
         let asked = self.peers.reserve(&step.node, request).await;
         let full = asked.as_ref().is_err_and(|refusal| refusal.reason == Reason::Full);

@@ -5,23 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_assignment::{Assignment, RoomId};
 use systir_placement::{
-    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, Role, RoleDecision, RoomToPlace, Row, propose,
+    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, RoleDecision, RoomToPlace, Row, propose,
 };
 use systir_policy::{Action, Authority};
 use systir_registry::{Assignments, unix_ms};
 use tracing::field::Empty;
 
 use crate::{LocalLoad, PeerNodes};
-
-/// The role as the assignment and policy know it.
-pub(crate) fn media_role(role: Role) -> MediaRole {
-    match role {
-        Role::Home => MediaRole::Home,
-        Role::Spill => MediaRole::Spill,
-    }
-}
 
 /// Builds the ladder of a join.
 #[derive(Debug)]
@@ -134,8 +126,7 @@ impl LadderBuilder {
             .table
             .iter()
             .map(|row| {
-                let decision =
-                    self.authority.node(Action::from(media_role(row.role)), &room.institution, &row.node);
+                let decision = self.authority.node(row.role.into(), &room.institution, &row.node);
                 let load = view.node(&row.node).map(|lease| &lease.load);
                 let load = load.map(|load| format!("{} of {}", load.participants, load.capacity));
                 json!({

@@ -105,12 +105,30 @@ pub const LAST_EPOCH: u64 = 1 << 48;
 pub struct LastEpoch;
 
 /// The role in which a node carries a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MediaRole {
     /// The room's home node.
     Home,
     /// A spill node of the room.
     Spill,
+}
+
+impl MediaRole {
+    /// `home` or `spill`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Spill => "spill",
+        }
+    }
+}
+
+impl fmt::Display for MediaRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Which nodes carry a room. It contains nothing about participants.

@@ -53,7 +53,7 @@ pub struct JoinRequest {
     pub auto_subscribe: bool,
 }
 
-/// The gateway's end of a participant's signalling. Dropping it tells the session that the client is gone.
+/// The gateway's end of a participant's signalling. Dropping it signals the session that the client is gone.
 /// When the session drops its end, the socket is closed.
 #[derive(Debug)]
 pub struct SignalPipe {

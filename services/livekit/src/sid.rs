@@ -1,4 +1,4 @@
-//! Sids of participants, tracks and rooms. LiveKit's clients tell them apart by the prefix.
+//! Sids of participants, tracks and rooms. LiveKit's clients distinguish them by the prefix.
 
 use rand::{Rng, RngExt as _};
 

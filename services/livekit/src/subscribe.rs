@@ -182,7 +182,7 @@ impl Session {
         self.signal(reply::subscription_failed(sid, SubscriptionError::SeCodecUnsupported));
     }
 
-    /// Ends the session and tells the client to reconnect.
+    /// Ends the session and asks the client to reconnect.
     pub(super) fn reconnect(&mut self, reason: LeaveReason) {
         self.end(Action::Reconnect, reason);
     }

@@ -8,10 +8,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use systir_assignment::MediaRole;
 use systir_reason::Reason;
 
 use crate::input::{CarryingNodes, Demand, NodeCandidate, RoleDecision, RoomToPlace};
-use crate::proposal::{Proposal, Role, Row, Step};
+use crate::proposal::{Proposal, Row, Step};
 use crate::rank_reason::RankReason;
 use crate::refusal::{NoSeatReason, refuse};
 
@@ -47,7 +48,7 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
         if !seen.insert(&*candidate.node) {
             continue;
         }
-        let role = if Some(&candidate.node) == home.as_ref() { Role::Home } else { Role::Spill };
+        let role = if Some(&candidate.node) == home.as_ref() { MediaRole::Home } else { MediaRole::Spill };
         let exclusion = if duplicates.contains(&*candidate.node) {
             Some(RankReason::DuplicateName)
         } else {
@@ -60,7 +61,7 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
     }
     for node in room.assignment.iter().flat_map(assigned_nodes) {
         if seen.insert(node) {
-            let role = if Some(node) == home.as_deref() { Role::Home } else { Role::Spill };
+            let role = if Some(node) == home.as_deref() { MediaRole::Home } else { MediaRole::Spill };
             table.push(Row {
                 node: node.to_owned(),
                 role,
@@ -77,7 +78,7 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
     let viewers_spill = demand.view_only
         && to_ask
             .iter()
-            .any(|(c, role)| *role == Role::Home && (nearly_full(c) || full_or_high_cpu(c).is_some()));
+            .any(|(c, role)| *role == MediaRole::Home && (nearly_full(c) || full_or_high_cpu(c).is_some()));
     let mut ranked: Vec<_> = to_ask
         .into_iter()
         .map(|(candidate, role)| (rank_key(room, candidate, role, viewers_spill), candidate, role))
@@ -134,7 +135,7 @@ fn choose_home(
         .filter(|c| c.home.allowed && c.alive && !c.draining && !duplicates.contains(&*c.node))
         .min_by_key(|c| {
             let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == c.node));
-            (Reverse(carries), rank_key(room, c, Role::Home, false))
+            (Reverse(carries), rank_key(room, c, MediaRole::Home, false))
         })
         .map(|c| c.node.clone())
 }
@@ -143,7 +144,7 @@ fn choose_home(
 fn excluded(
     assignment: Option<&CarryingNodes>,
     candidate: &NodeCandidate,
-    role: Role,
+    role: MediaRole,
     home_available: bool,
 ) -> Option<RankReason> {
     let in_set = assignment.is_some_and(|a| assigned_nodes(a).any(|node| node == candidate.node));
@@ -153,17 +154,17 @@ fn excluded(
         Some(RankReason::NoLease)
     } else if candidate.draining {
         Some(RankReason::Draining)
-    } else if role == Role::Spill && !home_available && !in_set {
+    } else if role == MediaRole::Spill && !home_available && !in_set {
         Some(RankReason::HomeOffline)
     } else {
         None
     }
 }
 
-fn decision_for(candidate: &NodeCandidate, role: Role) -> &RoleDecision {
+fn decision_for(candidate: &NodeCandidate, role: MediaRole) -> &RoleDecision {
     match role {
-        Role::Home => &candidate.home,
-        Role::Spill => &candidate.spill,
+        MediaRole::Home => &candidate.home,
+        MediaRole::Spill => &candidate.spill,
     }
 }
 
@@ -200,8 +201,8 @@ type RankKey = (bool, u8, u64, Reverse<bool>, u64, u64, String);
 /// spill) first; the policy's tier; nodes that carry the room already, because each further node
 /// costs links; lower occupancy in steps of a tenth, so that rooms spread over nearly equal nodes;
 /// a hash of room and node.
-fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: Role, viewers_spill: bool) -> RankKey {
-    let role_rank = u8::from((role == Role::Spill) != viewers_spill);
+fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: MediaRole, viewers_spill: bool) -> RankKey {
+    let role_rank = u8::from((role == MediaRole::Spill) != viewers_spill);
     let tier = decision_for(candidate, role).tier.map_or(u64::MAX, u64::from);
     let carries = room.assignment.as_ref().is_some_and(|a| assigned_nodes(a).any(|n| n == candidate.node));
     (
@@ -224,21 +225,21 @@ fn spread(institution: &str, room: &str, node: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-fn reason(candidate: &NodeCandidate, role: Role, viewers_spill: bool) -> RankReason {
+fn reason(candidate: &NodeCandidate, role: MediaRole, viewers_spill: bool) -> RankReason {
     match (role, full_or_high_cpu(candidate)) {
-        (Role::Home, None) => RankReason::Home,
-        (Role::Home, Some(RankReason::HighCpu)) => RankReason::HomeHighCpu,
-        (Role::Home, Some(_)) => RankReason::HomeFull,
-        (Role::Spill, Some(reason)) => reason,
-        (Role::Spill, None) if viewers_spill => RankReason::SpillViewer,
-        (Role::Spill, None) => RankReason::SpillApproved,
+        (MediaRole::Home, None) => RankReason::Home,
+        (MediaRole::Home, Some(RankReason::HighCpu)) => RankReason::HomeHighCpu,
+        (MediaRole::Home, Some(_)) => RankReason::HomeFull,
+        (MediaRole::Spill, Some(reason)) => reason,
+        (MediaRole::Spill, None) if viewers_spill => RankReason::SpillViewer,
+        (MediaRole::Spill, None) => RankReason::SpillApproved,
     }
 }
 
 fn row(
     room: &RoomToPlace,
     candidate: &NodeCandidate,
-    role: Role,
+    role: MediaRole,
     rank: Option<usize>,
     reason: RankReason,
 ) -> Row {

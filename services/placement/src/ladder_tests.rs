@@ -131,7 +131,7 @@ fn a_new_room_is_homed_where_policy_allows_and_a_seat_is_free() {
     candidates.push(node("cph-2", allow(1), allow(1), 0, 4));
     let proposal = propose(&room(None), &Demand::default(), &candidates);
     assert_eq!(proposal.home.as_deref(), Some("cph-2"));
-    assert_eq!(proposal.steps[0].role, Role::Home);
+    assert_eq!(proposal.steps[0].role, MediaRole::Home);
 
     let full = propose(&room(None), &Demand::default(), &demo(4, 0));
     assert_eq!(full.home.as_deref(), Some("cph-1"), "it is home though every participant spills");
@@ -159,7 +159,7 @@ fn with_home_offline_the_assigned_nodes_admit_and_no_other_is_added() {
     candidates.remove(1);
     let unknown = propose(&room(Some(("cph-1", &["sto-1"]))), &Demand::default(), &candidates);
     assert_eq!(nodes(&unknown), ["sto-1"]);
-    assert_eq!(row_of(&unknown, "cph-1").role, Role::Home);
+    assert_eq!(row_of(&unknown, "cph-1").role, MediaRole::Home);
 }
 
 #[test]
@@ -241,7 +241,7 @@ proptest! {
             for candidate in candidates.iter().filter(|c| c.node == step.node) {
                 prop_assert!(decision_for(candidate, step.role).allowed);
                 prop_assert!(candidate.alive && !candidate.draining);
-                prop_assert_eq!(step.role == Role::Home, proposal.home.as_ref() == Some(&step.node));
+                prop_assert_eq!(step.role == MediaRole::Home, proposal.home.as_ref() == Some(&step.node));
             }
         }
         prop_assert_eq!(proposal.refusal.is_some(), proposal.steps.is_empty());

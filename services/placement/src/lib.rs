@@ -26,7 +26,7 @@ mod test_input;
 
 pub use input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace};
 pub use ladder::{FRESH_MS, HIGH_CPU_PERMILLE, VIEWERS_SPILL_PERMILLE, propose};
-pub use proposal::{Proposal, Role, Row, Step};
+pub use proposal::{Proposal, Row, Step};
 pub use recently_full::RecentlyFull;
 pub use seat_book::{NoReservation, RESERVATION_TTL, Reservation, SeatBook};
 pub use seats::Seats;

@@ -1,35 +1,8 @@
 //! The result of placement: which nodes to ask, in which order, and why the others are not asked.
 
-use std::fmt;
-
 use serde::Serialize;
+use systir_assignment::MediaRole;
 use systir_reason::{Reason, Refusal};
-
-/// Role of a node in the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Home node: it orders the room and carries participants.
-    Home,
-    /// Spill node: it carries participants.
-    Spill,
-}
-
-impl Role {
-    /// The stable name, also the policy's action.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Home => "home",
-            Self::Spill => "spill",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// One node to ask for a reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +10,7 @@ pub struct Step {
     /// The node to ask.
     pub node: String,
     /// The role it is asked for.
-    pub role: Role,
+    pub role: MediaRole,
     /// Why it has this rank.
     pub reason: Reason,
 }
@@ -48,7 +21,7 @@ pub struct Row {
     /// The node.
     pub node: String,
     /// The role it would have.
-    pub role: Role,
+    pub role: MediaRole,
     /// Its index in [`Proposal::steps`]; none when it is not asked.
     pub rank: Option<usize>,
     /// Why it has this rank, or none.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::node::Nodes;
 
 /// Names of operators, hosts, nodes and institutions. A policy with any other name is refused: Cedar itself accepts any
-/// entity id, so a rule with a typo would never apply and nobody would notice.
+/// entity id, so a rule with a typo would silently never apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KnownNames {

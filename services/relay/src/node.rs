@@ -252,7 +252,7 @@ impl Node {
         })
     }
 
-    /// Stops the parts in order: readiness off, lease revoked, rooms tell their participants to reconnect,
+    /// Stops the parts in order: readiness off, lease revoked, rooms ask their participants to reconnect,
     /// links closed, HTTP ended, workers ended with their connections.
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);

@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("assignment", &[]),
     ("identity", &[]),
     ("policy", &["reason", "assignment"]),
-    ("placement", &["reason"]),
+    ("placement", &["reason", "assignment"]),
     ("transport", &[]),
     ("forwarding", &["rtp"]),
     ("media-control", &["rtp", "transport"]),

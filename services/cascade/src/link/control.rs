@@ -46,7 +46,7 @@ pub(super) fn decide_room(
     })
 }
 
-/// Opens or refuses the room, and tells peer and node.
+/// Opens or refuses the room, and notifies the peer and the node.
 pub(super) async fn apply_decision(
     runtime: &Arc<LinkRuntime>,
     link: &EstablishedLink,

@@ -55,11 +55,8 @@ impl RoomCore {
             self.remove_node(&node);
         }
         for node in wanted {
-            let Some(role) = self.assignment.role_of(&node) else { continue };
-            let new = !self.peers.contains_key(&node);
-            let decision = self.decide(role, &node);
+            let decision = self.decide(self.role_of_peer(&node), &node);
             if !decision.allowed {
-                changed |= new;
                 self.close_to_denied(&node, &decision);
                 continue;
             }
@@ -70,7 +67,7 @@ impl RoomCore {
             if known.is_some_and(|known| known.is_some() && (needed.is_none() || *known == needed)) {
                 continue;
             }
-            changed |= new || needed.is_some();
+            changed |= known.is_none() || needed.is_some();
             self.peers.entry(node.clone()).or_default().needed = needed;
             if let Some((address, epoch)) = needed {
                 let policy_version = self.assignment.policy_number();
@@ -94,6 +91,7 @@ impl RoomCore {
                 why = decision.why,
                 "the room is not open to an assigned node that policy does not approve"
             );
+            self.residency_changed();
         }
         if open {
             self.peer_closed(node);
@@ -105,6 +103,12 @@ impl RoomCore {
         self.cluster.nodes.get(node).copied().flatten()
     }
 
+    /// The role of another node. One that this node's copy of the assignment does not name yet was added as
+    /// a spill node.
+    fn role_of_peer(&self, node: &str) -> MediaRole {
+        self.assignment.role_of(node).unwrap_or(MediaRole::Spill)
+    }
+
     /// Does policy allow that node to carry the room in that role?
     fn decide(&mut self, role: MediaRole, node: &str) -> Decision {
         let asked = self.decisions.entry((role, node.to_owned()));
@@ -114,10 +118,8 @@ impl RoomCore {
     /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
     /// tracks of its participants become available.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
-        // The node's role may have changed since the room was to be opened. A node that is not assigned here
-        // yet was added as a spill node.
-        let role = self.assignment.role_of(node).unwrap_or(MediaRole::Spill);
-        if !self.decide(role, node).allowed {
+        // The node's role may have changed since the room was to be opened.
+        if !self.decide(self.role_of_peer(node), node).allowed {
             self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
             return;
         }
@@ -292,8 +294,7 @@ impl RoomCore {
             return;
         }
         if flow.is_some() {
-            // A node that this node's copy of the assignment does not name yet was added as a spill node.
-            let role = self.assignment.role_of(node).unwrap_or(MediaRole::Spill);
+            let role = self.role_of_peer(node);
             let decision = self.config.authority.node(role.into(), &self.id.institution, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");

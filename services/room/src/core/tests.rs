@@ -113,8 +113,8 @@ struct Network {
     in_flight: Vec<(usize, usize, Message)>,
     /// Everything that was sent, to compare runs.
     trace: Vec<String>,
-    /// Identities whose clients were told to connect again.
-    told_to_rejoin: BTreeSet<String>,
+    /// Identities whose clients received a leave message with the action to reconnect.
+    asked_to_rejoin: BTreeSet<String>,
 }
 
 impl Network {
@@ -152,7 +152,7 @@ impl Network {
             open: BTreeSet::new(),
             in_flight: Vec::new(),
             trace: Vec::new(),
-            told_to_rejoin: BTreeSet::new(),
+            asked_to_rejoin: BTreeSet::new(),
         };
         let address =
             NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
@@ -186,7 +186,7 @@ impl Network {
                         if matches!(&response.message, Some(signal_response::Message::Leave(leave))
                             if leave.action == proto::leave_request::Action::Reconnect as i32)
                         {
-                            self.told_to_rejoin.insert(client.identity.clone());
+                            self.asked_to_rejoin.insert(client.identity.clone());
                         }
                         client.receive(*response);
                     }
@@ -461,7 +461,7 @@ fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_partic
     for returned in [false, true] {
         let (network, clients) = takeover_without_spill_in_denmark(returned);
         assert!(network.nodes[0].clients.is_empty(), "returned: {returned}");
-        assert_eq!(network.told_to_rejoin, clients, "returned: {returned}");
+        assert_eq!(network.asked_to_rejoin, clients, "returned: {returned}");
         assert!(network.nodes[0].wanted.is_empty(), "it closes the room on its links");
         for node in [1, 2] {
             assert!(!network.nodes[node].wanted.contains("cph-1"), "the others close the room to it");
