@@ -21,7 +21,11 @@ use crate::keep_lease;
 use crate::lease::{Lease, NodeLoad};
 use crate::record;
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
+use crate::room_watch::RoomWatch;
+use crate::shared_view::SharedView;
+use crate::store_history::{ResponseHistory, StoreHistory};
 use crate::view::View;
+use crate::view_change::ViewEditor;
 use systir_assignment::{Assignment, RoomId, Versioned};
 
 /// How to reach etcd.
@@ -59,9 +63,13 @@ impl Default for EtcdConfig {
 /// Timeout of one request.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Attempts to replace a record that cannot be read, while others write it.
+const REPLACE_ATTEMPTS: usize = 3;
+
 pub(crate) struct Shared {
     pub config: EtcdConfig,
-    pub view: watch::Sender<Arc<View>>,
+    pub view: SharedView,
+    pub history: StoreHistory,
     pub lease: watch::Sender<Option<Lease>>,
 }
 
@@ -150,7 +158,8 @@ impl EtcdRegistry {
         let unavailable = View { unavailable_since: Some(Instant::now()), ..View::default() };
         let shared = Arc::new(Shared {
             config,
-            view: watch::Sender::new(Arc::new(unavailable)),
+            view: SharedView::new(unavailable),
+            history: StoreHistory::default(),
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();
@@ -171,7 +180,8 @@ impl EtcdRegistry {
     }
 
     /// One write. Its timeout starts here and does not depend on other writes.
-    async fn transact(&self, txn: Txn) -> Result<etcd_client::TxnResponse, RegistryError> {
+    async fn transact(&self, txn: Txn) -> Result<TxnAnswer, RegistryError> {
+        let before = self.shared.history.before_request();
         let mut used = None;
         let answer = with_timeout(async {
             let (generation, mut client) = self.client().await?;
@@ -187,16 +197,20 @@ impl EtcdRegistry {
             // Do not use a client again whose connection failed.
             writer.client = None;
         }
-        answer
+        let answer = answer?;
+        let history = self.shared.history.check(before, answer.header());
+        if matches!(history, ResponseHistory::New(_)) {
+            self.shared.history.request_read();
+        }
+        Ok(TxnAnswer { answer, history })
     }
 
-    // A write enters the copy at once, so that this node reads its own writes.
-    fn insert_newer(&self, record: &Versioned<Assignment>) {
-        self.shared.view.send_modify(|view| {
-            let view = Arc::make_mut(view);
-            let known = view.rooms.get(&record.value.room).map_or(0, |known| known.revision);
-            if known < record.revision {
-                view.rooms.insert(record.value.room.clone(), record.clone());
+    /// Changes the copy by an answer, so that this node reads its own writes. Not when etcd was replaced: the
+    /// copy is then of the earlier etcd and is about to be read anew.
+    fn change_copy(&self, history: ResponseHistory, change: impl FnOnce(&mut ViewEditor<'_>)) {
+        self.shared.view.modify(|view| {
+            if history == ResponseHistory::Known(view.view().replaced) {
+                change(view);
             }
         });
     }
@@ -206,62 +220,89 @@ impl EtcdRegistry {
         compare: Compare,
         key: String,
         wanted: Assignment,
-    ) -> Result<Result<Versioned<Assignment>, Option<Versioned<Assignment>>>, RegistryError> {
+    ) -> Result<Result<Versioned<Assignment>, Found>, RegistryError> {
         let value = serde_json::to_vec(&wanted).map_err(|error| RegistryError::Refused(error.to_string()))?;
         let txn = Txn::new()
             .when([compare])
             .and_then([TxnOp::put(key.clone(), value, Some(PutOptions::new()))])
             .or_else([TxnOp::get(key, None)]);
         let answer = self.transact(txn).await?;
-        let revision = answer.header().map_or(0, |header| header.revision()) as u64;
         if answer.succeeded() {
-            let record = Versioned { value: wanted, revision };
-            self.insert_newer(&record);
+            let record = Versioned { value: wanted, revision: answer.revision() };
+            self.change_copy(answer.history, |view| view.insert_newer_room(record.clone()));
             return Ok(Ok(record));
         }
-        let current = found(&answer);
-        match &current {
-            Some(current) => self.insert_newer(current),
-            None => self.remove_older(&wanted.room, revision),
+        let found = answer.found();
+        match &found {
+            Found::Record(current) => {
+                self.change_copy(answer.history, |view| view.insert_newer_room((**current).clone()));
+            }
+            Found::Unreadable(_) | Found::Nothing => self.remove_older(&wanted.room, &answer),
         }
-        Ok(Err(current))
+        Ok(Err(found))
     }
 
-    // Removes a record that was gone at `revision` from the copy, unless the copy has a newer one.
-    fn remove_older(&self, room: &RoomId, revision: u64) {
-        self.shared.view.send_if_modified(|view| {
-            let known = view.rooms.get(room).is_some_and(|known| known.revision <= revision);
-            if known {
-                Arc::make_mut(view).rooms.remove(room);
+    // Removes a record that was gone at the answer's revision from the copy, unless the copy has a newer one.
+    fn remove_older(&self, room: &RoomId, answer: &TxnAnswer) {
+        self.change_copy(answer.history, |view| {
+            if view.view().room(room).is_some_and(|known| known.revision <= answer.revision()) {
+                view.remove_room(room);
             }
-            known
         });
     }
 }
 
-/// The record that a failed transaction found; none when there is none or it cannot be read.
-fn found(answer: &etcd_client::TxnResponse) -> Option<Versioned<Assignment>> {
-    answer.op_responses().into_iter().find_map(|answer| match answer {
-        TxnOpResponse::Get(found) => {
-            found.kvs().first().and_then(|record| match record::assignment_of(record) {
-                Ok(known) => Some(known),
-                Err(reason) => {
-                    tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
-                    None
-                }
-            })
+/// The answer to a transaction.
+struct TxnAnswer {
+    answer: etcd_client::TxnResponse,
+    history: ResponseHistory,
+}
+
+/// The record that a failed transaction found.
+enum Found {
+    Record(Box<Versioned<Assignment>>),
+    /// It cannot be read and counts as absent. Its revision.
+    Unreadable(i64),
+    Nothing,
+}
+
+impl TxnAnswer {
+    fn succeeded(&self) -> bool {
+        self.answer.succeeded()
+    }
+
+    fn revision(&self) -> u64 {
+        self.answer.header().map_or(0, |header| header.revision()) as u64
+    }
+
+    fn found(&self) -> Found {
+        let responses = self.answer.op_responses();
+        let record = responses.iter().find_map(|response| match response {
+            TxnOpResponse::Get(found) => found.kvs().first(),
+            _ => None,
+        });
+        let Some(record) = record else { return Found::Nothing };
+        match record::assignment_of(record) {
+            Ok(known) => Found::Record(Box::new(known)),
+            Err(reason) => {
+                tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
+                Found::Unreadable(record.mod_revision())
+            }
         }
-        _ => None,
-    })
+    }
 }
 
 impl Registry for EtcdRegistry {
     fn view(&self) -> Arc<View> {
-        self.shared.view.borrow().clone()
+        self.shared.view.current()
     }
 
     fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.shared.view.subscribe()
+        self.shared.view.watch()
+    }
+
+    fn watch_room(&self, room: &RoomId) -> RoomWatch {
+        self.shared.view.watch_room(room)
     }
 
     fn announce(&self, lease: Lease) {
@@ -291,14 +332,22 @@ impl Registry for EtcdRegistry {
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         async move {
             let key = self.shared.room_key(&assignment.room);
-            let absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
-            match self.put_if(absent, key, assignment).await? {
-                Ok(created) => Ok(created),
-                Err(Some(existing)) => Err(CreateError::AlreadyAssigned(Box::new(existing))),
-                Err(None) => {
-                    Err(RegistryError::Refused("the room's record cannot be read; delete it".into()).into())
+            let mut absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+            for _ in 0..REPLACE_ATTEMPTS {
+                match self.put_if(absent, key.clone(), assignment.clone()).await? {
+                    Ok(created) => return Ok(created),
+                    Err(Found::Record(existing)) => return Err(CreateError::AlreadyAssigned(existing)),
+                    // Else nobody could join the room until somebody deletes the record.
+                    Err(Found::Unreadable(revision)) => {
+                        absent = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
+                    }
+                    Err(Found::Nothing) => {
+                        absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+                    }
                 }
             }
+            let reason = "the room's record cannot be read and changes all the time";
+            Err(RegistryError::Refused(reason.to_owned()).into())
         }
         .boxed()
     }
@@ -317,11 +366,11 @@ impl Registry for EtcdRegistry {
             let offered = wanted.epoch;
             match self.put_if(unchanged, key, wanted).await? {
                 Ok(written) => Ok(written),
-                Err(Some(current)) if offered < current.value.epoch => {
+                Err(Found::Record(current)) if offered < current.value.epoch => {
                     Err(UpdateError::StaleEpoch { offered, current: current.value.epoch })
                 }
-                Err(Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
-                Err(None) => Err(UpdateError::Gone),
+                Err(Found::Record(current)) => Err(UpdateError::Conflict(current)),
+                Err(Found::Unreadable(_) | Found::Nothing) => Err(UpdateError::Gone),
             }
         }
         .boxed()
@@ -335,18 +384,17 @@ impl Registry for EtcdRegistry {
                 .and_then([TxnOp::delete(key.clone(), None)])
                 .or_else([TxnOp::get(key, None)]);
             let answer = self.transact(txn).await?;
-            let revision = answer.header().map_or(0, |header| header.revision()) as u64;
-            match (answer.succeeded(), found(&answer)) {
-                (true, _) => {
-                    self.remove_older(&read.value.room, revision);
+            match answer.found() {
+                _ if answer.succeeded() => {
+                    self.remove_older(&read.value.room, &answer);
                     Ok(())
                 }
-                (false, Some(current)) if read.value.epoch < current.value.epoch => {
+                Found::Record(current) if read.value.epoch < current.value.epoch => {
                     Err(UpdateError::StaleEpoch { offered: read.value.epoch, current: current.value.epoch })
                 }
-                (false, Some(current)) => Err(UpdateError::Conflict(Box::new(current))),
-                (false, None) => {
-                    self.remove_older(&read.value.room, revision);
+                Found::Record(current) => Err(UpdateError::Conflict(current)),
+                Found::Unreadable(_) | Found::Nothing => {
+                    self.remove_older(&read.value.room, &answer);
                     Err(UpdateError::Gone)
                 }
             }

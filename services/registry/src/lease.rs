@@ -42,3 +42,10 @@ pub struct Lease {
     #[serde(default)]
     pub version: String,
 }
+
+impl Lease {
+    /// Is the node at the same address in another lease of it?
+    pub(crate) fn same_address(&self, other: &Self) -> bool {
+        (&self.grpc, &self.quic) == (&other.grpc, &other.quic)
+    }
+}

@@ -26,7 +26,11 @@ mod local;
 mod metrics;
 mod record;
 mod registry;
+mod room_watch;
+mod shared_view;
+mod store_history;
 mod view;
+mod view_change;
 
 pub use assignments::{Assignments, JoinAssignment, NotWritten, unix_ms};
 pub use etcd::{EtcdConfig, EtcdRegistry};
@@ -34,6 +38,7 @@ pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};
 pub use metrics::RegistryMetrics;
 pub use registry::{CreateError, Registry, RegistryError, UpdateError};
+pub use room_watch::RoomWatch;
 pub use view::View;
 
 /// Entry points for fuzzing; not part of the API.

@@ -13,13 +13,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lease::{Lease, NodeLoad};
 use crate::registry::{CreateError, Registry, UpdateError};
+use crate::room_watch::RoomWatch;
+use crate::shared_view::SharedView;
 use crate::view::View;
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
+/// Held by each change of the copy, so that changes have one order.
 #[derive(Debug, Default)]
 struct Records {
     revision: u64,
-    view: View,
     /// The announcement that each lease belongs to.
     leases: BTreeMap<NodeId, u64>,
 }
@@ -28,7 +30,7 @@ struct Records {
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     records: Arc<Mutex<Records>>,
-    changed: watch::Sender<Arc<View>>,
+    shared: SharedView,
     lease: Duration,
 }
 
@@ -49,7 +51,7 @@ impl LocalStore {
     /// A store in which a lease lasts this long after its node's registry is dropped.
     #[must_use]
     pub fn with_lease(lease: Duration) -> Self {
-        Self { records: Arc::default(), changed: watch::Sender::new(Arc::default()), lease }
+        Self { records: Arc::default(), shared: SharedView::new(View::default()), lease }
     }
 
     /// Ends a node's lease, unless it belongs to a later announcement.
@@ -57,8 +59,7 @@ impl LocalStore {
         let mut records = self.lock();
         if records.leases.get(node) == Some(&announced) {
             records.leases.remove(node);
-            records.view.nodes.remove(node);
-            self.publish(&records);
+            self.shared.modify(|view| view.remove_lease(node));
         }
     }
 
@@ -67,8 +68,10 @@ impl LocalStore {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, records: &Records) {
-        self.changed.send_replace(Arc::new(records.view.clone()));
+    /// Does no room watch the store?
+    #[cfg(test)]
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.shared.is_unwatched()
     }
 }
 
@@ -92,8 +95,9 @@ impl LocalRegistry {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checked(records: &Records, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
-        let Some(current) = records.view.rooms.get(&read.value.room) else { return Err(UpdateError::Gone) };
+    fn checked(&self, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
+        let view = self.store.shared.current();
+        let current = view.room(&read.value.room).ok_or(UpdateError::Gone)?;
         if epoch < current.value.epoch {
             return Err(UpdateError::StaleEpoch { offered: epoch, current: current.value.epoch });
         }
@@ -103,23 +107,25 @@ impl LocalRegistry {
         Ok(())
     }
 
-    fn put(&self, mut records: MutexGuard<'_, Records>, assignment: Assignment) -> Versioned<Assignment> {
+    fn put(&self, records: &mut Records, assignment: Assignment) -> Versioned<Assignment> {
         records.revision += 1;
-        let room: RoomId = assignment.room.clone();
         let record = Versioned { value: assignment, revision: records.revision };
-        records.view.rooms.insert(room, record.clone());
-        self.store.publish(&records);
+        self.store.shared.modify(|view| view.insert_room(record.clone()));
         record
     }
 }
 
 impl Registry for LocalRegistry {
     fn view(&self) -> Arc<View> {
-        self.store.changed.borrow().clone()
+        self.store.shared.current()
     }
 
     fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.store.changed.subscribe()
+        self.store.shared.watch()
+    }
+
+    fn watch_room(&self, room: &RoomId) -> RoomWatch {
+        self.store.shared.watch_room(room)
     }
 
     fn announce(&self, lease: Lease) {
@@ -128,8 +134,7 @@ impl Registry for LocalRegistry {
         records.revision += 1;
         let number = records.revision;
         records.leases.insert(node.clone(), number);
-        records.view.nodes.insert(node.clone(), lease);
-        store.publish(&records);
+        store.shared.modify(|view| view.insert_lease(lease));
         drop(records);
         *self.announced() =
             Some(Announced { node: node.clone(), number, _expiry_guard: dropped.clone().drop_guard() });
@@ -142,11 +147,9 @@ impl Registry for LocalRegistry {
 
     fn report(&self, load: NodeLoad, draining: bool) {
         let Some(node) = self.announced().as_ref().map(|announced| announced.node.clone()) else { return };
-        let mut records = self.store.lock();
-        if let Some(lease) = records.view.nodes.get_mut(&node) {
-            lease.load = load;
-            lease.draining = draining;
-            self.store.publish(&records);
+        let _records = self.store.lock();
+        if let Some(lease) = self.store.shared.current().node(node.as_str()) {
+            self.store.shared.modify(|view| view.insert_lease(Lease { load, draining, ..lease.clone() }));
         }
     }
 
@@ -158,10 +161,10 @@ impl Registry for LocalRegistry {
     }
 
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
-        let records = self.store.lock();
-        let result = match records.view.rooms.get(&assignment.room) {
-            Some(existing) => Err(CreateError::AlreadyAssigned(Box::new(existing.clone()))),
-            None => Ok(self.put(records, assignment)),
+        let mut records = self.store.lock();
+        let result = match self.assignment(&assignment.room) {
+            Some(existing) => Err(CreateError::AlreadyAssigned(Box::new(existing))),
+            None => Ok(self.put(&mut records, assignment)),
         };
         futures::future::ready(result).boxed()
     }
@@ -171,17 +174,16 @@ impl Registry for LocalRegistry {
         read: &'a Versioned<Assignment>,
         wanted: Assignment,
     ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>> {
-        let records = self.store.lock();
-        let result = Self::checked(&records, read, wanted.epoch).map(|()| self.put(records, wanted));
+        let mut records = self.store.lock();
+        let result = self.checked(read, wanted.epoch).map(|()| self.put(&mut records, wanted));
         futures::future::ready(result).boxed()
     }
 
     fn delete<'a>(&'a self, read: &'a Versioned<Assignment>) -> BoxFuture<'a, Result<(), UpdateError>> {
         let mut records = self.store.lock();
-        let result = Self::checked(&records, read, read.value.epoch).map(|()| {
+        let result = self.checked(read, read.value.epoch).map(|()| {
             records.revision += 1;
-            records.view.rooms.remove(&read.value.room);
-            self.store.publish(&records);
+            self.store.shared.modify(|view| view.remove_room(&read.value.room));
         });
         futures::future::ready(result).boxed()
     }

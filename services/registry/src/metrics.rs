@@ -46,6 +46,12 @@ impl Collector for RegistryMetrics {
         let assigned = view.rooms().filter(|assignment| assignment.has(&self.node)).count();
         let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
         gauge(&mut encoder, "registry_assigned", "Room records that name this node", assigned)?;
+        counter(
+            &mut encoder,
+            "registry_replaced",
+            "Times that the registry was found restored from a backup or replaced",
+            view.replaced(),
+        )?;
         counter(&mut encoder, "registry_unreadable", "Records that could not be read", view.unreadable())
     }
 }

@@ -3,7 +3,7 @@
 use etcd_client::KeyValue;
 
 use crate::lease::Lease;
-use crate::view::View;
+use crate::view_change::ViewEditor;
 use systir_assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 
 /// Why a record cannot be read. The message contains nothing of the record.
@@ -73,51 +73,44 @@ fn key_of(prefix: &str, key: &[u8]) -> RecordKey {
     }
 }
 
-// An unreadable record counts as absent.
-pub(crate) fn put(view: &mut View, prefix: &str, record: &KeyValue) {
+/// Puts a record into the copy. An unreadable record counts as absent.
+pub(crate) fn put(view: &mut ViewEditor<'_>, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
         RecordKey::Node(node) => match read_lease(record.key(), record.value()) {
-            Ok(lease) => {
-                view.nodes.insert(node, lease);
+            Ok(lease) => view.insert_lease(lease),
+            Err(reason) => {
+                view.remove_lease(&node);
+                skip_unreadable(view, reason);
             }
-            Err(reason) => skip_unreadable(view, reason, |view| {
-                view.nodes.remove(&node);
-            }),
         },
         RecordKey::Room(room) => match assignment_of(record) {
-            // A write of this node may enter the copy before the watch reports an older one.
-            Ok(assignment) => {
-                if view.rooms.get(&room).is_none_or(|known| known.revision < assignment.revision) {
-                    view.rooms.insert(room, assignment);
-                }
+            Ok(assignment) => view.insert_newer_room(assignment),
+            Err(reason) => {
+                view.remove_room(&room);
+                skip_unreadable(view, reason);
             }
-            Err(reason) => skip_unreadable(view, reason, |view| {
-                view.rooms.remove(&room);
-            }),
         },
-        RecordKey::Other => skip_unreadable(view, UnreadableRecord::ForeignKey, |_| {}),
+        RecordKey::Other => skip_unreadable(view, UnreadableRecord::ForeignKey),
     }
 }
 
-fn skip_unreadable(view: &mut View, reason: UnreadableRecord, remove: impl FnOnce(&mut View)) {
-    remove(view);
-    view.unreadable += 1;
+fn skip_unreadable(view: &mut ViewEditor<'_>, reason: UnreadableRecord) {
+    view.count_unreadable();
     tracing::warn!(
         %reason,
         "a record in etcd cannot be read and counts as absent; another program or version writes under our prefix"
     );
 }
 
-pub(crate) fn remove(view: &mut View, prefix: &str, record: &KeyValue) {
+/// Removes a deleted record from the copy.
+pub(crate) fn remove(view: &mut ViewEditor<'_>, prefix: &str, record: &KeyValue) {
     match key_of(prefix, record.key()) {
-        RecordKey::Node(node) => {
-            view.nodes.remove(&node);
-        }
+        RecordKey::Node(node) => view.remove_lease(&node),
         RecordKey::Room(room) => {
             // This node may have written the room again before the watch reports its deletion.
             let ended = record.mod_revision() as u64;
-            if view.rooms.get(&room).is_some_and(|known| known.revision < ended) {
-                view.rooms.remove(&room);
+            if view.view().rooms.get(&room).is_some_and(|known| known.revision < ended) {
+                view.remove_room(&room);
             }
         }
         RecordKey::Other => {}

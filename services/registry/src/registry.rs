@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::lease::{Lease, NodeLoad};
+use crate::room_watch::RoomWatch;
 use crate::view::View;
 use systir_assignment::{Assignment, RoomId, Versioned};
 
@@ -65,6 +66,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Changes each time the copy does.
     fn watch(&self) -> watch::Receiver<Arc<View>>;
 
+    /// Changes when the copy does in what concerns the room: its record, the leases of its nodes without their
+    /// load, or whether the store answers.
+    fn watch_room(&self, room: &RoomId) -> RoomWatch;
+
     /// A room's assignment in the last known copy.
     fn assignment(&self, room: &RoomId) -> Option<Versioned<Assignment>> {
         self.view().room(room).cloned()
@@ -80,7 +85,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Removes this node's lease.
     fn retire(&self) -> BoxFuture<'_, ()>;
 
-    /// Assigns a room that has no assignment. Of two concurrent calls one wins.
+    /// Assigns a room that has no assignment, or whose record cannot be read. Of two concurrent calls one wins.
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>>;
 
     /// Replaces `read` by `wanted`, unless it has changed.

@@ -13,7 +13,14 @@ pub struct View {
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Assignment>>,
     pub(crate) unavailable_since: Option<Instant>,
     pub(crate) unreadable: u64,
+    /// Last leases of nodes that have none now.
+    pub(crate) ended: BTreeMap<NodeId, Lease>,
+    /// How often the store was restored or replaced.
+    pub(crate) replaced: u64,
 }
+
+/// Most ended leases that are kept: a hostile store can name any number of nodes.
+const MAX_ENDED: usize = 256;
 
 impl View {
     /// A node's lease.
@@ -25,6 +32,14 @@ impl View {
     /// All valid leases.
     pub fn nodes(&self) -> impl Iterator<Item = &Lease> {
         self.nodes.values()
+    }
+
+    /// A node's lease, or its last one if that has ended. The node may still run at that address: it may have
+    /// lost the store only, or its lease was deleted.
+    #[must_use]
+    pub fn last_lease(&self, name: &str) -> Option<&Lease> {
+        let node = NodeId::from(name);
+        self.nodes.get(&node).or_else(|| self.ended.get(&node))
     }
 
     /// A room's assignment.
@@ -48,5 +63,37 @@ impl View {
     #[must_use]
     pub fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// How often the store was restored from a backup or replaced by another one since this node started.
+    #[must_use]
+    pub fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    pub(crate) fn insert_lease(&mut self, node: NodeId, lease: Lease) {
+        self.ended.remove(&node);
+        self.nodes.insert(node, lease);
+    }
+
+    /// Removes a lease and keeps it as an ended one. False when there was none.
+    pub(crate) fn remove_lease(&mut self, node: &NodeId) -> bool {
+        let Some(lease) = self.nodes.remove(node) else { return false };
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_first();
+        }
+        self.ended.insert(node.clone(), lease);
+        true
+    }
+
+    /// Keeps the leases of an earlier copy that are no longer valid as ended ones.
+    pub(crate) fn keep_ended_leases(&mut self, before: &Self) {
+        let ended = before.ended.iter().chain(&before.nodes);
+        for (node, lease) in ended.filter(|(node, _)| !self.nodes.contains_key(*node)) {
+            self.ended.insert(node.clone(), lease.clone());
+        }
+        while self.ended.len() > MAX_ENDED {
+            self.ended.pop_first();
+        }
     }
 }

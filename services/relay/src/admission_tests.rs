@@ -76,6 +76,10 @@ impl Registry for FaultyRegistry {
         self.inner.watch()
     }
 
+    fn watch_room(&self, room: &RoomId) -> systir_registry::RoomWatch {
+        self.inner.watch_room(room)
+    }
+
     fn announce(&self, lease: Lease) {
         self.inner.announce(lease);
     }

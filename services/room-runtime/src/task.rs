@@ -8,7 +8,7 @@ use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_media_control::{ParticipantKey, RoomKey, WorkerEvent};
-use systir_registry::{View, unix_ms};
+use systir_registry::{RoomWatch, unix_ms};
 use systir_room::{
     Arrival, ClusterView, Now, RoomConfig, RoomCore, RoomEffect, RoomInput, RoomLinkEvent, WorkerRequest,
 };
@@ -54,7 +54,7 @@ impl From<ClientInput> for RoomInput {
 enum Wakeup<'a> {
     /// A tick of the core is due.
     Tick,
-    /// The registry's copy changed.
+    /// The registry's copy changed in what concerns the room.
     ViewChanged,
     Input(RoomInput),
     Message(TaskMessage),
@@ -138,9 +138,8 @@ impl RoomTask {
         let stop = self.rooms.dependencies().stop.clone();
         let link_events = self.link_events.clone();
         let worker = self.worker.clone();
-        let mut view = self.rooms.dependencies().assignments.registry().watch();
-        let first = view.borrow_and_update().clone();
-        self.cluster_changed(&first);
+        let mut watch = self.rooms.dependencies().assignments.registry().watch_room(&self.id);
+        self.cluster_changed(&mut watch);
         self.run_effects();
         loop {
             let at = Instant::now();
@@ -153,7 +152,7 @@ impl RoomTask {
                 Some(event) = from_worker.recv(), if accepts_events => Wakeup::Input(RoomInput::Worker(event)),
                 Some(input) = from_clients.recv(), if accepts_events => Wakeup::Input(input.into()),
                 event = link_events.next() => Wakeup::Input(RoomInput::Link(event)),
-                Ok(()) = view.changed() => Wakeup::ViewChanged,
+                () = watch.changed() => Wakeup::ViewChanged,
                 message = incoming.recv() => match message {
                     Some(message) => Wakeup::Message(message),
                     None => break,
@@ -161,14 +160,19 @@ impl RoomTask {
                 () = sleep_until(due.into()) => Wakeup::Tick,
             };
             // The view first: an input may depend on a newer view than the core has.
-            let changed = view.has_changed().is_ok_and(|changed| changed);
-            if changed || matches!(wakeup, Wakeup::ViewChanged) {
-                let newest = view.borrow_and_update().clone();
-                self.cluster_changed(&newest);
+            if watch.has_changed() {
+                self.cluster_changed(&mut watch);
             }
             match wakeup {
                 Wakeup::Tick | Wakeup::ViewChanged => {}
-                Wakeup::Input(input) => self.core.handle(input, now()),
+                Wakeup::Input(input) => {
+                    let opened = matches!(input, RoomInput::Link(RoomLinkEvent::Opened { .. }));
+                    self.core.handle(input, now());
+                    if opened {
+                        // Perhaps by a node whose lease the room did not watch.
+                        self.cluster_changed(&mut watch);
+                    }
+                }
                 Wakeup::Message(message) => self.message(message),
                 Wakeup::WorkerReady(Ok(permit)) => self.send_to_worker(permit),
                 // The node stops when a worker ends.
@@ -237,7 +241,9 @@ impl RoomTask {
     }
 
     /// Passes the room's assignment and its nodes in the registry's copy to the core.
-    fn cluster_changed(&mut self, view: &View) {
+    fn cluster_changed(&mut self, watch: &mut RoomWatch) {
+        watch.mark_read();
+        let view = self.rooms.dependencies().assignments.registry().view();
         let assignment = view.room(&self.id).map(|known| known.value.clone());
         let assigned = assignment.iter().flat_map(Assignment::nodes).map(AsRef::as_ref);
         let mut nodes = BTreeMap::new();
@@ -249,6 +255,8 @@ impl RoomTask {
         let cluster =
             ClusterView { assignment, registry_unavailable: view.unavailable_since().is_some(), nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
+        let assigned = view.room(&self.id).into_iter().flat_map(|known| known.value.nodes());
+        watch.set_nodes(assigned.map(AsRef::as_ref).chain(self.core.nodes()));
     }
 
     /// Ticks the core and does its effects until there are none. True when the room has ended.

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod etcd;
+mod replaced;
 mod secure;
 
 use std::sync::Arc;
@@ -332,6 +333,39 @@ async fn an_unreadable_record_counts_as_absent() {
     assert_eq!(view.rooms().count(), 1);
     assert_eq!(view.nodes().count(), 0);
     assert_eq!(view.room(&room("good")), Some(&read));
+}
+
+#[tokio::test]
+async fn an_unreadable_record_is_replaced_when_its_room_is_assigned() {
+    let etcd = Etcd::start().await;
+    let (a, b) = (in_etcd(&etcd), in_etcd(&etcd));
+    let mut raw = etcd.client().await;
+    let key = format!("/systir/v1/test/rooms/{}", room("board").key());
+    let of_another_room = serde_json::to_vec(&assignment("other", "evil")).unwrap();
+    let endless = Assignment { epoch: u64::MAX, ..assignment("board", "evil") };
+    for garbage in [vec![0xff, 0xfe], of_another_room, serde_json::to_vec(&endless).unwrap()] {
+        let read = created(&a, assignment("board", "a")).await;
+        wait_until(&b, "the record", |view| view.room(&room("board")) == Some(&read)).await;
+        raw.put(key.clone(), garbage, None).await.unwrap();
+        wait_until(&b, "garbage", |view| view.room(&room("board")).is_none()).await;
+        let mut wanted = read.value.clone();
+        wanted.add_spill("b".into(), 2);
+        assert_eq!(b.update(&read, wanted).await, Err(UpdateError::Gone), "garbage is no record");
+        let (first, second) =
+            tokio::join!(b.create(assignment("board", "b")), a.create(assignment("board", "a")));
+        let written = match (first, second) {
+            (Ok(won), Err(CreateError::AlreadyAssigned(seen)))
+            | (Err(CreateError::AlreadyAssigned(seen)), Ok(won)) => {
+                assert_eq!(won, *seen);
+                won
+            }
+            other => panic!("one must replace it: {other:?}"),
+        };
+        for node in [&a, &b] {
+            wait_until(node, "the record", |view| view.room(&room("board")) == Some(&written)).await;
+        }
+        a.delete(&written).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,111 @@
+//! Changes of the copy, and what of it each change concerns.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::lease::Lease;
+use crate::view::View;
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
+
+/// What of a copy has changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ViewChanges {
+    /// Rooms whose record changed.
+    pub rooms: BTreeSet<RoomId>,
+    /// Nodes whose lease began, ended or has another address.
+    pub nodes: BTreeSet<NodeId>,
+    /// Whether the store answers has changed.
+    pub availability: bool,
+    /// Something else changed, such as the load of a node.
+    pub other: bool,
+}
+
+impl ViewChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What differs between two copies.
+    pub(crate) fn between(before: &View, after: &View) -> Self {
+        let mut changes = Self { other: true, ..Self::default() };
+        let rooms = before.rooms.keys().chain(after.rooms.keys());
+        changes.rooms =
+            rooms.filter(|room| before.rooms.get(*room) != after.rooms.get(*room)).cloned().collect();
+        let moved = |node: &&NodeId| match (before.nodes.get(*node), after.nodes.get(*node)) {
+            (Some(before), Some(after)) => !before.same_address(after),
+            (before, after) => before.is_some() != after.is_some(),
+        };
+        changes.nodes = before.nodes.keys().chain(after.nodes.keys()).filter(moved).cloned().collect();
+        changes.availability = before.unavailable_since.is_some() != after.unavailable_since.is_some();
+        changes
+    }
+}
+
+/// Changes a copy and notes what changed.
+#[derive(Debug)]
+pub(crate) struct ViewEditor<'a> {
+    view: &'a mut View,
+    pub changes: ViewChanges,
+}
+
+impl<'a> ViewEditor<'a> {
+    pub(crate) fn new(view: &'a mut View) -> Self {
+        Self { view, changes: ViewChanges::default() }
+    }
+
+    /// The copy as it is now.
+    pub(crate) fn view(&self) -> &View {
+        self.view
+    }
+
+    pub(crate) fn insert_room(&mut self, record: Versioned<Assignment>) {
+        let room = record.value.room.clone();
+        self.changes.rooms.insert(room.clone());
+        self.view.rooms.insert(room, record);
+    }
+
+    /// Inserts a record unless the copy has a newer one: a write of this node may enter the copy before the
+    /// watch reports an older one.
+    pub(crate) fn insert_newer_room(&mut self, record: Versioned<Assignment>) {
+        let known = self.view.rooms.get(&record.value.room);
+        if known.is_none_or(|known| known.revision < record.revision) {
+            self.insert_room(record);
+        }
+    }
+
+    pub(crate) fn remove_room(&mut self, room: &RoomId) {
+        if self.view.rooms.remove(room).is_some() {
+            self.changes.rooms.insert(room.clone());
+        }
+    }
+
+    pub(crate) fn insert_lease(&mut self, lease: Lease) {
+        let node = lease.node.clone();
+        let known = self.view.nodes.get(&node);
+        if known.is_some_and(|known| known.same_address(&lease)) {
+            self.changes.other = true;
+        } else {
+            self.changes.nodes.insert(node.clone());
+        }
+        self.view.insert_lease(node, lease);
+    }
+
+    pub(crate) fn remove_lease(&mut self, node: &NodeId) {
+        if self.view.remove_lease(node) {
+            self.changes.nodes.insert(node.clone());
+        }
+    }
+
+    /// The store stopped answering; an earlier time is kept.
+    pub(crate) fn set_unavailable(&mut self) {
+        if self.view.unavailable_since.is_none() {
+            self.view.unavailable_since = Some(Instant::now());
+            self.changes.availability = true;
+        }
+    }
+
+    pub(crate) fn count_unreadable(&mut self) {
+        self.view.unreadable += 1;
+        self.changes.other = true;
+    }
+}
