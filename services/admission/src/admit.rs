@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use serde_json::Value;
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, RoomId, is_newer_epoch};
 use systir_livekit::mint_sid;
 use systir_placement::{Demand, Proposal, Seats, Step};
 use systir_policy::{Action, Authority};
@@ -299,7 +299,8 @@ impl Admission {
     async fn receives_newer_assignment(&self, join: &JoinAssignment) -> bool {
         let (room, epoch) = (&join.assignment().room, join.epoch());
         let mut view = self.assignments.registry().watch();
-        let newer = view.wait_for(|view| view.room(room).is_none_or(|known| known.value.epoch > epoch));
+        let newer = view
+            .wait_for(|view| view.room(room).is_none_or(|known| is_newer_epoch(known.value.epoch, epoch)));
         tokio::time::timeout(NEWER_ASSIGNMENT_WAIT, newer).await.is_ok_and(|found| found.is_ok())
     }
 

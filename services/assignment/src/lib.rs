@@ -95,14 +95,20 @@ impl RoomId {
     }
 }
 
-/// The highest valid epoch. No room has so many takeovers: a higher epoch is forged to make the next
-/// takeover overflow, so the registry does not read such a record.
+/// The highest epoch; the one after it is 1. No room has so many takeovers, so a record with a higher epoch
+/// is forged, and the registry does not read it.
 pub const LAST_EPOCH: u64 = 1 << 48;
 
-/// A takeover is refused because the room is in its last epoch. Its record is forged and should be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the room is in its last epoch, which only a forged record has; delete the record")]
-pub struct LastEpoch;
+/// Most takeovers of one room that a node can have missed.
+pub const MAX_MISSED_EPOCHS: u64 = 1024;
+
+/// Is `epoch` newer than `known`, another epoch of the same room? The greater one is, unless they are further
+/// apart than [`MAX_MISSED_EPOCHS`]: then somebody forged the greater one, and the smaller one counts as the
+/// newer. So a forged epoch, however high, never stays.
+#[must_use]
+pub fn is_newer_epoch(epoch: u64, known: u64) -> bool {
+    if epoch.abs_diff(known) > MAX_MISSED_EPOCHS { epoch < known } else { epoch > known }
+}
 
 /// The role in which a node carries a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -142,7 +148,7 @@ pub struct Assignment {
     pub home: NodeId,
     /// The spill nodes, in the order in which they were added.
     pub spill: Vec<NodeId>,
-    /// Increases with each takeover; an update with an older epoch is refused.
+    /// Increases with each takeover ([`is_newer_epoch`]); an update with an older epoch is refused.
     pub epoch: u64,
     /// Version of the institution's policy when the home was chosen.
     pub policy_version: String,
@@ -199,17 +205,18 @@ impl Assignment {
 
     /// Makes another node home and removes the old home. The epoch increases, so later writes of the old
     /// home are refused.
-    ///
-    /// # Errors
-    /// [`LastEpoch`] in the last epoch; the assignment is then unchanged.
-    pub fn take_over(&mut self, home: NodeId, now_ms: u64) -> Result<(), LastEpoch> {
-        let next = self.epoch.checked_add(1).filter(|next| *next <= LAST_EPOCH).ok_or(LastEpoch)?;
+    pub fn take_over(&mut self, home: NodeId, now_ms: u64) {
         let old = std::mem::replace(&mut self.home, home);
         self.spill.retain(|known| *known != self.home && *known != old);
         self.since_ms.remove(&old);
         self.since_ms.entry(self.home.clone()).or_insert(now_ms);
-        self.epoch = next;
-        Ok(())
+        self.epoch = self.next_epoch();
+    }
+
+    /// The epoch after this one.
+    #[must_use]
+    pub fn next_epoch(&self) -> u64 {
+        if self.epoch < LAST_EPOCH { self.epoch + 1 } else { 1 }
     }
 
     /// Removes a spill node. The home cannot be removed.
@@ -233,7 +240,7 @@ pub struct Versioned<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Assignment, LAST_EPOCH, LastEpoch, RoomId};
+    use super::{Assignment, LAST_EPOCH, MAX_MISSED_EPOCHS, RoomId, is_newer_epoch};
 
     #[test]
     fn takeover_makes_a_node_home_in_a_newer_epoch_and_removes_the_old_home() {
@@ -241,7 +248,7 @@ mod tests {
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
         assignment.add_spill("sto-1".into(), 2);
         assignment.add_spill("cph-2".into(), 3);
-        assignment.take_over("cph-2".into(), 9).unwrap();
+        assignment.take_over("cph-2".into(), 9);
         let nodes: Vec<&str> = assignment.nodes().map(AsRef::as_ref).collect();
         assert_eq!((nodes, assignment.epoch), (vec!["cph-2", "sto-1"], 2));
         assert!(!assignment.has("cph-1") && !assignment.since_ms.contains_key(&"cph-1".into()));
@@ -249,19 +256,30 @@ mod tests {
     }
 
     #[test]
-    fn takeover_in_the_last_epoch_fails_and_changes_nothing() {
+    fn a_forged_epoch_is_older_than_the_true_one_and_no_epoch_prevents_a_takeover() {
+        assert!(is_newer_epoch(8, 7) && !is_newer_epoch(7, 8) && !is_newer_epoch(7, 7));
+        assert!(is_newer_epoch(7 + MAX_MISSED_EPOCHS, 7), "takeovers that a node missed");
+        for forged in [8 + MAX_MISSED_EPOCHS, LAST_EPOCH, u64::MAX] {
+            assert!(is_newer_epoch(7, forged) && !is_newer_epoch(forged, 7));
+        }
         let room = RoomId::new("ku.dk", "lecture");
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "7-abc".to_owned(), 1);
-        for epoch in [LAST_EPOCH, u64::MAX] {
-            assignment.epoch = epoch;
-            let before = assignment.clone();
-            assert_eq!(assignment.take_over("cph-2".into(), 9), Err(LastEpoch));
-            assert_eq!(assignment, before);
-        }
         assert_eq!(assignment.policy_number(), 7);
+        for forged in [LAST_EPOCH - 1, LAST_EPOCH, u64::MAX] {
+            assignment.epoch = forged;
+            assignment.take_over("cph-2".into(), 9);
+            assert!(is_newer_epoch(assignment.epoch, forged) && assignment.epoch <= LAST_EPOCH);
+            assignment.take_over("cph-1".into(), 9);
+        }
     }
 
     proptest! {
+        #[test]
+        fn of_two_epochs_one_is_newer(a in 0..=LAST_EPOCH, distance in 1..4 * MAX_MISSED_EPOCHS) {
+            let b = a.saturating_add(distance);
+            prop_assert_ne!(is_newer_epoch(a, b), is_newer_epoch(b, a));
+        }
+
         #[test]
         fn every_room_has_its_own_key(institution in ".{0,20}", name in ".{0,40}") {
             let room = RoomId::new(&institution, &name);

@@ -16,7 +16,7 @@ use crate::registry::{CreateError, Registry, UpdateError};
 use crate::room_watch::RoomWatch;
 use crate::shared_view::SharedView;
 use crate::view::View;
-use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned, is_newer_epoch};
 
 /// Held by each change of the copy, so that changes have one order.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl LocalRegistry {
     fn checked(&self, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
         let view = self.store.shared.current();
         let current = view.room(&read.value.room).ok_or(UpdateError::Gone)?;
-        if epoch < current.value.epoch {
+        if is_newer_epoch(current.value.epoch, epoch) {
             return Err(UpdateError::StaleEpoch { offered: epoch, current: current.value.epoch });
         }
         if current.revision != read.revision {

@@ -13,7 +13,7 @@ pub(crate) enum UnreadableRecord {
     Malformed,
     #[error("it is stored under another record's key")]
     Misplaced,
-    #[error("its epoch is too high, so that no takeover would be possible")]
+    #[error("its epoch is higher than any that a takeover can lead to")]
     Epoch,
     #[error("its key is unknown")]
     ForeignKey,

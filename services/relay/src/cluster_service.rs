@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use systir_admission::{Admission, trace};
-use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
 use systir_cascade::{BoxFuture, Handler, SignalStream};
 use systir_gateway::SignalCounters;
 use systir_identity::SpiffeId;
@@ -101,7 +101,7 @@ impl ClusterService {
     fn role_for_seat(&self, room: &RoomId, request: &ReserveRequest) -> Result<MediaRole, Refusal> {
         if let Some(known) = self.assignments.get(room)
             && request.epoch != 0
-            && request.epoch <= known.value.epoch
+            && !is_newer_epoch(request.epoch, known.value.epoch)
         {
             // A node that is not assigned yet would become a spill node.
             return Ok(known.value.role_of(&self.node).unwrap_or(MediaRole::Spill));
@@ -117,7 +117,7 @@ impl ClusterService {
     /// valid: this node's copy may be behind.
     fn is_overtaken(&self, room: &RoomId, epoch: u64) -> bool {
         // Epoch 0: the peer knows no record. If one exists, the peer's compare-and-swap fails.
-        epoch != 0 && self.assignments.get(room).is_some_and(|known| epoch < known.value.epoch)
+        epoch != 0 && self.assignments.get(room).is_some_and(|known| is_newer_epoch(known.value.epoch, epoch))
     }
 
     /// The room's assignment that includes this node. The peer acts on an assignment that this node's copy of
@@ -236,7 +236,7 @@ impl Handler for ClusterService {
             let as_spill = self.peer_may_carry(peer, MediaRole::Spill, &id);
             as_spill.or_else(|_| self.peer_may_carry(peer, MediaRole::Home, &id))?;
             let assignment = self.own_assignment(&id).await.ok_or_else(not_assigned)?;
-            if room.epoch < assignment.epoch {
+            if is_newer_epoch(assignment.epoch, room.epoch) {
                 return Err(overtaken());
             }
             let own_role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;

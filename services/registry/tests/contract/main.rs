@@ -129,6 +129,13 @@ async fn a_change_of_a_record_that_changed_meanwhile_is_refused(a: Node, b: Node
     }
 }
 
+async fn a_forged_epoch_can_be_replaced_by_the_true_one(a: Node, b: Node) {
+    let forged = Assignment { epoch: systir_assignment::LAST_EPOCH, ..assignment("forged", "evil") };
+    let forged = created(&b, forged).await;
+    let restored = a.update(&forged, assignment("forged", "a")).await.expect("the forged epoch is not newer");
+    wait_until(&b, "the true record", |view| view.room(&room("forged")) == Some(&restored)).await;
+}
+
 async fn nodes_see_each_others_leases(a: Node, b: Node) {
     a.announce(lease("a"));
     wait_until(&b, "a's lease", |view| view.node("a").is_some()).await;
@@ -157,6 +164,8 @@ async fn the_in_process_registry_meets_the_contract() {
     a_paused_node_with_an_old_epoch_is_refused(a, b).await;
     let (a, b) = pair();
     a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
+    let (a, b) = pair();
+    a_forged_epoch_can_be_replaced_by_the_true_one(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();
@@ -189,6 +198,8 @@ async fn the_etcd_registry_meets_the_contract() {
     let (a, b) = pair();
     a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
     let (a, b) = pair();
+    a_forged_epoch_can_be_replaced_by_the_true_one(a, b).await;
+    let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();
     a_lease_expires_when_its_node_disappears(a, b).await;
@@ -204,6 +215,8 @@ async fn the_etcd_registry_meets_the_contract_with_tls_and_a_role_per_node() {
     a_paused_node_with_an_old_epoch_is_refused(a, b).await;
     let (a, b) = pair();
     a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
+    let (a, b) = pair();
+    a_forged_epoch_can_be_replaced_by_the_true_one(a, b).await;
     let (a, b) = pair();
     nodes_see_each_others_leases(a, b).await;
     let (a, b) = pair();

@@ -442,7 +442,7 @@ fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<Strin
         assert!(network.nodes[node].wanted.contains("cph-1"), "policy allows it as home node");
     }
     let mut taken_over = assignment();
-    taken_over.take_over("sto-1".into(), 2).unwrap();
+    taken_over.take_over("sto-1".into(), 2);
     if returned {
         taken_over.add_spill("cph-1".into(), 3);
     }
