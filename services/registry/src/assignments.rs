@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as Metrics;
-use systir_assignment::{Assignment, MediaRole, RoomId, Versioned};
+use systir_assignment::{Assignment, MediaRole, RoomId, Versioned, is_newer_epoch};
 
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 
@@ -225,8 +225,9 @@ impl Assignments {
         }
     }
 
-    /// Writes the room's record again from its last known state: it is missing, or no longer has this node,
-    /// although participants are here. Only nodes that `approves` allows are written.
+    /// Writes the room's record again from its last known state: it is missing, no longer has this node, is of
+    /// an older epoch, or names a home that policy denies, although participants are here. Only nodes that
+    /// `approves` allows are written.
     pub async fn restore(&self, last: &Assignment, approves: impl Fn(MediaRole, &str) -> bool) {
         let own_name = self.node.as_str();
         if !approves(MediaRole::Home, own_name) && !approves(MediaRole::Spill, own_name) {
@@ -235,22 +236,9 @@ impl Assignments {
         let mut known = self.registry.assignment(&last.room);
         for _ in 0..MAX_ATTEMPTS {
             let result = match &known {
-                Some(known) if known.value.has(own_name) && known.value.epoch >= last.epoch => return,
                 Some(known) => {
-                    let mut wanted = known.value.clone();
-                    if wanted.epoch < last.epoch {
-                        // The registry was restored from an older state; keep the later takeover.
-                        let Some(restored) = self.approved(last, &approves) else { return };
-                        wanted = restored;
-                    }
-                    if !wanted.has(own_name) {
-                        // Another node took over: this node may return as a spill node only.
-                        if !approves(MediaRole::Spill, own_name) {
-                            return;
-                        }
-                        wanted.add_spill(own_name.into(), unix_ms());
-                    }
-                    self.registry.update(known, wanted).await
+                    let Some(corrected) = self.corrected(&known.value, last, &approves) else { return };
+                    self.registry.update(known, corrected).await
                 }
                 None => {
                     let Some(restored) = self.approved(last, &approves) else {
@@ -267,7 +255,7 @@ impl Assignments {
             match result {
                 Ok(_) => {
                     tracing::warn!(
-                        "the record of a room with participants was missing in the registry; written again"
+                        "the record of a room with participants was missing or wrong in the registry; written again"
                     );
                     self.restored.inc();
                     return;
@@ -280,6 +268,33 @@ impl Assignments {
                 }
             }
         }
+    }
+
+    /// The record that should replace `known`; none when that is valid and has this node, or when policy
+    /// allows no better one.
+    fn corrected(
+        &self,
+        known: &Assignment,
+        last: &Assignment,
+        approves: &impl Fn(MediaRole, &str) -> bool,
+    ) -> Option<Assignment> {
+        // The registry was restored from an older state, or somebody forged a high epoch: keep the room's own.
+        if is_newer_epoch(last.epoch, known.epoch) {
+            return self.approved(last, approves);
+        }
+        // Somebody forged the home. The next epoch, because other nodes may follow the forged record.
+        if known.home != last.home && !approves(MediaRole::Home, known.home.as_str()) {
+            let mut corrected = self.approved(last, approves)?;
+            corrected.epoch = known.next_epoch();
+            return Some(corrected);
+        }
+        // Another node took over: this node may return as a spill node only.
+        if known.has(&self.node) || !approves(MediaRole::Spill, &self.node) {
+            return None;
+        }
+        let mut corrected = known.clone();
+        corrected.add_spill(self.node.as_str().into(), unix_ms());
+        Some(corrected)
     }
 
     /// The last known assignment, without nodes that are not approved for their role, and with this node.
@@ -351,5 +366,46 @@ mod tests {
             .await;
         let restored = assignments.get(&last.room).unwrap().value;
         assert_eq!(restored.nodes().map(AsRef::as_ref).collect::<Vec<&str>>(), ["cph-1", "sto-1"]);
+    }
+
+    /// Writes a record as an attacker would, then restores it from `last` on cph-1. In the policy cph-1 may be
+    /// home, and sto-1 a spill node.
+    async fn restored_after(last: &Assignment, forged: Assignment) -> Assignment {
+        let store = LocalStore::default();
+        let registry = Arc::new(store.registry());
+        registry.create(forged).await.unwrap();
+        let assignments = Assignments::new(registry, "cph-1");
+        assignments
+            .restore(last, |role, node| match role {
+                MediaRole::Home => node == "cph-1",
+                MediaRole::Spill => node == "sto-1" || node == "cph-1",
+            })
+            .await;
+        assignments.get(&last.room).unwrap().value
+    }
+
+    #[tokio::test]
+    async fn a_forged_home_is_replaced_in_the_next_epoch_and_a_forged_epoch_by_the_true_one() {
+        let mut last = assignment("cph-1");
+        last.add_spill("sto-1".into(), 1);
+        let mut forged = last.clone();
+        forged.take_over("aws-sto-1".into(), 2);
+        forged.add_spill("cph-1".into(), 2);
+        let restored = restored_after(&last, forged.clone()).await;
+        assert_eq!(restored, Assignment { epoch: 3, ..last.clone() });
+        forged.epoch = systir_assignment::LAST_EPOCH;
+        assert_eq!(restored_after(&last, forged).await, last);
+        // An old value of the record, from before a takeover.
+        let mut later = last.clone();
+        later.take_over("cph-1".into(), 2);
+        assert_eq!(restored_after(&later, last).await, later);
+    }
+
+    #[tokio::test]
+    async fn a_takeover_by_an_approved_home_is_kept() {
+        let last = assignment("cph-2");
+        let mut taken_over = last.clone();
+        taken_over.take_over("cph-1".into(), 2);
+        assert_eq!(restored_after(&last, taken_over.clone()).await, taken_over);
     }
 }

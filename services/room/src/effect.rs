@@ -42,6 +42,7 @@ pub enum RoomEffect {
     },
     /// Remove this node from the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
     LeaveAssignment,
-    /// Restore the room's record: it does not name this node, which has participants.
+    /// Restore the room's record: this node has participants, and the record is missing, does not name it, or
+    /// is one that the room does not follow.
     WriteAssignment(Box<Assignment>),
 }

@@ -253,6 +253,11 @@ impl RoomState {
         self.owners.keys().map(|node| &**node)
     }
 
+    /// Has this node live participants, as far as this replica knows?
+    pub(crate) fn has_participants_of(&self, node: &str) -> bool {
+        self.owners.get(node).is_some_and(|owner| owner.live().next().is_some())
+    }
+
     /// Validates an update before anything is changed.
     fn check_update(&self, from: &str, owner: &str, records: &[ParticipantRecord]) -> Result<(), MergeError> {
         if owner == self.node || from == self.node {

@@ -50,16 +50,18 @@ impl RoomCore {
         }
     }
 
-    /// Restores the record of a room with participants, when it is missing or no longer names this node.
+    /// Restores the record of a room with participants, when it is missing, no longer names this node, or is
+    /// one that the room does not follow.
     pub(super) fn restore_assignment(&mut self) {
         let now = self.now.instant;
         if self.local_participants.is_empty() || self.leaving.is_some() || now < self.restore_at {
             return;
         }
         self.restore_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
-        let known = self.cluster.assignment.as_ref();
-        let named = known.is_some_and(|assignment| assignment.has(&self.config.node));
-        if !named && !self.cluster.registry_unavailable {
+        let record = self.cluster.assignment.clone();
+        let valid =
+            record.is_some_and(|record| record.has(&self.config.node) && self.accepts_record(&record));
+        if !valid && !self.cluster.registry_unavailable {
             self.effects.push_back(RoomEffect::WriteAssignment(Box::new(self.assignment.clone())));
         }
     }

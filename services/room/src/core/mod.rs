@@ -26,7 +26,7 @@ use livekit_protocol::DisconnectReason;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
-use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
 use systir_livekit::MediaEvent;
 use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
 use systir_policy::Decision;
@@ -264,9 +264,13 @@ impl RoomCore {
             })
             .map(|(node, _)| node.clone())
             .collect();
-        for node in expired {
-            self.links_down.remove(&node);
-            self.remove_node(&node);
+        for node in &expired {
+            self.links_down.remove(node);
+            self.remove_node(node);
+        }
+        if !expired.is_empty() {
+            // A node that the record does not have was kept for its participants only.
+            self.sync_peers();
         }
         if self.peers.values().any(|peer| peer.needed.is_none()) && now.instant >= self.reopen_at {
             self.reopen_at = now.instant + REOPEN_INTERVAL;
@@ -371,16 +375,28 @@ impl RoomCore {
     }
 
     fn cluster_changed(&mut self) {
-        if let Some(current) = &self.cluster.assignment {
-            // An older epoch is a stale record from before a takeover.
-            if current.epoch >= self.assignment.epoch && *current != self.assignment {
-                self.assignment = current.clone();
-                self.decisions.clear();
-                self.sent_residency = None;
-                self.residency_changed();
-            }
+        let record = self.cluster.assignment.clone().filter(|record| *record != self.assignment);
+        if let Some(record) = record
+            && self.accepts_record(&record)
+        {
+            self.assignment = record;
+            self.decisions.clear();
+            self.sent_residency = None;
+            self.residency_changed();
         }
         self.sync_peers();
+    }
+
+    /// Does the room follow this record of the registry? The registry is not trusted: a record that no honest
+    /// node writes would end the sessions of participants or move the room.
+    fn accepts_record(&mut self, record: &Assignment) -> bool {
+        // A record from before a takeover, or one with a forged epoch.
+        if is_newer_epoch(self.assignment.epoch, record.epoch) {
+            return false;
+        }
+        // Only nodes that policy allows as home take over.
+        let home = record.home.as_str();
+        home == self.assignment.home.as_str() || self.decide(MediaRole::Home, home).allowed
     }
 
     fn residency_changed(&mut self) {
@@ -391,13 +407,24 @@ impl RoomCore {
     pub fn residency(&mut self) -> Residency {
         self.update_gateways();
         let facts = residency::Facts {
-            assignment: &self.assignment,
+            assignment: &self.carrying_nodes(),
             me: &self.config.node,
             complete: true,
             gateways: &self.gateways,
             links: &self.reported_links(),
         };
         residency::compute(&facts, &self.config.authority)
+    }
+
+    /// The assignment, with the nodes that carry participants although the record does not have them.
+    fn carrying_nodes(&self) -> Assignment {
+        let mut carrying = self.assignment.clone();
+        let open = self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(node, _)| node);
+        let me = Some(&self.config.node).filter(|_| !self.local_participants.is_empty());
+        for node in open.chain(me).filter(|node| !self.assignment.has(node)) {
+            carrying.spill.push(node.as_str().into());
+        }
+        carrying
     }
 
     /// Join epoch of the last join of an identity that this node knows; 0 for none.

@@ -43,8 +43,9 @@ impl RoomCore {
         let carries = denied.is_none() && (self.assignment.has(&me) || !self.local_participants.is_empty());
         let others = self.assignment.nodes().map(AsRef::as_ref);
         let wanted: Vec<String> = others.filter(|node| carries && *node != me).map(str::to_owned).collect();
-        let unassigned: Vec<String> =
+        let mut unassigned: Vec<String> =
             self.peers.keys().filter(|node| !wanted.contains(node)).cloned().collect();
+        unassigned.retain(|node| !carries || !self.carries_participants(node));
         let mut changed = !unassigned.is_empty();
         for node in unassigned {
             // First stop the feeds: the worker sends by link number and does not know where rooms are open.
@@ -79,6 +80,15 @@ impl RoomCore {
         }
     }
 
+    /// Does a node that the record does not have carry participants of the room, over a link that stands or has
+    /// just gone down? Media does not depend on the registry: the node writes itself into the record again.
+    fn carries_participants(&mut self, node: &str) -> bool {
+        let stands = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
+        (stands || self.links_down.contains_key(node))
+            && self.replica.has_participants_of(node)
+            && self.decide(MediaRole::Spill, node).allowed
+    }
+
     /// Keeps the room closed to an assigned node that policy does not approve for its role, and closes it if
     /// it is open: the node's role or a rule changed.
     fn close_to_denied(&mut self, node: &str, decision: &Decision) {
@@ -110,7 +120,7 @@ impl RoomCore {
     }
 
     /// Does policy allow that node to carry the room in that role?
-    fn decide(&mut self, role: MediaRole, node: &str) -> Decision {
+    pub(super) fn decide(&mut self, role: MediaRole, node: &str) -> Decision {
         let asked = self.decisions.entry((role, node.to_owned()));
         asked.or_insert_with(|| self.config.authority.node(role.into(), &self.id.institution, node)).clone()
     }

@@ -103,6 +103,22 @@ struct Node {
     wanted: BTreeSet<String>,
 }
 
+fn core(name: &str, assignment: Assignment, policy: &str, seed: u8, now: Now) -> RoomCore {
+    let config = RoomConfig {
+        node: name.to_owned(),
+        key: RoomKey(1),
+        worker_index: 0,
+        candidates: Vec::new(),
+        fingerprint: [0; 32],
+        assignment,
+        authority: authority(name, policy),
+        keys: Arc::new(KeyAllocator::new()),
+        flows: Arc::new(Flows::default()),
+        metrics: Arc::default(),
+    };
+    RoomCore::new(config, [seed ^ name.as_bytes()[0]; 32], now)
+}
+
 struct Network {
     rng: StdRng,
     now: Now,
@@ -115,6 +131,8 @@ struct Network {
     trace: Vec<String>,
     /// Identities whose clients received a leave message with the action to reconnect.
     asked_to_rejoin: BTreeSet<String>,
+    /// Records that nodes want to write again.
+    written: Vec<(usize, Assignment)>,
 }
 
 impl Network {
@@ -124,25 +142,11 @@ impl Network {
 
     fn with_policy(seed: u64, text: &str) -> Self {
         let now = Now { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
-        let node = |name: &'static str| {
-            let config = RoomConfig {
-                node: name.to_owned(),
-                key: RoomKey(1),
-                worker_index: 0,
-                candidates: Vec::new(),
-                fingerprint: [0; 32],
-                assignment: assignment(),
-                authority: authority(name, text),
-                keys: Arc::new(KeyAllocator::new()),
-                flows: Arc::new(Flows::default()),
-                metrics: Arc::default(),
-            };
-            Node {
-                name,
-                core: RoomCore::new(config, [seed as u8 ^ name.as_bytes()[0]; 32], now),
-                clients: BTreeMap::new(),
-                wanted: BTreeSet::new(),
-            }
+        let node = |name: &'static str| Node {
+            name,
+            core: core(name, assignment(), text, seed as u8, now),
+            clients: BTreeMap::new(),
+            wanted: BTreeSet::new(),
         };
         let mut network = Self {
             rng: StdRng::seed_from_u64(seed),
@@ -153,6 +157,7 @@ impl Network {
             in_flight: Vec::new(),
             trace: Vec::new(),
             asked_to_rejoin: BTreeSet::new(),
+            written: Vec::new(),
         };
         let address =
             NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
@@ -165,6 +170,11 @@ impl Network {
             network.input(index, RoomInput::Cluster(view));
         }
         network
+    }
+
+    /// A new core of a node, as after its restart.
+    fn core(&mut self, index: usize, assignment: Assignment) -> RoomCore {
+        core(NODES[index], assignment, demo::KU_DK, self.rng.random(), self.now)
     }
 
     fn input(&mut self, index: usize, input: RoomInput) {
@@ -201,7 +211,8 @@ impl Network {
                     node.wanted.remove(&other);
                     closed.push(other);
                 }
-                RoomEffect::LeaveAssignment | RoomEffect::WriteAssignment(_) => {}
+                RoomEffect::WriteAssignment(last) => self.written.push((index, *last)),
+                RoomEffect::LeaveAssignment => {}
             }
         }
         node.core.flush_to_worker(|_| Ok(()));
@@ -270,6 +281,10 @@ impl Network {
     fn join(&mut self) {
         let index = self.rng.random_range(0..NODES.len());
         let identity = *NAMES.choose(&mut self.rng).unwrap();
+        self.join_as(index, identity);
+    }
+
+    fn join_as(&mut self, index: usize, identity: &str) {
         let participant = ParticipantKey(self.next_key);
         self.next_key += 1;
         let view = ClientView { identity: identity.to_owned(), ..ClientView::default() };
@@ -469,3 +484,6 @@ fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_partic
         assert!(network.nodes[1].wanted.contains("osl-1") && network.nodes[2].wanted.contains("sto-1"));
     }
 }
+
+#[path = "forged_record_tests.rs"]
+mod forged_record;
