@@ -183,7 +183,7 @@ pub struct StateWrite {
     /// The node that owns the records. Applied only if TLS proved that the sender is this node.
     #[prost(string, tag = "1")]
     pub owner: ::prost::alloc::string::String,
-    /// Increases with each start of the node.
+    /// Another random number at each start of the node in the room. A snapshot announces it.
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
     /// Number of the write.

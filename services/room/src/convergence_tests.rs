@@ -186,12 +186,23 @@ impl Sim {
                 }
             }
             Op::Restart(node) => {
-                self.incarnation += 1;
+                // Incarnations have no order: the next one may be smaller.
+                self.incarnation = self.incarnation.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17);
                 let home = self.rooms[node].home().map(|(home, epoch)| (home.to_owned(), epoch));
                 self.rooms[node] = RoomState::new(NODES[node], self.incarnation);
                 self.shown[node].clear();
                 if let Some((home, epoch)) = home {
                     self.rooms[node].set_home(&home, epoch);
+                }
+                // Its links end with all messages on them, and open again.
+                self.in_flight.retain(|(from, to, _)| ![*from, *to].contains(&node));
+                for other in (0..NODES.len()).filter(|other| *other != node) {
+                    for (at, opened) in [(node, other), (other, node)] {
+                        self.rooms[at].link_opened(NODES[opened]);
+                        for update in self.rooms[at].snapshot() {
+                            self.in_flight.push((at, opened, update));
+                        }
+                    }
                 }
             }
         }

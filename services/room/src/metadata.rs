@@ -54,7 +54,7 @@ impl MetadataRegister {
         let home = home.to_owned();
         let first = MetadataVersion { epoch, incarnation: self.incarnation, counter: 0 };
         let version = match self.version() {
-            Some(known) if known >= first => {
+            Some(known) if (known.epoch, known.incarnation) == (epoch, self.incarnation) => {
                 MetadataVersion { counter: known.counter.saturating_add(1), ..first }
             }
             _ => first,
@@ -93,7 +93,7 @@ impl MetadataRegister {
         if value.len() > MAX_BODY {
             return Err(MergeError::TooLarge { bytes: value.len() });
         }
-        if self.version().is_some_and(|known| known >= version) {
+        if self.version().is_some_and(|known| !version.is_newer_than(&known)) {
             return Ok(None);
         }
         let differs = self.value() != Some(&value);

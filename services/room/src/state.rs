@@ -28,6 +28,8 @@ pub struct RoomState {
     owner_of: FxHashMap<Sid, NodeName>,
     sids: BTreeMap<Identity, BTreeSet<Sid>>,
     register: MetadataRegister,
+    /// Nodes to which a link has opened, and whose snapshot over it is still awaited.
+    announcing: BTreeSet<NodeName>,
     /// Greatest join epoch in any update so far.
     latest_epoch: u64,
 }
@@ -36,8 +38,8 @@ pub struct RoomState {
 type Visible = Option<(Sid, ParticipantVersion)>;
 
 impl RoomState {
-    /// An empty replica on this node. `incarnation` must be greater than in any earlier replica of the room
-    /// on this node; the current time in Unix milliseconds is suitable.
+    /// An empty replica on this node. `incarnation` must differ from that of any earlier replica of the room
+    /// on this node, so it should be random.
     pub fn new(node: impl Into<NodeName>, incarnation: u64) -> Self {
         let node = node.into();
         let register = MetadataRegister::new(node.clone(), incarnation);
@@ -50,6 +52,7 @@ impl RoomState {
             owner_of: FxHashMap::default(),
             sids: BTreeMap::new(),
             register,
+            announcing: BTreeSet::new(),
             latest_epoch: 0,
         }
     }
@@ -132,6 +135,17 @@ impl RoomState {
         self.own_live(sid).map(|stored| incremented(stored.version))
     }
 
+    /// The room opened on the link to a node. Its next snapshot announces its incarnation, whatever this
+    /// replica knew: messages on a link are in order, so the snapshot is of the node's present replica.
+    pub fn link_opened(&mut self, node: &str) {
+        self.announcing.insert(node.to_owned());
+    }
+
+    /// Is an update of this incarnation of an earlier or unannounced replica of its owner?
+    fn is_foreign(&self, owner: &str, incarnation: u64) -> bool {
+        self.owners.get(owner).is_some_and(|known| known.incarnation != incarnation)
+    }
+
     /// Applies an update from another node. `from` is the node that the link authenticated. `now_ms` is the
     /// time on this node: an update with a time too far ahead would win for ever, so it is refused.
     pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, MergeError> {
@@ -141,9 +155,10 @@ impl RoomState {
         match update {
             Update::Participant { owner, incarnation, seq, record } => {
                 self.check_update(from, &owner, std::slice::from_ref(&record))?;
-                let full = self.owners.get(from).is_some_and(|o| {
-                    o.incarnation == incarnation && o.is_full() && o.get(&record.sid).is_none()
-                });
+                if self.is_foreign(&owner, incarnation) {
+                    return Ok(Vec::new());
+                }
+                let full = self.owners.get(from).is_some_and(|o| o.is_full() && o.get(&record.sid).is_none());
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
@@ -156,6 +171,10 @@ impl RoomState {
                     return Err(MergeError::TooMany { from: from.to_owned() });
                 }
                 self.check_update(from, &owner, &records)?;
+                let announced = self.announcing.remove(&owner);
+                if self.is_foreign(&owner, incarnation) && !announced {
+                    return Ok(Vec::new());
+                }
                 let mut identities = self.identities_of(&owner);
                 identities.extend(records.iter().map(|record| record.identity.clone()));
                 self.latest_epoch =
@@ -163,6 +182,9 @@ impl RoomState {
                 Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
             }
             Update::Metadata { home, version, value } => {
+                if self.is_foreign(&home, version.incarnation) {
+                    return Ok(Vec::new());
+                }
                 Ok(self.register.apply(from, &home, version, value)?.into_iter().collect())
             }
         }
@@ -327,11 +349,8 @@ impl RoomState {
         mut identities: BTreeSet<Identity>,
         change: impl FnOnce(&mut OwnedRecords) -> Touched,
     ) -> Vec<Change> {
-        let known = self.owners.get(node).map_or(incarnation, |owner| owner.incarnation);
-        if incarnation < known {
-            return Vec::new();
-        }
-        if incarnation > known {
+        let restarted = self.is_foreign(node, incarnation);
+        if restarted {
             identities.extend(self.identities_of(node));
         }
         let before: Vec<(Identity, Visible)> =
@@ -339,7 +358,7 @@ impl RoomState {
 
         let mut owner = self.owners.remove(node).unwrap_or_else(|| OwnedRecords::new(incarnation));
         let mut touched = Touched::new();
-        if incarnation > known {
+        if restarted {
             touched = std::mem::replace(&mut owner, OwnedRecords::new(incarnation)).into_touched();
         }
         touched.extend(change(&mut owner));

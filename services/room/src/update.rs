@@ -42,8 +42,8 @@ pub enum RecordState {
     Removed,
 }
 
-/// One message between replicas. `incarnation` increases with each start of a node in the room (its start
-/// time, Unix milliseconds, is suitable). `seq` counts the owner's writes in its incarnation.
+/// One message between replicas. `incarnation` is another random number at each start of a node in the room.
+/// `seq` counts the owner's writes in its incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// One participant was written.
@@ -80,14 +80,14 @@ pub enum Update {
 }
 
 impl Update {
-    /// The latest time in the update. Incarnations and join epochs are Unix milliseconds.
+    /// The latest time in the update. Join epochs are Unix milliseconds.
     pub(crate) fn latest(&self) -> u64 {
         match self {
-            Self::Participant { incarnation, record, .. } => record.version.epoch.max(*incarnation),
-            Self::Snapshot { incarnation, records, .. } => {
-                records.iter().map(|record| record.version.epoch).fold(*incarnation, u64::max)
+            Self::Participant { record, .. } => record.version.epoch,
+            Self::Snapshot { records, .. } => {
+                records.iter().map(|record| record.version.epoch).max().unwrap_or_default()
             }
-            Self::Metadata { version, .. } => version.incarnation,
+            Self::Metadata { .. } => 0,
         }
     }
 }

@@ -11,7 +11,7 @@ pub struct ParticipantVersion {
 }
 
 /// Version of the room's metadata.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MetadataVersion {
     /// Epoch of the assignment.
     pub epoch: u64,
@@ -19,4 +19,16 @@ pub struct MetadataVersion {
     pub incarnation: u64,
     /// Writes in this incarnation, from 0.
     pub counter: u64,
+}
+
+impl MetadataVersion {
+    /// Is this version newer than another one that the same home node wrote? Incarnations have no order: a
+    /// node ignores updates that are not of the home's present incarnation, so that another one is newer.
+    pub(crate) fn is_newer_than(&self, known: &Self) -> bool {
+        if self.epoch != known.epoch {
+            self.epoch > known.epoch
+        } else {
+            self.incarnation != known.incarnation || self.counter > known.counter
+        }
+    }
 }

@@ -163,3 +163,21 @@ fn after_an_old_backup_the_later_takeover_is_written_again() {
     assert_eq!(network.nodes[1].core.assignment(), &later);
     assert_eq!(network.written.first(), Some(&(1, later)));
 }
+
+#[test]
+fn participants_of_a_node_that_restarts_after_its_clock_was_set_back_are_visible() {
+    let mut network = Network::with_participants(&[0, 1, 2]);
+    network.nodes[1].wanted.clear();
+    for other in [0, 2] {
+        network.close(1, other);
+    }
+    network.now.unix_ms -= 30_000;
+    network.nodes[1].core = network.core(1, assignment());
+    network.nodes[1].clients.clear();
+    network.read(&assignment());
+    network.join_as(1, "hans");
+    network.settle();
+    let all = participants(&network.nodes[0]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["anna", "chen", "hans"]);
+    network.assert_nobody_noticed("a restart");
+}

@@ -23,8 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason;
-use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
 use systir_livekit::MediaEvent;
@@ -110,15 +110,18 @@ impl RoomCore {
     pub fn new(config: RoomConfig, seed: [u8; 32], now: Now) -> Self {
         config.metrics.rooms.inc();
         config.metrics.rooms_opened.inc();
+        let mut rng = StdRng::from_seed(seed);
+        // Not the time: a clock may be set back before the room's next start.
+        let incarnation = rng.random();
         let mut core = Self {
             id: config.assignment.room.clone(),
             now,
-            rng: StdRng::from_seed(seed),
+            rng,
             commands: CommandQueue::default(),
             effects: VecDeque::new(),
             assignment: config.assignment.clone(),
             cluster: ClusterView::default(),
-            replica: RoomState::new(config.node.clone(), now.unix_ms),
+            replica: RoomState::new(config.node.clone(), incarnation),
             local_participants: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),

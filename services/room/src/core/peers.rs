@@ -143,6 +143,7 @@ impl RoomCore {
         // The node does not know this node's links yet.
         self.sent_links = None;
         peer.queue = PeerQueue::default();
+        self.replica.link_opened(node);
         self.send_snapshot(node);
         self.update_participants_of(node);
         self.residency_changed();
