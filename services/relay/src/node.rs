@@ -16,7 +16,7 @@ use systir_media_control::KeyAllocator;
 use systir_media_control::ice::{CandidateProtocol, IceCandidate};
 use systir_placement::Seats;
 use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, RegistryMetrics, unix_ms};
-use systir_room_runtime::{RoomDependencies, Rooms};
+use systir_room_runtime::{CleanUp, RoomDependencies, Rooms};
 use systir_transport::Certificate;
 use systir_worker::tcp::ConnectionLimiter;
 use systir_worker::{WorkerAccess, WorkerHandle, WorkerMetrics, WorkerPool, WorkerStats};
@@ -180,7 +180,7 @@ impl Node {
             events,
         ));
         tasks.spawn(expire_reservations(seats.clone()));
-        tasks.spawn(rooms.clone().clean_up());
+        tasks.spawn(rooms.clone().clean_up(CleanUp::default()));
         let renew = move |pair: &CertificatePair| startup_files::renew(&credentials, pair);
         tasks.spawn(tls::follow("links", links_files, links_pair, renew));
 

@@ -83,7 +83,7 @@ impl NodeDirectory {
 }
 
 fn no_address() -> CallError {
-    CallError::Failed("the node has no lease, so its address is unknown".to_owned())
+    CallError::Failed("the node never had a lease, so its address is unknown".to_owned())
 }
 
 impl PeerLinks for NodeDirectory {
@@ -112,10 +112,14 @@ impl PeerLinks for NodeDirectory {
         }
     }
 
+    fn has_link(&self, node: &str) -> bool {
+        self.is_up(node)
+    }
+
     fn address(&self, node: &str) -> Option<NodeAddress> {
         self.authority.facts(node)?;
         let view = self.registry.view();
-        let lease = view.node(node)?;
+        let lease = view.last_lease(node)?;
         let (grpc, quic): (SocketAddr, SocketAddr) = (lease.grpc.parse().ok()?, lease.quic.parse().ok()?);
         Some(NodeAddress { grpc, quic })
     }

@@ -31,6 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[path = "admission_tests.rs"]
 mod admission;
+#[path = "lost_lease_tests.rs"]
+mod lost_lease;
 
 /// The parts of a node that tests inspect.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use systir_proto::cluster::v1::room_message::Body;
 use systir_room::NodeAddress;
 
 pub use handle::{ParticipantArrival, RoomHandle, SignalChannels};
-pub use rooms::{RoomDependencies, Rooms};
+pub use rooms::{CleanUp, RoomDependencies, Rooms};
 
 /// The links to other nodes, by node name.
 pub trait PeerLinks: Send + Sync + std::fmt::Debug {
@@ -33,7 +33,10 @@ pub trait PeerLinks: Send + Sync + std::fmt::Debug {
     /// Returns the message when the link does not accept it now.
     fn send(&self, room: &str, node: &str, body: Body) -> Result<(), Box<Body>>;
 
-    /// The node's address, from its lease. None without a lease, and for a node that the operator's node file
-    /// does not list.
+    /// Does a link to the node stand?
+    fn has_link(&self, node: &str) -> bool;
+
+    /// The node's address, from its last lease. None for a node that never had one, and for one that the
+    /// operator's node file does not list.
     fn address(&self, node: &str) -> Option<NodeAddress>;
 }

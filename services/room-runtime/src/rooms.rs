@@ -27,12 +27,21 @@ const ARRIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a residency request waits for a busy room task before it is answered from the registry's copy.
 const RESIDENCY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an assignment may be without a room here, or name a spill node without a lease, before it is
-/// cleaned up.
-const STALE_AFTER: Duration = Duration::from_secs(60);
+/// When the registry is cleaned up after crashes.
+#[derive(Debug, Clone, Copy)]
+pub struct CleanUp {
+    /// How often stale assignments are searched.
+    pub interval: Duration,
+    /// How long an assignment may be without a room here, or name a spill node that is offline or denied by
+    /// policy.
+    pub stale_after: Duration,
+}
 
-/// How often stale assignments are searched.
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
+impl Default for CleanUp {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), stale_after: Duration::from_secs(60) }
+    }
+}
 
 /// What rooms need from the rest of the node.
 #[derive(Debug, Clone)]
@@ -200,17 +209,17 @@ impl Rooms {
         assignments.get(room).map(|known| known.value).filter(|known| known.has(node))
     }
 
-    /// Cleans up the registry after crashes: removes spill nodes without a lease from rooms whose home is
-    /// this node, and removes this node from rooms without participants. Runs until it is dropped.
-    pub async fn clean_up(self: Arc<Self>) {
+    /// Cleans up the registry: removes spill nodes that are offline or denied by policy from rooms whose home
+    /// is this node, and removes this node from rooms without participants. Runs until it is dropped.
+    pub async fn clean_up(self: Arc<Self>, when: CleanUp) {
         let mut found: HashMap<(RoomId, Option<String>), Instant> = HashMap::new();
         loop {
-            tokio::time::sleep(CLEANUP_INTERVAL).await;
+            tokio::time::sleep(when.interval).await;
             let seen = self.stale();
             found.retain(|key, _| seen.contains(key));
             for key in seen {
                 let since = *found.entry(key.clone()).or_insert_with(Instant::now);
-                if since.elapsed() < STALE_AFTER {
+                if since.elapsed() < when.stale_after {
                     continue;
                 }
                 found.remove(&key);
@@ -233,8 +242,8 @@ impl Rooms {
         self.dependencies.assignments.leave(room, || seats.are_held_by(&key)).await
     }
 
-    /// Assignments of this node without participants (none), and spill nodes without a lease in rooms whose
-    /// home is this node.
+    /// Assignments of this node without participants (none), and spill nodes that are offline or denied by
+    /// policy in rooms whose home is this node.
     fn stale(&self) -> Vec<(RoomId, Option<String>)> {
         let me = self.dependencies.node.as_str();
         let view = self.dependencies.assignments.registry().view();
@@ -251,8 +260,12 @@ impl Rooms {
                 stale.push((room.clone(), None));
             }
             if home {
-                let offline = assignment.spill.iter().filter(|node| view.node(node.as_str()).is_none());
-                stale.extend(offline.map(|node| (room.clone(), Some(node.to_string()))));
+                let approves = self.dependencies.approves(room);
+                // A node whose link stands is alive: its lease may have lapsed or been deleted.
+                let alive = |node: &str| view.node(node).is_some() || self.dependencies.links.has_link(node);
+                let spill = assignment.spill.iter().map(AsRef::as_ref);
+                let gone = spill.filter(|node| !alive(node) || !approves(MediaRole::Spill, node));
+                stale.extend(gone.map(|node| (room.clone(), Some(node.to_owned()))));
             }
         }
         stale

@@ -1,0 +1,36 @@
+//! A node that runs and has links, but whose lease lapsed or was deleted.
+
+use systir_room_runtime::{CleanUp, PeerLinks as _};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spill_node_without_a_lease_stays_in_the_record_while_its_link_stands() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let _bob = TestParticipant::join(&home, "bob").await;
+    anna.until_sees("bob").await;
+    assert!(home.directory.has_link("sto-1"));
+    sister.registry.retire().await;
+    // Spill nodes that are offline, or that an attacker added, are removed.
+    let registry = cluster.store.registry();
+    let known = registry.assignment(&room()).unwrap();
+    let mut wanted = known.value.clone();
+    for node in ["gone-1", "aws-sto-1"] {
+        wanted.add_spill(node.into(), 2);
+    }
+    let node = cluster.node("aws-sto-1", 5).await;
+    registry.update(&known, wanted).await.unwrap();
+    let when = CleanUp { interval: Duration::from_millis(20), stale_after: Duration::from_millis(200) };
+    let cleaning = tokio::spawn(home.parts.rooms.clone().clean_up(when));
+    let cleaned =
+        |known: Option<&Assignment>| !nodes(known).iter().any(|node| ["gone-1", "aws-sto-1"].contains(node));
+    cluster.until_record("the record without them", cleaned).await;
+    tokio::time::sleep(2 * when.stale_after).await;
+    assert_eq!(nodes(cluster.record().as_ref()), ["cph-1", "sto-1"]);
+    cleaning.abort();
+    for node in [home, sister, node] {
+        node.stop().await;
+    }
+}
