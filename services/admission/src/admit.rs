@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use serde_json::Value;
-use systir_assignment::{Assignment, RoomId, is_newer_epoch};
+use systir_assignment::{Assignment, MediaRole, RoomId, Versioned, is_newer_epoch};
 use systir_livekit::mint_sid;
 use systir_placement::{Demand, Proposal, Seats, Step};
 use systir_policy::{Action, Authority};
@@ -22,6 +22,10 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a join asks the nodes of a ladder; again when the room's assignment changed meanwhile.
 const MAX_ROUNDS: usize = 3;
+
+/// How long a gateway waits for the answer of a home that has no lease: as long as the loss of a link takes to
+/// be detected.
+const HOME_ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// How long a gateway waits for a newer assignment after a node refused because of its epoch.
 const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
@@ -131,7 +135,7 @@ impl Admission {
         let join_id = new_join_id();
         let mut round = 1;
         loop {
-            let (join, proposal) = self.place(room, demand).await?;
+            let (join, proposal) = self.place(room, demand, identity, &join_id).await?;
             match self.ask_in_order(&join, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
@@ -150,8 +154,14 @@ impl Admission {
     /// The refusal that the join would get.
     pub async fn would_admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<(), Refusal> {
         self.may_join(&room.institution)?;
+        let join_id = new_join_id();
         let known = self.assignments.get(room);
-        let proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
+        let mut proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
+        if let Some(known) = &known
+            && self.home_answers(known, &proposal, identity, &join_id).await
+        {
+            proposal = self.ladder.build(room, Some(&known.value), demand);
+        }
         let join = match (known, &proposal.home) {
             (Some(known), _) => JoinAssignment::Written(known),
             (None, Some(home)) => JoinAssignment::New(self.new_assignment(room, home)),
@@ -161,7 +171,6 @@ impl Admission {
         let takes_over = proposal.home.as_deref().is_some_and(|home| join.assignment().home != *home);
         let epoch = if takes_over { 0 } else { join.epoch() };
         let unavailable = self.assignments.registry().view().unavailable_since().is_some();
-        let join_id = new_join_id();
         let mut answers = Vec::new();
         for step in &proposal.steps {
             match self.reserve(&join, epoch, step, identity, &join_id).await {
@@ -206,13 +215,22 @@ impl Admission {
     }
 
     /// The assignment to use for the join, and the ladder. Takes over the room if its home must be replaced.
-    async fn place(&self, room: &RoomId, demand: &Demand) -> Result<(JoinAssignment, Proposal), Refusal> {
+    async fn place(
+        &self,
+        room: &RoomId,
+        demand: &Demand,
+        identity: &str,
+        join_id: &str,
+    ) -> Result<(JoinAssignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
-        let proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
+        let mut proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
         let Some(known) = known else {
             let Some(home) = &proposal.home else { return Err(self.refused(&proposal, &[])) };
             return Ok((JoinAssignment::New(self.new_assignment(room, home)), proposal));
         };
+        if self.home_answers(&known, &proposal, identity, join_id).await {
+            proposal = self.ladder.build_traced(room, Some(&known.value), demand);
+        }
         let known = match &proposal.home {
             Some(successor) => {
                 let approves_spill =
@@ -228,6 +246,43 @@ impl Admission {
             self.ladder.build_traced(room, Some(&known.value), demand)
         };
         Ok((JoinAssignment::Written(known), proposal))
+    }
+
+    /// Asks the room's home, which has no lease, for a seat at its last known address, before anything follows
+    /// from that: the lease may have lapsed or been deleted while the home carries the room. True when it
+    /// answers, with whatever; it then counts as alive. Not asked when policy denies the home or it answered
+    /// nothing lately.
+    async fn home_answers(
+        &self,
+        known: &Versioned<Assignment>,
+        proposal: &Proposal,
+        identity: &str,
+        join_id: &str,
+    ) -> bool {
+        let home = known.value.home.as_str();
+        let offline = proposal.table.iter().any(|row| row.node == home && row.reason == Reason::NoLease);
+        let replaced = proposal.home.as_deref() != Some(home);
+        if !(offline || replaced) || self.ladder.home_answered(home).is_some() {
+            return false;
+        }
+        let room = &known.value.room;
+        if self.node == home || !self.authority.node(Action::Home, &room.institution, home).allowed {
+            return false;
+        }
+        let join = JoinAssignment::Written(known.clone());
+        let step = Step { node: home.to_owned(), role: MediaRole::Home, reason: Reason::Home };
+        let asked = self.reserve(&join, join.epoch(), &step, identity, join_id);
+        let answered = match tokio::time::timeout(HOME_ANSWER_TIMEOUT, asked).await {
+            Ok(Ok(())) => {
+                self.release(room, home, join_id).await;
+                true
+            }
+            Ok(Err(refusal)) => refusal.reason != Reason::NoAnswer,
+            Err(_) => false,
+        };
+        tracing::info!(home, answered, "asked a home without a lease whether it is alive");
+        self.ladder.note_home_answer(home, answered);
+        answered
     }
 
     /// Asks one node after the other. The first that admits is written into the assignment.

@@ -1,8 +1,9 @@
 //! Builds the ladder: passes every node of the operator's nodes file, its lease and the policy decisions
 //! about it to placement.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
@@ -15,6 +16,9 @@ use tracing::field::Empty;
 
 use crate::{LocalLoad, PeerNodes};
 
+/// How long the answer of a home that seems to be offline is valid.
+const ANSWER_VALIDITY: Duration = Duration::from_secs(5);
+
 /// Builds the ladder of a join.
 #[derive(Debug)]
 pub(crate) struct LadderBuilder {
@@ -24,6 +28,8 @@ pub(crate) struct LadderBuilder {
     load: Arc<LocalLoad>,
     peers: Arc<dyn PeerNodes>,
     recently_full: Mutex<RecentlyFull>,
+    /// Homes that were asked whether they are alive: when, and whether they answered.
+    asked_homes: Mutex<HashMap<String, (Instant, bool)>>,
 }
 
 impl LadderBuilder {
@@ -34,7 +40,19 @@ impl LadderBuilder {
         load: Arc<LocalLoad>,
         peers: Arc<dyn PeerNodes>,
     ) -> Self {
-        Self { node, authority, assignments, load, peers, recently_full: Mutex::default() }
+        let (recently_full, asked_homes) = (Mutex::default(), Mutex::default());
+        Self { node, authority, assignments, load, peers, recently_full, asked_homes }
+    }
+
+    /// Notes whether a home that seems to be offline answered.
+    pub(crate) fn note_home_answer(&self, node: &str, answered: bool) {
+        self.asked_homes().insert(node.to_owned(), (Instant::now(), answered));
+    }
+
+    /// Did that home answer lately? None when it was not asked lately.
+    pub(crate) fn home_answered(&self, node: &str) -> Option<bool> {
+        let asked = self.asked_homes().get(node).copied();
+        asked.filter(|(at, _)| at.elapsed() < ANSWER_VALIDITY).map(|(_, answered)| answered)
     }
 
     /// Notes whether a node that was asked for a seat answered that it is full.
@@ -97,8 +115,11 @@ impl LadderBuilder {
                     node: facts.id.clone(),
                     load,
                     draining: lease.is_some_and(|lease| lease.draining),
-                    // A node whose link is up is alive even when etcd is down.
-                    alive: facts.id == self.node || lease.is_some() || self.peers.is_up(&facts.id),
+                    // A node whose link is up, or that answers, is alive even without a lease.
+                    alive: facts.id == self.node
+                        || lease.is_some()
+                        || self.peers.is_up(&facts.id)
+                        || self.home_answered(&facts.id) == Some(true),
                     home: decide(Action::Home, &facts.id),
                     spill: decide(Action::Spill, &facts.id),
                 }
@@ -155,6 +176,10 @@ impl LadderBuilder {
                 json!({"reason": refusal.reason.as_str(), "sentence": refusal.sentence})
             }),
         })
+    }
+
+    fn asked_homes(&self) -> MutexGuard<'_, HashMap<String, (Instant, bool)>> {
+        self.asked_homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recently_full(&self) -> MutexGuard<'_, RecentlyFull> {

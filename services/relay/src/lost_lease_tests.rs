@@ -1,5 +1,6 @@
 //! A node that runs and has links, but whose lease lapsed or was deleted.
 
+use systir_placement::Demand;
 use systir_room_runtime::{CleanUp, PeerLinks as _};
 
 use super::*;
@@ -33,4 +34,25 @@ async fn a_spill_node_without_a_lease_stays_in_the_record_while_its_link_stands(
     for node in [home, sister, node] {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_asks_a_home_without_a_lease_before_it_lets_another_node_take_over() {
+    let cluster = TestCluster::new();
+    cluster.allow_any_nordic_home();
+    let home = cluster.node("cph-1", 5).await;
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    // It never had a link to the home.
+    let gateway = cluster.node("sto-1", 5).await;
+    home.registry.retire().await;
+    let before = cluster.record().unwrap();
+    assert_eq!(nodes(Some(&before)), ["cph-1"]);
+    let validated = gateway.parts.admission.would_admit(&room(), "bob", &Demand::default()).await;
+    validated.expect("/rtc/validate asks the home too");
+    let mut bob = TestParticipant::join(&gateway, "bob").await;
+    anna.until_sees("bob").await;
+    bob.until_sees("anna").await;
+    assert_eq!(cluster.record(), Some(before), "nobody took over");
+    home.stop().await;
+    gateway.stop().await;
 }
