@@ -1,19 +1,21 @@
 //! A real etcd with one member, on loopback, with its data in a temporary folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use crate::process::{ChildProcess, eventually, log_file, memory_folder};
+use crate::process::{ChildProcess, eventually, log_file, memory_folder, output};
 
 /// The process and its data.
 #[derive(Debug)]
 pub struct Etcd {
     child: Option<ChildProcess>,
     folder: TempDir,
+    /// Name of the data folder, counted up by each restore.
+    data: u32,
     port: u16,
 }
 
@@ -23,7 +25,7 @@ impl Etcd {
     /// # Errors
     /// When it is not installed or does not answer.
     pub async fn start(port: u16) -> Result<Self> {
-        let mut etcd = Self { child: None, folder: memory_folder()?, port };
+        let mut etcd = Self { child: None, folder: memory_folder()?, data: 0, port };
         etcd.restart().await?;
         Ok(etcd)
     }
@@ -37,7 +39,52 @@ impl Etcd {
     /// Its data folder.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
-        self.folder.path().to_owned()
+        self.folder.path().join(self.data.to_string())
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port + 1)
+    }
+
+    /// Sends its process a signal: `STOP` lets it answer nothing until `CONT`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.child.as_ref().context("etcd does not run")?.signal(name)
+    }
+
+    /// Makes a backup, as an operator does.
+    ///
+    /// # Errors
+    /// When etcdctl is not installed or fails.
+    pub async fn backup(&self, name: &str) -> Result<PathBuf> {
+        let file = self.folder.path().join(name);
+        self.etcdctl(&["--endpoints", &self.url(), "snapshot", "save"], &file, &[]).await?;
+        Ok(file)
+    }
+
+    /// Replaces it by what the backup holds, as another cluster (with another id), at the same address.
+    ///
+    /// # Errors
+    /// When etcdctl fails, or etcd does not answer afterwards.
+    pub async fn restore(&mut self, backup: &Path) -> Result<()> {
+        self.kill();
+        self.data += 1;
+        let (data, peer) = (self.data_folder().display().to_string(), self.peer());
+        let (member, token) = (format!("one={peer}"), format!("restored-{}", self.data));
+        let cluster = ["--initial-cluster", &member, "--initial-cluster-token", &token];
+        let options = ["--name", "one", "--data-dir", &data, "--initial-advertise-peer-urls", &peer];
+        self.etcdctl(&["snapshot", "restore"], backup, &[&options[..], &cluster[..]].concat()).await?;
+        self.restart().await
+    }
+
+    async fn etcdctl(&self, command: &[&str], file: &Path, options: &[&str]) -> Result<()> {
+        let mut etcdctl = Command::new("etcdctl");
+        etcdctl.env("ETCDCTL_API", "3").args(command).arg(file).args(options);
+        let output = output(etcdctl, Duration::from_secs(20)).await.context("apt-get install etcd-client")?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Kills it, like a crash.
@@ -50,11 +97,11 @@ impl Etcd {
     /// # Errors
     /// When it does not answer.
     pub async fn restart(&mut self) -> Result<()> {
-        let peer = format!("http://127.0.0.1:{}", self.port + 1);
+        let peer = self.peer();
         let child = ChildProcess::start(
             Command::new("etcd")
                 .args(["--name", "one", "--data-dir"])
-                .arg(self.folder.path())
+                .arg(self.data_folder())
                 .args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()])
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
                 .args(["--initial-cluster", &format!("one={peer}")])

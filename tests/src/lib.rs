@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod collector;
 pub mod driven_client;
 pub mod etcd;
+pub mod hostile_etcd;
 pub mod lossy_path;
 pub mod native;
 pub mod network_namespace;

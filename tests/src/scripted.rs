@@ -73,6 +73,8 @@ pub struct ScriptedClient {
     packets: PacketsByTrack,
     /// `PA_...`
     pub sid: String,
+    /// Its media node.
+    pub node: String,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -94,8 +96,10 @@ impl ScriptedClient {
         let (task, join) =
             connections::connect(url, token, query, command_receiver, event_sender, packets.clone()).await?;
         let sid = join.participant.as_ref().map(|me| me.sid.clone()).unwrap_or_default();
+        let attributes = join.participant.as_ref().map(|me| &me.attributes);
+        let node = attributes.and_then(|all| all.get("systir.node")).cloned().unwrap_or_default();
         let unread = vec![ClientEvent::Response(Box::new(Response::Join(join)))];
-        Ok(Self { commands, events, unread, packets, sid, task })
+        Ok(Self { commands, events, unread, packets, sid, node, task })
     }
 
     /// Joins and waits until the subscriber's peer connection is up.
@@ -254,10 +258,17 @@ impl ScriptedClient {
 
     /// Has a data message with this text arrived?
     pub fn has_received_data(&mut self, text: &str) -> bool {
+        self.has_seen(|one| {
+            matches!(one, ClientEvent::Data(_, packet) if text_of(packet) == text).then_some(())
+        })
+    }
+
+    /// Has an event been received, and not been returned by a wait, that matches?
+    pub fn has_seen<T>(&mut self, find: impl Fn(&ClientEvent) -> Option<T>) -> bool {
         while let Ok(one) = self.events.try_recv() {
             self.unread.push(one);
         }
-        self.unread.iter().any(|one| matches!(one, ClientEvent::Data(_, packet) if text_of(packet) == text))
+        self.unread.iter().any(|one| find(one).is_some())
     }
 
     /// Waits until the server reports a matching track of a participant.

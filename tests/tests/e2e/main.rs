@@ -5,6 +5,7 @@ mod bad_input;
 mod codecs;
 mod demo_node;
 mod health;
+mod hostile_etcd;
 mod hostile_registry;
 mod https_gateway;
 mod load_generator;

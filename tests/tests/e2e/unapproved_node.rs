@@ -12,11 +12,11 @@ use systir_tests::process::eventually;
 use systir_tests::raw_signalling::RawSignalling;
 use systir_tests::scenario::{run_scenario, run_scenario_within};
 
-const UNAPPROVED: &str = "aws-sto-1";
+pub(crate) const UNAPPROVED: &str = "aws-sto-1";
 
 /// nftables rules that count, for each node, packets to and from its ports of links, media and
 /// signalling.
-fn ruleset(cluster: &Cluster) -> String {
+pub(crate) fn ruleset(cluster: &Cluster) -> String {
     let mut counters = String::new();
     let mut rules = String::new();
     for node in ["cph-1", "sto-1", UNAPPROVED] {
@@ -45,7 +45,7 @@ fn ruleset(cluster: &Cluster) -> String {
 }
 
 /// Checks the counters that must stay zero at the unapproved node.
-async fn assert_idle(cluster: &Cluster, packets: &PacketCounters) -> Result<()> {
+pub(crate) async fn assert_idle(cluster: &Cluster, packets: &PacketCounters) -> Result<()> {
     for what in ["links", "control", "media"] {
         assert_eq!(packets.packets(&format!("aws_sto_1_{what}"))?, 0, "packets at its {what} port");
     }
