@@ -4,7 +4,7 @@
 //! Messages need only `prost`; the feature `grpc` adds the clients and servers of the services.
 //! The code under `generated/` is committed. `make proto` regenerates it; a test fails when it is stale.
 
-/// Node to node: link sessions, reservations, relayed signalling.
+/// Node to node: link sessions, signed documents, reservations, relayed signalling.
 pub mod cluster {
     /// Version 1.
     #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -14,4 +14,4 @@ pub mod cluster {
 }
 
 /// Version of the link protocol (`Hello.version`); any other version is refused.
-pub const LINK_VERSION: u32 = 1;
+pub const LINK_VERSION: u32 = 2;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use livekit_token::{AccessToken, VideoGrants};
 use serde_json::Value;
+use systir_policy::demo::signed::SignedDemo;
 use tempfile::TempDir;
 use tokio::sync::OwnedMutexGuard;
 
@@ -48,6 +49,8 @@ pub struct Cluster {
     base: u16,
     processes: BTreeMap<String, ChildProcess>,
     folder: Option<TempDir>,
+    /// The keys that sign the nodes' documents; not of the demo, which keeps its keys.
+    documents: Option<SignedDemo>,
     client: reqwest::Client,
     terminal_output: Vec<String>,
     // Kept open: printing to a closed pipe would fail in the process.
@@ -94,6 +97,7 @@ impl Cluster {
             base,
             processes,
             folder: None,
+            documents: None,
             client: client()?,
             terminal_output,
             _stdout: Some(lines),
@@ -134,12 +138,18 @@ impl Cluster {
     pub async fn prepare(etcd: &str, base: u16, capacities: &[(&str, u32)]) -> Result<Self> {
         let lock = scenario::lock_for_cluster().await?;
         let folder = tempfile::tempdir()?;
-        node_files::write_shared_files(folder.path(), &NODES)?;
+        let documents = node_files::write_shared_files(folder.path(), &NODES, &[])?;
         for (index, node) in NODES.iter().enumerate() {
             let capacity = capacities.iter().find(|(name, _)| name == node).map_or(6, |(_, count)| *count);
-            let text =
-                node_files::config(node, etcd, &Addresses::on_loopback(base + 100 * index as u16), capacity)
-                    + GUEST_PAGE;
+            let text = node_files::config(
+                node,
+                etcd,
+                &Addresses::on_loopback(base + 100 * index as u16),
+                capacity,
+                &documents,
+            );
+            let page = if *node == node_files::UNAPPROVED { "" } else { GUEST_PAGE };
+            let text = text + page;
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let (processes, folder) = (BTreeMap::new(), Some(folder));
@@ -147,6 +157,7 @@ impl Cluster {
             base,
             processes,
             folder,
+            documents: Some(documents),
             client: client()?,
             terminal_output: Vec::new(),
             _stdout: None,
@@ -158,6 +169,51 @@ impl Cluster {
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         self.path()
+    }
+
+    /// The keys of `ku.dk`, `nordunet` and the nodes.
+    ///
+    /// # Errors
+    /// For the demo, which keeps its keys.
+    pub fn documents(&self) -> Result<&SignedDemo> {
+        self.documents.as_ref().context("the demo keeps its keys")
+    }
+
+    /// Signs a version of the bundle of `ku.dk` with changed rules, and puts it into the nodes' folder of
+    /// documents.
+    ///
+    /// # Errors
+    /// When the rules stay the same, or cannot be signed.
+    pub fn publish_rules(&self, version: u64, change: impl FnOnce(&str) -> String) -> Result<()> {
+        let mut changed = false;
+        let note = self.documents()?.bundle(version, |bundle| {
+            let rules = change(&bundle.policy);
+            changed = rules != bundle.policy;
+            bundle.policy = rules;
+        })?;
+        ensure!(changed, "the rules stay the same");
+        self.publish("ku.dk.note", &note)
+    }
+
+    /// Puts a note into the nodes' folder of documents.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn publish(&self, file: &str, note: &str) -> Result<()> {
+        // By renaming, so that no node reads half a file.
+        let (path, whole) = (self.path().join("documents").join(file), self.path().join("note-new"));
+        std::fs::write(&whole, note)?;
+        Ok(std::fs::rename(whole, path)?)
+    }
+
+    /// Gives the API key of `ku.dk` to the node that does not have it, for tests whose rules approve it.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn approve_keys(&self) -> Result<()> {
+        let file = self.path().join(format!("{}.toml", node_files::UNAPPROVED));
+        let text = std::fs::read_to_string(&file)?;
+        Ok(std::fs::write(file, text + node_files::API_KEY + GUEST_PAGE)?)
     }
 
     /// The lines that the demo printed when it started.
@@ -307,6 +363,17 @@ impl Cluster {
         let address = format!("{}/systir/v1/{path}", self.url(node));
         let answer = self.client.get(address).bearer_auth(admin_token()?).send().await?;
         Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Publishes a signed document through a gateway: the status and the text of the answer.
+    ///
+    /// # Errors
+    /// When the gateway does not answer.
+    pub async fn publish_over_http(&self, node: &str, note: &str) -> Result<(u16, String)> {
+        let address = format!("{}/systir/v1/documents", self.url(node));
+        let request = self.client.post(address).bearer_auth(admin_token()?).body(note.to_owned());
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// The residency of a room, as a participant requests it.

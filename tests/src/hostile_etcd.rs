@@ -146,7 +146,9 @@ impl HostileEtcd {
     /// # Errors
     /// When etcd does not answer or etcdctl is missing.
     pub async fn new(etcd: Etcd) -> Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        // A connection to an etcd that was restarted would fail once.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.timeout(Duration::from_secs(5)).build()?;
         let backup = etcd.backup("backup").await?;
         Ok(Self { etcd, client, random: fastrand::Rng::with_seed(0), seen: Vec::new(), backup })
     }
@@ -158,9 +160,11 @@ impl HostileEtcd {
     /// When etcd refuses an attack.
     pub async fn attack(&mut self, seed: u64, attacks: &[Attack]) -> Result<()> {
         self.random = fastrand::Rng::with_seed(seed);
-        for attack in attacks {
+        for (count, attack) in attacks.iter().enumerate() {
+            if count > 0 {
+                self.pause(PAUSE_MS).await;
+            }
             self.once(*attack).await.with_context(|| format!("{} of seed {seed}", attack.name()))?;
-            self.pause(PAUSE_MS).await;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use systir_identity::{TrustDomain, ca};
+use systir_policy::demo::signed::SignedDemo;
 
 /// The addresses on which a node listens.
 #[derive(Debug)]
@@ -26,39 +27,52 @@ impl Addresses {
     }
 }
 
-/// Writes what all nodes share: the policy that the project ships, a CA, and a certificate for each
-/// node.
-pub(crate) fn write_shared_files(folder: &Path, nodes: &[&str]) -> Result<()> {
-    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/policy/policies");
-    for file in ["nodes.toml", "zones.toml", "floor.cedar", "ku.dk.cedar"] {
-        std::fs::copy(policies.join(file), folder.join(file))?;
-    }
+/// Writes what all nodes share: a CA with a certificate for each node, node keys, and the documents that the
+/// project ships, signed with new keys. Links may be dialled at loopback addresses and at `prefixes`.
+pub(crate) fn write_shared_files(folder: &Path, nodes: &[&str], prefixes: &[&str]) -> Result<SignedDemo> {
     let domain = TrustDomain::new("nordu.net")?;
-    let authority = ca::create(&domain, SystemTime::now())?;
-    std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
+    let now = SystemTime::now();
+    let authority = ca::create(&domain, now)?;
     // For tests in which the cluster's CA issues a wrong certificate.
+    std::fs::write(folder.join("ca.pem"), &authority.certificate)?;
     std::fs::write(folder.join("ca.key"), &authority.key)?;
     for node in nodes {
-        let issued =
-            ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), Duration::from_secs(3600))?;
+        let issued = ca::issue(&authority, &domain.relay(node)?, now, Duration::from_secs(3600))?;
         std::fs::write(folder.join(format!("{node}.pem")), issued.certificate)?;
         std::fs::write(folder.join(format!("{node}.key")), issued.key)?;
     }
-    Ok(())
+    let prefixes = ["127.0.0.0/8"].iter().chain(prefixes).map(|prefix| prefix.parse());
+    let prefixes = prefixes.collect::<Result<_, _>>()?;
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let documents = SignedDemo::new(&authority.certificate, nodes, prefixes, seconds, rand::random)?;
+    std::fs::create_dir_all(folder.join("documents"))?;
+    for (name, text) in documents.files()? {
+        std::fs::write(folder.join(name), text)?;
+    }
+    Ok(documents)
 }
 
 /// The configuration file of a node.
-pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> String {
+pub(crate) fn config(
+    node: &str,
+    etcd: &str,
+    at: &Addresses,
+    capacity: u32,
+    documents: &SignedDemo,
+) -> String {
     let Addresses { http, media, tcp, quic, grpc, telemetry } = at;
     let tcp = tcp.as_ref().map(|tcp| format!("tcp = \"{tcp}\"")).unwrap_or_default();
     // A node refuses plain HTTP on an address other than loopback unless `behind_proxy` is set.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
+    let (operator, institution) = (documents.operator_key().public(), documents.institution_key().public());
+    let api_key = if node == UNAPPROVED { "" } else { API_KEY };
     format!(
         r#"
         [node]
         name = "{node}"
         cluster = "nordunet"
         capacity = {capacity}
+        key = "{node}.node-key"
         [http]
         listen = "{http}"
         {proxy}
@@ -71,7 +85,6 @@ pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> S
         grpc = "{grpc}"
         certificate = "{node}.pem"
         key = "{node}.key"
-        trust = {{ "nordu.net" = "ca.pem" }}
         [telemetry]
         listen = "{telemetry}"
         log = "info"
@@ -79,15 +92,24 @@ pub(crate) fn config(node: &str, etcd: &str, at: &Addresses, capacity: u32) -> S
         etcd = ["{etcd}"]
         lease_seconds = 3
         [policy]
-        nodes = "nodes.toml"
-        zones = "zones.toml"
-        floor = "floor.cedar"
+        operator = "nordunet"
+        documents = "documents"
+        state = "{node}.state"
+        [policy.operators.nordunet]
+        trust_domain = "nordu.net"
+        keys = ["{operator}"]
         [policy.institutions."ku.dk"]
-        file = "ku.dk.cedar"
-        version = 1
-        [keys.devkey]
-        institution = "ku.dk"
-        secret = "secret"
+        keys = ["{institution}"]
+        {api_key}
         "#
     )
 }
+
+/// The node that `ku.dk` approves in no role: it may not hold the API key of `ku.dk`.
+pub(crate) const UNAPPROVED: &str = "aws-sto-1";
+
+pub(crate) const API_KEY: &str = r#"
+        [keys.devkey]
+        institution = "ku.dk"
+        secret = "secret"
+"#;

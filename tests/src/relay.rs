@@ -39,13 +39,14 @@ impl RelayConfigs {
     /// When a file cannot be written.
     pub fn new(base: u16) -> Result<Self> {
         let configs = Self { folder: tempfile::tempdir()?, base };
-        node_files::write_shared_files(configs.path(), &NODES)?;
+        let documents = node_files::write_shared_files(configs.path(), &NODES, &[])?;
         for (index, node) in NODES.iter().enumerate() {
             let text = node_files::config(
                 node,
                 "http://127.0.0.1:1",
                 &Addresses::on_loopback(base + 100 * index as u16),
                 4,
+                &documents,
             );
             std::fs::write(configs.path().join(format!("{node}.toml")), text)?;
         }

@@ -56,9 +56,13 @@ impl TwoSites {
                 .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
-        node_files::write_shared_files(folder.path(), &SITES.map(|(_, node)| node))?;
+        let prefix = |site| format!("{}/32", path.path_address(site));
+        let prefixes = [prefix(Site::Near), prefix(Site::Far)];
+        let prefixes = prefixes.each_ref().map(String::as_str);
+        let documents =
+            node_files::write_shared_files(folder.path(), &SITES.map(|(_, node)| node), &prefixes)?;
         for ((site, node), capacity) in SITES.into_iter().zip(capacities) {
-            let text = node_files::config(node, &clients, &addresses(&path, site), capacity);
+            let text = node_files::config(node, &clients, &addresses(&path, site), capacity, &documents);
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;

@@ -7,13 +7,15 @@ use rand::Rng as _;
 use serde_json::Value;
 use systir_assignment::{Assignment, MediaRole, RoomId, Versioned, is_newer_epoch};
 use systir_livekit::mint_sid;
-use systir_placement::{Demand, Proposal, Seats, Step};
+use systir_livekit::token::Grants;
+use systir_placement::{Demand, Proposal, SeatRequest, Seats, Step};
 use systir_policy::{Action, Authority};
 use systir_reason::{Reason, Refusal};
 use systir_registry::{Assignments, JoinAssignment, NotWritten, RegistryError, unix_ms};
 use tracing::Instrument as _;
 use tracing::field::{Empty, display};
 
+use crate::join_decision::{self, may_join};
 use crate::ladder::LadderBuilder;
 use crate::{JoinMetrics, LocalLoad, PeerNodes, ReservationRequest, trace};
 
@@ -103,35 +105,60 @@ impl Admission {
         &self.metrics
     }
 
-    /// May this node see signalling of the institution's rooms: tokens, names, residency?
+    /// May this node see the room's signalling: tokens, names, residency?
     ///
     /// # Errors
     /// The policy decision.
-    pub fn may_signal(&self, institution: &str) -> Result<(), Refusal> {
-        let decision = self.authority.node(Action::RelaySignal, institution, &self.node);
-        trace::decision(&self.node, Action::RelaySignal, &decision);
-        if decision.allowed { Ok(()) } else { Err(decision.refusal()) }
+    pub fn may_signal(&self, room: &RoomId) -> Result<(), Refusal> {
+        let decision = self.authority.node(Action::RelaySignal, room, &self.node);
+        join_decision::traced(&self.node, Action::RelaySignal, &decision)
+    }
+
+    /// May this node be a gateway for the institution, where no room is meant: its page, its lists?
+    ///
+    /// # Errors
+    /// The policy decision.
+    pub fn may_serve(&self, institution: &str) -> Result<(), Refusal> {
+        let decision = self.authority.institution_node(Action::RelaySignal, institution, &self.node);
+        join_decision::traced(&self.node, Action::RelaySignal, &decision)
     }
 
     /// May this gateway see the room's signalling, and may this participant join? Asked first.
-    fn may_join(&self, institution: &str) -> Result<(), Refusal> {
-        self.may_signal(institution)?;
-        let decision = self.authority.participant(Action::Join, institution, institution);
-        trace::decision(&self.node, Action::Join, &decision);
-        if decision.allowed { Ok(()) } else { Err(decision.refusal()) }
+    fn may_join(&self, room: &RoomId, grants: &Grants) -> Result<(), Refusal> {
+        self.may_signal(room)?;
+        may_join(&self.authority, room, grants)
     }
 
-    /// Reserves a seat for a join and writes its node into the room's assignment.
+    /// May the node be added to the room now? Always, if it is in the room's record. Otherwise not while the renewal of a
+    /// document is overdue that this rests on.
+    ///
+    /// # Errors
+    /// [`Reason::PolicyRenewalOverdue`].
+    pub fn may_be_added(&self, room: &RoomId, node: &str) -> Result<(), Refusal> {
+        if self.assignments.get(room).is_some_and(|known| known.value.has(node)) {
+            return Ok(());
+        }
+        self.authority.renewal_overdue(room, node).map_or(Ok(()), Err)
+    }
+
+    /// May a new room be assigned now?
+    fn may_be_created(&self, room: &RoomId) -> Result<(), Refusal> {
+        self.authority.renewal_overdue(room, &self.node).map_or(Ok(()), Err)
+    }
+
+    /// Reserves a seat for a join and writes its node into the room's assignment. `grants` are those of the participant's
+    /// verified token.
     ///
     /// # Errors
     /// The refusal for the participant.
     pub async fn admit(
         &self,
         room: &RoomId,
-        identity: &str,
+        grants: &Grants,
         demand: &Demand,
     ) -> Result<ReservedSeat, Refusal> {
-        self.may_join(&room.institution)?;
+        self.may_join(room, grants)?;
+        let identity = &grants.identity;
         let join_id = new_join_id();
         let mut round = 1;
         loop {
@@ -152,10 +179,14 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal that the join would get.
-    pub async fn would_admit(&self, room: &RoomId, identity: &str, demand: &Demand) -> Result<(), Refusal> {
-        self.may_join(&room.institution)?;
+    pub async fn would_admit(&self, room: &RoomId, grants: &Grants, demand: &Demand) -> Result<(), Refusal> {
+        self.may_join(room, grants)?;
+        let identity = &grants.identity;
         let join_id = new_join_id();
         let known = self.assignments.get(room);
+        if known.is_none() {
+            self.may_be_created(room)?;
+        }
         let mut proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
         if let Some(known) = &known
             && self.home_answers(known, &proposal, identity, &join_id).await
@@ -196,19 +227,21 @@ impl Admission {
         }
     }
 
-    /// Reserves a seat on this node. The caller has already asked policy whether the node may carry the room.
+    /// Reserves a seat on this node. The caller has already asked policy whether the node may carry the room, and
+    /// [`Admission::may_be_added`].
     ///
     /// # Errors
     /// The refusal of the seat book; it is counted in the metrics.
     pub fn reserve_here(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), Refusal> {
-        let reserved = self.seats.reserve(&room.key(), identity, join_id, Instant::now());
+        let request = SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id };
+        let reserved = self.seats.reserve(request, Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
     /// A new assignment with this home, for a room that has none.
     #[must_use]
     pub fn new_assignment(&self, room: &RoomId, home: &str) -> Assignment {
-        let decision = self.authority.node(Action::Home, &room.institution, home);
+        let decision = self.authority.node(Action::Home, room, home);
         let version = decision.policy_version.map(|version| version.to_string()).unwrap_or_default();
         let sid = mint_sid("RM_", &mut rand::rng());
         Assignment::new(room.clone(), sid, home.into(), version, unix_ms())
@@ -223,6 +256,9 @@ impl Admission {
         join_id: &str,
     ) -> Result<(JoinAssignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
+        if known.is_none() {
+            self.may_be_created(room)?;
+        }
         let mut proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
         let Some(known) = known else {
             let Some(home) = &proposal.home else { return Err(self.refused(&proposal, &[])) };
@@ -233,8 +269,7 @@ impl Admission {
         }
         let known = match &proposal.home {
             Some(successor) => {
-                let approves_spill =
-                    |node: &str| self.authority.node(Action::Spill, &room.institution, node).allowed;
+                let approves_spill = |node: &str| self.authority.node(Action::Spill, room, node).allowed;
                 self.assignments.take_over(known, successor, approves_spill).await
             }
             None => known,
@@ -266,7 +301,7 @@ impl Admission {
             return false;
         }
         let room = &known.value.room;
-        if self.node == home || !self.authority.node(Action::Home, &room.institution, home).allowed {
+        if self.node == home || !self.authority.node(Action::Home, room, home).allowed {
             return false;
         }
         let join = JoinAssignment::Written(known.clone());
@@ -320,6 +355,10 @@ impl Admission {
                     return Err(LadderFailure::AssignmentChanged);
                 }
                 answers.push(refusal.reason);
+                // Another node would give this token what it may not have.
+                if refusal.reason == Reason::IdentityQuota {
+                    break;
+                }
                 continue;
             }
             match self.assign(join, step).await {
@@ -385,12 +424,13 @@ impl Admission {
         let action = step.role.into();
         let assignment = join.assignment();
         let room = &assignment.room;
-        let decision = self.authority.node(action, &room.institution, &step.node);
+        let decision = self.authority.node(action, room, &step.node);
         tracing::Span::current().record("rules", trace::rules(&decision));
         trace::decision(&step.node, action, &decision);
         if !decision.allowed {
             return Err(Refusal { reason: Reason::PolicyDenied, ..decision.refusal() });
         }
+        self.may_be_added(room, &step.node)?;
         if step.node == self.node {
             return self.reserve_here(room, identity, join_id);
         }

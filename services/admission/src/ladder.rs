@@ -1,4 +1,4 @@
-//! Builds the ladder: passes every node of the operator's nodes file, its lease and the policy decisions
+//! Builds the ladder: passes every node of the operators' directories, its lease and the policy decisions
 //! about it to placement.
 
 use std::collections::HashMap;
@@ -85,7 +85,15 @@ impl LadderBuilder {
     pub(crate) fn build(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
         let view = self.assignments.registry().view();
         let decide = |action, node: &str| {
-            let decision = self.authority.node(action, &room.institution, node);
+            let decision = self.authority.node(action, room, node);
+            let new = !assignment.is_some_and(|assignment| assignment.has(node));
+            // Such a node is like one that policy does not approve, until a newer document is published.
+            if decision.allowed
+                && new
+                && let Some(overdue) = self.authority.renewal_overdue(room, node)
+            {
+                return RoleDecision { allowed: false, tier: None, rules: Vec::new(), why: overdue.sentence };
+            }
             RoleDecision {
                 allowed: decision.allowed,
                 tier: decision.tier,
@@ -97,6 +105,7 @@ impl LadderBuilder {
         let mut candidates: Vec<NodeCandidate> = self
             .authority
             .nodes()
+            .iter()
             .map(|facts| {
                 let lease = view.node(&facts.id);
                 let load = if facts.id == self.node {
@@ -109,7 +118,7 @@ impl LadderBuilder {
                             cpu_permille: lease.load.cpu_permille,
                             age_ms: now_ms.saturating_sub(lease.load.at_ms),
                         })
-                        .unwrap_or_default()
+                        .unwrap_or(LoadReport::UNKNOWN)
                 };
                 NodeCandidate {
                     node: facts.id.clone(),
@@ -147,7 +156,7 @@ impl LadderBuilder {
             .table
             .iter()
             .map(|row| {
-                let decision = self.authority.node(row.role.into(), &room.institution, &row.node);
+                let decision = self.authority.node(row.role.into(), room, &row.node);
                 let load = view.node(&row.node).map(|lease| &lease.load);
                 let load = load.map(|load| format!("{} of {}", load.participants, load.capacity));
                 json!({

@@ -3,12 +3,13 @@
 //! or clients: it asks other nodes through [`PeerNodes`], and the caller connects the participant to its
 //! seat.
 //!
-//! [`Admission`] finds a [`ReservedSeat`], [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
+//! [`Admission`] finds a [`ReservedSeat`], [`may_join`] decides on a participant, [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
 //! a join.
 //!
 //! `systir-relay`'s `join.rs` shows its use.
 
 mod admit;
+mod join_decision;
 mod ladder;
 mod local_load;
 mod metrics;
@@ -16,6 +17,7 @@ mod peers;
 pub mod trace;
 
 pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, with_time_limit};
+pub use join_decision::may_join;
 pub use local_load::{LocalLoad, Rates};
 pub use metrics::{JoinMetrics, SeatMetrics};
 pub use peers::{PeerNodes, ReservationRequest};

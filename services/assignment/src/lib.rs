@@ -103,7 +103,7 @@ pub const LAST_EPOCH: u64 = 1 << 48;
 pub const MAX_MISSED_EPOCHS: u64 = 1024;
 
 /// Is `epoch` newer than `known`, another epoch of the same room? The greater one is, unless they are further
-/// apart than [`MAX_MISSED_EPOCHS`]: then somebody forged the greater one, and the smaller one counts as the
+/// apart than [`MAX_MISSED_EPOCHS`]: then someone forged the greater one, and the smaller one counts as the
 /// newer. So a forged epoch, however high, never stays.
 #[must_use]
 pub fn is_newer_epoch(epoch: u64, known: u64) -> bool {

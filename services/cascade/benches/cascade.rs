@@ -2,7 +2,7 @@
 //! growing rates. CPU time is that of both nodes together, including encryption and decryption.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,10 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use systir_cascade::{
-    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, Parity, PeerAddress, SignalStream, WorkerPort,
+    BoxFuture, FlowId, Handler, HeldDocument, LinkEvent, Links, LinksConfig, ListedNodes, Parity,
+    PeerAddress, SignalStream, WorkerPort,
 };
+use systir_documents::{DocumentId, KeyError, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
-use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
+use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
@@ -26,33 +28,53 @@ const RATES: [u32; 5] = [5_000, 10_000, 20_000, 40_000, 80_000];
 const LENGTH: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Allows every room.
+/// Lists every node with one key, and allows every room.
 struct Open;
 
-impl Handler for Open {
-    fn admit(&self, _: &systir_identity::SpiffeId) -> Result<(), Refusal> {
-        Ok(())
+fn node_key() -> Result<SigningKey, KeyError> {
+    SigningKey::from_seed("bench", [7; 32])
+}
+
+impl ListedNodes for Open {
+    fn node_keys(&self, _: &SpiffeId) -> Vec<PublicKey> {
+        node_key().map(|key| key.public()).into_iter().collect()
     }
 
-    fn open_room<'a>(&'a self, _: &'a SpiffeId, _: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn may_dial(&self, _: &SpiffeId, _: IpAddr) -> bool {
+        true
+    }
+}
+
+impl Handler for Open {
+    fn open_room<'a>(&'a self, _: &'a ProvenIdentity, _: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn reserve<'a>(&'a self, _: &'a SpiffeId, _: ReserveRequest) -> BoxFuture<'a, ReserveReply> {
+    fn reserve<'a>(&'a self, _: &'a ProvenIdentity, _: ReserveRequest) -> BoxFuture<'a, ReserveReply> {
         Box::pin(async { ReserveReply { result: None } })
     }
 
-    fn release<'a>(&'a self, _: &'a SpiffeId, _: ReleaseRequest) -> BoxFuture<'a, ()> {
+    fn release<'a>(&'a self, _: &'a ProvenIdentity, _: ReleaseRequest) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
     fn signal<'a>(
         &'a self,
-        _: &'a SpiffeId,
+        _: &'a ProvenIdentity,
         _: SignalStart,
         _: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async { Err(Refusal::new(Reason::RoomRefused, "no gateways here")) })
+    }
+
+    fn document_versions(&self) -> Vec<HeldDocument> {
+        Vec::new()
+    }
+
+    fn documents_offered(&self, _: &ProvenIdentity, _: Vec<HeldDocument>) {}
+
+    fn document(&self, _: &ProvenIdentity, _: &DocumentId, _: u64) -> Option<Arc<str>> {
+        None
     }
 }
 
@@ -74,7 +96,7 @@ impl Node {
         let grpc = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address =
             PeerAddress { id: credentials.id().clone(), grpc: grpc.local_addr()?, quic: quic.local_addr()? };
-        let mut config = LinksConfig::new(credentials, quic, grpc);
+        let mut config = LinksConfig::new(credentials, Arc::new(node_key()?), Arc::new(Open), quic, grpc);
         let (to_links, from) = batch_ring(256, config.notifier.waker());
         // The receiver polls.
         let (to, from_links) = batch_ring(4_096, std::task::Waker::noop().clone());

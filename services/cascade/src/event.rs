@@ -110,6 +110,12 @@ pub enum DownReason {
     /// The peer does not read its control messages, or this node its link events.
     #[error("control messages are not read fast enough")]
     Overrun,
+    /// The certificate of one of the nodes expired, and was not renewed in time.
+    #[error("a certificate of the link expired")]
+    CertificateExpired,
+    /// No directory lists the peer any more, or not with its node key.
+    #[error("no directory lists the peer with its node key any more")]
+    Unlisted,
     /// The peer violated the protocol.
     #[error("the peer violated the protocol: {0}")]
     Protocol(String),

@@ -1,10 +1,12 @@
-//! What the node implements for its links: the decisions that peers ask for. `peer` is always the
-//! SPIFFE id that TLS proved.
+//! What the node implements for its links: the decisions that peers ask for.
 
+use crate::documents::HeldDocument;
 use crate::signal::SignalStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
-use systir_identity::SpiffeId;
+use systir_documents::DocumentId;
+use systir_identity::ProvenIdentity;
 use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
 use systir_reason::Refusal;
 
@@ -14,31 +16,45 @@ pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The decisions of this node. An answer that takes longer than 2 s counts as a refusal.
+/// The decisions of this node. `peer` has proven its identity, and a directory lists it. An answer that takes
+/// longer than 2 s counts as a refusal.
 pub trait Handler: Send + Sync + 'static {
-    /// Whether the peer is a known node. Asked first at every call: a valid certificate proves an
-    /// identity, not membership.
-    ///
-    /// # Errors
-    /// The reason why the peer is not admitted.
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal>;
-
     /// Whether this node's own policy lets it exchange the room's media and messages with the peer.
     /// Asked each time the peer requests a room on a link, also for a room that is open already.
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>>;
+    fn open_room<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        room: &'a OpenRoom,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
 
     /// The peer asks to reserve a seat for a participant. The implementation asks policy too.
-    fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply>;
+    fn reserve<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        request: ReserveRequest,
+    ) -> BoxFuture<'a, ReserveReply>;
 
     /// The peer releases a reservation. A seat whose participant has joined is not affected.
-    fn release<'a>(&'a self, peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()>;
+    fn release<'a>(&'a self, peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()>;
 
     /// The peer, as a participant's gateway, relays its signalling to this node. To accept, keep the
     /// stream and return `Ok`; handle its messages in another task.
     fn signal<'a>(
         &'a self,
-        peer: &'a SpiffeId,
+        peer: &'a ProvenIdentity,
         start: SignalStart,
         stream: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
+
+    /// The newest version of each signed document that this node holds. It must answer at once.
+    fn document_versions(&self) -> Vec<HeldDocument>;
+
+    /// The peer holds these documents. Called when a link is up, after a change at the peer, and when the peer
+    /// calls [`crate::Links::exchange_documents`]; at most once a second for each link. It must return at once,
+    /// and fetch what it misses in a task, with [`crate::Links::fetch_document`].
+    fn documents_offered(&self, peer: &ProvenIdentity, offered: Vec<HeldDocument>);
+
+    /// The signed note of a document, which the peer fetches. None when this node does not hold that version. It
+    /// must answer at once.
+    fn document(&self, peer: &ProvenIdentity, id: &DocumentId, version: u64) -> Option<Arc<str>>;
 }

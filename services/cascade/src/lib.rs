@@ -1,16 +1,21 @@
 //! Links between nodes. A link is one gRPC session for control messages and 1 to 8 QUIC connections
-//! for media (RTP over QUIC datagrams). Both use mutual TLS and name the same random link id. A link
-//! is up only while both are. It exists while a room needs it, and it carries only rooms that the
-//! policies of both nodes allow.
+//! for media (RTP over QUIC datagrams). Both use mutual TLS, each followed by node key proofs, and name
+//! the same random link id. A link is up only while both are. It exists while a room needs it, and it
+//! carries only rooms that the policies of both nodes allow.
 //!
-//! This crate does not place rooms, evaluate policy or know clients. The node does: it reads
-//! [`LinkEvent`]s, and answers peers through [`Handler`]. A peer is always the SPIFFE id that TLS
-//! proved, never what a message says.
+//! This crate does not place rooms, evaluate policy, read signed documents or know clients. The node
+//! does: it reads [`LinkEvent`]s, and answers peers through [`Handler`]. A peer is always the identity
+//! that it proved, never what a message says, and [`ListedNodes`] lists it.
+//!
+//! A connection ends when the first of its two certificates expires. The node that dialled it extends
+//! it before, once both nodes have renewed certificates: rooms and signalling continue. It ends at once
+//! when the node calls [`Links::end_unless`] and does not accept the peer any more.
 //!
 //! - [`Links`] opens and closes rooms on links, sends room messages and calls other nodes.
 //! - [`SignalStream`] is one participant's signalling, relayed between gateway and media node.
 //! - [`WorkerPort`] connects a media worker with the QUIC thread.
-//! - [`LinkInfo`] and [`LinkStats`] describe a link that is up; [`LinkMetrics`] are its metrics.
+//! - [`LinkInfo`] and [`LinkStats`] describe a link that is up; [`LinkMetrics`] are the metrics of all.
+//! - [`HeldDocument`]: links tell which signed documents each node holds; [`Links`] fetches them.
 //!
 //! # Layers
 //!
@@ -20,10 +25,12 @@
 //!    and `link_totals` read what it lists.
 //! 2. `server`: the gRPC service that other nodes call.
 //! 3. `link`: dialling, accepting, the session of a link and the rooms on it.
-//! 4. [`handler`], [`signal`]: what the node implements, and relayed signalling.
-//! 5. `grpc`: TLS, clients, heartbeats of media nodes. `quic`: the thread that moves media.
-//! 6. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`:
-//!    data and algorithms without I/O.
+//! 4. [`handler`], [`signal`], `documents`: what the node implements, relayed signalling, and calls about
+//!    signed documents.
+//! 5. `grpc`: connections, clients, heartbeats of media nodes. `quic`: the thread that moves media.
+//! 6. `authenticator`: proves this node's identity and verifies that of peers.
+//! 7. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`,
+//!    `listed_nodes`, `identity_counters`, `message_limits`: data and algorithms without I/O.
 //!
 //! # Example
 //!
@@ -36,15 +43,21 @@
 //! assert_eq!((flow.worker(), flow.parity()), (3, Parity::Smaller));
 //! ```
 
+mod authenticator;
 pub mod congestion;
+mod documents;
 pub mod event;
 pub mod flow;
 pub mod frame;
 mod grpc;
 pub mod handler;
+mod identity_counters;
 mod link;
 mod link_totals;
 mod links;
+mod links_config;
+mod listed_nodes;
+mod message_limits;
 mod metrics;
 mod nack;
 mod peer_address;
@@ -54,14 +67,17 @@ mod server;
 pub mod signal;
 pub mod stats;
 
+pub use documents::HeldDocument;
 pub use event::{DownReason, LinkEvent, LinkNumber, LinkRoomKey, RoomBody};
 pub use flow::{FlowId, FlowNumbers, Parity};
 pub use grpc::call_error::CallError;
-pub use grpc::tls::ProvenPeer;
 pub use handler::{BoxFuture, Handler};
+pub use identity_counters::IdentityCounts;
 pub use link::info::LinkInfo;
 pub use link::send::RoomSendError;
-pub use links::{Links, LinksConfig, StartError};
+pub use links::Links;
+pub use links_config::{LinksConfig, StartError};
+pub use listed_nodes::ListedNodes;
 pub use metrics::{LinkMetrics, NamedLinks};
 pub use peer_address::PeerAddress;
 pub use quic::WorkerPort;

@@ -1,104 +1,47 @@
 //! The facade of all links of a node.
 
-use crate::event::{LinkEvent, RoomBody};
+use crate::authenticator::Authenticator;
+use crate::documents::{self, HeldDocument};
+use crate::event::{DownReason, LinkEvent, RoomBody};
 use crate::flow::MAX_WORKERS;
 use crate::grpc::call_error::CallError;
 use crate::grpc::client::{Clients, with_timeout};
+use crate::grpc::dialler::NodeDialler;
 use crate::grpc::heartbeat::Heartbeats;
-use crate::grpc::tls;
+use crate::grpc::listener::NodeListener;
+use crate::grpc::open_connections::OpenConnections;
 use crate::handler::Handler;
+use crate::identity_counters::IdentityCounts;
 use crate::link::info::LinkInfo;
-use crate::link::needed_rooms;
 use crate::link::runtime::LinkRuntime;
 use crate::link::send::{self, RoomSendError};
 use crate::link::table::LinkTable;
+use crate::link::{documents as link_documents, needed_rooms};
+use crate::links_config::{LinksConfig, StartError};
 use crate::peer_address::PeerAddress;
-use crate::quic::{self, QuicCommand, QuicConfig, WorkerPort};
+use crate::quic::{self, QuicCommand, QuicConfig};
 use crate::server;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
-use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use systir_forwarding::ThreadNotifier;
-use systir_identity::{Credentials, SpiffeId};
+use systir_documents::DocumentId;
+use systir_identity::{ProvenIdentity, SpiffeId};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{ReleaseRequest, ReserveReply, ReserveRequest, SignalMessage, SignalStart};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Link event queue. When it is full, links stop reading their sessions.
 const EVENT_QUEUE: usize = 4096;
 
-/// Configuration of a node's links.
-pub struct LinksConfig {
-    /// This node's certificate and the CAs that it trusts.
-    pub credentials: Credentials,
-    /// Bound socket for QUIC.
-    pub quic_socket: UdpSocket,
-    /// Bound listener for gRPC.
-    pub grpc_listener: TcpListener,
-    /// More services on the gRPC port, for example for operators. They must check
-    /// [`crate::ProvenPeer`] themselves.
-    pub services: Routes,
-    /// The notifier that the workers' rings wake.
-    pub notifier: ThreadNotifier,
-    /// The workers' rings, indexed by worker number; at most 16.
-    pub workers: Vec<WorkerPort>,
-    /// Highest send rate of one link in bits per second.
-    pub ceiling_bps: u64,
-    /// QUIC connections per link that this node dials, 1 to 8.
-    pub connections: u8,
-    /// Largest UDP payload that path MTU discovery tries, in bytes; 1452 fits Ethernet.
-    pub max_mtu: u16,
-    /// Socket buffer to request from the kernel, in bytes per direction.
-    pub socket_buffer: usize,
-    /// How long a link stays up without rooms.
-    pub linger: Duration,
-}
-
-impl LinksConfig {
-    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers.
-    #[must_use]
-    pub fn new(credentials: Credentials, quic_socket: UdpSocket, grpc_listener: TcpListener) -> Self {
-        Self {
-            credentials,
-            quic_socket,
-            grpc_listener,
-            services: Routes::default(),
-            notifier: ThreadNotifier::new(),
-            workers: Vec::new(),
-            ceiling_bps: 10_000_000_000,
-            connections: 1,
-            max_mtu: 1452,
-            socket_buffer: 32 << 20,
-            linger: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Why links could not start.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StartError {
-    /// More workers than flow identifiers can name.
-    #[error("{0} workers are too many; links serve at most 16")]
-    TooManyWorkers(usize),
-    /// The QUIC thread.
-    #[error("the QUIC thread did not start: {0}")]
-    Quic(String),
-    /// The gRPC server.
-    #[error("the gRPC server did not start: {0}")]
-    Grpc(String),
-}
-
 /// All links of a node. Cheap to clone; dropping the last clone ends all links.
 #[derive(Clone)]
 pub struct Links {
     runtime: Arc<LinkRuntime>,
+    connections: Arc<OpenConnections>,
     heartbeats: Arc<Heartbeats>,
     owner: Arc<Owner>,
 }
@@ -130,21 +73,34 @@ impl Links {
             return Err(StartError::TooManyWorkers(config.workers.len()));
         }
         let connections = config.connections.clamp(1, 8);
+        let authenticator = Arc::new(Authenticator {
+            credentials: config.credentials,
+            node_key: config.node_key,
+            listed: config.listed,
+            counters: Default::default(),
+        });
         let quic_config = QuicConfig {
-            credentials: config.credentials.clone(),
+            authenticator: authenticator.clone(),
             ceiling: config.ceiling_bps / 8,
             connections,
             max_mtu: config.max_mtu,
             socket_buffer: config.socket_buffer,
         };
-        let tls = tls::server_config(&config.credentials).map_err(StartError::Grpc)?;
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let open = Arc::new(OpenConnections::default());
+        let listener = NodeListener::new(authenticator.clone(), open.clone(), cancel.clone())
+            .map_err(StartError::Grpc)?;
         let (quic, thread) = quic::spawn(quic_config, config.quic_socket, config.notifier, config.workers)
             .map_err(StartError::Quic)?;
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let clients = Arc::new(Clients::new(config.credentials.clone()));
-        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let clients = Arc::new(Clients::new(Arc::new(NodeDialler {
+            authenticator: authenticator.clone(),
+            open: open.clone(),
+            tasks: tasks.clone(),
+            cancel: cancel.clone(),
+        })));
         let runtime = Arc::new(LinkRuntime {
-            credentials: config.credentials,
+            authenticator,
             handler,
             events,
             quic,
@@ -157,15 +113,16 @@ impl Links {
         });
         let links = runtime.clone();
         let heartbeats = Heartbeats::new(clients, tasks, cancel, move |peer| links.table.is_up(peer));
-        runtime.tasks.spawn(server::serve(runtime.clone(), config.grpc_listener, tls, config.services));
+        runtime.tasks.spawn(server::serve(runtime.clone(), open.clone(), config.grpc_listener, listener));
         let owner = Owner { runtime: runtime.clone(), thread: Mutex::new(Some(thread)) };
-        Ok((Self { runtime, heartbeats: Arc::new(heartbeats), owner: Arc::new(owner) }, receiver))
+        let (heartbeats, owner) = (Arc::new(heartbeats), Arc::new(owner));
+        Ok((Self { runtime, connections: open, heartbeats, owner }, receiver))
     }
 
     /// This node's SPIFFE id.
     #[must_use]
     pub fn me(&self) -> &SpiffeId {
-        self.runtime.credentials.id()
+        self.runtime.authenticator.me()
     }
 
     /// Requests the room on the link with the peer, and dials the peer if there is no link. The caller
@@ -193,6 +150,59 @@ impl Links {
     #[must_use]
     pub fn list(&self) -> Vec<LinkInfo> {
         self.runtime.table.list()
+    }
+
+    /// The identity that the peer of a link proved last. None when no link with it is up.
+    #[must_use]
+    pub fn identity(&self, peer: &SpiffeId) -> Option<ProvenIdentity> {
+        self.runtime.table.up(peer).map(|link| link.connection.peer())
+    }
+
+    /// Ends at once all links and gRPC connections, with the signalling on them, whose peer is not accepted any
+    /// more. To be called when a directory has changed. Connections that are made later are checked by
+    /// [`crate::ListedNodes`], which must answer by the new directory before this is called.
+    pub fn end_unless(&self, accepts: impl Fn(&ProvenIdentity) -> bool) {
+        for link in self.runtime.table.all_up() {
+            if !accepts(&link.connection.peer()) {
+                link.end(DownReason::Unlisted);
+                // Media must not wait for the session, which may be busy.
+                self.runtime.quic.send(QuicCommand::Close(link.number));
+            }
+        }
+        self.connections.end_unless(accepts);
+    }
+
+    /// What has happened to the identities of peers since the start.
+    #[must_use]
+    pub fn identity_counts(&self) -> IdentityCounts {
+        self.runtime.authenticator.counters.counts()
+    }
+
+    /// Tells all peers which documents this node holds. To be called when [`crate::Handler::document_versions`] changes.
+    pub fn announce_documents(&self) {
+        link_documents::announce_to_all(&self.runtime);
+    }
+
+    /// Tells a node which documents this node holds, and asks which it holds, whether a link with it is up or not.
+    ///
+    /// # Errors
+    /// When it refuses, cannot be reached or does not answer within 3 s.
+    pub async fn exchange_documents(&self, peer: &PeerAddress) -> Result<Vec<HeldDocument>, CallError> {
+        let held = self.runtime.handler.document_versions();
+        documents::exchange(self.runtime.clients.shared(peer), &held).await
+    }
+
+    /// Fetches the signed note of a document. A node answers one of these calls at a time.
+    ///
+    /// # Errors
+    /// When the node does not hold that version, refuses, cannot be reached or does not answer within 10 s.
+    pub async fn fetch_document(
+        &self,
+        peer: &PeerAddress,
+        id: &DocumentId,
+        version: u64,
+    ) -> Result<String, CallError> {
+        documents::fetch(self.runtime.clients.shared(peer), id, version).await
     }
 
     /// Packets lost between threads: those that a full ring to a worker dropped, and those that
@@ -230,7 +240,7 @@ impl Links {
     /// # Errors
     /// When the node refuses, cannot be reached or does not answer within 3 s.
     pub async fn signal(&self, peer: &PeerAddress, start: SignalStart) -> Result<SignalStream, CallError> {
-        let mut client = self.runtime.clients.shared(peer);
+        let mut client = self.runtime.clients.shared_for_streams(peer);
         let (tx, rx) = mpsc::channel(signal::QUEUE);
         let first = SignalMessage { seq: 0, body: Some(Body::Start(start)) };
         tx.try_send(first).map_err(|error| CallError::Failed(error.to_string()))?;

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::identity_counters::IdentityCounts;
 use crate::link::info::LinkInfo;
 use crate::link_totals::LinkTotals;
 use crate::stats::LinkStats;
@@ -21,6 +22,9 @@ pub trait NamedLinks: fmt::Debug + Send + Sync {
 
     /// As [`crate::Links::lost_between_threads`].
     fn lost_between_threads(&self) -> (u64, u64);
+
+    /// As [`crate::Links::identity_counts`].
+    fn identity_counts(&self) -> IdentityCounts;
 }
 
 /// The metrics of all links of a node. Cheap to clone.
@@ -57,8 +61,26 @@ impl Collector for LinkMetrics {
         ConstCounter::new(full).encode(metric)?;
         let help = "Packets dropped because their link had ended.";
         let metric = encoder.encode_descriptor("link_gone_lost", help, None, MetricType::Counter)?;
-        ConstCounter::new(gone).encode(metric)
+        ConstCounter::new(gone).encode(metric)?;
+        encode_identities(&mut encoder, &self.links.identity_counts())
     }
+}
+
+fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCounts) -> fmt::Result {
+    if !counts.refused.is_empty() {
+        let help = "Connections refused, or not dialled, because of the other node's identity, by reason.";
+        let mut metric =
+            encoder.encode_descriptor("link_identities_refused", help, None, MetricType::Counter)?;
+        for (reason, count) in &counts.refused {
+            ConstCounter::new(*count).encode(metric.encode_family(&[("reason", reason.as_str())])?)?;
+        }
+    }
+    let help = "Links that ended because a certificate expired and was not renewed in time.";
+    let metric = encoder.encode_descriptor("link_certificates_expired", help, None, MetricType::Counter)?;
+    ConstCounter::new(counts.links_expired).encode(metric)?;
+    let help = "Connections that this node dialled and extended when certificates were renewed.";
+    let metric = encoder.encode_descriptor("link_connections_renewed", help, None, MetricType::Counter)?;
+    ConstCounter::new(counts.renewed).encode(metric)
 }
 
 type LinkCounter = (&'static str, &'static str, fn(&LinkStats) -> u64);

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use systir_identity::SpiffeId;
 
-/// The addresses of a node's links, and the identity that must answer there.
+/// The addresses of a node's links, and the identity that must answer there. A node is dialled only at addresses that
+/// [`crate::ListedNodes::may_dial`] allows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
     /// The SPIFFE id that TLS must prove.

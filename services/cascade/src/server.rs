@@ -1,28 +1,31 @@
-//! The gRPC service that other nodes call. TLS proves who calls; the handler decides.
+//! The gRPC service that other nodes call. The connection proved who calls; the handler decides.
 
-use crate::grpc::client::MAX_MESSAGE;
-use crate::grpc::tls::{self, ProvenPeer};
+use crate::documents::{self, DocumentParts, FetchLimits};
+use crate::grpc::client::{MAX_MESSAGE, MAX_STREAM_MESSAGE};
+use crate::grpc::connection::NodeConnection;
+use crate::grpc::listener::NodeListener;
+use crate::grpc::open_connections::OpenConnections;
 use crate::handler::HANDLER_TIMEOUT;
 use crate::link::accept::accept;
 use crate::link::runtime::LinkRuntime;
+use crate::message_limits::MessageLimits;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-use systir_identity::SpiffeId;
+use std::time::{Duration, Instant};
+use systir_identity::ProvenIdentity;
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
-    HeartbeatReply, HeartbeatRequest, RefusalCode, ReleaseReply, ReleaseRequest, ReserveRefused,
-    ReserveReply, ReserveRequest, SessionMessage, SignalMessage, reserve_reply,
+    DocumentList, FetchDocumentRequest, HeartbeatReply, HeartbeatRequest, RefusalCode, ReleaseReply,
+    ReleaseRequest, RenewReply, RenewRequest, ReserveRefused, ReserveReply, ReserveRequest, SessionMessage,
+    SignalMessage, reserve_reply,
 };
 use systir_reason::Refusal;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
@@ -32,23 +35,27 @@ const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Implements the `Cluster` service.
 struct PeerService {
     runtime: Arc<LinkRuntime>,
+    open: Arc<OpenConnections>,
+    fetches: Arc<FetchLimits>,
 }
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl PeerService {
-    /// The caller's id. Only nodes that the handler admits may call; operators' tools use other
-    /// services on the same port.
-    fn authorize<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
-        let peer = request
-            .extensions()
-            .get::<ProvenPeer>()
-            .ok_or_else(|| Status::unauthenticated("the caller proved no identity"))?;
-        if peer.id.relay_name().is_none() {
-            return Err(Status::permission_denied(format!("{} is not a node", peer.id)));
+    /// The caller's connection.
+    fn connection<T>(request: &Request<T>) -> Result<Arc<NodeConnection>, Status> {
+        let connection = request.extensions().get::<Arc<NodeConnection>>();
+        connection.cloned().ok_or_else(|| Status::unauthenticated("the caller proved no identity"))
+    }
+
+    /// The caller. Asked again at each call, because a new directory may not list it any more.
+    fn authorize<T>(&self, request: &Request<T>) -> Result<ProvenIdentity, Status> {
+        let peer = Self::connection(request)?.peer();
+        if self.runtime.authenticator.is_listed(&peer) {
+            Ok(peer)
+        } else {
+            Err(Status::permission_denied(format!("no directory lists {peer} with its node key any more")))
         }
-        self.runtime.handler.admit(&peer.id).map_err(to_status)?;
-        Ok(peer.id.clone())
     }
 }
 
@@ -60,17 +67,23 @@ fn to_status(refusal: Refusal) -> Status {
     Status::permission_denied(reason)
 }
 
+fn too_many_fetches() -> Status {
+    Status::resource_exhausted("one call about documents at a time, and not too many; try again later")
+}
+
 #[tonic::async_trait]
 impl Cluster for PeerService {
     type SessionStream = Messages<SessionMessage>;
     type SignalStream = Messages<SignalMessage>;
+    type FetchDocumentStream = DocumentParts;
 
     async fn session(
         &self,
         request: Request<Streaming<SessionMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = self.authorize(&request)?;
-        let out = accept(&self.runtime, peer, request.into_inner()).await?;
+        self.authorize(&request)?;
+        let connection = Self::connection(&request)?;
+        let out = accept(&self.runtime, connection, request.into_inner()).await?;
         Ok(Response::new(Box::pin(out)))
     }
 
@@ -128,27 +141,64 @@ impl Cluster for PeerService {
         self.authorize(&request)?;
         Ok(Response::new(HeartbeatReply {}))
     }
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        self.authorize(&request)?;
+        let by = Self::connection(&request)?;
+        if self.open.renew(&by, &request.into_inner().connection) {
+            Ok(Response::new(RenewReply {}))
+        } else {
+            Err(Status::not_found("you have no such connection to this node"))
+        }
+    }
+
+    async fn exchange_documents(
+        &self,
+        request: Request<DocumentList>,
+    ) -> Result<Response<DocumentList>, Status> {
+        let peer = self.authorize(&request)?;
+        let _permit = self.fetches.begin(peer.id(), Instant::now()).ok_or_else(too_many_fetches)?;
+        let offered = documents::decode(request.into_inner()).map_err(Status::invalid_argument)?;
+        let handler = &self.runtime.handler;
+        handler.documents_offered(&peer, offered);
+        Ok(Response::new(documents::encode(&handler.document_versions())))
+    }
+
+    async fn fetch_document(
+        &self,
+        request: Request<FetchDocumentRequest>,
+    ) -> Result<Response<Self::FetchDocumentStream>, Status> {
+        let peer = self.authorize(&request)?;
+        let permit = self.fetches.begin(peer.id(), Instant::now()).ok_or_else(too_many_fetches)?;
+        let FetchDocumentRequest { kind, owner, version } = request.into_inner();
+        let id = documents::id_of(kind, owner).map_err(Status::invalid_argument)?;
+        let note = id.and_then(|id| self.runtime.handler.document(&peer, &id, version));
+        let note =
+            note.ok_or_else(|| Status::not_found("this node does not hold that version of the document"))?;
+        Ok(Response::new(DocumentParts::new(note, permit)))
+    }
 }
 
 /// Serves until cancelled.
 pub(crate) async fn serve(
     runtime: Arc<LinkRuntime>,
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    routes: Routes,
+    open: Arc<OpenConnections>,
+    tcp: TcpListener,
+    listener: Arc<NodeListener>,
 ) {
     let (accepted, incoming) = mpsc::channel(64);
     let cancel = runtime.cancel.clone();
-    let acceptor = tokio::spawn(tls::accept(listener, TlsAcceptor::from(tls), accepted, cancel.clone()));
-    let cluster = ClusterServer::new(PeerService { runtime })
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let acceptor = tokio::spawn(listener.run(tcp, accepted));
+    let service = Arc::new(PeerService { runtime, open, fetches: Arc::default() });
+    let limited = |bytes| {
+        ClusterServer::from_arc(service.clone())
+            .max_decoding_message_size(bytes)
+            .max_encoding_message_size(bytes)
+    };
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .max_concurrent_streams(8192)
-        .add_routes(routes)
-        .add_service(cluster)
+        .add_service(MessageLimits { streams: limited(MAX_STREAM_MESSAGE), calls: limited(MAX_MESSAGE) })
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), cancel.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -29,24 +29,19 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/icon.svg", get(|| async { page("image/svg+xml", ICON) }))
 }
 
-/// `/` of a node that policy approves as gateway of no institution: a page with the reason `why`, without
-/// a form. `GET /` answers 403, `HEAD /` still 200.
-pub fn not_a_gateway<S: Clone + Send + Sync + 'static>(why: &str) -> Router<S> {
-    let body: &'static str = NOT_A_GATEWAY.replace("{why}", &escaped(why)).leak();
-    let forbidden = move || async move {
-        (StatusCode::FORBIDDEN, page("text/html; charset=utf-8", body)).into_response()
-    };
-    Router::new()
-        .route("/", get(forbidden).head(|| async { StatusCode::OK }))
-        .route("/app.css", get(|| async { page("text/css; charset=utf-8", STYLE) }))
-        .route("/icon.svg", get(|| async { page("image/svg+xml", ICON) }))
+/// `GET /` of a node that policy approves as gateway of no institution: 403 and a page with the reason
+/// `why`, without a form. It uses `/app.css` and `/icon.svg`.
+#[must_use]
+pub fn not_a_gateway(why: &str) -> Response {
+    let body = NOT_A_GATEWAY.replace("{why}", &escaped(why));
+    (StatusCode::FORBIDDEN, page("text/html; charset=utf-8", body)).into_response()
 }
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn page(kind: &'static str, body: &'static str) -> Response {
+fn page(kind: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),

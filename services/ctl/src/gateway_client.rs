@@ -25,6 +25,15 @@ pub(crate) struct GatewayClient {
 impl GatewayClient {
     /// Requests the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn get(&self, path: &[&str]) -> Result<Value> {
+        self.send(reqwest::Method::GET, path, String::new()).await
+    }
+
+    /// Posts a text to the path made of these segments, with a token that is valid for one minute.
+    pub(crate) async fn post(&self, path: &[&str], body: String) -> Result<Value> {
+        self.send(reqwest::Method::POST, path, body).await
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &[&str], body: String) -> Result<Value> {
         let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
         let token = AccessToken::with_api_key(&self.api_key, &self.api_secret)
             .with_identity("systirctl")
@@ -35,8 +44,9 @@ impl GatewayClient {
         let url = self.url(path)?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
         let response = client
-            .get(url.clone())
+            .request(method, url.clone())
             .bearer_auth(token)
+            .body(body)
             .send()
             .await
             .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;

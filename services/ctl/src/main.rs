@@ -1,12 +1,21 @@
 //! `systirctl`, the command line for operators. It calls a gateway's HTTP API with an API key, as LiveKit's
-//! tools do, and creates development certificates and tokens locally.
+//! tools do. Tokens, development certificates, keys and signed documents are made locally.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod ca;
+mod dates;
+mod directory;
+mod document_file;
+mod files;
 mod gateway_client;
+mod key;
+mod policy;
+mod publish;
+mod show;
+mod signing;
 mod tables;
 mod token;
 
@@ -36,9 +45,20 @@ enum Command {
         /// The room's name.
         room: String,
     },
+    /// Lists the signed documents that a gateway uses: versions, dates, signers.
+    Documents,
     /// Creates tokens for participants.
     #[command(subcommand)]
     Token(token::Command),
+    /// Creates keys that sign documents, and keys of nodes.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Builds, checks, signs and shows policies: an institution's bundle, an operator's floor.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Changes, signs and shows an operator's directory of nodes.
+    #[command(subcommand)]
+    Directory(directory::Command),
     /// Runs a development certificate authority for links between nodes.
     #[command(subcommand)]
     Ca(ca::Command),
@@ -75,7 +95,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Explain { room } => {
             tables::explain(&gateway.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
+        Command::Documents => tables::documents(&gateway.get(&["systir", "v1", "documents"]).await?, json),
         Command::Token(command) => token::run(&command, &gateway, json),
+        Command::Key(command) => key::run(&command, json),
+        Command::Policy(command) => policy::run(&command, &gateway, json).await,
+        Command::Directory(command) => directory::run(&command, &gateway, json).await,
         Command::Ca(command) => ca::run(&command),
     }
 }

@@ -20,7 +20,8 @@ fn text(value: &Value, key: &str) -> String {
     }
 }
 
-fn table(titles: &[&str]) -> Table {
+/// A table with these titles.
+pub(crate) fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();
     if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
         // Without colours, but still as wide as the terminal.
@@ -36,7 +37,7 @@ fn table(titles: &[&str]) -> Table {
 }
 
 /// On a narrow terminal only the columns in `wrapped` break lines; names in other columns stay whole.
-fn fit_width(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
+pub(crate) fn fit_width(table: &mut Table, wrapped: &[&str], titles: &[&str]) {
     for (column, title) in table.column_iter_mut().zip(titles) {
         column.set_padding((0, 1));
         if !wrapped.contains(title) {
@@ -103,6 +104,35 @@ pub(crate) fn rooms(response: &Value, json: bool) -> Result<()> {
             );
         }
         fit_width(&mut table, &["room", "spill"], &titles);
+        table.to_string()
+    })
+}
+
+/// `systirctl documents`.
+pub(crate) fn documents(response: &Value, json: bool) -> Result<()> {
+    print(response, json, || {
+        let titles = ["document", "owner", "version", "state", "renew by", "not after", "signed with"];
+        let mut table = table(&titles);
+        for document in list(response, "documents") {
+            let state = text(document, "state");
+            let color = match state.as_str() {
+                "valid" => Color::Green,
+                "renewal-overdue" => Color::Yellow,
+                _ => Color::Red,
+            };
+            let signers: Vec<String> =
+                list(document, "signers").map(|signer| text(signer, "fingerprint")).collect();
+            table.add_row(vec![
+                Cell::new(text(document, "kind")).add_attribute(Attribute::Bold),
+                Cell::new(text(document, "owner")),
+                Cell::new(text(document, "version")),
+                Cell::new(state).fg(color),
+                Cell::new(text(document, "renew_by")),
+                Cell::new(text(document, "not_after")),
+                Cell::new(signers.join("\n")),
+            ]);
+        }
+        fit_width(&mut table, &["signed with"], &titles);
         table.to_string()
     })
 }

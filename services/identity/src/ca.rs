@@ -65,9 +65,11 @@ pub(crate) fn issue_names(
     now: SystemTime,
     life: Duration,
 ) -> Result<Pem, IdentityError> {
-    let ca_key = KeyPair::from_pem(&ca.key).map_err(failed)?;
-    let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(failed)?;
-    let key = KeyPair::generate().map_err(failed)?;
+    sign_leaf(ca, leaf(names, now, life))
+}
+
+/// The contents of a node's certificate.
+fn leaf(names: Vec<SanType>, now: SystemTime, life: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -79,6 +81,13 @@ pub(crate) fn issue_names(
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - SKEW).into();
     params.not_after = (now + life).into();
+    params
+}
+
+fn sign_leaf(ca: &Pem, params: CertificateParams) -> Result<Pem, IdentityError> {
+    let ca_key = KeyPair::from_pem(&ca.key).map_err(failed)?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(failed)?;
+    let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
     Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
 }
@@ -96,7 +105,8 @@ mod tests {
     //! TLS handshakes in memory: which peers are accepted and which are refused.
 
     use super::*;
-    use crate::{Credentials, NodeCertificate, TrustBundle, alpn, peer_identity};
+    use crate::svid::LeafCertificate;
+    use crate::{Credentials, NodeCertificate, TrustBundle, alpn};
     use rustls::{ClientConnection, ServerConnection};
     use rustls_pki_types::ServerName;
     use std::sync::Arc;
@@ -180,8 +190,8 @@ mod tests {
             client.process_new_packets()?;
         }
         Ok((
-            peer_identity(client.peer_certificates().unwrap()).unwrap(),
-            peer_identity(server.peer_certificates().unwrap()).unwrap(),
+            LeafCertificate::of_chain(client.peer_certificates().unwrap()).unwrap().id,
+            LeafCertificate::of_chain(server.peer_certificates().unwrap()).unwrap().id,
         ))
     }
 
@@ -262,6 +272,43 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_with_another_key_usage_is_refused() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, ServerAuth};
+        use KeyUsagePurpose::{CrlSign, DigitalSignature, KeyCertSign, KeyEncipherment};
+        let domains = domains();
+        let server = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
+        let issue = |usages: &[KeyUsagePurpose], extended: &[ExtendedKeyUsagePurpose]| {
+            let names = vec![uri("spiffe://nordu.net/relay/a").unwrap()];
+            let mut params = leaf(names, SystemTime::now(), NODE_LIFE);
+            params.key_usages = usages.to_vec();
+            params.extended_key_usages = extended.to_vec();
+            sign_leaf(&domains.nordu, params).unwrap()
+        };
+        let both = [ServerAuth, ClientAuth];
+        let cases = [
+            ("no key usage", issue(&[], &both)),
+            ("does not sign", issue(&[KeyEncipherment], &both)),
+            ("signs certificates", issue(&[DigitalSignature, KeyCertSign], &both)),
+            ("signs revocation lists", issue(&[DigitalSignature, CrlSign], &both)),
+            ("a client only", issue(&[DigitalSignature], &[ClientAuth])),
+            ("a server only", issue(&[DigitalSignature], &[ServerAuth])),
+            ("neither", issue(&[DigitalSignature], &[CodeSigning])),
+        ];
+        for (what, pem) in cases {
+            assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_err(), "{what}: it was loaded");
+            let client = client_with(&domains, &pem, server.id());
+            let result = handshake(client, server.server_config(alpn::GRPC).unwrap());
+            assert!(result.is_err(), "{what}: it was accepted");
+        }
+        for (usages, extended) in
+            [(vec![DigitalSignature, KeyEncipherment], &both[..]), (vec![DigitalSignature], &[])]
+        {
+            let pem = issue(&usages, extended);
+            assert!(NodeCertificate::from_pem(&pem.certificate, &pem.key).is_ok(), "{usages:?} {extended:?}");
+        }
+    }
+
+    #[test]
     fn an_expired_certificate_is_refused_as_client_and_as_server() {
         let domains = domains();
         let node = domains.node(&domains.nordu, "spiffe://nordu.net/relay/cph-1");
@@ -322,6 +369,7 @@ mod tests {
         assert!(handshake(client(), server).is_err(), "sunet.se has no roots any more");
         let next = issue(&domains.nordu, cph.id(), SystemTime::now(), NODE_LIFE).unwrap();
         cph.renew(NodeCertificate::from_pem(&next.certificate, &next.key).unwrap()).unwrap();
+        assert!(cph.not_after() > SystemTime::now() + NODE_LIFE - Duration::from_secs(60));
         let other = issue(&domains.nordu, &id("spiffe://nordu.net/relay/x"), SystemTime::now(), NODE_LIFE);
         let other = other.unwrap();
         let other = NodeCertificate::from_pem(&other.certificate, &other.key).unwrap();

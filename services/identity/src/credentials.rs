@@ -15,13 +15,14 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Application protocols (ALPN) between nodes.
 pub mod alpn {
-    /// QUIC links, version 1.
-    pub const LINK: &[u8] = b"systir-link/1";
-    /// gRPC over HTTP/2.
-    pub const GRPC: &[u8] = b"h2";
+    /// QUIC connections of links, version 2.
+    pub const LINK: &[u8] = b"systir-link/2";
+    /// gRPC, version 2: the node key proofs, then HTTP/2.
+    pub const GRPC: &[u8] = b"systir-grpc/2";
 }
 
 /// A node's certificate and trust bundle. Cheap to clone. Clones share both, also after a renewal.
@@ -33,18 +34,25 @@ pub struct Credentials {
     provider: Arc<CryptoProvider>,
 }
 
+/// This node's certificate, as TLS presents it, and the end of its validity.
 #[derive(Debug)]
-struct OwnCertificate(ArcSwap<CertifiedKey>);
+struct OwnCertificate(ArcSwap<(Arc<CertifiedKey>, SystemTime)>);
+
+impl OwnCertificate {
+    fn presented(&self) -> Arc<CertifiedKey> {
+        self.0.load().0.clone()
+    }
+}
 
 impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.presented())
     }
 }
 
 impl ResolvesClientCert for OwnCertificate {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.presented())
     }
 
     fn has_certs(&self) -> bool {
@@ -59,7 +67,7 @@ impl Credentials {
     /// When the key does not match the certificate.
     pub fn new(certificate: NodeCertificate, bundle: TrustBundle) -> Result<Self, IdentityError> {
         let provider = provider();
-        let id = certificate.id.clone();
+        let id = certificate.id().clone();
         let own = Arc::new(OwnCertificate(ArcSwap::from_pointee(certified(certificate, &provider)?)));
         Ok(Self { id, own, bundle: Arc::new(ArcSwap::from_pointee(bundle)), provider })
     }
@@ -70,15 +78,23 @@ impl Credentials {
         &self.id
     }
 
+    /// The end of the certificate's validity. A connection that is made later lasts at least as long, as far
+    /// as this node's certificate limits it.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.own.0.load().1
+    }
+
     /// Replaces the certificate by a newer one of the same id.
     ///
     /// # Errors
     /// When the certificate has another id, or the key does not match it. Then the old certificate stays.
     pub fn renew(&self, certificate: NodeCertificate) -> Result<(), IdentityError> {
-        if certificate.id != self.id {
+        if *certificate.id() != self.id {
             return Err(IdentityError::Certificate(format!(
                 "it belongs to {}, and this node is {}",
-                certificate.id, self.id
+                certificate.id(),
+                self.id
             )));
         }
         self.own.0.store(Arc::new(certified(certificate, &self.provider)?));
@@ -132,8 +148,13 @@ impl Credentials {
     }
 }
 
-fn certified(certificate: NodeCertificate, provider: &CryptoProvider) -> Result<CertifiedKey, IdentityError> {
-    let NodeCertificate { id, chain, key } = certificate;
-    CertifiedKey::from_der(chain, key, provider)
-        .map_err(|error| IdentityError::Key { id, reason: error.to_string() })
+fn certified(
+    certificate: NodeCertificate,
+    provider: &CryptoProvider,
+) -> Result<(Arc<CertifiedKey>, SystemTime), IdentityError> {
+    let NodeCertificate { leaf, chain, key } = certificate;
+    match CertifiedKey::from_der(chain, key, provider) {
+        Ok(certified) => Ok((Arc::new(certified), leaf.not_after)),
+        Err(error) => Err(IdentityError::Key { id: leaf.id, reason: error.to_string() }),
+    }
 }

@@ -1,12 +1,12 @@
-//! The identity of a node: SPIFFE ids, X.509 certificates (X.509-SVID), and mutual TLS. The roots that verify
-//! a peer are those of the trust domain in the peer's id. They are never pooled, because any CA can write any
-//! URI into a certificate. This crate does not decide what a node may do (that is policy), and reads no
-//! files.
+//! The identity of a node: SPIFFE ids, X.509 certificates (X.509-SVID), mutual TLS, and the node key proof. The
+//! roots that verify a peer are those of the trust domain in the peer's id. They are never pooled, because any
+//! CA can write any URI into a certificate. This crate does not decide what a node may do (that is policy), and
+//! reads no files.
 //!
 //! - [`SpiffeId`], [`TrustDomain`]: names.
 //! - [`NodeCertificate`]: a node's own certificate and key; [`TrustBundle`]: the roots of each trust domain.
 //! - [`Credentials`]: both, as TLS configurations that take renewed certificates and roots.
-//! - [`peer_identity`]: the SPIFFE id of the peer of a connection.
+//! - [`NodeHandshake`]: makes and verifies node key proofs; [`ProvenIdentity`]: a peer whose proof is verified.
 //! - [`ca`]: a certificate authority for development and tests.
 //!
 //! # Example
@@ -23,16 +23,19 @@
 pub mod ca;
 pub mod credentials;
 mod crypto;
+mod node_key;
 pub mod pem;
+mod proven;
 pub mod spiffe;
 mod svid;
 pub mod trust;
 mod verify;
 
 pub use credentials::{Credentials, alpn};
+pub use node_key::{HandshakeRole, NodeHandshake, NodeKeyError, NodeKeyProof};
 pub use pem::NodeCertificate;
+pub use proven::ProvenIdentity;
 pub use spiffe::{SpiffeId, TrustDomain};
-pub use svid::peer_identity;
 pub use trust::TrustBundle;
 
 /// Errors of identities, certificates and keys.
@@ -47,7 +50,10 @@ pub enum IdentityError {
         reason: &'static str,
     },
     /// The certificate is not a node's certificate.
-    #[error("the certificate is not valid for a node: {0}; it needs exactly one URI name, a SPIFFE id")]
+    #[error(
+        "the certificate is not valid for a node: {0}; it needs exactly one URI name, a SPIFFE id, and the key \
+         usage digitalSignature"
+    )]
     Certificate(String),
     /// A certificate or key is missing or malformed in a PEM text.
     #[error("no {wanted} in the PEM text: {reason}")]

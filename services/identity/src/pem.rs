@@ -1,14 +1,15 @@
 //! Certificates and keys in PEM text.
 
-use crate::svid::identity_of;
+use crate::svid::LeafCertificate;
 use crate::{IdentityError, SpiffeId};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
+use std::time::SystemTime;
 
 /// A node's own certificate chain and key.
 pub struct NodeCertificate {
-    pub(crate) id: SpiffeId,
+    pub(crate) leaf: LeafCertificate,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
@@ -17,26 +18,33 @@ impl NodeCertificate {
     /// Reads the chain, leaf first, and the key (PKCS#8, SEC1 or PKCS#1).
     ///
     /// # Errors
-    /// When either is missing, or the leaf does not have exactly one URI name that is a SPIFFE id.
+    /// When either is missing, or the leaf is not a node's certificate: one URI name that is a SPIFFE id, and a
+    /// key that signs, but no certificates.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IdentityError> {
         let chain = certificates(certificate)?;
         let leaf = chain.first().ok_or_else(|| missing("certificate"))?;
-        let id = identity_of(leaf)?;
+        let leaf = LeafCertificate::read(leaf)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| IdentityError::Pem { wanted: "private key", reason: error.to_string() })?;
-        Ok(Self { id, chain, key })
+        Ok(Self { leaf, chain, key })
     }
 
     /// The id in the certificate.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {
-        &self.id
+        &self.leaf.id
+    }
+
+    /// The end of its validity.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.leaf.not_after
     }
 }
 
 impl fmt::Debug for NodeCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeCertificate").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NodeCertificate").field("id", &self.leaf.id).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Verification of a peer's certificate, by TLS clients and by TLS servers.
 
-use crate::svid::identity_of;
+use crate::svid::LeafCertificate;
 use crate::trust::TrustBundle;
 use crate::{IdentityError, SpiffeId};
 use arc_swap::ArcSwap;
@@ -37,7 +37,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let id = identity_of(end_entity).map_err(refused)?;
+        let id = LeafCertificate::read(end_entity).map_err(refused)?.id;
         if id != self.expected {
             return Err(refused(IdentityError::Certificate(format!(
                 "it belongs to {id}, and {} was expected",
@@ -79,7 +79,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Accepts any node of a known trust domain. The caller gets its id from [`crate::peer_identity`].
+/// Accepts any node of a known trust domain. [`crate::NodeHandshake`] reads its id.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     pub(crate) bundle: Arc<ArcSwap<TrustBundle>>,
@@ -98,7 +98,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let id = identity_of(end_entity).map_err(refused)?;
+        let id = LeafCertificate::read(end_entity).map_err(refused)?.id;
         let bundle = self.bundle.load();
         let roots = bundle.roots(id.trust_domain()).map_err(refused)?;
         roots.clients.verify_client_cert(end_entity, intermediates, now)

@@ -110,6 +110,8 @@ pub struct SessionConfig {
     pub auto_subscribe: bool,
     /// Codecs that may be published, preferred first.
     pub codecs: Vec<Codec>,
+    /// Must published tracks be end-to-end encrypted?
+    pub encrypted_only: bool,
     /// May clients send audio as RED? Only when subscribers without RED are served, too.
     pub red: bool,
     /// Attributes that the server sets: `systir.node`, `systir.region`, `systir.country`.

@@ -85,10 +85,17 @@ pub enum RoomEvent {
     },
     /// The server API changes permissions. Identity, room and institution stay.
     Permission(Box<Grants>),
+    /// Must published tracks be end-to-end encrypted from now on? Tracks that are not are unpublished.
+    EncryptedOnly(bool),
     /// A new token for the client.
     Token(String),
     /// The participant is removed: its identity joined again, the room closed, or the server API removed it.
     Remove(LeaveReason),
+    /// The participant may no longer be in the room. The client is told why, and does not join again by itself.
+    Dismiss {
+        /// A sentence for the participant.
+        why: String,
+    },
     /// The client must reconnect at once, for example because this node is drained.
     Reconnect(LeaveReason),
 }

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 
 use livekit_protocol::{
-    self as proto, leave_request::Action, participant_info::State, signal_response::Message,
+    self as proto, leave_request::Action, participant_info::State, request_response as rr,
+    signal_response::Message,
 };
 
 use super::data::route_data;
 use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
 use super::reply;
 use super::session::Session;
+use super::track::OwnTrack;
 use super::visible::VisibleTrack;
 use crate::token::Grants;
 use systir_media_control::{DataChannel, WorkerCommand};
@@ -43,8 +45,14 @@ impl Session {
                 self.apply_metadata(name, metadata, attributes);
             }
             RoomEvent::Permission(grants) => self.permission(*grants),
+            RoomEvent::EncryptedOnly(required) => self.encrypted_only(required),
             RoomEvent::Token(token) => self.signal(Message::RefreshToken(token)),
             RoomEvent::Remove(reason) => self.end(Action::Disconnect, reason),
+            RoomEvent::Dismiss { why } => {
+                // The protocol has no text in `leave`.
+                self.signal(reply::request_response(0, rr::Reason::NotAllowed, &why, None));
+                self.end(Action::Disconnect, LeaveReason::ParticipantRemoved);
+            }
             RoomEvent::Reconnect(reason) => self.reconnect(reason),
         }
     }
@@ -177,20 +185,36 @@ impl Session {
         self.config.grants = grants;
         self.own.permission = Some(self.config.grants.permission());
 
+        self.unpublish_unless(|session, track| {
+            let source =
+                proto::TrackSource::try_from(track.info.source).unwrap_or(proto::TrackSource::Unknown);
+            session.config.grants.may_publish(source)
+        });
+        self.own_changed(true);
+        self.update_all_subscriptions();
+    }
+
+    /// Whether tracks must be end-to-end encrypted changed; those that no longer may be published end at once.
+    fn encrypted_only(&mut self, required: bool) {
+        if std::mem::replace(&mut self.config.encrypted_only, required) == required {
+            return;
+        }
+        if self.unpublish_unless(|session, track| session.is_encrypted_enough(track.info.encryption)) {
+            self.own_changed(true);
+        }
+    }
+
+    /// Unpublishes the tracks that `may_stay` refuses. True when there were any.
+    fn unpublish_unless(&mut self, may_stay: impl Fn(&Self, &OwnTrack) -> bool) -> bool {
         let (kept, revoked): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.tracks).into_iter().partition(|track| {
-                let source =
-                    proto::TrackSource::try_from(track.info.source).unwrap_or(proto::TrackSource::Unknown);
-                self.config.grants.may_publish(source)
-            });
+            std::mem::take(&mut self.tracks).into_iter().partition(|track| may_stay(self, track));
         self.tracks = kept;
         for track in &revoked {
             self.unpublish(track);
             let track_sid = track.info.sid.clone();
             self.signal(Message::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
         }
-        self.own_changed(true);
-        self.update_all_subscriptions();
+        !revoked.is_empty()
     }
 }
 

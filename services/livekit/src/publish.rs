@@ -20,6 +20,10 @@ impl Session {
             let text = "the token does not allow to publish this source";
             return self.refuse(0, rr::Reason::NotAllowed, text, of(request));
         }
+        if !self.is_encrypted_enough(request.encryption) {
+            let text = "this room requires end-to-end encryption: turn it on, then publish again";
+            return self.refuse(0, rr::Reason::NotAllowed, text, of(request));
+        }
         let (Some(kind), true) = (track::kind(&request), request.sid.is_empty()) else {
             let text = "only audio and video tracks can be published, each in one codec";
             return self.refuse(0, rr::Reason::UnsupportedType, text, of(request));
@@ -49,6 +53,13 @@ impl Session {
         });
         self.signal(message);
         self.bind_unbound_section(key);
+    }
+
+    /// May a track with this `Encryption.Type` be published? An unknown type counts as none.
+    pub(super) fn is_encrypted_enough(&self, encryption: i32) -> bool {
+        let encryption =
+            proto::encryption::Type::try_from(encryption).unwrap_or(proto::encryption::Type::None);
+        !self.config.encrypted_only || encryption != proto::encryption::Type::None
     }
 
     /// Binds a new track to an m-line that was offered before the track was announced.

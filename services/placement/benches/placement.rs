@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use systir_placement::{
-    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, SeatBook, propose,
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, SeatBook, SeatQuotas,
+    SeatRequest, propose,
 };
 
 const NODES: usize = 100;
@@ -74,10 +75,16 @@ struct Storm {
     carrying: usize,
 }
 
+fn request(id: &str) -> SeatRequest<'_> {
+    SeatRequest { institution: "ku.dk", room: "lecture", identity: id, join_id: id }
+}
+
 fn storm() -> Storm {
     let mut reported = nodes();
-    let mut books: BTreeMap<String, SeatBook> =
-        reported.iter().map(|node| (node.node.clone(), SeatBook::new(SEATS))).collect();
+    let mut books: BTreeMap<String, SeatBook> = reported
+        .iter()
+        .map(|node| (node.node.clone(), SeatBook::new(SEATS, SeatQuotas::default())))
+        .collect();
     let mut assignment = CarryingNodes { home: "node-0".to_owned(), spill: Vec::new() };
     let mut storm = Storm::default();
     let start = Instant::now();
@@ -100,7 +107,7 @@ fn storm() -> Storm {
             asked += 1;
             books.get_mut(&step.node).is_some_and(|book| {
                 // Committed at once, so that no reservation expires.
-                book.reserve("lecture", &id, &id, start + at).is_ok() && book.commit("lecture", &id).is_ok()
+                book.reserve(request(&id), start + at).is_ok() && book.commit("lecture", &id).is_ok()
             })
         });
         storm.times.push(begun.elapsed());

@@ -11,7 +11,8 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use systir_placement::{
-    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, Row, SeatBook, propose,
+    CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace, Row, SeatBook, SeatQuotas,
+    SeatRequest, propose,
 };
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
@@ -23,12 +24,12 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     };
     // One seat book on each node. The home node's only seat is taken.
     let mut seat_books = HashMap::from([
-        ("cph-1", SeatBook::new(1)),
-        ("sto-1", SeatBook::new(6)),
-        ("aws-sto-1", SeatBook::new(100)),
+        ("cph-1", SeatBook::new(1, SeatQuotas::default())),
+        ("sto-1", SeatBook::new(6, SeatQuotas::default())),
+        ("aws-sto-1", SeatBook::new(100, SeatQuotas::default())),
     ]);
     let home = seat_books.get_mut("cph-1").ok_or("cph-1 has no seat book")?;
-    home.reserve("lecture", "anna", "join-1", now)?;
+    home.reserve(request("anna", "join-1"), now)?;
     home.commit("lecture", "join-1")?;
 
     let candidates = [
@@ -47,7 +48,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut media_node = None;
     for step in &proposal.steps {
         let seats = seat_books.get_mut(step.node.as_str()).ok_or("a step names an unknown node")?;
-        match seats.reserve("lecture", "bo", "join-2", now) {
+        match seats.reserve(request("bo", "join-2"), now) {
             Ok(reservation) => {
                 writeln!(
                     out,
@@ -101,4 +102,8 @@ fn deny_cloud() -> RoleDecision {
 fn print_row(out: &mut impl std::io::Write, row: &Row) -> std::io::Result<()> {
     let rank = row.rank.map_or("-".to_owned(), |rank| (rank + 1).to_string());
     writeln!(out, "  {rank} {:<9} {:<13} {}", row.node, row.reason.as_str(), row.sentence)
+}
+
+fn request<'a>(identity: &'a str, join_id: &'a str) -> SeatRequest<'a> {
+    SeatRequest { institution: "ku.dk", room: "lecture", identity, join_id }
 }

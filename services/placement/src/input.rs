@@ -63,6 +63,12 @@ pub struct LoadReport {
     pub age_ms: u64,
 }
 
+impl LoadReport {
+    /// Of a node that is alive and has no lease, so that its load is not known. It is not fresh, so the node does not
+    /// count as full.
+    pub const UNKNOWN: Self = Self { participants: 0, capacity: 0, cpu_permille: 0, age_ms: u64::MAX };
+}
+
 /// A node that may be asked for a seat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCandidate {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use systir_assignment::MediaRole;
 use systir_reason::Reason;
 
-use crate::input::{CarryingNodes, Demand, NodeCandidate, RoleDecision, RoomToPlace};
+use crate::input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, RoomToPlace};
 use crate::proposal::{Proposal, Row, Step};
 use crate::rank_reason::RankReason;
 use crate::refusal::{NoSeatReason, refuse};
@@ -68,7 +68,7 @@ pub fn propose(room: &RoomToPlace, demand: &Demand, candidates: &[NodeCandidate]
                 rank: None,
                 reason: Reason::NoLease,
                 sentence: format!(
-                    "{node} is assigned to the room, but is not a known node; is it in the nodes file?"
+                    "{node} is assigned to the room, but is not a known node; does a directory list it?"
                 ),
             });
         }
@@ -251,8 +251,14 @@ fn row(
         [] => "no rule".to_owned(),
         rules => format!("rule {}", rules.join(", ")),
     };
-    let seats = format!("{} of {} seats used", load.participants, load.capacity);
-    let age = format!("{}.{} s ago", load.age_ms / 1_000, load.age_ms % 1_000 / 100);
+    let (seats, age) = if *load == LoadReport::UNKNOWN {
+        ("its seats are not known".to_owned(), "never".to_owned())
+    } else {
+        (
+            format!("{} of {} seats used", load.participants, load.capacity),
+            format!("{}.{} s ago", load.age_ms / 1_000, load.age_ms % 1_000 / 100),
+        )
+    };
     let tier = decision.tier.map_or_else(String::new, |t| format!(", tier {t}"));
     let sentence = match reason {
         RankReason::Home => format!("{node} is the room's home ({rules}); {seats}, reported {age}"),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::input::LoadReport;
-use crate::seat_book::SeatBook;
+use crate::seat_book::{SeatBook, SeatQuotas, SeatRequest};
 
 fn allow(tier: u32) -> RoleDecision {
     RoleDecision { allowed: true, tier: Some(tier), rules: vec!["approved".into()], why: "approved".into() }
@@ -282,7 +282,7 @@ proptest! {
             candidate.load = LoadReport { participants: *reported, age_ms: 5_000, ..candidate.load };
         }
         let mut books: HashMap<String, SeatBook> =
-            candidates.iter().map(|c| (c.node.clone(), SeatBook::new(c.load.capacity))).collect();
+            candidates.iter().map(|c| (c.node.clone(), SeatBook::new(c.load.capacity, SeatQuotas::default()))).collect();
         let seats: u32 = candidates
             .iter()
             .filter(|c| c.home.allowed || c.spill.allowed)
@@ -295,7 +295,14 @@ proptest! {
             let proposal = propose(&room(Some(("home", &[]))), &Demand { view_only }, &candidates);
             for step in &proposal.steps {
                 let book = books.get_mut(&step.node).unwrap();
-                match book.reserve("ku.dk/physics", &join.to_string(), &join.to_string(), now) {
+                let join_id = join.to_string();
+                let request = SeatRequest {
+                    institution: "ku.dk",
+                    room: "ku.dk/physics",
+                    identity: &join_id,
+                    join_id: &join_id,
+                };
+                match book.reserve(request, now) {
                     Ok(_) => {
                         book.commit("ku.dk/physics", &join.to_string()).unwrap();
                         placed += 1;

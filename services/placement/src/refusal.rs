@@ -19,12 +19,17 @@ impl Proposal {
                 Reason::NoAnswer | Reason::Internal | Reason::Unspecified | Reason::EpochOvertaken
             )
         };
-        let reason = if any(Reason::RegistryUnavailable) {
+        let reason = if any(Reason::IdentityQuota) {
+            // The ladder ends with this answer: the participant has the seats that it may have.
+            NoSeatReason::IdentityQuota
+        } else if any(Reason::RegistryUnavailable) {
             NoSeatReason::RegistryUnavailable
         } else if any(Reason::RegistryRefuses) {
             NoSeatReason::RegistryRefuses
         } else if answers.iter().any(undecided) {
             NoSeatReason::ApprovedUnavailable
+        } else if any(Reason::InstitutionQuota) {
+            NoSeatReason::InstitutionQuota
         } else if any(Reason::Full) {
             NoSeatReason::ApprovedFull
         } else if any(Reason::PolicyDenied) {
@@ -50,6 +55,10 @@ pub(crate) enum NoSeatReason {
     ApprovedUnavailable,
     /// Every approved node that answered had no free seat.
     ApprovedFull,
+    /// The participant's token has all seats that it may have.
+    IdentityQuota,
+    /// The institution has all seats that it may have on a node, and no other node could take the participant.
+    InstitutionQuota,
     /// The asked nodes deny by their own policy what this node's policy allows.
     RulesDiffer,
     /// A node had a seat but must be written into the registry first, which does not answer.
@@ -66,6 +75,8 @@ impl From<NoSeatReason> for Reason {
             NoSeatReason::HomeOffline => Self::HomeOffline,
             NoSeatReason::ApprovedUnavailable => Self::ApprovedUnavailable,
             NoSeatReason::ApprovedFull => Self::ApprovedFull,
+            NoSeatReason::IdentityQuota => Self::IdentityQuota,
+            NoSeatReason::InstitutionQuota => Self::InstitutionQuota,
             NoSeatReason::RulesDiffer => Self::RulesDiffer,
             NoSeatReason::RegistryUnavailable => Self::RegistryUnavailable,
             NoSeatReason::RegistryRefuses => Self::RegistryRefuses,
@@ -96,6 +107,14 @@ pub(crate) fn refuse(institution: &str, reason: NoSeatReason) -> Refusal {
         NoSeatReason::ApprovedFull => format!(
             "The servers that {institution} approved for this meeting are full. The meeting is not sent to \
              other servers. Please try again in a few minutes."
+        ),
+        NoSeatReason::IdentityQuota => format!(
+            "You already have as many connections to this meeting of {institution} as one participant may have. \
+             Close one of them and join again."
+        ),
+        NoSeatReason::InstitutionQuota => format!(
+            "{institution} has all seats that it may have on these servers. The meeting is not sent to other \
+             servers. Please try again in a few minutes."
         ),
         NoSeatReason::RulesDiffer => format!(
             "The servers for this meeting apply different rules of {institution}, so you cannot join. \

@@ -23,6 +23,9 @@ fn the_reason_is_full_only_when_no_node_could_have_a_seat() {
         (&[Reason::Full, Reason::RegistryUnavailable], Reason::RegistryUnavailable),
         (&[Reason::RegistryUnavailable, Reason::NoAnswer, Reason::Full], Reason::RegistryUnavailable),
         (&[Reason::RegistryRefuses, Reason::Full], Reason::RegistryRefuses),
+        (&[Reason::Full, Reason::IdentityQuota], Reason::IdentityQuota),
+        (&[Reason::Full, Reason::InstitutionQuota], Reason::InstitutionQuota),
+        (&[Reason::InstitutionQuota, Reason::NoAnswer], Reason::ApprovedUnavailable),
         (&[], Reason::ApprovedUnavailable),
     ] {
         let refusal = proposal().refused(answers);

@@ -32,6 +32,20 @@ fn full(capacity: u32, used: u32) -> Refusal {
     Refusal::new(Reason::Full, sentence)
 }
 
+fn identity_quota(quota: u32) -> Refusal {
+    let sentence = format!(
+        "You already have {quota} connections to this meeting, and one participant may have no more. Close another \
+         one and join again."
+    );
+    Refusal::new(Reason::IdentityQuota, sentence)
+}
+
+fn institution_quota(quota: u32) -> Refusal {
+    let sentence =
+        format!("the institution has all {quota} seats that it may have on this node; ask the next node");
+    Refusal::new(Reason::InstitutionQuota, sentence)
+}
+
 fn draining() -> Refusal {
     Refusal::new(Reason::Draining, "the node is draining and admits no new participants; ask the next node")
 }
@@ -40,8 +54,48 @@ fn other_room() -> Refusal {
     Refusal::new(Reason::Internal, "this join id has a seat in another room; use a new id for each join")
 }
 
+/// Limits within a node's capacity, so that one token or one institution cannot take all seats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatQuotas {
+    /// Seats of one token's identity in a room. A participant needs a second one for a moment when it rejoins, and
+    /// one for each further publisher (the query parameter `publish`).
+    pub per_identity: u32,
+    /// Seats of an institution on this node; an institution that is not listed may have all.
+    pub institutions: HashMap<String, u32>,
+}
+
+impl SeatQuotas {
+    /// The default of [`SeatQuotas::per_identity`].
+    pub const PER_IDENTITY: u32 = 4;
+}
+
+impl Default for SeatQuotas {
+    fn default() -> Self {
+        Self { per_identity: Self::PER_IDENTITY, institutions: HashMap::new() }
+    }
+}
+
+/// Who asks for a seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeatRequest<'a> {
+    /// The institution of the room.
+    pub institution: &'a str,
+    /// The key of the room.
+    pub room: &'a str,
+    /// The participant's identity. A gateway appends `#` and a suffix for further publishers of one token.
+    pub identity: &'a str,
+    /// The id of the join.
+    pub join_id: &'a str,
+}
+
+/// The identity of the token: without the suffix of a further publisher.
+fn token_identity(identity: &str) -> &str {
+    identity.split('#').next().unwrap_or(identity)
+}
+
 #[derive(Debug)]
 struct SeatEntry {
+    institution: String,
     room: String,
     identity: String,
     expires: Option<Instant>,
@@ -63,6 +117,7 @@ impl SeatEntry {
 #[derive(Debug)]
 pub struct SeatBook {
     capacity: u32,
+    quotas: SeatQuotas,
     draining: bool,
     seats: HashMap<String, SeatEntry>,
     /// Number of seats given in exchange.
@@ -72,8 +127,9 @@ pub struct SeatBook {
 
 impl SeatBook {
     /// An empty book with this many seats.
-    pub fn new(capacity: u32) -> Self {
-        Self { capacity, draining: false, seats: HashMap::new(), exchanges: 0, deadlines: BTreeSet::new() }
+    pub fn new(capacity: u32, quotas: SeatQuotas) -> Self {
+        let (seats, deadlines) = (HashMap::new(), BTreeSet::new());
+        Self { capacity, quotas, draining: false, seats, exchanges: 0, deadlines }
     }
 
     /// Reserves a seat for [`RESERVATION_TTL`]. Asking again for the same join (the reply was lost)
@@ -81,14 +137,10 @@ impl SeatBook {
     ///
     /// # Errors
     /// [`Reason::Full`] without a free seat, [`Reason::Draining`] while the node drains,
+    /// [`Reason::IdentityQuota`] or [`Reason::InstitutionQuota`] when one of [`SeatQuotas`] is reached,
     /// [`Reason::Internal`] when this join has a seat in another room.
-    pub fn reserve(
-        &mut self,
-        room: &str,
-        identity: &str,
-        join_id: &str,
-        now: Instant,
-    ) -> Result<Reservation, Refusal> {
+    pub fn reserve(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<Reservation, Refusal> {
+        let SeatRequest { institution, room, identity, join_id } = request;
         self.expire(now);
         let (used, capacity) = (self.used(), self.capacity);
         let expires = now + RESERVATION_TTL;
@@ -112,11 +164,13 @@ impl SeatBook {
         if self.draining {
             return Err(draining());
         }
+        self.check_quotas(&request)?;
         let exchange = used >= capacity;
         if exchange && !self.may_exchange(room, identity) {
             return Err(full(capacity, used));
         }
         let seat = SeatEntry {
+            institution: institution.to_owned(),
             room: room.to_owned(),
             identity: identity.to_owned(),
             expires: Some(expires),
@@ -126,6 +180,26 @@ impl SeatBook {
         self.exchanges += u32::from(exchange);
         self.deadlines.insert((expires, join_id.to_owned()));
         Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: self.used(), capacity })
+    }
+
+    fn check_quotas(&self, request: &SeatRequest<'_>) -> Result<(), Refusal> {
+        let SeatRequest { institution, room, identity, .. } = *request;
+        let count = |matches: &dyn Fn(&SeatEntry) -> bool| {
+            u32::try_from(self.seats.values().filter(|seat| matches(seat)).count()).unwrap_or(u32::MAX)
+        };
+        let base = token_identity(identity);
+        let of_token = |seat: &SeatEntry| seat.room == room && token_identity(&seat.identity) == base;
+        let quota = self.quotas.per_identity;
+        if count(&of_token) >= quota {
+            return Err(identity_quota(quota));
+        }
+        if let Some(quota) = self.quotas.institutions.get(institution).copied()
+            && count(&|seat: &SeatEntry| seat.institution == institution && !seat.exchange) >= quota
+            && !self.may_exchange(room, identity)
+        {
+            return Err(institution_quota(quota));
+        }
+        Ok(())
     }
 
     /// One seat for one seat, and only for one that the participant has taken.

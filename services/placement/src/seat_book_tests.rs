@@ -4,23 +4,60 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn request<'a>(room: &'a str, identity: &'a str, join_id: &'a str) -> SeatRequest<'a> {
+    SeatRequest { institution: "ku.dk", room, identity, join_id }
+}
+
+#[test]
+fn one_token_takes_no_more_seats_of_a_room_than_its_quota() {
+    let now = Instant::now();
+    let mut book = SeatBook::new(10, SeatQuotas::default());
+    for (identity, join) in [("anna", "1"), ("anna#screen", "2"), ("anna#slides", "3"), ("anna#x", "4")] {
+        book.reserve(request("physics", identity, join), now).unwrap();
+    }
+    let refused = book.reserve(request("physics", "anna#y", "5"), now).unwrap_err();
+    assert_eq!(refused.reason, Reason::IdentityQuota);
+    assert_eq!(book.reserve(request("physics", "anna", "6"), now).unwrap_err().reason, Reason::IdentityQuota);
+    assert!(book.reserve(request("physics", "anna", "1"), now).is_ok(), "the same join asks again");
+    assert!(book.reserve(request("law", "anna", "7"), now).is_ok(), "another room");
+    assert!(book.reserve(request("physics", "bo", "8"), now).is_ok(), "another participant");
+    book.release("2");
+    assert!(book.reserve(request("physics", "anna#y", "9"), now).is_ok());
+}
+
+#[test]
+fn an_institution_takes_no_more_seats_than_its_quota_and_leaves_the_others_theirs() {
+    let now = Instant::now();
+    let quotas = SeatQuotas { institutions: HashMap::from([("ku.dk".to_owned(), 2)]), ..Default::default() };
+    let mut book = SeatBook::new(4, quotas);
+    for join in ["1", "2"] {
+        book.reserve(request("physics", join, join), now).unwrap();
+        book.commit("physics", join).unwrap();
+    }
+    let refused = book.reserve(request("law", "3", "3"), now).unwrap_err();
+    assert_eq!(refused.reason, Reason::InstitutionQuota);
+    assert!(book.reserve(request("physics", "1", "rejoins"), now).is_ok(), "in exchange for its old seat");
+    let other = SeatRequest { institution: "uio.no", ..request("history", "4", "4") };
+    assert!(book.reserve(other, now).is_ok());
+}
+
 #[test]
 fn a_repeated_reservation_takes_one_seat() {
     let now = Instant::now();
-    let mut book = SeatBook::new(1);
-    book.reserve("physics", "a", "a", now).unwrap();
-    let again = book.reserve("physics", "a", "a", now + Duration::from_secs(9)).unwrap();
+    let mut book = SeatBook::new(1, SeatQuotas::default());
+    book.reserve(request("physics", "a", "a"), now).unwrap();
+    let again = book.reserve(request("physics", "a", "a"), now + Duration::from_secs(9)).unwrap();
     assert_eq!((again.used, again.expires), (1, Some(now + Duration::from_secs(19))));
-    assert_eq!(book.reserve("law", "a", "a", now), Err(other_room()));
-    assert_eq!(book.reserve("physics", "b", "b", now), Err(full(1, 1)));
+    assert_eq!(book.reserve(request("law", "a", "a"), now), Err(other_room()));
+    assert_eq!(book.reserve(request("physics", "b", "b"), now), Err(full(1, 1)));
 }
 
 #[test]
 fn a_reservation_expires_unless_it_is_committed() {
     let now = Instant::now();
-    let mut book = SeatBook::new(2);
-    book.reserve("physics", "commits", "commits", now).unwrap();
-    book.reserve("physics", "expires", "expires", now).unwrap();
+    let mut book = SeatBook::new(2, SeatQuotas::default());
+    book.reserve(request("physics", "commits", "commits"), now).unwrap();
+    book.reserve(request("physics", "expires", "expires"), now).unwrap();
     book.commit("physics", "commits").unwrap();
     assert_eq!(book.next_expiry(), Some(now + RESERVATION_TTL));
     assert_eq!(book.expire(now + RESERVATION_TTL), ["expires"]);
@@ -32,44 +69,48 @@ fn a_reservation_expires_unless_it_is_committed() {
 #[test]
 fn a_draining_node_keeps_its_seats_and_admits_no_new_participant() {
     let now = Instant::now();
-    let mut book = SeatBook::new(2);
-    book.reserve("physics", "a", "a", now).unwrap();
+    let mut book = SeatBook::new(2, SeatQuotas::default());
+    book.reserve(request("physics", "a", "a"), now).unwrap();
     book.set_draining(true);
-    assert_eq!(book.reserve("physics", "b", "b", now), Err(draining()));
-    assert!(book.reserve("physics", "a", "a", now).is_ok());
+    assert_eq!(book.reserve(request("physics", "b", "b"), now), Err(draining()));
+    assert!(book.reserve(request("physics", "a", "a"), now).is_ok());
     assert!(book.commit("physics", "a").is_ok());
 }
 
 #[test]
 fn a_lowered_capacity_removes_no_participant() {
     let now = Instant::now();
-    let mut book = SeatBook::new(3);
+    let mut book = SeatBook::new(3, SeatQuotas::default());
     for join in ["a", "b", "c"] {
-        book.reserve("physics", join, join, now).unwrap();
+        book.reserve(request("physics", join, join), now).unwrap();
         book.commit("physics", join).unwrap();
     }
     book.set_capacity(1);
     assert_eq!(book.used(), 3);
     book.release("a");
-    assert_eq!(book.reserve("physics", "d", "d", now), Err(full(1, 2)));
+    assert_eq!(book.reserve(request("physics", "d", "d"), now), Err(full(1, 2)));
 }
 
 #[test]
 fn a_participant_that_rejoins_a_full_node_gets_a_seat_in_exchange_for_its_old_one() {
     let now = Instant::now();
-    let mut book = SeatBook::new(2);
+    let mut book = SeatBook::new(2, SeatQuotas::default());
     for (identity, join) in [("anna", "1"), ("bo", "2")] {
-        book.reserve("physics", identity, join, now).unwrap();
+        book.reserve(request("physics", identity, join), now).unwrap();
         book.commit("physics", join).unwrap();
     }
     let full = Err(full(2, 2));
-    assert_eq!(book.reserve("physics", "chen", "3", now), full);
-    assert_eq!(book.reserve("law", "anna", "4", now), full, "a seat in another room gives none in this one");
-    assert_eq!(book.reserve("physics", "anna", "5", now).unwrap().used, 2);
-    assert_eq!(book.reserve("physics", "anna", "6", now), full, "one seat for one seat");
+    assert_eq!(book.reserve(request("physics", "chen", "3"), now), full);
+    assert_eq!(
+        book.reserve(request("law", "anna", "4"), now),
+        full,
+        "a seat in another room gives none in this one"
+    );
+    assert_eq!(book.reserve(request("physics", "anna", "5"), now).unwrap().used, 2);
+    assert_eq!(book.reserve(request("physics", "anna", "6"), now), full, "one seat for one seat");
     book.commit("physics", "5").unwrap();
     assert!(book.release("1"), "the room keeps the newer one");
-    assert_eq!((book.used(), book.reserve("physics", "chen", "7", now)), (2, full));
+    assert_eq!((book.used(), book.reserve(request("physics", "chen", "7"), now)), (2, full));
     assert!(book.release("5"));
     assert_eq!(book.used(), 1);
 }
@@ -77,16 +118,19 @@ fn a_participant_that_rejoins_a_full_node_gets_a_seat_in_exchange_for_its_old_on
 #[test]
 fn an_exchange_that_expires_leaves_the_old_seat() {
     let now = Instant::now();
-    let mut book = SeatBook::new(1);
-    book.reserve("physics", "anna", "1", now).unwrap();
-    assert!(book.reserve("physics", "anna", "2", now).is_err(), "the first reservation is not committed yet");
+    let mut book = SeatBook::new(1, SeatQuotas::default());
+    book.reserve(request("physics", "anna", "1"), now).unwrap();
+    assert!(
+        book.reserve(request("physics", "anna", "2"), now).is_err(),
+        "the first reservation is not committed yet"
+    );
     book.commit("physics", "1").unwrap();
-    book.reserve("physics", "anna", "3", now).unwrap();
+    book.reserve(request("physics", "anna", "3"), now).unwrap();
     assert_eq!(book.expire(now + RESERVATION_TTL), ["3"]);
     assert_eq!(book.used(), 1);
     book.release("1");
     assert_eq!(book.used(), 0);
-    assert!(book.reserve("physics", "bo", "4", now).is_ok());
+    assert!(book.reserve(request("physics", "bo", "4"), now).is_ok());
 }
 
 #[derive(Debug, Clone)]
@@ -113,13 +157,13 @@ proptest! {
     #[test]
     fn seats_used_never_exceed_the_capacity(capacity in 0..6u32, ops in prop::collection::vec(op(), 1..200)) {
         let mut now = Instant::now();
-        let mut book = SeatBook::new(capacity);
+        let mut book = SeatBook::new(capacity, SeatQuotas::default());
         let mut model: HashMap<u8, (u8, Option<Instant>)> = HashMap::new();
         for op in ops {
             match op {
                 Op::Reserve(room, join) => {
                     model.retain(|_, (_, until)| until.is_none_or(|until| until > now));
-                    let answer = book.reserve(&room.to_string(), &join.to_string(), &join.to_string(), now);
+                    let answer = book.reserve(request(&room.to_string(), &join.to_string(), &join.to_string()), now);
                     let is_full = model.len() as u32 >= capacity;
                     match model.get_mut(&join) {
                         Some((held, _)) if *held != room => prop_assert_eq!(answer, Err(other_room())),

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use systir_reason::Refusal;
 
-use crate::seat_book::{NoReservation, SeatBook};
+use crate::seat_book::{NoReservation, SeatBook, SeatQuotas, SeatRequest};
 
 /// One node's seat book behind a lock.
 #[derive(Debug)]
 pub struct Seats(Mutex<SeatBook>);
 
 impl Seats {
-    /// An empty book with this many seats.
+    /// An empty book with this many seats and these quotas.
     #[must_use]
-    pub fn new(capacity: u32) -> Self {
-        Self(Mutex::new(SeatBook::new(capacity)))
+    pub fn new(capacity: u32, quotas: SeatQuotas) -> Self {
+        Self(Mutex::new(SeatBook::new(capacity, quotas)))
     }
 
     // A poisoned lock is safe to use: a seat book's methods do not leave it half changed.
@@ -29,8 +29,8 @@ impl Seats {
     ///
     /// # Errors
     /// As [`SeatBook::reserve`].
-    pub fn reserve(&self, room: &str, identity: &str, join_id: &str, now: Instant) -> Result<(), Refusal> {
-        self.book().reserve(room, identity, join_id, now).map(|_| ())
+    pub fn reserve(&self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.book().reserve(request, now).map(|_| ())
     }
 
     /// The participant has connected: [`SeatBook::commit`].

@@ -6,37 +6,45 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use systir_policy::{
-    Action, Claims, IdentityProof, NodeFacts, Nodes, PolicyEngine, Request, RoomAttributes, Subject, demo,
-};
+use systir_documents::{DirectoryNode, Lifetime, PublicKey, SigningKey};
+use systir_policy::demo::{self, DemoDocuments};
+use systir_policy::{Action, Claims, PolicyEngine, Request, Subject};
 
 type BoxError = Box<dyn std::error::Error>;
 
-/// The demo's three nodes and forty-seven more like `sto-1`.
-fn fifty_nodes() -> Result<Nodes, BoxError> {
-    let demo = Nodes::parse(demo::NODES)?;
-    let template = demo.get("sto-1").ok_or("the demo has no sto-1")?;
-    let more = (2..49).map(|number| NodeFacts {
+fn key() -> Result<PublicKey, BoxError> {
+    Ok(SigningKey::from_seed("bench", [1; 32])?.public())
+}
+
+/// The demo's documents with forty-seven more nodes like `sto-1`.
+fn fifty_nodes() -> Result<DemoDocuments, BoxError> {
+    let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
+    let (key, prefix) = (key()?, "192.0.2.0/24".parse()?);
+    let mut documents = DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix]))?;
+    let nodes = &mut documents.directory.nodes;
+    let template = nodes.iter().find(|node| node.id == "sto-1").ok_or("the demo has no sto-1")?.clone();
+    nodes.extend((2..49).map(|number| DirectoryNode {
         id: format!("sto-{number}"),
         spiffe_id: format!("spiffe://nordu.net/relay/sto-{number}"),
         ..template.clone()
-    });
-    Ok(Nodes::new(demo.iter().cloned().chain(more).collect(), Default::default())?)
+    }));
+    Ok(documents)
 }
 
-fn ask(engine: &PolicyEngine, nodes: &Nodes, node: &str) -> bool {
+/// A decision as a node makes it: the room's class from its name, then the rules.
+fn ask(engine: &PolicyEngine, node: &str) -> bool {
     let request = Request {
         institution: demo::INSTITUTION,
         action: Action::Spill,
-        subject: Subject::Node(nodes.evidence(node, IdentityProof::Planned)),
-        room: RoomAttributes::default(),
+        subject: Subject::Node(node),
+        room: engine.room(demo::INSTITUTION, black_box("Lecture on matters of State")),
         claims: Claims { e2ee: true, load_percent: Some(40) },
     };
     engine.decide(black_box(&request)).allowed
 }
 
-fn count_allowed(engine: &PolicyEngine, nodes: &Nodes) -> usize {
-    nodes.iter().filter(|facts| ask(engine, nodes, &facts.id)).count()
+fn count_allowed(engine: &PolicyEngine) -> usize {
+    engine.nodes().filter(|facts| ask(engine, &facts.id)).count()
 }
 
 fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
@@ -53,16 +61,16 @@ fn percentiles(name: &str, rounds: usize, mut run: impl FnMut() -> usize) {
 }
 
 fn main() -> Result<(), BoxError> {
-    let nodes = fifty_nodes()?;
-    let engine = demo::engine(&nodes)?;
-    percentiles("allowed", 10_000, || ask(&engine, &nodes, "sto-1").into());
-    percentiles("forbidden", 10_000, || ask(&engine, &nodes, "aws-sto-1").into());
-    percentiles("50 nodes", 500, || count_allowed(&engine, &nodes));
-    percentiles("load", 50, || demo::engine(&nodes).map_or(0, |engine| engine.institutions().count()));
+    let documents = fifty_nodes()?;
+    let engine = documents.engine()?;
+    percentiles("allowed", 10_000, || ask(&engine, "sto-1").into());
+    percentiles("forbidden", 10_000, || ask(&engine, "aws-sto-1").into());
+    percentiles("50 nodes", 500, || count_allowed(&engine));
+    percentiles("load", 50, || documents.engine().map_or(0, |engine| engine.institutions().count()));
     let mut criterion = Criterion::default().configure_from_args();
-    criterion.bench_function("decide allowed", |b| b.iter(|| ask(&engine, &nodes, "sto-1")));
-    criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&engine, &nodes, "aws-sto-1")));
-    criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&engine, &nodes)));
+    criterion.bench_function("decide allowed", |b| b.iter(|| ask(&engine, "sto-1")));
+    criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&engine, "aws-sto-1")));
+    criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&engine)));
     criterion.final_summary();
     Ok(())
 }

@@ -27,6 +27,10 @@ pub enum Action {
     Webhook,
     /// Join the room.
     Join,
+    /// Join the room unseen by other participants (`hidden`); asked in addition to `join`.
+    JoinHidden,
+    /// Join the room as a recorder (`recorder`); asked in addition to `join`.
+    JoinRecorder,
     /// Change or end the room through the server API.
     Administer,
 }
@@ -43,13 +47,13 @@ impl From<MediaRole> for Action {
 /// The name is not one of [`Action::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, administer"
+    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, join-hidden, join-recorder, administer"
 )]
 pub struct UnknownAction(pub String);
 
 impl Action {
     /// Every action, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Home,
         Self::Spill,
         Self::Transit,
@@ -60,6 +64,8 @@ impl Action {
         Self::Telemetry,
         Self::Webhook,
         Self::Join,
+        Self::JoinHidden,
+        Self::JoinRecorder,
         Self::Administer,
     ];
 
@@ -77,6 +83,8 @@ impl Action {
             Self::Telemetry => "telemetry",
             Self::Webhook => "webhook",
             Self::Join => "join",
+            Self::JoinHidden => "join-hidden",
+            Self::JoinRecorder => "join-recorder",
             Self::Administer => "administer",
         }
     }
@@ -84,7 +92,7 @@ impl Action {
     /// Whether the resource is a node (room -> node); otherwise it is a room (participant -> room).
     #[must_use]
     pub const fn is_on_node(self) -> bool {
-        !matches!(self, Self::Join | Self::Administer)
+        !matches!(self, Self::Join | Self::JoinHidden | Self::JoinRecorder | Self::Administer)
     }
 }
 

@@ -1,19 +1,32 @@
-//! Policy on one node: the engine, the nodes file, and which entry this node is. Every place that could
-//! send media or signalling to another node asks here first. Each decision is counted by its rule.
+//! Policy on one node: the current engine, and which node this is. Every place that could send media or signalling to
+//! another node asks here first. Each decision is counted by its rule.
 
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use systir_assignment::RoomId;
+use systir_identity::ProvenIdentity;
+use systir_reason::Refusal;
 
 use crate::metrics::PolicyMetrics;
 use crate::{
-    Action, Claims, Decision, IdentityProof, NodeFacts, Nodes, PolicyEngine, ProvenIdentity, Request,
-    RoomAttributes, Subject,
+    Action, Claims, Decision, NodeFacts, PolicyEngine, PolicyStatement, Request, RoomAttributes, Subject,
 };
 
-/// The engine and the nodes file, both from the operator's own files.
+/// What a token makes of a participant beyond an ordinary one. Policy must permit each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParticipantRoles {
+    /// Other participants do not see it.
+    pub hidden: bool,
+    /// It is a recorder.
+    pub recorder: bool,
+}
+
+/// The node's policy. It is replaced while the node runs; each decision is made by one engine as a whole.
 #[derive(Debug)]
 pub struct Authority {
-    engine: PolicyEngine,
-    nodes: Nodes,
+    engine: ArcSwap<PolicyEngine>,
     own_id: String,
     metrics: Arc<PolicyMetrics>,
 }
@@ -21,53 +34,137 @@ pub struct Authority {
 impl Authority {
     /// Decisions made on the node `own_id`.
     #[must_use]
-    pub fn new(engine: PolicyEngine, nodes: Nodes, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
-        Self { engine, nodes, own_id: own_id.to_owned(), metrics }
+    pub fn new(engine: PolicyEngine, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
+        Self { engine: ArcSwap::from_pointee(engine), own_id: own_id.to_owned(), metrics }
     }
 
-    /// A node's entry in the nodes file.
+    /// Decides by another engine from now on. Decisions that are under way keep the one that they began with.
+    pub fn replace(&self, engine: PolicyEngine) {
+        self.engine.store(Arc::new(engine));
+    }
+
+    /// The present engine, for several questions that must have one answer.
     #[must_use]
-    pub fn facts(&self, node: &str) -> Option<&NodeFacts> {
-        self.nodes.get(node)
+    pub fn engine(&self) -> Arc<PolicyEngine> {
+        self.engine.load_full()
     }
 
-    /// All nodes of the nodes file.
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
-        self.nodes.iter()
-    }
-
-    /// The node that has this SPIFFE id in the nodes file.
+    /// The id of this node.
     #[must_use]
-    pub fn node_of(&self, spiffe_id: &str) -> Option<&NodeFacts> {
-        self.nodes.iter().find(|node| node.spiffe_id == spiffe_id)
+    pub fn own_id(&self) -> &str {
+        &self.own_id
     }
 
-    /// May this node do `action` for the institution's rooms? For another node this is a plan, not yet
-    /// checked against TLS: before a room opens on a link, ask [`Authority::peer`].
-    pub fn node(&self, action: Action, institution: &str, node: &str) -> Decision {
-        let identity = if node == self.own_id { IdentityProof::Local } else { IdentityProof::Planned };
-        self.decide(action, institution, Subject::Node(self.nodes.evidence(node, identity)))
+    /// What the directories state of the node with this id.
+    #[must_use]
+    pub fn facts(&self, node: &str) -> Option<Arc<NodeFacts>> {
+        self.engine.load().facts(node).cloned()
     }
 
-    /// May the peer, whose identity TLS proved, do `action`?
-    pub fn peer(&self, action: Action, institution: &str, peer: &ProvenIdentity) -> Decision {
-        self.decide(action, institution, Subject::Node(self.nodes.evidence_of_peer(peer)))
+    /// The nodes of all directories, by id.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<NodeFacts>> {
+        self.engine.load().nodes().cloned().collect()
     }
 
-    /// May the holder of a token of institution `from` do `action` in rooms of `institution`?
-    pub fn participant(&self, action: Action, institution: &str, from: &str) -> Decision {
-        self.decide(action, institution, Subject::Participant { institution: from })
+    /// What the directories state of the node with this SPIFFE id.
+    #[must_use]
+    pub fn node_of(&self, spiffe_id: &str) -> Option<Arc<NodeFacts>> {
+        self.engine.load().node_of(spiffe_id).cloned()
     }
 
-    fn decide(&self, action: Action, institution: &str, subject: Subject<'_>) -> Decision {
-        let request = Request {
-            institution,
-            action,
-            subject,
-            room: RoomAttributes::default(),
-            claims: Claims::default(),
-        };
-        let decision = self.engine.decide(&request);
+    /// The institutions that have a bundle.
+    #[must_use]
+    pub fn institutions(&self) -> Vec<String> {
+        self.engine.load().institutions().map(str::to_owned).collect()
+    }
+
+    /// The policy that decides for an institution: version, hash, signers.
+    #[must_use]
+    pub fn statement(&self, institution: &str) -> Option<PolicyStatement> {
+        self.engine.load().statement(institution).cloned()
+    }
+
+    /// What the institution's bundle says of this room.
+    #[must_use]
+    pub fn room(&self, room: &RoomId) -> RoomAttributes {
+        self.engine.load().room(&room.institution, &room.name)
+    }
+
+    /// Is the renewal of a document overdue, so that this node may not be added to the room, and no new room be opened on
+    /// it? See [`PolicyEngine::renewal_overdue`].
+    #[must_use]
+    pub fn renewal_overdue(&self, room: &RoomId, node: &str) -> Option<Refusal> {
+        self.engine.load().renewal_overdue(&room.institution, node)
+    }
+
+    /// May this node do `action` for the room? For another node this is a plan, not yet checked against its proven
+    /// identity: before a room opens on a link, ask [`Authority::peer`].
+    pub fn node(&self, action: Action, room: &RoomId, node: &str) -> Decision {
+        self.of_room(action, room, Subject::Node(node))
+    }
+
+    /// May the peer do `action` for the room? Its identity was proved, and its certificate must be valid at `now`.
+    pub fn peer(&self, action: Action, room: &RoomId, peer: &ProvenIdentity, now: SystemTime) -> Decision {
+        self.of_room(action, room, Subject::Peer { identity: peer, now })
+    }
+
+    /// May the holder of a token of institution `from` do `action` in the room?
+    pub fn participant(&self, action: Action, room: &RoomId, from: &str) -> Decision {
+        self.of_room(action, room, Subject::Participant { institution: from })
+    }
+
+    /// May the holder of a token of institution `from` join the room in these roles? The decisions of one engine, in the
+    /// order in which they were asked: on `join`, then on each role; the first denial ends them.
+    pub fn join(&self, room: &RoomId, from: &str, roles: ParticipantRoles) -> Vec<(Action, Decision)> {
+        let engine = self.engine.load();
+        let attributes = engine.room(&room.institution, &room.name);
+        let ParticipantRoles { hidden, recorder } = roles;
+        let asked = [(Action::Join, true), (Action::JoinHidden, hidden), (Action::JoinRecorder, recorder)];
+        let mut decisions = Vec::new();
+        for (action, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+            let subject = Subject::Participant { institution: from };
+            let decision = self.decide(&engine, action, &room.institution, attributes, subject);
+            let allowed = decision.allowed;
+            decisions.push((action, decision));
+            if !allowed {
+                break;
+            }
+        }
+        decisions
+    }
+
+    /// May this node do `action` for the institution, where no room is meant? Decided as for an ordinary room.
+    pub fn institution_node(&self, action: Action, institution: &str, node: &str) -> Decision {
+        self.of_institution(action, institution, Subject::Node(node))
+    }
+
+    /// May the holder of a token of institution `from` do `action` for `institution`, where no room is meant? Decided as
+    /// for an ordinary room.
+    pub fn institution_participant(&self, action: Action, institution: &str, from: &str) -> Decision {
+        self.of_institution(action, institution, Subject::Participant { institution: from })
+    }
+
+    fn of_room(&self, action: Action, room: &RoomId, subject: Subject<'_>) -> Decision {
+        let engine = self.engine.load();
+        let attributes = engine.room(&room.institution, &room.name);
+        self.decide(&engine, action, &room.institution, attributes, subject)
+    }
+
+    fn of_institution(&self, action: Action, institution: &str, subject: Subject<'_>) -> Decision {
+        self.decide(&self.engine.load(), action, institution, RoomAttributes::default(), subject)
+    }
+
+    fn decide(
+        &self,
+        engine: &PolicyEngine,
+        action: Action,
+        institution: &str,
+        room: RoomAttributes,
+        subject: Subject<'_>,
+    ) -> Decision {
+        let request = Request { institution, action, subject, room, claims: Claims::default() };
+        let decision = engine.decide(&request);
         self.metrics.decided(action, &decision);
         decision
     }

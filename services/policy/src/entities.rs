@@ -1,16 +1,15 @@
 //! Cedar entities of institutions, rooms, participants and nodes, built and checked against the schema once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema,
 };
 
 use crate::action::Action;
-use crate::country::is_country;
-use crate::names::KnownNames;
-use crate::node::{NodeFacts, Nodes};
-use crate::request::{Claims, RoomClass};
+use crate::node::NodeFacts;
+use crate::nodes::DirectoryNodes;
+use crate::request::{Claims, RoomAttributes, RoomClass};
 
 /// What Cedar rejected: a bug of this crate or an unusable name.
 type BoxError = Box<dyn std::error::Error>;
@@ -19,20 +18,17 @@ type BoxError = Box<dyn std::error::Error>;
 #[derive(Debug)]
 pub(crate) struct EntityStore {
     schema: Schema,
-    types: EntityTypes,
-    names: KnownNames,
     actions: HashMap<Action, EntityUid>,
     institutions: BTreeMap<String, InstitutionEntities>,
-    nodes: BTreeMap<String, (NodeFacts, EntityUid)>,
+    nodes: BTreeMap<String, EntityUid>,
     entities: Entities,
 }
 
-/// Entity ids of an institution. Policy distinguishes its rooms by class only, and its participants not at all.
+/// Entity ids of an institution. Policy distinguishes its rooms by their attributes only, and its participants not at all.
 #[derive(Debug)]
 struct InstitutionEntities {
     uid: EntityUid,
-    standard: EntityUid,
-    confidential: EntityUid,
+    rooms: Vec<(RoomAttributes, EntityUid)>,
     participant: EntityUid,
 }
 
@@ -66,35 +62,43 @@ impl EntityTypes {
 }
 
 impl EntityStore {
-    /// Entities of every known institution and of every node whose entry is complete.
-    pub(crate) fn build(schema: Schema, names: KnownNames, nodes: &Nodes) -> Result<Self, BoxError> {
+    /// Entities of these institutions and of every node whose attributes are complete.
+    pub(crate) fn build(
+        schema: Schema,
+        institutions: &BTreeSet<&str>,
+        nodes: &DirectoryNodes,
+    ) -> Result<Self, BoxError> {
         let types = EntityTypes::new()?;
         let actions =
             Action::ALL.into_iter().map(|action| (action, uid(&types.action, action.as_str()))).collect();
         let mut store = Self {
             schema,
-            types,
-            names,
             actions,
             institutions: BTreeMap::new(),
             nodes: BTreeMap::new(),
             entities: Entities::empty(),
         };
         let mut entities = Vec::new();
-        for name in &store.names.institutions {
-            let institution = InstitutionEntities {
-                uid: uid(&store.types.institution, name),
-                standard: uid(&store.types.room, &format!("{name} standard")),
-                confidential: uid(&store.types.room, &format!("{name} confidential")),
-                participant: uid(&store.types.participant, name),
+        for name in institutions {
+            let room = |attributes: RoomAttributes| {
+                let encryption = if attributes.e2ee { "encrypted" } else { "open" };
+                (attributes, uid(&types.room, &format!("{name} {} {encryption}", attributes.class.as_str())))
             };
-            entities.extend(store.institution_entities(&institution)?);
-            store.institutions.insert(name.clone(), institution);
+            let all = RoomClass::ALL
+                .into_iter()
+                .flat_map(|class| [false, true].map(|e2ee| RoomAttributes { class, e2ee }));
+            let institution = InstitutionEntities {
+                uid: uid(&types.institution, name),
+                rooms: all.map(room).collect(),
+                participant: uid(&types.participant, name),
+            };
+            entities.extend(institution_entities(&types, &institution)?);
+            store.institutions.insert((*name).to_owned(), institution);
         }
         for facts in nodes.iter().filter(|facts| facts.missing().next().is_none()) {
-            let (uid, entity) = store.node(facts)?;
+            let (uid, entity) = node(&types, facts)?;
             entities.push(entity);
-            store.nodes.insert(facts.id.clone(), (facts.clone(), uid));
+            store.nodes.insert(facts.id.clone(), uid);
         }
         store.entities = Entities::from_entities(entities, Some(&store.schema))?;
         Ok(store)
@@ -112,45 +116,17 @@ impl EntityStore {
         self.actions.get(&action).cloned()
     }
 
-    pub(crate) fn room(&self, institution: &str, class: RoomClass) -> Option<EntityUid> {
-        self.institutions.get(institution).map(|institution| institution.room(class).clone())
+    pub(crate) fn room(&self, institution: &str, attributes: RoomAttributes) -> Option<EntityUid> {
+        let rooms = &self.institutions.get(institution)?.rooms;
+        rooms.iter().find(|(known, _)| *known == attributes).map(|(_, uid)| uid.clone())
     }
 
     pub(crate) fn participant(&self, institution: &str) -> Option<EntityUid> {
         self.institutions.get(institution).map(|institution| institution.participant.clone())
     }
 
-    /// The node's id, if its entity was prebuilt from exactly these facts.
-    pub(crate) fn known_node(&self, facts: &NodeFacts) -> Option<EntityUid> {
-        self.nodes.get(&facts.id).filter(|(known, _)| known == facts).map(|(_, uid)| uid.clone())
-    }
-
-    /// The id of a node that was not prebuilt, and entities for it: the slow path for facts from another nodes file.
-    pub(crate) fn with_node(
-        &self,
-        institution: &str,
-        facts: &NodeFacts,
-    ) -> Result<(EntityUid, Entities), BoxError> {
-        let institution = self.institutions.get(institution).ok_or("the institution is not known")?;
-        let (uid, entity) = self.node(facts)?;
-        let entities = self.institution_entities(institution)?.into_iter().chain([entity]);
-        Ok((uid, Entities::from_entities(entities, Some(&self.schema))?))
-    }
-
-    /// The first country, operator or host in `facts` that this engine does not know.
-    pub(crate) fn unknown_in(&self, facts: &NodeFacts) -> Option<String> {
-        let of = |what: &str, name: &str| Some(format!("{} states the {what} {name:?}", facts.id));
-        for country in [&facts.country, &facts.operator_controlled_from, &facts.host_controlled_from] {
-            if !is_country(country) {
-                return of("country", country);
-            }
-        }
-        for operator in [&facts.operator, &facts.declared_by] {
-            if !self.names.operators.contains(operator) {
-                return of("operator", operator);
-            }
-        }
-        if self.names.hosts.contains(&facts.host) { None } else { of("host", &facts.host) }
+    pub(crate) fn node(&self, id: &str) -> Option<EntityUid> {
+        self.nodes.get(id).cloned()
     }
 
     /// The claims as the schema's `Claims`.
@@ -161,47 +137,43 @@ impl EntityStore {
             .map(|load| ("load_percent".to_owned(), RestrictedExpression::new_long(load.into())));
         Ok(Context::from_pairs([e2ee].into_iter().chain(load))?)
     }
-
-    fn institution_entities(&self, institution: &InstitutionEntities) -> Result<Vec<Entity>, BoxError> {
-        let parents = || HashSet::from([institution.uid.clone()]);
-        let mut entities = vec![
-            Entity::with_uid(institution.uid.clone()),
-            Entity::new_no_attrs(institution.participant.clone(), parents()),
-        ];
-        for class in RoomClass::ALL {
-            let class_uid = RestrictedExpression::new_entity_uid(uid(&self.types.class, class.as_str()));
-            let attributes = HashMap::from([("class".to_owned(), class_uid)]);
-            entities.push(Entity::new(institution.room(class).clone(), attributes, parents())?);
-        }
-        Ok(entities)
-    }
-
-    fn node(&self, facts: &NodeFacts) -> Result<(EntityUid, Entity), BoxError> {
-        let types = &self.types;
-        let of = |key: &str, kind: &EntityTypeName, name: &str| {
-            (key.to_owned(), RestrictedExpression::new_entity_uid(uid(kind, name)))
-        };
-        let attributes = HashMap::from([
-            of("country", &types.country, &facts.country),
-            of("operator", &types.operator, &facts.operator),
-            of("operator_controlled_from", &types.country, &facts.operator_controlled_from),
-            of("host", &types.host, &facts.host),
-            of("host_controlled_from", &types.country, &facts.host_controlled_from),
-            of("declared_by", &types.operator, &facts.declared_by),
-            ("own_machine".to_owned(), RestrictedExpression::new_bool(facts.own_machine())),
-        ]);
-        let node = uid(&types.node, &facts.id);
-        Ok((node.clone(), Entity::new(node, attributes, HashSet::new())?))
-    }
 }
 
-impl InstitutionEntities {
-    fn room(&self, class: RoomClass) -> &EntityUid {
-        match class {
-            RoomClass::Standard => &self.standard,
-            RoomClass::Confidential => &self.confidential,
-        }
+fn institution_entities(
+    types: &EntityTypes,
+    institution: &InstitutionEntities,
+) -> Result<Vec<Entity>, BoxError> {
+    let parents = || HashSet::from([institution.uid.clone()]);
+    let mut entities = vec![
+        Entity::with_uid(institution.uid.clone()),
+        Entity::new_no_attrs(institution.participant.clone(), parents()),
+    ];
+    for (attributes, room) in &institution.rooms {
+        let class = uid(&types.class, attributes.class.as_str());
+        let values = HashMap::from([
+            ("class".to_owned(), RestrictedExpression::new_entity_uid(class)),
+            ("e2ee".to_owned(), RestrictedExpression::new_bool(attributes.e2ee)),
+        ]);
+        entities.push(Entity::new(room.clone(), values, parents())?);
     }
+    Ok(entities)
+}
+
+fn node(types: &EntityTypes, facts: &NodeFacts) -> Result<(EntityUid, Entity), BoxError> {
+    let of = |key: &str, kind: &EntityTypeName, name: &str| {
+        (key.to_owned(), RestrictedExpression::new_entity_uid(uid(kind, name)))
+    };
+    let attributes = HashMap::from([
+        of("country", &types.country, &facts.country),
+        of("operator", &types.operator, &facts.operator),
+        of("operator_controlled_from", &types.country, &facts.operator_controlled_from),
+        of("host", &types.host, &facts.host),
+        of("host_controlled_from", &types.country, &facts.host_controlled_from),
+        of("declared_by", &types.operator, &facts.declared_by),
+        ("own_machine".to_owned(), RestrictedExpression::new_bool(facts.own_machine())),
+    ]);
+    let node = uid(&types.node, &facts.id);
+    Ok((node.clone(), Entity::new(node, attributes, HashSet::new())?))
 }
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {

@@ -1,38 +1,48 @@
 //! Policy decisions: which node may do what for a room, and who may join it. Rules are Cedar policies of the
-//! institutions, with the operator's floor: forbid rules that no institution can override. Each decision
-//! names its rules and has a sentence. The crate does no I/O, has no clock, holds no keys and reads no
-//! leases. Its input is policy text, the operator's nodes file and evidence. What it cannot evaluate (an
-//! error, an unknown name, a missing attribute) it denies, with the reason.
+//! institutions, from their signed bundles, with the operator's floor: forbid rules that no institution can override. Nodes'
+//! attributes come from the operators' signed directories. Each decision names its rules and has a sentence. The crate does
+//! no I/O, has no clock, holds no keys and reads no leases. What it cannot evaluate (an error, an unknown name, a missing
+//! attribute, an expired document) it denies, with the reason.
 //!
-//! - [`PolicyEngine`] is loaded once from [`Sources`]; [`PolicyEngine::decide`] turns a [`Request`] into a [`Decision`].
-//! - [`Authority`] is one node's view of it: the engine, the nodes file, and a metric for each decision.
-//! - [`Evidence`] is what is known of a node. Only [`Nodes`] makes it, never a lease.
-//! - [`Zones`] ("EEA") are replaced by their countries before the text is parsed, hashed or shown.
-//! - `demo` (a feature) holds the demo's policy, nodes and zones.
+//! - [`PolicyEngine`] is loaded from [`Sources`], verified documents; [`PolicyEngine::decide`] turns a [`Request`] into a
+//!   [`Decision`].
+//! - [`Authority`] is one node's policy while it runs: the current engine, and a metric for each decision.
+//! - [`NodeFacts`] is what the directories state of a node; [`PolicyStatement`] and [`DirectoryStatement`] tell who signed.
+//! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names.
+//! - Zones ("EEA") are replaced by their countries before the text is parsed or shown.
+//! - `demo` (a feature) holds the demo's documents.
 //!
 //! `examples/decide_and_explain.rs` decides for an approved and an unapproved node.
 
 // Tests read the clock.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod accepted;
 mod action;
 mod authority;
+mod caseless;
+mod classes;
 mod country;
 mod decision;
 #[cfg(any(test, feature = "demo"))]
 pub mod demo;
 mod engine;
 mod entities;
-mod evidence;
+mod escape;
+mod institution;
 mod lint;
 mod loader;
 mod metrics;
-mod names;
 mod node;
+mod nodes;
+mod outcome;
 mod problem;
 mod request;
 mod rule;
+mod schema;
 mod sentence;
+mod source;
+mod statement;
 mod tokenizer;
 mod zone;
 
@@ -40,16 +50,15 @@ mod zone;
 mod tests;
 
 pub use action::{Action, UnknownAction};
-pub use authority::Authority;
+pub use authority::{Authority, ParticipantRoles};
 pub use country::is_country;
 pub use decision::{Decision, PolicyVersion};
-pub use engine::{InstitutionPolicy, PolicyEngine, Sources};
-pub use evidence::{Evidence, IdentityProof, ProvenIdentity};
+pub use engine::PolicyEngine;
 pub use loader::PolicyText;
 pub use metrics::PolicyMetrics;
-pub use names::KnownNames;
-pub use node::{NodeAttribute, NodeFacts, Nodes};
+pub use node::{DirectoryStatement, NodeAttribute, NodeFacts};
 pub use problem::{LoadError, Problem};
 pub use request::{Claims, Request, RoomAttributes, RoomClass, Subject};
 pub use rule::{Rule, RuleEffect, RuleId};
-pub use zone::Zones;
+pub use source::{SourceDocument, Sources};
+pub use statement::PolicyStatement;

@@ -7,9 +7,10 @@ use cedar_policy::{
     Schema,
 };
 
+use systir_documents::Vocabulary;
+
 use crate::action::Action;
 use crate::country::is_country;
-use crate::names::KnownNames;
 use crate::rule::{Rule, RuleEffect, RuleId};
 use crate::sentence::Sentence;
 use crate::tokenizer::{TokenKind, tokens};
@@ -28,16 +29,6 @@ const MAX_NESTING: usize = 32;
 pub(crate) enum PolicyLayer<'a> {
     Floor,
     Institution(&'a str),
-}
-
-impl<'a> PolicyLayer<'a> {
-    /// The name of the text in a [`crate::Problem`].
-    pub(crate) fn place(self) -> &'a str {
-        match self {
-            Self::Floor => "floor",
-            Self::Institution(institution) => institution,
-        }
-    }
 }
 
 /// Refuses text that is too large to be parsed safely. Call it before zones are replaced.
@@ -73,7 +64,7 @@ pub(crate) fn check_rule(
     order: usize,
     layer: PolicyLayer<'_>,
     schema: &Schema,
-    names: &KnownNames,
+    vocabulary: &Vocabulary,
 ) -> Result<Rule, Vec<String>> {
     let mut wrong = Vec::new();
     for (key, _) in policy.annotations() {
@@ -106,7 +97,7 @@ pub(crate) fn check_rule(
     if effect == RuleEffect::Permit {
         wrong.extend(check_permit(policy, layer));
     }
-    wrong.extend(check_literals(policy, names));
+    wrong.extend(check_literals(policy, layer, vocabulary));
     match sentence {
         Some(sentence) if wrong.is_empty() => {
             Ok(Rule { id: RuleId::new(id), effect, tier, actions, sentence, order })
@@ -202,8 +193,11 @@ fn mentions_context(json: &serde_json::Value) -> bool {
     false
 }
 
-/// Every entity that the rule names must be known: Cedar itself accepts any id.
-fn check_literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
+/// Every entity that the rule names must be in the document's vocabulary: Cedar itself accepts any id, so a rule with a
+/// typo would silently never apply.
+fn check_literals(policy: &Policy, layer: PolicyLayer<'_>, vocabulary: &Vocabulary) -> Vec<String> {
+    let known = |names: &BTreeSet<String>, id: &str| names.contains(id);
+    let own = |id: &str| matches!(layer, PolicyLayer::Institution(institution) if institution == id);
     let mut wrong = BTreeSet::new();
     for uid in policy.entity_literals() {
         let id = uid.id().unescaped();
@@ -211,10 +205,14 @@ fn check_literals(policy: &Policy, names: &KnownNames) -> Vec<String> {
             "Country" if !is_country(id) => {
                 "is not an ISO 3166-1 alpha-2 country; write Country::\"DK\", not Country::\"Denmark\""
             }
-            "Operator" if !names.operators.contains(id) => "is not an operator of the nodes file",
-            "Host" if !names.hosts.contains(id) => "is not a host of the nodes file",
-            "Node" if !names.nodes.contains(id) => "is not a node of the nodes file",
-            "Institution" if !names.institutions.contains(id) => "is not a known institution",
+            "Operator" if !known(&vocabulary.operators, id) => {
+                "is not an operator of the document's vocabulary"
+            }
+            "Host" if !known(&vocabulary.hosts, id) => "is not a host of the document's vocabulary",
+            "Node" if !known(&vocabulary.nodes, id) => "is not a node of the document's vocabulary",
+            "Institution" if !own(id) && !known(&vocabulary.institutions, id) => {
+                "is not an institution of the document's vocabulary"
+            }
             "Room" | "Participant" => {
                 "cannot be named: rules apply to the institution, not to single rooms or participants"
             }

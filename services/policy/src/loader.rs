@@ -1,29 +1,31 @@
 //! From policy text to rules: check bounds, replace zones by countries, parse, lint, validate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use systir_documents::Vocabulary;
 
 use crate::decision::PolicyVersion;
 use crate::lint::{self, PolicyLayer};
-use crate::names::KnownNames;
 use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
 use crate::tokenizer::{TokenKind, tokens};
 use crate::zone::Zones;
 
-/// What policy text is checked against.
-pub(crate) struct Loader<'a> {
-    pub(crate) schema: &'a Schema,
-    pub(crate) schema_text: &'a str,
-    pub(crate) zones: &'a Zones,
-    pub(crate) names: &'a KnownNames,
+/// The policy text of one document, and what it is checked against.
+pub(crate) struct PolicySource<'a> {
+    /// The document in problems.
+    pub(crate) place: &'a str,
+    pub(crate) layer: PolicyLayer<'a>,
+    pub(crate) text: &'a str,
+    pub(crate) zones: &'a BTreeMap<String, Vec<String>>,
+    pub(crate) vocabulary: &'a Vocabulary,
 }
 
 /// One loaded text: the floor, or an institution's own rules.
+#[derive(Debug)]
 pub(crate) struct LoadedPart {
     text: Arc<str>,
     policies: Vec<Policy>,
@@ -38,7 +40,7 @@ pub(crate) struct LoadedPolicy {
     pub(crate) rules: HashMap<PolicyId, Rule>,
 }
 
-/// The text of a policy, zones replaced by countries. The version's hash is computed from it, so that others can check it.
+/// The text of a policy, zones replaced by countries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyText {
     /// Number and hash.
@@ -51,37 +53,26 @@ pub struct PolicyText {
     pub institution: Arc<str>,
 }
 
-impl Loader<'_> {
-    /// Loads one text. `first` is the [`Rule::order`] of its first rule.
-    pub(crate) fn load_part(
-        &self,
-        layer: PolicyLayer<'_>,
-        text: &str,
-        first: usize,
-    ) -> Result<LoadedPart, Vec<Problem>> {
-        self.load_rules(layer, text, first).map_err(|mut problems| {
+impl PolicySource<'_> {
+    /// Loads the text. `first` is the [`Rule::order`] of its first rule.
+    pub(crate) fn load(&self, schema: &Schema, first: usize) -> Result<LoadedPart, Vec<Problem>> {
+        self.load_rules(schema, first).map_err(|mut problems| {
             for problem in &mut problems {
                 if let (None, Some(rule)) = (problem.line, &problem.rule) {
-                    problem.line = line_of_rule(text, rule);
+                    problem.line = line_of_rule(self.text, rule);
                 }
             }
             problems
         })
     }
 
-    fn load_rules(
-        &self,
-        layer: PolicyLayer<'_>,
-        text: &str,
-        first: usize,
-    ) -> Result<LoadedPart, Vec<Problem>> {
-        let place = layer.place();
+    fn load_rules(&self, schema: &Schema, first: usize) -> Result<LoadedPart, Vec<Problem>> {
+        let Self { place, layer, text, zones, vocabulary } = *self;
         let text_problem = |what: String| vec![Problem::at(place, what)];
         lint::check_bounds(text).map_err(text_problem)?;
-        let expanded = self
-            .zones
+        let expanded = Zones::new(place, zones)?
             .expand(text)
-            .map_err(|unknown| text_problem(format!("there is no zone {unknown:?} in the zones file")))?;
+            .map_err(|unknown| text_problem(format!("its zones do not have {unknown:?}")))?;
         if expanded.len() > lint::MAX_EXPANDED_BYTES {
             return Err(text_problem(
                 "with its zones replaced by countries the text is too long; use fewer zones".to_owned(),
@@ -107,7 +98,7 @@ impl Loader<'_> {
         let mut problems = Vec::new();
         let (mut policies, mut rules) = (Vec::new(), Vec::<Rule>::new());
         for (at, policy) in numbered.into_iter().enumerate() {
-            match lint::check_rule(policy, first + at, layer, self.schema, self.names) {
+            match lint::check_rule(policy, first + at, layer, schema, vocabulary) {
                 Ok(rule) => {
                     policies.push(policy.new_id(PolicyId::new(rule.id.as_str())));
                     rules.push(rule);
@@ -121,7 +112,7 @@ impl Loader<'_> {
         }
         problems.extend(duplicates(place, &rules));
         if problems.is_empty() {
-            problems = self.validate(place, &policies);
+            problems = validate(place, schema, &policies);
         }
         if problems.is_empty() {
             Ok(LoadedPart { text: expanded.into(), policies, rules })
@@ -129,31 +120,31 @@ impl Loader<'_> {
             Err(problems)
         }
     }
+}
 
-    /// Strict mode; a warning is an error, as a rule that can never apply is a mistake.
-    fn validate(&self, place: &str, policies: &[Policy]) -> Vec<Problem> {
-        let set = match PolicySet::from_policies(policies.iter().cloned()) {
-            Ok(set) => set,
-            Err(error) => return vec![Problem::at(place, error.to_string())],
-        };
-        let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
-        let errors = result
-            .validation_errors()
-            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
-        let warnings = result
-            .validation_warnings()
-            .map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
-        errors.chain(warnings).collect()
-    }
+/// Strict mode; a warning is an error, as a rule that can never apply is a mistake.
+fn validate(place: &str, schema: &Schema, policies: &[Policy]) -> Vec<Problem> {
+    let set = match PolicySet::from_policies(policies.iter().cloned()) {
+        Ok(set) => set,
+        Err(error) => return vec![Problem::at(place, error.to_string())],
+    };
+    let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+    let errors =
+        result.validation_errors().map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
+    let warnings =
+        result.validation_warnings().map(|e| Problem::of_rule(place, e.policy_id().as_ref(), e.to_string()));
+    errors.chain(warnings).collect()
+}
 
+impl LoadedPolicy {
     /// The floor and an institution's own rules as one policy.
     pub(crate) fn combine(
-        &self,
         place: &str,
-        number: u64,
+        version: PolicyVersion,
+        schema: &str,
         floor: &LoadedPart,
         own: &LoadedPart,
-    ) -> Result<LoadedPolicy, Vec<Problem>> {
+    ) -> Result<Self, Vec<Problem>> {
         let rules: Vec<&Rule> = floor.rules.iter().chain(&own.rules).collect();
         let problems = duplicates(place, rules.iter().copied());
         if !problems.is_empty() {
@@ -161,11 +152,10 @@ impl Loader<'_> {
         }
         let policies = PolicySet::from_policies(floor.policies.iter().chain(&own.policies).cloned())
             .map_err(|error| vec![Problem::at(place, error.to_string())])?;
-        let hash = version_hash(&[self.schema_text, &floor.text, &own.text]);
-        Ok(LoadedPolicy {
+        Ok(Self {
             text: PolicyText {
-                version: PolicyVersion { number, hash: hash.into() },
-                schema: self.schema_text.into(),
+                version,
+                schema: schema.into(),
                 floor: floor.text.clone(),
                 institution: own.text.clone(),
             },
@@ -213,14 +203,4 @@ fn duplicates<'a>(place: &str, rules: impl IntoIterator<Item = &'a Rule>) -> Vec
     repeated
         .map(|rule| Problem::of_rule(place, rule.id.as_str(), "another rule has this @id already"))
         .collect()
-}
-
-/// Each text is preceded by its length, so that text moved from one to the next changes the hash.
-fn version_hash(texts: &[&str]) -> String {
-    let mut bytes = b"systir policy 1\n".to_vec();
-    for text in texts {
-        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(text.as_bytes());
-    }
-    digest(&SHA256, &bytes).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

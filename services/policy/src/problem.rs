@@ -1,13 +1,13 @@
-//! Problems in the texts that a engine is loaded from.
+//! Problems in the documents that an engine is loaded from.
 
 /// One problem: where it is, in which rule, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The text: `floor`, an institution (`ku.dk`), `zones`, `nodes` or `schema`.
+    /// The document: `bundle of ku.dk`, `floor of nordunet`, `directory of nordunet`; or `schema`.
     pub place: String,
     /// The rule's `@id`, or `number N` for a rule without one; none when no rule is at fault.
     pub rule: Option<String>,
-    /// The line of the text, from 1, if it is known.
+    /// The line of the document's policy text, from 1, if it is known.
     pub line: Option<usize>,
     /// What is wrong and how to fix it.
     pub what: String,
@@ -18,17 +18,11 @@ impl Problem {
         Self { place: place.to_owned(), rule: None, line: None, what: what.into() }
     }
 
-    /// A problem in TOML text.
-    pub(crate) fn of_toml(place: &str, text: &str, error: &toml::de::Error) -> Self {
-        let line = error.span().map(|span| line_at(text, span.start));
-        Self { line, ..Self::at(place, error.message().trim().replace('\n', "; ")) }
-    }
-
     pub(crate) fn of_rule(place: &str, rule: &str, what: impl Into<String>) -> Self {
         Self { place: place.to_owned(), rule: Some(rule.to_owned()), line: None, what: what.into() }
     }
 
-    /// The rule and what is wrong, without text and line.
+    /// The rule and what is wrong, without document and line.
     #[must_use]
     pub fn message(&self) -> String {
         match &self.rule {
@@ -46,17 +40,17 @@ pub(crate) fn line_at(text: &str, offset: usize) -> usize {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.line {
-            Some(line) => write!(f, "{} line {line}: {}", self.place, self.message()),
+            Some(line) => write!(f, "{}, line {line} of its policy: {}", self.place, self.message()),
             None => write!(f, "{}: {}", self.place, self.message()),
         }
     }
 }
 
-/// The texts were refused as a whole. Lists every problem found, at least one.
+/// The documents were refused as a whole. Lists every problem found, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("policy refused: {}", list(.problems))]
 pub struct LoadError {
-    /// The problems, in the order of the texts.
+    /// The problems, in the order of the documents.
     pub problems: Vec<Problem>,
 }
 

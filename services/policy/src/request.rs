@@ -1,11 +1,13 @@
 //! The input of a decision.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
+use systir_identity::ProvenIdentity;
 
 use crate::action::Action;
-use crate::evidence::Evidence;
 
-/// One request. It has no room name: rules apply to all rooms of an institution, and names stay out of reasons and logs.
+/// One request. It has no room name: rules read the room's class, and names stay out of reasons and logs.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The room's institution: the one that the API key belongs to.
@@ -14,33 +16,44 @@ pub struct Request<'a> {
     pub action: Action,
     /// The node or participant that would do it.
     pub subject: Subject<'a>,
-    /// Attributes of the room that the institution sets.
+    /// What the institution's bundle says of the room: see [`crate::PolicyEngine::room`].
     pub room: RoomAttributes,
     /// Untrusted claims.
     pub claims: Claims,
 }
 
-/// The node or participant that would do the action.
+/// The node or participant that would do the action. Its attributes come from the directories alone, never from a
+/// lease or from the node itself.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
-    /// A node, for actions where [`Action::is_on_node`] is true.
-    Node(Evidence<'a>),
-    /// The holder of a verified token of this institution (found by its API key), for the other actions.
+    /// The node with this id: this process, or a node in a plan. Before a room opens on a link, policy decides again on
+    /// the proven identity.
+    Node(&'a str),
+    /// The node that proved this identity.
+    Peer {
+        /// What TLS and the proof of its node key proved.
+        identity: &'a ProvenIdentity,
+        /// The time at which its certificate must still be valid.
+        now: SystemTime,
+    },
+    /// The holder of a verified token of this institution (found by its API key).
     Participant {
         /// Institution whose key signed the token.
         institution: &'a str,
     },
 }
 
-/// Attributes of the room that its institution sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What an institution's bundle says of a room, by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoomAttributes {
     /// Its confidentiality class.
     pub class: RoomClass,
+    /// Must its media be end-to-end encrypted?
+    pub e2ee: bool,
 }
 
-/// Confidentiality class of a room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Confidentiality class of a room. The strictest one is the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoomClass {
     /// An ordinary room.
@@ -53,7 +66,7 @@ pub enum RoomClass {
 impl RoomClass {
     pub(crate) const ALL: [Self; 2] = [Self::Standard, Self::Confidential];
 
-    /// The name in Cedar text and JSON.
+    /// The name in Cedar text, bundles and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -55,3 +55,11 @@ pub struct Rule {
     /// Position in the text, floor first: which of several deciding rules is listed first.
     pub(crate) order: usize,
 }
+
+impl Rule {
+    /// Its `@why`: the sentence of its decisions, with placeholders such as `{node}`.
+    #[must_use]
+    pub fn why(&self) -> String {
+        self.sentence.to_string()
+    }
+}

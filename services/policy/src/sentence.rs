@@ -25,6 +25,23 @@ pub(crate) struct SentenceValues<'a> {
     pub(crate) participant: Option<&'a str>,
 }
 
+impl std::fmt::Display for Sentence {
+    /// The sentence as it is written in the rule, with its placeholders.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(text)?,
+                Piece::Node(NodeAttribute::Id) => f.write_str("{node}")?,
+                Piece::Node(attribute) => write!(f, "{{{}}}", attribute.as_str())?,
+                Piece::Institution => f.write_str("{institution}")?,
+                Piece::ParticipantInstitution => f.write_str("{participant_institution}")?,
+                Piece::Action => f.write_str("{action}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Sentence {
     /// Parses `text`. `on_node` and `by_participant` tell which kinds of request the rule can decide: it may use only
     /// placeholders that all of them have.
@@ -76,5 +93,24 @@ impl Sentence {
             });
         }
         sentence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_shown_as_it_is_written() {
+        for text in [
+            "{node} is in {country}",
+            "{institution}: {action} by {operator}",
+            "no placeholder",
+            "{host}{site}",
+        ] {
+            assert_eq!(Sentence::parse(text, true, false).unwrap().to_string(), text);
+        }
+        let text = "{participant_institution} joins {institution}";
+        assert_eq!(Sentence::parse(text, false, true).unwrap().to_string(), text);
     }
 }

@@ -2,64 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use crate::country::is_country;
-use crate::problem::{LoadError, Problem};
+use crate::problem::Problem;
 use crate::tokenizer::{CedarToken, TokenKind, tokens};
 
 /// Zone -> countries. A policy writes `resource.country in Zone::"EEA"`; what is parsed, hashed and shown is
-/// `resource.country in [Country::"AT", ...]`, so the policy's text and hash cover the table.
+/// `resource.country in [Country::"AT", ...]`. Each document has its own table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Zones(BTreeMap<String, Vec<String>>);
+pub(crate) struct Zones(BTreeMap<String, Vec<String>>);
 
 impl Zones {
-    /// A table from pairs of zone and ISO 3166-1 alpha-2 countries; order and repetition of countries do not matter.
+    /// The table of a document; order and repetition of countries do not matter. `place` names the document in problems.
     ///
     /// # Errors
     /// A zone that is empty, has a forbidden character in its name, or has an unknown country code.
-    pub fn new(table: BTreeMap<String, Vec<String>>) -> Result<Self, LoadError> {
+    pub(crate) fn new(place: &str, table: &BTreeMap<String, Vec<String>>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut zones = BTreeMap::new();
-        for (zone, mut countries) in table {
+        for (zone, countries) in table {
             if zone.is_empty() || !zone.chars().all(|c| c.is_ascii_alphanumeric() || " _-".contains(c)) {
                 problems.push(Problem::at(
-                    "zones",
+                    place,
                     format!("the zone name {zone:?} may only have letters, digits, spaces, '-' and '_'"),
                 ));
             }
             if countries.is_empty() {
-                problems.push(Problem::at("zones", format!("the zone {zone:?} has no countries")));
+                problems.push(Problem::at(place, format!("the zone {zone:?} has no countries")));
             }
             for country in countries.iter().filter(|code| !is_country(code)) {
                 problems.push(Problem::at(
-                    "zones",
+                    place,
                     format!("{country:?} in zone {zone:?} is not an ISO 3166-1 alpha-2 country; write \"DK\", not \"Denmark\""),
                 ));
             }
+            let mut countries = countries.clone();
             countries.sort_unstable();
             countries.dedup();
-            zones.insert(zone, countries);
+            zones.insert(zone.clone(), countries);
         }
-        if problems.is_empty() { Ok(Self(zones)) } else { Err(problems.into()) }
-    }
-
-    /// A table from TOML text, `EEA = ["AT", ...]`.
-    ///
-    /// # Errors
-    /// Malformed TOML, and what [`Zones::new`] refuses.
-    pub fn parse(text: &str) -> Result<Self, LoadError> {
-        #[derive(Deserialize)]
-        #[serde(transparent)]
-        struct Table(BTreeMap<String, Vec<String>>);
-        let table: Table =
-            toml::from_str(text).map_err(|error| vec![Problem::of_toml("zones", text, &error)])?;
-        Self::new(table.0)
+        if problems.is_empty() { Ok(Self(zones)) } else { Err(problems) }
     }
 
     /// The countries of a zone, sorted.
-    #[must_use]
-    pub fn countries(&self, zone: &str) -> Option<&[String]> {
+    fn countries(&self, zone: &str) -> Option<&[String]> {
         self.0.get(zone).map(Vec::as_slice)
     }
 
@@ -106,7 +91,13 @@ mod tests {
     use super::*;
 
     fn zones() -> Zones {
-        Zones::parse("Nordic = [\"SE\", \"DK\", \"SE\"]\n\"North Sea\" = [\"NO\"]").unwrap()
+        table(&[("Nordic", &["SE", "DK", "SE"]), ("North Sea", &["NO"])]).unwrap()
+    }
+
+    fn table(zones: &[(&str, &[&str])]) -> Result<Zones, Vec<Problem>> {
+        let countries = |codes: &[&str]| codes.iter().map(|code| (*code).to_owned()).collect();
+        let zones = zones.iter().map(|(zone, codes)| ((*zone).to_owned(), countries(codes)));
+        Zones::new("bundle of ku.dk", &zones.collect())
     }
 
     #[test]
@@ -135,8 +126,8 @@ mod tests {
 
     #[test]
     fn an_empty_or_malformed_zone_is_refused() {
-        for wrong in ["EEA = []", "EEA = [\"Denmark\"]", "EEA = \"DK\"", "\"E\\\"EA\" = [\"DK\"]"] {
-            assert!(Zones::parse(wrong).is_err(), "{wrong}");
+        for wrong in [("EEA", &[][..]), ("EEA", &["Denmark"]), ("E\"EA", &["DK"]), ("", &["DK"])] {
+            assert!(table(&[wrong]).is_err(), "{wrong:?}");
         }
     }
 }

@@ -40,6 +40,10 @@ impl Reason {
                 | Self::UnknownEntity
                 | Self::MissingAttribute
                 | Self::IdentityMismatch
+                | Self::CertificateExpired
+                | Self::PolicyExpired
+                | Self::DirectoryExpired
+                | Self::PolicyRenewalOverdue
                 | Self::WrongSubject
                 | Self::EvaluationError
                 | Self::PolicyDenied
@@ -55,16 +59,25 @@ reasons! {
     NoRule = "no-rule",
     /// A rule forbids it.
     Forbidden = "forbidden",
-    /// The node is not in the operator's nodes file.
+    /// No directory lists the node.
     UnknownNode = "unknown-node",
     /// The institution has no policy here.
     UnknownInstitution = "unknown-institution",
-    /// The node states an operator, host or country that is not known here.
+    /// The node's operator, host or country is not in the vocabulary of the institution's bundle.
     UnknownEntity = "unknown-entity",
-    /// The nodes file does not state an attribute of the node.
+    /// The directory does not state an attribute of the node.
     MissingAttribute = "missing-attribute",
-    /// The SPIFFE id that TLS proved is not the one of the node in the request.
+    /// The peer proved a node key that its operator's directory does not list for its SPIFFE id.
     IdentityMismatch = "identity-mismatch",
+    /// The certificate with which the peer proved its identity has expired since.
+    CertificateExpired = "certificate-expired",
+    /// The institution's bundle or the operator's floor has expired.
+    PolicyExpired = "policy-expired",
+    /// The directory that lists the node has expired.
+    DirectoryExpired = "directory-expired",
+    /// The bundle, the floor or the node's directory should have been renewed by now: no new room, and no new node in a
+    /// room.
+    PolicyRenewalOverdue = "policy-renewal-overdue",
     /// The action does not exist for this subject: `join` for a node, or a node's action for a participant.
     WrongSubject = "wrong-subject",
     /// A rule failed to evaluate. It counts as a denial, because the rule might have forbidden it.
@@ -83,6 +96,10 @@ reasons! {
     SpillViewer = "spill-viewer",
     /// The node has no free seat: asked last. A node also answers this to a reservation.
     Full = "full",
+    /// The token's identity has all seats that it may have in the room.
+    IdentityQuota = "identity-quota",
+    /// The institution has all seats that it may have on the node.
+    InstitutionQuota = "institution-quota",
     /// The node's CPU is nearly used up: asked last.
     HighCpu = "high-cpu",
     /// Policy does not approve the node: never asked. A node also answers this when its own policy denies.
@@ -159,8 +176,18 @@ reasons! {
     BadRequest = "bad-request",
 
     // Links: what was refused.
-    /// The other node is not in the nodes file.
+    /// No directory lists the other node.
     Unlisted = "unlisted",
+    /// TLS did not authenticate the other node: its certificate is not valid here, or it sent none.
+    TlsHandshake = "tls-handshake",
+    /// The other node did not send its node key proof in time.
+    NoNodeKey = "no-node-key",
+    /// The other node did not sign with a node key that its directory lists.
+    WrongNodeKey = "wrong-node-key",
+    /// The other node has too many connections.
+    TooManyConnections = "too-many-connections",
+    /// The address of the other node is outside the prefixes that its directory lists.
+    AddressNotListed = "address-not-listed",
     /// A room was not opened on a link.
     RoomRefused = "room-refused",
     /// A data message that is too long, or whose sender is not a participant of the sending node.

@@ -218,9 +218,9 @@ impl Assignments {
         let mut wanted = known.value.clone();
         wanted.remove_spill(node);
         match self.registry.update(&known, wanted).await {
-            Ok(_) => tracing::info!(node, "removed a spill node that is gone from an assignment"),
+            Ok(_) => tracing::info!(node, "removed a spill node from an assignment"),
             Err(error) => {
-                tracing::debug!(%error, "could not remove a spill node that is gone from an assignment; will try again")
+                tracing::debug!(%error, "could not remove a spill node from an assignment; will try again")
             }
         }
     }
@@ -278,11 +278,11 @@ impl Assignments {
         last: &Assignment,
         approves: &impl Fn(MediaRole, &str) -> bool,
     ) -> Option<Assignment> {
-        // The registry was restored from an older state, or somebody forged a high epoch: keep the room's own.
+        // The registry was restored from an older state, or someone forged a high epoch: keep the room's own.
         if is_newer_epoch(last.epoch, known.epoch) {
             return self.approved(last, approves);
         }
-        // Somebody forged the home. The next epoch, because other nodes may follow the forged record.
+        // Someone forged the home. The next epoch, because other nodes may follow the forged record.
         if known.home != last.home && !approves(MediaRole::Home, known.home.as_str()) {
             let mut corrected = self.approved(last, approves)?;
             corrected.epoch = known.next_epoch();

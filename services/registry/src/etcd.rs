@@ -337,7 +337,7 @@ impl Registry for EtcdRegistry {
                 match self.put_if(absent, key.clone(), assignment.clone()).await? {
                     Ok(created) => return Ok(created),
                     Err(Found::Record(existing)) => return Err(CreateError::AlreadyAssigned(existing)),
-                    // Else nobody could join the room until somebody deletes the record.
+                    // Else nobody could join the room until someone deletes the record.
                     Err(Found::Unreadable(revision)) => {
                         absent = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
                     }

@@ -52,7 +52,7 @@ pub(crate) fn fuzz(key: &[u8], value: &[u8]) {
     if let Ok(mut assignment) = read_assignment(key, value) {
         let again = serde_json::to_vec(&assignment).unwrap_or_default();
         assert_eq!(read_assignment(key, &again), Ok(assignment.clone()));
-        let _ = assignment.take_over(NodeId::from("cph-1"), 1);
+        assignment.take_over(NodeId::from("cph-1"), 1);
     }
 }
 

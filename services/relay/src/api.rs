@@ -24,14 +24,14 @@ use systir_registry::Assignments;
 use systir_room_runtime::Rooms;
 
 /// `/systir/v1/…`
-pub(crate) fn router(api: Api) -> Router {
+pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/systir/v1/rooms/{room}/where", get(residency))
         .route("/systir/v1/rooms/{room}/explain", get(explain))
         .route("/systir/v1/rooms", get(rooms))
         .route("/systir/v1/nodes", get(nodes))
         .route("/systir/v1/guest-token", post(guest_token))
-        .with_state(Arc::new(api))
+        .with_state(api)
 }
 
 /// State of these routes.
@@ -59,7 +59,7 @@ impl Api {
 
 /// An error response.
 #[derive(Debug)]
-enum Failure {
+pub(crate) enum Failure {
     /// A refusal with a reason code.
     Refused(Refusal),
     /// A status with a text, without a reason code.
@@ -90,7 +90,7 @@ fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
             Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
         })?;
     let verified = token::verify(&api.keys, token, SystemTime::now()).map_err(Refusal::from)?;
-    api.admission.may_signal(&verified.institution)?;
+    api.admission.may_serve(&verified.institution)?;
     Ok(verified)
 }
 
@@ -106,6 +106,7 @@ async fn residency(
         return Err(Failure::Status(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
     }
     let id = RoomId::new(&verified.institution, &room);
+    api.admission.may_signal(&id)?;
     match api.rooms.residency(&id).await {
         Some(residency) => Ok(Json(residency).into_response()),
         None => Err(Failure::Status(
@@ -116,7 +117,7 @@ async fn residency(
 }
 
 /// Verifies the token of an administrator of the institution (`roomList`) or of this room (`roomAdmin`).
-fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Failure> {
+pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<Verified, Failure> {
     let verified = self::verified(api, headers)?;
     let video = &verified.claims.video;
     let room_admin = room.is_some_and(|room| video.room_admin && video.room == room);
@@ -124,8 +125,13 @@ fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) -> Result<V
         let why = "the token has neither roomList nor roomAdmin for this room";
         return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     }
-    let decision =
-        api.authority.participant(Action::Administer, &verified.institution, &verified.institution);
+    let institution = &verified.institution;
+    let decision = match room {
+        Some(room) => {
+            api.authority.participant(Action::Administer, &RoomId::new(institution, room), institution)
+        }
+        None => api.authority.institution_participant(Action::Administer, institution, institution),
+    };
     if !decision.allowed {
         return Err(decision.refusal().into());
     }
@@ -138,6 +144,7 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
     let nodes: Vec<Value> = api
         .authority
         .nodes()
+        .iter()
         .map(|facts| {
             let lease = view.node(&facts.id);
             json!({
@@ -151,6 +158,8 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
                 "host_controlled_from": facts.host_controlled_from,
                 "own_machine": facts.own_machine(),
                 "declared_by": facts.declared_by,
+                "directory_version": facts.directory.version,
+                "directory_signers": facts.directory.signers,
                 "alive": lease.is_some(),
                 "draining": lease.is_some_and(|lease| lease.draining),
                 "participants": lease.map(|lease| lease.load.participants),
@@ -206,7 +215,7 @@ async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> R
     };
     // The institution whose rooms guests may join.
     let institution = api.keys.institution(key).unwrap_or_default();
-    api.admission.may_signal(institution)?;
+    api.admission.may_serve(institution)?;
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
         let why = "room (1 to 128 bytes) and name (1 to 256 bytes) are required";

@@ -2,17 +2,18 @@
 //! of the peer that TLS proved.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
-use systir_admission::{Admission, trace};
+use systir_admission::{Admission, may_join, trace};
 use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
-use systir_cascade::{BoxFuture, Handler, SignalStream};
+use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
+use systir_documents::DocumentId;
 use systir_gateway::SignalCounters;
-use systir_identity::SpiffeId;
+use systir_identity::ProvenIdentity;
 use systir_livekit::token::Grants;
 use systir_placement::{RESERVATION_TTL, Seats};
-use systir_policy::{Action, Authority, Decision, ProvenIdentity};
+use systir_policy::{Action, Authority, Decision};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
@@ -20,11 +21,12 @@ use systir_proto::cluster::v1::{
 };
 use systir_reason::{Reason, Refusal};
 use systir_registry::Assignments;
-use systir_room::RoomMetrics;
 use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::documents::exchange::Offers;
+use crate::documents::store::DocumentStore;
 use crate::node_directory::NodeDirectory;
 use crate::{refusal_wire, signal_pump};
 
@@ -40,17 +42,11 @@ pub(crate) struct ClusterService {
     pub(crate) seats: Arc<Seats>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) directory: Arc<NodeDirectory>,
-    pub(crate) metrics: Arc<RoomMetrics>,
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
+    pub(crate) documents: Arc<DocumentStore>,
+    pub(crate) offers: Offers,
     pub(crate) tasks: TaskTracker,
-}
-
-fn proven(peer: &SpiffeId) -> ProvenIdentity {
-    ProvenIdentity {
-        spiffe_id: peer.as_str().to_owned(),
-        trust_domain: peer.trust_domain().as_str().to_owned(),
-    }
 }
 
 /// A denial as it is sent to another node. A denial by default has no rule; it lists its reason code in place
@@ -77,22 +73,22 @@ fn room_of(key: &str) -> Result<RoomId, Refusal> {
 
 impl ClusterService {
     /// May the peer see the room's signalling?
-    fn may_signal(&self, peer: &SpiffeId, room: &RoomId) -> Result<(), Refusal> {
-        let decision = self.authority.peer(Action::RelaySignal, &room.institution, &proven(peer));
-        trace::decision(self.directory.name(peer).unwrap_or_default(), Action::RelaySignal, &decision);
+    fn may_signal(&self, peer: &ProvenIdentity, room: &RoomId) -> Result<(), Refusal> {
+        let decision = self.authority.peer(Action::RelaySignal, room, peer, SystemTime::now());
+        trace::decision(&self.directory.name(peer.id()).unwrap_or_default(), Action::RelaySignal, &decision);
         if decision.allowed { Ok(()) } else { Err(denied(&decision)) }
     }
 
     /// May this node carry the room in that role?
     fn may_carry(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
-        let own = self.authority.node(role.into(), &room.institution, &self.node);
+        let own = self.authority.node(role.into(), room, &self.node);
         trace::decision(&self.node, role.into(), &own);
         if own.allowed { Ok(()) } else { Err(denied(&own)) }
     }
 
     /// May the peer carry the room in that role?
-    fn peer_may_carry(&self, peer: &SpiffeId, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
-        let other = self.authority.peer(role.into(), &room.institution, &proven(peer));
+    fn peer_may_carry(&self, peer: &ProvenIdentity, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+        let other = self.authority.peer(role.into(), room, peer, SystemTime::now());
         if other.allowed { Ok(()) } else { Err(denied(&other)) }
     }
 
@@ -129,7 +125,7 @@ impl ClusterService {
         view.room(room).map(|known| known.value.clone())
     }
 
-    fn reserve_now(&self, peer: &SpiffeId, request: &ReserveRequest) -> ReserveReply {
+    fn reserve_now(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> ReserveReply {
         let span = trace::asked_for_seat(&self.node, &request.traceparent);
         let answer = span.in_scope(|| self.reserve_seat(peer, request));
         trace::answered(&span, &answer);
@@ -143,7 +139,7 @@ impl ClusterService {
         ReserveReply { result: Some(result) }
     }
 
-    fn reserve_seat(&self, peer: &SpiffeId, request: &ReserveRequest) -> Result<(), Refusal> {
+    fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<(), Refusal> {
         let room = room_of(&request.room)?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
@@ -152,12 +148,13 @@ impl ClusterService {
             return Err(overtaken());
         }
         self.may_carry(self.role_for_seat(&room, request)?, &room)?;
+        self.admission.may_be_added(&room, &self.node)?;
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 
     async fn start_signal(
         &self,
-        peer: &SpiffeId,
+        peer: &ProvenIdentity,
         start: SignalStart,
         stream: SignalStream,
     ) -> Result<(), Refusal> {
@@ -169,9 +166,11 @@ impl ClusterService {
         if grants.institution != room.institution || grants.room != room.name {
             return Err(bad_request("the participant's grants are for another room"));
         }
+        // The gateway decided too; this node believes its own policy.
+        span.in_scope(|| may_join(&self.authority, &room, &grants))?;
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
-        let gateway = self.directory.name(peer).unwrap_or_default().to_owned();
+        let gateway = self.directory.name(peer.id()).unwrap_or_default();
         let assignment = self.assigned_here(&room).await?;
         if self.is_overtaken(&room, start.epoch) {
             return Err(overtaken());
@@ -220,16 +219,11 @@ fn not_assigned() -> Refusal {
 }
 
 impl Handler for ClusterService {
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
-        if self.directory.name(peer).is_some() {
-            return Ok(());
-        }
-        self.metrics.link_refusals.get_or_create(&Reason::Unlisted.into()).inc();
-        tracing::warn!(%peer, "refused a node that is not in the nodes file, although a trusted CA issued its certificate");
-        Err(Refusal::new(Reason::Unlisted, format!("{peer} is not in the nodes file of {}", self.node)))
-    }
-
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn open_room<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        room: &'a OpenRoom,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let id = room_of(&room.room)?;
             // A peer that may not carry the room in any role learns nothing about it, at once.
@@ -240,8 +234,8 @@ impl Handler for ClusterService {
                 return Err(overtaken());
             }
             let own_role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
-            let peer_name = self.directory.name(peer).unwrap_or_default();
-            let Some(peer_role) = assignment.role_of(peer_name) else {
+            let peer_name = self.directory.name(peer.id()).unwrap_or_default();
+            let Some(peer_role) = assignment.role_of(&peer_name) else {
                 let sentence = "the requesting node is not assigned to the room";
                 return Err(Refusal::new(Reason::NotAssigned, sentence));
             };
@@ -252,20 +246,37 @@ impl Handler for ClusterService {
         })
     }
 
-    fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply> {
+    fn reserve<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        request: ReserveRequest,
+    ) -> BoxFuture<'a, ReserveReply> {
         Box::pin(async move { self.reserve_now(peer, &request) })
     }
 
-    fn release<'a>(&'a self, _peer: &'a SpiffeId, request: ReleaseRequest) -> BoxFuture<'a, ()> {
+    fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {
         Box::pin(async move { self.seats.release_reservation(&request.join_id) })
     }
 
     fn signal<'a>(
         &'a self,
-        peer: &'a SpiffeId,
+        peer: &'a ProvenIdentity,
         start: SignalStart,
         stream: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(self.start_signal(peer, start, stream))
+    }
+
+    fn document_versions(&self) -> Vec<HeldDocument> {
+        self.documents.held()
+    }
+
+    fn documents_offered(&self, peer: &ProvenIdentity, offered: Vec<HeldDocument>) {
+        self.offers.offered(&self.documents, peer.id(), offered);
+    }
+
+    fn document(&self, _peer: &ProvenIdentity, id: &DocumentId, version: u64) -> Option<Arc<str>> {
+        let newest = self.documents.newest(id)?;
+        (newest.version() == version).then(|| newest.note().clone())
     }
 }

@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use clap::{Args, value_parser};
 use systir_identity::{TrustDomain, ca};
+use systir_placement::SeatQuotas;
 use systir_policy::demo as texts;
+use systir_policy::demo::signed::SignedDemo;
 use systir_registry::LocalStore;
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +90,9 @@ impl DemoOptions {
 }
 
 /// Names and capacities.
-const NODES: [(&str, u32); 3] = [("cph-1", 4), ("sto-1", 6), ("aws-sto-1", 6)];
+const NODES: [(&str, u32); 3] = [("cph-1", 4), ("sto-1", 6), (UNAPPROVED, 6)];
+/// The node that no rule of `ku.dk` permits.
+const UNAPPROVED: &str = "aws-sto-1";
 
 /// Log and trace settings of the demo.
 #[must_use]
@@ -107,13 +111,13 @@ pub fn telemetry() -> config::TelemetrySection {
 /// When a node cannot start, usually because a port is in use.
 pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<()> {
     let folder = tempfile::tempdir().context("the folder for the demo's certificates cannot be created")?;
-    write_files(folder.path())?;
+    let documents = write_files(folder.path())?;
     let store = LocalStore::default();
     let mut nodes = Vec::new();
     for (index, name, capacity) in options.nodes() {
         let base = options.base(index);
         let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
-        let config = config(folder.path(), name, capacity, base, address.into());
+        let config = config(folder.path(), &documents, name, capacity, base, address.into());
         let http = config.http.listen;
         let node = Node::start(config, Arc::new(store.registry()))
             .await
@@ -132,33 +136,47 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn write_files(folder: &Path) -> Result<()> {
+/// Writes the certificates, node keys and signed documents of the demo's nodes.
+pub(crate) fn write_files(folder: &Path) -> Result<SignedDemo> {
     let domain = TrustDomain::new("nordu.net")?;
-    let authority = ca::create(&domain, SystemTime::now())?;
-    let files = [
-        ("ca.pem", authority.certificate.as_str()),
-        ("nodes.toml", texts::NODES),
-        ("zones.toml", texts::ZONES),
-        ("floor.cedar", texts::FLOOR),
-        ("ku.dk.cedar", texts::KU_DK),
-    ];
-    for (name, text) in files {
-        std::fs::write(folder.join(name), text)?;
-    }
+    let now = SystemTime::now();
+    let authority = ca::create(&domain, now)?;
     for (name, _) in NODES {
-        let issued =
-            ca::issue(&authority, &domain.relay(name)?, SystemTime::now(), Duration::from_secs(24 * 3600))?;
+        let issued = ca::issue(&authority, &domain.relay(name)?, now, Duration::from_secs(24 * 3600))?;
         std::fs::write(folder.join(format!("{name}.pem")), issued.certificate)?;
         std::fs::write(folder.join(format!("{name}.key")), issued.key)?;
     }
-    Ok(())
+    let loopback = "127.0.0.0/8".parse()?;
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let names = NODES.map(|(name, _)| name);
+    let documents = SignedDemo::new(&authority.certificate, &names, vec![loopback], seconds, rand::random)?;
+    std::fs::create_dir_all(folder.join("documents"))?;
+    for (name, text) in documents.files()? {
+        std::fs::write(folder.join(name), text)?;
+    }
+    Ok(documents)
 }
 
 /// The configuration of a node on loopback that also offers media at `address`.
-pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, address: IpAddr) -> RelayConfig {
+pub(crate) fn config(
+    folder: &Path,
+    documents: &SignedDemo,
+    name: &str,
+    capacity: u32,
+    base: u16,
+    address: IpAddr,
+) -> RelayConfig {
+    // ku.dk does not approve the third node as gateway, so it may not hold ku.dk's API key.
+    let holds_key = name != UNAPPROVED;
     let at = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base + offset));
     RelayConfig {
-        node: config::NodeSection { name: name.to_owned(), cluster: "nordunet".to_owned(), capacity },
+        node: config::NodeSection {
+            name: name.to_owned(),
+            cluster: "nordunet".to_owned(),
+            capacity,
+            seats_per_identity: SeatQuotas::PER_IDENTITY,
+            key: folder.join(format!("{name}.node-key")),
+        },
         http: config::HttpSection {
             listen: at(10),
             certificate: None,
@@ -173,7 +191,6 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
             advertise: None,
             certificate: folder.join(format!("{name}.pem")),
             key: folder.join(format!("{name}.key")),
-            trust: BTreeMap::from([("nordu.net".to_owned(), folder.join("ca.pem"))]),
             ceiling_mbps: 1_000,
         },
         telemetry: config::TelemetrySection { listen: at(2), ..telemetry() },
@@ -185,24 +202,38 @@ pub(crate) fn config(folder: &Path, name: &str, capacity: u32, base: u16, addres
             lease_seconds: 10,
         },
         policy: config::PolicySection {
-            nodes: folder.join("nodes.toml"),
-            zones: folder.join("zones.toml"),
-            floor: folder.join("floor.cedar"),
+            operator: texts::OPERATOR.to_owned(),
+            documents: folder.join("documents"),
+            state: folder.join(format!("{name}.state")),
+            operators: BTreeMap::from([(
+                texts::OPERATOR.to_owned(),
+                config::OperatorSection {
+                    trust_domain: "nordu.net".to_owned(),
+                    keys: vec![documents.operator_key().public().to_string()],
+                    threshold: None,
+                },
+            )]),
             institutions: BTreeMap::from([(
                 texts::INSTITUTION.to_owned(),
-                config::InstitutionSection { file: folder.join("ku.dk.cedar"), version: 1 },
+                config::InstitutionSection {
+                    keys: vec![documents.institution_key().public().to_string()],
+                    threshold: None,
+                    seats: None,
+                },
             )]),
         },
-        keys: BTreeMap::from([(
-            "devkey".to_owned(),
-            config::ApiKeySection {
-                institution: texts::INSTITUTION.to_owned(),
-                secret: Some("secret".to_owned()),
-                secret_file: None,
-            },
-        )]),
-        page: config::PageSection { guest_key: Some("devkey".to_owned()) },
+        keys: holds_key.then(api_key).into_iter().collect(),
+        page: config::PageSection { guest_key: holds_key.then(|| "devkey".to_owned()) },
     }
+}
+
+fn api_key() -> (String, config::ApiKeySection) {
+    let key = config::ApiKeySection {
+        institution: texts::INSTITUTION.to_owned(),
+        secret: Some("secret".to_owned()),
+        secret_file: None,
+    };
+    ("devkey".to_owned(), key)
 }
 
 /// A browser on this machine may have no loopback candidate (Firefox never has one), so media is also offered

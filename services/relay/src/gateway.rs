@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures::future::BoxFuture;
-use systir_admission::{Admission, JOIN_TIMEOUT, trace, with_time_limit};
+use systir_admission::{JOIN_TIMEOUT, trace, with_time_limit};
 use systir_assignment::RoomId;
 use systir_gateway::{JoinHandler, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
 use systir_livekit::token::KeyRing;
@@ -26,21 +26,6 @@ pub(crate) fn router(keys: Arc<KeyRing>, joins: Joins, sockets: Arc<SignalCounte
     systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), SocketLimits::default())
 }
 
-/// The meeting page if this node may be a gateway of at least one institution, otherwise a page with the
-/// reason: a node that may not see names and tokens must not ask for them.
-pub(crate) fn page<'a>(admission: &Admission, institutions: impl Iterator<Item = &'a str>) -> Router {
-    let mut denied = None;
-    for institution in institutions {
-        match admission.may_signal(institution) {
-            Ok(()) => return systir_console::router(),
-            Err(refusal) => denied = Some(refusal.to_string()),
-        }
-    }
-    systir_console::not_a_gateway(
-        &denied.unwrap_or_else(|| "no institution is configured on this node".to_owned()),
-    )
-}
-
 fn record_reason(refusal: &Refusal) {
     Span::current().record("reason", refusal.reason.as_str());
 }
@@ -52,7 +37,7 @@ impl JoinHandler for GatewayNode {
 
     fn may_signal(&self, institution: &str) -> Result<(), Refusal> {
         trace::record_id(&Span::current());
-        self.joins.admission.may_signal(institution).inspect_err(|refusal| {
+        self.joins.admission.may_serve(institution).inspect_err(|refusal| {
             record_reason(refusal);
             self.joins.admission.metrics().join_refused(refusal.reason);
         })
@@ -71,7 +56,7 @@ impl JoinHandler for GatewayNode {
             trace::record_id(&Span::current());
             let room = RoomId::new(&request.grants.institution, &request.grants.room);
             let demand = Demand { view_only: !request.grants.can_publish };
-            let answer = self.joins.admission.would_admit(&room, &request.grants.identity, &demand);
+            let answer = self.joins.admission.would_admit(&room, &request.grants, &demand);
             with_time_limit(JOIN_TIMEOUT, answer).await.inspect_err(record_reason)
         })
     }

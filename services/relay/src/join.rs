@@ -16,7 +16,7 @@ use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
 use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
@@ -44,6 +44,8 @@ pub(crate) struct Joins {
     pub(crate) tasks: TaskTracker,
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
+    /// Changes when policy changes.
+    pub(crate) policy_changes: watch::Receiver<u64>,
 }
 
 impl Joins {
@@ -72,7 +74,7 @@ impl Joins {
     async fn place(&self, joiner: Joiner) -> Result<(SignalPipe, Reason), Refusal> {
         let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
         let demand = Demand { view_only: !joiner.grants.can_publish };
-        let seat = self.admission.admit(&room, &joiner.grants.identity, &demand).await?;
+        let seat = self.admission.admit(&room, &joiner.grants, &demand).await?;
         let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
         let pipe = if node == self.node {
             self.join_here(joiner, seat).await
@@ -109,7 +111,7 @@ impl Joins {
             media_node_lost(format!("Your grants cannot be sent to the server that carries you ({error})."))
         })?;
         let auto_subscribe = if joiner.auto_subscribe { "1" } else { "0" };
-        let room = &seat.assignment.room;
+        let room = seat.assignment.room.clone();
         let start = SignalStart {
             room: room.key(),
             join_id: seat.join_id,
@@ -121,7 +123,7 @@ impl Joins {
             policy_version: seat.assignment.policy_number(),
             resume_sid: String::new(),
             traceparent: trace::traceparent(),
-            joined_after: self.last_join(room, &joiner.grants.identity).await,
+            joined_after: self.last_join(&room, &joiner.grants.identity).await,
         };
         let stream = self.directory.signal(&seat.node, start).await.map_err(|error| {
             tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
@@ -143,8 +145,29 @@ impl Joins {
             ends_with_receiver: true,
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
-        self.tasks.spawn(signal_pump::run(stream, from_client, to_client, local, counters, open));
+        let lost_role = self.clone().lost_gateway_role(room.clone(), to_client.clone());
+        let relay = signal_pump::run(stream, from_client, to_client, local, counters, open);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = relay => {}
+                () = lost_role => {}
+            }
+        });
         Ok(SignalPipe { to_media, from_media })
+    }
+
+    /// Waits until policy no longer approves this node as gateway of the room; the client is then asked to
+    /// reconnect, and finds another gateway. The media node asks its own policy too.
+    async fn lost_gateway_role(mut self, room: RoomId, to_client: mpsc::Sender<SignalResponse>) {
+        while self.policy_changes.changed().await.is_ok() {
+            if self.admission.may_signal(&room).is_err() {
+                // If the queue is full, the end of the stream asks the same.
+                let _ = to_client.try_send(leave_and_reconnect());
+                return;
+            }
+        }
+        // The node stops.
+        std::future::pending().await
     }
 
     /// Join epoch of this identity's last join that this node knows; 0 for none.

@@ -1,20 +1,24 @@
 //! The relay daemon as a library: reads the configuration, builds a node from the other crates, starts and
 //! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
-//! - [`config`]: the operator's configuration; `startup_files`, `policy_files`: the files that it names
+//! - [`config`]: the operator's configuration; `startup_files`: the files that it names
+//! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
-//! - `gateway`, `join`: clients at this gateway; `signal_pump`: relayed signalling
+//! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
 //! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`: the other nodes
-//! - `api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
+//! - `api`, `documents_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
 //! - [`demo`]: three nodes in one process
 
 mod api;
 mod cluster_service;
 pub mod config;
 pub mod demo;
+mod documents;
+mod documents_api;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod gateway;
+mod gateway_role;
 mod ice_tcp;
 mod join;
 mod link_dispatch;
@@ -23,7 +27,6 @@ mod load;
 mod metrics;
 pub mod node;
 mod node_directory;
-mod policy_files;
 mod refusal_wire;
 mod serve;
 mod signal_pump;

@@ -20,7 +20,7 @@ pub(crate) async fn run(
     links_up: Gauge,
     mut events: mpsc::Receiver<LinkEvent>,
 ) {
-    let name = |peer: &SpiffeId| directory.name(peer).map(str::to_owned);
+    let name = |peer: &SpiffeId| directory.name(peer);
     while let Some(event) = events.recv().await {
         match event {
             LinkEvent::Up { peer, .. } => {

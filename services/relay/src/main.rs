@@ -74,7 +74,7 @@ fn main() -> ExitCode {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                node::run(config, stop)
+                node::run(config, file, stop)
             })
         }
     }

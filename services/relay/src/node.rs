@@ -1,11 +1,13 @@
 //! A node: starts its parts in order and stops them in order.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use axum::middleware::from_fn_with_state;
 use axum_server::tls_rustls::RustlsConfig;
 use prometheus_client::collector::Collector;
 use systir_admission::{Admission, LocalLoad, SeatMetrics};
@@ -14,7 +16,8 @@ use systir_forwarding::ThreadNotifier;
 use systir_gateway::{SignalCounters, SignalMetrics};
 use systir_media_control::KeyAllocator;
 use systir_media_control::ice::{CandidateProtocol, IceCandidate};
-use systir_placement::Seats;
+use systir_placement::{SeatQuotas, Seats};
+use systir_policy::Authority;
 use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, RegistryMetrics, unix_ms};
 use systir_room_runtime::{CleanUp, RoomDependencies, Rooms};
 use systir_transport::Certificate;
@@ -27,10 +30,13 @@ use tokio_util::task::TaskTracker;
 use crate::api::{self, Api};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
+use crate::documents::store::DocumentStore;
+use crate::documents::{apply, exchange, follow, follow_pins, start};
+use crate::documents_api::{self, DocumentsApi};
+use crate::gateway_role::{self, GatewayRole};
 use crate::join::Joins;
 use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
-use crate::policy_files;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::workers::{self, StartedWorker};
@@ -71,6 +77,7 @@ pub struct Node {
     tasks: Tasks,
     registry: Arc<dyn Registry>,
     directory: Arc<NodeDirectory>,
+    documents: Arc<DocumentStore>,
     ready: Arc<AtomicBool>,
     workers: Vec<WorkerHandle>,
     http: axum_server::Handle<SocketAddr>,
@@ -78,13 +85,14 @@ pub struct Node {
     pub(crate) parts: tests::Parts,
 }
 
-/// Runs one node with its registry in etcd until `stop`.
+/// Runs one node with its registry in etcd until `stop`. `file` is its configuration file.
 ///
 /// # Errors
 /// When a part cannot start, with its name and the reason.
-pub async fn run(config: RelayConfig, stop: CancellationToken) -> Result<()> {
+pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) -> Result<()> {
     let registry = EtcdRegistry::start(startup_files::etcd(&config)?);
     let node = Node::start(config, Arc::new(registry)).await?;
+    node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     stop.cancelled().await;
     node.stop().await;
     Ok(())
@@ -98,10 +106,17 @@ impl Node {
     pub async fn start(config: RelayConfig, registry: Arc<dyn Registry>) -> Result<Self> {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
-        let policy = policy_files::read(&config.policy, &name, metrics.policy.clone())?;
-        let authority = Arc::new(policy.authority);
-        let StartupFiles { credentials, keys, guest, links: (links_files, links_pair), http } =
-            StartupFiles::read(&config, &authority)?;
+        let start = start::read(&config)?;
+        let StartupFiles { credentials, node_key, keys, guest, links: (links_files, links_pair), http } =
+            StartupFiles::read(&config, &start)?;
+        let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
+        let documents = Arc::new(DocumentStore::new(
+            start.documents,
+            &config.policy,
+            start.pins,
+            authority.clone(),
+            metrics.documents.clone(),
+        )?);
         let tasks = Tasks::default();
         let certificate = Certificate::generate().context("the DTLS certificate cannot be generated")?;
 
@@ -126,7 +141,7 @@ impl Node {
             .with_context(|| format!("links.grpc: cannot listen on {}", config.links.grpc))?;
         let lease = lease(&config, grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
 
-        let seats = Arc::new(Seats::new(config.node.capacity));
+        let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
         let local_load = Arc::new(LocalLoad::new(seats.clone()));
         let assignments = Arc::new(Assignments::new(registry.clone(), &name));
         let directory = Arc::new(NodeDirectory::new(authority.clone(), registry.clone()));
@@ -146,6 +161,7 @@ impl Node {
             seats: seats.clone(),
             links: directory.clone(),
             flows: directory.clone(),
+            policy_changes: documents.changes(),
             workers: pool,
             keys: Arc::new(KeyAllocator::new()),
             metrics: metrics.rooms.clone(),
@@ -154,10 +170,17 @@ impl Node {
         }));
         let (sockets, streams) = (Arc::new(SignalCounters::default()), Arc::new(SignalCounters::default()));
 
-        let mut links_config = LinksConfig::new(credentials.clone(), quic_socket, grpc_listener);
+        let mut links_config = LinksConfig::new(
+            credentials.clone(),
+            Arc::new(node_key),
+            directory.clone(),
+            quic_socket,
+            grpc_listener,
+        );
         links_config.notifier = notifier;
         links_config.workers = ports;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
+        let (offers, offered) = exchange::queue();
         let service = ClusterService {
             node: name.clone(),
             authority: authority.clone(),
@@ -166,8 +189,9 @@ impl Node {
             seats: seats.clone(),
             rooms: rooms.clone(),
             directory: directory.clone(),
-            metrics: metrics.rooms.clone(),
             streams: streams.clone(),
+            documents: documents.clone(),
+            offers: offers.clone(),
             tasks: tasks.tracker.clone(),
         };
         let (links, events) = Links::start(links_config, Arc::new(service))?;
@@ -181,6 +205,16 @@ impl Node {
         ));
         tasks.spawn(expire_reservations(seats.clone()));
         tasks.spawn(rooms.clone().clean_up(CleanUp::default()));
+        tasks.spawn(follow::run(documents.clone(), config.policy.documents.clone()));
+        tasks.spawn(apply::run(documents.clone(), credentials.clone(), directory.clone()));
+        tasks.spawn(exchange::fetch(documents.clone(), directory.clone(), offered));
+        tasks.spawn(exchange::compare(
+            documents.clone(),
+            directory.clone(),
+            registry.clone(),
+            name.clone(),
+            offers.clone(),
+        ));
         let renew = move |pair: &CertificatePair| startup_files::renew(&credentials, pair);
         tasks.spawn(tls::follow("links", links_files, links_pair, renew));
 
@@ -191,20 +225,27 @@ impl Node {
             directory: directory.clone(),
             tasks: tasks.tracker.clone(),
             streams: streams.clone(),
+            policy_changes: documents.changes(),
         };
         let keys = Arc::new(keys);
-        let api = Api {
+        let api = Arc::new(Api {
             keys: keys.clone(),
             guest,
             authority: authority.clone(),
             admission: admission.clone(),
             assignments: assignments.clone(),
             rooms: rooms.clone(),
+        });
+        let role = GatewayRole {
+            admission: admission.clone(),
+            institutions: config.policy.institutions.keys().cloned().collect(),
         };
-        let page = gateway::page(&admission, config.policy.institutions.keys().map(String::as_str));
+        let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
+        let systir = api::router(api).merge(documents_api::router(documents_api));
         let app = gateway::router(keys, joins.clone(), sockets.clone())
-            .merge(serve::with_body_timeout(api::router(api)))
-            .merge(page);
+            .merge(serve::with_body_timeout(systir))
+            .merge(systir_console::router())
+            .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
         let ready = Arc::new(AtomicBool::new(false));
@@ -237,13 +278,23 @@ impl Node {
             tasks.spawn(readiness);
         }
         #[cfg(test)]
-        let parts =
-            tests::Parts { authority, admission, joins, rooms, seats, local_load, assignments, metrics };
+        let parts = tests::Parts {
+            authority,
+            documents: documents.clone(),
+            admission,
+            joins,
+            rooms,
+            seats,
+            local_load,
+            assignments,
+            metrics,
+        };
         Ok(Self {
             name,
             tasks,
             registry,
             directory,
+            documents,
             ready,
             workers: handles,
             http,
@@ -293,6 +344,13 @@ fn pool(started: &[StartedWorker], tcp: &[SocketAddr], fingerprint: [u8; 32]) ->
         WorkerAccess { index, messages: worker.handle.commands.clone(), candidates }
     };
     WorkerPool::new((0..).zip(started).map(access).collect(), fingerprint)
+}
+
+fn quotas(config: &RelayConfig) -> SeatQuotas {
+    let institutions = config.policy.institutions.iter();
+    let institutions =
+        institutions.filter_map(|(name, institution)| Some((name.clone(), institution.seats?)));
+    SeatQuotas { per_identity: config.node.seats_per_identity, institutions: institutions.collect() }
 }
 
 /// This node's lease.

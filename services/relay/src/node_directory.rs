@@ -1,8 +1,8 @@
-//! Maps node names to SPIFFE ids, addresses and links. The SPIFFE id of a name comes from the operator's own
-//! file and from no other source; addresses come from leases.
+//! Maps node names to SPIFFE ids, addresses and links. The SPIFFE id of a name comes from the operators'
+//! signed directories and from no other source; addresses come from leases.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::FutureExt as _;
@@ -10,10 +10,12 @@ use futures::future::BoxFuture;
 use systir_admission::{PeerNodes, ReservationRequest, trace};
 use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::{
-    CallError, FlowNumbers, LinkInfo, Links, NamedLinks, Parity, PeerAddress, RoomSendError, SignalStream,
+    CallError, FlowNumbers, HeldDocument, IdentityCounts, LinkInfo, Links, ListedNodes, NamedLinks, Parity,
+    PeerAddress, RoomSendError, SignalStream,
 };
-use systir_identity::SpiffeId;
-use systir_policy::Authority;
+use systir_documents::{DocumentId, PublicKey};
+use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_policy::{Action, Authority};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::room_message::Body;
@@ -56,13 +58,49 @@ impl NodeDirectory {
         self.links.get()
     }
 
-    fn id(&self, node: &str) -> Option<SpiffeId> {
+    /// The SPIFFE id of the node with this name.
+    pub(crate) fn id(&self, node: &str) -> Option<SpiffeId> {
         self.authority.facts(node)?.spiffe_id.parse().ok()
     }
 
-    /// The name of the node with this id; none when it is not in the operator's file.
-    pub(crate) fn name(&self, id: &SpiffeId) -> Option<&str> {
-        self.authority.node_of(id.as_str()).map(|node| node.id.as_str())
+    /// The name of the node with this id; none when it is not in a directory.
+    pub(crate) fn name(&self, id: &SpiffeId) -> Option<String> {
+        self.authority.node_of(id.as_str()).map(|node| node.id.clone())
+    }
+
+    /// The names of all nodes of all directories.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.authority.nodes().iter().map(|facts| facts.id.clone()).collect()
+    }
+
+    /// Does any institution approve the node as home, spill node or gateway?
+    pub(crate) fn is_approved_anywhere(&self, node: &str) -> bool {
+        let roles = [Action::Home, Action::Spill, Action::RelaySignal];
+        self.authority.institutions().iter().any(|institution| {
+            roles.iter().any(|role| self.authority.institution_node(*role, institution, node).allowed)
+        })
+    }
+
+    /// Does a directory list the peer with the node key that it proved?
+    pub(crate) fn lists(&self, peer: &ProvenIdentity) -> bool {
+        self.node_keys(peer.id()).contains(peer.node_key())
+    }
+
+    /// Tells another node which documents this node holds, and asks which it holds.
+    pub(crate) async fn exchange_documents(&self, node: &str) -> Result<Vec<HeldDocument>, CallError> {
+        let address = self.peer_address(node).ok_or_else(no_address)?;
+        self.started()?.exchange_documents(&address).await
+    }
+
+    /// Fetches a signed document from another node.
+    pub(crate) async fn fetch_document(
+        &self,
+        node: &SpiffeId,
+        id: &DocumentId,
+        version: u64,
+    ) -> Result<String, CallError> {
+        let address = self.name(node).and_then(|name| self.peer_address(&name)).ok_or_else(no_address)?;
+        self.started()?.fetch_document(&address, id, version).await
     }
 
     /// A node's address, and the id that must answer there.
@@ -84,6 +122,17 @@ impl NodeDirectory {
 
 fn no_address() -> CallError {
     CallError::Failed("the node never had a lease, so its address is unknown".to_owned())
+}
+
+impl ListedNodes for NodeDirectory {
+    fn node_keys(&self, node: &SpiffeId) -> Vec<PublicKey> {
+        self.authority.node_of(node.as_str()).map(|facts| facts.keys.clone()).unwrap_or_default()
+    }
+
+    fn may_dial(&self, node: &SpiffeId, address: IpAddr) -> bool {
+        let facts = self.authority.node_of(node.as_str());
+        facts.is_some_and(|facts| facts.prefixes.iter().any(|prefix| prefix.contains(address)))
+    }
 }
 
 impl PeerLinks for NodeDirectory {
@@ -192,11 +241,15 @@ impl PeerNodes for NodeDirectory {
 }
 
 impl NamedLinks for NodeDirectory {
-    // A node that is not in the operator's file is "unknown": the name that it gives itself is not trusted.
+    // A node that is not in a directory is "unknown": the name that it gives itself is not trusted.
     fn links_by_name(&self) -> Vec<(String, LinkInfo)> {
-        let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or("unknown").to_owned();
+        let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or_else(|| "unknown".to_owned());
         let links = self.links().map(Links::list).unwrap_or_default();
         links.into_iter().map(|link| (name(&link), link)).collect()
+    }
+
+    fn identity_counts(&self) -> IdentityCounts {
+        self.links().map(Links::identity_counts).unwrap_or_default()
     }
 
     fn lost_between_threads(&self) -> (u64, u64) {

@@ -17,6 +17,7 @@ use systir_admission::PeerNodes as _;
 use systir_assignment::RoomId;
 use systir_gateway::SignalPipe;
 use systir_media_control::WorkerCommand;
+use systir_policy::demo::signed::SignedDemo;
 use systir_reason::{Reason, Refusal};
 use systir_room::{Queued, RoomLinkEvent};
 use systir_room_runtime::{ParticipantArrival, SignalChannels};
@@ -31,6 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[path = "admission_tests.rs"]
 mod admission;
+#[path = "document_tests.rs"]
+mod documents;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
@@ -38,6 +41,7 @@ mod lost_lease;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) authority: Arc<systir_policy::Authority>,
+    pub(crate) documents: Arc<DocumentStore>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) joins: Joins,
     pub(crate) rooms: Arc<Rooms>,
@@ -50,23 +54,38 @@ pub(crate) struct Parts {
 struct TestCluster {
     store: LocalStore,
     folder: tempfile::TempDir,
+    documents: SignedDemo,
 }
 
 impl TestCluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        crate::demo::write_files(folder.path()).unwrap();
-        Self { store: LocalStore::default(), folder }
+        let documents = crate::demo::write_files(folder.path()).unwrap();
+        Self { store: LocalStore::default(), folder, documents }
+    }
+
+    /// Signs a version of the bundle with changed rules, and puts it into the nodes' folder of documents.
+    fn publish_rules(&self, version: u64, change: impl FnOnce(&str) -> String) {
+        let note = self.documents.bundle(version, |bundle| {
+            let changed = change(&bundle.policy);
+            assert_ne!(changed, bundle.policy);
+            bundle.policy = changed;
+        });
+        self.publish("ku.dk.note", &note.unwrap());
+    }
+
+    /// Puts a note into the nodes' folder of documents, by renaming, so that no node reads half a file.
+    fn publish(&self, file: &str, note: &str) {
+        let whole = self.folder.path().join("note-new");
+        std::fs::write(&whole, note).unwrap();
+        std::fs::rename(whole, self.folder.path().join("documents").join(file)).unwrap();
     }
 
     /// Changes the policy so that a node in any Nordic country may be home, not only one in Denmark.
     fn allow_any_nordic_home(&self) {
-        let path = self.folder.path().join("ku.dk.cedar");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let wider =
-            text.replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#);
-        assert_ne!(text, wider);
-        std::fs::write(path, wider).unwrap();
+        self.publish_rules(1, |rules| {
+            rules.replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#)
+        });
     }
 
     async fn node(&self, name: &str, capacity: u32) -> Node {
@@ -75,7 +94,8 @@ impl TestCluster {
 
     async fn node_with(&self, name: &str, capacity: u32, registry: Arc<dyn Registry>) -> Node {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut config = crate::demo::config(self.folder.path(), name, capacity, 0, localhost);
+        let mut config =
+            crate::demo::config(self.folder.path(), &self.documents, name, capacity, 0, localhost);
         for listen in [
             &mut config.http.listen,
             &mut config.media.listen,
@@ -441,6 +461,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
     let assignment = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
     let access = WorkerAccess { index: 0, messages, candidates: Vec::new() };
     let rooms = Arc::new(Rooms::new(RoomDependencies {
+        policy_changes: parts.documents.changes(),
         node: home.name.clone(),
         authority: parts.authority.clone(),
         assignments: parts.assignments.clone(),

@@ -10,6 +10,8 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
         Reason::Full => RefusalCode::Full,
         Reason::Draining => RefusalCode::Draining,
         Reason::EpochOvertaken => RefusalCode::Epoch,
+        Reason::IdentityQuota => RefusalCode::IdentityQuota,
+        Reason::InstitutionQuota => RefusalCode::InstitutionQuota,
         reason if reason.is_policy_denial() => RefusalCode::Policy,
         _ => RefusalCode::Internal,
     };
@@ -23,6 +25,8 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
         RefusalCode::Policy => Reason::PolicyDenied,
         RefusalCode::Draining => Reason::Draining,
         RefusalCode::Epoch => Reason::EpochOvertaken,
+        RefusalCode::IdentityQuota => Reason::IdentityQuota,
+        RefusalCode::InstitutionQuota => Reason::InstitutionQuota,
         RefusalCode::Internal => Reason::Internal,
         RefusalCode::Unspecified => Reason::Unspecified,
     };
@@ -51,6 +55,8 @@ mod tests {
             RefusalCode::Draining,
             RefusalCode::Epoch,
             RefusalCode::Internal,
+            RefusalCode::IdentityQuota,
+            RefusalCode::InstitutionQuota,
         ] {
             let refused = ReserveRefused { code: code.into(), reason: String::new(), rules: Vec::new() };
             let refusal = decode(refused);

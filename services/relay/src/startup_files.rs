@@ -2,23 +2,26 @@
 //! starting the node; each error names the field of the configuration.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use systir_identity::{Credentials, NodeCertificate, TrustBundle, TrustDomain};
+use systir_documents::SigningKey;
+use systir_identity::{Credentials, NodeCertificate};
 use systir_livekit::token::{KeyRing, Redacted};
-use systir_policy::Authority;
+use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
+use systir_reason::Reason;
 use systir_registry::EtcdConfig;
 
 use crate::config::{FieldError, RelayConfig};
-use crate::policy_files;
+use crate::documents::start::{self, StartPolicy};
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 
 /// The contents of all files except policy.
 pub(crate) struct StartupFiles {
     /// This node's identity on links, and the CA roots that it trusts.
     pub(crate) credentials: Credentials,
+    /// This node's signing key.
+    pub(crate) node_key: SigningKey,
     /// API keys.
     pub(crate) keys: KeyRing,
     /// API key and secret that sign guest tokens of the meeting page.
@@ -34,34 +37,19 @@ impl StartupFiles {
     ///
     /// # Errors
     /// With the field and the problem.
-    pub(crate) fn read(config: &RelayConfig, authority: &Authority) -> Result<Self, FieldError> {
+    pub(crate) fn read(config: &RelayConfig, start: &StartPolicy) -> Result<Self, FieldError> {
         let links =
             CertificateFiles { certificate: config.links.certificate.clone(), key: config.links.key.clone() };
         let pair = pair("links", &links)?;
         let own_certificate = NodeCertificate::from_pem(&pair.certificate, pair.key.expose())
             .map_err(|error| file_error("links.certificate", &links.certificate, &error))?;
-        let mut bundle = TrustBundle::new();
-        for (domain, roots) in &config.links.trust {
-            let field = format!("links.trust.{domain}");
-            let name =
-                TrustDomain::new(domain).map_err(|error| FieldError::new(&field, error.to_string()))?;
-            bundle = bundle
-                .with(name, &read(&field, roots)?)
-                .map_err(|error| file_error(&field, roots, &error))?;
-        }
-        let credentials = Credentials::new(own_certificate, bundle)
+        let roots = start
+            .documents
+            .trust()
+            .map_err(|error| FieldError::new("policy.documents", format!("a directory's roots: {error}")))?;
+        let credentials = Credentials::new(own_certificate, roots)
             .map_err(|error| file_error("links.key", &links.key, &error))?;
-        let expected = authority.facts(&config.node.name).map(|facts| facts.spiffe_id.as_str());
-        if expected != Some(credentials.id().as_str()) {
-            let problem = format!(
-                "it is for {}, but {} lists {} as {}",
-                credentials.id(),
-                config.policy.nodes.display(),
-                config.node.name,
-                expected.unwrap_or_default(),
-            );
-            return Err(FieldError::new("links.certificate", problem));
-        }
+        let node_key = node_key(config, start, credentials.id().as_str())?;
         let http = match (&config.http.certificate, &config.http.key) {
             (Some(certificate), Some(key)) => {
                 let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
@@ -76,6 +64,8 @@ impl StartupFiles {
         let mut keys = KeyRing::new();
         for (name, key) in &config.keys {
             let field = format!("keys.{name}");
+            may_hold_keys(&start.engine, &config.node.name, &key.institution)
+                .map_err(|problem| FieldError::new(format!("{field}.institution"), problem))?;
             if !keys.insert(name, &secret(&field, key)?, &key.institution) {
                 return Err(FieldError::new(field, "name, secret and institution must not be empty"));
             }
@@ -88,8 +78,68 @@ impl StartupFiles {
                 Some((name.clone(), Redacted::new(secret(&format!("keys.{name}"), key)?)))
             }
         };
-        Ok(Self { credentials, keys, guest, links: (links, pair), http })
+        Ok(Self { credentials, node_key, keys, guest, links: (links, pair), http })
     }
+}
+
+/// The node key, which must be one of those that the directory lists for this node.
+fn node_key(
+    config: &RelayConfig,
+    start: &StartPolicy,
+    certificate_id: &str,
+) -> Result<SigningKey, FieldError> {
+    let name = &config.node.name;
+    let Some(facts) = start.engine.facts(name) else {
+        return Err(FieldError::new("node.name", format!("no directory lists {name}")));
+    };
+    if facts.spiffe_id != certificate_id {
+        let problem = format!(
+            "it is for {certificate_id}, but the directory of {} version {} lists {name} as {}",
+            facts.directory.operator, facts.directory.version, facts.spiffe_id
+        );
+        return Err(FieldError::new("links.certificate", problem));
+    }
+    let file = &config.node.key;
+    let text = Redacted::new(read("node.key", file)?);
+    let key = text.expose().trim().parse::<SigningKey>();
+    let key = key.map_err(|error| file_error("node.key", file, &error))?;
+    let public = key.public();
+    // The name of a key is a label; the key bytes decide.
+    if facts.keys.iter().all(|listed| listed.as_bytes() != public.as_bytes()) {
+        let problem = format!(
+            "the directory of {} version {} does not list its public key {public} for {name}; other nodes would \
+             refuse this node",
+            facts.directory.operator, facts.directory.version
+        );
+        return Err(FieldError::new("node.key", problem));
+    }
+    Ok(key)
+}
+
+/// An institution's API keys sign tokens for all its rooms, so they belong only on nodes that its policy
+/// approves as gateway or home. Without a valid bundle nothing is known: the node starts, and each request
+/// is denied until there is one.
+fn may_hold_keys(engine: &PolicyEngine, node: &str, institution: &str) -> Result<(), String> {
+    let Some(statement) = engine.statement(institution) else { return Ok(()) };
+    let decide = |action| {
+        engine.decide(&Request {
+            institution,
+            action,
+            subject: Subject::Node(node),
+            room: RoomAttributes::default(),
+            claims: Claims::default(),
+        })
+    };
+    let gateway = decide(Action::RelaySignal);
+    let expired = matches!(gateway.reason, Reason::PolicyExpired | Reason::DirectoryExpired);
+    if expired || gateway.allowed || decide(Action::Home).allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "the policy of {institution} (version {}) approves {node} neither as gateway nor as home, so this node must \
+         not hold its API keys: {}; remove the key from this node",
+        statement.version.number, gateway.why
+    ))
 }
 
 /// Replaces the links' certificate by a new one of the same node.
@@ -135,10 +185,10 @@ pub(crate) fn etcd(config: &RelayConfig) -> Result<EtcdConfig, FieldError> {
 /// # Errors
 /// With the field or the file, and the problem.
 pub fn dry_run(config: &RelayConfig) -> Result<Vec<String>> {
-    let policy = policy_files::read(&config.policy, &config.node.name, Arc::default())?;
-    StartupFiles::read(config, &policy.authority)?;
+    let start = start::read(config)?;
+    StartupFiles::read(config, &start)?;
     etcd(config)?;
-    Ok(policy.warnings)
+    Ok(start.warnings)
 }
 
 fn read(field: &str, path: &Path) -> Result<String, FieldError> {

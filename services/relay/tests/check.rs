@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
+use systir_documents::SigningKey;
 use systir_identity::{TrustDomain, ca};
+use systir_policy::demo::signed::SignedDemo;
 use tempfile::TempDir;
 
 const CONFIG: &str = r#"
@@ -14,6 +16,7 @@ const CONFIG: &str = r#"
 name = "cph-1"
 cluster = "nordunet"
 capacity = 4
+key = "cph-1.node-key"
 [http]
 listen = "127.0.0.1:0"
 certificate = "http.pem"
@@ -25,44 +28,71 @@ quic = "127.0.0.1:0"
 grpc = "127.0.0.1:0"
 certificate = "cph-1.pem"
 key = "cph-1.key"
-trust = { "nordu.net" = "ca.pem" }
 [telemetry]
 listen = "127.0.0.1:0"
 [registry]
 etcd = ["http://127.0.0.1:1"]
 [policy]
-nodes = "nodes.toml"
-zones = "zones.toml"
-floor = "floor.cedar"
+operator = "nordunet"
+documents = "documents"
+state = "state"
+[policy.operators.nordunet]
+trust_domain = "nordu.net"
+keys = ["OPERATOR"]
 [policy.institutions."ku.dk"]
-file = "ku.dk.cedar"
-version = 1
+keys = ["INSTITUTION"]
 [keys.devkey]
 institution = "ku.dk"
 secret_file = "secret"
 "#;
 
-fn folder() -> Result<TempDir> {
+/// A folder with a valid configuration and its files.
+struct Folder {
+    folder: TempDir,
+    documents: SignedDemo,
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.path().join(name), text)?)
+    }
+
+    /// The configuration with the pinned keys.
+    fn config(&self) -> String {
+        let pin = |text: String, name: &str, key: &SigningKey| text.replace(name, &key.public().to_string());
+        let text = pin(CONFIG.to_owned(), "OPERATOR", self.documents.operator_key());
+        pin(text, "INSTITUTION", self.documents.institution_key())
+    }
+}
+
+fn folder() -> Result<Folder> {
     let folder = tempfile::tempdir()?;
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
-    write("nodes.toml", systir_policy::demo::NODES)?;
-    write("zones.toml", systir_policy::demo::ZONES)?;
-    write("floor.cedar", systir_policy::demo::FLOOR)?;
-    write("ku.dk.cedar", systir_policy::demo::KU_DK)?;
-    write("secret", "hunter2\n")?;
     let domain = TrustDomain::new("nordu.net")?;
-    let authority = ca::create(&domain, SystemTime::now())?;
-    write("ca.pem", &authority.certificate)?;
-    for node in ["cph-1", "sto-1"] {
-        let hour = Duration::from_secs(3600);
-        let issued = ca::issue(&authority, &domain.relay(node)?, SystemTime::now(), hour)?;
-        write(&format!("{node}.pem"), &issued.certificate)?;
-        write(&format!("{node}.key"), &issued.key)?;
+    let now = SystemTime::now();
+    let authority = ca::create(&domain, now)?;
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let nodes = ["cph-1", "sto-1", "aws-sto-1"];
+    let loopback = "127.0.0.0/8".parse()?;
+    let documents = SignedDemo::new(&authority.certificate, &nodes, vec![loopback], seconds, rand::random)?;
+    let folder = Folder { folder, documents };
+    std::fs::create_dir(folder.path().join("documents"))?;
+    for (name, text) in folder.documents.files()? {
+        folder.write(&name, &text)?;
+    }
+    folder.write("secret", "hunter2\n")?;
+    for node in nodes {
+        let issued = ca::issue(&authority, &domain.relay(node)?, now, Duration::from_secs(3600))?;
+        folder.write(&format!("{node}.pem"), &issued.certificate)?;
+        folder.write(&format!("{node}.key"), &issued.key)?;
     }
     let http = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    write("http.pem", &http.cert.pem())?;
-    write("http.key", &http.signing_key.serialize_pem())?;
-    write("node.toml", CONFIG)?;
+    folder.write("http.pem", &http.cert.pem())?;
+    folder.write("http.key", &http.signing_key.serialize_pem())?;
+    folder.write("node.toml", &folder.config())?;
     Ok(folder)
 }
 
@@ -107,14 +137,15 @@ fn a_valid_configuration_passes() -> Result<()> {
 #[test]
 fn a_typo_and_a_wrong_type_are_reported_with_their_line() -> Result<()> {
     let folder = folder()?;
-    let write = |text: String| std::fs::write(folder.path().join("node.toml"), text);
-    write(CONFIG.replace("capacity = 4", "capasity = 4"))?;
+    let good = folder.config();
+    let write = |text: String| folder.write("node.toml", &text);
+    write(good.replace("capacity = 4", "capasity = 4"))?;
     refused(folder.path(), &[&line("capacity"), "node.capasity", "capacity"])?;
-    write(CONFIG.replace("capacity = 4", "capacity = -4"))?;
+    write(good.replace("capacity = 4", "capacity = -4"))?;
     refused(folder.path(), &[&line("capacity"), "node.capacity"])?;
-    write(CONFIG.replace("etcd = [\"http://127.0.0.1:1\"]", "etcd = [\"http://127.0.0.1:1\""))?;
+    write(good.replace("etcd = [\"http://127.0.0.1:1\"]", "etcd = [\"http://127.0.0.1:1\""))?;
     refused(folder.path(), &["node.toml:"])?;
-    write(CONFIG.replace("capacity = 4", "capacity = 0"))?;
+    write(good.replace("capacity = 4", "capacity = 0"))?;
     refused(folder.path(), &[&line("capacity"), "node.capacity", "admits no participant"])?;
     Ok(())
 }
@@ -128,9 +159,7 @@ fn files_that_are_missing_or_do_not_match_are_reported_with_their_field() -> Res
     for (name, field) in [
         ("http.key", "http.key"),
         ("cph-1.pem", "links.certificate"),
-        ("ca.pem", "links.trust.nordu.net"),
-        ("nodes.toml", "policy.nodes"),
-        ("ku.dk.cedar", "policy.institutions.ku.dk.file"),
+        ("cph-1.node-key", "node.key"),
         ("secret", "keys.devkey.secret_file"),
     ] {
         set_aside(name)?;
@@ -153,44 +182,93 @@ fn files_that_are_missing_or_do_not_match_are_reported_with_their_field() -> Res
 }
 
 #[test]
-fn policy_errors_are_reported_with_file_and_line() -> Result<()> {
+fn documents_that_cannot_be_used_are_reported_with_their_file() -> Result<()> {
     let folder = folder()?;
-    let path = folder.path().join("ku.dk.cedar");
-    let good = std::fs::read_to_string(&path)?;
-    let lines = good.lines().count();
-    std::fs::write(&path, format!("{good}\npermit (principal, action, resource;\n"))?;
-    refused(folder.path(), &[&format!("ku.dk.cedar:{}", lines + 2), "does not parse"])?;
-    let unknown = "@id(\"typo\")\n@why(\"x\")\nforbid (principal, action == Action::\"home\", resource) when { resource.contry == \"DK\" };\n";
-    std::fs::write(&path, format!("{good}\n{unknown}"))?;
-    refused(folder.path(), &[&format!("ku.dk.cedar:{}", lines + 2), "rule typo", "contry"])?;
-    std::fs::write(&path, &good)?;
-    let nodes = folder.path().join("nodes.toml");
-    std::fs::write(&nodes, "\n\n[[node]]\nid = \n")?;
-    refused(folder.path(), &["nodes.toml:4"])?;
+    let bundle = folder.path().join("documents/ku.dk.note");
+    let good = std::fs::read_to_string(&bundle)?;
+    // A text that was changed after it was signed.
+    std::fs::write(&bundle, good.replace("Nordic", "EEA"))?;
+    refused(folder.path(), &["documents/ku.dk.note", "signature"])?;
+    // Rules that a node cannot load, although the institution signed them.
+    let rule = "@id(\"typo\")\n@why(\"x\")\nforbid (principal, action == Action::\"home\", resource) when { resource.contry == \"DK\" };\n";
+    let unusable = folder.documents.bundle(1, |bundle| bundle.policy.push_str(rule))?;
+    std::fs::write(&bundle, unusable)?;
+    refused(folder.path(), &["bundle of ku.dk", "rule typo", "contry"])?;
+    // The operator's key does not sign for the institution.
+    let wanted = folder.documents.institution_key().public().to_string();
+    let config = folder.config();
+    folder.write(
+        "node.toml",
+        &config.replace(&wanted, &folder.documents.operator_key().public().to_string()),
+    )?;
+    std::fs::write(&bundle, &good)?;
+    refused(folder.path(), &["documents/ku.dk.note"])?;
+    folder.write("node.toml", &config)?;
+    // Without a directory and a floor of the own operator no node can be approved.
+    std::fs::remove_file(folder.path().join("documents/floor.note"))?;
+    refused(folder.path(), &["policy.documents", "floor of nordunet"])
+}
+
+#[test]
+fn a_threshold_that_cannot_be_met_and_a_key_that_is_pinned_twice_are_refused() -> Result<()> {
+    let folder = folder()?;
+    let config = folder.config();
+    let key = folder.documents.institution_key().public().to_string();
+    let pinned = format!("keys = [\"{key}\"]");
+    let other = folder.documents.operator_key().public().to_string();
+    for (changed, expected) in [
+        (format!("keys = [\"{key}\", \"{other}\"]"), ["policy.institutions.ku.dk.threshold", "must sign"]),
+        (format!("{pinned}\nthreshold = 2"), ["policy.institutions.ku.dk.keys", "threshold"]),
+        (
+            format!("keys = [\"{key}\", \"{key}\"]\nthreshold = 1"),
+            ["policy.institutions.ku.dk.keys", "same key"],
+        ),
+        ("keys = []".to_owned(), ["policy.institutions.ku.dk.keys", "at least one"]),
+        ("keys = [\"ku.dk\"]".to_owned(), ["policy.institutions.ku.dk.keys", "not a public key"]),
+    ] {
+        folder.write("node.toml", &config.replace(&pinned, &changed))?;
+        refused(folder.path(), &expected)?;
+    }
     Ok(())
 }
 
 #[test]
-fn a_node_that_lacks_an_attribute_is_a_warning_and_for_the_own_node_an_error() -> Result<()> {
+fn a_missing_bundle_is_a_warning_because_other_institutions_are_served() -> Result<()> {
     let folder = folder()?;
-    let nodes = folder.path().join("nodes.toml");
-    let good = std::fs::read_to_string(&nodes)?;
-    let without = |node: &str| {
-        let (before, entry) = good.split_at(good.find(&format!("id = \"{node}\"")).unwrap_or_default());
-        let (line, text) = (before.matches('\n').count() + 1, entry.replacen("host = ", "# host = ", 1));
-        (format!("nodes.toml:{line}: node {node} lacks host"), format!("{before}{text}"))
-    };
-    let (expected, text) = without("sto-1");
-    std::fs::write(&nodes, text)?;
+    std::fs::remove_file(folder.path().join("documents/ku.dk.note"))?;
     let (status, message) = relay(folder.path(), &["check"])?;
     assert_eq!(status, Some(0), "{message}");
-    assert!(
-        message.contains("warning: ") && message.contains(&expected) && message.contains("valid"),
-        "{message}"
-    );
-    let (expected, text) = without("cph-1");
-    std::fs::write(&nodes, text)?;
-    refused(folder.path(), &[&expected, "denied everything", "this is the node itself"])
+    assert!(message.contains("warning: ") && message.contains("no bundle of ku.dk"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_node_key_that_the_directory_does_not_list_is_refused() -> Result<()> {
+    let folder = folder()?;
+    std::fs::copy(folder.path().join("sto-1.node-key"), folder.path().join("cph-1.node-key"))?;
+    refused(folder.path(), &["node.key", "nordu.net/sto-1+", "does not list"])
+}
+
+#[test]
+fn a_node_that_an_institution_does_not_approve_must_not_hold_its_api_key() -> Result<()> {
+    let folder = folder()?;
+    folder.write("node.toml", &folder.config().replace("cph-1", "aws-sto-1"))?;
+    refused(folder.path(), &["keys.devkey.institution", "aws-sto-1", "controlled from US", "remove the key"])
+}
+
+#[test]
+fn a_node_whose_own_entry_lacks_an_attribute_is_refused() -> Result<()> {
+    let folder = folder()?;
+    for node in ["sto-1", "cph-1"] {
+        let note = folder.documents.directory(1, |directory| {
+            for entry in directory.nodes.iter_mut().filter(|entry| entry.id == node) {
+                entry.host.clear();
+            }
+        });
+        // The directory states each attribute, or it is no directory.
+        assert!(note.is_err(), "{node}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -270,7 +348,7 @@ fn every_field_is_documented() -> Result<()> {
             left.push(path.iter().cloned().chain([name.clone()]).collect());
         }
     }
-    assert_eq!(checked, 11, "the root, eight sections with page, an institution, a key");
+    assert_eq!(checked, 12, "the root, eight sections with page, an operator, an institution, a key");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use systir_registry::Assignments;
 use systir_room::{FlowAllocator, Queued, Residency, RoomLinkEvent, RoomMetrics, residency_of};
 use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +51,8 @@ pub struct RoomDependencies {
     pub node: String,
     /// This node's view of policy.
     pub authority: Arc<Authority>,
+    /// Changes each time the engine of `authority` was replaced.
+    pub policy_changes: watch::Receiver<u64>,
     /// The assignments in the registry.
     pub assignments: Arc<Assignments>,
     /// This node's seat book.
@@ -73,7 +76,7 @@ pub struct RoomDependencies {
 impl RoomDependencies {
     /// The policy check for nodes that are written into a room's assignment.
     pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(MediaRole, &str) -> bool + 'a {
-        |role, node| self.authority.node(role.into(), &room.institution, node).allowed
+        |role, node| self.authority.node(role.into(), room, node).allowed
     }
 }
 

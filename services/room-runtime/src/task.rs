@@ -15,6 +15,7 @@ use systir_room::{
 use systir_worker::WorkerMessage;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TrySendError};
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
@@ -56,6 +57,8 @@ enum Wakeup<'a> {
     Tick,
     /// The registry's copy changed in what concerns the room.
     ViewChanged,
+    /// The node's policy was replaced.
+    PolicyChanged,
     Input(RoomInput),
     Message(TaskMessage),
     /// The worker accepts a waiting request, or has ended.
@@ -109,6 +112,9 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) ->
         flows: dependencies.flows.clone(),
         metrics: dependencies.metrics.clone(),
     };
+    // Before the core makes its first decision, so that no change is missed.
+    let mut policy = dependencies.policy_changes.clone();
+    policy.mark_unchanged();
     let task = RoomTask {
         core: RoomCore::new(config, rand::random(), now()),
         rooms: rooms.clone(),
@@ -124,7 +130,7 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) ->
         signals: FxHashMap::default(),
         arriving: FxHashMap::default(),
     };
-    dependencies.tasks.spawn(task.run(incoming, from_worker, from_clients));
+    dependencies.tasks.spawn(task.run(incoming, from_worker, from_clients, policy));
     handle
 }
 
@@ -134,6 +140,7 @@ impl RoomTask {
         mut incoming: mpsc::Receiver<TaskMessage>,
         mut from_worker: mpsc::Receiver<WorkerEvent>,
         mut from_clients: mpsc::Receiver<ClientInput>,
+        mut policy: watch::Receiver<u64>,
     ) {
         let stop = self.rooms.dependencies().stop.clone();
         let link_events = self.link_events.clone();
@@ -153,6 +160,7 @@ impl RoomTask {
                 Some(input) = from_clients.recv(), if accepts_events => Wakeup::Input(input.into()),
                 event = link_events.next() => Wakeup::Input(RoomInput::Link(event)),
                 () = watch.changed() => Wakeup::ViewChanged,
+                Ok(()) = policy.changed() => Wakeup::PolicyChanged,
                 message = incoming.recv() => match message {
                     Some(message) => Wakeup::Message(message),
                     None => break,
@@ -163,8 +171,14 @@ impl RoomTask {
             if watch.has_changed() {
                 self.cluster_changed(&mut watch);
             }
+            // Then policy: an input must not be handled by decisions of an older one.
+            let replaced = policy.has_changed().is_ok_and(|changed| changed);
+            if replaced || matches!(wakeup, Wakeup::PolicyChanged) {
+                policy.mark_unchanged();
+                self.core.handle(RoomInput::PolicyChanged, now());
+            }
             match wakeup {
-                Wakeup::Tick | Wakeup::ViewChanged => {}
+                Wakeup::Tick | Wakeup::ViewChanged | Wakeup::PolicyChanged => {}
                 Wakeup::Input(input) => {
                     let opened = matches!(input, RoomInput::Link(RoomLinkEvent::Opened { .. }));
                     self.core.handle(input, now());
@@ -325,6 +339,7 @@ impl RoomTask {
                 RoomEffect::CloseOnLink { node } => {
                     self.rooms.dependencies().links.close_room(&self.wire_key, &node);
                 }
+                RoomEffect::RemoveSpill { node } => self.remove_spill(node),
                 RoomEffect::LeaveAssignment => self.leave_assignment(),
                 RoomEffect::WriteAssignment(last) => self.write_assignment(*last),
             }
@@ -340,6 +355,13 @@ impl RoomTask {
             if let Some(messages) = messages.upgrade() {
                 let _ = messages.send(TaskMessage::AssignmentLeft(may_end)).await;
             }
+        });
+    }
+
+    fn remove_spill(&self, node: String) {
+        let (rooms, id) = (self.rooms.clone(), self.id.clone());
+        self.rooms.dependencies().tasks.spawn(async move {
+            rooms.dependencies().assignments.remove_spill(&id, &node).await;
         });
     }
 

@@ -14,9 +14,11 @@ use std::time::Instant;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
 use systir_assignment::{Assignment, RoomId};
+use systir_documents::{Lifetime, SigningKey};
 use systir_livekit::token::Grants;
 use systir_media_control::{KeyAllocator, ParticipantKey, RoomKey};
-use systir_policy::{Authority, Nodes, demo};
+use systir_policy::Authority;
+use systir_policy::demo::DemoDocuments;
 use systir_room::{
     Arrival, ClusterView, FlowAllocator, NodeAddress, Now, RoomConfig, RoomCore, RoomEffect, RoomInput,
     RoomLinkEvent,
@@ -48,8 +50,10 @@ struct Node {
 impl Node {
     fn new(name: &'static str, assignment: Assignment, now: Now) -> Self {
         // The demo's policy approves both nodes for rooms of `ku.dk`.
-        let nodes = Nodes::parse(demo::NODES).unwrap();
-        let engine = demo::engine(&nodes).unwrap();
+        let key = SigningKey::from_seed(name, [1; 32]).unwrap().public();
+        let lifetime = Lifetime { issued: 1, renew_by: 2, not_after: 3 };
+        let prefix = "10.0.0.0/24".parse().unwrap();
+        let documents = DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix])).unwrap();
         let config = RoomConfig {
             node: name.to_owned(),
             key: RoomKey(1),
@@ -57,7 +61,7 @@ impl Node {
             candidates: Vec::new(),
             fingerprint: [0; 32],
             assignment,
-            authority: Arc::new(Authority::new(engine, nodes, name, Arc::default())),
+            authority: Arc::new(Authority::new(documents.engine().unwrap(), name, Arc::default())),
             keys: Arc::new(KeyAllocator::new()),
             flows: Arc::new(Flows::default()),
             metrics: Arc::default(),

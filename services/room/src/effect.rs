@@ -40,6 +40,11 @@ pub enum RoomEffect {
         /// The node's name.
         node: String,
     },
+    /// Remove a spill node from the room's assignment: this node is home, and its policy denies the spill node.
+    RemoveSpill {
+        /// The node's name.
+        node: String,
+    },
     /// Remove this node from the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
     LeaveAssignment,
     /// Restore the room's record: this node has participants, and the record is missing, does not name it, or

@@ -90,6 +90,8 @@ pub enum RoomInput {
     Worker(WorkerEvent),
     /// The local copy of the registry changed.
     Cluster(ClusterView),
+    /// This node's policy was replaced: all decisions are made again.
+    PolicyChanged,
     /// [`crate::RoomEffect::LeaveAssignment`] was done: may the room end?
     AssignmentLeft(bool),
 }

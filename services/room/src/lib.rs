@@ -44,7 +44,7 @@ pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
 pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
 pub use metrics::RoomMetrics;
-pub use residency::{RESIDENCY_TOPIC, Residency, ResidencyLink, ResidencyNode};
+pub use residency::{RESIDENCY_TOPIC, Residency, ResidencyLink, ResidencyNode, ResidencyPolicy};
 pub use state::RoomState;
 pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};
 pub use version::{MetadataVersion, ParticipantVersion};

@@ -13,8 +13,11 @@ pub struct Residency {
     pub room: String,
     /// The institution that owns the room.
     pub institution: String,
-    /// Version of the institution's policy that the decisions are from.
+    /// Version of the institution's policy that the decisions are from, for display: `7-3f2a90c1d4e5`.
     pub policy_version: String,
+    /// What that policy is; absent when the institution has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ResidencyPolicy>,
     /// Epoch of the assignment.
     pub epoch: u64,
     /// The node that makes the statement.
@@ -26,6 +29,27 @@ pub struct Residency {
     pub nodes: Vec<ResidencyNode>,
     /// The links between them.
     pub links: Vec<ResidencyLink>,
+}
+
+/// The policy that the decisions are from, and who signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidencyPolicy {
+    /// Version of the institution's bundle.
+    pub version: u64,
+    /// SHA-256 of all that decides: schema, floor, bundle and directories, in 64 hexadecimal digits.
+    pub hash: String,
+    /// Fingerprints of the institution's keys that signed the bundle.
+    pub signers: Vec<String>,
+    /// The operator whose floor applies too.
+    pub floor_operator: String,
+    /// Version of that floor.
+    pub floor_version: u64,
+    /// Fingerprints of the operator's keys that signed the floor.
+    pub floor_signers: Vec<String>,
+    /// The room's class by its name: `standard`, `confidential`.
+    pub room_class: String,
+    /// Must the room's media be end-to-end encrypted?
+    pub e2ee_required: bool,
 }
 
 /// One node of the room.
@@ -53,8 +77,14 @@ pub struct ResidencyNode {
     pub own_machine: bool,
     /// What the statement rests on: `declared`.
     pub statement: String,
-    /// Who declared it.
+    /// The operator whose directory declares it.
     pub declared_by: String,
+    /// Version of that directory; absent for a node that no directory lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_version: Option<u64>,
+    /// Fingerprints of the operator's keys that signed the directory.
+    #[serde(default)]
+    pub directory_signers: Vec<String>,
     /// The policy rules that allowed or denied the node.
     pub rule: String,
     /// The decision in words.

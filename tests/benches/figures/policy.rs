@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use systir_policy::{
-    Action, Claims, IdentityProof, Nodes, PolicyEngine, Request, RoomAttributes, Subject, demo,
-};
+use systir_documents::{Lifetime, SigningKey};
+use systir_policy::demo::{self, DemoDocuments};
+use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
 
 use crate::figure::Figure;
 
@@ -15,9 +15,10 @@ const ROUNDS: usize = 1_000;
 const BATCHES: usize = 21;
 
 pub(crate) fn measure() -> Result<Vec<Figure>> {
-    let nodes = Nodes::parse(demo::NODES)?;
-    let engine = demo::engine(&nodes)?;
-    let mut batches: Vec<[Duration; 2]> = (0..BATCHES).map(|_| batch(&engine, &nodes)).collect();
+    let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
+    let (key, prefix) = (SigningKey::from_seed("node", [1; 32])?.public(), "192.0.2.0/24".parse()?);
+    let engine = DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix]))?.engine()?;
+    let mut batches: Vec<[Duration; 2]> = (0..BATCHES).map(|_| batch(&engine)).collect();
     batches.sort_unstable_by_key(|[_, p99]| *p99);
     let [p50, p99] = batches.get(BATCHES / 2).copied().unwrap_or_default();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
@@ -26,7 +27,7 @@ pub(crate) fn measure() -> Result<Vec<Figure>> {
 }
 
 /// Median and 99th percentile of one batch.
-fn batch(engine: &PolicyEngine, nodes: &Nodes) -> [Duration; 2] {
+fn batch(engine: &PolicyEngine) -> [Duration; 2] {
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         // Allowed and denied decisions alternate.
@@ -34,7 +35,7 @@ fn batch(engine: &PolicyEngine, nodes: &Nodes) -> [Duration; 2] {
         let request = Request {
             institution: demo::INSTITUTION,
             action: Action::Spill,
-            subject: Subject::Node(nodes.evidence(node, IdentityProof::Planned)),
+            subject: Subject::Node(node),
             room: RoomAttributes::default(),
             claims: Claims { e2ee: true, load_percent: Some(40) },
         };

@@ -66,7 +66,12 @@ fn at_trace_level_logs_and_metrics_hold_no_token_no_secret_and_no_name() -> Resu
         sister.wait_ready().await?;
         home.wait_until_sees_with("sto-1", SECRET).await?;
 
-        let unapproved = configs.start("aws-sto-1", &environment)?;
+        // It holds no key of ku.dk, and is the gateway of nobody.
+        let without_keys: Vec<_> = environment
+            .into_iter()
+            .filter(|(name, _)| !["SYSTIR_KEYS__DEVKEY__SECRET", "SYSTIR_PAGE__GUEST_KEY"].contains(name))
+            .collect();
+        let unapproved = configs.start("aws-sto-1", &without_keys)?;
         unapproved.wait_ready().await?;
 
         let [anna, bo, eve] = PARTICIPANTS;

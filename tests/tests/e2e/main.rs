@@ -16,6 +16,7 @@ mod misconfigured_nodes;
 mod mixed_clients;
 mod node_failure;
 mod other_clients;
+mod policy_changes;
 mod protocol;
 mod refusal;
 mod registry_offline;

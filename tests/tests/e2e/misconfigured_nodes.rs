@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use systir_documents::{Directory, SigningKey};
 use systir_identity::{TrustDomain, ca};
 use systir_load::{Config, Report};
 use systir_tests::cluster::Cluster;
@@ -33,6 +34,9 @@ fn a_misspelt_configuration_is_refused_and_the_error_names_the_fault() -> Result
     run_scenario(async {
         let cluster = Cluster::prepare("http://127.0.0.1:1", port_block()?, &[]).await?;
         let good = std::fs::read_to_string(cluster.folder().join("cph-1.toml"))?;
+        let documents = cluster.documents()?;
+        let (institution, operator) =
+            (documents.institution_key().public().to_string(), documents.operator_key().public().to_string());
         let cases = [
             ("a misspelt key", good.replace("capacity =", "capasity ="), "capasity"),
             ("a misspelt section", good.replace("[media]", "[medai]"), "medai"),
@@ -42,8 +46,14 @@ fn a_misspelt_configuration_is_refused_and_the_error_names_the_fault() -> Result
                 good.replace("listen = \"127.0.0.1:", "listen = \"127.0.0.1:x"),
                 "listen",
             ),
-            ("a file that is not there", good.replace("zones.toml", "zoens.toml"), "zoens.toml"),
-            ("rules that do not parse", good.replace("floor.cedar", "nodes.toml"), "it does not parse"),
+            ("a file that is not there", good.replace("cph-1.node-key", "cph-l.node-key"), "cph-l.node-key"),
+            ("a folder without documents", good.replace("\"documents\"", "\"dokuments\""), "dokuments"),
+            (
+                "the key of another institution",
+                good.replace(&institution, &operator),
+                "no key that this node",
+            ),
+            ("another node's key", good.replace("cph-1.node-key", "sto-1.node-key"), "node.key"),
             ("another node's certificate", good.replace("cph-1.pem", "sto-1.pem"), "certificate"),
             (
                 "a key of an unknown institution",
@@ -76,11 +86,11 @@ fn a_misspelt_configuration_is_refused_and_the_error_names_the_fault() -> Result
 
 /// Starts a cluster in which the sister's certificate is not the one that the home node expects, and
 /// checks that no room is carried by both. The home node has two seats.
-async fn with_rejected_sister(change: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Cluster> {
+async fn with_rejected_sister(change: impl FnOnce(&Cluster) -> Result<()>) -> Result<Cluster> {
     let base = port_block()?;
     let etcd = Etcd::start(base + 20).await?;
     let mut cluster = Cluster::prepare(&etcd.url(), base, &[("cph-1", 2)]).await?;
-    change(&cluster.folder())?;
+    change(&cluster)?;
     for node in ["cph-1", "sto-1"] {
         cluster.start(node)?;
     }
@@ -112,10 +122,24 @@ async fn with_rejected_sister(change: impl FnOnce(&std::path::Path) -> Result<()
     Ok(cluster)
 }
 
+/// Gives `sto-1` a folder of documents with another directory of the same version.
+fn own_documents(cluster: &Cluster, change: impl FnOnce(&mut Directory)) -> Result<()> {
+    let (folder, own) = (cluster.folder(), cluster.folder().join("own-documents"));
+    std::fs::create_dir(&own)?;
+    for file in ["ku.dk.note", "floor.note"] {
+        std::fs::copy(folder.join("documents").join(file), own.join(file))?;
+    }
+    std::fs::write(own.join("directory.note"), cluster.documents()?.directory(1, change)?)?;
+    let config = std::fs::read_to_string(folder.join("sto-1.toml"))?;
+    std::fs::write(folder.join("sto-1.toml"), config.replace("\"documents\"", "\"own-documents\""))?;
+    Ok(())
+}
+
 #[test]
 fn a_node_with_a_certificate_of_an_unknown_ca_gets_no_link() -> Result<()> {
     run_scenario(async {
-        let cluster = with_rejected_sister(|folder| {
+        let cluster = with_rejected_sister(|cluster| {
+            let folder = cluster.folder();
             let domain = TrustDomain::new("nordu.net")?;
             // The SPIFFE id is right, but no other node trusts the CA.
             let unknown_ca = ca::create(&domain, SystemTime::now())?;
@@ -136,8 +160,9 @@ fn a_node_with_a_certificate_of_an_unknown_ca_gets_no_link() -> Result<()> {
 #[test]
 fn a_node_with_another_id_than_in_the_operators_node_list_gets_no_room() -> Result<()> {
     run_scenario(async {
-        let cluster = with_rejected_sister(|folder| {
-            // Issued by the cluster's CA, to an id that is on no node list.
+        let cluster = with_rejected_sister(|cluster| {
+            let folder = cluster.folder();
+            // Issued by the cluster's CA, to an id that is in no directory of the other nodes.
             let authority = ca::Pem {
                 certificate: std::fs::read_to_string(folder.join("ca.pem"))?,
                 key: std::fs::read_to_string(folder.join("ca.key"))?,
@@ -146,18 +171,39 @@ fn a_node_with_another_id_than_in_the_operators_node_list_gets_no_room() -> Resu
             let issued = ca::issue(&authority, &id, SystemTime::now(), Duration::from_secs(3600))?;
             std::fs::write(folder.join("sto-1.pem"), issued.certificate)?;
             std::fs::write(folder.join("sto-1.key"), issued.key)?;
-            // Only its own list names this id as the sister.
-            let nodes = std::fs::read_to_string(folder.join("nodes.toml"))?;
-            let changed = nodes.replace("spiffe://nordu.net/relay/sto-1", id.as_str());
-            std::fs::write(folder.join("own-nodes.toml"), changed)?;
-            let config = std::fs::read_to_string(folder.join("sto-1.toml"))?;
-            std::fs::write(folder.join("sto-1.toml"), config.replace("nodes.toml", "own-nodes.toml"))?;
+            // Only its own copy of the directory names this id as the sister.
+            own_documents(cluster, |directory| {
+                for node in directory.nodes.iter_mut().filter(|node| node.id == "sto-1") {
+                    id.as_str().clone_into(&mut node.spiffe_id);
+                }
+            })?;
             Ok(())
         })
         .await?;
         let log = cluster.log("cph-1")?;
         assert!(log.contains("relay/unlisted, and spiffe://nordu.net/relay/sto-1 was expected"), "{log}");
         assert!(!log.contains("a link is up"), "the link never comes up: {log}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_node_with_the_certificate_of_a_listed_node_and_without_its_node_key_gets_no_room() -> Result<()> {
+    run_scenario(async {
+        let cluster = with_rejected_sister(|cluster| {
+            // Whoever controls the CA can issue a certificate for sto-1, and cannot sign as sto-1.
+            let key = SigningKey::from_seed("nordu.net/forged", [7; 32])?;
+            std::fs::write(cluster.folder().join("sto-1.node-key"), key.to_text().as_bytes())?;
+            own_documents(cluster, |directory| {
+                for node in directory.nodes.iter_mut().filter(|node| node.id == "sto-1") {
+                    node.keys = vec![key.public()];
+                }
+            })
+        })
+        .await?;
+        for node in ["cph-1", "sto-1"] {
+            assert_eq!(cluster.counter(node, "systir_links").await?, 0, "{node}");
+        }
         Ok(())
     })
 }

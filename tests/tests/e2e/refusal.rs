@@ -175,7 +175,7 @@ fn an_unapproved_gateway_reveals_nothing_and_issues_no_token() -> Result<()> {
             request.json(&serde_json::json!({"room": ROOM, "name": "Dina"}))
         };
         assert_eq!(response(guest(&unapproved)).await?, of_a_join, "no guest token");
-        assert_eq!(response(client.get(format!("{unapproved}/app.js"))).await?.0, 404, "no meeting page");
+        assert_eq!(response(client.get(format!("{unapproved}/app.js"))).await?.0, 403, "no meeting page");
         assert_eq!(client.head(&unapproved).send().await?.status().as_u16(), 200, "clients probe with HEAD");
         assert_no_signalling().await?;
         // An approved gateway answers the same requests.

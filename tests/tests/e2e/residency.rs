@@ -147,21 +147,16 @@ fn a_node_on_a_machine_of_another_host_is_marked() -> Result<()> {
         let base = port_block()?;
         let etcd = systir_tests::etcd::Etcd::start(base + 20).await?;
         let mut cluster = Cluster::prepare(&etcd.url(), base, &[("cph-1", 1), ("aws-sto-1", 3)]).await?;
-        let rules = cluster.folder().join("ku.dk.cedar");
-        let text = std::fs::read_to_string(&rules)?;
-        let text = text.replace(
-            "unless { resource.host_controlled_from in Zone::\"EEA\" };",
-            "when { resource.host_controlled_from == Country::\"CN\" };",
-        );
-        let text = text.replacen(
-            "resource.operator == Operator::\"nordunet\" && resource.own_machine &&\n  resource.country in Zone::\"Nordic\"",
-            "resource.country == Country::\"SE\" && !resource.own_machine",
-            1,
-        );
-        std::fs::write(
-            &rules,
-            text.replace("{operator}'s own machine in the Nordic countries", "a machine in Sweden"),
-        )?;
+        cluster.publish_rules(1, |rules| {
+            let rules = rules.replace(
+                "unless { resource.host_controlled_from in Zone::\"EEA\" };",
+                "when { resource.host_controlled_from == Country::\"CN\" };",
+            );
+            let spill = "resource.operator == Operator::\"nordunet\" && resource.own_machine &&\n  resource.country in Zone::\"Nordic\"";
+            let rules =
+                rules.replacen(spill, "resource.country == Country::\"SE\" && !resource.own_machine", 1);
+            rules.replace("{operator}'s own machine in the Nordic countries", "a machine in Sweden")
+        })?;
         for node in ["cph-1", "sto-1", "aws-sto-1"] {
             cluster.start(node)?;
         }
@@ -313,14 +308,14 @@ fn each_link_between_three_nodes_is_reported_by_all_of_them() -> Result<()> {
 
 /// Changes the policy so that any node in the Nordic countries may carry rooms and be their gateway.
 fn allow_any_nordic_node(cluster: &Cluster) -> Result<()> {
-    let rules = cluster.folder().join("ku.dk.cedar");
-    let text = std::fs::read_to_string(&rules)?;
-    let text = text.replace(
-        "unless { resource.host_controlled_from in Zone::\"EEA\" };",
-        "when { resource.host_controlled_from == Country::\"CN\" };",
-    );
-    std::fs::write(&rules, text.replace("resource.own_machine &&", ""))?;
-    Ok(())
+    cluster.publish_rules(1, |rules| {
+        let rules = rules.replace(
+            "unless { resource.host_controlled_from in Zone::\"EEA\" };",
+            "when { resource.host_controlled_from == Country::\"CN\" };",
+        );
+        rules.replace("resource.own_machine &&", "")
+    })?;
+    cluster.approve_keys()
 }
 
 /// The accessibility faults that axe finds on a page.

@@ -114,6 +114,10 @@ fn systirctl_shows_nodes_and_rooms_explains_placement_and_creates_tokens() -> Re
         let etcd = Etcd::start(base + 20).await?;
         let mut cluster = Cluster::prepare(&etcd.url(), base, &[("cph-1", 1), ("sto-1", 2)]).await?;
         issue_certificates(&cluster.folder()).await?;
+        // The operator's directory names the new CA.
+        let roots = fs::read_to_string(cluster.folder().join("ca.pem"))?;
+        let directory = cluster.documents()?.directory(1, |directory| directory.roots = roots)?;
+        cluster.publish("directory.note", &directory)?;
         on_both_families(&cluster)?;
         for node in NODES {
             cluster.start(node)?;

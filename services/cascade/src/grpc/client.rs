@@ -1,13 +1,16 @@
 //! Clients of other nodes' gRPC servers.
 
 use super::call_error::CallError;
-use super::tls;
+use super::connection::NodeConnection;
+use super::dialler::{DialledStream, NodeDialler};
 use crate::peer_address::PeerAddress;
+use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use systir_identity::{Credentials, SpiffeId};
+use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::cluster_client::ClusterClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -18,33 +21,47 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Shared connections, at most.
 const MAX_CHANNELS: usize = 256;
-/// Bytes of a message, at most. The state of a whole room must fit.
-pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+/// Bytes of a message in a stream, at most. The state of a whole room must fit.
+pub(crate) const MAX_STREAM_MESSAGE: usize = 16 << 20;
+/// Bytes of any other message, at most.
+pub(crate) const MAX_MESSAGE: usize = 64 << 10;
 
 /// Clients of other nodes. Calls to one peer share a connection.
 pub(crate) struct Clients {
-    credentials: Credentials,
+    dialler: Arc<NodeDialler>,
     channels: Mutex<HashMap<(SpiffeId, SocketAddr), Channel>>,
 }
 
 impl Clients {
-    pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, channels: Mutex::default() }
+    pub(crate) fn new(dialler: Arc<NodeDialler>) -> Self {
+        Self { dialler, channels: Mutex::default() }
     }
 
     /// A client on the shared connection to the peer.
     pub(crate) fn shared(&self, peer: &PeerAddress) -> ClusterClient<Channel> {
+        client(self.channel(peer), MAX_MESSAGE)
+    }
+
+    /// The same, for streams.
+    pub(crate) fn shared_for_streams(&self, peer: &PeerAddress) -> ClusterClient<Channel> {
+        client(self.channel(peer), MAX_STREAM_MESSAGE)
+    }
+
+    fn channel(&self, peer: &PeerAddress) -> Channel {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (peer.id.clone(), peer.grpc);
         if channels.len() >= MAX_CHANNELS && !channels.contains_key(&key) {
             channels.clear();
         }
         let channel = channels.entry(key).or_insert_with(|| {
-            let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
-            let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
+            let (dialler, id, address) = (self.dialler.clone(), peer.id.clone(), peer.grpc);
+            let connect = move |_| {
+                let (dialler, id) = (dialler.clone(), id.clone());
+                async move { dialler.connect(&id, address).await.map(TokioIo::new) }
+            };
             endpoint().connect_with_connector_lazy(tower::service_fn(connect))
         });
-        client(channel.clone())
+        channel.clone()
     }
 
     /// Drops a dead shared connection. The next call opens a new one.
@@ -53,13 +70,28 @@ impl Clients {
         channels.remove(&(peer.id.clone(), peer.grpc));
     }
 
-    /// A client on a new connection of its own.
-    pub(crate) async fn own(&self, peer: &PeerAddress) -> Result<ClusterClient<Channel>, String> {
-        let (credentials, id, address) = (self.credentials.clone(), peer.id.clone(), peer.grpc);
-        let connect = move |_| tls::connect(credentials.clone(), id.clone(), address);
-        let channel = endpoint().connect_with_connector(tower::service_fn(connect)).await;
-        channel.map(client).map_err(|error| causes(&error))
+    /// A client for streams on a new connection of its own, which is never dialled again.
+    pub(crate) async fn own(
+        &self,
+        peer: &PeerAddress,
+    ) -> Result<(ClusterClient<Channel>, Arc<NodeConnection>), String> {
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.dialler.connect(&peer.id, peer.grpc)).await;
+        let stream = stream.map_err(|_| "no gRPC connection within 2 s".to_owned())?;
+        let stream = stream.map_err(|error| causes(&error))?;
+        let connection = stream.connection().clone();
+        Ok((on_stream(stream).await?, connection))
     }
+}
+
+/// A client for streams on a connection that is open.
+pub(super) async fn on_stream(stream: DialledStream) -> Result<ClusterClient<Channel>, String> {
+    let mut stream = Some(TokioIo::new(stream));
+    let connect = move |_| {
+        let stream = stream.take().ok_or_else(|| io::Error::other("the connection has ended"));
+        std::future::ready(stream)
+    };
+    let channel = endpoint().connect_with_connector(tower::service_fn(connect)).await;
+    channel.map(|channel| client(channel, MAX_STREAM_MESSAGE)).map_err(|error| causes(&error))
 }
 
 fn endpoint() -> Endpoint {
@@ -71,8 +103,8 @@ fn endpoint() -> Endpoint {
         .keep_alive_while_idle(false)
 }
 
-fn client(channel: Channel) -> ClusterClient<Channel> {
-    ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+fn client(channel: Channel, limit: usize) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit)
 }
 
 /// Ends a call with `Timeout` after `limit`.
@@ -80,9 +112,16 @@ pub(crate) async fn with_timeout<T>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(error_of(&status)),
+    within(limit, call).await.map(tonic::Response::into_inner)
+}
+
+/// Ends calls with `Timeout` after `limit`.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    calls: impl Future<Output = Result<T, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, calls).await {
+        Ok(outcome) => outcome.map_err(|status| error_of(&status)),
         Err(_) => Err(CallError::Timeout(limit)),
     }
 }
@@ -90,9 +129,23 @@ pub(crate) async fn with_timeout<T>(
 fn error_of(status: &Status) -> CallError {
     match status.code() {
         Code::PermissionDenied => CallError::Refused(status.message().to_owned()),
+        Code::Unavailable if is_refusal(status) => CallError::Refused(causes(status)),
         Code::Unavailable => CallError::Unreachable(causes(status)),
         code => CallError::Failed(format!("{code:?}: {}", causes(status))),
     }
+}
+
+/// Did the node refuse the connection because of this node's identity?
+fn is_refusal(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// An error with all its sources; the outermost text alone rarely names the cause.

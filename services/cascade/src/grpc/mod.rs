@@ -1,6 +1,11 @@
-//! gRPC over mutual TLS: connections, clients of other nodes, and heartbeats of media nodes.
+//! gRPC over mutual TLS: connections with proven identities, clients of other nodes, heartbeats of media nodes.
 
 pub(crate) mod call_error;
 pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod dialler;
 pub(crate) mod heartbeat;
-pub(crate) mod tls;
+mod lifetime;
+pub(crate) mod listener;
+pub(crate) mod open_connections;
+mod proof;

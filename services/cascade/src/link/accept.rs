@@ -9,6 +9,7 @@ use super::runtime::LinkRuntime;
 use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
+use crate::grpc::connection::NodeConnection;
 use crate::quic::{LinkSetup, QuicCommand};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +28,7 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Accepts a session that a peer opened. Returns the stream of this node's messages.
 pub(crate) async fn accept(
     runtime: &Arc<LinkRuntime>,
-    peer: SpiffeId,
+    connection: Arc<NodeConnection>,
     mut stream: Streaming<SessionMessage>,
 ) -> Result<ReceiverStream<Result<SessionMessage, Status>>, Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message())
@@ -37,6 +38,8 @@ pub(crate) async fn accept(
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
     let (id, connections) = check(&peer_hello)?;
+    let identity = connection.peer();
+    let peer = identity.id().clone();
     if peer_hello.node != peer.as_str() {
         info!(proved = %peer, claimed = peer_hello.node, "a peer claims another name than TLS proved");
     }
@@ -47,11 +50,11 @@ pub(crate) async fn accept(
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
-    let parity = Parity::of(runtime.credentials.id(), &peer);
+    let parity = Parity::of(runtime.authenticator.me(), &peer);
     let setup = LinkSetup {
         number,
         id,
-        peer: peer.clone(),
+        peer: identity,
         parity,
         connections,
         stats: Arc::clone(&stats),
@@ -64,9 +67,19 @@ pub(crate) async fn accept(
         return Err(Status::resource_exhausted("the QUIC thread does not accept commands"));
     }
     let out = SessionSender::Response(out);
-    out.send(Body::Hello(hello(runtime.credentials.id(), id, connections)));
-    let new_link =
-        NewLink { number, peer, parity, outgoing: false, out, stream, data_messages, ended, stats };
+    out.send(Body::Hello(hello(runtime.authenticator.me(), id, connections)));
+    let new_link = NewLink {
+        number,
+        connection,
+        peer,
+        parity,
+        outgoing: false,
+        out,
+        stream,
+        data_messages,
+        ended,
+        stats,
+    };
     let runtime = runtime.clone();
     runtime.clone().tasks.spawn(async move {
         let established = tokio::select! {
@@ -81,7 +94,10 @@ pub(crate) async fn accept(
         }
         let peer = new_link.peer.clone();
         let ended = match established {
-            Ok(()) => run::run_link(&runtime, new_link).await,
+            Ok(until) => {
+                new_link.connection.end_before(until);
+                run::run_link(&runtime, new_link).await
+            }
             Err(reason) => {
                 debug!(%peer, reason, "a link dialled by a peer did not come up");
                 runtime.quic.send(QuicCommand::Close(number));
@@ -102,7 +118,7 @@ fn claim(
     peer: &SpiffeId,
     number: u32,
 ) -> Result<Option<tokio_util::sync::CancellationToken>, Status> {
-    let me = runtime.credentials.id();
+    let me = runtime.authenticator.me();
     if me == peer {
         return Err(Status::invalid_argument("a node has no link with itself"));
     }

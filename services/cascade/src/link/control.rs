@@ -37,7 +37,7 @@ pub(super) fn decide_room(
         link.send(Body::RoomRefused(RoomRefused { room: open.room, reason, rules: Vec::new() }));
         return None;
     };
-    let (runtime, peer) = (runtime.clone(), link.peer.clone());
+    let (runtime, peer) = (runtime.clone(), link.connection.peer());
     Some(async move {
         let result = tokio::time::timeout(HANDLER_TIMEOUT, runtime.handler.open_room(&peer, &open))
             .await
@@ -89,7 +89,7 @@ pub(super) async fn apply_decision(
     }
 }
 
-/// Handles a message of the peer other than `OpenRoom`.
+/// Handles a message of the peer other than `OpenRoom` and `Documents`.
 pub(super) async fn receive(
     runtime: &Arc<LinkRuntime>,
     link: &EstablishedLink,
@@ -145,8 +145,8 @@ pub(super) async fn receive(
         }
         Some(Body::Goodbye(Goodbye { reason })) => Err(DownReason::Goodbye(reason)),
         Some(Body::Hello(_)) => Err(DownReason::Protocol("a second Hello".to_owned())),
-        // `OpenRoom` is handled by the caller; `None` is a message type of a newer version.
-        Some(Body::OpenRoom(_)) | None => Ok(()),
+        // The caller handles `OpenRoom` and `Documents`; `None` is a message type of a newer version.
+        Some(Body::OpenRoom(_) | Body::Documents(_)) | None => Ok(()),
     }
 }
 

@@ -166,9 +166,9 @@ async fn dial_once(
     address: &PeerAddress,
     number: LinkNumber,
 ) -> Result<NewLink, DialError> {
-    let me = runtime.credentials.id();
+    let me = runtime.authenticator.me();
     let id: [u8; 16] = rand::random();
-    let mut client = runtime.clients.own(address).await?;
+    let (mut client, connection) = runtime.clients.own(address).await?;
     let (out, messages) = mpsc::channel(SESSION_QUEUE);
     let hello = hello(me, id, runtime.connections);
     out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).map_err(|error| error.to_string())?;
@@ -192,7 +192,7 @@ async fn dial_once(
     let setup = LinkSetup {
         number,
         id,
-        peer: address.id.clone(),
+        peer: connection.peer(),
         parity,
         connections: runtime.connections,
         stats: Arc::clone(&stats),
@@ -203,9 +203,11 @@ async fn dial_once(
     if !runtime.quic.send(QuicCommand::Connect(setup, address.quic)) {
         return Err("the QUIC thread does not accept commands".to_owned().into());
     }
-    established.await.map_err(|_| "the QUIC thread dropped the link".to_owned())??;
+    let until = established.await.map_err(|_| "the QUIC thread dropped the link".to_owned())??;
+    connection.end_before(until);
     Ok(NewLink {
         number,
+        connection,
         peer: address.id.clone(),
         parity,
         outgoing: true,

@@ -3,6 +3,7 @@
 use super::link_rooms::{LinkRooms, RoomVersion};
 use crate::event::{DownReason, LinkNumber, LinkRoomKey};
 use crate::flow::Parity;
+use crate::grpc::connection::NodeConnection;
 use crate::stats::LinkStats;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,8 @@ pub(crate) struct EstablishedLink {
     pub(crate) parity: Parity,
     /// Did this node dial?
     pub(crate) outgoing: bool,
+    /// The gRPC connection of its session. The link ends with it.
+    pub(crate) connection: Arc<NodeConnection>,
     pub(crate) rooms: Mutex<LinkRooms>,
     pub(crate) out: SessionSender,
     pub(crate) stats: Arc<Mutex<LinkStats>>,

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 mod control;
 mod dial;
+pub(crate) mod documents;
 mod established;
 mod hello;
 pub(crate) mod info;

@@ -20,7 +20,7 @@ pub(crate) fn open_room(
     epoch: u64,
     policy_version: u64,
 ) {
-    if address.id == *runtime.credentials.id() || runtime.cancel.is_cancelled() {
+    if address.id == *runtime.authenticator.me() || runtime.cancel.is_cancelled() {
         return;
     }
     let id = address.id.clone();

@@ -1,12 +1,14 @@
 //! Runs a link from the moment it is up until its end.
 
 use super::control::{apply_decision, decide_room, notify, receive};
+use super::documents::{self, Offers};
 use super::established::{EstablishedLink, SessionSender, lock};
 use super::link_rooms::LinkRooms;
 use super::runtime::LinkRuntime;
 use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
+use crate::grpc::connection::NodeConnection;
 use crate::quic::QuicCommand;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -36,6 +38,7 @@ pub(super) const DATA_MESSAGE_QUEUE: usize = 256;
 /// A link whose session and QUIC connections are both up.
 pub(super) struct NewLink {
     pub(super) number: LinkNumber,
+    pub(super) connection: Arc<NodeConnection>,
     pub(super) peer: SpiffeId,
     pub(super) parity: Parity,
     pub(super) outgoing: bool,
@@ -49,12 +52,14 @@ pub(super) struct NewLink {
 /// Enters the link in the table and runs it until it ends. False when the table no longer expects
 /// this link.
 pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> bool {
-    let NewLink { number, peer, parity, outgoing, out, stream, data_messages, ended, stats } = new_link;
+    let NewLink { number, connection, peer, parity, outgoing, out, stream, data_messages, ended, stats } =
+        new_link;
     let link = Arc::new(EstablishedLink {
         number,
         peer,
         parity,
         outgoing,
+        connection,
         rooms: Mutex::new(LinkRooms::default()),
         out,
         stats,
@@ -79,6 +84,10 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         runtime.quic.send(QuicCommand::Close(number));
         return false;
     }
+    // A new directory may have ended the peer's links before this one was in the table.
+    if !runtime.authenticator.is_listed(&link.connection.peer()) {
+        link.end(DownReason::Unlisted);
+    }
     info!(peer = %link.peer, link = number, "a link is up");
     let reason = process(runtime, &link, stream, data_messages, ended).await;
     finish(runtime, &link, reason).await;
@@ -94,6 +103,9 @@ async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason:
     });
     if matches!(reason, DownReason::Idle | DownReason::Shutdown | DownReason::Overrun) {
         link.out.send(Body::Goodbye(Goodbye { reason: reason.to_string() }));
+    }
+    if reason == DownReason::CertificateExpired {
+        runtime.authenticator.counters.link_expired();
     }
     *lock(&link.rooms) = LinkRooms::default();
     runtime.quic.send(QuicCommand::Close(number));
@@ -121,6 +133,8 @@ async fn process(
     for (room, version) in needed_rooms {
         link.request_room(&room, version);
     }
+    documents::announce(runtime, link);
+    let mut offers = Offers::default();
     let mut decisions = FuturesUnordered::new();
     let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
@@ -130,6 +144,7 @@ async fn process(
             () = link.close.cancelled() => {
                 return lock(&link.reason).take().unwrap_or(DownReason::Shutdown);
             }
+            reason = link.connection.ended_by_this_node() => return reason,
             reason = &mut ended => {
                 return reason.unwrap_or_else(|_| DownReason::Quic("the QUIC thread dropped the link".to_owned()));
             }
@@ -143,6 +158,7 @@ async fn process(
                     }
                     Ok(())
                 }
+                Ok(Some(SessionMessage { body: Some(Body::Documents(list)) })) => offers.receive(list),
                 Ok(Some(message)) => receive(runtime, link, message).await,
                 Ok(None) => Err(DownReason::Session("the peer closed it".to_owned())),
                 Err(status) => Err(DownReason::Session(status.message().to_owned())),
@@ -158,6 +174,10 @@ async fn process(
                     Ok(())
                 }
             },
+            () = offers.due(), if offers.is_waiting() => {
+                offers.pass_on(runtime, link);
+                Ok(())
+            }
             _ = linger.tick() => {
                 let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needed_rooms.is_empty());
                 if needed || !lock(&link.rooms).is_empty() {

@@ -1,20 +1,20 @@
 //! What all link tasks share.
 
 use super::table::LinkTable;
+use crate::authenticator::Authenticator;
 use crate::event::LinkEvent;
 use crate::grpc::client::Clients;
 use crate::handler::Handler;
 use crate::quic::QuicHandle;
 use std::sync::Arc;
 use std::time::Duration;
-use systir_identity::Credentials;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What all link tasks share.
 pub(crate) struct LinkRuntime {
-    pub(crate) credentials: Credentials,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) quic: QuicHandle,

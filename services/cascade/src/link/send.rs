@@ -2,7 +2,6 @@
 
 use super::established::lock;
 use super::runtime::LinkRuntime;
-use super::table::LinkState;
 use crate::event::RoomBody;
 use crate::frame;
 use prost::Message as _;
@@ -36,10 +35,7 @@ pub(crate) fn send(
     room: &str,
     body: RoomBody,
 ) -> Result<(), RoomSendError> {
-    let link = match runtime.table.peers().get(id).map(|peer| &peer.state) {
-        Some(LinkState::Up(link)) => link.clone(),
-        _ => return Err(RoomSendError::NoLink),
-    };
+    let link = runtime.table.up(id).ok_or(RoomSendError::NoLink)?;
     let rooms = lock(&link.rooms);
     if !rooms.is_open(room) {
         return Err(RoomSendError::RoomNotOpen);

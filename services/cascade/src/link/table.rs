@@ -68,14 +68,28 @@ impl LinkTable {
         self.peers().get(id).is_some_and(|peer| matches!(peer.state, LinkState::Up(_)))
     }
 
+    /// The link with the peer, if it is up.
+    pub(crate) fn up(&self, id: &SpiffeId) -> Option<Arc<EstablishedLink>> {
+        match self.peers().get(id).map(|peer| &peer.state) {
+            Some(LinkState::Up(link)) => Some(link.clone()),
+            _ => None,
+        }
+    }
+
     /// All links that are up.
-    pub(crate) fn list(&self) -> Vec<LinkInfo> {
+    pub(crate) fn all_up(&self) -> Vec<Arc<EstablishedLink>> {
         let peers = self.peers();
         let links = peers.values().filter_map(|peer| match &peer.state {
-            LinkState::Up(link) => Some(link),
+            LinkState::Up(link) => Some(link.clone()),
             _ => None,
         });
-        links
+        links.collect()
+    }
+
+    /// Descriptions of all links that are up.
+    pub(crate) fn list(&self) -> Vec<LinkInfo> {
+        self.all_up()
+            .iter()
             .map(|link| LinkInfo {
                 peer: link.peer.clone(),
                 link: link.number,

@@ -1,17 +1,17 @@
 //! Binds a QUIC connection to a link. The dialling node sends a bind request on the first stream; the
-//! other node confirms once all connections of the link have arrived.
-//!
-//! Request: version (1 byte), link id (16), index of the connection, number of connections (1 each).
-//! Confirmation: 1 byte, 1.
+//! other node confirms once all connections of the link have arrived. Each carries its node's node key proof.
+//! `cluster.proto` describes the format.
 
 use super::command::LinkId;
+use crate::authenticator::{Authenticator, IdentityRefused};
 use quinn::{Connection, RecvStream, SendStream};
 use rustls::pki_types::CertificateDer;
-use systir_identity::{SpiffeId, peer_identity};
+use systir_identity::{HandshakeRole, NodeHandshake, NodeKeyProof};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CONFIRMED: u8 = 1;
 const LENGTH: usize = 19;
+const PROOF: usize = 64;
 
 /// Names the link of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,38 +39,51 @@ impl BindRequest {
     }
 }
 
-/// The peer's id, as TLS proved.
-pub(super) fn proven_identity(connection: &Connection) -> Result<SpiffeId, String> {
-    let chain = connection
-        .peer_identity()
-        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .ok_or("the peer proved no identity")?;
-    peer_identity(&chain).map_err(|error| error.to_string())
+/// The completed TLS handshake of a connection.
+pub(super) fn handshake(
+    authenticator: &Authenticator,
+    role: HandshakeRole,
+    connection: &Connection,
+) -> Result<NodeHandshake, IdentityRefused> {
+    let chain =
+        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = chain.map(|chain| *chain).unwrap_or_default();
+    authenticator.handshake(role, &chain, |bytes, label| {
+        connection.export_keying_material(bytes, label, &[]).map_err(|error| format!("{error:?}"))
+    })
 }
 
-/// Sends a bind request and waits for its confirmation.
-pub(super) async fn request(connection: &Connection, request: BindRequest) -> Result<(), String> {
+/// Sends a bind request and waits for its confirmation. Returns the peer's proof.
+pub(super) async fn request(
+    connection: &Connection,
+    request: BindRequest,
+    proof: &NodeKeyProof,
+) -> Result<NodeKeyProof, String> {
     let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
-    send.write_all(&request.encode()).await.map_err(|error| error.to_string())?;
+    send.write_all(&[&request.encode()[..], proof].concat()).await.map_err(|error| error.to_string())?;
     let _ = send.finish();
-    let mut answer = [0];
+    let mut answer = [0; 1 + PROOF];
     recv.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
-    if answer == [CONFIRMED] { Ok(()) } else { Err("the peer did not confirm the connection".to_owned()) }
+    let [code, proof @ ..] = answer;
+    if code == CONFIRMED { Ok(proof) } else { Err("the peer did not confirm the connection".to_owned()) }
 }
 
-/// Waits for a bind request. Its confirmation is sent on the returned stream.
-pub(super) async fn receive(connection: &Connection) -> Result<(BindRequest, SendStream), String> {
+/// Waits for a bind request with the peer's proof. Its confirmation is sent on the returned stream.
+pub(super) async fn receive(
+    connection: &Connection,
+) -> Result<(BindRequest, NodeKeyProof, SendStream), String> {
     let (send, mut recv): (SendStream, RecvStream) =
         connection.accept_bi().await.map_err(|error| error.to_string())?;
-    let mut bytes = [0; LENGTH];
+    let (mut bytes, mut proof) = ([0; LENGTH], [0; PROOF]);
     recv.read_exact(&mut bytes).await.map_err(|error| error.to_string())?;
     let request = BindRequest::decode(bytes).ok_or("the peer's bind request is malformed")?;
-    Ok((request, send))
+    recv.read_exact(&mut proof).await.map_err(|error| error.to_string())?;
+    Ok((request, proof, send))
 }
 
-/// Confirms a bind request.
-pub(super) async fn confirm(mut send: SendStream) -> Result<(), String> {
-    send.write_all(&[CONFIRMED]).await.map_err(|error| error.to_string())?;
+/// Confirms a bind request, with this node's proof.
+pub(super) async fn confirm(mut send: SendStream, proof: &NodeKeyProof) -> Result<(), String> {
+    send.write_all(&[&[CONFIRMED][..], proof].concat()).await.map_err(|error| error.to_string())?;
     send.finish().map_err(|error| error.to_string())
 }
 

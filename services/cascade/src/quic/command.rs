@@ -6,7 +6,8 @@ use crate::stats::LinkStats;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use systir_identity::SpiffeId;
+use std::time::SystemTime;
+use systir_identity::ProvenIdentity;
 use tokio::sync::{mpsc, oneshot};
 
 /// 16 random bytes that the session and the QUIC connections of a link name.
@@ -28,13 +29,15 @@ pub(crate) enum QuicCommand {
 pub(crate) struct LinkSetup {
     pub(crate) number: LinkNumber,
     pub(crate) id: LinkId,
-    pub(crate) peer: SpiffeId,
+    /// The peer, as the connection of the session proved. Its QUIC connections must prove the same id and key.
+    pub(crate) peer: ProvenIdentity,
     pub(crate) parity: Parity,
     pub(crate) connections: u8,
     /// Where the thread publishes the link's counters.
     pub(crate) stats: Arc<Mutex<LinkStats>>,
-    /// Resolved when all connections are up, or with the reason why not.
-    pub(crate) ready: oneshot::Sender<Result<(), String>>,
+    /// Resolved when all connections are up, with the first end of their certificates, or with the reason why
+    /// they are not.
+    pub(crate) ready: oneshot::Sender<Result<SystemTime, String>>,
     /// Receives the data messages that arrive as datagrams. When it is full, they are dropped.
     pub(crate) data_messages: mpsc::Sender<Bytes>,
     /// Resolved after `ready`, when a connection ends by itself.

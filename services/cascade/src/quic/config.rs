@@ -1,5 +1,6 @@
 //! Configuration of quinn for links.
 
+use crate::authenticator::Authenticator;
 use crate::congestion::DelayControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -7,16 +8,16 @@ use quinn::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use systir_identity::{Credentials, SpiffeId, alpn};
+use systir_identity::{SpiffeId, alpn};
 
 /// UDP payload of an IPv6 packet at the minimum link MTU of 1280 bytes (RFC 8200, section 5).
 const INITIAL_MTU: u16 = 1232;
 const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Configuration of the QUIC thread.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct QuicConfig {
-    pub(crate) credentials: Credentials,
+    pub(crate) authenticator: Arc<Authenticator>,
     /// Highest send rate of one link in bytes per second.
     pub(crate) ceiling: u64,
     /// QUIC connections per link.
@@ -62,7 +63,8 @@ impl QuicConfig {
     }
 
     pub(crate) fn server(&self) -> Result<ServerConfig, String> {
-        let tls = self.credentials.server_config(alpn::LINK).map_err(|error| error.to_string())?;
+        let tls =
+            self.authenticator.credentials.server_config(alpn::LINK).map_err(|error| error.to_string())?;
         let crypto = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(self.transport()).max_incoming(256).migration(false);
@@ -70,7 +72,11 @@ impl QuicConfig {
     }
 
     pub(crate) fn client(&self, peer: &SpiffeId) -> Result<ClientConfig, String> {
-        let tls = self.credentials.client_config(peer, alpn::LINK).map_err(|error| error.to_string())?;
+        let tls = self
+            .authenticator
+            .credentials
+            .client_config(peer, alpn::LINK)
+            .map_err(|error| error.to_string())?;
         let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(self.transport());

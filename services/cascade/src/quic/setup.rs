@@ -5,16 +5,18 @@ use super::bind::{self, BindRequest};
 use super::command::LinkSetup;
 use super::connection::LinkConnection;
 use super::link_media::LinkMedia;
-use super::pending_links::PendingLink;
+use super::pending_links::{ArrivedConnection, PendingLink};
 use super::state::QuicState;
 use super::{maintain, receive};
+use crate::authenticator::{Authenticator, IdentityRefused};
 use crate::event::DownReason;
 use crate::stats::LinkStats;
 use quinn::{Connection, Incoming, VarInt};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use systir_identity::HandshakeRole;
 use tracing::debug;
 
 /// All connections of a link must be up within this time.
@@ -33,7 +35,7 @@ pub(super) fn expect(state: &Rc<QuicState>, setup: LinkSetup) {
         arrived: RefCell::default(),
     });
     let number = pending.number;
-    state.pending.expected.borrow_mut().insert(id, pending);
+    state.pending.expect(id, pending);
     let state = state.clone();
     tokio::task::spawn_local(async move {
         tokio::time::sleep(SETUP_TIMEOUT).await;
@@ -67,24 +69,37 @@ pub(super) fn accept(state: &Rc<QuicState>, incoming: Incoming) {
 }
 
 async fn admit(state: &Rc<QuicState>, incoming: Incoming) -> Result<(), String> {
+    let authenticator = &state.config.authenticator;
+    let from = incoming.remote_address();
+    let own = authenticator.credentials.not_after();
     let connecting = incoming.accept().map_err(|error| error.to_string())?;
     let connection = connecting.await.map_err(|error| error.to_string())?;
-    let peer = bind::proven_identity(&connection)?;
-    let (request, answer) = bind::receive(&connection).await?;
+    let refused = |refused: IdentityRefused| {
+        authenticator.report(from, "QUIC", &refused);
+        connection.close(VarInt::from_u32(1), b"the node key is not proven");
+        refused.to_string()
+    };
+    let handshake = bind::handshake(authenticator, HandshakeRole::Listener, &connection).map_err(refused)?;
+    // At once: connections that have not named their link have few places.
+    authenticator.check_known(handshake.peer()).map_err(refused)?;
+    let (request, proof, answer) = bind::receive(&connection).await?;
+    let peer = authenticator.verify(&handshake, &proof).map_err(refused)?;
     let pending = state.pending.expected.borrow().get(&request.link).cloned();
-    let pending =
-        pending.filter(|pending| pending.peer == peer && pending.connections == request.connections);
+    let pending = pending
+        .filter(|pending| pending.peer.is_same_node(&peer) && pending.connections == request.connections);
     let Some(pending) = pending else {
         connection.close(VarInt::from_u32(1), b"no such link");
         return Err(format!("{peer} named a link that its session did not announce"));
     };
     {
         let mut arrived = pending.arrived.borrow_mut();
-        if arrived.iter().any(|(index, ..)| *index == request.index) {
+        if arrived.iter().any(|other| other.index == request.index) {
             connection.close(VarInt::from_u32(1), b"a connection with this index is bound already");
             return Err(format!("{peer} bound two connections with one index"));
         }
-        arrived.push((request.index, connection, answer));
+        let until = Authenticator::until(own, &peer);
+        let answer = (answer, authenticator.prove(&handshake));
+        arrived.push(ArrivedConnection { index: request.index, connection, answer, until });
         if arrived.len() < usize::from(pending.connections) {
             return Ok(());
         }
@@ -92,11 +107,11 @@ async fn admit(state: &Rc<QuicState>, incoming: Incoming) -> Result<(), String> 
     state.pending.expected.borrow_mut().remove(&request.link);
     let Some(setup) = pending.setup.borrow_mut().take() else { return Ok(()) };
     let mut arrived = pending.arrived.take();
-    arrived.sort_by_key(|(index, ..)| *index);
+    arrived.sort_by_key(|arrived| arrived.index);
     let mut connections = Vec::new();
-    for (_, connection, answer) in arrived {
-        bind::confirm(answer).await?;
-        connections.push(connection);
+    for ArrivedConnection { connection, answer: (stream, proof), until, .. } in arrived {
+        bind::confirm(stream, &proof).await?;
+        connections.push((connection, until));
     }
     start(state, setup, connections);
     Ok(())
@@ -123,44 +138,53 @@ async fn connect(
     state: &QuicState,
     setup: &LinkSetup,
     address: SocketAddr,
-) -> Result<Vec<Connection>, String> {
-    let config = state.config.client(&setup.peer)?;
+) -> Result<Vec<(Connection, SystemTime)>, String> {
+    let authenticator = &state.config.authenticator;
+    authenticator.check_dial(setup.peer.id(), address).map_err(|refused| refused.to_string())?;
+    let config = state.config.client(setup.peer.id())?;
     let dials = (0..setup.connections).map(|index| {
         let config = config.clone();
         async move {
+            let own = authenticator.credentials.not_after();
             let connecting = state
                 .endpoint
                 .connect_with(config, address, crate::SERVER_NAME)
                 .map_err(|error| error.to_string())?;
             let connection = connecting.await.map_err(|error| error.to_string())?;
-            let peer = bind::proven_identity(&connection)?;
-            if peer != setup.peer {
+            let handshake = bind::handshake(authenticator, HandshakeRole::Dialler, &connection)
+                .map_err(|refused| refused.to_string())?;
+            let request = BindRequest { link: setup.id, index, connections: setup.connections };
+            let proof = bind::request(&connection, request, &authenticator.prove(&handshake)).await?;
+            let peer = authenticator.verify(&handshake, &proof).map_err(|refused| refused.to_string())?;
+            if !peer.is_same_node(&setup.peer) {
                 return Err(format!("{peer} answered for {}", setup.peer));
             }
-            let request = BindRequest { link: setup.id, index, connections: setup.connections };
-            bind::request(&connection, request).await?;
-            Ok(connection)
+            Ok((connection, Authenticator::until(own, &peer)))
         }
     });
     futures::future::try_join_all(dials).await
 }
 
 /// All connections are up: starts their tasks.
-fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<Connection>) {
+fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<(Connection, SystemTime)>) {
+    // A link has at least one connection.
+    let until = connections.iter().map(|(_, until)| *until).min().unwrap_or(SystemTime::UNIX_EPOCH);
     let now = Instant::now();
     let ceiling = state.config.connection_ceiling();
     let capacity = state.config.send_buffer();
     let stats: Rc<RefCell<LinkStats>> = Rc::default();
     let connections: Vec<_> = connections
         .into_iter()
-        .map(|connection| Rc::new(LinkConnection::new(connection, ceiling, capacity, stats.clone(), now)))
+        .map(|(connection, _)| {
+            Rc::new(LinkConnection::new(connection, ceiling, capacity, stats.clone(), now))
+        })
         .collect();
     let LinkSetup { number, parity, stats: published, ready, data_messages, down, .. } = setup;
     let workers = state.workers.clone();
     let media =
         LinkMedia::new(number, parity, connections.clone(), workers, stats, published, data_messages, down);
     let media = Rc::new(media);
-    if ready.send(Ok(())).is_err() {
+    if ready.send(Ok(until)).is_err() {
         // The session has ended meanwhile.
         return media.end(DownReason::Idle);
     }

@@ -1,16 +1,20 @@
 //! The links of whole nodes on loopback, with certificates of a development CA.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod hostile_node;
 pub mod impaired_path;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use systir_cascade::{
-    BoxFuture, FlowId, Handler, LinkEvent, Links, LinksConfig, PeerAddress, SignalStream, WorkerPort,
+    BoxFuture, DownReason, FlowId, Handler, HeldDocument, LinkEvent, Links, LinksConfig, ListedNodes,
+    PeerAddress, SignalStream, WorkerPort,
 };
+use systir_documents::{DocumentHash, DocumentId, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
-use systir_identity::{Credentials, NodeCertificate, SpiffeId, TrustBundle, TrustDomain, ca};
+use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
     SignalStart, reserve_reply,
@@ -21,9 +25,11 @@ use tokio::sync::mpsc;
 /// Far longer than any step takes; it only ends a failed test.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A CA, and the directory that all nodes of a test read.
 pub struct TestCluster {
     pub ca: ca::Pem,
     pub bundle: TrustBundle,
+    pub directory: Arc<TestDirectory>,
 }
 
 impl TestCluster {
@@ -31,21 +37,82 @@ impl TestCluster {
         let domain = TrustDomain::new("nordu.net").unwrap();
         let ca = ca::create(&domain, SystemTime::now()).unwrap();
         let bundle = TrustBundle::new().with(domain, &ca.certificate).unwrap();
-        Self { ca, bundle }
+        Self { ca, bundle, directory: Arc::default() }
+    }
+
+    pub fn certificate(&self, id: &SpiffeId, life: Duration) -> NodeCertificate {
+        let pem = ca::issue(&self.ca, id, SystemTime::now(), life).unwrap();
+        NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap()
+    }
+
+    pub fn credentials_for(&self, name: &str, life: Duration) -> Credentials {
+        Credentials::new(self.certificate(&relay(name), life), self.bundle.clone()).unwrap()
     }
 
     pub fn credentials(&self, name: &str) -> Credentials {
-        let pem = ca::issue(&self.ca, &relay(name), SystemTime::now(), ca::NODE_LIFE).unwrap();
-        let certificate = NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
-        Credentials::new(certificate, self.bundle.clone()).unwrap()
+        self.credentials_for(name, ca::NODE_LIFE)
     }
 
+    /// A node that the directory lists.
     pub async fn node(&self, name: &str) -> Node {
-        Node::start(self.credentials(name), Options::default()).await
+        self.node_with(name, Options::default()).await
     }
 
     pub async fn node_with(&self, name: &str, options: Options) -> Node {
-        Node::start(self.credentials(name), options).await
+        self.directory.list(name);
+        self.unlisted_node(name, options).await
+    }
+
+    /// A node that the directory lists only if another call did so.
+    pub async fn unlisted_node(&self, name: &str, options: Options) -> Node {
+        let credentials = self.credentials_for(name, options.certificate_life);
+        Node::start(credentials, node_key(name), self.directory.clone(), options).await
+    }
+}
+
+/// The node key of a node.
+pub fn node_key(name: &str) -> SigningKey {
+    let mut seed = [0; 32];
+    for (byte, of_name) in seed.iter_mut().zip(name.bytes()) {
+        *byte = of_name;
+    }
+    SigningKey::from_seed(name, seed).unwrap()
+}
+
+/// Lists nodes, each at loopback addresses.
+#[derive(Default)]
+pub struct TestDirectory {
+    nodes: Mutex<HashMap<SpiffeId, Vec<PublicKey>>>,
+    /// Addresses where no node may be dialled.
+    pub outside: Mutex<Vec<IpAddr>>,
+}
+
+impl TestDirectory {
+    pub fn list(&self, name: &str) {
+        self.list_with(name, &[node_key(name)]);
+    }
+
+    pub fn list_with(&self, name: &str, keys: &[SigningKey]) {
+        let keys = keys.iter().map(SigningKey::public).collect();
+        self.nodes.lock().unwrap().insert(relay(name), keys);
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.nodes.lock().unwrap().remove(&relay(name));
+    }
+
+    pub fn accepts(&self, peer: &ProvenIdentity) -> bool {
+        self.node_keys(peer.id()).contains(peer.node_key())
+    }
+}
+
+impl ListedNodes for TestDirectory {
+    fn node_keys(&self, node: &SpiffeId) -> Vec<PublicKey> {
+        self.nodes.lock().unwrap().get(node).cloned().unwrap_or_default()
+    }
+
+    fn may_dial(&self, _: &SpiffeId, address: IpAddr) -> bool {
+        address == IpAddr::V4(Ipv4Addr::LOCALHOST) && !self.outside.lock().unwrap().contains(&address)
     }
 }
 
@@ -59,12 +126,20 @@ pub struct Options {
     pub max_mtu: u16,
     pub connections: u8,
     pub linger: Duration,
+    pub certificate_life: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { quic: any, grpc: any, max_mtu: 1452, connections: 1, linger: Duration::from_secs(60) }
+        Self {
+            quic: any,
+            grpc: any,
+            max_mtu: 1452,
+            connections: 1,
+            linger: Duration::from_secs(60),
+            certificate_life: ca::NODE_LIFE,
+        }
     }
 }
 
@@ -73,18 +148,45 @@ impl Default for Options {
 pub struct TestHandler {
     pub asked: Mutex<Vec<(SpiffeId, String)>>,
     pub streams: Mutex<Option<mpsc::Sender<(SpiffeId, SignalStart, SignalStream)>>>,
+    /// The documents of this node.
+    pub documents: Mutex<BTreeMap<DocumentId, (u64, Arc<str>)>>,
+    /// What peers offered.
+    pub offered: Mutex<Vec<(SpiffeId, Vec<HeldDocument>)>>,
+    pub offers: tokio::sync::Notify,
+}
+
+impl TestHandler {
+    pub fn hold(&self, id: &DocumentId, version: u64, text: &str) -> HeldDocument {
+        self.documents.lock().unwrap().insert(id.clone(), (version, text.into()));
+        HeldDocument { id: id.clone(), version, hash: DocumentHash::of(text) }
+    }
+
+    /// The next list of documents that a peer offers.
+    pub async fn offer(&self) -> (SpiffeId, Vec<HeldDocument>) {
+        let next = async {
+            loop {
+                let notified = self.offers.notified();
+                let first = {
+                    let mut offered = self.offered.lock().unwrap();
+                    (!offered.is_empty()).then(|| offered.remove(0))
+                };
+                match first {
+                    Some(offer) => return offer,
+                    None => notified.await,
+                }
+            }
+        };
+        tokio::time::timeout(TIMEOUT, next).await.expect("a list of documents")
+    }
 }
 
 impl Handler for TestHandler {
-    fn admit(&self, peer: &SpiffeId) -> Result<(), Refusal> {
-        match peer.relay_name() {
-            Some("unknown") => Err(Refusal::new(Reason::RoomRefused, "unknown node")),
-            _ => Ok(()),
-        }
-    }
-
-    fn open_room<'a>(&'a self, peer: &'a SpiffeId, room: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
-        self.asked.lock().unwrap().push((peer.clone(), room.room.clone()));
+    fn open_room<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        room: &'a OpenRoom,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.asked.lock().unwrap().push((peer.id().clone(), room.room.clone()));
         let refused = room.room.starts_with("closed");
         Box::pin(async move {
             if refused {
@@ -96,11 +198,15 @@ impl Handler for TestHandler {
         })
     }
 
-    fn reserve<'a>(&'a self, peer: &'a SpiffeId, request: ReserveRequest) -> BoxFuture<'a, ReserveReply> {
+    fn reserve<'a>(
+        &'a self,
+        peer: &'a ProvenIdentity,
+        request: ReserveRequest,
+    ) -> BoxFuture<'a, ReserveReply> {
         let result = if request.room.starts_with("full") {
             reserve_reply::Result::Refused(ReserveRefused {
                 code: RefusalCode::Full.into(),
-                reason: format!("no seat for {}", peer.relay_name().unwrap_or_default()),
+                reason: format!("no seat for {}", peer.id().relay_name().unwrap_or_default()),
                 rules: Vec::new(),
             })
         } else {
@@ -109,23 +215,43 @@ impl Handler for TestHandler {
         Box::pin(async move { ReserveReply { result: Some(result) } })
     }
 
-    fn release<'a>(&'a self, _peer: &'a SpiffeId, _request: ReleaseRequest) -> BoxFuture<'a, ()> {
+    fn release<'a>(&'a self, _peer: &'a ProvenIdentity, _request: ReleaseRequest) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
     fn signal<'a>(
         &'a self,
-        peer: &'a SpiffeId,
+        peer: &'a ProvenIdentity,
         start: SignalStart,
         stream: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         let to = self.streams.lock().unwrap().clone();
         Box::pin(async move {
             let to = to.ok_or_else(|| Refusal::new(Reason::RoomRefused, "no gateways here"))?;
-            to.send((peer.clone(), start, stream))
+            to.send((peer.id().clone(), start, stream))
                 .await
                 .map_err(|_| Refusal::new(Reason::RoomRefused, "gone"))
         })
+    }
+
+    fn document_versions(&self) -> Vec<HeldDocument> {
+        let documents = self.documents.lock().unwrap();
+        let held = documents.iter().map(|(id, (version, text))| HeldDocument {
+            id: id.clone(),
+            version: *version,
+            hash: DocumentHash::of(text),
+        });
+        held.collect()
+    }
+
+    fn documents_offered(&self, peer: &ProvenIdentity, offered: Vec<HeldDocument>) {
+        self.offered.lock().unwrap().push((peer.id().clone(), offered));
+        self.offers.notify_one();
+    }
+
+    fn document(&self, _: &ProvenIdentity, id: &DocumentId, version: u64) -> Option<Arc<str>> {
+        let documents = self.documents.lock().unwrap();
+        documents.get(id).filter(|(held, _)| *held == version).map(|(_, text)| text.clone())
     }
 }
 
@@ -192,6 +318,8 @@ impl Worker {
 }
 
 pub struct Node {
+    pub credentials: Credentials,
+    pub directory: Arc<TestDirectory>,
     pub links: Links,
     pub events: mpsc::Receiver<LinkEvent>,
     pub handler: Arc<TestHandler>,
@@ -200,7 +328,12 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start(credentials: Credentials, options: Options) -> Self {
+    pub async fn start(
+        credentials: Credentials,
+        node_key: SigningKey,
+        directory: Arc<TestDirectory>,
+        options: Options,
+    ) -> Self {
         let quic_socket = UdpSocket::bind(options.quic).unwrap();
         let grpc_listener = tokio::net::TcpListener::bind(options.grpc).await.unwrap();
         let address = PeerAddress {
@@ -208,7 +341,13 @@ impl Node {
             grpc: grpc_listener.local_addr().unwrap(),
             quic: quic_socket.local_addr().unwrap(),
         };
-        let mut config = LinksConfig::new(credentials, quic_socket, grpc_listener);
+        let mut config = LinksConfig::new(
+            credentials.clone(),
+            Arc::new(node_key),
+            directory.clone(),
+            quic_socket,
+            grpc_listener,
+        );
         config.socket_buffer = 200_000;
         config.max_mtu = options.max_mtu;
         config.connections = options.connections;
@@ -223,7 +362,7 @@ impl Node {
         }
         let handler = Arc::new(TestHandler::default());
         let (links, events) = Links::start(config, handler.clone()).unwrap();
-        Self { links, events, handler, address, workers }
+        Self { credentials, directory, links, events, handler, address, workers }
     }
 
     pub fn id(&self) -> SpiffeId {
@@ -256,6 +395,14 @@ impl Node {
         match self.event().await {
             LinkEvent::RoomOpened { peer, room, .. } if peer == *with && &*room == key => {}
             other => panic!("{other:?} instead of RoomOpened"),
+        }
+    }
+
+    /// Waits for `Down`. Returns why.
+    pub async fn down(&mut self) -> DownReason {
+        match self.event().await {
+            LinkEvent::Down { reason, .. } => reason,
+            other => panic!("{other:?} instead of Down"),
         }
     }
 

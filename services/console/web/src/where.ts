@@ -1,5 +1,5 @@
 // "Where is my data": the relay's statement about the meeting's nodes and links, as a diagram and as text.
-// All facts in it are *declared*: the operator states them, nobody has verified them.
+// All facts in it are *declared*: the operator states them in a directory that it signed, nobody has verified them.
 
 export interface WhereNode {
   node: string;
@@ -14,6 +14,8 @@ export interface WhereNode {
   own_machine: boolean;
   statement: string;
   declared_by: string;
+  directory_version?: number;
+  directory_signers?: string[];
   rule: string;
   why: string;
   since?: number;
@@ -26,10 +28,19 @@ export interface WhereLink {
   seen_by: string[];
 }
 
+export interface WherePolicy {
+  version: number;
+  hash: string;
+  signers: string[];
+  room_class: string;
+  e2ee_required: boolean;
+}
+
 export interface Where {
   room: string;
   institution: string;
   policy_version: string;
+  policy?: WherePolicy;
   reported_by: string;
   complete: boolean;
   nodes: WhereNode[];
@@ -127,6 +138,19 @@ function diagram(where: Where, you: { media?: string; gateway?: string }): SVGEl
   return root;
 }
 
+// Fingerprints, to compare with those that the institution or the operator published.
+function keys(signers: string[] | undefined): string {
+  if (!signers || signers.length === 0) return "by no known key";
+  return `key ${signers.join(" and ")}`;
+}
+
+function policy(where: Where): string {
+  if (!where.policy) return `Policy of ${where.institution}, version ${where.policy_version}.`;
+  const { version, signers, room_class, e2ee_required } = where.policy;
+  const encrypted = e2ee_required ? ", only with end-to-end encryption" : "";
+  return `Policy of ${where.institution}, version ${version}, signed with ${keys(signers)}. Room class: ${room_class}${encrypted}.`;
+}
+
 function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLElement {
   const box = el("article", undefined, "node");
   const title = el("h3", node.node);
@@ -140,6 +164,9 @@ function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLE
   row("Run by", `${node.operator} (controlled from ${country(node.operator_controlled_from)})`);
   row("Machine of", `${node.host} (controlled from ${country(node.host_controlled_from)})`);
   row("Statement", `${node.statement} by ${node.declared_by}`);
+  if (node.directory_version !== undefined) {
+    row("Signed", `directory version ${node.directory_version}, ${keys(node.directory_signers)}`);
+  }
   row("Allowed by", `${node.why} [${node.rule}]`);
   if (node.since) row("Since", new Date(node.since).toLocaleString());
   box.append(list);
@@ -159,7 +186,7 @@ export function render(panel: HTMLElement, where: Where, you: { media?: string; 
   const signalling = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
   const partial = where.complete ? "" : ` This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
   children.push(
-    el("p", `Policy of ${where.institution}, version ${where.policy_version}.${signalling}${partial} “Declared” means: the named operator states it; nobody else has verified it yet.`, "foot"),
+    el("p", `${policy(where)}${signalling}${partial} “Declared” means: the named operator states it and signed it; nobody else has verified it yet.`, "foot"),
   );
   panel.replaceChildren(...children);
 }

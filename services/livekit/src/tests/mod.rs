@@ -60,6 +60,7 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
         ice_servers: Vec::new(),
         auto_subscribe: true,
         codecs: vec![Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1],
+        encrypted_only: false,
         red: false,
         attributes: vec![("systir.node".into(), "cph-1".into())],
         version: 0,

@@ -185,3 +185,20 @@ fn quality_is_sent_once_for_each_participant() {
     assert_eq!(update.updates.len(), 1);
     assert_eq!(update.updates[0].quality, proto::ConnectionQuality::Excellent as i32);
 }
+
+#[test]
+fn a_dismissed_participant_is_told_why_and_does_not_return_by_itself() {
+    let mut client = Client::active(vec![bob()]);
+    client.room(RoomEvent::Dismiss { why: "no rule permits join".into() });
+    let told = client.signals().into_iter().find_map(|message| match message {
+        Message::RequestResponse(response) => Some((response.reason, response.message.clone())),
+        _ => None,
+    });
+    assert_eq!(told, Some((Reason::NotAllowed as i32, "no rule permits join".to_owned())));
+    let leave = client.signals().into_iter().find_map(|message| match message {
+        Message::Leave(leave) => Some((leave.action, leave.reason)),
+        _ => None,
+    });
+    assert_eq!(leave, Some((Action::Disconnect as i32, LeaveReason::ParticipantRemoved as i32)));
+    assert!(client.session.is_ended());
+}

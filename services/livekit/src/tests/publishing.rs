@@ -298,3 +298,40 @@ fn publisher_is_notified_of_the_first_subscription_once() {
     client.room(RoomEvent::TrackSubscribed { track_sid: audio });
     assert_eq!(names(&client.outputs), ["TrackSubscribed"]);
 }
+
+#[test]
+fn an_unencrypted_track_is_refused_in_a_room_that_requires_encryption() {
+    let mut client = Client::active_with(SessionConfig { encrypted_only: true, ..config(vec![]) });
+    let mut announce = |encryption: i32| {
+        client.send(Request::AddTrack(proto::AddTrackRequest {
+            cid: format!("mic-{encryption}"),
+            source: proto::TrackSource::Microphone as i32,
+            encryption,
+            ..Default::default()
+        }));
+        let refused = client.refusal();
+        client.take();
+        refused
+    };
+    assert_eq!(announce(proto::encryption::Type::None as i32), Some(Reason::NotAllowed));
+    assert_eq!(announce(99), Some(Reason::NotAllowed), "an unknown type counts as none");
+    assert_eq!(announce(proto::encryption::Type::Gcm as i32), None);
+    assert_eq!(announce(proto::encryption::Type::Custom as i32), None);
+}
+
+#[test]
+fn unencrypted_tracks_end_when_the_room_begins_to_require_encryption() {
+    let mut client = Client::active(vec![]);
+    client.publish();
+    client.take();
+    client.room(RoomEvent::EncryptedOnly(true));
+    let outputs = names(&client.take());
+    for expected in ["media:RemoveTrack", "out:Unpublished", "TrackUnpublished", "out:Own"] {
+        assert!(outputs.contains(&expected.into()), "{expected} in {outputs:?}");
+    }
+    assert!(client.session.info().tracks.is_empty());
+    client.room(RoomEvent::EncryptedOnly(true));
+    assert!(client.take().is_empty(), "nothing changed");
+    client.room(RoomEvent::EncryptedOnly(false));
+    assert_ne!(client.announce("mic", proto::TrackType::Audio, "opus"), "");
+}

@@ -3,13 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::caseless::caseless;
+use crate::zone::Zones;
 
 fn claims() -> impl Strategy<Value = Claims> {
     (any::<bool>(), any::<Option<u8>>()).prop_map(|(e2ee, load_percent)| Claims { e2ee, load_percent })
 }
 
 fn room() -> impl Strategy<Value = RoomAttributes> {
-    any::<bool>().prop_map(|confidential| if confidential { CONFIDENTIAL } else { RoomAttributes::default() })
+    (any::<bool>(), any::<bool>()).prop_map(|(confidential, e2ee)| {
+        let class = if confidential { RoomClass::Confidential } else { RoomClass::Standard };
+        RoomAttributes { class, e2ee }
+    })
 }
 
 /// Fragments of policies, so that some random texts parse.
@@ -75,9 +80,8 @@ proptest! {
 
     #[test]
     fn no_claim_allows_a_node_that_is_not_approved(claims in claims(), room in room(), which in 0..Action::ALL.len()) {
-        let nodes = demo_nodes();
         let engine = ENGINE.with(std::rc::Rc::clone);
-        let request = on_node(Action::ALL[which], nodes.evidence("aws-sto-1", IdentityProof::Planned));
+        let request = request(Action::ALL[which], Subject::Node("aws-sto-1"));
         let decision = engine.decide(&Request { claims, room, ..request });
         prop_assert!(!decision.allowed, "{:?}", decision);
         prop_assert!(!decision.why.is_empty());
@@ -87,16 +91,14 @@ proptest! {
     fn only_own_machines_in_nordic_countries_are_approved(
         country in "[A-Z]{2}", control in "[A-Z]{2}", own_machine: bool, claims in claims(), room in room(),
     ) {
-        let mut facts = own_node("x-1", &country);
+        let mut node = own_node("x-1", &country);
         if !own_machine {
-            facts.host = "hosting".into();
-            facts.host_controlled_from = control;
+            node.host = "hosting".into();
+            node.host_controlled_from = control;
         }
-        let Ok(nodes) = Nodes::new(vec![facts, own_node("cph-1", "DK")], Default::default()) else { return Ok(()) };
-        let engine = demo::engine(&nodes).unwrap();
+        let Ok(engine) = load(&with_nodes([node, own_node("cph-1", "DK")])) else { return Ok(()) };
         for action in Action::ALL {
-            let request = on_node(action, nodes.evidence("x-1", IdentityProof::Planned));
-            let decision = engine.decide(&Request { claims, room, ..request });
+            let decision = engine.decide(&Request { claims, room, ..request(action, Subject::Node("x-1")) });
             let nordic = ["DK", "FI", "IS", "NO", "SE"].contains(&country.as_str());
             prop_assert!(!decision.allowed || (nordic && own_machine), "{} {}: {:?}", action, country, decision);
         }
@@ -104,35 +106,47 @@ proptest! {
 
     #[test]
     fn no_text_panics_the_loader(text in any::<String>()) {
-        let nodes = demo_nodes();
-        let _ = load(&text, "", &nodes);
-        let _ = load("", &text, &nodes);
-        let _ = Zones::parse(&text);
-        let _ = Nodes::parse(&text);
+        let mut documents = with_policy(&text);
+        documents.bundle.zones.insert(text.clone(), vec![text.clone()]);
+        documents.directory.nodes.push(own_node(&text, &text));
+        prop_assert!(load(&documents).is_err());
+        let mut documents = demo_documents();
+        documents.floor.policy = text;
+        let _ = load(&documents);
     }
 
     #[test]
     fn no_policy_text_panics_the_loader_or_allows_an_unknown_node(text in prop_oneof![random_policy(), mutated_policy()]) {
-        let nodes = demo_nodes();
-        let _ = load(&text, "", &nodes);
-        if let Ok(engine) = load("", &text, &nodes) {
+        let mut documents = with_policy(&text);
+        documents.floor.policy = String::new();
+        if let Ok(engine) = load(&documents) {
             for rule in engine.rules("ku.dk") {
                 prop_assert!(!rule.id.as_str().is_empty());
             }
-            prop_assert!(!decide_planned(&engine, &nodes, Action::Spill, "unknown-1").allowed);
+            prop_assert!(!decide_planned(&engine, Action::Spill, "unknown-1").allowed);
         }
+        documents.floor.policy = text;
+        let _ = load(&documents);
     }
 
     #[test]
     fn zone_expansion_is_idempotent_and_keeps_lines(text in prop_oneof![random_policy(), mutated_policy(), any::<String>()]) {
-        let zones = Zones::parse(demo::ZONES).unwrap();
+        let zones = Zones::new("bundle of ku.dk", &demo_documents().bundle.zones).unwrap();
         if let Ok(once) = zones.expand(&text) {
             prop_assert_eq!(zones.expand(&once), Ok(once.clone()));
             prop_assert_eq!(once.matches('\n').count(), text.matches('\n').count());
         }
     }
+
+    #[test]
+    fn the_class_of_a_room_is_that_of_its_caseless_name(name in "\\PC{0,30}") {
+        let engine = ENGINE.with(std::rc::Rc::clone);
+        let exam = format!("eXam-{name}");
+        prop_assert_eq!(engine.room("ku.dk", &exam).class, RoomClass::Confidential);
+        prop_assert_eq!(engine.room("ku.dk", &name), engine.room("ku.dk", &caseless(&name)));
+    }
 }
 
 thread_local! {
-    static ENGINE: std::rc::Rc<PolicyEngine> = std::rc::Rc::new(demo::engine(&demo_nodes()).unwrap());
+    static ENGINE: std::rc::Rc<PolicyEngine> = std::rc::Rc::new(demo_engine());
 }

@@ -1,10 +1,12 @@
 //! Texts that are refused, and the error that their authors see.
 
+use systir_documents::Document;
+
 use super::*;
 
 /// The error for ku.dk's policy `text`.
 fn load_error(text: &str) -> String {
-    match load(demo::FLOOR, text, &demo_nodes()) {
+    match load(&with_policy(text)) {
         Ok(_) => panic!("accepted: {text}"),
         Err(error) => error.to_string(),
     }
@@ -26,12 +28,12 @@ fn a_typo_is_refused_and_the_error_tells_what_is_wrong() {
             "Country::\"Denmark\" is not an ISO 3166-1 alpha-2 country",
         ),
         (r#"[Country::"DK", Country::"dk"].contains(resource.country)"#, "Country::\"dk\" is not"),
-        (r#"resource.operator == Operator::"nordnet""#, "is not an operator of the nodes file"),
-        (r#"resource.host == Host::"amazone""#, "is not a host of the nodes file"),
-        (r#"resource == Node::"cph-9""#, "is not a node of the nodes file"),
-        (r#"principal in Institution::"dtu.dk""#, "is not a known institution"),
+        (r#"resource.operator == Operator::"nordnet""#, "is not an operator of the document's vocabulary"),
+        (r#"resource.host == Host::"amazone""#, "is not a host of the document's vocabulary"),
+        (r#"resource == Node::"cph-9""#, "is not a node of the document's vocabulary"),
+        (r#"principal in Institution::"dtu.dk""#, "is not an institution of the document's vocabulary"),
         (r#"principal == Room::"board""#, "cannot be named"),
-        (r#"resource.country in Zone::"EAA""#, "there is no zone [\"EAA\"]"),
+        (r#"resource.country in Zone::"EAA""#, "its zones do not have [\"EAA\"]"),
         (r#"resource.county == Country::"DK""#, "county"),
         (r#"resource.country == "DK""#, "r:"),
         (r#"resource.region == "dk-copenhagen""#, "region"),
@@ -44,7 +46,7 @@ fn a_typo_is_refused_and_the_error_tells_what_is_wrong() {
     ];
     for (condition, expected) in table {
         if expected.is_empty() {
-            load(demo::FLOOR, &home_when(condition), &demo_nodes()).unwrap();
+            load(&with_policy(&home_when(condition))).unwrap();
             continue;
         }
         let error = load_error(&home_when(condition));
@@ -121,27 +123,37 @@ fn a_permit_must_name_its_institution_and_actions_and_read_no_claims() {
 
 #[test]
 fn the_floor_cannot_permit() {
-    let error = load(demo::KU_DK, "", &demo_nodes()).unwrap_err().to_string();
-    assert!(error.contains("floor line 3: rule ku-home-denmark: the floor only forbids"), "{error}");
+    let mut documents = with_policy("");
+    documents.floor.policy = demo::KU_DK.to_owned();
+    documents.floor.zones = documents.bundle.zones.clone();
+    let error = load(&documents).unwrap_err().to_string();
+    let expected = "floor of nordunet, line 3 of its policy: rule ku-home-denmark: the floor only forbids";
+    assert!(error.contains(expected), "{error}");
+    assert!(PolicyEngine::check(&Document::Floor(documents.floor.clone())).is_err());
 }
 
 #[test]
 fn the_error_lists_every_problem_with_its_place() {
     let text = format!("{}\n{}", home_when("context.e2ee"), "forbid (principal, action, resource);");
-    let error = load(demo::FLOOR, &text, &demo_nodes()).unwrap_err();
-    let places: Vec<_> = error.problems.iter().map(|p| (p.place.as_str(), p.rule.as_deref())).collect();
-    assert_eq!(places, [("ku.dk", Some("r")), ("ku.dk", Some("number 2")), ("ku.dk", Some("number 2"))]);
+    let error = load(&with_policy(&text)).unwrap_err();
+    assert!(error.problems.iter().all(|problem| problem.place == "bundle of ku.dk"));
+    let places: Vec<_> = error.problems.iter().map(|p| (p.rule.as_deref().unwrap(), p.line)).collect();
+    assert_eq!(places, [("r", 1), ("number 2", 2), ("number 2", 2)].map(|(rule, line)| (rule, Some(line))));
 }
 
 #[test]
 fn templates_and_malformed_or_duplicate_institutions_are_refused() {
     let template = "@id(\"r\") @why(\"w\") forbid (principal in ?principal, action, resource);";
     assert!(load_error(template).contains("templates"));
-    let institution = |institution| InstitutionPolicy { institution, version: 1, text: "" };
-    for institutions in [vec![institution("ku.dk\"")], vec![institution("")], vec![institution("ku.dk"); 2]] {
-        let zones = Zones::default();
-        let sources = Sources { floor: "", institutions: &institutions, zones: &zones, nodes: &demo_nodes() };
-        assert!(PolicyEngine::load(&sources).is_err(), "{institutions:?}");
+    let DemoDocuments { floor, bundle, directory } = demo_documents();
+    let error = load_all(&floor, &[&bundle, &bundle], &[&directory]).unwrap_err().to_string();
+    assert!(error.contains("bundle of ku.dk: the institution has two bundles"), "{error}");
+    for wrong in ["ku.dk\"", "", "ku dk"] {
+        let mut named = Bundle { institution: wrong.to_owned(), policy: String::new(), ..bundle.clone() };
+        assert!(load_all(&floor, &[&named], &[&directory]).is_err(), "{wrong}");
+        named.institution = "ku.dk".to_owned();
+        named.vocabulary.institutions.insert(wrong.to_owned());
+        assert!(PolicyEngine::check(&Document::Bundle(named.clone())).is_err(), "{wrong}");
     }
 }
 
@@ -158,7 +170,7 @@ fn a_text_that_could_exhaust_the_parser_is_refused() {
     }
     let big = format!("// {}\n", "x".repeat(70_000));
     assert!(load_error(&big).contains("at most 65536 are allowed"));
-    load(demo::FLOOR, &owned(60), &demo_nodes()).unwrap();
+    load(&with_policy(&owned(60))).unwrap();
 }
 
 #[test]
@@ -170,9 +182,9 @@ fn the_deepest_rule_within_the_bounds_does_not_overflow_the_stack() {
         format!("1{} > 0", " + 1".repeat(190)),
         format!("{}true", "!".repeat(190)),
     ] {
-        match load(demo::FLOOR, &home_when(&condition), &demo_nodes()) {
+        match load(&with_policy(&home_when(&condition))) {
             Ok(engine) => {
-                let decision = decide_planned(&engine, &demo_nodes(), Action::Home, "cph-1");
+                let decision = decide_planned(&engine, Action::Home, "cph-1");
                 assert!(decision.allowed, "{}: {condition}", decision.why);
             }
             Err(error) => {
@@ -183,22 +195,5 @@ fn the_deepest_rule_within_the_bounds_does_not_overflow_the_stack() {
                 );
             }
         }
-    }
-}
-
-#[test]
-fn a_contradictory_nodes_file_is_refused() {
-    let error_of = |nodes: Vec<NodeFacts>| Nodes::new(nodes, Default::default()).unwrap_err().to_string();
-    assert!(error_of(vec![own_node("a", "DK"), own_node("a", "SE")]).contains("two nodes have the id"));
-    let same = NodeFacts { spiffe_id: own_node("a", "DK").spiffe_id, ..own_node("b", "DK") };
-    assert!(error_of(vec![own_node("a", "DK"), same]).contains("same SPIFFE id"));
-    assert!(error_of(vec![own_node("a", "Denmark")]).contains("write \"DK\", not \"Denmark\""));
-    assert!(error_of(vec![own_node("", "DK")]).contains("the id \"\""));
-    let moved = NodeFacts { host_controlled_from: "US".into(), ..own_node("b", "DK") };
-    assert!(
-        error_of(vec![own_node("a", "DK"), moved]).contains("nordunet is controlled from DK and from US")
-    );
-    for wrong in ["[[node]]\nid = \"a\"\nload = 3", "nodes = 1", "[[node]]\nid = 1"] {
-        assert!(Nodes::parse(wrong).is_err(), "{wrong}");
     }
 }

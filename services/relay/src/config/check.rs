@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::Uri;
 
 use super::{
-    FieldError, HttpSection, LinksSection, MediaSection, NodeSection, RegistrySection, RelayConfig,
-    TelemetrySection,
+    FieldError, HttpSection, LinksSection, MediaSection, NodeSection, PolicySection, RegistrySection,
+    RelayConfig, TelemetrySection,
 };
 use crate::listen;
 
@@ -25,13 +25,15 @@ impl RelayConfig {
         links(&self.links)?;
         telemetry(&self.telemetry)?;
         registry(&self.registry)?;
+        policy(&self.policy)?;
+        quotas(&self.node, &self.policy)?;
         self.check_keys()
     }
 
     fn check_keys(&self) -> Result<(), FieldError> {
         for (name, key) in &self.keys {
             if !self.policy.institutions.contains_key(&key.institution) {
-                let problem = format!("{} has no rules under [policy.institutions]", key.institution);
+                let problem = format!("{} has no keys under [policy.institutions]", key.institution);
                 return invalid(&format!("keys.{name}.institution"), problem);
             }
             if key.secret.is_some() == key.secret_file.is_some() {
@@ -65,6 +67,23 @@ fn node(node: &NodeSection) -> Result<(), FieldError> {
         );
     }
     Ok(())
+}
+
+/// Of a quota of 0 nobody can use a seat, and a participant that rejoins has two for a moment.
+fn quotas(node: &NodeSection, policy: &PolicySection) -> Result<(), FieldError> {
+    if node.seats_per_identity < 2 {
+        return invalid(
+            "node.seats_per_identity",
+            "choose 2 or more: a participant that rejoins has two seats for a moment",
+        );
+    }
+    match policy.institutions.iter().find(|(_, institution)| institution.seats == Some(0)) {
+        Some((name, _)) => invalid(
+            &format!("policy.institutions.{name}.seats"),
+            "with 0 seats no participant is admitted; remove the institution instead",
+        ),
+        None => Ok(()),
+    }
 }
 
 fn http(http: &HttpSection) -> Result<(), FieldError> {
@@ -161,12 +180,6 @@ fn links(links: &LinksSection) -> Result<(), FieldError> {
         }
         None => {}
     }
-    if links.trust.is_empty() {
-        return invalid(
-            "links.trust",
-            "set the CA roots of at least one trust domain; without them no node can be authenticated",
-        );
-    }
     if links.ceiling_mbps == 0 {
         return invalid("links.ceiling_mbps", "with 0 Mbit/s a link can send nothing");
     }
@@ -200,6 +213,22 @@ fn is_address(text: &str) -> bool {
     let user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let scheme = uri.scheme_str().is_some_and(|scheme| ["http", "https"].contains(&scheme));
     scheme && host && !user && uri.path().len() <= 1 && uri.query().is_none()
+}
+
+fn policy(policy: &PolicySection) -> Result<(), FieldError> {
+    let names = policy.operators.keys().map(|name| ("policy.operators", name));
+    let names = names.chain(policy.institutions.keys().map(|name| ("policy.institutions", name)));
+    for (section, name) in names {
+        // Kept documents have the name in their file names.
+        if !is_name(name) || name.starts_with('.') {
+            return invalid(&format!("{section}.{name}"), "use letters, digits, `-`, `_` and `.`");
+        }
+    }
+    if !policy.operators.contains_key(&policy.operator) {
+        let problem = format!("{} has no keys under [policy.operators]", policy.operator);
+        return invalid("policy.operator", problem);
+    }
+    policy.pins().map(drop)
 }
 
 fn registry(registry: &RegistrySection) -> Result<(), FieldError> {

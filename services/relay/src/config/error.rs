@@ -93,15 +93,6 @@ fn find(table: &DeTable<'_>, field: &str) -> Option<usize> {
     })
 }
 
-/// The line, from 1, of the entry with this `id` in an array of tables (`[[node]]`).
-pub(crate) fn line_of_entry(text: &str, list: &str, id: &str) -> Option<usize> {
-    let table = DeTable::parse(text).ok()?;
-    let entries = table.get_ref().get(list)?.get_ref().as_array()?;
-    let ids = entries.iter().filter_map(|entry| inner(entry)?.get("id"));
-    let found = ids.into_iter().find(|value| value.get_ref().as_str() == Some(id))?;
-    Some(position(text, found.span().start).0)
-}
-
 fn inner<'a, 'i>(value: &'a Spanned<DeValue<'i>>) -> Option<&'a DeTable<'i>> {
     value.get_ref().as_table()
 }

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file. Each field is also an environment variable,
 //! `SYSTIR_<SECTION>__<FIELD>`; arrays and tables are written as TOML (a table whose keys have dots is set
-//! as a whole: `SYSTIR_POLICY__INSTITUTIONS={"ku.dk" = {file = "ku.cedar", version = 2}}`). Unknown
+//! as a whole: `SYSTIR_POLICY__INSTITUTIONS={"ku.dk" = {keys = ["…"]}}`). Unknown
 //! fields and variables are refused, so that typos are noticed.
 
 use std::collections::BTreeMap;
@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use systir_placement::SeatQuotas;
 
 mod check;
 mod error;
+mod pins;
 mod source;
 
-pub(crate) use error::line_of_entry;
 pub use error::{ConfigError, FieldError};
 
 /// The whole configuration of one node.
@@ -46,12 +47,23 @@ pub struct RelayConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeSection {
-    /// Its name in the cluster, such as `cph-1`; its entry in the nodes file has the same name.
+    /// Its name in the cluster, such as `cph-1`; its entry in the directory has the same name.
     pub name: String,
     /// Name of its cluster; all nodes of a cluster share one etcd.
     pub cluster: String,
     /// Number of seats: participants whose media the node carries at the same time.
     pub capacity: u32,
+    /// Number of seats that one token may take in a room: a participant needs a second one for a moment when
+    /// it rejoins, and one for each further publisher.
+    #[serde(default = "default_seats_per_identity")]
+    pub seats_per_identity: u32,
+    /// File of its node key (`systirctl key create`): the long-lived signing key with which it proves to other
+    /// nodes that it is the node of the directory.
+    pub key: PathBuf,
+}
+
+fn default_seats_per_identity() -> u32 {
+    SeatQuotas::PER_IDENTITY
 }
 
 /// The HTTP and WebSocket port.
@@ -128,8 +140,6 @@ pub struct LinksSection {
     pub certificate: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
-    /// CA roots (PEM) by trust domain.
-    pub trust: BTreeMap<String, PathBuf>,
     /// Send limit of one link, in Mbit/s.
     #[serde(default = "default_ceiling")]
     pub ceiling_mbps: u32,
@@ -180,29 +190,49 @@ fn default_lease() -> u64 {
     10
 }
 
-/// Policy rules, and facts about nodes. All of it is read from the operator's own files, never from etcd or
-/// another node.
+/// Policy rules, and facts about nodes. All of it comes from signed documents, whose signers' keys are pinned
+/// here: who can write etcd, a folder or a network can withhold a document and cannot change one.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySection {
-    /// Facts about each node: site, country, operator, host (TOML).
-    pub nodes: PathBuf,
-    /// Zones, such as EEA, as lists of countries (TOML).
-    pub zones: PathBuf,
-    /// The operator's rules for all institutions (Cedar).
-    pub floor: PathBuf,
-    /// Institutions and their rules.
+    /// This node's operator. Its floor applies to the rooms of all institutions.
+    pub operator: String,
+    /// Folder of signed documents, `*.note`; a new version is taken while the node runs.
+    pub documents: PathBuf,
+    /// Folder in which the node keeps the newest documents that it accepted. It must survive a restart: an
+    /// older version is then refused.
+    pub state: PathBuf,
+    /// Operators whose nodes may be used, with the keys that sign their directories.
+    pub operators: BTreeMap<String, OperatorSection>,
+    /// Institutions, with the keys that sign their bundles.
     pub institutions: BTreeMap<String, InstitutionSection>,
 }
 
-/// One institution's rules.
+/// The pinned keys of an operator.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSection {
+    /// The trust domain of its nodes: their SPIFFE ids begin with `spiffe://<trust_domain>/`.
+    pub trust_domain: String,
+    /// Public keys (`systirctl key show`).
+    pub keys: Vec<String>,
+    /// Number of these keys that must have signed. May be left out when there is one key.
+    #[serde(default)]
+    pub threshold: Option<usize>,
+}
+
+/// The pinned keys of an institution.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstitutionSection {
-    /// Its rules (Cedar).
-    pub file: PathBuf,
-    /// Version that the institution gave them; must only increase.
-    pub version: u64,
+    /// Public keys (`systirctl key show`).
+    pub keys: Vec<String>,
+    /// Number of these keys that must have signed. May be left out when there is one key.
+    #[serde(default)]
+    pub threshold: Option<usize>,
+    /// Seats of this node that the institution's rooms may take together. None: all.
+    #[serde(default)]
+    pub seats: Option<u32>,
 }
 
 /// An API key of an institution.
@@ -251,11 +281,11 @@ impl RelayConfig {
     // Paths are relative to the configuration file, so that its folder can be moved.
     fn resolve_paths(&mut self, base: &Path) {
         let required = [
+            &mut self.node.key,
             &mut self.links.certificate,
             &mut self.links.key,
-            &mut self.policy.nodes,
-            &mut self.policy.zones,
-            &mut self.policy.floor,
+            &mut self.policy.documents,
+            &mut self.policy.state,
         ];
         for path in required {
             *path = base.join(&*path);
@@ -269,12 +299,6 @@ impl RelayConfig {
         ];
         for path in optional.into_iter().flatten() {
             *path = base.join(&*path);
-        }
-        for path in self.links.trust.values_mut() {
-            *path = base.join(&*path);
-        }
-        for institution in self.policy.institutions.values_mut() {
-            institution.file = base.join(&institution.file);
         }
         for key in self.keys.values_mut() {
             if let Some(path) = &mut key.secret_file {
@@ -293,6 +317,7 @@ mod tests {
         name = "cph-1"
         cluster = "nordunet"
         capacity = 4
+        key = "cph-1.node-key"
         [http]
         listen = "127.0.0.1:7880"
         [media]
@@ -302,18 +327,19 @@ mod tests {
         grpc = "127.0.0.1:7871"
         certificate = "node.pem"
         key = "node.key"
-        trust = { "nordu.net" = "ca.pem" }
         [telemetry]
         listen = "127.0.0.1:7872"
         [registry]
         etcd = ["http://127.0.0.1:2379"]
         [policy]
-        nodes = "nodes.toml"
-        zones = "zones.toml"
-        floor = "floor.cedar"
+        operator = "nordunet"
+        documents = "documents"
+        state = "state"
+        [policy.operators.nordunet]
+        trust_domain = "nordu.net"
+        keys = ["nordu.net/2026+6ea78646+AZa8q1d3JGvGx27VuaGaywQkLH4qkSo3/jTAjDYgp3ph"]
         [policy.institutions."ku.dk"]
-        file = "ku.dk.cedar"
-        version = 1
+        keys = ["ku.dk/2026+cf081dea+AYVjXbKvJHRW4BFPMfXGj7Qpu+3dx/ZV+kWLVzyRTViu"]
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
@@ -329,8 +355,8 @@ mod tests {
     #[test]
     fn paths_are_relative_to_the_file() {
         let config = load(GOOD).unwrap();
-        assert!(config.policy.nodes.is_absolute());
-        assert!(config.policy.nodes.ends_with("nodes.toml"));
+        assert!(config.policy.documents.is_absolute());
+        assert!(config.policy.documents.ends_with("documents"));
     }
 
     #[test]
@@ -371,7 +397,6 @@ mod tests {
         let media = "listen = \"127.0.0.1:7882\"";
         refused("media.workers: ", media, "workers = 17\nlisten = \"127.0.0.1:7882\"", "at most 16");
         refused("media.listen: ", media, "listen = \"127.0.0.1:65530\"\nworkers = 7", "7 workers");
-        refused("links.trust: ", "trust = { \"nordu.net\" = \"ca.pem\" }", "trust = {}", "no node");
         let grpc = "grpc = \"127.0.0.1:7871\"";
         refused("links.ceiling_mbps: ", grpc, "ceiling_mbps = 0\ngrpc = \"127.0.0.1:7871\"", "nothing");
         let etcd = "etcd = [\"http://127.0.0.1:2379\"]";

@@ -179,10 +179,10 @@ mod tests {
 
     #[test]
     fn keys_with_dots_are_located() {
-        let error = error_of(&GOOD.replace("file = \"ku.dk.cedar\"", "flie = \"ku.dk.cedar\""), &[]);
-        let line = GOOD.lines().position(|line| line.contains("ku.dk.cedar")).unwrap() + 1;
+        let error = error_of(&GOOD.replace("keys = [\"ku.dk", "kyes = [\"ku.dk"), &[]);
+        let line = GOOD.lines().position(|line| line.contains("keys = [\"ku.dk")).unwrap() + 1;
         assert!(error.contains(&format!(":{line}:")), "{error}");
-        assert!(error.contains("policy.institutions.ku.dk.flie"), "{error}");
+        assert!(error.contains("policy.institutions.ku.dk.kyes"), "{error}");
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             ("SYSTIR_NODE__CAPACITY", "9"),
             ("SYSTIR_KEYS__DEVKEY__SECRET", "007"),
             ("SYSTIR_REGISTRY__ETCD", "[\"http://127.0.0.1:9\"]"),
-            ("SYSTIR_POLICY__INSTITUTIONS", "{\"uio.no\" = {file = \"uio.cedar\", version = 2}}"),
+            ("SYSTIR_POLICY__INSTITUTIONS", "{\"uio.no\" = {keys = [\"a key\"], threshold = 1}}"),
             ("SYSTIR_URL", "http://of-systirctl"),
             ("PATH", "/bin"),
         ];

@@ -20,11 +20,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
+use crate::documents::metrics::DocumentMetrics;
+
 /// The metrics of one node.
 #[derive(Debug, Default)]
 pub(crate) struct NodeMetrics {
     /// Policy decisions.
     pub(crate) policy: Arc<systir_policy::PolicyMetrics>,
+    /// Signed documents.
+    pub(crate) documents: Arc<DocumentMetrics>,
     /// Joins at this gateway.
     pub(crate) joins: Arc<systir_admission::JoinMetrics>,
     /// Rooms.
@@ -40,6 +44,7 @@ impl NodeMetrics {
     pub(crate) fn registry(&self, assignments: &Assignments) -> Registry {
         let mut registry = Registry::with_prefix("systir");
         self.policy.register(&mut registry);
+        self.documents.register(&mut registry);
         self.joins.register(&mut registry);
         self.rooms.register(&mut registry);
         assignments.register(&mut registry);

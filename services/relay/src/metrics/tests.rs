@@ -82,12 +82,16 @@ fn collected_metrics_are_openmetrics() {
             (1..).zip(self.0).map(link).collect()
         }
 
+        fn identity_counts(&self) -> systir_cascade::IdentityCounts {
+            systir_cascade::IdentityCounts::default()
+        }
+
         fn lost_between_threads(&self) -> (u64, u64) {
             (2, 3)
         }
     }
     for peers in [&[][..], &["sto-1"], &["sto-1", "cph-1"]] {
-        let seats = Arc::new(systir_placement::Seats::new(4));
+        let seats = Arc::new(systir_placement::Seats::new(4, Default::default()));
         let local = Arc::new(LocalStore::default().registry());
         let collectors: Vec<Box<dyn Collector>> = vec![
             Box::new(systir_worker::WorkerMetrics::new(

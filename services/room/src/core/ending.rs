@@ -13,8 +13,8 @@ use crate::RoomEffect;
 /// How long an empty room is kept for participants that return.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
 
-/// Shortest time between two attempts to restore the room's record.
-const RESTORE_INTERVAL: Duration = Duration::from_secs(2);
+/// Shortest time between two attempts to correct the room's record.
+pub(super) const RESTORE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl RoomCore {
     /// Has the room ended? The home node keeps the room while a spill node carries it.

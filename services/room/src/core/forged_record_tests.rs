@@ -14,13 +14,13 @@ impl Network {
         for index in at {
             network.join_as(*index, NAMES[*index]);
         }
-        network.settle();
+        network.settle_records();
         network
     }
 
     /// Delivers all messages for 3.2 s: longer than a node waits before it writes a record again. Clients
     /// send no pings here, so that their sessions end after 15 s.
-    fn settle(&mut self) {
+    fn settle_records(&mut self) {
         for _ in 0..32 {
             while !self.in_flight.is_empty() {
                 self.deliver(0);
@@ -94,7 +94,7 @@ fn a_forged_record_ends_no_session_closes_no_link_and_is_corrected() {
         assert_eq!(links.len(), 6, "each node has a link to each");
         network.written.clear();
         network.read(&forged);
-        network.settle();
+        network.settle_records();
         network.assert_nobody_noticed(what);
         assert_eq!(network.open_links(), links, "{what}");
         // Each node with participants writes the record again, from what it follows.
@@ -104,9 +104,9 @@ fn a_forged_record_ends_no_session_closes_no_link_and_is_corrected() {
         }
         // Nothing of it stays.
         network.read(&assignment());
-        network.settle();
+        network.settle_records();
         network.written.clear();
-        network.settle();
+        network.settle_records();
         assert_eq!(network.written, [], "{what}");
     }
 }
@@ -118,7 +118,7 @@ fn a_node_with_participants_keeps_its_links_while_the_record_does_not_have_it() 
     without.spill.clear();
     without.add_spill(UNAPPROVED.into(), 2);
     network.read(&without);
-    network.settle();
+    network.settle_records();
     for node in &network.nodes[..2] {
         assert_eq!(participants(node).len(), 2, "at {}", node.name);
     }
@@ -155,11 +155,11 @@ fn after_an_old_backup_the_later_takeover_is_written_again() {
     let mut later = assignment();
     later.take_over("cph-1".into(), 2);
     network.read(&later);
-    network.settle();
+    network.settle_records();
     network.written.clear();
     // The record of before the takeover names sto-1 too.
     network.read(&assignment());
-    network.settle();
+    network.settle_records();
     assert_eq!(network.nodes[1].core.assignment(), &later);
     assert_eq!(network.written.first(), Some(&(1, later)));
 }
@@ -176,7 +176,7 @@ fn participants_of_a_node_that_restarts_after_its_clock_was_set_back_are_visible
     network.nodes[1].clients.clear();
     network.read(&assignment());
     network.join_as(1, "hans");
-    network.settle();
+    network.settle_records();
     let all = participants(&network.nodes[0]);
     assert_eq!(all.keys().collect::<Vec<_>>(), ["anna", "chen", "hans"]);
     network.assert_nobody_noticed("a restart");

@@ -5,6 +5,7 @@ use std::time::Instant;
 use livekit_protocol as proto;
 use systir_livekit::Session;
 use systir_livekit::rate_limit::RateLimiter;
+use systir_policy::ParticipantRoles;
 
 /// A participant whose media is on this node.
 #[derive(Debug)]
@@ -12,6 +13,10 @@ pub(super) struct LocalParticipant {
     pub session: Session,
     pub sid: String,
     pub identity: String,
+    /// The institution of its token.
+    pub institution: String,
+    /// What its token makes of it beyond an ordinary participant.
+    pub roles: ParticipantRoles,
     pub join_id: String,
     pub gateway: String,
     /// Its newest state; none before its session reported one.

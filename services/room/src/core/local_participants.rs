@@ -12,7 +12,7 @@ use systir_livekit::{
     SessionConfig, mint_sid,
 };
 use systir_media_control::{ParticipantKey, Side, WorkerCommand, ice};
-use systir_policy::NodeFacts;
+use systir_policy::{NodeFacts, ParticipantRoles};
 use systir_rtp::packet::Codec;
 
 use super::RoomCore;
@@ -42,9 +42,10 @@ impl RoomCore {
         let subscriber = ice::credentials(&mut self.rng, &node, worker);
         let seed = self.rng.random();
         let facts = self.config.authority.facts(&node);
-        let text = |pick: fn(&NodeFacts) -> &String| facts.map(pick).cloned().unwrap_or_default();
+        let text = |pick: fn(&NodeFacts) -> &String| facts.as_deref().map(pick).cloned().unwrap_or_default();
         let (region, country) = (text(|facts| &facts.region), text(|facts| &facts.country));
-        let identity = grants.identity.clone();
+        let (identity, institution) = (grants.identity.clone(), grants.institution.clone());
+        let roles = ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder };
         let config = SessionConfig {
             participant,
             sid: sid.clone(),
@@ -66,6 +67,7 @@ impl RoomCore {
             ice_servers: Vec::new(),
             auto_subscribe,
             codecs: vec![Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1],
+            encrypted_only: self.attributes.e2ee,
             red: false,
             attributes: vec![
                 ("systir.node".to_owned(), node),
@@ -85,6 +87,8 @@ impl RoomCore {
             session: Session::new(config),
             sid,
             identity,
+            institution,
+            roles,
             join_id,
             gateway,
             info: None,
@@ -98,7 +102,8 @@ impl RoomCore {
         self.config.metrics.participants.inc();
         self.drain(participant);
         self.residency_changed();
-        // Policy may deny this node its role since the seat was reserved.
+        // Policy may deny the participant, its gateway or this node's role since the seat was reserved.
+        self.enforce_on_participants(&[participant]);
         self.sync_peers();
     }
 

@@ -6,6 +6,7 @@ mod command_queue;
 mod config;
 mod data;
 mod ending;
+mod enforcement;
 mod leaving;
 mod local_participant;
 mod local_participants;
@@ -29,7 +30,7 @@ use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
 use systir_livekit::MediaEvent;
 use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
-use systir_policy::Decision;
+use systir_policy::{Decision, RoomAttributes};
 use systir_proto::cluster::v1::room_message::Body;
 use systir_reason::Reason;
 
@@ -80,7 +81,12 @@ pub struct RoomCore {
     local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
-    /// Decisions on the nodes of this assignment by role, so that a change of the registry costs none.
+    /// What the institution's bundle says of the room.
+    attributes: RoomAttributes,
+    /// Region and country of this node and its peers, as participants were last shown with.
+    places: BTreeMap<String, (String, String)>,
+    /// Decisions on the nodes of this assignment by role, so that a change of the registry costs none. They end with the
+    /// policy that made them.
     decisions: BTreeMap<(MediaRole, String), Decision>,
     /// When the link to a node went down, by node. Its participants are still in the room.
     links_down: BTreeMap<String, Instant>,
@@ -101,6 +107,8 @@ pub struct RoomCore {
     leaving: Option<Leaving>,
     /// When the room's record may next be restored.
     restore_at: Instant,
+    /// When the home node next removes spill nodes that policy denies from the room's record.
+    remove_denied_at: Instant,
 }
 
 impl RoomCore {
@@ -125,6 +133,8 @@ impl RoomCore {
             local_participants: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
+            attributes: config.authority.room(&config.assignment.room),
+            places: BTreeMap::new(),
             decisions: BTreeMap::new(),
             links_down: BTreeMap::new(),
             sent_residency: None,
@@ -137,6 +147,7 @@ impl RoomCore {
             held_since: None,
             leaving: None,
             restore_at: now.instant,
+            remove_denied_at: now.instant,
             config,
         };
         core.commands.push(WorkerRequest::OpenRoom);
@@ -180,6 +191,7 @@ impl RoomCore {
                 self.cluster = view;
                 self.cluster_changed();
             }
+            RoomInput::PolicyChanged => self.policy_changed(),
             RoomInput::AssignmentLeft(may_end) => self.assignment_left(may_end),
         }
     }
@@ -285,6 +297,7 @@ impl RoomCore {
             self.restart_at_worker();
         }
         self.restore_assignment();
+        self.remove_denied_spill_nodes();
         if std::mem::take(&mut self.residency_due) {
             self.send_links();
             self.send_residency();

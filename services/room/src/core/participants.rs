@@ -103,7 +103,7 @@ impl RoomCore {
         Some(RemoteParticipant { info, tracks })
     }
 
-    /// Sets the location attributes from this operator's own node file, not from what the other node wrote.
+    /// Sets the location attributes from the directory that lists the node, not from what the node wrote.
     fn set_location(&self, node: &str, info: &mut ParticipantInfo) {
         info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.gateway");
         let Some(facts) = self.config.authority.facts(node) else { return };
@@ -130,6 +130,14 @@ impl RoomCore {
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
         for track in info.tracks.iter().take(MAX_TRACKS) {
             let Some(spec) = spec_of(track) else { continue };
+            // Its media node should have refused it.
+            if self.attributes.e2ee && track.encryption == proto::encryption::Type::None as i32 {
+                tracing::warn!(
+                    node,
+                    "an unencrypted track is left out: the room requires end-to-end encryption"
+                );
+                continue;
+            }
             match self.tracks.get(&track.sid) {
                 Some(known) if known.spec == spec && known.node == node && known.publisher == info.sid => {
                     continue;

@@ -106,6 +106,9 @@ impl RoomCore {
         if open {
             self.peer_closed(node);
             self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
+            // No grace: the node may not carry participants of the room any more.
+            self.links_down.remove(node);
+            self.remove_node(node);
         }
     }
 
@@ -115,14 +118,14 @@ impl RoomCore {
 
     /// The role of another node. One that this node's copy of the assignment does not name yet was added as
     /// a spill node.
-    fn role_of_peer(&self, node: &str) -> MediaRole {
+    pub(super) fn role_of_peer(&self, node: &str) -> MediaRole {
         self.assignment.role_of(node).unwrap_or(MediaRole::Spill)
     }
 
     /// Does policy allow that node to carry the room in that role?
     pub(super) fn decide(&mut self, role: MediaRole, node: &str) -> Decision {
         let asked = self.decisions.entry((role, node.to_owned()));
-        asked.or_insert_with(|| self.config.authority.node(role.into(), &self.id.institution, node)).clone()
+        asked.or_insert_with(|| self.config.authority.node(role.into(), &self.id, node)).clone()
     }
 
     /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
@@ -306,7 +309,7 @@ impl RoomCore {
         }
         if flow.is_some() {
             let role = self.role_of_peer(node);
-            let decision = self.config.authority.node(role.into(), &self.id.institution, node);
+            let decision = self.config.authority.node(role.into(), &self.id, node);
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();

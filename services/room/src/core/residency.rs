@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use systir_assignment::Assignment;
-use systir_policy::{Action, Authority, Decision, NodeFacts};
+use systir_assignment::{Assignment, RoomId};
+use systir_policy::{Action, Authority, Decision, NodeFacts, PolicyStatement};
 
-use crate::residency::{Residency, ResidencyLink, ResidencyNode};
+use crate::residency::{Residency, ResidencyLink, ResidencyNode, ResidencyPolicy};
 
 /// What residency is computed from.
 pub(crate) struct Facts<'a> {
@@ -30,30 +30,47 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Residency {
             }
             return;
         }
-        nodes.push(describe(name, role, since, decision, authority.facts(name)));
+        nodes.push(describe(name, role, since, decision, authority.facts(name).as_deref()));
     };
     let assignment = facts.assignment;
-    let institution = &assignment.room.institution;
-    let home = authority.node(Action::Home, institution, assignment.home.as_str());
+    let room = &assignment.room;
+    let home = authority.node(Action::Home, room, assignment.home.as_str());
     let policy_version = home.policy_version.as_ref().map(ToString::to_string).unwrap_or_default();
     let since = |node| assignment.since_ms.get(node).copied();
     add(assignment.home.as_str(), "home", since(&assignment.home), home);
     for node in &assignment.spill {
-        add(node.as_str(), "spill", since(node), authority.node(Action::Spill, institution, node.as_str()));
+        add(node.as_str(), "spill", since(node), authority.node(Action::Spill, room, node.as_str()));
     }
     for (gateway, since) in facts.gateways {
-        add(gateway, "gateway", *since, authority.node(Action::RelaySignal, institution, gateway));
+        add(gateway, "gateway", *since, authority.node(Action::RelaySignal, room, gateway));
     }
     Residency {
-        room: assignment.room.name.clone(),
-        institution: institution.clone(),
+        room: room.name.clone(),
+        institution: room.institution.clone(),
         policy_version,
+        policy: policy(room, authority),
         epoch: assignment.epoch,
         reported_by: facts.me.to_owned(),
         complete: facts.complete,
         nodes,
         links: links(facts.links),
     }
+}
+
+fn policy(room: &RoomId, authority: &Authority) -> Option<ResidencyPolicy> {
+    let PolicyStatement { version, signers, floor_operator, floor_version, floor_signers, .. } =
+        authority.statement(&room.institution)?;
+    let attributes = authority.room(room);
+    Some(ResidencyPolicy {
+        version: version.number,
+        hash: version.hash.to_string(),
+        signers,
+        floor_operator,
+        floor_version,
+        floor_signers,
+        room_class: attributes.class.as_str().to_owned(),
+        e2ee_required: attributes.e2ee,
+    })
 }
 
 fn describe(
@@ -78,6 +95,8 @@ fn describe(
         own_machine: declared.is_some_and(NodeFacts::own_machine),
         statement: "declared".to_owned(),
         declared_by: text(|node| &node.declared_by),
+        directory_version: declared.map(|node| node.directory.version),
+        directory_signers: declared.map(|node| node.directory.signers.clone()).unwrap_or_default(),
         rule: decision.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         why: decision.why,
         since,

@@ -117,6 +117,7 @@ fn session(now: Instant) -> Session {
             region: "cph".into(),
             node_id: "cph-1".into(),
         },
+        encrypted_only: false,
         media: MediaDescription {
             candidates: candidates(),
             fingerprint: [1; 32],

@@ -5,6 +5,7 @@
 //! Some bodies also assert properties of the result.
 
 pub mod client;
+pub mod documents;
 pub mod link;
 pub mod media;
 pub mod mutate;
@@ -41,6 +42,6 @@ pub const TARGETS: &[Target] = &[
     ("room_key", link::room_key),
     ("spiffe", link::spiffe),
     ("policy", operator::policy),
-    ("facts", operator::facts),
     ("config", operator::config),
+    ("document", documents::document),
 ];

@@ -1,26 +1,29 @@
-//! Input from operators and institutions: policies, node and zone files, configuration. They are
-//! trusted, but a mistake must lead to an error message and never to a panic.
+//! Input from operators and institutions: policies and configuration. They are trusted, but a mistake must lead to
+//! an error message and never to a panic. Signed documents have a target of their own.
 
-use systir_policy::{InstitutionPolicy, Nodes, PolicyEngine, Sources, Zones, demo};
+use std::sync::LazyLock;
 
-/// An institution's policy and an operator's floor, with the nodes and zones of the demo.
+use systir_documents::{Lifetime, SigningKey};
+use systir_policy::demo::DemoDocuments;
+
+static DEMO: LazyLock<Option<DemoDocuments>> = LazyLock::new(|| {
+    let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
+    let key = SigningKey::from_seed("node", [1; 32]).ok()?.public();
+    let prefix = "192.0.2.0/24".parse().ok()?;
+    DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix])).ok()
+});
+
+/// An institution's policy and an operator's floor, with the nodes of the demo.
 pub fn policy(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let (Ok(nodes), Ok(zones)) = (Nodes::parse(demo::NODES), Zones::parse(demo::ZONES)) else { return };
-    for (floor, text) in [(demo::FLOOR, text), (text, demo::KU_DK)] {
-        let institutions = [InstitutionPolicy { institution: demo::INSTITUTION, version: 1, text }];
-        let sources = Sources { floor, institutions: &institutions, zones: &zones, nodes: &nodes };
-        if let Err(error) = PolicyEngine::load(&sources) {
+    let (Ok(text), Some(demo)) = (std::str::from_utf8(bytes), &*DEMO) else { return };
+    let (mut as_bundle, mut as_floor) = (demo.clone(), demo.clone());
+    text.clone_into(&mut as_bundle.bundle.policy);
+    text.clone_into(&mut as_floor.floor.policy);
+    for documents in [as_bundle, as_floor] {
+        if let Err(error) = documents.engine() {
             assert!(!error.to_string().is_empty());
         }
     }
-}
-
-/// The node and zone files.
-pub fn facts(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = Nodes::parse(text);
-    let _ = Zones::parse(text);
 }
 
 /// A relay's configuration file.

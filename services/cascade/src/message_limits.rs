@@ -1,0 +1,44 @@
+//! Two limits of message sizes in one gRPC service: streams carry the state of rooms, calls are short.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use systir_proto::cluster::v1::cluster_server::SERVICE_NAME;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
+
+/// Methods whose messages may be long.
+const STREAMS: [&str; 2] = ["Session", "Signal"];
+
+/// One service with two limits.
+#[derive(Clone)]
+pub(crate) struct MessageLimits<S> {
+    /// For sessions and signalling.
+    pub(crate) streams: S,
+    /// For all other methods.
+    pub(crate) calls: S,
+}
+
+impl<S> NamedService for MessageLimits<S> {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<S: Service<http::Request<Body>, Error = Infallible>> Service<http::Request<Body>> for MessageLimits<S> {
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The generated server is always ready.
+        self.streams
+            .poll_ready(cx)
+            .is_ready()
+            .then_some(())
+            .map_or(Poll::Pending, |()| self.calls.poll_ready(cx))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> S::Future {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        if STREAMS.contains(&method) { self.streams.call(request) } else { self.calls.call(request) }
+    }
+}

@@ -1,0 +1,97 @@
+//! Keys of institutions, operators and nodes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Subcommand;
+use serde_json::json;
+use systir_documents::{PublicKey, SigningKey};
+use zeroize::Zeroizing;
+
+use crate::files;
+
+/// Subcommands of `systirctl key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Creates a key: DIR/NAME.key (secret) and DIR/NAME.pub, with '-' for each '/' of the name.
+    Create {
+        /// The key's name, such as ku.dk/2026. Documents state it beside each signature.
+        #[arg(long)]
+        name: String,
+        /// Folder to write the files to.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+    /// Shows name, public key and fingerprint of a .key or .pub file.
+    Show {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Runs a `key` subcommand.
+pub(crate) fn run(command: &Command, json: bool) -> Result<()> {
+    match command {
+        Command::Create { name, out } => {
+            let mut seed = Zeroizing::new([0; 32]);
+            aws_lc_rs::rand::fill(seed.as_mut_slice())
+                .map_err(|_| anyhow!("the operating system gave no random numbers"))?;
+            let key = SigningKey::from_seed(name, *seed)?;
+            let file = name.replace('/', "-");
+            let (secret, public) = (out.join(format!("{file}.key")), out.join(format!("{file}.pub")));
+            // The secret first: if one exists, this fails and the public key stays as it is too.
+            files::create(&secret, &Zeroizing::new(format!("{}\n", *key.to_text())), true)?;
+            files::create(&public, &format!("{}\n", key.public()), false)?;
+            show(&key.public(), Some(&secret), json)
+        }
+        Command::Show { file } => {
+            let text = files::read(file)?;
+            let key = if text.starts_with("PRIVATE+KEY") {
+                signing_key(file)?.public()
+            } else {
+                public_key_in(file, &text)?
+            };
+            show(&key, None, json)
+        }
+    }
+}
+
+/// The signing key of a .key file.
+pub(crate) fn signing_key(file: &Path) -> Result<SigningKey> {
+    let text = Zeroizing::new(files::read_secret(file)?);
+    text.strip_suffix('\n').unwrap_or(&text).parse().with_context(|| file.display().to_string())
+}
+
+/// A public key: its text, or the file that holds it.
+pub(crate) fn public_key(text_or_file: &str) -> Result<PublicKey> {
+    if let Ok(key) = text_or_file.parse() {
+        return Ok(key);
+    }
+    let file = Path::new(text_or_file);
+    let text = files::read(file).with_context(|| {
+        format!("{text_or_file} is neither a public key (name+hash+base64) nor a .pub file")
+    })?;
+    public_key_in(file, &text)
+}
+
+fn public_key_in(file: &Path, text: &str) -> Result<PublicKey> {
+    text.strip_suffix('\n').unwrap_or(text).parse().with_context(|| file.display().to_string())
+}
+
+fn show(key: &PublicKey, file: Option<&Path>, json: bool) -> Result<()> {
+    let mut out = std::io::stdout();
+    let file = file.map(|file| file.display().to_string());
+    if json {
+        let fields = json!({
+            "name": key.name(), "public_key": key.to_string(), "fingerprint": key.fingerprint(), "file": file,
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&fields)?)?;
+        return Ok(());
+    }
+    writeln!(out, "name         {}\npublic key   {key}\nfingerprint  {}", key.name(), key.fingerprint())?;
+    if let Some(file) = file {
+        writeln!(out, "signing key  {file} (secret)")?;
+    }
+    Ok(())
+}

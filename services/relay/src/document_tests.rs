@@ -1,0 +1,177 @@
+//! Signed documents on running nodes: spread, order of versions, restart, and their dates.
+
+use systir_documents::{DocumentId, Validity};
+
+use super::*;
+
+/// Waits until the node uses this version of the bundle.
+async fn until_version(node: &Node, version: u64) {
+    let mut changes = node.parts.documents.changes();
+    let reached = async {
+        loop {
+            let newest = node.parts.documents.newest(&DocumentId::bundle("ku.dk"));
+            if newest.is_some_and(|bundle| bundle.version() == version) {
+                return;
+            }
+            changes.changed().await.unwrap();
+        }
+    };
+    let reached = tokio::time::timeout(TIMEOUT, reached).await;
+    assert!(reached.is_ok(), "{} does not use version {version}", node.name);
+}
+
+fn take(node: &Node, note: &str) -> Result<(), String> {
+    node.parts.documents.take(note).map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_one_node_took_reaches_the_others() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let second = cluster.documents.bundle(2, |_| {}).unwrap();
+    // Nobody is in a meeting: there is no link between the nodes.
+    take(&home, &second).unwrap();
+    until_version(&sister, 2).await;
+    // A node that was down meanwhile learns it from the others.
+    sister.stop().await;
+    let third = cluster.documents.bundle(3, |_| {}).unwrap();
+    take(&home, &third).unwrap();
+    let sister = cluster.node("sto-1", 5).await;
+    until_version(&sister, 3).await;
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_node_does_not_take_an_older_version() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    take(&node, &cluster.documents.bundle(2, |_| {}).unwrap()).unwrap();
+    node.stop().await;
+    // The folder of documents still holds version 1.
+    let node = cluster.node("cph-1", 1).await;
+    until_version(&node, 2).await;
+    let older = take(&node, &cluster.documents.bundle(1, |_| {}).unwrap()).unwrap_err();
+    assert!(older.contains("older than version 2"), "{older}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_texts_with_one_version_each_node_keeps_its_first() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let text = |note: &str| {
+        let comment = format!("\n// {note}\n");
+        cluster.documents.bundle(2, |bundle| bundle.policy.push_str(&comment)).unwrap()
+    };
+    let (one, other) = (text("one"), text("other"));
+    take(&home, &one).unwrap();
+    until_version(&sister, 2).await;
+    for node in [&home, &sister] {
+        let refused = take(node, &other).unwrap_err();
+        assert!(refused.contains("two texts are signed as version 2"), "{refused}");
+        let kept = node.parts.documents.newest(&DocumentId::bundle("ku.dk")).unwrap();
+        assert_eq!(kept.note().to_string(), one);
+    }
+    // The next version ends the conflict.
+    take(&sister, &cluster.documents.bundle(3, |_| {}).unwrap()).unwrap();
+    until_version(&home, 3).await;
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_another_owner_signed_is_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    let bundle = cluster.documents.bundle(2, |_| {}).unwrap();
+    let text = systir_documents::Note::parse(&bundle).unwrap().text().to_owned();
+    let forged = systir_documents::Note::sign(&text, cluster.documents.operator_key()).unwrap().to_string();
+    let refused = take(&node, &forged).unwrap_err();
+    assert!(refused.contains("the keys of ku.dk did not sign it"), "{refused}");
+    let stranger = systir_documents::SigningKey::from_seed("ku.dk/demo", [9; 32]).unwrap();
+    let forged = systir_documents::Note::sign(&text, &stranger).unwrap().to_string();
+    let refused = take(&node, &forged).unwrap_err();
+    assert!(refused.contains("no key that this node's configuration pins signed it"), "{refused}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_past_its_renewal_opens_no_new_room_and_an_expired_one_closes_all() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 5).await;
+    let mut anna = TestParticipant::join(&node, "anna").await;
+    let now = crate::documents::store::unix_seconds();
+    // Its renewal is overdue at once, and it expires in a few seconds.
+    let ends = now + 4;
+    let note = cluster.documents.bundle(2, |bundle| {
+        bundle.lifetime.issued = now.max(bundle.lifetime.issued);
+        bundle.lifetime.renew_by = bundle.lifetime.issued;
+        bundle.lifetime.not_after = ends;
+    });
+    take(&node, &note.unwrap()).unwrap();
+    let mut changes = node.parts.documents.changes();
+    let until = async |wanted: Validity, changes: &mut tokio::sync::watch::Receiver<u64>| {
+        let reached = async {
+            while node.parts.documents.validity_in_use(&DocumentId::bundle("ku.dk")) != Some(wanted) {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(TIMEOUT, reached).await.unwrap();
+    };
+    until(Validity::RenewalOverdue, &mut changes).await;
+    let other_room = Grants { room: "another".to_owned(), ..grants("bo") };
+    let refused = TestParticipant::try_join(&node, other_room.clone()).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::PolicyRenewalOverdue, "{refused:?}");
+    // The room that runs goes on and admits.
+    let _chen = TestParticipant::join(&node, "chen").await;
+    until(Validity::Expired, &mut changes).await;
+    anna.until_leave().await;
+    let refused = TestParticipant::try_join(&node, grants("dina")).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::PolicyExpired, "{refused:?}");
+    // A new version opens everything again.
+    take(&node, &cluster.documents.bundle(3, |bundle| bundle.lifetime.issued = now).unwrap()).unwrap();
+    let _dina = TestParticipant::join(&node, "dina").await;
+    node.stop().await;
+}
+
+/// The time of a percentile, milliseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> u128 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).map_or(0, Duration::as_millis)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_loses_its_right_closes_all_its_rooms() {
+    const ROOMS: usize = 200;
+    let cluster = TestCluster::new();
+    cluster.allow_any_nordic_home();
+    let nodes = [cluster.node("sto-1", 300).await, cluster.node("cph-1", 1).await];
+    let mut participants = Vec::new();
+    for room in 0..ROOMS {
+        let grants = Grants { room: format!("lecture-{room}"), ..grants("anna") };
+        participants.push(TestParticipant::try_join(&nodes[0], grants).await.unwrap());
+    }
+    let published = Instant::now();
+    // Only Denmark is left. The file is found by both nodes.
+    cluster.publish_rules(2, |rules| {
+        rules.replace(r#"resource.country in Zone::"Nordic""#, r#"resource.country == Country::"DK""#)
+    });
+    let left = participants.into_iter().map(|mut participant| {
+        tokio::spawn(async move {
+            participant.until_leave().await;
+            published.elapsed()
+        })
+    });
+    let left = futures::future::join_all(left).await;
+    let mut times: Vec<Duration> = left.into_iter().map(|time| time.unwrap()).collect();
+    times.sort();
+    println!(
+        "from a published bundle to the leave message of {ROOMS} rooms: p50 {} ms, p99 {} ms",
+        percentile(&times, 50),
+        percentile(&times, 99)
+    );
+    assert_eq!(nodes[0].parts.seats.used_and_capacity().0, 0);
+    for node in nodes {
+        node.stop().await;
+    }
+}

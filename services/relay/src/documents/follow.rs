@@ -1,0 +1,69 @@
+//! Takes changed files of the folder of documents, and ends documents whose time has come.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use systir_documents::{Acceptance, NotAccepted};
+
+use super::files::{self, FileState};
+use super::store::{DocumentStore, NotTaken};
+
+/// How often the folder and the clock are read. A new document is enforced within two seconds.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Follows the folder and the clock until the node stops.
+pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
+    // Files that need no look until they change. At first all are read again: one may have changed since the start.
+    let mut known = BTreeMap::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let (store, folder, seen) = (store.clone(), folder.clone(), std::mem::take(&mut known));
+        let looked = tokio::task::spawn_blocking(move || {
+            store.check_time();
+            look(&store, &folder, seen)
+        });
+        known = looked.await.unwrap_or_default();
+    }
+}
+
+/// Takes the notes that changed since the last look. Returns what is known now.
+fn look(
+    store: &DocumentStore,
+    folder: &Path,
+    seen: BTreeMap<PathBuf, FileState>,
+) -> BTreeMap<PathBuf, FileState> {
+    let found = match files::notes(folder) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "the folder of documents cannot be read");
+            return seen;
+        }
+    };
+    for (path, _) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
+        let note = match files::read(path) {
+            Ok(note) => note,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "a document cannot be read");
+                continue;
+            }
+        };
+        match store.take(&note) {
+            Ok((id, Acceptance::New)) => {
+                tracing::info!(file = %path.display(), document = %id, "took a document from a file")
+            }
+            Ok((_, Acceptance::Known)) => {}
+            // It was there at the start, and newer ones came over links.
+            Err(NotTaken::NotNewer(error @ NotAccepted::Older { .. })) => {
+                tracing::warn!(file = %path.display(), %error, "a document in a file is not taken");
+            }
+            Err(error) => tracing::error!(
+                file = %path.display(),
+                %error,
+                "a document in a file is not taken; the one that was in use stays"
+            ),
+        }
+    }
+    found
+}

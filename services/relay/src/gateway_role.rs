@@ -1,0 +1,55 @@
+//! A node that policy approves as gateway of no institution answers no request: it may see neither names nor
+//! tokens, so it must not ask for them. Policy can change while the node runs, so each request is decided.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use systir_admission::Admission;
+use systir_reason::{Reason, Refusal};
+
+/// Decides whether this node is a gateway.
+#[derive(Debug)]
+pub(crate) struct GatewayRole {
+    pub(crate) admission: Arc<Admission>,
+    /// The institutions of the configuration.
+    pub(crate) institutions: Vec<String>,
+}
+
+impl GatewayRole {
+    /// The reason why no institution approves this node as gateway; none when one does.
+    fn refusal(&self) -> Option<Refusal> {
+        let mut last = None;
+        for institution in &self.institutions {
+            match self.admission.may_serve(institution) {
+                Ok(()) => return None,
+                Err(refusal) => last = Some(refusal),
+            }
+        }
+        let none = || Refusal::new(Reason::UnknownInstitution, "no institution is configured on this node");
+        Some(last.unwrap_or_else(none))
+    }
+}
+
+/// Middleware: refuses the request with the reason, or shows it as a page.
+pub(crate) async fn require(State(role): State<Arc<GatewayRole>>, request: Request, next: Next) -> Response {
+    let Some(refusal) = role.refusal() else { return next.run(request).await };
+    let path = request.uri().path();
+    match (request.method(), path) {
+        // LiveKit clients use it to check that the server is reachable.
+        (&Method::HEAD, "/") => StatusCode::OK.into_response(),
+        (&Method::GET, "/") => systir_console::not_a_gateway(&refusal.to_string()),
+        (&Method::OPTIONS, _) | (_, "/app.css" | "/icon.svg") => next.run(request).await,
+        _ => {
+            if path.starts_with("/rtc") {
+                role.admission.metrics().join_refused(refusal.reason);
+            }
+            let mut response = systir_gateway::respond(&refusal);
+            // Clients of other origins read the reason too.
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            response
+        }
+    }
+}
