@@ -50,7 +50,7 @@ pub struct PolicyVersion {
     #[serde(rename = "version")]
     pub number: u64,
     /// The SHA-256, in hexadecimal digits, of all that decides: schema, floor, bundle and directories. See
-    /// [`PolicyVersion::new`].
+    /// `PolicyVersion::new`.
     pub hash: Arc<str>,
 }
 

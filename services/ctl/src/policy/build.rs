@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// The names that the rules may use (TOML): operators, hosts, nodes, institutions.
     #[arg(long, value_name = "FILE")]
     vocabulary: Option<PathBuf>,
-    /// Room classes by patterns of names (TOML): [[class]] with pattern, class, e2ee.
+    /// Room classes by patterns of names (TOML): `[[class]]` with pattern, class, e2ee.
     #[arg(long, value_name = "FILE", conflicts_with = "operator")]
     classes: Option<PathBuf>,
     /// The version: higher than all that were published.
