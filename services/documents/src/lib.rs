@@ -1,5 +1,5 @@
 //! The signed documents of a cluster: an institution's *bundle* (its policy), an operator's *floor* and *directory*
-//! (its nodes). A document is a readable text, signed with Ed25519 in the note format of C2SP
+//! (its nodes), and a room's *grant*, which its home node signs. A document is a readable text, signed with Ed25519 in the note format of C2SP
 //! (<https://c2sp.org/signed-note>). A node believes a document only by the keys that its configuration pins; who
 //! carried it does not matter.
 //!
@@ -9,6 +9,7 @@
 //! - [`Note`]: a text and its signatures. [`SigningKey`], [`PublicKey`]: the keys.
 //! - [`Document`]: a [`Bundle`], [`Floor`] or [`Directory`], read from a note's text.
 //! - [`Pins`]: whose keys sign what. [`Pins::verify`] is the only source of a [`VerifiedDocument`].
+//! - [`Grant`], [`SignedGrant`]: the nodes of one room, signed with a node key that a directory lists.
 //! - [`AcceptedDocuments`]: the newest version of each document; versions only go up.
 //!
 //! # Example
@@ -54,11 +55,14 @@ mod document;
 #[cfg(test)]
 mod document_tests;
 mod error;
+mod field_lines;
 mod floor;
+mod grant;
 mod hash;
 mod key;
 mod lifetime;
 mod names;
+mod node_note;
 mod note;
 mod pinned_keys;
 mod pins;
@@ -78,9 +82,11 @@ pub use directory::{Directory, DirectoryNode};
 pub use document::{Document, DocumentId, DocumentKind, policy_line};
 pub use error::DocumentError;
 pub use floor::Floor;
+pub use grant::{Grant, MAX_GRANT_LIFE_MS, SignedGrant};
 pub use hash::{DocumentHash, NotAHash};
 pub use key::{KeyError, PublicKey};
 pub use lifetime::{Lifetime, Validity, parse_rfc3339, rfc3339};
+pub use node_note::NodeNoteRefused;
 pub use note::{MAX_NOTE_BYTES, MAX_SIGNATURES, Note, NoteError, NoteSignature};
 pub use pinned_keys::{PinError, PinnedKeys, SignatureRefused};
 pub use pins::{DocumentRefused, OperatorPin, Pins};
