@@ -85,6 +85,9 @@ pub struct OpenRoom {
     /// Version of the policy bundle on which the sender decided.
     #[prost(uint64, tag = "3")]
     pub policy_version: u64,
+    /// The grant that the sender holds: a signed note.
+    #[prost(string, tag = "4")]
+    pub grant: ::prost::alloc::string::String,
 }
 /// The room is open on this link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -127,7 +130,7 @@ pub struct RoomMessage {
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
     /// The message.
-    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11")]
+    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12")]
     pub body: ::core::option::Option<room_message::Body>,
 }
 /// Nested message and enum types in `RoomMessage`.
@@ -159,6 +162,9 @@ pub mod room_message {
         /// The sender's links on which the room is open.
         #[prost(message, tag = "11")]
         Links(super::RoomLinks),
+        /// The room's grant and the nodes that carry the room; from its home.
+        #[prost(message, tag = "12")]
+        Assignment(super::RoomAssignment),
     }
 }
 /// Replicated room state. Each update is an encoded RoomUpdate.
@@ -348,6 +354,65 @@ pub struct RoomLink {
     #[prost(bool, tag = "2")]
     pub open: bool,
 }
+/// A room's grant, and the spill nodes that carry the room as the sender knows them. Only the home's word on them counts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RoomAssignment {
+    /// The grant: a signed note.
+    #[prost(string, tag = "1")]
+    pub grant: ::prost::alloc::string::String,
+    /// The spill nodes that carry the room, at most 64.
+    #[prost(message, repeated, tag = "2")]
+    pub spill: ::prost::alloc::vec::Vec<CarryingNode>,
+    /// When the room was created, Unix milliseconds. For display only.
+    #[prost(uint64, tag = "3")]
+    pub created_ms: u64,
+}
+/// A node that carries a room.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CarryingNode {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Since when, Unix milliseconds. For display only.
+    #[prost(uint64, tag = "2")]
+    pub since_ms: u64,
+}
+/// Asks for the grant of a room.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrantRequest {
+    /// Key of the room.
+    #[prost(string, tag = "1")]
+    pub room: ::prost::alloc::string::String,
+    /// The grant that the asking node holds: a signed note. Empty when it holds none.
+    #[prost(string, tag = "2")]
+    pub grant: ::prost::alloc::string::String,
+    /// What is asked.
+    #[prost(enumeration = "GrantPurpose", tag = "3")]
+    pub purpose: i32,
+    /// W3C trace context of the join (`traceparent`); empty when the asking node records no trace.
+    #[prost(string, tag = "4")]
+    pub traceparent: ::prost::alloc::string::String,
+}
+/// The reply.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrantReply {
+    /// The outcome.
+    #[prost(oneof = "grant_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<grant_reply::Result>,
+}
+/// Nested message and enum types in `GrantReply`.
+pub mod grant_reply {
+    /// The outcome.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        /// The room's grant.
+        #[prost(message, tag = "1")]
+        Assignment(super::RoomAssignment),
+        /// No grant.
+        #[prost(message, tag = "2")]
+        Refused(super::ReserveRefused),
+    }
+}
 /// The newest version of each signed document that a node holds. A node that misses one fetches it, and
 /// believes only its signatures.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -401,13 +466,6 @@ pub struct ReserveRequest {
     /// Random id of the join; repeated requests with one id reserve one seat.
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
-    /// Epoch of the assignment that the requesting node knows; 0 when it knows none. An epoch older than
-    /// the receiving node's copy is refused; a newer one is accepted, because that copy may be behind.
-    #[prost(uint64, tag = "3")]
-    pub epoch: u64,
-    /// Version of the policy bundle on which the requesting node decided.
-    #[prost(uint64, tag = "4")]
-    pub policy_version: u64,
     /// W3C trace context of the join (`traceparent`); empty when the requesting node records no trace.
     #[prost(string, tag = "5")]
     pub traceparent: ::prost::alloc::string::String,
@@ -415,13 +473,12 @@ pub struct ReserveRequest {
     /// holds a seat; a full node gives it a new seat in exchange for that one.
     #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
-    /// The role in which the asked node would carry the room. It counts when epoch is 0, and when the asked
-    /// node knows no assignment of this epoch: else the assignment says the role.
-    #[prost(enumeration = "MediaRole", tag = "7")]
-    pub role: i32,
+    /// The room's grant: a signed note. An older one than the asked node holds is refused, with that one.
+    #[prost(string, tag = "8")]
+    pub grant: ::prost::alloc::string::String,
 }
 /// The reply.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReserveReply {
     /// The outcome.
     #[prost(oneof = "reserve_reply::Result", tags = "1, 2")]
@@ -430,7 +487,7 @@ pub struct ReserveReply {
 /// Nested message and enum types in `ReserveReply`.
 pub mod reserve_reply {
     /// The outcome.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
         /// A seat is reserved.
         #[prost(message, tag = "1")]
@@ -446,12 +503,9 @@ pub struct Admitted {
     /// Seconds until the reservation expires unused.
     #[prost(uint32, tag = "1")]
     pub ttl_seconds: u32,
-    /// Epoch of the assignment at the media node.
-    #[prost(uint64, tag = "2")]
-    pub epoch: u64,
 }
 /// No seat.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReserveRefused {
     /// Class of the reason.
     #[prost(enumeration = "RefusalCode", tag = "1")]
@@ -462,6 +516,9 @@ pub struct ReserveRefused {
     /// The deciding policy rules, if policy refused.
     #[prost(string, repeated, tag = "3")]
     pub rules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The room's grant and who carries it, for a node that policy approves as gateway.
+    #[prost(message, optional, tag = "4")]
+    pub assignment: ::core::option::Option<RoomAssignment>,
 }
 /// Releases a reservation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -526,12 +583,6 @@ pub struct SignalStart {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Epoch of the assignment that the gateway knows.
-    #[prost(uint64, tag = "7")]
-    pub epoch: u64,
-    /// Version of the policy bundle on which the gateway decided.
-    #[prost(uint64, tag = "8")]
-    pub policy_version: u64,
     /// `PA_...` of the session that the participant resumes; empty for a new join.
     #[prost(string, tag = "9")]
     pub resume_sid: ::prost::alloc::string::String,
@@ -542,6 +593,9 @@ pub struct SignalStart {
     /// a greater epoch, whatever the clocks of the two nodes show.
     #[prost(uint64, tag = "11")]
     pub joined_after: u64,
+    /// The room's grant: a signed note.
+    #[prost(string, tag = "12")]
+    pub grant: ::prost::alloc::string::String,
 }
 /// Ends a participant's signalling.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -552,6 +606,43 @@ pub struct SignalEnd {
     /// For the log.
     #[prost(string, tag = "2")]
     pub detail: ::prost::alloc::string::String,
+}
+/// What is asked of a node about a room's grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GrantPurpose {
+    /// Not set; the request is refused.
+    Unspecified = 0,
+    /// The grant that it holds.
+    Held = 1,
+    /// The grant that it holds; if none exists, it becomes home of the new room.
+    Create = 2,
+    /// It becomes home after the home of the asking node's grant, which does not answer or lost its role.
+    TakeOver = 3,
+}
+impl GrantPurpose {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GRANT_PURPOSE_UNSPECIFIED",
+            Self::Held => "GRANT_PURPOSE_HELD",
+            Self::Create => "GRANT_PURPOSE_CREATE",
+            Self::TakeOver => "GRANT_PURPOSE_TAKE_OVER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GRANT_PURPOSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GRANT_PURPOSE_HELD" => Some(Self::Held),
+            "GRANT_PURPOSE_CREATE" => Some(Self::Create),
+            "GRANT_PURPOSE_TAKE_OVER" => Some(Self::TakeOver),
+            _ => None,
+        }
+    }
 }
 /// What a signed document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -590,39 +681,6 @@ impl DocumentKind {
         }
     }
 }
-/// The role in which a node carries a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum MediaRole {
-    /// Not set; the request is refused.
-    Unspecified = 0,
-    /// The room's home node.
-    Home = 1,
-    /// A spill node of the room.
-    Spill = 2,
-}
-impl MediaRole {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "MEDIA_ROLE_UNSPECIFIED",
-            Self::Home => "MEDIA_ROLE_HOME",
-            Self::Spill => "MEDIA_ROLE_SPILL",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "MEDIA_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
-            "MEDIA_ROLE_HOME" => Some(Self::Home),
-            "MEDIA_ROLE_SPILL" => Some(Self::Spill),
-            _ => None,
-        }
-    }
-}
 /// Why a node refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -635,7 +693,7 @@ pub enum RefusalCode {
     Policy = 2,
     /// The node is draining.
     Draining = 3,
-    /// The request's epoch is older than the receiving node's copy.
+    /// The request's grant is older than the one that the receiving node holds.
     Epoch = 4,
     /// Internal failure.
     Internal = 6,
@@ -643,6 +701,10 @@ pub enum RefusalCode {
     IdentityQuota = 7,
     /// The institution has all seats that it may have on the node.
     InstitutionQuota = 8,
+    /// The room's grant is missing, has ended, is not valid, or does not list the nodes.
+    Grant = 9,
+    /// The node cannot write the room's record.
+    Registry = 10,
 }
 impl RefusalCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -659,6 +721,8 @@ impl RefusalCode {
             Self::Internal => "REFUSAL_CODE_INTERNAL",
             Self::IdentityQuota => "REFUSAL_CODE_IDENTITY_QUOTA",
             Self::InstitutionQuota => "REFUSAL_CODE_INSTITUTION_QUOTA",
+            Self::Grant => "REFUSAL_CODE_GRANT",
+            Self::Registry => "REFUSAL_CODE_REGISTRY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -672,6 +736,8 @@ impl RefusalCode {
             "REFUSAL_CODE_INTERNAL" => Some(Self::Internal),
             "REFUSAL_CODE_IDENTITY_QUOTA" => Some(Self::IdentityQuota),
             "REFUSAL_CODE_INSTITUTION_QUOTA" => Some(Self::InstitutionQuota),
+            "REFUSAL_CODE_GRANT" => Some(Self::Grant),
+            "REFUSAL_CODE_REGISTRY" => Some(Self::Registry),
             _ => None,
         }
     }
@@ -842,6 +908,29 @@ pub mod cluster_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("systir.cluster.v1.Cluster", "Session"));
             self.inner.streaming(req, path, codec).await
+        }
+        /// Asks for the grant of a room. Every node answers from what it holds; a node that may be home can also be asked to
+        /// become it.
+        pub async fn ask_grant(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/systir.cluster.v1.Cluster/AskGrant",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("systir.cluster.v1.Cluster", "AskGrant"));
+            self.inner.unary(req, path, codec).await
         }
         /// Requests a seat for one participant. The receiving node alone decides.
         pub async fn reserve(
@@ -1034,6 +1123,12 @@ pub mod cluster_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::SessionMessage>>,
         ) -> std::result::Result<tonic::Response<Self::SessionStream>, tonic::Status>;
+        /// Asks for the grant of a room. Every node answers from what it holds; a node that may be home can also be asked to
+        /// become it.
+        async fn ask_grant(
+            &self,
+            request: tonic::Request<super::GrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantReply>, tonic::Status>;
         /// Requests a seat for one participant. The receiving node alone decides.
         async fn reserve(
             &self,
@@ -1208,6 +1303,49 @@ pub mod cluster_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/systir.cluster.v1.Cluster/AskGrant" => {
+                    #[allow(non_camel_case_types)]
+                    struct AskGrantSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::GrantRequest>
+                    for AskGrantSvc<T> {
+                        type Response = super::GrantReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GrantRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::ask_grant(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AskGrantSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

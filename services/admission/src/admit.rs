@@ -1,23 +1,25 @@
 //! Finds a seat for a join.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use serde_json::Value;
-use systir_assignment::{Assignment, MediaRole, RoomId, Versioned, is_newer_epoch};
+use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_grants::{GrantRefusal, GrantRole};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
 use systir_placement::{Demand, Proposal, SeatRequest, Seats, Step};
 use systir_policy::{Action, Authority};
 use systir_reason::{Reason, Refusal};
-use systir_registry::{Assignments, JoinAssignment, NotWritten, RegistryError, unix_ms};
+use systir_registry::{Assignments, GrantPurpose, HOME_ANSWER_TIMEOUT};
 use tracing::Instrument as _;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 
 use crate::join_decision::{self, may_join};
 use crate::ladder::LadderBuilder;
-use crate::{JoinMetrics, LocalLoad, PeerNodes, ReservationRequest, trace};
+use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,12 +27,8 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a join asks the nodes of a ladder; again when the room's assignment changed meanwhile.
 const MAX_ROUNDS: usize = 3;
 
-/// How long a gateway waits for the answer of a home that has no lease: as long as the loss of a link takes to
-/// be detected.
-const HOME_ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
-
-/// How long a gateway waits for a newer assignment after a node refused because of its epoch.
-const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
+/// How long a gateway waits for a node that shall be home: it may ask the old home, and it writes the room's record.
+const MAKE_HOME_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A seat reserved for a join.
 #[derive(Debug, Clone)]
@@ -39,7 +37,7 @@ pub struct ReservedSeat {
     pub node: String,
     /// The reservation's id.
     pub join_id: String,
-    /// The room's assignment, which contains the node.
+    /// The room's assignment.
     pub assignment: Assignment,
     /// Why the node was chosen.
     pub reason: Reason,
@@ -63,7 +61,7 @@ pub async fn with_time_limit<T>(
 
 /// Why no node of a ladder gave a seat.
 enum LadderFailure {
-    /// The room's assignment changed: build the ladder again.
+    /// Another grant of the room is held than before: build the ladder again.
     AssignmentChanged,
     /// All steps failed, for these reasons.
     Refused(Vec<Reason>),
@@ -129,13 +127,13 @@ impl Admission {
         may_join(&self.authority, room, grants)
     }
 
-    /// May the node be added to the room now? Always, if it is in the room's record. Otherwise not while the renewal of a
+    /// May the node be added to the room now? Always, if it carries the room. Otherwise not while the renewal of a
     /// document is overdue that this rests on.
     ///
     /// # Errors
     /// [`Reason::PolicyRenewalOverdue`].
     pub fn may_be_added(&self, room: &RoomId, node: &str) -> Result<(), Refusal> {
-        if self.assignments.get(room).is_some_and(|known| known.value.has(node)) {
+        if self.assignments.get(room).is_some_and(|known| known.has(node)) {
             return Ok(());
         }
         self.authority.renewal_overdue(room, node).map_or(Ok(()), Err)
@@ -146,7 +144,7 @@ impl Admission {
         self.authority.renewal_overdue(room, &self.node).map_or(Ok(()), Err)
     }
 
-    /// Reserves a seat for a join and writes its node into the room's assignment. `grants` are those of the participant's
+    /// Reserves a seat for a join, at a node that the room's grant and policy allow. `grants` are those of the participant's
     /// verified token.
     ///
     /// # Errors
@@ -160,10 +158,11 @@ impl Admission {
         self.may_join(room, grants)?;
         let identity = &grants.identity;
         let join_id = new_join_id();
+        let mut silent = BTreeSet::new();
         let mut round = 1;
         loop {
-            let (join, proposal) = self.place(room, demand, identity, &join_id).await?;
-            match self.ask_in_order(&join, &proposal, identity, &join_id).await {
+            let (assignment, proposal) = self.place(room, demand, &mut silent).await?;
+            match self.ask_in_order(&assignment, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
                 Err(LadderFailure::AssignmentChanged) => {
@@ -174,8 +173,8 @@ impl Admission {
         }
     }
 
-    /// Would a join get a seat now? Asks the nodes for a reservation and releases it. Nothing is written, so
-    /// that this question assigns no room.
+    /// Would a join get a seat now? Asks the nodes of an assigned room for a reservation and releases it. A room is not
+    /// created for this question, and no node takes one over.
     ///
     /// # Errors
     /// The refusal that the join would get.
@@ -187,30 +186,28 @@ impl Admission {
         if known.is_none() {
             self.may_be_created(room)?;
         }
-        let mut proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
+        let none = BTreeSet::new();
+        let mut proposal = self.ladder.build(room, known.as_ref(), demand, &none);
         if let Some(known) = &known
-            && self.home_answers(known, &proposal, identity, &join_id).await
+            && self.home_answers(known, &proposal).await
         {
-            proposal = self.ladder.build(room, Some(&known.value), demand);
+            proposal = self.ladder.build(room, Some(known), demand, &none);
         }
-        let join = match (known, &proposal.home) {
-            (Some(known), _) => JoinAssignment::Written(known),
-            (None, Some(home)) => JoinAssignment::New(self.new_assignment(room, home)),
-            (None, None) => return Err(proposal.refused(&[])),
-        };
-        // A join would let another home take over first, whose role no written assignment has yet.
-        let takes_over = proposal.home.as_deref().is_some_and(|home| join.assignment().home != *home);
-        let epoch = if takes_over { 0 } else { join.epoch() };
         let unavailable = self.assignments.registry().view().unavailable_since().is_some();
+        let home_stays =
+            known.as_ref().is_some_and(|known| Some(known.home.as_str()) == proposal.home.as_deref());
+        let Some(known) = known.filter(|_| home_stays) else {
+            // A home would be made first, which needs the registry.
+            let answers: &[Reason] = if unavailable { &[Reason::RegistryUnavailable] } else { &[] };
+            let admits = !unavailable && !proposal.steps.is_empty();
+            return if admits { Ok(()) } else { Err(proposal.refused(answers)) };
+        };
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            match self.reserve(&join, epoch, step, identity, &join_id).await {
+            match self.reserve(&known, step, identity, &join_id).await {
                 Ok(()) => {
                     self.release(room, &step.node, &join_id).await;
-                    if !unavailable || join.has(&step.node) {
-                        return Ok(());
-                    }
-                    answers.push(Reason::RegistryUnavailable);
+                    return Ok(());
                 }
                 Err(refusal) => answers.push(refusal.reason),
             }
@@ -238,164 +235,183 @@ impl Admission {
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
-    /// A new assignment with this home, for a room that has none.
-    #[must_use]
-    pub fn new_assignment(&self, room: &RoomId, home: &str) -> Assignment {
-        let decision = self.authority.node(Action::Home, room, home);
-        let version = decision.policy_version.map(|version| version.to_string()).unwrap_or_default();
-        let sid = mint_sid("RM_", &mut rand::rng());
-        Assignment::new(room.clone(), sid, home.into(), version, unix_ms())
+    /// This node's answer when it shall be home: of a new room, or after the home of the grant that it holds.
+    ///
+    /// # Errors
+    /// When policy, a document's renewal, the grant or the registry is against it.
+    pub async fn become_home(&self, room: &RoomId, purpose: GrantPurpose) -> Result<Assignment, Refusal> {
+        let decision = self.authority.node(Action::Home, room, &self.node);
+        join_decision::traced(&self.node, Action::Home, &decision)?;
+        match purpose {
+            GrantPurpose::Held => self.assignments.get(room).ok_or_else(|| GrantRefusal::None.into()),
+            GrantPurpose::Create => {
+                if self.assignments.get(room).is_none() {
+                    self.may_be_created(room)?;
+                }
+                self.assignments.create(room, || mint_sid("RM_", &mut rand::rng())).await
+            }
+            GrantPurpose::TakeOver => {
+                self.may_be_added(room, &self.node)?;
+                self.assignments.take_over(room).await
+            }
+        }
     }
 
-    /// The assignment to use for the join, and the ladder. Takes over the room if its home must be replaced.
+    /// Makes a node home of the room.
+    async fn make_home(
+        &self,
+        room: &RoomId,
+        home: &str,
+        purpose: GrantPurpose,
+    ) -> Result<Assignment, Refusal> {
+        let span = tracing::error_span!("make-home", node = home, purpose = ?purpose, epoch = Empty);
+        let made = async {
+            if home == self.node {
+                self.become_home(room, purpose).await
+            } else {
+                self.assignments.ask(home, room, purpose, MAKE_HOME_TIMEOUT).await
+            }
+        };
+        let made = made.instrument(span.clone()).await?;
+        span.record("epoch", made.epoch);
+        Ok(made)
+    }
+
+    /// The assignment to use for the join, and the ladder. Makes a home first, if the room has none or its home must be
+    /// replaced. `silent`: nodes that did not answer this join.
     async fn place(
         &self,
         room: &RoomId,
         demand: &Demand,
-        identity: &str,
-        join_id: &str,
-    ) -> Result<(JoinAssignment, Proposal), Refusal> {
+        silent: &mut BTreeSet<String>,
+    ) -> Result<(Assignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
         }
-        let mut proposal = self.ladder.build_traced(room, known.as_ref().map(|known| &known.value), demand);
+        let build = |known: Option<&Assignment>, silent: &BTreeSet<String>| {
+            self.ladder.build_traced(room, known, demand, silent)
+        };
+        let mut proposal = build(known.as_ref(), silent);
         let Some(known) = known else {
-            let Some(home) = &proposal.home else { return Err(self.refused(&proposal, &[])) };
-            return Ok((JoinAssignment::New(self.new_assignment(room, home)), proposal));
-        };
-        if self.home_answers(&known, &proposal, identity, join_id).await {
-            proposal = self.ladder.build_traced(room, Some(&known.value), demand);
-        }
-        let known = match &proposal.home {
-            Some(successor) => {
-                let approves_spill = |node: &str| self.authority.node(Action::Spill, room, node).allowed;
-                self.assignments.take_over(known, successor, approves_spill).await
+            loop {
+                let Some(home) = proposal.home.clone() else { return Err(self.refused(&proposal, &[])) };
+                match self.make_home(room, &home, GrantPurpose::Create).await {
+                    Ok(made) => {
+                        proposal = build(Some(&made), silent);
+                        return Ok((made, proposal));
+                    }
+                    Err(refusal) => {
+                        tracing::info!(
+                            home,
+                            why = refusal.sentence,
+                            "a node did not become home of a new room"
+                        );
+                        let next = refusal.reason == Reason::NoAnswer && silent.insert(home);
+                        if !next {
+                            return Err(self.refused(&proposal, &[refusal.reason]));
+                        }
+                        proposal = build(None, silent);
+                    }
+                }
             }
-            None => known,
         };
-        // Another gateway may have made another node home meanwhile.
-        let proposal = if Some(known.value.home.as_str()) == proposal.home.as_deref() {
-            proposal
-        } else {
-            self.ladder.build_traced(room, Some(&known.value), demand)
+        if self.home_answers(&known, &proposal).await {
+            proposal = build(self.assignments.get(room).as_ref(), silent);
+        }
+        let known = self.assignments.get(room).unwrap_or(known);
+        let home = known.home.as_str();
+        let successor = proposal.home.clone().filter(|successor| successor != home);
+        let current = match successor {
+            Some(successor) => self.make_home(room, &successor, GrantPurpose::TakeOver).await,
+            None => self.current(&known).await,
         };
-        Ok((JoinAssignment::Written(known), proposal))
+        match current {
+            Ok(current) if current.epoch == known.epoch => Ok((current, proposal)),
+            Ok(current) => {
+                let proposal = build(Some(&current), silent);
+                Ok((current, proposal))
+            }
+            // The room goes on as it is: nodes that carry it still admit.
+            Err(refusal) => {
+                tracing::info!(why = refusal.sentence, "the room keeps the grant that it has");
+                let proposal = build(Some(&known), silent);
+                Ok((known, proposal))
+            }
+        }
     }
 
-    /// Asks the room's home, which has no lease, for a seat at its last known address, before anything follows
-    /// from that: the lease may have lapsed or been deleted while the home carries the room. True when it
-    /// answers, with whatever; it then counts as alive. Not asked when policy denies the home or it answered
-    /// nothing lately.
-    async fn home_answers(
-        &self,
-        known: &Versioned<Assignment>,
-        proposal: &Proposal,
-        identity: &str,
-        join_id: &str,
-    ) -> bool {
-        let home = known.value.home.as_str();
+    /// The assignment by a grant that has not ended: asks the home for a newer one if this one has.
+    async fn current(&self, known: &Assignment) -> Result<Assignment, Refusal> {
+        let room = &known.room;
+        let gateway = [(GrantRole::Gateway, self.node.as_str())];
+        match self.assignments.check(room, &gateway, false) {
+            Ok(()) => Ok(known.clone()),
+            Err(_) if known.home == *self.node.as_str() => self.become_home(room, GrantPurpose::Create).await,
+            Err(_) => {
+                self.assignments
+                    .ask(known.home.as_str(), room, GrantPurpose::Create, HOME_ANSWER_TIMEOUT)
+                    .await
+            }
+        }
+    }
+
+    /// Asks the room's home, which seems to be offline or is to be replaced, whether it is alive, before anything follows
+    /// from that: its lease may have lapsed or been deleted while it carries the room. Not asked when policy denies it.
+    async fn home_answers(&self, known: &Assignment, proposal: &Proposal) -> bool {
+        let home = known.home.as_str();
         let offline = proposal.table.iter().any(|row| row.node == home && row.reason == Reason::NoLease);
         let replaced = proposal.home.as_deref() != Some(home);
-        if !(offline || replaced) || self.ladder.home_answered(home).is_some() {
+        if !(offline || replaced) || self.node == home {
             return false;
         }
-        let room = &known.value.room;
-        if self.node == home || !self.authority.node(Action::Home, room, home).allowed {
-            return false;
-        }
-        let join = JoinAssignment::Written(known.clone());
-        let step = Step { node: home.to_owned(), role: MediaRole::Home, reason: Reason::Home };
-        let asked = self.reserve(&join, join.epoch(), &step, identity, join_id);
-        let answered = match tokio::time::timeout(HOME_ANSWER_TIMEOUT, asked).await {
-            Ok(Ok(())) => {
-                self.release(room, home, join_id).await;
-                true
-            }
-            Ok(Err(refusal)) => refusal.reason != Reason::NoAnswer,
-            Err(_) => false,
-        };
-        tracing::info!(home, answered, "asked a home without a lease whether it is alive");
-        self.ladder.note_home_answer(home, answered);
-        answered
+        let room = &known.room;
+        self.authority.node(Action::Home, room, home).allowed && self.assignments.home_answers(room).await
     }
 
-    /// Asks one node after the other. The first that admits is written into the assignment.
+    /// Asks one node after the other for a seat.
     async fn ask_in_order(
         &self,
-        join: &JoinAssignment,
+        assignment: &Assignment,
         proposal: &Proposal,
         identity: &str,
         join_id: &str,
     ) -> Result<ReservedSeat, LadderFailure> {
-        let room = &join.assignment().room;
+        let room = &assignment.room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            // After a failed write, another one would probably fail after the same delay.
-            let unwritable = [Reason::RegistryUnavailable, Reason::RegistryRefuses]
-                .iter()
-                .any(|reason| answers.contains(reason));
-            if unwritable && !join.has(&step.node) {
-                continue;
-            }
             let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
-            let asked =
-                self.reserve(join, join.epoch(), step, identity, join_id).instrument(span.clone()).await;
+            let before = self.assignments.note(room);
+            let asked = self.reserve(assignment, step, identity, join_id).instrument(span.clone()).await;
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
-            if let Err(refusal) = asked {
-                tracing::info!(
-                    node = step.node,
-                    role = %step.role,
-                    why = refusal.sentence,
-                    "a node refused a reservation"
-                );
-                if refusal.reason == Reason::EpochOvertaken && self.receives_newer_assignment(join).await {
-                    return Err(LadderFailure::AssignmentChanged);
+            let Err(refusal) = asked else {
+                tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
+                if step.node == self.node {
+                    self.assignments.carry(room);
                 }
-                answers.push(refusal.reason);
-                // Another node would give this token what it may not have.
-                if refusal.reason == Reason::IdentityQuota {
-                    break;
-                }
-                continue;
+                let (node, join_id) = (step.node.clone(), join_id.to_owned());
+                let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
+                return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
+            };
+            tracing::info!(
+                node = step.node,
+                role = %step.role,
+                why = refusal.sentence,
+                "a node refused a reservation"
+            );
+            let about_grant = refusal.reason == Reason::EpochOvertaken || refusal.reason.is_about_a_grant();
+            if about_grant && self.assignments.note(room) != before {
+                return Err(LadderFailure::AssignmentChanged);
             }
-            match self.assign(join, step).await {
-                Ok(assignment) => {
-                    tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                    let (node, join_id) = (step.node.clone(), join_id.to_owned());
-                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
-                }
-                Err(why) => {
-                    tracing::warn!(node = step.node, %why, "released a seat: the node could not be assigned");
-                    self.release(room, &step.node, join_id).await;
-                    answers.push(match why {
-                        NotWritten::Overtaken => return Err(LadderFailure::AssignmentChanged),
-                        NotWritten::Registry(RegistryError::Unavailable(_)) => Reason::RegistryUnavailable,
-                        NotWritten::Registry(RegistryError::Refused(_)) => Reason::RegistryRefuses,
-                    });
-                }
+            answers.push(refusal.reason);
+            // Another node would give this token what it may not have.
+            if refusal.reason == Reason::IdentityQuota {
+                break;
             }
         }
         Err(LadderFailure::Refused(answers))
-    }
-
-    async fn assign(&self, join: &JoinAssignment, step: &Step) -> Result<Assignment, NotWritten> {
-        let created = matches!(join, JoinAssignment::New(_));
-        let span = tracing::error_span!("assignment", created, home = Empty, epoch = Empty);
-        let written = self.assignments.add_node(join, &step.node).instrument(span.clone()).await?.value;
-        span.record("home", display(&written.home)).record("epoch", written.epoch);
-        Ok(written)
-    }
-
-    /// Another node knows a newer assignment. Does it reach this node's copy in time?
-    async fn receives_newer_assignment(&self, join: &JoinAssignment) -> bool {
-        let (room, epoch) = (&join.assignment().room, join.epoch());
-        let mut view = self.assignments.registry().watch();
-        let newer = view
-            .wait_for(|view| view.room(room).is_none_or(|known| is_newer_epoch(known.value.epoch, epoch)));
-        tokio::time::timeout(NEWER_ASSIGNMENT_WAIT, newer).await.is_ok_and(|found| found.is_ok())
     }
 
     fn refused(&self, proposal: &Proposal, answers: &[Reason]) -> Refusal {
@@ -414,16 +430,17 @@ impl Admission {
 
     async fn reserve(
         &self,
-        join: &JoinAssignment,
-        epoch: u64,
+        assignment: &Assignment,
         step: &Step,
         identity: &str,
         join_id: &str,
     ) -> Result<(), Refusal> {
         // Policy is asked again just before the request: it may have changed since the ladder was built.
-        let action = step.role.into();
-        let assignment = join.assignment();
         let room = &assignment.room;
+        // The grant says the role: the ladder may hope for a takeover that did not succeed.
+        let home = assignment.home == *step.node.as_str();
+        let role = if home { MediaRole::Home } else { MediaRole::Spill };
+        let action = role.into();
         let decision = self.authority.node(action, room, &step.node);
         tracing::Span::current().record("rules", trace::rules(&decision));
         trace::decision(&step.node, action, &decision);
@@ -431,6 +448,7 @@ impl Admission {
             return Err(Refusal { reason: Reason::PolicyDenied, ..decision.refusal() });
         }
         self.may_be_added(room, &step.node)?;
+        self.may_be_used(assignment, role, &step.node)?;
         if step.node == self.node {
             return self.reserve_here(room, identity, join_id);
         }
@@ -438,14 +456,26 @@ impl Admission {
             room: room.clone(),
             identity: identity.to_owned(),
             join_id: join_id.to_owned(),
-            epoch,
-            policy_version: assignment.policy_number(),
-            role: step.role,
+            grant: self.assignments.note(room),
         };
         let asked = self.peers.reserve(&step.node, request).await;
-        let full = asked.as_ref().is_err_and(|refusal| refusal.reason == Reason::Full);
+        let full = asked.as_ref().is_err_and(|refused| refused.refusal.reason == Reason::Full);
         self.ladder.note_answer(&step.node, full);
-        asked
+        let Err(RefusedReservation { refusal, told }) = asked else { return Ok(()) };
+        if let Some(told) = told
+            && let Err(why) = self.assignments.told(room, &told, &step.node).await
+        {
+            tracing::info!(node = step.node, why = why.sentence, "a node told a grant that does not count");
+        }
+        Err(refusal)
+    }
+
+    /// Does the room's grant list this gateway, and the node in its role? An ended grant counts for nodes that carry the
+    /// room while its home cannot be reached.
+    fn may_be_used(&self, assignment: &Assignment, role: MediaRole, node: &str) -> Result<(), Refusal> {
+        let roles = [(role.into(), node), (GrantRole::Gateway, self.node.as_str())];
+        let standing = assignment.has(node);
+        Ok(self.assignments.check(&assignment.room, &roles, standing)?)
     }
 
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.

@@ -1,9 +1,9 @@
 //! Builds the ladder: passes every node of the operators' directories, its lease and the policy decisions
 //! about it to placement.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
@@ -16,9 +16,6 @@ use tracing::field::Empty;
 
 use crate::{LocalLoad, PeerNodes};
 
-/// How long the answer of a home that seems to be offline is valid.
-const ANSWER_VALIDITY: Duration = Duration::from_secs(5);
-
 /// Builds the ladder of a join.
 #[derive(Debug)]
 pub(crate) struct LadderBuilder {
@@ -28,8 +25,6 @@ pub(crate) struct LadderBuilder {
     load: Arc<LocalLoad>,
     peers: Arc<dyn PeerNodes>,
     recently_full: Mutex<RecentlyFull>,
-    /// Homes that were asked whether they are alive: when, and whether they answered.
-    asked_homes: Mutex<HashMap<String, (Instant, bool)>>,
 }
 
 impl LadderBuilder {
@@ -40,19 +35,7 @@ impl LadderBuilder {
         load: Arc<LocalLoad>,
         peers: Arc<dyn PeerNodes>,
     ) -> Self {
-        let (recently_full, asked_homes) = (Mutex::default(), Mutex::default());
-        Self { node, authority, assignments, load, peers, recently_full, asked_homes }
-    }
-
-    /// Notes whether a home that seems to be offline answered.
-    pub(crate) fn note_home_answer(&self, node: &str, answered: bool) {
-        self.asked_homes().insert(node.to_owned(), (Instant::now(), answered));
-    }
-
-    /// Did that home answer lately? None when it was not asked lately.
-    pub(crate) fn home_answered(&self, node: &str) -> Option<bool> {
-        let asked = self.asked_homes().get(node).copied();
-        asked.filter(|(at, _)| at.elapsed() < ANSWER_VALIDITY).map(|(_, answered)| answered)
+        Self { node, authority, assignments, load, peers, recently_full: Mutex::default() }
     }
 
     /// Notes whether a node that was asked for a seat answered that it is full.
@@ -66,9 +49,10 @@ impl LadderBuilder {
         room: &RoomId,
         assignment: Option<&Assignment>,
         demand: &Demand,
+        silent: &BTreeSet<String>,
     ) -> Proposal {
         let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
-        let proposal = span.in_scope(|| self.build(room, assignment, demand));
+        let proposal = span.in_scope(|| self.build(room, assignment, demand, silent));
         let describe = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
         let list = |asked: bool| {
             let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(describe);
@@ -81,8 +65,14 @@ impl LadderBuilder {
         proposal
     }
 
-    /// The ladder for the room's present state.
-    pub(crate) fn build(&self, room: &RoomId, assignment: Option<&Assignment>, demand: &Demand) -> Proposal {
+    /// The ladder for the room's present state. `silent`: nodes that did not answer this join.
+    pub(crate) fn build(
+        &self,
+        room: &RoomId,
+        assignment: Option<&Assignment>,
+        demand: &Demand,
+        silent: &BTreeSet<String>,
+    ) -> Proposal {
         let view = self.assignments.registry().view();
         let decide = |action, node: &str| {
             let decision = self.authority.node(action, room, node);
@@ -125,10 +115,11 @@ impl LadderBuilder {
                     load,
                     draining: lease.is_some_and(|lease| lease.draining),
                     // A node whose link is up, or that answers, is alive even without a lease.
-                    alive: facts.id == self.node
-                        || lease.is_some()
-                        || self.peers.is_up(&facts.id)
-                        || self.home_answered(&facts.id) == Some(true),
+                    alive: !silent.contains(&facts.id)
+                        && (facts.id == self.node
+                            || lease.is_some()
+                            || self.peers.is_up(&facts.id)
+                            || self.assignments.answers(&facts.id)),
                     home: decide(Action::Home, &facts.id),
                     spill: decide(Action::Spill, &facts.id),
                 }
@@ -149,8 +140,8 @@ impl LadderBuilder {
 
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     pub(crate) fn explain(&self, room: &RoomId) -> Value {
-        let known = self.assignments.get(room).map(|known| known.value);
-        let proposal = self.build(room, known.as_ref(), &Demand::default());
+        let known = self.assignments.get(room);
+        let proposal = self.build(room, known.as_ref(), &Demand::default(), &BTreeSet::new());
         let view = self.assignments.registry().view();
         let rows: Vec<Value> = proposal
             .table
@@ -185,10 +176,6 @@ impl LadderBuilder {
                 json!({"reason": refusal.reason.as_str(), "sentence": refusal.sentence})
             }),
         })
-    }
-
-    fn asked_homes(&self) -> MutexGuard<'_, HashMap<String, (Instant, bool)>> {
-        self.asked_homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recently_full(&self) -> MutexGuard<'_, RecentlyFull> {

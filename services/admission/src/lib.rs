@@ -20,4 +20,4 @@ pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, with_time_limit};
 pub use join_decision::may_join;
 pub use local_load::{LocalLoad, Rates};
 pub use metrics::{JoinMetrics, SeatMetrics};
-pub use peers::{PeerNodes, ReservationRequest};
+pub use peers::{PeerNodes, RefusedReservation, ReservationRequest};

@@ -1,8 +1,9 @@
 //! What admission needs from other nodes.
 
 use futures::future::BoxFuture;
-use systir_assignment::{MediaRole, RoomId};
+use systir_assignment::RoomId;
 use systir_reason::Refusal;
+use systir_registry::ToldAssignment;
 
 /// A request for a seat on another node.
 #[derive(Debug, Clone)]
@@ -13,12 +14,23 @@ pub struct ReservationRequest {
     pub identity: String,
     /// Id of the reservation.
     pub join_id: String,
-    /// Epoch of the room's assignment; 0 when none is written yet.
-    pub epoch: u64,
-    /// Number of the policy version when the home was chosen.
-    pub policy_version: u64,
-    /// The role in which the asked node would carry the room.
-    pub role: MediaRole,
+    /// The room's grant: a signed note.
+    pub grant: String,
+}
+
+/// A node's refusal of a reservation.
+#[derive(Debug, Clone)]
+pub struct RefusedReservation {
+    /// Why.
+    pub refusal: Refusal,
+    /// The room's grant and who carries the room, as the node knows them.
+    pub told: Option<ToldAssignment>,
+}
+
+impl From<Refusal> for RefusedReservation {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, told: None }
+    }
 }
 
 /// The other nodes, by name.
@@ -34,7 +46,7 @@ pub trait PeerNodes: Send + Sync + std::fmt::Debug {
         &'a self,
         node: &'a str,
         request: ReservationRequest,
-    ) -> BoxFuture<'a, Result<(), Refusal>>;
+    ) -> BoxFuture<'a, Result<(), RefusedReservation>>;
 
     /// Releases a seat on a node. Best effort: the reservation also expires.
     fn release<'a>(&'a self, node: &'a str, room: &'a RoomId, join_id: &'a str) -> BoxFuture<'a, ()>;

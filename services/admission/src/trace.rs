@@ -108,6 +108,13 @@ pub fn asked_for_seat(node: &str, traceparent: &str) -> Span {
     span
 }
 
+/// The span of another node's request for a room's grant.
+pub fn asked_for_grant(node: &str, traceparent: &str) -> Span {
+    let span = tracing::error_span!(parent: None, "grant", node, trace_id = Empty);
+    adopt(&span, traceparent);
+    span
+}
+
 /// Records this node's answer to a request for a seat.
 pub fn answered(span: &Span, answer: &Result<(), Refusal>) {
     match answer {

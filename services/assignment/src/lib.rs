@@ -157,6 +157,10 @@ pub struct Assignment {
     /// Since when each node carries the room, Unix milliseconds. For display only.
     #[serde(default)]
     pub since_ms: BTreeMap<NodeId, u64>,
+    /// The signed grant that names the home and the epoch, as a note. Empty in a record that rests on none; no node
+    /// follows such a record.
+    #[serde(default)]
+    pub grant: String,
 }
 
 impl Assignment {
@@ -164,7 +168,17 @@ impl Assignment {
     #[must_use]
     pub fn new(room: RoomId, sid: String, home: NodeId, policy_version: String, now_ms: u64) -> Self {
         let since_ms = BTreeMap::from([(home.clone(), now_ms)]);
-        Self { room, sid, home, spill: Vec::new(), epoch: 1, policy_version, created_ms: now_ms, since_ms }
+        Self {
+            room,
+            sid,
+            home,
+            spill: Vec::new(),
+            epoch: 1,
+            policy_version,
+            created_ms: now_ms,
+            since_ms,
+            grant: String::new(),
+        }
     }
 
     /// The leading number of `policy_version`; 0 when it has none.

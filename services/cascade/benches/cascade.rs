@@ -16,7 +16,9 @@ use systir_cascade::{
 use systir_documents::{DocumentId, KeyError, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
-use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+use systir_proto::cluster::v1::{
+    GrantReply, GrantRequest, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart,
+};
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
 
@@ -48,6 +50,14 @@ impl ListedNodes for Open {
 impl Handler for Open {
     fn open_room<'a>(&'a self, _: &'a ProvenIdentity, _: &'a OpenRoom) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn grant(&self, _: &str) -> String {
+        String::new()
+    }
+
+    fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, _: GrantRequest) -> BoxFuture<'a, GrantReply> {
+        Box::pin(async { GrantReply { result: None } })
     }
 
     fn reserve<'a>(&'a self, _: &'a ProvenIdentity, _: ReserveRequest) -> BoxFuture<'a, ReserveReply> {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use systir_documents::DocumentId;
 use systir_identity::ProvenIdentity;
-use systir_proto::cluster::v1::{OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart};
+use systir_proto::cluster::v1::{
+    GrantReply, GrantRequest, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart,
+};
 use systir_reason::Refusal;
 
 /// A decision that takes longer counts as a refusal.
@@ -26,6 +28,13 @@ pub trait Handler: Send + Sync + 'static {
         peer: &'a ProvenIdentity,
         room: &'a OpenRoom,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
+
+    /// The grant that this node holds of the room, as a signed note: it is sent with each request to open the room on a
+    /// link. Empty when this node holds none. It must answer at once.
+    fn grant(&self, room: &str) -> String;
+
+    /// The peer asks for the grant of a room.
+    fn ask_grant<'a>(&'a self, peer: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply>;
 
     /// The peer asks to reserve a seat for a participant. The implementation asks policy too.
     fn reserve<'a>(

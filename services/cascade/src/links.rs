@@ -27,7 +27,9 @@ use std::time::Duration;
 use systir_documents::DocumentId;
 use systir_identity::{ProvenIdentity, SpiffeId};
 use systir_proto::cluster::v1::signal_message::Body;
-use systir_proto::cluster::v1::{ReleaseRequest, ReserveReply, ReserveRequest, SignalMessage, SignalStart};
+use systir_proto::cluster::v1::{
+    GrantReply, GrantRequest, ReleaseRequest, ReserveReply, ReserveRequest, SignalMessage, SignalStart,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -210,6 +212,20 @@ impl Links {
     #[must_use]
     pub fn lost_between_threads(&self) -> (u64, u64) {
         self.runtime.quic.lost()
+    }
+
+    /// Asks a node for the grant of a room.
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not answer within `limit`.
+    pub async fn ask_grant(
+        &self,
+        peer: &PeerAddress,
+        request: GrantRequest,
+        limit: Duration,
+    ) -> Result<GrantReply, CallError> {
+        let mut client = self.runtime.clients.shared(peer);
+        with_timeout(limit, client.ask_grant(request)).await
     }
 
     /// Asks a node to reserve a seat for a participant.

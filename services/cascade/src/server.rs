@@ -18,9 +18,9 @@ use systir_identity::ProvenIdentity;
 use systir_proto::cluster::v1::cluster_server::{Cluster, ClusterServer};
 use systir_proto::cluster::v1::signal_message::Body;
 use systir_proto::cluster::v1::{
-    DocumentList, FetchDocumentRequest, HeartbeatReply, HeartbeatRequest, RefusalCode, ReleaseReply,
-    ReleaseRequest, RenewReply, RenewRequest, ReserveRefused, ReserveReply, ReserveRequest, SessionMessage,
-    SignalMessage, reserve_reply,
+    DocumentList, FetchDocumentRequest, GrantReply, GrantRequest, HeartbeatReply, HeartbeatRequest,
+    RefusalCode, ReleaseReply, ReleaseRequest, RenewReply, RenewRequest, ReserveRefused, ReserveReply,
+    ReserveRequest, SessionMessage, SignalMessage, grant_reply, reserve_reply,
 };
 use systir_reason::Refusal;
 use tokio::net::TcpListener;
@@ -67,6 +67,14 @@ fn to_status(refusal: Refusal) -> Status {
     Status::permission_denied(reason)
 }
 
+fn undecided() -> ReserveRefused {
+    ReserveRefused {
+        code: RefusalCode::Internal.into(),
+        reason: "the node did not decide within 2 s".to_owned(),
+        ..ReserveRefused::default()
+    }
+}
+
 fn too_many_fetches() -> Status {
     Status::resource_exhausted("one call about documents at a time, and not too many; try again later")
 }
@@ -90,14 +98,18 @@ impl Cluster for PeerService {
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
         let peer = self.authorize(&request)?;
         let answer = self.runtime.handler.reserve(&peer, request.into_inner());
-        let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer).await.unwrap_or_else(|_| {
-            let refused = ReserveRefused {
-                code: RefusalCode::Internal.into(),
-                reason: "the node did not decide within 2 s".to_owned(),
-                rules: Vec::new(),
-            };
-            ReserveReply { result: Some(reserve_reply::Result::Refused(refused)) }
-        });
+        let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_| ReserveReply { result: Some(reserve_reply::Result::Refused(undecided())) });
+        Ok(Response::new(reply))
+    }
+
+    async fn ask_grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantReply>, Status> {
+        let peer = self.authorize(&request)?;
+        let answer = self.runtime.handler.ask_grant(&peer, request.into_inner());
+        let reply = tokio::time::timeout(HANDLER_TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_| GrantReply { result: Some(grant_reply::Result::Refused(undecided())) });
         Ok(Response::new(reply))
     }
 

@@ -22,7 +22,7 @@ async fn a_node_is_the_id_that_tls_proved_whatever_it_claims() {
     assert!(hostile.quic(&honest, LINK).await);
     honest.up(&relay("aws-sto-1")).await;
     hostile
-        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, policy_version: 1 }))
+        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, ..OpenRoom::default() }))
         .await;
     assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))));
     let asked = honest.handler.asked.lock().unwrap().clone();
@@ -45,13 +45,13 @@ async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
     hostile.send(Body::Room(RoomMessage { room: room(), body })).await;
     // A room that the honest node's policy refuses.
     let closed = || "closed/exam".to_owned();
-    hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, policy_version: 1 })).await;
+    hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, ..OpenRoom::default() })).await;
     assert!(matches!(hostile.receive().await, Some(Body::RoomRefused(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
     hostile.send(Body::Room(RoomMessage { room: closed(), body })).await;
     // Messages are handled in order: once this room opens, those before were handled.
     hostile
-        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, policy_version: 1 }))
+        .send(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, ..OpenRoom::default() }))
         .await;
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());

@@ -15,7 +15,8 @@ use systir_cascade::{
 };
 use systir_forwarding::batch::Priority;
 use systir_proto::cluster::v1::{
-    KeyFrame, LossyData, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate, reserve_reply,
+    GrantRequest, KeyFrame, LossyData, ReserveRequest, SignalEndReason, SignalStart, Speakers, StateUpdate,
+    grant_reply, reserve_reply,
 };
 
 const RTP: u8 = 0x80;
@@ -380,11 +381,20 @@ async fn silence_ends_a_link_at_both_nodes_and_it_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_answers_with_the_grant_that_it_holds() {
+    let cluster = TestCluster::new();
+    let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    let request = GrantRequest { room: "ku.dk/lecture".to_owned(), ..GrantRequest::default() };
+    let reply = a.links.ask_grant(&b.address, request, TIMEOUT).await.unwrap();
+    let Some(grant_reply::Result::Assignment(told)) = reply.result else { panic!("{reply:?}") };
+    assert_eq!(told.grant, "the grant of ku.dk/lecture");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_is_admitted_or_refused() {
     let cluster = TestCluster::new();
     let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
-    let request =
-        |room: &str| ReserveRequest { room: room.to_owned(), epoch: 3, ..ReserveRequest::default() };
+    let request = |room: &str| ReserveRequest { room: room.to_owned(), ..ReserveRequest::default() };
     let reply = a.links.reserve(&b.address, request("ku.dk/lecture")).await.unwrap();
     let Some(reserve_reply::Result::Admitted(admitted)) = reply.result else { panic!("{reply:?}") };
     assert_eq!(admitted.ttl_seconds, 10);

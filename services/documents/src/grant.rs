@@ -295,7 +295,7 @@ pub(crate) mod tests {
         assert!(refused(|grant| grant.home = "sto-1".to_owned()).contains("homes"));
         assert!(refused(|grant| grant.room = "a b".to_owned()).contains("room"));
         assert!(refused(|grant| grant.successor_of = Some("-".to_owned())).contains("not read as written"));
-        assert!(refused(|grant| grant.institution = "ku.dk\nroom x".to_owned()).contains("institution"));
+        assert!(refused(|grant| grant.institution = "ku.dk\nroom x".to_owned()).contains("\"sid\""));
         assert!(refused(|grant| grant.spill = (0..257).map(|n| format!("n{n}")).collect()).contains("256"));
     }
 

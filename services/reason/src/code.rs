@@ -28,6 +28,19 @@ macro_rules! reasons {
 }
 
 impl Reason {
+    /// Is this about a room's grant? Then a newer grant may help.
+    #[must_use]
+    pub const fn is_about_a_grant(self) -> bool {
+        matches!(
+            self,
+            Self::GrantMissing
+                | Self::GrantEnded
+                | Self::GrantNotListed
+                | Self::GrantInvalid
+                | Self::GrantHomeAlive
+        )
+    }
+
     /// Is this a denial by policy, decided here or reported by another node?
     #[must_use]
     pub const fn is_policy_denial(self) -> bool {
@@ -172,6 +185,16 @@ reasons! {
     NoAnswer = "no-answer",
     /// The node is not in the room's assignment.
     NotAssigned = "not-assigned",
+    /// The node holds no grant of the room.
+    GrantMissing = "grant-missing",
+    /// The room's grant has ended, and its home has not renewed it.
+    GrantEnded = "grant-ended",
+    /// The room's grant does not list a node in the role that it needs.
+    GrantNotListed = "grant-not-listed",
+    /// A grant is not signed by its home, is of another room, or does not follow on the one that is held.
+    GrantInvalid = "grant-invalid",
+    /// A node wants to be home of a room whose home can be reached.
+    GrantHomeAlive = "grant-home-alive",
     /// The request cannot be decoded, or its fields contradict each other.
     BadRequest = "bad-request",
 

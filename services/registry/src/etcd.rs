@@ -26,7 +26,7 @@ use crate::shared_view::SharedView;
 use crate::store_history::{ResponseHistory, StoreHistory};
 use crate::view::View;
 use crate::view_change::ViewEditor;
-use systir_assignment::{Assignment, RoomId, Versioned, is_newer_epoch};
+use systir_assignment::{Assignment, RoomId, Versioned};
 
 /// How to reach etcd.
 #[derive(Debug, Clone)]
@@ -305,6 +305,10 @@ impl Registry for EtcdRegistry {
         self.shared.view.watch_room(room)
     }
 
+    fn wake_room(&self, room: &RoomId) {
+        self.shared.view.wake_room(room);
+    }
+
     fn announce(&self, lease: Lease) {
         self.shared.lease.send_replace(Some(lease));
     }
@@ -360,15 +364,8 @@ impl Registry for EtcdRegistry {
         async move {
             let key = self.shared.room_key(&read.value.room);
             let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64);
-            if is_newer_epoch(read.value.epoch, wanted.epoch) {
-                return Err(UpdateError::StaleEpoch { offered: wanted.epoch, current: read.value.epoch });
-            }
-            let offered = wanted.epoch;
             match self.put_if(unchanged, key, wanted).await? {
                 Ok(written) => Ok(written),
-                Err(Found::Record(current)) if is_newer_epoch(current.value.epoch, offered) => {
-                    Err(UpdateError::StaleEpoch { offered, current: current.value.epoch })
-                }
                 Err(Found::Record(current)) => Err(UpdateError::Conflict(current)),
                 Err(Found::Unreadable(_) | Found::Nothing) => Err(UpdateError::Gone),
             }
@@ -388,9 +385,6 @@ impl Registry for EtcdRegistry {
                 _ if answer.succeeded() => {
                     self.remove_older(&read.value.room, &answer);
                     Ok(())
-                }
-                Found::Record(current) if is_newer_epoch(current.value.epoch, read.value.epoch) => {
-                    Err(UpdateError::StaleEpoch { offered: read.value.epoch, current: current.value.epoch })
                 }
                 Found::Record(current) => Err(UpdateError::Conflict(current)),
                 Found::Unreadable(_) | Found::Nothing => {

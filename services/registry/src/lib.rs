@@ -3,7 +3,7 @@
 //! that running rooms never wait for the store.
 //!
 //! [`Registry`] is the trait; [`EtcdRegistry`] implements it on etcd and [`LocalRegistry`] inside one
-//! process. [`Assignments`] is the only writer of room assignments.
+//! process. [`Assignments`] holds the grants of rooms and is the only writer of their records.
 //!
 //! # Example
 //!
@@ -32,7 +32,10 @@ mod store_history;
 mod view;
 mod view_change;
 
-pub use assignments::{Assignments, JoinAssignment, NotWritten, unix_ms};
+pub use assignments::{
+    Assignments, GrantPeers, GrantPurpose, GrantSigner, HOME_ANSWER_TIMEOUT, Occupied, ToldAssignment,
+    unix_ms,
+};
 pub use etcd::{EtcdConfig, EtcdRegistry};
 pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};

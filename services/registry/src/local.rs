@@ -16,7 +16,7 @@ use crate::registry::{CreateError, Registry, UpdateError};
 use crate::room_watch::RoomWatch;
 use crate::shared_view::SharedView;
 use crate::view::View;
-use systir_assignment::{Assignment, NodeId, RoomId, Versioned, is_newer_epoch};
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 /// Held by each change of the copy, so that changes have one order.
 #[derive(Debug, Default)]
@@ -95,12 +95,9 @@ impl LocalRegistry {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checked(&self, read: &Versioned<Assignment>, epoch: u64) -> Result<(), UpdateError> {
+    fn checked(&self, read: &Versioned<Assignment>) -> Result<(), UpdateError> {
         let view = self.store.shared.current();
         let current = view.room(&read.value.room).ok_or(UpdateError::Gone)?;
-        if is_newer_epoch(current.value.epoch, epoch) {
-            return Err(UpdateError::StaleEpoch { offered: epoch, current: current.value.epoch });
-        }
         if current.revision != read.revision {
             return Err(UpdateError::Conflict(Box::new(current.clone())));
         }
@@ -126,6 +123,10 @@ impl Registry for LocalRegistry {
 
     fn watch_room(&self, room: &RoomId) -> RoomWatch {
         self.store.shared.watch_room(room)
+    }
+
+    fn wake_room(&self, room: &RoomId) {
+        self.store.shared.wake_room(room);
     }
 
     fn announce(&self, lease: Lease) {
@@ -175,13 +176,13 @@ impl Registry for LocalRegistry {
         wanted: Assignment,
     ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>> {
         let mut records = self.store.lock();
-        let result = self.checked(read, wanted.epoch).map(|()| self.put(&mut records, wanted));
+        let result = self.checked(read).map(|()| self.put(&mut records, wanted));
         futures::future::ready(result).boxed()
     }
 
     fn delete<'a>(&'a self, read: &'a Versioned<Assignment>) -> BoxFuture<'a, Result<(), UpdateError>> {
         let mut records = self.store.lock();
-        let result = self.checked(read, read.value.epoch).map(|()| {
+        let result = self.checked(read).map(|()| {
             records.revision += 1;
             self.store.shared.modify(|view| view.remove_room(&read.value.room));
         });

@@ -44,20 +44,12 @@ pub enum UpdateError {
     /// It was deleted.
     #[error("the room is no longer assigned")]
     Gone,
-    /// The change is from an older epoch.
-    #[error("epoch {offered} is older than the current epoch {current}: another node took over meanwhile")]
-    StaleEpoch {
-        /// The epoch of the change.
-        offered: u64,
-        /// The current epoch.
-        current: u64,
-    },
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
 
-/// Node leases and room assignments. Reads come from the last known copy and never wait; writes go to
+/// Node leases and records of rooms. Reads come from the last known copy and never wait; writes go to
 /// the store and fail with a clear error when it does not answer.
 pub trait Registry: Send + Sync + std::fmt::Debug {
     /// The last known copy.
@@ -70,7 +62,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// load, or whether the store answers.
     fn watch_room(&self, room: &RoomId) -> RoomWatch;
 
-    /// A room's assignment in the last known copy.
+    /// Wakes the watches of a room: something beside the copy changed that concerns it.
+    fn wake_room(&self, room: &RoomId);
+
+    /// A room's record in the last known copy.
     fn assignment(&self, room: &RoomId) -> Option<Versioned<Assignment>> {
         self.view().room(room).cloned()
     }

@@ -36,6 +36,11 @@ impl SharedView {
         self.rooms.watch(room)
     }
 
+    /// Wakes the watches of a room.
+    pub(crate) fn wake_room(&self, room: &RoomId) {
+        self.rooms.wake(&ViewChanges { rooms: [room.clone()].into(), ..ViewChanges::default() });
+    }
+
     /// Changes the copy and wakes those whom the change concerns.
     pub(crate) fn modify(&self, change: impl FnOnce(&mut ViewEditor<'_>)) {
         let mut changes = ViewChanges::default();

@@ -3,7 +3,7 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use systir_assignment::{MediaRole, Versioned};
+use systir_assignment::Versioned;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::SignalStart;
 use systir_registry::{CreateError, LocalRegistry, NodeLoad, RegistryError, UpdateError, View};
@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use std::sync::Mutex;
 
 use systir_admission::ReservationRequest;
-use systir_cascade::CallError;
-use systir_registry::JoinAssignment;
+use systir_room_runtime::CleanUp;
 
 use super::*;
 
@@ -28,8 +27,8 @@ enum Writes {
     Refuse,
     /// The store never answers.
     Hang,
-    /// Another gateway creates the room first, with this home.
-    LoseRace(String),
+    /// Another node creates the room first, with this record.
+    LoseRace(Vec<Assignment>),
 }
 
 /// A registry whose writes can fail. Reads always work.
@@ -56,11 +55,10 @@ impl FaultyRegistry {
             Writes::Fail => Some(RegistryError::Unavailable("a test".to_owned())),
             Writes::Refuse => Some(RegistryError::Refused("a test".to_owned())),
             Writes::Hang => std::future::pending().await,
-            Writes::LoseRace(home) => {
+            Writes::LoseRace(records) => {
                 self.set(Writes::Work);
-                let record =
-                    Assignment::new(room.clone(), "RM_y".to_owned(), home.as_str().into(), String::new(), 1);
-                self.inner.create(record).await.unwrap();
+                let record = records.iter().find(|record| record.room == *room).unwrap();
+                self.inner.create(record.clone()).await.unwrap();
                 None
             }
         }
@@ -78,6 +76,10 @@ impl Registry for FaultyRegistry {
 
     fn watch_room(&self, room: &RoomId) -> systir_registry::RoomWatch {
         self.inner.watch_room(room)
+    }
+
+    fn wake_room(&self, room: &RoomId) {
+        self.inner.wake_room(room);
     }
 
     fn announce(&self, lease: Lease) {
@@ -135,7 +137,8 @@ async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static s
         TestParticipant::try_join(node, grants_for(room, identity)).await.err().expect("the join succeeded");
     let validated =
         node.parts.admission.would_admit(room, &grants_for(room, identity), &Demand::default()).await.err();
-    if ![Reason::RegistryUnavailable, Reason::RegistryRefuses].contains(&refusal.reason) {
+    // Whether a home can be made is known only when it is made.
+    if node.parts.assignments.get(room).is_some() {
         assert_eq!(validated.as_ref(), Some(&refusal), "/rtc/validate returns the same refusal");
     }
     status_and_code(&refusal)
@@ -145,52 +148,47 @@ fn used(node: &Node) -> u32 {
     node.parts.local_load.load().participants
 }
 
-fn record_with_epoch(epoch: u64) -> Versioned<Assignment> {
-    let mut value = Assignment::new(room(), "RM_x".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
-    value.add_spill("sto-1".into(), 1);
-    value.epoch = epoch;
-    Versioned { value, revision: 1 }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_new_room_leaves_no_record() {
+async fn the_record_of_a_new_room_that_nobody_joined_is_removed() {
     let cluster = TestCluster::new();
     let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 1).await);
     let _anna = TestParticipant::join(&home, "anna").await;
     let _bob = TestParticipant::join(&home, "bob").await;
-    let registry = cluster.store.registry();
-    let before = registry.assignment(&room());
     for name in ["seminar", "exam", "defence"] {
         let new = RoomId::new("ku.dk", name);
         assert_eq!(refused(&home, &new, "chen").await, (403, "approved-full"));
     }
-    assert_eq!(registry.view().rooms().count(), 1);
-    assert_eq!(registry.assignment(&room()), before);
+    let when = CleanUp { interval: Duration::from_millis(20), stale_after: Duration::from_millis(100) };
+    let cleaning = tokio::spawn(home.parts.rooms.clone().clean_up(when));
+    let mut view = cluster.store.registry().watch();
+    let cleaned = view.wait_for(|view| view.rooms().map(|record| &record.room).eq([&room()]));
+    tokio::time::timeout(TIMEOUT, cleaned).await.unwrap().unwrap();
+    cleaning.abort();
     home.stop().await;
     sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spill_that_cannot_be_written_is_refused_with_the_registry_as_reason() {
+async fn a_new_room_needs_the_registry_and_a_new_spill_node_does_not() {
     let cluster = TestCluster::new();
     let registry = FaultyRegistry::new(&cluster);
     let home = cluster.node_with("cph-1", 1, registry.clone()).await;
     let sister = cluster.node("sto-1", 5).await;
-    let _anna = TestParticipant::join(&home, "anna").await;
-    for (writes, code) in [(Writes::Fail, "registry-unavailable"), (Writes::Refuse, "registry-refuses")] {
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    for (writes, code) in [(Writes::Refuse, "registry-refuses"), (Writes::Fail, "registry-unavailable")] {
         registry.set(writes);
-        assert_eq!(refused(&home, &room(), "bob").await, (503, code));
         assert_eq!(refused(&home, &other_room(), "bob").await, (503, code));
-        assert_eq!((used(&home), used(&sister)), (1, 0), "the seat was released");
+        assert_eq!((used(&home), used(&sister)), (1, 0), "no seat is held");
     }
-    assert_eq!(nodes(cluster.record().as_ref()), ["cph-1"]);
     assert_eq!(cluster.store.registry().assignment(&other_room()), None);
-    // Once the sister is in the record, joins to it need no registry.
+    let mut bob = TestParticipant::join(&home, "bob").await;
+    assert_eq!((used(&home), used(&sister)), (1, 1));
+    anna.until_sees("bob").await;
+    bob.until_sees("anna").await;
+    assert_eq!(nodes(cluster.record().as_ref()), ["cph-1"]);
     registry.set(Writes::Work);
-    let _bob = TestParticipant::join(&home, "bob").await;
-    registry.set(Writes::Fail);
-    let _chen = TestParticipant::join(&home, "chen").await;
-    assert_eq!((used(&home), used(&sister)), (1, 2));
+    let written = |known: Option<&Assignment>| nodes(known) == ["cph-1", "sto-1"];
+    cluster.until_record("the record with the spill node", written).await;
     home.stop().await;
     sister.stop().await;
 }
@@ -208,24 +206,40 @@ async fn a_join_times_out_when_the_registry_does_not_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_loses_the_race_for_a_new_room_uses_the_winners_record() {
+async fn a_node_that_loses_the_race_for_a_new_room_follows_the_winner() {
     let cluster = TestCluster::new();
     cluster.allow_any_nordic_home();
-    let registry = FaultyRegistry::new(&cluster);
-    let home = cluster.node_with("cph-1", 5, registry.clone()).await;
-    let sister = cluster.node("sto-1", 5).await;
+    let registries = [FaultyRegistry::new(&cluster), FaultyRegistry::new(&cluster)];
+    let home = cluster.node_with("cph-1", 5, registries[0].clone()).await;
+    let sister = cluster.node_with("sto-1", 5, registries[1].clone()).await;
     let proposed =
         home.parts.admission.explain(&room())["candidates"][0]["node"].as_str().unwrap().to_owned();
     let winner = if proposed == "cph-1" { "sto-1" } else { "cph-1" };
-    registry.set(Writes::LoseRace(winner.to_owned()));
+    for registry in &registries {
+        registry.set(Writes::LoseRace(vec![cluster.granted(winner, 1)]));
+    }
     let _anna = TestParticipant::join(&home, "anna").await;
     assert_eq!(nodes(cluster.record().as_ref()), [winner]);
     let seats = [("cph-1", used(&home)), ("sto-1", used(&sister))];
     assert_eq!(seats.map(|(node, used)| used == u32::from(node == winner)), [true; 2], "{seats:?}");
-    // The winner chose the same home: the reservation stays valid.
-    registry.set(Writes::LoseRace("cph-1".to_owned()));
-    let _bob = TestParticipant::try_join(&home, grants_for(&other_room(), "bob")).await.unwrap();
-    assert!(cluster.store.registry().assignment(&other_room()).is_some());
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_create_one_room_at_once_at_two_homes_meet_in_one() {
+    let cluster = TestCluster::new();
+    cluster.allow_any_nordic_home();
+    let (home, sister) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
+    for name in (0..8).map(|number| format!("seminar-{number}")) {
+        let room = RoomId::new("ku.dk", &name);
+        let create = |node: &Node| {
+            let (admission, room) = (node.parts.admission.clone(), room.clone());
+            async move { admission.become_home(&room, systir_registry::GrantPurpose::Create).await.unwrap() }
+        };
+        let (one, other) = tokio::join!(create(&home), create(&sister));
+        assert_eq!((&one.home, &one.sid, one.epoch), (&other.home, &other.sid, other.epoch));
+    }
     home.stop().await;
     sister.stop().await;
 }
@@ -239,10 +253,11 @@ async fn a_denial_or_silence_of_another_node_does_not_count_as_full() {
         rules.replacen(r#"resource.country in Zone::"Nordic""#, r#"resource.country == Country::"DK""#, 1)
     });
     let sister = cluster.node("sto-1", 5).await;
-    let denied = reserve(&home, "sto-1", 1, "one").await.unwrap_err();
-    assert_eq!(denied.reason, Reason::PolicyDenied);
-    let silent = reserve(&home, "aws-sto-1", 1, "two").await.unwrap_err();
-    assert_eq!(silent.reason, Reason::NoAnswer);
+    let grant = cluster.granted("cph-1", 1).grant;
+    let denied = reserve(&home, "sto-1", &grant, "one").await.unwrap_err();
+    assert_eq!(denied, Reason::PolicyDenied);
+    let silent = reserve(&home, "aws-sto-1", &grant, "two").await.unwrap_err();
+    assert_eq!(silent, Reason::NoAnswer);
     home.stop().await;
     sister.stop().await;
 }
@@ -260,92 +275,54 @@ async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node()
         home_only
     });
     let (home, other) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
-    // Without a record the role of the request counts: as spill node it is denied.
-    let denied = reserve(&home, "sto-1", 0, "one").await.unwrap_err();
-    assert_eq!(denied.reason, Reason::PolicyDenied);
-    let as_home = ReservationRequest { role: MediaRole::Home, ..request(0, "two") };
-    assert_eq!(home.directory.reserve("sto-1", as_home.clone()).await, Ok(()));
-    // With a record that names another home, the node could only be a spill node, whatever the request says.
-    let mut record = record_with_epoch(3).value;
-    record.spill.clear();
-    cluster.store.registry().create(record).await.unwrap();
-    let lies = ReservationRequest { epoch: 3, join_id: "three".to_owned(), ..as_home.clone() };
-    let denied = home.directory.reserve("sto-1", lies).await.unwrap_err();
-    assert_eq!(denied.reason, Reason::PolicyDenied);
-    // A gateway whose copy is behind learns that it is, and asks again.
-    let old = ReservationRequest { epoch: 2, join_id: "four".to_owned(), ..as_home.clone() };
-    assert_eq!(home.directory.reserve("sto-1", old).await.unwrap_err().reason, Reason::EpochOvertaken);
-    let unaware = ReservationRequest { epoch: 0, join_id: "five".to_owned(), ..as_home };
-    assert_eq!(home.directory.reserve("sto-1", unaware).await, Ok(()), "its write of the record fails");
+    // As a spill node it is denied, although the grant lists it.
+    let grant = cluster.granted("cph-1", 1).grant;
+    assert_eq!(reserve(&home, "sto-1", &grant, "one").await, Err(Reason::PolicyDenied));
+    let own = cluster.granted("sto-1", 2).grant;
+    let second = reserve(&home, "sto-1", &own, "two").await;
+    assert_eq!(second, Ok(()), "as home of a later epoch, whose former home never answers");
     home.stop().await;
     other.stop().await;
 }
 
-/// A request for a seat as spill node, with this epoch (0: no record is known).
-fn request(epoch: u64, join_id: &str) -> ReservationRequest {
-    ReservationRequest {
+async fn reserve(from: &Node, node: &str, grant: &str, join_id: &str) -> Result<(), Reason> {
+    let request = ReservationRequest {
         room: room(),
         identity: join_id.to_owned(),
         join_id: join_id.to_owned(),
-        epoch,
-        policy_version: 1,
-        role: MediaRole::Spill,
-    }
-}
-
-async fn reserve(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
-    from.directory.reserve(node, request(epoch, join_id)).await
+        grant: grant.to_owned(),
+    };
+    from.directory.reserve(node, request).await.map_err(|refused| refused.refusal.reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_with_an_older_epoch_is_refused_and_one_with_a_newer_epoch_is_not() {
+async fn a_seat_needs_a_grant_that_lists_both_nodes_and_the_newest_one_counts() {
     let cluster = TestCluster::new();
     let (home, sister) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
-    cluster.store.registry().create(record_with_epoch(3).value).await.unwrap();
-    let reserve_with = async |epoch, join_id: &str| {
-        reserve(&home, "sto-1", epoch, join_id).await.map_err(|refusal| refusal.reason)
-    };
-    assert_eq!(reserve_with(2, "old").await, Err(Reason::EpochOvertaken));
-    assert_eq!(reserve_with(3, "anna").await, Ok(()));
-    assert_eq!(reserve_with(4, "ahead").await, Ok(()), "the sister's copy may be behind");
-    let new = JoinAssignment::New(home.parts.admission.new_assignment(&room(), "cph-1"));
-    assert_eq!(reserve_with(new.epoch(), "unaware").await, Ok(()));
-    let start = |epoch| SignalStart {
+    let invalid = Err(Reason::GrantInvalid);
+    assert_eq!(reserve(&home, "sto-1", "", "none").await, invalid, "no grant");
+    let granted = cluster.granted("cph-1", 3);
+    let forged = granted.grant.replace("spill", "spoil");
+    assert_eq!(reserve(&home, "sto-1", &forged, "forged").await, invalid);
+    // A node of the cluster that may not be home signs for itself.
+    let usurper = cluster.granted("sto-1", 3).grant;
+    assert_eq!(reserve(&home, "sto-1", &usurper, "usurper").await, Err(Reason::PolicyDenied));
+    let unlisted = cluster.granted_with("cph-1", 3, |grant| grant.spill.clear()).grant;
+    assert_eq!(reserve(&home, "sto-1", &unlisted, "unlisted").await, invalid);
+    let no_gateway = cluster.granted_with("cph-1", 4, |grant| grant.gateways.clear()).grant;
+    assert_eq!(reserve(&home, "sto-1", &no_gateway, "no-gateway").await, invalid);
+    let granted = cluster.granted("cph-1", 5).grant;
+    assert_eq!(reserve(&home, "sto-1", &granted, "anna").await, Ok(()));
+    assert_eq!(reserve(&home, "sto-1", &unlisted, "bob").await, Ok(()), "an older grant changes nothing");
+    let start = SignalStart {
         room: room().key(),
         join_id: "anna".to_owned(),
         identity: "anna".to_owned(),
         claims_json: serde_json::to_string(&grants("anna")).unwrap(),
-        epoch,
+        grant: granted,
         ..SignalStart::default()
     };
-    let refused = home.directory.signal("sto-1", start(2)).await.err().unwrap();
-    assert!(matches!(&refused, CallError::Refused(why) if why.contains("overtaken")), "{refused}");
-    assert!(home.directory.signal("sto-1", start(3)).await.is_ok());
-    home.stop().await;
-    sister.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_with_a_stale_copy_gets_unavailable_not_full_and_joins_once_the_copy_is_updated() {
-    let cluster = TestCluster::new();
-    let sister = cluster.node("sto-1", 5).await;
-    let known = record_with_epoch(3);
-    cluster.store.registry().create(known.value.clone()).await.unwrap();
-    // The gateway's copy of the registry stays at epoch 1.
-    let frozen = LocalStore::default();
-    let copy = frozen.registry();
-    copy.announce(cluster.store.registry().view().node("sto-1").unwrap().clone());
-    let old = copy.create(record_with_epoch(1).value).await.unwrap();
-    let home = cluster.node_with("cph-1", 0, Arc::new(frozen.registry())).await;
-    let refusal = TestParticipant::try_join(&home, grants("anna")).await.err().unwrap();
-    assert_eq!(status_and_code(&refusal), (503, "approved-unavailable"));
-    let (anna, updated) = tokio::join!(
-        TestParticipant::try_join(&home, grants("anna")),
-        copy.update(&old, known.value.clone())
-    );
-    updated.unwrap();
-    assert!(anna.is_ok());
-    assert_eq!(used(&sister), 1);
+    assert!(home.directory.signal("sto-1", start).await.is_ok());
     home.stop().await;
     sister.stop().await;
 }

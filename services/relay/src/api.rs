@@ -177,6 +177,8 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
     let rooms: Vec<Value> = view
         .rooms()
         .filter(|assignment| assignment.room.institution == verified.institution)
+        // What this node follows, if it holds the room's grant; else what the record says.
+        .map(|record| api.assignments.get(&record.room).unwrap_or_else(|| record.clone()))
         .map(|assignment| {
             json!({
                 "room": assignment.room.name,

@@ -2,36 +2,37 @@
 //! of the peer that TLS proved.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use prost::Message as _;
 use systir_admission::{Admission, may_join, trace};
-use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
+use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
 use systir_documents::DocumentId;
 use systir_gateway::SignalCounters;
+use systir_grants::{GrantRefusal, GrantRole};
 use systir_identity::ProvenIdentity;
 use systir_livekit::token::Grants;
 use systir_placement::{RESERVATION_TTL, Seats};
 use systir_policy::{Action, Authority, Decision};
 use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::grant_reply::Result as Asked;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::{
-    Admitted, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalEndReason, SignalStart,
+    Admitted, GrantReply, GrantRequest, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest,
+    SignalEndReason, SignalStart,
 };
 use systir_reason::{Reason, Refusal};
-use systir_registry::Assignments;
-use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
+use systir_registry::{Assignments, GrantPurpose, Occupied as _};
+use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels, telling};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::documents::exchange::Offers;
 use crate::documents::store::DocumentStore;
 use crate::node_directory::NodeDirectory;
 use crate::{refusal_wire, signal_pump};
-
-/// How long to wait for an assignment that the peer knows and this node's copy of the registry does not.
-const COPY_DELAY: Duration = Duration::from_millis(1500);
 
 /// This node's side of the gRPC service `Cluster`.
 pub(crate) struct ClusterService {
@@ -57,10 +58,6 @@ fn denied(decision: &Decision) -> Refusal {
         refusal.rules.push(decision.reason.as_str().to_owned());
     }
     refusal
-}
-
-fn overtaken() -> Refusal {
-    Refusal::new(Reason::EpochOvertaken, "the epoch has been overtaken")
 }
 
 fn bad_request(sentence: impl Into<String>) -> Refusal {
@@ -92,64 +89,95 @@ impl ClusterService {
         if other.allowed { Ok(()) } else { Err(denied(&other)) }
     }
 
-    /// The role that a reservation is for. The assignment says it, unless the peer knows a newer one, or none:
-    /// then its compare-and-swap fails, and it asks again.
-    fn role_for_seat(&self, room: &RoomId, request: &ReserveRequest) -> Result<MediaRole, Refusal> {
-        if let Some(known) = self.assignments.get(room)
-            && request.epoch != 0
-            && !is_newer_epoch(request.epoch, known.value.epoch)
-        {
-            // A node that is not assigned yet would become a spill node.
-            return Ok(known.value.role_of(&self.node).unwrap_or(MediaRole::Spill));
-        }
-        match request.role() {
-            wire::MediaRole::Home => Ok(MediaRole::Home),
-            wire::MediaRole::Spill => Ok(MediaRole::Spill),
-            wire::MediaRole::Unspecified => Err(bad_request("the reservation names no role")),
-        }
+    /// What an allowed gateway is told of the room, with a refusal too.
+    fn telling(&self, room: &RoomId) -> Option<wire::RoomAssignment> {
+        self.assignments.telling(room).map(telling)
     }
 
-    /// Is the peer's epoch older than this node's copy? Then the peer missed a takeover. A newer epoch is
-    /// valid: this node's copy may be behind.
-    fn is_overtaken(&self, room: &RoomId, epoch: u64) -> bool {
-        // Epoch 0: the peer knows no record. If one exists, the peer's compare-and-swap fails.
-        epoch != 0 && self.assignments.get(room).is_some_and(|known| is_newer_epoch(known.value.epoch, epoch))
-    }
-
-    /// The room's assignment that includes this node. The peer acts on an assignment that this node's copy of
-    /// the registry may not show yet, so this waits up to [`COPY_DELAY`] for it.
-    async fn own_assignment(&self, room: &RoomId) -> Option<Assignment> {
-        let mut view = self.assignments.registry().watch();
-        let found = view.wait_for(|view| view.room(room).is_some_and(|known| known.value.has(&self.node)));
-        let view = tokio::time::timeout(COPY_DELAY, found).await.ok()?.ok()?;
-        view.room(room).map(|known| known.value.clone())
-    }
-
-    fn reserve_now(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> ReserveReply {
+    async fn reserve_now(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> ReserveReply {
         let span = trace::asked_for_seat(&self.node, &request.traceparent);
-        let answer = span.in_scope(|| self.reserve_seat(peer, request));
+        let answer = self.reserve_seat(peer, request).instrument(span.clone()).await;
         trace::answered(&span, &answer);
         let result = match answer {
             Ok(()) => {
                 let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
-                Reserved::Admitted(Admitted { ttl_seconds, epoch: request.epoch })
+                Reserved::Admitted(Admitted { ttl_seconds })
             }
-            Err(refusal) => Reserved::Refused(refusal_wire::encode(refusal)),
+            Err(refusal) => {
+                let mut refused = refusal_wire::encode(refusal);
+                let room = RoomId::from_key(&request.room);
+                let room = room.filter(|room| self.may_signal(peer, room).is_ok());
+                refused.assignment = room.and_then(|room| self.telling(&room));
+                Reserved::Refused(refused)
+            }
         };
         ReserveReply { result: Some(result) }
     }
 
-    fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<(), Refusal> {
+    async fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<(), Refusal> {
         let room = room_of(&request.room)?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
-        // Before the role: an outdated request names a role of the past, and the peer must ask again.
-        if self.is_overtaken(&room, request.epoch) {
-            return Err(overtaken());
-        }
-        self.may_carry(self.role_for_seat(&room, request)?, &room)?;
+        let role = self.granted_role(peer, &room, &request.grant).await?;
+        self.may_carry(role, &room)?;
         self.admission.may_be_added(&room, &self.node)?;
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
+    }
+
+    /// The role in which this node carries the room, by the room's grant, which must list the peer as a gateway. The peer
+    /// hands over the grant that it holds.
+    async fn granted_role(
+        &self,
+        peer: &ProvenIdentity,
+        room: &RoomId,
+        grant: &str,
+    ) -> Result<MediaRole, Refusal> {
+        let gateway = self.directory.name(peer.id()).unwrap_or_default();
+        self.assignments.offered(room, grant, &gateway).await?;
+        let role = self.assignments.role(room, &self.node).unwrap_or(MediaRole::Spill);
+        let standing = self.rooms.get(room).is_some();
+        let roles = [(role.into(), self.node.as_str()), (GrantRole::Gateway, gateway.as_str())];
+        self.assignments.check(room, &roles, standing)?;
+        Ok(role)
+    }
+
+    async fn grant_asked(&self, peer: &ProvenIdentity, request: &GrantRequest) -> GrantReply {
+        let span = trace::asked_for_grant(&self.node, &request.traceparent);
+        let result = match self.grant_of(peer, request).instrument(span).await {
+            Ok(told) => Asked::Assignment(told),
+            Err(refusal) => Asked::Refused(refusal_wire::encode(refusal)),
+        };
+        GrantReply { result: Some(result) }
+    }
+
+    /// A node learns a room's grant only if policy approves it in some role of the room.
+    async fn grant_of(
+        &self,
+        peer: &ProvenIdentity,
+        request: &GrantRequest,
+    ) -> Result<wire::RoomAssignment, Refusal> {
+        let room = room_of(&request.room)?;
+        let gateway = self.may_signal(peer, &room);
+        let carries = |role| self.peer_may_carry(peer, role, &room).is_ok();
+        let purpose = match request.purpose() {
+            wire::GrantPurpose::Held => GrantPurpose::Held,
+            wire::GrantPurpose::Create => GrantPurpose::Create,
+            wire::GrantPurpose::TakeOver => GrantPurpose::TakeOver,
+            wire::GrantPurpose::Unspecified => return Err(bad_request("the request names no purpose")),
+        };
+        // Only a gateway has participants for whom a home is made.
+        if purpose != GrantPurpose::Held || !(carries(MediaRole::Home) || carries(MediaRole::Spill)) {
+            gateway?;
+        }
+        let from = self.directory.name(peer.id()).unwrap_or_default();
+        if let Err(why) = self.assignments.offered(&room, &request.grant, &from).await {
+            tracing::info!(from, why = why.sentence, "a grant that another node told does not count");
+        }
+        if purpose == GrantPurpose::Held {
+            return Ok(telling(self.assignments.held(&room)?));
+        }
+        self.admission.become_home(&room, purpose).await?;
+        self.telling(&room).ok_or_else(|| GrantRefusal::None.into())
     }
 
     async fn start_signal(
@@ -171,12 +199,10 @@ impl ClusterService {
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         let gateway = self.directory.name(peer.id()).unwrap_or_default();
-        let assignment = self.assigned_here(&room).await?;
-        if self.is_overtaken(&room, start.epoch) {
-            return Err(overtaken());
-        }
-        let role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
+        let role = self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
         span.in_scope(|| self.may_carry(role, &room))?;
+        self.assignments.carry(&room);
+        let assignment = self.assignments.get(&room).ok_or(GrantRefusal::None)?;
         let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_room) = mpsc::channel(signal_pump::QUEUE);
         let auto_subscribe =
@@ -203,15 +229,6 @@ impl ClusterService {
         self.tasks.spawn(signal_pump::run(stream, from_room, to_room, local, counters, open));
         Ok(())
     }
-
-    async fn assigned_here(&self, room: &RoomId) -> Result<Assignment, Refusal> {
-        if let Some(assignment) = self.own_assignment(room).await {
-            return Ok(assignment);
-        }
-        // The gateway may still use an assignment that this node has just left.
-        let fresh = || self.admission.new_assignment(room, &self.node);
-        self.rooms.reassign(room, fresh).await.ok_or_else(not_assigned)
-    }
 }
 
 fn not_assigned() -> Refusal {
@@ -229,21 +246,40 @@ impl Handler for ClusterService {
             // A peer that may not carry the room in any role learns nothing about it, at once.
             let as_spill = self.peer_may_carry(peer, MediaRole::Spill, &id);
             as_spill.or_else(|_| self.peer_may_carry(peer, MediaRole::Home, &id))?;
-            let assignment = self.own_assignment(&id).await.ok_or_else(not_assigned)?;
-            if is_newer_epoch(assignment.epoch, room.epoch) {
-                return Err(overtaken());
-            }
-            let own_role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
             let peer_name = self.directory.name(peer.id()).unwrap_or_default();
-            let Some(peer_role) = assignment.role_of(&peer_name) else {
-                let sentence = "the requesting node is not assigned to the room";
-                return Err(Refusal::new(Reason::NotAssigned, sentence));
-            };
+            self.assignments.offered(&id, &room.grant, &peer_name).await?;
+            let not_listed =
+                |node: &str| GrantRefusal::NotListed { node: node.to_owned(), role: GrantRole::Spill };
+            let role_of = |node: &str| self.assignments.role(&id, node).ok_or_else(|| not_listed(node));
+            let (own_role, peer_role) = (role_of(&self.node)?, role_of(&peer_name)?);
+            let standing = self.rooms.get(&id).is_some();
+            // A spill node opens a room only if it has participants of it.
+            if own_role == MediaRole::Spill && !self.rooms.is_occupied(&id) {
+                return Err(not_assigned());
+            }
+            let roles = [(own_role.into(), self.node.as_str()), (peer_role.into(), peer_name.as_str())];
+            self.assignments.check(&id, &roles, standing)?;
             self.peer_may_carry(peer, peer_role, &id)?;
             self.may_carry(own_role, &id)?;
+            if own_role == MediaRole::Home {
+                // After a restart, this begins a new epoch.
+                self.assignments.renew(&id)?;
+            }
+            if peer_role == MediaRole::Spill {
+                self.assignments.peer_carries(&id, &peer_name);
+            }
+            let assignment = self.assignments.get(&id).ok_or(GrantRefusal::None)?;
             self.rooms.open(&assignment);
             Ok(())
         })
+    }
+
+    fn grant(&self, room: &str) -> String {
+        RoomId::from_key(room).map(|room| self.assignments.note(&room)).unwrap_or_default()
+    }
+
+    fn ask_grant<'a>(&'a self, peer: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply> {
+        Box::pin(async move { self.grant_asked(peer, &request).await })
     }
 
     fn reserve<'a>(
@@ -251,7 +287,7 @@ impl Handler for ClusterService {
         peer: &'a ProvenIdentity,
         request: ReserveRequest,
     ) -> BoxFuture<'a, ReserveReply> {
-        Box::pin(async move { self.reserve_now(peer, &request) })
+        Box::pin(async move { self.reserve_now(peer, &request).await })
     }
 
     fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {

@@ -1,7 +1,7 @@
 //! A node that runs and has links, but whose lease lapsed or was deleted.
 
 use systir_placement::Demand;
-use systir_room_runtime::{CleanUp, PeerLinks as _};
+use systir_room_runtime::{CleanUp, PeerLinks};
 
 use super::*;
 
@@ -12,7 +12,9 @@ async fn a_spill_node_without_a_lease_stays_in_the_record_while_its_link_stands(
     let mut anna = TestParticipant::join(&home, "anna").await;
     let _bob = TestParticipant::join(&home, "bob").await;
     anna.until_sees("bob").await;
-    assert!(home.directory.has_link("sto-1"));
+    assert!(PeerLinks::has_link(&*home.directory, "sto-1"));
+    let both = |known: Option<&Assignment>| nodes(known) == ["cph-1", "sto-1"];
+    cluster.until_record("the record with both nodes", both).await;
     sister.registry.retire().await;
     // Spill nodes that are offline, or that an attacker added, are removed.
     let registry = cluster.store.registry();

@@ -18,12 +18,15 @@ use systir_media_control::KeyAllocator;
 use systir_media_control::ice::{CandidateProtocol, IceCandidate};
 use systir_placement::{SeatQuotas, Seats};
 use systir_policy::Authority;
-use systir_registry::{Assignments, EtcdRegistry, Lease, Registry, RegistryMetrics, unix_ms};
+use systir_registry::{
+    Assignments, EtcdRegistry, GrantSigner, Lease, Occupied as _, Registry, RegistryMetrics, unix_ms,
+};
 use systir_room_runtime::{CleanUp, RoomDependencies, Rooms};
 use systir_transport::Certificate;
 use systir_worker::tcp::ConnectionLimiter;
 use systir_worker::{WorkerAccess, WorkerHandle, WorkerMetrics, WorkerPool, WorkerStats};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +53,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limit of concurrent connections to the metrics port.
 const METRICS_CONNECTIONS: usize = 64;
+
+/// How often grants are searched that must be signed anew.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The tasks of a node: each ends when `stop` is cancelled.
 #[derive(Debug, Clone, Default)]
@@ -143,7 +149,13 @@ impl Node {
 
         let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
         let local_load = Arc::new(LocalLoad::new(seats.clone()));
-        let assignments = Arc::new(Assignments::new(registry.clone(), &name));
+        let node_key = Arc::new(node_key);
+        let signer = GrantSigner {
+            node: name.clone(),
+            trust_domain: credentials.id().trust_domain().to_string(),
+            key: node_key.clone(),
+        };
+        let assignments = Assignments::new(registry.clone(), signer, authority.clone());
         let directory = Arc::new(NodeDirectory::new(authority.clone(), registry.clone()));
         let admission = Arc::new(Admission::new(
             &name,
@@ -170,13 +182,8 @@ impl Node {
         }));
         let (sockets, streams) = (Arc::new(SignalCounters::default()), Arc::new(SignalCounters::default()));
 
-        let mut links_config = LinksConfig::new(
-            credentials.clone(),
-            Arc::new(node_key),
-            directory.clone(),
-            quic_socket,
-            grpc_listener,
-        );
+        let mut links_config =
+            LinksConfig::new(credentials.clone(), node_key, directory.clone(), quic_socket, grpc_listener);
         links_config.notifier = notifier;
         links_config.workers = ports;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
@@ -196,6 +203,8 @@ impl Node {
         };
         let (links, events) = Links::start(links_config, Arc::new(service))?;
         directory.connect(links);
+        assignments.connect(directory.clone(), Box::new(rooms.clone()));
+        tasks.spawn(renew_grants(assignments.clone(), rooms.clone(), documents.changes()));
         tasks.spawn(link_dispatch::run(
             directory.clone(),
             rooms.clone(),
@@ -365,6 +374,21 @@ fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
         load,
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Signs the grants of this node's rooms anew when they are due, and when policy changed.
+async fn renew_grants(assignments: Arc<Assignments>, rooms: Arc<Rooms>, mut policy: watch::Receiver<u64>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
+            changed = policy.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        assignments.renew_all(|room| rooms.is_occupied(room));
     }
 }
 

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use systir_admission::{PeerNodes, ReservationRequest, trace};
-use systir_assignment::{MediaRole, RoomId};
+use systir_admission::{PeerNodes, RefusedReservation, ReservationRequest, trace};
+use systir_assignment::RoomId;
 use systir_cascade::{
     CallError, FlowNumbers, HeldDocument, IdentityCounts, LinkInfo, Links, ListedNodes, NamedLinks, Parity,
     PeerAddress, RoomSendError, SignalStream,
@@ -17,13 +18,14 @@ use systir_documents::{DocumentId, PublicKey};
 use systir_identity::{ProvenIdentity, SpiffeId};
 use systir_policy::{Action, Authority};
 use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::grant_reply::Result as Asked;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
 use systir_proto::cluster::v1::room_message::Body;
-use systir_proto::cluster::v1::{ReleaseRequest, ReserveRequest, SignalStart};
+use systir_proto::cluster::v1::{GrantRequest, ReleaseRequest, ReserveRequest, SignalStart};
 use systir_reason::{Reason, Refusal};
-use systir_registry::Registry;
+use systir_registry::{GrantPeers, GrantPurpose, Registry, ToldAssignment};
 use systir_room::{FlowAllocator, NodeAddress};
-use systir_room_runtime::PeerLinks;
+use systir_room_runtime::{PeerLinks, told_assignment};
 use systir_rtp::packet::Layer;
 
 use crate::refusal_wire;
@@ -197,28 +199,25 @@ impl PeerNodes for NodeDirectory {
         &'a self,
         node: &'a str,
         request: ReservationRequest,
-    ) -> BoxFuture<'a, Result<(), Refusal>> {
+    ) -> BoxFuture<'a, Result<(), RefusedReservation>> {
         async move {
             let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
             let request = ReserveRequest {
                 room: request.room.key(),
                 join_id: request.join_id,
-                epoch: request.epoch,
-                policy_version: request.policy_version,
                 traceparent: trace::traceparent(),
                 identity: request.identity,
-                role: match request.role {
-                    MediaRole::Home => wire::MediaRole::Home,
-                    MediaRole::Spill => wire::MediaRole::Spill,
-                }
-                .into(),
+                grant: request.grant,
             };
             let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
             let reply = links.reserve(&address, request).await;
             match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
                 Some(Reserved::Admitted(_)) => Ok(()),
-                Some(Reserved::Refused(refused)) => Err(refusal_wire::decode(refused)),
-                None => Err(Refusal::new(Reason::Unspecified, "the node's reply has no result")),
+                Some(Reserved::Refused(mut refused)) => {
+                    let told = refused.assignment.take().map(told_assignment);
+                    Err(RefusedReservation { refusal: refusal_wire::decode(refused), told })
+                }
+                None => Err(Refusal::new(Reason::Unspecified, "the node's reply has no result").into()),
             }
         }
         .boxed()
@@ -234,6 +233,44 @@ impl PeerNodes for NodeDirectory {
             };
             if let Err(error) = released {
                 tracing::debug!(node, %error, "a reservation was not released; it expires by itself");
+            }
+        }
+        .boxed()
+    }
+}
+
+impl GrantPeers for NodeDirectory {
+    fn has_link(&self, node: &str) -> bool {
+        self.is_up(node)
+    }
+
+    fn ask_grant<'a>(
+        &'a self,
+        node: &'a str,
+        room: &'a RoomId,
+        grant: String,
+        purpose: GrantPurpose,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<ToldAssignment, Refusal>> {
+        async move {
+            let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
+            let purpose = match purpose {
+                GrantPurpose::Held => wire::GrantPurpose::Held,
+                GrantPurpose::Create => wire::GrantPurpose::Create,
+                GrantPurpose::TakeOver => wire::GrantPurpose::TakeOver,
+            };
+            let request = GrantRequest {
+                room: room.key(),
+                grant,
+                purpose: purpose.into(),
+                traceparent: trace::traceparent(),
+            };
+            let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
+            let reply = links.ask_grant(&address, request, limit).await;
+            match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
+                Some(Asked::Assignment(told)) => Ok(told_assignment(told)),
+                Some(Asked::Refused(refused)) => Err(refusal_wire::decode(refused)),
+                None => Err(Refusal::new(Reason::Unspecified, "the node's reply has no result")),
             }
         }
         .boxed()

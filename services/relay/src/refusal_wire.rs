@@ -12,10 +12,12 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
         Reason::EpochOvertaken => RefusalCode::Epoch,
         Reason::IdentityQuota => RefusalCode::IdentityQuota,
         Reason::InstitutionQuota => RefusalCode::InstitutionQuota,
+        Reason::RegistryUnavailable | Reason::RegistryRefuses => RefusalCode::Registry,
+        reason if reason.is_about_a_grant() => RefusalCode::Grant,
         reason if reason.is_policy_denial() => RefusalCode::Policy,
         _ => RefusalCode::Internal,
     };
-    ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules }
+    ReserveRefused { code: code.into(), reason: refusal.sentence, rules: refusal.rules, assignment: None }
 }
 
 /// Decodes another node's refusal. An unknown code, of a newer node, becomes [`Reason::Unspecified`].
@@ -27,6 +29,8 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
         RefusalCode::Epoch => Reason::EpochOvertaken,
         RefusalCode::IdentityQuota => Reason::IdentityQuota,
         RefusalCode::InstitutionQuota => Reason::InstitutionQuota,
+        RefusalCode::Grant => Reason::GrantInvalid,
+        RefusalCode::Registry => Reason::RegistryUnavailable,
         RefusalCode::Internal => Reason::Internal,
         RefusalCode::Unspecified => Reason::Unspecified,
     };
@@ -57,15 +61,17 @@ mod tests {
             RefusalCode::Internal,
             RefusalCode::IdentityQuota,
             RefusalCode::InstitutionQuota,
+            RefusalCode::Grant,
+            RefusalCode::Registry,
         ] {
-            let refused = ReserveRefused { code: code.into(), reason: String::new(), rules: Vec::new() };
+            let refused = ReserveRefused { code: code.into(), ..ReserveRefused::default() };
             let refusal = decode(refused);
             assert_eq!(refusal.reason == Reason::Full, code == RefusalCode::Full, "{code:?}");
             if code != RefusalCode::Unspecified {
                 assert_eq!(encode(refusal).code(), code);
             }
         }
-        let newer = ReserveRefused { code: 77, reason: String::new(), rules: Vec::new() };
+        let newer = ReserveRefused { code: 77, ..ReserveRefused::default() };
         assert_eq!(decode(newer).reason, Reason::Unspecified, "a code of a newer node");
     }
 }

@@ -12,12 +12,14 @@ mod handle;
 mod link_events;
 mod rooms;
 mod task;
+mod told;
 
 use systir_proto::cluster::v1::room_message::Body;
 use systir_room::NodeAddress;
 
 pub use handle::{ParticipantArrival, RoomHandle, SignalChannels};
 pub use rooms::{CleanUp, RoomDependencies, Rooms};
+pub use told::{telling, told_assignment};
 
 /// The links to other nodes, by node name.
 pub trait PeerLinks: Send + Sync + std::fmt::Debug {

@@ -10,7 +10,7 @@ use systir_media_control::{KeyAllocator, RoomKey};
 use systir_placement::Seats;
 use systir_policy::Authority;
 use systir_reason::Reason;
-use systir_registry::Assignments;
+use systir_registry::{Assignments, Occupied};
 use systir_room::{FlowAllocator, Queued, Residency, RoomLinkEvent, RoomMetrics, residency_of};
 use systir_worker::WorkerPool;
 use tokio::sync::mpsc::error::SendTimeoutError;
@@ -74,7 +74,7 @@ pub struct RoomDependencies {
 }
 
 impl RoomDependencies {
-    /// The policy check for nodes that are written into a room's assignment.
+    /// The policy check for nodes that are in a room's assignment.
     pub(crate) fn approves<'a>(&'a self, room: &'a RoomId) -> impl Fn(MediaRole, &str) -> bool + 'a {
         |role, node| self.authority.node(role.into(), room, node).allowed
     }
@@ -196,20 +196,8 @@ impl Rooms {
         {
             return Some(residency);
         }
-        let known = self.dependencies.assignments.get(room)?.value;
+        let known = self.dependencies.assignments.get(room)?;
         Some(residency_of(&known, &self.dependencies.node, &self.dependencies.authority))
-    }
-
-    /// Assigns this node again to a room that it has just left, when a seat here is held for the room: by the
-    /// room's record, or by `fresh` without one. None when no seat is held or the registry refuses.
-    pub async fn reassign(&self, room: &RoomId, fresh: impl FnOnce() -> Assignment) -> Option<Assignment> {
-        let RoomDependencies { assignments, seats, node, .. } = &self.dependencies;
-        if !seats.are_held_by(&room.key()) {
-            return None;
-        }
-        let last = assignments.get(room).map_or_else(fresh, |known| known.value);
-        assignments.restore(&last, self.dependencies.approves(room)).await;
-        assignments.get(room).map(|known| known.value).filter(|known| known.has(node))
     }
 
     /// Cleans up the registry: removes spill nodes that are offline or denied by policy from rooms whose home
@@ -227,7 +215,7 @@ impl Rooms {
                 }
                 found.remove(&key);
                 match key {
-                    (room, Some(node)) => self.dependencies.assignments.remove_spill(&room, &node).await,
+                    (room, Some(node)) => self.dependencies.assignments.remove_spill(&room, &node),
                     (room, None) => {
                         if self.get(&room).is_none() {
                             self.leave(&room).await;
@@ -245,32 +233,41 @@ impl Rooms {
         self.dependencies.assignments.leave(room, || seats.are_held_by(&key)).await
     }
 
-    /// Assignments of this node without participants (none), and spill nodes that are offline or denied by
-    /// policy in rooms whose home is this node.
+    /// Rooms of this node, as home, without participants (none), and spill nodes that are offline or denied by policy in
+    /// rooms whose home is this node.
     fn stale(&self) -> Vec<(RoomId, Option<String>)> {
-        let me = self.dependencies.node.as_str();
         let view = self.dependencies.assignments.registry().view();
         let mut stale = Vec::new();
-        // While the registry does not answer, a missing record proves nothing.
+        // While the registry does not answer, a missing lease proves nothing.
         if view.unavailable_since().is_some() {
             return stale;
         }
-        for assignment in view.rooms().filter(|assignment| assignment.has(me)) {
+        for assignment in self.dependencies.assignments.own_rooms() {
             let room = &assignment.room;
-            let home = assignment.home == *me;
-            let idle = self.get(room).is_none() && !self.dependencies.seats.are_held_by(&room.key());
-            if idle && (!home || assignment.spill.is_empty()) {
+            if !self.is_occupied(room) && assignment.spill.is_empty() {
                 stale.push((room.clone(), None));
             }
-            if home {
-                let approves = self.dependencies.approves(room);
-                // A node whose link stands is alive: its lease may have lapsed or been deleted.
-                let alive = |node: &str| view.node(node).is_some() || self.dependencies.links.has_link(node);
-                let spill = assignment.spill.iter().map(AsRef::as_ref);
-                let gone = spill.filter(|node| !alive(node) || !approves(MediaRole::Spill, node));
-                stale.extend(gone.map(|node| (room.clone(), Some(node.to_owned()))));
+            let approves = self.dependencies.approves(room);
+            // A node whose link stands is alive: its lease may have lapsed or been deleted.
+            let alive = |node: &str| view.node(node).is_some() || self.dependencies.links.has_link(node);
+            let spill = assignment.spill.iter().map(AsRef::as_ref);
+            let gone = spill.filter(|node| !alive(node) || !approves(MediaRole::Spill, node));
+            stale.extend(gone.map(|node| (room.clone(), Some(node.to_owned()))));
+        }
+        // Records of this node, as home, from before a restart.
+        let me = self.dependencies.node.as_str();
+        for record in view.rooms().filter(|record| record.home == *me && record.spill.is_empty()) {
+            let known = stale.iter().any(|(room, _)| *room == record.room);
+            if !known && !self.is_occupied(&record.room) {
+                stale.push((record.room.clone(), None));
             }
         }
         stale
+    }
+}
+
+impl Occupied for Rooms {
+    fn is_occupied(&self, room: &RoomId) -> bool {
+        self.get(room).is_some() || self.dependencies.seats.are_held_by(&room.key())
     }
 }

@@ -8,6 +8,7 @@ use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_media_control::{ParticipantKey, RoomKey, WorkerEvent};
+use systir_proto::cluster::v1 as wire;
 use systir_registry::{RoomWatch, unix_ms};
 use systir_room::{
     Arrival, ClusterView, Now, RoomConfig, RoomCore, RoomEffect, RoomInput, RoomLinkEvent, WorkerRequest,
@@ -21,6 +22,7 @@ use tokio::time::sleep_until;
 use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
 use crate::link_events::SharedLinkEventQueue;
 use crate::rooms::Rooms;
+use crate::told::told_assignment;
 
 /// Most messages that wait for the room.
 const MESSAGES: usize = 1024;
@@ -257,8 +259,11 @@ impl RoomTask {
     /// Passes the room's assignment and its nodes in the registry's copy to the core.
     fn cluster_changed(&mut self, watch: &mut RoomWatch) {
         watch.mark_read();
-        let view = self.rooms.dependencies().assignments.registry().view();
-        let assignment = view.room(&self.id).map(|known| known.value.clone());
+        let assignments = &self.rooms.dependencies().assignments;
+        let view = assignments.registry().view();
+        let assignment = assignments.get(&self.id);
+        let recorded = assignment.as_ref().is_some_and(|known| assignments.is_recorded(known));
+        let grant_ended = assignments.has_ended(&self.id);
         let assigned = assignment.iter().flat_map(Assignment::nodes).map(AsRef::as_ref);
         let mut nodes = BTreeMap::new();
         for node in assigned.chain(self.core.nodes()) {
@@ -266,11 +271,10 @@ impl RoomTask {
                 nodes.insert(node.to_owned(), self.rooms.dependencies().links.address(node));
             }
         }
-        let cluster =
-            ClusterView { assignment, registry_unavailable: view.unavailable_since().is_some(), nodes };
+        let registry_unavailable = view.unavailable_since().is_some();
+        let cluster = ClusterView { assignment, grant_ended, recorded, registry_unavailable, nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
-        let assigned = view.room(&self.id).into_iter().flat_map(|known| known.value.nodes());
-        watch.set_nodes(assigned.map(AsRef::as_ref).chain(self.core.nodes()));
+        watch.set_nodes(self.core.nodes());
     }
 
     /// Ticks the core and does its effects until there are none. True when the room has ended.
@@ -339,9 +343,12 @@ impl RoomTask {
                 RoomEffect::CloseOnLink { node } => {
                     self.rooms.dependencies().links.close_room(&self.wire_key, &node);
                 }
-                RoomEffect::RemoveSpill { node } => self.remove_spill(node),
+                RoomEffect::RemoveSpill { node } => {
+                    self.rooms.dependencies().assignments.remove_spill(&self.id, &node);
+                }
                 RoomEffect::LeaveAssignment => self.leave_assignment(),
-                RoomEffect::WriteAssignment(last) => self.write_assignment(*last),
+                RoomEffect::WriteAssignment => self.write_assignment(),
+                RoomEffect::FollowAssignment { node, told } => self.follow_assignment(node, told),
             }
         }
         again
@@ -358,18 +365,21 @@ impl RoomTask {
         });
     }
 
-    fn remove_spill(&self, node: String) {
+    fn write_assignment(&self) {
         let (rooms, id) = (self.rooms.clone(), self.id.clone());
         self.rooms.dependencies().tasks.spawn(async move {
-            rooms.dependencies().assignments.remove_spill(&id, &node).await;
+            rooms.dependencies().assignments.write(&id).await;
         });
     }
 
-    fn write_assignment(&self, last: Assignment) {
-        let rooms = self.rooms.clone();
+    /// In a task, because the home that this node follows may have to be asked.
+    fn follow_assignment(&self, node: String, told: wire::RoomAssignment) {
+        let (rooms, id) = (self.rooms.clone(), self.id.clone());
         self.rooms.dependencies().tasks.spawn(async move {
-            let dependencies = rooms.dependencies();
-            dependencies.assignments.restore(&last, dependencies.approves(&last.room)).await;
+            let told = told_assignment(told);
+            if let Err(refusal) = rooms.dependencies().assignments.told(&id, &told, &node).await {
+                tracing::warn!(node, why = refusal.sentence, "a grant that another node told does not count");
+            }
         });
     }
 

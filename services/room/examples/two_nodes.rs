@@ -177,12 +177,12 @@ fn main() {
     let nodes = NODES.map(|name| Node::new(name, assignment.clone(), now));
     let mut room = Room { nodes, now, messages: 0 };
 
-    // The registry's view: both nodes have a lease, so each opens the room on the link to the other.
+    // What each node knows: both nodes have a lease, so each opens the room on the link to the other.
     let address =
         NodeAddress { grpc: "10.0.0.1:7871".parse().unwrap(), quic: "10.0.0.1:7870".parse().unwrap() };
     for index in 0..2 {
         let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
-        let view = ClusterView { assignment: Some(assignment.clone()), registry_unavailable: false, nodes };
+        let view = ClusterView { assignment: Some(assignment.clone()), nodes, ..ClusterView::default() };
         room.input(index, RoomInput::Cluster(view));
         assert_eq!(room.nodes[index].opened, [NODES[1 - index]]);
     }

@@ -1,7 +1,7 @@
 //! What a room core wants its driver to do.
 
-use systir_assignment::Assignment;
 use systir_media_control::ParticipantKey;
+use systir_proto::cluster::v1 as wire;
 
 use crate::NodeAddress;
 
@@ -40,14 +40,21 @@ pub enum RoomEffect {
         /// The node's name.
         node: String,
     },
-    /// Remove a spill node from the room's assignment: this node is home, and its policy denies the spill node.
+    /// Remove a spill node from the room's assignment: it carries the room no longer, or this node is home and its policy
+    /// denies the spill node.
     RemoveSpill {
         /// The node's name.
         node: String,
     },
     /// Remove this node from the room's assignment, then answer with [`crate::RoomInput::AssignmentLeft`].
     LeaveAssignment,
-    /// Restore the room's record: this node has participants, and the record is missing, does not name it, or
-    /// is one that the room does not follow.
-    WriteAssignment(Box<Assignment>),
+    /// Write the room's record: this node is home, and the record is missing or wrong.
+    WriteAssignment,
+    /// Follow what another node told: the room's grant and who carries the room.
+    FollowAssignment {
+        /// The node that told it.
+        node: String,
+        /// What it told.
+        told: wire::RoomAssignment,
+    },
 }

@@ -57,12 +57,16 @@ pub struct NodeAddress {
     pub quic: SocketAddr,
 }
 
-/// What the local copy of the registry holds about the room and its nodes.
+/// What this node knows about the room's nodes.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
-    /// The room's assignment; none without a record.
+    /// The room's assignment, by the grant that this node holds; none without one.
     pub assignment: Option<Assignment>,
-    /// The registry does not answer, so a missing record proves nothing.
+    /// Has the grant ended, although the room's home can be reached?
+    pub grant_ended: bool,
+    /// Is the registry's record as the room's home would write it?
+    pub recorded: bool,
+    /// The registry does not answer.
     pub registry_unavailable: bool,
     /// The room's nodes that have a lease, with their address if it is usable.
     pub nodes: BTreeMap<String, Option<NodeAddress>>,

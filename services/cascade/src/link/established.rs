@@ -114,12 +114,12 @@ impl EstablishedLink {
         false
     }
 
-    pub(super) fn request_room(&self, key: &LinkRoomKey, version: RoomVersion) {
+    pub(super) fn request_room(&self, key: &LinkRoomKey, version: RoomVersion, grant: String) {
         // Held while sending, so that messages about the room are queued in the order of its changes.
         let mut rooms = lock(&self.rooms);
         if rooms.request(key, version) {
             let RoomVersion { epoch, policy_version } = version;
-            self.send(Body::OpenRoom(OpenRoom { room: key.to_string(), epoch, policy_version }));
+            self.send(Body::OpenRoom(OpenRoom { room: key.to_string(), epoch, policy_version, grant }));
         }
     }
 

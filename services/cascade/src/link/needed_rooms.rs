@@ -30,7 +30,7 @@ pub(crate) fn open_room(
         peer.needed_rooms.insert(key.clone(), version);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
-            LinkState::Up(link) => link.request_room(&key, version),
+            LinkState::Up(link) => link.request_room(&key, version, runtime.handler.grant(room)),
             LinkState::Idle => dial::start(runtime, &id, peer, false),
             // The peer has a new address: end the backoff or dial that used the old one.
             LinkState::Waiting(_) if moved => dial::start(runtime, &id, peer, false),

@@ -131,7 +131,7 @@ async fn process(
     }
     let needed_rooms = runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.clone());
     for (room, version) in needed_rooms {
-        link.request_room(&room, version);
+        link.request_room(&room, version, runtime.handler.grant(&room));
     }
     documents::announce(runtime, link);
     let mut offers = Offers::default();

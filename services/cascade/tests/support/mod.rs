@@ -16,8 +16,8 @@ use systir_documents::{DocumentHash, DocumentId, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
-    Admitted, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply, ReserveRequest,
-    SignalStart, reserve_reply,
+    Admitted, GrantReply, GrantRequest, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply,
+    ReserveRequest, RoomAssignment, SignalStart, grant_reply, reserve_reply,
 };
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
@@ -198,6 +198,16 @@ impl Handler for TestHandler {
         })
     }
 
+    fn grant(&self, room: &str) -> String {
+        format!("the grant of {room}")
+    }
+
+    fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply> {
+        let grant = format!("the grant of {}", request.room);
+        let told = RoomAssignment { grant, ..RoomAssignment::default() };
+        Box::pin(async { GrantReply { result: Some(grant_reply::Result::Assignment(told)) } })
+    }
+
     fn reserve<'a>(
         &'a self,
         peer: &'a ProvenIdentity,
@@ -207,10 +217,10 @@ impl Handler for TestHandler {
             reserve_reply::Result::Refused(ReserveRefused {
                 code: RefusalCode::Full.into(),
                 reason: format!("no seat for {}", peer.id().relay_name().unwrap_or_default()),
-                rules: Vec::new(),
+                ..ReserveRefused::default()
             })
         } else {
-            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10, epoch: request.epoch })
+            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10 })
         };
         Box::pin(async move { ReserveReply { result: Some(result) } })
     }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::encoding::text::encode;
+use systir_documents::{Lifetime, SigningKey};
+use systir_policy::demo::DemoDocuments;
 use systir_reason::Reason;
-use systir_registry::LocalStore;
+use systir_registry::{GrantSigner, LocalStore};
 
 use super::*;
 
@@ -51,7 +53,14 @@ fn parse(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
 #[test]
 fn counters_are_openmetrics() {
     let metrics = NodeMetrics::default();
-    let assignments = Assignments::new(Arc::new(LocalStore::default().registry()), "cph-1");
+    let key = SigningKey::from_seed("cph-1", [1; 32]).unwrap();
+    let signer =
+        GrantSigner { node: "cph-1".to_owned(), trust_domain: "nordu.net".to_owned(), key: Arc::new(key) };
+    let lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };
+    let documents = DemoDocuments::new(lifetime, "", |_| (Vec::new(), Vec::new())).unwrap();
+    let engine = documents.engine().unwrap();
+    let authority = Arc::new(systir_policy::Authority::new(engine, "cph-1", Arc::default()));
+    let assignments = Assignments::new(Arc::new(LocalStore::default().registry()), signer, authority);
     metrics.joins.join_placed(Reason::Home);
     metrics.joins.join_refused(Reason::TokenExpired);
     metrics.joins.step("spill", Reason::SpillApproved, true);

@@ -1,4 +1,4 @@
-//! The end of a room on this node, and the repair of its record while it has participants.
+//! The end of a room on this node, and its record in the registry.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::RoomEffect;
 /// How long an empty room is kept for participants that return.
 const EMPTY_GRACE: Duration = Duration::from_secs(20);
 
-/// Shortest time between two attempts to correct the room's record.
+/// Shortest time between two attempts to write the room's record.
 pub(super) const RESTORE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl RoomCore {
@@ -50,20 +50,23 @@ impl RoomCore {
         }
     }
 
-    /// Restores the record of a room with participants, when it is missing, no longer names this node, or is
-    /// one that the room does not follow.
-    pub(super) fn restore_assignment(&mut self) {
+    /// Home node only: has the room's record written, when it is missing or wrong. Nothing waits for that.
+    pub(super) fn write_record(&mut self) {
         let now = self.now.instant;
-        if self.local_participants.is_empty() || self.leaving.is_some() || now < self.restore_at {
+        if !self.is_home()
+            || self.cluster.recorded
+            || self.cluster.registry_unavailable
+            || now < self.write_record_at
+        {
             return;
         }
-        self.restore_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
-        let record = self.cluster.assignment.clone();
-        let valid =
-            record.is_some_and(|record| record.has(&self.config.node) && self.accepts_record(&record));
-        if !valid && !self.cluster.registry_unavailable {
-            self.effects.push_back(RoomEffect::WriteAssignment(Box::new(self.assignment.clone())));
+        // An empty room that ends deletes its record.
+        if self.leaving.is_some() || (self.local_participants.is_empty() && self.assignment.spill.is_empty())
+        {
+            return;
         }
+        self.write_record_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
+        self.effects.push_back(RoomEffect::WriteAssignment);
     }
 
     /// Closes the room on all links. Call [`RoomCore::end`] when no more participants arrive.

@@ -90,12 +90,12 @@ impl RoomCore {
         }
     }
 
-    /// Home node only: has spill nodes that policy denies removed from the room's record, so that no join is sent there
-    /// and no other node keeps the room open to them. Again after some time, because the registry may not have done it.
+    /// Home node only: has spill nodes that policy denies removed from the room's assignment, so that no join is sent there
+    /// and no other node keeps the room open to them.
     pub(super) fn remove_denied_spill_nodes(&mut self) {
         let now = self.now.instant;
         let me = self.config.node.clone();
-        if now < self.remove_denied_at || self.assignment.home != *me || self.cluster.registry_unavailable {
+        if now < self.remove_denied_at || self.assignment.home != *me {
             return;
         }
         // A home that policy denies leaves the record to its successor.
@@ -103,9 +103,7 @@ impl RoomCore {
             return;
         }
         self.remove_denied_at = now + RESTORE_INTERVAL.mul_f64(self.rng.random_range(1.0..1.5));
-        let recorded = self.cluster.assignment.as_ref().filter(|recorded| recorded.home == *me);
-        let spill: Vec<String> =
-            recorded.into_iter().flat_map(|recorded| &recorded.spill).map(ToString::to_string).collect();
+        let spill: Vec<String> = self.assignment.spill.iter().map(ToString::to_string).collect();
         let denied: Vec<String> =
             spill.into_iter().filter(|node| !self.decide(self.role_of_peer(node), node).allowed).collect();
         self.effects.extend(denied.into_iter().map(|node| RoomEffect::RemoveSpill { node }));

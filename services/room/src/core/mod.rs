@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod ending;
 mod enforcement;
+mod grant;
 mod leaving;
 mod local_participant;
 mod local_participants;
@@ -27,7 +28,7 @@ use livekit_protocol::DisconnectReason;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustc_hash::FxHashMap;
-use systir_assignment::{Assignment, MediaRole, RoomId, is_newer_epoch};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_livekit::MediaEvent;
 use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
 use systir_policy::{Decision, RoomAttributes};
@@ -95,6 +96,8 @@ pub struct RoomCore {
     residency_due: bool,
     /// Gateways of the room, and since when, Unix milliseconds.
     gateways: BTreeMap<String, Option<u64>>,
+    /// Home node only: the assignment that the peers received last.
+    told: Option<Assignment>,
     /// What the peers last received about this node's links.
     sent_links: Option<BTreeMap<String, bool>>,
     /// Participants whose clients do not read their signalling.
@@ -105,8 +108,8 @@ pub struct RoomCore {
     /// Since when a full queue keeps the room from accepting worker events.
     held_since: Option<Instant>,
     leaving: Option<Leaving>,
-    /// When the room's record may next be restored.
-    restore_at: Instant,
+    /// When the room's record may next be written.
+    write_record_at: Instant,
     /// When the home node next removes spill nodes that policy denies from the room's record.
     remove_denied_at: Instant,
 }
@@ -146,7 +149,8 @@ impl RoomCore {
             reopen_at: now.instant,
             held_since: None,
             leaving: None,
-            restore_at: now.instant,
+            write_record_at: now.instant,
+            told: None,
             remove_denied_at: now.instant,
             config,
         };
@@ -282,6 +286,10 @@ impl RoomCore {
         for node in &expired {
             self.links_down.remove(node);
             self.remove_node(node);
+            // A node that was stopped has no lease.
+            if self.is_home() && self.assignment.has(node) && !self.cluster.nodes.contains_key(node) {
+                self.effects.push_back(RoomEffect::RemoveSpill { node: node.clone() });
+            }
         }
         if !expired.is_empty() {
             // A node that the record does not have was kept for its participants only.
@@ -296,7 +304,8 @@ impl RoomCore {
         if self.commands.has_overflowed() {
             self.restart_at_worker();
         }
-        self.restore_assignment();
+        self.write_record();
+        self.tell_assignment();
         self.remove_denied_spill_nodes();
         if std::mem::take(&mut self.residency_due) {
             self.send_links();
@@ -319,6 +328,9 @@ impl RoomCore {
             RoomLinkEvent::Refused { node, reason, closed } => {
                 tracing::debug!(node, reason, closed, "another node refused or closed the room");
                 self.peer_closed(&node);
+                if closed {
+                    self.closed_by_peer(&node);
+                }
                 self.reopen_later(&node);
             }
             RoomLinkEvent::Down { node } => self.peer_closed(&node),
@@ -391,28 +403,23 @@ impl RoomCore {
     }
 
     fn cluster_changed(&mut self) {
-        let record = self.cluster.assignment.clone().filter(|record| *record != self.assignment);
-        if let Some(record) = record
-            && self.accepts_record(&record)
-        {
-            self.assignment = record;
-            self.decisions.clear();
-            self.sent_residency = None;
-            self.residency_changed();
+        let known = self.cluster.assignment.clone().filter(|known| *known != self.assignment);
+        if let Some(known) = known {
+            let same_nodes =
+                known.nodes().eq(self.assignment.nodes()) && known.epoch == self.assignment.epoch;
+            self.assignment = known;
+            if !same_nodes {
+                self.decisions.clear();
+                self.sent_residency = None;
+                self.residency_changed();
+            }
         }
+        self.enforce_end_of_grant();
         self.sync_peers();
     }
 
-    /// Does the room follow this record of the registry? The registry is not trusted: a record that no honest
-    /// node writes would end the sessions of participants or move the room.
-    fn accepts_record(&mut self, record: &Assignment) -> bool {
-        // A record from before a takeover, or one with a forged epoch.
-        if is_newer_epoch(self.assignment.epoch, record.epoch) {
-            return false;
-        }
-        // Only nodes that policy allows as home take over.
-        let home = record.home.as_str();
-        home == self.assignment.home.as_str() || self.decide(MediaRole::Home, home).allowed
+    fn is_home(&self) -> bool {
+        self.assignment.home == *self.config.node.as_str()
     }
 
     fn residency_changed(&mut self) {

@@ -143,8 +143,9 @@ impl RoomCore {
             peer.needed = address;
         }
         peer.link = Some(link);
-        // The node does not know this node's links yet.
+        // The node does not know this node's links and assignment yet.
         self.sent_links = None;
+        self.told = None;
         peer.queue = PeerQueue::default();
         self.replica.link_opened(node);
         self.send_snapshot(node);
@@ -270,6 +271,10 @@ impl RoomCore {
             }
             Body::Speakers(speakers) => self.speakers_from_peer(node, speakers),
             Body::Links(links) => self.links_of(node, &links),
+            Body::Assignment(told) => {
+                let node = node.to_owned();
+                self.effects.push_back(RoomEffect::FollowAssignment { node, told });
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use systir_livekit::token::Grants;
 use systir_media_control::{KeyAllocator, RoomKey};
 use systir_policy::Authority;
 use systir_policy::demo::{self, DemoDocuments};
+use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body as Message;
 use systir_rtp::packet::Layer;
 
@@ -156,7 +157,10 @@ struct Network {
     /// Identities whose clients received a leave message with the action to reconnect.
     asked_to_rejoin: BTreeSet<String>,
     /// Records that nodes want to write again.
-    written: Vec<(usize, Assignment)>,
+    /// Nodes that had the room's record written.
+    written: Vec<usize>,
+    /// What nodes told of the assignment: who, whom, and the grant.
+    told: Vec<(usize, String, wire::RoomAssignment)>,
     /// Identities whose clients received a leave message with the action to disconnect, and why.
     dismissed: BTreeMap<String, Dismissed>,
 }
@@ -189,6 +193,7 @@ impl Network {
             trace: Vec::new(),
             asked_to_rejoin: BTreeSet::new(),
             written: Vec::new(),
+            told: Vec::new(),
             dismissed: BTreeMap::new(),
         };
         let address =
@@ -196,8 +201,9 @@ impl Network {
         for index in 0..NODES.len() {
             let view = ClusterView {
                 assignment: Some(assignment()),
-                registry_unavailable: false,
+                recorded: true,
                 nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
+                ..ClusterView::default()
             };
             network.input(index, RoomInput::Cluster(view));
         }
@@ -250,7 +256,8 @@ impl Network {
                     node.wanted.remove(&other);
                     closed.push(other);
                 }
-                RoomEffect::WriteAssignment(last) => self.written.push((index, *last)),
+                RoomEffect::WriteAssignment => self.written.push(index),
+                RoomEffect::FollowAssignment { node: from, told } => self.told.push((index, from, told)),
                 RoomEffect::RemoveSpill { node: other } => {
                     node.removed.insert(other);
                 }
@@ -492,8 +499,8 @@ fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     let address = NodeAddress { grpc: "10.0.0.9:1".parse().unwrap(), quic: "10.0.0.9:2".parse().unwrap() };
     let view = ClusterView {
         assignment: Some(forged),
-        registry_unavailable: false,
         nodes: [("aws-sto-1".to_owned(), Some(address))].into(),
+        ..ClusterView::default()
     };
     network.input(0, RoomInput::Cluster(view));
     network.advance(2_000);
@@ -534,7 +541,7 @@ fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<Strin
     }
     let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
     let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
-    let view = ClusterView { assignment: Some(taken_over), registry_unavailable: false, nodes };
+    let view = ClusterView { assignment: Some(taken_over), nodes, ..ClusterView::default() };
     for index in 0..NODES.len() {
         network.input(index, RoomInput::Cluster(view.clone()));
     }
@@ -556,5 +563,5 @@ fn a_former_home_that_policy_denies_as_spill_node_closes_the_room_and_its_partic
     }
 }
 
-#[path = "forged_record_tests.rs"]
-mod forged_record;
+#[path = "assignment_tests.rs"]
+mod assignment_changes;

@@ -1,0 +1,315 @@
+//! The grants of one node.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_documents::{NodeNoteRefused, SignedGrant, SigningKey};
+
+use crate::carriers::Carriers;
+use crate::held::HeldGrant;
+use crate::offer::{Circumstances, Offered, judge};
+use crate::refusal::GrantRefusal;
+use crate::role::GrantRole;
+use crate::terms::{GrantOrder, GrantTerms, GrantTime};
+
+/// Most rooms whose grants a node holds.
+const MAX_ROOMS: usize = 100_000;
+
+/// How long an ended grant of a room that this node does not carry is kept: it says whom to ask.
+const KEPT_AFTER_END: Duration = Duration::from_secs(3600);
+
+/// What a node holds of one room.
+#[derive(Debug, Clone)]
+struct Entry {
+    held: HeldGrant,
+    carriers: Carriers,
+    created_ms: u64,
+    /// Did the home itself name the nodes that carry the room? Then nobody else does.
+    named_by_home: bool,
+}
+
+/// The grants of one node.
+#[derive(Debug)]
+pub struct GrantBook {
+    me: String,
+    rooms: HashMap<RoomId, Entry>,
+}
+
+impl GrantBook {
+    /// Without grants, for the node `me`.
+    #[must_use]
+    pub fn new(me: &str) -> Self {
+        Self { me: me.to_owned(), rooms: HashMap::new() }
+    }
+
+    /// The grant that this node holds of the room.
+    #[must_use]
+    pub fn held(&self, room: &RoomId) -> Option<&HeldGrant> {
+        self.rooms.get(room).map(|entry| &entry.held)
+    }
+
+    /// The room's assignment: its home by the grant, and the spill nodes that carry the room.
+    #[must_use]
+    pub fn assignment(&self, room: &RoomId) -> Option<Assignment> {
+        let Entry { held, carriers, created_ms, .. } = self.rooms.get(room)?;
+        let grant = held.grant();
+        let mut since_ms = carriers.since_ms();
+        since_ms.entry(grant.home.as_str().into()).or_insert(*created_ms);
+        Some(Assignment {
+            room: room.clone(),
+            sid: grant.sid.clone(),
+            home: grant.home.as_str().into(),
+            spill: carriers.nodes().filter(|node| *node.as_str() != *grant.home).cloned().collect(),
+            epoch: grant.epoch,
+            policy_version: grant.policy_version.to_string(),
+            created_ms: *created_ms,
+            since_ms,
+            grant: held.signed.note().to_string(),
+        })
+    }
+
+    /// The rooms of which a grant is held.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.keys()
+    }
+
+    /// Offers a grant of the room. `from` is the node that sent it over its own connection; none when the registry holds
+    /// it.
+    pub fn offer(
+        &mut self,
+        room: &RoomId,
+        offered: SignedGrant,
+        from: Option<&str>,
+        circumstances: &Circumstances<'_>,
+    ) -> Offered {
+        if offered.grant().institution != room.institution || offered.grant().room != room.key() {
+            return Offered::Refused(GrantRefusal::OtherRoom);
+        }
+        let entry = self.rooms.get(room);
+        if entry.is_none() && self.rooms.len() >= MAX_ROOMS {
+            return Offered::Refused(GrantRefusal::TooMany);
+        }
+        match judge(&self.me, entry.map(|entry| &entry.held), offered, from, circumstances) {
+            Ok(held) => {
+                self.hold(room, held);
+                Offered::Accepted
+            }
+            Err(other) => other,
+        }
+    }
+
+    fn hold(&mut self, room: &RoomId, held: HeldGrant) {
+        let Some(entry) = self.rooms.get_mut(room) else {
+            let created_ms = held.grant().issued_ms;
+            let entry = Entry { held, carriers: Carriers::default(), created_ms, named_by_home: false };
+            self.rooms.insert(room.clone(), entry);
+            return;
+        };
+        let (before, after) = (entry.held.grant().home.clone(), held.grant().home.clone());
+        if before != after {
+            entry.named_by_home = false;
+            // The old home carries the room no longer, unless it says so itself.
+            entry.carriers.remove(&before);
+            entry.carriers.remove(&after);
+        }
+        let unlisted: Vec<String> = entry
+            .carriers
+            .nodes()
+            .filter(|node| !held.grant().spill.contains(node.as_str()))
+            .map(ToString::to_string)
+            .collect();
+        for node in unlisted {
+            entry.carriers.remove(&node);
+        }
+        entry.held = held;
+    }
+
+    /// May these nodes act in these roles? `standing`: they do so already, and the home cannot be reached; then an ended
+    /// grant counts.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(
+        &self,
+        room: &RoomId,
+        roles: &[(GrantRole, &str)],
+        standing: bool,
+        now: Instant,
+    ) -> Result<&HeldGrant, GrantRefusal> {
+        let held = self.held(room).ok_or(GrantRefusal::None)?;
+        if held.has_ended(now) && !standing {
+            return Err(GrantRefusal::Ended);
+        }
+        let grant = held.grant();
+        for (role, node) in roles {
+            let listed = match role {
+                GrantRole::Home => grant.home == *node,
+                GrantRole::Spill => grant.spill.contains(*node),
+                GrantRole::Gateway => grant.gateways.contains(*node),
+            };
+            if !listed {
+                return Err(GrantRefusal::NotListed { node: (*node).to_owned(), role: *role });
+            }
+        }
+        Ok(held)
+    }
+
+    /// The role in which a node may carry the room: home if it is home, else spill node if the grant lists it as one.
+    #[must_use]
+    pub fn role(&self, room: &RoomId, node: &str) -> Option<MediaRole> {
+        let grant = self.held(room)?.grant();
+        if grant.home == node {
+            Some(MediaRole::Home)
+        } else {
+            grant.spill.contains(node).then_some(MediaRole::Spill)
+        }
+    }
+
+    /// A spill node carries the room from now on. True when that is news. A node that the grant does not list is not
+    /// added.
+    pub fn add_carrier(&mut self, room: &RoomId, node: &str, now_ms: u64) -> bool {
+        let Some(entry) = self.rooms.get_mut(room) else { return false };
+        let grant = entry.held.grant();
+        grant.home != node && grant.spill.contains(node) && entry.carriers.add(node, now_ms)
+    }
+
+    /// A spill node carries the room no longer. True when that is news.
+    pub fn remove_carrier(&mut self, room: &RoomId, node: &str) -> bool {
+        self.rooms.get_mut(room).is_some_and(|entry| entry.carriers.remove(node))
+    }
+
+    /// The room's home names the spill nodes that carry it, over its own connection. True when something changed. Ignored
+    /// when `from` is not the home.
+    pub fn home_named(
+        &mut self,
+        room: &RoomId,
+        from: &str,
+        spill: &[(String, u64)],
+        created_ms: u64,
+    ) -> bool {
+        let me = self.me.clone();
+        let Some(entry) = self.rooms.get_mut(room) else { return false };
+        if entry.held.grant().home != from || from == me {
+            return false;
+        }
+        entry.named_by_home = true;
+        entry.created_ms = created_ms;
+        Self::replace(entry, spill, &me)
+    }
+
+    /// The registry's record names the spill nodes that carry the room. It counts as a hint, while neither this node nor
+    /// the home itself knows better. True when something changed.
+    pub fn record_named(
+        &mut self,
+        room: &RoomId,
+        home: &str,
+        spill: &[(String, u64)],
+        created_ms: u64,
+    ) -> bool {
+        let me = self.me.clone();
+        let Some(entry) = self.rooms.get_mut(room) else { return false };
+        if entry.held.grant().home != home || entry.held.own || entry.named_by_home {
+            return false;
+        }
+        entry.created_ms = created_ms;
+        Self::replace(entry, spill, &me)
+    }
+
+    fn replace(entry: &mut Entry, spill: &[(String, u64)], me: &str) -> bool {
+        let grant = entry.held.grant();
+        let listed: Vec<(String, u64)> =
+            spill.iter().filter(|(node, _)| grant.spill.contains(node)).cloned().collect();
+        entry.carriers.replace(&listed, me)
+    }
+
+    /// Signs the first grant of a room, with this node as home. Not held until [`GrantBook::adopt`].
+    ///
+    /// # Errors
+    /// When the terms cannot be signed, for example because they do not list this node as a possible home.
+    pub fn first(
+        &self,
+        room: &RoomId,
+        sid: String,
+        terms: GrantTerms,
+        key: &SigningKey,
+        now: GrantTime,
+    ) -> Result<SignedGrant, NodeNoteRefused> {
+        let order = GrantOrder {
+            institution: &room.institution,
+            room: room.key(),
+            sid,
+            epoch: 1,
+            serial: 1,
+            home: &self.me,
+            successor_of: None,
+        };
+        SignedGrant::sign(terms.grant(order, now), key)
+    }
+
+    /// Signs the next grant of a room, with this node as home, after the one that is held; in an epoch after `after`.
+    /// Not held until [`GrantBook::adopt`]. If this process signed the one that is held, it is renewed; else a new epoch
+    /// begins: this node takes over, or was restarted.
+    ///
+    /// # Errors
+    /// When no grant is held, or the terms cannot be signed.
+    pub fn next(
+        &self,
+        room: &RoomId,
+        after: u64,
+        terms: GrantTerms,
+        key: &SigningKey,
+        now: GrantTime,
+    ) -> Result<SignedGrant, NextGrantError> {
+        let held = self.held(room).ok_or(GrantRefusal::None)?;
+        let known = held.grant();
+        let renews = held.own && after <= known.epoch;
+        let other_home = (known.home != self.me).then(|| known.home.clone());
+        let order = GrantOrder {
+            institution: &room.institution,
+            room: room.key(),
+            sid: known.sid.clone(),
+            epoch: if renews { known.epoch } else { known.epoch.max(after).saturating_add(1) },
+            serial: if renews { known.serial.saturating_add(1) } else { 1 },
+            home: &self.me,
+            successor_of: if renews { known.successor_of.clone() } else { other_home },
+        };
+        Ok(SignedGrant::sign(terms.grant(order, now), key)?)
+    }
+
+    /// Holds a grant that this node has just signed.
+    pub fn adopt(&mut self, room: &RoomId, signed: SignedGrant, now: GrantTime) {
+        self.hold(room, HeldGrant::own(signed, now));
+    }
+
+    /// Must this node, as home, sign the room's grant anew: it is half over, this process did not sign it, or the terms
+    /// have changed?
+    #[must_use]
+    pub fn must_renew(&self, room: &RoomId, terms: &GrantTerms, now: Instant) -> bool {
+        self.held(room).is_some_and(|held| {
+            held.grant().home == self.me
+                && (!held.own || held.is_half_over(now) || !terms.are_of(held.grant()))
+        })
+    }
+
+    /// Forgets a room.
+    pub fn forget(&mut self, room: &RoomId) {
+        self.rooms.remove(room);
+    }
+
+    /// Forgets grants that ended long ago, of rooms that this node does not carry.
+    pub fn prune(&mut self, now: Instant, carries: impl Fn(&RoomId) -> bool) {
+        self.rooms.retain(|room, entry| now < entry.held.ends + KEPT_AFTER_END || carries(room));
+    }
+}
+
+/// Why no next grant can be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NextGrantError {
+    /// None is held.
+    #[error(transparent)]
+    Held(#[from] GrantRefusal),
+    /// It cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] NodeNoteRefused),
+}

@@ -1,0 +1,72 @@
+//! A grant that a node holds.
+
+use std::time::{Duration, Instant};
+
+use systir_documents::{Grant, SignedGrant};
+
+use crate::terms::GrantTime;
+
+/// How far the clocks of two nodes may differ, milliseconds.
+const CLOCK_DIFFERENCE_MS: u64 = 300_000;
+
+/// A grant that a node holds.
+#[derive(Debug, Clone)]
+pub struct HeldGrant {
+    pub(crate) signed: SignedGrant,
+    /// When it ends, by this node's monotonic clock.
+    pub(crate) ends: Instant,
+    /// The home before this one, if this node accepted the takeover only because it could not reach that home.
+    pub(crate) replaced: Option<String>,
+    /// Did this process sign it?
+    pub(crate) own: bool,
+}
+
+impl HeldGrant {
+    /// A grant that came from another node. It counts from its receipt if its home itself sent it; else its dates must
+    /// fit the wall clock, or it has ended.
+    pub(crate) fn received(signed: SignedGrant, from: Option<&str>, now: GrantTime) -> Self {
+        let grant = signed.grant();
+        let by_clock = || {
+            let early = grant.issued_ms > now.unix_ms.saturating_add(CLOCK_DIFFERENCE_MS);
+            if early { 0 } else { grant.not_after_ms.saturating_sub(now.unix_ms).min(grant.life_ms()) }
+        };
+        let left = if from == Some(grant.home.as_str()) { grant.life_ms() } else { by_clock() };
+        let ends = now.instant + Duration::from_millis(left);
+        Self { signed, ends, replaced: None, own: false }
+    }
+
+    /// A grant that this process has just signed.
+    pub(crate) fn own(signed: SignedGrant, now: GrantTime) -> Self {
+        let ends = now.instant + Duration::from_millis(signed.grant().life_ms());
+        Self { signed, ends, replaced: None, own: true }
+    }
+
+    /// The grant.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        self.signed.grant()
+    }
+
+    /// The grant and its note.
+    #[must_use]
+    pub fn signed(&self) -> &SignedGrant {
+        &self.signed
+    }
+
+    /// Has it ended?
+    #[must_use]
+    pub fn has_ended(&self, now: Instant) -> bool {
+        self.ends <= now
+    }
+
+    /// Did this process sign it?
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Has less than half of its life left?
+    pub(crate) fn is_half_over(&self, now: Instant) -> bool {
+        self.ends.saturating_duration_since(now) < Duration::from_millis(self.grant().life_ms() / 2)
+    }
+}

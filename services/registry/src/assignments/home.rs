@@ -1,0 +1,289 @@
+//! What this node does as a home: it creates rooms, takes over, and signs grants anew.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use systir_assignment::{Assignment, RoomId, Versioned};
+use systir_documents::SignedGrant;
+use systir_grants::GrantRefusal;
+use systir_policy::Action;
+use systir_reason::{Reason, Refusal};
+
+use super::{Assignments, GrantPurpose, ToldAssignment, lock, now};
+use crate::registry::{CreateError, RegistryError, UpdateError};
+
+/// How long the creation of a room waits for other nodes that may hold a grant of it.
+const ASK_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Shortest time between two answers to claims of other nodes in one room.
+const CONTEST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Attempts to write a room's record while other nodes write it.
+const ATTEMPTS: usize = 3;
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let reason = match &error {
+            RegistryError::Unavailable(_) => Reason::RegistryUnavailable,
+            RegistryError::Refused(_) => Reason::RegistryRefuses,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl Assignments {
+    /// The room's assignment; if no node holds a grant of the room, this node becomes its home. The caller has asked policy
+    /// whether it may. `sid` makes the room's id.
+    ///
+    /// # Errors
+    /// When the room's record cannot be written, or the terms cannot be signed.
+    pub async fn create(&self, room: &RoomId, sid: impl FnOnce() -> String) -> Result<Assignment, Refusal> {
+        if let Some(known) = self.known_or_resumed(room).await? {
+            return Ok(known);
+        }
+        self.ask_others(room).await;
+        if let Some(known) = self.known_or_resumed(room).await? {
+            return Ok(known);
+        }
+        let terms = self.terms.of(room, &self.authority)?;
+        let signed = lock(&self.book)
+            .first(room, sid(), terms, &self.signer.key, now())
+            .map_err(|error| Refusal::new(Reason::Internal, format!("a grant cannot be signed: {error}")))?;
+        let record = record_of(room, &signed);
+        for _ in 0..ATTEMPTS {
+            let written = match self.registry.view().room(room) {
+                // It rests on no grant that counts.
+                Some(known) => match self.registry.update(known, record.clone()).await {
+                    Ok(written) => Ok(written),
+                    Err(UpdateError::Conflict(other)) => Err(Some(other)),
+                    Err(UpdateError::Gone) => Err(None),
+                    Err(UpdateError::Registry(error)) => return Err(error.into()),
+                },
+                None => match self.registry.create(record.clone()).await {
+                    Ok(written) => Ok(written),
+                    Err(CreateError::AlreadyAssigned(other)) => Err(Some(other)),
+                    Err(CreateError::Registry(error)) => return Err(error.into()),
+                },
+            };
+            match written {
+                Ok(Versioned { .. }) => {
+                    self.adopt(room, signed);
+                    tracing::info!("a room was created, with this node as home");
+                    return lock(&self.book).assignment(room).ok_or_else(|| GrantRefusal::None.into());
+                }
+                Err(_) => {
+                    // Another node created it at the same time.
+                    if let Some(known) = self.known_or_resumed(room).await? {
+                        return Ok(known);
+                    }
+                }
+            }
+        }
+        Err(Refusal::new(Reason::RegistryRefuses, "the room's record changes all the time; try again"))
+    }
+
+    /// The room's assignment, if a grant of it is held that counts. If it is this node's own of before a restart, a new
+    /// epoch begins.
+    async fn known_or_resumed(&self, room: &RoomId) -> Result<Option<Assignment>, Refusal> {
+        let Some(known) = self.get(room) else { return Ok(None) };
+        let home = known.home.as_str();
+        if home == self.signer.node {
+            self.renew(room)?;
+            return Ok(lock(&self.book).assignment(room));
+        }
+        let approved = self.authority.node(Action::Home, room, home).allowed;
+        Ok(approved.then_some(known))
+    }
+
+    /// Asks the nodes with a link whether they hold a grant of the room: the registry may have lost its record.
+    async fn ask_others(&self, room: &RoomId) {
+        let Some(peers) = self.peers.get() else { return };
+        let nodes = self.authority.nodes();
+        let linked = nodes.iter().map(|node| node.id.as_str()).filter(|node| peers.has_link(node));
+        let approved = linked.filter(|node| {
+            [Action::Home, Action::Spill].iter().any(|role| self.authority.node(*role, room, node).allowed)
+        });
+        let asked = approved.map(|node| async move {
+            let told = peers.ask_grant(node, room, String::new(), GrantPurpose::Held, ASK_TIMEOUT).await;
+            if let Ok(told) = told
+                && let Err(refusal) = self.told(room, &told, node).await
+            {
+                tracing::info!(node, why = refusal.sentence, "a node told a grant that does not count");
+            }
+        });
+        join_all(asked).await;
+    }
+
+    /// This node becomes home after the home of the grant that it holds, which lost its role or does not answer. The caller
+    /// has asked policy whether this node may be home. Returns the assignment that is valid afterwards: another node may
+    /// have taken over.
+    ///
+    /// # Errors
+    /// When the home answers, this node is not listed as a possible home, or the record cannot be written.
+    pub async fn take_over(&self, room: &RoomId) -> Result<Assignment, Refusal> {
+        let known = self.get(room).ok_or(GrantRefusal::None)?;
+        let home = known.home.as_str();
+        if home == self.signer.node {
+            return self.known_or_resumed(room).await?.ok_or_else(|| GrantRefusal::None.into());
+        }
+        if self.authority.node(Action::Home, room, home).allowed {
+            if self.home_answers(room).await {
+                return Err(GrantRefusal::HomeAlive { home: home.to_owned() }.into());
+            }
+            // Its answer may have told of another home.
+            let now_known = self.get(room).ok_or(GrantRefusal::None)?;
+            if now_known.epoch != known.epoch {
+                return Ok(now_known);
+            }
+        }
+        let terms = self.terms.of(room, &self.authority)?;
+        let signed = {
+            let book = lock(&self.book);
+            let listed = book.held(room).is_some_and(|held| held.grant().homes.contains(&self.signer.node));
+            if !listed {
+                let role = systir_grants::GrantRole::Home;
+                return Err(GrantRefusal::NotListed { node: self.signer.node.clone(), role }.into());
+            }
+            book.next(room, known.epoch, terms, &self.signer.key, now())
+        };
+        let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        let mut record = known.clone();
+        record.home = self.signer.node.as_str().into();
+        record
+            .spill
+            .retain(|node| *node != *self.signer.node && signed.grant().spill.contains(node.as_str()));
+        record.since_ms.remove(&known.home);
+        record.epoch = signed.grant().epoch;
+        record.grant = signed.note().to_string();
+        match self.write_after(&known, record).await? {
+            // Another node took over at the same time, or an attacker wrote the record: what counts is held now.
+            None => self.get(room).ok_or_else(|| GrantRefusal::None.into()),
+            Some(()) => {
+                self.adopt(room, signed);
+                self.metrics.takeovers.inc();
+                tracing::warn!(from = home, "a room's home is gone, and this node takes over");
+                self.get(room).ok_or_else(|| GrantRefusal::None.into())
+            }
+        }
+    }
+
+    /// Writes the record of a takeover from `known`. None when another node's takeover counts.
+    async fn write_after(&self, known: &Assignment, record: Assignment) -> Result<Option<()>, Refusal> {
+        let room = &known.room;
+        for _ in 0..ATTEMPTS {
+            let written = match self.registry.view().room(room) {
+                Some(current) => match self.registry.update(current, record.clone()).await {
+                    Ok(_) => true,
+                    Err(UpdateError::Conflict(_) | UpdateError::Gone) => false,
+                    Err(UpdateError::Registry(error)) => return Err(error.into()),
+                },
+                None => match self.registry.create(record.clone()).await {
+                    Ok(_) => true,
+                    Err(CreateError::AlreadyAssigned(_)) => false,
+                    Err(CreateError::Registry(error)) => return Err(error.into()),
+                },
+            };
+            if written {
+                return Ok(Some(()));
+            }
+            if self.get(room).is_some_and(|other| other.epoch != known.epoch) {
+                return Ok(None);
+            }
+        }
+        Err(Refusal::new(Reason::RegistryRefuses, "the room's record changes all the time; try again"))
+    }
+
+    /// Signs the room's grant anew, if this node is home and that is due.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn renew(&self, room: &RoomId) -> Result<(), Refusal> {
+        let terms = self.terms.of(room, &self.authority)?;
+        let signed = {
+            let book = lock(&self.book);
+            if !book.must_renew(room, &terms, Instant::now()) {
+                return Ok(());
+            }
+            book.next(room, 0, terms, &self.signer.key, now())
+        };
+        let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+        self.adopt(room, signed);
+        Ok(())
+    }
+
+    /// Signs grants anew that are due, of the rooms in use of which this node is home and may be, and forgets old ones of
+    /// other rooms.
+    pub fn renew_all(&self, in_use: impl Fn(&RoomId) -> bool) {
+        let own: Vec<RoomId> = {
+            let book = lock(&self.book);
+            let me = Some(systir_assignment::MediaRole::Home);
+            book.rooms().filter(|room| book.role(room, &self.signer.node) == me).cloned().collect()
+        };
+        for room in own.iter().filter(|room| in_use(room)) {
+            if !self.authority.node(Action::Home, room, &self.signer.node).allowed {
+                continue;
+            }
+            if let Err(refusal) = self.renew(room) {
+                tracing::warn!(why = refusal.sentence, "a room's grant cannot be signed anew");
+            }
+        }
+        let ended: Vec<RoomId> = {
+            let (book, now) = (lock(&self.book), Instant::now());
+            let ended = |room: &&RoomId| book.held(room).is_some_and(|held| held.has_ended(now));
+            book.rooms().filter(ended).cloned().collect()
+        };
+        // They decide whether they go on.
+        ended.iter().filter(|room| in_use(room)).for_each(|room| self.changed(room));
+        lock(&self.book).prune(Instant::now(), &in_use);
+        let view = self.registry.view();
+        lock(&self.read).retain(|room, _| view.room(room).is_some());
+    }
+
+    pub(super) fn adopt(&self, room: &RoomId, signed: SignedGrant) {
+        lock(&self.book).adopt(room, signed, now());
+        self.metrics.signed.inc();
+        self.changed(room);
+    }
+
+    /// Another node took over from this node, which leads the room: signs an epoch after that one.
+    pub(super) fn contest(&self, room: &RoomId, epoch: u64) {
+        {
+            let mut contested = lock(&self.contested);
+            contested.retain(|_, at| at.elapsed() < CONTEST_INTERVAL);
+            if contested.insert(room.clone(), Instant::now()).is_some() {
+                return;
+            }
+        }
+        let Ok(terms) = self.terms.of(room, &self.authority) else { return };
+        let signed = lock(&self.book).next(room, epoch, terms, &self.signer.key, now());
+        match signed {
+            Ok(signed) => {
+                tracing::warn!(
+                    epoch,
+                    "another node claims to be home of a room that this node leads; a new epoch begins"
+                );
+                self.adopt(room, signed);
+            }
+            Err(error) => tracing::warn!(%error, "a claim of another node cannot be answered"),
+        }
+    }
+
+    /// What this node answers when another node asks for the room's grant and may know it.
+    ///
+    /// # Errors
+    /// When it holds none.
+    pub fn held(&self, room: &RoomId) -> Result<ToldAssignment, Refusal> {
+        self.read_record(room);
+        self.telling(room).ok_or_else(|| GrantRefusal::None.into())
+    }
+}
+
+/// The record of a new room.
+fn record_of(room: &RoomId, signed: &SignedGrant) -> Assignment {
+    let grant = signed.grant();
+    let home = grant.home.as_str().into();
+    let version = grant.policy_version.to_string();
+    let mut record = Assignment::new(room.clone(), grant.sid.clone(), home, version, grant.issued_ms);
+    record.grant = signed.note().to_string();
+    record
+}

@@ -1,0 +1,290 @@
+//! The assignments of all rooms, as one node knows them: the home by a signed grant, the spill nodes by the home's word.
+//! The registry's records only hint at them. Only a room's home writes its record.
+
+mod home;
+mod peers;
+mod records;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry as Metrics;
+use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_documents::{SignedGrant, SigningKey};
+use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach};
+use systir_policy::{Action, Authority};
+use systir_reason::{ByReason, Reason, Refusal};
+
+use crate::registry::Registry;
+use terms::Terms;
+
+pub use peers::{GrantPeers, GrantPurpose, Occupied, ToldAssignment};
+
+/// How long an answer of a home, or its silence, is known.
+const REACH_VALIDITY: Duration = Duration::from_secs(5);
+
+/// How long a home may take to answer: as long as the loss of a link takes to be detected.
+pub const HOME_ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// Most homes whose answers are remembered.
+const MAX_REACHES: usize = 1024;
+
+/// Unix time in milliseconds, for the registry's records.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis() as u64).unwrap_or_default()
+}
+
+fn now() -> GrantTime {
+    GrantTime { instant: Instant::now(), unix_ms: unix_ms() }
+}
+
+/// Who this node is, to sign grants.
+#[derive(Debug)]
+pub struct GrantSigner {
+    /// Its name.
+    pub node: String,
+    /// The trust domain of its cluster.
+    pub trust_domain: String,
+    /// Its node key.
+    pub key: Arc<SigningKey>,
+}
+
+/// The assignments of all rooms, as one node knows them.
+#[derive(Debug)]
+pub struct Assignments {
+    registry: Arc<dyn Registry>,
+    signer: GrantSigner,
+    authority: Arc<Authority>,
+    terms: Terms,
+    book: Mutex<GrantBook>,
+    peers: OnceLock<Arc<dyn GrantPeers>>,
+    /// Has this node participants of the room, or seats for them?
+    occupied: OnceLock<Box<dyn Occupied>>,
+    /// Whether homes without a link answered lately, and when.
+    reached: Mutex<HashMap<String, (Instant, bool)>>,
+    /// The revision of each room's record that was read last.
+    read: Mutex<HashMap<RoomId, u64>>,
+    /// Rooms of this node, as home, in which another node's claim was answered lately.
+    contested: Mutex<HashMap<RoomId, Instant>>,
+    /// For tasks that outlive a call.
+    this: Weak<Self>,
+    metrics: AssignmentMetrics,
+}
+
+#[derive(Debug, Default)]
+struct AssignmentMetrics {
+    restored: Counter,
+    takeovers: Counter,
+    signed: Counter,
+    refused: Family<ByReason, Counter>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Assignments {
+    /// Without grants.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>, signer: GrantSigner, authority: Arc<Authority>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            book: Mutex::new(GrantBook::new(&signer.node)),
+            terms: Terms::new(&signer.trust_domain),
+            registry,
+            signer,
+            authority,
+            peers: OnceLock::new(),
+            occupied: OnceLock::new(),
+            reached: Mutex::default(),
+            read: Mutex::default(),
+            contested: Mutex::default(),
+            this: this.clone(),
+            metrics: AssignmentMetrics::default(),
+        })
+    }
+
+    /// Sets the other nodes once links have started, and who tells whether this node has participants of a room.
+    pub fn connect(&self, peers: Arc<dyn GrantPeers>, occupied: Box<dyn Occupied>) {
+        let _ = self.peers.set(peers);
+        let _ = self.occupied.set(occupied);
+    }
+
+    /// Registers the metrics.
+    pub fn register(&self, metrics: &mut Metrics) {
+        let AssignmentMetrics { restored, takeovers, signed, refused } = &self.metrics;
+        metrics.register("restored_records", "Records of rooms written again", restored.clone());
+        metrics.register("takeovers", "Rooms of which this node became home", takeovers.clone());
+        metrics.register("grants_signed", "Grants that this node signed as home", signed.clone());
+        metrics.register("grants_refused", "Grants of other nodes that do not count", refused.clone());
+    }
+
+    /// The registry that the records are in.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.registry
+    }
+
+    /// The room's assignment: by the grant that this node holds, or that the registry's record has.
+    #[must_use]
+    pub fn get(&self, room: &RoomId) -> Option<Assignment> {
+        self.read_record(room);
+        lock(&self.book).assignment(room)
+    }
+
+    /// The rooms of which this node is home.
+    #[must_use]
+    pub fn own_rooms(&self) -> Vec<Assignment> {
+        let book = lock(&self.book);
+        let rooms = book.rooms().filter(|room| book.role(room, &self.signer.node) == Some(MediaRole::Home));
+        rooms.filter_map(|room| book.assignment(room)).collect()
+    }
+
+    /// The role in which a node may carry the room; none when no grant lists it.
+    #[must_use]
+    pub fn role(&self, room: &RoomId, node: &str) -> Option<MediaRole> {
+        lock(&self.book).role(room, node)
+    }
+
+    /// May these nodes act in these roles? `standing`: this node carries the room already. Then an ended grant counts
+    /// while its home cannot be reached.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(
+        &self,
+        room: &RoomId,
+        roles: &[(GrantRole, &str)],
+        standing: bool,
+    ) -> Result<(), GrantRefusal> {
+        let book = lock(&self.book);
+        let home = book.held(room).map(|held| held.grant().home.clone());
+        let home_away = || home.is_some_and(|home| self.reach(&home) != HomeReach::Up);
+        book.check(room, roles, standing && home_away(), Instant::now()).map(|_| ())
+    }
+
+    /// Has the room's grant ended although its home can be reached? Then its home does not renew it.
+    #[must_use]
+    pub fn has_ended(&self, room: &RoomId) -> bool {
+        let me = self.signer.node.as_str();
+        let book = lock(&self.book);
+        let Some(held) = book.held(room) else { return false };
+        let home = held.grant().home.clone();
+        held.has_ended(Instant::now()) && home != me && self.link_is_up(&home)
+    }
+
+    /// The grant that this node holds, as a note. Empty for none.
+    #[must_use]
+    pub fn note(&self, room: &RoomId) -> String {
+        lock(&self.book).held(room).map(|held| held.signed().note().to_string()).unwrap_or_default()
+    }
+
+    /// What this node tells another one of the room.
+    #[must_use]
+    pub fn telling(&self, room: &RoomId) -> Option<ToldAssignment> {
+        let assignment = lock(&self.book).assignment(room)?;
+        let since = |node| assignment.since_ms.get(node).copied().unwrap_or_default();
+        let spill = assignment.spill.iter().map(|node| (node.to_string(), since(node))).collect();
+        Some(ToldAssignment { grant: assignment.grant, spill, created_ms: assignment.created_ms })
+    }
+
+    /// This node carries the room as a spill node from now on, if it is not home.
+    pub fn carry(&self, room: &RoomId) {
+        let me = self.signer.node.clone();
+        self.peer_carries(room, &me);
+    }
+
+    /// A spill node carries the room from now on.
+    pub fn peer_carries(&self, room: &RoomId, node: &str) {
+        if lock(&self.book).add_carrier(room, node, unix_ms()) {
+            self.changed(room);
+        }
+    }
+
+    /// A spill node carries the room no longer.
+    pub fn remove_spill(&self, room: &RoomId, node: &str) {
+        if lock(&self.book).remove_carrier(room, node) {
+            tracing::info!(node, "a spill node carries a room no longer");
+            self.changed(room);
+        }
+    }
+
+    fn changed(&self, room: &RoomId) {
+        self.registry.wake_room(room);
+    }
+
+    fn verify(&self, note: &str) -> Result<SignedGrant, Refusal> {
+        let keys_of =
+            |home: &str| self.authority.facts(home).map(|facts| facts.keys.clone()).unwrap_or_default();
+        SignedGrant::verify(note, keys_of)
+            .map_err(|refused| Refusal::new(Reason::GrantInvalid, format!("the room's grant: {refused}")))
+    }
+
+    fn link_is_up(&self, node: &str) -> bool {
+        self.peers.get().is_some_and(|peers| peers.has_link(node))
+    }
+
+    fn reach(&self, node: &str) -> HomeReach {
+        if node == self.signer.node || self.link_is_up(node) {
+            return HomeReach::Up;
+        }
+        match lock(&self.reached).get(node) {
+            Some((at, answered)) if at.elapsed() < REACH_VALIDITY => {
+                if *answered {
+                    HomeReach::Up
+                } else {
+                    HomeReach::Gone
+                }
+            }
+            _ => HomeReach::Unknown,
+        }
+    }
+
+    /// Can the node be reached, as far as this node knows?
+    #[must_use]
+    pub fn answers(&self, node: &str) -> bool {
+        self.reach(node) == HomeReach::Up
+    }
+
+    fn note_reach(&self, node: &str, answered: bool) {
+        let mut reached = lock(&self.reached);
+        if reached.len() >= MAX_REACHES {
+            reached.retain(|_, (at, _)| at.elapsed() < REACH_VALIDITY);
+        }
+        reached.insert(node.to_owned(), (Instant::now(), answered));
+    }
+
+    /// Does this node, as home, lead the room: has it participants, or links with at least half of the nodes that carry
+    /// it?
+    fn leads(&self, carriers: &[String], has_participants: bool) -> bool {
+        let linked = carriers.iter().filter(|node| self.link_is_up(node)).count();
+        has_participants || (!carriers.is_empty() && 2 * linked >= carriers.len())
+    }
+
+    fn with_circumstances<T>(
+        &self,
+        room: &RoomId,
+        judge: impl FnOnce(&mut GrantBook, &Circumstances<'_>) -> T,
+    ) -> T {
+        let mut book = lock(&self.book);
+        let carriers: Vec<String> = book
+            .assignment(room)
+            .map(|known| known.spill.iter().map(ToString::to_string).collect())
+            .unwrap_or_default();
+        let has_participants = self.occupied.get().is_some_and(|rooms| rooms.is_occupied(room));
+        let circumstances = Circumstances {
+            now: now(),
+            approves_home: &|node| self.authority.node(Action::Home, room, node).allowed,
+            reach: &|node| self.reach(node),
+            leads: &|| self.leads(&carriers, has_participants),
+        };
+        judge(&mut book, &circumstances)
+    }
+}

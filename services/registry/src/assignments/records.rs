@@ -1,0 +1,88 @@
+//! The room's record in the registry. Only its home writes it.
+
+use systir_assignment::{Assignment, RoomId};
+
+use super::{Assignments, lock};
+use crate::registry::{CreateError, UpdateError};
+
+/// Attempts to write a record while others change it.
+const ATTEMPTS: usize = 5;
+
+impl Assignments {
+    /// Is the room's record as this node, its home, would write it? The grant in it may be an earlier one of this epoch.
+    #[must_use]
+    pub fn is_recorded(&self, assignment: &Assignment) -> bool {
+        self.registry.view().room(&assignment.room).is_some_and(|record| {
+            let record = &record.value;
+            record.sid == assignment.sid
+                && record.home == assignment.home
+                && record.epoch == assignment.epoch
+                && record.spill == assignment.spill
+                && (record.grant == assignment.grant
+                    || self
+                        .verify(&record.grant)
+                        .is_ok_and(|signed| signed.grant().epoch == assignment.epoch))
+        })
+    }
+
+    /// Writes the room's record, if this node is its home.
+    pub async fn write(&self, room: &RoomId) {
+        for _ in 0..ATTEMPTS {
+            let Some(wanted) = self.get(room).filter(|known| known.home == *self.signer.node.as_str()) else {
+                return;
+            };
+            if self.is_recorded(&wanted) {
+                return;
+            }
+            let written = match self.registry.view().room(room) {
+                Some(known) => self.registry.update(known, wanted).await.map(drop),
+                None => match self.registry.create(wanted).await {
+                    Ok(_) => Ok(()),
+                    Err(CreateError::AlreadyAssigned(other)) => Err(UpdateError::Conflict(other)),
+                    Err(CreateError::Registry(error)) => Err(UpdateError::Registry(error)),
+                },
+            };
+            match written {
+                Ok(()) => {
+                    self.metrics.restored.inc();
+                    return;
+                }
+                Err(UpdateError::Conflict(_) | UpdateError::Gone) => {}
+                Err(UpdateError::Registry(error)) => {
+                    tracing::info!(%error, "a room's record could not be written; will try again");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// This node carries the room no longer. As home it deletes the record. False when it must stay: a seat is held, or it
+    /// is home of a room that spill nodes carry.
+    pub async fn leave(&self, room: &RoomId, seats_held: impl Fn() -> bool) -> bool {
+        for _ in 0..ATTEMPTS {
+            if seats_held() {
+                return false;
+            }
+            let Some(known) = self.get(room) else { return true };
+            if known.home != *self.signer.node.as_str() {
+                // Its home removes this node from the record when the room closes on their link.
+                self.remove_spill(room, &self.signer.node);
+                return true;
+            }
+            if !known.spill.is_empty() {
+                return false;
+            }
+            let Some(record) = self.registry.view().room(room).cloned() else { break };
+            match self.registry.delete(&record).await {
+                Ok(()) | Err(UpdateError::Gone) => break,
+                Err(UpdateError::Conflict(_)) => {}
+                Err(UpdateError::Registry(error)) => {
+                    tracing::info!(%error, "the record of an empty room could not be removed; the next join uses it");
+                    break;
+                }
+            }
+        }
+        lock(&self.book).forget(room);
+        true
+    }
+}
