@@ -165,6 +165,22 @@ impl Cluster {
         })
     }
 
+    /// Sets a field in the configuration of all nodes. They must not run yet.
+    ///
+    /// # Errors
+    /// When a configuration cannot be written.
+    pub fn set(&self, section: &str, field: &str, value: &str) -> Result<()> {
+        for node in NODES {
+            let file = self.folder().join(format!("{node}.toml"));
+            let text = std::fs::read_to_string(&file)?;
+            let changed =
+                text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{field} = {value}\n"), 1);
+            anyhow::ensure!(changed != text, "{} has no section [{section}]", file.display());
+            std::fs::write(&file, changed)?;
+        }
+        Ok(())
+    }
+
     /// The folder of certificates and configurations; empty for the demo.
     #[must_use]
     pub fn folder(&self) -> PathBuf {

@@ -95,20 +95,12 @@ impl RoomId {
     }
 }
 
-/// The highest epoch; the one after it is 1. No room has so many takeovers, so a record with a higher epoch
-/// is forged, and the registry does not read it.
+/// The highest epoch. No room has so many homes, so a record with a higher epoch is forged, and the registry does
+/// not read it.
 pub const LAST_EPOCH: u64 = 1 << 48;
 
 /// Most takeovers of one room that a node can have missed.
 pub const MAX_MISSED_EPOCHS: u64 = 1024;
-
-/// Is `epoch` newer than `known`, another epoch of the same room? The greater one is, unless they are further
-/// apart than [`MAX_MISSED_EPOCHS`]: then someone forged the greater one, and the smaller one counts as the
-/// newer. So a forged epoch, however high, never stays.
-#[must_use]
-pub fn is_newer_epoch(epoch: u64, known: u64) -> bool {
-    if epoch.abs_diff(known) > MAX_MISSED_EPOCHS { epoch < known } else { epoch > known }
-}
 
 /// The role in which a node carries a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -148,7 +140,7 @@ pub struct Assignment {
     pub home: NodeId,
     /// The spill nodes, in the order in which they were added.
     pub spill: Vec<NodeId>,
-    /// Increases with each takeover ([`is_newer_epoch`]); an update with an older epoch is refused.
+    /// Increases with each home.
     pub epoch: u64,
     /// Version of the institution's policy when the home was chosen.
     pub policy_version: String,
@@ -217,22 +209,6 @@ impl Assignment {
         }
     }
 
-    /// Makes another node home and removes the old home. The epoch increases, so later writes of the old
-    /// home are refused.
-    pub fn take_over(&mut self, home: NodeId, now_ms: u64) {
-        let old = std::mem::replace(&mut self.home, home);
-        self.spill.retain(|known| *known != self.home && *known != old);
-        self.since_ms.remove(&old);
-        self.since_ms.entry(self.home.clone()).or_insert(now_ms);
-        self.epoch = self.next_epoch();
-    }
-
-    /// The epoch after this one.
-    #[must_use]
-    pub fn next_epoch(&self) -> u64 {
-        if self.epoch < LAST_EPOCH { self.epoch + 1 } else { 1 }
-    }
-
     /// Removes a spill node. The home cannot be removed.
     pub fn remove_spill(&mut self, node: &str) {
         self.spill.retain(|known| known != node);
@@ -254,46 +230,23 @@ pub struct Versioned<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Assignment, LAST_EPOCH, MAX_MISSED_EPOCHS, RoomId, is_newer_epoch};
+    use super::{Assignment, MediaRole, RoomId};
 
     #[test]
-    fn takeover_makes_a_node_home_in_a_newer_epoch_and_removes_the_old_home() {
-        let room = RoomId::new("ku.dk", "lecture");
-        let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
-        assignment.add_spill("sto-1".into(), 2);
-        assignment.add_spill("cph-2".into(), 3);
-        assignment.take_over("cph-2".into(), 9);
-        let nodes: Vec<&str> = assignment.nodes().map(AsRef::as_ref).collect();
-        assert_eq!((nodes, assignment.epoch), (vec!["cph-2", "sto-1"], 2));
-        assert!(!assignment.has("cph-1") && !assignment.since_ms.contains_key(&"cph-1".into()));
-        assert_eq!(assignment.since_ms.get(&"cph-2".into()), Some(&3), "it already carried the room");
-    }
-
-    #[test]
-    fn a_forged_epoch_is_older_than_the_true_one_and_no_epoch_prevents_a_takeover() {
-        assert!(is_newer_epoch(8, 7) && !is_newer_epoch(7, 8) && !is_newer_epoch(7, 7));
-        assert!(is_newer_epoch(7 + MAX_MISSED_EPOCHS, 7), "takeovers that a node missed");
-        for forged in [8 + MAX_MISSED_EPOCHS, LAST_EPOCH, u64::MAX] {
-            assert!(is_newer_epoch(7, forged) && !is_newer_epoch(forged, 7));
-        }
+    fn a_node_carries_a_room_in_one_role() {
         let room = RoomId::new("ku.dk", "lecture");
         let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "7-abc".to_owned(), 1);
-        assert_eq!(assignment.policy_number(), 7);
-        for forged in [LAST_EPOCH - 1, LAST_EPOCH, u64::MAX] {
-            assignment.epoch = forged;
-            assignment.take_over("cph-2".into(), 9);
-            assert!(is_newer_epoch(assignment.epoch, forged) && assignment.epoch <= LAST_EPOCH);
-            assignment.take_over("cph-1".into(), 9);
-        }
+        assignment.add_spill("sto-1".into(), 2);
+        assignment.add_spill("cph-1".into(), 3);
+        let roles = ["cph-1", "sto-1", "aws-sto-1"].map(|node| assignment.role_of(node));
+        assert_eq!(roles, [Some(MediaRole::Home), Some(MediaRole::Spill), None]);
+        assignment.remove_spill("sto-1");
+        assignment.remove_spill("cph-1");
+        assert_eq!(assignment.nodes().map(AsRef::as_ref).collect::<Vec<&str>>(), ["cph-1"]);
+        assert_eq!((assignment.since_ms.len(), assignment.policy_number()), (1, 7));
     }
 
     proptest! {
-        #[test]
-        fn of_two_epochs_one_is_newer(a in 0..=LAST_EPOCH, distance in 1..4 * MAX_MISSED_EPOCHS) {
-            let b = a.saturating_add(distance);
-            prop_assert_ne!(is_newer_epoch(a, b), is_newer_epoch(b, a));
-        }
-
         #[test]
         fn every_room_has_its_own_key(institution in ".{0,20}", name in ".{0,40}") {
             let room = RoomId::new(&institution, &name);

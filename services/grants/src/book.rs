@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_documents::{NodeNoteRefused, SignedGrant, SigningKey};
+use systir_documents::{MAX_GRANT_LIFE_MS, NodeNoteRefused, SignedGrant, SigningKey};
 
 use crate::carriers::Carriers;
 use crate::held::HeldGrant;
@@ -33,14 +33,17 @@ struct Entry {
 #[derive(Debug)]
 pub struct GrantBook {
     me: String,
+    /// Life of the grants that this node signs, milliseconds.
+    life_ms: u64,
     rooms: HashMap<RoomId, Entry>,
 }
 
 impl GrantBook {
-    /// Without grants, for the node `me`.
+    /// Without grants, for the node `me`. `life`: of the grants that it signs, at most [`MAX_GRANT_LIFE_MS`].
     #[must_use]
-    pub fn new(me: &str) -> Self {
-        Self { me: me.to_owned(), rooms: HashMap::new() }
+    pub fn new(me: &str, life: Duration) -> Self {
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(MAX_GRANT_LIFE_MS).min(MAX_GRANT_LIFE_MS);
+        Self { me: me.to_owned(), life_ms, rooms: HashMap::new() }
     }
 
     /// The grant that this node holds of the room.
@@ -243,6 +246,7 @@ impl GrantBook {
             serial: 1,
             home: &self.me,
             successor_of: None,
+            life_ms: self.life_ms,
         };
         SignedGrant::sign(terms.grant(order, now), key)
     }
@@ -264,7 +268,8 @@ impl GrantBook {
         let held = self.held(room).ok_or(GrantRefusal::None)?;
         let known = held.grant();
         let renews = held.own && after <= known.epoch;
-        let other_home = (known.home != self.me).then(|| known.home.clone());
+        let before =
+            if known.home == self.me { known.successor_of.clone() } else { Some(known.home.clone()) };
         let order = GrantOrder {
             institution: &room.institution,
             room: room.key(),
@@ -272,7 +277,8 @@ impl GrantBook {
             epoch: if renews { known.epoch } else { known.epoch.max(after).saturating_add(1) },
             serial: if renews { known.serial.saturating_add(1) } else { 1 },
             home: &self.me,
-            successor_of: if renews { known.successor_of.clone() } else { other_home },
+            successor_of: before,
+            life_ms: self.life_ms,
         };
         Ok(SignedGrant::sign(terms.grant(order, now), key)?)
     }

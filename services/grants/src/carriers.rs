@@ -34,8 +34,7 @@ impl Carriers {
     pub(crate) fn replace(&mut self, named: &[(String, u64)], me: &str) -> bool {
         let mut replaced = Self::default();
         for (node, since_ms) in named {
-            let known = self.0.iter().find(|(known, _)| known == node.as_str()).map(|(_, since)| *since);
-            replaced.add(node, known.unwrap_or(*since_ms));
+            replaced.add(node, *since_ms);
         }
         if let Some((_, since_ms)) = self.0.iter().find(|(known, _)| known == me) {
             replaced.add(me, *since_ms);

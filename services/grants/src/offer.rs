@@ -65,7 +65,7 @@ pub(crate) fn judge(
     from: Option<&str>,
     circumstances: &Circumstances<'_>,
 ) -> Result<HeldGrant, Offered> {
-    let Circumstances { now, approves_home, reach, leads } = circumstances;
+    let Circumstances { now, approves_home, reach, .. } = circumstances;
     let grant = offered.grant();
     if !approves_home(&grant.home) {
         return Err(Offered::Refused(GrantRefusal::HomeDenied(grant.home.clone())));
@@ -87,13 +87,7 @@ pub(crate) fn judge(
         return Err(older(known));
     }
     if known.home == me {
-        return if leads() {
-            Err(Offered::Contested { epoch: grant.epoch })
-        } else if grant.epoch > known.epoch || rank(grant) < rank(known) {
-            Ok(HeldGrant::received(offered, from, *now))
-        } else {
-            Err(older(known))
-        };
+        return as_home(known, offered, from, circumstances);
     }
     let follows = grant.epoch == known.epoch + 1
         && known.homes.contains(&grant.home)
@@ -118,6 +112,31 @@ pub(crate) fn judge(
             Ok(HeldGrant { replaced, ..HeldGrant::received(offered, from, *now) })
         }
     }
+}
+
+/// Decides about a grant of another home, as the home of the one that is held.
+fn as_home(
+    known: &Grant,
+    offered: SignedGrant,
+    from: Option<&str>,
+    circumstances: &Circumstances<'_>,
+) -> Result<HeldGrant, Offered> {
+    let grant = offered.grant();
+    let newer = grant.epoch > known.epoch;
+    // This node took over from that home, which is back and leads the room.
+    let predecessor_is_back = newer && known.successor_of.as_deref() == Some(grant.home.as_str());
+    // Two nodes took over from one home at once.
+    let rival_successor = grant.epoch == known.epoch && grant.sid == known.sid;
+    let follows = if predecessor_is_back {
+        true
+    } else if rival_successor {
+        rank(grant) < rank(known)
+    } else if (circumstances.leads)() {
+        return Err(Offered::Contested { epoch: grant.epoch });
+    } else {
+        newer || rank(grant) < rank(known)
+    };
+    if follows { Ok(HeldGrant::received(offered, from, circumstances.now)) } else { Err(older(known)) }
 }
 
 /// Decides about another grant of the home that is held: only its own order counts.

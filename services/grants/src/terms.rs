@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use systir_documents::{DocumentHash, Grant, MAX_GRANT_LIFE_MS};
+use systir_documents::{DocumentHash, Grant};
 
 /// What this node's policy says of a room: the nodes that it approves in each role, and by which documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl GrantTerms {
 
     /// The grant with these terms.
     pub(crate) fn grant(self, order: GrantOrder<'_>, now: GrantTime) -> Grant {
-        let GrantOrder { institution, room, sid, epoch, serial, home, successor_of } = order;
+        let GrantOrder { institution, room, sid, epoch, serial, home, successor_of, life_ms } = order;
         Grant {
             trust_domain: self.trust_domain,
             institution: institution.to_owned(),
@@ -74,12 +74,12 @@ impl GrantTerms {
             directory_version: self.directory_version,
             directory_hash: self.directory_hash,
             issued_ms: now.unix_ms,
-            not_after_ms: now.unix_ms.saturating_add(MAX_GRANT_LIFE_MS),
+            not_after_ms: now.unix_ms.saturating_add(life_ms),
         }
     }
 }
 
-/// What orders a grant among those of its room.
+/// What orders a grant among those of its room, and its life.
 pub(crate) struct GrantOrder<'a> {
     pub(crate) institution: &'a str,
     pub(crate) room: String,
@@ -88,6 +88,7 @@ pub(crate) struct GrantOrder<'a> {
     pub(crate) serial: u64,
     pub(crate) home: &'a str,
     pub(crate) successor_of: Option<String>,
+    pub(crate) life_ms: u64,
 }
 
 /// The time of a call, because a core has no clock.

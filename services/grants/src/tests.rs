@@ -52,7 +52,14 @@ impl Node {
     fn new(name: &'static str) -> Self {
         let now = GrantTime { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
         let reach = HOMES.iter().map(|home| (*home, HomeReach::Up)).collect();
-        Self { name, book: GrantBook::new(name), reach, denied: vec![HOSTILE], leads: false, now }
+        Self {
+            name,
+            book: GrantBook::new(name, Duration::from_millis(MAX_GRANT_LIFE_MS)),
+            reach,
+            denied: vec![HOSTILE],
+            leads: false,
+            now,
+        }
     }
 
     fn with_first(name: &'static str) -> Self {
@@ -349,13 +356,15 @@ proptest! {
         }
         for node in &mut nodes {
             node.reach = HOMES.iter().map(|home| (*home, HomeReach::Up)).collect();
-            node.leads = false;
         }
         for _ in 0..6 {
             for at in 0..3 {
                 for other in 0..3 {
                     if let Some(told) = nodes[other].book.held(&room()).map(|held| held.signed().clone()) {
-                        nodes[at].offer(&told, Some(HOMES[other]));
+                        let node = &mut nodes[at];
+                        if let Offered::Contested { epoch } = node.offer(&told, Some(HOMES[other])) {
+                            node.sign_next(epoch);
+                        }
                     }
                 }
             }

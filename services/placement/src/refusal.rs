@@ -14,10 +14,8 @@ impl Proposal {
         }
         let any = |wanted: Reason| answers.contains(&wanted);
         let undecided = |answer: &Reason| {
-            matches!(
-                answer,
-                Reason::NoAnswer | Reason::Internal | Reason::Unspecified | Reason::EpochOvertaken
-            )
+            let unclear = [Reason::NoAnswer, Reason::Internal, Reason::Unspecified, Reason::EpochOvertaken];
+            answer.is_about_a_grant() || unclear.contains(answer)
         };
         let reason = if any(Reason::IdentityQuota) {
             // The ladder ends with this answer: the participant has the seats that it may have.
@@ -61,9 +59,9 @@ pub(crate) enum NoSeatReason {
     InstitutionQuota,
     /// The asked nodes deny by their own policy what this node's policy allows.
     RulesDiffer,
-    /// A node had a seat but must be written into the registry first, which does not answer.
+    /// A home must be written into the registry first, which does not answer.
     RegistryUnavailable,
-    /// A node had a seat, but the registry refuses the write.
+    /// A home must be written into the registry first, which refuses the write.
     RegistryRefuses,
 }
 
@@ -121,13 +119,12 @@ pub(crate) fn refuse(institution: &str, reason: NoSeatReason) -> Refusal {
              Please contact the support of {institution}."
         ),
         NoSeatReason::RegistryUnavailable => format!(
-            "A server that {institution} approved has a free seat, but it cannot be added to this meeting \
-             now, because the cluster's registry does not answer. Running meetings continue; please try \
-             again in a minute."
+            "This meeting cannot be opened now on a server that {institution} approved, because the cluster's \
+             registry does not answer. Running meetings continue; please try again in a minute."
         ),
         NoSeatReason::RegistryRefuses => format!(
-            "A server that {institution} approved has a free seat, but the cluster's registry does not \
-             allow adding it to this meeting. Please contact the support of {institution}."
+            "This meeting cannot be opened on a server that {institution} approved, because the cluster's \
+             registry does not allow it. Please contact the support of {institution}."
         ),
     };
     Refusal::new(reason.into(), sentence)

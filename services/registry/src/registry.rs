@@ -16,7 +16,7 @@ pub enum RegistryError {
     /// It does not answer. Reads continue from the last known copy; media and joins to assigned rooms
     /// continue too.
     #[error(
-        "the registry does not answer ({0}); running rooms continue, new rooms and new spill nodes must wait"
+        "the registry does not answer ({0}); running rooms continue and may use further nodes, new rooms must wait"
     )]
     Unavailable(String),
     /// It refused the request.

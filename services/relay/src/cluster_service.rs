@@ -118,14 +118,18 @@ impl ClusterService {
         let room = room_of(&request.room)?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
-        let role = self.granted_role(peer, &room, &request.grant).await?;
-        self.may_carry(role, &room)?;
+        self.granted_role(peer, &room, &request.grant).await?;
         self.admission.may_be_added(&room, &self.node)?;
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 
-    /// The role in which this node carries the room, by the room's grant, which must list the peer as a gateway. The peer
-    /// hands over the grant that it holds.
+    /// A home signs the room's grant anew when that is due: after a restart it begins a new epoch.
+    fn renew_as_home(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+        if role == MediaRole::Home { self.assignments.renew(room) } else { Ok(()) }
+    }
+
+    /// The role in which this node carries the room, by its policy and by the room's grant, which must list the peer as a
+    /// gateway. The peer hands over the grant that it holds.
     async fn granted_role(
         &self,
         peer: &ProvenIdentity,
@@ -137,6 +141,8 @@ impl ClusterService {
         let role = self.assignments.role(room, &self.node).unwrap_or(MediaRole::Spill);
         let standing = self.rooms.get(room).is_some();
         let roles = [(role.into(), self.node.as_str()), (GrantRole::Gateway, gateway.as_str())];
+        self.may_carry(role, room)?;
+        self.renew_as_home(role, room)?;
         self.assignments.check(room, &roles, standing)?;
         Ok(role)
     }
@@ -199,8 +205,7 @@ impl ClusterService {
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         let gateway = self.directory.name(peer.id()).unwrap_or_default();
-        let role = self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
-        span.in_scope(|| self.may_carry(role, &room))?;
+        self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
         self.assignments.carry(&room);
         let assignment = self.assignments.get(&room).ok_or(GrantRefusal::None)?;
         let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
@@ -258,13 +263,10 @@ impl Handler for ClusterService {
                 return Err(not_assigned());
             }
             let roles = [(own_role.into(), self.node.as_str()), (peer_role.into(), peer_name.as_str())];
-            self.assignments.check(&id, &roles, standing)?;
             self.peer_may_carry(peer, peer_role, &id)?;
             self.may_carry(own_role, &id)?;
-            if own_role == MediaRole::Home {
-                // After a restart, this begins a new epoch.
-                self.assignments.renew(&id)?;
-            }
+            self.renew_as_home(own_role, &id)?;
+            self.assignments.check(&id, &roles, standing)?;
             if peer_role == MediaRole::Spill {
                 self.assignments.peer_carries(&id, &peer_name);
             }

@@ -205,6 +205,7 @@ pub(crate) fn config(
             operator: texts::OPERATOR.to_owned(),
             documents: folder.join("documents"),
             state: folder.join(format!("{name}.state")),
+            grant_seconds: 600,
             operators: BTreeMap::from([(
                 texts::OPERATOR.to_owned(),
                 config::OperatorSection {

@@ -54,7 +54,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit of concurrent connections to the metrics port.
 const METRICS_CONNECTIONS: usize = 64;
 
-/// How often grants are searched that must be signed anew.
+/// How often grants are searched that must be signed anew, at least.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The tasks of a node: each ends when `stop` is cancelled.
@@ -154,6 +154,7 @@ impl Node {
             node: name.clone(),
             trust_domain: credentials.id().trust_domain().to_string(),
             key: node_key.clone(),
+            life: Duration::from_secs(config.policy.grant_seconds),
         };
         let assignments = Assignments::new(registry.clone(), signer, authority.clone());
         let directory = Arc::new(NodeDirectory::new(authority.clone(), registry.clone()));
@@ -204,7 +205,8 @@ impl Node {
         let (links, events) = Links::start(links_config, Arc::new(service))?;
         directory.connect(links);
         assignments.connect(directory.clone(), Box::new(rooms.clone()));
-        tasks.spawn(renew_grants(assignments.clone(), rooms.clone(), documents.changes()));
+        let interval = RENEWAL_INTERVAL.min(Duration::from_secs(config.policy.grant_seconds) / 5);
+        tasks.spawn(renew_grants(assignments.clone(), rooms.clone(), interval, documents.changes()));
         tasks.spawn(link_dispatch::run(
             directory.clone(),
             rooms.clone(),
@@ -378,10 +380,15 @@ fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
 }
 
 /// Signs the grants of this node's rooms anew when they are due, and when policy changed.
-async fn renew_grants(assignments: Arc<Assignments>, rooms: Arc<Rooms>, mut policy: watch::Receiver<u64>) {
+async fn renew_grants(
+    assignments: Arc<Assignments>,
+    rooms: Arc<Rooms>,
+    interval: Duration,
+    mut policy: watch::Receiver<u64>,
+) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
             changed = policy.changed() => {
                 if changed.is_err() {
                     return;

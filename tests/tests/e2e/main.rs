@@ -4,6 +4,7 @@
 mod bad_input;
 mod codecs;
 mod demo_node;
+mod grants;
 mod health;
 mod hostile_etcd;
 mod hostile_registry;

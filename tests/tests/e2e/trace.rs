@@ -64,7 +64,7 @@ fn a_join_that_spills_is_one_trace_with_the_deciding_rule() -> Result<()> {
                 .map(|span| span.name.as_str())
                 .collect::<BTreeSet<_>>()
         };
-        let at_gateway = ["assignment", "gateway", "placement", "policy", "relay-signal", "reserve", "token"];
+        let at_gateway = ["gateway", "placement", "policy", "relay-signal", "reserve", "token"];
         assert_eq!(names("cph-1"), BTreeSet::from(at_gateway), "{spilled:#?}");
         assert_eq!(names("sto-1"), BTreeSet::from(["policy", "seat", "session"]), "{spilled:#?}");
 

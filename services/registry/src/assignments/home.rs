@@ -232,9 +232,12 @@ impl Assignments {
             let ended = |room: &&RoomId| book.held(room).is_some_and(|held| held.has_ended(now));
             book.rooms().filter(ended).cloned().collect()
         };
+        let ended: Vec<&RoomId> = ended.iter().filter(|room| in_use(room)).collect();
+        self.metrics.ended.set(i64::try_from(ended.len()).unwrap_or(i64::MAX));
         // They decide whether they go on.
-        ended.iter().filter(|room| in_use(room)).for_each(|room| self.changed(room));
+        ended.into_iter().for_each(|room| self.changed(room));
         lock(&self.book).prune(Instant::now(), &in_use);
+        lock(&self.unrenewed).retain(|room, _| in_use(room));
         let view = self.registry.view();
         lock(&self.read).retain(|room, _| view.room(room).is_some());
     }

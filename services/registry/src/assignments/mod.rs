@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_documents::{SignedGrant, SigningKey};
@@ -32,6 +33,9 @@ const REACH_VALIDITY: Duration = Duration::from_secs(5);
 
 /// How long a home may take to answer: as long as the loss of a link takes to be detected.
 pub const HOME_ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// How long the link to a home must be up, while it does not renew an ended grant, before the room closes.
+const RENEWAL_GRACE: Duration = Duration::from_secs(10);
 
 /// Most homes whose answers are remembered.
 const MAX_REACHES: usize = 1024;
@@ -55,6 +59,8 @@ pub struct GrantSigner {
     pub trust_domain: String,
     /// Its node key.
     pub key: Arc<SigningKey>,
+    /// Life of the grants that it signs.
+    pub life: Duration,
 }
 
 /// The assignments of all rooms, as one node knows them.
@@ -74,6 +80,8 @@ pub struct Assignments {
     read: Mutex<HashMap<RoomId, u64>>,
     /// Rooms of this node, as home, in which another node's claim was answered lately.
     contested: Mutex<HashMap<RoomId, Instant>>,
+    /// Rooms whose grant has ended although the link to their home is up, and since when.
+    unrenewed: Mutex<HashMap<RoomId, Instant>>,
     /// For tasks that outlive a call.
     this: Weak<Self>,
     metrics: AssignmentMetrics,
@@ -85,6 +93,7 @@ struct AssignmentMetrics {
     takeovers: Counter,
     signed: Counter,
     refused: Family<ByReason, Counter>,
+    ended: Gauge,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,7 +105,7 @@ impl Assignments {
     #[must_use]
     pub fn new(registry: Arc<dyn Registry>, signer: GrantSigner, authority: Arc<Authority>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            book: Mutex::new(GrantBook::new(&signer.node)),
+            book: Mutex::new(GrantBook::new(&signer.node, signer.life)),
             terms: Terms::new(&signer.trust_domain),
             registry,
             signer,
@@ -106,6 +115,7 @@ impl Assignments {
             reached: Mutex::default(),
             read: Mutex::default(),
             contested: Mutex::default(),
+            unrenewed: Mutex::default(),
             this: this.clone(),
             metrics: AssignmentMetrics::default(),
         })
@@ -119,11 +129,13 @@ impl Assignments {
 
     /// Registers the metrics.
     pub fn register(&self, metrics: &mut Metrics) {
-        let AssignmentMetrics { restored, takeovers, signed, refused } = &self.metrics;
+        let AssignmentMetrics { restored, takeovers, signed, refused, ended } = &self.metrics;
         metrics.register("restored_records", "Records of rooms written again", restored.clone());
         metrics.register("takeovers", "Rooms of which this node became home", takeovers.clone());
         metrics.register("grants_signed", "Grants that this node signed as home", signed.clone());
         metrics.register("grants_refused", "Grants of other nodes that do not count", refused.clone());
+        let help = "Rooms of this node that go on under an ended grant, because their home cannot be reached";
+        metrics.register("grants_ended", help, ended.clone());
     }
 
     /// The registry that the records are in.
@@ -167,17 +179,30 @@ impl Assignments {
         let book = lock(&self.book);
         let home = book.held(room).map(|held| held.grant().home.clone());
         let home_away = || home.is_some_and(|home| self.reach(&home) != HomeReach::Up);
-        book.check(room, roles, standing && home_away(), Instant::now()).map(|_| ())
+        let checked = book.check(room, roles, standing && home_away(), Instant::now()).map(|_| ());
+        checked.inspect_err(|refused| {
+            self.metrics.refused.get_or_create(&refused.reason().into()).inc();
+        })
     }
 
-    /// Has the room's grant ended although its home can be reached? Then its home does not renew it.
+    /// Has the room's grant ended although the link to its home has been up for [`RENEWAL_GRACE`]? Then its home does not
+    /// renew it.
     #[must_use]
     pub fn has_ended(&self, room: &RoomId) -> bool {
         let me = self.signer.node.as_str();
-        let book = lock(&self.book);
-        let Some(held) = book.held(room) else { return false };
-        let home = held.grant().home.clone();
-        held.has_ended(Instant::now()) && home != me && self.link_is_up(&home)
+        let ended = {
+            let book = lock(&self.book);
+            book.held(room).is_some_and(|held| {
+                let home = held.grant().home.as_str();
+                held.has_ended(Instant::now()) && home != me && self.link_is_up(home)
+            })
+        };
+        let mut unrenewed = lock(&self.unrenewed);
+        if !ended {
+            unrenewed.remove(room);
+            return false;
+        }
+        unrenewed.entry(room.clone()).or_insert_with(Instant::now).elapsed() >= RENEWAL_GRACE
     }
 
     /// The grant that this node holds, as a note. Empty for none.

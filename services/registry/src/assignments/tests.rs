@@ -1,1 +1,256 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use systir_documents::{Grant, Lifetime};
+use systir_policy::demo::DemoDocuments;
+
+use super::*;
+use crate::LocalStore;
+
+const HOSTILE: &str = "aws-sto-1";
+const NODES: [&str; 3] = ["cph-1", "sto-1", HOSTILE];
+
+fn room() -> RoomId {
+    RoomId::new("ku.dk", "lecture")
+}
+
+fn key(node: &str) -> SigningKey {
+    let mut seed = [0; 32];
+    for (byte, of_name) in seed.iter_mut().zip(node.bytes()) {
+        *byte = of_name;
+    }
+    SigningKey::from_seed(node, seed).unwrap()
+}
+
+/// In the policy of tests cph-1 and sto-1 may be home, spill node and gateway, and the third node nothing.
+fn authority(node: &str) -> Arc<Authority> {
+    let lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };
+    let facts = |node: &str| (vec![key(node).public()], vec!["10.0.0.0/24".parse().unwrap()]);
+    let mut documents = DemoDocuments::new(lifetime, "", facts).unwrap();
+    let nordic_home = documents
+        .bundle
+        .policy
+        .replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#);
+    assert_ne!(nordic_home, documents.bundle.policy);
+    documents.bundle.policy = nordic_home;
+    Arc::new(Authority::new(documents.engine().unwrap(), node, Arc::default()))
+}
+
+/// The other nodes of a test.
+#[derive(Debug, Default)]
+struct Peers {
+    /// Nodes with a link.
+    linked: Vec<&'static str>,
+    /// What each node answers; a node without an answer is silent.
+    answers: Mutex<BTreeMap<&'static str, Result<ToldAssignment, Refusal>>>,
+    asked: Mutex<Vec<(String, GrantPurpose)>>,
+}
+
+impl GrantPeers for Peers {
+    fn has_link(&self, node: &str) -> bool {
+        self.linked.contains(&node)
+    }
+
+    fn ask_grant<'a>(
+        &'a self,
+        node: &'a str,
+        _: &'a RoomId,
+        _: String,
+        purpose: GrantPurpose,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<ToldAssignment, Refusal>> {
+        self.asked.lock().unwrap().push((node.to_owned(), purpose));
+        let silent = || Err(Refusal::new(Reason::NoAnswer, "a test"));
+        let answer = self.answers.lock().unwrap().get(node).cloned().unwrap_or_else(silent);
+        async move { answer }.boxed()
+    }
+}
+
+#[derive(Debug)]
+struct NoParticipants;
+
+impl Occupied for NoParticipants {
+    fn is_occupied(&self, _: &RoomId) -> bool {
+        false
+    }
+}
+
+fn node_with(store: &LocalStore, name: &str, peers: Arc<Peers>) -> Arc<Assignments> {
+    let signer = GrantSigner {
+        node: name.to_owned(),
+        trust_domain: "nordu.net".to_owned(),
+        key: Arc::new(key(name)),
+        life: Duration::from_secs(600),
+    };
+    let node = Assignments::new(Arc::new(store.registry()), signer, authority(name));
+    node.connect(peers, Box::new(NoParticipants));
+    node
+}
+
+fn node(store: &LocalStore, name: &str) -> Arc<Assignments> {
+    node_with(store, name, Arc::default())
+}
+
+async fn created(node: &Assignments) -> Assignment {
+    node.create(&room(), || "RM_1".to_owned()).await.unwrap()
+}
+
+/// Writes the room's record, as an attacker with access to the store.
+async fn forge(store: &LocalStore, change: impl FnOnce(&mut Assignment)) {
+    let registry = store.registry();
+    let record = registry.assignment(&room()).unwrap();
+    let mut forged = record.value.clone();
+    change(&mut forged);
+    registry.update(&record, forged).await.unwrap();
+}
+
+/// A grant as a node with this key would sign it.
+fn signed_by(node: &str, of: &Assignment, change: impl FnOnce(&mut Grant)) -> String {
+    let honest = SignedGrant::verify(&of.grant, |home| vec![key(home).public()]).unwrap();
+    let mut grant = honest.grant().clone();
+    grant.home = node.to_owned();
+    grant.homes.insert(node.to_owned());
+    change(&mut grant);
+    SignedGrant::sign(grant, &key(node)).unwrap().note().to_string()
+}
+
+#[tokio::test]
+async fn whoever_writes_the_record_no_node_follows_another_home() {
+    let store = LocalStore::default();
+    let linked = Peers { linked: vec!["cph-1"], ..Peers::default() };
+    let (home, member) = (node(&store, "cph-1"), node_with(&store, "sto-1", Arc::new(linked)));
+    let honest = created(&home).await;
+    assert_eq!(member.get(&room()).unwrap().home, honest.home);
+    type Forgery = Box<dyn Fn(&mut Assignment)>;
+    let at_home = |node: &'static str, grant: String| -> Forgery {
+        Box::new(move |record| (record.home, record.grant) = (node.into(), grant.clone()))
+    };
+    let epoch = |epoch| move |grant: &mut Grant| grant.epoch = epoch;
+    let forgeries: Vec<(&str, Forgery)> = vec![
+        ("another home without a grant", at_home(HOSTILE, String::new())),
+        ("another home with the home's grant", at_home(HOSTILE, honest.grant.clone())),
+        ("garbage", at_home("cph-1", "garbage".to_owned())),
+        ("an unapproved node signs", at_home(HOSTILE, signed_by(HOSTILE, &honest, |_| {}))),
+        (
+            "an unapproved node signs a high epoch",
+            at_home(HOSTILE, signed_by(HOSTILE, &honest, epoch(1 << 48))),
+        ),
+        (
+            "an approved node signs although the home lives",
+            at_home("sto-1", signed_by("sto-1", &honest, epoch(2))),
+        ),
+        (
+            "an approved node signs for the home",
+            at_home("cph-1", signed_by("sto-1", &honest, |_| {}).replace("home sto-1", "home cph-1")),
+        ),
+    ];
+    for (what, forgery) in forgeries {
+        forge(&store, forgery).await;
+        for (name, node) in [("member", &member), ("home", &home)] {
+            let followed = node.get(&room()).unwrap();
+            assert_eq!(
+                (followed.home, followed.sid),
+                (honest.home.clone(), honest.sid.clone()),
+                "{what}: {name}"
+            );
+        }
+        assert!(!home.is_recorded(&home.get(&room()).unwrap()), "{what}");
+        member.write(&room()).await;
+        assert!(!home.is_recorded(&home.get(&room()).unwrap()), "{what}: only the home writes it");
+        home.write(&room()).await;
+        assert!(home.is_recorded(&home.get(&room()).unwrap()), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_knows_nothing_follows_no_record_without_a_grant_of_an_approved_home() {
+    let store = LocalStore::default();
+    let honest = created(&node(&store, "cph-1")).await;
+    for grant in [String::new(), signed_by(HOSTILE, &honest, |_| {}), honest.grant.replace("spill", "spoil")]
+    {
+        forge(&store, |record| (record.home, record.grant) = (HOSTILE.into(), grant.clone())).await;
+        assert_eq!(node(&store, "sto-1").get(&room()), None, "{grant}");
+    }
+}
+
+#[tokio::test]
+async fn the_record_adds_only_nodes_that_the_grant_lists() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    created(&home).await;
+    forge(&store, |record| {
+        record.add_spill(HOSTILE.into(), 1);
+        record.add_spill("sto-1".into(), 1);
+    })
+    .await;
+    let spill = |node: &Assignments| node.get(&room()).unwrap().spill;
+    assert_eq!(spill(&node(&store, "sto-1")), ["sto-1".into()]);
+    assert_eq!(spill(&home), [], "the home knows who carries its room");
+}
+
+#[tokio::test]
+async fn a_room_whose_record_was_deleted_is_found_at_a_linked_node_and_not_created_again() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    let honest = created(&home).await;
+    let registry = store.registry();
+    registry.delete(&registry.assignment(&room()).unwrap()).await.unwrap();
+    let peers = Arc::new(Peers { linked: vec!["cph-1", HOSTILE], ..Peers::default() });
+    peers.answers.lock().unwrap().insert("cph-1", Ok(home.telling(&room()).unwrap()));
+    let other = node_with(&store, "sto-1", peers.clone());
+    assert_eq!(created(&other).await.sid, honest.sid);
+    assert_eq!(registry.assignment(&room()), None, "it wrote nothing");
+    let asked = peers.asked.lock().unwrap().clone();
+    assert_eq!(asked, [("cph-1".to_owned(), GrantPurpose::Held)], "an unapproved node is not asked");
+}
+
+#[tokio::test]
+async fn a_node_takes_over_only_when_the_home_is_silent() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    created(&home).await;
+    let peers = Arc::new(Peers::default());
+    let successor = node_with(&store, "sto-1", peers.clone());
+    peers.answers.lock().unwrap().insert("cph-1", Ok(home.telling(&room()).unwrap()));
+    let refused = successor.take_over(&room()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::GrantHomeAlive);
+    // A home that was silent lately is not asked again for some seconds, so another node.
+    peers.answers.lock().unwrap().clear();
+    let successor = node_with(&store, "sto-1", peers);
+    let taken = successor.take_over(&room()).await.unwrap();
+    assert_eq!((taken.home.as_str(), taken.epoch), ("sto-1", 2));
+    assert_eq!(store.registry().assignment(&room()).unwrap().value.home.as_str(), "sto-1");
+    // The old home, which has nobody in the room, follows.
+    assert_eq!(home.get(&room()).unwrap().home.as_str(), "sto-1");
+}
+
+#[tokio::test]
+async fn a_restarted_home_begins_a_new_epoch_of_the_same_room() {
+    let store = LocalStore::default();
+    let first = created(&node(&store, "cph-1")).await;
+    let restarted = created(&node(&store, "cph-1")).await;
+    assert_eq!((restarted.sid, restarted.epoch), (first.sid, 2));
+}
+
+#[tokio::test]
+async fn a_grant_is_signed_anew_only_when_it_is_due() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    let first = created(&home).await;
+    home.renew_all(|_| true);
+    assert_eq!(home.note(&room()), first.grant);
+    home.renew_all(|_| false);
+    assert_eq!(home.metrics.signed.get(), 1);
+}
+
+#[test]
+fn nodes_of_tests_have_the_roles_that_tests_assume() {
+    let authority = authority("cph-1");
+    for action in [Action::Home, Action::Spill, Action::RelaySignal] {
+        let allowed = NODES.map(|node| authority.node(action, &room(), node).allowed);
+        assert!(!allowed[2], "{action:?}");
+        assert!(allowed[0] && allowed[1] || action != Action::Home, "{action:?}");
+    }
+}

@@ -77,6 +77,9 @@ fn quotas(node: &NodeSection, policy: &PolicySection) -> Result<(), FieldError> 
             "choose 2 or more: a participant that rejoins has two seats for a moment",
         );
     }
+    if !(10..=600).contains(&policy.grant_seconds) {
+        return invalid("policy.grant_seconds", "choose 10 to 600 seconds");
+    }
     match policy.institutions.iter().find(|(_, institution)| institution.seats == Some(0)) {
         Some((name, _)) => invalid(
             &format!("policy.institutions.{name}.seats"),

@@ -202,10 +202,18 @@ pub struct PolicySection {
     /// Folder in which the node keeps the newest documents that it accepted. It must survive a restart: an
     /// older version is then refused.
     pub state: PathBuf,
+    /// Life of the grants that this node signs as home, seconds, 10 to 600: so long a room can be opened on a node after
+    /// its home stopped renewing the grant.
+    #[serde(default = "default_grant_seconds")]
+    pub grant_seconds: u64,
     /// Operators whose nodes may be used, with the keys that sign their directories.
     pub operators: BTreeMap<String, OperatorSection>,
     /// Institutions, with the keys that sign their bundles.
     pub institutions: BTreeMap<String, InstitutionSection>,
+}
+
+fn default_grant_seconds() -> u64 {
+    600
 }
 
 /// The pinned keys of an operator.

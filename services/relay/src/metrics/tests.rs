@@ -54,8 +54,12 @@ fn parse(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
 fn counters_are_openmetrics() {
     let metrics = NodeMetrics::default();
     let key = SigningKey::from_seed("cph-1", [1; 32]).unwrap();
-    let signer =
-        GrantSigner { node: "cph-1".to_owned(), trust_domain: "nordu.net".to_owned(), key: Arc::new(key) };
+    let signer = GrantSigner {
+        node: "cph-1".to_owned(),
+        trust_domain: "nordu.net".to_owned(),
+        key: Arc::new(key),
+        life: std::time::Duration::MAX,
+    };
     let lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };
     let documents = DemoDocuments::new(lifetime, "", |_| (Vec::new(), Vec::new())).unwrap();
     let engine = documents.engine().unwrap();

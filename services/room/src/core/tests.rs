@@ -534,8 +534,8 @@ fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<Strin
     for node in [1, 2] {
         assert!(network.nodes[node].wanted.contains("cph-1"), "policy allows it as home node");
     }
-    let mut taken_over = assignment();
-    taken_over.take_over("sto-1".into(), 2);
+    let mut taken_over = Assignment { home: "sto-1".into(), epoch: 2, ..assignment() };
+    taken_over.spill.retain(|node| *node != *"sto-1");
     if returned {
         taken_over.add_spill("cph-1".into(), 3);
     }
