@@ -419,6 +419,9 @@ pub struct ReserveRequest {
     /// node knows no assignment of this epoch: else the assignment says the role.
     #[prost(enumeration = "MediaRole", tag = "7")]
     pub role: i32,
+    /// Only ask whether a seat would be given: none is reserved, and join_id does not count.
+    #[prost(bool, tag = "8")]
+    pub probe: bool,
 }
 /// The reply.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -17,6 +17,7 @@ use tracing::field::{Empty, display};
 
 use crate::join_decision::{self, may_join};
 use crate::ladder::LadderBuilder;
+use crate::seat_guard::{self, SeatGuard};
 use crate::{JoinMetrics, LocalLoad, PeerNodes, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -32,8 +33,8 @@ const HOME_ANSWER_TIMEOUT: Duration = Duration::from_millis(600);
 /// How long a gateway waits for a newer assignment after a node refused because of its epoch.
 const NEWER_ASSIGNMENT_WAIT: Duration = Duration::from_secs(1);
 
-/// A seat reserved for a join.
-#[derive(Debug, Clone)]
+/// A seat reserved for a join. It is released when this is dropped, unless [`SeatGuard::keep`] was called.
+#[derive(Debug)]
 pub struct ReservedSeat {
     /// The node that reserved it.
     pub node: String,
@@ -43,9 +44,11 @@ pub struct ReservedSeat {
     pub assignment: Assignment,
     /// Why the node was chosen.
     pub reason: Reason,
+    /// Releases the seat.
+    pub guard: SeatGuard,
 }
 
-/// Applies a time limit to a join. Seats that it has reserved by then expire.
+/// Applies a time limit to a join. Seats that it has reserved by then are released.
 ///
 /// # Errors
 /// [`Reason::JoinTimeout`] after `limit`, else the join's own refusal.
@@ -162,7 +165,7 @@ impl Admission {
         let join_id = new_join_id();
         let mut round = 1;
         loop {
-            let (join, proposal) = self.place(room, demand, identity, &join_id).await?;
+            let (join, proposal) = self.place(room, demand, identity).await?;
             match self.ask_in_order(&join, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
@@ -174,22 +177,21 @@ impl Admission {
         }
     }
 
-    /// Would a join get a seat now? Asks the nodes for a reservation and releases it. Nothing is written, so
-    /// that this question assigns no room.
+    /// Would a join get a seat now? Nothing is reserved and nothing is written, so that this question takes no seat and
+    /// assigns no room.
     ///
     /// # Errors
     /// The refusal that the join would get.
     pub async fn would_admit(&self, room: &RoomId, grants: &Grants, demand: &Demand) -> Result<(), Refusal> {
         self.may_join(room, grants)?;
         let identity = &grants.identity;
-        let join_id = new_join_id();
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
         }
         let mut proposal = self.ladder.build(room, known.as_ref().map(|known| &known.value), demand);
         if let Some(known) = &known
-            && self.home_answers(known, &proposal, identity, &join_id).await
+            && self.home_answers(known, &proposal, identity).await
         {
             proposal = self.ladder.build(room, Some(&known.value), demand);
         }
@@ -204,9 +206,8 @@ impl Admission {
         let unavailable = self.assignments.registry().view().unavailable_since().is_some();
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            match self.reserve(&join, epoch, step, identity, &join_id).await {
+            match self.would_reserve(&join, epoch, step, identity).await {
                 Ok(()) => {
-                    self.release(room, &step.node, &join_id).await;
                     if !unavailable || join.has(&step.node) {
                         return Ok(());
                     }
@@ -218,15 +219,6 @@ impl Admission {
         Err(proposal.refused(&answers))
     }
 
-    /// Releases a seat, here or at another node. Best effort: a reservation also expires.
-    pub async fn release(&self, room: &RoomId, node: &str, join_id: &str) {
-        if node == self.node {
-            self.seats.release(join_id);
-        } else {
-            self.peers.release(node, room, join_id).await;
-        }
-    }
-
     /// Reserves a seat on this node. The caller has already asked policy whether the node may carry the room, and
     /// [`Admission::may_be_added`].
     ///
@@ -236,6 +228,17 @@ impl Admission {
         let request = SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id };
         let reserved = self.seats.reserve(request, Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
+    }
+
+    /// Would [`Admission::reserve_here`] give a seat?
+    ///
+    /// # Errors
+    /// As [`Admission::reserve_here`].
+    pub fn would_reserve_here(&self, room: &RoomId, identity: &str) -> Result<(), Refusal> {
+        let request =
+            SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id: "" };
+        let given = self.seats.would_reserve(request, Instant::now());
+        given.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
     /// A new assignment with this home, for a room that has none.
@@ -253,7 +256,6 @@ impl Admission {
         room: &RoomId,
         demand: &Demand,
         identity: &str,
-        join_id: &str,
     ) -> Result<(JoinAssignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
         if known.is_none() {
@@ -264,7 +266,7 @@ impl Admission {
             let Some(home) = &proposal.home else { return Err(self.refused(&proposal, &[])) };
             return Ok((JoinAssignment::New(self.new_assignment(room, home)), proposal));
         };
-        if self.home_answers(&known, &proposal, identity, join_id).await {
+        if self.home_answers(&known, &proposal, identity).await {
             proposal = self.ladder.build_traced(room, Some(&known.value), demand);
         }
         let known = match &proposal.home {
@@ -283,17 +285,11 @@ impl Admission {
         Ok((JoinAssignment::Written(known), proposal))
     }
 
-    /// Asks the room's home, which has no lease, for a seat at its last known address, before anything follows
+    /// Asks the room's home, which has no lease, at its last known address whether it would give a seat, before anything follows
     /// from that: the lease may have lapsed or been deleted while the home carries the room. True when it
     /// answers, with whatever; it then counts as alive. Not asked when policy denies the home or it answered
     /// nothing lately.
-    async fn home_answers(
-        &self,
-        known: &Versioned<Assignment>,
-        proposal: &Proposal,
-        identity: &str,
-        join_id: &str,
-    ) -> bool {
+    async fn home_answers(&self, known: &Versioned<Assignment>, proposal: &Proposal, identity: &str) -> bool {
         let home = known.value.home.as_str();
         let offline = proposal.table.iter().any(|row| row.node == home && row.reason == Reason::NoLease);
         let replaced = proposal.home.as_deref() != Some(home);
@@ -306,12 +302,9 @@ impl Admission {
         }
         let join = JoinAssignment::Written(known.clone());
         let step = Step { node: home.to_owned(), role: MediaRole::Home, reason: Reason::Home };
-        let asked = self.reserve(&join, join.epoch(), &step, identity, join_id);
+        let asked = self.would_reserve(&join, join.epoch(), &step, identity);
         let answered = match tokio::time::timeout(HOME_ANSWER_TIMEOUT, asked).await {
-            Ok(Ok(())) => {
-                self.release(room, home, join_id).await;
-                true
-            }
+            Ok(Ok(())) => true,
             Ok(Err(refusal)) => refusal.reason != Reason::NoAnswer,
             Err(_) => false,
         };
@@ -328,7 +321,6 @@ impl Admission {
         identity: &str,
         join_id: &str,
     ) -> Result<ReservedSeat, LadderFailure> {
-        let room = &join.assignment().room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
             // After a failed write, another one would probably fail after the same delay.
@@ -344,32 +336,36 @@ impl Admission {
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
-            if let Err(refusal) = asked {
-                tracing::info!(
-                    node = step.node,
-                    role = %step.role,
-                    why = refusal.sentence,
-                    "a node refused a reservation"
-                );
-                if refusal.reason == Reason::EpochOvertaken && self.receives_newer_assignment(join).await {
-                    return Err(LadderFailure::AssignmentChanged);
+            let guard = match asked {
+                Ok(guard) => guard,
+                Err(refusal) => {
+                    tracing::info!(
+                        node = step.node,
+                        role = %step.role,
+                        why = refusal.sentence,
+                        "a node refused a reservation"
+                    );
+                    if refusal.reason == Reason::EpochOvertaken && self.receives_newer_assignment(join).await
+                    {
+                        return Err(LadderFailure::AssignmentChanged);
+                    }
+                    answers.push(refusal.reason);
+                    // Another node would give this token what it may not have.
+                    if refusal.reason == Reason::IdentityQuota {
+                        break;
+                    }
+                    continue;
                 }
-                answers.push(refusal.reason);
-                // Another node would give this token what it may not have.
-                if refusal.reason == Reason::IdentityQuota {
-                    break;
-                }
-                continue;
-            }
+            };
             match self.assign(join, step).await {
                 Ok(assignment) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
                     let (node, join_id) = (step.node.clone(), join_id.to_owned());
-                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
+                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason, guard });
                 }
                 Err(why) => {
                     tracing::warn!(node = step.node, %why, "released a seat: the node could not be assigned");
-                    self.release(room, &step.node, join_id).await;
+                    guard.release().await;
                     answers.push(match why {
                         NotWritten::Overtaken => return Err(LadderFailure::AssignmentChanged),
                         NotWritten::Registry(RegistryError::Unavailable(_)) => Reason::RegistryUnavailable,
@@ -412,6 +408,7 @@ impl Admission {
         refusal
     }
 
+    /// Reserves a seat at a node.
     async fn reserve(
         &self,
         join: &JoinAssignment,
@@ -419,39 +416,75 @@ impl Admission {
         step: &Step,
         identity: &str,
         join_id: &str,
+    ) -> Result<SeatGuard, Refusal> {
+        let room = &join.assignment().room;
+        self.check_step(room, step)?;
+        if step.node == self.node {
+            self.reserve_here(room, identity, join_id)?;
+            return Ok(SeatGuard::here(self.seats.clone(), join_id));
+        }
+        let request = request(join, epoch, step, identity, Some(join_id));
+        let asked = seat_guard::reserve(self.peers.clone(), &step.node, request).await;
+        self.note_answer(step, asked.as_ref().err());
+        asked
+    }
+
+    /// Would a node give a seat? Nothing is reserved.
+    async fn would_reserve(
+        &self,
+        join: &JoinAssignment,
+        epoch: u64,
+        step: &Step,
+        identity: &str,
     ) -> Result<(), Refusal> {
-        // Policy is asked again just before the request: it may have changed since the ladder was built.
+        let room = &join.assignment().room;
+        self.check_step(room, step)?;
+        if step.node == self.node {
+            return self.would_reserve_here(room, identity);
+        }
+        let asked = self.peers.reserve(&step.node, request(join, epoch, step, identity, None)).await;
+        self.note_answer(step, asked.as_ref().err());
+        asked
+    }
+
+    /// Asks policy again just before a request: it may have changed since the ladder was built.
+    fn check_step(&self, room: &RoomId, step: &Step) -> Result<(), Refusal> {
         let action = step.role.into();
-        let assignment = join.assignment();
-        let room = &assignment.room;
         let decision = self.authority.node(action, room, &step.node);
         tracing::Span::current().record("rules", trace::rules(&decision));
         trace::decision(&step.node, action, &decision);
         if !decision.allowed {
             return Err(Refusal { reason: Reason::PolicyDenied, ..decision.refusal() });
         }
-        self.may_be_added(room, &step.node)?;
-        if step.node == self.node {
-            return self.reserve_here(room, identity, join_id);
-        }
-        let request = ReservationRequest {
-            room: room.clone(),
-            identity: identity.to_owned(),
-            join_id: join_id.to_owned(),
-            epoch,
-            policy_version: assignment.policy_number(),
-            role: step.role,
-        };
-        let asked = self.peers.reserve(&step.node, request).await;
-        let full = asked.as_ref().is_err_and(|refusal| refusal.reason == Reason::Full);
-        self.ladder.note_answer(&step.node, full);
-        asked
+        self.may_be_added(room, &step.node)
+    }
+
+    fn note_answer(&self, step: &Step, refusal: Option<&Refusal>) {
+        self.ladder.note_answer(&step.node, refusal.is_some_and(|refusal| refusal.reason == Reason::Full));
     }
 
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     #[must_use]
     pub fn explain(&self, room: &RoomId) -> Value {
         self.ladder.explain(room)
+    }
+}
+
+fn request(
+    join: &JoinAssignment,
+    epoch: u64,
+    step: &Step,
+    identity: &str,
+    join_id: Option<&str>,
+) -> ReservationRequest {
+    let assignment = join.assignment();
+    ReservationRequest {
+        room: assignment.room.clone(),
+        identity: identity.to_owned(),
+        join_id: join_id.map(str::to_owned),
+        epoch,
+        policy_version: assignment.policy_number(),
+        role: step.role,
     }
 }
 

@@ -11,8 +11,8 @@ pub struct ReservationRequest {
     pub room: RoomId,
     /// The participant's identity.
     pub identity: String,
-    /// Id of the reservation.
-    pub join_id: String,
+    /// Id of the reservation. None asks only whether the node would give a seat: it reserves none.
+    pub join_id: Option<String>,
     /// Epoch of the room's assignment; 0 when none is written yet.
     pub epoch: u64,
     /// Number of the policy version when the home was chosen.
@@ -26,7 +26,7 @@ pub trait PeerNodes: Send + Sync + std::fmt::Debug {
     /// Is the link to that node up?
     fn is_up(&self, node: &str) -> bool;
 
-    /// Asks a node for a seat.
+    /// Asks a node for a seat, or whether it would give one.
     ///
     /// # Errors
     /// The node's refusal, or [`Reason::NoAnswer`](systir_reason::Reason::NoAnswer).

@@ -204,7 +204,68 @@ async fn a_join_times_out_when_the_registry_does_not_answer() {
     let joiner = Joiner { grants: grants("anna"), client: Default::default(), auto_subscribe: true };
     let refused = home.parts.joins.join_within(Duration::from_millis(200), joiner).await.err().unwrap();
     assert_eq!(status_and_code(&refused), (503, "join-timeout"));
+    assert_eq!(used(&home), 0, "the seat was released");
     home.stop().await;
+}
+
+/// Waits until a seat is taken or reserved at the node, or none is.
+async fn until_used(node: &Node, seats: u32) {
+    let counted = async {
+        while used(node) != seats {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Long before a reservation expires.
+    let counted = tokio::time::timeout(systir_placement::RESERVATION_TTL / 2, counted).await;
+    assert!(counted.is_ok(), "{} has {} seats in use instead of {seats}", node.name, used(node));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_whose_client_is_gone_releases_its_seat_at_each_node() {
+    let cluster = TestCluster::new();
+    let registry = FaultyRegistry::new(&cluster);
+    let home = cluster.node_with("cph-1", 1, registry.clone()).await;
+    let sister = cluster.node("sto-1", 5).await;
+    let mut participants = Vec::new();
+    // The first join waits at home, the second at the spill node, each for the registry.
+    for (waits, identity) in [(&home, "anna"), (&sister, "bob")] {
+        registry.set(Writes::Hang);
+        let joiner = Joiner { grants: grants(identity), client: Default::default(), auto_subscribe: true };
+        let joins = home.parts.joins.clone();
+        let join = tokio::spawn(async move { joins.join(joiner).await.map(drop) });
+        until_used(waits, 1).await;
+        // The client closes its connection.
+        join.abort();
+        until_used(waits, 0).await;
+        registry.set(Writes::Work);
+        // Then the home is full.
+        if participants.is_empty() {
+            participants.push(TestParticipant::join(&home, "chen").await);
+        }
+    }
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_reserves_no_seat_at_any_node() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 1).await);
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let admission = &home.parts.admission;
+    // Of one free seat, any number of questions at once is answered with yes.
+    let (room, bob, demand) = (room(), grants("bob"), Demand::default());
+    let questions = (0..20).map(|_| admission.would_admit(&room, &bob, &demand));
+    for answer in futures::future::join_all(questions).await {
+        assert_eq!(answer, Ok(()));
+        assert_eq!((used(&home), used(&sister)), (1, 0));
+    }
+    let _bob = TestParticipant::join(&home, "bob").await;
+    assert_eq!(used(&sister), 1);
+    let full = admission.would_admit(&room, &grants("chen"), &demand).await.unwrap_err();
+    assert_eq!(status_and_code(&full), (403, "approved-full"));
+    home.stop().await;
+    sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,13 +330,13 @@ async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node()
     let mut record = record_with_epoch(3).value;
     record.spill.clear();
     cluster.store.registry().create(record).await.unwrap();
-    let lies = ReservationRequest { epoch: 3, join_id: "three".to_owned(), ..as_home.clone() };
+    let lies = ReservationRequest { epoch: 3, join_id: Some("three".to_owned()), ..as_home.clone() };
     let denied = home.directory.reserve("sto-1", lies).await.unwrap_err();
     assert_eq!(denied.reason, Reason::PolicyDenied);
     // A gateway whose copy is behind learns that it is, and asks again.
-    let old = ReservationRequest { epoch: 2, join_id: "four".to_owned(), ..as_home.clone() };
+    let old = ReservationRequest { epoch: 2, join_id: Some("four".to_owned()), ..as_home.clone() };
     assert_eq!(home.directory.reserve("sto-1", old).await.unwrap_err().reason, Reason::EpochOvertaken);
-    let unaware = ReservationRequest { epoch: 0, join_id: "five".to_owned(), ..as_home };
+    let unaware = ReservationRequest { epoch: 0, join_id: Some("five".to_owned()), ..as_home };
     assert_eq!(home.directory.reserve("sto-1", unaware).await, Ok(()), "its write of the record fails");
     home.stop().await;
     other.stop().await;
@@ -286,7 +347,7 @@ fn request(epoch: u64, join_id: &str) -> ReservationRequest {
     ReservationRequest {
         room: room(),
         identity: join_id.to_owned(),
-        join_id: join_id.to_owned(),
+        join_id: Some(join_id.to_owned()),
         epoch,
         policy_version: 1,
         role: MediaRole::Spill,

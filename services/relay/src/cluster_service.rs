@@ -149,6 +149,9 @@ impl ClusterService {
         }
         self.may_carry(self.role_for_seat(&room, request)?, &room)?;
         self.admission.may_be_added(&room, &self.node)?;
+        if request.probe {
+            return self.admission.would_reserve_here(&room, &request.identity);
+        }
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 

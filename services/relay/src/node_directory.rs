@@ -202,7 +202,8 @@ impl PeerNodes for NodeDirectory {
             let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
             let request = ReserveRequest {
                 room: request.room.key(),
-                join_id: request.join_id,
+                probe: request.join_id.is_none(),
+                join_id: request.join_id.unwrap_or_default(),
                 epoch: request.epoch,
                 policy_version: request.policy_version,
                 traceparent: trace::traceparent(),
