@@ -14,7 +14,7 @@ use systir_cascade::{
     PeerAddress, RoomSendError, SignalStream,
 };
 use systir_documents::{DocumentId, PublicKey};
-use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_identity::SpiffeId;
 use systir_policy::{Action, Authority};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
@@ -79,11 +79,6 @@ impl NodeDirectory {
         self.authority.institutions().iter().any(|institution| {
             roles.iter().any(|role| self.authority.institution_node(*role, institution, node).allowed)
         })
-    }
-
-    /// Does a directory list the peer with the node key that it proved?
-    pub(crate) fn lists(&self, peer: &ProvenIdentity) -> bool {
-        self.node_keys(peer.id()).contains(peer.node_key())
     }
 
     /// Tells another node which documents this node holds, and asks which it holds.

@@ -18,7 +18,7 @@ pub(crate) async fn run(store: Arc<DocumentStore>, credentials: Credentials, dir
             }
         }
         if let Some(links) = directory.links() {
-            links.end_unless(|peer| directory.lists(peer));
+            links.end_unaccepted();
             links.announce_documents();
         }
     }
