@@ -203,7 +203,8 @@ impl Admission {
         // A join would let another home take over first, whose role no written assignment has yet.
         let takes_over = proposal.home.as_deref().is_some_and(|home| join.assignment().home != *home);
         let epoch = if takes_over { 0 } else { join.epoch() };
-        let unavailable = self.assignments.registry().view().unavailable_since().is_some();
+        let view = self.assignments.registry().view();
+        let unavailable = view.rooms_unavailable_since(&room.institution).is_some();
         let mut answers = Vec::new();
         for step in &proposal.steps {
             match self.would_reserve(&join, epoch, step, identity).await {

@@ -18,22 +18,29 @@
 
 mod assignments;
 mod backoff;
+mod connection;
 mod etcd;
+mod etcd_config;
 mod follow;
+mod full_read;
 mod keep_lease;
 mod lease;
 mod local;
 mod metrics;
 mod record;
 mod registry;
+mod renew;
 mod room_watch;
+mod shared;
 mod shared_view;
 mod store_history;
 mod view;
 mod view_change;
 
 pub use assignments::{Assignments, JoinAssignment, NotWritten, unix_ms};
-pub use etcd::{EtcdConfig, EtcdRegistry};
+pub use connection::EtcdCredentials;
+pub use etcd::EtcdRegistry;
+pub use etcd_config::EtcdConfig;
 pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};
 pub use metrics::RegistryMetrics;

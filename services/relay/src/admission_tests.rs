@@ -80,6 +80,10 @@ impl Registry for FaultyRegistry {
         self.inner.watch_room(room)
     }
 
+    fn follow(&self, institutions: BTreeSet<String>) {
+        self.inner.follow(institutions);
+    }
+
     fn announce(&self, lease: Lease) {
         self.inner.announce(lease);
     }

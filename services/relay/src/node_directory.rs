@@ -81,6 +81,11 @@ impl NodeDirectory {
         })
     }
 
+    /// Follows the rooms of the institutions whose policy approves this node, and of no others.
+    pub(crate) fn follow_rooms(&self) {
+        self.registry.follow(self.authority.approving());
+    }
+
     /// Tells another node which documents this node holds, and asks which it holds.
     pub(crate) async fn exchange_documents(&self, node: &str) -> Result<Vec<HeldDocument>, CallError> {
         let address = self.peer_address(node).ok_or_else(no_address)?;

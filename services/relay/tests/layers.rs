@@ -70,7 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "console",
         ],
     ),
-    ("ctl", &["documents", "identity", "policy"]),
+    ("ctl", &["assignment", "documents", "identity", "policy"]),
     ("load", &[]),
 ];
 

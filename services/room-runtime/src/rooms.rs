@@ -251,12 +251,12 @@ impl Rooms {
         let me = self.dependencies.node.as_str();
         let view = self.dependencies.assignments.registry().view();
         let mut stale = Vec::new();
-        // While the registry does not answer, a missing record proves nothing.
-        if view.unavailable_since().is_some() {
-            return stale;
-        }
         for assignment in view.rooms().filter(|assignment| assignment.has(me)) {
             let room = &assignment.room;
+            // While the registry does not answer, a missing record proves nothing.
+            if view.rooms_unavailable_since(&room.institution).is_some() {
+                continue;
+            }
             let home = assignment.home == *me;
             let idle = self.get(room).is_none() && !self.dependencies.seats.are_held_by(&room.key());
             if idle && (!home || assignment.spill.is_empty()) {

@@ -266,8 +266,8 @@ impl RoomTask {
                 nodes.insert(node.to_owned(), self.rooms.dependencies().links.address(node));
             }
         }
-        let cluster =
-            ClusterView { assignment, registry_unavailable: view.unavailable_since().is_some(), nodes };
+        let registry_unavailable = view.rooms_unavailable_since(&self.id.institution).is_some();
+        let cluster = ClusterView { assignment, registry_unavailable, nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
         let assigned = view.room(&self.id).into_iter().flat_map(|known| known.value.nodes());
         watch.set_nodes(assigned.map(AsRef::as_ref).chain(self.core.nodes()));

@@ -63,11 +63,6 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_an_unapproved_node() -> Resul
             rooms["rooms"].as_array()?.iter().any(|room| room["home"] == "aws-sto-1").then_some(())
         })
         .await?;
-        // The unapproved node answers no requests about rooms; its metric shows that it read the record.
-        eventually("the unapproved node reads that it is home", Duration::from_secs(45), || async {
-            (cluster.counter("aws-sto-1", "systir_registry_assigned").await.ok()? == 1).then_some(())
-        })
-        .await?;
         // More participants join while the record is forged; none is placed on the unapproved node.
         let late = systir_load::run(load("late", 2)).await?;
         assert!(!late.nodes.contains_key("aws-sto-1"), "{late:?}");
@@ -104,6 +99,8 @@ fn etcd_rewritten_by_an_attacker_moves_no_media_to_an_unapproved_node() -> Resul
             "systir_signal_websockets",
             "systir_signal_streams",
             "systir_signal_messages_total",
+            // It does not even read the record: ku.dk approves it in no role.
+            "systir_registry_assigned",
         ] {
             assert_eq!(cluster.counter("aws-sto-1", counter).await?, 0, "{counter}");
         }
