@@ -49,6 +49,14 @@ fn each_node_gets_what_the_policies_approve() {
     }
     assert!(!script.contains("systir/main/aws-sto-1 readwrite /systir/v1/main/rooms/"), "{script}");
 
+    // The newest version counts: the node keeps the one that it fetched from others.
+    std::fs::create_dir(folder.at("state")).unwrap();
+    folder.build_bundle(8, "state/bundle-ku.dk.note");
+    folder.run("policy sign state/bundle-ku.dk.note --key keys/ku.dk-2026.key");
+    folder.write("state/floor-nordunet.note", "signed by keys that were pinned before\n");
+    let newer = folder.run("etcd roles --config node.toml");
+    assert!(newer.contains("#   bundle of ku.dk, version 8\n"), "{newer}");
+
     let fields = folder.json("etcd roles --config node.toml --cluster other");
     assert_eq!((&fields["cluster"], &fields["without_bundle"]), (&json!("other"), &json!(["au.dk"])));
     assert_eq!(
@@ -79,6 +87,8 @@ fn documents_that_no_pinned_key_signed_and_unsafe_names_are_refused() {
     std::fs::remove_file(folder.at("documents/floor.note")).unwrap();
     let error = folder.fail(1, "etcd roles --config node.toml");
     assert!(error.contains("floor of nordunet"), "{error}");
+    let error = folder.fail(1, "etcd roles --config node.toml --documents elsewhere");
+    assert!(error.contains("elsewhere has no signed documents"), "{error}");
     folder.write("node.toml", "[node]\ncluster = 7\n");
     let error = folder.fail(1, "etcd roles --config node.toml");
     assert!(error.contains("node.toml:2: "), "{error}");

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
-use systir_documents::{AcceptedDocuments, NotAccepted, OperatorPin, PinnedKeys, Pins, PublicKey};
+use systir_documents::{
+    AcceptedDocuments, NotAccepted, OperatorPin, PinnedKeys, Pins, PublicKey, VerifiedDocument,
+};
 
 use crate::document_file::{FileProblems, at};
 use crate::files;
@@ -65,14 +67,17 @@ impl NodeConfig {
         let mut accepted = AcceptedDocuments::default();
         let folder = documents.map_or_else(|| base.join(&self.policy.documents), Path::to_owned);
         let kept = base.join(&self.policy.state);
-        // A node that never ran has kept none.
-        for path in notes(&kept).unwrap_or_default().into_iter().chain(notes(&folder)?) {
-            let file = || path.display().to_string();
-            let document = pins.verify(&files::read(&path)?).with_context(file)?;
-            match accepted.accept(document) {
-                Ok(_) | Err(NotAccepted::Older { .. }) => {}
-                Err(error) => return Err(error).with_context(file),
+        for path in notes(&kept)? {
+            // As on a node: a kept document that the pinned keys did not sign is not used. They were changed since.
+            if let Ok(document) = pins.verify(&files::read(&path)?) {
+                accept(&mut accepted, document, &path)?;
             }
+        }
+        let found = notes(&folder)?;
+        ensure!(!found.is_empty(), "{} has no signed documents (*.note)", folder.display());
+        for path in found {
+            let document = pins.verify(&files::read(&path)?).with_context(|| path.display().to_string())?;
+            accept(&mut accepted, document, &path)?;
         }
         Ok(accepted)
     }
@@ -102,11 +107,23 @@ fn pinned(part: &KeysPart) -> Result<PinnedKeys> {
     Ok(PinnedKeys::new(keys, threshold)?)
 }
 
-/// The notes of a folder, in the order of their names.
+/// Takes a document if it is newer than what is known.
+fn accept(accepted: &mut AcceptedDocuments, document: VerifiedDocument, path: &Path) -> Result<()> {
+    match accepted.accept(document) {
+        Ok(_) | Err(NotAccepted::Older { .. }) => Ok(()),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// The notes of a folder, in the order of their names. A folder that is not there has none.
 fn notes(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = || format!("{} cannot be read", folder.display());
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(unreadable)?,
+    };
+    for entry in entries {
         let path = entry.with_context(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "note") {
             found.push(path);
