@@ -18,29 +18,42 @@ use crate::node_files::{self, Addresses};
 use crate::output_lines::OutputLines;
 use crate::process::{ChildProcess, built, eventually, log_file, port_block};
 use crate::scenario;
+use crate::secure_etcd::SecureEtcd;
 
 /// Limit for a node to start, or to see another node.
 const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// API key and secret of the demo, which the nodes of [`Cluster`] hold.
+const DEMO_KEY: [&str; 2] = ["devkey", "secret"];
 
 /// A participant's token of institution `ku.dk`.
 ///
 /// # Errors
 /// When it cannot be signed.
 pub fn token(room: &str, identity: &str) -> Result<String> {
+    token_with(DEMO_KEY, room, identity)
+}
+
+/// As [`token`], with another API key and secret.
+///
+/// # Errors
+/// When it cannot be signed.
+pub fn token_with([key, secret]: [&str; 2], room: &str, identity: &str) -> Result<String> {
     let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
-    Ok(AccessToken::with_api_key("devkey", "secret")
+    Ok(AccessToken::with_api_key(key, secret)
         .with_identity(identity)
         .with_name(identity)
         .with_grants(grants)
         .to_jwt()?)
 }
 
-pub(crate) fn admin_token() -> Result<String> {
+fn admin_token() -> Result<String> {
+    admin_token_with(DEMO_KEY)
+}
+
+pub(crate) fn admin_token_with([key, secret]: [&str; 2]) -> Result<String> {
     let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
-    Ok(AccessToken::with_api_key("devkey", "secret")
-        .with_identity("operator")
-        .with_grants(grants)
-        .to_jwt()?)
+    Ok(AccessToken::with_api_key(key, secret).with_identity("operator").with_grants(grants).to_jwt()?)
 }
 
 /// Three nodes, in one process or in a process each.
@@ -171,12 +184,27 @@ impl Cluster {
     /// When a configuration cannot be written.
     pub fn set(&self, section: &str, field: &str, value: &str) -> Result<()> {
         for node in NODES {
-            let file = self.folder().join(format!("{node}.toml"));
+            let file = self.path().join(format!("{node}.toml"));
             let text = std::fs::read_to_string(&file)?;
             let changed =
                 text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{field} = {value}\n"), 1);
             anyhow::ensure!(changed != text, "{} has no section [{section}]", file.display());
             std::fs::write(&file, changed)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the nodes connect to an etcd that demands client certificates: to be called before they start.
+    ///
+    /// # Errors
+    /// When their certificates or configurations cannot be written.
+    pub fn use_certificates_of(&self, etcd: &SecureEtcd) -> Result<()> {
+        for node in NODES {
+            etcd.write_client(node, &self.path(), node)?;
+            let file = self.path().join(format!("{node}.toml"));
+            let text = std::fs::read_to_string(&file)?;
+            let files = node_files::etcd_files(node);
+            std::fs::write(file, text.replace("[registry]\n", &format!("[registry]\n{files}")))?;
         }
         Ok(())
     }
@@ -407,8 +435,16 @@ impl Cluster {
     /// # Errors
     /// When the gateway does not answer.
     pub async fn validate(&self, node: &str, room: &str, identity: &str) -> Result<(u16, String)> {
+        self.validate_token(node, &token(room, identity)?).await
+    }
+
+    /// As [`Cluster::validate`], for any token.
+    ///
+    /// # Errors
+    /// When the gateway does not answer.
+    pub async fn validate_token(&self, node: &str, token: &str) -> Result<(u16, String)> {
         let address = format!("{}/rtc/validate", self.url(node));
-        let answer = self.client.get(address).bearer_auth(token(room, identity)?).send().await?;
+        let answer = self.client.get(address).bearer_auth(token).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 }

@@ -24,5 +24,6 @@ pub mod raw_signalling;
 pub mod relay;
 pub mod scenario;
 pub mod scripted;
+pub mod secure_etcd;
 pub mod signal_client;
 pub mod two_sites;

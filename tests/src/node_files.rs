@@ -65,7 +65,11 @@ pub(crate) fn config(
     // A node refuses plain HTTP on an address other than loopback unless `behind_proxy` is set.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
     let (operator, institution) = (documents.operator_key().public(), documents.institution_key().public());
-    let api_key = if node == UNAPPROVED { "" } else { API_KEY };
+    let api_key = match node {
+        UNAPPROVED => "",
+        _ if http.starts_with("127.") => API_KEY,
+        _ => STRONG_API_KEY,
+    };
     format!(
         r#"
         [node]
@@ -105,11 +109,27 @@ pub(crate) fn config(
     )
 }
 
+/// Fields of `[registry]` for the files that [`crate::secure_etcd::SecureEtcd::write_client`] writes.
+pub(crate) fn etcd_files(node: &str) -> String {
+    format!("ca = \"etcd-ca.pem\"\ncertificate = \"etcd-{node}.pem\"\nkey = \"etcd-{node}.key\"\n")
+}
+
 /// The node that `ku.dk` approves in no role: it may not hold the API key of `ku.dk`.
 pub(crate) const UNAPPROVED: &str = "aws-sto-1";
 
+/// The demo's key, whose secret is allowed on loopback only.
 pub(crate) const API_KEY: &str = r#"
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
+        allow_weak_secret = true
+"#;
+
+/// The API key and the secret of nodes that other machines reach.
+pub(crate) const STRONG_KEY: [&str; 2] = ["sitekey", "2c1f0b7d9e3a48655acd1e7f80b93624"];
+
+const STRONG_API_KEY: &str = r#"
+        [keys.sitekey]
+        institution = "ku.dk"
+        secret = "2c1f0b7d9e3a48655acd1e7f80b93624"
 "#;

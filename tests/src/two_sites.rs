@@ -11,11 +11,12 @@ use systir_load::Config;
 use tempfile::TempDir;
 
 use crate::browser::Browser;
-use crate::cluster::token;
+use crate::cluster::{admin_token_with, token_with};
 use crate::lossy_path::{Impairment, LossyPath, Site};
 use crate::native::NativeClient;
-use crate::node_files::{self, Addresses};
+use crate::node_files::{self, Addresses, STRONG_KEY};
 use crate::process::{ChildProcess, built, eventually, log_file, memory_folder};
+use crate::secure_etcd::SecureEtcd;
 
 /// Limit of each wait for a node.
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -26,7 +27,7 @@ const SITES: [(Site, &str); 2] = [(Site::Near, "cph-1"), (Site::Far, "sto-1")];
 pub struct TwoSites {
     // Dropped before `path`: the processes run in its network namespaces.
     nodes: BTreeMap<&'static str, ChildProcess>,
-    _etcd: ChildProcess,
+    _etcd: SecureEtcd,
     folder: TempDir,
     client: reqwest::Client,
     /// The network between the nodes.
@@ -43,26 +44,16 @@ impl TwoSites {
         let path = LossyPath::new(mtu)?;
         let folder = memory_folder()?;
         let host = path.host_address();
-        let (clients, peers) = (format!("http://{host}:2379"), format!("http://{host}:2380"));
-        let etcd = ChildProcess::start(
-            std::process::Command::new("etcd")
-                .args(["--name", "one", "--data-dir"])
-                .arg(folder.path().join("etcd"))
-                .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-                .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-                .args(["--initial-cluster", &format!("one={peers}")])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log_file("etcd")?),
-            "apt-get install etcd-server",
-        )?;
+        let etcd = SecureEtcd::start(&host.to_string(), 2379).await?;
         let prefix = |site| format!("{}/32", path.path_address(site));
         let prefixes = [prefix(Site::Near), prefix(Site::Far)];
         let prefixes = prefixes.each_ref().map(String::as_str);
         let documents =
             node_files::write_shared_files(folder.path(), &SITES.map(|(_, node)| node), &prefixes)?;
         for ((site, node), capacity) in SITES.into_iter().zip(capacities) {
-            let text = node_files::config(node, &clients, &addresses(&path, site), capacity, &documents);
+            let text = node_files::config(node, etcd.url(), &addresses(&path, site), capacity, &documents);
+            etcd.write_client(node, folder.path(), node)?;
+            let text = text.replace("[registry]\n", &format!("[registry]\n{}", node_files::etcd_files(node)));
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
@@ -115,6 +106,8 @@ impl TwoSites {
     pub fn load_config(&self, site: Site, room: &str, count: usize) -> Config {
         Config {
             url: self.url(site),
+            api_key: STRONG_KEY[0].to_owned(),
+            api_secret: STRONG_KEY[1].to_owned(),
             room: room.to_owned(),
             identity_prefix: if site == Site::Near { "near" } else { "far" }.to_owned(),
             participants: count,
@@ -160,7 +153,7 @@ impl TwoSites {
     /// When the gateway answers with an error.
     pub async fn admin(&self, site: Site, path: &str) -> Result<Value> {
         let address = format!("{}/systir/v1/{path}", self.url(site));
-        let bearer = crate::cluster::admin_token()?;
+        let bearer = admin_token_with(STRONG_KEY)?;
         let answer = self.client.get(address).bearer_auth(bearer).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
@@ -168,7 +161,7 @@ impl TwoSites {
     /// Whether this node reports a link of the room that is up.
     pub async fn has_link(&self, site: Site, room: &str) -> Option<()> {
         let address = format!("{}/systir/v1/rooms/{room}/where", self.url(site));
-        let bearer = token(room, "observer").ok()?;
+        let bearer = token_with(STRONG_KEY, room, "observer").ok()?;
         let answer = self.client.get(address).bearer_auth(bearer).send().await.ok()?;
         let answer: Value = answer.json().await.ok()?;
         let up = |link: &Value| link["state"] == "up";
@@ -210,9 +203,9 @@ impl TwoSites {
 /// When one of them cannot join.
 pub fn anna_and_bo(near: &str, far: &str, room: &str) -> Result<(Browser, NativeClient)> {
     let mut anna = Browser::start_for(near)?;
-    anna.join_with_token(near, room, "anna", &token(room, "anna")?)?;
+    anna.join_with_token(near, room, "anna", &token_with(STRONG_KEY, room, "anna")?)?;
     let url = far.replace("http", "ws");
-    let mut bo = NativeClient::join(&url, &token(room, "bo")?, &["--publish", "--hold"])?;
+    let mut bo = NativeClient::join(&url, &token_with(STRONG_KEY, room, "bo")?, &["--publish", "--hold"])?;
     bo.wait_for("published")?;
     Ok((anna, bo))
 }

@@ -473,9 +473,12 @@ pub struct ReserveRequest {
     /// holds a seat; a full node gives it a new seat in exchange for that one.
     #[prost(string, tag = "6")]
     pub identity: ::prost::alloc::string::String,
-    /// The room's grant: a signed note. An older one than the asked node holds is refused, with that one.
+    /// The room's grant: a signed note. If the asked node holds a newer one, that one counts.
     #[prost(string, tag = "8")]
     pub grant: ::prost::alloc::string::String,
+    /// Only ask whether a seat would be given: none is reserved, and join_id does not count.
+    #[prost(bool, tag = "9")]
+    pub probe: bool,
 }
 /// The reply.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -19,6 +19,7 @@ use tracing::field::Empty;
 
 use crate::join_decision::{self, may_join};
 use crate::ladder::LadderBuilder;
+use crate::seat_guard::{self, SeatGuard};
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -30,8 +31,8 @@ const MAX_ROUNDS: usize = 3;
 /// How long a gateway waits for a node that shall be home: it may ask the old home, and it writes the room's record.
 const MAKE_HOME_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A seat reserved for a join.
-#[derive(Debug, Clone)]
+/// A seat reserved for a join. It is released when this is dropped, unless [`SeatGuard::keep`] was called.
+#[derive(Debug)]
 pub struct ReservedSeat {
     /// The node that reserved it.
     pub node: String,
@@ -41,9 +42,11 @@ pub struct ReservedSeat {
     pub assignment: Assignment,
     /// Why the node was chosen.
     pub reason: Reason,
+    /// Releases the seat.
+    pub guard: SeatGuard,
 }
 
-/// Applies a time limit to a join. Seats that it has reserved by then expire.
+/// Applies a time limit to a join. Seats that it has reserved by then are released.
 ///
 /// # Errors
 /// [`Reason::JoinTimeout`] after `limit`, else the join's own refusal.
@@ -173,15 +176,14 @@ impl Admission {
         }
     }
 
-    /// Would a join get a seat now? Asks the nodes of an assigned room for a reservation and releases it. A room is not
-    /// created for this question, and no node takes one over.
+    /// Would a join get a seat now? Nothing is reserved, no room is created for this question, and no node takes one
+    /// over.
     ///
     /// # Errors
     /// The refusal that the join would get.
     pub async fn would_admit(&self, room: &RoomId, grants: &Grants, demand: &Demand) -> Result<(), Refusal> {
         self.may_join(room, grants)?;
         let identity = &grants.identity;
-        let join_id = new_join_id();
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
@@ -193,7 +195,8 @@ impl Admission {
         {
             proposal = self.ladder.build(room, Some(known), demand, &none);
         }
-        let unavailable = self.assignments.registry().view().unavailable_since().is_some();
+        let view = self.assignments.registry().view();
+        let unavailable = view.rooms_unavailable_since(&room.institution).is_some();
         let home_stays =
             known.as_ref().is_some_and(|known| Some(known.home.as_str()) == proposal.home.as_deref());
         let Some(known) = known.filter(|_| home_stays) else {
@@ -204,24 +207,12 @@ impl Admission {
         };
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            match self.reserve(&known, step, identity, &join_id).await {
-                Ok(()) => {
-                    self.release(room, &step.node, &join_id).await;
-                    return Ok(());
-                }
+            match self.would_reserve(&known, step, identity).await {
+                Ok(()) => return Ok(()),
                 Err(refusal) => answers.push(refusal.reason),
             }
         }
         Err(proposal.refused(&answers))
-    }
-
-    /// Releases a seat, here or at another node. Best effort: a reservation also expires.
-    pub async fn release(&self, room: &RoomId, node: &str, join_id: &str) {
-        if node == self.node {
-            self.seats.release(join_id);
-        } else {
-            self.peers.release(node, room, join_id).await;
-        }
     }
 
     /// Reserves a seat on this node. The caller has already asked policy whether the node may carry the room, and
@@ -233,6 +224,17 @@ impl Admission {
         let request = SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id };
         let reserved = self.seats.reserve(request, Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
+    }
+
+    /// Would [`Admission::reserve_here`] give a seat?
+    ///
+    /// # Errors
+    /// As [`Admission::reserve_here`].
+    pub fn would_reserve_here(&self, room: &RoomId, identity: &str) -> Result<(), Refusal> {
+        let request =
+            SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id: "" };
+        let given = self.seats.would_reserve(request, Instant::now());
+        given.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
     /// This node's answer when it shall be home: of a new room, or after the home of the grant that it holds.
@@ -386,14 +388,17 @@ impl Admission {
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
-            let Err(refusal) = asked else {
-                tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                if step.node == self.node {
-                    self.assignments.carry(room);
+            let refusal = match asked {
+                Ok(guard) => {
+                    tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
+                    if step.node == self.node {
+                        self.assignments.carry(room);
+                    }
+                    let (node, join_id) = (step.node.clone(), join_id.to_owned());
+                    let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
+                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason, guard });
                 }
-                let (node, join_id) = (step.node.clone(), join_id.to_owned());
-                let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
-                return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
+                Err(refusal) => refusal,
             };
             tracing::info!(
                 node = step.node,
@@ -428,14 +433,74 @@ impl Admission {
         refusal
     }
 
+    /// Reserves a seat at a node.
     async fn reserve(
         &self,
         assignment: &Assignment,
         step: &Step,
         identity: &str,
         join_id: &str,
+    ) -> Result<SeatGuard, Refusal> {
+        let room = &assignment.room;
+        self.check_step(assignment, step)?;
+        if step.node == self.node {
+            self.reserve_here(room, identity, join_id)?;
+            return Ok(SeatGuard::here(self.seats.clone(), join_id));
+        }
+        let request = self.request(room, identity, Some(join_id));
+        match seat_guard::reserve(self.peers.clone(), &step.node, request).await {
+            Ok(guard) => {
+                self.ladder.note_answer(&step.node, false);
+                Ok(guard)
+            }
+            Err(refused) => Err(self.refused_by(room, step, refused).await),
+        }
+    }
+
+    /// Would a node give a seat? Nothing is reserved.
+    async fn would_reserve(
+        &self,
+        assignment: &Assignment,
+        step: &Step,
+        identity: &str,
     ) -> Result<(), Refusal> {
-        // Policy is asked again just before the request: it may have changed since the ladder was built.
+        let room = &assignment.room;
+        self.check_step(assignment, step)?;
+        if step.node == self.node {
+            return self.would_reserve_here(room, identity);
+        }
+        match self.peers.reserve(&step.node, self.request(room, identity, None)).await {
+            Ok(()) => {
+                self.ladder.note_answer(&step.node, false);
+                Ok(())
+            }
+            Err(refused) => Err(self.refused_by(room, step, refused).await),
+        }
+    }
+
+    fn request(&self, room: &RoomId, identity: &str, join_id: Option<&str>) -> ReservationRequest {
+        ReservationRequest {
+            room: room.clone(),
+            identity: identity.to_owned(),
+            join_id: join_id.map(str::to_owned),
+            grant: self.assignments.note(room),
+        }
+    }
+
+    /// Follows what a node told of the room when it refused.
+    async fn refused_by(&self, room: &RoomId, step: &Step, refused: RefusedReservation) -> Refusal {
+        let RefusedReservation { refusal, told } = refused;
+        self.ladder.note_answer(&step.node, refusal.reason == Reason::Full);
+        if let Some(told) = told
+            && let Err(why) = self.assignments.told(room, &told, &step.node).await
+        {
+            tracing::info!(node = step.node, why = why.sentence, "a node told a grant that does not count");
+        }
+        refusal
+    }
+
+    /// Asks policy again just before a request, because it may have changed since the ladder was built, and the grant.
+    fn check_step(&self, assignment: &Assignment, step: &Step) -> Result<(), Refusal> {
         let room = &assignment.room;
         // The grant says the role: the ladder may hope for a takeover that did not succeed.
         let home = assignment.home == *step.node.as_str();
@@ -448,26 +513,7 @@ impl Admission {
             return Err(Refusal { reason: Reason::PolicyDenied, ..decision.refusal() });
         }
         self.may_be_added(room, &step.node)?;
-        self.may_be_used(assignment, role, &step.node)?;
-        if step.node == self.node {
-            return self.reserve_here(room, identity, join_id);
-        }
-        let request = ReservationRequest {
-            room: room.clone(),
-            identity: identity.to_owned(),
-            join_id: join_id.to_owned(),
-            grant: self.assignments.note(room),
-        };
-        let asked = self.peers.reserve(&step.node, request).await;
-        let full = asked.as_ref().is_err_and(|refused| refused.refusal.reason == Reason::Full);
-        self.ladder.note_answer(&step.node, full);
-        let Err(RefusedReservation { refusal, told }) = asked else { return Ok(()) };
-        if let Some(told) = told
-            && let Err(why) = self.assignments.told(room, &told, &step.node).await
-        {
-            tracing::info!(node = step.node, why = why.sentence, "a node told a grant that does not count");
-        }
-        Err(refusal)
+        self.may_be_used(assignment, role, &step.node)
     }
 
     /// Does the room's grant list this gateway, and the node in its role? An ended grant counts for nodes that carry the

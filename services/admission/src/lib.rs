@@ -14,6 +14,7 @@ mod ladder;
 mod local_load;
 mod metrics;
 mod peers;
+mod seat_guard;
 pub mod trace;
 
 pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, with_time_limit};
@@ -21,3 +22,4 @@ pub use join_decision::may_join;
 pub use local_load::{LocalLoad, Rates};
 pub use metrics::{JoinMetrics, SeatMetrics};
 pub use peers::{PeerNodes, RefusedReservation, ReservationRequest};
+pub use seat_guard::SeatGuard;

@@ -12,8 +12,8 @@ pub struct ReservationRequest {
     pub room: RoomId,
     /// The participant's identity.
     pub identity: String,
-    /// Id of the reservation.
-    pub join_id: String,
+    /// Id of the reservation. None asks only whether the node would give a seat: it reserves none.
+    pub join_id: Option<String>,
     /// The room's grant: a signed note.
     pub grant: String,
 }

@@ -2,7 +2,7 @@
 //! It contains no storage (`systir-registry` stores assignments in etcd), no policy and no participants.
 //!
 //! [`Assignment`] is the record, [`RoomId`] identifies its room, [`NodeId`] a node, and [`MediaRole`] is what
-//! a node is in it.
+//! a node is in it. [`StoreKeys`] are the keys under which a store holds the records.
 //!
 //! # Example
 //!
@@ -25,6 +25,10 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+mod store_keys;
+
+pub use store_keys::StoreKeys;
 
 /// A node's name in its cluster, such as `cph-1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

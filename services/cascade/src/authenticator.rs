@@ -122,13 +122,21 @@ impl Authenticator {
         self.listed.node_keys(peer.id()).contains(peer.node_key())
     }
 
-    /// Refuses a peer that is not listed any more.
-    pub(crate) fn check_listed(&self, peer: &ProvenIdentity) -> Result<(), IdentityRefused> {
-        if self.is_listed(peer) {
-            Ok(())
-        } else {
-            self.refuse(NodeKeyError::Unlisted(peer.id().clone()).into())
+    /// Does a directory still list the peer with this node key, and the CA of its certificate?
+    pub(crate) fn accepts(&self, peer: &ProvenIdentity) -> bool {
+        self.is_listed(peer) && self.credentials.trusts(peer, SystemTime::now())
+    }
+
+    /// Refuses a peer that is not accepted any more.
+    pub(crate) fn check_accepted(&self, peer: &ProvenIdentity) -> Result<(), IdentityRefused> {
+        if !self.is_listed(peer) {
+            return self.refuse(NodeKeyError::Unlisted(peer.id().clone()).into());
         }
+        if !self.accepts(peer) {
+            let reason = "no directory lists the CA of its certificate any more";
+            return self.refuse(IdentityRefused::Tls(reason.to_owned()));
+        }
+        Ok(())
     }
 
     /// The end of a connection whose handshake began when this node's certificate was valid until `own`.

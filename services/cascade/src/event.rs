@@ -113,8 +113,8 @@ pub enum DownReason {
     /// The certificate of one of the nodes expired, and was not renewed in time.
     #[error("a certificate of the link expired")]
     CertificateExpired,
-    /// No directory lists the peer any more, or not with its node key.
-    #[error("no directory lists the peer with its node key any more")]
+    /// No directory lists the peer any more, or not with its node key, or not the CA of its certificate.
+    #[error("no directory lists the peer with its node key and the CA of its certificate any more")]
     Unlisted,
     /// The peer violated the protocol.
     #[error("the peer violated the protocol: {0}")]

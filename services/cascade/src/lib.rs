@@ -9,7 +9,7 @@
 //!
 //! A connection ends when the first of its two certificates expires. The node that dialled it extends
 //! it before, once both nodes have renewed certificates: rooms and signalling continue. It ends at once
-//! when the node calls [`Links::end_unless`] and does not accept the peer any more.
+//! when the node calls [`Links::end_unaccepted`] and the peer is not accepted any more.
 //!
 //! - [`Links`] opens and closes rooms on links, sends room messages and calls other nodes.
 //! - [`SignalStream`] is one participant's signalling, relayed between gateway and media node.

@@ -161,9 +161,12 @@ impl Links {
     }
 
     /// Ends at once all links and gRPC connections, with the signalling on them, whose peer is not accepted any
-    /// more. To be called when a directory has changed. Connections that are made later are checked by
-    /// [`crate::ListedNodes`], which must answer by the new directory before this is called.
-    pub fn end_unless(&self, accepts: impl Fn(&ProvenIdentity) -> bool) {
+    /// more: it is not listed, or not with its node key, or the trusted roots do not vouch for its certificate. To be
+    /// called when a directory has changed, after [`crate::ListedNodes`] and the roots of
+    /// [`systir_identity::Credentials`] are those of the new one. Connections that are made later are checked by the
+    /// same.
+    pub fn end_unaccepted(&self) {
+        let accepts = |peer: &ProvenIdentity| self.runtime.authenticator.accepts(peer);
         for link in self.runtime.table.all_up() {
             if !accepts(&link.connection.peer()) {
                 link.end(DownReason::Unlisted);

@@ -12,7 +12,7 @@ use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, SignalEvent, SignalStream,
 };
 use systir_forwarding::batch::Priority;
-use systir_identity::ca;
+use systir_identity::{TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     HeartbeatRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
 };
@@ -204,7 +204,7 @@ async fn a_link_to_a_node_that_is_no_longer_listed_ends_at_once() {
     let (mut dialled, _at_b) = signalling(&a, &b).await;
     let (_at_gateway, mut accepted) = signalling(&b, &a).await;
     cluster.directory.remove("sto-1");
-    a.links.end_unless(|peer| a.directory.accepts(peer));
+    a.links.end_unaccepted();
     assert_eq!(a.down().await, DownReason::Unlisted);
     for stream in [&mut dialled, &mut accepted] {
         let event = tokio::time::timeout(TIMEOUT, stream.rx.recv()).await.unwrap();
@@ -229,12 +229,35 @@ async fn a_link_to_a_node_whose_key_is_no_longer_listed_ends_at_once() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, ROOM).await;
-    a.links.end_unless(|peer| a.directory.accepts(peer));
+    a.links.end_unaccepted();
     assert!(a.is_quiet(), "nothing has changed");
     cluster.directory.list_with("sto-1", &[node_key("stolen-no-more")]);
-    a.links.end_unless(|peer| a.directory.accepts(peer));
+    a.links.end_unaccepted();
     assert_eq!(a.down().await, DownReason::Unlisted);
     b.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_ends_at_once_when_the_ca_of_its_peers_certificate_is_no_longer_trusted() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    linked(&mut a, &mut b, ROOM).await;
+    let (mut dialled, _at_b) = signalling(&a, &b).await;
+    let domain = TrustDomain::new("nordu.net").unwrap();
+    let (old, new) =
+        (cluster.ca.certificate.clone(), ca::create(&domain, SystemTime::now()).unwrap().certificate);
+    let trust = |roots: &str| TrustBundle::new().with(domain.clone(), roots).unwrap();
+    // While CAs are exchanged, the directory has both.
+    a.credentials.trust(trust(&format!("{old}{new}")));
+    a.links.end_unaccepted();
+    assert!(a.is_quiet(), "the old CA is still trusted");
+    assert!(a.credentials.trusts(&a.links.identity(&b.id()).unwrap(), SystemTime::now()));
+    a.credentials.trust(trust(&new));
+    a.links.end_unaccepted();
+    assert_eq!(a.down().await, DownReason::Unlisted);
+    b.down().await;
+    let event = tokio::time::timeout(TIMEOUT, dialled.rx.recv()).await.unwrap();
+    assert!(matches!(event, SignalEvent::Lost(_)), "{event:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

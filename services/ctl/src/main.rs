@@ -9,6 +9,7 @@ mod ca;
 mod dates;
 mod directory;
 mod document_file;
+mod etcd;
 mod files;
 mod gateway_client;
 mod key;
@@ -59,6 +60,9 @@ enum Command {
     /// Changes, signs and shows an operator's directory of nodes.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// Makes etcd's users and roles.
+    #[command(subcommand)]
+    Etcd(etcd::Command),
     /// Runs a development certificate authority for links between nodes.
     #[command(subcommand)]
     Ca(ca::Command),
@@ -100,6 +104,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(command) => key::run(&command, json),
         Command::Policy(command) => policy::run(&command, &gateway, json).await,
         Command::Directory(command) => directory::run(&command, &gateway, json).await,
+        Command::Etcd(command) => etcd::run(&command, json),
         Command::Ca(command) => ca::run(&command),
     }
 }

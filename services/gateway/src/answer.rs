@@ -23,6 +23,7 @@ pub fn status_of(reason: Reason) -> StatusCode {
         | Reason::TokenSignature
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
+        | Reason::TokenLongLived
         | Reason::TokenNoJoin => StatusCode::UNAUTHORIZED,
         Reason::IdentityQuota => StatusCode::TOO_MANY_REQUESTS,
         reason if reason.is_policy_denial() => StatusCode::FORBIDDEN,

@@ -1,12 +1,12 @@
 //! A node's own certificate and its trusted roots, as TLS configurations. Both can be replaced while
 //! configurations made from them are in use: the next handshake uses the new ones.
 
-use crate::IdentityError;
 use crate::crypto::provider;
 use crate::pem::NodeCertificate;
 use crate::spiffe::SpiffeId;
 use crate::trust::TrustBundle;
 use crate::verify::{ClientVerifier, ServerVerifier};
+use crate::{IdentityError, ProvenIdentity};
 use arc_swap::ArcSwap;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
@@ -14,6 +14,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use rustls_pki_types::UnixTime;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -101,7 +102,24 @@ impl Credentials {
         Ok(())
     }
 
-    /// Replaces the trusted roots. Existing connections stay open.
+    /// Do the present roots still vouch for the certificates with which the peer proved its id, at `now`? The roots
+    /// may have been replaced since its handshake.
+    #[must_use]
+    pub fn trusts(&self, peer: &ProvenIdentity, now: SystemTime) -> bool {
+        let (Some((leaf, intermediates)), Ok(since)) =
+            (peer.chain().split_first(), now.duration_since(SystemTime::UNIX_EPOCH))
+        else {
+            return false;
+        };
+        let bundle = self.bundle.load();
+        // A node's certificate serves for dialling and for listening, so that one check is enough.
+        bundle.roots(peer.id().trust_domain()).is_ok_and(|roots| {
+            let now = UnixTime::since_unix_epoch(since);
+            roots.clients.verify_client_cert(leaf, intermediates, now).is_ok()
+        })
+    }
+
+    /// Replaces the trusted roots. Existing connections stay open: ask [`Credentials::trusts`] for each.
     pub fn trust(&self, bundle: TrustBundle) {
         self.bundle.store(Arc::new(bundle));
     }

@@ -18,6 +18,7 @@ use crate::svid::LeafCertificate;
 use crate::{IdentityError, ProvenIdentity, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use std::fmt;
+use std::sync::Arc;
 use systir_documents::{PublicKey, SigningKey};
 
 const CONTEXT: &[u8] = b"systir.org/node-key/v1\n";
@@ -59,6 +60,8 @@ pub struct NodeHandshake {
     role: HandshakeRole,
     me: SpiffeId,
     peer: LeafCertificate,
+    /// The peer's certificates, leaf first.
+    chain: Arc<[CertificateDer<'static>]>,
     exporter: [u8; EXPORTER_LENGTH],
 }
 
@@ -93,7 +96,8 @@ impl NodeHandshake {
         let mut exporter = [0; EXPORTER_LENGTH];
         export(&mut exporter, EXPORTER_LABEL)
             .map_err(|error| IdentityError::Tls(format!("the exporter failed: {error}")))?;
-        Ok(Self { role, me: me.clone(), peer, exporter })
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Ok(Self { role, me: me.clone(), peer, chain, exporter })
     }
 
     /// The peer's SPIFFE id, which TLS proved. Its node key is not proven yet.
@@ -120,7 +124,7 @@ impl NodeHandshake {
         let message = message(self.role.other(), id, &self.me, &self.exporter);
         let signer = listed.iter().find(|key| key.verify(&message, proof));
         let node_key = signer.ok_or_else(|| NodeKeyError::WrongKey(id.clone()))?;
-        Ok(ProvenIdentity::new(id.clone(), node_key.clone(), *not_after))
+        Ok(ProvenIdentity::new(id.clone(), node_key.clone(), *not_after, self.chain.clone()))
     }
 }
 
@@ -165,7 +169,7 @@ mod tests {
 
     fn end(role: HandshakeRole, me: &str, peer: &str, exporter: u8) -> NodeHandshake {
         let peer = LeafCertificate { id: id(peer), not_after: SystemTime::UNIX_EPOCH };
-        NodeHandshake { role, me: id(me), peer, exporter: [exporter; EXPORTER_LENGTH] }
+        NodeHandshake { role, me: id(me), peer, chain: Arc::default(), exporter: [exporter; EXPORTER_LENGTH] }
     }
 
     /// Both ends of a connection that `cph-1` dialled.

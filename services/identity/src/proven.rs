@@ -1,7 +1,9 @@
 //! The identity that a peer proved.
 
 use crate::SpiffeId;
+use rustls_pki_types::CertificateDer;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 use systir_documents::PublicKey;
 
@@ -12,18 +14,24 @@ pub struct ProvenIdentity {
     id: SpiffeId,
     node_key: PublicKey,
     not_after: SystemTime,
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl ProvenIdentity {
-    pub(crate) fn new(id: SpiffeId, node_key: PublicKey, not_after: SystemTime) -> Self {
-        Self { id, node_key, not_after }
+    pub(crate) fn new(
+        id: SpiffeId,
+        node_key: PublicKey,
+        not_after: SystemTime,
+        chain: Arc<[CertificateDer<'static>]>,
+    ) -> Self {
+        Self { id, node_key, not_after, chain }
     }
 
-    /// An identity that no peer proved, for tests of other crates.
+    /// An identity that no peer proved, without certificates, for tests of other crates.
     #[cfg(feature = "test-identities")]
     #[must_use]
     pub fn for_tests(id: SpiffeId, node_key: PublicKey, not_after: SystemTime) -> Self {
-        Self::new(id, node_key, not_after)
+        Self::new(id, node_key, not_after, Arc::default())
     }
 
     /// The SPIFFE id.
@@ -42,6 +50,11 @@ impl ProvenIdentity {
     #[must_use]
     pub fn is_same_node(&self, other: &Self) -> bool {
         (&self.id, &self.node_key) == (&other.id, &other.node_key)
+    }
+
+    /// The certificates with which TLS proved the id, leaf first.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// The end of validity of the peer's certificate. After it, the identity is no longer proven.

@@ -15,7 +15,7 @@ use livekit_token::Claims;
 use systir_reason::{Reason, Refusal};
 
 pub use grants::{Grants, PublishSource};
-pub use keys::{KeyRing, Redacted};
+pub use keys::{DEFAULT_MAX_LIFE, KeyRing, MIN_SECRET_CHARS, Redacted, is_weak};
 
 /// Allowed difference between clocks.
 pub const LEEWAY: Duration = Duration::from_secs(60);
@@ -53,6 +53,11 @@ pub enum TokenError {
     /// `nbf` is in the future.
     #[error("invalid token: it is not valid yet; check the clock of the host that signed it")]
     NotYetValid,
+    /// The token is valid for longer than [`KeyRing::max_life`].
+    #[error(
+        "invalid token: it is valid for longer than this server accepts; create it with a shorter time to live (ttl)"
+    )]
+    LongLived,
     /// `video.roomJoin` is not granted.
     #[error("permission denied: the token does not grant roomJoin")]
     NoJoin,
@@ -82,6 +87,7 @@ impl TokenError {
             Self::Signature => Reason::TokenSignature,
             Self::Expired => Reason::TokenExpired,
             Self::NotYetValid => Reason::TokenNotYetValid,
+            Self::LongLived => Reason::TokenLongLived,
             Self::NoJoin => Reason::TokenNoJoin,
             Self::NoIdentity => Reason::TokenNoIdentity,
             Self::NoRoom => Reason::TokenNoRoom,
@@ -145,6 +151,11 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
     }
     if claims.nbf as u64 > now.saturating_add(leeway) {
         return Err(TokenError::NotYetValid);
+    }
+    // A token that does not say since when it is valid counts from now.
+    let since = if claims.nbf == 0 { now } else { claims.nbf as u64 };
+    if (claims.exp as u64).saturating_sub(since) > ring.max_life().as_secs().saturating_add(leeway) {
+        return Err(TokenError::LongLived);
     }
     Ok(Verified { claims, institution: key.institution.clone() })
 }

@@ -142,8 +142,8 @@ impl SeatBook {
     pub fn reserve(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<Reservation, Refusal> {
         let SeatRequest { institution, room, identity, join_id } = request;
         self.expire(now);
-        let (used, capacity) = (self.used(), self.capacity);
         let expires = now + RESERVATION_TTL;
+        let (used, capacity) = (self.used(), self.capacity);
         match self.seats.get_mut(join_id) {
             Some(seat) if seat.room != room => return Err(other_room()),
             Some(seat) => {
@@ -161,14 +161,7 @@ impl SeatBook {
             }
             None => {}
         }
-        if self.draining {
-            return Err(draining());
-        }
-        self.check_quotas(&request)?;
-        let exchange = used >= capacity;
-        if exchange && !self.may_exchange(room, identity) {
-            return Err(full(capacity, used));
-        }
+        let exchange = self.check(&request)?;
         let seat = SeatEntry {
             institution: institution.to_owned(),
             room: room.to_owned(),
@@ -180,6 +173,29 @@ impl SeatBook {
         self.exchanges += u32::from(exchange);
         self.deadlines.insert((expires, join_id.to_owned()));
         Ok(Reservation { join_id: join_id.to_owned(), expires: Some(expires), used: self.used(), capacity })
+    }
+
+    /// Would [`SeatBook::reserve`] give a seat to a new join? Nothing is reserved.
+    ///
+    /// # Errors
+    /// As [`SeatBook::reserve`] for a join that has no seat.
+    pub fn would_reserve(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.expire(now);
+        self.check(&request).map(drop)
+    }
+
+    /// May the request have a new seat? True when it would be in exchange for another one.
+    fn check(&self, request: &SeatRequest<'_>) -> Result<bool, Refusal> {
+        if self.draining {
+            return Err(draining());
+        }
+        self.check_quotas(request)?;
+        let (used, capacity) = (self.used(), self.capacity);
+        let exchange = used >= capacity;
+        if exchange && !self.may_exchange(request.room, request.identity) {
+            return Err(full(capacity, used));
+        }
+        Ok(exchange)
     }
 
     fn check_quotas(&self, request: &SeatRequest<'_>) -> Result<(), Refusal> {

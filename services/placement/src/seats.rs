@@ -33,6 +33,14 @@ impl Seats {
         self.book().reserve(request, now).map(|_| ())
     }
 
+    /// Would a new join get a seat? [`SeatBook::would_reserve`]. Nothing is reserved.
+    ///
+    /// # Errors
+    /// As [`SeatBook::would_reserve`].
+    pub fn would_reserve(&self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.book().would_reserve(request, now)
+    }
+
     /// The participant has connected: [`SeatBook::commit`].
     ///
     /// # Errors

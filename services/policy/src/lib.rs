@@ -19,6 +19,7 @@
 
 mod accepted;
 mod action;
+mod approvals;
 mod authority;
 mod caseless;
 mod classes;

@@ -159,6 +159,8 @@ reasons! {
     TokenExpired = "token-expired",
     /// The token is not valid yet.
     TokenNotYetValid = "token-not-yet-valid",
+    /// The token is valid for longer than this server accepts.
+    TokenLongLived = "token-long-lived",
     /// The token does not grant `roomJoin`.
     TokenNoJoin = "token-no-join",
     /// The token has no identity.

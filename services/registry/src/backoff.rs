@@ -12,6 +12,13 @@ pub(crate) struct Backoff {
     longest: Duration,
 }
 
+impl Default for Backoff {
+    /// The delays of the registry's tasks.
+    fn default() -> Self {
+        Self::new(Duration::from_millis(200), Duration::from_secs(5))
+    }
+}
+
 impl Backoff {
     pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
         let builder = ExponentialBuilder::default()
@@ -26,7 +33,12 @@ impl Backoff {
         self.delays = self.builder.build();
     }
 
+    /// The next delay.
+    pub(crate) fn delay(&mut self) -> Duration {
+        self.delays.next().unwrap_or(self.longest)
+    }
+
     pub(crate) async fn pause(&mut self) {
-        tokio::time::sleep(self.delays.next().unwrap_or(self.longest)).await;
+        tokio::time::sleep(self.delay()).await;
     }
 }

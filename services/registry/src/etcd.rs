@@ -2,118 +2,44 @@
 //! leases, and a watch that recovers from compaction and disconnection. What etcd returns is not
 //! authoritative for policy: decisions are based on the operator's own files.
 //!
-//! Keys: `<prefix>/nodes/<node>` (under the node's lease) and `<prefix>/rooms/<institution>/<name>`
-//! (URL-safe base64); values are JSON. Each node has its own etcd role, so that none can write another's
-//! lease: it reads below the prefix, and writes its own key and those of rooms (`deploy/etcd/README.md`).
+//! The keys are those of [`StoreKeys`]; values are JSON. Each node has its own etcd role: it reads the leases
+//! of all nodes and writes its own, and it reads and writes the rooms of the institutions that approve it, and
+//! of no others (`deploy/etcd/README.md`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use etcd_client::{Client, Compare, CompareOp, ConnectOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backoff::Backoff;
+use crate::connection::{Connector, EtcdCredentials, with_timeout};
+use crate::etcd_config::EtcdConfig;
 use crate::follow;
 use crate::keep_lease;
 use crate::lease::{Lease, NodeLoad};
 use crate::record;
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
+use crate::renew;
 use crate::room_watch::RoomWatch;
+use crate::shared::Shared;
 use crate::shared_view::SharedView;
 use crate::store_history::{ResponseHistory, StoreHistory};
 use crate::view::View;
 use crate::view_change::ViewEditor;
-use systir_assignment::{Assignment, RoomId, Versioned};
-
-/// How to reach etcd.
-#[derive(Debug, Clone)]
-pub struct EtcdConfig {
-    /// URLs, `http://` or `https://`.
-    pub endpoints: Vec<String>,
-    /// Name of the cluster; part of every key.
-    pub cluster: String,
-    /// CA that signed etcd's certificate (PEM).
-    pub ca: Option<String>,
-    /// This node's client certificate and key (PEM).
-    pub identity: Option<(String, String)>,
-    /// How long a node's lease lasts after its last keep-alive.
-    pub lease: Duration,
-    /// Interval of full reads, which replace the copy whatever the watch reported: etcd before 3.5.18
-    /// reports to no watch a deletion at exactly the revision of a compaction.
-    pub full_read_interval: Duration,
-}
-
-impl Default for EtcdConfig {
-    /// No endpoints; a lease of 10 s, a full read each minute.
-    fn default() -> Self {
-        Self {
-            endpoints: Vec::new(),
-            cluster: String::new(),
-            ca: None,
-            identity: None,
-            lease: Duration::from_secs(10),
-            full_read_interval: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Timeout of one request.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+use systir_assignment::{Assignment, RoomId, StoreKeys, Versioned};
 
 /// Attempts to replace a record that cannot be read, while others write it.
 const REPLACE_ATTEMPTS: usize = 3;
 
-pub(crate) struct Shared {
-    pub config: EtcdConfig,
-    pub view: SharedView,
-    pub history: StoreHistory,
-    pub lease: watch::Sender<Option<Lease>>,
-}
-
-impl Shared {
-    pub(crate) fn prefix(&self) -> String {
-        format!("/systir/v1/{}/", self.config.cluster)
-    }
-
-    pub(crate) fn node_key(&self, lease: &Lease) -> String {
-        format!("{}nodes/{}", self.prefix(), lease.node)
-    }
-
-    fn room_key(&self, room: &RoomId) -> String {
-        format!("{}rooms/{}", self.prefix(), room.key())
-    }
-
-    pub(crate) async fn connect(&self) -> Result<Client, RegistryError> {
-        with_timeout(self.dial()).await
-    }
-
-    async fn dial(&self) -> Result<Client, etcd_client::Error> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(REQUEST_TIMEOUT)
-            .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
-            .with_keep_alive_while_idle(true);
-        let tls = self.config.endpoints.iter().any(|address| address.starts_with("https://"));
-        if tls || self.config.ca.is_some() || self.config.identity.is_some() {
-            let mut tls = etcd_client::TlsOptions::new();
-            if let Some(ca) = &self.config.ca {
-                tls = tls.ca_certificate(etcd_client::Certificate::from_pem(ca));
-            }
-            if let Some((certificate, key)) = &self.config.identity {
-                tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
-            }
-            options = options.with_tls(tls);
-        }
-        Client::connect(&self.config.endpoints, Some(options)).await
-    }
-}
-
 /// The client for writes. Each write uses a clone, so that no write waits for another.
 #[derive(Default)]
 struct WriteClient {
-    client: Option<Client>,
+    /// With the credentials that it was made with.
+    client: Option<(Client, Arc<EtcdCredentials>)>,
     /// Counts the clients made: a failed write drops its own client, never a newer one.
     generation: u64,
 }
@@ -122,6 +48,8 @@ struct WriteClient {
 pub struct EtcdRegistry {
     shared: Arc<Shared>,
     write_client: tokio::sync::Mutex<WriteClient>,
+    /// Credentials that etcd has not accepted yet.
+    offered: watch::Sender<EtcdCredentials>,
     _tasks: DropGuard,
 }
 
@@ -133,50 +61,61 @@ impl std::fmt::Debug for EtcdRegistry {
     }
 }
 
-/// Runs one request with [`REQUEST_TIMEOUT`]; any failure becomes a [`RegistryError`].
-pub(crate) async fn with_timeout<T>(
-    request: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, RegistryError> {
-    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(etcd_client::Error::GRpcStatus(status)))
-            if ["PermissionDenied", "Unauthenticated"].contains(&format!("{:?}", status.code()).as_str()) =>
-        {
-            Err(RegistryError::Refused(status.message().to_owned()))
-        }
-        Ok(Err(error)) => Err(RegistryError::Unavailable(error.to_string())),
-        Err(_) => {
-            Err(RegistryError::Unavailable(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())))
-        }
-    }
-}
-
 impl EtcdRegistry {
-    /// Starts following etcd. If etcd does not answer yet, the copy stays empty until it does.
+    /// Starts following etcd. If etcd does not answer yet, the copy stays empty until it does. No institution's
+    /// rooms are followed before [`Registry::follow`].
     #[must_use]
     pub fn start(config: EtcdConfig) -> Self {
-        let unavailable = View { unavailable_since: Some(Instant::now()), ..View::default() };
+        let view = View {
+            unavailable_since: Some(Instant::now()),
+            followed: Some(Arc::default()),
+            ..View::default()
+        };
+        let offered = watch::Sender::new(config.credentials.clone());
         let shared = Arc::new(Shared {
+            connector: Connector::new(config.endpoints.clone(), config.credentials.clone()),
+            keys: StoreKeys::new(&config.cluster),
             config,
-            view: SharedView::new(unavailable),
+            view: SharedView::new(view),
             history: StoreHistory::default(),
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(follow::follow(shared.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep_lease::keep_lease(shared.clone())));
-        Self { shared, write_client: tokio::sync::Mutex::default(), _tasks: stop.drop_guard() }
+        let renewals = renew::renew(shared.clone(), offered.subscribe());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(renewals));
+        Self { shared, write_client: tokio::sync::Mutex::default(), offered, _tasks: stop.drop_guard() }
+    }
+
+    /// Uses other credentials: all connections are made anew, once etcd has accepted them. Until then the
+    /// earlier ones stay in use.
+    pub fn renew(&self, credentials: EtcdCredentials) {
+        self.offered.send_replace(credentials);
     }
 
     async fn client(&self) -> Result<(u64, Client), etcd_client::Error> {
         let mut writer = self.write_client.lock().await;
-        if let Some(client) = &writer.client {
+        let credentials = self.shared.connector.credentials();
+        if let Some((client, with)) = &writer.client
+            && Arc::ptr_eq(with, &credentials)
+        {
             return Ok((writer.generation, client.clone()));
         }
-        let client = self.shared.dial().await?;
+        let client = self.shared.connector.dial(&credentials).await?;
         writer.generation += 1;
-        writer.client = Some(client.clone());
+        writer.client = Some((client.clone(), credentials));
         Ok((writer.generation, client))
+    }
+
+    /// Refuses to write a room of an institution that does not approve this node. etcd would refuse it too, if the
+    /// node's role is as it should be.
+    fn check_followed(&self, room: &RoomId) -> Result<(), RegistryError> {
+        if self.shared.view.current().follows(&room.institution) {
+            return Ok(());
+        }
+        let why = format!("the policy of {} approves this node in no role", room.institution);
+        Err(RegistryError::Refused(why))
     }
 
     /// One write. Its timeout starts here and does not depend on other writes.
@@ -309,6 +248,14 @@ impl Registry for EtcdRegistry {
         self.shared.view.wake_room(room);
     }
 
+    fn follow(&self, institutions: BTreeSet<String>) {
+        let mut changed = false;
+        self.shared.view.modify(|view| changed = view.follow(institutions));
+        if changed {
+            self.shared.history.request_read();
+        }
+    }
+
     fn announce(&self, lease: Lease) {
         self.shared.lease.send_replace(Some(lease));
     }
@@ -325,7 +272,7 @@ impl Registry for EtcdRegistry {
     fn retire(&self) -> BoxFuture<'_, ()> {
         async move {
             let Some(lease) = self.shared.lease.send_replace(None) else { return };
-            let key = self.shared.node_key(&lease);
+            let key = self.shared.keys.node(lease.node.as_str());
             if let Err(error) = self.transact(Txn::new().and_then([TxnOp::delete(key, None)])).await {
                 tracing::info!(%error, "the lease could not be removed; it will expire");
             }
@@ -335,7 +282,8 @@ impl Registry for EtcdRegistry {
 
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         async move {
-            let key = self.shared.room_key(&assignment.room);
+            self.check_followed(&assignment.room)?;
+            let key = self.shared.keys.room(&assignment.room);
             let mut absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
             for _ in 0..REPLACE_ATTEMPTS {
                 match self.put_if(absent, key.clone(), assignment.clone()).await? {
@@ -362,7 +310,8 @@ impl Registry for EtcdRegistry {
         wanted: Assignment,
     ) -> BoxFuture<'a, Result<Versioned<Assignment>, UpdateError>> {
         async move {
-            let key = self.shared.room_key(&read.value.room);
+            self.check_followed(&read.value.room)?;
+            let key = self.shared.keys.room(&read.value.room);
             let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64);
             match self.put_if(unchanged, key, wanted).await? {
                 Ok(written) => Ok(written),
@@ -375,7 +324,8 @@ impl Registry for EtcdRegistry {
 
     fn delete<'a>(&'a self, read: &'a Versioned<Assignment>) -> BoxFuture<'a, Result<(), UpdateError>> {
         async move {
-            let key = self.shared.room_key(&read.value.room);
+            self.check_followed(&read.value.room)?;
+            let key = self.shared.keys.room(&read.value.room);
             let txn = Txn::new()
                 .when([Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64)])
                 .and_then([TxnOp::delete(key.clone(), None)])
@@ -395,9 +345,4 @@ impl Registry for EtcdRegistry {
         }
         .boxed()
     }
-}
-
-/// Backoff of the registry's two tasks.
-pub(crate) fn new_backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
 }

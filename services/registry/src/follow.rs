@@ -1,39 +1,41 @@
-//! The task that follows all records in etcd.
+//! The task that follows etcd: the leases of all nodes, and the rooms of the institutions that approve this node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use etcd_client::{Client, EventType, GetOptions, WatchOptions};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchStream};
 
-use crate::etcd::{REQUEST_TIMEOUT, Shared, new_backoff, with_timeout};
+use crate::backoff::Backoff;
+use crate::connection::{REQUEST_TIMEOUT, with_timeout};
+use crate::full_read::{self, FullRead};
 use crate::record::{put, remove};
 use crate::registry::RegistryError;
-use crate::store_history::ResponseHistory;
-use crate::view::View;
-use crate::view_change::ViewEditor;
+use crate::shared::Shared;
 
-/// Follows etcd without end: a full read, then a watch from its revision. Whatever ends the watch
-/// (compaction, disconnection, a new leader) leads to the next full read.
+/// Follows etcd without end: a full read, then watches from its revision. Whatever ends a watch
+/// (compaction, disconnection, a new leader) leads to the next full read, as does another set of institutions.
 pub(crate) async fn follow(shared: Arc<Shared>) {
-    let mut backoff = new_backoff();
+    let mut follower = Follower { shared, backoff: Backoff::default(), refused: RefusedRooms::default() };
     let mut logged = false;
     loop {
-        let ended = read_and_watch(&shared, &mut backoff).await;
-        let reason = match ended {
+        let reason = match follower.read_and_watch().await {
             Ok(FollowEnd::FullReadDue) => continue,
             Ok(FollowEnd::Lost(reason)) => reason,
             Err(error) => error.to_string(),
         };
+        let shared = &follower.shared;
         shared.view.modify(|view| {
             if view.view().unavailable_since.is_none() {
                 tracing::warn!(reason, "lost the watch on etcd; reads continue from the last known copy");
                 view.set_unavailable();
             } else if !logged {
-                let etcd = shared.config.endpoints.join(", ");
+                let etcd = shared.connector.endpoints().join(", ");
                 tracing::warn!(etcd, reason, "etcd does not answer yet; will try again");
             }
         });
         logged = true;
-        backoff.pause().await;
+        follower.backoff.pause().await;
     }
 }
 
@@ -41,138 +43,145 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 enum FollowEnd {
     /// The next full read is due.
     FullReadDue,
-    /// The watch ended.
+    /// A watch ended.
     Lost(String),
 }
 
-/// Records per request: all at once could exceed the size limit of a gRPC message.
-const PAGE_RECORDS: i64 = 1_000;
-
-// tonic distinguishes this error by its message only.
-fn is_too_long(error: &etcd_client::Error) -> bool {
-    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("length too large"))
+struct Follower {
+    shared: Arc<Shared>,
+    backoff: Backoff,
+    refused: RefusedRooms,
 }
 
-/// All records, as of one revision.
-struct FullRead {
-    view: View,
-    revision: i64,
-    /// The history of etcd that they belong to.
-    history: u64,
-}
-
-/// Reads everything below the prefix, as of one revision, page by page.
-async fn read_all(shared: &Shared, client: &mut Client) -> Result<FullRead, RegistryError> {
-    let prefix = shared.prefix();
-    let before = shared.history.before_request();
-    let (mut view, mut history) = (View::default(), 0);
-    let mut editor = ViewEditor::new(&mut view);
-    // The end of the key range: the prefix ends with `/`, and `0` is the next character.
-    let end = format!("{}0", prefix.trim_end_matches('/'));
-    let (mut from, mut limit, mut revision) = (prefix.as_bytes().to_vec(), PAGE_RECORDS, 0);
-    loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(revision);
-        let request = client.get(from.clone(), Some(options));
-        let page = with_timeout(async {
-            match request.await {
-                Err(error) if limit > 1 && is_too_long(&error) => Ok(None),
-                answer => answer.map(Some),
-            }
-        });
-        let Some(page) = page.await? else {
-            // These records are too long for one message: request fewer.
-            limit /= 2;
-            continue;
-        };
-        // Read all further pages at the revision of the first.
-        if revision == 0 {
-            history = match shared.history.check(before, page.header()) {
-                ResponseHistory::Known(history) | ResponseHistory::New(history) => history,
-                ResponseHistory::Outdated => {
-                    return Err(RegistryError::Unavailable("it was replaced while it was read".to_owned()));
+impl Follower {
+    async fn read_and_watch(&mut self) -> Result<FollowEnd, RegistryError> {
+        let shared = self.shared.clone();
+        let mut renewals = shared.connector.renewals();
+        let mut client = shared.connector.connect().await?;
+        let read = full_read::read_all(&shared, &mut client).await?;
+        let history = read.history;
+        let mut watch = watch_all(&shared, &mut client, &read).await?;
+        self.refused.set(&read.refused);
+        full_read::publish(&shared, read);
+        self.backoff.reset();
+        let full_read_due = tokio::time::sleep(shared.config.full_read_interval);
+        tokio::pin!(full_read_due);
+        let mut retry_at = self.refused.next_attempt();
+        loop {
+            let message = tokio::select! {
+                () = &mut full_read_due => return Ok(FollowEnd::FullReadDue),
+                () = shared.history.read_requested() => return Ok(FollowEnd::FullReadDue),
+                _ = renewals.changed() => return Ok(FollowEnd::FullReadDue),
+                () = wait_until(retry_at) => {
+                    if self.refused.is_any_allowed(&shared, &mut client).await? {
+                        return Ok(FollowEnd::FullReadDue);
+                    }
+                    retry_at = self.refused.next_attempt();
+                    continue;
+                }
+                message = watch.message() => {
+                    message.map_err(|error| RegistryError::Unavailable(error.to_string()))?
+                }
+                // A watch without events does not show that the connection is alive: send a request, for a key that
+                // this node's role may read.
+                () = tokio::time::sleep(REQUEST_TIMEOUT) => {
+                    let options = GetOptions::new().with_serializable();
+                    with_timeout(client.get(shared.keys.nodes(), Some(options))).await?;
+                    continue;
                 }
             };
-            revision = page.header().map_or(0, |header| header.revision());
-        }
-        for record in page.kvs() {
-            put(&mut editor, &prefix, record);
-        }
-        match page.kvs().last() {
-            Some(last) if page.more() => from = [last.key(), &[0]].concat(),
-            _ => return Ok(FullRead { view, revision, history }),
+            let Some(message) = message else { return Ok(FollowEnd::Lost("the watch ended".into())) };
+            if message.canceled() {
+                let (at, why) = (message.compact_revision(), message.cancel_reason());
+                return Ok(FollowEnd::Lost(format!("a watch was cancelled at compaction {at}: {why}")));
+            }
+            shared.history.saw(history, message.header());
+            if message.events().is_empty() {
+                continue;
+            }
+            shared.view.modify(|view| {
+                for event in message.events() {
+                    let Some(record) = event.kv() else { continue };
+                    match event.event_type() {
+                        EventType::Put => put(view, shared.keys.all(), record),
+                        EventType::Delete => remove(view, shared.keys.all(), record),
+                    }
+                }
+            });
         }
     }
 }
 
-/// Replaces the copy by a full read.
-fn publish(shared: &Shared, read: FullRead) {
-    let FullRead { view: mut fresh, revision, history } = read;
-    shared.view.replace(|view| {
-        if view.unavailable_since.is_some() {
-            tracing::info!(
-                nodes = fresh.nodes.len(),
-                rooms = fresh.rooms.len(),
-                "etcd answers; the copy is up to date"
-            );
-        }
-        fresh.unreadable += view.unreadable;
-        fresh.keep_ended_leases(view);
-        // Keep what this node wrote after the read. If etcd was replaced, the copy's revisions are of the
-        // earlier etcd: they do not show what is newer.
-        if view.replaced == history {
-            for (room, known) in view.rooms.iter().filter(|(_, known)| known.revision > revision as u64) {
-                fresh.rooms.insert(room.clone(), known.clone());
-            }
-        }
-        fresh.replaced = history;
-        fresh
-    });
+/// Watches all that was read, from its revision, in one stream.
+async fn watch_all(
+    shared: &Shared,
+    client: &mut Client,
+    read: &FullRead,
+) -> Result<WatchStream, RegistryError> {
+    let options =
+        || WatchOptions::new().with_prefix().with_start_revision(read.revision + 1).with_progress_notify();
+    let mut prefixes = read.prefixes(shared).into_iter();
+    let leases = prefixes.next().unwrap_or_default();
+    let mut watch = with_timeout(client.watch(leases, Some(options()))).await?;
+    for prefix in prefixes {
+        with_timeout(watch.watch(prefix, Some(options()))).await?;
+    }
+    Ok(watch)
 }
 
-async fn read_and_watch(
-    shared: &Shared,
-    backoff: &mut crate::backoff::Backoff,
-) -> Result<FollowEnd, RegistryError> {
-    let mut client = shared.connect().await?;
-    let prefix = shared.prefix();
-    let read = read_all(shared, &mut client).await?;
-    let history = read.history;
-    let watch_options =
-        WatchOptions::new().with_prefix().with_start_revision(read.revision + 1).with_progress_notify();
-    let mut watch = with_timeout(client.watch(prefix.clone(), Some(watch_options))).await?;
-    publish(shared, read);
-    backoff.reset();
-    let full_read_due = tokio::time::sleep(shared.config.full_read_interval);
-    tokio::pin!(full_read_due);
-    loop {
-        let message = tokio::select! {
-            () = &mut full_read_due => return Ok(FollowEnd::FullReadDue),
-            () = shared.history.read_requested() => return Ok(FollowEnd::FullReadDue),
-            message = watch.message() => message.map_err(|error| RegistryError::Unavailable(error.to_string()))?,
-            // A watch without events does not show that the connection is alive: send a request.
-            () = tokio::time::sleep(REQUEST_TIMEOUT) => {
-                // A key below the prefix: this node's role may read no other.
-                with_timeout(client.get(format!("{prefix}alive"), Some(GetOptions::new().with_serializable()))).await?;
-                continue;
-            }
-        };
-        let Some(message) = message else { return Ok(FollowEnd::Lost("the watch ended".into())) };
-        if message.canceled() {
-            let at = message.compact_revision();
-            return Ok(FollowEnd::Lost(format!("the watch was cancelled at compaction {at}")));
+async fn wait_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The institutions that approve this node and whose rooms etcd refuses to it: their role was not changed yet.
+struct RefusedRooms {
+    institutions: BTreeSet<String>,
+    backoff: Backoff,
+}
+
+impl Default for RefusedRooms {
+    fn default() -> Self {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        Self { institutions: BTreeSet::new(), backoff }
+    }
+}
+
+impl RefusedRooms {
+    /// Notes which are refused now, and logs each of them once.
+    fn set(&mut self, refused: &BTreeSet<String>) {
+        for institution in refused.difference(&self.institutions) {
+            tracing::error!(
+                institution,
+                "the policy of this institution approves this node, and etcd refuses its rooms to it: run the commands \
+                 that `systirctl etcd roles` prints; will try again"
+            );
         }
-        shared.history.saw(history, message.header());
-        if message.events().is_empty() {
-            continue;
+        for institution in self.institutions.difference(refused) {
+            tracing::info!(institution, "etcd no longer refuses the rooms of this institution");
         }
-        shared.view.modify(|view| {
-            for event in message.events() {
-                let Some(record) = event.kv() else { continue };
-                match event.event_type() {
-                    EventType::Put => put(view, &prefix, record),
-                    EventType::Delete => remove(view, &prefix, record),
-                }
+        if *refused != self.institutions {
+            self.institutions.clone_from(refused);
+            self.backoff.reset();
+        }
+    }
+
+    /// When to ask again; never if none is refused.
+    fn next_attempt(&mut self) -> Option<tokio::time::Instant> {
+        (!self.institutions.is_empty()).then(|| tokio::time::Instant::now() + self.backoff.delay())
+    }
+
+    async fn is_any_allowed(&self, shared: &Shared, client: &mut Client) -> Result<bool, RegistryError> {
+        for institution in &self.institutions {
+            let options = GetOptions::new().with_prefix().with_count_only().with_serializable();
+            match with_timeout(client.get(shared.keys.rooms(institution), Some(options))).await {
+                Ok(_) => return Ok(true),
+                Err(RegistryError::Refused(_)) => {}
+                Err(error) => return Err(error),
             }
-        });
+        }
+        Ok(false)
     }
 }

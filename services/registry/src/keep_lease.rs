@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use etcd_client::{Client, PutOptions};
 
-use crate::etcd::{Shared, new_backoff, with_timeout};
+use crate::backoff::Backoff;
+use crate::connection::with_timeout;
 use crate::lease::Lease;
 use crate::registry::RegistryError;
+use crate::shared::Shared;
 
 /// Keeps this node's lease, with the node's latest report.
 pub(crate) async fn keep_lease(shared: Arc<Shared>) {
-    let mut backoff = new_backoff();
+    let mut backoff = Backoff::default();
     let mut wanted = shared.lease.subscribe();
     loop {
         if wanted.borrow_and_update().is_none() {
@@ -29,9 +31,10 @@ pub(crate) async fn keep_lease(shared: Arc<Shared>) {
 async fn hold_lease(
     shared: &Shared,
     wanted: &mut tokio::sync::watch::Receiver<Option<Lease>>,
-    backoff: &mut crate::backoff::Backoff,
+    backoff: &mut Backoff,
 ) -> Result<(), RegistryError> {
-    let mut client = shared.connect().await?;
+    let mut renewals = shared.connector.renewals();
+    let mut client = shared.connector.connect().await?;
     let seconds = shared.config.lease.as_secs().max(2) as i64;
     let id = with_timeout(client.lease_grant(seconds, None)).await?.id();
     let (mut keeper, mut responses) = with_timeout(client.lease_keep_alive(id)).await?;
@@ -41,10 +44,12 @@ async fn hold_lease(
             let _ = with_timeout(client.lease_revoke(id)).await;
             return Ok(());
         };
-        write(&mut client, &shared.node_key(&lease), &lease, id).await?;
+        write(&mut client, &shared.keys.node(lease.node.as_str()), &lease, id).await?;
         backoff.reset();
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return Ok(()) },
+            // With another certificate: the next connection writes the record again, under a lease of its own.
+            _ = renewals.changed() => return Ok(()),
             _ = keep_alive.tick() => {
                 with_timeout(keeper.keep_alive()).await?;
                 let response = with_timeout(responses.message()).await?;

@@ -18,15 +18,20 @@
 
 mod assignments;
 mod backoff;
+mod connection;
 mod etcd;
+mod etcd_config;
 mod follow;
+mod full_read;
 mod keep_lease;
 mod lease;
 mod local;
 mod metrics;
 mod record;
 mod registry;
+mod renew;
 mod room_watch;
+mod shared;
 mod shared_view;
 mod store_history;
 mod view;
@@ -36,7 +41,9 @@ pub use assignments::{
     Assignments, GrantPeers, GrantPurpose, GrantSigner, HOME_ANSWER_TIMEOUT, Occupied, ToldAssignment,
     unix_ms,
 };
-pub use etcd::{EtcdConfig, EtcdRegistry};
+pub use connection::EtcdCredentials;
+pub use etcd::EtcdRegistry;
+pub use etcd_config::EtcdConfig;
 pub use lease::{Lease, NodeLoad};
 pub use local::{LocalRegistry, LocalStore};
 pub use metrics::RegistryMetrics;

@@ -2,7 +2,7 @@
 //! [`LocalStore`]; each has its own [`LocalRegistry`]. A node's lease is kept while its registry exists and
 //! expires a while after that is dropped, also without [`Registry::retire`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,6 +128,8 @@ impl Registry for LocalRegistry {
     fn wake_room(&self, room: &RoomId) {
         self.store.shared.wake_room(room);
     }
+
+    fn follow(&self, _institutions: BTreeSet<String>) {}
 
     fn announce(&self, lease: Lease) {
         let (node, store, dropped) = (lease.node.clone(), self.store.clone(), CancellationToken::new());

@@ -43,6 +43,12 @@ impl Collector for RegistryMetrics {
             "Seconds since the registry last answered",
             seconds,
         )?;
+        gauge(
+            &mut encoder,
+            "registry_refused_institutions",
+            "Institutions that approve this node and whose rooms the registry refuses to it",
+            i64::try_from(view.refused().count()).unwrap_or(i64::MAX),
+        )?;
         let assigned = view.rooms().filter(|assignment| assignment.has(&self.node)).count();
         let assigned = i64::try_from(assigned).unwrap_or(i64::MAX);
         gauge(&mut encoder, "registry_assigned", "Room records that name this node", assigned)?;

@@ -1,5 +1,6 @@
 //! The trait and its errors.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -20,7 +21,9 @@ pub enum RegistryError {
     )]
     Unavailable(String),
     /// It refused the request.
-    #[error("the registry refused the request ({0}); check the node's role and certificate in etcd")]
+    #[error(
+        "the registry refused the request ({0}); check the node's certificate and its role in etcd (systirctl etcd roles)"
+    )]
     Refused(String),
 }
 
@@ -69,6 +72,11 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     fn assignment(&self, room: &RoomId) -> Option<Versioned<Assignment>> {
         self.view().room(room).cloned()
     }
+
+    /// Follows the rooms of these institutions and of no others: a node reads and writes only rooms of
+    /// institutions that approve it. Those of others leave the copy at once, and the store refuses to write them.
+    /// Without a call none are followed. A store inside one process has one copy for all and does nothing.
+    fn follow(&self, institutions: BTreeSet<String>);
 
     /// Publishes this node's lease, until [`Registry::retire`] or until the lease expires because the node
     /// no longer keeps it. Retried while the store does not answer.

@@ -1,6 +1,7 @@
 //! The last known copy of the registry: the source of all reads, whether or not the store answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lease::Lease;
@@ -17,6 +18,18 @@ pub struct View {
     pub(crate) ended: BTreeMap<NodeId, Lease>,
     /// How often the store was restored or replaced.
     pub(crate) replaced: u64,
+    /// The institutions whose rooms are followed. None: all, because the store is inside this process.
+    pub(crate) followed: Option<Arc<BTreeSet<String>>>,
+    /// Followed institutions whose rooms are not in the copy.
+    pub(crate) unread: BTreeMap<String, UnreadRooms>,
+}
+
+/// The rooms of an institution could not be read so far, or no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnreadRooms {
+    pub(crate) since: Instant,
+    /// Did the store refuse them? Otherwise they were not asked for yet.
+    pub(crate) refused: bool,
 }
 
 /// Most ended leases that are kept: a hostile store can name any number of nodes.
@@ -57,6 +70,29 @@ impl View {
     #[must_use]
     pub fn unavailable_since(&self) -> Option<Instant> {
         self.unavailable_since
+    }
+
+    /// Since when nothing new is known of the institution's rooms: the store does not answer, or refuses them, or
+    /// has not been asked for them yet. None while they are up to date.
+    #[must_use]
+    pub fn rooms_unavailable_since(&self, institution: &str) -> Option<Instant> {
+        self.unavailable_since.or_else(|| self.unread.get(institution).map(|unread| unread.since))
+    }
+
+    /// Does the store answer, and was it asked for the rooms of all followed institutions?
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.unavailable_since.is_none() && self.unread.values().all(|unread| unread.refused)
+    }
+
+    /// The institutions whose rooms the store refuses to this node, although it follows them.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        self.unread.iter().filter(|(_, unread)| unread.refused).map(|(institution, _)| institution.as_str())
+    }
+
+    /// Are the institution's rooms followed?
+    pub(crate) fn follows(&self, institution: &str) -> bool {
+        self.followed.as_ref().is_none_or(|followed| followed.contains(institution))
     }
 
     /// Number of records read so far that were unreadable.

@@ -1,10 +1,11 @@
 //! Changes of the copy, and what of it each change concerns.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lease::Lease;
-use crate::view::View;
+use crate::view::{UnreadRooms, View};
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 /// What of a copy has changed.
@@ -14,7 +15,7 @@ pub(crate) struct ViewChanges {
     pub rooms: BTreeSet<RoomId>,
     /// Nodes whose lease began, ended or has another address.
     pub nodes: BTreeSet<NodeId>,
-    /// Whether the store answers has changed.
+    /// Whether the store answers, or gives the rooms of an institution, has changed.
     pub availability: bool,
     /// Something else changed, such as the load of a node.
     pub other: bool,
@@ -36,7 +37,8 @@ impl ViewChanges {
             (before, after) => before.is_some() != after.is_some(),
         };
         changes.nodes = before.nodes.keys().chain(after.nodes.keys()).filter(moved).cloned().collect();
-        changes.availability = before.unavailable_since.is_some() != after.unavailable_since.is_some();
+        changes.availability = before.unavailable_since.is_some() != after.unavailable_since.is_some()
+            || before.unread != after.unread;
         changes
     }
 }
@@ -65,8 +67,11 @@ impl<'a> ViewEditor<'a> {
     }
 
     /// Inserts a record unless the copy has a newer one: a write of this node may enter the copy before the
-    /// watch reports an older one.
+    /// watch reports an older one. Not if its institution's rooms are no longer followed.
     pub(crate) fn insert_newer_room(&mut self, record: Versioned<Assignment>) {
+        if !self.view.follows(&record.value.room.institution) {
+            return;
+        }
         let known = self.view.rooms.get(&record.value.room);
         if known.is_none_or(|known| known.revision < record.revision) {
             self.insert_room(record);
@@ -94,6 +99,26 @@ impl<'a> ViewEditor<'a> {
         if self.view.remove_lease(node) {
             self.changes.nodes.insert(node.clone());
         }
+    }
+
+    /// Follows the rooms of these institutions and of no others. Those of others leave the copy at once. False when
+    /// these are followed already.
+    pub(crate) fn follow(&mut self, institutions: BTreeSet<String>) -> bool {
+        let before = self.view.followed.clone().unwrap_or_default();
+        if *before == institutions {
+            return false;
+        }
+        let lost = self.view.rooms.keys().filter(|room| !institutions.contains(&room.institution));
+        for room in lost.cloned().collect::<Vec<_>>() {
+            self.remove_room(&room);
+        }
+        self.view.unread.retain(|institution, _| institutions.contains(institution));
+        let unread = UnreadRooms { since: Instant::now(), refused: false };
+        let added = institutions.difference(&before).map(|added| (added.clone(), unread));
+        self.view.unread.extend(added);
+        self.view.followed = Some(Arc::new(institutions));
+        self.changes.availability = true;
+        true
     }
 
     /// The store stopped answering; an earlier time is kept.

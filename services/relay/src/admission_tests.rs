@@ -78,6 +78,10 @@ impl Registry for FaultyRegistry {
         self.inner.watch_room(room)
     }
 
+    fn follow(&self, institutions: BTreeSet<String>) {
+        self.inner.follow(institutions);
+    }
+
     fn wake_room(&self, room: &RoomId) {
         self.inner.wake_room(room);
     }
@@ -205,6 +209,59 @@ async fn a_join_times_out_when_the_registry_does_not_answer() {
     home.stop().await;
 }
 
+/// Waits until a seat is taken or reserved at the node, or none is.
+async fn until_used(node: &Node, seats: u32) {
+    let counted = async {
+        while used(node) != seats {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Long before a reservation expires.
+    let counted = tokio::time::timeout(systir_placement::RESERVATION_TTL / 2, counted).await;
+    assert!(counted.is_ok(), "{} has {} seats in use instead of {seats}", node.name, used(node));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_no_participant_takes_is_released_at_each_node() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let admission = &home.parts.admission;
+    let (room, demand) = (room(), Demand::default());
+    let seat = admission.admit(&room, &grants("anna"), &demand).await.unwrap();
+    assert_eq!((seat.node.as_str(), used(&home)), ("cph-1", 1));
+    // The client closes its connection, so that its join is dropped.
+    drop(seat);
+    until_used(&home, 0).await;
+    let _chen = TestParticipant::join(&home, "chen").await;
+    let seat = admission.admit(&room, &grants("bob"), &demand).await.unwrap();
+    assert_eq!((seat.node.as_str(), used(&sister)), ("sto-1", 1));
+    drop(seat);
+    until_used(&sister, 0).await;
+    home.stop().await;
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_reserves_no_seat_at_any_node() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 1).await);
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let admission = &home.parts.admission;
+    // Of one free seat, any number of questions at once is answered with yes.
+    let (room, bob, demand) = (room(), grants("bob"), Demand::default());
+    let questions = (0..20).map(|_| admission.would_admit(&room, &bob, &demand));
+    for answer in futures::future::join_all(questions).await {
+        assert_eq!(answer, Ok(()));
+        assert_eq!((used(&home), used(&sister)), (1, 0));
+    }
+    let _bob = TestParticipant::join(&home, "bob").await;
+    assert_eq!(used(&sister), 1);
+    let full = admission.would_admit(&room, &grants("chen"), &demand).await.unwrap_err();
+    assert_eq!(status_and_code(&full), (403, "approved-full"));
+    sister.stop().await;
+    home.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_loses_the_race_for_a_new_room_follows_the_winner() {
     let cluster = TestCluster::new();
@@ -289,7 +346,7 @@ async fn reserve(from: &Node, node: &str, grant: &str, join_id: &str) -> Result<
     let request = ReservationRequest {
         room: room(),
         identity: join_id.to_owned(),
-        join_id: join_id.to_owned(),
+        join_id: Some(join_id.to_owned()),
         grant: grant.to_owned(),
     };
     from.directory.reserve(node, request).await.map_err(|refused| refused.refusal.reason)

@@ -17,11 +17,16 @@ use serde_json::{Value, json};
 use systir_admission::Admission;
 use systir_assignment::RoomId;
 use systir_gateway::respond;
-use systir_livekit::token::{self, KeyRing, Redacted, Verified};
+use systir_livekit::token::{self, Verified};
 use systir_policy::{Action, Authority};
 use systir_reason::Refusal;
 use systir_registry::Assignments;
 use systir_room_runtime::Rooms;
+
+use crate::api_keys::ApiKeys;
+
+/// How long a guest's token is valid.
+const GUEST_TOKEN_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 /// `/systir/v1/…`
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -37,9 +42,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 /// State of these routes.
 #[derive(Debug)]
 pub(crate) struct Api {
-    pub(crate) keys: Arc<KeyRing>,
-    /// API key and secret that sign guest tokens of the meeting page.
-    pub(crate) guest: Option<(String, Redacted<String>)>,
+    pub(crate) keys: Arc<ApiKeys>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) assignments: Arc<Assignments>,
@@ -47,8 +50,9 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    fn registry_state(&self) -> String {
-        match self.assignments.registry().view().unavailable_since() {
+    /// Are this node's copies of the leases and of the institution's rooms up to date?
+    fn registry_state(&self, institution: &str) -> String {
+        match self.assignments.registry().view().rooms_unavailable_since(institution) {
             None => "connected".to_owned(),
             Some(since) => {
                 format!("unavailable for {} s; reads are from the last known copy", since.elapsed().as_secs())
@@ -89,7 +93,7 @@ fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
         .ok_or_else(|| {
             Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
         })?;
-    let verified = token::verify(&api.keys, token, SystemTime::now()).map_err(Refusal::from)?;
+    let verified = token::verify(&api.keys.ring(), token, SystemTime::now()).map_err(Refusal::from)?;
     api.admission.may_serve(&verified.institution)?;
     Ok(verified)
 }
@@ -139,7 +143,7 @@ pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) 
 }
 
 async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
-    administrator(&api, &headers, None)?;
+    let verified = administrator(&api, &headers, None)?;
     let view = api.assignments.registry().view();
     let nodes: Vec<Value> = api
         .authority
@@ -168,7 +172,7 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
             })
         })
         .collect();
-    Ok(Json(json!({ "nodes": nodes, "registry": api.registry_state() })))
+    Ok(Json(json!({ "nodes": nodes, "registry": api.registry_state(&verified.institution) })))
 }
 
 async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
@@ -191,7 +195,7 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
             })
         })
         .collect();
-    Ok(Json(json!({ "rooms": rooms, "registry": api.registry_state() })))
+    Ok(Json(json!({ "rooms": rooms, "registry": api.registry_state(&verified.institution) })))
 }
 
 async fn explain(
@@ -211,12 +215,13 @@ struct Guest {
 
 /// Issues a token for a guest of the meeting page, if the operator allows guests.
 async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> Result<Json<Value>, Failure> {
-    let Some((key, secret)) = &api.guest else {
+    let (ring, signer) = api.keys.ring_and_guest();
+    let Some((key, secret)) = signer else {
         let why = "this gateway admits only participants whose link holds a token";
         return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     };
     // The institution whose rooms guests may join.
-    let institution = api.keys.institution(key).unwrap_or_default();
+    let institution = ring.institution(&key).unwrap_or_default();
     api.admission.may_serve(institution)?;
     let (room, name) = (guest.room.trim(), guest.name.trim());
     if room.is_empty() || room.len() > 128 || name.is_empty() || name.len() > 256 {
@@ -225,11 +230,11 @@ async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> R
     }
     let identity = format!("guest-{:08x}", rand::rng().next_u32());
     let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
-    let token = AccessToken::with_api_key(key, secret.expose())
+    let token = AccessToken::with_api_key(&key, secret.expose())
         .with_identity(&identity)
         .with_name(name)
         .with_grants(grants)
-        .with_ttl(Duration::from_secs(6 * 3600))
+        .with_ttl(GUEST_TOKEN_LIFE.min(ring.max_life()))
         .to_jwt()
         .map_err(|error| {
             Failure::Status(

@@ -120,6 +120,9 @@ impl ClusterService {
         self.may_signal(peer, &room)?;
         self.granted_role(peer, &room, &request.grant).await?;
         self.admission.may_be_added(&room, &self.node)?;
+        if request.probe {
+            return self.admission.would_reserve_here(&room, &request.identity);
+        }
         self.admission.reserve_here(&room, &request.identity, &request.join_id)
     }
 

@@ -183,6 +183,7 @@ pub(crate) fn config(
             key: None,
             behind_proxy: false,
             connections: 1_024,
+            max_token_hours: config::default_max_token_hours(),
         },
         media: media(base + 12, address),
         links: config::LinksSection {
@@ -233,6 +234,8 @@ fn api_key() -> (String, config::ApiKeySection) {
         institution: texts::INSTITUTION.to_owned(),
         secret: Some("secret".to_owned()),
         secret_file: None,
+        // The demo says that its secret is public.
+        allow_weak_secret: true,
     };
     ("devkey".to_owned(), key)
 }

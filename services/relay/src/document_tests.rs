@@ -135,6 +135,35 @@ async fn a_bundle_past_its_renewal_opens_no_new_room_and_an_expired_one_closes_a
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_ends_when_the_directory_no_longer_lists_the_ca_of_its_peer() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let mut bob = TestParticipant::join(&home, "bob").await;
+    bob.until_sees("anna").await;
+    let until_linked = async |linked: bool| {
+        let reached = async {
+            while home.directory.is_up("sto-1") != linked {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(TIMEOUT, reached).await.is_ok(), "linked: {linked}");
+    };
+    until_linked(true).await;
+    let domain = systir_identity::TrustDomain::new("nordu.net").unwrap();
+    let other = systir_identity::ca::create(&domain, std::time::SystemTime::now()).unwrap().certificate;
+    // Both CAs, then the new one alone, although the sister has no certificate of it yet.
+    let both = cluster.documents.directory(2, |directory| directory.roots.push_str(&other)).unwrap();
+    take(&home, &both).unwrap();
+    let new = cluster.documents.directory(3, |directory| directory.roots.clone_from(&other)).unwrap();
+    assert!(home.directory.is_up("sto-1"));
+    take(&home, &new).unwrap();
+    until_linked(false).await;
+    home.stop().await;
+    sister.stop().await;
+}
+
 /// The time of a percentile, milliseconds.
 fn percentile(sorted: &[Duration], percent: usize) -> u128 {
     sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).map_or(0, Duration::as_millis)

@@ -12,17 +12,18 @@ use systir_placement::Demand;
 use systir_reason::Refusal;
 use tracing::Span;
 
+use crate::api_keys::ApiKeys;
 use crate::join::{Joiner, Joins};
 
 struct GatewayNode {
-    keys: Arc<KeyRing>,
+    keys: Arc<ApiKeys>,
     joins: Joins,
     /// Counters of the clients' WebSockets.
     sockets: Arc<SignalCounters>,
 }
 
 /// LiveKit's routes: `/rtc`, `/rtc/validate`.
-pub(crate) fn router(keys: Arc<KeyRing>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
+pub(crate) fn router(keys: Arc<ApiKeys>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
     systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), SocketLimits::default())
 }
 
@@ -32,7 +33,7 @@ fn record_reason(refusal: &Refusal) {
 
 impl JoinHandler for GatewayNode {
     fn keys(&self) -> Arc<KeyRing> {
-        self.keys.clone()
+        self.keys.ring()
     }
 
     fn may_signal(&self, institution: &str) -> Result<(), Refusal> {

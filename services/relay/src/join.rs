@@ -75,17 +75,15 @@ impl Joins {
         let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
         let demand = Demand { view_only: !joiner.grants.can_publish };
         let seat = self.admission.admit(&room, &joiner.grants, &demand).await?;
-        let (node, join_id, reason) = (seat.node.clone(), seat.join_id.clone(), seat.reason);
-        let pipe = if node == self.node {
-            self.join_here(joiner, seat).await
+        let reason = seat.reason;
+        // The seat is released if this fails or is cancelled.
+        let pipe = if seat.node == self.node {
+            self.join_here(joiner, seat).await?
         } else {
-            let relaying = tracing::error_span!("relay-signal", node);
-            self.join_there(joiner, seat).instrument(relaying).await
+            let relaying = tracing::error_span!("relay-signal", node = seat.node);
+            self.join_there(joiner, seat).instrument(relaying).await?
         };
-        if pipe.is_err() {
-            self.admission.release(&room, &node, &join_id).await;
-        }
-        Ok((pipe?, reason))
+        Ok((pipe, reason))
     }
 
     async fn join_here(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
@@ -103,6 +101,7 @@ impl Joins {
             span: trace::session(&self.node, &trace::traceparent()),
         });
         self.rooms.arrive(&seat.assignment, arrival).await.map_err(media_node_lost)?;
+        seat.guard.keep();
         Ok(SignalPipe { to_media, from_media })
     }
 
@@ -134,6 +133,7 @@ impl Joins {
                 _ => media_node_lost("The server that reserved a place for you does not answer. Join again."),
             }
         })?;
+        seat.guard.keep();
         let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
         let local = signal_pump::LocalSide {

@@ -1,7 +1,8 @@
 //! The relay daemon as a library: reads the configuration, builds a node from the other crates, starts and
 //! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
-//! - [`config`]: the operator's configuration; `startup_files`: the files that it names
+//! - [`config`]: the operator's configuration; `startup_files`: the files that it names; `changed_files`: follows files;
+//!   `api_keys`: the API keys in force
 //! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
@@ -10,6 +11,8 @@
 //! - [`demo`]: three nodes in one process
 
 mod api;
+mod api_keys;
+mod changed_files;
 mod cluster_service;
 pub mod config;
 pub mod demo;

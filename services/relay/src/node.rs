@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api};
+use crate::api_keys::{self, ApiKeys};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
 use crate::documents::store::DocumentStore;
@@ -84,6 +85,8 @@ pub struct Node {
     registry: Arc<dyn Registry>,
     directory: Arc<NodeDirectory>,
     documents: Arc<DocumentStore>,
+    authority: Arc<Authority>,
+    keys: Arc<ApiKeys>,
     ready: Arc<AtomicBool>,
     workers: Vec<WorkerHandle>,
     http: axum_server::Handle<SocketAddr>,
@@ -96,8 +99,12 @@ pub struct Node {
 /// # Errors
 /// When a part cannot start, with its name and the reason.
 pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) -> Result<()> {
-    let registry = EtcdRegistry::start(startup_files::etcd(&config)?);
-    let node = Node::start(config, Arc::new(registry)).await?;
+    let (etcd, files) = (startup_files::etcd(&config)?, config.registry.clone());
+    let credentials = etcd.credentials.clone();
+    let registry = Arc::new(EtcdRegistry::start(etcd));
+    let node = Node::start(config, registry.clone()).await?;
+    node.tasks.spawn(startup_files::follow_etcd(files, credentials, move |renewed| registry.renew(renewed)));
+    node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     stop.cancelled().await;
     node.stop().await;
@@ -113,7 +120,7 @@ impl Node {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
         let start = start::read(&config)?;
-        let StartupFiles { credentials, node_key, keys, guest, links: (links_files, links_pair), http } =
+        let StartupFiles { credentials, node_key, keys, links: (links_files, links_pair), http } =
             StartupFiles::read(&config, &start)?;
         let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
         let documents = Arc::new(DocumentStore::new(
@@ -158,6 +165,7 @@ impl Node {
         };
         let assignments = Assignments::new(registry.clone(), signer, authority.clone());
         let directory = Arc::new(NodeDirectory::new(authority.clone(), registry.clone()));
+        directory.follow_rooms();
         let admission = Arc::new(Admission::new(
             &name,
             authority.clone(),
@@ -241,7 +249,6 @@ impl Node {
         let keys = Arc::new(keys);
         let api = Arc::new(Api {
             keys: keys.clone(),
-            guest,
             authority: authority.clone(),
             admission: admission.clone(),
             assignments: assignments.clone(),
@@ -253,7 +260,7 @@ impl Node {
         };
         let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
         let systir = api::router(api).merge(documents_api::router(documents_api));
-        let app = gateway::router(keys, joins.clone(), sockets.clone())
+        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone())
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
             .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
@@ -283,14 +290,14 @@ impl Node {
             "the node has started"
         );
         let readiness = report_ready(name.clone(), registry.clone(), ready.clone());
-        if registry.view().unavailable_since().is_none() {
+        if registry.view().is_read() {
             readiness.await;
         } else {
             tasks.spawn(readiness);
         }
         #[cfg(test)]
         let parts = tests::Parts {
-            authority,
+            authority: authority.clone(),
             documents: documents.clone(),
             admission,
             joins,
@@ -306,6 +313,8 @@ impl Node {
             registry,
             directory,
             documents,
+            authority,
+            keys,
             ready,
             workers: handles,
             http,
@@ -470,7 +479,7 @@ fn serve_metrics(
 /// registry the node knows no room yet.
 async fn report_ready(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
     let mut view = registry.watch();
-    let answer = view.wait_for(|view| view.unavailable_since().is_none());
+    let answer = view.wait_for(|view| view.is_read());
     let answered = tokio::time::timeout(REGISTRY_WAIT, answer).await.is_ok();
     ready.store(true, Ordering::Relaxed);
     if answered {

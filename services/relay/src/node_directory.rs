@@ -15,7 +15,7 @@ use systir_cascade::{
     PeerAddress, RoomSendError, SignalStream,
 };
 use systir_documents::{DocumentId, PublicKey};
-use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_identity::SpiffeId;
 use systir_policy::{Action, Authority};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::grant_reply::Result as Asked;
@@ -83,9 +83,9 @@ impl NodeDirectory {
         })
     }
 
-    /// Does a directory list the peer with the node key that it proved?
-    pub(crate) fn lists(&self, peer: &ProvenIdentity) -> bool {
-        self.node_keys(peer.id()).contains(peer.node_key())
+    /// Follows the rooms of the institutions whose policy approves this node, and of no others.
+    pub(crate) fn follow_rooms(&self) {
+        self.registry.follow(self.authority.approving());
     }
 
     /// Tells another node which documents this node holds, and asks which it holds.
@@ -204,7 +204,8 @@ impl PeerNodes for NodeDirectory {
             let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
             let request = ReserveRequest {
                 room: request.room.key(),
-                join_id: request.join_id,
+                probe: request.join_id.is_none(),
+                join_id: request.join_id.unwrap_or_default(),
                 traceparent: trace::traceparent(),
                 identity: request.identity,
                 grant: request.grant,

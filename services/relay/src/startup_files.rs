@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use systir_documents::SigningKey;
 use systir_identity::{Credentials, NodeCertificate};
-use systir_livekit::token::{KeyRing, Redacted};
+use systir_livekit::token::Redacted;
 use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
 use systir_reason::Reason;
-use systir_registry::EtcdConfig;
+use systir_registry::{EtcdConfig, EtcdCredentials};
 
-use crate::config::{FieldError, RelayConfig};
+use crate::api_keys::ApiKeys;
+use crate::changed_files;
+use crate::config::{FieldError, RegistrySection, RelayConfig};
 use crate::documents::start::{self, StartPolicy};
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 
@@ -23,9 +25,7 @@ pub(crate) struct StartupFiles {
     /// This node's signing key.
     pub(crate) node_key: SigningKey,
     /// API keys.
-    pub(crate) keys: KeyRing,
-    /// API key and secret that sign guest tokens of the meeting page.
-    pub(crate) guest: Option<(String, Redacted<String>)>,
+    pub(crate) keys: ApiKeys,
     /// Files and contents of the links' certificate.
     pub(crate) links: (CertificateFiles, CertificatePair),
     /// Files and contents of the HTTP port's certificate; none for plain HTTP.
@@ -61,24 +61,8 @@ impl StartupFiles {
             }
             _ => None,
         };
-        let mut keys = KeyRing::new();
-        for (name, key) in &config.keys {
-            let field = format!("keys.{name}");
-            may_hold_keys(&start.engine, &config.node.name, &key.institution)
-                .map_err(|problem| FieldError::new(format!("{field}.institution"), problem))?;
-            if !keys.insert(name, &secret(&field, key)?, &key.institution) {
-                return Err(FieldError::new(field, "name, secret and institution must not be empty"));
-            }
-        }
-        let guest = match &config.page.guest_key {
-            None => None,
-            Some(name) => {
-                let missing = || FieldError::new("page.guest_key", format!("there is no API key {name}"));
-                let key = config.keys.get(name).ok_or_else(missing)?;
-                Some((name.clone(), Redacted::new(secret(&format!("keys.{name}"), key)?)))
-            }
-        };
-        Ok(Self { credentials, node_key, keys, guest, links: (links, pair), http })
+        let keys = ApiKeys::new(config, &start.engine)?;
+        Ok(Self { credentials, node_key, keys, links: (links, pair), http })
     }
 }
 
@@ -119,7 +103,7 @@ fn node_key(
 /// An institution's API keys sign tokens for all its rooms, so they belong only on nodes that its policy
 /// approves as gateway or home. Without a valid bundle nothing is known: the node starts, and each request
 /// is denied until there is one.
-fn may_hold_keys(engine: &PolicyEngine, node: &str, institution: &str) -> Result<(), String> {
+pub(crate) fn may_hold_keys(engine: &PolicyEngine, node: &str, institution: &str) -> Result<(), String> {
     let Some(statement) = engine.statement(institution) else { return Ok(()) };
     let decide = |action| {
         engine.decide(&Request {
@@ -156,6 +140,20 @@ pub(crate) fn renew(credentials: &Credentials, pair: &CertificatePair) -> Result
 /// With the field and the problem.
 pub(crate) fn etcd(config: &RelayConfig) -> Result<EtcdConfig, FieldError> {
     let registry = &config.registry;
+    Ok(EtcdConfig {
+        endpoints: registry.etcd.clone(),
+        cluster: config.node.cluster.clone(),
+        credentials: etcd_credentials(registry)?,
+        lease: Duration::from_secs(registry.lease_seconds),
+        ..EtcdConfig::default()
+    })
+}
+
+/// The files with which this node and etcd prove to each other who they are.
+///
+/// # Errors
+/// With the field and the problem.
+pub(crate) fn etcd_credentials(registry: &RegistrySection) -> Result<EtcdCredentials, FieldError> {
     let ca = registry.ca.as_deref().map(|path| read("registry.ca", path)).transpose()?;
     let identity = match (&registry.certificate, &registry.key) {
         (Some(certificate), Some(key)) => {
@@ -169,14 +167,27 @@ pub(crate) fn etcd(config: &RelayConfig) -> Result<EtcdConfig, FieldError> {
         }
         _ => None,
     };
-    Ok(EtcdConfig {
-        endpoints: registry.etcd.clone(),
-        cluster: config.node.cluster.clone(),
-        ca,
-        identity,
-        lease: Duration::from_secs(registry.lease_seconds),
-        ..EtcdConfig::default()
+    Ok(EtcdCredentials { ca, identity })
+}
+
+/// Follows these files until the node stops, and hands changed ones to `renew`.
+pub(crate) async fn follow_etcd(
+    registry: RegistrySection,
+    known: EtcdCredentials,
+    renew: impl Fn(EtcdCredentials),
+) {
+    // The error too is content: it is logged once.
+    let read = move || Ok(etcd_credentials(&registry).map_err(|error| error.to_string()));
+    changed_files::follow(Ok(known), read, |now| match now {
+        Ok(credentials) => renew(credentials.clone()),
+        Err(error) => {
+            tracing::error!(
+                error,
+                "the changed certificate for etcd cannot be used; the old one stays in use"
+            );
+        }
     })
+    .await;
 }
 
 /// Checks everything that can be checked without starting the node: files, certificates and policy. Returns
@@ -191,7 +202,7 @@ pub fn dry_run(config: &RelayConfig) -> Result<Vec<String>> {
     Ok(start.warnings)
 }
 
-fn read(field: &str, path: &Path) -> Result<String, FieldError> {
+pub(crate) fn read(field: &str, path: &Path) -> Result<String, FieldError> {
     std::fs::read_to_string(path)
         .map_err(|error| FieldError::new(field, format!("{} cannot be read: {error}", path.display())))
 }
@@ -205,12 +216,4 @@ fn pair(section: &str, files: &CertificateFiles) -> Result<CertificatePair, Fiel
 
 fn file_error(field: &str, path: &Path, error: &dyn std::fmt::Display) -> FieldError {
     FieldError::new(field, format!("{}: {error}", path.display()))
-}
-
-fn secret(field: &str, key: &crate::config::ApiKeySection) -> Result<String, FieldError> {
-    match (&key.secret, &key.secret_file) {
-        (Some(secret), _) => Ok(secret.clone()),
-        (None, Some(path)) => Ok(read(&format!("{field}.secret_file"), path)?.trim_end().to_owned()),
-        (None, None) => Ok(String::new()),
-    }
 }

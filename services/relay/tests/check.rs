@@ -83,7 +83,7 @@ fn folder() -> Result<Folder> {
     for (name, text) in folder.documents.files()? {
         folder.write(&name, &text)?;
     }
-    folder.write("secret", "hunter2\n")?;
+    folder.write("secret", "hunter2-0123456789-abcdefghijklmn\n")?;
     for node in nodes {
         let issued = ca::issue(&authority, &domain.relay(node)?, now, Duration::from_secs(3600))?;
         folder.write(&format!("{node}.pem"), &issued.certificate)?;
@@ -371,5 +371,19 @@ fn systemd_does_not_restart_after_an_invalid_configuration() -> Result<()> {
     // exits with 64 too (see `refused`).
     assert!(unit.contains("\nRestartPreventExitStatus=64\n"), "{unit}");
     assert!(!unit.contains("ExecStartPre"), "{unit}");
+    Ok(())
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_refused() -> Result<()> {
+    let folder = folder()?;
+    for weak in ["hunter2", "hunter2hunter2hunter2hunter2hun", "00000000000000000000000000000000000000000000"]
+    {
+        folder.write("secret", weak)?;
+        refused(folder.path(), &["node.toml:", "keys.devkey: ", "can be guessed", "openssl rand -hex 32"])?;
+    }
+    folder.write("node.toml", &format!("{}allow_weak_secret = true\n", folder.config()))?;
+    let (status, message) = relay(folder.path(), &["check"])?;
+    assert_eq!(status, Some(0), "{message}");
     Ok(())
 }

@@ -72,7 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "console",
         ],
     ),
-    ("ctl", &["documents", "identity", "policy"]),
+    ("ctl", &["assignment", "documents", "identity", "policy"]),
     ("load", &[]),
 ];
 

@@ -238,12 +238,12 @@ impl Rooms {
     fn stale(&self) -> Vec<(RoomId, Option<String>)> {
         let view = self.dependencies.assignments.registry().view();
         let mut stale = Vec::new();
-        // While the registry does not answer, a missing lease proves nothing.
-        if view.unavailable_since().is_some() {
-            return stale;
-        }
         for assignment in self.dependencies.assignments.own_rooms() {
             let room = &assignment.room;
+            // While the registry does not answer, a missing lease proves nothing.
+            if view.rooms_unavailable_since(&room.institution).is_some() {
+                continue;
+            }
             if !self.is_occupied(room) && assignment.spill.is_empty() {
                 stale.push((room.clone(), None));
             }

@@ -271,7 +271,7 @@ impl RoomTask {
                 nodes.insert(node.to_owned(), self.rooms.dependencies().links.address(node));
             }
         }
-        let registry_unavailable = view.unavailable_since().is_some();
+        let registry_unavailable = view.rooms_unavailable_since(&self.id.institution).is_some();
         let cluster = ClusterView { assignment, grant_ended, recorded, registry_unavailable, nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
         watch.set_nodes(self.core.nodes());

@@ -1,9 +1,11 @@
 //! End-to-end scenarios, one module for each: nodes as processes, a real etcd, real clients.
 //! `make e2e NAME=spill` runs those whose module or test has that name.
 
+mod api_keys;
 mod bad_input;
 mod codecs;
 mod demo_node;
+mod etcd_roles;
 mod grants;
 mod health;
 mod hostile_etcd;

@@ -73,7 +73,7 @@ impl NodeDialler {
         let entry = self.open.add(HandshakeRole::Dialler, context.secret, proven.clone(), until);
         let entry = entry.ok_or_else(|| io::Error::other("too many connections"))?;
         // Asked again: a new directory may have ended the peer's connections before this one was added.
-        authenticator.check_listed(&proven).map_err(io::Error::other)?;
+        authenticator.check_accepted(&proven).map_err(io::Error::other)?;
         Ok(NodeStream::new(stream, entry))
     }
 }

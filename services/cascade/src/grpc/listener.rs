@@ -107,7 +107,7 @@ impl NodeListener {
                 let until = Authenticator::until(own, &peer);
                 match self.open.add(HandshakeRole::Listener, context.secret, peer.clone(), until) {
                     // Asked again: a new directory may have ended the peer's connections before this one was added.
-                    Some(entry) => authenticator.check_listed(&peer).map(|()| entry),
+                    Some(entry) => authenticator.check_accepted(&peer).map(|()| entry),
                     None => authenticator.refuse(IdentityRefused::TooMany(peer.id().clone(), MAX_ACCEPTED)),
                 }
             }

@@ -85,7 +85,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         return false;
     }
     // A new directory may have ended the peer's links before this one was in the table.
-    if !runtime.authenticator.is_listed(&link.connection.peer()) {
+    if !runtime.authenticator.accepts(&link.connection.peer()) {
         link.end(DownReason::Unlisted);
     }
     info!(peer = %link.peer, link = number, "a link is up");

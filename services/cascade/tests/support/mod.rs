@@ -100,10 +100,6 @@ impl TestDirectory {
     pub fn remove(&self, name: &str) {
         self.nodes.lock().unwrap().remove(&relay(name));
     }
-
-    pub fn accepts(&self, peer: &ProvenIdentity) -> bool {
-        self.node_keys(peer.id()).contains(peer.node_key())
-    }
 }
 
 impl ListedNodes for TestDirectory {

@@ -64,6 +64,37 @@ fn token_grants_its_claims_and_livekits_defaults() {
 }
 
 #[test]
+fn a_token_that_lives_too_long_is_refused() {
+    let day = DEFAULT_MAX_LIFE.as_secs();
+    let lives = |from: u64, to: u64| {
+        let mut claims = claims();
+        claims["nbf"] = json!(from);
+        claims["exp"] = json!(to);
+        verify(&ring(), &hs256(&claims), now()).map(drop)
+    };
+    assert_eq!(lives(NOW - 10, NOW - 10 + day), Ok(()));
+    assert_eq!(lives(NOW - 10, NOW + day + 60), Err(TokenError::LongLived));
+    assert_eq!(lives(NOW - 30 * day, NOW + 60), Err(TokenError::LongLived), "it has been valid for a month");
+    assert_eq!(lives(0, NOW + day), Ok(()), "without nbf it counts from now");
+    assert_eq!(lives(0, NOW + day + 61), Err(TokenError::LongLived));
+    assert_eq!(lives(NOW - 10, u64::MAX >> 11), Err(TokenError::LongLived));
+    let patient = ring().with_max_life(Duration::from_secs(30 * day));
+    let mut month = claims();
+    month["exp"] = json!(NOW + 29 * day);
+    assert!(verify(&patient, &hs256(&month), now()).is_ok());
+}
+
+#[test]
+fn a_short_secret_or_one_of_few_characters_is_weak() {
+    for weak in ["", "secret", &"x".repeat(64), &"01".repeat(32), "0123456789abcdef0123456789abcde"] {
+        assert!(is_weak(weak), "{weak}");
+    }
+    for strong in ["0123456789abcdef0123456789abcdef", "K3q9f0cS7mN2vB8xZ1wL5tR6yU4iO0pA=="] {
+        assert!(!is_weak(strong), "{strong}");
+    }
+}
+
+#[test]
 fn token_of_a_livekit_sdk_is_accepted() {
     let token = livekit_token::AccessToken::with_api_key("devkey", "secret")
         .with_identity("ada")

@@ -36,6 +36,32 @@ fn ku_dk_requires_encryption_in_rooms_that_are_named_so() {
 }
 
 #[test]
+fn an_institution_approves_a_node_if_it_may_have_a_role_in_any_room() {
+    let engine = demo_engine();
+    for node in ["cph-1", "sto-1"] {
+        assert_eq!(engine.approving(node).into_iter().collect::<Vec<_>>(), ["ku.dk"], "{node}");
+    }
+    for node in ["aws-sto-1", "no-such-node"] {
+        assert!(engine.approving(node).is_empty(), "{node}");
+    }
+    // Rules that allow one role, in one kind of room.
+    for (action, when) in [
+        ("home", "principal.class == RoomClass::\"confidential\""),
+        ("spill", "principal.e2ee"),
+        ("relay-signal", "principal.class == RoomClass::\"confidential\" && principal.e2ee"),
+        ("transit", "true"),
+    ] {
+        let tier = if action == "spill" { "@tier(\"1\")" } else { "" };
+        let rule = format!(
+            "@id(\"one\") @why(\"one\") {tier} permit (principal in Institution::\"ku.dk\", action == \
+             Action::\"{action}\", resource) when {{ {when} }};"
+        );
+        let engine = load(&with_policy(&rule)).unwrap();
+        assert_eq!(!engine.approving("cph-1").is_empty(), action != "transit", "{action}");
+    }
+}
+
+#[test]
 fn a_bundle_with_an_unknown_class_is_refused() {
     let mut documents = demo_documents();
     let rule = RoomClassRule { pattern: "board-*".into(), class: "secret".into(), e2ee: false };

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use systir_assignment::NodeId;
 use systir_documents::{Grant, Lifetime};
 use systir_policy::demo::DemoDocuments;
 
@@ -186,8 +187,8 @@ async fn the_record_adds_only_nodes_that_the_grant_lists() {
     })
     .await;
     let spill = |node: &Assignments| node.get(&room()).unwrap().spill;
-    assert_eq!(spill(&node(&store, "sto-1")), ["sto-1".into()]);
-    assert_eq!(spill(&home), [], "the home knows who carries its room");
+    assert_eq!(spill(&node(&store, "sto-1")), vec![NodeId::from("sto-1")]);
+    assert_eq!(spill(&home), Vec::<NodeId>::new(), "the home knows who carries its room");
 }
 
 #[tokio::test]

@@ -3,10 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
+mod certificates;
 mod etcd;
+mod institutions;
 mod replaced;
 mod secure;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +37,19 @@ fn config(etcd: &Etcd) -> EtcdConfig {
     }
 }
 
+fn institutions(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A node that follows two institutions, the rooms of one of which the tests use.
+fn started(config: EtcdConfig) -> Node {
+    let node = Arc::new(EtcdRegistry::start(config));
+    node.follow(institutions(&["au.dk", "ku.dk"]));
+    node
+}
+
 fn in_etcd(etcd: &Etcd) -> Node {
-    Arc::new(EtcdRegistry::start(config(etcd)))
+    started(config(etcd))
 }
 
 fn room(name: &str) -> RoomId {
@@ -219,6 +233,7 @@ async fn the_etcd_registry_meets_the_contract_with_tls_and_a_role_per_node() {
     let (a, b) = pair();
     a_lease_expires_when_its_node_disappears(a, b).await;
     secure::a_node_can_write_no_other_nodes_lease(&etcd).await;
+    secure::a_node_can_use_no_rooms_of_an_institution_that_does_not_approve_it(&etcd).await;
 }
 
 #[tokio::test]
@@ -245,7 +260,7 @@ async fn etcd_with_tls_admits_no_client_without_a_role() {
     for (who, node) in [
         ("signed by another CA", etcd.node_of_another_ca("a")),
         ("without a certificate", etcd.node_without_certificate()),
-        ("with no user", etcd.node("c")),
+        ("with no user", etcd.node("unknown")),
     ] {
         let refused = node.create(assignment("evil", "a")).await;
         assert!(matches!(refused, Err(CreateError::Registry(_))), "{who}: {refused:?}");
@@ -304,7 +319,7 @@ async fn a_deletion_that_no_watch_reports_is_seen_at_the_next_full_read() {
     let mut etcd = Etcd::start().await;
     let a = in_etcd(&etcd);
     let often = EtcdConfig { full_read_interval: Duration::from_millis(500), ..config(&etcd) };
-    let b: Node = Arc::new(EtcdRegistry::start(often));
+    let b = started(often);
     let ends = created(&a, assignment("ends", "a")).await;
     wait_until(&b, "the room", |view| view.room(&ends.value.room).is_some()).await;
     etcd.crash();
@@ -334,7 +349,8 @@ async fn an_unreadable_record_counts_as_absent() {
         (format!("/systir/v1/test/rooms/{}", room("swapped").key()), other),
         (format!("/systir/v1/test/rooms/{}", room("endless").key()), serde_json::to_vec(&endless).unwrap()),
         ("/systir/v1/test/nodes/evil".to_owned(), vec![0xff, 0xfe]),
-        ("/systir/v1/test/rooms/no-key-at-all".to_owned(), b"{}".to_vec()),
+        // `!` is no base64.
+        (format!("/systir/v1/test/rooms/{}!", room("x").key()), b"{}".to_vec()),
     ] {
         raw.put(key, value, None).await.unwrap();
     }
@@ -407,11 +423,11 @@ async fn more_records_than_fit_into_one_message_are_all_read() {
 async fn writes_to_an_etcd_that_does_not_answer_do_not_wait_for_each_other() {
     // The kernel accepts connections, but no process answers on them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let a = Arc::new(EtcdRegistry::start(EtcdConfig {
+    let a = started(EtcdConfig {
         endpoints: vec![format!("http://{}", silent.local_addr().unwrap())],
         cluster: "test".to_owned(),
         ..EtcdConfig::default()
-    }));
+    });
     let writes = (0..20).map(|n| {
         let a = a.clone();
         async move { a.create(assignment(&format!("room-{n}"), "a")).await }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, Identity, Permission, PutOptions, TlsOptions, UserAddOptions,
+    Certificate, Client, ConnectOptions, GetOptions, Identity, Permission, PutOptions, TlsOptions, Txn,
+    TxnOp, UserAddOptions, WatchOptions,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use systir_registry::{EtcdConfig, EtcdRegistry};
+use systir_assignment::StoreKeys;
+use systir_registry::{EtcdConfig, EtcdCredentials, EtcdRegistry, Registry as _};
 use tempfile::TempDir;
 
-use crate::Node;
 use crate::etcd::{folder, ports};
+use crate::{Node, institutions};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -45,7 +47,8 @@ pub(crate) struct SecureEtcd {
 }
 
 impl SecureEtcd {
-    /// With users `root`, `a` and `b`, and the roles that `deploy/etcd/README.md` describes.
+    /// With users `root`, `a`, `b` and `c`, and roles as `systirctl etcd roles` makes them: `ku.dk` approves `a` and
+    /// `b`, `au.dk` approves `c`.
     pub(crate) async fn start() -> Self {
         let [port, peer] = ports();
         let (authority, folder) = (authority(), folder());
@@ -66,31 +69,47 @@ impl SecureEtcd {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// Credentials of a user, with a certificate of their own.
+    pub(crate) fn credentials(&self, user: &str) -> EtcdCredentials {
+        let identity = Some(issue(&self.authority, Some(user)));
+        EtcdCredentials { ca: Some(self.authority.pem()), identity }
+    }
+
+    /// Credentials of a user that another CA signed.
+    pub(crate) fn credentials_of_another_ca(&self, user: &str) -> EtcdCredentials {
+        EtcdCredentials { identity: Some(issue(&authority(), Some(user))), ..self.credentials(user) }
+    }
+
     /// The configuration of a node; `user` is the common name of its certificate.
-    fn config(&self, user: &str) -> EtcdConfig {
+    pub(crate) fn config(&self, user: &str) -> EtcdConfig {
         EtcdConfig {
             endpoints: vec![self.url()],
             cluster: "test".to_owned(),
-            ca: Some(self.authority.pem()),
-            identity: Some(issue(&self.authority, Some(user))),
+            credentials: self.credentials(user),
             lease: Duration::from_secs(2),
             ..EtcdConfig::default()
         }
     }
 
+    /// A node that follows `ku.dk`.
     pub(crate) fn node(&self, user: &str) -> Node {
-        Arc::new(EtcdRegistry::start(self.config(user)))
+        self.node_with(self.credentials(user))
     }
 
     /// A node whose certificate is signed by another CA.
     pub(crate) fn node_of_another_ca(&self, user: &str) -> Node {
-        let identity = Some(issue(&authority(), Some(user)));
-        Arc::new(EtcdRegistry::start(EtcdConfig { identity, ..self.config(user) }))
+        self.node_with(self.credentials_of_another_ca(user))
     }
 
     /// A node without a client certificate.
     pub(crate) fn node_without_certificate(&self) -> Node {
-        Arc::new(EtcdRegistry::start(EtcdConfig { identity: None, ..self.config("a") }))
+        self.node_with(EtcdCredentials { identity: None, ..self.credentials("a") })
+    }
+
+    fn node_with(&self, credentials: EtcdCredentials) -> Node {
+        let node = EtcdRegistry::start(EtcdConfig { credentials, ..self.config("a") });
+        node.follow(institutions(&["ku.dk"]));
+        Arc::new(node)
     }
 
     /// A plain etcd client of `user`, without the registry.
@@ -118,12 +137,13 @@ impl SecureEtcd {
         root.user_add("root", "", no_password()).await.expect("user root");
         root.role_add("root").await.expect("role root");
         root.user_grant_role("root", "root").await.expect("root is root");
-        for node in ["a", "b"] {
+        let keys = StoreKeys::new("test");
+        for (node, institution) in [("a", "ku.dk"), ("b", "ku.dk"), ("c", "au.dk")] {
             root.role_add(node).await.expect("a role");
             for permission in [
-                Permission::read("/systir/v1/test/").with_prefix(),
-                Permission::read_write(format!("/systir/v1/test/nodes/{node}")),
-                Permission::read_write("/systir/v1/test/rooms/").with_prefix(),
+                Permission::read(keys.nodes()).with_prefix(),
+                Permission::read_write(keys.node(node)),
+                Permission::read_write(keys.rooms(institution)).with_prefix(),
             ] {
                 root.role_grant_permission(node, permission).await.expect("a permission");
             }
@@ -184,18 +204,47 @@ pub(crate) async fn a_node_can_write_no_other_nodes_lease(etcd: &SecureEtcd) {
         "b writes a lease for a node that does not exist"
     );
     assert!(denied(b.lease_revoke(lease).await), "b revokes a's lease");
+    let room = format!("{}x", StoreKeys::new("test").rooms("ku.dk"));
     assert!(
-        denied(b.put("/systir/v1/test/rooms/x", "{}", Some(own)).await),
+        denied(b.put(room.clone(), "{}", Some(own)).await),
         "b attaches a room to a's lease, to delete it with the lease"
     );
     assert!(denied(b.put("/systir/v1/other/rooms/x", "{}", None).await), "b writes to another cluster");
     assert!(denied(b.get("/systir/v1/other/rooms/x", None).await), "b reads another cluster");
-    assert!(denied(b.role_add("c").await), "b adds a role");
+    assert!(denied(b.role_add("d").await), "b adds a role");
     b.put("/systir/v1/test/nodes/b", "{}", None).await.expect("its own key");
-    b.put("/systir/v1/test/rooms/x", "{}", None).await.expect("a room of the cluster");
+    b.put(room.clone(), "{}", None).await.expect("a room of an institution that approves it");
     b.get("/systir/v1/test/nodes/a", None).await.expect("b reads its own cluster");
-    for key in ["nodes/a", "nodes/b", "rooms/x"] {
+    for key in ["/systir/v1/test/nodes/a", "/systir/v1/test/nodes/b", &room] {
         let mut root = etcd.client("root").await;
-        root.delete(format!("/systir/v1/test/{key}"), None).await.expect("root cleans up");
+        root.delete(key, None).await.expect("root cleans up");
     }
+}
+
+/// A hostile node that an institution does not approve learns nothing about its rooms and changes none.
+pub(crate) async fn a_node_can_use_no_rooms_of_an_institution_that_does_not_approve_it(etcd: &SecureEtcd) {
+    let keys = StoreKeys::new("test");
+    let (theirs, own) = (keys.rooms("ku.dk"), keys.rooms("au.dk"));
+    let room = format!("{theirs}x");
+    let mut c = etcd.client("c").await;
+    let prefix = || Some(GetOptions::new().with_prefix());
+    assert!(denied(c.get(room.clone(), None).await), "c reads a room");
+    assert!(denied(c.get(theirs.clone(), prefix()).await), "c lists the rooms of an institution");
+    let count = GetOptions::new().with_prefix().with_count_only();
+    assert!(denied(c.get(theirs.clone(), Some(count)).await), "c counts them");
+    assert!(denied(c.get("/systir/v1/test/rooms/", prefix()).await), "c lists all rooms");
+    assert!(denied(c.get(keys.all(), prefix()).await), "c reads the whole cluster");
+    assert!(denied(c.put(room.clone(), "{}", None).await), "c writes a room");
+    assert!(denied(c.delete(room.clone(), None).await), "c deletes a room");
+    let both =
+        Txn::new().and_then([TxnOp::put(format!("{own}x"), "{}", None), TxnOp::get(room.clone(), None)]);
+    assert!(denied(c.txn(both).await), "c reads a room in a transaction that writes one of its own");
+    let mut watch = c.watch(theirs, Some(WatchOptions::new().with_prefix())).await.expect("a stream");
+    let answer = watch.message().await.expect("an answer").expect("an answer");
+    assert!(
+        answer.canceled() && answer.cancel_reason().contains("permission denied"),
+        "c watches: {answer:?}"
+    );
+    c.put(format!("{own}x"), "{}", None).await.expect("a room of its own institution");
+    c.delete(format!("{own}x"), None).await.expect("a room of its own institution");
 }

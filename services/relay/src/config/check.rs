@@ -13,6 +13,9 @@ use crate::listen;
 /// Shorter: a brief etcd outage ends the lease. Longer: placement proposes a dead node for too long.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 2..=600;
 
+/// At most a year.
+const TOKEN_HOURS: std::ops::RangeInclusive<u32> = 1..=8760;
+
 fn invalid(field: &str, problem: impl Into<String>) -> Result<(), FieldError> {
     Err(FieldError::new(field, problem))
 }
@@ -38,6 +41,11 @@ impl RelayConfig {
             }
             if key.secret.is_some() == key.secret_file.is_some() {
                 return invalid(&format!("keys.{name}"), "give either secret or secret_file");
+            }
+            if key.allow_weak_secret && (!self.http.listen.ip().is_loopback() || self.http.behind_proxy) {
+                let problem = "clients of other machines reach this node: remove it, and use a secret of 32 or more random \
+                               characters (openssl rand -hex 32)";
+                return invalid(&format!("keys.{name}.allow_weak_secret"), problem);
             }
         }
         match &self.page.guest_key {
@@ -103,6 +111,10 @@ fn http(http: &HttpSection) -> Result<(), FieldError> {
     }
     if http.connections == 0 {
         return invalid("http.connections", "with 0 connections no client can connect");
+    }
+    if !TOKEN_HOURS.contains(&http.max_token_hours) {
+        let problem = format!("choose {} to {} hours", TOKEN_HOURS.start(), TOKEN_HOURS.end());
+        return invalid("http.max_token_hours", problem);
     }
     Ok(())
 }
@@ -218,6 +230,13 @@ fn is_address(text: &str) -> bool {
     scheme && host && !user && uri.path().len() <= 1 && uri.query().is_none()
 }
 
+/// Is the host of this address this machine?
+fn is_loopback(address: &str) -> bool {
+    let Ok(uri) = address.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn policy(policy: &PolicySection) -> Result<(), FieldError> {
     let names = policy.operators.keys().map(|name| ("policy.operators", name));
     let names = names.chain(policy.institutions.keys().map(|name| ("policy.institutions", name)));
@@ -251,6 +270,13 @@ fn registry(registry: &RegistrySection) -> Result<(), FieldError> {
         if address.starts_with("http://") && (registry.ca.is_some() || registry.certificate.is_some()) {
             let problem =
                 format!("address {position} uses http://, which ignores ca and certificate; use https://");
+            return invalid("registry.etcd", problem);
+        }
+        if address.starts_with("http://") && !is_loopback(address) {
+            let problem = format!(
+                "address {position} is on another machine and uses http://, so that anyone between could read and rewrite \
+                 records: write https://, with ca, certificate and key (deploy/etcd/README.md)"
+            );
             return invalid("registry.etcd", problem);
         }
     }

@@ -82,6 +82,14 @@ pub struct HttpSection {
     /// Limit of concurrent connections, WebSockets included; further ones are closed.
     #[serde(default = "default_connections")]
     pub connections: usize,
+    /// Longest life of a token, hours, 1 to 8760: tokens that are valid for longer, from `nbf` to `exp`, are refused.
+    #[serde(default = "default_max_token_hours")]
+    pub max_token_hours: u32,
+}
+
+/// LiveKit's SDKs make tokens of 6 hours.
+pub(crate) fn default_max_token_hours() -> u32 {
+    24
 }
 
 fn default_connections() -> usize {
@@ -255,6 +263,9 @@ pub struct ApiKeySection {
     /// File that holds the secret.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// Accepts a secret that can be guessed. For tests: only while the HTTP port listens on loopback.
+    #[serde(default)]
+    pub allow_weak_secret: bool,
 }
 
 impl std::fmt::Debug for ApiKeySection {
@@ -371,6 +382,50 @@ mod tests {
     fn plain_http_beyond_loopback_requires_behind_proxy() {
         let error = load(&GOOD.replace("127.0.0.1:7880", "0.0.0.0:7880")).unwrap_err();
         assert!(error.to_string().contains("behind_proxy"), "{error}");
+    }
+
+    #[test]
+    fn a_weak_secret_is_allowed_on_loopback_only() {
+        let allowed = GOOD.replace("secret = \"secret\"", "secret = \"secret\"\nallow_weak_secret = true");
+        load(&allowed).unwrap();
+        for http in ["listen = \"192.0.2.10:7880\"", "listen = \"127.0.0.1:7880\""] {
+            let public = format!("{http}\nbehind_proxy = true");
+            let error =
+                load(&allowed.replace("listen = \"127.0.0.1:7880\"", &public)).unwrap_err().to_string();
+            assert!(error.contains("keys.devkey.allow_weak_secret: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn etcd_without_tls_must_be_on_loopback() {
+        let with = |address: &str| load(&GOOD.replace("http://127.0.0.1:2379", address));
+        for good in
+            ["http://127.0.0.2:2379", "http://[::1]:2379", "http://localhost:2379", "https://etcd:2379"]
+        {
+            with(good).unwrap();
+        }
+        for bad in [
+            "http://192.0.2.10:2379",
+            "http://etcd:2379",
+            "http://[2001:db8::1]:2379",
+            "http://localhost.example:1",
+        ] {
+            let error = with(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("registry.etcd: address 1") && error.contains("write https://"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_longest_life_of_a_token_has_limits() {
+        let http = "listen = \"127.0.0.1:7880\"";
+        for hours in [0, 8761] {
+            let text = GOOD.replace(http, &format!("{http}\nmax_token_hours = {hours}"));
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains("http.max_token_hours: choose 1 to 8760"), "{error}");
+        }
     }
 
     #[test]

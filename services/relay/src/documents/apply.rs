@@ -1,4 +1,4 @@
-//! After a change of documents: CA roots, links, and the other nodes.
+//! After a change of documents: followed rooms, CA roots, links, and the other nodes.
 
 use std::sync::Arc;
 
@@ -10,7 +10,9 @@ use crate::node_directory::NodeDirectory;
 /// Follows the documents until the node stops. Rooms follow the same changes themselves.
 pub(crate) async fn run(store: Arc<DocumentStore>, credentials: Credentials, directory: Arc<NodeDirectory>) {
     let mut changes = store.changes();
+    directory.follow_rooms();
     while changes.changed().await.is_ok() {
+        directory.follow_rooms();
         match store.trust() {
             Ok(roots) => credentials.trust(roots),
             Err(error) => {
@@ -18,7 +20,7 @@ pub(crate) async fn run(store: Arc<DocumentStore>, credentials: Credentials, dir
             }
         }
         if let Some(links) = directory.links() {
-            links.end_unless(|peer| directory.lists(peer));
+            links.end_unaccepted();
             links.announce_documents();
         }
     }

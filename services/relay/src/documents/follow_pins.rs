@@ -35,7 +35,7 @@ pub(crate) async fn run(store: Arc<DocumentStore>, file: PathBuf) {
         match pinned.await {
             Ok(Ok(())) => tracing::info!(
                 file = %file.display(),
-                "the configuration has changed: its pinned keys are in use; other changes need a restart"
+                "the configuration has changed: its pinned keys are in use; API keys follow, other changes need a restart"
             ),
             Ok(Err(error)) => tracing::error!(
                 file = %file.display(),

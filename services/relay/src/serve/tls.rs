@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum_server::tls_rustls::RustlsConfig;
@@ -12,8 +11,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use systir_livekit::token::Redacted;
 
-/// How often the files are read. New content is used once it was read twice in a row.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+use crate::changed_files;
 
 /// Paths of a certificate chain and its key.
 #[derive(Debug, Clone)]
@@ -78,25 +76,13 @@ pub(crate) fn renewed_http(tls: RustlsConfig) -> impl FnMut(&CertificatePair) ->
 pub(crate) async fn follow(
     port: &'static str,
     files: CertificateFiles,
-    mut known: CertificatePair,
+    known: CertificatePair,
     mut renew: impl FnMut(&CertificatePair) -> Result<()>,
 ) {
-    let mut seen = None;
-    loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
-        let again = files.clone();
-        // A missing file is about to be replaced.
-        let Ok(Ok(now)) = tokio::task::spawn_blocking(move || again.read()).await else { continue };
-        if now == known {
-            seen = None;
-            continue;
-        }
-        // Only one of the two files may have been replaced so far.
-        if seen.as_ref() != Some(&now) {
-            seen = Some(now);
-            continue;
-        }
-        match renew(&now) {
+    changed_files::follow(
+        known,
+        move || files.read(),
+        move |pair| match renew(pair) {
             Ok(()) => tracing::info!(port, "a certificate was reloaded"),
             Err(error) => {
                 tracing::warn!(
@@ -105,15 +91,15 @@ pub(crate) async fn follow(
                     "a new certificate cannot be used; the old one stays in use"
                 );
             }
-        }
-        known = now;
-        seen = None;
-    }
+        },
+    )
+    .await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changed_files::CHECK_INTERVAL;
 
     fn pair(name: &str) -> CertificatePair {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
