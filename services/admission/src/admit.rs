@@ -39,6 +39,8 @@ pub struct ReservedSeat {
     pub node: String,
     /// The reservation's id.
     pub join_id: String,
+    /// Join number of the last join of the identity that the node knows; 0 for none, and for this node.
+    pub last_join: u64,
     /// The room's assignment, which contains the node.
     pub assignment: Assignment,
     /// Why the node was chosen.
@@ -205,7 +207,7 @@ impl Admission {
         let mut answers = Vec::new();
         for step in &proposal.steps {
             match self.reserve(&join, epoch, step, identity, &join_id).await {
-                Ok(()) => {
+                Ok(_) => {
                     self.release(room, &step.node, &join_id).await;
                     if !unavailable || join.has(&step.node) {
                         return Ok(());
@@ -308,7 +310,7 @@ impl Admission {
         let step = Step { node: home.to_owned(), role: MediaRole::Home, reason: Reason::Home };
         let asked = self.reserve(&join, join.epoch(), &step, identity, join_id);
         let answered = match tokio::time::timeout(HOME_ANSWER_TIMEOUT, asked).await {
-            Ok(Ok(())) => {
+            Ok(Ok(_)) => {
                 self.release(room, home, join_id).await;
                 true
             }
@@ -344,6 +346,7 @@ impl Admission {
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
+            let last_join = *asked.as_ref().unwrap_or(&0);
             if let Err(refusal) = asked {
                 tracing::info!(
                     node = step.node,
@@ -365,7 +368,8 @@ impl Admission {
                 Ok(assignment) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
                     let (node, join_id) = (step.node.clone(), join_id.to_owned());
-                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason });
+                    let reason = step.reason;
+                    return Ok(ReservedSeat { node, join_id, last_join, assignment, reason });
                 }
                 Err(why) => {
                     tracing::warn!(node = step.node, %why, "released a seat: the node could not be assigned");
@@ -419,7 +423,7 @@ impl Admission {
         step: &Step,
         identity: &str,
         join_id: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         // Policy is asked again just before the request: it may have changed since the ladder was built.
         let action = step.role.into();
         let assignment = join.assignment();
@@ -432,7 +436,7 @@ impl Admission {
         }
         self.may_be_added(room, &step.node)?;
         if step.node == self.node {
-            return self.reserve_here(room, identity, join_id);
+            return self.reserve_here(room, identity, join_id).map(|()| 0);
         }
         let request = ReservationRequest {
             room: room.clone(),

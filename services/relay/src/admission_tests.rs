@@ -264,7 +264,7 @@ async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node()
     let denied = reserve(&home, "sto-1", 0, "one").await.unwrap_err();
     assert_eq!(denied.reason, Reason::PolicyDenied);
     let as_home = ReservationRequest { role: MediaRole::Home, ..request(0, "two") };
-    assert_eq!(home.directory.reserve("sto-1", as_home.clone()).await, Ok(()));
+    assert_eq!(home.directory.reserve("sto-1", as_home.clone()).await, Ok(0));
     // With a record that names another home, the node could only be a spill node, whatever the request says.
     let mut record = record_with_epoch(3).value;
     record.spill.clear();
@@ -276,7 +276,7 @@ async fn a_node_that_policy_allows_only_as_home_reserves_no_seat_as_spill_node()
     let old = ReservationRequest { epoch: 2, join_id: "four".to_owned(), ..as_home.clone() };
     assert_eq!(home.directory.reserve("sto-1", old).await.unwrap_err().reason, Reason::EpochOvertaken);
     let unaware = ReservationRequest { epoch: 0, join_id: "five".to_owned(), ..as_home };
-    assert_eq!(home.directory.reserve("sto-1", unaware).await, Ok(()), "its write of the record fails");
+    assert_eq!(home.directory.reserve("sto-1", unaware).await, Ok(0), "its write of the record fails");
     home.stop().await;
     other.stop().await;
 }
@@ -294,7 +294,7 @@ fn request(epoch: u64, join_id: &str) -> ReservationRequest {
 }
 
 async fn reserve(from: &Node, node: &str, epoch: u64, join_id: &str) -> Result<(), Refusal> {
-    from.directory.reserve(node, request(epoch, join_id)).await
+    from.directory.reserve(node, request(epoch, join_id)).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,10 +310,12 @@ async fn a_gateway_with_an_older_epoch_is_refused_and_one_with_a_newer_epoch_is_
     assert_eq!(reserve_with(4, "ahead").await, Ok(()), "the sister's copy may be behind");
     let new = JoinAssignment::New(home.parts.admission.new_assignment(&room(), "cph-1"));
     assert_eq!(reserve_with(new.epoch(), "unaware").await, Ok(()));
+    let record = record_with_epoch(3).value;
+    let ticket = home.parts.joins.tickets.issue(&record, "sto-1", &grants("anna"), 0).unwrap();
     let start = |epoch| SignalStart {
         room: room().key(),
         join_id: "anna".to_owned(),
-        identity: "anna".to_owned(),
+        ticket: ticket.note().clone(),
         claims_json: serde_json::to_string(&grants("anna")).unwrap(),
         epoch,
         ..SignalStart::default()

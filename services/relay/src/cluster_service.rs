@@ -20,7 +20,8 @@ use systir_proto::cluster::v1::{
     Admitted, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalEndReason, SignalStart,
 };
 use systir_reason::{Reason, Refusal};
-use systir_registry::Assignments;
+use systir_registry::{Assignments, unix_ms};
+use systir_room::{SignedTicket, TicketProblem, check_grants, check_place};
 use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -28,10 +29,14 @@ use tokio_util::task::TaskTracker;
 use crate::documents::exchange::Offers;
 use crate::documents::store::DocumentStore;
 use crate::node_directory::NodeDirectory;
-use crate::{refusal_wire, signal_pump};
+use crate::signal_pump::{self, Tickets};
+use crate::{refusal_wire, ticket_issuer};
 
 /// How long to wait for an assignment that the peer knows and this node's copy of the registry does not.
 const COPY_DELAY: Duration = Duration::from_millis(1500);
+
+/// Time limit to read an identity's last join number from a busy room; without it, clocks alone order the joins.
+const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// This node's side of the gRPC service `Cluster`.
 pub(crate) struct ClusterService {
@@ -132,7 +137,7 @@ impl ClusterService {
         let result = match answer {
             Ok(()) => {
                 let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
-                Reserved::Admitted(Admitted { ttl_seconds, epoch: request.epoch })
+                Reserved::Admitted(Admitted { ttl_seconds, epoch: request.epoch, last_join: 0 })
             }
             Err(refusal) => Reserved::Refused(refusal_wire::encode(refusal)),
         };
@@ -168,17 +173,21 @@ impl ClusterService {
         }
         // The gateway decided too; this node believes its own policy.
         span.in_scope(|| may_join(&self.authority, &room, &grants))?;
+        let gateway = self.directory.name(peer.id()).unwrap_or_default();
+        let ticket = self.verified_ticket(peer, &gateway, &room, &grants, start.ticket)?;
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
-        let gateway = self.directory.name(peer.id()).unwrap_or_default();
-        let assignment = self.assigned_here(&room).await?;
+        let assignment = self.assigned_here(&room, &ticket.ticket().room_sid).await?;
         if self.is_overtaken(&room, start.epoch) {
             return Err(overtaken());
         }
+        let right_place = check_place(ticket.ticket(), &room, |sid| sid == assignment.sid, &self.node);
+        right_place.map_err(|problem| self.ticket_refused(&gateway, &problem))?;
         let role = assignment.role_of(&self.node).ok_or_else(not_assigned)?;
         span.in_scope(|| self.may_carry(role, &room))?;
         let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_room) = mpsc::channel(signal_pump::QUEUE);
+        let (to_room_tickets, tickets) = mpsc::channel(ticket_issuer::RENEWALS);
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let arrival = Box::new(ParticipantArrival {
@@ -186,9 +195,8 @@ impl ClusterService {
             grants,
             client,
             auto_subscribe,
-            gateway,
-            joined_after: start.joined_after,
-            signal: SignalChannels { from_client, to_client },
+            ticket,
+            signal: SignalChannels { from_client, tickets, to_client },
             span,
         });
         let arrived = self.rooms.arrive(&assignment, arrival).await;
@@ -198,18 +206,60 @@ impl ClusterService {
             text: "the participant's session ended",
             on_lost: None,
             ends_with_receiver: false,
+            tickets: Tickets::Receive(to_room_tickets),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
         self.tasks.spawn(signal_pump::run(stream, from_room, to_room, local, counters, open));
         Ok(())
     }
 
-    async fn assigned_here(&self, room: &RoomId) -> Result<Assignment, Refusal> {
+    /// The ticket of a participant, signed with the node key that the peer proved.
+    fn verified_ticket(
+        &self,
+        peer: &ProvenIdentity,
+        gateway: &str,
+        room: &RoomId,
+        grants: &Grants,
+        note: bytes::Bytes,
+    ) -> Result<SignedTicket, Refusal> {
+        let verified = SignedTicket::verify_if(note, |ticket| {
+            if ticket.gateway != gateway {
+                return Err(TicketProblem::Mismatch("gateway"));
+            }
+            // The room's sid is compared when its assignment is known.
+            check_place(ticket, room, |_| true, &self.node)?;
+            check_grants(ticket, grants)?;
+            ticket.check_time(unix_ms())?;
+            Ok(vec![peer.node_key().clone()])
+        });
+        let verified = verified.map(|(ticket, _)| ticket);
+        verified.map_err(|problem| self.ticket_refused(gateway, &problem))
+    }
+
+    fn ticket_refused(&self, gateway: &str, problem: &TicketProblem) -> Refusal {
+        let reason = problem.reason();
+        tracing::warn!(gateway, reason = reason.as_str(), %problem, "a participant is refused for its ticket");
+        self.rooms.ticket_refused(reason);
+        Refusal::new(reason, problem.to_string())
+    }
+
+    /// Adds to the answer the last join of the identity that this node knows.
+    async fn with_last_join(&self, mut reply: ReserveReply, room: &str, identity: &str) -> ReserveReply {
+        if let Some(Reserved::Admitted(admitted)) = &mut reply.result
+            && let Some(handle) = RoomId::from_key(room).and_then(|room| self.rooms.get(&room))
+        {
+            let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;
+            admitted.last_join = last.ok().flatten().unwrap_or_default();
+        }
+        reply
+    }
+
+    async fn assigned_here(&self, room: &RoomId, sid: &str) -> Result<Assignment, Refusal> {
         if let Some(assignment) = self.own_assignment(room).await {
             return Ok(assignment);
         }
         // The gateway may still use an assignment that this node has just left.
-        let fresh = || self.admission.new_assignment(room, &self.node);
+        let fresh = || Assignment { sid: sid.to_owned(), ..self.admission.new_assignment(room, &self.node) };
         self.rooms.reassign(room, fresh).await.ok_or_else(not_assigned)
     }
 }
@@ -251,7 +301,10 @@ impl Handler for ClusterService {
         peer: &'a ProvenIdentity,
         request: ReserveRequest,
     ) -> BoxFuture<'a, ReserveReply> {
-        Box::pin(async move { self.reserve_now(peer, &request) })
+        Box::pin(async move {
+            let reply = self.reserve_now(peer, &request);
+            self.with_last_join(reply, &request.room, &request.identity).await
+        })
     }
 
     fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {

@@ -32,4 +32,5 @@ mod serve;
 mod signal_pump;
 pub mod startup_files;
 pub mod telemetry;
+mod ticket_issuer;
 mod workers;

@@ -39,6 +39,7 @@ use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
+use crate::ticket_issuer::TicketIssuer;
 use crate::workers::{self, StartedWorker};
 use crate::{gateway, link_dispatch, load, serve};
 
@@ -109,6 +110,7 @@ impl Node {
         let start = start::read(&config)?;
         let StartupFiles { credentials, node_key, keys, guest, links: (links_files, links_pair), http } =
             StartupFiles::read(&config, &start)?;
+        let node_key = Arc::new(node_key);
         let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
         let documents = Arc::new(DocumentStore::new(
             start.documents,
@@ -172,7 +174,7 @@ impl Node {
 
         let mut links_config = LinksConfig::new(
             credentials.clone(),
-            Arc::new(node_key),
+            node_key.clone(),
             directory.clone(),
             quic_socket,
             grpc_listener,
@@ -225,6 +227,11 @@ impl Node {
             directory: directory.clone(),
             tasks: tasks.tracker.clone(),
             streams: streams.clone(),
+            tickets: Arc::new(TicketIssuer {
+                node: name.clone(),
+                key: node_key,
+                tasks: tasks.tracker.clone(),
+            }),
             policy_changes: documents.changes(),
         };
         let keys = Arc::new(keys);

@@ -197,7 +197,7 @@ impl PeerNodes for NodeDirectory {
         &'a self,
         node: &'a str,
         request: ReservationRequest,
-    ) -> BoxFuture<'a, Result<(), Refusal>> {
+    ) -> BoxFuture<'a, Result<u64, Refusal>> {
         async move {
             let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
             let request = ReserveRequest {
@@ -216,7 +216,7 @@ impl PeerNodes for NodeDirectory {
             let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
             let reply = links.reserve(&address, request).await;
             match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
-                Some(Reserved::Admitted(_)) => Ok(()),
+                Some(Reserved::Admitted(admitted)) => Ok(admitted.last_join),
                 Some(Reserved::Refused(refused)) => Err(refusal_wire::decode(refused)),
                 None => Err(Refusal::new(Reason::Unspecified, "the node's reply has no result")),
             }

@@ -210,7 +210,7 @@ impl Handler for TestHandler {
                 rules: Vec::new(),
             })
         } else {
-            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10, epoch: request.epoch })
+            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10, epoch: request.epoch, last_join: 0 })
         };
         Box::pin(async move { ReserveReply { result: Some(result) } })
     }
