@@ -225,15 +225,19 @@ pub struct StateRecord {
     /// Identity.
     #[prost(string, tag = "2")]
     pub identity: ::prost::alloc::string::String,
-    /// Join epoch: orders the joins of one identity.
+    /// Join number: orders the joins of one identity.
     #[prost(uint64, tag = "3")]
-    pub epoch: u64,
+    pub join_number: u64,
     /// Writes since the join.
     #[prost(uint32, tag = "4")]
     pub counter: u32,
     /// Encoded `livekit.ParticipantInfo`; absent once the participant has left.
     #[prost(bytes = "bytes", optional, tag = "5")]
     pub body: ::core::option::Option<::prost::bytes::Bytes>,
+    /// The participant's ticket, a signed note. It is in the first write, in the write that renews it, and in
+    /// snapshots; empty in other writes.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub ticket: ::prost::bytes::Bytes,
 }
 /// The room's metadata.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -506,6 +510,9 @@ pub struct Admitted {
     /// Seconds until the reservation expires unused.
     #[prost(uint32, tag = "1")]
     pub ttl_seconds: u32,
+    /// Join number of the last join of the identity that the media node knows; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub last_join: u64,
 }
 /// No seat.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -543,7 +550,7 @@ pub struct SignalMessage {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
     /// The message.
-    #[prost(oneof = "signal_message::Body", tags = "2, 3, 4")]
+    #[prost(oneof = "signal_message::Body", tags = "2, 3, 4, 5")]
     pub body: ::core::option::Option<signal_message::Body>,
 }
 /// Nested message and enum types in `SignalMessage`.
@@ -560,6 +567,9 @@ pub mod signal_message {
         /// Last message, in either direction.
         #[prost(message, tag = "4")]
         End(super::SignalEnd),
+        /// A renewed ticket, a signed note, from the gateway.
+        #[prost(bytes, tag = "5")]
+        Ticket(::prost::bytes::Bytes),
     }
 }
 /// Starts a participant's signalling.
@@ -571,9 +581,6 @@ pub struct SignalStart {
     /// Id of the join, as in ReserveRequest.
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
-    /// The participant's identity from its verified token.
-    #[prost(string, tag = "3")]
-    pub identity: ::prost::alloc::string::String,
     /// Claims of the token as JSON, verified by the gateway. The token itself is never sent.
     #[prost(string, tag = "4")]
     pub claims_json: ::prost::alloc::string::String,
@@ -592,13 +599,12 @@ pub struct SignalStart {
     /// W3C trace context of the join (`traceparent`); empty when the gateway records no trace.
     #[prost(string, tag = "10")]
     pub traceparent: ::prost::alloc::string::String,
-    /// Join epoch of the last join of this identity that the gateway knows; 0 for none. The new join gets
-    /// a greater epoch, whatever the clocks of the two nodes show.
-    #[prost(uint64, tag = "11")]
-    pub joined_after: u64,
     /// The room's grant: a signed note.
     #[prost(string, tag = "12")]
     pub grant: ::prost::alloc::string::String,
+    /// The participant's ticket, a signed note of the gateway. It says the participant's sid and join number.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub ticket: ::prost::bytes::Bytes,
 }
 /// Ends a participant's signalling.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -38,6 +38,8 @@ pub struct ReservedSeat {
     pub node: String,
     /// The reservation's id.
     pub join_id: String,
+    /// Join number of the last join of the identity that the node knows; 0 for none, and for this node.
+    pub last_join: u64,
     /// The room's assignment.
     pub assignment: Assignment,
     /// Why the node was chosen.
@@ -389,14 +391,15 @@ impl Admission {
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
             let refusal = match asked {
-                Ok(guard) => {
+                Ok((guard, last_join)) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
                     if step.node == self.node {
                         self.assignments.carry(room);
                     }
                     let (node, join_id) = (step.node.clone(), join_id.to_owned());
                     let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
-                    return Ok(ReservedSeat { node, join_id, assignment, reason: step.reason, guard });
+                    let reason = step.reason;
+                    return Ok(ReservedSeat { node, join_id, last_join, assignment, reason, guard });
                 }
                 Err(refusal) => refusal,
             };
@@ -433,25 +436,25 @@ impl Admission {
         refusal
     }
 
-    /// Reserves a seat at a node.
+    /// Reserves a seat at a node. Returns the join number of the last join of the identity that the node knows, too.
     async fn reserve(
         &self,
         assignment: &Assignment,
         step: &Step,
         identity: &str,
         join_id: &str,
-    ) -> Result<SeatGuard, Refusal> {
+    ) -> Result<(SeatGuard, u64), Refusal> {
         let room = &assignment.room;
         self.check_step(assignment, step)?;
         if step.node == self.node {
             self.reserve_here(room, identity, join_id)?;
-            return Ok(SeatGuard::here(self.seats.clone(), join_id));
+            return Ok((SeatGuard::here(self.seats.clone(), join_id), 0));
         }
         let request = self.request(room, identity, Some(join_id));
         match seat_guard::reserve(self.peers.clone(), &step.node, request).await {
-            Ok(guard) => {
+            Ok(reserved) => {
                 self.ladder.note_answer(&step.node, false);
-                Ok(guard)
+                Ok(reserved)
             }
             Err(refused) => Err(self.refused_by(room, step, refused).await),
         }
@@ -470,7 +473,7 @@ impl Admission {
             return self.would_reserve_here(room, identity);
         }
         match self.peers.reserve(&step.node, self.request(room, identity, None)).await {
-            Ok(()) => {
+            Ok(_) => {
                 self.ladder.note_answer(&step.node, false);
                 Ok(())
             }

@@ -38,7 +38,7 @@ pub trait PeerNodes: Send + Sync + std::fmt::Debug {
     /// Is the link to that node up?
     fn is_up(&self, node: &str) -> bool;
 
-    /// Asks a node for a seat.
+    /// Asks a node for a seat. Returns the join number of the last join of the identity that the node knows, 0 for none.
     ///
     /// # Errors
     /// The node's refusal, or [`Reason::NoAnswer`](systir_reason::Reason::NoAnswer).
@@ -46,7 +46,7 @@ pub trait PeerNodes: Send + Sync + std::fmt::Debug {
         &'a self,
         node: &'a str,
         request: ReservationRequest,
-    ) -> BoxFuture<'a, Result<(), RefusedReservation>>;
+    ) -> BoxFuture<'a, Result<u64, RefusedReservation>>;
 
     /// Releases a seat on a node. Best effort: the reservation also expires.
     fn release<'a>(&'a self, node: &'a str, room: &'a RoomId, join_id: &'a str) -> BoxFuture<'a, ()>;

@@ -57,19 +57,20 @@ impl Drop for SeatGuard {
     }
 }
 
-/// Reserves a seat at another node. The request goes on when the caller is gone: a seat that the node then gives is
+/// Reserves a seat at another node; returns the join number of the last join of the identity that it knows, too. The request goes on when the caller is gone: a seat that the node then gives is
 /// released at once.
 pub(crate) async fn reserve(
     peers: Arc<dyn PeerNodes>,
     node: &str,
     request: ReservationRequest,
-) -> Result<SeatGuard, RefusedReservation> {
+) -> Result<(SeatGuard, u64), RefusedReservation> {
     let (answer, answered) = oneshot::channel();
     let (node, room) = (node.to_owned(), request.room.clone());
     let join_id = request.join_id.clone().unwrap_or_default();
     let asking = async move {
         let reserved = peers.reserve(&node, request).await;
-        let guard = reserved.map(|()| SeatGuard(Some(HeldSeat::There { peers, node, room, join_id })));
+        let guard = reserved
+            .map(|last_join| (SeatGuard(Some(HeldSeat::There { peers, node, room, join_id })), last_join));
         // If the caller is gone, the guard is dropped.
         let _ = answer.send(guard);
     };

@@ -58,6 +58,14 @@ impl SignalSender {
         self.send_body(Body::Payload(payload))
     }
 
+    /// Sends a participant's renewed ticket, without waiting.
+    ///
+    /// # Errors
+    /// When the queue is full or the stream has ended.
+    pub fn send_ticket(&mut self, note: Bytes) -> Result<(), SignalError> {
+        self.send_body(Body::Ticket(note))
+    }
+
     /// Waits until the queue has space or the stream has ended, for 5 s at most. Cancel-safe.
     ///
     /// # Errors
@@ -111,6 +119,8 @@ fn gone_or_full<T>(error: &mpsc::error::TrySendError<T>) -> SignalError {
 pub enum SignalEvent {
     /// An encoded LiveKit message.
     Payload(Bytes),
+    /// The note of a renewed ticket.
+    Ticket(Bytes),
     /// The other node ended the stream with a reason. Nothing follows.
     End {
         /// Why.
@@ -157,6 +167,7 @@ impl SignalReceiver {
             Ok(Some(SignalMessage { body: Some(Body::Payload(payload)), .. })) => {
                 SignalEvent::Payload(payload)
             }
+            Ok(Some(SignalMessage { body: Some(Body::Ticket(note)), .. })) => SignalEvent::Ticket(note),
             Ok(Some(SignalMessage { body: Some(Body::End(end)), .. })) => {
                 SignalEvent::End { reason: end.reason(), detail: end.detail }
             }
@@ -165,7 +176,7 @@ impl SignalReceiver {
             Err(status) => SignalEvent::Lost(status.message().to_owned()),
         };
         self.next += 1;
-        self.ended = !matches!(event, SignalEvent::Payload(_));
+        self.ended = !matches!(event, SignalEvent::Payload(_) | SignalEvent::Ticket(_));
         event
     }
 }

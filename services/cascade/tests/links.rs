@@ -408,7 +408,7 @@ async fn signalling_passes_in_both_directions_and_ends_with_a_reason() {
     let cluster = TestCluster::new();
     let (a, b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let start =
-        || SignalStart { room: "ku.dk/lecture".to_owned(), identity: "x".to_owned(), ..Default::default() };
+        || SignalStart { room: "ku.dk/lecture".to_owned(), ticket: "a ticket".into(), ..Default::default() };
     let refused = a.links.signal(&b.address, start()).await;
     assert!(
         matches!(refused, Err(CallError::Refused(ref reason)) if reason.contains("no gateways")),
@@ -428,6 +428,8 @@ async fn signalling_passes_in_both_directions_and_ends_with_a_reason() {
         assert_eq!(media.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number])));
         assert_eq!(gateway.rx.recv().await, SignalEvent::Payload(Bytes::from(vec![number, number])));
     }
+    gateway.tx.send_ticket("a renewed ticket".into()).unwrap();
+    assert_eq!(media.rx.recv().await, SignalEvent::Ticket("a renewed ticket".into()));
     media.tx.end(SignalEndReason::Closed, "removed");
     let end = SignalEvent::End { reason: SignalEndReason::Closed, detail: "removed".to_owned() };
     assert_eq!(gateway.rx.recv().await, end);

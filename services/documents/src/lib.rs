@@ -10,6 +10,7 @@
 //! - [`Document`]: a [`Bundle`], [`Floor`] or [`Directory`], read from a note's text.
 //! - [`Pins`]: whose keys sign what. [`Pins::verify`] is the only source of a [`VerifiedDocument`].
 //! - [`Grant`], [`SignedGrant`]: the nodes of one room, signed with a node key that a directory lists.
+//! - [`Ticket`]: one participant in one room, signed by its gateway with a node key that a directory lists.
 //! - [`AcceptedDocuments`]: the newest version of each document; versions only go up.
 //!
 //! # Example
@@ -64,6 +65,7 @@ mod lifetime;
 mod names;
 mod node_note;
 mod note;
+mod percent;
 mod pinned_keys;
 mod pins;
 mod prefix;
@@ -72,6 +74,8 @@ mod roots;
 mod samples;
 mod signing_key;
 mod text;
+mod ticket;
+mod ticket_permission;
 mod verified;
 mod vocabulary;
 mod zones;
@@ -92,5 +96,10 @@ pub use pinned_keys::{PinError, PinnedKeys, SignatureRefused};
 pub use pins::{DocumentRefused, OperatorPin, Pins};
 pub use prefix::{IpPrefix, PrefixError};
 pub use signing_key::SigningKey;
+pub use ticket::{
+    MAX_JOIN_AHEAD_MS, MAX_TICKET_BYTES, MAX_TICKET_LIFE_MS, TICKET_CLOCK_MS, Ticket, TicketRefused,
+    next_join_number,
+};
+pub use ticket_permission::{TicketPermission, TicketSource};
 pub use verified::VerifiedDocument;
 pub use vocabulary::Vocabulary;

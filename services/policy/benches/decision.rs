@@ -1,4 +1,4 @@
-//! Latency of one decision and of fifty in a row. Prints p50 and p99 beside criterion's mean.
+//! Latency of one decision and of fifty in a row, and of the check of a participant's ticket. Prints p50 and p99 beside criterion's mean.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use systir_documents::{DirectoryNode, Lifetime, PublicKey, SigningKey};
+use systir_documents::{DirectoryNode, Lifetime, PublicKey, SigningKey, Ticket, TicketPermission};
 use systir_policy::demo::{self, DemoDocuments};
 use systir_policy::{Action, Claims, PolicyEngine, Request, Subject};
 
@@ -29,6 +29,29 @@ fn fifty_nodes() -> Result<DemoDocuments, BoxError> {
         ..template.clone()
     }));
     Ok(documents)
+}
+
+/// A participant's ticket, and the key of its gateway.
+fn ticket() -> Result<(String, PublicKey), BoxError> {
+    let gateway = SigningKey::from_seed("bench", [1; 32])?;
+    let ticket = Ticket {
+        gateway: "cph-1".to_owned(),
+        institution: demo::INSTITUTION.to_owned(),
+        room: "a3UuZGs/bGVjdHVyZQ".to_owned(),
+        room_sid: "RM_4kTqYb2xNc7h".to_owned(),
+        identity: "anna.lund@ku.dk".to_owned(),
+        participant_sid: "PA_9fQmWv3sKd5j".to_owned(),
+        join_number: 1_800_000_000_000,
+        kind: 0,
+        hidden: false,
+        recorder: false,
+        permissions: TicketPermission::ALL.iter().copied().collect(),
+        sources: None,
+        media_node: "sto-1".to_owned(),
+        issued_ms: 1_800_000_000_000,
+        not_after_ms: 1_800_000_600_000,
+    };
+    Ok((ticket.sign(&gateway)?, gateway.public()))
 }
 
 /// A decision as a node makes it: the room's class from its name, then the rules.
@@ -67,10 +90,14 @@ fn main() -> Result<(), BoxError> {
     percentiles("forbidden", 10_000, || ask(&engine, "aws-sto-1").into());
     percentiles("50 nodes", 500, || count_allowed(&engine));
     percentiles("load", 50, || documents.engine().map_or(0, |engine| engine.institutions().count()));
+    let (ticket, key) = ticket()?;
+    let keys = [key];
+    percentiles("ticket", 10_000, || Ticket::verify(black_box(&ticket), &keys).is_ok().into());
     let mut criterion = Criterion::default().configure_from_args();
     criterion.bench_function("decide allowed", |b| b.iter(|| ask(&engine, "sto-1")));
     criterion.bench_function("decide forbidden", |b| b.iter(|| ask(&engine, "aws-sto-1")));
     criterion.bench_function("50 nodes", |b| b.iter(|| count_allowed(&engine)));
+    criterion.bench_function("verify a ticket", |b| b.iter(|| Ticket::verify(black_box(&ticket), &keys)));
     criterion.final_summary();
     Ok(())
 }

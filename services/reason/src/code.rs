@@ -223,7 +223,7 @@ reasons! {
     StateOwnNode = "state-own-node",
     /// A state update with a participant sid that belongs to another node.
     StateSidTaken = "state-sid-taken",
-    /// A state update that changes the identity or join epoch of a participant sid.
+    /// A state update that changes the identity or join number of a participant sid.
     StateRewritten = "state-rewritten",
     /// Room metadata from a node that is not home.
     StateNotHome = "state-not-home",
@@ -239,6 +239,28 @@ reasons! {
     StateFutureTime = "state-future-time",
     /// A state update that cannot be decoded.
     StateMalformed = "state-malformed",
+
+    // Tickets: why a participant, or another node's record of one, is refused.
+    /// A participant without a ticket.
+    TicketMissing = "ticket-missing",
+    /// The text is no ticket.
+    TicketMalformed = "ticket-malformed",
+    /// The ticket is not signed with a key that the directory lists for its gateway.
+    TicketSignature = "ticket-signature",
+    /// Policy does not approve the ticket's gateway for the room, or no directory lists it.
+    TicketGateway = "ticket-gateway",
+    /// The ticket was issued more than 5 min before or after this node's time.
+    TicketNotCurrent = "ticket-not-current",
+    /// The ticket has expired: its gateway did not renew it.
+    TicketExpired = "ticket-expired",
+    /// The ticket is for another room, media node or participant.
+    TicketMismatch = "ticket-mismatch",
+    /// The participant has another kind, or more permissions, than its ticket says.
+    TicketExceeded = "ticket-exceeded",
+    /// The ticket's participant has left, or its sid was used before.
+    TicketReplayed = "ticket-replayed",
+    /// A renewed ticket says something else than the one before.
+    TicketChanged = "ticket-changed",
 
     // Overload: which queue was full.
     /// Link events that wait for a room.

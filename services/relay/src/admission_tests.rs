@@ -349,7 +349,7 @@ async fn reserve(from: &Node, node: &str, grant: &str, join_id: &str) -> Result<
         join_id: Some(join_id.to_owned()),
         grant: grant.to_owned(),
     };
-    from.directory.reserve(node, request).await.map_err(|refused| refused.refusal.reason)
+    from.directory.reserve(node, request).await.map(drop).map_err(|refused| refused.refusal.reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,13 +368,15 @@ async fn a_seat_needs_a_grant_that_lists_both_nodes_and_the_newest_one_counts() 
     assert_eq!(reserve(&home, "sto-1", &unlisted, "unlisted").await, invalid);
     let no_gateway = cluster.granted_with("cph-1", 4, |grant| grant.gateways.clear()).grant;
     assert_eq!(reserve(&home, "sto-1", &no_gateway, "no-gateway").await, invalid);
-    let granted = cluster.granted("cph-1", 5).grant;
+    let record = cluster.granted("cph-1", 5);
+    let granted = record.grant.clone();
     assert_eq!(reserve(&home, "sto-1", &granted, "anna").await, Ok(()));
     assert_eq!(reserve(&home, "sto-1", &unlisted, "bob").await, Ok(()), "an older grant changes nothing");
+    let ticket = home.parts.joins.tickets.issue(&record, "sto-1", &grants("anna"), 0).unwrap();
     let start = SignalStart {
         room: room().key(),
         join_id: "anna".to_owned(),
-        identity: "anna".to_owned(),
+        ticket: ticket.note().clone(),
         claims_json: serde_json::to_string(&grants("anna")).unwrap(),
         grant: granted,
         ..SignalStart::default()

@@ -2,7 +2,7 @@
 //! of the peer that TLS proved.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
 use systir_admission::{Admission, may_join, trace};
@@ -23,7 +23,8 @@ use systir_proto::cluster::v1::{
     SignalEndReason, SignalStart,
 };
 use systir_reason::{Reason, Refusal};
-use systir_registry::{Assignments, GrantPurpose, Occupied as _};
+use systir_registry::{Assignments, GrantPurpose, Occupied as _, unix_ms};
+use systir_room::{SignedTicket, TicketProblem, check_grants, check_place};
 use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels, telling};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -32,7 +33,11 @@ use tracing::Instrument as _;
 use crate::documents::exchange::Offers;
 use crate::documents::store::DocumentStore;
 use crate::node_directory::NodeDirectory;
-use crate::{refusal_wire, signal_pump};
+use crate::signal_pump::{self, Tickets};
+use crate::{refusal_wire, ticket_issuer};
+
+/// Time limit to read an identity's last join number from a busy room; without it, clocks alone order the joins.
+const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// This node's side of the gRPC service `Cluster`.
 pub(crate) struct ClusterService {
@@ -101,7 +106,7 @@ impl ClusterService {
         let result = match answer {
             Ok(()) => {
                 let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
-                Reserved::Admitted(Admitted { ttl_seconds })
+                Reserved::Admitted(Admitted { ttl_seconds, last_join: 0 })
             }
             Err(refusal) => {
                 let mut refused = refusal_wire::encode(refusal);
@@ -205,14 +210,18 @@ impl ClusterService {
         }
         // The gateway decided too; this node believes its own policy.
         span.in_scope(|| may_join(&self.authority, &room, &grants))?;
+        let gateway = self.directory.name(peer.id()).unwrap_or_default();
+        let ticket = self.verified_ticket(peer, &gateway, &room, &grants, start.ticket)?;
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
-        let gateway = self.directory.name(peer.id()).unwrap_or_default();
         self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
         self.assignments.carry(&room);
         let assignment = self.assignments.get(&room).ok_or(GrantRefusal::None)?;
+        let right_place = check_place(ticket.ticket(), &room, |sid| sid == assignment.sid, &self.node);
+        right_place.map_err(|problem| self.ticket_refused(&gateway, &problem))?;
         let (to_room, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_room) = mpsc::channel(signal_pump::QUEUE);
+        let (to_room_tickets, tickets) = mpsc::channel(ticket_issuer::RENEWALS);
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let arrival = Box::new(ParticipantArrival {
@@ -220,9 +229,8 @@ impl ClusterService {
             grants,
             client,
             auto_subscribe,
-            gateway,
-            joined_after: start.joined_after,
-            signal: SignalChannels { from_client, to_client },
+            ticket,
+            signal: SignalChannels { from_client, tickets, to_client },
             span,
         });
         let arrived = self.rooms.arrive(&assignment, arrival).await;
@@ -232,10 +240,52 @@ impl ClusterService {
             text: "the participant's session ended",
             on_lost: None,
             ends_with_receiver: false,
+            tickets: Tickets::Receive(to_room_tickets),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
         self.tasks.spawn(signal_pump::run(stream, from_room, to_room, local, counters, open));
         Ok(())
+    }
+
+    /// The ticket of a participant, signed with the node key that the peer proved.
+    fn verified_ticket(
+        &self,
+        peer: &ProvenIdentity,
+        gateway: &str,
+        room: &RoomId,
+        grants: &Grants,
+        note: bytes::Bytes,
+    ) -> Result<SignedTicket, Refusal> {
+        let verified = SignedTicket::verify_if(note, |ticket| {
+            if ticket.gateway != gateway {
+                return Err(TicketProblem::Mismatch("gateway"));
+            }
+            // The room's sid is compared when its assignment is known.
+            check_place(ticket, room, |_| true, &self.node)?;
+            check_grants(ticket, grants)?;
+            ticket.check_time(unix_ms())?;
+            Ok(vec![peer.node_key().clone()])
+        });
+        let verified = verified.map(|(ticket, _)| ticket);
+        verified.map_err(|problem| self.ticket_refused(gateway, &problem))
+    }
+
+    fn ticket_refused(&self, gateway: &str, problem: &TicketProblem) -> Refusal {
+        let reason = problem.reason();
+        tracing::warn!(gateway, reason = reason.as_str(), %problem, "a participant is refused for its ticket");
+        self.rooms.ticket_refused(reason);
+        Refusal::new(reason, problem.to_string())
+    }
+
+    /// Adds to the answer the last join of the identity that this node knows.
+    async fn with_last_join(&self, mut reply: ReserveReply, room: &str, identity: &str) -> ReserveReply {
+        if let Some(Reserved::Admitted(admitted)) = &mut reply.result
+            && let Some(handle) = RoomId::from_key(room).and_then(|room| self.rooms.get(&room))
+        {
+            let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;
+            admitted.last_join = last.ok().flatten().unwrap_or_default();
+        }
+        reply
     }
 }
 
@@ -292,7 +342,10 @@ impl Handler for ClusterService {
         peer: &'a ProvenIdentity,
         request: ReserveRequest,
     ) -> BoxFuture<'a, ReserveReply> {
-        Box::pin(async move { self.reserve_now(peer, &request).await })
+        Box::pin(async move {
+            let reply = self.reserve_now(peer, &request).await;
+            self.with_last_join(reply, &request.room, &request.identity).await
+        })
     }
 
     fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {

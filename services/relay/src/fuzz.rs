@@ -13,7 +13,7 @@ const NOW_MS: u64 = 1_800_000_000_000;
 /// participants.
 pub fn room_updates<'a>(updates: impl Iterator<Item = &'a [u8]>) {
     let mut state = RoomState::new("cph-1", 1);
-    let _ = state.local_join("PA_ada", "ada", 1, bytes::Bytes::new());
+    let _ = state.local_join("PA_ada", "ada", 1, bytes::Bytes::new(), bytes::Bytes::new());
     for update in updates {
         if let Some(update) = systir_room::wire::decode(update) {
             let _ = state.apply("sto-1", update, NOW_MS);

@@ -15,15 +15,17 @@ use systir_livekit::token::Grants;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
+use systir_room::SignedTicket;
 use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::node_directory::NodeDirectory;
-use crate::signal_pump;
+use crate::signal_pump::{self, Tickets};
+use crate::ticket_issuer::TicketIssuer;
 
-/// Time limit to read an identity's last join epoch from a busy room; without it, clocks alone order the
+/// Time limit to read an identity's last join number from a busy room; without it, clocks alone order the
 /// joins.
 const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -44,6 +46,8 @@ pub(crate) struct Joins {
     pub(crate) tasks: TaskTracker,
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
+    /// Signs the participants' tickets.
+    pub(crate) tickets: Arc<TicketIssuer>,
     /// Changes when policy changes.
     pub(crate) policy_changes: watch::Receiver<u64>,
 }
@@ -77,16 +81,33 @@ impl Joins {
         let seat = self.admission.admit(&room, &joiner.grants, &demand).await?;
         let reason = seat.reason;
         // The seat is released if this fails or is cancelled.
+        let ticket = self.ticket(&joiner.grants, &seat).await?;
         let pipe = if seat.node == self.node {
-            self.join_here(joiner, seat).await?
+            self.join_here(joiner, seat, ticket).await?
         } else {
             let relaying = tracing::error_span!("relay-signal", node = seat.node);
-            self.join_there(joiner, seat).instrument(relaying).await?
+            self.join_there(joiner, seat, ticket).instrument(relaying).await?
         };
         Ok((pipe, reason))
     }
 
-    async fn join_here(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
+    /// The participant's ticket. Its join number is above that of the identity's last join, as far as this node's room and
+    /// the media node know.
+    async fn ticket(&self, grants: &Grants, seat: &ReservedSeat) -> Result<SignedTicket, Refusal> {
+        let last = self.last_join(&seat.assignment.room, &grants.identity).await.max(seat.last_join);
+        self.tickets.issue(&seat.assignment, &seat.node, grants, last).map_err(|error| {
+            tracing::warn!(%error, "a ticket cannot be issued");
+            let sentence = "This server cannot issue a ticket for your token: a name in it is not allowed.";
+            Refusal::new(Reason::TicketMalformed, sentence)
+        })
+    }
+
+    async fn join_here(
+        &self,
+        joiner: Joiner,
+        seat: ReservedSeat,
+        ticket: SignedTicket,
+    ) -> Result<SignalPipe, Refusal> {
         let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
         let arrival = Box::new(ParticipantArrival {
@@ -94,10 +115,8 @@ impl Joins {
             grants: joiner.grants,
             client: joiner.client,
             auto_subscribe: joiner.auto_subscribe,
-            gateway: self.node.clone(),
-            // The room is on this node and knows the last join itself.
-            joined_after: 0,
-            signal: SignalChannels { from_client, to_client },
+            signal: SignalChannels { from_client, tickets: self.tickets.renew(&ticket), to_client },
+            ticket,
             span: trace::session(&self.node, &trace::traceparent()),
         });
         self.rooms.arrive(&seat.assignment, arrival).await.map_err(media_node_lost)?;
@@ -105,7 +124,12 @@ impl Joins {
         Ok(SignalPipe { to_media, from_media })
     }
 
-    async fn join_there(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
+    async fn join_there(
+        &self,
+        joiner: Joiner,
+        seat: ReservedSeat,
+        ticket: SignedTicket,
+    ) -> Result<SignalPipe, Refusal> {
         let claims_json = serde_json::to_string(&joiner.grants).map_err(|error| {
             media_node_lost(format!("Your grants cannot be sent to the server that carries you ({error})."))
         })?;
@@ -114,14 +138,13 @@ impl Joins {
         let start = SignalStart {
             room: room.key(),
             join_id: seat.join_id,
-            identity: joiner.grants.identity.clone(),
             claims_json,
             client_info: joiner.client.encode_to_vec().into(),
             query: HashMap::from([("auto_subscribe".to_owned(), auto_subscribe.to_owned())]),
             grant: seat.assignment.grant.clone(),
             resume_sid: String::new(),
             traceparent: trace::traceparent(),
-            joined_after: self.last_join(&room, &joiner.grants.identity).await,
+            ticket: ticket.note().clone(),
         };
         let stream = self.directory.signal(&seat.node, start).await.map_err(|error| {
             tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
@@ -142,6 +165,7 @@ impl Joins {
             // The client reconnects at once and gets another media node.
             on_lost: Some(leave_and_reconnect()),
             ends_with_receiver: true,
+            tickets: Tickets::Send(self.tickets.renew(&ticket)),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
         let lost_role = self.clone().lost_gateway_role(room.clone(), to_client.clone());
@@ -169,7 +193,7 @@ impl Joins {
         std::future::pending().await
     }
 
-    /// Join epoch of this identity's last join that this node knows; 0 for none.
+    /// Join number of this identity's last join that this node knows; 0 for none.
     async fn last_join(&self, room: &RoomId, identity: &str) -> u64 {
         let Some(handle) = self.rooms.get(room) else { return 0 };
         let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;

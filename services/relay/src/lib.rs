@@ -35,4 +35,5 @@ mod serve;
 mod signal_pump;
 pub mod startup_files;
 pub mod telemetry;
+mod ticket_issuer;
 mod workers;

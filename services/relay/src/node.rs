@@ -43,6 +43,7 @@ use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
+use crate::ticket_issuer::TicketIssuer;
 use crate::workers::{self, StartedWorker};
 use crate::{gateway, link_dispatch, load, serve};
 
@@ -191,8 +192,13 @@ impl Node {
         }));
         let (sockets, streams) = (Arc::new(SignalCounters::default()), Arc::new(SignalCounters::default()));
 
-        let mut links_config =
-            LinksConfig::new(credentials.clone(), node_key, directory.clone(), quic_socket, grpc_listener);
+        let mut links_config = LinksConfig::new(
+            credentials.clone(),
+            node_key.clone(),
+            directory.clone(),
+            quic_socket,
+            grpc_listener,
+        );
         links_config.notifier = notifier;
         links_config.workers = ports;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
@@ -244,6 +250,11 @@ impl Node {
             directory: directory.clone(),
             tasks: tasks.tracker.clone(),
             streams: streams.clone(),
+            tickets: Arc::new(TicketIssuer {
+                node: name.clone(),
+                key: node_key,
+                tasks: tasks.tracker.clone(),
+            }),
             policy_changes: documents.changes(),
         };
         let keys = Arc::new(keys);

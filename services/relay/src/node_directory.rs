@@ -199,7 +199,7 @@ impl PeerNodes for NodeDirectory {
         &'a self,
         node: &'a str,
         request: ReservationRequest,
-    ) -> BoxFuture<'a, Result<(), RefusedReservation>> {
+    ) -> BoxFuture<'a, Result<u64, RefusedReservation>> {
         async move {
             let address = self.peer_address(node).ok_or_else(|| refusal_wire::of_call(&no_address()))?;
             let request = ReserveRequest {
@@ -213,7 +213,7 @@ impl PeerNodes for NodeDirectory {
             let links = self.started().map_err(|error| refusal_wire::of_call(&error))?;
             let reply = links.reserve(&address, request).await;
             match reply.map_err(|error| refusal_wire::of_call(&error))?.result {
-                Some(Reserved::Admitted(_)) => Ok(()),
+                Some(Reserved::Admitted(admitted)) => Ok(admitted.last_join),
                 Some(Reserved::Refused(mut refused)) => {
                     let told = refused.assignment.take().map(told_assignment);
                     Err(RefusedReservation { refusal: refusal_wire::decode(refused), told })

@@ -38,6 +38,9 @@ mod documents;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
+#[path = "ticket_tests.rs"]
+mod tickets;
+
 /// The parts of a node that tests inspect.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -494,27 +497,29 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         grants: grants("anna"),
         client: Default::default(),
         auto_subscribe: true,
-        gateway: "cph-1".to_owned(),
-        joined_after: 0,
-        signal: SignalChannels { from_client, to_client },
+        ticket: parts.joins.tickets.issue(&assignment, "cph-1", &grants("anna"), 0).unwrap(),
+        signal: SignalChannels { from_client, tickets: mpsc::channel(1).1, to_client },
         span: tracing::Span::none(),
     };
     rooms.arrive(&assignment, Box::new(arrival)).await.unwrap();
     let handle = rooms.get(&room()).unwrap();
     // A participant on another node sends more than the command queue of a blocked worker can hold.
     let mut other = RoomState::new("sto-1", unix_ms());
-    let info = livekit_protocol::ParticipantInfo {
-        sid: "PA_eve".to_owned(),
+    let ticket = parts.joins.tickets.issue(&assignment, "sto-1", &grants("eve"), 0).unwrap();
+    let (sid, join_number) = (ticket.ticket().participant_sid.clone(), ticket.ticket().join_number);
+    let mut info = livekit_protocol::ParticipantInfo {
+        sid: sid.clone(),
         identity: "eve".to_owned(),
+        permission: Some(grants("eve").permission()),
         ..Default::default()
     };
     let body = bytes::Bytes::from(info.encode_to_vec());
     let message = |body| RoomLinkEvent::Message { node: "sto-1".to_owned(), body };
-    let (update, _) = other.local_join("PA_eve", "eve", unix_ms(), body.clone()).unwrap();
+    let (update, _) = other.local_join(sid.clone(), "eve", join_number, body, ticket.note().clone()).unwrap();
     handle.link_event(message(state_update(&update)));
     let packet: bytes::Bytes = livekit_protocol::DataPacket {
         participant_identity: "eve".to_owned(),
-        participant_sid: "PA_eve".to_owned(),
+        participant_sid: sid.clone(),
         ..Default::default()
     }
     .encode_to_vec()
@@ -532,14 +537,15 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
     while !matches!(anna.received.last(), Some(ServerMessage::Leave(_))) {
         for _ in 0..2_000 {
             let data = systir_proto::cluster::v1::ReliableData {
-                sender_sid: "PA_eve".to_owned(),
+                sender_sid: sid.clone(),
                 packet: packet.clone(),
                 destination_identities: Vec::new(),
             };
             let body = systir_proto::cluster::v1::room_message::Body::ReliableData(data);
             assert_eq!(handle.link_event(message(body)), Queued::Kept);
         }
-        let (update, _) = other.local_update("PA_eve", body.clone()).unwrap();
+        info.metadata.push('x');
+        let (update, _) = other.local_update(&sid, info.encode_to_vec().into()).unwrap();
         handle.link_event(message(state_update(&update)));
         anna.received.clear();
         anna.until("the update or a leave", update_or_leave).await;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use systir_cascade::{SignalEvent, SignalReceiver, SignalSender, SignalStream};
 use systir_gateway::{OpenConnection, SignalCounters};
@@ -35,6 +36,17 @@ pub(crate) struct LocalSide<In> {
     /// Does the stream end when the receiver of incoming messages is dropped? Not on a media node: the
     /// session's last messages are still on their way to the client.
     pub(crate) ends_with_receiver: bool,
+    /// Renewed tickets of the participant.
+    pub(crate) tickets: Tickets,
+}
+
+/// Where the renewed tickets of a participant come from and go to.
+#[derive(Debug)]
+pub(crate) enum Tickets {
+    /// At the gateway: sends these to the media node.
+    Send(mpsc::Receiver<Bytes>),
+    /// At the media node: passes those that arrive to the room.
+    Receive(mpsc::Sender<Bytes>),
 }
 
 /// Runs until either side ends. The directions are independent: while one is blocked the other continues.
@@ -50,8 +62,12 @@ pub(crate) async fn run<Out, In>(
     In: Message + Default,
 {
     let SignalStream { mut tx, mut rx } = stream;
-    let sends = send_all(&mut outgoing, &mut tx, &counters);
-    let receives = receive_all(&mut rx, &incoming, local.ends_with_receiver, &counters);
+    let (to_send, received) = match local.tickets {
+        Tickets::Send(tickets) => (Some(tickets), None),
+        Tickets::Receive(tickets) => (None, Some(tickets)),
+    };
+    let sends = send_all(&mut outgoing, to_send, &mut tx, &counters);
+    let receives = receive_all(&mut rx, &incoming, received, local.ends_with_receiver, &counters);
     let closed = async {
         if local.ends_with_receiver { incoming.closed().await } else { std::future::pending().await }
     };
@@ -73,25 +89,53 @@ pub(crate) async fn run<Out, In>(
 
 async fn send_all<Out: Message>(
     outgoing: &mut mpsc::Receiver<Out>,
+    mut tickets: Option<mpsc::Receiver<Bytes>>,
     tx: &mut SignalSender,
     counters: &SignalCounters,
 ) -> EndedBy {
-    while let Some(message) = outgoing.recv().await {
+    loop {
+        let next = tokio::select! {
+            message = outgoing.recv() => match message {
+                Some(message) => ToSend::Message(message),
+                None => return EndedBy::Local,
+            },
+            Some(note) = next_ticket(&mut tickets) => ToSend::Ticket(note),
+        };
         if tx.ready().await.is_err() {
             tracing::warn!("the other node does not read a participant's signalling; the stream ends");
             return EndedBy::Remote;
         }
-        counters.sent();
-        if tx.send(message.encode_to_vec().into()).is_err() {
+        let sent = match next {
+            ToSend::Message(message) => {
+                counters.sent();
+                tx.send(message.encode_to_vec().into())
+            }
+            ToSend::Ticket(note) => tx.send_ticket(note),
+        };
+        if sent.is_err() {
             return EndedBy::Remote;
         }
     }
-    EndedBy::Local
+}
+
+enum ToSend<Out> {
+    Message(Out),
+    Ticket(Bytes),
+}
+
+/// The next renewed ticket; none when no more come.
+async fn next_ticket(tickets: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    let next = tickets.as_mut()?.recv().await;
+    if next.is_none() {
+        *tickets = None;
+    }
+    next
 }
 
 async fn receive_all<In: Message + Default>(
     rx: &mut SignalReceiver,
     incoming: &mpsc::Sender<In>,
+    tickets: Option<mpsc::Sender<Bytes>>,
     ends_with_receiver: bool,
     counters: &SignalCounters,
 ) -> EndedBy {
@@ -109,6 +153,13 @@ async fn receive_all<In: Message + Default>(
                         }
                     }
                     Err(error) => tracing::debug!(%error, "a relayed signalling message cannot be decoded"),
+                }
+            }
+            SignalEvent::Ticket(note) => {
+                // The room verifies few of them: more than it reads are not needed.
+                let kept = tickets.as_ref().is_some_and(|tickets| tickets.try_send(note).is_ok());
+                if !kept {
+                    tracing::debug!("a renewed ticket is ignored");
                 }
             }
             SignalEvent::End { .. } => return EndedBy::Remote,

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forwarding", &["rtp"]),
     ("media-control", &["rtp", "transport"]),
     ("livekit", &["reason", "rtp", "media-control"]),
-    ("room", &["reason", "proto", "rtp", "assignment", "policy", "media-control", "livekit"]),
+    ("room", &["reason", "proto", "rtp", "assignment", "documents", "policy", "media-control", "livekit"]),
     ("registry", &["reason", "assignment", "documents", "policy", "grants"]),
     ("worker", &["rtp", "transport", "forwarding", "media-control"]),
     ("cascade", &["reason", "proto", "rtp", "documents", "identity", "forwarding"]),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use systir_livekit::token::Grants;
 use systir_media_control::RoomKey;
-use systir_room::{Queued, Residency, RoomLinkEvent};
+use systir_room::{Queued, Residency, RoomLinkEvent, SignedTicket};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link_events::SharedLinkEventQueue;
@@ -15,6 +16,8 @@ use crate::link_events::SharedLinkEventQueue;
 pub struct SignalChannels {
     /// Requests of the client. The signalling has ended when the channel closes.
     pub from_client: mpsc::Receiver<SignalRequest>,
+    /// Notes of the participant's renewed tickets, from its gateway.
+    pub tickets: mpsc::Receiver<Bytes>,
     /// Responses to the client. When the channel is full, the participant is removed.
     pub to_client: mpsc::Sender<SignalResponse>,
 }
@@ -30,10 +33,8 @@ pub struct ParticipantArrival {
     pub client: livekit_protocol::ClientInfo,
     /// Is it subscribed to all tracks automatically?
     pub auto_subscribe: bool,
-    /// Name of its gateway.
-    pub gateway: String,
-    /// Join epoch of the last join of its identity that the gateway knows; 0 for none.
-    pub joined_after: u64,
+    /// Its ticket.
+    pub ticket: SignedTicket,
     /// Its signalling.
     pub signal: SignalChannels,
     /// Trace span of the join.
@@ -49,7 +50,7 @@ pub(crate) enum TaskMessage {
     AssignmentLeft(bool),
     /// Requests the room's residency.
     Residency(oneshot::Sender<Residency>),
-    /// Requests the join epoch of the last join of an identity.
+    /// Requests the join number of the last join of an identity.
     LastJoin(String, oneshot::Sender<u64>),
 }
 
@@ -75,7 +76,7 @@ impl RoomHandle {
         response.await.ok()
     }
 
-    /// Join epoch of the last join of an identity that the room knows, 0 for none. None when the room has
+    /// Join number of the last join of an identity that the room knows, 0 for none. None when the room has
     /// ended.
     pub async fn last_join(&self, identity: &str) -> Option<u64> {
         let (reply, response) = oneshot::channel();

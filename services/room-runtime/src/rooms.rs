@@ -137,6 +137,11 @@ impl Rooms {
         handle
     }
 
+    /// Counts a participant that was refused for its ticket.
+    pub fn ticket_refused(&self, reason: Reason) {
+        self.dependencies.metrics.ticket_refusals.get_or_create(&reason.into()).inc();
+    }
+
     /// Sends an arriving participant to the room's task. A room that is just ending is opened again.
     ///
     /// # Errors

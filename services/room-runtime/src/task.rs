@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
@@ -36,19 +37,30 @@ const REQUESTS: usize = 256;
 /// How long the end of a room waits for a worker that accepts nothing.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client's request, or the end of its signalling (`None`).
+/// What arrives on a participant's signalling.
+#[derive(Debug)]
+enum Signalled {
+    Request(Box<SignalRequest>),
+    /// The note of a renewed ticket.
+    Ticket(Bytes),
+    /// The signalling ended.
+    Closed,
+}
+
+/// What arrived on the signalling of one participant.
 #[derive(Debug)]
 struct ClientInput {
     participant: ParticipantKey,
-    request: Option<Box<SignalRequest>>,
+    signalled: Signalled,
 }
 
 impl From<ClientInput> for RoomInput {
     fn from(input: ClientInput) -> Self {
-        let ClientInput { participant, request } = input;
-        match request {
-            Some(request) => Self::Request { participant, request },
-            None => Self::SignalClosed(participant),
+        let ClientInput { participant, signalled } = input;
+        match signalled {
+            Signalled::Request(request) => Self::Request { participant, request },
+            Signalled::Ticket(note) => Self::Ticket { participant, note },
+            Signalled::Closed => Self::SignalClosed(participant),
         }
     }
 }
@@ -217,16 +229,7 @@ impl RoomTask {
     }
 
     fn arrive(&mut self, arrival: ParticipantArrival) {
-        let ParticipantArrival {
-            join_id,
-            grants,
-            client,
-            auto_subscribe,
-            gateway,
-            joined_after,
-            signal,
-            span,
-        } = arrival;
+        let ParticipantArrival { join_id, grants, client, auto_subscribe, ticket, signal, span } = arrival;
         if let Err(error) = self.rooms.dependencies().seats.commit(&self.wire_key, &join_id) {
             span.record("outcome", "too-late");
             span.in_scope(|| tracing::info!(%error, "a participant arrived after its reservation expired"));
@@ -235,21 +238,30 @@ impl RoomTask {
         let participant = self.rooms.dependencies().keys.participant();
         self.signals.insert(participant, signal.to_client);
         self.arriving.insert(participant, Instant::now());
-        let arrival =
-            Arrival { participant, join_id, grants, client, auto_subscribe, gateway, joined_after, span };
+        let arrival = Arrival { participant, join_id, grants, client, auto_subscribe, ticket, span };
         self.core.handle(RoomInput::Arrive(Box::new(arrival)), now());
-        self.read_requests(participant, signal.from_client);
+        self.read_signalling(participant, signal.from_client, signal.tickets);
     }
 
-    /// Starts a task that moves a client's requests into the room's request queue. It ends with the client's
-    /// signalling or with the room.
-    fn read_requests(&self, participant: ParticipantKey, mut from_client: mpsc::Receiver<SignalRequest>) {
+    /// Starts a task that moves a client's requests and the renewed tickets of its participant into the room's request
+    /// queue. It ends with the client's signalling or with the room.
+    fn read_signalling(
+        &self,
+        participant: ParticipantKey,
+        mut from_client: mpsc::Receiver<SignalRequest>,
+        mut tickets: mpsc::Receiver<Bytes>,
+    ) {
         let requests = self.requests.clone();
         self.rooms.dependencies().tasks.spawn(async move {
             loop {
-                let request = from_client.recv().await.map(Box::new);
-                let ended = request.is_none();
-                if requests.send(ClientInput { participant, request }).await.is_err() || ended {
+                let signalled = tokio::select! {
+                    request = from_client.recv() => {
+                        request.map_or(Signalled::Closed, |request| Signalled::Request(Box::new(request)))
+                    }
+                    Some(note) = tickets.recv() => Signalled::Ticket(note),
+                };
+                let ended = matches!(signalled, Signalled::Closed);
+                if requests.send(ClientInput { participant, signalled }).await.is_err() || ended {
                     return;
                 }
             }

@@ -21,11 +21,13 @@ use systir_policy::Authority;
 use systir_policy::demo::DemoDocuments;
 use systir_room::{
     Arrival, ClusterView, FlowAllocator, NodeAddress, Now, RoomConfig, RoomCore, RoomEffect, RoomInput,
-    RoomLinkEvent,
+    RoomLinkEvent, SignedTicket, TicketFacts, new_ticket,
 };
 use systir_rtp::packet::Layer;
 
 const NODES: [&str; 2] = ["cph-1", "sto-1"];
+/// The node that takes the participants' tokens.
+const GATEWAY: &str = "cph-1";
 
 /// Flow numbers of one node's links.
 #[derive(Debug, Default)]
@@ -50,10 +52,11 @@ struct Node {
 impl Node {
     fn new(name: &'static str, assignment: Assignment, now: Now) -> Self {
         // The demo's policy approves both nodes for rooms of `ku.dk`.
-        let key = SigningKey::from_seed(name, [1; 32]).unwrap().public();
         let lifetime = Lifetime { issued: 1, renew_by: 2, not_after: 3 };
         let prefix = "10.0.0.0/24".parse().unwrap();
-        let documents = DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix])).unwrap();
+        let documents =
+            DemoDocuments::new(lifetime, "", |node| (vec![node_key(node).public()], vec![prefix]));
+        let documents = documents.unwrap();
         let config = RoomConfig {
             node: name.to_owned(),
             key: RoomKey(1),
@@ -133,18 +136,42 @@ impl Room {
     }
 
     fn join(&mut self, index: usize, key: u64, identity: &str) {
+        // The gateway signs what it says of the participant. The other node believes that, not Bo's media node alone.
+        let ticket = new_ticket(
+            &grants(identity),
+            TicketFacts {
+                gateway: GATEWAY,
+                assignment: &assignment(),
+                media_node: NODES[index],
+                participant_sid: format!("PA_{key}"),
+                join_number: self.now.unix_ms,
+                now_ms: self.now.unix_ms,
+            },
+        );
+        let ticket = SignedTicket::issue(ticket, &node_key(GATEWAY)).unwrap();
         let arrival = Arrival {
             participant: ParticipantKey(key),
             join_id: format!("join-{key}"),
             grants: grants(identity),
             client: livekit_protocol::ClientInfo::default(),
             auto_subscribe: true,
-            gateway: NODES[index].to_owned(),
-            joined_after: 0,
+            ticket,
             span: tracing::Span::none(),
         };
         self.input(index, RoomInput::Arrive(Box::new(arrival)));
     }
+}
+
+/// The key of a node, which the directory lists. A real one comes from a secure random generator.
+fn node_key(node: &str) -> SigningKey {
+    SigningKey::from_seed(node, [node.as_bytes()[0]; 32]).unwrap()
+}
+
+fn assignment() -> Assignment {
+    let id = RoomId::new("ku.dk", "lecture");
+    let mut assignment = Assignment::new(id, "RM_1".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
+    assignment.add_spill("sto-1".into(), 1);
+    assignment
 }
 
 fn grants(identity: &str) -> Grants {
@@ -171,9 +198,7 @@ fn grants(identity: &str) -> Grants {
 
 fn main() {
     let now = Now { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
-    let id = RoomId::new("ku.dk", "lecture");
-    let mut assignment = Assignment::new(id, "RM_1".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
-    assignment.add_spill("sto-1".into(), 1);
+    let assignment = assignment();
     let nodes = NODES.map(|name| Node::new(name, assignment.clone(), now));
     let mut room = Room { nodes, now, messages: 0 };
 

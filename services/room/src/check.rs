@@ -6,7 +6,7 @@ use crate::update::{ParticipantRecord, RecordState};
 
 /// Longest participant id and identity, bytes.
 const MAX_NAME: usize = 512;
-/// Largest join epoch. It leaves room to count further, whatever a node sends.
+/// Largest join number. It leaves room to count further, whatever a node sends.
 const MAX_EPOCH: u64 = 1 << 56;
 
 /// Is a record within the limits?

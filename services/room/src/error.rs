@@ -34,7 +34,7 @@ pub enum MergeError {
         owner: NodeName,
     },
     /// A participant id belongs to one join of one identity.
-    #[error("node {from} gave participant {sid} another identity or join epoch; a new join needs a new id")]
+    #[error("node {from} gave participant {sid} another identity or join number; a new join needs a new id")]
     Rewritten {
         /// The sending node.
         from: NodeName,
@@ -80,7 +80,9 @@ pub enum MergeError {
         from: NodeName,
     },
     /// The update contains a time in the future.
-    #[error("node {from} sent a time more than a minute in the future; synchronise the clocks of both nodes")]
+    #[error(
+        "node {from} sent a join number more than 10 min in the future; synchronise the clocks of both nodes"
+    )]
     FromTheFuture {
         /// The sending node.
         from: NodeName,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use systir_assignment::Assignment;
 use systir_livekit::token::Grants;
 use systir_media_control::{ParticipantKey, WorkerEvent};
 
-use crate::RoomLinkEvent;
+use crate::{RoomLinkEvent, SignedTicket};
 
 /// The time of an input, because a core has no clock.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +41,8 @@ pub struct Arrival {
     pub client: livekit_protocol::ClientInfo,
     /// Is it subscribed to all tracks automatically?
     pub auto_subscribe: bool,
-    /// Name of its gateway.
-    pub gateway: String,
-    /// Join epoch of the last join of its identity that the gateway knows; 0 for none.
-    pub joined_after: u64,
+    /// Its ticket, whose signature was verified or made by this node.
+    pub ticket: SignedTicket,
     /// Trace span of the join.
     pub span: tracing::Span,
 }
@@ -83,6 +82,13 @@ pub enum RoomInput {
         participant: ParticipantKey,
         /// The request.
         request: Box<livekit_protocol::SignalRequest>,
+    },
+    /// The gateway of a participant sent a renewed ticket.
+    Ticket {
+        /// The participant.
+        participant: ParticipantKey,
+        /// The ticket's note.
+        note: Bytes,
     },
     /// A client's signalling ended.
     SignalClosed(ParticipantKey),

@@ -9,8 +9,10 @@
 //!   returns the [`Change`]s. Only a participant's media node (its owner) writes its state, and only over its
 //!   own authenticated link: any other write is a [`MergeError`]. Updates may be reordered, repeated and
 //!   lost. [`RoomState::digest`] detects a loss and [`RoomState::snapshot`] repairs it. Replicas that applied
-//!   the same snapshots are equal. A [`ParticipantVersion`], (join epoch, counter), never decreases for one
+//!   the same snapshots are equal. A [`ParticipantVersion`], (join number, counter), never decreases for one
 //!   participant id.
+//! - [`SignedTicket`]: a gateway's statement about one participant. The core accepts a participant of another node only
+//!   with a valid one.
 //! - [`LinkEventQueue`]: link events that wait for a room. [`wire`]: the encoding of updates on links.
 //! - [`Residency`]: the answer to "where is my data".
 //!
@@ -32,6 +34,7 @@ mod metrics;
 mod owned_records;
 mod residency;
 mod state;
+mod ticket;
 mod update;
 mod version;
 pub mod wire;
@@ -46,12 +49,13 @@ pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
 pub use metrics::RoomMetrics;
 pub use residency::{RESIDENCY_TOPIC, Residency, ResidencyLink, ResidencyNode, ResidencyPolicy};
 pub use state::RoomState;
+pub use ticket::{SignedTicket, TicketFacts, TicketProblem, check_grants, check_place, new_ticket};
 pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};
 pub use version::{MetadataVersion, ParticipantVersion};
 
 /// Name of a node.
 pub type NodeName = String;
-/// Participant id, `PA_...`. Its media node makes a new one for each join.
+/// Participant id, `PA_...`. Its gateway makes a new one for each join.
 pub type Sid = String;
 /// Identity from a participant's token. A room has at most one participant of each identity.
 pub type Identity = String;

@@ -22,6 +22,8 @@ pub struct RoomMetrics {
     pub rooms_opened: Counter,
     /// Messages and requests of other nodes that were refused, by reason.
     pub link_refusals: Family<ByReason, Counter>,
+    /// Participants and records of participants that were refused for their ticket, by reason.
+    pub ticket_refusals: Family<ByReason, Counter>,
     /// Full queues: what was dropped or restarted, by queue.
     pub overloads: Family<ByReason, Counter>,
 }
@@ -34,6 +36,7 @@ impl Default for RoomMetrics {
             rooms: Gauge::default(),
             rooms_opened: Counter::default(),
             link_refusals: Family::default(),
+            ticket_refusals: Family::default(),
             overloads: Family::default(),
         }
     }
@@ -53,6 +56,9 @@ impl RoomMetrics {
         registry.register("rooms_opened", "Rooms opened on this node so far", self.rooms_opened.clone());
         let refusals = "Messages and requests of other nodes that were refused, by reason";
         registry.register("link_refusals", refusals, self.link_refusals.clone());
+        let tickets =
+            "Participants and records of participants that were refused for their ticket, by reason";
+        registry.register("ticket_refusals", tickets, self.ticket_refusals.clone());
         let overloads = "Full queues: what was dropped or restarted, by queue";
         registry.register("overloads", overloads, self.overloads.clone());
     }

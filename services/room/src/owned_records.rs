@@ -23,6 +23,8 @@ pub(crate) struct StoredRecord {
     pub(crate) identity: Identity,
     pub(crate) version: ParticipantVersion,
     pub(crate) presence: Presence,
+    /// The note of its newest ticket.
+    ticket: Option<Bytes>,
     /// Number of the owner's write that this is from, or an upper bound of it.
     seq: u64,
 }
@@ -59,6 +61,12 @@ impl OwnedRecords {
         self.records.iter().filter(|(_, stored)| matches!(stored.presence, Presence::Live(_)))
     }
 
+    /// Participants that have not left, lost ones included.
+    pub(crate) fn present(&self) -> impl Iterator<Item = &Sid> {
+        let present = |stored: &StoredRecord| !matches!(stored.presence, Presence::Removed);
+        self.records.iter().filter(move |(_, stored)| present(stored)).map(|(sid, _)| sid)
+    }
+
     pub(crate) fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.records.values().map(|stored| &stored.identity)
     }
@@ -76,6 +84,7 @@ impl OwnedRecords {
                     Presence::Live(body) => RecordState::Live(body.clone()),
                     Presence::Removed | Presence::Lost => RecordState::Removed,
                 },
+                ticket: stored.ticket.clone(),
             })
             .collect();
         records.sort_by(|a, b| a.sid.cmp(&b.sid));
@@ -117,17 +126,20 @@ impl OwnedRecords {
     }
 
     fn store_if_newer(&mut self, seq: u64, record: ParticipantRecord) -> bool {
-        let newer = self.records.get(&record.sid).is_none_or(|stored| match stored.presence {
+        let presence = match record.state {
+            RecordState::Live(body) => Presence::Live(body),
+            RecordState::Removed => Presence::Removed,
+            RecordState::Refused => return false,
+        };
+        let known = self.records.get(&record.sid);
+        let newer = known.is_none_or(|stored| match stored.presence {
             Presence::Lost => record.version >= stored.version,
             Presence::Live(_) | Presence::Removed => record.version > stored.version,
         });
         if newer {
-            let presence = match record.state {
-                RecordState::Live(body) => Presence::Live(body),
-                RecordState::Removed => Presence::Removed,
-            };
-            let ParticipantRecord { sid, identity, version, .. } = record;
-            self.insert(sid, StoredRecord { identity, version, presence, seq });
+            let ParticipantRecord { sid, identity, version, ticket, .. } = record;
+            let ticket = ticket.or_else(|| known.and_then(|stored| stored.ticket.clone()));
+            self.insert(sid, StoredRecord { identity, version, presence, ticket, seq });
         }
         newer
     }
@@ -135,13 +147,17 @@ impl OwnedRecords {
     /// Marks all live participants as lost: the owner is unreachable.
     pub(crate) fn mark_lost(&mut self) -> Touched {
         let live: Vec<Sid> = self.live().map(|(sid, _)| sid.clone()).collect();
-        let mut touched = Touched::new();
-        for sid in live {
-            if let Some(stored) = self.remove(&sid) {
-                touched.push((sid.clone(), stored.identity.clone()));
-                self.insert(sid, StoredRecord { presence: Presence::Lost, ..stored });
-            }
+        live.iter().flat_map(|sid| self.mark_one_lost(sid)).collect()
+    }
+
+    /// Marks one participant as lost, if it is live.
+    pub(crate) fn mark_one_lost(&mut self, sid: &str) -> Touched {
+        if !self.get(sid).is_some_and(|stored| matches!(stored.presence, Presence::Live(_))) {
+            return Touched::new();
         }
+        let Some(stored) = self.remove(sid) else { return Touched::new() };
+        let touched = vec![(sid.to_owned(), stored.identity.clone())];
+        self.insert(sid.to_owned(), StoredRecord { presence: Presence::Lost, ..stored });
         touched
     }
 

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::check::check;
 use crate::digest::{OwnerDigest, StateDigest};
 use crate::error::{LocalError, MergeError};
-use crate::limits::{MAX_AHEAD_MS, MAX_CARRIED_MS, MAX_GATEWAY_AHEAD_MS, MAX_PARTICIPANTS};
+use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS};
 use crate::metadata::MetadataRegister;
 use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
 use crate::update::{Change, Participant, ParticipantRecord, RecordState, Update};
@@ -18,7 +18,7 @@ use crate::{Identity, NodeName, Sid};
 /// The state of a room as one of its nodes knows it.
 ///
 /// Of several live participants with one identity, on any nodes, each replica shows only the one with the
-/// greatest (join epoch, participant id). The nodes of the others evict them and send tombstones.
+/// greatest (join number, participant id). The nodes of the others evict them and send tombstones.
 #[derive(Debug)]
 pub struct RoomState {
     node: NodeName,
@@ -30,12 +30,10 @@ pub struct RoomState {
     register: MetadataRegister,
     /// Nodes to which a link has opened, and whose snapshot over it is still awaited.
     announcing: BTreeSet<NodeName>,
-    /// Greatest join epoch in any update so far.
-    latest_epoch: u64,
 }
 
-/// The participant that the replica shows for an identity.
-type Visible = Option<(Sid, ParticipantVersion)>;
+/// The participant that the replica shows for an identity, and its body.
+type Visible = Option<(Sid, Bytes)>;
 
 impl RoomState {
     /// An empty replica on this node. `incarnation` must differ from that of any earlier replica of the room
@@ -53,7 +51,6 @@ impl RoomState {
             sids: BTreeMap::new(),
             register,
             announcing: BTreeSet::new(),
-            latest_epoch: 0,
         }
     }
 
@@ -62,30 +59,14 @@ impl RoomState {
         &self.node
     }
 
-    /// A join epoch that wins against all joins of this identity that this node knows, and against
-    /// `gateway_join`, the last one that the participant's gateway knows (0 for none): the room may not be
-    /// open yet to the node of that join. It is this node's time, moved ahead by the epochs that it has seen
-    /// (a Lamport clock), so that a participant on a node whose clock is behind does not lose against its own
-    /// earlier join.
-    ///
-    /// Two joins of one identity are ordered by the clocks alone when neither node and neither gateway can
-    /// know of the other join.
-    pub fn next_epoch(&self, identity: &str, gateway_join: u64, now_ms: u64) -> u64 {
-        let within = |epoch: u64, ahead: u64| epoch.min(now_ms.saturating_add(ahead));
-        let known = self.last_join(identity).unwrap_or_default();
-        let last = known
-            .max(within(self.latest_epoch, MAX_CARRIED_MS))
-            .max(within(gateway_join, MAX_GATEWAY_AHEAD_MS));
-        now_ms.max(last.saturating_add(1))
-    }
-
-    /// The greatest join epoch of this identity that this replica holds, tombstones included.
+    /// The greatest join number of this identity that this replica holds, tombstones included.
     pub fn last_join(&self, identity: &str) -> Option<u64> {
         let sids = self.sids.get(identity)?;
         sids.iter().filter_map(|sid| self.stored(sid)).map(|stored| stored.version.epoch).max()
     }
 
-    /// Writes the join of a participant on this node. Send the update to all other nodes of the room.
+    /// Writes the join of a participant on this node. `ticket` is opaque here, as the body is: the room core checks
+    /// tickets. Send the update to all other nodes of the room.
     ///
     /// # Errors
     /// When the id was used before or a limit is exceeded.
@@ -95,6 +76,7 @@ impl RoomState {
         identity: impl Into<Identity>,
         epoch: u64,
         body: Bytes,
+        ticket: Bytes,
     ) -> Result<(Update, Vec<Change>), LocalError> {
         let sid = sid.into();
         if self.owner_of.contains_key(&sid) {
@@ -109,6 +91,7 @@ impl RoomState {
             identity: identity.into(),
             version,
             state: RecordState::Live(body),
+            ticket: Some(ticket),
         })
     }
 
@@ -119,6 +102,21 @@ impl RoomState {
     pub fn local_update(&mut self, sid: &str, body: Bytes) -> Result<(Update, Vec<Change>), LocalError> {
         let record = self.next_record(sid, RecordState::Live(body))?;
         self.write(record)
+    }
+
+    /// Writes a new state of a participant of this node with a renewed ticket. Send the update to all other nodes of the
+    /// room.
+    ///
+    /// # Errors
+    /// When no live participant of this node has the id, or the body is too large.
+    pub fn local_renewal(
+        &mut self,
+        sid: &str,
+        body: Bytes,
+        ticket: Bytes,
+    ) -> Result<(Update, Vec<Change>), LocalError> {
+        let record = self.next_record(sid, RecordState::Live(body))?;
+        self.write(ParticipantRecord { ticket: Some(ticket), ..record })
     }
 
     /// Removes a participant of this node. Send the update to all other nodes of the room.
@@ -162,7 +160,6 @@ impl RoomState {
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
-                self.latest_epoch = self.latest_epoch.max(record.version.epoch);
                 Ok(self.merge_one(&owner, incarnation, seq, record))
             }
             Update::Snapshot { owner, incarnation, seq, records } => {
@@ -176,9 +173,8 @@ impl RoomState {
                     return Ok(Vec::new());
                 }
                 let mut identities = self.identities_of(&owner);
-                identities.extend(records.iter().map(|record| record.identity.clone()));
-                self.latest_epoch =
-                    records.iter().map(|record| record.version.epoch).fold(self.latest_epoch, u64::max);
+                let accepted = records.iter().filter(|record| record.state != RecordState::Refused);
+                identities.extend(accepted.map(|record| record.identity.clone()));
                 Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
             }
             Update::Metadata { home, version, value } => {
@@ -200,6 +196,29 @@ impl RoomState {
             return Vec::new();
         };
         self.merge(node, incarnation, self.identities_of(node), OwnedRecords::mark_lost)
+    }
+
+    /// Removes one participant of another node from view, as [`RoomState::lose_node`] does.
+    pub(crate) fn lose_participant(&mut self, node: &str, sid: &str) -> Vec<Change> {
+        let Some(owner) = self.owners.get(node).filter(|_| node != self.node) else { return Vec::new() };
+        let Some(stored) = owner.get(sid) else { return Vec::new() };
+        let (incarnation, identity) = (owner.incarnation, stored.identity.clone());
+        self.merge(node, incarnation, BTreeSet::from([identity]), |owner| owner.mark_one_lost(sid))
+    }
+
+    /// What this replica has of a node's participant.
+    pub(crate) fn presence(&self, node: &str, sid: &str) -> Option<&Presence> {
+        Some(&self.owners.get(node)?.get(sid)?.presence)
+    }
+
+    /// The participants of a node that have not left, lost ones included.
+    pub(crate) fn present(&self, node: &str) -> impl Iterator<Item = &Sid> {
+        self.owners.get(node).into_iter().flat_map(OwnedRecords::present)
+    }
+
+    /// Is or was there a participant with this id?
+    pub(crate) fn knows(&self, sid: &str) -> bool {
+        self.owner_of.contains_key(sid)
     }
 
     /// All writes of this node, for a node that joins the room or missed an update.
@@ -288,7 +307,7 @@ impl RoomState {
         if from != owner {
             return Err(MergeError::NotOwner { from: from.to_owned(), owner: owner.to_owned() });
         }
-        for record in records {
+        for record in records.iter().filter(|record| record.state != RecordState::Refused) {
             check(record)?;
             let (from, sid) = (from.to_owned(), record.sid.clone());
             match self.owner_of.get(&sid) {
@@ -309,12 +328,11 @@ impl RoomState {
     fn next_record(&self, sid: &str, state: RecordState) -> Result<ParticipantRecord, LocalError> {
         let stored = self.own_live(sid).ok_or_else(|| LocalError::NotHere(sid.to_owned()))?;
         let (identity, version) = (stored.identity.clone(), incremented(stored.version));
-        Ok(ParticipantRecord { sid: sid.to_owned(), identity, version, state })
+        Ok(ParticipantRecord { sid: sid.to_owned(), identity, version, state, ticket: None })
     }
 
     fn write(&mut self, record: ParticipantRecord) -> Result<(Update, Vec<Change>), LocalError> {
         check(&record)?;
-        self.latest_epoch = self.latest_epoch.max(record.version.epoch);
         let update = self.number_write(record.clone());
         let me = self.node.clone();
         let changes = self.merge_one(&me, self.incarnation, self.seq, record);
@@ -397,6 +415,7 @@ impl RoomState {
 
     fn push_changes(&self, identity: &str, before: Visible, changes: &mut Vec<Change>) {
         let after = self.visible(identity);
+        // A write that changes no body, such as one that renews a ticket, is not shown.
         let same = matches!((&before, &after), (Some((a, _)), Some((b, _))) if a == b);
         if before == after {
             return;
@@ -456,10 +475,13 @@ impl RoomState {
     /// The participant with the latest join of an identity, if it is live.
     fn visible(&self, identity: &str) -> Visible {
         let (sid, stored) = self.latest_join(identity)?;
-        matches!(stored.presence, Presence::Live(_)).then(|| (sid.clone(), stored.version))
+        match &stored.presence {
+            Presence::Live(body) => Some((sid.clone(), body.clone())),
+            Presence::Removed | Presence::Lost => None,
+        }
     }
 
-    /// The participant with the greatest (join epoch, id) of an identity. A removed one counts too:
+    /// The participant with the greatest (join number, id) of an identity. A removed one counts too:
     /// otherwise, after a participant rejoined and left, its earlier join on a dead node would be shown
     /// again. One whose node is unreachable does not count.
     fn latest_join(&self, identity: &str) -> Option<(&Sid, &StoredRecord)> {

@@ -1,3 +1,4 @@
+use systir_documents::next_join_number;
 use systir_reason::Reason;
 
 use super::*;
@@ -7,6 +8,11 @@ use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
 const ANY_TIME: u64 = u64::MAX;
 /// Some time, Unix milliseconds.
 const NOW: u64 = 1_700_000_000_000;
+
+/// The number that a gateway gives to the next join of an identity. `told`: that of the last one that it was told of.
+fn next_epoch(room: &RoomState, identity: &str, told: u64, now_ms: u64) -> u64 {
+    next_join_number(now_ms, room.last_join(identity).unwrap_or_default().max(told))
+}
 
 fn body(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -20,7 +26,7 @@ fn names(room: &RoomState) -> Vec<Sid> {
 fn pair() -> (RoomState, RoomState, Update) {
     let mut cph = RoomState::new("cph-1", 1);
     let sto = RoomState::new("sto-1", 1);
-    let (update, changes) = cph.local_join("PA_a1", "ada", 10, body("v0")).unwrap();
+    let (update, changes) = cph.local_join("PA_a1", "ada", 10, body("v0"), Bytes::new()).unwrap();
     assert!(matches!(changes.as_slice(), [Change::Joined(p)] if p.identity == "ada" && p.owner == "cph-1"));
     (cph, sto, update)
 }
@@ -45,7 +51,7 @@ fn only_its_media_node_may_write_a_participant() {
     sto.apply("cph-1", join, ANY_TIME).unwrap();
     // A node that writes the id as its own participant, or in this node's name, is refused too.
     let Update::Participant { record, .. } =
-        RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body("")).unwrap().0
+        RoomState::new("x", 1).local_join("PA_a1", "eve", 99, body(""), Bytes::new()).unwrap().0
     else {
         unreachable!()
     };
@@ -67,7 +73,7 @@ fn only_its_media_node_may_write_a_participant() {
 #[test]
 fn a_newer_join_of_an_identity_evicts_the_older_one_at_its_own_node() {
     let (mut cph, mut sto, ada_at_cph) = pair();
-    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new")).unwrap();
+    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new"), Bytes::new()).unwrap();
     // sto-1 receives the older join: nothing changes and nothing is evicted here.
     assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), ANY_TIME).unwrap(), []);
     let changes = cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
@@ -91,7 +97,7 @@ fn a_newer_join_of_an_identity_evicts_the_older_one_at_its_own_node() {
 #[test]
 fn joins_with_equal_epochs_have_the_same_winner_on_all_replicas() {
     let (mut cph, mut sto, ada_at_cph) = pair();
-    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new")).unwrap();
+    let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 10, body("new"), Bytes::new()).unwrap();
     cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
     sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap();
     assert_eq!((names(&cph), names(&sto)), (vec!["PA_a2".to_string()], vec!["PA_a2".to_string()]));
@@ -100,13 +106,13 @@ fn joins_with_equal_epochs_have_the_same_winner_on_all_replicas() {
 #[test]
 fn a_second_join_on_the_same_node_evicts_the_first_at_once() {
     let (mut cph, ..) = pair();
-    let epoch = cph.next_epoch("ada", 0, 5);
+    let epoch = next_epoch(&cph, "ada", 0, 5);
     assert_eq!(epoch, 11, "not greater than the known epoch");
-    let (_, changes) = cph.local_join("PA_a2", "ada", epoch, body("")).unwrap();
+    let (_, changes) = cph.local_join("PA_a2", "ada", epoch, body(""), Bytes::new()).unwrap();
     assert!(matches!(changes.last(), Some(Change::Evicted { sid, .. }) if sid == "PA_a1"));
     assert_eq!(cph.local_update("PA_a1", body("")), Err(LocalError::NotHere("PA_a1".into())));
     assert_eq!(
-        cph.local_join("PA_a1", "bob", 1, body("")).unwrap_err(),
+        cph.local_join("PA_a1", "bob", 1, body(""), Bytes::new()).unwrap_err(),
         LocalError::SidTaken("PA_a1".into())
     );
 }
@@ -135,7 +141,7 @@ fn a_digest_detects_a_lost_update_and_a_snapshot_repairs_it() {
     let (mut cph, mut sto, join) = pair();
     sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     cph.local_remove("PA_a1").unwrap();
-    cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
+    cph.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
     assert!(cph.must_resync(&sto.digest()));
     for update in cph.snapshot() {
         sto.apply("cph-1", update, ANY_TIME).unwrap();
@@ -151,7 +157,7 @@ fn participants_of_an_earlier_incarnation_leave() {
         let (_, mut sto, join) = pair();
         sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
         let mut restarted = RoomState::new("cph-1", incarnation);
-        let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body("")).unwrap();
+        let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
         assert_eq!(sto.apply("cph-1", bob.clone(), ANY_TIME).unwrap(), [], "it is not announced yet");
         let snapshot = restarted.snapshot().remove(0);
         assert_eq!(sto.apply("cph-1", snapshot.clone(), ANY_TIME).unwrap(), [], "its link has not opened");
@@ -170,15 +176,15 @@ fn after_a_rejoin_and_a_leave_the_earlier_join_on_a_dead_node_is_not_shown() {
     let (_dead, mut sto, join) = pair();
     sto.apply("cph-1", join, ANY_TIME).unwrap();
     // Her node dies. She joins here before that is detected, and leaves.
-    let epoch = sto.next_epoch("ada", 0, 11);
-    sto.local_join("PA_a2", "ada", epoch, body("back")).unwrap();
+    let epoch = next_epoch(&sto, "ada", 0, 11);
+    sto.local_join("PA_a2", "ada", epoch, body("back"), Bytes::new()).unwrap();
     assert_eq!(names(&sto), ["PA_a2"]);
     let (_, changes) = sto.local_remove("PA_a2").unwrap();
     assert!(matches!(changes.as_slice(), [Change::Left { sid, .. }] if sid == "PA_a2"), "{changes:?}");
     assert_eq!(names(&sto), [""; 0], "the earlier join is shown");
     assert_eq!(sto.by_sid("PA_a1"), None);
-    let epoch = sto.next_epoch("ada", 0, 12);
-    sto.local_join("PA_a3", "ada", epoch, body("again")).unwrap();
+    let epoch = next_epoch(&sto, "ada", 0, 12);
+    sto.local_join("PA_a3", "ada", epoch, body("again"), Bytes::new()).unwrap();
     assert_eq!(names(&sto), ["PA_a3"]);
 }
 
@@ -187,7 +193,7 @@ fn the_number_of_tombstones_is_bounded() {
     let mut cph = RoomState::new("cph-1", 1);
     for n in 0..MAX_TOMBSTONES + 50 {
         let sid = format!("PA_{n}");
-        cph.local_join(sid.as_str(), sid.as_str(), 1, body("")).unwrap();
+        cph.local_join(sid.as_str(), sid.as_str(), 1, body(""), Bytes::new()).unwrap();
         cph.local_remove(&sid).unwrap();
     }
     let updates = cph.snapshot();
@@ -202,7 +208,7 @@ fn an_update_beyond_a_limit_is_refused_and_not_stored() {
     let big = Bytes::from(vec![0; MAX_BODY + 1]);
     let mut cph = RoomState::new("cph-1", 1);
     assert!(matches!(
-        cph.local_join("PA_a", "ada", 1, big.clone()),
+        cph.local_join("PA_a", "ada", 1, big.clone(), Bytes::new()),
         Err(LocalError::Limit(MergeError::TooLarge { .. }))
     ));
     let record = |sid: &str, state| ParticipantRecord {
@@ -210,6 +216,7 @@ fn an_update_beyond_a_limit_is_refused_and_not_stored() {
         identity: "ada".into(),
         version: ParticipantVersion { epoch: 1, counter: 0 },
         state,
+        ticket: None,
     };
     let update =
         |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
@@ -278,7 +285,7 @@ fn a_home_that_restarts_in_its_epoch_writes_metadata_whatever_its_incarnation_is
 fn a_late_snapshot_does_not_remove_a_participant_that_joined_after_it() {
     let (mut cph, mut sto, _) = pair();
     let early = cph.snapshot();
-    let (bob, _) = cph.local_join("PA_b1", "bob", 20, body("")).unwrap();
+    let (bob, _) = cph.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
     sto.apply("cph-1", bob, ANY_TIME).unwrap();
     for update in early {
         sto.apply("cph-1", update, ANY_TIME).unwrap();
@@ -293,7 +300,7 @@ fn an_update_from_before_a_snapshot_does_not_restore_a_participant_without_a_tom
     cph.local_remove("PA_a1").unwrap();
     for n in 0..=MAX_TOMBSTONES {
         let sid = format!("PA_{n}");
-        cph.local_join(sid.as_str(), sid.as_str(), 1, body("")).unwrap();
+        cph.local_join(sid.as_str(), sid.as_str(), 1, body(""), Bytes::new()).unwrap();
         cph.local_remove(&sid).unwrap();
     }
     for update in cph.snapshot() {
@@ -309,20 +316,20 @@ fn an_update_from_before_a_snapshot_does_not_restore_a_participant_without_a_tom
 fn a_join_from_the_future_is_refused() {
     let mut cph = RoomState::new("cph-1", NOW);
     let mut hostile = RoomState::new("sto-1", NOW);
-    cph.local_join("PA_ada", "ada", NOW, body("here")).unwrap();
+    cph.local_join("PA_ada", "ada", NOW, body("here"), Bytes::new()).unwrap();
     let far = NOW + MAX_AHEAD_MS + 1;
-    let (forged, _) = hostile.local_join("PA_hostile", "ada", far, body("there")).unwrap();
+    let (forged, _) = hostile.local_join("PA_hostile", "ada", far, body("there"), Bytes::new()).unwrap();
     let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
     assert_eq!((refused.reason(), names(&cph)), (Reason::StateFutureTime, vec!["PA_ada".to_owned()]));
     let snapshot = hostile.snapshot().remove(0);
     assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
     // A clock that is slightly ahead does no harm: the next join here still wins.
     let mut fast = RoomState::new("oslo-1", NOW);
-    let (early, _) = fast.local_join("PA_fast", "ada", NOW + MAX_AHEAD_MS, body("there")).unwrap();
+    let (early, _) = fast.local_join("PA_fast", "ada", NOW + 60_000, body("there"), Bytes::new()).unwrap();
     cph.apply("oslo-1", early, NOW).unwrap();
     assert_eq!(names(&cph), ["PA_fast"]);
-    let epoch = cph.next_epoch("ada", 0, NOW + 5);
-    cph.local_join("PA_again", "ada", epoch, body("again")).unwrap();
+    let epoch = next_epoch(&cph, "ada", 0, NOW + 5);
+    cph.local_join("PA_again", "ada", epoch, body("again"), Bytes::new()).unwrap();
     assert_eq!(names(&cph), ["PA_again"]);
 }
 
@@ -330,7 +337,7 @@ fn a_join_from_the_future_is_refused() {
 /// s later.
 fn behind(ms: u64) -> (RoomState, RoomState, u64) {
     let mut cph = RoomState::new("cph-1", 1);
-    cph.local_join("PA_old", "ada", NOW, body("old")).unwrap();
+    cph.local_join("PA_old", "ada", NOW, body("old"), Bytes::new()).unwrap();
     (cph, RoomState::new("sto-1", 1), NOW + 5_000 - ms)
 }
 
@@ -339,41 +346,68 @@ fn a_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_n
     let (mut cph, mut sto, there) = behind(200_000);
     // Ada joins through `cph-1` as gateway, which knows her earlier join.
     let gateway_join = cph.last_join("ada").unwrap();
-    let epoch = sto.next_epoch("ada", gateway_join, there);
-    let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
+    let epoch = next_epoch(&sto, "ada", gateway_join, there);
+    let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new"), Bytes::new()).unwrap();
     let changes = cph.apply("sto-1", update, NOW + 5_000).unwrap();
     assert!(changes.iter().any(|change| matches!(change, Change::Evicted { sid, .. } if sid == "PA_old")));
     assert_eq!(names(&cph), ["PA_new"]);
     assert_eq!(names(&sto), ["PA_new"]);
     // Then she joins at `cph-1` again. `sto-1` accepts that once its clock is correct.
-    let epoch = cph.next_epoch("ada", 0, NOW + 5_000);
-    let (update, _) = cph.local_join("PA_back", "ada", epoch, body("back")).unwrap();
+    let epoch = next_epoch(&cph, "ada", 0, NOW + 5_000);
+    let (update, _) = cph.local_join("PA_back", "ada", epoch, body("back"), Bytes::new()).unwrap();
     assert_eq!(names(&cph), ["PA_back"]);
     assert!(sto.apply("cph-1", update, NOW + 5_000).unwrap().len() > 1);
     assert_eq!(names(&sto), ["PA_back"]);
 }
 
 #[test]
-fn a_node_whose_clock_is_behind_uses_the_epochs_that_it_has_seen() {
-    let (mut cph, mut sto, there) = behind(25_000);
-    // `sto-1` has received bob's join, which was after ada's. Ada's own join is still in flight.
-    let (update, _) = cph.local_join("PA_bob", "bob", NOW + 1, body("bob")).unwrap();
-    sto.apply("cph-1", update, there).unwrap();
-    let epoch = sto.next_epoch("ada", 0, there);
-    let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new")).unwrap();
-    cph.apply("sto-1", update, NOW + 5_000).unwrap();
-    assert!(names(&cph).contains(&"PA_new".to_owned()));
+fn a_ticket_stays_until_another_one_is_written() {
+    let ticket_in = |update: &Update| match update {
+        Update::Participant { record, .. } => record.ticket.clone(),
+        Update::Snapshot { records, .. } => records[0].ticket.clone(),
+        Update::Metadata { .. } => None,
+    };
+    let (mut cph, mut sto) = (RoomState::new("cph-1", 1), RoomState::new("sto-1", 1));
+    let (join, _) = cph.local_join("PA_a1", "ada", 10, body("v0"), body("first")).unwrap();
+    assert_eq!(ticket_in(&join), Some(body("first")));
+    sto.apply("cph-1", join, ANY_TIME).unwrap();
+    let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
+    assert_eq!(ticket_in(&update), None);
+    assert_eq!(ticket_in(&cph.snapshot()[0]), Some(body("first")));
+    sto.apply("cph-1", update, ANY_TIME).unwrap();
+    let (renewal, changes) = cph.local_renewal("PA_a1", body("v1"), body("second")).unwrap();
+    assert_eq!((ticket_in(&renewal), changes), (Some(body("second")), Vec::new()));
+    assert_eq!(sto.apply("cph-1", renewal, ANY_TIME).unwrap(), [], "a renewal is shown");
+    assert_eq!(ticket_in(&cph.snapshot()[0]), Some(body("second")));
+    assert!(!cph.must_resync(&sto.digest()));
 }
 
 #[test]
-fn a_node_moves_the_join_epochs_of_others_ahead_only_within_a_limit() {
-    let (_, mut sto, _) = behind(0);
-    let mut eve = RoomState::new("eve-1", 1);
-    let (update, _) = eve.local_join("PA_e", "eve", NOW + MAX_AHEAD_MS, body("eve")).unwrap();
-    sto.apply("eve-1", update, NOW).unwrap();
-    let epoch = sto.next_epoch("bob", 0, NOW);
-    assert!(epoch < NOW + MAX_AHEAD_MS, "a third node would refuse {epoch}");
-    assert!(sto.next_epoch("bob", u64::MAX, NOW) <= NOW + crate::limits::MAX_GATEWAY_AHEAD_MS + 1);
-    let later = NOW + 2 * MAX_AHEAD_MS;
-    assert_eq!(sto.next_epoch("bob", 0, later), later, "the epoch is not the time again");
+fn a_refused_record_of_a_snapshot_changes_nothing_and_the_others_are_applied() {
+    let (mut cph, mut sto, join) = pair();
+    sto.apply("cph-1", join, ANY_TIME).unwrap();
+    cph.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
+    cph.local_update("PA_a1", body("v1")).unwrap();
+    let Update::Snapshot { owner, incarnation, seq, mut records } = cph.snapshot().remove(0) else {
+        unreachable!()
+    };
+    for record in &mut records {
+        if record.sid == "PA_a1" {
+            record.identity = "eve".to_owned();
+            record.state = RecordState::Refused;
+        }
+    }
+    sto.apply("cph-1", Update::Snapshot { owner, incarnation, seq, records }, ANY_TIME).unwrap();
+    assert_eq!(names(&sto), ["PA_a1", "PA_b1"]);
+    assert_eq!(sto.by_identity("ada").unwrap().body, "v0");
+}
+
+#[test]
+fn a_lost_participant_returns_with_a_newer_write() {
+    let (mut cph, mut sto, join) = pair();
+    sto.apply("cph-1", join, ANY_TIME).unwrap();
+    assert!(matches!(sto.lose_participant("cph-1", "PA_a1").as_slice(), [Change::Left { .. }]));
+    assert_eq!(sto.lose_participant("cph-1", "PA_a1"), []);
+    let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
+    assert!(matches!(sto.apply("cph-1", update, ANY_TIME).unwrap().as_slice(), [Change::Joined(_)]));
 }

@@ -31,6 +31,8 @@ pub struct ParticipantRecord {
     pub version: ParticipantVersion,
     /// Live, or removed.
     pub state: RecordState,
+    /// The note of its ticket; opaque to the replica. None in writes that do not change it.
+    pub ticket: Option<Bytes>,
 }
 
 /// Is a participant in the room?
@@ -40,6 +42,8 @@ pub enum RecordState {
     Live(Bytes),
     /// It has left. The tombstone is kept so that a late update does not restore it.
     Removed,
+    /// The room core refused the record, which is listed in a snapshot: what the replica holds stays.
+    Refused,
 }
 
 /// One message between replicas. `incarnation` is another random number at each start of a node in the room.
@@ -80,7 +84,7 @@ pub enum Update {
 }
 
 impl Update {
-    /// The latest time in the update. Join epochs are Unix milliseconds.
+    /// The latest time in the update. Join numbers are Unix milliseconds.
     pub(crate) fn latest(&self) -> u64 {
         match self {
             Self::Participant { record, .. } => record.version.epoch,

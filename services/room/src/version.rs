@@ -1,10 +1,10 @@
 //! Versions in the room's state.
 
-/// Version of a participant's state. The epoch orders the joins of one identity, the counter the writes of
+/// Version of a participant's state. The join number orders the joins of one identity, the counter the writes of
 /// one join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParticipantVersion {
-    /// Join epoch, from [`RoomState::next_epoch`](crate::RoomState::next_epoch).
+    /// Join number, from the participant's ticket.
     pub epoch: u64,
     /// Writes since the join, from 0.
     pub counter: u32,

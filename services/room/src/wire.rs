@@ -12,12 +12,13 @@ pub fn encode(update: &Update) -> bytes::Bytes {
     let record = |record: &ParticipantRecord| wire::StateRecord {
         sid: record.sid.to_string(),
         identity: record.identity.to_string(),
-        epoch: record.version.epoch,
+        join_number: record.version.epoch,
         counter: record.version.counter,
         body: match &record.state {
             RecordState::Live(body) => Some(body.clone()),
-            RecordState::Removed => None,
+            RecordState::Removed | RecordState::Refused => None,
         },
+        ticket: record.ticket.clone().unwrap_or_default(),
     };
     let write = |owner: &str, incarnation: u64, seq: u64, snapshot: bool, records: Vec<wire::StateRecord>| {
         Body::Write(wire::StateWrite { owner: owner.to_owned(), incarnation, seq, snapshot, records })
@@ -46,8 +47,9 @@ pub fn decode(bytes: &[u8]) -> Option<Update> {
     let record = |record: wire::StateRecord| ParticipantRecord {
         sid: record.sid,
         identity: record.identity,
-        version: ParticipantVersion { epoch: record.epoch, counter: record.counter },
+        version: ParticipantVersion { epoch: record.join_number, counter: record.counter },
         state: record.body.map_or(RecordState::Removed, RecordState::Live),
+        ticket: Some(record.ticket).filter(|ticket| !ticket.is_empty()),
     };
     match wire::RoomUpdate::decode(bytes).ok()?.body? {
         Body::Write(mut write) if !write.snapshot => {

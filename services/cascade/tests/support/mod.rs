@@ -216,7 +216,7 @@ impl Handler for TestHandler {
                 ..ReserveRefused::default()
             })
         } else {
-            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10 })
+            reserve_reply::Result::Admitted(Admitted { ttl_seconds: 10, last_join: 0 })
         };
         Box::pin(async move { ReserveReply { result: Some(result) } })
     }

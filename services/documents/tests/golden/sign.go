@@ -33,6 +33,7 @@ func main() {
 		"bundle.note":    {signer("ku.dk/2026", 1), signer("ku.dk/rector", 3)},
 		"floor.note":     {signer("nordunet/2026", 4)},
 		"directory.note": {signer("nordunet/2026", 4)},
+		"ticket.note":    {signer("cph-1/2026", 11)},
 	}
 	for file, signers := range signers {
 		whole := must(os.ReadFile(file))

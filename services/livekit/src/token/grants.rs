@@ -156,7 +156,9 @@ impl Grants {
     pub fn permission(&self) -> ParticipantPermission {
         ParticipantPermission {
             can_subscribe: self.can_subscribe,
-            can_publish: self.can_publish,
+            // An empty list of sources means all of them to clients.
+            can_publish: self.can_publish
+                && self.can_publish_sources.as_ref().is_none_or(|some| !some.is_empty()),
             can_publish_data: self.can_publish_data,
             can_publish_sources: self
                 .can_publish_sources

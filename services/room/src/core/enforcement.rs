@@ -18,6 +18,7 @@ impl RoomCore {
     /// role and each other node.
     pub(super) fn policy_changed(&mut self) {
         self.decisions.clear();
+        self.decide_on_tickets();
         let attributes = self.config.authority.room(&self.id);
         let encryption_changed = attributes.e2ee != self.attributes.e2ee;
         self.attributes = attributes;

@@ -7,6 +7,8 @@ use systir_livekit::Session;
 use systir_livekit::rate_limit::RateLimiter;
 use systir_policy::ParticipantRoles;
 
+use crate::SignedTicket;
+
 /// A participant whose media is on this node.
 #[derive(Debug)]
 pub(super) struct LocalParticipant {
@@ -27,8 +29,14 @@ pub(super) struct LocalParticipant {
     pub unsent: bool,
     /// Limits how often its state is written.
     pub updates: RateLimiter,
-    /// Join epoch of the last join of its identity that its gateway knows; 0 for none.
-    pub joined_after: u64,
+    /// Its newest ticket.
+    pub ticket: SignedTicket,
+    /// When the ticket expires.
+    pub ticket_ends: Instant,
+    /// Is a renewed ticket still to be written?
+    pub ticket_unsent: bool,
+    /// Limits how often renewed tickets are verified.
+    pub renewals: RateLimiter,
     /// Trace span of its join, until the join message is sent.
     pub joining: Option<tracing::Span>,
 }

@@ -8,8 +8,7 @@ use prost::Message as _;
 use rand::RngExt as _;
 use systir_livekit::rate_limit::RateLimiter;
 use systir_livekit::{
-    LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session,
-    SessionConfig, mint_sid,
+    LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
 };
 use systir_media_control::{ParticipantKey, Side, WorkerCommand, ice};
 use systir_policy::{NodeFacts, ParticipantRoles};
@@ -18,6 +17,7 @@ use systir_rtp::packet::Codec;
 use super::RoomCore;
 use super::local_participant::LocalParticipant;
 use super::participants::is_hidden;
+use super::ticket_book::end_of;
 use super::tracks::TrackEntry;
 use crate::{Arrival, RoomEffect};
 
@@ -27,15 +27,21 @@ const CHANGES_AT_ONCE: u32 = 8;
 const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 /// Each of these many bytes of state counts as one more change.
 const CHANGE_BYTES: usize = 4096;
+/// Burst of renewed tickets of one participant that are verified.
+const RENEWALS_AT_ONCE: u32 = 2;
+/// After the burst, one renewed ticket is verified per this interval.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl RoomCore {
     /// Adds a local participant and starts its session.
     pub(super) fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { participant, join_id, grants, client, auto_subscribe, gateway, joined_after, span } =
-            arrival;
-        let _entered = span.clone().entered();
+        let _entered = arrival.span.clone().entered();
+        if let Err(problem) = self.check_arrival(&arrival) {
+            return self.refuse_arrival(arrival, &problem);
+        }
+        let Arrival { participant, join_id, grants, client, auto_subscribe, ticket, span } = arrival;
         let now = self.now.instant;
-        let sid = mint_sid("PA_", &mut self.rng);
+        let (sid, gateway) = (ticket.ticket().participant_sid.clone(), ticket.ticket().gateway.clone());
         let node = self.config.node.clone();
         let worker = self.config.worker_index;
         let publisher = ice::credentials(&mut self.rng, &node, worker);
@@ -95,7 +101,10 @@ impl RoomCore {
             known: false,
             unsent: false,
             updates: RateLimiter::new(CHANGES_AT_ONCE, CHANGE_INTERVAL, now),
-            joined_after,
+            ticket_ends: end_of(ticket.ticket(), self.now),
+            ticket,
+            ticket_unsent: false,
+            renewals: RateLimiter::new(RENEWALS_AT_ONCE, RENEWAL_INTERVAL, now),
             joining: Some(span),
         };
         self.local_participants.insert(participant, local);
@@ -236,7 +245,7 @@ impl RoomCore {
 
     /// Writes a local participant's newest state and sends it to the other nodes, unless the rate limiter
     /// delays it. Rapid changes of one participant thus cost the others a fixed rate.
-    fn send_own_state(&mut self, participant: ParticipantKey) {
+    pub(super) fn send_own_state(&mut self, participant: ParticipantKey) {
         let now = self.now;
         let Some(local) = self.local_participants.get_mut(&participant) else { return };
         let ready = local.unsent && local.updates.is_ready(now.instant);
@@ -245,12 +254,15 @@ impl RoomCore {
         local.unsent = false;
         let cost = 1 + u32::try_from(body.len() / CHANGE_BYTES).unwrap_or(u32::MAX - 1);
         local.updates.take(cost, now.instant);
-        let (sid, identity, after) = (local.sid.clone(), local.identity.clone(), local.joined_after);
-        let written = if std::mem::replace(&mut local.known, true) {
-            self.replica.local_update(&sid, body)
+        let (sid, note) = (local.sid.clone(), local.ticket.note().clone());
+        let renewed = std::mem::take(&mut local.ticket_unsent);
+        let written = if !std::mem::replace(&mut local.known, true) {
+            let join_number = local.ticket.ticket().join_number;
+            self.replica.local_join(sid, local.identity.clone(), join_number, body, note)
+        } else if renewed {
+            self.replica.local_renewal(&sid, body, note)
         } else {
-            let epoch = self.replica.next_epoch(&identity, after, now.unix_ms);
-            self.replica.local_join(sid, identity, epoch, body)
+            self.replica.local_update(&sid, body)
         };
         match written {
             Ok((update, changes)) => {

@@ -19,6 +19,9 @@ mod pushed;
 mod residency;
 #[cfg(test)]
 mod tests;
+mod ticket_book;
+mod ticket_life;
+mod tickets;
 mod tracks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +48,7 @@ use leaving::Leaving;
 use local_participant::LocalParticipant;
 use peer_node::PeerNode;
 use pushed::Pushed;
+use ticket_book::TicketBook;
 use tracks::Tracks;
 
 /// Time before the room is opened again to a node that refused it or had no lease: the node may not have read
@@ -79,6 +83,11 @@ pub struct RoomCore {
     assignment: Assignment,
     cluster: ClusterView,
     replica: RoomState,
+    tickets: TicketBook,
+    /// Nodes of which a record was refused that may be valid after a change of policy, a directory or the room's record.
+    refused_peers: BTreeSet<String>,
+    /// Sids of the room that its tickets may name, the present one first.
+    room_sids: Vec<String>,
     local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
@@ -133,6 +142,9 @@ impl RoomCore {
             assignment: config.assignment.clone(),
             cluster: ClusterView::default(),
             replica: RoomState::new(config.node.clone(), incarnation),
+            tickets: TicketBook::default(),
+            refused_peers: BTreeSet::new(),
+            room_sids: vec![config.assignment.sid.clone()],
             local_participants: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
@@ -185,6 +197,7 @@ impl RoomCore {
         match input {
             RoomInput::Arrive(arrival) => self.arrive(*arrival),
             RoomInput::Request { participant, request } => self.request(participant, *request),
+            RoomInput::Ticket { participant, note } => self.renew_ticket(participant, note),
             RoomInput::SignalClosed(participant) => self.signal_closed(participant),
             RoomInput::SignalFull(participant) => {
                 self.unread.insert(participant);
@@ -301,6 +314,7 @@ impl RoomCore {
         }
         self.reopen_overflowed_peers();
         self.remove_unread();
+        self.end_expired_tickets();
         if self.commands.has_overflowed() {
             self.restart_at_worker();
         }
@@ -408,6 +422,7 @@ impl RoomCore {
             let same_nodes =
                 known.nodes().eq(self.assignment.nodes()) && known.epoch == self.assignment.epoch;
             self.assignment = known;
+            self.remember_room_sid();
             if !same_nodes {
                 self.decisions.clear();
                 self.sent_residency = None;
@@ -450,7 +465,7 @@ impl RoomCore {
         carrying
     }
 
-    /// Join epoch of the last join of an identity that this node knows; 0 for none.
+    /// Join number of the last join of an identity that this node knows; 0 for none.
     #[must_use]
     pub fn last_join(&self, identity: &str) -> u64 {
         self.replica.last_join(identity).unwrap_or_default()

@@ -34,8 +34,13 @@ impl RoomCore {
                 );
                 continue;
             };
+            let Some(update) = self.with_valid_tickets(node, update) else { continue };
+            let candidates = self.may_leave(node, &update);
             match self.replica.apply(node, update, self.now.unix_ms) {
-                Ok(changes) => self.notify_changes(changes),
+                Ok(changes) => {
+                    self.end_tickets(node, candidates);
+                    self.notify_changes(changes);
+                }
                 Err(error) => {
                     tracing::warn!(node, %error, "an update of the room's state was refused");
                     self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
@@ -105,12 +110,20 @@ impl RoomCore {
 
     /// Sets the location attributes from the directory that lists the node, not from what the node wrote.
     fn set_location(&self, node: &str, info: &mut ParticipantInfo) {
-        info.attributes.retain(|name, _| !name.starts_with("systir.") || name == "systir.gateway");
+        info.attributes.retain(|name, _| !name.starts_with("systir."));
+        self.set_gateway(node, info);
         let Some(facts) = self.config.authority.facts(node) else { return };
         for (name, value) in
             [("systir.node", &facts.id), ("systir.region", &facts.region), ("systir.country", &facts.country)]
         {
             info.attributes.insert(name.to_owned(), value.clone());
+        }
+    }
+
+    /// Sets the attribute of the gateway from the participant's ticket.
+    fn set_gateway(&self, node: &str, info: &mut ParticipantInfo) {
+        if let Some(gateway) = self.gateway_of(node, &info.sid) {
+            info.attributes.insert("systir.gateway".to_owned(), gateway.to_owned());
         }
     }
 
@@ -224,10 +237,13 @@ impl RoomCore {
 
     /// `ParticipantInfo` of the participants on other nodes.
     pub(super) fn remote_infos(&self) -> impl Iterator<Item = ParticipantInfo> {
-        self.replica
-            .participants()
-            .filter(|participant| participant.owner != self.config.node)
-            .filter_map(|participant| ParticipantInfo::decode(participant.body).ok())
+        self.replica.participants().filter(|participant| participant.owner != self.config.node).filter_map(
+            |participant| {
+                let mut info = ParticipantInfo::decode(participant.body).ok()?;
+                self.set_gateway(&participant.owner, &mut info);
+                Some(info)
+            },
+        )
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use livekit_protocol::{self as proto, signal_request, signal_response};
 use rand::RngExt as _;
 use rand::seq::IndexedRandom as _;
-use systir_documents::{DirectoryNode, Lifetime, SigningKey};
+use systir_documents::{DirectoryNode, Lifetime, SigningKey, Ticket, next_join_number};
+use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
 use systir_media_control::{KeyAllocator, RoomKey};
 use systir_policy::Authority;
@@ -17,18 +18,24 @@ use systir_proto::cluster::v1::room_message::Body as Message;
 use systir_rtp::packet::Layer;
 
 use super::*;
-use crate::{Arrival, NodeAddress};
+use crate::{Arrival, NodeAddress, SignedTicket, TicketFacts, new_ticket};
 
+mod hostile_node;
 mod policy_changes;
+mod tickets;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];
 const NAMES: [&str; 8] = ["anna", "bob", "chen", "dina", "emil", "frida", "gita", "hans"];
 
+/// The node key of a node.
+fn key_of(node: &str) -> SigningKey {
+    SigningKey::from_seed(node, [node.as_bytes()[0] ^ node.as_bytes()[2]; 32]).unwrap()
+}
+
 /// The demo's documents with a third approved node, in Oslo.
 fn documents() -> DemoDocuments {
-    let key = SigningKey::from_seed("node", [1; 32]).unwrap().public();
     let lifetime = Lifetime { issued: 1, renew_by: 2, not_after: 3 };
-    let node = |_: &str| (vec![key.clone()], vec!["10.0.0.0/24".parse().unwrap()]);
+    let node = |id: &str| (vec![key_of(id).public()], vec!["10.0.0.0/24".parse().unwrap()]);
     let mut documents = DemoDocuments::new(lifetime, "", node).unwrap();
     let nodes = &mut documents.directory.nodes;
     let stockholm = nodes.iter().find(|node| node.id == "sto-1").unwrap().clone();
@@ -38,6 +45,7 @@ fn documents() -> DemoDocuments {
         site: "Oslo".to_owned(),
         region: "no-oslo".to_owned(),
         country: "NO".to_owned(),
+        keys: vec![key_of("osl-1").public()],
         ..stockholm
     });
     documents
@@ -338,8 +346,30 @@ impl Network {
         self.arrive(index, NODES[index], grants(identity));
     }
 
+    /// A ticket of a participant that joins at the node through this gateway. Its gateway knows what the node knows.
+    fn ticket(&mut self, index: usize, gateway: &str, grants: &Grants) -> Ticket {
+        let facts = TicketFacts {
+            gateway,
+            assignment: &assignment(),
+            media_node: NODES[index],
+            participant_sid: mint_sid("PA_", &mut self.rng),
+            join_number: next_join_number(
+                self.now.unix_ms,
+                self.nodes[index].core.last_join(&grants.identity),
+            ),
+            now_ms: self.now.unix_ms,
+        };
+        new_ticket(grants, facts)
+    }
+
     /// A participant arrives at the node through this gateway.
     fn arrive(&mut self, index: usize, gateway: &str, grants: Grants) {
+        let ticket = self.ticket(index, gateway, &grants);
+        self.arrive_with(index, grants, ticket);
+    }
+
+    /// A participant arrives at the node with this ticket, which its gateway signs.
+    fn arrive_with(&mut self, index: usize, grants: Grants, ticket: Ticket) {
         let participant = ParticipantKey(self.next_key);
         self.next_key += 1;
         let view = ClientView { identity: grants.identity.clone(), ..ClientView::default() };
@@ -350,8 +380,7 @@ impl Network {
             grants,
             client: Default::default(),
             auto_subscribe: true,
-            gateway: gateway.to_owned(),
-            joined_after: 0,
+            ticket: signed(ticket),
             span: tracing::Span::none(),
         };
         self.input(index, RoomInput::Arrive(Box::new(arrival)));
@@ -435,6 +464,12 @@ impl Network {
             self.advance(100);
         }
     }
+}
+
+/// A ticket, signed by its gateway.
+fn signed(ticket: Ticket) -> SignedTicket {
+    let key = key_of(&ticket.gateway);
+    SignedTicket::issue(ticket, &key).unwrap()
 }
 
 /// Participant id, owner and metadata of each identity in a node's replica.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use systir_documents::{Document, Note, OperatorPin, PinnedKeys, Pins, SigningKey};
+use systir_documents::{Document, Note, OperatorPin, PinnedKeys, Pins, PublicKey, SigningKey, Ticket};
 
 /// Documents that the pinned keys below signed; the corpus begins with them.
 const SIGNED: [&str; 3] = [
@@ -47,5 +47,25 @@ fn read(text: &str) {
     match Document::parse(text) {
         Ok(document) => assert_eq!(Document::parse(&document.to_text()).as_ref(), Ok(&document)),
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A ticket that the key below signed; the corpus begins with it.
+const SIGNED_TICKET: &str = include_str!("../../../../services/documents/tests/golden/ticket.note");
+
+static GATEWAY: LazyLock<Option<PublicKey>> =
+    LazyLock::new(|| SigningKey::from_seed("cph-1/2026", [11; 32]).ok().map(|key| key.public()));
+
+/// A gateway's ticket: what is read is written the same, and no other text than a signed one is accepted.
+pub fn ticket(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for text in [text, text_of(text)] {
+        if let Ok(ticket) = Ticket::parse(text) {
+            assert_eq!(ticket.to_text().trim_end(), text.trim_end());
+        }
+    }
+    let Some(key) = &*GATEWAY else { unreachable!("the key of this file is valid") };
+    if Ticket::verify(text, std::slice::from_ref(key)).is_ok() {
+        assert_eq!(text, SIGNED_TICKET);
     }
 }

@@ -44,4 +44,5 @@ pub const TARGETS: &[Target] = &[
     ("policy", operator::policy),
     ("config", operator::config),
     ("document", documents::document),
+    ("ticket", documents::ticket),
 ];

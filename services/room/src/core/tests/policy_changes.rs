@@ -8,7 +8,7 @@ const NO_SPILL_IN_SWEDEN: &str = r#"
     forbid (principal, action == Action::"spill", resource) when { resource.country == Country::"SE" };"#;
 
 /// ku.dk does not let nodes in Sweden see its signalling any more.
-const NO_GATEWAY_IN_SWEDEN: &str = r#"
+pub(super) const NO_GATEWAY_IN_SWEDEN: &str = r#"
     @id("no-gateway-in-sweden") @why("nodes in Sweden see no signalling of ku.dk any more")
     forbid (principal, action == Action::"relay-signal", resource) when { resource.country == Country::"SE" };"#;
 
