@@ -14,4 +14,4 @@ pub mod cluster {
 }
 
 /// Version of the link protocol (`Hello.version`); any other version is refused.
-pub const LINK_VERSION: u32 = 2;
+pub const LINK_VERSION: u32 = 3;

@@ -47,6 +47,8 @@ struct Peers {
     /// What each node answers; a node without an answer is silent.
     answers: Mutex<BTreeMap<&'static str, Result<ToldAssignment, Refusal>>>,
     asked: Mutex<Vec<(String, GrantPurpose)>>,
+    /// Has this node participants?
+    occupied: bool,
 }
 
 impl GrantPeers for Peers {
@@ -69,12 +71,9 @@ impl GrantPeers for Peers {
     }
 }
 
-#[derive(Debug)]
-struct NoParticipants;
-
-impl Occupied for NoParticipants {
+impl Occupied for Peers {
     fn is_occupied(&self, _: &RoomId) -> bool {
-        false
+        self.occupied
     }
 }
 
@@ -86,7 +85,7 @@ fn node_with(store: &LocalStore, name: &str, peers: Arc<Peers>) -> Arc<Assignmen
         life: Duration::from_secs(600),
     };
     let node = Assignments::new(Arc::new(store.registry()), signer, authority(name));
-    node.connect(peers, Box::new(NoParticipants));
+    node.connect(peers.clone(), Box::new(peers));
     node
 }
 
@@ -121,7 +120,9 @@ fn signed_by(node: &str, of: &Assignment, change: impl FnOnce(&mut Grant)) -> St
 async fn whoever_writes_the_record_no_node_follows_another_home() {
     let store = LocalStore::default();
     let linked = Peers { linked: vec!["cph-1"], ..Peers::default() };
-    let (home, member) = (node(&store, "cph-1"), node_with(&store, "sto-1", Arc::new(linked)));
+    let occupied = Peers { occupied: true, ..Peers::default() };
+    let home = node_with(&store, "cph-1", Arc::new(occupied));
+    let member = node_with(&store, "sto-1", Arc::new(linked));
     let honest = created(&home).await;
     assert_eq!(member.get(&room()).unwrap().home, honest.home);
     type Forgery = Box<dyn Fn(&mut Assignment)>;
