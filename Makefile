@@ -100,10 +100,10 @@ bench: ## the target figures, measured, beside their goals (BENCH=--json for pro
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) --bench figures -- $(BENCH)
 
 .PHONY: bench-parts
-bench-parts: ## what a packet, a decision, a placement and a link cost, each by itself
+bench-parts: ## what a packet, a decision, a grant, a placement and a link cost, each by itself
 	@deploy/needs --install build
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) \
-		--bench forward --bench decision --bench placement --bench cascade
+		--bench forward --bench decision --bench grants --bench placement --bench cascade
 
 .PHONY: fuzz
 fuzz: ## each parser a minute under the fuzzer (FUZZ_SECONDS=60; needs nightly Rust and cargo-fuzz)

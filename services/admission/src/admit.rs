@@ -353,9 +353,11 @@ impl Admission {
             Ok(()) => Ok(known.clone()),
             Err(_) if known.home == *self.node.as_str() => self.become_home(room, GrantPurpose::Create).await,
             Err(_) => {
-                self.assignments
-                    .ask(known.home.as_str(), room, GrantPurpose::Create, HOME_ANSWER_TIMEOUT)
-                    .await
+                // The home may have lost its role.
+                let home = known.home.as_str();
+                let decision = self.authority.node(Action::Home, room, home);
+                join_decision::traced(home, Action::Home, &decision)?;
+                self.assignments.ask(home, room, GrantPurpose::Create, HOME_ANSWER_TIMEOUT).await
             }
         }
     }
@@ -393,9 +395,6 @@ impl Admission {
             let refusal = match asked {
                 Ok((guard, last_join)) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                    if step.node == self.node {
-                        self.assignments.carry(room);
-                    }
                     let (node, join_id) = (step.node.clone(), join_id.to_owned());
                     let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
                     let reason = step.reason;

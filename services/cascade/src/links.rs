@@ -154,6 +154,12 @@ impl Links {
         self.runtime.table.list()
     }
 
+    /// Is a link with the peer up?
+    #[must_use]
+    pub fn is_up(&self, peer: &SpiffeId) -> bool {
+        self.runtime.table.is_up(peer)
+    }
+
     /// The identity that the peer of a link proved last. None when no link with it is up.
     #[must_use]
     pub fn identity(&self, peer: &SpiffeId) -> Option<ProvenIdentity> {

@@ -16,6 +16,9 @@ use crate::terms::{GrantOrder, GrantTerms, GrantTime};
 /// Most rooms whose grants a node holds.
 const MAX_ROOMS: usize = 100_000;
 
+/// Most rooms of one other home: it can invent rooms, and must not fill the book.
+const MAX_ROOMS_OF_A_HOME: usize = 20_000;
+
 /// How long an ended grant of a room that this node does not carry is kept: it says whom to ask.
 const KEPT_AFTER_END: Duration = Duration::from_secs(3600);
 
@@ -36,6 +39,8 @@ pub struct GrantBook {
     /// Life of the grants that this node signs, milliseconds.
     life_ms: u64,
     rooms: HashMap<RoomId, Entry>,
+    /// Number of rooms by their home.
+    homes: HashMap<String, usize>,
 }
 
 impl GrantBook {
@@ -43,7 +48,7 @@ impl GrantBook {
     #[must_use]
     pub fn new(me: &str, life: Duration) -> Self {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(MAX_GRANT_LIFE_MS).min(MAX_GRANT_LIFE_MS);
-        Self { me: me.to_owned(), life_ms, rooms: HashMap::new() }
+        Self { me: me.to_owned(), life_ms, rooms: HashMap::new(), homes: HashMap::new() }
     }
 
     /// The grant that this node holds of the room.
@@ -90,7 +95,8 @@ impl GrantBook {
             return Offered::Refused(GrantRefusal::OtherRoom);
         }
         let entry = self.rooms.get(room);
-        if entry.is_none() && self.rooms.len() >= MAX_ROOMS {
+        let of_home = self.homes.get(&offered.grant().home).copied().unwrap_or_default();
+        if entry.is_none() && (self.rooms.len() >= MAX_ROOMS || of_home >= MAX_ROOMS_OF_A_HOME) {
             return Offered::Refused(GrantRefusal::TooMany);
         }
         match judge(&self.me, entry.map(|entry| &entry.held), offered, from, circumstances) {
@@ -106,11 +112,14 @@ impl GrantBook {
         let Some(entry) = self.rooms.get_mut(room) else {
             let created_ms = held.grant().issued_ms;
             let entry = Entry { held, carriers: Carriers::default(), created_ms, named_by_home: false };
+            *self.homes.entry(entry.held.grant().home.clone()).or_default() += 1;
             self.rooms.insert(room.clone(), entry);
             return;
         };
         let (before, after) = (entry.held.grant().home.clone(), held.grant().home.clone());
         if before != after {
+            *self.homes.entry(after.clone()).or_default() += 1;
+            forget_home(&mut self.homes, &before);
             entry.named_by_home = false;
             // The old home carries the room no longer, unless it says so itself.
             entry.carriers.remove(&before);
@@ -300,12 +309,31 @@ impl GrantBook {
 
     /// Forgets a room.
     pub fn forget(&mut self, room: &RoomId) {
-        self.rooms.remove(room);
+        if let Some(entry) = self.rooms.remove(room) {
+            forget_home(&mut self.homes, &entry.held.grant().home);
+        }
     }
 
     /// Forgets grants that ended long ago, of rooms that this node does not carry.
     pub fn prune(&mut self, now: Instant, carries: impl Fn(&RoomId) -> bool) {
-        self.rooms.retain(|room, entry| now < entry.held.ends + KEPT_AFTER_END || carries(room));
+        let homes = &mut self.homes;
+        self.rooms.retain(|room, entry| {
+            let kept = now < entry.held.ends + KEPT_AFTER_END || carries(room);
+            if !kept {
+                forget_home(homes, &entry.held.grant().home);
+            }
+            kept
+        });
+    }
+}
+
+/// One room less has this home.
+fn forget_home(homes: &mut HashMap<String, usize>, home: &str) {
+    if let Some(rooms) = homes.get_mut(home) {
+        *rooms = rooms.saturating_sub(1);
+        if *rooms == 0 {
+            homes.remove(home);
+        }
     }
 }
 

@@ -83,6 +83,14 @@ pub(crate) fn judge(
     if known.home == grant.home && known.sid == grant.sid {
         return of_same_home(held, offered, from, *now);
     }
+    if known.home == grant.home && known.home != me {
+        // The same home, but another room of this name: it ended and was created anew, or it is the older one.
+        return if from == Some(known.home.as_str()) {
+            Ok(HeldGrant::received(offered, from, *now))
+        } else {
+            Err(Offered::AskHome(known.home.clone()))
+        };
+    }
     if grant.epoch < known.epoch {
         return Err(older(known));
     }
@@ -123,6 +131,9 @@ fn as_home(
 ) -> Result<HeldGrant, Offered> {
     let grant = offered.grant();
     let newer = grant.epoch > known.epoch;
+    if grant.epoch - known.epoch > MAX_MISSED_EPOCHS {
+        return Err(not_a_successor(known));
+    }
     // This node took over from that home, which is back and leads the room.
     let predecessor_is_back = newer && known.successor_of.as_deref() == Some(grant.home.as_str());
     // Two nodes took over from one home at once.

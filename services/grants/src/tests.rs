@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use systir_assignment::{LAST_EPOCH, RoomId};
-use systir_documents::{DocumentHash, MAX_GRANT_LIFE_MS, SignedGrant, SigningKey};
+use systir_documents::{DocumentHash, Grant, MAX_GRANT_LIFE_MS, SignedGrant, SigningKey};
 
 use crate::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTerms, GrantTime, HomeReach, Offered};
 
@@ -307,6 +307,59 @@ fn the_homes_word_on_who_carries_the_room_counts_more_than_the_record() {
     assert!(!member.book.record_named(&room(), "cph-1", &named(&["cph-2"]), 1));
     assert!(!member.book.add_carrier(&room(), HOSTILE, 1));
     assert!(!member.book.add_carrier(&room(), "cph-1", 1), "the home is no spill node");
+}
+
+#[test]
+fn a_home_that_leads_jumps_to_no_epoch_that_a_node_invents() {
+    let mut home = Node::with_first("cph-1");
+    home.leads = true;
+    let mut usurper = Node::new("cph-2");
+    usurper.follow(&home);
+    usurper.sign_next(LAST_EPOCH - 1);
+    assert!(matches!(home.follow(&usurper), Offered::Refused(GrantRefusal::NotASuccessor { .. })));
+    home.leads = false;
+    assert!(matches!(home.follow(&usurper), Offered::Refused(GrantRefusal::NotASuccessor { .. })));
+    assert_eq!(home.home(), ("cph-1".to_owned(), 1));
+}
+
+#[test]
+fn a_room_that_its_home_made_anew_is_followed_by_the_homes_own_word() {
+    let mut home = Node::with_first("cph-1");
+    home.sign_next(0);
+    let mut member = Node::new("osl-1");
+    member.follow(&home);
+    let mut anew = Node::new("cph-1");
+    let first = anew.book.first(&room(), "RM_2".to_owned(), terms(), &key("cph-1"), anew.now).unwrap();
+    anew.book.adopt(&room(), first, anew.now);
+    assert_eq!(member.offer(&anew.held(), None), Offered::AskHome("cph-1".to_owned()));
+    assert_eq!(member.follow(&anew), Offered::Accepted);
+    assert_eq!(member.held().grant().sid, "RM_2");
+}
+
+#[test]
+fn one_home_cannot_fill_the_book_with_rooms_that_it_invents() {
+    let mut member = Node::new("osl-1");
+    let grant = Node::with_first("cph-1").held().grant().clone();
+    let signed = |number: usize, home: &str| {
+        let room = RoomId::new("ku.dk", &format!("room-{number}"));
+        let grant = Grant { room: room.key(), home: home.to_owned(), ..grant.clone() };
+        (room, SignedGrant::sign(grant, &key(home)).unwrap())
+    };
+    let offer = |member: &mut Node, (room, signed): (RoomId, SignedGrant)| {
+        let circumstances = Circumstances {
+            now: member.now,
+            approves_home: &|_| true,
+            reach: &|_| HomeReach::Up,
+            leads: &|| false,
+        };
+        member.book.offer(&room, signed, None, &circumstances)
+    };
+    let accepted =
+        (0..30_000).filter(|n| offer(&mut member, signed(*n, "cph-1")) == Offered::Accepted).count();
+    assert_eq!(accepted, 20_000);
+    assert_eq!(offer(&mut member, signed(30_000, "cph-2")), Offered::Accepted);
+    member.book.prune(member.now.instant + Duration::from_secs(7200), |_| false);
+    assert_eq!(offer(&mut member, signed(30_001, "cph-1")), Offered::Accepted);
 }
 
 #[test]

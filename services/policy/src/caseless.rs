@@ -5,9 +5,15 @@ use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
-/// `name` in its case-folded NFKC form, as Unicode's NFKC_Casefold (UAX #31, UAX #44): canonically decomposed, folded and
-/// normalised twice, because either step can undo the other, without characters that are not displayed.
+/// `name` in its case-folded NFKC form. Each decision on a room asks for it, and nearly all names are ASCII, which need no
+/// tables.
 pub(crate) fn caseless(name: &str) -> String {
+    if name.is_ascii() { name.to_ascii_lowercase() } else { full_caseless(name) }
+}
+
+/// As Unicode's NFKC_Casefold (UAX #31, UAX #44): canonically decomposed, folded and normalised twice, because either step
+/// can undo the other, without characters that are not displayed.
+fn full_caseless(name: &str) -> String {
     let (fold, ignorable) = (CaseMapper::new(), CodePointSetData::new::<DefaultIgnorableCodePoint>());
     let displayed: String = name.chars().filter(|c| !ignorable.contains(*c)).collect();
     let mut text = DecomposingNormalizer::new_nfd().normalize(&displayed).into_owned();
@@ -48,6 +54,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ascii_names_need_no_tables(name in "[\\x00-\\x7f]{0,40}") {
+            prop_assert_eq!(caseless(&name), full_caseless(&name));
+        }
+
         #[test]
         fn the_form_of_a_form_is_the_form(name in any::<String>()) {
             let once = caseless(&name);

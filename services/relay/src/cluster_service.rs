@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
 use systir_admission::{Admission, may_join, trace};
-use systir_assignment::{MediaRole, RoomId};
+use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
 use systir_documents::DocumentId;
 use systir_gateway::SignalCounters;
@@ -215,7 +215,6 @@ impl ClusterService {
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
-        self.assignments.carry(&room);
         let assignment = self.assignments.get(&room).ok_or(GrantRefusal::None)?;
         let right_place = check_place(ticket.ticket(), &room, |sid| sid == assignment.sid, &self.node);
         right_place.map_err(|problem| self.ticket_refused(&gateway, &problem))?;
@@ -310,7 +309,8 @@ impl Handler for ClusterService {
                 |node: &str| GrantRefusal::NotListed { node: node.to_owned(), role: GrantRole::Spill };
             let role_of = |node: &str| self.assignments.role(&id, node).ok_or_else(|| not_listed(node));
             let (own_role, peer_role) = (role_of(&self.node)?, role_of(&peer_name)?);
-            let standing = self.rooms.get(&id).is_some();
+            let carries = |known: Assignment| known.has(&peer_name);
+            let standing = self.rooms.get(&id).is_some() && self.assignments.get(&id).is_some_and(carries);
             // A spill node opens a room only if it has participants of it.
             if own_role == MediaRole::Spill && !self.rooms.is_occupied(&id) {
                 return Err(not_assigned());

@@ -51,13 +51,13 @@ pub(crate) async fn run(
                 }
                 metrics.link_refusals.get_or_create(&Reason::RoomRefused.into()).inc();
                 if let Some(node) = name(&peer) {
-                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, closed: false });
+                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, by_peer: !by_us });
                 }
             }
             LinkEvent::RoomClosed { peer, room, .. } => {
                 if let Some(node) = name(&peer) {
                     let reason = "closed by the other node".to_owned();
-                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, closed: true });
+                    rooms.link_event(&room, RoomLinkEvent::Refused { node, reason, by_peer: true });
                 }
             }
             LinkEvent::Message { peer, room, body, .. } => {

@@ -192,7 +192,7 @@ impl FlowAllocator for NodeDirectory {
 impl PeerNodes for NodeDirectory {
     fn is_up(&self, node: &str) -> bool {
         let (Some(links), Some(id)) = (self.links(), self.id(node)) else { return false };
-        links.list().iter().any(|link| link.peer == id)
+        links.is_up(&id)
     }
 
     fn reserve<'a>(

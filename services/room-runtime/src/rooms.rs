@@ -249,8 +249,12 @@ impl Rooms {
             if view.rooms_unavailable_since(&room.institution).is_some() {
                 continue;
             }
-            if !self.is_occupied(room) && assignment.spill.is_empty() {
-                stale.push((room.clone(), None));
+            if !self.is_occupied(room) {
+                // A spill node that carried the room would have opened it here.
+                let spill = assignment.spill.iter().map(|node| Some(node.to_string()));
+                let nobody = assignment.spill.is_empty().then_some(None);
+                stale.extend(spill.chain(nobody).map(|node| (room.clone(), node)));
+                continue;
             }
             let approves = self.dependencies.approves(room);
             // A node whose link stands is alive: its lease may have lapsed or been deleted.
@@ -261,10 +265,10 @@ impl Rooms {
         }
         // Records of this node, as home, from before a restart.
         let me = self.dependencies.node.as_str();
-        for record in view.rooms().filter(|record| record.home == *me && record.spill.is_empty()) {
-            let known = stale.iter().any(|(room, _)| *room == record.room);
-            if !known && !self.is_occupied(&record.room) {
-                stale.push((record.room.clone(), None));
+        for record in view.rooms().filter(|record| record.home == *me) {
+            if !self.is_occupied(&record.room) {
+                // From now on it is one of this node's rooms.
+                let _ = self.dependencies.assignments.get(&record.room);
             }
         }
         stale
@@ -273,6 +277,10 @@ impl Rooms {
 
 impl Occupied for Rooms {
     fn is_occupied(&self, room: &RoomId) -> bool {
-        self.get(room).is_some() || self.dependencies.seats.are_held_by(&room.key())
+        self.get(room).is_some() || self.has_participants(room)
+    }
+
+    fn has_participants(&self, room: &RoomId) -> bool {
+        self.dependencies.seats.are_held_by(&room.key())
     }
 }

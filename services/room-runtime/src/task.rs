@@ -96,6 +96,8 @@ struct RoomTask {
     link_events: Arc<SharedLinkEventQueue>,
     /// Signalling to the clients of local participants.
     signals: FxHashMap<ParticipantKey, mpsc::Sender<SignalResponse>>,
+    /// The newest assignment that each other node told.
+    followed: FxHashMap<String, watch::Sender<wire::RoomAssignment>>,
     /// Arrival time of participants whose join message is not sent yet.
     arriving: FxHashMap<ParticipantKey, Instant>,
 }
@@ -143,6 +145,7 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) ->
         link_events,
         signals: FxHashMap::default(),
         arriving: FxHashMap::default(),
+        followed: FxHashMap::default(),
     };
     dependencies.tasks.spawn(task.run(incoming, from_worker, from_clients, policy));
     handle
@@ -235,6 +238,7 @@ impl RoomTask {
             span.in_scope(|| tracing::info!(%error, "a participant arrived after its reservation expired"));
             return;
         }
+        self.rooms.dependencies().assignments.carry(&self.id);
         let participant = self.rooms.dependencies().keys.participant();
         self.signals.insert(participant, signal.to_client);
         self.arriving.insert(participant, Instant::now());
@@ -384,13 +388,24 @@ impl RoomTask {
         });
     }
 
-    /// In a task, because the home that this node follows may have to be asked.
-    fn follow_assignment(&self, node: String, told: wire::RoomAssignment) {
-        let (rooms, id) = (self.rooms.clone(), self.id.clone());
+    /// In a task for each node, because the home that this node follows may have to be asked. Of messages that wait, only
+    /// the newest counts. The task ends with the room.
+    fn follow_assignment(&mut self, node: String, told: wire::RoomAssignment) {
+        if let Some(newest) = self.followed.get(&node) {
+            newest.send_replace(told);
+            return;
+        }
+        let (rooms, id, from) = (self.rooms.clone(), self.id.clone(), node.clone());
+        let (newest, mut messages) = watch::channel(told);
+        messages.mark_changed();
+        self.followed.insert(node, newest);
         self.rooms.dependencies().tasks.spawn(async move {
-            let told = told_assignment(told);
-            if let Err(refusal) = rooms.dependencies().assignments.told(&id, &told, &node).await {
-                tracing::warn!(node, why = refusal.sentence, "a grant that another node told does not count");
+            while messages.changed().await.is_ok() {
+                let told = told_assignment(messages.borrow_and_update().clone());
+                if let Err(refusal) = rooms.dependencies().assignments.told(&id, &told, &from).await {
+                    let why = refusal.sentence;
+                    tracing::warn!(node = from, why, "a grant that another node told does not count");
+                }
             }
         });
     }

@@ -47,7 +47,9 @@ pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
 pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
 pub use metrics::RoomMetrics;
-pub use residency::{RESIDENCY_TOPIC, Residency, ResidencyLink, ResidencyNode, ResidencyPolicy};
+pub use residency::{
+    RESIDENCY_TOPIC, Residency, ResidencyGrant, ResidencyLink, ResidencyNode, ResidencyPolicy,
+};
 pub use state::RoomState;
 pub use ticket::{SignedTicket, TicketFacts, TicketProblem, check_grants, check_place, new_ticket};
 pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};

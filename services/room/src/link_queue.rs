@@ -32,8 +32,8 @@ pub enum RoomLinkEvent {
         node: String,
         /// The reason.
         reason: String,
-        /// Was the room open before?
-        closed: bool,
+        /// Did the other node refuse or close it, and not this one?
+        by_peer: bool,
     },
     /// The link to a node is down.
     Down {

@@ -20,6 +20,9 @@ pub struct Residency {
     pub policy: Option<ResidencyPolicy>,
     /// Epoch of the assignment.
     pub epoch: u64,
+    /// The grant that binds the room to its nodes; absent when the node holds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<ResidencyGrant>,
     /// The node that makes the statement.
     pub reported_by: String,
     /// Does that node carry the room? If not, the statement is made from the room's record alone and omits
@@ -50,6 +53,23 @@ pub struct ResidencyPolicy {
     pub room_class: String,
     /// Must the room's media be end-to-end encrypted?
     pub e2ee_required: bool,
+}
+
+/// The grant of the room: its home signed which nodes the room may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidencyGrant {
+    /// The home that signed it.
+    pub home: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its number in that epoch; it increases with each renewal.
+    pub serial: u64,
+    /// When it was signed, Unix milliseconds.
+    pub issued_ms: u64,
+    /// When it ends unless it is renewed, Unix milliseconds.
+    pub not_after_ms: u64,
+    /// SHA-256 of its text, in 64 hexadecimal digits.
+    pub hash: String,
 }
 
 /// One node of the room.

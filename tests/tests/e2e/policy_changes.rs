@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
@@ -96,6 +96,9 @@ fn an_approved_node_loses_its_right_while_a_meeting_runs() -> Result<()> {
         let residency = cluster.residency("cph-1", ROOM).await?;
         assert_eq!(residency["policy"]["version"], 2, "{residency:#}");
         assert_eq!(residency["nodes"].as_array().map(Vec::len), Some(1), "{residency:#}");
+        // The home signed the room's grant anew when the policy changed.
+        assert_eq!((&residency["grant"]["home"], &residency["grant"]["epoch"]), (&json!("cph-1"), &json!(1)));
+        assert!(residency["grant"]["serial"].as_u64() > Some(1), "{residency:#}");
 
         // A later version approves the sister again.
         cluster.publish_rules(3, |rules| format!("{rules}\n// Version 3.\n"))?;

@@ -24,13 +24,15 @@ pub(crate) fn open_room(
         return;
     }
     let id = address.id.clone();
+    // Not while the table is locked: the handler may ask whether a link is up.
+    let grant = runtime.handler.grant(room);
     runtime.table.with_peer(&id, |peer| {
         let key: LinkRoomKey = room.into();
         let version = RoomVersion { epoch, policy_version };
         peer.needed_rooms.insert(key.clone(), version);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
-            LinkState::Up(link) => link.request_room(&key, version, runtime.handler.grant(room)),
+            LinkState::Up(link) => link.request_room(&key, version, grant),
             LinkState::Idle => dial::start(runtime, &id, peer, false),
             // The peer has a new address: end the backoff or dial that used the old one.
             LinkState::Waiting(_) if moved => dial::start(runtime, &id, peer, false),

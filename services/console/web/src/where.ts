@@ -36,11 +36,19 @@ export interface WherePolicy {
   e2ee_required: boolean;
 }
 
+export interface WhereGrant {
+  home: string;
+  epoch: number;
+  serial: number;
+  issued_ms: number;
+}
+
 export interface Where {
   room: string;
   institution: string;
   policy_version: string;
   policy?: WherePolicy;
+  grant?: WhereGrant;
   reported_by: string;
   complete: boolean;
   nodes: WhereNode[];
@@ -151,6 +159,13 @@ function policy(where: Where): string {
   return `Policy of ${where.institution}, version ${version}, signed with ${keys(signers)}. Room class: ${room_class}${encrypted}.`;
 }
 
+function grant(where: Where): string {
+  if (!where.grant) return "";
+  const { home, epoch, serial, issued_ms } = where.grant;
+  const time = new Date(issued_ms).toLocaleTimeString();
+  return ` Its nodes are bound to the meeting by a grant that ${home} signed at ${time} (epoch ${epoch}, number ${serial}).`;
+}
+
 function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLElement {
   const box = el("article", undefined, "node");
   const title = el("h3", node.node);
@@ -186,7 +201,7 @@ export function render(panel: HTMLElement, where: Where, you: { media?: string; 
   const signalling = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
   const partial = where.complete ? "" : ` This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
   children.push(
-    el("p", `${policy(where)}${signalling}${partial} “Declared” means: the named operator states it and signed it; nobody else has verified it yet.`, "foot"),
+    el("p", `${policy(where)}${grant(where)}${signalling}${partial} “Declared” means: the named operator states it and signed it; nobody else has verified it yet.`, "foot"),
   );
   panel.replaceChildren(...children);
 }

@@ -42,6 +42,8 @@ impl Assignments {
             return Ok(known);
         }
         self.ask_others(room).await;
+        // The record may have been read while another grant was held.
+        lock(&self.read).remove(room);
         if let Some(known) = self.known_or_resumed(room).await? {
             return Ok(known);
         }
@@ -199,15 +201,18 @@ impl Assignments {
     /// When it cannot be signed.
     pub fn renew(&self, room: &RoomId) -> Result<(), Refusal> {
         let terms = self.terms.of(room, &self.authority)?;
-        let signed = {
-            let book = lock(&self.book);
+        {
+            // Locked from the question to the new grant: no two grants have one number.
+            let mut book = lock(&self.book);
             if !book.must_renew(room, &terms, Instant::now()) {
                 return Ok(());
             }
-            book.next(room, 0, terms, &self.signer.key, now())
-        };
-        let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
-        self.adopt(room, signed);
+            let signed = book.next(room, 0, terms, &self.signer.key, now());
+            let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
+            book.adopt(room, signed, now());
+        }
+        self.metrics.signed.inc();
+        self.changed(room);
         Ok(())
     }
 
@@ -239,7 +244,8 @@ impl Assignments {
         lock(&self.book).prune(Instant::now(), &in_use);
         lock(&self.unrenewed).retain(|room, _| in_use(room));
         let view = self.registry.view();
-        lock(&self.read).retain(|room, _| view.room(room).is_some());
+        let book = lock(&self.book);
+        lock(&self.read).retain(|room, _| view.room(room).is_some() && book.held(room).is_some());
     }
 
     pub(super) fn adopt(&self, room: &RoomId, signed: SignedGrant) {
@@ -253,19 +259,23 @@ impl Assignments {
         {
             let mut contested = lock(&self.contested);
             contested.retain(|_, at| at.elapsed() < CONTEST_INTERVAL);
-            if contested.insert(room.clone(), Instant::now()).is_some() {
+            if contested.contains_key(room) {
                 return;
             }
+            contested.insert(room.clone(), Instant::now());
         }
         let Ok(terms) = self.terms.of(room, &self.authority) else { return };
-        let signed = lock(&self.book).next(room, epoch, terms, &self.signer.key, now());
-        match signed {
+        let mut book = lock(&self.book);
+        match book.next(room, epoch, terms, &self.signer.key, now()) {
             Ok(signed) => {
+                book.adopt(room, signed, now());
+                drop(book);
+                self.metrics.signed.inc();
+                self.changed(room);
                 tracing::warn!(
                     epoch,
                     "another node claims to be home of a room that this node leads; a new epoch begins"
                 );
-                self.adopt(room, signed);
             }
             Err(error) => tracing::warn!(%error, "a claim of another node cannot be answered"),
         }

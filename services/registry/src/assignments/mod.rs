@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_documents::{SignedGrant, SigningKey};
-use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach};
+use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach, Offered};
 use systir_policy::{Action, Authority};
 use systir_reason::{ByReason, Reason, Refusal};
 
@@ -72,7 +72,7 @@ pub struct Assignments {
     terms: Terms,
     book: Mutex<GrantBook>,
     peers: OnceLock<Arc<dyn GrantPeers>>,
-    /// Has this node participants of the room, or seats for them?
+    /// Which rooms this node uses.
     occupied: OnceLock<Box<dyn Occupied>>,
     /// Whether homes without a link answered lately, and when.
     reached: Mutex<HashMap<String, (Instant, bool)>>,
@@ -121,7 +121,7 @@ impl Assignments {
         })
     }
 
-    /// Sets the other nodes once links have started, and who tells whether this node has participants of a room.
+    /// Sets the other nodes once links have started, and who tells which rooms this node uses.
     pub fn connect(&self, peers: Arc<dyn GrantPeers>, occupied: Box<dyn Occupied>) {
         let _ = self.peers.set(peers);
         let _ = self.occupied.set(occupied);
@@ -176,13 +176,17 @@ impl Assignments {
         roles: &[(GrantRole, &str)],
         standing: bool,
     ) -> Result<(), GrantRefusal> {
-        let book = lock(&self.book);
-        let home = book.held(room).map(|held| held.grant().home.clone());
-        let home_away = || home.is_some_and(|home| self.reach(&home) != HomeReach::Up);
-        let checked = book.check(room, roles, standing && home_away(), Instant::now()).map(|_| ());
+        // Not while the book is locked: links may ask for the grant.
+        let home_away = standing && self.home(room).is_some_and(|home| self.reach(&home) != HomeReach::Up);
+        let checked = lock(&self.book).check(room, roles, home_away, Instant::now()).map(|_| ());
         checked.inspect_err(|refused| {
             self.metrics.refused.get_or_create(&refused.reason().into()).inc();
         })
+    }
+
+    /// The home of the grant that this node holds.
+    fn home(&self, room: &RoomId) -> Option<String> {
+        lock(&self.book).held(room).map(|held| held.grant().home.clone())
     }
 
     /// Has the room's grant ended although the link to its home has been up for [`RENEWAL_GRACE`]? Then its home does not
@@ -190,13 +194,12 @@ impl Assignments {
     #[must_use]
     pub fn has_ended(&self, room: &RoomId) -> bool {
         let me = self.signer.node.as_str();
-        let ended = {
+        let ended_home = {
             let book = lock(&self.book);
-            book.held(room).is_some_and(|held| {
-                let home = held.grant().home.as_str();
-                held.has_ended(Instant::now()) && home != me && self.link_is_up(home)
-            })
+            let ended = book.held(room).filter(|held| held.has_ended(Instant::now()));
+            ended.map(|held| held.grant().home.clone())
         };
+        let ended = ended_home.is_some_and(|home| home != me && self.link_is_up(&home));
         let mut unrenewed = lock(&self.unrenewed);
         if !ended {
             unrenewed.remove(room);
@@ -293,23 +296,31 @@ impl Assignments {
         has_participants || (!carriers.is_empty() && 2 * linked >= carriers.len())
     }
 
-    fn with_circumstances<T>(
-        &self,
-        room: &RoomId,
-        judge: impl FnOnce(&mut GrantBook, &Circumstances<'_>) -> T,
-    ) -> T {
-        let mut book = lock(&self.book);
-        let carriers: Vec<String> = book
-            .assignment(room)
-            .map(|known| known.spill.iter().map(ToString::to_string).collect())
-            .unwrap_or_default();
-        let has_participants = self.occupied.get().is_some_and(|rooms| rooms.is_occupied(room));
-        let circumstances = Circumstances {
-            now: now(),
-            approves_home: &|node| self.authority.node(Action::Home, room, node).allowed,
-            reach: &|node| self.reach(node),
-            leads: &|| self.leads(&carriers, has_participants),
-        };
-        judge(&mut book, &circumstances)
+    /// Offers a grant to the book. What decides beside the grant is found out before the book is locked.
+    fn judge(&self, room: &RoomId, signed: &SignedGrant, from: Option<&str>) -> Offered {
+        loop {
+            let known = lock(&self.book).assignment(room);
+            let known_home = known.as_ref().map(|known| known.home.to_string());
+            let offering = signed.grant().home.as_str();
+            let approves = |node: &str| self.authority.node(Action::Home, room, node).allowed;
+            let approved_offering = approves(offering);
+            let approved_known = known_home.as_deref().is_some_and(approves);
+            let reach = known_home.as_deref().map_or(HomeReach::Unknown, |home| self.reach(home));
+            let carriers: Vec<String> =
+                known.iter().flat_map(|known| &known.spill).map(ToString::to_string).collect();
+            let has_participants = self.occupied.get().is_some_and(|rooms| rooms.has_participants(room));
+            let leads = self.leads(&carriers, has_participants);
+            let circumstances = Circumstances {
+                now: now(),
+                approves_home: &|node| if node == offering { approved_offering } else { approved_known },
+                reach: &|_| reach,
+                leads: &|| leads,
+            };
+            let mut book = lock(&self.book);
+            // Another grant may be held by now, whose home was not judged.
+            if book.held(room).map(|held| held.grant().home.as_str()) == known_home.as_deref() {
+                return book.offer(room, signed.clone(), from, &circumstances);
+            }
+        }
     }
 }

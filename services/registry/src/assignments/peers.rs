@@ -49,14 +49,21 @@ pub trait GrantPeers: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<ToldAssignment, Refusal>>;
 }
 
-/// Tells whether this node has participants of a room.
+/// Tells whether this node uses a room.
 pub trait Occupied: Send + Sync + std::fmt::Debug {
-    /// Has this node participants of the room, or seats for them?
+    /// Is the room open on this node, or are seats held for it?
     fn is_occupied(&self, room: &RoomId) -> bool;
+
+    /// Has this node participants of the room, or seats for them?
+    fn has_participants(&self, room: &RoomId) -> bool;
 }
 
 impl<T: Occupied> Occupied for Arc<T> {
     fn is_occupied(&self, room: &RoomId) -> bool {
         T::is_occupied(self, room)
+    }
+
+    fn has_participants(&self, room: &RoomId) -> bool {
+        T::has_participants(self, room)
     }
 }

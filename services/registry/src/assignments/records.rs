@@ -2,6 +2,8 @@
 
 use systir_assignment::{Assignment, RoomId};
 
+use systir_policy::Action;
+
 use super::{Assignments, lock};
 use crate::registry::{CreateError, UpdateError};
 
@@ -35,6 +37,12 @@ impl Assignments {
                 return;
             }
             let written = match self.registry.view().room(room) {
+                Some(known) if self.is_of_lower_rival(&wanted, &known.value) => {
+                    tracing::warn!(
+                        "another home made a room of this name; its record stays for new participants"
+                    );
+                    return;
+                }
                 Some(known) => self.registry.update(known, wanted).await.map(drop),
                 None => match self.registry.create(wanted).await {
                     Ok(_) => Ok(()),
@@ -54,6 +62,18 @@ impl Assignments {
                 }
             }
         }
+    }
+
+    /// Is the record of another room of this name, made by another approved home, that goes before this node's: the lower
+    /// sid? So two homes that both have participants do not write over each other without end.
+    fn is_of_lower_rival(&self, own: &Assignment, record: &Assignment) -> bool {
+        let approved = || self.authority.node(Action::Home, &own.room, record.home.as_str()).allowed;
+        record.home != own.home
+            && record.sid < own.sid
+            && approved()
+            && self.verify(&record.grant).is_ok_and(|signed| {
+                signed.grant().home == *record.home.as_str() && signed.grant().sid == record.sid
+            })
     }
 
     /// This node carries the room no longer. As home it deletes the record. False when it must stay: a seat is held, or it
@@ -82,7 +102,12 @@ impl Assignments {
                 }
             }
         }
+        // A participant may have arrived meanwhile: the room goes on, and its record is written again.
+        if seats_held() {
+            return false;
+        }
         lock(&self.book).forget(room);
+        lock(&self.read).remove(room);
         true
     }
 }

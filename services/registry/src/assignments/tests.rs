@@ -75,6 +75,10 @@ impl Occupied for Peers {
     fn is_occupied(&self, _: &RoomId) -> bool {
         self.occupied
     }
+
+    fn has_participants(&self, _: &RoomId) -> bool {
+        self.occupied
+    }
 }
 
 fn node_with(store: &LocalStore, name: &str, peers: Arc<Peers>) -> Arc<Assignments> {
@@ -175,6 +179,42 @@ async fn a_node_that_knows_nothing_follows_no_record_without_a_grant_of_an_appro
         forge(&store, |record| (record.home, record.grant) = (HOSTILE.into(), grant.clone())).await;
         assert_eq!(node(&store, "sto-1").get(&room()), None, "{grant}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_read_the_record_yet_follows_no_other_home_either() {
+    let store = LocalStore::default();
+    let honest = created(&node(&store, "cph-1")).await;
+    let linked = Arc::new(Peers { linked: vec!["cph-1"], ..Peers::default() });
+    for epoch in [1, 2, 1_000_000] {
+        let gateway = node_with(&store, "sto-1", linked.clone());
+        let stolen = signed_by("osl-1", &honest, |grant| grant.epoch = epoch);
+        assert!(gateway.offered(&room(), &stolen, "osl-1").await.is_err());
+        let stolen = signed_by("sto-1", &honest, |grant| grant.epoch = epoch);
+        let gateway = node_with(&store, "cph-2", linked.clone());
+        let _ = gateway.offered(&room(), &stolen, "sto-1").await;
+        assert_eq!(gateway.get(&room()).unwrap().home, honest.home, "{epoch}");
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_is_used_again_while_its_record_is_deleted_keeps_its_grant() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    let honest = created(&home).await;
+    // The first question is before the record is deleted, the second after it.
+    let asked = std::cell::Cell::new(0);
+    let ended = home
+        .leave(&room(), || {
+            asked.set(asked.get() + 1);
+            asked.get() > 1
+        })
+        .await;
+    assert!(!ended);
+    assert_eq!(store.registry().assignment(&room()), None);
+    assert_eq!(home.get(&room()).unwrap().sid, honest.sid);
+    home.write(&room()).await;
+    assert_eq!(store.registry().assignment(&room()).unwrap().value.sid, honest.sid);
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ impl Assignments {
         if note.is_empty() || self.note(room) == note {
             return Ok(());
         }
+        // The record's home may be known to this node only from there.
+        self.read_record(room);
         let signed = self.verify(note).inspect_err(|refusal| self.count_refused(refusal))?;
         let mut outcome = self.offer(room, &signed, Some(from));
         if let Offered::AskHome(home) = &outcome {
@@ -73,9 +75,7 @@ impl Assignments {
 
     /// Offers a grant to the book, at once.
     pub(super) fn offer(&self, room: &RoomId, signed: &SignedGrant, from: Option<&str>) -> Offered {
-        let outcome = self.with_circumstances(room, |book, circumstances| {
-            book.offer(room, signed.clone(), from, circumstances)
-        });
+        let outcome = self.judge(room, signed, from);
         if outcome == Offered::Accepted {
             let grant = signed.grant();
             tracing::debug!(
@@ -112,9 +112,7 @@ impl Assignments {
 
     /// Can the home of the room be reached? Asks it if that is not known.
     pub async fn home_answers(&self, room: &RoomId) -> bool {
-        let Some(home) = lock(&self.book).held(room).map(|held| held.grant().home.clone()) else {
-            return false;
-        };
+        let Some(home) = self.home(room) else { return false };
         if self.reach(&home) == systir_grants::HomeReach::Unknown {
             self.ask_home(room, &home).await;
         }

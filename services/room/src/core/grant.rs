@@ -40,7 +40,7 @@ impl RoomCore {
         self.disconnect_all(DisconnectReason::Migration);
     }
 
-    /// A peer closed the room. Home node only: a spill node without participants carries the room no longer.
+    /// A peer refused or closed the room. Home node only: a spill node without participants carries the room no longer.
     pub(super) fn closed_by_peer(&mut self, node: &str) {
         if self.is_home() && self.assignment.has(node) && !self.replica.has_participants_of(node) {
             self.effects.push_back(RoomEffect::RemoveSpill { node: node.to_owned() });

@@ -339,10 +339,10 @@ impl RoomCore {
                 self.links_down.remove(&node);
                 self.peer_opened(&node, link);
             }
-            RoomLinkEvent::Refused { node, reason, closed } => {
-                tracing::debug!(node, reason, closed, "another node refused or closed the room");
+            RoomLinkEvent::Refused { node, reason, by_peer } => {
+                tracing::debug!(node, reason, by_peer, "a room was refused or closed on a link");
                 self.peer_closed(&node);
-                if closed {
+                if by_peer {
                     self.closed_by_peer(&node);
                 }
                 self.reopen_later(&node);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use systir_assignment::{Assignment, RoomId};
+use systir_documents::SignedGrant;
 use systir_policy::{Action, Authority, Decision, NodeFacts, PolicyStatement};
 
-use crate::residency::{Residency, ResidencyLink, ResidencyNode, ResidencyPolicy};
+use crate::residency::{Residency, ResidencyGrant, ResidencyLink, ResidencyNode, ResidencyPolicy};
 
 /// What residency is computed from.
 pub(crate) struct Facts<'a> {
@@ -50,11 +51,26 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Residency {
         policy_version,
         policy: policy(room, authority),
         epoch: assignment.epoch,
+        grant: grant(assignment, authority),
         reported_by: facts.me.to_owned(),
         complete: facts.complete,
         nodes,
         links: links(facts.links),
     }
+}
+
+fn grant(assignment: &Assignment, authority: &Authority) -> Option<ResidencyGrant> {
+    let keys_of = |home: &str| authority.facts(home).map(|facts| facts.keys.clone()).unwrap_or_default();
+    let signed = SignedGrant::verify(&assignment.grant, keys_of).ok()?;
+    let grant = signed.grant();
+    Some(ResidencyGrant {
+        home: grant.home.clone(),
+        epoch: grant.epoch,
+        serial: grant.serial,
+        issued_ms: grant.issued_ms,
+        not_after_ms: grant.not_after_ms,
+        hash: signed.hash().to_string(),
+    })
 }
 
 fn policy(room: &RoomId, authority: &Authority) -> Option<ResidencyPolicy> {

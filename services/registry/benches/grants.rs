@@ -1,0 +1,82 @@
+//! What grants cost: signing and verifying one, deciding about one, and renewing those of 5,000 rooms. Prints p50 and p99.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use systir_assignment::RoomId;
+use systir_documents::{Lifetime, SignedGrant, SigningKey};
+use systir_policy::Authority;
+use systir_policy::demo::DemoDocuments;
+use systir_registry::{Assignments, GrantSigner, LocalStore};
+
+type BoxError = Box<dyn std::error::Error>;
+
+const ROOMS: usize = 5_000;
+
+/// Half of a grant's life, when it is renewed.
+const RENEWED_AFTER: Duration = Duration::from_secs(300);
+
+fn node(store: &LocalStore, life: Duration) -> Result<Arc<Assignments>, BoxError> {
+    let key = || SigningKey::from_seed("cph-1", [1; 32]);
+    let public = key()?.public();
+    let lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };
+    let prefix = "192.0.2.0/24".parse()?;
+    let documents = DemoDocuments::new(lifetime, "", |_| (vec![public.clone()], vec![prefix]))?;
+    let authority = Arc::new(Authority::new(documents.engine()?, "cph-1", Arc::default()));
+    let signer = GrantSigner {
+        node: "cph-1".to_owned(),
+        trust_domain: "nordu.net".to_owned(),
+        key: Arc::new(key()?),
+        life,
+    };
+    Ok(Assignments::new(Arc::new(store.registry()), signer, authority))
+}
+
+#[allow(clippy::print_stdout, reason = "a benchmark prints")]
+fn percentiles<T>(what: &str, runs: usize, mut run: impl FnMut() -> T) {
+    let mut times: Vec<Duration> = (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            black_box(run());
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let at = |permille: usize| times.get(runs * permille / 1000).copied().unwrap_or_default();
+    println!("{what:<34} p50 {:>9.1?}  p99 {:>9.1?}", at(500), at(990));
+}
+
+#[allow(clippy::print_stdout, reason = "a benchmark prints")]
+fn main() -> Result<(), BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = LocalStore::default();
+        // Any grant is due at once when its life is a millisecond.
+        let home = node(&store, Duration::from_millis(1))?;
+        for number in 0..ROOMS {
+            let room = RoomId::new("ku.dk", &format!("room-{number}"));
+            home.create(&room, || format!("RM_{number}")).await.map_err(|refusal| refusal.to_string())?;
+        }
+        let room = RoomId::new("ku.dk", "room-0");
+        let (note, key) = (home.note(&room), SigningKey::from_seed("cph-1", [1; 32])?);
+        let verify = || SignedGrant::verify(&note, |_| vec![key.public()]);
+        let grant = verify()?.grant().clone();
+        percentiles("sign a grant", 10_000, || SignedGrant::sign(grant.clone(), &key).is_ok());
+        percentiles("verify a grant", 10_000, || verify().is_ok());
+        let member = node(&store, Duration::from_secs(600))?;
+        let mut number = 0;
+        percentiles("read, verify and follow a record", ROOMS, || {
+            number += 1;
+            member.get(&RoomId::new("ku.dk", &format!("room-{}", number - 1)))
+        });
+        let start = Instant::now();
+        home.renew_all(|_| true);
+        let (took, every) = (start.elapsed(), RENEWED_AFTER);
+        let share = 100.0 * took.as_secs_f64() / every.as_secs_f64();
+        println!("renew the grants of {ROOMS} rooms: {took:.1?}, every {every:?}: {share:.3} % of a core (goal < 1 %)");
+        Ok(())
+    })
+}
