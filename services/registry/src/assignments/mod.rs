@@ -189,7 +189,7 @@ impl Assignments {
         lock(&self.book).held(room).map(|held| held.grant().home.clone())
     }
 
-    /// Has the room's grant ended although the link to its home has been up for [`RENEWAL_GRACE`]? Then its home does not
+    /// Has the room's grant ended although the link to its home has been up for 10 s? Then its home does not
     /// renew it.
     #[must_use]
     pub fn has_ended(&self, room: &RoomId) -> bool {
