@@ -123,6 +123,13 @@ fn as_home(
 ) -> Result<HeldGrant, Offered> {
     let grant = offered.grant();
     let newer = grant.epoch > known.epoch;
+    // No takeover is so far ahead; a claim that is would drive this node's epoch to the last one.
+    let too_far = grant.epoch - known.epoch > MAX_MISSED_EPOCHS;
+    // A room has one home in its first epoch: nobody took over.
+    let first = grant.epoch == 1 && known.epoch == 1 && grant.sid == known.sid;
+    if too_far || first {
+        return Err(not_a_successor(known));
+    }
     // This node took over from that home, which is back and leads the room.
     let predecessor_is_back = newer && known.successor_of.as_deref() == Some(grant.home.as_str());
     // Two nodes took over from one home at once.
