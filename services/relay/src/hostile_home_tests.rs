@@ -7,9 +7,21 @@ use super::hostile_node::HostileNode;
 use super::hostile_node_tests::{counted, home_of};
 use super::*;
 
+/// How the home cph-1 is revoked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Revoked {
+    /// The institution's policy denies it.
+    ByPolicy,
+    /// The operator's directory lists it no more.
+    ByDirectory,
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_home_is_replaced_whatever_epoch_it_signed() {
-    for epoch in [1 << 20, systir_assignment::LAST_EPOCH] {
+    use systir_assignment::LAST_EPOCH;
+    let cases =
+        [(1 << 20, Revoked::ByPolicy), (LAST_EPOCH, Revoked::ByPolicy), (LAST_EPOCH, Revoked::ByDirectory)];
+    for (epoch, revoked) in cases {
         let cluster = TestCluster::new();
         cluster.allow_any_nordic_home();
         let successor = cluster.node("sto-1", 5).await;
@@ -19,28 +31,33 @@ async fn a_revoked_home_is_replaced_whatever_epoch_it_signed() {
         cluster.store.registry().create(record.clone()).await.unwrap();
         hostile.ask_grant("sto-1", Purpose::Held, &record.grant).await.unwrap();
         assert_eq!(home_of(&successor), ("cph-1".to_owned(), "RM_x".to_owned()));
-        let note = cluster.documents.bundle(2, |bundle| {
-            bundle.policy = bundle
-                .policy
-                .replace(r#"resource.country == Country::"DK""#, r#"resource.country == Country::"SE""#);
-        });
+        let note = match revoked {
+            Revoked::ByPolicy => cluster.documents.bundle(2, |bundle| {
+                let (denmark, sweden) =
+                    (r#"resource.country == Country::"DK""#, r#"resource.country == Country::"SE""#);
+                bundle.policy = bundle.policy.replace(denmark, sweden);
+            }),
+            Revoked::ByDirectory => {
+                cluster.documents.directory(2, |directory| directory.nodes.retain(|node| node.id != "cph-1"))
+            }
+        };
         let _ = successor.parts.documents.take(&note.unwrap()).unwrap();
         let mut anna = TestParticipant::join(&successor, "anna").await;
-        assert_eq!(home_of(&successor), ("sto-1".to_owned(), "RM_x".to_owned()));
+        assert_eq!(home_of(&successor), ("sto-1".to_owned(), "RM_x".to_owned()), "{revoked:?}");
         let written = cluster.record().unwrap();
         assert_eq!(nodes(Some(&written)), ["sto-1"]);
-        assert!(
-            written.epoch <= systir_assignment::LAST_EPOCH,
-            "each node reads the record: {}",
-            written.epoch
-        );
+        assert!(written.epoch <= LAST_EPOCH, "each node reads the record: {}", written.epoch);
         // It does not come back.
         let denied = counted(&successor, "grants_refused", Reason::PolicyDenied);
-        let later =
-            cluster.granted_with("cph-1", systir_assignment::LAST_EPOCH, |grant| grant.serial = 7).grant;
-        let told = hostile.ask_grant("sto-1", Purpose::Held, &later).await.unwrap().grant;
-        assert_eq!(cluster.read(&told).home, "sto-1");
-        assert_eq!(counted(&successor, "grants_refused", Reason::PolicyDenied), denied + 1);
+        let later = cluster.granted_with("cph-1", LAST_EPOCH, |grant| grant.serial = 7).grant;
+        let answer = hostile.ask_grant("sto-1", Purpose::Held, &later).await;
+        if revoked == Revoked::ByPolicy {
+            assert_eq!(cluster.read(&answer.unwrap().grant).home, "sto-1");
+            assert_eq!(counted(&successor, "grants_refused", Reason::PolicyDenied), denied + 1);
+        } else {
+            answer.expect_err("it gets no connection");
+        }
+        assert_eq!(home_of(&successor).0, "sto-1");
         anna.saw_only(&[]);
         successor.stop().await;
     }

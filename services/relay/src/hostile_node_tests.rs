@@ -12,7 +12,7 @@ impl TestCluster {
     fn approve_third_node(&self) {
         let note = self.documents.directory(1, |directory| {
             for node in directory.nodes.iter_mut().filter(|node| node.id == "aws-sto-1") {
-                ("nordunet".clone_into(&mut node.host), "DK".clone_into(&mut node.host_controlled_from));
+                (node.host, node.host_controlled_from) = ("nordunet".to_owned(), "DK".to_owned());
             }
         });
         self.publish("directory.note", &note.unwrap());
