@@ -61,6 +61,39 @@ async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_it() {
+    let cluster = TestCluster::new();
+    let mut honest = cluster.node("cph-1").await;
+    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    hostile.session(&honest, hello("x")).await.unwrap();
+    assert!(hostile.quic(&honest, LINK).await);
+    honest.up(&relay("sto-1")).await;
+    let room = || "ku.dk/lecture".to_owned();
+    let message = || {
+        Body::Room(RoomMessage { room: room(), body: Some(RoomBody::Unsubscribe(Unsubscribe::default())) })
+    };
+    let open = |room: String| Body::OpenRoom(OpenRoom { room, epoch: 1, ..OpenRoom::default() });
+    hostile.send(open(room())).await;
+    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))));
+    honest.opened(&relay("sto-1"), &room()).await;
+    honest.links.close_room(&room(), &relay("sto-1"));
+    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
+    hostile.send(message()).await;
+    // It says that the room is open.
+    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
+    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
+    hostile.send(message()).await;
+    // Messages are handled in order: once this room opens, those before were handled.
+    hostile.send(open("ku.dk/open".to_owned())).await;
+    honest.opened(&relay("sto-1"), "ku.dk/open").await;
+    assert!(honest.is_quiet());
+    assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
+    let body = RoomBody::Unsubscribe(Unsubscribe::default());
+    assert_eq!(honest.links.send(&relay("sto-1"), &room(), body), Err(RoomSendError::RoomNotOpen));
+    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))), "nothing else was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quic_connection_without_its_session_is_refused() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;

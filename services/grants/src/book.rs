@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_assignment::{Assignment, LAST_EPOCH, MediaRole, RoomId};
 use systir_documents::{MAX_GRANT_LIFE_MS, NodeNoteRefused, SignedGrant, SigningKey};
 
 use crate::carriers::Carriers;
@@ -12,6 +12,9 @@ use crate::offer::{Circumstances, Offered, judge};
 use crate::refusal::GrantRefusal;
 use crate::role::GrantRole;
 use crate::terms::{GrantOrder, GrantTerms, GrantTime};
+
+/// The epoch of the first takeover of a room.
+const FIRST_SUCCESSOR: u64 = 2;
 
 /// Most rooms whose grants a node holds.
 const MAX_ROOMS: usize = 100_000;
@@ -93,6 +96,9 @@ impl GrantBook {
     ) -> Offered {
         if offered.grant().institution != room.institution || offered.grant().room != room.key() {
             return Offered::Refused(GrantRefusal::OtherRoom);
+        }
+        if offered.grant().epoch > LAST_EPOCH {
+            return Offered::Refused(GrantRefusal::Epoch);
         }
         let entry = self.rooms.get(room);
         let of_home = self.homes.get(&offered.grant().home).copied().unwrap_or_default();
@@ -283,7 +289,7 @@ impl GrantBook {
             institution: &room.institution,
             room: room.key(),
             sid: known.sid.clone(),
-            epoch: if renews { known.epoch } else { known.epoch.max(after).saturating_add(1) },
+            epoch: if renews { known.epoch } else { next_epoch(known.epoch.max(after)) },
             serial: if renews { known.serial.saturating_add(1) } else { 1 },
             home: &self.me,
             successor_of: before,
@@ -335,6 +341,12 @@ fn forget_home(homes: &mut HashMap<String, usize>, home: &str) {
             homes.remove(home);
         }
     }
+}
+
+/// The epoch after another one. Only a hostile home signs the last one; once policy denies it, all follow its successor in
+/// any epoch.
+fn next_epoch(epoch: u64) -> u64 {
+    if epoch < LAST_EPOCH { epoch + 1 } else { FIRST_SUCCESSOR }
 }
 
 /// Why no next grant can be signed.

@@ -131,7 +131,11 @@ fn as_home(
 ) -> Result<HeldGrant, Offered> {
     let grant = offered.grant();
     let newer = grant.epoch > known.epoch;
-    if grant.epoch - known.epoch > MAX_MISSED_EPOCHS {
+    // No takeover is so far ahead; a claim that is would drive this node's epoch to the last one.
+    let too_far = grant.epoch - known.epoch > MAX_MISSED_EPOCHS;
+    // A room has one home in its first epoch: nobody took over.
+    let first = grant.epoch == 1 && known.epoch == 1 && grant.sid == known.sid;
+    if too_far || first {
         return Err(not_a_successor(known));
     }
     // This node took over from that home, which is back and leads the room.

@@ -52,6 +52,9 @@ pub enum GrantRefusal {
     /// Its home signed two grants with one epoch and one serial.
     #[error("{0} signed two different grants with one number; the first one counts")]
     Conflict(String),
+    /// No room has so many homes.
+    #[error("its epoch is higher than any that a room has")]
+    Epoch,
     /// Too many rooms.
     #[error("this node holds as many grants as it can")]
     TooMany,
@@ -67,7 +70,9 @@ impl GrantRefusal {
             Self::NotListed { .. } => Reason::GrantNotListed,
             Self::Older { .. } => Reason::EpochOvertaken,
             Self::HomeDenied(_) => Reason::PolicyDenied,
-            Self::OtherRoom | Self::NotASuccessor { .. } | Self::Conflict(_) => Reason::GrantInvalid,
+            Self::OtherRoom | Self::NotASuccessor { .. } | Self::Conflict(_) | Self::Epoch => {
+                Reason::GrantInvalid
+            }
             Self::HomeAlive { .. } => Reason::GrantHomeAlive,
             Self::TooMany => Reason::Internal,
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use systir_assignment::{LAST_EPOCH, RoomId};
+use systir_assignment::{LAST_EPOCH, MAX_MISSED_EPOCHS, RoomId};
 use systir_documents::{DocumentHash, Grant, MAX_GRANT_LIFE_MS, SignedGrant, SigningKey};
 
 use crate::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTerms, GrantTime, HomeReach, Offered};
@@ -148,6 +148,49 @@ fn a_home_that_leads_answers_a_claim_with_an_epoch_that_all_follow() {
     let mut follower = Node::new("cph-2");
     follower.follow(&home);
     assert_eq!((member.home(), follower.home()), (home.home(), home.home()));
+}
+
+#[test]
+fn a_possible_home_takes_no_room_in_its_first_epoch_and_drives_no_epoch_to_the_last() {
+    // Of two names the lower one wins where two nodes took over at once.
+    for (living, usurper) in [("cph-1", "cph-2"), ("cph-2", "cph-1")] {
+        for leads in [false, true] {
+            let mut home = Node::with_first(living);
+            home.leads = leads;
+            let known = home.held().grant().clone();
+            for successor_of in [None, Some(living), Some("osl-1")] {
+                let mut claim = |epoch| {
+                    let mut claim = known.clone();
+                    (claim.home, claim.epoch) = (usurper.to_owned(), epoch);
+                    claim.successor_of = successor_of.map(str::to_owned);
+                    home.offer(&SignedGrant::sign(claim, &key(usurper)).unwrap(), Some(usurper))
+                };
+                let refused = GrantRefusal::NotASuccessor { epoch: 1, home: living.to_owned() };
+                for epoch in [1, MAX_MISSED_EPOCHS + 2, LAST_EPOCH] {
+                    assert_eq!(claim(epoch), Offered::Refused(refused.clone()), "epoch {epoch}");
+                }
+                for epoch in [LAST_EPOCH + 1, u64::MAX] {
+                    assert_eq!(claim(epoch), Offered::Refused(GrantRefusal::Epoch));
+                }
+            }
+            assert_eq!(home.held().grant(), &known);
+        }
+    }
+}
+
+#[test]
+fn a_successor_of_a_denied_home_in_the_last_epoch_signs_an_epoch_that_all_read() {
+    let mut last = Node::with_first("cph-1").held().grant().clone();
+    last.epoch = LAST_EPOCH;
+    let last = SignedGrant::sign(last, &key("cph-1")).unwrap();
+    let (mut successor, mut member) = (Node::new("cph-2"), Node::new("osl-1"));
+    for node in [&mut successor, &mut member] {
+        assert_eq!(node.offer(&last, Some("cph-1")), Offered::Accepted);
+        node.denied.push("cph-1");
+    }
+    successor.sign_next(LAST_EPOCH);
+    assert_eq!(member.follow(&successor), Offered::Accepted);
+    assert_eq!(member.home(), ("cph-2".to_owned(), 2));
 }
 
 #[test]

@@ -35,6 +35,18 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 mod admission;
 #[path = "document_tests.rs"]
 mod documents;
+#[path = "hostile_home_tests.rs"]
+mod hostile_home;
+#[path = "hostile_node.rs"]
+mod hostile_node;
+#[path = "hostile_node_tests.rs"]
+mod hostile_node_tests;
+#[path = "hostile_script.rs"]
+mod hostile_script;
+#[path = "hostile_state_tests.rs"]
+mod hostile_state;
+#[path = "hostile_unapproved_tests.rs"]
+mod hostile_unapproved;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
@@ -97,6 +109,10 @@ impl TestCluster {
     }
 
     async fn node_with(&self, name: &str, capacity: u32, registry: Arc<dyn Registry>) -> Node {
+        Node::start(self.config(name, capacity), registry).await.unwrap()
+    }
+
+    fn config(&self, name: &str, capacity: u32) -> RelayConfig {
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut config =
             crate::demo::config(self.folder.path(), &self.documents, name, capacity, 0, localhost);
@@ -110,7 +126,7 @@ impl TestCluster {
             listen.set_port(0);
         }
         config.media.tcp = None;
-        Node::start(config, registry).await.unwrap()
+        config
     }
 
     /// The room's record with a grant that this node signed, as home.

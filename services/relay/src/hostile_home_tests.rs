@@ -1,0 +1,120 @@
+//! A hostile home that policy approves, against whole honest nodes.
+
+use systir_cascade::CallError;
+use systir_proto::cluster::v1::GrantPurpose as Purpose;
+
+use super::hostile_node::HostileNode;
+use super::hostile_node_tests::{counted, home_of};
+use super::*;
+
+/// How the home cph-1 is revoked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Revoked {
+    /// The institution's policy denies it.
+    ByPolicy,
+    /// The operator's directory lists it no more.
+    ByDirectory,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_home_is_replaced_whatever_epoch_it_signed() {
+    use systir_assignment::LAST_EPOCH;
+    let cases =
+        [(1 << 20, Revoked::ByPolicy), (LAST_EPOCH, Revoked::ByPolicy), (LAST_EPOCH, Revoked::ByDirectory)];
+    for (epoch, revoked) in cases {
+        let cluster = TestCluster::new();
+        cluster.allow_any_nordic_home();
+        let successor = cluster.node("sto-1", 5).await;
+        let hostile = HostileNode::start(&cluster, "cph-1").await;
+        let record = cluster.granted_with("cph-1", epoch, |grant| grant.successor_of = None);
+        hostile.tell(&record.grant);
+        cluster.store.registry().create(record.clone()).await.unwrap();
+        hostile.ask_grant("sto-1", Purpose::Held, &record.grant).await.unwrap();
+        assert_eq!(home_of(&successor), ("cph-1".to_owned(), "RM_x".to_owned()));
+        let note = match revoked {
+            Revoked::ByPolicy => cluster.documents.bundle(2, |bundle| {
+                let (denmark, sweden) =
+                    (r#"resource.country == Country::"DK""#, r#"resource.country == Country::"SE""#);
+                bundle.policy = bundle.policy.replace(denmark, sweden);
+            }),
+            Revoked::ByDirectory => {
+                cluster.documents.directory(2, |directory| directory.nodes.retain(|node| node.id != "cph-1"))
+            }
+        };
+        let _ = successor.parts.documents.take(&note.unwrap()).unwrap();
+        let mut anna = TestParticipant::join(&successor, "anna").await;
+        assert_eq!(home_of(&successor), ("sto-1".to_owned(), "RM_x".to_owned()), "{revoked:?}");
+        let written = cluster.record().unwrap();
+        assert_eq!(nodes(Some(&written)), ["sto-1"]);
+        assert!(written.epoch <= LAST_EPOCH, "each node reads the record: {}", written.epoch);
+        // It does not come back.
+        let denied = counted(&successor, "grants_refused", Reason::PolicyDenied);
+        let later = cluster.granted_with("cph-1", LAST_EPOCH, |grant| grant.serial = 7).grant;
+        let answer = hostile.ask_grant("sto-1", Purpose::Held, &later).await;
+        if revoked == Revoked::ByPolicy {
+            assert_eq!(cluster.read(&answer.unwrap().grant).home, "sto-1");
+            assert_eq!(counted(&successor, "grants_refused", Reason::PolicyDenied), denied + 1);
+        } else {
+            answer.expect_err("it gets no connection");
+        }
+        assert_eq!(home_of(&successor).0, "sto-1");
+        anna.saw_only(&[]);
+        successor.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it_and_its_class_decides_nothing() {
+    let cluster = TestCluster::new();
+    let sister = cluster.node("sto-1", 5).await;
+    let mut hostile = HostileNode::start(&cluster, "cph-1").await;
+    let mut denied = HostileNode::start(&cluster, "aws-sto-1").await;
+    let record = cluster.granted_with("cph-1", 1, |grant| {
+        grant.spill.insert("aws-sto-1".to_owned());
+        grant.gateways.insert("aws-sto-1".to_owned());
+        // By the bundle the room is standard, without end-to-end encryption.
+        (grant.class, grant.e2ee) = ("confidential".to_owned(), true);
+    });
+    hostile.tell(&record.grant);
+    hostile.refuses_seats();
+    cluster.store.registry().create(record.clone()).await.unwrap();
+    // Only a standard room admits hidden participants.
+    let hidden = Grants { hidden: true, ..grants("anna") };
+    let mut anna = TestParticipant::try_join(&sister, hidden).await.unwrap();
+    assert_eq!(sister.parts.local_load.load().participants, 1);
+    hostile.opens_room("sto-1", &record.grant).await;
+    hostile.send_assignment("sto-1", &record.grant);
+    let named = async {
+        while sister.parts.assignments.get(&room()).is_none_or(|known| !known.has("aws-sto-1")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, named).await.expect("the home names the denied node");
+    let mut bob = TestParticipant::join(&sister, "bob").await;
+    denied.is_refused_room("sto-1", &record.grant).await;
+    assert_eq!(denied.reserve("sto-1", &record.grant).await, Err((Reason::PolicyDenied, None)));
+    let refused = denied.ask_grant("sto-1", Purpose::Held, &record.grant).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::PolicyDenied);
+    let eve = grants("eve");
+    let ticket = sister.parts.joins.tickets.issue(&record, "sto-1", &eve, 0).unwrap();
+    let refused = denied.signal("sto-1", &record.grant, &ticket, &eve).await.err();
+    assert!(matches!(refused, Some(CallError::Refused(_))), "{refused:?}");
+    assert_eq!((denied.asked(), denied.messages()), (Vec::new(), 0));
+    anna.saw_only(&["bob"]);
+    bob.saw_only(&[]);
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_grants_of_a_home_with_one_number_bind_nobody_to_the_second() {
+    let cluster = TestCluster::new();
+    let sister = cluster.node("sto-1", 5).await;
+    let hostile = HostileNode::start(&cluster, "cph-1").await;
+    let first = cluster.granted("cph-1", 1).grant;
+    hostile.ask_grant("sto-1", Purpose::Held, &first).await.unwrap();
+    let second = cluster.granted_with("cph-1", 1, |grant| grant.gateways.clear()).grant;
+    let told = hostile.ask_grant("sto-1", Purpose::Held, &second).await.unwrap().grant;
+    assert_eq!(told, first);
+    assert_eq!(counted(&sister, "grants_refused", Reason::GrantInvalid), 1);
+    sister.stop().await;
+}

@@ -1,0 +1,272 @@
+//! A node whose code an attacker controls, with the certificate and the node key of a real node of the cluster. It accepts
+//! and confirms everything, and tells honest nodes what the test says.
+
+use std::net::UdpSocket;
+
+use systir_cascade::{CallError, LinkEvent, PeerAddress, RoomBody, SignalStream};
+use systir_documents::{PublicKey, SigningKey};
+use systir_identity::{SpiffeId, TrustDomain};
+use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::grant_reply::Result as Asked;
+use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_proto::cluster::v1::{GrantRequest, ReserveRequest, SignalStart};
+use systir_registry::{LocalRegistry, NodeLoad};
+use systir_room::{ParticipantRecord, SignedTicket, Update};
+
+use super::hostile_script::{Everybody, Script};
+use super::*;
+use crate::refusal_wire;
+
+fn id_of(node: &str) -> SpiffeId {
+    TrustDomain::new("nordu.net").unwrap().relay(node).unwrap()
+}
+
+pub(super) struct HostileNode {
+    pub(super) name: String,
+    pub(super) links: Links,
+    events: tokio::sync::mpsc::Receiver<LinkEvent>,
+    /// All events so far.
+    pub(super) seen: Vec<LinkEvent>,
+    script: Arc<Script>,
+    registry: LocalRegistry,
+    /// Its incarnation in the room, and the number of its last write.
+    writes: (u64, u64),
+    /// The keys of all nodes.
+    keys: Vec<PublicKey>,
+}
+
+impl HostileNode {
+    /// It announces a lease with its address, as a member of the cluster can.
+    pub(super) async fn start(cluster: &TestCluster, name: &str) -> Self {
+        Self::start_with_key_of(cluster, name, name).await
+    }
+
+    /// The same with the node key of another node.
+    pub(super) async fn start_with_key_of(cluster: &TestCluster, name: &str, key_of: &str) -> Self {
+        let mut config = cluster.config(name, 1);
+        // An honest node would not start with keys that policy denies it.
+        (config.keys, config.page.guest_key) = Default::default();
+        let start = start::read(&config).unwrap();
+        let StartupFiles { credentials, .. } = StartupFiles::read(&config, &start).unwrap();
+        let node_key = cluster.documents.node_key(key_of).unwrap().to_text().parse().unwrap();
+        let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let lease = Lease {
+            node: name.into(),
+            grpc: grpc.local_addr().unwrap().to_string(),
+            quic: quic.local_addr().unwrap().to_string(),
+            load: NodeLoad { capacity: 100, at_ms: unix_ms(), ..NodeLoad::default() },
+            draining: false,
+            version: String::new(),
+        };
+        let keys = ["cph-1", "sto-1", "aws-sto-1"]
+            .map(|node| (id_of(node), cluster.documents.node_key(node).unwrap().public()));
+        let all = keys.iter().map(|(_, key)| key.clone()).collect();
+        let listed = Arc::new(Everybody(keys.into()));
+        let mut config = LinksConfig::new(credentials, Arc::<SigningKey>::new(node_key), listed, quic, grpc);
+        config.socket_buffer = 200_000;
+        let script = Arc::new(Script::default());
+        let (links, events) = Links::start(config, script.clone()).unwrap();
+        let registry = cluster.store.registry();
+        registry.announce(lease);
+        let (name, seen, writes) = (name.to_owned(), Vec::new(), (unix_ms(), 0));
+        Self { name, links, events, seen, script, registry, writes, keys: all }
+    }
+
+    /// From now on it tells this grant.
+    pub(super) fn tell(&self, grant: &str) {
+        grant.clone_into(&mut self.script.grant.lock().unwrap());
+    }
+
+    /// From now on it refuses seats, and tells its grant with the refusal.
+    pub(super) fn refuses_seats(&self) {
+        self.script.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends its grant, and that the unapproved node carries the room, over the open room.
+    pub(super) fn send_assignment(&self, node: &str, grant: &str) {
+        self.tell(grant);
+        self.send(node, RoomBody::Assignment(self.script.told()));
+    }
+
+    /// The calls that honest nodes made to it.
+    pub(super) fn asked(&self) -> Vec<&'static str> {
+        self.script.asked.lock().unwrap().clone()
+    }
+
+    pub(super) fn address_of(&self, node: &str) -> PeerAddress {
+        let view = self.registry.view();
+        let lease = view.last_lease(node).unwrap();
+        PeerAddress { id: id_of(node), grpc: lease.grpc.parse().unwrap(), quic: lease.quic.parse().unwrap() }
+    }
+
+    /// Asks a node for a grant, and tells it one.
+    pub(super) async fn ask_grant(
+        &self,
+        node: &str,
+        purpose: wire::GrantPurpose,
+        grant: &str,
+    ) -> Result<wire::RoomAssignment, Refusal> {
+        let request = GrantRequest {
+            room: room().key(),
+            grant: grant.to_owned(),
+            purpose: purpose.into(),
+            ..GrantRequest::default()
+        };
+        let reply = self.links.ask_grant(&self.address_of(node), request, TIMEOUT).await;
+        match reply.map_err(|error| refusal_wire::of_call(&error))?.result.unwrap() {
+            Asked::Assignment(told) => Ok(told),
+            Asked::Refused(refused) => Err(refusal_wire::decode(refused)),
+        }
+    }
+
+    /// Asks a node for a seat. The error is the refusal, and the grant that it tells.
+    pub(super) async fn reserve(&self, node: &str, grant: &str) -> Result<(), (Reason, Option<String>)> {
+        let request = ReserveRequest {
+            room: room().key(),
+            identity: "eve".to_owned(),
+            join_id: "hostile".to_owned(),
+            grant: grant.to_owned(),
+            ..ReserveRequest::default()
+        };
+        let reply = self.links.reserve(&self.address_of(node), request).await;
+        match reply.map_err(|error| (refusal_wire::of_call(&error).reason, None))?.result.unwrap() {
+            Reserved::Admitted(_) => Ok(()),
+            Reserved::Refused(mut refused) => {
+                let told = refused.assignment.take().map(|told| told.grant);
+                Err((refusal_wire::decode(refused).reason, told))
+            }
+        }
+    }
+
+    /// Relays the signalling of a participant to a node.
+    pub(super) async fn signal(
+        &self,
+        node: &str,
+        grant: &str,
+        ticket: &SignedTicket,
+        claims: &Grants,
+    ) -> Result<SignalStream, CallError> {
+        let start = SignalStart {
+            room: room().key(),
+            join_id: "hostile".to_owned(),
+            claims_json: serde_json::to_string(claims).unwrap(),
+            grant: grant.to_owned(),
+            ticket: ticket.note().clone(),
+            ..SignalStart::default()
+        };
+        self.links.signal(&self.address_of(node), start).await
+    }
+
+    /// Asks a node to open the room on their link, with a grant.
+    pub(super) fn open_room(&self, node: &str, grant: &str) {
+        self.tell(grant);
+        // A request with the same version would be the same request.
+        self.links.close_room(&room().key(), &id_of(node));
+        self.links.open_room(&room().key(), self.address_of(node), 1, 1);
+    }
+
+    /// Opens the room on the link with a node that must accept it.
+    pub(super) async fn opens_room(&mut self, node: &str, grant: &str) {
+        self.open_room(node, grant);
+        self.until("the room opens", |event| matches!(event, LinkEvent::RoomOpened { .. })).await;
+        let snapshot = Update::Snapshot {
+            owner: self.name.clone(),
+            incarnation: self.writes.0,
+            seq: 0,
+            records: Vec::new(),
+        };
+        self.send(node, state_update(&snapshot));
+    }
+
+    /// Opens the room on the link with a node that must refuse it. Returns the reason.
+    pub(super) async fn is_refused_room(&mut self, node: &str, grant: &str) -> String {
+        self.open_room(node, grant);
+        let refused = |event: &LinkEvent| matches!(event, LinkEvent::RoomRefused { by_us: false, .. });
+        match self.until("the refusal of the room", refused).await {
+            LinkEvent::RoomRefused { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn send(&self, node: &str, body: RoomBody) {
+        self.links.send(&id_of(node), &room().key(), body).unwrap();
+    }
+
+    /// Writes a participant's record as its media node. `owner`: the node that it pretends to be.
+    pub(super) fn write(&mut self, node: &str, owner: &str, record: ParticipantRecord) {
+        self.writes.1 += 1;
+        let (incarnation, seq) = self.writes;
+        let update = Update::Participant { owner: owner.to_owned(), incarnation, seq, record };
+        self.send(node, state_update(&update));
+    }
+
+    /// Receives link events until one matches.
+    pub(super) async fn until(&mut self, what: &str, matches: impl Fn(&LinkEvent) -> bool) -> LinkEvent {
+        loop {
+            let Ok(Some(event)) = tokio::time::timeout(TIMEOUT, self.events.recv()).await else {
+                panic!("{what} did not happen: {:?}", self.seen);
+            };
+            self.seen.push(event.clone());
+            if matches(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Receives the events that have arrived.
+    pub(super) fn receive_all(&mut self) -> &[LinkEvent] {
+        while let Ok(event) = self.events.try_recv() {
+            self.seen.push(event);
+        }
+        &self.seen
+    }
+
+    /// What was sent to it of the room.
+    pub(super) fn messages(&mut self) -> usize {
+        self.receive_all().iter().filter(|event| matches!(event, LinkEvent::Message { .. })).count()
+    }
+
+    /// The ticket of a participant that a gateway gave it.
+    pub(super) async fn ticket_of(&self, identity: &str) -> SignedTicket {
+        let given = async {
+            loop {
+                let found = self.script.started.lock().unwrap().iter().find_map(|start| {
+                    let claims: Grants = serde_json::from_str(&start.claims_json).unwrap();
+                    (claims.identity == identity).then(|| start.ticket.clone())
+                });
+                match found {
+                    Some(note) => return self.read_ticket(note),
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::time::timeout(TIMEOUT, given).await.expect("a participant is given to the hostile node")
+    }
+
+    fn read_ticket(&self, note: bytes::Bytes) -> SignedTicket {
+        SignedTicket::verify_if(note, |_| Ok(self.keys.clone())).unwrap().0
+    }
+
+    /// The ticket of a participant in the state that is sent to it.
+    pub(super) async fn ticket_in_state_of(&mut self, identity: &str) -> SignedTicket {
+        loop {
+            let bodies = self.receive_all().iter().filter_map(|event| match event {
+                LinkEvent::Message { body: RoomBody::StateUpdate(update), .. } => {
+                    Some(update.updates.clone())
+                }
+                _ => None,
+            });
+            let records = bodies.flatten().flat_map(|update| match systir_room::wire::decode(&update) {
+                Some(Update::Participant { record, .. }) => vec![record],
+                Some(Update::Snapshot { records, .. }) => records,
+                _ => Vec::new(),
+            });
+            let note = records.filter(|record| record.identity == identity).find_map(|record| record.ticket);
+            if let Some(note) = note {
+                return self.read_ticket(note);
+            }
+            self.until("a message", |event| matches!(event, LinkEvent::Message { .. })).await;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What a hostile node answers: it accepts and confirms everything, and tells what the test says.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use systir_cascade::{BoxFuture, Handler, HeldDocument, ListedNodes, SignalStream};
+use systir_documents::{DocumentId, PublicKey};
+use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_proto::cluster::v1 as wire;
+use systir_proto::cluster::v1::grant_reply::Result as Asked;
+use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
+use systir_proto::cluster::v1::{GrantRequest, ReserveRequest, SignalStart};
+
+use super::*;
+
+/// What the hostile node tells, and what it is asked.
+#[derive(Default)]
+pub(super) struct Script {
+    /// What it tells as the grant of each room.
+    pub(super) grant: Mutex<String>,
+    /// Does it refuse seats, as a full node does? Then it tells its grant too.
+    pub(super) full: AtomicBool,
+    /// Which calls honest nodes made.
+    pub(super) asked: Mutex<Vec<&'static str>>,
+    /// The participants that gateways gave it.
+    pub(super) started: Mutex<Vec<SignalStart>>,
+    /// Their signalling, kept open.
+    streams: Mutex<Vec<SignalStream>>,
+}
+
+impl Script {
+    fn asked(&self, call: &'static str) {
+        self.asked.lock().unwrap().push(call);
+    }
+
+    pub(super) fn told(&self) -> wire::RoomAssignment {
+        let carrying = wire::CarryingNode { node: "aws-sto-1".to_owned(), since_ms: 1 };
+        wire::RoomAssignment {
+            grant: self.grant.lock().unwrap().clone(),
+            spill: vec![carrying],
+            ..Default::default()
+        }
+    }
+}
+
+impl Handler for Script {
+    fn open_room<'a>(
+        &'a self,
+        _: &'a ProvenIdentity,
+        _: &'a wire::OpenRoom,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.asked("open_room");
+        Box::pin(ready(Ok(())))
+    }
+
+    fn grant(&self, _: &str) -> String {
+        self.grant.lock().unwrap().clone()
+    }
+
+    fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, _: GrantRequest) -> BoxFuture<'a, wire::GrantReply> {
+        self.asked("ask_grant");
+        Box::pin(ready(wire::GrantReply { result: Some(Asked::Assignment(self.told())) }))
+    }
+
+    fn reserve<'a>(&'a self, _: &'a ProvenIdentity, _: ReserveRequest) -> BoxFuture<'a, wire::ReserveReply> {
+        self.asked("reserve");
+        let result = if self.full.load(Ordering::Relaxed) {
+            let code = wire::RefusalCode::Full.into();
+            Reserved::Refused(wire::ReserveRefused {
+                code,
+                assignment: Some(self.told()),
+                ..Default::default()
+            })
+        } else {
+            Reserved::Admitted(wire::Admitted { ttl_seconds: 10, last_join: 0 })
+        };
+        Box::pin(ready(wire::ReserveReply { result: Some(result) }))
+    }
+
+    fn release<'a>(&'a self, _: &'a ProvenIdentity, _: wire::ReleaseRequest) -> BoxFuture<'a, ()> {
+        Box::pin(ready(()))
+    }
+
+    fn signal<'a>(
+        &'a self,
+        _: &'a ProvenIdentity,
+        start: SignalStart,
+        stream: SignalStream,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.asked("signal");
+        self.started.lock().unwrap().push(start);
+        self.streams.lock().unwrap().push(stream);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn document_versions(&self) -> Vec<HeldDocument> {
+        Vec::new()
+    }
+
+    fn documents_offered(&self, _: &ProvenIdentity, _: Vec<HeldDocument>) {}
+
+    fn document(&self, _: &ProvenIdentity, _: &DocumentId, _: u64) -> Option<Arc<str>> {
+        None
+    }
+}
+
+/// Lists every node, at every address.
+pub(super) struct Everybody(pub(super) HashMap<SpiffeId, PublicKey>);
+
+impl ListedNodes for Everybody {
+    fn node_keys(&self, node: &SpiffeId) -> Vec<PublicKey> {
+        self.0.get(node).cloned().into_iter().collect()
+    }
+
+    fn may_dial(&self, _: &SpiffeId, _: IpAddr) -> bool {
+        true
+    }
+}
