@@ -33,6 +33,8 @@ pub(super) struct HostileNode {
     writes: (u64, u64),
     /// The keys of all nodes.
     keys: Vec<PublicKey>,
+    /// Requests to open the room so far.
+    requests: u64,
 }
 
 impl HostileNode {
@@ -70,7 +72,7 @@ impl HostileNode {
         let registry = cluster.store.registry();
         registry.announce(lease);
         let (name, seen, writes) = (name.to_owned(), Vec::new(), (unix_ms(), 0));
-        Self { name, links, events, seen, script, registry, writes, keys: all }
+        Self { name, links, events, seen, script, registry, writes, keys: all, requests: 0 }
     }
 
     /// From now on it tells this grant.
@@ -159,34 +161,54 @@ impl HostileNode {
     }
 
     /// Asks a node to open the room on their link, with a grant.
-    pub(super) fn open_room(&self, node: &str, grant: &str) {
+    pub(super) fn open_room(&mut self, node: &str, grant: &str) {
         self.tell(grant);
-        // A request with the same version would be the same request.
+        // A request with the same epoch would be the same request.
+        self.requests += 1;
+        self.links.open_room(&room().key(), self.address_of(node), self.requests, 1);
+    }
+
+    /// Closes the room on the link with a node.
+    pub(super) fn close_room(&self, node: &str) {
         self.links.close_room(&room().key(), &id_of(node));
-        self.links.open_room(&room().key(), self.address_of(node), 1, 1);
     }
 
     /// Opens the room on the link with a node that must accept it.
     pub(super) async fn opens_room(&mut self, node: &str, grant: &str) {
+        let (owner, incarnation) = (self.name.clone(), self.writes.0);
+        let snapshot = Update::Snapshot { owner, incarnation, seq: 0, records: Vec::new() };
         self.open_room(node, grant);
-        self.until("the room opens", |event| matches!(event, LinkEvent::RoomOpened { .. })).await;
-        let snapshot = Update::Snapshot {
-            owner: self.name.clone(),
-            incarnation: self.writes.0,
-            seq: 0,
-            records: Vec::new(),
-        };
-        self.send(node, state_update(&snapshot));
+        loop {
+            let answered = |event: &LinkEvent| {
+                matches!(event, LinkEvent::RoomOpened { .. } | LinkEvent::RoomClosed { .. })
+            };
+            self.until("the room opens", answered).await;
+            let body = state_update(&snapshot);
+            if self.links.send(&id_of(node), &room().key(), body).is_ok() {
+                return;
+            }
+            // Both nodes opened and closed it at once.
+            self.open_room(node, grant);
+        }
     }
 
     /// Opens the room on the link with a node that must refuse it. Returns the reason.
     pub(super) async fn is_refused_room(&mut self, node: &str, grant: &str) -> String {
-        self.open_room(node, grant);
-        let refused = |event: &LinkEvent| matches!(event, LinkEvent::RoomRefused { by_us: false, .. });
-        match self.until("the refusal of the room", refused).await {
-            LinkEvent::RoomRefused { reason, .. } => reason,
-            other => panic!("{other:?}"),
+        let id = id_of(node);
+        let answered = |event: &LinkEvent| match event {
+            LinkEvent::RoomRefused { peer, by_us: false, .. }
+            | LinkEvent::RoomClosed { peer, .. }
+            | LinkEvent::RoomOpened { peer, .. } => *peer == id,
+            _ => false,
+        };
+        // The node may open or close the room itself at the same time, which ends the request.
+        for _ in 0..5 {
+            self.open_room(node, grant);
+            if let LinkEvent::RoomRefused { reason, .. } = self.until("the room's refusal", answered).await {
+                return reason;
+            }
         }
+        panic!("{node} does not refuse the room: {:?}", self.seen);
     }
 
     pub(super) fn send(&self, node: &str, body: RoomBody) {
