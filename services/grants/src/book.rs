@@ -282,7 +282,7 @@ impl GrantBook {
     ) -> Result<SignedGrant, NextGrantError> {
         let held = self.held(room).ok_or(GrantRefusal::None)?;
         let known = held.grant();
-        let renews = held.own && after <= known.epoch;
+        let renews = held.own && after < known.epoch;
         let before =
             if known.home == self.me { known.successor_of.clone() } else { Some(known.home.clone()) };
         let order = GrantOrder {
@@ -300,7 +300,8 @@ impl GrantBook {
 
     /// Holds a grant that this node has just signed.
     pub fn adopt(&mut self, room: &RoomId, signed: SignedGrant, now: GrantTime) {
-        self.hold(room, HeldGrant::own(signed, now));
+        let held = HeldGrant::own(signed, self.held(room), now);
+        self.hold(room, held);
     }
 
     /// Must this node, as home, sign the room's grant anew: it is half over, this process did not sign it, or the terms

@@ -1,5 +1,6 @@
 //! A grant that a node holds.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use systir_documents::{Grant, SignedGrant};
@@ -15,8 +16,9 @@ pub struct HeldGrant {
     pub(crate) signed: SignedGrant,
     /// When it ends, by this node's monotonic clock.
     pub(crate) ends: Instant,
-    /// The home before this one, if this node accepted the takeover only because it could not reach that home.
-    pub(crate) replaced: Option<String>,
+    /// Homes before this one that were replaced only because they could not be reached, as far as this node knows. If one is
+    /// back, and leads the room, all follow it.
+    pub(crate) unreached: BTreeSet<String>,
     /// Did this process sign it?
     pub(crate) own: bool,
 }
@@ -32,13 +34,19 @@ impl HeldGrant {
         };
         let left = if from == Some(grant.home.as_str()) { grant.life_ms() } else { by_clock() };
         let ends = now.instant + Duration::from_millis(left);
-        Self { signed, ends, replaced: None, own: false }
+        Self { signed, ends, unreached: BTreeSet::new(), own: false }
     }
 
-    /// A grant that this process has just signed.
-    pub(crate) fn own(signed: SignedGrant, now: GrantTime) -> Self {
+    /// A grant that this process has just signed, after the one that is held.
+    pub(crate) fn own(signed: SignedGrant, held: Option<&Self>, now: GrantTime) -> Self {
         let ends = now.instant + Duration::from_millis(signed.grant().life_ms());
-        Self { signed, ends, replaced: None, own: true }
+        let mut unreached = held.map(|held| held.unreached.clone()).unwrap_or_default();
+        if let Some(before) = held.map(Self::grant).filter(|before| before.home != signed.grant().home) {
+            unreached.insert(before.home.clone());
+            unreached.extend(before.successor_of.clone());
+        }
+        unreached.remove(&signed.grant().home);
+        Self { signed, ends, unreached, own: true }
     }
 
     /// The grant.

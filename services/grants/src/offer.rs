@@ -95,7 +95,7 @@ pub(crate) fn judge(
         return Err(older(known));
     }
     if known.home == me {
-        return as_home(known, offered, from, circumstances);
+        return as_home(held, offered, from, circumstances);
     }
     let follows = grant.epoch == known.epoch + 1
         && known.homes.contains(&grant.home)
@@ -103,7 +103,7 @@ pub(crate) fn judge(
     // Takeovers that this node missed, or another home that was made when this one could not be found.
     let missed = grant.epoch > known.epoch + 1 && grant.epoch - known.epoch <= MAX_MISSED_EPOCHS;
     let rival = grant.epoch == known.epoch && known.homes.contains(&grant.home);
-    let returned = held.replaced.as_deref() == Some(grant.home.as_str()) && grant.epoch > known.epoch;
+    let returned = held.unreached.contains(&grant.home) && grant.epoch > known.epoch;
     // The old home's own word, over its own connection, needs no second signature.
     let handed_over = from == Some(known.home.as_str()) && known.homes.contains(&grant.home);
     if returned || handed_over {
@@ -116,20 +116,21 @@ pub(crate) fn judge(
         HomeReach::Up => Err(Offered::Refused(GrantRefusal::HomeAlive { home: known.home.clone() })),
         HomeReach::Unknown => Err(Offered::AskHome(known.home.clone())),
         HomeReach::Gone => {
-            let replaced = Some(known.home.clone());
-            Ok(HeldGrant { replaced, ..HeldGrant::received(offered, from, *now) })
+            let mut unreached = held.unreached.clone();
+            unreached.insert(known.home.clone());
+            Ok(HeldGrant { unreached, ..HeldGrant::received(offered, from, *now) })
         }
     }
 }
 
 /// Decides about a grant of another home, as the home of the one that is held.
 fn as_home(
-    known: &Grant,
+    held: &HeldGrant,
     offered: SignedGrant,
     from: Option<&str>,
     circumstances: &Circumstances<'_>,
 ) -> Result<HeldGrant, Offered> {
-    let grant = offered.grant();
+    let (known, grant) = (held.grant(), offered.grant());
     let newer = grant.epoch > known.epoch;
     // No takeover is so far ahead; a claim that is would drive this node's epoch to the last one.
     let too_far = grant.epoch - known.epoch > MAX_MISSED_EPOCHS;
@@ -138,17 +139,14 @@ fn as_home(
     if too_far || first {
         return Err(not_a_successor(known));
     }
-    // This node took over from that home, which is back and leads the room.
-    let predecessor_is_back = newer && known.successor_of.as_deref() == Some(grant.home.as_str());
-    // Two nodes took over from one home at once.
-    let rival_successor = grant.epoch == known.epoch && grant.sid == known.sid;
+    // A home before this one, which is back and leads the room.
+    let predecessor_is_back = newer && held.unreached.contains(&grant.home);
     let follows = if predecessor_is_back {
         true
-    } else if rival_successor {
-        rank(grant) < rank(known)
     } else if (circumstances.leads)() {
         return Err(Offered::Contested { epoch: grant.epoch });
     } else {
+        // Of two nodes that took over from one home at once, the lower one stays.
         newer || rank(grant) < rank(known)
     };
     if follows { Ok(HeldGrant::received(offered, from, circumstances.now)) } else { Err(older(known)) }
@@ -164,8 +162,8 @@ fn of_same_home(
     let (known, grant) = (held.grant(), offered.grant());
     match (grant.epoch, grant.serial).cmp(&(known.epoch, known.serial)) {
         std::cmp::Ordering::Greater => {
-            let replaced = held.replaced.clone();
-            Ok(HeldGrant { replaced, ..HeldGrant::received(offered, from, now) })
+            let unreached = held.unreached.clone();
+            Ok(HeldGrant { unreached, ..HeldGrant::received(offered, from, now) })
         }
         std::cmp::Ordering::Less => Err(older(known)),
         std::cmp::Ordering::Equal if offered.hash() == held.signed.hash() => Err(Offered::Known),
