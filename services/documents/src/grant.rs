@@ -1,10 +1,10 @@
 //! The grant of a room: its home node binds it to nodes, and orders changes of its home.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::DocumentError;
 use crate::field_lines::{FieldReader, FieldWriter};
+use crate::grant_terms::GrantTerms;
 use crate::hash::DocumentHash;
 use crate::key::PublicKey;
 use crate::names::{check_name, check_trust_domain};
@@ -23,8 +23,6 @@ const MAX_KEY_BYTES: usize = 1024;
 /// A grant. It authorises nobody: a node of these lists may do what its role needs only if policy allows it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Trust domain of the cluster.
-    pub trust_domain: String,
     /// Owner of the room.
     pub institution: String,
     /// Key of the room in the cluster. It has no space.
@@ -39,24 +37,8 @@ pub struct Grant {
     pub home: String,
     /// The home of the epoch before; none in a room's first epoch.
     pub successor_of: Option<String>,
-    /// All nodes that may be home.
-    pub homes: BTreeSet<String>,
-    /// All nodes that may be spill nodes.
-    pub spill: BTreeSet<String>,
-    /// All nodes that may be gateways.
-    pub gateways: BTreeSet<String>,
-    /// The room's class, such as `standard`.
-    pub class: String,
-    /// Must tracks be end-to-end encrypted?
-    pub e2ee: bool,
-    /// Version of the institution's policy.
-    pub policy_version: u64,
-    /// SHA-256 over all that the policy decides by.
-    pub policy_hash: DocumentHash,
-    /// Version of the operator's directory.
-    pub directory_version: u64,
-    /// SHA-256 of the directory.
-    pub directory_hash: DocumentHash,
+    /// The nodes that may be used, and by which documents.
+    pub terms: GrantTerms,
     /// When it was signed, Unix milliseconds.
     pub issued_ms: u64,
     /// When it ends, Unix milliseconds.
@@ -74,8 +56,9 @@ pub struct SignedGrant {
 
 impl Grant {
     fn text(&self) -> String {
+        let terms = &self.terms;
         let mut text = FieldWriter::new(FIRST_LINE);
-        text.field("trust_domain", &self.trust_domain);
+        text.field("trust_domain", &terms.trust_domain);
         text.field("institution", &self.institution);
         text.field("room", &self.room);
         text.field("sid", &self.sid);
@@ -83,15 +66,15 @@ impl Grant {
         text.field("serial", self.serial);
         text.field("home", &self.home);
         text.field("successor_of", self.successor_of.as_deref().unwrap_or("-"));
-        text.list("homes", self.homes.iter().map(String::as_str));
-        text.list("spill", self.spill.iter().map(String::as_str));
-        text.list("gateways", self.gateways.iter().map(String::as_str));
-        text.field("class", &self.class);
-        text.field("e2ee", if self.e2ee { "required" } else { "optional" });
-        text.field("policy_version", self.policy_version);
-        text.field("policy_hash", self.policy_hash);
-        text.field("directory_version", self.directory_version);
-        text.field("directory_hash", self.directory_hash);
+        text.list("homes", terms.homes.iter().map(String::as_str));
+        text.list("spill", terms.spill.iter().map(String::as_str));
+        text.list("gateways", terms.gateways.iter().map(String::as_str));
+        text.field("class", &terms.class);
+        text.field("e2ee", if terms.e2ee { "required" } else { "optional" });
+        text.field("policy_version", terms.policy_version);
+        text.field("policy_hash", terms.policy_hash);
+        text.field("directory_version", terms.directory_version);
+        text.field("directory_hash", terms.directory_hash);
         text.field("issued", self.issued_ms);
         text.field("not_after", self.not_after_ms);
         text.finish()
@@ -99,19 +82,18 @@ impl Grant {
 
     fn parse(text: &str) -> Result<Self, DocumentError> {
         let mut fields = FieldReader::new(text, FIRST_LINE)?;
-        let grant = Self {
-            trust_domain: fields.checked("trust_domain", check_trust_domain)?,
-            institution: fields.checked("institution", check_name)?,
-            room: fields.checked("room", check_key)?,
-            sid: fields.checked("sid", check_key)?,
-            epoch: fields.number("epoch")?,
-            serial: fields.number("serial")?,
-            home: fields.checked("home", check_name)?,
-            successor_of: Some(fields.checked("successor_of", |name| match name {
-                "-" => Ok(()),
-                name => check_name(name),
-            })?)
-            .filter(|name| name != "-"),
+        let trust_domain = fields.checked("trust_domain", check_trust_domain)?;
+        let institution = fields.checked("institution", check_name)?;
+        let room = fields.checked("room", check_key)?;
+        let sid = fields.checked("sid", check_key)?;
+        let (epoch, serial) = (fields.number("epoch")?, fields.number("serial")?);
+        let home = fields.checked("home", check_name)?;
+        let successor_of = fields.checked("successor_of", |name| match name {
+            "-" => Ok(()),
+            name => check_name(name),
+        })?;
+        let terms = GrantTerms {
+            trust_domain,
             homes: fields.list("homes", check_name)?,
             spill: fields.list("spill", check_name)?,
             gateways: fields.list("gateways", check_name)?,
@@ -125,8 +107,20 @@ impl Grant {
             policy_hash: hash(&mut fields, "policy_hash")?,
             directory_version: fields.number("directory_version")?,
             directory_hash: hash(&mut fields, "directory_hash")?,
-            issued_ms: fields.number("issued")?,
-            not_after_ms: fields.number("not_after")?,
+        };
+        let (issued_ms, not_after_ms) = (fields.number("issued")?, fields.number("not_after")?);
+        let successor_of = Some(successor_of).filter(|name| name != "-");
+        let grant = Self {
+            institution,
+            room,
+            sid,
+            epoch,
+            serial,
+            home,
+            successor_of,
+            terms,
+            issued_ms,
+            not_after_ms,
         };
         fields.end()?;
         grant.check().map_err(|problem| DocumentError { line: None, problem })?;
@@ -144,10 +138,11 @@ impl Grant {
         if self.epoch == 0 || self.serial == 0 {
             return Err("the first epoch and the first serial are 1".to_owned());
         }
-        if !self.homes.contains(&self.home) {
+        let GrantTerms { homes, spill, gateways, .. } = &self.terms;
+        if !homes.contains(&self.home) {
             return Err("\"home\" is not in \"homes\"".to_owned());
         }
-        if [&self.homes, &self.spill, &self.gateways].iter().any(|nodes| nodes.len() > MAX_NODES) {
+        if [homes, spill, gateways].iter().any(|nodes| nodes.len() > MAX_NODES) {
             return Err(format!("a role has more than {MAX_NODES} nodes"));
         }
         Ok(())
@@ -230,7 +225,6 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> Grant {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Grant {
-            trust_domain: "nordu.net".to_owned(),
             institution: "ku.dk".to_owned(),
             room: "a3UuZGs/bGVjdHVyZQ".to_owned(),
             sid: "RM_1".to_owned(),
@@ -238,15 +232,18 @@ pub(crate) mod tests {
             serial: 1,
             home: "cph-1".to_owned(),
             successor_of: None,
-            homes: names(&["cph-1"]),
-            spill: names(&["sto-1"]),
-            gateways: names(&["cph-1", "sto-1"]),
-            class: "standard".to_owned(),
-            e2ee: false,
-            policy_version: 7,
-            policy_hash: DocumentHash::of("policy"),
-            directory_version: 3,
-            directory_hash: DocumentHash::of("directory"),
+            terms: GrantTerms {
+                trust_domain: "nordu.net".to_owned(),
+                homes: names(&["cph-1"]),
+                spill: names(&["sto-1"]),
+                gateways: names(&["cph-1", "sto-1"]),
+                class: "standard".to_owned(),
+                e2ee: false,
+                policy_version: 7,
+                policy_hash: DocumentHash::of("policy"),
+                directory_version: 3,
+                directory_hash: DocumentHash::of("directory"),
+            },
             issued_ms: 1_795_939_200_000,
             not_after_ms: 1_795_939_800_000,
         }
@@ -296,7 +293,9 @@ pub(crate) mod tests {
         assert!(refused(|grant| grant.room = "a b".to_owned()).contains("room"));
         assert!(refused(|grant| grant.successor_of = Some("-".to_owned())).contains("not read as written"));
         assert!(refused(|grant| grant.institution = "ku.dk\nroom x".to_owned()).contains("\"sid\""));
-        assert!(refused(|grant| grant.spill = (0..257).map(|n| format!("n{n}")).collect()).contains("256"));
+        assert!(
+            refused(|grant| grant.terms.spill = (0..257).map(|n| format!("n{n}")).collect()).contains("256")
+        );
     }
 
     proptest! {
@@ -317,7 +316,7 @@ pub(crate) mod tests {
             homes in proptest::collection::btree_set("[a-z0-9]{1,8}", 1..5), spill in proptest::collection::btree_set("[a-z0-9]{1,8}", 0..5),
         ) {
             let grant = Grant {
-                room, epoch, serial, home: homes.first().unwrap().clone(), homes, spill,
+                room, epoch, serial, home: homes.first().unwrap().clone(), terms: GrantTerms { homes, spill, ..sample().terms },
                 issued_ms: issued, not_after_ms: issued + life, ..sample()
             };
             let signed = SignedGrant::sign(grant.clone(), &key(1)).unwrap();

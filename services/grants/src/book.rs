@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use systir_assignment::{Assignment, LAST_EPOCH, MediaRole, RoomId};
-use systir_documents::{MAX_GRANT_LIFE_MS, NodeNoteRefused, SignedGrant, SigningKey};
+use systir_documents::{GrantTerms, MAX_GRANT_LIFE_MS, NodeNoteRefused, SignedGrant, SigningKey};
 
 use crate::carriers::Carriers;
 use crate::held::HeldGrant;
 use crate::offer::{Circumstances, Offered, judge};
+use crate::order::{GrantOrder, GrantTime};
 use crate::refusal::GrantRefusal;
 use crate::role::GrantRole;
-use crate::terms::{GrantOrder, GrantTerms, GrantTime};
 
 /// The epoch of the first takeover of a room.
 const FIRST_SUCCESSOR: u64 = 2;
@@ -73,7 +73,7 @@ impl GrantBook {
             home: grant.home.as_str().into(),
             spill: carriers.nodes().filter(|node| *node.as_str() != *grant.home).cloned().collect(),
             epoch: grant.epoch,
-            policy_version: grant.policy_version.to_string(),
+            policy_version: grant.terms.policy_version.to_string(),
             created_ms: *created_ms,
             since_ms,
             grant: held.signed.note().to_string(),
@@ -134,7 +134,7 @@ impl GrantBook {
         let unlisted: Vec<String> = entry
             .carriers
             .nodes()
-            .filter(|node| !held.grant().spill.contains(node.as_str()))
+            .filter(|node| !held.grant().terms.spill.contains(node.as_str()))
             .map(ToString::to_string)
             .collect();
         for node in unlisted {
@@ -163,8 +163,8 @@ impl GrantBook {
         for (role, node) in roles {
             let listed = match role {
                 GrantRole::Home => grant.home == *node,
-                GrantRole::Spill => grant.spill.contains(*node),
-                GrantRole::Gateway => grant.gateways.contains(*node),
+                GrantRole::Spill => grant.terms.spill.contains(*node),
+                GrantRole::Gateway => grant.terms.gateways.contains(*node),
             };
             if !listed {
                 return Err(GrantRefusal::NotListed { node: (*node).to_owned(), role: *role });
@@ -180,7 +180,7 @@ impl GrantBook {
         if grant.home == node {
             Some(MediaRole::Home)
         } else {
-            grant.spill.contains(node).then_some(MediaRole::Spill)
+            grant.terms.spill.contains(node).then_some(MediaRole::Spill)
         }
     }
 
@@ -189,7 +189,7 @@ impl GrantBook {
     pub fn add_carrier(&mut self, room: &RoomId, node: &str, now_ms: u64) -> bool {
         let Some(entry) = self.rooms.get_mut(room) else { return false };
         let grant = entry.held.grant();
-        grant.home != node && grant.spill.contains(node) && entry.carriers.add(node, now_ms)
+        grant.home != node && grant.terms.spill.contains(node) && entry.carriers.add(node, now_ms)
     }
 
     /// A spill node carries the room no longer. True when that is news.
@@ -237,7 +237,7 @@ impl GrantBook {
     fn replace(entry: &mut Entry, spill: &[(String, u64)], me: &str) -> bool {
         let grant = entry.held.grant();
         let listed: Vec<(String, u64)> =
-            spill.iter().filter(|(node, _)| grant.spill.contains(node)).cloned().collect();
+            spill.iter().filter(|(node, _)| grant.terms.spill.contains(node)).cloned().collect();
         entry.carriers.replace(&listed, me)
     }
 
@@ -263,7 +263,7 @@ impl GrantBook {
             successor_of: None,
             life_ms: self.life_ms,
         };
-        SignedGrant::sign(terms.grant(order, now), key)
+        SignedGrant::sign(order.grant(terms, now), key)
     }
 
     /// Signs the next grant of a room, with this node as home, after the one that is held; in an epoch after `after`.
@@ -295,7 +295,7 @@ impl GrantBook {
             successor_of: before,
             life_ms: self.life_ms,
         };
-        Ok(SignedGrant::sign(terms.grant(order, now), key)?)
+        Ok(SignedGrant::sign(order.grant(terms, now), key)?)
     }
 
     /// Holds a grant that this node has just signed.
@@ -310,7 +310,7 @@ impl GrantBook {
     pub fn must_renew(&self, room: &RoomId, terms: &GrantTerms, now: Instant) -> bool {
         self.held(room).is_some_and(|held| {
             held.grant().home == self.me
-                && (!held.own || held.is_half_over(now) || !terms.are_of(held.grant()))
+                && (!held.own || held.is_half_over(now) || held.grant().terms != *terms)
         })
     }
 

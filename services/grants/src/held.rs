@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use systir_documents::{Grant, SignedGrant};
 
-use crate::terms::GrantTime;
+use crate::order::GrantTime;
 
 /// How far the clocks of two nodes may differ, milliseconds.
 const CLOCK_DIFFERENCE_MS: u64 = 300_000;

@@ -7,7 +7,7 @@
 //!
 //! - [`GrantBook`]: the grants of one node. [`GrantBook::offer`] decides whether a grant of another node replaces the one
 //!   that is held.
-//! - [`GrantTerms`]: what this node's policy says of a room; the home signs it.
+//! - [`GrantTime`]: the time of a call.
 //! - [`GrantRefusal`]: why a grant does not count, or does not allow something.
 
 // Tests may read the clock.
@@ -17,16 +17,16 @@ mod book;
 mod carriers;
 mod held;
 mod offer;
+mod order;
 mod refusal;
 mod role;
-mod terms;
 
 pub use book::{GrantBook, NextGrantError};
 pub use held::HeldGrant;
 pub use offer::{Circumstances, HomeReach, Offered};
+pub use order::GrantTime;
 pub use refusal::GrantRefusal;
 pub use role::GrantRole;
-pub use terms::{GrantTerms, GrantTime};
 
 #[cfg(test)]
 mod tests;

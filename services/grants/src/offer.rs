@@ -4,8 +4,8 @@ use systir_assignment::MAX_MISSED_EPOCHS;
 use systir_documents::{Grant, SignedGrant};
 
 use crate::held::HeldGrant;
+use crate::order::GrantTime;
 use crate::refusal::GrantRefusal;
-use crate::terms::GrantTime;
 
 /// What this node knows of a room's home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) fn judge(
     let known = held.grant();
     if !approves_home(&known.home) {
         // The grants of a home that lost its role order nothing. What follows on them does.
-        return if known.homes.contains(&grant.home) && grant.sid == known.sid {
+        return if known.terms.homes.contains(&grant.home) && grant.sid == known.sid {
             Ok(HeldGrant::received(offered, from, *now))
         } else {
             Err(not_a_successor(known))
@@ -98,14 +98,14 @@ pub(crate) fn judge(
         return as_home(held, offered, from, circumstances);
     }
     let follows = grant.epoch == known.epoch + 1
-        && known.homes.contains(&grant.home)
+        && known.terms.homes.contains(&grant.home)
         && grant.successor_of.as_deref() == Some(known.home.as_str());
     // Takeovers that this node missed, or another home that was made when this one could not be found.
     let missed = grant.epoch > known.epoch + 1 && grant.epoch - known.epoch <= MAX_MISSED_EPOCHS;
-    let rival = grant.epoch == known.epoch && known.homes.contains(&grant.home);
+    let rival = grant.epoch == known.epoch && known.terms.homes.contains(&grant.home);
     let returned = held.unreached.contains(&grant.home) && grant.epoch > known.epoch;
     // The old home's own word, over its own connection, needs no second signature.
-    let handed_over = from == Some(known.home.as_str()) && known.homes.contains(&grant.home);
+    let handed_over = from == Some(known.home.as_str()) && known.terms.homes.contains(&grant.home);
     if returned || handed_over {
         return Ok(HeldGrant::received(offered, from, *now));
     }

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use systir_assignment::{LAST_EPOCH, MAX_MISSED_EPOCHS, RoomId};
-use systir_documents::{DocumentHash, Grant, MAX_GRANT_LIFE_MS, SignedGrant, SigningKey};
+use systir_documents::{DocumentHash, Grant, GrantTerms, MAX_GRANT_LIFE_MS, SignedGrant, SigningKey};
 
-use crate::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTerms, GrantTime, HomeReach, Offered};
+use crate::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach, Offered};
 
 const HOMES: [&str; 3] = ["cph-1", "cph-2", "osl-1"];
 const HOSTILE: &str = "aws-sto-1";
@@ -292,7 +292,7 @@ fn a_home_that_lost_its_role_orders_nothing_whatever_epoch_it_signed() {
 fn an_unapproved_node_is_never_followed() {
     let mut member = Node::new("osl-1");
     let mut grant = Node::with_first("cph-1").held().grant().clone();
-    grant.homes.insert(HOSTILE.to_owned());
+    grant.terms.homes.insert(HOSTILE.to_owned());
     grant.home = HOSTILE.to_owned();
     let forged = SignedGrant::sign(grant, &key(HOSTILE)).unwrap();
     for from in [None, Some(HOSTILE), Some("cph-1")] {
@@ -353,7 +353,7 @@ fn a_replayed_grant_extends_nothing_and_of_two_with_one_number_the_first_stays()
     }
     assert_eq!(member.may(GrantRole::Spill, "osl-1", false), Err(GrantRefusal::Ended));
     let mut other = home.held().grant().clone();
-    other.spill.clear();
+    other.terms.spill.clear();
     let other = SignedGrant::sign(other, &key("cph-1")).unwrap();
     let conflict = Offered::Refused(GrantRefusal::Conflict("cph-1".to_owned()));
     assert_eq!(member.offer(&other, Some("cph-1")), conflict);

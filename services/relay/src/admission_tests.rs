@@ -364,9 +364,9 @@ async fn a_seat_needs_a_grant_that_lists_both_nodes_and_the_newest_one_counts() 
     // A node of the cluster that may not be home signs for itself.
     let usurper = cluster.granted("sto-1", 3).grant;
     assert_eq!(reserve(&home, "sto-1", &usurper, "usurper").await, Err(Reason::PolicyDenied));
-    let unlisted = cluster.granted_with("cph-1", 3, |grant| grant.spill.clear()).grant;
+    let unlisted = cluster.granted_with("cph-1", 3, |grant| grant.terms.spill.clear()).grant;
     assert_eq!(reserve(&home, "sto-1", &unlisted, "unlisted").await, invalid);
-    let no_gateway = cluster.granted_with("cph-1", 4, |grant| grant.gateways.clear()).grant;
+    let no_gateway = cluster.granted_with("cph-1", 4, |grant| grant.terms.gateways.clear()).grant;
     assert_eq!(reserve(&home, "sto-1", &no_gateway, "no-gateway").await, invalid);
     let record = cluster.granted("cph-1", 5);
     let granted = record.grant.clone();

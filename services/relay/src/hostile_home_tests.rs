@@ -70,10 +70,10 @@ async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it_and_its_class_deci
     let mut hostile = HostileNode::start(&cluster, "cph-1").await;
     let mut denied = HostileNode::start(&cluster, "aws-sto-1").await;
     let record = cluster.granted_with("cph-1", 1, |grant| {
-        grant.spill.insert("aws-sto-1".to_owned());
-        grant.gateways.insert("aws-sto-1".to_owned());
+        grant.terms.spill.insert("aws-sto-1".to_owned());
+        grant.terms.gateways.insert("aws-sto-1".to_owned());
         // By the bundle the room is standard, without end-to-end encryption.
-        (grant.class, grant.e2ee) = ("confidential".to_owned(), true);
+        (grant.terms.class, grant.terms.e2ee) = ("confidential".to_owned(), true);
     });
     hostile.tell(&record.grant);
     hostile.refuses_seats();
@@ -112,7 +112,7 @@ async fn two_grants_of_a_home_with_one_number_bind_nobody_to_the_second() {
     let hostile = HostileNode::start(&cluster, "cph-1").await;
     let first = cluster.granted("cph-1", 1).grant;
     hostile.ask_grant("sto-1", Purpose::Held, &first).await.unwrap();
-    let second = cluster.granted_with("cph-1", 1, |grant| grant.gateways.clear()).grant;
+    let second = cluster.granted_with("cph-1", 1, |grant| grant.terms.gateways.clear()).grant;
     let told = hostile.ask_grant("sto-1", Purpose::Held, &second).await.unwrap().grant;
     assert_eq!(told, first);
     assert_eq!(counted(&sister, "grants_refused", Reason::GrantInvalid), 1);

@@ -37,7 +37,7 @@ impl TestCluster {
         let all = || ["cph-1", "sto-1", "aws-sto-1"].map(str::to_owned).into();
         let forged = self.granted_with(hostile, held.epoch, |grant| {
             grant.sid.clone_from(&held.sid);
-            (grant.homes, grant.spill, grant.gateways) = (all(), all(), all());
+            (grant.terms.homes, grant.terms.spill, grant.terms.gateways) = (all(), all(), all());
             grant.successor_of.clone_from(&held.successor_of);
             change(grant);
         });

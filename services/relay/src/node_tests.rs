@@ -9,7 +9,7 @@ use livekit_protocol::signal_response::Message as ServerMessage;
 use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
 use prost::Message as _;
 use systir_assignment::Assignment;
-use systir_documents::{DocumentHash, Grant, MAX_GRANT_LIFE_MS, SignedGrant};
+use systir_documents::{DocumentHash, Grant, GrantTerms, MAX_GRANT_LIFE_MS, SignedGrant};
 use systir_livekit::token::Grants;
 use systir_registry::LocalStore;
 use systir_room::RoomState;
@@ -138,7 +138,6 @@ impl TestCluster {
     fn granted_with(&self, home: &str, epoch: u64, change: impl FnOnce(&mut Grant)) -> Assignment {
         let nodes = || ["cph-1", "sto-1"].map(str::to_owned).into();
         let mut grant = Grant {
-            trust_domain: "nordu.net".to_owned(),
             institution: "ku.dk".to_owned(),
             room: room().key(),
             sid: "RM_x".to_owned(),
@@ -146,15 +145,18 @@ impl TestCluster {
             serial: 1,
             home: home.to_owned(),
             successor_of: (epoch > 1).then(|| "cph-1".to_owned()),
-            homes: nodes(),
-            spill: nodes(),
-            gateways: nodes(),
-            class: "standard".to_owned(),
-            e2ee: false,
-            policy_version: 1,
-            policy_hash: DocumentHash::of("policy"),
-            directory_version: 1,
-            directory_hash: DocumentHash::of("directory"),
+            terms: GrantTerms {
+                trust_domain: "nordu.net".to_owned(),
+                homes: nodes(),
+                spill: nodes(),
+                gateways: nodes(),
+                class: "standard".to_owned(),
+                e2ee: false,
+                policy_version: 1,
+                policy_hash: DocumentHash::of("policy"),
+                directory_version: 1,
+                directory_hash: DocumentHash::of("directory"),
+            },
             issued_ms: unix_ms(),
             not_after_ms: 0,
         };

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use systir_assignment::{Assignment, RoomId, Versioned};
+use systir_assignment::{Assignment, RoomId};
 use systir_documents::SignedGrant;
 use systir_grants::GrantRefusal;
 use systir_policy::Action;
 use systir_reason::{Reason, Refusal};
 
 use super::{Assignments, GrantPurpose, ToldAssignment, lock, now};
-use crate::registry::{CreateError, RegistryError, UpdateError};
+use crate::registry::RegistryError;
 
 /// How long the creation of a room waits for other nodes that may hold a grant of it.
 const ASK_TIMEOUT: Duration = Duration::from_millis(100);
@@ -53,32 +53,15 @@ impl Assignments {
             .map_err(|error| Refusal::new(Reason::Internal, format!("a grant cannot be signed: {error}")))?;
         let record = record_of(room, &signed);
         for _ in 0..ATTEMPTS {
-            let written = match self.registry.view().room(room) {
-                // It rests on no grant that counts.
-                Some(known) => match self.registry.update(known, record.clone()).await {
-                    Ok(written) => Ok(written),
-                    Err(UpdateError::Conflict(other)) => Err(Some(other)),
-                    Err(UpdateError::Gone) => Err(None),
-                    Err(UpdateError::Registry(error)) => return Err(error.into()),
-                },
-                None => match self.registry.create(record.clone()).await {
-                    Ok(written) => Ok(written),
-                    Err(CreateError::AlreadyAssigned(other)) => Err(Some(other)),
-                    Err(CreateError::Registry(error)) => return Err(error.into()),
-                },
-            };
-            match written {
-                Ok(Versioned { .. }) => {
-                    self.adopt(room, signed);
-                    tracing::info!("a room was created, with this node as home");
-                    return lock(&self.book).assignment(room).ok_or_else(|| GrantRefusal::None.into());
-                }
-                Err(_) => {
-                    // Another node created it at the same time.
-                    if let Some(known) = self.known_or_resumed(room).await? {
-                        return Ok(known);
-                    }
-                }
+            // A record that is there rests on no grant that counts.
+            if self.put(record.clone()).await? {
+                self.adopt(room, signed);
+                tracing::info!("a room was created, with this node as home");
+                return lock(&self.book).assignment(room).ok_or_else(|| GrantRefusal::None.into());
+            }
+            // Another node created it at the same time.
+            if let Some(known) = self.known_or_resumed(room).await? {
+                return Ok(known);
             }
         }
         Err(Refusal::new(Reason::RegistryRefuses, "the room's record changes all the time; try again"))
@@ -141,7 +124,8 @@ impl Assignments {
         let terms = self.terms.of(room, &self.authority)?;
         let signed = {
             let book = lock(&self.book);
-            let listed = book.held(room).is_some_and(|held| held.grant().homes.contains(&self.signer.node));
+            let listed =
+                book.held(room).is_some_and(|held| held.grant().terms.homes.contains(&self.signer.node));
             if !listed {
                 let role = systir_grants::GrantRole::Home;
                 return Err(GrantRefusal::NotListed { node: self.signer.node.clone(), role }.into());
@@ -153,43 +137,28 @@ impl Assignments {
         record.home = self.signer.node.as_str().into();
         record
             .spill
-            .retain(|node| *node != *self.signer.node && signed.grant().spill.contains(node.as_str()));
+            .retain(|node| *node != *self.signer.node && signed.grant().terms.spill.contains(node.as_str()));
         record.since_ms.remove(&known.home);
         record.epoch = signed.grant().epoch;
         record.grant = signed.note().to_string();
-        match self.write_after(&known, record).await? {
-            // Another node took over at the same time, or an attacker wrote the record: what counts is held now.
-            None => self.get(room).ok_or_else(|| GrantRefusal::None.into()),
-            Some(()) => {
-                self.adopt(room, signed);
-                self.metrics.takeovers.inc();
-                tracing::warn!(from = home, "a room's home is gone, and this node takes over");
-                self.get(room).ok_or_else(|| GrantRefusal::None.into())
-            }
+        // Else another node took over at the same time: what counts is held now.
+        if self.write_after(&known, record).await? {
+            self.adopt(room, signed);
+            self.metrics.takeovers.inc();
+            tracing::warn!(from = home, "a room's home is gone, and this node takes over");
         }
+        self.get(room).ok_or_else(|| GrantRefusal::None.into())
     }
 
-    /// Writes the record of a takeover from `known`. None when another node's takeover counts.
-    async fn write_after(&self, known: &Assignment, record: Assignment) -> Result<Option<()>, Refusal> {
+    /// Writes the record of a takeover from `known`. False when another node's takeover counts.
+    async fn write_after(&self, known: &Assignment, record: Assignment) -> Result<bool, Refusal> {
         let room = &known.room;
         for _ in 0..ATTEMPTS {
-            let written = match self.registry.view().room(room) {
-                Some(current) => match self.registry.update(current, record.clone()).await {
-                    Ok(_) => true,
-                    Err(UpdateError::Conflict(_) | UpdateError::Gone) => false,
-                    Err(UpdateError::Registry(error)) => return Err(error.into()),
-                },
-                None => match self.registry.create(record.clone()).await {
-                    Ok(_) => true,
-                    Err(CreateError::AlreadyAssigned(_)) => false,
-                    Err(CreateError::Registry(error)) => return Err(error.into()),
-                },
-            };
-            if written {
-                return Ok(Some(()));
+            if self.put(record.clone()).await? {
+                return Ok(true);
             }
             if self.get(room).is_some_and(|other| other.epoch != known.epoch) {
-                return Ok(None);
+                return Ok(false);
             }
         }
         Err(Refusal::new(Reason::RegistryRefuses, "the room's record changes all the time; try again"))
@@ -295,7 +264,7 @@ impl Assignments {
 fn record_of(room: &RoomId, signed: &SignedGrant) -> Assignment {
     let grant = signed.grant();
     let home = grant.home.as_str().into();
-    let version = grant.policy_version.to_string();
+    let version = grant.terms.policy_version.to_string();
     let mut record = Assignment::new(room.clone(), grant.sid.clone(), home, version, grant.issued_ms);
     record.grant = signed.note().to_string();
     record

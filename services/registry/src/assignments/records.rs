@@ -5,7 +5,7 @@ use systir_assignment::{Assignment, RoomId};
 use systir_policy::Action;
 
 use super::{Assignments, lock};
-use crate::registry::{CreateError, UpdateError};
+use crate::registry::{CreateError, RegistryError, UpdateError};
 
 /// Attempts to write a record while others change it.
 const ATTEMPTS: usize = 5;
@@ -36,31 +36,41 @@ impl Assignments {
             if self.is_recorded(&wanted) {
                 return;
             }
-            let written = match self.registry.view().room(room) {
-                Some(known) if self.is_of_lower_rival(&wanted, &known.value) => {
-                    tracing::warn!(
-                        "another home made a room of this name; its record stays for new participants"
-                    );
-                    return;
-                }
-                Some(known) => self.registry.update(known, wanted).await.map(drop),
-                None => match self.registry.create(wanted).await {
-                    Ok(_) => Ok(()),
-                    Err(CreateError::AlreadyAssigned(other)) => Err(UpdateError::Conflict(other)),
-                    Err(CreateError::Registry(error)) => Err(UpdateError::Registry(error)),
-                },
-            };
-            match written {
-                Ok(()) => {
+            let view = self.registry.view();
+            if view.room(room).is_some_and(|known| self.is_of_lower_rival(&wanted, &known.value)) {
+                tracing::warn!(
+                    "another home made a room of this name; its record stays for new participants"
+                );
+                return;
+            }
+            match self.put(wanted).await {
+                Ok(true) => {
                     self.metrics.restored.inc();
                     return;
                 }
-                Err(UpdateError::Conflict(_) | UpdateError::Gone) => {}
-                Err(UpdateError::Registry(error)) => {
+                Ok(false) => {}
+                Err(error) => {
                     tracing::info!(%error, "a room's record could not be written; will try again");
                     return;
                 }
             }
+        }
+    }
+
+    /// Puts a record in place of the one in this node's copy, or as the first one. False when another node changed it
+    /// meanwhile.
+    pub(super) async fn put(&self, wanted: Assignment) -> Result<bool, RegistryError> {
+        match self.registry.view().room(&wanted.room) {
+            Some(known) => match self.registry.update(known, wanted).await {
+                Ok(_) => Ok(true),
+                Err(UpdateError::Conflict(_) | UpdateError::Gone) => Ok(false),
+                Err(UpdateError::Registry(error)) => Err(error),
+            },
+            None => match self.registry.create(wanted).await {
+                Ok(_) => Ok(true),
+                Err(CreateError::AlreadyAssigned(_)) => Ok(false),
+                Err(CreateError::Registry(error)) => Err(error),
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use systir_assignment::RoomId;
-use systir_grants::GrantTerms;
+use systir_documents::GrantTerms;
 use systir_policy::{Action, Authority, PolicyEngine, RoomAttributes};
 use systir_reason::{Reason, Refusal};
 

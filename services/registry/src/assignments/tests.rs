@@ -115,7 +115,7 @@ fn signed_by(node: &str, of: &Assignment, change: impl FnOnce(&mut Grant)) -> St
     let honest = SignedGrant::verify(&of.grant, |home| vec![key(home).public()]).unwrap();
     let mut grant = honest.grant().clone();
     grant.home = node.to_owned();
-    grant.homes.insert(node.to_owned());
+    grant.terms.homes.insert(node.to_owned());
     change(&mut grant);
     SignedGrant::sign(grant, &key(node)).unwrap().note().to_string()
 }
