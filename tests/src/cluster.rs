@@ -194,6 +194,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Replaces a node's configuration file, as an editor does. It takes some changes while it runs.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, node: &str, change: impl FnOnce(&str) -> String) -> Result<()> {
+        let file = self.path().join(format!("{node}.toml"));
+        let new = file.with_extension("new");
+        std::fs::write(&new, change(&std::fs::read_to_string(&file)?))?;
+        Ok(std::fs::rename(new, file)?)
+    }
+
     /// Lets the nodes connect to an etcd that demands client certificates: to be called before they start.
     ///
     /// # Errors

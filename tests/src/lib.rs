@@ -19,6 +19,7 @@ pub mod output_lines;
 pub mod participants;
 pub mod ports;
 pub mod process;
+pub mod process_memory;
 mod process_groups;
 pub mod raw_signalling;
 pub mod relay;

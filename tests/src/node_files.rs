@@ -65,10 +65,10 @@ pub(crate) fn config(
     // A node refuses plain HTTP on an address other than loopback unless `behind_proxy` is set.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
     let (operator, institution) = (documents.operator_key().public(), documents.institution_key().public());
-    let api_key = match node {
-        UNAPPROVED => "",
-        _ if http.starts_with("127.") => API_KEY,
-        _ => STRONG_API_KEY,
+    let (api_key, room_key) = match node {
+        UNAPPROVED => ("", ""),
+        _ if http.starts_with("127.") => (API_KEY, ROOM_KEY),
+        _ => (STRONG_API_KEY, ROOM_KEY),
     };
     format!(
         r#"
@@ -105,6 +105,7 @@ pub(crate) fn config(
         [policy.institutions."ku.dk"]
         keys = ["{institution}"]
         {api_key}
+        {room_key}
         "#
     )
 }
@@ -114,7 +115,7 @@ pub(crate) fn etcd_files(node: &str) -> String {
     format!("ca = \"etcd-ca.pem\"\ncertificate = \"etcd-{node}.pem\"\nkey = \"etcd-{node}.key\"\n")
 }
 
-/// The node that `ku.dk` approves in no role: it may not hold the API key of `ku.dk`.
+/// The node that `ku.dk` approves in no role: it may hold neither the API key nor the room key of `ku.dk`.
 pub(crate) const UNAPPROVED: &str = "aws-sto-1";
 
 /// The demo's key, whose secret is allowed on loopback only.
@@ -123,6 +124,13 @@ pub(crate) const API_KEY: &str = r#"
         institution = "ku.dk"
         secret = "secret"
         allow_weak_secret = true
+"#;
+
+/// A room key of `ku.dk`.
+pub(crate) const ROOM_KEY: &str = r#"
+        [room_keys.tests]
+        institution = "ku.dk"
+        key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 "#;
 
 /// The API key and the secret of nodes that other machines reach.

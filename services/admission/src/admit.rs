@@ -20,7 +20,7 @@ use tracing::field::Empty;
 use crate::join_decision::{self, may_join};
 use crate::ladder::LadderBuilder;
 use crate::seat_guard::{self, SeatGuard};
-use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, trace};
+use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
 
 /// Time limit of a whole join at its gateway.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +106,14 @@ impl Admission {
     #[must_use]
     pub fn metrics(&self) -> &JoinMetrics {
         &self.metrics
+    }
+
+    /// The room of the institution with this name: the one that exists, else a new one.
+    ///
+    /// # Errors
+    /// [`Reason::NoRoomKey`] when this node holds no room key of the institution.
+    pub fn room(&self, institution: &str, name: &str) -> Result<RoomId, Refusal> {
+        room_lookup::room_of(&self.authority, &self.assignments, institution, name)
     }
 
     /// May this node see the room's signalling: tokens, names, residency?

@@ -31,6 +31,7 @@ mod tests {
     use systir_documents::{Lifetime, SigningKey};
     use systir_policy::demo::DemoDocuments;
     use systir_reason::Reason;
+    use systir_room_tag::test_keys;
 
     use super::*;
 
@@ -41,9 +42,10 @@ mod tests {
         let prefix = "192.0.2.0/24".parse().unwrap();
         let documents = DemoDocuments::new(lifetime, "", |_| (vec![key.clone()], vec![prefix])).unwrap();
         let authority = Authority::new(documents.engine().unwrap(), "cph-1", Arc::default());
+        authority.use_room_keys(test_keys::keys());
         let reason = |room: &str, hidden: bool, recorder: bool| {
             let grants = Grants { hidden, recorder, ..Grants::new("ku.dk", room, "anna") };
-            may_join(&authority, &RoomId::new("ku.dk", room), &grants).map_err(|refusal| refusal.reason)
+            may_join(&authority, &test_keys::room(room), &grants).map_err(|refusal| refusal.reason)
         };
         assert_eq!(reason("lecture", false, false), Ok(()));
         assert_eq!(reason("lecture", true, false), Ok(()));

@@ -129,7 +129,7 @@ impl LadderBuilder {
         self.recently_full().adjust(&mut candidates, Instant::now());
         let room = RoomToPlace {
             institution: room.institution.clone(),
-            name: room.name.clone(),
+            tag: room.tag.clone(),
             assignment: assignment.map(|assignment| systir_placement::CarryingNodes {
                 home: assignment.home.to_string(),
                 spill: assignment.spill.iter().map(ToString::to_string).collect(),
@@ -163,7 +163,7 @@ impl LadderBuilder {
             })
             .collect();
         json!({
-            "room": room.name,
+            "room": self.authority.room_keys().name(room),
             "institution": room.institution,
             "assignment": known.map(|known| json!({
                 "home": known.home,

@@ -14,6 +14,7 @@ mod ladder;
 mod local_load;
 mod metrics;
 mod peers;
+mod room_lookup;
 mod seat_guard;
 pub mod trace;
 

@@ -9,7 +9,7 @@
 //! ```
 //! use systir_assignment::{Assignment, RoomId};
 //!
-//! let room = RoomId::new("ku.dk", "lecture");
+//! let room = RoomId::new("ku.dk", "qYwJq-J5E9Hz");
 //! assert_eq!(RoomId::from_key(&room.key()), Some(room.clone()));
 //! let assignment = Assignment::new(room, "RM_1".to_owned(), "cph-1".into(), "3".to_owned(), 0);
 //! assert!(assignment.has("cph-1") && !assignment.has("sto-1"));
@@ -67,37 +67,43 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Identifies a room: the institution and the room's name there.
+/// Identifies a room in etcd and on links: the institution and the room's tag, which only nodes with a room key of the
+/// institution can read or make (`systir-room-tag`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RoomId {
     /// Owner of the room, such as `ku.dk`.
     pub institution: String,
-    /// Its name, any UTF-8.
-    pub name: String,
+    /// Its name, sealed: letters, digits, `-` and `_`.
+    pub tag: String,
 }
 
 impl RoomId {
-    /// The id of the institution's room with this name.
+    /// The id of the institution's room with this tag.
     #[must_use]
-    pub fn new(institution: &str, name: &str) -> Self {
-        Self { institution: institution.to_owned(), name: name.to_owned() }
+    pub fn new(institution: &str, tag: &str) -> Self {
+        Self { institution: institution.to_owned(), tag: tag.to_owned() }
     }
 
-    /// The room as a key for etcd and messages: `<institution>/<name>`, each part in URL-safe base64
-    /// without padding (RFC 4648 section 5), so that a `/` in a name cannot change the key's structure.
+    /// The room as a key for etcd and messages: `<institution>/<tag>`, the institution in URL-safe base64 without
+    /// padding (RFC 4648 section 5), so that a `/` in its name cannot change the key's structure.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("{}/{}", URL_SAFE_NO_PAD.encode(&self.institution), URL_SAFE_NO_PAD.encode(&self.name))
+        format!("{}/{}", URL_SAFE_NO_PAD.encode(&self.institution), self.tag)
     }
 
     /// The room of a [`RoomId::key`]; `None` when the text is not such a key.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
-        let (institution, name) = key.split_once('/')?;
-        let text = |part| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-        Some(Self { institution: text(institution)?, name: text(name)? })
+        let (institution, tag) = key.split_once('/')?;
+        let institution = String::from_utf8(URL_SAFE_NO_PAD.decode(institution).ok()?).ok()?;
+        let in_tag = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let is_tag = (1..=MAX_TAG_BYTES).contains(&tag.len()) && tag.bytes().all(in_tag);
+        is_tag.then(|| Self { institution, tag: tag.to_owned() })
     }
 }
+
+/// Longest tag, bytes.
+const MAX_TAG_BYTES: usize = 768;
 
 /// The highest epoch. No room has so many homes, so a record with a higher epoch is forged, and the registry does
 /// not read it.
@@ -252,9 +258,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_room_has_its_own_key(institution in ".{0,20}", name in ".{0,40}") {
-            let room = RoomId::new(&institution, &name);
+        fn every_room_has_its_own_key(institution in ".{0,20}", tag in "[A-Za-z0-9_-]{1,40}") {
+            let room = RoomId::new(&institution, &tag);
             prop_assert_eq!(RoomId::from_key(&room.key()), Some(room));
+        }
+
+        #[test]
+        fn a_tag_of_other_characters_is_no_key(tag in "[a-z]{0,5}[^A-Za-z0-9_-][a-z]{0,5}") {
+            prop_assert_eq!(RoomId::from_key(&RoomId::new("ku.dk", &tag).key()), None);
         }
 
         #[test]

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::RoomId;
 
-/// The keys of one cluster: `/systir/v1/CLUSTER/nodes/NODE` and `/systir/v1/CLUSTER/rooms/INSTITUTION/NAME`,
-/// with institution and name in URL-safe base64. The rooms of one institution have a prefix of their own, so
+/// The keys of one cluster: `/systir/v1/CLUSTER/nodes/NODE` and `/systir/v1/CLUSTER/rooms/INSTITUTION/TAG`,
+/// with the institution in URL-safe base64. The rooms of one institution have a prefix of their own, so
 /// that a node can have access to them and to no others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreKeys(String);
@@ -66,17 +66,17 @@ mod tests {
         let keys = StoreKeys::new("nordunet");
         assert_eq!(keys.node("cph-1"), "/systir/v1/nordunet/nodes/cph-1");
         assert_eq!(keys.rooms("ku.dk"), "/systir/v1/nordunet/rooms/a3UuZGs/");
-        assert_eq!(keys.room(&RoomId::new("ku.dk", "a/b")), "/systir/v1/nordunet/rooms/a3UuZGs/YS9i");
+        assert_eq!(keys.room(&RoomId::new("ku.dk", "YS9i")), "/systir/v1/nordunet/rooms/a3UuZGs/YS9i");
         assert!(keys.nodes().starts_with(keys.all()) && keys.rooms("").starts_with(keys.all()));
     }
 
     proptest! {
         #[test]
         fn a_room_is_below_the_prefix_of_its_institution_and_of_no_other(
-            institution in ".{0,12}", other in ".{0,12}", name in ".{0,12}"
+            institution in ".{0,12}", other in ".{0,12}", tag in "[A-Za-z0-9_-]{1,12}"
         ) {
             let keys = StoreKeys::new("nordunet");
-            let room = keys.room(&RoomId::new(&institution, &name));
+            let room = keys.room(&RoomId::new(&institution, &tag));
             prop_assert!(room.starts_with(&keys.rooms(&institution)));
             prop_assert_eq!(room.starts_with(&keys.rooms(&other)), institution == other);
         }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Subcommand;
 use serde_json::json;
 use systir_documents::{PublicKey, SigningKey};
+use systir_room_tag::RoomKey;
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -23,6 +24,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
     },
+    /// Creates a room key: FILE (secret). All nodes that the institution approves as gateway or home hold the same one, and
+    /// seal the names of its rooms with it.
+    Room {
+        /// File to write it to.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Shows name, public key and fingerprint of a .key or .pub file.
     Show {
         /// The file.
@@ -34,16 +42,24 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command, json: bool) -> Result<()> {
     match command {
         Command::Create { name, out } => {
-            let mut seed = Zeroizing::new([0; 32]);
-            aws_lc_rs::rand::fill(seed.as_mut_slice())
-                .map_err(|_| anyhow!("the operating system gave no random numbers"))?;
-            let key = SigningKey::from_seed(name, *seed)?;
+            let key = SigningKey::from_seed(name, *random_seed()?)?;
             let file = name.replace('/', "-");
             let (secret, public) = (out.join(format!("{file}.key")), out.join(format!("{file}.pub")));
             // The secret first: if one exists, this fails and the public key stays as it is too.
             files::create(&secret, &Zeroizing::new(format!("{}\n", *key.to_text())), true)?;
             files::create(&public, &format!("{}\n", key.public()), false)?;
             show(&key.public(), Some(&secret), json)
+        }
+        Command::Room { out } => {
+            let key = RoomKey::from_bytes(*random_seed()?);
+            files::create(out, &Zeroizing::new(format!("{}\n", *key.to_text())), true)?;
+            let file = out.display().to_string();
+            if json {
+                writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json!({ "file": file }))?)?;
+            } else {
+                writeln!(std::io::stdout(), "room key  {file} (secret)")?;
+            }
+            Ok(())
         }
         Command::Show { file } => {
             let text = files::read(file)?;
@@ -55,6 +71,13 @@ pub(crate) fn run(command: &Command, json: bool) -> Result<()> {
             show(&key, None, json)
         }
     }
+}
+
+fn random_seed() -> Result<Zeroizing<[u8; 32]>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(seed.as_mut_slice())
+        .map_err(|_| anyhow!("the operating system gave no random numbers"))?;
+    Ok(seed)
 }
 
 /// The signing key of a .key file.

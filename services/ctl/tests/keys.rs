@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use systir_documents::{PublicKey, SigningKey};
+use systir_room_tag::RoomKey;
 
 #[allow(dead_code, reason = "each test file uses a part")]
 mod common;
@@ -26,6 +27,19 @@ fn a_created_key_is_a_secret_file_and_a_public_one() {
         assert!(shown.contains(&expected), "{shown}");
     }
     assert!(!shown.contains("PRIVATE+KEY"), "{shown}");
+}
+
+#[test]
+fn a_room_key_is_a_secret_file() {
+    let folder = Folder::new();
+    let shown = folder.run("key room --out keys/rooms.key");
+    let key: RoomKey = folder.read("keys/rooms.key").parse().unwrap();
+    assert_eq!(fs::metadata(folder.at("keys/rooms.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(shown.contains("keys/rooms.key (secret)") && !shown.contains(&*key.to_text()), "{shown}");
+    let error = folder.fail(1, "key room --out keys/rooms.key");
+    assert!(error.contains("keys/rooms.key cannot be created"), "{error}");
+    folder.run("key room --out keys/other.key");
+    assert_ne!(folder.read("keys/other.key").parse(), Ok(key), "keys are random");
 }
 
 #[test]

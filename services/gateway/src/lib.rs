@@ -22,6 +22,7 @@ mod counters;
 mod frame;
 mod metrics;
 mod params;
+mod room_name;
 mod routes;
 mod socket;
 #[cfg(test)]
@@ -76,7 +77,8 @@ pub trait JoinHandler: Send + Sync + 'static {
     /// The refusal, when policy denies.
     fn may_signal(&self, institution: &str) -> Result<(), Refusal>;
 
-    /// Finds a seat and begins a session there. The session's first message is `join`.
+    /// Finds a seat and begins a session there. The session's first message is `join`. The gateway writes the room's name
+    /// into its messages.
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>>;
 
     /// Would [`JoinHandler::admit`] find a seat? A browser cannot read why a WebSocket was refused, so

@@ -163,11 +163,12 @@ async fn signal(
             socket::send_last(websocket, leave_and_rejoin(), limits.close_timeout).await;
         });
     }
+    let room_name = request.grants.room.clone();
     let admitted = state.handler.admit(request).instrument(span.clone()).await;
     span.record("outcome", if admitted.is_ok() { "admitted" } else { "refused" });
     match admitted {
         Ok(pipe) => upgrade.on_upgrade(move |websocket| async move {
-            let reason = socket::run(websocket, pipe, limits, &counters).await;
+            let reason = socket::run(websocket, pipe, &room_name, limits, &counters).await;
             tracing::debug!(?reason, "signalling connection closed");
         }),
         Err(refusal) => respond(&refusal),

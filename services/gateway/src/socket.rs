@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::task::AbortOnDropHandle;
 
 use super::frame::{Encoding, decode};
-use super::{SignalCounters, SignalPipe};
+use super::{SignalCounters, SignalPipe, room_name};
 use systir_livekit::rate_limit::RateLimiter;
 
 /// Limits of one socket.
@@ -130,6 +130,7 @@ fn size(message: &Message) -> usize {
 pub(super) async fn run(
     socket: WebSocket,
     pipe: SignalPipe,
+    room_name: &str,
     limits: SocketLimits,
     counters: &Arc<SignalCounters>,
 ) -> SocketCloseReason {
@@ -139,7 +140,7 @@ pub(super) async fn run(
     let bytes = Arc::new(AtomicUsize::new(0));
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, receiver, Arc::clone(&bytes))));
     let queue = SendQueue { sender, bytes, limit: limits.queue_bytes };
-    let reason = relay(stream, pipe, &queue, limits, counters).await;
+    let reason = relay(stream, pipe, room_name, &queue, limits, counters).await;
     match reason {
         // The session's last message, a `leave`, may still be in the queue.
         SocketCloseReason::SessionEnded => {
@@ -169,6 +170,7 @@ pub(super) async fn run(
 async fn relay(
     mut stream: SplitStream<WebSocket>,
     mut pipe: SignalPipe,
+    room_name: &str,
     queue: &SendQueue,
     limits: SocketLimits,
     counters: &SignalCounters,
@@ -186,7 +188,8 @@ async fn relay(
     loop {
         tokio::select! {
             response = pipe.from_media.recv() => {
-                let Some(response) = response else { return SocketCloseReason::SessionEnded };
+                let Some(mut response) = response else { return SocketCloseReason::SessionEnded };
+                room_name::fill(&mut response, room_name);
                 counters.sent();
                 if let Err(reason) = queue.push(encoding.encode(&response)) {
                     return reason;

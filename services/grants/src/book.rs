@@ -321,16 +321,18 @@ impl GrantBook {
         }
     }
 
-    /// Forgets grants that ended long ago, of rooms that this node does not carry.
-    pub fn prune(&mut self, now: Instant, carries: impl Fn(&RoomId) -> bool) {
-        let homes = &mut self.homes;
+    /// Forgets grants that ended long ago, of rooms that this node does not carry. Returns these rooms.
+    pub fn prune(&mut self, now: Instant, carries: impl Fn(&RoomId) -> bool) -> Vec<RoomId> {
+        let (homes, mut forgotten) = (&mut self.homes, Vec::new());
         self.rooms.retain(|room, entry| {
             let kept = now < entry.held.ends + KEPT_AFTER_END || carries(room);
             if !kept {
                 forget_home(homes, &entry.held.grant().home);
+                forgotten.push(room.clone());
             }
             kept
         });
+        forgotten
     }
 }
 

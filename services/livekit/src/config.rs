@@ -10,7 +10,7 @@ use super::event::RemoteParticipant;
 use crate::sdp::IceCandidate;
 use crate::token::Grants;
 use systir_media_control::KeyAllocator;
-use systir_media_control::{IceCredentials, ParticipantKey, RoomKey};
+use systir_media_control::{IceCredentials, ParticipantKey, RoomNumber};
 
 /// What clients learn about the media node.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ pub struct SessionConfig {
     /// The participant's sid, `PA_...`.
     pub sid: String,
     /// The worker's key of the room.
-    pub room_key: RoomKey,
+    pub room_key: RoomNumber,
     /// The room, for clients.
     pub room: proto::Room,
     /// What the token allows.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use systir_rtp::packet::Layer;
 use systir_transport::{IceCredentials, Remote};
 
-use crate::{Downtrack, ParticipantKey, ReceiveSection, RoomKey, TrackKey, TrackSource, TrackSpec};
+use crate::{Downtrack, ParticipantKey, ReceiveSection, RoomNumber, TrackKey, TrackSource, TrackSpec};
 
 /// Which of a participant's two peer connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,12 +30,12 @@ pub enum WorkerCommand {
     /// Removes all participants and tracks of the room.
     CloseRoom {
         /// The room.
-        room: RoomKey,
+        room: RoomNumber,
     },
     /// Adds a participant. Both transports are created and wait for the client's description.
     Join {
         /// The room.
-        room: RoomKey,
+        room: RoomNumber,
         /// The participant.
         participant: ParticipantKey,
         /// Our ICE credentials for the publisher's connection.
@@ -62,7 +62,7 @@ pub enum WorkerCommand {
     /// Adds a track to the room.
     AddTrack {
         /// The room.
-        room: RoomKey,
+        room: RoomNumber,
         /// The track.
         track: TrackKey,
         /// Its media parameters.

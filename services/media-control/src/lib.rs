@@ -27,7 +27,7 @@ mod track;
 
 pub use command::{DataChannel, Side, WorkerCommand};
 pub use event::{Speaker, WorkerEvent};
-pub use keys::{KeyAllocator, ParticipantKey, RoomKey, TrackKey};
+pub use keys::{KeyAllocator, ParticipantKey, RoomNumber, TrackKey};
 pub use receive::{ReceiveCodec, ReceiveExtensions, ReceiveSection, ReceiveSsrc};
 pub use systir_transport::{IceCredentials, Remote};
 pub use track::{Downtrack, TrackSource, TrackSpec};

@@ -19,7 +19,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let now = Instant::now();
     let room = RoomToPlace {
         institution: "ku.dk".to_owned(),
-        name: "lecture".to_owned(),
+        tag: "lecture".to_owned(),
         assignment: Some(CarryingNodes { home: "cph-1".to_owned(), spill: Vec::new() }),
     };
     // One seat book on each node. The home node's only seat is taken.

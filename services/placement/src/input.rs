@@ -8,7 +8,7 @@ pub struct RoomToPlace {
     /// The room's institution, `ku.dk`; named in sentences because its policy decides.
     pub institution: String,
     /// Name of the room within the institution. Only used to spread rooms over equal nodes; never printed.
-    pub name: String,
+    pub tag: String,
     /// The room's assignment, if it has one.
     pub assignment: Option<CarryingNodes>,
 }

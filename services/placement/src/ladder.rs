@@ -211,7 +211,7 @@ fn rank_key(room: &RoomToPlace, candidate: &NodeCandidate, role: MediaRole, view
         tier,
         Reverse(carries),
         occupancy(candidate) / 100,
-        spread(&room.institution, &room.name, &candidate.node),
+        spread(&room.institution, &room.tag, &candidate.node),
         candidate.node.clone(),
     )
 }

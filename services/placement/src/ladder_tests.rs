@@ -43,7 +43,7 @@ fn demo(cph: u32, sto: u32) -> Vec<NodeCandidate> {
 fn room(assignment: Option<(&str, &[&str])>) -> RoomToPlace {
     RoomToPlace {
         institution: "ku.dk".into(),
-        name: "physics".into(),
+        tag: "physics".into(),
         assignment: assignment.map(|(home, spill)| CarryingNodes {
             home: home.into(),
             spill: spill.iter().map(|s| s.to_string()).collect(),
@@ -235,7 +235,7 @@ proptest! {
         let assignment = assignment.map(|(home, spill)| CarryingNodes {
             home: format!("n{home}"), spill: spill.iter().map(|n| format!("n{n}")).collect(),
         });
-        let room = RoomToPlace { institution: "ku.dk".into(), name: "r".into(), assignment };
+        let room = RoomToPlace { institution: "ku.dk".into(), tag: "r".into(), assignment };
         let proposal = propose(&room, &Demand { view_only }, &candidates);
         for step in &proposal.steps {
             for candidate in candidates.iter().filter(|c| c.node == step.node) {

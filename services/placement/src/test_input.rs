@@ -17,7 +17,7 @@ pub(crate) fn node(name: &str, home: bool) -> NodeCandidate {
 pub(crate) fn room() -> RoomToPlace {
     RoomToPlace {
         institution: "ku.dk".to_owned(),
-        name: "physics".to_owned(),
+        tag: "physics".to_owned(),
         assignment: Some(CarryingNodes { home: "cph-1".to_owned(), spill: Vec::new() }),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::action::Action;
 use crate::authority::Authority;
 use crate::engine::PolicyEngine;
-use crate::request::{Claims, Request, RoomAttributes, RoomClass, Subject};
+use crate::request::{Claims, Request, RoomAttributes, Subject};
 
 /// The roles in which a node reads and writes the records of rooms.
 const ROLES: [Action; 3] = [Action::Home, Action::Spill, Action::RelaySignal];
@@ -25,7 +25,7 @@ impl PolicyEngine {
         let subject = Subject::Node(node);
         // A claim may only forbid, and a rule may forbid for want of one.
         let requests = ROLES.into_iter().flat_map(|action| {
-            any_room().flat_map(move |room| {
+            RoomAttributes::all().flat_map(move |room| {
                 [false, true].map(|e2ee| {
                     let claims = Claims { e2ee, ..Claims::default() };
                     Request { institution, action, subject, room, claims }
@@ -34,12 +34,6 @@ impl PolicyEngine {
         });
         requests.into_iter().any(|request| self.decide(&request).allowed)
     }
-}
-
-/// What a room can be, for policy.
-fn any_room() -> impl Iterator<Item = RoomAttributes> {
-    let classes = RoomClass::ALL.into_iter();
-    classes.flat_map(|class| [false, true].map(|e2ee| RoomAttributes { class, e2ee }))
 }
 
 impl Authority {

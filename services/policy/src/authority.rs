@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use systir_assignment::RoomId;
 use systir_identity::ProvenIdentity;
-use systir_reason::Refusal;
+use systir_reason::{Reason, Refusal};
+use systir_room_tag::RoomKeys;
 
+use crate::known_rooms::KnownRooms;
 use crate::metrics::PolicyMetrics;
 use crate::{
     Action, Claims, Decision, NodeFacts, PolicyEngine, PolicyStatement, Request, RoomAttributes, Subject,
@@ -28,14 +30,15 @@ pub struct ParticipantRoles {
 pub struct Authority {
     engine: ArcSwap<PolicyEngine>,
     own_id: String,
+    rooms: KnownRooms,
     metrics: Arc<PolicyMetrics>,
 }
 
 impl Authority {
-    /// Decisions made on the node `own_id`.
+    /// Decisions made on the node `own_id`, which holds no room key yet.
     #[must_use]
     pub fn new(engine: PolicyEngine, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
-        Self { engine: ArcSwap::from_pointee(engine), own_id: own_id.to_owned(), metrics }
+        Self { engine: ArcSwap::from_pointee(engine), own_id: own_id.to_owned(), rooms: KnownRooms::default(), metrics }
     }
 
     /// Decides by another engine from now on. Decisions that are under way keep the one that they began with.
@@ -85,10 +88,39 @@ impl Authority {
         self.engine.load().statement(institution).cloned()
     }
 
-    /// What the institution's bundle says of this room.
+    /// Reads the names of rooms with these keys from now on.
+    pub fn use_room_keys(&self, keys: RoomKeys) {
+        self.rooms.use_keys(keys);
+    }
+
+    /// The room keys that this node holds.
+    #[must_use]
+    pub fn room_keys(&self) -> Arc<RoomKeys> {
+        self.rooms.keys()
+    }
+
+    /// The grant that this node follows states this of the room; none when it follows no grant of the room any more.
+    pub fn note_granted(&self, room: &RoomId, stated: Option<RoomAttributes>) {
+        self.rooms.note_granted(room, stated);
+    }
+
+    /// Does this node know what the room is, by its name or by a grant? If not, it decides as for any room.
+    #[must_use]
+    pub fn knows(&self, room: &RoomId) -> bool {
+        self.rooms.knows(room)
+    }
+
+    /// What the institution's bundle says of this room's name; none when this node holds no room key that reads it.
+    #[must_use]
+    pub fn room_by_name(&self, room: &RoomId) -> Option<RoomAttributes> {
+        self.rooms.by_name(&self.engine.load(), room)
+    }
+
+    /// What the room must be taken for: the strictest of what its name and its grant say; without both, the strictest.
     #[must_use]
     pub fn room(&self, room: &RoomId) -> RoomAttributes {
-        self.engine.load().room(&room.institution, &room.name)
+        let known = self.rooms.attributes(&self.engine.load(), room, None);
+        known.into_iter().fold(RoomAttributes::default(), RoomAttributes::stricter)
     }
 
     /// Is the renewal of a document overdue, so that this node may not be added to the room, and no new room be opened on
@@ -101,30 +133,41 @@ impl Authority {
     /// May this node do `action` for the room? For another node this is a plan, not yet checked against its proven
     /// identity: before a room opens on a link, ask [`Authority::peer`].
     pub fn node(&self, action: Action, room: &RoomId, node: &str) -> Decision {
-        self.of_room(action, room, Subject::Node(node))
+        self.of_room(action, room, None, Subject::Node(node))
+    }
+
+    /// The same for a room of which a grant that this node does not follow yet states `offered`.
+    pub fn node_if(
+        &self,
+        action: Action,
+        room: &RoomId,
+        offered: Option<RoomAttributes>,
+        node: &str,
+    ) -> Decision {
+        self.of_room(action, room, offered, Subject::Node(node))
     }
 
     /// May the peer do `action` for the room? Its identity was proved, and its certificate must be valid at `now`.
     pub fn peer(&self, action: Action, room: &RoomId, peer: &ProvenIdentity, now: SystemTime) -> Decision {
-        self.of_room(action, room, Subject::Peer { identity: peer, now })
+        self.of_room(action, room, None, Subject::Peer { identity: peer, now })
     }
 
     /// May the holder of a token of institution `from` do `action` in the room?
     pub fn participant(&self, action: Action, room: &RoomId, from: &str) -> Decision {
-        self.of_room(action, room, Subject::Participant { institution: from })
+        self.of_room(action, room, None, Subject::Participant { institution: from })
     }
 
     /// May the holder of a token of institution `from` join the room in these roles? The decisions of one engine, in the
     /// order in which they were asked: on `join`, then on each role; the first denial ends them.
     pub fn join(&self, room: &RoomId, from: &str, roles: ParticipantRoles) -> Vec<(Action, Decision)> {
         let engine = self.engine.load();
-        let attributes = engine.room(&room.institution, &room.name);
+        let attributes = self.rooms.attributes(&engine, room, None);
         let ParticipantRoles { hidden, recorder } = roles;
         let asked = [(Action::Join, true), (Action::JoinHidden, hidden), (Action::JoinRecorder, recorder)];
         let mut decisions = Vec::new();
         for (action, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             let subject = Subject::Participant { institution: from };
-            let decision = self.decide(&engine, action, &room.institution, attributes, subject);
+            let decision = self.decide(&engine, action, &room.institution, &attributes, subject);
             let allowed = decision.allowed;
             decisions.push((action, decision));
             if !allowed {
@@ -145,26 +188,46 @@ impl Authority {
         self.of_institution(action, institution, Subject::Participant { institution: from })
     }
 
-    fn of_room(&self, action: Action, room: &RoomId, subject: Subject<'_>) -> Decision {
+    fn of_room(
+        &self,
+        action: Action,
+        room: &RoomId,
+        offered: Option<RoomAttributes>,
+        subject: Subject<'_>,
+    ) -> Decision {
         let engine = self.engine.load();
-        let attributes = engine.room(&room.institution, &room.name);
-        self.decide(&engine, action, &room.institution, attributes, subject)
+        let attributes = self.rooms.attributes(&engine, room, offered);
+        self.decide(&engine, action, &room.institution, &attributes, subject)
     }
 
     fn of_institution(&self, action: Action, institution: &str, subject: Subject<'_>) -> Decision {
-        self.decide(&self.engine.load(), action, institution, RoomAttributes::default(), subject)
+        self.decide(&self.engine.load(), action, institution, &[RoomAttributes::default()], subject)
     }
 
+    /// The decision for each of what the room may be: the first denial, else the first permission.
     fn decide(
         &self,
         engine: &PolicyEngine,
         action: Action,
         institution: &str,
-        room: RoomAttributes,
+        attributes: &[RoomAttributes],
         subject: Subject<'_>,
     ) -> Decision {
-        let request = Request { institution, action, subject, room, claims: Claims::default() };
-        let decision = engine.decide(&request);
+        let claims = Claims::default();
+        let mut decision = None;
+        for room in attributes {
+            let next = engine.decide(&Request { institution, action, subject, room: *room, claims });
+            let denied = !next.allowed;
+            if denied || decision.is_none() {
+                decision = Some(next);
+            }
+            if denied {
+                break;
+            }
+        }
+        let decision = decision.unwrap_or_else(|| {
+            Decision::deny(Reason::Internal, "nothing is known of the room".to_owned(), None)
+        });
         self.metrics.decided(action, &decision);
         decision
     }

@@ -46,19 +46,15 @@ impl RoomClasses {
         }
         let name = caseless(name);
         let matching = self.0.iter().filter(|pattern| pattern.matches(&name));
-        matching.fold(RoomAttributes::default(), |known, pattern| RoomAttributes {
-            class: known.class.max(pattern.attributes.class),
-            e2ee: known.e2ee || pattern.attributes.e2ee,
-        })
+        matching.fold(RoomAttributes::default(), |known, pattern| known.stricter(pattern.attributes))
     }
 }
 
 impl NamePattern {
     fn new(rule: &RoomClassRule) -> Result<Self, String> {
-        let class =
-            RoomClass::ALL.into_iter().find(|class| class.as_str() == rule.class).ok_or_else(|| {
-                format!("names the class {:?}; the classes are standard and confidential", rule.class)
-            })?;
+        let class = RoomClass::named(&rule.class).ok_or_else(|| {
+            format!("names the class {:?}; the classes are standard and confidential", rule.class)
+        })?;
         let texts: Vec<String> = rule.pattern.split('*').map(caseless).collect();
         if texts.iter().any(|text| text.contains('*')) {
             return Err("has a variant of '*', which is no wildcard: write '*'".to_owned());

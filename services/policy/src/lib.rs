@@ -8,7 +8,8 @@
 //!   [`Decision`].
 //! - [`Authority`] is one node's policy while it runs: the current engine, and a metric for each decision.
 //! - [`NodeFacts`] is what the directories state of a node; [`PolicyStatement`] and [`DirectoryStatement`] tell who signed.
-//! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names.
+//! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names. A node
+//!   without a room key of the institution cannot read the names; it goes by the room's grant.
 //! - Zones ("EEA") are replaced by their countries before the text is parsed or shown.
 //! - `demo` (a feature) holds the demo's documents.
 //!
@@ -31,6 +32,7 @@ mod engine;
 mod entities;
 mod escape;
 mod institution;
+mod known_rooms;
 mod lint;
 mod loader;
 mod metrics;

@@ -52,6 +52,20 @@ pub struct RoomAttributes {
     pub e2ee: bool,
 }
 
+impl RoomAttributes {
+    /// All that a room can be, the strictest last.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let classes = RoomClass::ALL.into_iter();
+        classes.flat_map(|class| [false, true].map(|e2ee| Self { class, e2ee }))
+    }
+
+    /// The stricter value of each.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        Self { class: self.class.max(other.class), e2ee: self.e2ee || other.e2ee }
+    }
+}
+
 /// Confidentiality class of a room. The strictest one is the greatest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +79,12 @@ pub enum RoomClass {
 
 impl RoomClass {
     pub(crate) const ALL: [Self; 2] = [Self::Standard, Self::Confidential];
+
+    /// The class with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
+    }
 
     /// The name in Cedar text, bundles and JSON.
     #[must_use]

@@ -197,6 +197,10 @@ reasons! {
     GrantInvalid = "grant-invalid",
     /// A node wants to be home of a room whose home can be reached.
     GrantHomeAlive = "grant-home-alive",
+    /// This node holds no room key with which it could read the room's name.
+    NoRoomKey = "no-room-key",
+    /// The room exists under another room key of its institution: it must be looked up again.
+    OtherRoomKey = "other-room-key",
     /// The request cannot be decoded, or its fields contradict each other.
     BadRequest = "bad-request",
 

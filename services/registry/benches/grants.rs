@@ -6,10 +6,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use systir_assignment::RoomId;
 use systir_documents::{Lifetime, SignedGrant, SigningKey};
 use systir_policy::Authority;
 use systir_policy::demo::DemoDocuments;
+use systir_room_tag::test_keys;
 use systir_registry::{Assignments, GrantSigner, LocalStore};
 
 type BoxError = Box<dyn std::error::Error>;
@@ -26,6 +26,7 @@ fn node(store: &LocalStore, life: Duration) -> Result<Arc<Assignments>, BoxError
     let prefix = "192.0.2.0/24".parse()?;
     let documents = DemoDocuments::new(lifetime, "", |_| (vec![public.clone()], vec![prefix]))?;
     let authority = Arc::new(Authority::new(documents.engine()?, "cph-1", Arc::default()));
+    authority.use_room_keys(test_keys::keys());
     let signer = GrantSigner {
         node: "cph-1".to_owned(),
         trust_domain: "nordu.net".to_owned(),
@@ -57,10 +58,10 @@ fn main() -> Result<(), BoxError> {
         // Any grant is due at once when its life is a millisecond.
         let home = node(&store, Duration::from_millis(1))?;
         for number in 0..ROOMS {
-            let room = RoomId::new("ku.dk", &format!("room-{number}"));
+            let room = test_keys::room(&format!("room-{number}"));
             home.create(&room, || format!("RM_{number}")).await.map_err(|refusal| refusal.to_string())?;
         }
-        let room = RoomId::new("ku.dk", "room-0");
+        let room = test_keys::room("room-0");
         let (note, key) = (home.note(&room), SigningKey::from_seed("cph-1", [1; 32])?);
         let verify = || SignedGrant::verify(&note, |_| vec![key.public()]);
         let grant = verify()?.grant().clone();
@@ -70,7 +71,7 @@ fn main() -> Result<(), BoxError> {
         let mut number = 0;
         percentiles("read, verify and follow a record", ROOMS, || {
             number += 1;
-            member.get(&RoomId::new("ku.dk", &format!("room-{}", number - 1)))
+            member.get(&test_keys::room(&format!("room-{}", number - 1)))
         });
         let start = Instant::now();
         home.renew_all(|_| true);

@@ -154,17 +154,20 @@ impl EtcdRegistry {
         });
     }
 
+    /// Puts the record if all comparisons hold. Else returns the record that is there, or that of one of the others.
     async fn put_if(
         &self,
-        compare: Compare,
+        compare: Vec<Compare>,
         key: String,
+        others: &[String],
         wanted: Assignment,
     ) -> Result<Result<Versioned<Assignment>, Found>, RegistryError> {
         let value = serde_json::to_vec(&wanted).map_err(|error| RegistryError::Refused(error.to_string()))?;
+        let reads = std::iter::once(&key).chain(others).map(|key| TxnOp::get(key.as_str(), None));
         let txn = Txn::new()
-            .when([compare])
-            .and_then([TxnOp::put(key.clone(), value, Some(PutOptions::new()))])
-            .or_else([TxnOp::get(key, None)]);
+            .when(compare)
+            .and_then([TxnOp::put(key.as_str(), value, Some(PutOptions::new()))])
+            .or_else(reads.collect::<Vec<_>>());
         let answer = self.transact(txn).await?;
         if answer.succeeded() {
             let record = Versioned { value: wanted, revision: answer.revision() };
@@ -280,13 +283,25 @@ impl Registry for EtcdRegistry {
         .boxed()
     }
 
-    fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
+    fn create_unless(
+        &self,
+        assignment: Assignment,
+        others: Vec<(RoomId, u64)>,
+    ) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         async move {
             self.check_followed(&assignment.room)?;
             let key = self.shared.keys.room(&assignment.room);
+            // The revision of a key without a record is 0.
+            let others_as_read: Vec<Compare> = others
+                .iter()
+                .map(|(room, revision)| (self.shared.keys.room(room), *revision as i64))
+                .map(|(key, revision)| Compare::mod_revision(key, CompareOp::Equal, revision))
+                .collect();
+            let others: Vec<String> = others.iter().map(|(room, _)| self.shared.keys.room(room)).collect();
             let mut absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
             for _ in 0..REPLACE_ATTEMPTS {
-                match self.put_if(absent, key.clone(), assignment.clone()).await? {
+                let compare = std::iter::once(absent).chain(others_as_read.iter().cloned()).collect();
+                match self.put_if(compare, key.clone(), &others, assignment.clone()).await? {
                     Ok(created) => return Ok(created),
                     Err(Found::Record(existing)) => return Err(CreateError::AlreadyAssigned(existing)),
                     // Else nobody could join the room until someone deletes the record.
@@ -313,7 +328,7 @@ impl Registry for EtcdRegistry {
             self.check_followed(&read.value.room)?;
             let key = self.shared.keys.room(&read.value.room);
             let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64);
-            match self.put_if(unchanged, key, wanted).await? {
+            match self.put_if(vec![unchanged], key, &[], wanted).await? {
                 Ok(written) => Ok(written),
                 Err(Found::Record(current)) => Err(UpdateError::Conflict(current)),
                 Err(Found::Unreadable(_) | Found::Nothing) => Err(UpdateError::Gone),

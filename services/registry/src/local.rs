@@ -163,9 +163,16 @@ impl Registry for LocalRegistry {
         futures::future::ready(()).boxed()
     }
 
-    fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
+    fn create_unless(
+        &self,
+        assignment: Assignment,
+        others: Vec<(RoomId, u64)>,
+    ) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         let mut records = self.store.lock();
-        let result = match self.assignment(&assignment.room) {
+        let changed = others.iter().find_map(|(room, revision)| {
+            self.assignment(room).filter(|record| record.revision != *revision)
+        });
+        let result = match self.assignment(&assignment.room).or(changed) {
             Some(existing) => Err(CreateError::AlreadyAssigned(Box::new(existing))),
             None => Ok(self.put(&mut records, assignment)),
         };

@@ -89,7 +89,18 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     fn retire(&self) -> BoxFuture<'_, ()>;
 
     /// Assigns a room that has no assignment, or whose record cannot be read. Of two concurrent calls one wins.
-    fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>>;
+    fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
+        self.create_unless(assignment, Vec::new())
+    }
+
+    /// The same, unless one of the other rooms has another record than the one of this revision (0: none): then nothing is
+    /// written, and that record is returned as [`CreateError::AlreadyAssigned`]. They are the ids that a room of the same
+    /// name has under other room keys.
+    fn create_unless(
+        &self,
+        assignment: Assignment,
+        others: Vec<(RoomId, u64)>,
+    ) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>>;
 
     /// Replaces `read` by `wanted`, unless it has changed.
     fn update<'a>(

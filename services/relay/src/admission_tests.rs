@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use systir_admission::ReservationRequest;
 use systir_room_runtime::CleanUp;
+use systir_room_tag::test_keys;
 
 use super::*;
 
@@ -98,11 +99,15 @@ impl Registry for FaultyRegistry {
         self.inner.retire()
     }
 
-    fn create(&self, wanted: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
+    fn create_unless(
+        &self,
+        wanted: Assignment,
+        others: Vec<(RoomId, u64)>,
+    ) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         async move {
             match self.write_error(&wanted.room).await {
                 Some(error) => Err(error.into()),
-                None => self.inner.create(wanted).await,
+                None => self.inner.create_unless(wanted, others).await,
             }
         }
         .boxed()
@@ -128,11 +133,11 @@ impl Registry for FaultyRegistry {
 }
 
 fn other_room() -> RoomId {
-    RoomId::new("ku.dk", "seminar")
+    test_keys::room("seminar")
 }
 
 fn grants_for(room: &RoomId, identity: &str) -> Grants {
-    Grants { room: room.name.clone(), ..grants(identity) }
+    Grants { room: test_keys::keys().name(room).unwrap(), ..grants(identity) }
 }
 
 /// Status and reason code of a refused join. `/rtc/validate` must return the same refusal.
@@ -159,7 +164,7 @@ async fn the_record_of_a_new_room_that_nobody_joined_is_removed() {
     let _anna = TestParticipant::join(&home, "anna").await;
     let _bob = TestParticipant::join(&home, "bob").await;
     for name in ["seminar", "exam", "defence"] {
-        let new = RoomId::new("ku.dk", name);
+        let new = test_keys::room(name);
         assert_eq!(refused(&home, &new, "chen").await, (403, "approved-full"));
     }
     let when = CleanUp { interval: Duration::from_millis(20), stale_after: Duration::from_millis(100) };
@@ -289,7 +294,7 @@ async fn two_gateways_that_create_one_room_at_once_at_two_homes_meet_in_one() {
     cluster.allow_any_nordic_home();
     let (home, sister) = (cluster.node("cph-1", 5).await, cluster.node("sto-1", 5).await);
     for name in (0..8).map(|number| format!("seminar-{number}")) {
-        let room = RoomId::new("ku.dk", &name);
+        let room = test_keys::room(&name);
         let create = |node: &Node| {
             let (admission, room) = (node.parts.admission.clone(), room.clone());
             async move { admission.become_home(&room, systir_registry::GrantPurpose::Create).await.unwrap() }

@@ -15,12 +15,12 @@ use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use systir_admission::Admission;
-use systir_assignment::RoomId;
 use systir_gateway::respond;
 use systir_livekit::token::{self, Verified};
 use systir_policy::{Action, Authority};
 use systir_reason::Refusal;
 use systir_registry::Assignments;
+use systir_room::Residency;
 use systir_room_runtime::Rooms;
 
 use crate::api_keys::ApiKeys;
@@ -109,10 +109,10 @@ async fn residency(
     if !(video.room_join || video.room_admin) || video.room != room {
         return Err(Failure::Status(StatusCode::FORBIDDEN, "the token is for another room".to_owned()));
     }
-    let id = RoomId::new(&verified.institution, &room);
+    let id = api.admission.room(&verified.institution, &room)?;
     api.admission.may_signal(&id)?;
     match api.rooms.residency(&id).await {
-        Some(residency) => Ok(Json(residency).into_response()),
+        Some(residency) => Ok(Json(Residency { room, ..residency }).into_response()),
         None => Err(Failure::Status(
             StatusCode::NOT_FOUND,
             "the room is not assigned: no participant is in it".to_owned(),
@@ -132,7 +132,8 @@ pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) 
     let institution = &verified.institution;
     let decision = match room {
         Some(room) => {
-            api.authority.participant(Action::Administer, &RoomId::new(institution, room), institution)
+            let room = api.admission.room(institution, room)?;
+            api.authority.participant(Action::Administer, &room, institution)
         }
         None => api.authority.institution_participant(Action::Administer, institution, institution),
     };
@@ -177,7 +178,7 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
 
 async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<Value>, Failure> {
     let verified = administrator(&api, &headers, None)?;
-    let view = api.assignments.registry().view();
+    let (view, keys) = (api.assignments.registry().view(), api.authority.room_keys());
     let rooms: Vec<Value> = view
         .rooms()
         .filter(|assignment| assignment.room.institution == verified.institution)
@@ -185,7 +186,9 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
         .map(|record| api.assignments.get(&record.room).unwrap_or_else(|| record.clone()))
         .map(|assignment| {
             json!({
-                "room": assignment.room.name,
+                // None when its tag is of a room key that this node does not hold any more.
+                "room": keys.name(&assignment.room),
+                "tag": assignment.room.tag,
                 "sid": assignment.sid,
                 "home": assignment.home,
                 "spill": assignment.spill,
@@ -204,7 +207,7 @@ async fn explain(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
     let verified = administrator(&api, &headers, Some(&room))?;
-    Ok(Json(api.admission.explain(&RoomId::new(&verified.institution, &room))))
+    Ok(Json(api.admission.explain(&api.admission.room(&verified.institution, &room)?)))
 }
 
 #[derive(Deserialize)]

@@ -81,6 +81,16 @@ impl ClusterService {
         if decision.allowed { Ok(()) } else { Err(denied(&decision)) }
     }
 
+    /// A node without the institution's room key knows only by the room's grant what the room is, so it reads the grant
+    /// before it asks policy. Other nodes ask policy first.
+    async fn learn_room(&self, peer: &ProvenIdentity, room: &RoomId, grant: &str) -> Result<(), Refusal> {
+        if self.authority.knows(room) {
+            return Ok(());
+        }
+        let from = self.directory.name(peer.id()).unwrap_or_default();
+        self.assignments.offered(room, grant, &from).await
+    }
+
     /// May this node carry the room in that role?
     fn may_carry(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
         let own = self.authority.node(role.into(), room, &self.node);
@@ -121,6 +131,7 @@ impl ClusterService {
 
     async fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<(), Refusal> {
         let room = room_of(&request.room)?;
+        self.learn_room(peer, &room, &request.grant).await?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
         self.granted_role(peer, &room, &request.grant).await?;
@@ -202,11 +213,12 @@ impl ClusterService {
     ) -> Result<(), Refusal> {
         let span = trace::session(&self.node, &start.traceparent);
         let room = room_of(&start.room)?;
+        self.learn_room(peer, &room, &start.grant).instrument(span.clone()).await?;
         span.in_scope(|| self.may_signal(peer, &room))?;
         let grants: Grants = serde_json::from_str(&start.claims_json)
             .map_err(|error| bad_request(format!("the participant's grants cannot be read: {error}")))?;
-        if grants.institution != room.institution || grants.room != room.name {
-            return Err(bad_request("the participant's grants are for another room"));
+        if grants.institution != room.institution {
+            return Err(bad_request("the participant's grants are for another institution"));
         }
         // The gateway decided too; this node believes its own policy.
         span.in_scope(|| may_join(&self.authority, &room, &grants))?;
@@ -300,6 +312,7 @@ impl Handler for ClusterService {
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let id = room_of(&room.room)?;
+            self.learn_room(peer, &id, &room.grant).await?;
             // A peer that may not carry the room in any role learns nothing about it, at once.
             let as_spill = self.peer_may_carry(peer, MediaRole::Spill, &id);
             as_spill.or_else(|_| self.peer_may_carry(peer, MediaRole::Home, &id))?;

@@ -19,6 +19,7 @@ use systir_placement::SeatQuotas;
 use systir_policy::demo as texts;
 use systir_policy::demo::signed::SignedDemo;
 use systir_registry::LocalStore;
+use systir_room_tag::RoomKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, RelayConfig};
@@ -94,6 +95,9 @@ const NODES: [(&str, u32); 3] = [("cph-1", 4), ("sto-1", 6), (UNAPPROVED, 6)];
 /// The node that no rule of `ku.dk` permits.
 const UNAPPROVED: &str = "aws-sto-1";
 
+/// The file of `ku.dk`'s room key.
+pub(crate) const ROOM_KEY: &str = "ku.dk.room-key";
+
 /// Log and trace settings of the demo.
 #[must_use]
 pub fn telemetry() -> config::TelemetrySection {
@@ -136,7 +140,7 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Writes the certificates, node keys and signed documents of the demo's nodes.
+/// Writes the certificates, keys and signed documents of the demo's nodes.
 pub(crate) fn write_files(folder: &Path) -> Result<SignedDemo> {
     let domain = TrustDomain::new("nordu.net")?;
     let now = SystemTime::now();
@@ -150,6 +154,7 @@ pub(crate) fn write_files(folder: &Path) -> Result<SignedDemo> {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let names = NODES.map(|(name, _)| name);
     let documents = SignedDemo::new(&authority.certificate, &names, vec![loopback], seconds, rand::random)?;
+    std::fs::write(folder.join(ROOM_KEY), &*RoomKey::from_bytes(rand::random()).to_text())?;
     std::fs::create_dir_all(folder.join("documents"))?;
     for (name, text) in documents.files()? {
         std::fs::write(folder.join(name), text)?;
@@ -166,7 +171,7 @@ pub(crate) fn config(
     base: u16,
     address: IpAddr,
 ) -> RelayConfig {
-    // ku.dk does not approve the third node as gateway, so it may not hold ku.dk's API key.
+    // ku.dk does not approve the third node as gateway, so it may hold neither ku.dk's API key nor its room key.
     let holds_key = name != UNAPPROVED;
     let at = |offset: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, base + offset));
     RelayConfig {
@@ -225,6 +230,7 @@ pub(crate) fn config(
             )]),
         },
         keys: holds_key.then(api_key).into_iter().collect(),
+        room_keys: holds_key.then(|| room_key(folder)).into_iter().collect(),
         page: config::PageSection { guest_key: holds_key.then(|| "devkey".to_owned()) },
     }
 }
@@ -238,6 +244,16 @@ fn api_key() -> (String, config::ApiKeySection) {
         allow_weak_secret: true,
     };
     ("devkey".to_owned(), key)
+}
+
+fn room_key(folder: &Path) -> (String, config::RoomKeySection) {
+    let key = config::RoomKeySection {
+        institution: texts::INSTITUTION.to_owned(),
+        key: None,
+        key_file: Some(folder.join(ROOM_KEY)),
+        creates: true,
+    };
+    ("demo".to_owned(), key)
 }
 
 /// A browser on this machine may have no loopback candidate (Firefox never has one), so media is also offered

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Router;
 use futures::future::BoxFuture;
 use systir_admission::{JOIN_TIMEOUT, trace, with_time_limit};
-use systir_assignment::RoomId;
 use systir_gateway::{JoinHandler, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
 use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
@@ -55,9 +54,11 @@ impl JoinHandler for GatewayNode {
     fn validate(&self, request: JoinRequest) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
             trace::record_id(&Span::current());
-            let room = RoomId::new(&request.grants.institution, &request.grants.room);
+            let admission = &self.joins.admission;
+            let room = admission.room(&request.grants.institution, &request.grants.room);
+            let room = room.inspect_err(record_reason)?;
             let demand = Demand { view_only: !request.grants.can_publish };
-            let answer = self.joins.admission.would_admit(&room, &request.grants, &demand);
+            let answer = admission.would_admit(&room, &request.grants, &demand);
             with_time_limit(JOIN_TIMEOUT, answer).await.inspect_err(record_reason)
         })
     }

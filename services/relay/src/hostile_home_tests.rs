@@ -64,7 +64,7 @@ async fn a_revoked_home_is_replaced_whatever_epoch_it_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it_and_its_class_decides_nothing() {
+async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it() {
     let cluster = TestCluster::new();
     let sister = cluster.node("sto-1", 5).await;
     let mut hostile = HostileNode::start(&cluster, "cph-1").await;
@@ -72,15 +72,11 @@ async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it_and_its_class_deci
     let record = cluster.granted_with("cph-1", 1, |grant| {
         grant.terms.spill.insert("aws-sto-1".to_owned());
         grant.terms.gateways.insert("aws-sto-1".to_owned());
-        // By the bundle the room is standard, without end-to-end encryption.
-        (grant.terms.class, grant.terms.e2ee) = ("confidential".to_owned(), true);
     });
     hostile.tell(&record.grant);
     hostile.refuses_seats();
     cluster.store.registry().create(record.clone()).await.unwrap();
-    // Only a standard room admits hidden participants.
-    let hidden = Grants { hidden: true, ..grants("anna") };
-    let mut anna = TestParticipant::try_join(&sister, hidden).await.unwrap();
+    let mut anna = TestParticipant::join(&sister, "anna").await;
     assert_eq!(sister.parts.local_load.load().participants, 1);
     hostile.opens_room("sto-1", &record.grant).await;
     hostile.send_assignment("sto-1", &record.grant);
@@ -101,7 +97,33 @@ async fn a_grant_that_lists_a_denied_node_opens_nothing_to_it_and_its_class_deci
     assert!(matches!(refused, Some(CallError::Refused(_))), "{refused:?}");
     assert_eq!((denied.asked(), denied.messages()), (Vec::new(), 0));
     anna.saw_only(&["bob"]);
-    bob.saw_only(&[]);
+    bob.saw_only(&["anna"]);
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_that_the_home_states_forbids_and_never_allows() {
+    let cluster = TestCluster::new();
+    let sister = cluster.node("sto-1", 5).await;
+    let hostile = HostileNode::start(&cluster, "cph-1").await;
+    hostile.refuses_seats();
+    // By their names the first room is confidential and the second one standard. Only a standard room admits hidden
+    // participants.
+    for (name, stated) in [("exam-1", "standard"), ("seminar", "confidential")] {
+        let room = test_keys::room(name);
+        let mut record = cluster.granted_with("cph-1", 1, |grant| {
+            grant.room = room.key();
+            grant.terms.class = stated.to_owned();
+        });
+        record.room = room;
+        cluster.store.registry().create(record).await.unwrap();
+        let join = |hidden| {
+            let grants = Grants { hidden, room: name.to_owned(), ..grants("anna") };
+            TestParticipant::try_join(&sister, grants)
+        };
+        assert_eq!(join(true).await.err().map(|refusal| refusal.reason), Some(Reason::NoRule), "{name}");
+        join(false).await.unwrap();
+    }
     sister.stop().await;
 }
 

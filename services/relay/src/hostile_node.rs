@@ -47,7 +47,7 @@ impl HostileNode {
     pub(super) async fn start_with_key_of(cluster: &TestCluster, name: &str, key_of: &str) -> Self {
         let mut config = cluster.config(name, 1);
         // An honest node would not start with keys that policy denies it.
-        (config.keys, config.page.guest_key) = Default::default();
+        (config.keys, config.room_keys, config.page.guest_key) = Default::default();
         let start = start::read(&config).unwrap();
         let StartupFiles { credentials, .. } = StartupFiles::read(&config, &start).unwrap();
         let node_key = cluster.documents.node_key(key_of).unwrap().to_text().parse().unwrap();

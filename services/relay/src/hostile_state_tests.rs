@@ -4,6 +4,7 @@
 use systir_cascade::LinkEvent;
 use systir_proto::cluster::v1::GrantPurpose as Purpose;
 use systir_room::{ParticipantRecord, ParticipantVersion, RecordState, SignedTicket};
+use systir_room_tag::test_keys;
 
 use super::hostile_node::HostileNode;
 use super::*;
@@ -257,7 +258,7 @@ async fn a_room_is_opened_only_by_a_node_that_carries_it_and_with_its_own_grant(
     let held = hostile.ask_grant("cph-1", Purpose::Held, "").await.unwrap().grant;
     let grant = cluster.read(&held);
     let other = cluster.granted_with("cph-1", 9, |other| {
-        other.room = RoomId::new("ku.dk", "seminar").key();
+        other.room = test_keys::room("seminar").key();
         other.sid.clone_from(&grant.sid);
     });
     let reason = hostile.is_refused_room("cph-1", &other.grant).await;

@@ -76,9 +76,7 @@ impl Joins {
     }
 
     async fn place(&self, joiner: Joiner) -> Result<(SignalPipe, Reason), Refusal> {
-        let room = RoomId::new(&joiner.grants.institution, &joiner.grants.room);
-        let demand = Demand { view_only: !joiner.grants.can_publish };
-        let seat = self.admission.admit(&room, &joiner.grants, &demand).await?;
+        let seat = self.seat(&joiner.grants).await?;
         let reason = seat.reason;
         // The seat is released if this fails or is cancelled.
         let ticket = self.ticket(&joiner.grants, &seat).await?;
@@ -89,6 +87,21 @@ impl Joins {
             self.join_there(joiner, seat, ticket).instrument(relaying).await?
         };
         Ok((pipe, reason))
+    }
+
+    /// A seat in the room of this name.
+    async fn seat(&self, grants: &Grants) -> Result<ReservedSeat, Refusal> {
+        let look_up = || self.admission.room(&grants.institution, &grants.room);
+        let demand = Demand { view_only: !grants.can_publish };
+        let room = look_up()?;
+        match self.admission.admit(&room, grants, &demand).await {
+            // While the institution changes its room key, another gateway may have created the room under the other key.
+            Err(refusal) => match look_up()? {
+                found if found != room => self.admission.admit(&found, grants, &demand).await,
+                _ => Err(refusal),
+            },
+            seat => seat,
+        }
     }
 
     /// The participant's ticket. Its join number is above that of the identity's last join, as far as this node's room and

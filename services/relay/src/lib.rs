@@ -31,6 +31,7 @@ mod metrics;
 pub mod node;
 mod node_directory;
 mod refusal_wire;
+mod room_keys;
 mod serve;
 mod signal_pump;
 pub mod startup_files;

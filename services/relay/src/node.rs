@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api};
 use crate::api_keys::{self, ApiKeys};
+use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
 use crate::documents::store::DocumentStore;
@@ -88,6 +89,7 @@ pub struct Node {
     documents: Arc<DocumentStore>,
     authority: Arc<Authority>,
     keys: Arc<ApiKeys>,
+    room_keys: ConfiguredRoomKeys,
     ready: Arc<AtomicBool>,
     workers: Vec<WorkerHandle>,
     http: axum_server::Handle<SocketAddr>,
@@ -106,6 +108,7 @@ pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) ->
     let node = Node::start(config, registry.clone()).await?;
     node.tasks.spawn(startup_files::follow_etcd(files, credentials, move |renewed| registry.renew(renewed)));
     node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
+    node.tasks.spawn(room_keys::follow(node.room_keys.clone(), node.authority.clone(), file.clone()));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     stop.cancelled().await;
     node.stop().await;
@@ -121,9 +124,11 @@ impl Node {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
         let start = start::read(&config)?;
-        let StartupFiles { credentials, node_key, keys, links: (links_files, links_pair), http } =
+        let StartupFiles { credentials, node_key, keys, room_keys, links: (links_files, links_pair), http } =
             StartupFiles::read(&config, &start)?;
         let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
+        let (room_keys, in_force) = room_keys;
+        authority.use_room_keys(in_force);
         let documents = Arc::new(DocumentStore::new(
             start.documents,
             &config.policy,
@@ -326,6 +331,7 @@ impl Node {
             documents,
             authority,
             keys,
+            room_keys,
             ready,
             workers: handles,
             http,

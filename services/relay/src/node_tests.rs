@@ -23,6 +23,7 @@ use systir_reason::{Reason, Refusal};
 use systir_room::{Queued, RoomLinkEvent};
 use systir_room_runtime::{ParticipantArrival, SignalChannels};
 use systir_worker::WorkerMessage;
+use systir_room_tag::test_keys;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -77,6 +78,7 @@ impl TestCluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let documents = crate::demo::write_files(folder.path()).unwrap();
+        std::fs::write(folder.path().join(crate::demo::ROOM_KEY), &*test_keys::key().to_text()).unwrap();
         Self { store: LocalStore::default(), folder, documents }
     }
 
@@ -183,7 +185,7 @@ impl TestCluster {
 }
 
 fn room() -> RoomId {
-    RoomId::new("ku.dk", "lecture")
+    test_keys::room("lecture")
 }
 
 /// HTTP status and reason code of a refusal.

@@ -11,11 +11,13 @@ use systir_livekit::token::Redacted;
 use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
 use systir_reason::Reason;
 use systir_registry::{EtcdConfig, EtcdCredentials};
+use systir_room_tag::RoomKeys;
 
 use crate::api_keys::ApiKeys;
 use crate::changed_files;
 use crate::config::{FieldError, RegistrySection, RelayConfig};
 use crate::documents::start::{self, StartPolicy};
+use crate::room_keys::ConfiguredRoomKeys;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 
 /// The contents of all files except policy.
@@ -26,6 +28,8 @@ pub(crate) struct StartupFiles {
     pub(crate) node_key: SigningKey,
     /// API keys.
     pub(crate) keys: ApiKeys,
+    /// Room keys: those of the configuration, and those in force.
+    pub(crate) room_keys: (ConfiguredRoomKeys, RoomKeys),
     /// Files and contents of the links' certificate.
     pub(crate) links: (CertificateFiles, CertificatePair),
     /// Files and contents of the HTTP port's certificate; none for plain HTTP.
@@ -62,7 +66,10 @@ impl StartupFiles {
             _ => None,
         };
         let keys = ApiKeys::new(config, &start.engine)?;
-        Ok(Self { credentials, node_key, keys, links: (links, pair), http })
+        let configured = ConfiguredRoomKeys::read(config)?;
+        let in_force = configured.at_start(&start.engine, &config.node.name)?;
+        let room_keys = (configured, in_force);
+        Ok(Self { credentials, node_key, keys, room_keys, links: (links, pair), http })
     }
 }
 
@@ -100,8 +107,8 @@ fn node_key(
     Ok(key)
 }
 
-/// An institution's API keys sign tokens for all its rooms, so they belong only on nodes that its policy
-/// approves as gateway or home. Without a valid bundle nothing is known: the node starts, and each request
+/// An institution's API keys sign tokens for all its rooms, and its room keys read the names of all its rooms, so they
+/// belong only on nodes that its policy approves as gateway or home. Without a valid bundle nothing is known: the node starts, and each request
 /// is denied until there is one.
 pub(crate) fn may_hold_keys(engine: &PolicyEngine, node: &str, institution: &str) -> Result<(), String> {
     let Some(statement) = engine.statement(institution) else { return Ok(()) };
@@ -121,7 +128,7 @@ pub(crate) fn may_hold_keys(engine: &PolicyEngine, node: &str, institution: &str
     }
     Err(format!(
         "the policy of {institution} (version {}) approves {node} neither as gateway nor as home, so this node must \
-         not hold its API keys: {}; remove the key from this node",
+         not hold its API keys and room keys: {}; remove the key from this node",
         statement.version.number, gateway.why
     ))
 }

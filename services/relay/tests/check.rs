@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use systir_documents::SigningKey;
 use systir_identity::{TrustDomain, ca};
 use systir_policy::demo::signed::SignedDemo;
@@ -44,7 +44,12 @@ keys = ["INSTITUTION"]
 [keys.devkey]
 institution = "ku.dk"
 secret_file = "secret"
+[room_keys.ku]
+institution = "ku.dk"
+key_file = "room-key"
 "#;
+
+const ROOM_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n";
 
 /// A folder with a valid configuration and its files.
 struct Folder {
@@ -84,6 +89,7 @@ fn folder() -> Result<Folder> {
         folder.write(&name, &text)?;
     }
     folder.write("secret", "hunter2-0123456789-abcdefghijklmn\n")?;
+    folder.write("room-key", ROOM_KEY)?;
     for node in nodes {
         let issued = ca::issue(&authority, &domain.relay(node)?, now, Duration::from_secs(3600))?;
         folder.write(&format!("{node}.pem"), &issued.certificate)?;
@@ -161,6 +167,7 @@ fn files_that_are_missing_or_do_not_match_are_reported_with_their_field() -> Res
         ("cph-1.pem", "links.certificate"),
         ("cph-1.node-key", "node.key"),
         ("secret", "keys.devkey.secret_file"),
+        ("room-key", "room_keys.ku.key_file"),
     ] {
         set_aside(name)?;
         refused(folder.path(), &[&format!("{field}: "), name, "cannot be read", &line(name)])?;
@@ -250,10 +257,38 @@ fn a_node_key_that_the_directory_does_not_list_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_node_that_an_institution_does_not_approve_must_not_hold_its_api_key() -> Result<()> {
+fn a_node_that_an_institution_does_not_approve_must_not_hold_its_api_key_or_room_key() -> Result<()> {
     let folder = folder()?;
-    folder.write("node.toml", &folder.config().replace("cph-1", "aws-sto-1"))?;
-    refused(folder.path(), &["keys.devkey.institution", "aws-sto-1", "controlled from US", "remove the key"])
+    let config = folder.config().replace("cph-1", "aws-sto-1");
+    folder.write("node.toml", &config)?;
+    refused(folder.path(), &["keys.devkey.institution", "aws-sto-1", "controlled from US", "remove the key"])?;
+    let (before, rest) = config.split_once("[keys.devkey]").context("an API key")?;
+    let (_, room_key) = rest.split_once("[room_keys.ku]").context("a room key")?;
+    folder.write("node.toml", &format!("{before}[room_keys.ku]{room_key}"))?;
+    refused(folder.path(), &["room_keys.ku.institution", "aws-sto-1", "controlled from US", "remove the key"])
+}
+
+#[test]
+fn a_room_key_that_cannot_be_used_is_refused() -> Result<()> {
+    let folder = folder()?;
+    let config = folder.config();
+    folder.write("room-key", "hunter2")?;
+    refused(folder.path(), &["room_keys.ku.key_file", "32 random bytes in base64", "systirctl key room"])?;
+    folder.write("room-key", ROOM_KEY)?;
+    for (changed, expected) in [
+        (config.replace("[room_keys.ku]", "[room_keys.ku]\nkey = \"x\""), "give either key or key_file"),
+        (config.replace("[room_keys.ku]", "[room_keys.ku]\ncreates = false"), "these do: none"),
+        (
+            format!("{config}\n[room_keys.next]\ninstitution = \"ku.dk\"\nkey_file = \"room-key\"\n"),
+            "these do: ku, next",
+        ),
+    ] {
+        folder.write("node.toml", &changed)?;
+        refused(folder.path(), &["room_keys.ku", expected])?;
+    }
+    let (without, _) = config.split_once("[room_keys.ku]").context("a room key")?;
+    folder.write("node.toml", without)?;
+    refused(folder.path(), &["keys.devkey.institution", "has no room key here"])
 }
 
 #[test]
@@ -348,7 +383,7 @@ fn every_field_is_documented() -> Result<()> {
             left.push(path.iter().cloned().chain([name.clone()]).collect());
         }
     }
-    assert_eq!(checked, 12, "the root, eight sections with page, an operator, an institution, a key");
+    assert_eq!(checked, 13, "the root, eight sections with page, an operator, an institution, an API key, a room key");
     Ok(())
 }
 
@@ -382,7 +417,8 @@ fn a_secret_that_can_be_guessed_is_refused() -> Result<()> {
         folder.write("secret", weak)?;
         refused(folder.path(), &["node.toml:", "keys.devkey: ", "can be guessed", "openssl rand -hex 32"])?;
     }
-    folder.write("node.toml", &format!("{}allow_weak_secret = true\n", folder.config()))?;
+    let section = "[keys.devkey]\n";
+    folder.write("node.toml", &folder.config().replace(section, &format!("{section}allow_weak_secret = true\n")))?;
     let (status, message) = relay(folder.path(), &["check"])?;
     assert_eq!(status, Some(0), "{message}");
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use systir_livekit::token::Grants;
-use systir_media_control::RoomKey;
+use systir_media_control::RoomNumber;
 use systir_room::{Queued, Residency, RoomLinkEvent, SignedTicket};
 use tokio::sync::{mpsc, oneshot};
 
@@ -60,7 +60,7 @@ pub struct RoomHandle {
     /// Bounded: a sender waits, or gives up after a timeout.
     pub(crate) messages: mpsc::Sender<TaskMessage>,
     pub(crate) link_events: Arc<SharedLinkEventQueue>,
-    pub(crate) key: RoomKey,
+    pub(crate) key: RoomNumber,
 }
 
 impl RoomHandle {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_media_control::{KeyAllocator, RoomKey};
+use systir_media_control::{KeyAllocator, RoomNumber};
 use systir_placement::Seats;
 use systir_policy::Authority;
 use systir_reason::Reason;
@@ -115,7 +115,7 @@ impl Rooms {
         self.lock().values().cloned().collect()
     }
 
-    pub(crate) fn remove(&self, room: &RoomId, key: RoomKey) {
+    pub(crate) fn remove(&self, room: &RoomId, key: RoomNumber) {
         let mut open = self.lock();
         if open.get(room).is_some_and(|handle| handle.key == key) {
             open.remove(room);
@@ -131,7 +131,7 @@ impl Rooms {
         {
             return handle.clone();
         }
-        let key = RoomKey(self.next.fetch_add(1, Ordering::Relaxed));
+        let key = RoomNumber(self.next.fetch_add(1, Ordering::Relaxed));
         let handle = task::spawn(self, key, assignment.clone());
         open.insert(assignment.room.clone(), handle.clone());
         handle

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
-use systir_media_control::{ParticipantKey, RoomKey, WorkerEvent};
+use systir_media_control::{ParticipantKey, RoomNumber, WorkerEvent};
 use systir_proto::cluster::v1 as wire;
 use systir_registry::{RoomWatch, unix_ms};
 use systir_room::{
@@ -83,7 +83,7 @@ struct RoomTask {
     core: RoomCore,
     rooms: Arc<Rooms>,
     id: RoomId,
-    key: RoomKey,
+    key: RoomNumber,
     /// The room's key on links and in the seat book.
     wire_key: String,
     worker: mpsc::Sender<WorkerMessage>,
@@ -107,7 +107,7 @@ fn now() -> Now {
 }
 
 /// Starts the room's task. It ends when the room has been empty for some time, and when the node stops.
-pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomKey, assignment: Assignment) -> RoomHandle {
+pub(crate) fn spawn(rooms: &Arc<Rooms>, key: RoomNumber, assignment: Assignment) -> RoomHandle {
     let (messages, incoming) = mpsc::channel(MESSAGES);
     let (events, from_worker) = mpsc::channel(EVENTS);
     let (requests, from_clients) = mpsc::channel(REQUESTS);
@@ -464,7 +464,7 @@ impl RoomTask {
     }
 }
 
-fn message_of(request: WorkerRequest, room: RoomKey, events: &mpsc::Sender<WorkerEvent>) -> WorkerMessage {
+fn message_of(request: WorkerRequest, room: RoomNumber, events: &mpsc::Sender<WorkerEvent>) -> WorkerMessage {
     match request {
         WorkerRequest::OpenRoom => WorkerMessage::OpenRoom { room, events: events.clone() },
         WorkerRequest::Command(command) => command.into(),

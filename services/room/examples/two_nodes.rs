@@ -13,16 +13,17 @@ use std::time::Instant;
 
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message;
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::Assignment;
 use systir_documents::{Lifetime, SigningKey};
 use systir_livekit::token::Grants;
-use systir_media_control::{KeyAllocator, ParticipantKey, RoomKey};
+use systir_media_control::{KeyAllocator, ParticipantKey, RoomNumber};
 use systir_policy::Authority;
 use systir_policy::demo::DemoDocuments;
 use systir_room::{
     Arrival, ClusterView, FlowAllocator, NodeAddress, Now, RoomConfig, RoomCore, RoomEffect, RoomInput,
     RoomLinkEvent, SignedTicket, TicketFacts, new_ticket,
 };
+use systir_room_tag::test_keys;
 use systir_rtp::packet::Layer;
 
 const NODES: [&str; 2] = ["cph-1", "sto-1"];
@@ -56,15 +57,16 @@ impl Node {
         let prefix = "10.0.0.0/24".parse().unwrap();
         let documents =
             DemoDocuments::new(lifetime, "", |node| (vec![node_key(node).public()], vec![prefix]));
-        let documents = documents.unwrap();
+        let authority = Authority::new(documents.unwrap().engine().unwrap(), name, Arc::default());
+        authority.use_room_keys(test_keys::keys());
         let config = RoomConfig {
             node: name.to_owned(),
-            key: RoomKey(1),
+            key: RoomNumber(1),
             worker_index: 0,
             candidates: Vec::new(),
             fingerprint: [0; 32],
             assignment,
-            authority: Arc::new(Authority::new(documents.engine().unwrap(), name, Arc::default())),
+            authority: Arc::new(authority),
             keys: Arc::new(KeyAllocator::new()),
             flows: Arc::new(Flows::default()),
             metrics: Arc::default(),
@@ -168,7 +170,7 @@ fn node_key(node: &str) -> SigningKey {
 }
 
 fn assignment() -> Assignment {
-    let id = RoomId::new("ku.dk", "lecture");
+    let id = test_keys::room("lecture");
     let mut assignment = Assignment::new(id, "RM_1".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
     assignment.add_spill("sto-1".into(), 1);
     assignment

@@ -9,7 +9,9 @@ pub const RESIDENCY_TOPIC: &str = "systir.where";
 /// The residency of one room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Residency {
-    /// The room's name.
+    /// The room's name, from the gateway that answers. Absent in what participants are sent: the node that carries them
+    /// may not know it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub room: String,
     /// The institution that owns the room.
     pub institution: String,

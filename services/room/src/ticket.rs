@@ -154,7 +154,7 @@ pub fn new_ticket(grants: &Grants, facts: TicketFacts<'_>) -> Ticket {
     Ticket {
         gateway: facts.gateway.to_owned(),
         institution: grants.institution.clone(),
-        room: RoomId::new(&grants.institution, &grants.room).key(),
+        room: facts.assignment.room.key(),
         room_sid: facts.assignment.sid.clone(),
         identity: grants.identity.clone(),
         participant_sid: facts.participant_sid,

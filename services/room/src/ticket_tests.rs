@@ -1,3 +1,5 @@
+use systir_room_tag::test_keys;
+
 use super::*;
 
 fn grants() -> Grants {
@@ -8,7 +10,7 @@ fn grants() -> Grants {
 }
 
 fn ticket(grants: &Grants) -> Ticket {
-    let room = RoomId::new("ku.dk", "lecture");
+    let room = test_keys::room("lecture");
     let assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
     let facts = TicketFacts {
         gateway: "cph-1",

@@ -12,7 +12,7 @@ use systir_transport::Transport;
 use super::data::Channels;
 use super::ingress::Ingress;
 use super::send_queue::{Datagrams, Route};
-use systir_media_control::{ParticipantKey, RoomKey, Side};
+use systir_media_control::{ParticipantKey, RoomNumber, Side};
 
 /// Paths kept per connection: address pairs on which checks arrived.
 const MAX_PATHS: usize = 4;
@@ -38,7 +38,7 @@ pub(super) enum Role {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) room: RoomKey,
+    pub(super) room: RoomNumber,
     pub(super) participant: ParticipantKey,
     pub(super) transport: Transport,
     pub(super) ufrag: String,
@@ -61,7 +61,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        room: RoomKey,
+        room: RoomNumber,
         participant: ParticipantKey,
         ufrag: String,
         transport: Transport,

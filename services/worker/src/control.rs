@@ -18,7 +18,7 @@ use super::message::WorkerMessage;
 use super::room_events::RoomEvents;
 use super::send_queue::Via;
 use systir_media_control::{
-    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomKey, Side, TrackKey, TrackSource, TrackSpec,
+    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackKey, TrackSource, TrackSpec,
     WorkerCommand, WorkerEvent,
 };
 
@@ -105,7 +105,7 @@ impl Engine {
         })
     }
 
-    fn close_room(&mut self, now: Instant, room: RoomKey) {
+    fn close_room(&mut self, now: Instant, room: RoomNumber) {
         let gone: Vec<_> = self
             .participants
             .iter()
@@ -127,7 +127,7 @@ impl Engine {
     fn join(
         &mut self,
         now: Instant,
-        room: RoomKey,
+        room: RoomNumber,
         participant: ParticipantKey,
         publisher: IceCredentials,
         subscriber: IceCredentials,
@@ -163,7 +163,7 @@ impl Engine {
     fn add_connection(
         &mut self,
         now: Instant,
-        room: RoomKey,
+        room: RoomNumber,
         participant: ParticipantKey,
         local: IceCredentials,
         role: impl FnOnce(&mut Transport) -> Role,
@@ -229,7 +229,7 @@ impl Engine {
 
     fn add_track(
         &mut self,
-        room: RoomKey,
+        room: RoomNumber,
         key: TrackKey,
         spec: TrackSpec,
         source: TrackSource,

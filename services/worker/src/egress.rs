@@ -18,7 +18,7 @@ use super::room_events::RoomEvents;
 use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
-use systir_media_control::{Downtrack, ParticipantKey, RoomKey, Side, TrackKey, TrackSpec, WorkerEvent};
+use systir_media_control::{Downtrack, ParticipantKey, RoomNumber, Side, TrackKey, TrackSpec, WorkerEvent};
 use systir_rtp::extension_table;
 
 /// Our SSRC in RTCP on connections where we send no media.
@@ -51,7 +51,7 @@ pub(super) enum Source {
 pub(super) struct Track {
     pub(super) id: TrackId,
     pub(super) key: TrackKey,
-    pub(super) room: RoomKey,
+    pub(super) room: RoomNumber,
     pub(super) spec: TrackSpec,
     pub(super) source: Source,
     /// Id of the publisher, on this or another node; the CNAME of its streams.
@@ -114,7 +114,7 @@ pub(super) struct WorkerEgress {
     pub(super) connections: Slab<Connection>,
     pub(super) tracks: Table<Track>,
     pub(super) downtracks: Table<DowntrackSender>,
-    pub(super) rooms: FxHashMap<RoomKey, RoomEvents>,
+    pub(super) rooms: FxHashMap<RoomNumber, RoomEvents>,
     pub(super) links: Links,
     pub(super) send_queue: SendQueue,
     pub(super) counts: WorkerCounts,
@@ -145,7 +145,7 @@ impl WorkerEgress {
     }
 
     /// Sends an event to a room.
-    pub(super) fn notify_room(&mut self, room: RoomKey, event: WorkerEvent) {
+    pub(super) fn notify_room(&mut self, room: RoomNumber, event: WorkerEvent) {
         if let Some(room) = self.rooms.get_mut(&room)
             && !room.send(event)
         {

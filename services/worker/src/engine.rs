@@ -22,7 +22,7 @@ use super::room_events::RoomEvents;
 use super::send_queue::{Datagrams, Route, Via};
 use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
-use systir_media_control::{ParticipantKey, RoomKey, Speaker, TrackKey, WorkerEvent};
+use systir_media_control::{ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
 
 /// How often feedback and reports are written.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ pub(super) struct Flow {
 
 #[derive(Debug)]
 pub(super) struct Participant {
-    pub(super) room: RoomKey,
+    pub(super) room: RoomNumber,
     pub(super) publisher: usize,
     pub(super) subscriber: usize,
     pub(super) downtracks: FxHashMap<TrackKey, SubscriptionId>,
@@ -324,7 +324,7 @@ impl Engine {
     }
 
     fn notify_speakers(&mut self, now: Instant) {
-        let mut changed: FxHashMap<RoomKey, Vec<Speaker>> = FxHashMap::default();
+        let mut changed: FxHashMap<RoomNumber, Vec<Speaker>> = FxHashMap::default();
         for speaker in self.core.loudness_changes(now) {
             let Some(track) = self.egress.track(speaker.track) else { continue };
             let speaker = Speaker { track: track.key, level: speaker.level, active: speaker.active };
@@ -359,7 +359,7 @@ impl Engine {
     }
 
     /// Resumes reading data messages of the clients in these rooms, which have caught up.
-    fn resume_data(&mut self, now: Instant, rooms: &[RoomKey]) {
+    fn resume_data(&mut self, now: Instant, rooms: &[RoomNumber]) {
         let paused: Vec<usize> = self
             .egress
             .connections
@@ -374,6 +374,6 @@ impl Engine {
 }
 
 /// A client's data messages are not read while its room is behind.
-fn pause_data_if_behind(rooms: &FxHashMap<RoomKey, RoomEvents>, conn: &mut Connection, now: Instant) {
+fn pause_data_if_behind(rooms: &FxHashMap<RoomNumber, RoomEvents>, conn: &mut Connection, now: Instant) {
     conn.transport.pause_data(now, rooms.get(&conn.room).is_some_and(RoomEvents::is_behind));
 }

@@ -1,6 +1,6 @@
 //! How rooms reach the node's workers.
 
-use systir_media_control::RoomKey;
+use systir_media_control::RoomNumber;
 use systir_media_control::ice::IceCandidate;
 use tokio::sync::mpsc;
 
@@ -38,7 +38,7 @@ impl WorkerPool {
 
     /// The worker of a room; a room has one per node.
     #[must_use]
-    pub fn for_room(&self, room: RoomKey) -> &WorkerAccess {
+    pub fn for_room(&self, room: RoomNumber) -> &WorkerAccess {
         let index = room.0 as usize % (1 + self.rest.len());
         index.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
     }

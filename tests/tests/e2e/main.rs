@@ -24,6 +24,7 @@ mod protocol;
 mod refusal;
 mod registry_offline;
 mod residency;
+mod room_names;
 mod spill;
 mod systirctl;
 mod thirty_participants;

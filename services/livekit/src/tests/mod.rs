@@ -18,7 +18,7 @@ use super::*;
 use crate::sdp::{CandidateProtocol, IceCandidate, MAX_SECTIONS};
 use crate::token::{Grants, PublishSource};
 use systir_media_control::{
-    DataChannel, IceCredentials, KeyAllocator, ParticipantKey, RoomKey, Side, TrackKey, TrackSource,
+    DataChannel, IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackKey, TrackSource,
     WorkerCommand,
 };
 
@@ -39,7 +39,7 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
     SessionConfig {
         participant: ParticipantKey(1),
         sid: "PA_ada".into(),
-        room_key: RoomKey(1),
+        room_key: RoomNumber(1),
         room: proto::Room { sid: "RM_1".into(), name: "seminar".into(), ..Default::default() },
         grants: grants("ada"),
         client: proto::ClientInfo::default(),

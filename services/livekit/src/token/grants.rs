@@ -76,7 +76,8 @@ pub struct Grants {
     pub agent: bool,
     /// May administer the room.
     pub room_admin: bool,
-    /// Name of the room in the institution.
+    /// Name of the room in the institution. The gateway does not send it.
+    #[serde(skip)]
     pub room: String,
     /// Institution of the API key; the room is (institution, name).
     pub institution: String,

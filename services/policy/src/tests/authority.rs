@@ -2,21 +2,39 @@
 
 use std::sync::Arc;
 
-use systir_assignment::RoomId;
 use systir_identity::ProvenIdentity;
 use systir_reason::Reason;
+use systir_room_tag::test_keys::{keys, room};
 
 use super::*;
-use crate::{Authority, ParticipantRoles};
+use crate::demo::DemoDocuments;
+use crate::{Authority, ParticipantRoles, PolicyEngine, RoomAttributes, RoomClass};
+
+/// A node that can read the names of rooms.
+fn gateway(engine: PolicyEngine) -> Authority {
+    let authority = Authority::new(engine, "cph-1", Arc::default());
+    authority.use_room_keys(keys());
+    authority
+}
 
 fn authority() -> Authority {
-    Authority::new(demo_engine(), "cph-1", Arc::default())
+    gateway(demo_engine())
+}
+
+/// Documents by which a leased machine may carry rooms, but no confidential one.
+fn leased_for_standard_rooms() -> DemoDocuments {
+    let mut documents = with_nodes([own_node("cph-1", "DK"), leased_node("hel-1", "FI", "upcloud", "FI")]);
+    documents.bundle.policy = "@id(\"any\") @why(\"any node\") @tier(\"1\") permit (principal in \
+                               Institution::\"ku.dk\", action in [Action::\"spill\", Action::\"relay-signal\"], \
+                               resource);"
+        .to_owned();
+    documents
 }
 
 #[test]
 fn a_replaced_engine_decides_at_once_and_returned_values_stay() {
     let authority = authority();
-    let room = RoomId::new("ku.dk", "lecture");
+    let room = room("lecture");
     let (before, facts) = (authority.engine(), authority.facts("sto-1").unwrap());
     assert!(authority.node(Action::Spill, &room, "sto-1").allowed);
 
@@ -35,13 +53,8 @@ fn a_replaced_engine_decides_at_once_and_returned_values_stay() {
 
 #[test]
 fn a_decision_about_a_room_reads_the_rooms_class() {
-    let mut documents = with_nodes([own_node("cph-1", "DK"), leased_node("hel-1", "FI", "upcloud", "FI")]);
-    documents.bundle.policy = "@id(\"any\") @why(\"any node\") @tier(\"1\") permit (principal in \
-                               Institution::\"ku.dk\", action in [Action::\"spill\", Action::\"relay-signal\"], \
-                               resource);"
-        .to_owned();
-    let authority = Authority::new(load(&documents).unwrap(), "cph-1", Arc::default());
-    let (exam, lecture) = (RoomId::new("ku.dk", "exam-1"), RoomId::new("ku.dk", "lecture"));
+    let authority = gateway(load(&leased_for_standard_rooms()).unwrap());
+    let (exam, lecture) = (room("exam-1"), room("lecture"));
     assert!(authority.node(Action::Spill, &lecture, "hel-1").allowed);
     assert!(!authority.node(Action::Spill, &exam, "hel-1").allowed);
     let peer =
@@ -55,7 +68,7 @@ fn a_decision_about_a_room_reads_the_rooms_class() {
 #[test]
 fn participants_are_decided_for_a_room_or_for_the_institution() {
     let authority = authority();
-    let (exam, lecture) = (RoomId::new("ku.dk", "exam-1"), RoomId::new("ku.dk", "lecture"));
+    let (exam, lecture) = (room("exam-1"), room("lecture"));
     assert!(authority.participant(Action::JoinHidden, &lecture, "ku.dk").allowed);
     assert!(!authority.participant(Action::JoinHidden, &exam, "ku.dk").allowed);
     let join = |room, hidden, recorder| {
@@ -71,4 +84,37 @@ fn participants_are_decided_for_a_room_or_for_the_institution() {
     assert!(authority.institution_participant(Action::Administer, "ku.dk", "ku.dk").allowed);
     assert_eq!(authority.institutions(), ["ku.dk"]);
     assert_eq!(authority.own_id(), "cph-1");
+}
+
+#[test]
+fn a_node_without_the_room_key_goes_by_the_grant_and_without_one_by_every_class() {
+    let authority = Authority::new(load(&leased_for_standard_rooms()).unwrap(), "hel-1", Arc::default());
+    let (lecture, exam) = (room("lecture"), room("exam-1"));
+    let spills = |room| authority.node(Action::Spill, room, "hel-1").allowed;
+    let strictest = RoomAttributes { class: RoomClass::Confidential, e2ee: true };
+    assert_eq!((authority.room_by_name(&lecture), authority.room(&lecture)), (None, strictest));
+    assert!(!spills(&lecture), "it may be a confidential room");
+    assert!(authority.node(Action::Spill, &lecture, "cph-1").allowed, "a room of any class may use it");
+    assert!(authority.node_if(Action::Spill, &lecture, Some(STANDARD), "hel-1").allowed, "as offered");
+
+    authority.note_granted(&lecture, Some(STANDARD));
+    authority.note_granted(&exam, Some(CONFIDENTIAL));
+    assert!(spills(&lecture) && !spills(&exam));
+    assert_eq!((authority.room(&lecture), authority.room(&exam)), (STANDARD, CONFIDENTIAL));
+    authority.note_granted(&lecture, None);
+    assert!(!spills(&lecture));
+}
+
+#[test]
+fn both_the_name_and_the_grant_must_allow() {
+    let authority = gateway(load(&leased_for_standard_rooms()).unwrap());
+    let (lecture, exam) = (room("lecture"), room("exam-1"));
+    let spills = |room| authority.node(Action::Spill, room, "hel-1").allowed;
+    authority.note_granted(&exam, Some(STANDARD));
+    assert!(!spills(&exam), "a home cannot loosen the class of a room whose name is known");
+    assert!(!authority.node_if(Action::Spill, &exam, Some(STANDARD), "hel-1").allowed);
+    assert!(spills(&lecture));
+    authority.note_granted(&lecture, Some(CONFIDENTIAL));
+    assert!(!spills(&lecture), "the class of an earlier bundle counts until the home signs anew");
+    assert_eq!((authority.room(&exam), authority.room_by_name(&exam)), (CONFIDENTIAL, Some(CONFIDENTIAL)));
 }

@@ -147,5 +147,6 @@ fn rules_of(decision: &Decision) -> Vec<&str> {
     decision.rules.iter().map(|rule| rule.as_str()).collect()
 }
 
+const STANDARD: RoomAttributes = RoomAttributes { class: RoomClass::Standard, e2ee: false };
 const CONFIDENTIAL: RoomAttributes = RoomAttributes { class: RoomClass::Confidential, e2ee: false };
 const ENCRYPTED: RoomAttributes = RoomAttributes { class: RoomClass::Standard, e2ee: true };

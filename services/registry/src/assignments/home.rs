@@ -36,12 +36,15 @@ impl Assignments {
     /// whether it may. `sid` makes the room's id.
     ///
     /// # Errors
-    /// When the room's record cannot be written, or the terms cannot be signed.
+    /// When the room's record cannot be written, the terms cannot be signed, or the room exists under another room key of
+    /// its institution.
     pub async fn create(&self, room: &RoomId, sid: impl FnOnce() -> String) -> Result<Assignment, Refusal> {
         if let Some(known) = self.known_or_resumed(room).await? {
             return Ok(known);
         }
-        self.ask_others(room).await;
+        let others = self.authority.room_keys().others(room);
+        join_all(std::iter::once(room).chain(&others).map(|room| self.ask_others(room))).await;
+        let mut absent = self.absent_under_other_keys(&others)?;
         // The record may have been read while another grant was held.
         lock(&self.read).remove(room);
         if let Some(known) = self.known_or_resumed(room).await? {
@@ -54,17 +57,32 @@ impl Assignments {
         let record = record_of(room, &signed);
         for _ in 0..ATTEMPTS {
             // A record that is there rests on no grant that counts.
-            if self.put(record.clone()).await? {
+            if self.put_unless(record.clone(), &absent).await? {
                 self.adopt(room, signed);
                 tracing::info!("a room was created, with this node as home");
                 return lock(&self.book).assignment(room).ok_or_else(|| GrantRefusal::None.into());
             }
             // Another node created it at the same time.
+            absent = self.absent_under_other_keys(&others)?;
             if let Some(known) = self.known_or_resumed(room).await? {
                 return Ok(known);
             }
         }
         Err(Refusal::new(Reason::RegistryRefuses, "the room's record changes all the time; try again"))
+    }
+
+    /// While an institution changes its room key, a room may exist under the key that does not make new ones. Returns the
+    /// revisions of records under other keys, which rest on no grant that counts; 0 for none.
+    fn absent_under_other_keys(&self, others: &[RoomId]) -> Result<Vec<(RoomId, u64)>, Refusal> {
+        let absent = others.iter().map(|other| {
+            let revision = self.registry.assignment(other).map_or(0, |record| record.revision);
+            if self.get(other).is_none() {
+                return Ok((other.clone(), revision));
+            }
+            let sentence = "the room exists under another room key of its institution; look it up again";
+            Err(Refusal::new(Reason::OtherRoomKey, sentence))
+        });
+        absent.collect()
     }
 
     /// The room's assignment, if a grant of it is held that counts. If it is this node's own of before a restart, a new
@@ -179,6 +197,7 @@ impl Assignments {
             let signed = book.next(room, 0, terms, &self.signer.key, now());
             let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
             book.adopt(room, signed, now());
+            self.note_class(&book, room);
         }
         self.metrics.signed.inc();
         self.changed(room);
@@ -210,7 +229,9 @@ impl Assignments {
         self.metrics.ended.set(i64::try_from(ended.len()).unwrap_or(i64::MAX));
         // They decide whether they go on.
         ended.into_iter().for_each(|room| self.changed(room));
-        lock(&self.book).prune(Instant::now(), &in_use);
+        for forgotten in lock(&self.book).prune(Instant::now(), &in_use) {
+            self.authority.note_granted(&forgotten, None);
+        }
         lock(&self.unrenewed).retain(|room, _| in_use(room));
         let view = self.registry.view();
         let book = lock(&self.book);
@@ -218,7 +239,11 @@ impl Assignments {
     }
 
     pub(super) fn adopt(&self, room: &RoomId, signed: SignedGrant) {
-        lock(&self.book).adopt(room, signed, now());
+        {
+            let mut book = lock(&self.book);
+            book.adopt(room, signed, now());
+            self.note_class(&book, room);
+        }
         self.metrics.signed.inc();
         self.changed(room);
     }
@@ -238,6 +263,7 @@ impl Assignments {
         match book.next(room, epoch, terms, &self.signer.key, now()) {
             Ok(signed) => {
                 book.adopt(room, signed, now());
+                self.note_class(&book, room);
                 drop(book);
                 self.metrics.signed.inc();
                 self.changed(room);

@@ -24,7 +24,7 @@ use systir_policy::{Action, Authority};
 use systir_reason::{ByReason, Reason, Refusal};
 
 use crate::registry::Registry;
-use terms::Terms;
+use terms::{Terms, stated};
 
 pub use peers::{GrantPeers, GrantPurpose, Occupied, ToldAssignment};
 
@@ -296,14 +296,20 @@ impl Assignments {
         has_participants || (!carriers.is_empty() && 2 * linked >= carriers.len())
     }
 
+    /// Tells policy what the room's grant states, whenever another one is held.
+    fn note_class(&self, book: &GrantBook, room: &RoomId) {
+        self.authority.note_granted(room, book.held(room).map(|held| stated(&held.grant().terms)));
+    }
+
     /// Offers a grant to the book. What decides beside the grant is found out before the book is locked.
     fn judge(&self, room: &RoomId, signed: &SignedGrant, from: Option<&str>) -> Offered {
         loop {
             let known = lock(&self.book).assignment(room);
             let known_home = known.as_ref().map(|known| known.home.to_string());
             let offering = signed.grant().home.as_str();
+            let stated = Some(stated(&signed.grant().terms));
+            let approved_offering = self.authority.node_if(Action::Home, room, stated, offering).allowed;
             let approves = |node: &str| self.authority.node(Action::Home, room, node).allowed;
-            let approved_offering = approves(offering);
             let approved_known = known_home.as_deref().is_some_and(approves);
             let reach = known_home.as_deref().map_or(HomeReach::Unknown, |home| self.reach(home));
             let carriers: Vec<String> =
@@ -319,7 +325,9 @@ impl Assignments {
             let mut book = lock(&self.book);
             // Another grant may be held by now, whose home was not judged.
             if book.held(room).map(|held| held.grant().home.as_str()) == known_home.as_deref() {
-                return book.offer(room, signed.clone(), from, &circumstances);
+                let outcome = book.offer(room, signed.clone(), from, &circumstances);
+                self.note_class(&book, room);
+                return outcome;
             }
         }
     }

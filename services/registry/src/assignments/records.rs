@@ -60,13 +60,22 @@ impl Assignments {
     /// Puts a record in place of the one in this node's copy, or as the first one. False when another node changed it
     /// meanwhile.
     pub(super) async fn put(&self, wanted: Assignment) -> Result<bool, RegistryError> {
+        self.put_unless(wanted, &[]).await
+    }
+
+    /// The same, if the others' records still have these revisions (0: none).
+    pub(super) async fn put_unless(
+        &self,
+        wanted: Assignment,
+        others: &[(RoomId, u64)],
+    ) -> Result<bool, RegistryError> {
         match self.registry.view().room(&wanted.room) {
             Some(known) => match self.registry.update(known, wanted).await {
                 Ok(_) => Ok(true),
                 Err(UpdateError::Conflict(_) | UpdateError::Gone) => Ok(false),
                 Err(UpdateError::Registry(error)) => Err(error),
             },
-            None => match self.registry.create(wanted).await {
+            None => match self.registry.create_unless(wanted, others.to_vec()).await {
                 Ok(_) => Ok(true),
                 Err(CreateError::AlreadyAssigned(_)) => Ok(false),
                 Err(CreateError::Registry(error)) => Err(error),
@@ -116,7 +125,11 @@ impl Assignments {
         if seats_held() {
             return false;
         }
-        lock(&self.book).forget(room);
+        {
+            let mut book = lock(&self.book);
+            book.forget(room);
+            self.note_class(&book, room);
+        }
         lock(&self.read).remove(room);
         true
     }

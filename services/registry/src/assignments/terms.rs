@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use systir_assignment::RoomId;
 use systir_documents::GrantTerms;
-use systir_policy::{Action, Authority, PolicyEngine, RoomAttributes};
+use systir_policy::{Action, Authority, PolicyEngine, RoomAttributes, RoomClass};
 use systir_reason::{Reason, Refusal};
 
 /// Terms by institution and by what its bundle says of a room.
@@ -27,10 +27,11 @@ impl Terms {
     /// The terms of a room by the policy of now.
     ///
     /// # Errors
-    /// When the institution has no policy here, or no directory lists this node.
+    /// When this node cannot read the room's name, the institution has no policy here, or no directory lists this node.
     pub(crate) fn of(&self, room: &RoomId, authority: &Authority) -> Result<GrantTerms, Refusal> {
         let engine = authority.engine();
-        let RoomAttributes { class, e2ee } = authority.room(room);
+        let named = authority.room_by_name(room).ok_or_else(|| no_room_key(&room.institution))?;
+        let RoomAttributes { class, e2ee } = named;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.0.as_ref().is_some_and(|last| Arc::ptr_eq(last, &engine)) {
             *known = (Some(engine), HashMap::new());
@@ -39,12 +40,13 @@ impl Terms {
         if let Some(terms) = known.1.get(&key) {
             return Ok(terms.clone());
         }
-        let terms = self.decide(room, authority)?;
+        let terms = self.decide(room, named, authority)?;
         known.1.insert(key, terms.clone());
         Ok(terms)
     }
 
-    fn decide(&self, room: &RoomId, authority: &Authority) -> Result<GrantTerms, Refusal> {
+    /// Decides by the name alone, not by the class that an earlier grant states.
+    fn decide(&self, room: &RoomId, named: RoomAttributes, authority: &Authority) -> Result<GrantTerms, Refusal> {
         let statement = authority.statement(&room.institution).ok_or_else(|| {
             Refusal::new(Reason::UnknownInstitution, "this node has no policy of the institution")
         })?;
@@ -57,9 +59,9 @@ impl Terms {
         let nodes = authority.nodes();
         let approved = |action| -> BTreeSet<String> {
             let ids = nodes.iter().map(|node| &node.id);
-            ids.filter(|node| authority.node(action, room, node).allowed).cloned().collect()
+            ids.filter(|node| authority.node_if(action, room, Some(named), node).allowed).cloned().collect()
         };
-        let RoomAttributes { class, e2ee } = authority.room(room);
+        let RoomAttributes { class, e2ee } = named;
         Ok(GrantTerms {
             trust_domain: self.trust_domain.clone(),
             homes: approved(Action::Home),
@@ -73,4 +75,20 @@ impl Terms {
             directory_hash: own.directory.hash,
         })
     }
+}
+
+/// What a grant states of its room. A class that this version does not know counts as the strictest.
+pub(crate) fn stated(terms: &GrantTerms) -> RoomAttributes {
+    RoomAttributes {
+        class: RoomClass::named(&terms.class).unwrap_or(RoomClass::Confidential),
+        e2ee: terms.e2ee,
+    }
+}
+
+fn no_room_key(institution: &str) -> Refusal {
+    let sentence = format!(
+        "this node holds no room key of {institution} that reads the room's name, so it cannot be its home; add it to the \
+         node's configuration (room_keys)"
+    );
+    Refusal::new(Reason::NoRoomKey, sentence)
 }

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use systir_assignment::NodeId;
 use systir_documents::{Grant, Lifetime};
 use systir_policy::demo::DemoDocuments;
+use systir_room_tag::{RoomKey, RoomKeys, test_keys};
 
 use super::*;
 use crate::LocalStore;
@@ -14,7 +15,7 @@ const HOSTILE: &str = "aws-sto-1";
 const NODES: [&str; 3] = ["cph-1", "sto-1", HOSTILE];
 
 fn room() -> RoomId {
-    RoomId::new("ku.dk", "lecture")
+    test_keys::room("lecture")
 }
 
 fn key(node: &str) -> SigningKey {
@@ -36,7 +37,9 @@ fn authority(node: &str) -> Arc<Authority> {
         .replace(r#"resource.country == Country::"DK""#, r#"resource.country in Zone::"Nordic""#);
     assert_ne!(nordic_home, documents.bundle.policy);
     documents.bundle.policy = nordic_home;
-    Arc::new(Authority::new(documents.engine().unwrap(), node, Arc::default()))
+    let authority = Authority::new(documents.engine().unwrap(), node, Arc::default());
+    authority.use_room_keys(test_keys::keys());
+    Arc::new(authority)
 }
 
 /// The other nodes of a test.
@@ -99,6 +102,40 @@ fn node(store: &LocalStore, name: &str) -> Arc<Assignments> {
 
 async fn created(node: &Assignments) -> Assignment {
     node.create(&room(), || "RM_1".to_owned()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_read_the_name_is_home_of_no_room() {
+    let store = LocalStore::default();
+    let node = node(&store, "cph-1");
+    node.authority.use_room_keys(RoomKeys::default());
+    let refused = node.create(&room(), || "RM_1".to_owned()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NoRoomKey);
+    assert_eq!(store.registry().assignment(&room()), None);
+    // A room that it has already keeps its grant, and is not signed anew.
+    node.authority.use_room_keys(test_keys::keys());
+    created(&node).await;
+    node.authority.use_room_keys(RoomKeys::default());
+    assert_eq!(node.renew(&room()).unwrap_err().reason, Reason::NoRoomKey);
+    assert!(node.get(&room()).is_some());
+}
+
+#[tokio::test]
+async fn a_room_is_created_under_one_key_only() {
+    let store = LocalStore::default();
+    let (old, new) = (node(&store, "cph-1"), node(&store, "sto-1"));
+    let next = RoomKeys::default().with("ku.dk", RoomKey::from_bytes([2; 32]));
+    new.authority.use_room_keys(next.clone().with("ku.dk", test_keys::key()));
+    let under_new = next.room("ku.dk", "lecture").unwrap();
+    let first = created(&old).await;
+    let refused = new.create(&under_new, || "RM_2".to_owned()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::OtherRoomKey);
+    assert_eq!((new.get(&room()).unwrap().sid, new.get(&under_new)), (first.sid, None));
+    // A record under the other key that rests on no grant does not count.
+    forge(&store, |record| record.grant.clear()).await;
+    lock(&new.book).forget(&room());
+    let second = new.create(&under_new, || "RM_2".to_owned()).await.unwrap();
+    assert_eq!(second.room, under_new);
 }
 
 /// Writes the room's record, as an attacker with access to the store.

@@ -105,6 +105,27 @@ async fn two_nodes_race_for_a_room_and_one_wins(a: Node, b: Node) {
     }
 }
 
+async fn two_nodes_race_for_a_name_under_two_room_keys_and_one_wins(a: Node, b: Node) {
+    let (under_a, under_b) = (assignment("tag-a", "a"), assignment("tag-b", "b"));
+    let without = |other: &Assignment| vec![(other.room.clone(), 0)];
+    let (first, second) = tokio::join!(
+        a.create_unless(under_a.clone(), without(&under_b)),
+        b.create_unless(under_b.clone(), without(&under_a))
+    );
+    let winner = match (first, second) {
+        (Ok(won), Err(CreateError::AlreadyAssigned(seen)))
+        | (Err(CreateError::AlreadyAssigned(seen)), Ok(won)) => {
+            assert_eq!(won, *seen, "the loser gets the winner's record");
+            won
+        }
+        other => panic!("one must win: {other:?}"),
+    };
+    // A record that was read, and does not count, is no obstacle.
+    let loser = if winner.value.room == under_a.room { under_b } else { under_a };
+    let as_read = vec![(winner.value.room.clone(), winner.revision)];
+    a.create_unless(loser, as_read).await.expect("the record is as it was read");
+}
+
 async fn a_paused_node_that_missed_a_takeover_is_refused(a: Node, b: Node) {
     let read = created(&a, assignment("epoch", "a")).await;
     let mut taken_over = read.value.clone();
@@ -172,6 +193,8 @@ async fn the_in_process_registry_meets_the_contract() {
     let (a, b) = pair();
     two_nodes_race_for_a_room_and_one_wins(a, b).await;
     let (a, b) = pair();
+    two_nodes_race_for_a_name_under_two_room_keys_and_one_wins(a, b).await;
+    let (a, b) = pair();
     a_paused_node_that_missed_a_takeover_is_refused(a, b).await;
     let (a, b) = pair();
     a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
@@ -205,6 +228,8 @@ async fn the_etcd_registry_meets_the_contract() {
     let (a, b) = pair();
     two_nodes_race_for_a_room_and_one_wins(a, b).await;
     let (a, b) = pair();
+    two_nodes_race_for_a_name_under_two_room_keys_and_one_wins(a, b).await;
+    let (a, b) = pair();
     a_paused_node_that_missed_a_takeover_is_refused(a, b).await;
     let (a, b) = pair();
     a_change_of_a_record_that_changed_meanwhile_is_refused(a, b).await;
@@ -222,6 +247,8 @@ async fn the_etcd_registry_meets_the_contract_with_tls_and_a_role_per_node() {
     let pair = || (etcd.node("a"), etcd.node("b"));
     let (a, b) = pair();
     two_nodes_race_for_a_room_and_one_wins(a, b).await;
+    let (a, b) = pair();
+    two_nodes_race_for_a_name_under_two_room_keys_and_one_wins(a, b).await;
     let (a, b) = pair();
     a_paused_node_that_missed_a_takeover_is_refused(a, b).await;
     let (a, b) = pair();
@@ -398,8 +425,9 @@ async fn an_unreadable_record_is_replaced_when_its_room_is_assigned() {
 async fn more_records_than_fit_into_one_message_are_all_read() {
     let etcd = Etcd::start().await;
     let mut raw = etcd.client().await;
-    // 2,500 rooms with long names: three pages by count, and more than 4 MiB in the first alone.
-    let rooms: Vec<Assignment> = (0..2_500).map(|n| assignment(&format!("{n:02000}"), "a")).collect();
+    // 2,500 rooms with long records: three pages by count, and more than 4 MiB in the first alone.
+    let long = |n| Assignment { grant: "x".repeat(4_500), ..assignment(&format!("room-{n}"), "a") };
+    let rooms: Vec<Assignment> = (0..2_500).map(long).collect();
     for some in rooms.chunks(100) {
         let writes = some.iter().map(|record| {
             let key = format!("/systir/v1/test/rooms/{}", record.room.key());

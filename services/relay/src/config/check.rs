@@ -30,7 +30,8 @@ impl RelayConfig {
         registry(&self.registry)?;
         policy(&self.policy)?;
         quotas(&self.node, &self.policy)?;
-        self.check_keys()
+        self.check_keys()?;
+        self.check_room_keys()
     }
 
     fn check_keys(&self) -> Result<(), FieldError> {
@@ -53,6 +54,44 @@ impl RelayConfig {
                 invalid("page.guest_key", format!("there is no API key {guest} under [keys]"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl RelayConfig {
+    fn check_room_keys(&self) -> Result<(), FieldError> {
+        for (name, key) in &self.room_keys {
+            if !self.policy.institutions.contains_key(&key.institution) {
+                let problem = format!("{} has no keys under [policy.institutions]", key.institution);
+                return invalid(&format!("room_keys.{name}.institution"), problem);
+            }
+            if key.key.is_some() == key.key_file.is_some() {
+                return invalid(&format!("room_keys.{name}"), "give either key or key_file");
+            }
+            let same = self.room_keys.iter().filter(|(_, other)| other.institution == key.institution);
+            let creating: Vec<&str> = same.filter(|(_, key)| key.creates).map(|(name, _)| name.as_str()).collect();
+            if creating.len() != 1 {
+                let these = if creating.is_empty() { "none".to_owned() } else { creating.join(", ") };
+                let problem = format!(
+                    "exactly one room key of {} makes the tags of new rooms (these do: {these}); write creates = false for \
+                     the others",
+                    key.institution
+                );
+                return invalid(&format!("room_keys.{name}.creates"), problem);
+            }
+        }
+        let with_api_key = self.keys.iter().find(|(_, key)| {
+            self.room_keys.values().all(|room_key| room_key.institution != key.institution)
+        });
+        match with_api_key {
+            Some((name, key)) => {
+                let problem = format!(
+                    "{} has no room key here, so its rooms cannot be found; add one under [room_keys] (systirctl key room)",
+                    key.institution
+                );
+                invalid(&format!("keys.{name}.institution"), problem)
+            }
+            None => Ok(()),
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct RelayConfig {
     /// API keys by name.
     #[serde(default)]
     pub keys: BTreeMap<String, ApiKeySection>,
+    /// Room keys by name.
+    #[serde(default)]
+    pub room_keys: BTreeMap<String, RoomKeySection>,
     /// The meeting page.
     #[serde(default)]
     pub page: PageSection,
@@ -274,6 +277,35 @@ impl std::fmt::Debug for ApiKeySection {
     }
 }
 
+/// A room key: etcd and links carry the names of rooms sealed under it. All nodes that an institution approves as gateway
+/// or home have the same keys of it. To change one, add the new key with `creates = false` on all nodes, then let it create
+/// on all nodes, then remove the old one once no room is under it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomKeySection {
+    /// Owner of the rooms.
+    pub institution: String,
+    /// 32 random bytes in base64. Set either this or `key_file`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// File that holds the key (`systirctl key room`).
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// Do new rooms get a tag of this key? Exactly one key of an institution does; rooms are found under all.
+    #[serde(default = "default_creates")]
+    pub creates: bool,
+}
+
+fn default_creates() -> bool {
+    true
+}
+
+impl std::fmt::Debug for RoomKeySection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoomKeySection").field("institution", &self.institution).finish_non_exhaustive()
+    }
+}
+
 /// The meeting page.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,6 +356,11 @@ impl RelayConfig {
                 *path = base.join(&*path);
             }
         }
+        for key in self.room_keys.values_mut() {
+            if let Some(path) = &mut key.key_file {
+                *path = base.join(&*path);
+            }
+        }
     }
 }
 
@@ -362,6 +399,9 @@ mod tests {
         [keys.devkey]
         institution = "ku.dk"
         secret = "secret"
+        [room_keys.ku]
+        institution = "ku.dk"
+        key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
     "#;
 
     fn load(text: &str) -> Result<RelayConfig, ConfigError> {

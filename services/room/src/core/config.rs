@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use systir_assignment::Assignment;
 use systir_media_control::ice::IceCandidate;
-use systir_media_control::{KeyAllocator, RoomKey};
+use systir_media_control::{KeyAllocator, RoomNumber};
 use systir_policy::Authority;
 use systir_rtp::packet::Layer;
 
@@ -23,7 +23,7 @@ pub struct RoomConfig {
     /// This node's name.
     pub node: String,
     /// The room's key on this node.
-    pub key: RoomKey,
+    pub key: RoomNumber,
     /// Index of the worker that carries the room.
     pub worker_index: u8,
     /// ICE candidates of that worker, best first.

@@ -345,7 +345,7 @@ impl RoomCore {
     fn room_info(&self) -> proto::Room {
         proto::Room {
             sid: self.assignment.sid.clone(),
-            name: self.id.name.clone(),
+            // The gateway writes the name.
             creation_time: (self.assignment.created_ms / 1000) as i64,
             creation_time_ms: self.assignment.created_ms as i64,
             num_participants: self.visible_count(),

@@ -46,7 +46,7 @@ pub(crate) fn compute(facts: &Facts<'_>, authority: &Authority) -> Residency {
         add(gateway, "gateway", *since, authority.node(Action::RelaySignal, room, gateway));
     }
     Residency {
-        room: room.name.clone(),
+        room: String::new(),
         institution: room.institution.clone(),
         policy_version,
         policy: policy(room, authority),

@@ -10,11 +10,12 @@ use rand::seq::IndexedRandom as _;
 use systir_documents::{DirectoryNode, Lifetime, SigningKey, Ticket, next_join_number};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
-use systir_media_control::{KeyAllocator, RoomKey};
+use systir_media_control::{KeyAllocator, RoomNumber};
 use systir_policy::Authority;
 use systir_policy::demo::{self, DemoDocuments};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body as Message;
+use systir_room_tag::test_keys;
 use systir_rtp::packet::Layer;
 
 use super::*;
@@ -64,7 +65,7 @@ fn with_rule(rule: &str) -> DemoDocuments {
 }
 
 fn assignment() -> Assignment {
-    let room = RoomId::new("ku.dk", "lecture");
+    let room = test_keys::room("lecture");
     let mut assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), "1-abc".to_owned(), 1);
     assignment.add_spill("sto-1".into(), 1);
     assignment.add_spill("osl-1".into(), 1);
@@ -137,7 +138,7 @@ struct Node {
 fn core(name: &str, assignment: Assignment, authority: Arc<Authority>, seed: u8, now: Now) -> RoomCore {
     let config = RoomConfig {
         node: name.to_owned(),
-        key: RoomKey(1),
+        key: RoomNumber(1),
         worker_index: 0,
         candidates: Vec::new(),
         fingerprint: [0; 32],
@@ -182,6 +183,7 @@ impl Network {
         let now = Now { instant: Instant::now(), unix_ms: 1_800_000_000_000 };
         let node = |name: &'static str| {
             let authority = Arc::new(Authority::new(documents.engine().unwrap(), name, Arc::default()));
+            authority.use_room_keys(test_keys::keys());
             Node {
                 name,
                 core: core(name, assignment(), authority.clone(), seed as u8, now),

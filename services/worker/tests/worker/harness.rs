@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use str0m::media::MediaKind;
 use systir_forwarding::ThreadNotifier;
 use systir_media_control::{
-    Downtrack, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomKey, Side, TrackKey,
+    Downtrack, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomNumber, Side, TrackKey,
     TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, TIMEOUT, publisher_ids};
 
-pub(crate) const ROOM: RoomKey = RoomKey(1);
+pub(crate) const ROOM: RoomNumber = RoomNumber(1);
 pub(crate) const VOICE: TrackKey = TrackKey(10);
 pub(crate) const CAMERA: TrackKey = TrackKey(11);
 pub(crate) const RIDS: [&str; 3] = ["q", "h", "f"];

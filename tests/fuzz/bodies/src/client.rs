@@ -12,7 +12,7 @@ use systir_livekit::{
     Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts, Session,
     SessionConfig, route_data,
 };
-use systir_media_control::{IceCredentials, KeyAllocator, ParticipantKey, RoomKey, Side, TrackKey};
+use systir_media_control::{IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackKey};
 use systir_rtp::packet::Codec;
 
 use crate::reader::Reader;
@@ -108,7 +108,7 @@ fn session(now: Instant) -> Session {
     Session::new(SessionConfig {
         participant: ParticipantKey(1),
         sid: "PA_ada".into(),
-        room_key: RoomKey(1),
+        room_key: RoomNumber(1),
         room: proto::Room { sid: "RM_1".into(), name: "seminar".into(), ..Default::default() },
         grants: grants(),
         client: proto::ClientInfo::default(),

@@ -189,7 +189,7 @@ fn it_cannot_use_a_ticket_that_is_for_something_else_or_not_valid_now() {
         let record = forged(&mut network, "eve", signer, change);
         network.assert_refused(what, &record, reason);
     };
-    let room = RoomId::new("ku.dk", "exam").key();
+    let room = test_keys::room("exam").key();
     check("another room", "cph-1", &|ticket| ticket.room = room.clone(), Reason::TicketMismatch);
     let institution = |ticket: &mut Ticket| ticket.institution = "au.dk".to_owned();
     check("another institution", "cph-1", &institution, Reason::TicketMismatch);

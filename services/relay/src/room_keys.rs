@@ -1,0 +1,102 @@
+//! The room keys in force. They are taken from the configuration file and the files that it names, again when one of these
+//! changes, so that an institution can change its room key during meetings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use systir_livekit::token::Redacted;
+use systir_policy::{Authority, PolicyEngine};
+use systir_room_tag::{RoomKey, RoomKeys};
+
+use crate::changed_files;
+use crate::config::{FieldError, RelayConfig, RoomKeySection};
+use crate::startup_files::{may_hold_keys, read};
+
+/// The room keys of a configuration. Not all of them may be permitted here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfiguredRoomKeys(BTreeMap<String, ConfiguredRoomKey>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ConfiguredRoomKey {
+    institution: String,
+    key: RoomKey,
+    creates: bool,
+}
+
+impl ConfiguredRoomKeys {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// With the field and the problem, when one cannot be read.
+    pub(crate) fn read(config: &RelayConfig) -> Result<Self, FieldError> {
+        let mut keys = BTreeMap::new();
+        for (name, section) in &config.room_keys {
+            let key = room_key(&format!("room_keys.{name}"), section)?;
+            let RoomKeySection { institution, creates, .. } = section;
+            keys.insert(name.clone(), ConfiguredRoomKey { institution: institution.clone(), key, creates: *creates });
+        }
+        Ok(Self(keys))
+    }
+
+    /// Those that this node may hold, the creating one of each institution first, and what is wrong with the others.
+    fn permitted(&self, engine: &PolicyEngine, node: &str) -> (RoomKeys, Vec<FieldError>) {
+        let (mut permitted, mut problems) = (RoomKeys::default(), Vec::new());
+        let (creating, others): (Vec<_>, Vec<_>) = self.0.iter().partition(|(_, key)| key.creates);
+        for (name, key) in creating.into_iter().chain(others) {
+            match may_hold_keys(engine, node, &key.institution) {
+                Ok(()) => permitted = permitted.with(&key.institution, key.key.clone()),
+                Err(problem) => {
+                    problems.push(FieldError::new(format!("room_keys.{name}.institution"), problem));
+                }
+            }
+        }
+        (permitted, problems)
+    }
+
+    /// The keys to start with.
+    ///
+    /// # Errors
+    /// With the field and the problem, when this node may not hold one of them.
+    pub(crate) fn at_start(&self, engine: &PolicyEngine, node: &str) -> Result<RoomKeys, FieldError> {
+        let (keys, problems) = self.permitted(engine, node);
+        problems.into_iter().next().map_or(Ok(keys), Err)
+    }
+}
+
+/// Follows the configuration file and the files of keys until the node stops. A key that this node may not hold is not
+/// used.
+pub(crate) async fn follow(configured: ConfiguredRoomKeys, authority: Arc<Authority>, file: PathBuf) {
+    // The error too is content: it is logged once.
+    let read = move || {
+        let config = RelayConfig::load(&file).map_err(|error| error.to_string());
+        Ok(config.and_then(|config| ConfiguredRoomKeys::read(&config).map_err(|error| error.to_string())))
+    };
+    changed_files::follow(Ok(configured), read, |now| match now {
+        Ok(configured) => {
+            let (keys, problems) = configured.permitted(&authority.engine(), authority.own_id());
+            for problem in problems {
+                tracing::error!(%problem, "a changed room key is not used");
+            }
+            tracing::info!(keys = keys.len(), "the room keys have changed");
+            authority.use_room_keys(keys);
+        }
+        Err(error) => {
+            tracing::error!(error, "the changed room keys cannot be read; the earlier ones stay in use");
+        }
+    })
+    .await;
+}
+
+fn room_key(field: &str, section: &RoomKeySection) -> Result<RoomKey, FieldError> {
+    let (field, text) = match (&section.key, &section.key_file) {
+        (Some(key), None) => (format!("{field}.key"), Redacted::new(key.clone())),
+        (None, Some(path)) => {
+            let field = format!("{field}.key_file");
+            let text = read(&field, path)?;
+            (field, Redacted::new(text))
+        }
+        _ => return Err(FieldError::new(field, "give either key or key_file")),
+    };
+    text.expose().parse().map_err(|error: systir_room_tag::NotARoomKey| FieldError::new(field, error.to_string()))
+}

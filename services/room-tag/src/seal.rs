@@ -1,0 +1,44 @@
+//! The format of a tag.
+//!
+//! The plaintext is the length of the name (two bytes, big endian), the name in UTF-8, and zero bytes up to a multiple
+//! of 32, which hide the exact length. It is encrypted by AES-256-GCM-SIV (RFC 8452) with a nonce of zeros and the
+//! associated data `systir.org/room-tag/v1`, a line feed and the institution. With a fixed nonce the result is
+//! deterministic, so one name has one tag under one key, and the only thing that two tags tell is whether their names
+//! are the same (RFC 8452 section 9). The tag is its URL-safe base64 without padding (RFC 4648 section 5).
+
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// The plaintext is a multiple of this, bytes.
+const BLOCK: usize = 32;
+
+/// Longest name, bytes; tokens allow 256.
+pub const MAX_NAME_BYTES: usize = 512;
+
+fn associated_data(institution: &str) -> Aad<Vec<u8>> {
+    Aad::from(format!("systir.org/room-tag/v1\n{institution}").into_bytes())
+}
+
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+/// The tag of a name; none when the name is too long.
+pub(crate) fn seal(key: &LessSafeKey, institution: &str, name: &str) -> Option<String> {
+    let length = u16::try_from(name.len()).ok().filter(|length| usize::from(*length) <= MAX_NAME_BYTES)?;
+    let mut text = length.to_be_bytes().to_vec();
+    text.extend_from_slice(name.as_bytes());
+    text.resize(text.len().next_multiple_of(BLOCK), 0);
+    key.seal_in_place_append_tag(nonce(), associated_data(institution), &mut text).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(text))
+}
+
+/// The name in a tag; none when it was not made with this key for this institution.
+pub(crate) fn open(key: &LessSafeKey, institution: &str, tag: &str) -> Option<String> {
+    let mut sealed = URL_SAFE_NO_PAD.decode(tag).ok()?;
+    let text = key.open_in_place(nonce(), associated_data(institution), &mut sealed).ok()?;
+    let (length, rest) = text.split_first_chunk()?;
+    let name = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
+    String::from_utf8(name.to_vec()).ok()
+}
