@@ -712,6 +712,8 @@ pub enum RefusalCode {
     InstitutionQuota = 8,
     /// The room's grant is missing, has ended, is not valid, or does not list the nodes.
     Grant = 9,
+    /// The node holds no room key that reads the room's name, so it cannot be its home.
+    NoRoomKey = 11,
     /// The node cannot write the room's record.
     Registry = 10,
 }
@@ -731,6 +733,7 @@ impl RefusalCode {
             Self::IdentityQuota => "REFUSAL_CODE_IDENTITY_QUOTA",
             Self::InstitutionQuota => "REFUSAL_CODE_INSTITUTION_QUOTA",
             Self::Grant => "REFUSAL_CODE_GRANT",
+            Self::NoRoomKey => "REFUSAL_CODE_NO_ROOM_KEY",
             Self::Registry => "REFUSAL_CODE_REGISTRY",
         }
     }
@@ -746,6 +749,7 @@ impl RefusalCode {
             "REFUSAL_CODE_IDENTITY_QUOTA" => Some(Self::IdentityQuota),
             "REFUSAL_CODE_INSTITUTION_QUOTA" => Some(Self::InstitutionQuota),
             "REFUSAL_CODE_GRANT" => Some(Self::Grant),
+            "REFUSAL_CODE_NO_ROOM_KEY" => Some(Self::NoRoomKey),
             "REFUSAL_CODE_REGISTRY" => Some(Self::Registry),
             _ => None,
         }

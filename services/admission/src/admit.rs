@@ -1,6 +1,5 @@
 //! Finds a seat for a join.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use crate::join_decision::{self, may_join};
-use crate::ladder::LadderBuilder;
+use crate::ladder::{JoinFindings, LadderBuilder};
 use crate::seat_guard::{self, SeatGuard};
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
 
@@ -171,10 +170,10 @@ impl Admission {
         self.may_join(room, grants)?;
         let identity = &grants.identity;
         let join_id = new_join_id();
-        let mut silent = BTreeSet::new();
+        let mut findings = JoinFindings::default();
         let mut round = 1;
         loop {
-            let (assignment, proposal) = self.place(room, demand, &mut silent).await?;
+            let (assignment, proposal) = self.place(room, demand, &mut findings).await?;
             match self.ask_in_order(&assignment, &proposal, identity, &join_id).await {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
@@ -198,7 +197,7 @@ impl Admission {
         if known.is_none() {
             self.may_be_created(room)?;
         }
-        let none = BTreeSet::new();
+        let none = JoinFindings::default();
         let mut proposal = self.ladder.build(room, known.as_ref(), demand, &none);
         if let Some(known) = &known
             && self.home_answers(known, &proposal).await
@@ -290,27 +289,27 @@ impl Admission {
     }
 
     /// The assignment to use for the join, and the ladder. Makes a home first, if the room has none or its home must be
-    /// replaced. `silent`: nodes that did not answer this join.
+    /// replaced.
     async fn place(
         &self,
         room: &RoomId,
         demand: &Demand,
-        silent: &mut BTreeSet<String>,
+        findings: &mut JoinFindings,
     ) -> Result<(Assignment, Proposal), Refusal> {
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
         }
-        let build = |known: Option<&Assignment>, silent: &BTreeSet<String>| {
-            self.ladder.build_traced(room, known, demand, silent)
+        let build = |known: Option<&Assignment>, findings: &JoinFindings| {
+            self.ladder.build_traced(room, known, demand, findings)
         };
-        let mut proposal = build(known.as_ref(), silent);
+        let mut proposal = build(known.as_ref(), findings);
         let Some(known) = known else {
             loop {
                 let Some(home) = proposal.home.clone() else { return Err(self.refused(&proposal, &[])) };
                 match self.make_home(room, &home, GrantPurpose::Create).await {
                     Ok(made) => {
-                        proposal = build(Some(&made), silent);
+                        proposal = build(Some(&made), findings);
                         return Ok((made, proposal));
                     }
                     Err(refusal) => {
@@ -319,35 +318,48 @@ impl Admission {
                             why = refusal.sentence,
                             "a node did not become home of a new room"
                         );
-                        let next = refusal.reason == Reason::NoAnswer && silent.insert(home);
+                        let next = match refusal.reason {
+                            Reason::NoAnswer => findings.silent.insert(home),
+                            Reason::NoRoomKey => findings.not_home.insert(home),
+                            _ => false,
+                        };
                         if !next {
                             return Err(self.refused(&proposal, &[refusal.reason]));
                         }
-                        proposal = build(None, silent);
+                        proposal = build(None, findings);
                     }
                 }
             }
         };
         if self.home_answers(&known, &proposal).await {
-            proposal = build(self.assignments.get(room).as_ref(), silent);
+            proposal = build(self.assignments.get(room).as_ref(), findings);
         }
         let known = self.assignments.get(room).unwrap_or(known);
         let home = known.home.as_str();
-        let successor = proposal.home.clone().filter(|successor| successor != home);
-        let current = match successor {
-            Some(successor) => self.make_home(room, &successor, GrantPurpose::TakeOver).await,
-            None => self.current(&known).await,
+        let current = loop {
+            let successor = proposal.home.clone().filter(|successor| successor != home);
+            let made = match &successor {
+                Some(successor) => self.make_home(room, successor, GrantPurpose::TakeOver).await,
+                None => self.current(&known).await,
+            };
+            let without_key = made.as_ref().is_err_and(|refusal| refusal.reason == Reason::NoRoomKey);
+            match successor {
+                Some(successor) if without_key && findings.not_home.insert(successor.clone()) => {
+                    proposal = build(Some(&known), findings);
+                }
+                _ => break made,
+            }
         };
         match current {
             Ok(current) if current.epoch == known.epoch => Ok((current, proposal)),
             Ok(current) => {
-                let proposal = build(Some(&current), silent);
+                let proposal = build(Some(&current), findings);
                 Ok((current, proposal))
             }
             // The room goes on as it is: nodes that carry it still admit.
             Err(refusal) => {
                 tracing::info!(why = refusal.sentence, "the room keeps the grant that it has");
-                let proposal = build(Some(&known), silent);
+                let proposal = build(Some(&known), findings);
                 Ok((known, proposal))
             }
         }

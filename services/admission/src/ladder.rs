@@ -16,6 +16,15 @@ use tracing::field::Empty;
 
 use crate::{LocalLoad, PeerNodes};
 
+/// What a join has found out about nodes.
+#[derive(Debug, Default)]
+pub(crate) struct JoinFindings {
+    /// They did not answer.
+    pub(crate) silent: BTreeSet<String>,
+    /// They cannot be the room's home: they hold no room key that reads its name.
+    pub(crate) not_home: BTreeSet<String>,
+}
+
 /// Builds the ladder of a join.
 #[derive(Debug)]
 pub(crate) struct LadderBuilder {
@@ -49,10 +58,10 @@ impl LadderBuilder {
         room: &RoomId,
         assignment: Option<&Assignment>,
         demand: &Demand,
-        silent: &BTreeSet<String>,
+        findings: &JoinFindings,
     ) -> Proposal {
         let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
-        let proposal = span.in_scope(|| self.build(room, assignment, demand, silent));
+        let proposal = span.in_scope(|| self.build(room, assignment, demand, findings));
         let describe = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
         let list = |asked: bool| {
             let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(describe);
@@ -65,13 +74,13 @@ impl LadderBuilder {
         proposal
     }
 
-    /// The ladder for the room's present state. `silent`: nodes that did not answer this join.
+    /// The ladder for the room's present state, and for what this join has found out.
     pub(crate) fn build(
         &self,
         room: &RoomId,
         assignment: Option<&Assignment>,
         demand: &Demand,
-        silent: &BTreeSet<String>,
+        findings: &JoinFindings,
     ) -> Proposal {
         let view = self.assignments.registry().view();
         let decide = |action, node: &str| {
@@ -90,6 +99,13 @@ impl LadderBuilder {
                 rules: decision.rules.iter().map(ToString::to_string).collect(),
                 why: decision.why,
             }
+        };
+        let without_key = |decision: RoleDecision, node: &str| {
+            if !findings.not_home.contains(node) {
+                return decision;
+            }
+            let why = format!("{node} holds no room key of {}, so it cannot be home", room.institution);
+            RoleDecision { allowed: false, why, ..decision }
         };
         let now_ms = unix_ms();
         let mut candidates: Vec<NodeCandidate> = self
@@ -115,12 +131,12 @@ impl LadderBuilder {
                     load,
                     draining: lease.is_some_and(|lease| lease.draining),
                     // A node whose link is up, or that answers, is alive even without a lease.
-                    alive: !silent.contains(&facts.id)
+                    alive: !findings.silent.contains(&facts.id)
                         && (facts.id == self.node
                             || lease.is_some()
                             || self.peers.is_up(&facts.id)
                             || self.assignments.answers(&facts.id)),
-                    home: decide(Action::Home, &facts.id),
+                    home: without_key(decide(Action::Home, &facts.id), &facts.id),
                     spill: decide(Action::Spill, &facts.id),
                 }
             })
@@ -141,7 +157,7 @@ impl LadderBuilder {
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     pub(crate) fn explain(&self, room: &RoomId) -> Value {
         let known = self.assignments.get(room);
-        let proposal = self.build(room, known.as_ref(), &Demand::default(), &BTreeSet::new());
+        let proposal = self.build(room, known.as_ref(), &Demand::default(), &JoinFindings::default());
         let view = self.assignments.registry().view();
         let rows: Vec<Value> = proposal
             .table

@@ -56,6 +56,10 @@ impl Handler for Open {
         String::new()
     }
 
+    fn may_be_open(&self, _: &str) -> bool {
+        true
+    }
+
     fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, _: GrantRequest) -> BoxFuture<'a, GrantReply> {
         Box::pin(async { GrantReply { result: None } })
     }

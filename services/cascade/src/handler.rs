@@ -33,6 +33,10 @@ pub trait Handler: Send + Sync + 'static {
     /// link. Empty when this node holds none. It must answer at once.
     fn grant(&self, room: &str) -> String;
 
+    /// May the room be on links? Asked before each request for it, and once a second while it is open on a link; it is
+    /// closed at once when not. So a room whose grant has ended closes whatever its own task does. It must answer at once.
+    fn may_be_open(&self, room: &str) -> bool;
+
     /// The peer asks for the grant of a room.
     fn ask_grant<'a>(&'a self, peer: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply>;
 

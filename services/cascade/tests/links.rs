@@ -194,6 +194,33 @@ async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_room_whose_grant_has_ended_is_closed_by_the_link_and_not_opened_again() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    a.handler.ended.lock().unwrap().insert("ku.dk/lecture".to_owned());
+    match a.event().await {
+        LinkEvent::RoomRefused { room, by_us: true, reason, .. } => {
+            assert_eq!(&*room, "ku.dk/lecture");
+            assert!(reason.contains("grant has ended"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(b.event().await, LinkEvent::RoomClosed { .. }));
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let speakers = RoomBody::Speakers(Speakers::default());
+        let sent = from.links.send(&to.id(), "ku.dk/lecture", speakers);
+        assert_eq!(sent, Err(RoomSendError::RoomNotOpen));
+    }
+    // The room's task may ask again: nothing is sent.
+    a.links.open_room("ku.dk/lecture", b.address.clone(), 2, 1);
+    a.links.open_room("ku.dk/seminar", b.address.clone(), 1, 1);
+    assert!(matches!(a.event().await, LinkEvent::RoomOpened { room, .. } if &*room == "ku.dk/seminar"));
+    let asked: Vec<String> = b.handler.asked.lock().unwrap().iter().map(|(_, room)| room.clone()).collect();
+    assert_eq!(asked, ["ku.dk/lecture", "ku.dk/seminar"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_to_a_slow_peer_are_handed_back_and_the_link_stays_up() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);

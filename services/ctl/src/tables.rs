@@ -95,11 +95,11 @@ pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
 /// `systirctl rooms`.
 pub(crate) fn rooms(response: &Value, json: bool) -> Result<()> {
     print(response, json, || {
-        let titles = ["room", "sid", "home", "spill", "epoch", "policy"];
+        let titles = ["room", "sid", "home", "spill", "epoch", "policy", "room key"];
         let mut table = table(&titles);
         for room in list(response, "rooms") {
             table.add_row(
-                ["room", "sid", "home", "spill", "epoch", "policy_version"]
+                ["room", "sid", "home", "spill", "epoch", "policy_version", "room_key"]
                     .map(|key| Cell::new(text(room, key))),
             );
         }

@@ -275,6 +275,9 @@ pub(crate) mod tests {
         assert_eq!(verify(signed.note(), &[&key(2), &key(1)]), Ok(signed.clone()));
         assert_eq!(verify(signed.note(), &[&key(2)]), Err(NodeNoteRefused::Signer("cph-1".to_owned())));
         assert_eq!(verify(signed.note(), &[]), Err(NodeNoteRefused::Signer("cph-1".to_owned())));
+        // The directory's name of a key is a label: the bytes decide.
+        let relabelled = PublicKey::new("other/label", *key(1).public().as_bytes()).unwrap();
+        assert_eq!(SignedGrant::verify(signed.note(), |_| vec![relabelled.clone()]), Ok(signed.clone()));
         let twice = format!("{}{}", signed.note(), signed.note().rsplit_once("\n\n").unwrap().1);
         assert_eq!(verify(&twice, &[&key(1)]), Err(NodeNoteRefused::Signatures));
     }

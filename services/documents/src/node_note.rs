@@ -50,9 +50,31 @@ pub(crate) fn verify<T>(
     }
     let note = Note::parse(note)?;
     let document = parse(note.text())?;
-    let [signature] = note.signatures() else { return Err(NodeNoteRefused::Signatures) };
     let (name, keys) = signer(&document);
-    let signed =
-        |key: &PublicKey| signature.is_by(key) && key.verify(note.text().as_bytes(), signature.signature());
-    if keys.iter().any(signed) { Ok((document, note.hash())) } else { Err(NodeNoteRefused::Signer(name)) }
+    match self::signer(&note, &keys) {
+        Ok(_) => Ok((document, note.hash())),
+        Err(NotSigned::Count(_)) => Err(NodeNoteRefused::Signatures),
+        Err(NotSigned::Key) => Err(NodeNoteRefused::Signer(name)),
+    }
+}
+
+/// Why none of a node's keys signed a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSigned {
+    /// It has this number of signatures, not one.
+    Count(usize),
+    /// Another key made the signature.
+    Key,
+}
+
+/// The one of these keys that made the note's one signature.
+pub(crate) fn signer(note: &Note, keys: &[PublicKey]) -> Result<PublicKey, NotSigned> {
+    let [signature] = note.signatures() else { return Err(NotSigned::Count(note.signatures().len())) };
+    // The name of a key is a label, and a directory may give the key another one than its node does: the bytes of the key
+    // decide. The key id holds the name, so that the line has one form only.
+    let named = |key: &&PublicKey| {
+        PublicKey::new(signature.name(), *key.as_bytes()).is_ok_and(|named| signature.is_by(&named))
+    };
+    let signed = |key: &&PublicKey| key.verify(note.text().as_bytes(), signature.signature());
+    keys.iter().find(|key| named(key) && signed(key)).cloned().ok_or(NotSigned::Key)
 }

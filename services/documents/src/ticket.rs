@@ -7,6 +7,7 @@ use crate::error::DocumentError;
 use crate::field_lines::{FieldReader, FieldWriter};
 use crate::key::PublicKey;
 use crate::names::check_name;
+use crate::node_note::{self, NotSigned};
 use crate::note::{Note, NoteError};
 use crate::percent::{percent_decode, percent_encode};
 use crate::signing_key::SigningKey;
@@ -137,21 +138,11 @@ impl Ticket {
         let note = Note::parse(note).map_err(TicketRefused::from)?;
         let ticket = Self::parse(note.text()).map_err(TicketRefused::from)?;
         let keys = check(&ticket)?;
-        let signer = Self::signer(&note, &keys)?;
+        let signer = node_note::signer(&note, &keys).map_err(|not_signed| match not_signed {
+            NotSigned::Count(count) => TicketRefused::Signatures(count),
+            NotSigned::Key => TicketRefused::Signature,
+        })?;
         Ok((ticket, signer))
-    }
-
-    fn signer(note: &Note, keys: &[PublicKey]) -> Result<PublicKey, TicketRefused> {
-        let [signature] = note.signatures() else {
-            return Err(TicketRefused::Signatures(note.signatures().len()));
-        };
-        // The name of a key is a label, and a directory may give the key another one than the gateway does: the bytes of
-        // the key decide. The key id holds the name, so that the line has one form only.
-        let named = |key: &&PublicKey| {
-            PublicKey::new(signature.name(), *key.as_bytes()).is_ok_and(|named| signature.is_by(&named))
-        };
-        let signed = |key: &&PublicKey| key.verify(note.text().as_bytes(), signature.signature());
-        keys.iter().find(|key| named(key) && signed(key)).cloned().ok_or(TicketRefused::Signature)
     }
 
     /// Does the ticket count now? Ask this when it is seen for the first time.

@@ -8,7 +8,6 @@ pub(crate) fn fill(response: &mut SignalResponse, name: &str) {
     let room = match &mut response.message {
         Some(Message::Join(join)) => join.room.as_mut(),
         Some(Message::RoomUpdate(update)) => update.room.as_mut(),
-        Some(Message::RoomMoved(moved)) => moved.room.as_mut(),
         _ => None,
     };
     if let Some(room) = room {

@@ -223,7 +223,7 @@ async fn relay(
                 last_received = Instant::now();
             }
             place = pipe.to_media.reserve(), if pending.is_some() => {
-                let Ok(place) = place else { return drain(&mut pipe.from_media, queue, encoding, counters) };
+                let Ok(place) = place else { return drain(&mut pipe.from_media, room_name, queue, encoding, counters) };
                 if let Some(request) = pending.take() {
                     place.send(request);
                 }
@@ -251,11 +251,13 @@ fn is_too_long(error: &axum::Error) -> bool {
 /// The session reads no more: queues the messages that it has sent before.
 fn drain(
     from_media: &mut mpsc::Receiver<SignalResponse>,
+    room_name: &str,
     queue: &SendQueue,
     encoding: Encoding,
     counters: &SignalCounters,
 ) -> SocketCloseReason {
-    while let Ok(response) = from_media.try_recv() {
+    while let Ok(mut response) = from_media.try_recv() {
+        room_name::fill(&mut response, room_name);
         counters.sent();
         if let Err(reason) = queue.push(encoding.encode(&response)) {
             return reason;

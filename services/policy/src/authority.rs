@@ -104,12 +104,6 @@ impl Authority {
         self.rooms.note_granted(room, stated);
     }
 
-    /// Does this node know what the room is, by its name or by a grant? If not, it decides as for any room.
-    #[must_use]
-    pub fn knows(&self, room: &RoomId) -> bool {
-        self.rooms.knows(room)
-    }
-
     /// What the institution's bundle says of this room's name; none when this node holds no room key that reads it.
     #[must_use]
     pub fn room_by_name(&self, room: &RoomId) -> Option<RoomAttributes> {

@@ -43,27 +43,22 @@ impl KnownRooms {
         Some(engine.room(&room.institution, &name))
     }
 
-    /// Does this node know what the room is, by its name or by a grant?
-    pub(crate) fn knows(&self, room: &RoomId) -> bool {
-        let granted = || self.granted.read().unwrap_or_else(PoisonError::into_inner).contains_key(room);
-        granted() || self.keys.load().name(room).is_some()
-    }
-
     /// What a decision about the room must be asked for: it is allowed if it is allowed for each of these. After a new
-    /// bundle the name may say another thing than the grant; then both count, until the home signs anew. If neither is
-    /// known, the room may be any.
+    /// bundle the name may say another thing than the grant; then both count, until the home signs anew. A node that cannot
+    /// read the name goes by the grant that it follows and by the one that is offered. If nothing is known, the room may be
+    /// any.
     pub(crate) fn attributes(
         &self,
         engine: &PolicyEngine,
         room: &RoomId,
         offered: Option<RoomAttributes>,
     ) -> Vec<RoomAttributes> {
-        let held = || self.granted.read().unwrap_or_else(PoisonError::into_inner).get(room).copied();
-        let stated = offered.or_else(held);
-        match (self.by_name(engine, room), stated) {
-            (Some(named), Some(stated)) if named != stated => vec![named, stated],
-            (Some(one), _) | (None, Some(one)) => vec![one],
-            (None, None) => RoomAttributes::all().collect(),
-        }
+        let held = self.granted.read().unwrap_or_else(PoisonError::into_inner).get(room).copied();
+        let mut known: Vec<RoomAttributes> = match self.by_name(engine, room) {
+            Some(named) => [Some(named), offered.or(held)].into_iter().flatten().collect(),
+            None => [held, offered].into_iter().flatten().collect(),
+        };
+        known.dedup();
+        if known.is_empty() { RoomAttributes::all().collect() } else { known }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -154,19 +154,23 @@ impl EtcdRegistry {
         });
     }
 
-    /// Puts the record if all comparisons hold. Else returns the record that is there, or that of one of the others.
+    /// Puts the record under the first key if all keys have these revisions (0: no record). Else returns what is under
+    /// each key.
     async fn put_if(
         &self,
-        compare: Vec<Compare>,
-        key: String,
-        others: &[String],
+        keys: &[(String, u64)],
         wanted: Assignment,
-    ) -> Result<Result<Versioned<Assignment>, Found>, RegistryError> {
+    ) -> Result<Result<Versioned<Assignment>, Vec<Found>>, RegistryError> {
         let value = serde_json::to_vec(&wanted).map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let reads = std::iter::once(&key).chain(others).map(|key| TxnOp::get(key.as_str(), None));
+        let unchanged = |(key, revision): &(String, u64)| {
+            // A key without a record has revision 0.
+            Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision as i64)
+        };
+        let put = keys.first().map(|(key, _)| TxnOp::put(key.as_str(), value, Some(PutOptions::new())));
+        let reads = keys.iter().map(|(key, _)| TxnOp::get(key.as_str(), None));
         let txn = Txn::new()
-            .when(compare)
-            .and_then([TxnOp::put(key.as_str(), value, Some(PutOptions::new()))])
+            .when(keys.iter().map(unchanged).collect::<Vec<_>>())
+            .and_then(put.into_iter().collect::<Vec<_>>())
             .or_else(reads.collect::<Vec<_>>());
         let answer = self.transact(txn).await?;
         if answer.succeeded() {
@@ -175,11 +179,13 @@ impl EtcdRegistry {
             return Ok(Ok(record));
         }
         let found = answer.found();
-        match &found {
-            Found::Record(current) => {
+        for found in &found {
+            if let Found::Record(current) = found {
                 self.change_copy(answer.history, |view| view.insert_newer_room((**current).clone()));
             }
-            Found::Unreadable(_) | Found::Nothing => self.remove_older(&wanted.room, &answer),
+        }
+        if !matches!(found.first(), Some(Found::Record(_))) {
+            self.remove_older(&wanted.room, &answer);
         }
         Ok(Err(found))
     }
@@ -217,19 +223,23 @@ impl TxnAnswer {
         self.answer.header().map_or(0, |header| header.revision()) as u64
     }
 
-    fn found(&self) -> Found {
+    /// What each read of the transaction found.
+    fn found(&self) -> Vec<Found> {
         let responses = self.answer.op_responses();
-        let record = responses.iter().find_map(|response| match response {
-            TxnOpResponse::Get(found) => found.kvs().first(),
+        let reads = responses.iter().filter_map(|response| match response {
+            TxnOpResponse::Get(found) => Some(found.kvs().first().map_or(Found::Nothing, found_in)),
             _ => None,
         });
-        let Some(record) = record else { return Found::Nothing };
-        match record::assignment_of(record) {
-            Ok(known) => Found::Record(Box::new(known)),
-            Err(reason) => {
-                tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
-                Found::Unreadable(record.mod_revision())
-            }
+        reads.collect()
+    }
+}
+
+fn found_in(record: &KeyValue) -> Found {
+    match record::assignment_of(record) {
+        Ok(known) => Found::Record(Box::new(known)),
+        Err(reason) => {
+            tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
+            Found::Unreadable(record.mod_revision())
         }
     }
 }
@@ -291,26 +301,22 @@ impl Registry for EtcdRegistry {
         async move {
             self.check_followed(&assignment.room)?;
             let key = self.shared.keys.room(&assignment.room);
-            // The revision of a key without a record is 0.
-            let others_as_read: Vec<Compare> = others
-                .iter()
-                .map(|(room, revision)| (self.shared.keys.room(room), *revision as i64))
-                .map(|(key, revision)| Compare::mod_revision(key, CompareOp::Equal, revision))
-                .collect();
-            let others: Vec<String> = others.iter().map(|(room, _)| self.shared.keys.room(room)).collect();
-            let mut absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+            // The keys, and the revision that each must still have; 0 for no record.
+            let others = others.iter().map(|(room, revision)| (self.shared.keys.room(room), *revision));
+            let mut keys: Vec<(String, u64)> = std::iter::once((key, 0)).chain(others).collect();
             for _ in 0..REPLACE_ATTEMPTS {
-                let compare = std::iter::once(absent).chain(others_as_read.iter().cloned()).collect();
-                match self.put_if(compare, key.clone(), &others, assignment.clone()).await? {
+                let found = match self.put_if(&keys, assignment.clone()).await? {
                     Ok(created) => return Ok(created),
-                    Err(Found::Record(existing)) => return Err(CreateError::AlreadyAssigned(existing)),
-                    // Else nobody could join the room until someone deletes the record.
-                    Err(Found::Unreadable(revision)) => {
-                        absent = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
-                    }
-                    Err(Found::Nothing) => {
-                        absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
-                    }
+                    Err(found) => found,
+                };
+                for ((_, expected), found) in keys.iter_mut().zip(found) {
+                    *expected = match found {
+                        Found::Record(known) if known.revision == *expected => continue,
+                        Found::Record(existing) => return Err(CreateError::AlreadyAssigned(existing)),
+                        // Else nobody could join the room until someone deletes the record.
+                        Found::Unreadable(revision) => revision as u64,
+                        Found::Nothing => 0,
+                    };
                 }
             }
             let reason = "the room's record cannot be read and changes all the time";
@@ -327,11 +333,12 @@ impl Registry for EtcdRegistry {
         async move {
             self.check_followed(&read.value.room)?;
             let key = self.shared.keys.room(&read.value.room);
-            let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, read.revision as i64);
-            match self.put_if(vec![unchanged], key, &[], wanted).await? {
+            match self.put_if(&[(key, read.revision)], wanted).await? {
                 Ok(written) => Ok(written),
-                Err(Found::Record(current)) => Err(UpdateError::Conflict(current)),
-                Err(Found::Unreadable(_) | Found::Nothing) => Err(UpdateError::Gone),
+                Err(found) => match found.into_iter().next() {
+                    Some(Found::Record(current)) => Err(UpdateError::Conflict(current)),
+                    _ => Err(UpdateError::Gone),
+                },
             }
         }
         .boxed()
@@ -346,13 +353,13 @@ impl Registry for EtcdRegistry {
                 .and_then([TxnOp::delete(key.clone(), None)])
                 .or_else([TxnOp::get(key, None)]);
             let answer = self.transact(txn).await?;
-            match answer.found() {
+            match answer.found().into_iter().next() {
                 _ if answer.succeeded() => {
                     self.remove_older(&read.value.room, &answer);
                     Ok(())
                 }
-                Found::Record(current) => Err(UpdateError::Conflict(current)),
-                Found::Unreadable(_) | Found::Nothing => {
+                Some(Found::Record(current)) => Err(UpdateError::Conflict(current)),
+                _ => {
                     self.remove_older(&read.value.room, &answer);
                     Err(UpdateError::Gone)
                 }

@@ -182,13 +182,22 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
     let rooms: Vec<Value> = view
         .rooms()
         .filter(|assignment| assignment.room.institution == verified.institution)
+        // A gateway may be approved for rooms of one class only.
+        .filter(|assignment| api.admission.may_signal(&assignment.room).is_ok())
         // What this node follows, if it holds the room's grant; else what the record says.
         .map(|record| api.assignments.get(&record.room).unwrap_or_else(|| record.clone()))
         .map(|assignment| {
+            let name = keys.name(&assignment.room);
+            let under = match &name {
+                // Its tag is of a room key that this node does not hold any more.
+                None => "unknown",
+                Some(name) if keys.room(&verified.institution, name).as_ref() == Some(&assignment.room) => "current",
+                Some(_) => "other",
+            };
             json!({
-                // None when its tag is of a room key that this node does not hold any more.
-                "room": keys.name(&assignment.room),
+                "room": name,
                 "tag": assignment.room.tag,
+                "room_key": under,
                 "sid": assignment.sid,
                 "home": assignment.home,
                 "spill": assignment.spill,

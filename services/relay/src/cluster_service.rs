@@ -70,7 +70,7 @@ fn bad_request(sentence: impl Into<String>) -> Refusal {
 }
 
 fn room_of(key: &str) -> Result<RoomId, Refusal> {
-    RoomId::from_key(key).ok_or_else(|| bad_request("not a room key"))
+    RoomId::from_key(key).ok_or_else(|| bad_request("the room is not (institution, tag)"))
 }
 
 impl ClusterService {
@@ -81,10 +81,10 @@ impl ClusterService {
         if decision.allowed { Ok(()) } else { Err(denied(&decision)) }
     }
 
-    /// A node without the institution's room key knows only by the room's grant what the room is, so it reads the grant
-    /// before it asks policy. Other nodes ask policy first.
+    /// A node that cannot read the room's name knows only by the room's newest grant what the room is, so it reads the
+    /// grant before it asks policy. Other nodes ask policy first.
     async fn learn_room(&self, peer: &ProvenIdentity, room: &RoomId, grant: &str) -> Result<(), Refusal> {
-        if self.authority.knows(room) {
+        if self.authority.room_by_name(room).is_some() {
             return Ok(());
         }
         let from = self.directory.name(peer.id()).unwrap_or_default();
@@ -220,13 +220,13 @@ impl ClusterService {
         if grants.institution != room.institution {
             return Err(bad_request("the participant's grants are for another institution"));
         }
-        // The gateway decided too; this node believes its own policy.
-        span.in_scope(|| may_join(&self.authority, &room, &grants))?;
         let gateway = self.directory.name(peer.id()).unwrap_or_default();
         let ticket = self.verified_ticket(peer, &gateway, &room, &grants, start.ticket)?;
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
+        // The gateway decided too; this node believes its own policy, by the grant that it holds now.
+        span.in_scope(|| may_join(&self.authority, &room, &grants))?;
         let assignment = self.assignments.get(&room).ok_or(GrantRefusal::None)?;
         let right_place = check_place(ticket.ticket(), &room, |sid| sid == assignment.sid, &self.node);
         right_place.map_err(|problem| self.ticket_refused(&gateway, &problem))?;
@@ -344,6 +344,10 @@ impl Handler for ClusterService {
 
     fn grant(&self, room: &str) -> String {
         RoomId::from_key(room).map(|room| self.assignments.note(&room)).unwrap_or_default()
+    }
+
+    fn may_be_open(&self, room: &str) -> bool {
+        RoomId::from_key(room).is_some_and(|room| !self.assignments.has_ended(&room))
     }
 
     fn ask_grant<'a>(&'a self, peer: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply> {

@@ -59,6 +59,10 @@ impl Handler for Script {
         self.grant.lock().unwrap().clone()
     }
 
+    fn may_be_open(&self, _: &str) -> bool {
+        true
+    }
+
     fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, _: GrantRequest) -> BoxFuture<'a, wire::GrantReply> {
         self.asked("ask_grant");
         Box::pin(ready(wire::GrantReply { result: Some(Asked::Assignment(self.told())) }))

@@ -89,7 +89,7 @@ pub struct Node {
     documents: Arc<DocumentStore>,
     authority: Arc<Authority>,
     keys: Arc<ApiKeys>,
-    room_keys: ConfiguredRoomKeys,
+    room_keys: watch::Sender<ConfiguredRoomKeys>,
     ready: Arc<AtomicBool>,
     workers: Vec<WorkerHandle>,
     http: axum_server::Handle<SocketAddr>,
@@ -108,7 +108,7 @@ pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) ->
     let node = Node::start(config, registry.clone()).await?;
     node.tasks.spawn(startup_files::follow_etcd(files, credentials, move |renewed| registry.renew(renewed)));
     node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
-    node.tasks.spawn(room_keys::follow(node.room_keys.clone(), node.authority.clone(), file.clone()));
+    node.tasks.spawn(room_keys::follow(node.room_keys.clone(), file.clone()));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     stop.cancelled().await;
     node.stop().await;
@@ -236,6 +236,8 @@ impl Node {
         tasks.spawn(expire_reservations(seats.clone()));
         tasks.spawn(rooms.clone().clean_up(CleanUp::default()));
         tasks.spawn(follow::run(documents.clone(), config.policy.documents.clone()));
+        let room_keys = watch::Sender::new(room_keys);
+        tasks.spawn(room_keys::permit(room_keys.subscribe(), authority.clone(), documents.changes()));
         tasks.spawn(apply::run(documents.clone(), credentials.clone(), directory.clone()));
         tasks.spawn(exchange::fetch(documents.clone(), directory.clone(), offered));
         tasks.spawn(exchange::compare(

@@ -13,6 +13,7 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
         Reason::IdentityQuota => RefusalCode::IdentityQuota,
         Reason::InstitutionQuota => RefusalCode::InstitutionQuota,
         Reason::RegistryUnavailable | Reason::RegistryRefuses => RefusalCode::Registry,
+        Reason::NoRoomKey => RefusalCode::NoRoomKey,
         reason if reason.is_about_a_grant() => RefusalCode::Grant,
         reason if reason.is_policy_denial() => RefusalCode::Policy,
         _ => RefusalCode::Internal,
@@ -31,6 +32,7 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
         RefusalCode::InstitutionQuota => Reason::InstitutionQuota,
         RefusalCode::Grant => Reason::GrantInvalid,
         RefusalCode::Registry => Reason::RegistryUnavailable,
+        RefusalCode::NoRoomKey => Reason::NoRoomKey,
         RefusalCode::Internal => Reason::Internal,
         RefusalCode::Unspecified => Reason::Unspecified,
     };

@@ -1,5 +1,6 @@
 //! The room keys in force. They are taken from the configuration file and the files that it names, again when one of these
-//! changes, so that an institution can change its room key during meetings.
+//! changes, so that an institution can change its room key during meetings. Policy decides which of them this node may
+//! hold.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use systir_livekit::token::Redacted;
 use systir_policy::{Authority, PolicyEngine};
 use systir_room_tag::{RoomKey, RoomKeys};
+use tokio::sync::watch;
 
 use crate::changed_files;
 use crate::config::{FieldError, RelayConfig, RoomKeySection};
@@ -64,28 +66,50 @@ impl ConfiguredRoomKeys {
     }
 }
 
-/// Follows the configuration file and the files of keys until the node stops. A key that this node may not hold is not
-/// used.
-pub(crate) async fn follow(configured: ConfiguredRoomKeys, authority: Arc<Authority>, file: PathBuf) {
+/// Follows the configuration file and the files of keys until the node stops.
+pub(crate) async fn follow(configured: watch::Sender<ConfiguredRoomKeys>, file: PathBuf) {
     // The error too is content: it is logged once.
     let read = move || {
         let config = RelayConfig::load(&file).map_err(|error| error.to_string());
         Ok(config.and_then(|config| ConfiguredRoomKeys::read(&config).map_err(|error| error.to_string())))
     };
-    changed_files::follow(Ok(configured), read, |now| match now {
-        Ok(configured) => {
-            let (keys, problems) = configured.permitted(&authority.engine(), authority.own_id());
-            for problem in problems {
-                tracing::error!(%problem, "a changed room key is not used");
-            }
-            tracing::info!(keys = keys.len(), "the room keys have changed");
-            authority.use_room_keys(keys);
+    let known = configured.borrow().clone();
+    changed_files::follow(Ok(known), read, |now| match now {
+        Ok(now) => {
+            configured.send_replace(now.clone());
         }
         Err(error) => {
             tracing::error!(error, "the changed room keys cannot be read; the earlier ones stay in use");
         }
     })
     .await;
+}
+
+/// Decides again which keys this node may hold, whenever they or the policy change. A key that it may not hold is not
+/// used. Ends with the senders.
+pub(crate) async fn permit(
+    mut configured: watch::Receiver<ConfiguredRoomKeys>,
+    authority: Arc<Authority>,
+    mut policy_changes: watch::Receiver<u64>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = configured.changed() => changed,
+            changed = policy_changes.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let (keys, problems) = configured.borrow_and_update().permitted(&authority.engine(), authority.own_id());
+        if keys == *authority.room_keys() && problems.is_empty() {
+            continue;
+        }
+        for problem in problems {
+            tracing::error!(%problem, "a room key is not used");
+        }
+        tracing::info!(keys = keys.len(), "the room keys have changed");
+        authority.use_room_keys(keys);
+    }
 }
 
 fn room_key(field: &str, section: &RoomKeySection) -> Result<RoomKey, FieldError> {

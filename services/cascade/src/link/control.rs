@@ -13,6 +13,7 @@ use systir_proto::cluster::v1::{
     CloseRoom, Goodbye, OpenRoom, RoomMessage, RoomOpened, RoomRefused, SessionMessage,
 };
 use systir_reason::{Reason, Refusal};
+use tracing::info;
 
 /// The link ends when the node does not accept an event within this time.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,6 +88,28 @@ pub(super) async fn apply_decision(
             }
         }
     }
+}
+
+/// Closes the rooms that may be open no longer, and notifies the peer and the node.
+pub(super) async fn close_ended_rooms(
+    runtime: &Arc<LinkRuntime>,
+    link: &EstablishedLink,
+) -> Result<(), DownReason> {
+    let open = lock(&link.rooms).open();
+    for room in open.into_iter().filter(|room| !runtime.handler.may_be_open(room)) {
+        {
+            let mut rooms = lock(&link.rooms);
+            if rooms.close(&room) != RoomChange::Closed {
+                continue;
+            }
+            link.send(Body::CloseRoom(CloseRoom { room: room.to_string() }));
+        }
+        remove_need(runtime, link, &room);
+        info!(peer = %link.peer, link = link.number, "a room is closed on a link, because its grant has ended");
+        let reason = "the room's grant has ended, and its home does not renew it".to_owned();
+        notify(runtime, refused(link, room, true, reason, Vec::new())).await?;
+    }
+    Ok(())
 }
 
 /// Handles a message of the peer other than `OpenRoom` and `Documents`.

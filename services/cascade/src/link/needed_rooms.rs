@@ -11,6 +11,7 @@ use std::sync::Arc;
 use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::CloseRoom;
 use systir_proto::cluster::v1::session_message::Body;
+use tracing::info;
 
 /// Requests a room on the link with a peer, and dials the peer if there is no link.
 pub(crate) fn open_room(
@@ -21,6 +22,10 @@ pub(crate) fn open_room(
     policy_version: u64,
 ) {
     if address.id == *runtime.authenticator.me() || runtime.cancel.is_cancelled() {
+        return;
+    }
+    if !runtime.handler.may_be_open(room) {
+        info!(peer = %address.id, "a room is not opened on a link, because its grant has ended");
         return;
     }
     let id = address.id.clone();

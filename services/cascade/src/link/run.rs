@@ -1,6 +1,6 @@
 //! Runs a link from the moment it is up until its end.
 
-use super::control::{apply_decision, decide_room, notify, receive};
+use super::control::{apply_decision, close_ended_rooms, decide_room, notify, receive};
 use super::documents::{self, Offers};
 use super::established::{EstablishedLink, SessionSender, lock};
 use super::link_rooms::LinkRooms;
@@ -22,6 +22,7 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{Goodbye, RoomMessage, SessionMessage};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{info, warn};
@@ -29,6 +30,8 @@ use tracing::{info, warn};
 /// How long the node may take to accept a `Down` event. Longer than for other events: without it the
 /// node would believe that the link is up.
 const DOWN_EVENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a link asks whether its rooms may stay open.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pending policy decisions per link, at most.
 const MAX_DECISIONS: usize = 64;
 
@@ -130,7 +133,7 @@ async fn process(
         return reason;
     }
     let needed_rooms = runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.clone());
-    for (room, version) in needed_rooms {
+    for (room, version) in needed_rooms.into_iter().filter(|(room, _)| runtime.handler.may_be_open(room)) {
         link.request_room(&room, version, runtime.handler.grant(&room));
     }
     documents::announce(runtime, link);
@@ -138,6 +141,8 @@ async fn process(
     let mut decisions = FuturesUnordered::new();
     let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
+    let mut open_rooms = tokio::time::interval(ROOM_CHECK_INTERVAL);
+    open_rooms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let outcome = tokio::select! {
             biased;
@@ -178,6 +183,7 @@ async fn process(
                 offers.pass_on(runtime, link);
                 Ok(())
             }
+            _ = open_rooms.tick() => close_ended_rooms(runtime, link).await,
             _ = linger.tick() => {
                 let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needed_rooms.is_empty());
                 if needed || !lock(&link.rooms).is_empty() {

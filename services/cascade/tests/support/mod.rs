@@ -144,6 +144,8 @@ impl Default for Options {
 pub struct TestHandler {
     pub asked: Mutex<Vec<(SpiffeId, String)>>,
     pub streams: Mutex<Option<mpsc::Sender<(SpiffeId, SignalStart, SignalStream)>>>,
+    /// Rooms whose grant has ended.
+    pub ended: Mutex<std::collections::BTreeSet<String>>,
     /// The documents of this node.
     pub documents: Mutex<BTreeMap<DocumentId, (u64, Arc<str>)>>,
     /// What peers offered.
@@ -196,6 +198,10 @@ impl Handler for TestHandler {
 
     fn grant(&self, room: &str) -> String {
         format!("the grant of {room}")
+    }
+
+    fn may_be_open(&self, room: &str) -> bool {
+        !self.ended.lock().unwrap().contains(room)
     }
 
     fn ask_grant<'a>(&'a self, _: &'a ProvenIdentity, request: GrantRequest) -> BoxFuture<'a, GrantReply> {

@@ -100,6 +100,8 @@ fn a_node_without_the_room_key_goes_by_the_grant_and_without_one_by_every_class(
     authority.note_granted(&lecture, Some(STANDARD));
     authority.note_granted(&exam, Some(CONFIDENTIAL));
     assert!(spills(&lecture) && !spills(&exam));
+    let offered = authority.node_if(Action::Spill, &exam, Some(STANDARD), "hel-1");
+    assert!(!offered.allowed, "a grant that is offered does not loosen the one that is held");
     assert_eq!((authority.room(&lecture), authority.room(&exam)), (STANDARD, CONFIDENTIAL));
     authority.note_granted(&lecture, None);
     assert!(!spills(&lecture));

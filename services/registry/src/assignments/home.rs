@@ -75,6 +75,8 @@ impl Assignments {
     /// revisions of records under other keys, which rest on no grant that counts; 0 for none.
     fn absent_under_other_keys(&self, others: &[RoomId]) -> Result<Vec<(RoomId, u64)>, Refusal> {
         let absent = others.iter().map(|other| {
+            // It may have been read while its home was not known.
+            lock(&self.read).remove(other);
             let revision = self.registry.assignment(other).map_or(0, |record| record.revision);
             if self.get(other).is_none() {
                 return Ok((other.clone(), revision));
@@ -187,7 +189,11 @@ impl Assignments {
     /// # Errors
     /// When it cannot be signed.
     pub fn renew(&self, room: &RoomId) -> Result<(), Refusal> {
-        let terms = self.terms.of(room, &self.authority)?;
+        let terms = match self.terms.of(room, &self.authority) {
+            // Without the room key the grant counts until it ends.
+            Err(refusal) if refusal.reason == Reason::NoRoomKey && self.is_signed_here(room) => return Ok(()),
+            terms => terms?,
+        };
         {
             // Locked from the question to the new grant: no two grants have one number.
             let mut book = lock(&self.book);
@@ -202,6 +208,11 @@ impl Assignments {
         self.metrics.signed.inc();
         self.changed(room);
         Ok(())
+    }
+
+    /// Is the room's grant this process's own, and has it not ended?
+    fn is_signed_here(&self, room: &RoomId) -> bool {
+        lock(&self.book).held(room).is_some_and(|held| held.is_own() && !held.has_ended(Instant::now()))
     }
 
     /// Signs grants anew that are due, of the rooms in use of which this node is home and may be, and forgets old ones of

@@ -429,6 +429,10 @@ impl RoomCore {
                 self.residency_changed();
             }
         }
+        // A new grant may state another class of the room.
+        if self.config.authority.room(&self.id) != self.attributes {
+            self.policy_changed();
+        }
         self.enforce_end_of_grant();
         self.sync_peers();
     }

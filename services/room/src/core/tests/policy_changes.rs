@@ -1,5 +1,8 @@
 //! Rooms whose nodes get a new policy while they run.
 
+use systir_policy::{RoomAttributes, RoomClass};
+use systir_room_tag::RoomKeys;
+
 use super::*;
 
 /// ku.dk does not let its rooms spill to Sweden any more.
@@ -76,6 +79,29 @@ fn a_spill_node_that_loses_its_right_gets_nothing_more() {
     assert!(network.nodes[1].clients.is_empty());
     assert_eq!(network.asked_to_rejoin, BTreeSet::from(["bob".to_owned()]));
     assert!(network.nodes[1].wanted.is_empty(), "it closes its own links");
+}
+
+#[test]
+fn a_node_that_cannot_read_the_rooms_name_follows_the_class_of_each_grant() {
+    let standard = RoomAttributes::default();
+    let confidential = RoomAttributes { class: RoomClass::Confidential, e2ee: true };
+    let mut network = lecture();
+    let sister = network.nodes[1].authority.clone();
+    sister.note_granted(&network.nodes[1].core.id, Some(standard));
+    sister.use_room_keys(RoomKeys::default());
+    network.replace_policy(1, &documents());
+    network.arrive(1, "sto-1", Grants { hidden: true, ..grants("dina") });
+    network.settle();
+    assert_eq!(network.nodes[1].core.attributes, standard);
+
+    // The home signed a grant with another class. It has the same nodes, and no policy changed here.
+    sister.note_granted(&network.nodes[1].core.id, Some(confidential));
+    let view = network.nodes[1].core.cluster.clone();
+    network.input(1, RoomInput::Cluster(view));
+    assert_eq!(network.nodes[1].core.attributes, confidential);
+    let (sentence, _) = sentence_to(&network, "dina");
+    assert!(sentence.contains("join-hidden"), "confidential rooms have no hidden participants: {sentence}");
+    assert!(!network.dismissed.contains_key("bob"));
 }
 
 #[test]
