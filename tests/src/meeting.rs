@@ -159,10 +159,10 @@ impl Receptions {
         reception.packets += packets as u64;
         // A client that was late sends what is due: the number depends on the time alone.
         reception.expected = now.duration_since(start).as_secs_f64() / codec.interval().as_secs_f64();
+        reception.longest = reception.longest.max(now.duration_since(reception.last));
         if packets > 0 {
             reception.last = now;
         }
-        reception.longest = reception.longest.max(now.duration_since(reception.last));
     }
 
     fn share(reception: &Reception) -> f64 {
@@ -188,7 +188,7 @@ impl fmt::Display for Receptions {
             write!(f, "; least {:.2} % ({what})", 100.0 * share)?;
         }
         if let Some((what, reception)) = self.0.iter().max_by_key(|(_, reception)| reception.longest) {
-            write!(f, "; longest silence {} ms ({what})", reception.longest.as_millis())?;
+            write!(f, "; no packet for at most {} ms ({what})", reception.longest.as_millis())?;
         }
         Ok(())
     }

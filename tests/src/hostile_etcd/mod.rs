@@ -130,6 +130,17 @@ impl HostileEtcd {
         Ok(())
     }
 
+    /// Makes one attack again and again, until it is dropped.
+    ///
+    /// # Errors
+    /// When etcd refuses it.
+    pub async fn keep(&mut self, attack: Attack) -> Result<()> {
+        loop {
+            self.once(attack).await?;
+            self.pause(10..30).await;
+        }
+    }
+
     /// How often each attack was made.
     #[must_use]
     pub fn made(&self) -> &BTreeMap<Attack, u32> {

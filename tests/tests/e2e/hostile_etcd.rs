@@ -163,22 +163,27 @@ async fn a_meeting_goes_on_while_etcd_is_attacked() -> Result<()> {
     // Another room, whose record the attacker can swap with the meeting's.
     let mut other = Member::join(&cluster, "sto-1", "seminar", "olga", &[ScriptedCodec::Opus]).await?;
     let mut members = meeting(&mut etcd, &cluster, "lecture").await?;
-    let mut all_joins = Joins::default();
+    let (mut all_joins, mut all_new_rooms) = (Joins::default(), Joins::default());
     for (seed, attacks) in sequences()? {
         let _waiting = waiting(&format!("attacks of seed {seed}"));
-        let (mut joins, mut received) = (Joins::default(), Receptions::default());
+        let (mut joins, mut new_rooms, mut received) =
+            (Joins::default(), Joins::default(), Receptions::default());
+        let member = members.first().context("no members")?;
         let mut order = Vec::new();
         let start = Instant::now();
         tokio::select! {
             attacked = etcd.attack(seed, attacks.inspect(|attack| order.push(attack.name()))) => attacked?,
-            joined = joins.go_on(&cluster, "lecture", &members) => joined?,
+            joined = joins.to_running_room(&cluster, "lecture", member) => joined?,
+            joined = new_rooms.to_new_rooms(&cluster) => joined?,
             () = received.count(&members) => {}
         }
         println!("seed {seed}, {:.1} s: {}", start.elapsed().as_secs_f64(), order.join(", "));
-        println!("seed {seed}: joins {joins}");
+        println!("seed {seed}: joins to the running room: {joins}");
+        println!("seed {seed}: joins to new rooms: {new_rooms}");
         println!("seed {seed}: media {received}");
         println!("seed {seed}: {} packets at the unapproved node", unapproved_packets(&packets)?);
         all_joins.add(&joins);
+        all_new_rooms.add(&new_rooms);
         let took = wait_for_recovery(&cluster, "lecture", &mut members, seed)
             .await
             .with_context(|| format!("recovery after seed {seed}: {}", order.join(", ")))?;
@@ -194,8 +199,10 @@ async fn a_meeting_goes_on_while_etcd_is_attacked() -> Result<()> {
     let made: Vec<String> =
         etcd.made().iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect();
     println!("attacks: {}", made.join(", "));
-    println!("joins: {all_joins}");
-    assert!(all_joins.placed() > 0, "no join was placed: {all_joins}");
+    println!("joins to the running room: {all_joins}");
+    println!("joins to new rooms: {all_new_rooms}");
+    all_joins.check()?;
+    all_new_rooms.check()?;
     for counter in
         ["cph_1_links", "cph_1_media", "cph_1_address", "sto_1_links", "sto_1_media", "sto_1_address"]
     {
@@ -212,6 +219,62 @@ fn a_meeting_goes_on_and_recovers_while_etcd_is_attacked() -> Result<()> {
     }
     run_scenario_within(limit, async move {
         let name = "hostile_etcd::a_meeting_goes_on_and_recovers_while_etcd_is_attacked";
+        tokio::task::spawn_blocking(move || run_in_namespace(name, limit)).await?
+    })
+}
+
+/// The links that a node did not dial, because the address is not one of the other node's.
+async fn refused_addresses(cluster: &Cluster, node: &str) -> Option<u64> {
+    let reason = "reason=\"address-not-listed\"";
+    cluster.counter_with(node, "systir_link_identities_refused_total", reason).await.ok()
+}
+
+/// Two nodes meet for the first time while their leases have the link addresses of the unapproved one.
+async fn forged_addresses_lead_no_node_to_the_unapproved_one() -> Result<()> {
+    let (mut etcd, mut cluster) = HostileEtcd::start(&[("cph-1", 1), ("sto-1", 4), (UNAPPROVED, 50)]).await?;
+    let packets = PacketCounters::load(&ruleset(&cluster))?;
+    let anna = Member::join(&cluster, "cph-1", "lecture", "anna", &[ScriptedCodec::Opus]).await?;
+    cluster.kill("sto-1");
+    let both = async {
+        cluster.start("sto-1")?;
+        for node in APPROVED {
+            eventually(&format!("{node} is led to a wrong address"), RECOVERY, || async {
+                // The home is full: the join needs a link between the two.
+                let join =
+                    ScriptedClient::join(&cluster.url("cph-1"), &token("lecture", "bo").ok()?, "").await;
+                if let Ok(client) = join {
+                    assert_eq!(client.node, "sto-1");
+                }
+                refused_addresses(&cluster, node).await.filter(|count| *count > 0)
+            })
+            .await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        attacked = etcd.keep(Attack::UnapprovedAddress) => attacked?,
+        both = both => both?,
+    }
+    let bo = eventually("a join at the spill node", RECOVERY, || async {
+        Member::join(&cluster, "cph-1", "lecture", "bo", &[ScriptedCodec::Opus]).await.ok()
+    })
+    .await?;
+    assert_eq!(bo.client.node, "sto-1");
+    wait_until_all_hear(&[anna, bo]).await?;
+    assert_idle(&cluster, &packets).await?;
+    assert_eq!(unapproved_packets(&packets)?, 0);
+    assert!(packets.packets("cph_1_address")? > 0, "packets at addresses of links are counted");
+    Ok(())
+}
+
+#[test]
+fn a_forged_address_leads_no_node_to_the_unapproved_one() -> Result<()> {
+    let limit = Duration::from_secs(120);
+    if in_namespace() {
+        return run_scenario_within(limit, forged_addresses_lead_no_node_to_the_unapproved_one());
+    }
+    run_scenario_within(limit, async move {
+        let name = "hostile_etcd::a_forged_address_leads_no_node_to_the_unapproved_one";
         tokio::task::spawn_blocking(move || run_in_namespace(name, limit)).await?
     })
 }

@@ -23,41 +23,53 @@ pub(super) struct Joins {
 }
 
 impl Joins {
-    /// Joins again and again, until it is dropped: the running room, and rooms that nobody is in.
-    pub(super) async fn go_on(&mut self, cluster: &Cluster, room: &str, members: &[Member]) -> Result<()> {
+    /// Participants join the running room, one after another, until this is dropped. Each must receive the member's media.
+    pub(super) async fn to_running_room(
+        &mut self,
+        cluster: &Cluster,
+        room: &str,
+        member: &Member,
+    ) -> Result<()> {
         for count in 0.. {
-            let gateway = APPROVED[count % APPROVED.len()];
-            let new_room = format!("new-{count}");
-            // Two through each gateway, then two into new rooms.
-            let running = count % 4 < 2;
-            let room = if running { room } else { &new_room };
-            let identity = format!("late-{count}");
-            match Member::join(cluster, gateway, room, &identity, &[ScriptedCodec::Opus]).await {
-                Ok(late) => {
-                    let node = late.client.node.clone();
-                    ensure!(APPROVED.contains(&node.as_str()), "a join was placed on {node}");
-                    match members.first().filter(|_| running) {
-                        Some(member) => match late.wait_until_hears(member).await {
-                            Ok(()) => add(&mut self.placed, &node),
-                            Err(error) => add(&mut self.failed, &first_words(&error)),
-                        },
-                        None => add(&mut self.placed, &format!("{node} (new room)")),
-                    }
-                }
-                Err(error) => {
-                    let text = format!("{error:#}");
-                    match text.rsplit_once('[').and_then(|(_, rest)| rest.split_once(']')) {
-                        Some((reason, _)) => {
-                            let room = if running { "" } else { " (new room)" };
-                            add(&mut self.refused, &format!("{reason}{room}"));
-                        }
-                        None => add(&mut self.failed, &first_words(&error)),
-                    }
+            if let Some(late) = self.join(cluster, count, room).await? {
+                match late.wait_until_hears(member).await {
+                    Ok(()) => add(&mut self.placed, &late.client.node),
+                    Err(error) => add(&mut self.failed, &first_words(&error)),
                 }
             }
-            sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+
+    /// Participants join rooms that do not exist yet, one after another, until this is dropped.
+    pub(super) async fn to_new_rooms(&mut self, cluster: &Cluster) -> Result<()> {
+        for count in 0.. {
+            if let Some(late) = self.join(cluster, count, &format!("new-{count}")).await? {
+                add(&mut self.placed, &late.client.node);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self, cluster: &Cluster, count: usize, room: &str) -> Result<Option<Member>> {
+        // Not in a tight loop: the machine is busy with media too.
+        sleep(Duration::from_millis(100)).await;
+        let gateway = APPROVED[count % APPROVED.len()];
+        match Member::join(cluster, gateway, room, &format!("late-{count}"), &[ScriptedCodec::Opus]).await {
+            Ok(late) => {
+                let node = &late.client.node;
+                ensure!(APPROVED.contains(&node.as_str()), "a join was placed on {node}");
+                return Ok(Some(late));
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                match text.rsplit_once('[').and_then(|(_, rest)| rest.split_once(']')) {
+                    Some((reason, _)) => add(&mut self.refused, reason),
+                    None => add(&mut self.failed, &first_words(&error)),
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Adds others.
@@ -73,9 +85,10 @@ impl Joins {
         }
     }
 
-    /// The number of participants that were placed.
-    pub(super) fn placed(&self) -> u32 {
-        self.placed.values().sum()
+    /// Each join was placed and got media, or was refused with a reason; some were placed.
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(self.failed.is_empty() && !self.placed.is_empty(), "{self}");
+        Ok(())
     }
 }
 
