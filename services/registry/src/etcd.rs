@@ -28,6 +28,7 @@ use crate::room_watch::RoomWatch;
 use crate::shared::Shared;
 use crate::shared_view::SharedView;
 use crate::store_history::{ResponseHistory, StoreHistory};
+use crate::unreadable_warnings::UnreadableWarnings;
 use crate::view::View;
 use crate::view_change::ViewEditor;
 use systir_assignment::{Assignment, RoomId, StoreKeys, Versioned};
@@ -78,6 +79,7 @@ impl EtcdRegistry {
             config,
             view: SharedView::new(view),
             history: StoreHistory::default(),
+            unreadable: UnreadableWarnings::default(),
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();

@@ -51,7 +51,7 @@ pub(super) fn forge(
         Attack::DropSpill => record["spill"] = json!([]),
         Attack::EndlessEpoch => record["epoch"] = json!(u64::MAX),
         Attack::ForgedGrant => {
-            let later = [next, epoch + 1, LAST_EPOCH, u64::MAX][random.usize(..4)];
+            let later = [next, epoch.saturating_add(1), LAST_EPOCH, u64::MAX][random.usize(..4)];
             record["grant"] = json!(forged_grant(&record["grant"], later, unapproved.name));
             make_home(&mut record, unapproved.name);
             record["epoch"] = json!(later);
