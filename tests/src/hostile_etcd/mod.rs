@@ -35,6 +35,9 @@ const PAUSE_MS: Range<u64> = 50..2_000;
 /// lease's time to live.
 const OUTAGE_MS: Range<u64> = 300..4_500;
 
+/// Most rooms whose records a flood copies.
+const FLOOD_ROOMS: usize = 3;
+
 /// A record: its key and its value.
 pub type Record = (String, Vec<u8>);
 
@@ -195,7 +198,9 @@ impl HostileEtcd {
                 Ok(())
             }
             Attack::Flood => {
-                let flood = flood(&[of("rooms/"), of("nodes/")].concat(), &mut self.random);
+                let mut some = of("rooms/");
+                some.truncate(FLOOD_ROOMS);
+                let flood = flood(&[some, of("nodes/")].concat(), &mut self.random);
                 self.requests.put_all(&flood).await
             }
             Attack::RestoreBackup => self.etcd.restore(&self.backup, RestoredAs::AnotherCluster).await,
