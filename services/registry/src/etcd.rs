@@ -31,7 +31,7 @@ use crate::store_history::{ResponseHistory, StoreHistory};
 use crate::unreadable_warnings::UnreadableWarnings;
 use crate::view::View;
 use crate::view_change::ViewEditor;
-use systir_assignment::{Assignment, RoomId, StoreKeys, Versioned};
+use systir_assignment::{Assignment, NodeId, RoomId, StoreKeys, Versioned};
 
 /// Attempts to replace a record that cannot be read, while others write it.
 const REPLACE_ATTEMPTS: usize = 3;
@@ -70,6 +70,7 @@ impl EtcdRegistry {
         let view = View {
             unavailable_since: Some(Instant::now()),
             followed: Some(Arc::default()),
+            remembered: Some(Arc::default()),
             ..View::default()
         };
         let offered = watch::Sender::new(config.credentials.clone());
@@ -256,6 +257,10 @@ impl Registry for EtcdRegistry {
         if changed {
             self.shared.history.request_read();
         }
+    }
+
+    fn remember(&self, nodes: BTreeSet<NodeId>) {
+        self.shared.view.modify(|view| view.remember(nodes));
     }
 
     fn announce(&self, lease: Lease) {

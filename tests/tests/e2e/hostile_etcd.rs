@@ -203,6 +203,7 @@ async fn a_meeting_goes_on_while_etcd_is_attacked() -> Result<()> {
     println!("joins to new rooms: {all_new_rooms}");
     for node in APPROVED {
         let log = cluster.log(node)?;
+        assert!(!log.contains("the node never had a lease"), "{node} forgot the address of another node");
         let warnings = log.lines().filter(|line| line.contains("in etcd cannot be read and count")).count();
         // The attacks write and write again hundreds of such records.
         assert!(warnings < 100, "{node} warns {warnings} times of unreadable records");
