@@ -256,7 +256,7 @@ impl HostileEtcd {
                 self.pause(50..500).await;
             }
             for (at, (key, value)) in records.iter().enumerate() {
-                let other = grants.iter().cycle().skip(at + 1).next().and_then(Option::as_deref);
+                let other = grants.iter().cycle().nth(at + 1).and_then(Option::as_deref);
                 let forged = match read(value) {
                     Some(record) => forge(attack, record, other, &self.unapproved, &mut self.random),
                     // Another attack's garbage.

@@ -173,8 +173,8 @@ async fn a_meeting_goes_on_while_etcd_is_attacked() -> Result<()> {
         let start = Instant::now();
         tokio::select! {
             attacked = etcd.attack(seed, attacks.inspect(|attack| order.push(attack.name()))) => attacked?,
-            joined = joins.to_running_room(&cluster, "lecture", member) => joined?,
-            joined = new_rooms.to_new_rooms(&cluster) => joined?,
+            joined = joins.join_running_room(&cluster, "lecture", member) => joined?,
+            joined = new_rooms.join_new_rooms(&cluster) => joined?,
             () = received.count(&members) => {}
         }
         println!("seed {seed}, {:.1} s: {}", start.elapsed().as_secs_f64(), order.join(", "));

@@ -24,7 +24,7 @@ pub(super) struct Joins {
 
 impl Joins {
     /// Participants join the running room, one after another, until this is dropped. Each must receive the member's media.
-    pub(super) async fn to_running_room(
+    pub(super) async fn join_running_room(
         &mut self,
         cluster: &Cluster,
         room: &str,
@@ -42,7 +42,7 @@ impl Joins {
     }
 
     /// Participants join rooms that do not exist yet, one after another, until this is dropped.
-    pub(super) async fn to_new_rooms(&mut self, cluster: &Cluster) -> Result<()> {
+    pub(super) async fn join_new_rooms(&mut self, cluster: &Cluster) -> Result<()> {
         for count in 0.. {
             if let Some(late) = self.join(cluster, count, &format!("new-{count}")).await? {
                 add(&mut self.placed, &late.client.node);
