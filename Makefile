@@ -99,6 +99,12 @@ bench: ## the target figures, measured, beside their goals (BENCH=--json for pro
 	$(CARGO) build --workspace --locked --profile $(PROFILE)
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) --bench figures -- $(BENCH)
 
+.PHONY: bench-faults
+bench-faults: ## how long the cluster takes to recover after each fault of etcd
+	@deploy/needs --install bench
+	$(CARGO) build --workspace --locked --profile $(PROFILE)
+	$(CARGO) bench -p systir-tests --locked --profile $(PROFILE) --bench figures -- --faults $(BENCH)
+
 .PHONY: bench-parts
 bench-parts: ## what a packet, a decision, a grant, a placement and a link cost, each by itself
 	@deploy/needs --install build

@@ -72,7 +72,8 @@ pub struct Cluster {
     _lock: Option<OwnedMutexGuard<()>>,
 }
 
-const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
+/// The nodes. `ku.dk` does not approve the last one.
+pub(crate) const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
 
 impl Cluster {
     /// `systir-relay demo` on free ports.
@@ -346,7 +347,7 @@ impl Cluster {
         Ok(self.processes.get(node).context("no such process")?.0.id())
     }
 
-    fn index(node: &str) -> u16 {
+    pub(crate) fn index(node: &str) -> u16 {
         NODES.iter().position(|name| *name == node).unwrap_or_default() as u16
     }
 

@@ -9,6 +9,18 @@ use tempfile::TempDir;
 
 use crate::process::{ChildProcess, eventually, log_file, memory_folder, output};
 
+/// What an etcd that was never restored makes its cluster id from, beside its peer address.
+const TOKEN: &str = "etcd-cluster";
+
+/// Which cluster id an etcd has after a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoredAs {
+    /// The id it had before, as if its data folder had been copied back.
+    SameCluster,
+    /// A new id, as when an operator follows etcd's instructions.
+    AnotherCluster,
+}
+
 /// The process and its data.
 #[derive(Debug)]
 pub struct Etcd {
@@ -34,6 +46,12 @@ impl Etcd {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port for clients.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its data folder.
@@ -64,19 +82,39 @@ impl Etcd {
         Ok(file)
     }
 
-    /// Replaces it by what the backup holds, as another cluster (with another id), at the same address.
+    /// Another etcd that has what the backup holds, on `port` and `port + 1`, with the cluster id of this one.
+    ///
+    /// # Errors
+    /// When etcdctl fails, or etcd does not answer.
+    pub async fn another_from(&self, backup: &Path, port: u16) -> Result<Self> {
+        let mut other = Self { child: None, folder: memory_folder()?, data: 0, port };
+        other.restore_data(backup, TOKEN, &self.peer()).await?;
+        other.restart().await?;
+        Ok(other)
+    }
+
+    /// Replaces it by what the backup holds, at the same address.
     ///
     /// # Errors
     /// When etcdctl fails, or etcd does not answer afterwards.
-    pub async fn restore(&mut self, backup: &Path) -> Result<()> {
+    pub async fn restore(&mut self, backup: &Path, restored: RestoredAs) -> Result<()> {
         self.kill();
         self.data += 1;
-        let (data, peer) = (self.data_folder().display().to_string(), self.peer());
-        let (member, token) = (format!("one={peer}"), format!("restored-{}", self.data));
-        let cluster = ["--initial-cluster", &member, "--initial-cluster-token", &token];
-        let options = ["--name", "one", "--data-dir", &data, "--initial-advertise-peer-urls", &peer];
-        self.etcdctl(&["snapshot", "restore"], backup, &[&options[..], &cluster[..]].concat()).await?;
+        let token = match restored {
+            RestoredAs::SameCluster => TOKEN.to_owned(),
+            RestoredAs::AnotherCluster => format!("restored-{}", self.data),
+        };
+        self.restore_data(backup, &token, &self.peer()).await?;
         self.restart().await
+    }
+
+    /// Makes the data folder from a backup. Token and peer address make the cluster id.
+    async fn restore_data(&self, backup: &Path, token: &str, peer: &str) -> Result<()> {
+        let data = self.data_folder().display().to_string();
+        let member = format!("one={peer}");
+        let cluster = ["--initial-cluster", &member, "--initial-cluster-token", token];
+        let options = ["--name", "one", "--data-dir", &data, "--initial-advertise-peer-urls", peer];
+        self.etcdctl(&["snapshot", "restore"], backup, &[&options[..], &cluster[..]].concat()).await
     }
 
     async fn etcdctl(&self, command: &[&str], file: &Path, options: &[&str]) -> Result<()> {
@@ -104,7 +142,7 @@ impl Etcd {
                 .arg(self.data_folder())
                 .args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()])
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                .args(["--initial-cluster", &format!("one={peer}")])
+                .args(["--initial-cluster", &format!("one={peer}"), "--initial-cluster-token", TOKEN])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(log_file("etcd")?),

@@ -301,7 +301,13 @@ impl ScriptedClient {
 
     /// Discards the received packets of all tracks.
     pub fn clear_packets(&self) {
-        self.packets.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        drop(self.take_packets());
+    }
+
+    /// The packets received so far, by track. They are not returned again.
+    #[must_use]
+    pub fn take_packets(&self) -> HashMap<String, Vec<ReceivedPacket>> {
+        std::mem::take(&mut self.packets.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Waits until the received packets of a track meet the condition.

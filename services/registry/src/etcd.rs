@@ -28,9 +28,10 @@ use crate::room_watch::RoomWatch;
 use crate::shared::Shared;
 use crate::shared_view::SharedView;
 use crate::store_history::{ResponseHistory, StoreHistory};
+use crate::unreadable_warnings::UnreadableWarnings;
 use crate::view::View;
 use crate::view_change::ViewEditor;
-use systir_assignment::{Assignment, RoomId, StoreKeys, Versioned};
+use systir_assignment::{Assignment, NodeId, RoomId, StoreKeys, Versioned};
 
 /// Attempts to replace a record that cannot be read, while others write it.
 const REPLACE_ATTEMPTS: usize = 3;
@@ -69,6 +70,7 @@ impl EtcdRegistry {
         let view = View {
             unavailable_since: Some(Instant::now()),
             followed: Some(Arc::default()),
+            remembered: Some(Arc::default()),
             ..View::default()
         };
         let offered = watch::Sender::new(config.credentials.clone());
@@ -78,6 +80,7 @@ impl EtcdRegistry {
             config,
             view: SharedView::new(view),
             history: StoreHistory::default(),
+            unreadable: UnreadableWarnings::default(),
             lease: watch::Sender::new(None),
         });
         let stop = CancellationToken::new();
@@ -267,6 +270,10 @@ impl Registry for EtcdRegistry {
         if changed {
             self.shared.history.request_read();
         }
+    }
+
+    fn remember(&self, nodes: BTreeSet<NodeId>) {
+        self.shared.view.modify(|view| view.remember(nodes));
     }
 
     fn announce(&self, lease: Lease) {

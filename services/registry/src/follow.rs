@@ -103,7 +103,7 @@ impl Follower {
                 for event in message.events() {
                     let Some(record) = event.kv() else { continue };
                     match event.event_type() {
-                        EventType::Put => put(view, shared.keys.all(), record),
+                        EventType::Put => put(&shared, view, record),
                         EventType::Delete => remove(view, shared.keys.all(), record),
                     }
                 }

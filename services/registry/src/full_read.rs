@@ -98,7 +98,7 @@ async fn read_range(
             read.revision = page.header().map_or(0, |header| header.revision());
         }
         for record in page.kvs() {
-            put(&mut editor, shared.keys.all(), record);
+            put(shared, &mut editor, record);
         }
         match page.kvs().last() {
             Some(last) if page.more() => from = [last.key(), &[0]].concat(),

@@ -34,6 +34,7 @@ mod room_watch;
 mod shared;
 mod shared_view;
 mod store_history;
+mod unreadable_warnings;
 mod view;
 mod view_change;
 

@@ -3,6 +3,7 @@
 use etcd_client::KeyValue;
 
 use crate::lease::Lease;
+use crate::shared::Shared;
 use crate::view_change::ViewEditor;
 use systir_assignment::{Assignment, LAST_EPOCH, NodeId, RoomId, Versioned};
 
@@ -73,32 +74,28 @@ fn key_of(prefix: &str, key: &[u8]) -> RecordKey {
 }
 
 /// Puts a record into the copy. An unreadable record counts as absent.
-pub(crate) fn put(view: &mut ViewEditor<'_>, prefix: &str, record: &KeyValue) {
-    match key_of(prefix, record.key()) {
+pub(crate) fn put(shared: &Shared, view: &mut ViewEditor<'_>, record: &KeyValue) {
+    let skip = |view: &mut ViewEditor<'_>, reason: UnreadableRecord| {
+        view.count_unreadable();
+        shared.unreadable.warn(&reason);
+    };
+    match key_of(shared.keys.all(), record.key()) {
         RecordKey::Node(node) => match read_lease(record.key(), record.value()) {
             Ok(lease) => view.insert_lease(lease),
             Err(reason) => {
                 view.remove_lease(&node);
-                skip_unreadable(view, reason);
+                skip(view, reason);
             }
         },
         RecordKey::Room(room) => match assignment_of(record) {
             Ok(assignment) => view.insert_newer_room(assignment),
             Err(reason) => {
                 view.remove_room(&room);
-                skip_unreadable(view, reason);
+                skip(view, reason);
             }
         },
-        RecordKey::Other => skip_unreadable(view, UnreadableRecord::ForeignKey),
+        RecordKey::Other => skip(view, UnreadableRecord::ForeignKey),
     }
-}
-
-fn skip_unreadable(view: &mut ViewEditor<'_>, reason: UnreadableRecord) {
-    view.count_unreadable();
-    tracing::warn!(
-        %reason,
-        "a record in etcd cannot be read and counts as absent; another program or version writes under our prefix"
-    );
 }
 
 /// Removes a deleted record from the copy.

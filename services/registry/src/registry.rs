@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::lease::{Lease, NodeLoad};
 use crate::room_watch::RoomWatch;
 use crate::view::View;
-use systir_assignment::{Assignment, RoomId, Versioned};
+use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 /// The store failed or refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +77,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// institutions that approve it. Those of others leave the copy at once, and the store refuses to write them.
     /// Without a call none are followed. A store inside one process has one copy for all and does nothing.
     fn follow(&self, institutions: BTreeSet<String>);
+
+    /// Keeps the last leases of these nodes and of no others: those that directories list. The store may name any
+    /// number of others. A store inside one process does nothing.
+    fn remember(&self, _nodes: BTreeSet<NodeId>) {}
 
     /// Publishes this node's lease, until [`Registry::retire`] or until the lease expires because the node
     /// no longer keeps it. Retried while the store does not answer.

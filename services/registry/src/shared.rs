@@ -7,6 +7,7 @@ use crate::etcd_config::EtcdConfig;
 use crate::lease::Lease;
 use crate::shared_view::SharedView;
 use crate::store_history::StoreHistory;
+use crate::unreadable_warnings::UnreadableWarnings;
 use systir_assignment::StoreKeys;
 
 pub(crate) struct Shared {
@@ -15,5 +16,6 @@ pub(crate) struct Shared {
     pub keys: StoreKeys,
     pub view: SharedView,
     pub history: StoreHistory,
+    pub unreadable: UnreadableWarnings,
     pub lease: watch::Sender<Option<Lease>>,
 }

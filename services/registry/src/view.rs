@@ -16,6 +16,8 @@ pub struct View {
     pub(crate) unreadable: u64,
     /// Last leases of nodes that have none now.
     pub(crate) ended: BTreeMap<NodeId, Lease>,
+    /// The nodes whose last leases are kept. None: all, because the store is inside this process.
+    pub(crate) remembered: Option<Arc<BTreeSet<NodeId>>>,
     /// How often the store was restored or replaced.
     pub(crate) replaced: u64,
     /// The institutions whose rooms are followed. None: all, because the store is inside this process.
@@ -31,9 +33,6 @@ pub(crate) struct UnreadRooms {
     /// Did the store refuse them? Otherwise they were not asked for yet.
     pub(crate) refused: bool,
 }
-
-/// Most ended leases that are kept: a hostile store can name any number of nodes.
-const MAX_ENDED: usize = 256;
 
 impl View {
     /// A node's lease.
@@ -115,21 +114,70 @@ impl View {
     /// Removes a lease and keeps it as an ended one. False when there was none.
     pub(crate) fn remove_lease(&mut self, node: &NodeId) -> bool {
         let Some(lease) = self.nodes.remove(node) else { return false };
-        if self.ended.len() >= MAX_ENDED {
-            self.ended.pop_first();
+        if self.remembers(node) {
+            self.ended.insert(node.clone(), lease);
         }
-        self.ended.insert(node.clone(), lease);
         true
+    }
+
+    /// Is the node's last lease kept? A hostile store can name any number of nodes.
+    fn remembers(&self, node: &NodeId) -> bool {
+        self.remembered.as_ref().is_none_or(|nodes| nodes.contains(node))
+    }
+
+    /// Keeps the last leases of these nodes and of no others.
+    pub(crate) fn remember(&mut self, nodes: BTreeSet<NodeId>) {
+        self.ended.retain(|node, _| nodes.contains(node));
+        self.remembered = Some(Arc::new(nodes));
     }
 
     /// Keeps the leases of an earlier copy that are no longer valid as ended ones.
     pub(crate) fn keep_ended_leases(&mut self, before: &Self) {
+        self.remembered.clone_from(&before.remembered);
         let ended = before.ended.iter().chain(&before.nodes);
-        for (node, lease) in ended.filter(|(node, _)| !self.nodes.contains_key(*node)) {
-            self.ended.insert(node.clone(), lease.clone());
+        for (node, lease) in ended {
+            if !self.nodes.contains_key(node) && self.remembers(node) {
+                self.ended.insert(node.clone(), lease.clone());
+            }
         }
-        while self.ended.len() > MAX_ENDED {
-            self.ended.pop_first();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::NodeLoad;
+
+    fn lease(node: &NodeId) -> Lease {
+        Lease {
+            node: node.clone(),
+            grpc: String::new(),
+            quic: String::new(),
+            load: NodeLoad::default(),
+            draining: false,
+            version: String::new(),
         }
+    }
+
+    #[test]
+    fn any_number_of_forged_leases_leaves_the_last_leases_of_listed_nodes() {
+        let mut view = View::default();
+        view.remember(["cph-1".into(), "sto-1".into()].into());
+        let forged: Vec<NodeId> = (0..1_000).map(|count| format!("none-{count}").as_str().into()).collect();
+        for node in [NodeId::from("cph-1"), "sto-1".into()].iter().chain(&forged) {
+            view.insert_lease(node.clone(), lease(node));
+        }
+        view.remove_lease(&"cph-1".into());
+        assert!(forged.iter().all(|node| view.remove_lease(node)));
+        // A full read finds nothing.
+        let mut fresh = View::default();
+        fresh.keep_ended_leases(&view);
+        for node in ["cph-1", "sto-1"] {
+            assert!(fresh.last_lease(node).is_some(), "{node}");
+        }
+        assert_eq!(fresh.ended.len(), 2);
+        // A directory lists one of them no longer.
+        fresh.remember(["sto-1".into()].into());
+        assert!(fresh.last_lease("cph-1").is_none() && fresh.last_lease("sto-1").is_some());
     }
 }

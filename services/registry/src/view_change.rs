@@ -121,6 +121,14 @@ impl<'a> ViewEditor<'a> {
         true
     }
 
+    /// Keeps the last leases of these nodes and of no others.
+    pub(crate) fn remember(&mut self, nodes: BTreeSet<NodeId>) {
+        if self.view.remembered.as_deref() != Some(&nodes) {
+            self.view.remember(nodes);
+            self.changes.other = true;
+        }
+    }
+
     /// The store stopped answering; an earlier time is kept.
     pub(crate) fn set_unavailable(&mut self) {
         if self.view.unavailable_since.is_none() {

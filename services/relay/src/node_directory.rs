@@ -83,9 +83,12 @@ impl NodeDirectory {
         })
     }
 
-    /// Follows the rooms of the institutions whose policy approves this node, and of no others.
+    /// Follows the rooms of the institutions whose policy approves this node, and remembers the nodes that directories list;
+    /// no others.
     pub(crate) fn follow_rooms(&self) {
         self.registry.follow(self.authority.approving());
+        let listed = self.authority.nodes();
+        self.registry.remember(listed.iter().map(|node| node.id.as_str().into()).collect());
     }
 
     /// Tells another node which documents this node holds, and asks which it holds.

@@ -4,6 +4,7 @@
 //! It is a benchmark, not a test: it never fails because a machine is slow. It prints the measured
 //! values, the machine and the build profile.
 
+mod etcd_faults;
 mod etcd_writes;
 mod figure;
 mod link_hop;
@@ -35,6 +36,9 @@ struct Options {
     /// Participants on the node whose costs are measured; a fifth of them publish.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=500))]
     participants: u16,
+    /// Measures instead how long the cluster takes to recover after each fault of etcd.
+    #[arg(long)]
+    faults: bool,
     /// Cargo passes it to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -55,9 +59,10 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let machine = machine::Machine::read()?;
-    let progress = |what: &str| {
-        let _ = writeln!(std::io::stderr(), "measuring: {what}");
-    };
+    if options.faults {
+        let figures = runtime.block_on(etcd_faults::measure(progress))?;
+        return print(options, Report { machine, figures });
+    }
     let mut figures: Vec<Figure> = Vec::new();
     progress("policy decisions");
     figures.extend(policy::measure()?);
@@ -78,7 +83,14 @@ fn measure(options: &Options) -> Result<()> {
         figures.extend(link_hop::measure(&cluster, options.seconds).await?);
         anyhow::Ok(())
     })?;
-    let report = Report { machine, figures };
+    print(options, Report { machine, figures })
+}
+
+fn progress(what: &str) {
+    let _ = writeln!(std::io::stderr(), "measuring: {what}");
+}
+
+fn print(options: &Options, report: Report) -> Result<()> {
     let text = if options.json { serde_json::to_string_pretty(&report)? } else { report.table() };
     writeln!(std::io::stdout(), "{text}").context("cannot print the figures")
 }

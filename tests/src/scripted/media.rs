@@ -25,7 +25,7 @@ impl ScriptedCodec {
         }
     }
 
-    fn interval(self) -> Duration {
+    pub(crate) fn interval(self) -> Duration {
         Duration::from_millis(if self == Self::Opus { 20 } else { 50 })
     }
 

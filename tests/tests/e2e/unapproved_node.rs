@@ -15,7 +15,7 @@ use systir_tests::scenario::{run_scenario, run_scenario_within};
 pub(crate) const UNAPPROVED: &str = "aws-sto-1";
 
 /// nftables rules that count, for each node, packets to and from its ports of links, media and
-/// signalling.
+/// signalling, and all packets to and from the address of its links, where it has one of its own.
 pub(crate) fn ruleset(cluster: &Cluster) -> String {
     let mut counters = String::new();
     let mut rules = String::new();
@@ -28,6 +28,10 @@ pub(crate) fn ruleset(cluster: &Cluster) -> String {
             ("media", "udp", port(12)),
             ("signalling", "tcp", port(10)),
         ];
+        counters += &format!("counter {name}_address {{}}\n");
+        for end in ["daddr", "saddr"] {
+            rules += &format!("ip {end} {} counter name {name}_address\n", Cluster::link_address(node));
+        }
         for (what, protocol, port) in uses {
             counters += &format!("counter {name}_{what} {{}}\n");
             for end in ["dport", "sport"] {
