@@ -14,7 +14,8 @@ const CHUNK: usize = 1 << 20;
 /// When the process does not run, or its memory may not be read.
 pub fn texts_in_memory<'a>(pid: u32, texts: &[&'a str]) -> Result<Vec<&'a str>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("the process does not run")?;
-    let mut memory = File::open(format!("/proc/{pid}/mem")).context("the memory of the process cannot be read")?;
+    let mut memory =
+        File::open(format!("/proc/{pid}/mem")).context("the memory of the process cannot be read")?;
     let (mut found, mut read_bytes) = (Vec::new(), 0);
     let overlap = texts.iter().map(|text| text.len()).max().unwrap_or_default();
     for line in maps.lines() {

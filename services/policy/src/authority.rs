@@ -38,7 +38,12 @@ impl Authority {
     /// Decisions made on the node `own_id`, which holds no room key yet.
     #[must_use]
     pub fn new(engine: PolicyEngine, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
-        Self { engine: ArcSwap::from_pointee(engine), own_id: own_id.to_owned(), rooms: KnownRooms::default(), metrics }
+        Self {
+            engine: ArcSwap::from_pointee(engine),
+            own_id: own_id.to_owned(),
+            rooms: KnownRooms::default(),
+            metrics,
+        }
     }
 
     /// Decides by another engine from now on. Decisions that are under way keep the one that they began with.

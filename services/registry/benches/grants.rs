@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use systir_documents::{Lifetime, SignedGrant, SigningKey};
 use systir_policy::Authority;
 use systir_policy::demo::DemoDocuments;
-use systir_room_tag::test_keys;
 use systir_registry::{Assignments, GrantSigner, LocalStore};
+use systir_room_tag::test_keys;
 
 type BoxError = Box<dyn std::error::Error>;
 

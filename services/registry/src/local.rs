@@ -169,9 +169,9 @@ impl Registry for LocalRegistry {
         others: Vec<(RoomId, u64)>,
     ) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         let mut records = self.store.lock();
-        let changed = others.iter().find_map(|(room, revision)| {
-            self.assignment(room).filter(|record| record.revision != *revision)
-        });
+        let changed = others
+            .iter()
+            .find_map(|(room, revision)| self.assignment(room).filter(|record| record.revision != *revision));
         let result = match self.assignment(&assignment.room).or(changed) {
             Some(existing) => Err(CreateError::AlreadyAssigned(Box::new(existing))),
             None => Ok(self.put(&mut records, assignment)),

@@ -191,7 +191,9 @@ async fn rooms(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
             let under = match &name {
                 // Its tag is of a room key that this node does not hold any more.
                 None => "unknown",
-                Some(name) if keys.room(&verified.institution, name).as_ref() == Some(&assignment.room) => "current",
+                Some(name) if keys.room(&verified.institution, name).as_ref() == Some(&assignment.room) => {
+                    "current"
+                }
                 Some(_) => "other",
             };
             json!({

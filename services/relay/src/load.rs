@@ -46,7 +46,8 @@ impl Usage {
             bytes_out += counts.bytes_out;
             datagrams_out += counts.datagrams_out;
         }
-        let cpu = cpu_time(&stat).unwrap_or_default();
+        // A test must not place participants elsewhere because the machine that runs it is busy.
+        let cpu = if cfg!(test) { Duration::ZERO } else { cpu_time(&stat).unwrap_or_default() };
         Self { at: Instant::now(), cpu, bytes_out, datagrams_out }
     }
 }

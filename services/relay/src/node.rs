@@ -32,7 +32,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api};
 use crate::api_keys::{self, ApiKeys};
-use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
 use crate::documents::store::DocumentStore;
@@ -42,6 +41,7 @@ use crate::gateway_role::{self, GatewayRole};
 use crate::join::Joins;
 use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
+use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::ticket_issuer::TicketIssuer;

@@ -22,8 +22,8 @@ use systir_policy::demo::signed::SignedDemo;
 use systir_reason::{Reason, Refusal};
 use systir_room::{Queued, RoomLinkEvent};
 use systir_room_runtime::{ParticipantArrival, SignalChannels};
-use systir_worker::WorkerMessage;
 use systir_room_tag::test_keys;
+use systir_worker::WorkerMessage;
 use tokio::sync::mpsc;
 
 use super::*;

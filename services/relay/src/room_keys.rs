@@ -36,7 +36,10 @@ impl ConfiguredRoomKeys {
         for (name, section) in &config.room_keys {
             let key = room_key(&format!("room_keys.{name}"), section)?;
             let RoomKeySection { institution, creates, .. } = section;
-            keys.insert(name.clone(), ConfiguredRoomKey { institution: institution.clone(), key, creates: *creates });
+            keys.insert(
+                name.clone(),
+                ConfiguredRoomKey { institution: institution.clone(), key, creates: *creates },
+            );
         }
         Ok(Self(keys))
     }
@@ -100,7 +103,8 @@ pub(crate) async fn permit(
         if changed.is_err() {
             return;
         }
-        let (keys, problems) = configured.borrow_and_update().permitted(&authority.engine(), authority.own_id());
+        let (keys, problems) =
+            configured.borrow_and_update().permitted(&authority.engine(), authority.own_id());
         if keys == *authority.room_keys() && problems.is_empty() {
             continue;
         }
@@ -122,5 +126,7 @@ fn room_key(field: &str, section: &RoomKeySection) -> Result<RoomKey, FieldError
         }
         _ => return Err(FieldError::new(field, "give either key or key_file")),
     };
-    text.expose().parse().map_err(|error: systir_room_tag::NotARoomKey| FieldError::new(field, error.to_string()))
+    text.expose()
+        .parse()
+        .map_err(|error: systir_room_tag::NotARoomKey| FieldError::new(field, error.to_string()))
 }

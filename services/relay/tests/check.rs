@@ -261,7 +261,10 @@ fn a_node_that_an_institution_does_not_approve_must_not_hold_its_api_key_or_room
     let folder = folder()?;
     let config = folder.config().replace("cph-1", "aws-sto-1");
     folder.write("node.toml", &config)?;
-    refused(folder.path(), &["keys.devkey.institution", "aws-sto-1", "controlled from US", "remove the key"])?;
+    refused(
+        folder.path(),
+        &["keys.devkey.institution", "aws-sto-1", "controlled from US", "remove the key"],
+    )?;
     let (before, rest) = config.split_once("[keys.devkey]").context("an API key")?;
     let (_, room_key) = rest.split_once("[room_keys.ku]").context("a room key")?;
     folder.write("node.toml", &format!("{before}[room_keys.ku]{room_key}"))?;
@@ -383,7 +386,10 @@ fn every_field_is_documented() -> Result<()> {
             left.push(path.iter().cloned().chain([name.clone()]).collect());
         }
     }
-    assert_eq!(checked, 13, "the root, eight sections with page, an operator, an institution, an API key, a room key");
+    assert_eq!(
+        checked, 13,
+        "the root, eight sections with page, an operator, an institution, an API key, a room key"
+    );
     Ok(())
 }
 
@@ -418,7 +424,10 @@ fn a_secret_that_can_be_guessed_is_refused() -> Result<()> {
         refused(folder.path(), &["node.toml:", "keys.devkey: ", "can be guessed", "openssl rand -hex 32"])?;
     }
     let section = "[keys.devkey]\n";
-    folder.write("node.toml", &folder.config().replace(section, &format!("{section}allow_weak_secret = true\n")))?;
+    folder.write(
+        "node.toml",
+        &folder.config().replace(section, &format!("{section}allow_weak_secret = true\n")),
+    )?;
     let (status, message) = relay(folder.path(), &["check"])?;
     assert_eq!(status, Some(0), "{message}");
     Ok(())

@@ -30,7 +30,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("worker", &["rtp", "transport", "forwarding", "media-control"]),
     ("cascade", &["reason", "proto", "rtp", "documents", "identity", "forwarding"]),
     ("gateway", &["reason", "livekit"]),
-    ("admission", &["reason", "assignment", "room-tag", "policy", "grants", "placement", "livekit", "registry"]),
+    (
+        "admission",
+        &["reason", "assignment", "room-tag", "policy", "grants", "placement", "livekit", "registry"],
+    ),
     (
         "room-runtime",
         &[

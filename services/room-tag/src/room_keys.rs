@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn in_rotation_rooms_are_found_under_both_keys_and_new_ones_get_the_first() {
-        let (old, new) = (RoomKeys::default().with("ku.dk", key(1)), RoomKeys::default().with("ku.dk", key(2)));
+        let (old, new) =
+            (RoomKeys::default().with("ku.dk", key(1)), RoomKeys::default().with("ku.dk", key(2)));
         let both = new.clone().with("ku.dk", key(1));
         let (under_old, under_new) = (old.room("ku.dk", "a").unwrap(), new.room("ku.dk", "a").unwrap());
         assert_ne!(under_old, under_new);

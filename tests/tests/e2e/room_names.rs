@@ -133,7 +133,8 @@ async fn change_keys(cluster: &Cluster, node: &str, change: impl FnOnce(&str) ->
     let taken = || Ok::<_, anyhow::Error>(cluster.log(node)?.matches("the room keys have changed").count());
     let before = taken()?;
     cluster.configure(node, change)?;
-    eventually("the new room keys are in force", LIMIT, || async { (taken().ok()? > before).then_some(()) }).await
+    eventually("the new room keys are in force", LIMIT, || async { (taken().ok()? > before).then_some(()) })
+        .await
 }
 
 #[test]

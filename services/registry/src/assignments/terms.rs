@@ -46,7 +46,12 @@ impl Terms {
     }
 
     /// Decides by the name alone, not by the class that an earlier grant states.
-    fn decide(&self, room: &RoomId, named: RoomAttributes, authority: &Authority) -> Result<GrantTerms, Refusal> {
+    fn decide(
+        &self,
+        room: &RoomId,
+        named: RoomAttributes,
+        authority: &Authority,
+    ) -> Result<GrantTerms, Refusal> {
         let statement = authority.statement(&room.institution).ok_or_else(|| {
             Refusal::new(Reason::UnknownInstitution, "this node has no policy of the institution")
         })?;

@@ -69,7 +69,8 @@ impl RelayConfig {
                 return invalid(&format!("room_keys.{name}"), "give either key or key_file");
             }
             let same = self.room_keys.iter().filter(|(_, other)| other.institution == key.institution);
-            let creating: Vec<&str> = same.filter(|(_, key)| key.creates).map(|(name, _)| name.as_str()).collect();
+            let creating: Vec<&str> =
+                same.filter(|(_, key)| key.creates).map(|(name, _)| name.as_str()).collect();
             if creating.len() != 1 {
                 let these = if creating.is_empty() { "none".to_owned() } else { creating.join(", ") };
                 let problem = format!(
@@ -80,9 +81,10 @@ impl RelayConfig {
                 return invalid(&format!("room_keys.{name}.creates"), problem);
             }
         }
-        let with_api_key = self.keys.iter().find(|(_, key)| {
-            self.room_keys.values().all(|room_key| room_key.institution != key.institution)
-        });
+        let with_api_key = self
+            .keys
+            .iter()
+            .find(|(_, key)| self.room_keys.values().all(|room_key| room_key.institution != key.institution));
         match with_api_key {
             Some((name, key)) => {
                 let problem = format!(
