@@ -22,7 +22,7 @@ use crate::stats::Stats;
 /// Time limit for signalling and media together.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// Failed rejoins in a row after which a participant gives up.
-const MAX_REJOINS: u32 = 8;
+const MAX_REJOINS: u32 = 12;
 
 /// Phase of the load test, the same for all participants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -262,14 +262,14 @@ impl Cluster {
         Ok(std::fs::rename(whole, path)?)
     }
 
-    /// Gives the API key of `ku.dk` to the node that does not have it, for tests whose rules approve it.
+    /// Gives the API key and the room key of `ku.dk` to the node that does not have it, for tests whose rules approve it.
     ///
     /// # Errors
     /// When its configuration cannot be written.
     pub fn approve_keys(&self) -> Result<()> {
         let file = self.path().join(format!("{}.toml", node_files::UNAPPROVED));
         let text = std::fs::read_to_string(&file)?;
-        Ok(std::fs::write(file, text + node_files::API_KEY + GUEST_PAGE)?)
+        Ok(std::fs::write(file, text + node_files::API_KEY + node_files::ROOM_KEY + GUEST_PAGE)?)
     }
 
     /// The lines that the demo printed when it started.

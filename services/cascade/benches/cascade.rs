@@ -110,7 +110,7 @@ impl Node {
         let grpc = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address =
             PeerAddress { id: credentials.id().clone(), grpc: grpc.local_addr()?, quic: quic.local_addr()? };
-        let mut config = LinksConfig::new(credentials, Arc::new(node_key()?), Arc::new(Open), quic, grpc);
+        let mut config = LinksConfig::new(credentials, node_key()?.into(), Arc::new(Open), quic, grpc);
         let (to_links, from) = batch_ring(256, config.notifier.waker());
         // The receiver polls.
         let (to, from_links) = batch_ring(4_096, std::task::Waker::noop().clone());

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use systir_documents::SigningKey;
+use systir_documents::NodeKey;
 use systir_identity::{
     Credentials, HandshakeRole, NodeHandshake, NodeKeyError, NodeKeyProof, ProvenIdentity, SpiffeId,
 };
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 /// What connections need to authenticate both ends.
 pub(crate) struct Authenticator {
     pub(crate) credentials: Credentials,
-    pub(crate) node_key: Arc<SigningKey>,
+    pub(crate) node_key: NodeKey,
     pub(crate) listed: Arc<dyn ListedNodes>,
     pub(crate) counters: IdentityCounters,
 }
@@ -104,7 +104,7 @@ impl Authenticator {
 
     /// This node's proof on a connection.
     pub(crate) fn prove(&self, handshake: &NodeHandshake) -> NodeKeyProof {
-        handshake.prove(&self.node_key)
+        handshake.prove(&self.node_key.current())
     }
 
     /// Verifies the peer's proof on a connection.
@@ -115,6 +115,11 @@ impl Authenticator {
     ) -> Result<ProvenIdentity, IdentityRefused> {
         let listed = self.listed.node_keys(handshake.peer());
         handshake.verify(proof, &listed).or_else(|error| self.refuse(error.into()))
+    }
+
+    /// Does a directory list several node keys of the peer, so that it may change from one to the other?
+    pub(crate) fn may_change_key(&self, peer: &SpiffeId) -> bool {
+        self.listed.node_keys(peer).len() > 1
     }
 
     /// Does a directory still list the peer with this node key?

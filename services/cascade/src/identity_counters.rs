@@ -15,7 +15,7 @@ pub struct IdentityCounts {
     pub refused: BTreeMap<Reason, u64>,
     /// Links that ended because a certificate expired.
     pub links_expired: u64,
-    /// Connections that this node dialled and extended to the end of renewed certificates.
+    /// Connections that this node dialled and extended to the end of renewed certificates, or moved to other node keys.
     pub renewed: u64,
 }
 

@@ -5,7 +5,7 @@ use crate::quic::WorkerPort;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
-use systir_documents::SigningKey;
+use systir_documents::NodeKey;
 use systir_forwarding::ThreadNotifier;
 use systir_identity::Credentials;
 use tokio::net::TcpListener;
@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 pub struct LinksConfig {
     /// This node's certificate and the CAs that it trusts.
     pub credentials: Credentials,
-    /// This node's node key, which its operator's directory lists.
-    pub node_key: Arc<SigningKey>,
+    /// This node's node key, which its operator's directory lists. When it is replaced, open connections prove the new one
+    /// within seconds.
+    pub node_key: NodeKey,
     /// The nodes that directories list.
     pub listed: Arc<dyn ListedNodes>,
     /// Bound socket for QUIC.
@@ -43,7 +44,7 @@ impl LinksConfig {
     #[must_use]
     pub fn new(
         credentials: Credentials,
-        node_key: Arc<SigningKey>,
+        node_key: NodeKey,
         listed: Arc<dyn ListedNodes>,
         quic_socket: UdpSocket,
         grpc_listener: TcpListener,

@@ -78,7 +78,7 @@ fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCount
     let help = "Links that ended because a certificate expired and was not renewed in time.";
     let metric = encoder.encode_descriptor("link_certificates_expired", help, None, MetricType::Counter)?;
     ConstCounter::new(counts.links_expired).encode(metric)?;
-    let help = "Connections that this node dialled and extended when certificates were renewed.";
+    let help = "Connections that this node dialled and extended or moved when certificates or node keys were replaced.";
     let metric = encoder.encode_descriptor("link_connections_renewed", help, None, MetricType::Counter)?;
     ConstCounter::new(counts.renewed).encode(metric)
 }

@@ -14,7 +14,7 @@ use systir_cascade::{
 use systir_forwarding::batch::Priority;
 use systir_identity::{TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
-    HeartbeatRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
+    HeartbeatRequest, ReleaseRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
 };
 use systir_reason::Reason;
 use tonic::Code;
@@ -353,4 +353,49 @@ async fn media_and_signalling_continue_when_certificates_are_renewed() {
     assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
     media.tx.end(SignalEndReason::Closed, "done");
     assert!(matches!(gateway.rx.recv().await, SignalEvent::End { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_and_signalling_continue_when_a_node_key_is_replaced() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    let (at_a, _) = linked(&mut a, &mut b, ROOM).await;
+    let (mut gateway, mut media) = signalling(&a, &b).await;
+    // Each node has connections that it dialled: only the dialling node moves them.
+    let (_gateway_at_b, _media_at_a) = signalling(&b, &a).await;
+    let (old, new) = (node_key("sto-1"), node_key("sto-1-next"));
+    let public = new.public();
+    cluster.directory.list_with("sto-1", &[old, node_key("sto-1-next")]);
+    b.node_key.replace(new);
+    let moved = async {
+        while a.links.identity_counts().renewed < 2 || b.links.identity_counts().renewed < 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, moved).await.expect("connections move to the new node key");
+    cluster.directory.list_with("sto-1", &[node_key("sto-1-next")]);
+    a.links.end_unaccepted();
+    assert_eq!(*a.links.identity(&b.id()).unwrap().node_key(), public);
+
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    let mut packet = vec![7; 300];
+    packet[..2].copy_from_slice(&[0x80, 96]);
+    a.workers[0].send(at_a, flow, Priority::Audio, &packet);
+    assert_eq!(b.workers[0].receive(1).await[0].packet, packet);
+    gateway.tx.send(vec![1].into()).unwrap();
+    assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
+    assert!(a.is_quiet() && b.is_quiet(), "the link stayed up and the room open");
+    assert!(a.links.identity_counts().refused.is_empty() && b.links.identity_counts().refused.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_moves_to_no_key_that_the_directory_does_not_list() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    linked(&mut a, &mut b, ROOM).await;
+    b.node_key.replace(node_key("sto-1-next"));
+    // A new connection of b proves its new key.
+    assert!(b.links.release(&a.address, ReleaseRequest::default()).await.is_err());
+    assert!(refused(&a, Reason::WrongNodeKey) > 0);
+    assert_eq!(*a.links.identity(&b.id()).unwrap().node_key(), node_key("sto-1").public());
 }

@@ -30,7 +30,7 @@ fn node(store: &LocalStore, life: Duration) -> Result<Arc<Assignments>, BoxError
     let signer = GrantSigner {
         node: "cph-1".to_owned(),
         trust_domain: "nordu.net".to_owned(),
-        key: Arc::new(key()?),
+        key: key()?.into(),
         life,
     };
     Ok(Assignments::new(Arc::new(store.registry()), signer, authority))

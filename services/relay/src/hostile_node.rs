@@ -65,7 +65,7 @@ impl HostileNode {
             .map(|node| (id_of(node), cluster.documents.node_key(node).unwrap().public()));
         let all = keys.iter().map(|(_, key)| key.clone()).collect();
         let listed = Arc::new(Everybody(keys.into()));
-        let mut config = LinksConfig::new(credentials, Arc::<SigningKey>::new(node_key), listed, quic, grpc);
+        let mut config = LinksConfig::new(credentials, SigningKey::into(node_key), listed, quic, grpc);
         config.socket_buffer = 200_000;
         let script = Arc::new(Script::default());
         let (links, events) = Links::start(config, script.clone()).unwrap();

@@ -258,8 +258,17 @@ async fn a_node_that_policy_denies_as_gateway_gets_no_seat_no_signalling_and_no_
     let eve = grants("eve");
     let issuer = TicketIssuer {
         node: "sto-1".to_owned(),
-        key: Arc::new(cluster.documents.node_key("sto-1").unwrap().to_text().parse().unwrap()),
+        key: cluster
+            .documents
+            .node_key("sto-1")
+            .unwrap()
+            .to_text()
+            .parse::<systir_documents::SigningKey>()
+            .unwrap()
+            .into(),
+        key_changes: tokio::sync::watch::channel(0).1,
         tasks: TaskTracker::new(),
+        signed: prometheus_client::metrics::counter::Counter::default(),
     };
     let assignment = home.parts.assignments.get(&room()).unwrap();
     for ticket in [

@@ -110,8 +110,17 @@ async fn a_spill_node_can_show_only_the_participants_that_a_gateway_gave_it() {
     let assignment = room.home.parts.assignments.get(&super::room()).unwrap();
     let own = TicketIssuer {
         node: "sto-1".to_owned(),
-        key: Arc::new(cluster.documents.node_key("sto-1").unwrap().to_text().parse().unwrap()),
+        key: cluster
+            .documents
+            .node_key("sto-1")
+            .unwrap()
+            .to_text()
+            .parse::<systir_documents::SigningKey>()
+            .unwrap()
+            .into(),
+        key_changes: tokio::sync::watch::channel(0).1,
         tasks: TaskTracker::new(),
+        signed: prometheus_client::metrics::counter::Counter::default(),
     };
     let of_own = own.issue(&assignment, "sto-1", &grants("eve"), 0).unwrap();
     let annas = room.hostile.ticket_in_state_of("anna").await;

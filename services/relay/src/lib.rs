@@ -2,7 +2,7 @@
 //! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
 //! - [`config`]: the operator's configuration; `startup_files`: the files that it names; `changed_files`: follows files;
-//!   `api_keys`: the API keys in force
+//!   `api_keys`, `room_keys`, `node_key`: the keys in force
 //! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
@@ -30,6 +30,7 @@ mod load;
 mod metrics;
 pub mod node;
 mod node_directory;
+mod node_key;
 mod refusal_wire;
 mod room_keys;
 mod serve;

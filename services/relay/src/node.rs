@@ -12,6 +12,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use prometheus_client::collector::Collector;
 use systir_admission::{Admission, LocalLoad, SeatMetrics};
 use systir_cascade::{LinkMetrics, Links, LinksConfig};
+use systir_documents::NodeKey;
 use systir_forwarding::ThreadNotifier;
 use systir_gateway::{SignalCounters, SignalMetrics};
 use systir_media_control::KeyAllocator;
@@ -41,6 +42,7 @@ use crate::gateway_role::{self, GatewayRole};
 use crate::join::Joins;
 use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
+use crate::node_key;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
@@ -162,7 +164,8 @@ impl Node {
 
         let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
         let local_load = Arc::new(LocalLoad::new(seats.clone()));
-        let node_key = Arc::new(node_key);
+        let node_key = NodeKey::from(node_key);
+        let (key_changes, key_changed) = watch::channel(0);
         let signer = GrantSigner {
             node: name.clone(),
             trust_domain: credentials.id().trust_domain().to_string(),
@@ -225,7 +228,13 @@ impl Node {
         directory.connect(links);
         assignments.connect(directory.clone(), Box::new(rooms.clone()));
         let interval = RENEWAL_INTERVAL.min(Duration::from_secs(config.policy.grant_seconds) / 5);
-        tasks.spawn(renew_grants(assignments.clone(), rooms.clone(), interval, documents.changes()));
+        tasks.spawn(renew_grants(
+            assignments.clone(),
+            rooms.clone(),
+            interval,
+            documents.changes(),
+            key_changed.clone(),
+        ));
         tasks.spawn(link_dispatch::run(
             directory.clone(),
             rooms.clone(),
@@ -249,6 +258,8 @@ impl Node {
         ));
         let renew = move |pair: &CertificatePair| startup_files::renew(&credentials, pair);
         tasks.spawn(tls::follow("links", links_files, links_pair, renew));
+        let key_file = config.node.key.clone();
+        tasks.spawn(node_key::follow(key_file, authority.clone(), node_key.clone(), key_changes));
 
         let joins = Joins {
             node: name.clone(),
@@ -259,8 +270,10 @@ impl Node {
             streams: streams.clone(),
             tickets: Arc::new(TicketIssuer {
                 node: name.clone(),
-                key: node_key,
+                key: node_key.clone(),
+                key_changes: key_changed.clone(),
                 tasks: tasks.tracker.clone(),
+                signed: metrics.tickets_signed.clone(),
             }),
             policy_changes: documents.changes(),
         };
@@ -413,6 +426,7 @@ async fn renew_grants(
     rooms: Arc<Rooms>,
     interval: Duration,
     mut policy: watch::Receiver<u64>,
+    mut node_key: watch::Receiver<u64>,
 ) {
     loop {
         tokio::select! {
@@ -422,6 +436,7 @@ async fn renew_grants(
                     return;
                 }
             }
+            Ok(()) = node_key.changed() => {}
         }
         assignments.renew_all(|room| rooms.is_occupied(room));
     }

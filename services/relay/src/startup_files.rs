@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use systir_documents::SigningKey;
+use systir_documents::{PublicKey, SigningKey};
 use systir_identity::{Credentials, NodeCertificate};
 use systir_livekit::token::Redacted;
 use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
@@ -95,8 +95,7 @@ fn node_key(
     let key = text.expose().trim().parse::<SigningKey>();
     let key = key.map_err(|error| file_error("node.key", file, &error))?;
     let public = key.public();
-    // The name of a key is a label; the key bytes decide.
-    if facts.keys.iter().all(|listed| listed.as_bytes() != public.as_bytes()) {
+    if !is_listed(&public, &facts.keys) {
         let problem = format!(
             "the directory of {} version {} does not list its public key {public} for {name}; other nodes would \
              refuse this node",
@@ -105,6 +104,11 @@ fn node_key(
         return Err(FieldError::new("node.key", problem));
     }
     Ok(key)
+}
+
+/// The name of a key is a label; the key bytes decide.
+pub(crate) fn is_listed(key: &PublicKey, listed: &[PublicKey]) -> bool {
+    listed.iter().any(|listed| listed.as_bytes() == key.as_bytes())
 }
 
 /// An institution's API keys sign tokens for all its rooms, and its room keys read the names of all its rooms, so they

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use systir_assignment::Assignment;
-use systir_documents::{MAX_TICKET_LIFE_MS, SigningKey, Ticket, TicketRefused, next_join_number};
+use systir_documents::{MAX_TICKET_LIFE_MS, NodeKey, Ticket, TicketRefused, next_join_number};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
 use systir_registry::unix_ms;
 use systir_room::{SignedTicket, TicketFacts, new_ticket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 /// When a ticket is renewed after its issue, milliseconds: before it is so old that a node which sees it for the first
 /// time refuses it ([`systir_documents::TICKET_CLOCK_MS`]), with some minutes for a clock that is ahead.
 const RENEW_AFTER_MS: std::ops::Range<u64> = 120_000..180_000;
+
+/// After the key was replaced, tickets are renewed within this time, milliseconds: not all at once.
+const KEY_CHANGE_SPREAD_MS: std::ops::Range<u64> = 0..5_000;
 
 /// Renewed tickets of a participant that wait for its room.
 pub(crate) const RENEWALS: usize = 2;
@@ -25,8 +29,11 @@ pub(crate) const RENEWALS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct TicketIssuer {
     pub(crate) node: String,
-    pub(crate) key: Arc<SigningKey>,
+    pub(crate) key: NodeKey,
+    /// Changes when the key was replaced.
+    pub(crate) key_changes: watch::Receiver<u64>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) signed: Counter,
 }
 
 impl TicketIssuer {
@@ -51,25 +58,32 @@ impl TicketIssuer {
             join_number: next_join_number(now_ms, last_join),
             now_ms,
         };
-        SignedTicket::issue(new_ticket(grants, facts), &self.key)
+        self.sign(new_ticket(grants, facts))
     }
 
     /// The same ticket, issued at this time. A clock that was set back does not make it older.
     fn issue_again(&self, ticket: &Ticket, now_ms: u64) -> Result<SignedTicket, TicketRefused> {
         let issued_ms = now_ms.max(ticket.issued_ms.saturating_add(1));
         let not_after_ms = issued_ms.saturating_add(MAX_TICKET_LIFE_MS);
-        SignedTicket::issue(Ticket { issued_ms, not_after_ms, ..ticket.clone() }, &self.key)
+        self.sign(Ticket { issued_ms, not_after_ms, ..ticket.clone() })
     }
 
-    /// Renews a ticket in time, again and again. Ends when the receiver is dropped.
+    fn sign(&self, ticket: Ticket) -> Result<SignedTicket, TicketRefused> {
+        self.signed.inc();
+        SignedTicket::issue(ticket, &self.key.current())
+    }
+
+    /// Renews a ticket in time, again and again, and soon after this node's key was replaced. Ends when the receiver is dropped.
     pub(crate) fn renew(self: &Arc<Self>, ticket: &SignedTicket) -> mpsc::Receiver<Bytes> {
         let (renewed, receiver) = mpsc::channel(RENEWALS);
         let (issuer, mut ticket) = (self.clone(), ticket.clone());
+        let mut key_changes = self.key_changes.clone();
         self.tasks.spawn(async move {
+            let random = |range| Duration::from_millis(rand::rng().random_range(range));
             loop {
-                let after = Duration::from_millis(rand::rng().random_range(RENEW_AFTER_MS));
                 tokio::select! {
-                    () = tokio::time::sleep(after) => {}
+                    () = tokio::time::sleep(random(RENEW_AFTER_MS)) => {}
+                    Ok(()) = key_changes.changed() => tokio::time::sleep(random(KEY_CHANGE_SPREAD_MS)).await,
                     () = renewed.closed() => return,
                 }
                 match issuer.issue_again(ticket.ticket(), unix_ms()) {
@@ -91,13 +105,21 @@ impl TicketIssuer {
 #[cfg(test)]
 mod tests {
     use systir_assignment::RoomId;
+    use systir_documents::SigningKey;
 
     use super::*;
 
     #[test]
     fn a_ticket_is_renewed_before_others_find_it_too_old_and_says_the_same() {
-        let key = Arc::new(SigningKey::from_seed("cph-1", [1; 32]).unwrap());
-        let issuer = TicketIssuer { node: "cph-1".to_owned(), key: key.clone(), tasks: TaskTracker::new() };
+        let key = SigningKey::from_seed("cph-1", [1; 32]).unwrap();
+        let public = key.public();
+        let issuer = TicketIssuer {
+            node: "cph-1".to_owned(),
+            key: key.into(),
+            key_changes: watch::channel(0).1,
+            tasks: TaskTracker::new(),
+            signed: Counter::default(),
+        };
         let room = RoomId::new("ku.dk", "lecture");
         let assignment = Assignment::new(room, "RM_x".to_owned(), "cph-1".into(), String::new(), 1);
         let grants = Grants::new("ku.dk", "lecture", "anna");
@@ -112,6 +134,6 @@ mod tests {
         let set_back = issuer.issue_again(again.ticket(), ticket.issued_ms).unwrap();
         assert!(set_back.ticket().issued_ms > later);
         let note = std::str::from_utf8(again.note()).unwrap();
-        assert!(Ticket::verify(note, &[key.public()]).is_ok());
+        assert!(Ticket::verify(note, &[public]).is_ok());
     }
 }

@@ -41,7 +41,7 @@ async fn a_media_node_admits_only_the_participant_of_a_ticket_that_the_calling_g
     let changed = |change: fn(&mut Ticket)| {
         let mut changed = ticket.ticket().clone();
         change(&mut changed);
-        SignedTicket::issue(changed, &issuer.key).unwrap()
+        SignedTicket::issue(changed, &issuer.key.current()).unwrap()
     };
     let hidden = Grants { hidden: true, ..anna.clone() };
     let admin = Grants { room_admin: true, ..anna.clone() };

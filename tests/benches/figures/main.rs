@@ -12,6 +12,7 @@ mod machine;
 mod one_node;
 mod plain_send;
 mod policy;
+mod policy_change;
 mod proc;
 
 use std::io::Write as _;
@@ -78,9 +79,15 @@ fn measure(options: &Options) -> Result<()> {
             figures.extend(etcd_writes::measure(&cluster, &etcd.url()).await?);
         }
         let near = link_hop::NEAR as u32;
-        let (_etcd, cluster) = cluster(&[("cph-1", near), ("sto-1", 30)]).await?;
-        progress("a link between two nodes");
-        figures.extend(link_hop::measure(&cluster, options.seconds).await?);
+        {
+            let (_etcd, cluster) = cluster(&[("cph-1", near), ("sto-1", 30)]).await?;
+            progress("a link between two nodes");
+            figures.extend(link_hop::measure(&cluster, options.seconds).await?);
+        }
+        let rooms = policy_change::ROOMS as u32;
+        let (_etcd, cluster) = cluster(&[("cph-1", rooms), ("sto-1", rooms)]).await?;
+        progress("a new bundle in 200 rooms");
+        figures.extend(policy_change::measure(&cluster).await?);
         anyhow::Ok(())
     })?;
     print(options, Report { machine, figures })

@@ -60,7 +60,8 @@ async fn meeting(etcd: &mut HostileEtcd, cluster: &Cluster, room: &str) -> Resul
     Ok(members)
 }
 
-/// New participants join until each approved node has one; all hear all. Returns how long it took.
+/// New participants join at both gateways, and all hear all. Returns how long it took. They are placed on approved nodes
+/// only; on which of them also depends on how busy the machine is.
 async fn wait_for_recovery(
     cluster: &Cluster,
     room: &str,
@@ -91,7 +92,7 @@ async fn wait_for_recovery(
     }
     let took = start.elapsed();
     let nodes: BTreeSet<&str> = new.iter().map(|member| member.client.node.as_str()).collect();
-    ensure!(nodes == BTreeSet::from(APPROVED), "the new participants are on {nodes:?}");
+    ensure!(nodes.is_subset(&BTreeSet::from(APPROVED)), "the new participants are on {nodes:?}");
     for one in new {
         let identity = one.identity.clone();
         drop(one);

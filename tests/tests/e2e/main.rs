@@ -18,6 +18,7 @@ mod media_over_tcp;
 mod misconfigured_nodes;
 mod mixed_clients;
 mod node_failure;
+mod node_keys;
 mod other_clients;
 mod policy_changes;
 mod protocol;

@@ -171,9 +171,9 @@ fn systirctl_shows_nodes_and_rooms_explains_placement_and_creates_tokens() -> Re
         })
         .await?;
         let rooms = rows(&succeed(&["--url", &gateway, "rooms"]).await?);
-        ensure!(rooms[0] == ["room", "sid", "home", "spill", "epoch", "policy"], "{rooms:?}");
+        ensure!(rooms[0] == ["room", "sid", "home", "spill", "epoch", "policy", "room key"], "{rooms:?}");
         let lecture = row(&rooms, "lecture")?;
-        ensure!(lecture[2..4] == ["cph-1", "sto-1"], "{lecture:?}");
+        ensure!(lecture[2..4] == ["cph-1", "sto-1"] && lecture[6] == "current", "{lecture:?}");
         let explained = succeed(&["--url", &gateway, "explain", "lecture"]).await?;
         ensure!(explained.starts_with("lecture: home cph-1, spill [sto-1], epoch 1, policy "), "{explained}");
         ensure!(explained.contains("Every approved node is full by its last report"), "{explained}");

@@ -72,17 +72,19 @@ impl NodeConnection {
         });
     }
 
-    /// The peer proved its identity again, on a connection that may last until then. True when that is later.
-    pub(super) fn renew(&self, peer: ProvenIdentity, until: SystemTime) -> bool {
-        let later = self.until.send_if_modified(|current| {
+    /// The peer proved its identity again, perhaps with another node key, on a connection that may last until then.
+    pub(super) fn renew(&self, peer: ProvenIdentity, until: SystemTime) {
+        {
+            let mut known = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
+            if until > self.until() || !peer.is_same_node(&known) {
+                *known = peer;
+            }
+        }
+        self.until.send_if_modified(|current| {
             let later = until > *current;
             *current = until.max(*current);
             later
         });
-        if later {
-            *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
-        }
-        later
     }
 
     /// Ends the connection and all its streams at once.

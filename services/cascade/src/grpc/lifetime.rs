@@ -9,6 +9,7 @@ use crate::event::DownReason;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use systir_documents::PublicKey;
 use systir_proto::cluster::v1::RenewRequest;
 use tracing::{debug, info, warn};
 
@@ -16,6 +17,8 @@ use tracing::{debug, info, warn};
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Between two attempts to renew, at least.
 const MIN_RENEW_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a connection looks whether one of its nodes may have another node key.
+const KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// When so little time is left, each failure to renew is a warning.
 const SOON: Duration = Duration::from_secs(60);
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,20 +43,26 @@ pub(super) async fn expire(connection: Arc<NodeConnection>) {
 pub(super) async fn renew(dialler: Arc<NodeDialler>, connection: Arc<NodeConnection>, to: SocketAddr) {
     let renewals = async {
         let mut changed = connection.watch_until();
+        let mut proved = dialler.authenticator.node_key.public();
         loop {
             // Half of the time that is left: early enough for several attempts, and each end may have got its new
             // certificate since the last one.
             let next = SystemTime::now() + (left_until(connection.until()) / 2).max(MIN_RENEW_INTERVAL);
             tokio::select! {
                 () = wait_until(next) => {}
+                () = key_may_have_changed(&dialler, &connection, &proved) => {}
                 _ = changed.changed() => continue,
             }
-            let renewed = tokio::time::timeout(RENEW_TIMEOUT, renew_once(&dialler, &connection, to)).await;
+            let own = dialler.authenticator.node_key.public();
+            let own_changed = own != proved;
+            let renewal = renew_once(&dialler, &connection, to, own_changed);
+            let renewed = tokio::time::timeout(RENEW_TIMEOUT, renewal).await;
             let peer = connection.peer();
             let reason = match renewed.unwrap_or_else(|_| Err("no answer within 3 s".to_owned())) {
                 Ok(true) => {
+                    proved = own;
                     dialler.authenticator.counters.renewed();
-                    info!(peer = %peer.id(), "a connection continues with renewed certificates");
+                    info!(peer = %peer.id(), "a connection continues with renewed certificates or node keys");
                     continue;
                 }
                 Ok(false) => "the certificate of one of the nodes has not been renewed yet".to_owned(),
@@ -74,26 +83,39 @@ pub(super) async fn renew(dialler: Arc<NodeDialler>, connection: Arc<NodeConnect
     }
 }
 
-/// Extends a connection, at both ends. False when the certificates are still the old ones.
+/// Returns after a while, if this node has another node key than it proved, or the peer may have.
+async fn key_may_have_changed(dialler: &NodeDialler, connection: &NodeConnection, proved: &PublicKey) {
+    loop {
+        tokio::time::sleep(KEY_INTERVAL).await;
+        let authenticator = &dialler.authenticator;
+        if authenticator.node_key.public() != *proved || authenticator.may_change_key(connection.peer().id())
+        {
+            return;
+        }
+    }
+}
+
+/// Extends a connection, at both ends, or moves it to other node keys: both nodes have proved the present ones, which the
+/// directory lists, on a connection of the same node. False when certificates and keys are still the old ones.
 async fn renew_once(
     dialler: &NodeDialler,
     connection: &NodeConnection,
     to: SocketAddr,
+    own_changed: bool,
 ) -> Result<bool, String> {
     let before = connection.peer();
     let stream = dialler.connect_once(before.id(), to).await.map_err(|error| client::causes(&error))?;
     let newer = stream.connection().clone();
     let peer = newer.peer();
-    if !peer.is_same_node(&before) {
-        return Err("the peer has another node key now".to_owned());
-    }
-    if newer.until() <= connection.until() {
+    let peer_changed = !peer.is_same_node(&before);
+    if newer.until() <= connection.until() && !own_changed && !peer_changed {
         return Ok(false);
     }
     let mut client = client::on_stream(stream).await?;
     let request = RenewRequest { connection: connection.secret.to_vec().into() };
     client.renew(request).await.map_err(|status| client::causes(&status))?;
-    Ok(connection.renew(peer, newer.until()))
+    connection.renew(peer, newer.until());
+    Ok(true)
 }
 
 fn left_until(end: SystemTime) -> Duration {

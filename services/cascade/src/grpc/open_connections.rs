@@ -55,13 +55,13 @@ impl OpenConnections {
         }
     }
 
-    /// A peer asks on the connection `by` to extend an older connection of its own. False when it has none with
-    /// that secret, or proved another node key on it.
+    /// A peer asks on the connection `by` to extend an older connection of its own, or to move it to the node key that it
+    /// proved on this one. False when it has none with that secret.
     pub(crate) fn renew(&self, by: &NodeConnection, secret: &[u8]) -> bool {
         let peer = by.peer();
         let older = self.table().connections.values().find(|older| older.secret == secret).cloned();
         let own = |older: &Arc<NodeConnection>| {
-            older.role == HandshakeRole::Listener && older.peer().is_same_node(&peer)
+            older.role == HandshakeRole::Listener && older.peer().id() == peer.id()
         };
         let Some(older) = older.filter(own) else { return false };
         older.renew(peer, by.until());

@@ -12,7 +12,7 @@ use systir_cascade::{
     BoxFuture, DownReason, FlowId, Handler, HeldDocument, LinkEvent, Links, LinksConfig, ListedNodes,
     PeerAddress, SignalStream, WorkerPort,
 };
-use systir_documents::{DocumentHash, DocumentId, PublicKey, SigningKey};
+use systir_documents::{DocumentHash, DocumentId, NodeKey, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
@@ -331,6 +331,7 @@ impl Worker {
 
 pub struct Node {
     pub credentials: Credentials,
+    pub node_key: NodeKey,
     pub directory: Arc<TestDirectory>,
     pub links: Links,
     pub events: mpsc::Receiver<LinkEvent>,
@@ -353,9 +354,10 @@ impl Node {
             grpc: grpc_listener.local_addr().unwrap(),
             quic: quic_socket.local_addr().unwrap(),
         };
+        let node_key = NodeKey::from(node_key);
         let mut config = LinksConfig::new(
             credentials.clone(),
-            Arc::new(node_key),
+            node_key.clone(),
             directory.clone(),
             quic_socket,
             grpc_listener,
@@ -374,7 +376,7 @@ impl Node {
         }
         let handler = Arc::new(TestHandler::default());
         let (links, events) = Links::start(config, handler.clone()).unwrap();
-        Self { credentials, directory, links, events, handler, address, workers }
+        Self { credentials, node_key, directory, links, events, handler, address, workers }
     }
 
     pub fn id(&self) -> SpiffeId {

@@ -52,7 +52,7 @@ impl Assignments {
         }
         let terms = self.terms.of(room, &self.authority)?;
         let signed = lock(&self.book)
-            .first(room, sid(), terms, &self.signer.key, now())
+            .first(room, sid(), terms, &self.signer.key.current(), now())
             .map_err(|error| Refusal::new(Reason::Internal, format!("a grant cannot be signed: {error}")))?;
         let record = record_of(room, &signed);
         for _ in 0..ATTEMPTS {
@@ -150,7 +150,7 @@ impl Assignments {
                 let role = systir_grants::GrantRole::Home;
                 return Err(GrantRefusal::NotListed { node: self.signer.node.clone(), role }.into());
             }
-            book.next(room, known.epoch, terms, &self.signer.key, now())
+            book.next(room, known.epoch, terms, &self.signer.key.current(), now())
         };
         let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
         let mut record = known.clone();
@@ -189,6 +189,11 @@ impl Assignments {
     /// # Errors
     /// When it cannot be signed.
     pub fn renew(&self, room: &RoomId) -> Result<(), Refusal> {
+        self.renew_if(room, false)
+    }
+
+    /// The same; with `always`, also when it is not due.
+    fn renew_if(&self, room: &RoomId, always: bool) -> Result<(), Refusal> {
         let terms = match self.terms.of(room, &self.authority) {
             // Without the room key the grant counts until it ends.
             Err(refusal) if refusal.reason == Reason::NoRoomKey && self.is_signed_here(room) => return Ok(()),
@@ -197,10 +202,10 @@ impl Assignments {
         {
             // Locked from the question to the new grant: no two grants have one number.
             let mut book = lock(&self.book);
-            if !book.must_renew(room, &terms, Instant::now()) {
+            if !always && !book.must_renew(room, &terms, Instant::now()) {
                 return Ok(());
             }
-            let signed = book.next(room, 0, terms, &self.signer.key, now());
+            let signed = book.next(room, 0, terms, &self.signer.key.current(), now());
             let signed = signed.map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?;
             book.adopt(room, signed, now());
             self.note_class(&book, room);
@@ -216,8 +221,10 @@ impl Assignments {
     }
 
     /// Signs grants anew that are due, of the rooms in use of which this node is home and may be, and forgets old ones of
-    /// other rooms.
+    /// other rooms. All are due when this node's key was replaced.
     pub fn renew_all(&self, in_use: impl Fn(&RoomId) -> bool) {
+        let key = self.signer.key.public();
+        let other_key = std::mem::replace(&mut *lock(&self.signed_with), key.clone()) != key;
         let own: Vec<RoomId> = {
             let book = lock(&self.book);
             let me = Some(systir_assignment::MediaRole::Home);
@@ -227,7 +234,7 @@ impl Assignments {
             if !self.authority.node(Action::Home, room, &self.signer.node).allowed {
                 continue;
             }
-            if let Err(refusal) = self.renew(room) {
+            if let Err(refusal) = self.renew_if(room, other_key) {
                 tracing::warn!(why = refusal.sentence, "a room's grant cannot be signed anew");
             }
         }
@@ -271,7 +278,7 @@ impl Assignments {
         }
         let Ok(terms) = self.terms.of(room, &self.authority) else { return };
         let mut book = lock(&self.book);
-        match book.next(room, epoch, terms, &self.signer.key, now()) {
+        match book.next(room, epoch, terms, &self.signer.key.current(), now()) {
             Ok(signed) => {
                 book.adopt(room, signed, now());
                 self.note_class(&book, room);

@@ -18,7 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_documents::{SignedGrant, SigningKey};
+use systir_documents::{NodeKey, PublicKey, SignedGrant};
 use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach, Offered};
 use systir_policy::{Action, Authority};
 use systir_reason::{ByReason, Reason, Refusal};
@@ -58,7 +58,7 @@ pub struct GrantSigner {
     /// The trust domain of its cluster.
     pub trust_domain: String,
     /// Its node key.
-    pub key: Arc<SigningKey>,
+    pub key: NodeKey,
     /// Life of the grants that it signs.
     pub life: Duration,
 }
@@ -82,6 +82,8 @@ pub struct Assignments {
     contested: Mutex<HashMap<RoomId, Instant>>,
     /// Rooms whose grant has ended although the link to their home is up, and since when.
     unrenewed: Mutex<HashMap<RoomId, Instant>>,
+    /// The key with which this node's grants were signed when they were looked at last.
+    signed_with: Mutex<PublicKey>,
     /// For tasks that outlive a call.
     this: Weak<Self>,
     metrics: AssignmentMetrics,
@@ -107,6 +109,7 @@ impl Assignments {
         Arc::new_cyclic(|this| Self {
             book: Mutex::new(GrantBook::new(&signer.node, signer.life)),
             terms: Terms::new(&signer.trust_domain),
+            signed_with: Mutex::new(signer.key.public()),
             registry,
             signer,
             authority,

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use systir_assignment::NodeId;
-use systir_documents::{Grant, Lifetime};
+use systir_documents::{Grant, Lifetime, SigningKey};
 use systir_policy::demo::DemoDocuments;
 use systir_room_tag::{RoomKey, RoomKeys, test_keys};
 
@@ -88,7 +88,7 @@ fn node_with(store: &LocalStore, name: &str, peers: Arc<Peers>) -> Arc<Assignmen
     let signer = GrantSigner {
         node: name.to_owned(),
         trust_domain: "nordu.net".to_owned(),
-        key: Arc::new(key(name)),
+        key: key(name).into(),
         life: Duration::from_secs(600),
     };
     let node = Assignments::new(Arc::new(store.registry()), signer, authority(name));

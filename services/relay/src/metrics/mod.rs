@@ -33,6 +33,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) joins: Arc<systir_admission::JoinMetrics>,
     /// Rooms.
     pub(crate) rooms: Arc<systir_room::RoomMetrics>,
+    /// Tickets that this node signed as gateway, renewed ones too.
+    pub(crate) tickets_signed: Counter,
     /// Number of links that are up.
     pub(crate) links: Gauge,
     /// Connections that the HTTP or the metrics port refused at its limit.
@@ -48,6 +50,8 @@ impl NodeMetrics {
         self.joins.register(&mut registry);
         self.rooms.register(&mut registry);
         assignments.register(&mut registry);
+        let help = "Tickets that this node signed as gateway, renewed ones too";
+        registry.register("tickets_signed", help, self.tickets_signed.clone());
         registry.register("links", "Links that are up", self.links.clone());
         registry.register(
             "connections_refused",

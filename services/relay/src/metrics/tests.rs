@@ -57,7 +57,7 @@ fn counters_are_openmetrics() {
     let signer = GrantSigner {
         node: "cph-1".to_owned(),
         trust_domain: "nordu.net".to_owned(),
-        key: Arc::new(key),
+        key: key.into(),
         life: std::time::Duration::MAX,
     };
     let lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };

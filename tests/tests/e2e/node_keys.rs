@@ -1,0 +1,110 @@
+//! The key of a node is replaced while it carries a meeting.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use systir_documents::SigningKey;
+use systir_load::Config;
+use systir_tests::cluster::Cluster;
+use systir_tests::participants::Participants;
+use systir_tests::process::eventually;
+use systir_tests::scenario::run_scenario;
+
+const LIMIT: Duration = Duration::from_secs(45);
+const NODES: [&str; 2] = ["cph-1", "sto-1"];
+
+fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
+    Config {
+        url: cluster.url(gateway),
+        room: "senate".to_owned(),
+        identity_prefix: prefix.to_owned(),
+        participants: count,
+        publishers: Some(count),
+        audio: true,
+        ..Config::default()
+    }
+}
+
+/// A participant who joins at this gateway receives that many tracks.
+async fn receives(cluster: &Cluster, gateway: &str, tracks: usize) -> Result<()> {
+    eventually(&format!("{tracks} tracks at {gateway}"), LIMIT, || async {
+        let observer = Config {
+            publishers: Some(0),
+            duration: Duration::from_secs(1),
+            no_rejoin: true,
+            ..load(cluster, gateway, "observer", 1)
+        };
+        let seen = systir_load::run(observer).await.ok()?;
+        (seen.joined == 1 && seen.tracks_expected == tracks && seen.tracks_received == tracks).then_some(())
+    })
+    .await
+}
+
+/// Publishes a directory that lists these keys of the home node, and waits until both nodes use it.
+async fn publish_keys(cluster: &Cluster, version: u64, keys: &[SigningKey]) -> Result<()> {
+    let note = cluster.documents()?.directory(version, |directory| {
+        for node in directory.nodes.iter_mut().filter(|node| node.id == "cph-1") {
+            node.keys = keys.iter().map(SigningKey::public).collect();
+        }
+    })?;
+    cluster.publish("directory.note", &note)?;
+    for node in NODES {
+        eventually(&format!("version {version} of the directory at {node}"), LIMIT, || async {
+            let answer = cluster.admin(node, "documents").await.ok()?;
+            let documents = answer["documents"].as_array()?;
+            let used = documents.iter().find(|document| document["kind"] == "directory")?;
+            (used["version"] == version).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_key_of_the_home_is_replaced_and_nobody_is_interrupted() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, cluster) = Cluster::three_nodes(&[("cph-1", 3), ("sto-1", 6)]).await?;
+        // Some are relayed to the other node by the home, as their gateway, and some by the other node.
+        let home = Participants::join(load(&cluster, "cph-1", "home", 4)).await?;
+        let others = Participants::join(load(&cluster, "sto-1", "other", 1)).await?;
+        receives(&cluster, "sto-1", 5).await?;
+
+        let key = |seed: u8| SigningKey::from_seed("nordu.net/cph-1", [seed; 32]);
+        let old: SigningKey = cluster.documents()?.node_key("cph-1").context("a key")?.to_text().parse()?;
+        publish_keys(&cluster, 2, &[old, key(7)?]).await?;
+        let renewed = |node: &'static str| cluster.counter(node, "systir_link_connections_renewed_total");
+        let before = [renewed("cph-1").await?, renewed("sto-1").await?];
+        let signed = cluster.counter("cph-1", "systir_grants_signed_total").await?;
+        let tickets = cluster.counter("cph-1", "systir_tickets_signed_total").await?;
+        let file = cluster.folder().join("cph-1.node-key");
+        std::fs::write(file.with_extension("new"), format!("{}\n", *key(7)?.to_text()))?;
+        std::fs::rename(file.with_extension("new"), &file)?;
+        eventually("the home signs with the new key", LIMIT, || async {
+            let replaced = cluster.log("cph-1").ok()?.contains("this node's key was replaced");
+            let signed_anew = cluster.counter("cph-1", "systir_grants_signed_total").await.ok()? > signed;
+            (replaced && signed_anew).then_some(())
+        })
+        .await?;
+        eventually("both nodes have moved their connections", LIMIT, || async {
+            let now = [renewed("cph-1").await.ok()?, renewed("sto-1").await.ok()?];
+            now.iter().zip(before).all(|(now, before)| *now >= before + 2).then_some(())
+        })
+        .await?;
+        // One for each of the participants whose gateway it is.
+        eventually("tickets are signed anew", LIMIT, || async {
+            (cluster.counter("cph-1", "systir_tickets_signed_total").await.ok()? >= tickets + 4).then_some(())
+        })
+        .await?;
+        publish_keys(&cluster, 3, &[key(7)?]).await?;
+        for gateway in NODES {
+            receives(&cluster, gateway, 5).await?;
+        }
+        let residency = cluster.residency("sto-1", "senate").await?;
+        assert_eq!((&residency["grant"]["home"], &residency["grant"]["epoch"]), (&"cph-1".into(), &1.into()));
+        let (home, others) = (home.leave().await?, others.leave().await?);
+        for report in [home, others] {
+            assert!(report.ended.is_empty() && report.rejoined == 0, "nobody was interrupted: {report:?}");
+        }
+        Ok(())
+    })
+}
