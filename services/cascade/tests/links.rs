@@ -194,7 +194,7 @@ async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_whose_grant_has_ended_is_closed_by_the_link_and_not_opened_again() {
+async fn a_room_whose_grant_has_ended_is_closed_by_the_link_until_it_is_renewed() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     linked(&mut a, &mut b, "ku.dk/lecture").await;
@@ -218,6 +218,9 @@ async fn a_room_whose_grant_has_ended_is_closed_by_the_link_and_not_opened_again
     assert!(matches!(a.event().await, LinkEvent::RoomOpened { room, .. } if &*room == "ku.dk/seminar"));
     let asked: Vec<String> = b.handler.asked.lock().unwrap().iter().map(|(_, room)| room.clone()).collect();
     assert_eq!(asked, ["ku.dk/lecture", "ku.dk/seminar"]);
+    // The grant is renewed.
+    a.handler.ended.lock().unwrap().clear();
+    assert!(matches!(a.event().await, LinkEvent::RoomOpened { room, .. } if &*room == "ku.dk/lecture"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,7 @@ fn nodes() -> Vec<NodeCandidate> {
 }
 
 fn room(assignment: CarryingNodes) -> RoomToPlace {
-    RoomToPlace { institution: "ku.dk".to_owned(), name: "lecture".to_owned(), assignment: Some(assignment) }
+    RoomToPlace { institution: "ku.dk".to_owned(), tag: "lecture".to_owned(), assignment: Some(assignment) }
 }
 
 fn decision() -> Vec<Duration> {

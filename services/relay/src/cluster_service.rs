@@ -221,7 +221,7 @@ impl ClusterService {
             return Err(bad_request("the participant's grants are for another institution"));
         }
         let gateway = self.directory.name(peer.id()).unwrap_or_default();
-        let ticket = self.verified_ticket(peer, &gateway, &room, &grants, start.ticket)?;
+        let ticket = self.verified_ticket(&gateway, &room, &grants, start.ticket)?;
         let client = livekit_protocol::ClientInfo::decode(start.client_info.as_ref())
             .map_err(|error| bad_request(format!("the client's description cannot be read: {error}")))?;
         self.granted_role(peer, &room, &start.grant).instrument(span.clone()).await?;
@@ -258,10 +258,10 @@ impl ClusterService {
         Ok(())
     }
 
-    /// The ticket of a participant, signed with the node key that the peer proved.
+    /// The ticket of a participant, signed by the calling gateway: with a node key that the directory lists for it. While its
+    /// key is replaced, that may be another one than it proved on the connection.
     fn verified_ticket(
         &self,
-        peer: &ProvenIdentity,
         gateway: &str,
         room: &RoomId,
         grants: &Grants,
@@ -275,7 +275,7 @@ impl ClusterService {
             check_place(ticket, room, |_| true, &self.node)?;
             check_grants(ticket, grants)?;
             ticket.check_time(unix_ms())?;
-            Ok(vec![peer.node_key().clone()])
+            Ok(self.authority.facts(gateway).map(|facts| facts.keys.clone()).unwrap_or_default())
         });
         let verified = verified.map(|(ticket, _)| ticket);
         verified.map_err(|problem| self.ticket_refused(gateway, &problem))

@@ -73,16 +73,25 @@ impl TicketIssuer {
         SignedTicket::issue(ticket, &self.key.current())
     }
 
+    fn is_by_present_key(&self, ticket: &SignedTicket) -> bool {
+        std::str::from_utf8(ticket.note())
+            .is_ok_and(|note| Ticket::verify(note, &[self.key.public()]).is_ok())
+    }
+
     /// Renews a ticket in time, again and again, and soon after this node's key was replaced. Ends when the receiver is dropped.
     pub(crate) fn renew(self: &Arc<Self>, ticket: &SignedTicket) -> mpsc::Receiver<Bytes> {
         let (renewed, receiver) = mpsc::channel(RENEWALS);
         let (issuer, mut ticket) = (self.clone(), ticket.clone());
         let mut key_changes = self.key_changes.clone();
+        let replaced = *key_changes.borrow_and_update() > 0;
+        let mut by_former_key = replaced && !self.is_by_present_key(&ticket);
         self.tasks.spawn(async move {
             let random = |range| Duration::from_millis(rand::rng().random_range(range));
             loop {
+                let after = if by_former_key { KEY_CHANGE_SPREAD_MS } else { RENEW_AFTER_MS };
+                by_former_key = false;
                 tokio::select! {
-                    () = tokio::time::sleep(random(RENEW_AFTER_MS)) => {}
+                    () = tokio::time::sleep(random(after)) => {}
                     Ok(()) = key_changes.changed() => tokio::time::sleep(random(KEY_CHANGE_SPREAD_MS)).await,
                     () = renewed.closed() => return,
                 }

@@ -38,8 +38,10 @@ impl NodeDialler {
         peer: &SpiffeId,
         to: SocketAddr,
     ) -> io::Result<DialledStream> {
+        // Read before the proof, which may already use another key: the connection then proves it once more.
+        let key = self.authenticator.node_key.public();
         let stream = self.connect_once(peer, to).await?;
-        self.tasks.spawn(lifetime::renew(self.clone(), stream.connection().clone(), to));
+        self.tasks.spawn(lifetime::renew(self.clone(), stream.connection().clone(), to, key));
         Ok(stream)
     }
 

@@ -39,11 +39,15 @@ pub(super) async fn expire(connection: Arc<NodeConnection>) {
     }
 }
 
-/// Renews a dialled connection until it ends.
-pub(super) async fn renew(dialler: Arc<NodeDialler>, connection: Arc<NodeConnection>, to: SocketAddr) {
+/// Renews a dialled connection, on which this node proved the key `proved`, until it ends.
+pub(super) async fn renew(
+    dialler: Arc<NodeDialler>,
+    connection: Arc<NodeConnection>,
+    to: SocketAddr,
+    mut proved: PublicKey,
+) {
     let renewals = async {
         let mut changed = connection.watch_until();
-        let mut proved = dialler.authenticator.node_key.public();
         loop {
             // Half of the time that is left: early enough for several attempts, and each end may have got its new
             // certificate since the last one.

@@ -104,7 +104,7 @@ pub(super) async fn close_ended_rooms(
             }
             link.send(Body::CloseRoom(CloseRoom { room: room.to_string() }));
         }
-        remove_need(runtime, link, &room);
+        // The need stays: once the grant is renewed, the link requests the room again.
         info!(peer = %link.peer, link = link.number, "a room is closed on a link, because its grant has ended");
         let reason = "the room's grant has ended, and its home does not renew it".to_owned();
         notify(runtime, refused(link, room, true, reason, Vec::new())).await?;

@@ -47,6 +47,11 @@ pub(crate) enum RoomChange {
 }
 
 impl LinkRooms {
+    /// Has this node not requested the room in this version yet?
+    pub(crate) fn must_request(&self, key: &str, version: RoomVersion) -> bool {
+        self.rooms.get(key).is_none_or(|room| room.requested != Some(version))
+    }
+
     /// This node requests the room. True when the peer must be asked (again).
     pub(crate) fn request(&mut self, key: &LinkRoomKey, version: RoomVersion) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();

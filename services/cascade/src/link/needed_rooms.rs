@@ -11,7 +11,6 @@ use std::sync::Arc;
 use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::CloseRoom;
 use systir_proto::cluster::v1::session_message::Body;
-use tracing::info;
 
 /// Requests a room on the link with a peer, and dials the peer if there is no link.
 pub(crate) fn open_room(
@@ -24,20 +23,21 @@ pub(crate) fn open_room(
     if address.id == *runtime.authenticator.me() || runtime.cancel.is_cancelled() {
         return;
     }
-    if !runtime.handler.may_be_open(room) {
-        info!(peer = %address.id, "a room is not opened on a link, because its grant has ended");
-        return;
-    }
     let id = address.id.clone();
-    // Not while the table is locked: the handler may ask whether a link is up.
-    let grant = runtime.handler.grant(room);
+    // Not while the table is locked: the handler may ask whether a link is up. If the room may not be open now, the link
+    // requests it later.
+    let grant = runtime.handler.may_be_open(room).then(|| runtime.handler.grant(room));
     runtime.table.with_peer(&id, |peer| {
         let key: LinkRoomKey = room.into();
         let version = RoomVersion { epoch, policy_version };
         peer.needed_rooms.insert(key.clone(), version);
         let moved = peer.address.replace(address.clone()).is_some_and(|before| before != address);
         match &peer.state {
-            LinkState::Up(link) => link.request_room(&key, version, grant),
+            LinkState::Up(link) => {
+                if let Some(grant) = grant {
+                    link.request_room(&key, version, grant);
+                }
+            }
             LinkState::Idle => dial::start(runtime, &id, peer, false),
             // The peer has a new address: end the backoff or dial that used the old one.
             LinkState::Waiting(_) if moved => dial::start(runtime, &id, peer, false),

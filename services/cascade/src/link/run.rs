@@ -121,6 +121,18 @@ async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason:
     link.done.cancel();
 }
 
+/// Requests the rooms that this node needs on the link, has not requested yet, and that may be open.
+fn request_needed_rooms(runtime: &LinkRuntime, link: &EstablishedLink) {
+    let needed: Vec<_> = runtime.table.with_peer(&link.peer, |peer| {
+        let rooms = lock(&link.rooms);
+        let needed = peer.needed_rooms.iter().map(|(room, version)| (room.clone(), *version));
+        needed.filter(|(room, version)| rooms.must_request(room, *version)).collect()
+    });
+    for (room, version) in needed.into_iter().filter(|(room, _)| runtime.handler.may_be_open(room)) {
+        link.request_room(&room, version, runtime.handler.grant(&room));
+    }
+}
+
 async fn process(
     runtime: &Arc<LinkRuntime>,
     link: &Arc<EstablishedLink>,
@@ -132,10 +144,7 @@ async fn process(
     if let Err(reason) = notify(runtime, up).await {
         return reason;
     }
-    let needed_rooms = runtime.table.with_peer(&link.peer, |peer| peer.needed_rooms.clone());
-    for (room, version) in needed_rooms.into_iter().filter(|(room, _)| runtime.handler.may_be_open(room)) {
-        link.request_room(&room, version, runtime.handler.grant(&room));
-    }
+    request_needed_rooms(runtime, link);
     documents::announce(runtime, link);
     let mut offers = Offers::default();
     let mut decisions = FuturesUnordered::new();
@@ -155,6 +164,12 @@ async fn process(
             }
             Some(decision) = decisions.next(), if !decisions.is_empty() => {
                 apply_decision(runtime, link, decision).await
+            }
+            // Before what a peer sends, so that a flood keeps no room open.
+            _ = open_rooms.tick() => {
+                let closed = close_ended_rooms(runtime, link).await;
+                request_needed_rooms(runtime, link);
+                closed
             }
             message = stream.message(), if decisions.len() < MAX_DECISIONS => match message {
                 Ok(Some(SessionMessage { body: Some(Body::OpenRoom(open)) })) => {
@@ -183,7 +198,6 @@ async fn process(
                 offers.pass_on(runtime, link);
                 Ok(())
             }
-            _ = open_rooms.tick() => close_ended_rooms(runtime, link).await,
             _ = linger.tick() => {
                 let needed = runtime.table.with_peer(&link.peer, |peer| !peer.needed_rooms.is_empty());
                 if needed || !lock(&link.rooms).is_empty() {

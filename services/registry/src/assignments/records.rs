@@ -1,8 +1,10 @@
 //! The room's record in the registry. Only its home writes it.
 
-use systir_assignment::{Assignment, RoomId};
+use systir_assignment::{Assignment, NodeId, RoomId};
+use systir_documents::SignedGrant;
 
 use systir_policy::Action;
+use systir_reason::{Reason, Refusal};
 
 use super::{Assignments, lock};
 use crate::registry::{CreateError, RegistryError, UpdateError};
@@ -22,9 +24,19 @@ impl Assignments {
                 && record.spill == assignment.spill
                 && (record.grant == assignment.grant
                     || self
-                        .verify(&record.grant)
+                        .verify_recorded(&record.grant, &assignment.home)
                         .is_ok_and(|signed| signed.grant().epoch == assignment.epoch))
         })
+    }
+
+    /// Verifies the grant in a record. The record of this node, as home, must be signed with its present key: an operator
+    /// may be about to remove the former one from the directory.
+    fn verify_recorded(&self, note: &str, home: &NodeId) -> Result<SignedGrant, Refusal> {
+        if *home != *self.signer.node.as_str() {
+            return self.verify(note);
+        }
+        SignedGrant::verify(note, |_| vec![self.signer.key.public()])
+            .map_err(|refused| Refusal::new(Reason::GrantInvalid, refused.to_string()))
     }
 
     /// Writes the room's record, if this node is its home.
