@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::process::eventually;
+
 /// Limit for all to join, and again for all to leave.
 const TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -59,4 +61,25 @@ impl Participants {
         let _waiting = crate::scenario::waiting("participants leave");
         tokio::time::timeout(TIMEOUT, self.run).await.context("participants did not leave")??
     }
+}
+
+/// Waits until one more participant, who joins as `load` says, publishes nothing and leaves at once, receives that many
+/// tracks and expects no others.
+///
+/// # Errors
+/// When no participant does within the limit.
+pub async fn wait_until_observer_receives(load: Config, tracks: usize, limit: Duration) -> Result<()> {
+    let observer = Config {
+        identity_prefix: "observer".to_owned(),
+        participants: 1,
+        publishers: Some(0),
+        duration: Duration::from_secs(1),
+        no_rejoin: true,
+        ..load
+    };
+    eventually(&format!("{tracks} tracks at {}", observer.url), limit, || async {
+        let seen = systir_load::run(observer.clone()).await.ok()?;
+        (seen.joined == 1 && seen.tracks_expected == tracks && seen.tracks_received == tracks).then_some(())
+    })
+    .await
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
-use systir_tests::participants::Participants;
+use systir_tests::participants::{Participants, wait_until_observer_receives};
 use systir_tests::ports::port_block;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
@@ -34,17 +34,7 @@ async fn wait_for(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Re
 
 /// A participant that leaves at once sees this number of tracks.
 async fn sees(cluster: &Cluster, gateway: &str, tracks: usize) -> Result<()> {
-    eventually(&format!("{tracks} tracks are in the room"), TIMEOUT, || async {
-        let observer = Config {
-            publishers: Some(0),
-            duration: Duration::from_secs(1),
-            no_rejoin: true,
-            ..load(cluster, gateway, "observer", 1)
-        };
-        let seen = systir_load::run(observer).await.ok()?;
-        (seen.joined == 1 && seen.tracks_expected == tracks && seen.tracks_received == tracks).then_some(())
-    })
-    .await
+    wait_until_observer_receives(load(cluster, gateway, "observer", 1), tracks, TIMEOUT).await
 }
 
 #[test]

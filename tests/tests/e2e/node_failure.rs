@@ -8,7 +8,7 @@ use systir_load::{Config, Report};
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::native::NativeClient;
-use systir_tests::participants::Participants;
+use systir_tests::participants::{Participants, wait_until_observer_receives};
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
@@ -56,17 +56,7 @@ async fn two_and_two(cluster: &Cluster) -> Result<(Participants, Participants)> 
 /// Waits until the room has this number of participants with one audio and one video track each, as
 /// seen by an additional participant.
 async fn wait_until_complete(cluster: &Cluster, gateway: &str, count: usize) -> Result<()> {
-    eventually(&format!("{count} participants are in the room"), TIMEOUT, || async {
-        let observer = Config {
-            publishers: Some(0),
-            duration: Duration::from_secs(1),
-            no_rejoin: true,
-            ..load(cluster, gateway, "observer", 1)
-        };
-        let seen = systir_load::run(observer).await.ok()?;
-        (seen.tracks_expected == 2 * count && seen.tracks_received == 2 * count).then_some(())
-    })
-    .await
+    wait_until_observer_receives(load(cluster, gateway, "observer", 1), 2 * count, TIMEOUT).await
 }
 
 fn assert_undisturbed(report: &Report) {

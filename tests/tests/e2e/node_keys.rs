@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use systir_documents::SigningKey;
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::participants::Participants;
+use systir_tests::participants::{Participants, wait_until_observer_receives};
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
@@ -27,17 +27,7 @@ fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config 
 
 /// A participant who joins at this gateway receives that many tracks.
 async fn receives(cluster: &Cluster, gateway: &str, tracks: usize) -> Result<()> {
-    eventually(&format!("{tracks} tracks at {gateway}"), LIMIT, || async {
-        let observer = Config {
-            publishers: Some(0),
-            duration: Duration::from_secs(1),
-            no_rejoin: true,
-            ..load(cluster, gateway, "observer", 1)
-        };
-        let seen = systir_load::run(observer).await.ok()?;
-        (seen.joined == 1 && seen.tracks_expected == tracks && seen.tracks_received == tracks).then_some(())
-    })
-    .await
+    wait_until_observer_receives(load(cluster, gateway, "observer", 1), tracks, LIMIT).await
 }
 
 /// Publishes a directory that lists these keys of the home node, and waits until both nodes use it.

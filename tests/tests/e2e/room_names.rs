@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use systir_load::Config;
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::etcd::Etcd;
-use systir_tests::participants::Participants;
+use systir_tests::participants::{Participants, wait_until_observer_receives};
 use systir_tests::ports::port_block;
 use systir_tests::process::eventually;
 use systir_tests::process_memory::texts_in_memory;
@@ -105,17 +105,7 @@ fn load(cluster: &Cluster, gateway: &str, room: &str, prefix: &str, count: usize
 
 /// A participant who joins at this gateway receives that many tracks.
 async fn receives(cluster: &Cluster, gateway: &str, room: &str, tracks: usize) -> Result<()> {
-    eventually(&format!("{tracks} tracks at {gateway}"), LIMIT, || async {
-        let observer = Config {
-            publishers: Some(0),
-            duration: Duration::from_secs(1),
-            no_rejoin: true,
-            ..load(cluster, gateway, room, "observer", 1)
-        };
-        let seen = systir_load::run(observer).await.ok()?;
-        (seen.joined == 1 && seen.tracks_expected == tracks && seen.tracks_received == tracks).then_some(())
-    })
-    .await
+    wait_until_observer_receives(load(cluster, gateway, room, "observer", 1), tracks, LIMIT).await
 }
 
 /// The rooms that a gateway lists, by name.
