@@ -130,7 +130,7 @@ pub struct RoomMessage {
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
     /// The message.
-    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12")]
+    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12, 13")]
     pub body: ::core::option::Option<room_message::Body>,
 }
 /// Nested message and enum types in `RoomMessage`.
@@ -165,6 +165,10 @@ pub mod room_message {
         /// The room's grant and the nodes that carry the room; from its home.
         #[prost(message, tag = "12")]
         Assignment(super::RoomAssignment),
+        /// A ticket of a participant that the sender carries: a signed note. A node that is not the room's home gets the
+        /// room's state and media only after it showed one, here or in its own state. Empty: it carries nobody any more.
+        #[prost(bytes, tag = "13")]
+        Ticket(::prost::bytes::Bytes),
     }
 }
 /// Replicated room state. Each update is an encoded RoomUpdate.

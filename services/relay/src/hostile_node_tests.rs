@@ -60,7 +60,7 @@ pub(super) fn counted(node: &Node, counter: &str, reason: Reason) -> u64 {
 }
 
 /// Waits until the node has counted more than `before`.
-async fn until_counted(node: &Node, counter: &str, reason: Reason, before: u64) {
+pub(super) async fn until_counted(node: &Node, counter: &str, reason: Reason, before: u64) {
     let more = async {
         while counted(node, counter, reason) <= before {
             tokio::time::sleep(Duration::from_millis(5)).await;

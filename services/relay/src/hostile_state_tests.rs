@@ -1,12 +1,13 @@
 //! A hostile spill node on the open link of a room that it carries: what it writes of participants, and what it gets when
 //! it lost its role.
 
-use systir_cascade::LinkEvent;
+use systir_cascade::{LinkEvent, RoomBody};
 use systir_proto::cluster::v1::GrantPurpose as Purpose;
 use systir_room::{ParticipantRecord, ParticipantVersion, RecordState, SignedTicket};
 use systir_room_tag::test_keys;
 
 use super::hostile_node::HostileNode;
+use super::hostile_node_tests::{counted, until_counted};
 use super::*;
 
 /// A room with anna and chen in Copenhagen, and bob and dora on the hostile node sto-1.
@@ -257,7 +258,7 @@ async fn a_spill_node_that_lost_its_role_gets_and_gives_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_is_opened_only_by_a_node_that_carries_it_and_with_its_own_grant() {
+async fn a_room_that_does_not_exist_is_not_opened_nor_one_with_the_grant_of_another_room() {
     let cluster = TestCluster::new();
     let home = cluster.node("cph-1", 5).await;
     let mut hostile = HostileNode::start(&cluster, "sto-1").await;
@@ -275,5 +276,46 @@ async fn a_room_is_opened_only_by_a_node_that_carries_it_and_with_its_own_grant(
     assert_eq!(hostile.messages(), 0);
     anna.saw_only(&[]);
     assert!(!home.directory.links().unwrap().list().iter().any(|link| !link.rooms.is_empty()));
+    home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_node_that_carries_nobody_gets_nothing_of_a_room() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 5).await;
+    let (mut anna, chen) =
+        (TestParticipant::join(&home, "anna").await, TestParticipant::join(&home, "chen").await);
+    anna.until_sees("chen").await;
+    let mut hostile = HostileNode::start(&cluster, "sto-1").await;
+    let held = hostile.ask_grant("cph-1", Purpose::Held, "").await.unwrap().grant;
+    hostile.opens_room("cph-1", &held).await;
+    let refused = || counted(&home, "ticket_refusals", Reason::TicketMalformed);
+    hostile.send("cph-1", RoomBody::Ticket("no ticket".into()));
+    until_counted(&home, "ticket_refusals", Reason::TicketMalformed, 0).await;
+    // A change of the room's state, and another message of the node behind it.
+    chen.send(ClientMessage::UpdateMetadata(livekit_protocol::UpdateParticipantMetadata {
+        metadata: "new".to_owned(),
+        ..Default::default()
+    }))
+    .await;
+    let sees = |message: &ServerMessage| match message {
+        ServerMessage::Update(update) => update.participants.iter().any(|one| one.metadata == "new"),
+        _ => false,
+    };
+    anna.until("the update", sees).await;
+    let before = refused();
+    hostile.send("cph-1", RoomBody::Ticket("no ticket".into()));
+    until_counted(&home, "ticket_refusals", Reason::TicketMalformed, before).await;
+    let told = hostile.receive_all().iter().filter_map(|event| match event {
+        LinkEvent::Message { body, .. } => Some(body),
+        _ => None,
+    });
+    let of_the_room = told.filter(|body| !matches!(body, RoomBody::Assignment(_) | RoomBody::Links(_)));
+    assert_eq!(of_the_room.count(), 0);
+    // With the ticket of a participant that a gateway placed there, it gets the room.
+    let assignment = home.parts.assignments.get(&room()).unwrap();
+    let bob = home.parts.joins.tickets.issue(&assignment, "sto-1", &grants("bob"), 0).unwrap();
+    hostile.send("cph-1", RoomBody::Ticket(bob.note().clone()));
+    hostile.ticket_in_state_of("anna").await;
     home.stop().await;
 }

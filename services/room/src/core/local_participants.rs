@@ -108,6 +108,9 @@ impl RoomCore {
             joining: Some(span),
         };
         self.local_participants.insert(participant, local);
+        if self.local_participants.len() == 1 {
+            self.show_ticket_to_all();
+        }
         self.config.metrics.participants.inc();
         self.drain(participant);
         self.residency_changed();
@@ -295,6 +298,9 @@ impl RoomCore {
         if let Ok((update, changes)) = self.replica.local_remove(&local.sid) {
             self.replicate(&update);
             self.notify_changes(changes);
+        }
+        if self.local_participants.is_empty() {
+            self.carries_nobody();
         }
         self.residency_changed();
     }

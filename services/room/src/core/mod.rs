@@ -17,6 +17,7 @@ mod peer_queue;
 mod peers;
 mod pushed;
 mod residency;
+mod shown_tickets;
 #[cfg(test)]
 mod tests;
 mod ticket_book;
@@ -358,7 +359,7 @@ impl RoomCore {
     }
 
     /// Closes the room to a node and opens it again, so that both ends exchange snapshots.
-    fn reopen(&mut self, node: &str) {
+    pub(super) fn reopen(&mut self, node: &str) {
         self.peer_closed(node);
         self.effects.push_back(RoomEffect::CloseOnLink { node: node.to_owned() });
         self.reopen_later(node);
@@ -421,8 +422,12 @@ impl RoomCore {
         if let Some(known) = known {
             let same_nodes =
                 known.nodes().eq(self.assignment.nodes()) && known.epoch == self.assignment.epoch;
+            let was_home = self.is_home();
             self.assignment = known;
             self.remember_room_sid();
+            if was_home && self.local_participants.is_empty() {
+                self.carries_nobody();
+            }
             if !same_nodes {
                 self.decisions.clear();
                 self.sent_residency = None;
@@ -467,6 +472,12 @@ impl RoomCore {
             carrying.spill.push(node.as_str().into());
         }
         carrying
+    }
+
+    /// Participants on other nodes whose identity matches.
+    pub fn elsewhere(&self, matches: impl Fn(&str) -> bool) -> usize {
+        let others = self.replica.participants().filter(|one| one.owner != self.config.node);
+        others.filter(|one| matches(&one.identity)).count()
     }
 
     /// Join number of the last join of an identity that this node knows; 0 for none.

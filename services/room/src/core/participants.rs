@@ -47,6 +47,7 @@ impl RoomCore {
                 }
             }
         }
+        self.give_state(node);
         self.residency_changed();
     }
 

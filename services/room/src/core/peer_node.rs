@@ -13,6 +13,10 @@ pub(super) struct PeerNode {
     pub needed: Option<(NodeAddress, u64)>,
     /// The link's number while the room is open on it.
     pub link: Option<u32>,
+    /// May it have the room's state and media? See [`super::shown_tickets`].
+    pub gets_state: bool,
+    /// Its subscriptions were ended here, and it does not know that.
+    pub feeds_lost: bool,
     /// The node's report of its own links, by node: is the room open on it? Cleared when the room closes.
     pub links: BTreeMap<String, bool>,
     /// Messages that wait for the link.

@@ -13,8 +13,11 @@ use systir_reason::Reason;
 use systir_rtp::packet::{Layer, LayerSet};
 
 use super::RoomCore;
+use super::peer_node::PeerNode;
 use super::peer_queue::PeerQueue;
 use super::pushed::Pushed;
+use super::shown_tickets::is_state;
+use crate::ticket::TicketProblem;
 use crate::{NodeAddress, RoomEffect};
 
 /// Most links that a peer may report.
@@ -128,8 +131,8 @@ impl RoomCore {
         asked.or_insert_with(|| self.config.authority.node(role.into(), &self.id, node)).clone()
     }
 
-    /// The room opened on the link to a node: the node receives a snapshot of the local participants, and the
-    /// tracks of its participants become available.
+    /// The room opened on the link to a node: the node receives a snapshot of the local participants once it may have the
+    /// room's state, and the tracks of its participants become available.
     pub(super) fn peer_opened(&mut self, node: &str, link: u32) {
         // The node's role may have changed since the room was to be opened.
         if !self.decide(self.role_of_peer(node), node).allowed {
@@ -143,17 +146,19 @@ impl RoomCore {
             peer.needed = address;
         }
         peer.link = Some(link);
+        (peer.gets_state, peer.feeds_lost) = (false, false);
         // The node does not know this node's links and assignment yet.
         self.sent_links = None;
         self.told = None;
         peer.queue = PeerQueue::default();
         self.replica.link_opened(node);
-        self.send_snapshot(node);
+        self.show_ticket(node);
+        self.give_state(node);
         self.update_participants_of(node);
         self.residency_changed();
     }
 
-    fn send_snapshot(&mut self, node: &str) {
+    pub(super) fn send_snapshot(&mut self, node: &str) {
         let updates = self.replica.snapshot().iter().map(crate::wire::encode).collect();
         self.send_to_peer(node, Body::StateUpdate(wire::StateUpdate { updates, snapshot: true }));
     }
@@ -164,7 +169,16 @@ impl RoomCore {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let Some(link) = peer.link.take() else { return };
         peer.links.clear();
+        (peer.gets_state, peer.feeds_lost) = (false, false);
         peer.queue = PeerQueue::default();
+        self.stop_feeds(link);
+        self.links_down.insert(node.to_owned(), self.now.instant);
+        self.update_participants_of(node);
+        self.residency_changed();
+    }
+
+    /// Ends all subscriptions of the node behind a link.
+    pub(super) fn stop_feeds(&mut self, link: u32) {
         let me = self.config.node.clone();
         let ended: Vec<WorkerCommand> = self
             .tracks
@@ -183,9 +197,6 @@ impl RoomCore {
         for command in ended {
             self.command(command);
         }
-        self.links_down.insert(node.to_owned(), self.now.instant);
-        self.update_participants_of(node);
-        self.residency_changed();
     }
 
     /// The layers that local subscribers need of a remote track changed: subscribes to them, or unsubscribes,
@@ -211,9 +222,10 @@ impl RoomCore {
         }
     }
 
-    /// Queues a message for one peer. Dropped when the room is not open to it.
+    /// Queues a message for one peer. Dropped when the room is not open to it, and when it may not have the message.
     pub(super) fn send_to_peer(&mut self, node: &str, body: Body) {
-        let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.link.is_some()) else { return };
+        let may_have = |peer: &&mut PeerNode| peer.link.is_some() && (peer.gets_state || !is_state(&body));
+        let Some(peer) = self.peers.get_mut(node).filter(may_have) else { return };
         if peer.queue.push(body) == Pushed::Dropped {
             self.config.metrics.overloads.get_or_create(&Reason::LossyData.into()).inc();
         }
@@ -271,6 +283,7 @@ impl RoomCore {
             }
             Body::Speakers(speakers) => self.speakers_from_peer(node, speakers),
             Body::Links(links) => self.links_of(node, &links),
+            Body::Ticket(note) => self.ticket_shown(node, note),
             Body::Assignment(told) => {
                 let node = node.to_owned();
                 self.effects.push_back(RoomEffect::FollowAssignment { node, told });
@@ -319,6 +332,9 @@ impl RoomCore {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();
                 return;
+            }
+            if !self.peers.get(node).is_some_and(|peer| peer.gets_state) {
+                return self.ticket_refused(node, &TicketProblem::Missing);
             }
             self.track_has_subscriber(sid);
         }

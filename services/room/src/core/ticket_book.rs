@@ -65,6 +65,17 @@ impl TicketBook {
         self.held.iter().flat_map(|(node, held)| held.values().map(move |one| (node, one)))
     }
 
+    /// Does the node carry a participant, as far as its tickets tell: does one of them count now?
+    pub(super) fn has_valid(&self, node: &str, now: Instant) -> bool {
+        let gateways = &self.gateways;
+        let by_gateway = |held: &HeldTicket| {
+            let keys = gateways.get(&held.signed.ticket().gateway);
+            keys.is_some_and(|keys| keys.as_ref().is_ok_and(|keys| keys.contains(&held.signer)))
+        };
+        let mut held = self.held.get(node).into_iter().flat_map(FxHashMap::values);
+        held.any(|held| !held.has_left() && !held.has_expired(now) && by_gateway(held))
+    }
+
     /// Keeps a ticket in place of an older one of the participant. An older one than that is not kept.
     pub(super) fn keep(
         &mut self,
@@ -91,6 +102,13 @@ impl TicketBook {
     /// The participant has left: its tickets count no more.
     pub(super) fn participant_left(&mut self, node: &str, sid: &str, now: Instant) {
         if let Some(held) = self.held.get_mut(node).and_then(|held| held.get_mut(sid)) {
+            held.left_until.get_or_insert(now + REMEMBERED);
+        }
+    }
+
+    /// The node carries no participant any more.
+    pub(super) fn all_left(&mut self, node: &str, now: Instant) {
+        for held in self.held.get_mut(node).into_iter().flat_map(FxHashMap::values_mut) {
             held.left_until.get_or_insert(now + REMEMBERED);
         }
     }

@@ -104,6 +104,7 @@ impl RoomCore {
         self.tickets.drop_old(now, |node, sid| {
             matches!(replica.presence(node, sid), Some(Presence::Live(_) | Presence::Lost))
         });
+        self.review_who_gets_state();
         let local: Vec<ParticipantKey> = self
             .local_participants
             .iter()

@@ -35,7 +35,7 @@ impl RoomCore {
         }
     }
 
-    fn record_refused(&mut self, node: &str, problem: &TicketProblem) {
+    pub(super) fn record_refused(&mut self, node: &str, problem: &TicketProblem) {
         if problem.may_pass() {
             self.refused_peers.insert(node.to_owned());
         }

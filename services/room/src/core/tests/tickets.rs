@@ -58,6 +58,7 @@ fn a_participant_whose_ticket_is_not_renewed_leaves() {
 #[test]
 fn a_renewed_ticket_keeps_a_participant_on_all_nodes() {
     let mut network = Network::new(32);
+    network.arrive(2, "cph-1", grants("chen"));
     let ticket = network.arrive_for(1, "bob", 5_000);
     network.advance(3_000);
     let written = network.trace.len();
@@ -114,6 +115,7 @@ fn a_ticket_for_another_node_or_of_an_earlier_join_admits_nobody() {
 #[test]
 fn participants_of_a_gateway_whose_key_is_not_listed_any_more_are_lost() {
     let mut network = Network::new(35);
+    network.arrive(2, "osl-1", grants("chen"));
     network.arrive_for(1, "bob", 600_000);
     let mut revoked = documents();
     for node in revoked.directory.nodes.iter_mut().filter(|node| node.id == "cph-1") {
@@ -154,6 +156,7 @@ fn a_ticket_is_verified_once() {
 fn a_participant_that_was_refused_by_an_older_policy_is_shown_after_its_replacement() {
     let mut network = Network::new(38);
     network.replace_policy(0, &with_rule(policy_changes::NO_GATEWAY_IN_SWEDEN));
+    network.arrive(1, "sto-1", grants("bob"));
     network.arrive(2, "sto-1", grants("chen"));
     network.settle();
     assert!(network.sees(1, "chen") && !network.sees(0, "chen"));
@@ -179,7 +182,8 @@ fn a_participant_of_a_room_with_another_sid_is_shown_once_this_node_follows_that
     network.arrive_with(1, grants("bob"), Ticket { room_sid: "RM_anew".to_owned(), ..ticket });
     network.settle();
     assert!(network.sees(1, "bob") && !network.sees(0, "bob"));
-    assert_eq!(network.refusals_at(0, Reason::TicketMismatch), 1);
+    // The ticket that sto-1 showed, and the one in bob's record.
+    assert_eq!(network.refusals_at(0, Reason::TicketMismatch), 2);
     network.input(0, RoomInput::Cluster(view));
     network.advance(1_100);
     network.settle();
