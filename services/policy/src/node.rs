@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use systir_documents::{DocumentHash, IpPrefix, PublicKey, Validity};
+use systir_identity::SpiffeId;
 
 /// What the directories state of one node. An empty text is a missing attribute; a node with one is denied everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +111,12 @@ impl NodeAttribute {
 }
 
 impl NodeFacts {
+    /// Is the node's SPIFFE id of this trust domain?
+    #[must_use]
+    pub fn is_of_trust_domain(&self, domain: &str) -> bool {
+        self.spiffe_id.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain().as_str() == domain)
+    }
+
     /// May a link to the node be dialled at this address?
     #[must_use]
     pub fn may_be_dialled_at(&self, address: IpAddr) -> bool {

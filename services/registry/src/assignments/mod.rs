@@ -18,7 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_documents::{NodeKey, PublicKey, SignedGrant};
+use systir_documents::{Grant, GrantTerms, NodeKey, PublicKey, SignedGrant};
 use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach, Offered};
 use systir_policy::{Action, Authority};
 use systir_reason::{ByReason, Reason, Refusal};
@@ -254,8 +254,15 @@ impl Assignments {
     fn verify(&self, note: &str) -> Result<SignedGrant, Refusal> {
         let keys_of =
             |home: &str| self.authority.facts(home).map(|facts| facts.keys.clone()).unwrap_or_default();
-        SignedGrant::verify(note, keys_of)
-            .map_err(|refused| Refusal::new(Reason::GrantInvalid, format!("the room's grant: {refused}")))
+        let signed = SignedGrant::verify(note, keys_of)
+            .map_err(|refused| Refusal::new(Reason::GrantInvalid, format!("the room's grant: {refused}")))?;
+        let Grant { terms: GrantTerms { trust_domain, .. }, home, .. } = signed.grant();
+        if self.authority.facts(home).is_some_and(|facts| facts.is_of_trust_domain(trust_domain)) {
+            return Ok(signed);
+        }
+        let sentence =
+            format!("the room's grant is of {trust_domain}, which is not the trust domain of {home}");
+        Err(Refusal::new(Reason::GrantInvalid, sentence))
     }
 
     fn link_is_up(&self, node: &str) -> bool {

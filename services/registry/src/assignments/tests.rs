@@ -219,6 +219,20 @@ async fn a_node_that_knows_nothing_follows_no_record_without_a_grant_of_an_appro
 }
 
 #[tokio::test]
+async fn a_grant_of_another_cluster_counts_here_not_even_with_the_key_of_an_approved_home() {
+    let store = LocalStore::default();
+    let honest = created(&node(&store, "cph-1")).await;
+    let gateway = node(&LocalStore::default(), "sto-1");
+    let other = signed_by("cph-1", &honest, |grant| grant.terms.trust_domain = "test.nordu.net".to_owned());
+    let refused = gateway.offered(&room(), &other, "cph-1").await.unwrap_err();
+    assert_eq!(refused.reason, Reason::GrantInvalid);
+    assert!(refused.sentence.contains("test.nordu.net"), "{refused}");
+    assert_eq!(gateway.get(&room()), None);
+    gateway.offered(&room(), &signed_by("cph-1", &honest, |_| {}), "cph-1").await.unwrap();
+    assert_eq!(gateway.get(&room()).unwrap().home, honest.home);
+}
+
+#[tokio::test]
 async fn a_node_that_has_not_read_the_record_yet_follows_no_other_home_either() {
     let store = LocalStore::default();
     let honest = created(&node(&store, "cph-1")).await;
