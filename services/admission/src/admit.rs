@@ -18,7 +18,7 @@ use tracing::field::Empty;
 
 use crate::join_decision::{self, may_join};
 use crate::ladder::{JoinFindings, LadderBuilder};
-use crate::seat_guard::{self, SeatGuard};
+use crate::seat_guard::{self, RelayedSeat, SeatGuard};
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -61,6 +61,24 @@ pub async fn with_time_limit<T>(
         Refusal::new(Reason::JoinTimeout, sentence)
     };
     tokio::time::timeout(limit, join).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// The participant for whom a seat is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct SeatSeeker<'a> {
+    /// The participant's identity.
+    pub identity: &'a str,
+    /// Connections of the same token to the room on other nodes, as far as this node's room knows.
+    pub elsewhere: u32,
+    /// The id of the join; empty when nothing is to be reserved.
+    pub join_id: &'a str,
+}
+
+impl<'a> SeatSeeker<'a> {
+    fn seat(self, room: &'a RoomId, key: &'a str) -> SeatRequest<'a> {
+        let Self { identity, elsewhere, join_id } = self;
+        SeatRequest { institution: &room.institution, room: key, identity, join_id, elsewhere }
+    }
 }
 
 /// Why no node of a ladder gave a seat.
@@ -157,7 +175,7 @@ impl Admission {
     }
 
     /// Reserves a seat for a join, at a node that the room's grant and policy allow. `grants` are those of the participant's
-    /// verified token.
+    /// verified token. `elsewhere`: connections of the token to the room on other nodes, as far as this node's room knows.
     ///
     /// # Errors
     /// The refusal for the participant.
@@ -166,15 +184,16 @@ impl Admission {
         room: &RoomId,
         grants: &Grants,
         demand: &Demand,
+        elsewhere: u32,
     ) -> Result<ReservedSeat, Refusal> {
         self.may_join(room, grants)?;
-        let identity = &grants.identity;
         let join_id = new_join_id();
+        let join = SeatSeeker { identity: &grants.identity, elsewhere, join_id: &join_id };
         let mut findings = JoinFindings::default();
         let mut round = 1;
         loop {
             let (assignment, proposal) = self.place(room, demand, &mut findings).await?;
-            match self.ask_in_order(&assignment, &proposal, identity, &join_id).await {
+            match self.ask_in_order(&assignment, &proposal, join).await {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
                 Err(LadderFailure::AssignmentChanged) => {
@@ -190,9 +209,15 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal that the join would get.
-    pub async fn would_admit(&self, room: &RoomId, grants: &Grants, demand: &Demand) -> Result<(), Refusal> {
+    pub async fn would_admit(
+        &self,
+        room: &RoomId,
+        grants: &Grants,
+        demand: &Demand,
+        elsewhere: u32,
+    ) -> Result<(), Refusal> {
         self.may_join(room, grants)?;
-        let identity = &grants.identity;
+        let join = SeatSeeker { identity: &grants.identity, elsewhere, join_id: "" };
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
@@ -216,7 +241,7 @@ impl Admission {
         };
         let mut answers = Vec::new();
         for step in &proposal.steps {
-            match self.would_reserve(&known, step, identity).await {
+            match self.would_reserve(&known, step, join).await {
                 Ok(()) => return Ok(()),
                 Err(refusal) => answers.push(refusal.reason),
             }
@@ -229,9 +254,8 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal of the seat book; it is counted in the metrics.
-    pub fn reserve_here(&self, room: &RoomId, identity: &str, join_id: &str) -> Result<(), Refusal> {
-        let request = SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id };
-        let reserved = self.seats.reserve(request, Instant::now());
+    pub fn reserve_here(&self, room: &RoomId, join: SeatSeeker<'_>) -> Result<(), Refusal> {
+        let reserved = self.seats.reserve(join.seat(room, &room.key()), Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
@@ -239,10 +263,8 @@ impl Admission {
     ///
     /// # Errors
     /// As [`Admission::reserve_here`].
-    pub fn would_reserve_here(&self, room: &RoomId, identity: &str) -> Result<(), Refusal> {
-        let request =
-            SeatRequest { institution: &room.institution, room: &room.key(), identity, join_id: "" };
-        let given = self.seats.would_reserve(request, Instant::now());
+    pub fn would_reserve_here(&self, room: &RoomId, join: SeatSeeker<'_>) -> Result<(), Refusal> {
+        let given = self.seats.would_reserve(join.seat(room, &room.key()), Instant::now());
         given.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
 
@@ -400,22 +422,21 @@ impl Admission {
         &self,
         assignment: &Assignment,
         proposal: &Proposal,
-        identity: &str,
-        join_id: &str,
+        join: SeatSeeker<'_>,
     ) -> Result<ReservedSeat, LadderFailure> {
         let room = &assignment.room;
         let mut answers = Vec::new();
         for step in &proposal.steps {
             let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
             let before = self.assignments.note(room);
-            let asked = self.reserve(assignment, step, identity, join_id).instrument(span.clone()).await;
+            let asked = self.reserve(assignment, step, join).instrument(span.clone()).await;
             span.record("outcome", if asked.is_ok() { "admitted" } else { "refused" });
             drop(span);
             self.metrics.step(step.role.as_str(), step.reason, asked.is_ok());
             let refusal = match asked {
                 Ok((guard, last_join)) => {
                     tracing::info!(to = step.node, reason = step.reason.as_str(), "a join was placed");
-                    let (node, join_id) = (step.node.clone(), join_id.to_owned());
+                    let (node, join_id) = (step.node.clone(), join.join_id.to_owned());
                     let assignment = self.assignments.get(room).unwrap_or_else(|| assignment.clone());
                     let reason = step.reason;
                     return Ok(ReservedSeat { node, join_id, last_join, assignment, reason, guard });
@@ -460,17 +481,18 @@ impl Admission {
         &self,
         assignment: &Assignment,
         step: &Step,
-        identity: &str,
-        join_id: &str,
+        join: SeatSeeker<'_>,
     ) -> Result<(SeatGuard, u64), Refusal> {
         let room = &assignment.room;
         self.check_step(assignment, step)?;
         if step.node == self.node {
-            self.reserve_here(room, identity, join_id)?;
-            return Ok((SeatGuard::here(self.seats.clone(), join_id), 0));
+            self.reserve_here(room, join)?;
+            return Ok((SeatGuard::here(self.seats.clone(), join.join_id), 0));
         }
-        let request = self.request(room, identity, Some(join_id));
-        match seat_guard::reserve(self.peers.clone(), &step.node, request).await {
+        let relayed = RelayedSeat::count(&self.seats, join.seat(room, &room.key()));
+        let relayed = relayed.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))?;
+        let request = self.request(room, join.identity, Some(join.join_id));
+        match seat_guard::reserve(self.peers.clone(), relayed, &step.node, request).await {
             Ok(reserved) => {
                 self.ladder.note_answer(&step.node, false);
                 Ok(reserved)
@@ -484,14 +506,15 @@ impl Admission {
         &self,
         assignment: &Assignment,
         step: &Step,
-        identity: &str,
+        join: SeatSeeker<'_>,
     ) -> Result<(), Refusal> {
         let room = &assignment.room;
         self.check_step(assignment, step)?;
         if step.node == self.node {
-            return self.would_reserve_here(room, identity);
+            return self.would_reserve_here(room, join);
         }
-        match self.peers.reserve(&step.node, self.request(room, identity, None)).await {
+        self.seats.would_relay(join.seat(room, &room.key()), Instant::now())?;
+        match self.peers.reserve(&step.node, self.request(room, join.identity, None)).await {
             Ok(_) => {
                 self.ladder.note_answer(&step.node, false);
                 Ok(())

@@ -2,9 +2,10 @@
 //! gone.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use systir_assignment::RoomId;
-use systir_placement::Seats;
+use systir_placement::{SeatRequest, Seats};
 use systir_reason::{Reason, Refusal};
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
@@ -18,14 +19,40 @@ pub struct SeatGuard(Option<HeldSeat>);
 #[derive(Debug)]
 enum HeldSeat {
     Here { seats: Arc<Seats>, join_id: String },
-    There { peers: Arc<dyn PeerNodes>, node: String, room: RoomId, join_id: String },
+    There { peers: Arc<dyn PeerNodes>, node: String, room: RoomId, join_id: String, relayed: RelayedSeat },
+}
+
+/// A connection that this gateway relays to another node. It counts for the quota of its token until this is dropped.
+#[derive(Debug)]
+pub struct RelayedSeat {
+    seats: Arc<Seats>,
+    room: String,
+    identity: String,
+}
+
+impl RelayedSeat {
+    /// Counts a connection.
+    ///
+    /// # Errors
+    /// [`Reason::IdentityQuota`].
+    pub(crate) fn count(seats: &Arc<Seats>, request: SeatRequest<'_>) -> Result<Self, Refusal> {
+        seats.relay(request, Instant::now())?;
+        let (room, identity) = (request.room.to_owned(), request.identity.to_owned());
+        Ok(Self { seats: seats.clone(), room, identity })
+    }
+}
+
+impl Drop for RelayedSeat {
+    fn drop(&mut self) {
+        self.seats.end_relayed(&self.room, &self.identity);
+    }
 }
 
 impl HeldSeat {
     async fn release(self) {
         match self {
             Self::Here { seats, join_id } => seats.release_reservation(&join_id),
-            Self::There { peers, node, room, join_id } => peers.release(&node, &room, &join_id).await,
+            Self::There { peers, node, room, join_id, .. } => peers.release(&node, &room, &join_id).await,
         }
     }
 }
@@ -36,9 +63,13 @@ impl SeatGuard {
         Self(Some(HeldSeat::Here { seats, join_id: join_id.to_owned() }))
     }
 
-    /// The participant is being connected to its seat: the media node holds or releases it from now on.
-    pub fn keep(mut self) {
-        self.0 = None;
+    /// The participant is being connected to its seat: the media node holds or releases it from now on. Keep what is
+    /// returned for a seat of another node as long as the participant's signalling is relayed there.
+    pub fn keep(mut self) -> Option<RelayedSeat> {
+        match self.0.take()? {
+            HeldSeat::Here { .. } => None,
+            HeldSeat::There { relayed, .. } => Some(relayed),
+        }
     }
 }
 
@@ -57,10 +88,11 @@ impl Drop for SeatGuard {
     }
 }
 
-/// Reserves a seat at another node; returns the join number of the last join of the identity that it knows, too. The request goes on when the caller is gone: a seat that the node then gives is
-/// released at once.
+/// Reserves a seat at another node; returns the join number of the last join of the identity that it knows, too. The
+/// request goes on when the caller is gone: a seat that the node then gives is released at once.
 pub(crate) async fn reserve(
     peers: Arc<dyn PeerNodes>,
+    relayed: RelayedSeat,
     node: &str,
     request: ReservationRequest,
 ) -> Result<(SeatGuard, u64), RefusedReservation> {
@@ -69,8 +101,9 @@ pub(crate) async fn reserve(
     let join_id = request.join_id.clone().unwrap_or_default();
     let asking = async move {
         let reserved = peers.reserve(&node, request).await;
-        let guard = reserved
-            .map(|last_join| (SeatGuard(Some(HeldSeat::There { peers, node, room, join_id })), last_join));
+        let guard = reserved.map(|last_join| {
+            (SeatGuard(Some(HeldSeat::There { peers, node, room, join_id, relayed })), last_join)
+        });
         // If the caller is gone, the guard is dropped.
         let _ = answer.send(guard);
     };

@@ -116,14 +116,14 @@ pub fn asked_for_grant(node: &str, traceparent: &str) -> Span {
 }
 
 /// Records this node's answer to a request for a seat.
-pub fn answered(span: &Span, answer: &Result<(), Refusal>) {
+pub fn answered<T>(span: &Span, answer: &Result<T, Refusal>) {
     match answer {
         Err(refusal) => {
             span.record("outcome", "refused");
             span.record("reason", refusal.reason.as_str());
             span.record("rules", refusal.rules.join(","));
         }
-        Ok(()) => {
+        Ok(_) => {
             span.record("outcome", "admitted");
         }
     }

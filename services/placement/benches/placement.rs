@@ -76,7 +76,7 @@ struct Storm {
 }
 
 fn request(id: &str) -> SeatRequest<'_> {
-    SeatRequest { institution: "ku.dk", room: "lecture", identity: id, join_id: id }
+    SeatRequest { institution: "ku.dk", room: "lecture", identity: id, join_id: id, elsewhere: 0 }
 }
 
 fn storm() -> Storm {

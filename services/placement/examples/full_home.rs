@@ -105,5 +105,5 @@ fn print_row(out: &mut impl std::io::Write, row: &Row) -> std::io::Result<()> {
 }
 
 fn request<'a>(identity: &'a str, join_id: &'a str) -> SeatRequest<'a> {
-    SeatRequest { institution: "ku.dk", room: "lecture", identity, join_id }
+    SeatRequest { institution: "ku.dk", room: "lecture", identity, join_id, elsewhere: 0 }
 }

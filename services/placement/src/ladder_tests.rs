@@ -301,6 +301,7 @@ proptest! {
                     room: "ku.dk/physics",
                     identity: &join_id,
                     join_id: &join_id,
+                    elsewhere: 0,
                 };
                 match book.reserve(request, now) {
                     Ok(_) => {

@@ -28,5 +28,7 @@ pub use input::{CarryingNodes, Demand, LoadReport, NodeCandidate, RoleDecision, 
 pub use ladder::{FRESH_MS, HIGH_CPU_PERMILLE, VIEWERS_SPILL_PERMILLE, propose};
 pub use proposal::{Proposal, Row, Step};
 pub use recently_full::RecentlyFull;
-pub use seat_book::{NoReservation, RESERVATION_TTL, Reservation, SeatBook, SeatQuotas, SeatRequest};
+pub use seat_book::{
+    NoReservation, RESERVATION_TTL, Reservation, SeatBook, SeatQuotas, SeatRequest, is_same_token,
+};
 pub use seats::Seats;

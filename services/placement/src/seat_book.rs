@@ -57,7 +57,7 @@ fn other_room() -> Refusal {
 /// Limits within a node's capacity, so that one token or one institution cannot take all seats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeatQuotas {
-    /// Seats of one token's identity in a room. A participant needs a second one for a moment when it rejoins, and
+    /// Connections of one token's identity to a room, over all nodes as far as the asked nodes know. A participant needs a second one for a moment when it rejoins, and
     /// one for each further publisher (the query parameter `publish`).
     pub per_identity: u32,
     /// Seats of an institution on this node; an institution that is not listed may have all.
@@ -86,11 +86,23 @@ pub struct SeatRequest<'a> {
     pub identity: &'a str,
     /// The id of the join.
     pub join_id: &'a str,
+    /// Connections of the same token to the room on other nodes, as far as this node knows.
+    pub elsewhere: u32,
 }
 
 /// The identity of the token: without the suffix of a further publisher.
 fn token_identity(identity: &str) -> &str {
     identity.split('#').next().unwrap_or(identity)
+}
+
+/// Are both identities of one token?
+#[must_use]
+pub fn is_same_token(one: &str, other: &str) -> bool {
+    token_identity(one) == token_identity(other)
+}
+
+fn relayed_key(room: &str, identity: &str) -> (String, String) {
+    (room.to_owned(), token_identity(identity).to_owned())
 }
 
 #[derive(Debug)]
@@ -122,6 +134,8 @@ pub struct SeatBook {
     seats: HashMap<String, SeatEntry>,
     /// Number of seats given in exchange.
     exchanges: u32,
+    /// Connections that this node relays to other nodes as gateway, by room and identity of the token.
+    relayed: HashMap<(String, String), u32>,
     deadlines: BTreeSet<(Instant, String)>,
 }
 
@@ -129,7 +143,8 @@ impl SeatBook {
     /// An empty book with this many seats.
     pub fn new(capacity: u32, quotas: SeatQuotas) -> Self {
         let (seats, deadlines) = (HashMap::new(), BTreeSet::new());
-        Self { capacity, quotas, draining: false, seats, exchanges: 0, deadlines }
+        let relayed = HashMap::new();
+        Self { capacity, quotas, draining: false, seats, exchanges: 0, relayed, deadlines }
     }
 
     /// Reserves a seat for [`RESERVATION_TTL`]. Asking again for the same join (the reply was lost)
@@ -140,7 +155,7 @@ impl SeatBook {
     /// [`Reason::IdentityQuota`] or [`Reason::InstitutionQuota`] when one of [`SeatQuotas`] is reached,
     /// [`Reason::Internal`] when this join has a seat in another room.
     pub fn reserve(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<Reservation, Refusal> {
-        let SeatRequest { institution, room, identity, join_id } = request;
+        let SeatRequest { institution, room, identity, join_id, .. } = request;
         self.expire(now);
         let expires = now + RESERVATION_TTL;
         let (used, capacity) = (self.used(), self.capacity);
@@ -199,23 +214,62 @@ impl SeatBook {
     }
 
     fn check_quotas(&self, request: &SeatRequest<'_>) -> Result<(), Refusal> {
+        self.check_identity(request)?;
         let SeatRequest { institution, room, identity, .. } = *request;
-        let count = |matches: &dyn Fn(&SeatEntry) -> bool| {
-            u32::try_from(self.seats.values().filter(|seat| matches(seat)).count()).unwrap_or(u32::MAX)
-        };
-        let base = token_identity(identity);
-        let of_token = |seat: &SeatEntry| seat.room == room && token_identity(&seat.identity) == base;
-        let quota = self.quotas.per_identity;
-        if count(&of_token) >= quota {
-            return Err(identity_quota(quota));
-        }
         if let Some(quota) = self.quotas.institutions.get(institution).copied()
-            && count(&|seat: &SeatEntry| seat.institution == institution && !seat.exchange) >= quota
+            && self.count(|seat| seat.institution == institution && !seat.exchange) >= quota
             && !self.may_exchange(room, identity)
         {
             return Err(institution_quota(quota));
         }
         Ok(())
+    }
+
+    fn count(&self, matches: impl Fn(&SeatEntry) -> bool) -> u32 {
+        let count = self.seats.values().filter(|seat| matches(seat)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// May the token have one more connection to the room? Those on other nodes count too: what this node relays as
+    /// gateway, at once, and what its room knows of the others.
+    fn check_identity(&self, request: &SeatRequest<'_>) -> Result<(), Refusal> {
+        let SeatRequest { room, identity, elsewhere, .. } = *request;
+        let here = self.count(|seat| seat.room == room && is_same_token(&seat.identity, identity));
+        let relayed = self.relayed.get(&relayed_key(room, identity)).copied().unwrap_or_default();
+        let quota = self.quotas.per_identity;
+        if here.saturating_add(relayed.max(elsewhere)) >= quota { Err(identity_quota(quota)) } else { Ok(()) }
+    }
+
+    /// This gateway is about to ask another node for a seat: counts the connection for the quota of its token until
+    /// [`SeatBook::end_relayed`].
+    ///
+    /// # Errors
+    /// [`Reason::IdentityQuota`].
+    pub fn relay(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.expire(now);
+        self.check_identity(&request)?;
+        *self.relayed.entry(relayed_key(request.room, request.identity)).or_default() += 1;
+        Ok(())
+    }
+
+    /// A connection that was counted by [`SeatBook::relay`] ended.
+    pub fn end_relayed(&mut self, room: &str, identity: &str) {
+        let key = relayed_key(room, identity);
+        if let Some(count) = self.relayed.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.relayed.remove(&key);
+            }
+        }
+    }
+
+    /// May this gateway ask another node for a seat? As [`SeatBook::relay`], but nothing is counted.
+    ///
+    /// # Errors
+    /// [`Reason::IdentityQuota`].
+    pub fn would_relay(&mut self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.expire(now);
+        self.check_identity(&request)
     }
 
     /// One seat for one seat, and only for one that the participant has taken.

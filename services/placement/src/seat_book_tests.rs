@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn request<'a>(room: &'a str, identity: &'a str, join_id: &'a str) -> SeatRequest<'a> {
-    SeatRequest { institution: "ku.dk", room, identity, join_id }
+    SeatRequest { institution: "ku.dk", room, identity, join_id, elsewhere: 0 }
 }
 
 #[test]
@@ -23,6 +23,31 @@ fn one_token_takes_no_more_seats_of_a_room_than_its_quota() {
     assert!(book.reserve(request("physics", "bo", "8"), now).is_ok(), "another participant");
     book.release("2");
     assert!(book.reserve(request("physics", "anna#y", "9"), now).is_ok());
+}
+
+#[test]
+fn connections_on_other_nodes_count_for_the_quota_of_a_token() {
+    let now = Instant::now();
+    let mut book = SeatBook::new(10, SeatQuotas::default());
+    let known = |elsewhere| SeatRequest { elsewhere, ..request("physics", "anna", "1") };
+    assert_eq!(book.reserve(known(4), now).unwrap_err().reason, Reason::IdentityQuota);
+    book.reserve(known(3), now).unwrap();
+    // What this gateway relays counts at once, and not twice once the room knows it.
+    book.release("1");
+    for identity in ["anna", "anna#screen", "anna#slides"] {
+        book.relay(request("physics", identity, ""), now).unwrap();
+    }
+    book.reserve(known(3), now).unwrap();
+    assert_eq!(book.relay(request("physics", "anna", ""), now).unwrap_err().reason, Reason::IdentityQuota);
+    assert!(book.would_relay(request("physics", "anna", ""), now).is_err());
+    book.end_relayed("physics", "anna#slides");
+    book.relay(request("physics", "anna#x", ""), now).unwrap();
+    assert!(book.relay(request("law", "anna", ""), now).is_ok(), "another room");
+    for _ in 0..3 {
+        book.end_relayed("physics", "anna");
+    }
+    book.end_relayed("physics", "anna");
+    assert!(book.would_relay(request("physics", "anna", ""), now).is_ok());
 }
 
 #[test]

@@ -41,6 +41,27 @@ impl Seats {
         self.book().would_reserve(request, now)
     }
 
+    /// Counts a connection that this gateway relays: [`SeatBook::relay`].
+    ///
+    /// # Errors
+    /// As [`SeatBook::relay`].
+    pub fn relay(&self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.book().relay(request, now)
+    }
+
+    /// May this gateway relay one more connection? [`SeatBook::would_relay`].
+    ///
+    /// # Errors
+    /// As [`SeatBook::would_relay`].
+    pub fn would_relay(&self, request: SeatRequest<'_>, now: Instant) -> Result<(), Refusal> {
+        self.book().would_relay(request, now)
+    }
+
+    /// A relayed connection ended: [`SeatBook::end_relayed`].
+    pub fn end_relayed(&self, room: &str, identity: &str) {
+        self.book().end_relayed(room, identity);
+    }
+
     /// The participant has connected: [`SeatBook::commit`].
     ///
     /// # Errors

@@ -144,8 +144,12 @@ fn grants_for(room: &RoomId, identity: &str) -> Grants {
 async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static str) {
     let refusal =
         TestParticipant::try_join(node, grants_for(room, identity)).await.err().expect("the join succeeded");
-    let validated =
-        node.parts.admission.would_admit(room, &grants_for(room, identity), &Demand::default()).await.err();
+    let validated = node
+        .parts
+        .admission
+        .would_admit(room, &grants_for(room, identity), &Demand::default(), 0)
+        .await
+        .err();
     // Whether a home can be made is known only when it is made.
     if node.parts.assignments.get(room).is_some() {
         assert_eq!(validated.as_ref(), Some(&refusal), "/rtc/validate returns the same refusal");
@@ -232,13 +236,13 @@ async fn a_seat_that_no_participant_takes_is_released_at_each_node() {
     let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
     let admission = &home.parts.admission;
     let (room, demand) = (room(), Demand::default());
-    let seat = admission.admit(&room, &grants("anna"), &demand).await.unwrap();
+    let seat = admission.admit(&room, &grants("anna"), &demand, 0).await.unwrap();
     assert_eq!((seat.node.as_str(), used(&home)), ("cph-1", 1));
     // The client closes its connection, so that its join is dropped.
     drop(seat);
     until_used(&home, 0).await;
     let _chen = TestParticipant::join(&home, "chen").await;
-    let seat = admission.admit(&room, &grants("bob"), &demand).await.unwrap();
+    let seat = admission.admit(&room, &grants("bob"), &demand, 0).await.unwrap();
     assert_eq!((seat.node.as_str(), used(&sister)), ("sto-1", 1));
     drop(seat);
     until_used(&sister, 0).await;
@@ -254,17 +258,44 @@ async fn validation_reserves_no_seat_at_any_node() {
     let admission = &home.parts.admission;
     // Of one free seat, any number of questions at once is answered with yes.
     let (room, bob, demand) = (room(), grants("bob"), Demand::default());
-    let questions = (0..20).map(|_| admission.would_admit(&room, &bob, &demand));
+    let questions = (0..20).map(|_| admission.would_admit(&room, &bob, &demand, 0));
     for answer in futures::future::join_all(questions).await {
         assert_eq!(answer, Ok(()));
         assert_eq!((used(&home), used(&sister)), (1, 0));
     }
     let _bob = TestParticipant::join(&home, "bob").await;
     assert_eq!(used(&sister), 1);
-    let full = admission.would_admit(&room, &grants("chen"), &demand).await.unwrap_err();
+    let full = admission.would_admit(&room, &grants("chen"), &demand, 0).await.unwrap_err();
     assert_eq!(status_and_code(&full), (403, "approved-full"));
     sister.stop().await;
     home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_takes_no_more_seats_of_all_nodes_than_its_quota() {
+    let cluster = TestCluster::new();
+    let (home, sister) = (cluster.node("cph-1", 2).await, cluster.node("sto-1", 9).await);
+    // The home is full after two of them.
+    let mut connected = Vec::new();
+    for identity in ["anna", "anna#screen", "anna#slides", "anna#board"] {
+        connected.push(TestParticipant::join(&home, identity).await);
+    }
+    assert!(used(&sister) > 0 && used(&home) + used(&sister) == 4);
+    for (identity, participant) in [("anna#board", 0), ("anna", 3)] {
+        connected[participant].until_sees(identity).await;
+    }
+    for gateway in [&home, &sister] {
+        let refused = TestParticipant::try_join(gateway, grants("anna#more")).await.err().unwrap();
+        assert_eq!(refused.reason, Reason::IdentityQuota, "{}", gateway.name);
+        let known = gateway.parts.joins.known(&room(), "anna#more").await;
+        let (room, claims, demand) = (room(), grants("anna#more"), Demand::default());
+        let validated = gateway.parts.admission.would_admit(&room, &claims, &demand, known.elsewhere);
+        assert_eq!(validated.await.unwrap_err().reason, Reason::IdentityQuota, "{}", gateway.name);
+    }
+    let _bob = TestParticipant::join(&sister, "bob").await;
+    assert_eq!(used(&home) + used(&sister), 5);
+    home.stop().await;
+    sister.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
-use systir_admission::{Admission, may_join, trace};
+use systir_admission::{Admission, SeatSeeker, may_join, trace};
 use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
 use systir_documents::DocumentId;
@@ -25,7 +25,7 @@ use systir_proto::cluster::v1::{
 use systir_reason::{Reason, Refusal};
 use systir_registry::{Assignments, GrantPurpose, Occupied as _, unix_ms};
 use systir_room::{SignedTicket, TicketProblem, check_grants, check_place};
-use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels, telling};
+use systir_room_runtime::{KnownIdentity, ParticipantArrival, Rooms, SignalChannels, telling};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -36,8 +36,8 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::{refusal_wire, ticket_issuer};
 
-/// Time limit to read an identity's last join number from a busy room; without it, clocks alone order the joins.
-const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(200);
+/// Time limit to ask a busy room about an identity; without an answer, clocks alone order its joins.
+const IDENTITY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// This node's side of the gRPC service `Cluster`.
 pub(crate) struct ClusterService {
@@ -114,9 +114,9 @@ impl ClusterService {
         let answer = self.reserve_seat(peer, request).instrument(span.clone()).await;
         trace::answered(&span, &answer);
         let result = match answer {
-            Ok(()) => {
+            Ok(last_join) => {
                 let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
-                Reserved::Admitted(Admitted { ttl_seconds, last_join: 0 })
+                Reserved::Admitted(Admitted { ttl_seconds, last_join })
             }
             Err(refusal) => {
                 let mut refused = refusal_wire::encode(refusal);
@@ -129,17 +129,30 @@ impl ClusterService {
         ReserveReply { result: Some(result) }
     }
 
-    async fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<(), Refusal> {
+    /// Returns the join number of the last join of the identity that this node knows.
+    async fn reserve_seat(&self, peer: &ProvenIdentity, request: &ReserveRequest) -> Result<u64, Refusal> {
         let room = room_of(&request.room)?;
         self.learn_room(peer, &room, &request.grant).await?;
         // The peer relays signalling; this node carries media.
         self.may_signal(peer, &room)?;
         self.granted_role(peer, &room, &request.grant).await?;
         self.admission.may_be_added(&room, &self.node)?;
+        let KnownIdentity { last_join, elsewhere } = self.known(&room, &request.identity).await;
+        let (identity, join_id) = (request.identity.as_str(), request.join_id.as_str());
+        let join = SeatSeeker { identity, elsewhere, join_id };
         if request.probe {
-            return self.admission.would_reserve_here(&room, &request.identity);
+            self.admission.would_reserve_here(&room, join)?;
+        } else {
+            self.admission.reserve_here(&room, join)?;
         }
-        self.admission.reserve_here(&room, &request.identity, &request.join_id)
+        Ok(last_join)
+    }
+
+    /// What this node's room, if it carries the room, knows of the identity.
+    async fn known(&self, room: &RoomId, identity: &str) -> KnownIdentity {
+        let Some(handle) = self.rooms.get(room) else { return KnownIdentity::default() };
+        let known = tokio::time::timeout(IDENTITY_TIMEOUT, handle.identity(identity)).await;
+        known.ok().flatten().unwrap_or_default()
     }
 
     /// A home signs the room's grant anew when that is due: after a restart it begins a new epoch.
@@ -287,17 +300,6 @@ impl ClusterService {
         self.rooms.ticket_refused(reason);
         Refusal::new(reason, problem.to_string())
     }
-
-    /// Adds to the answer the last join of the identity that this node knows.
-    async fn with_last_join(&self, mut reply: ReserveReply, room: &str, identity: &str) -> ReserveReply {
-        if let Some(Reserved::Admitted(admitted)) = &mut reply.result
-            && let Some(handle) = RoomId::from_key(room).and_then(|room| self.rooms.get(&room))
-        {
-            let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;
-            admitted.last_join = last.ok().flatten().unwrap_or_default();
-        }
-        reply
-    }
 }
 
 fn not_assigned() -> Refusal {
@@ -359,10 +361,7 @@ impl Handler for ClusterService {
         peer: &'a ProvenIdentity,
         request: ReserveRequest,
     ) -> BoxFuture<'a, ReserveReply> {
-        Box::pin(async move {
-            let reply = self.reserve_now(peer, &request).await;
-            self.with_last_join(reply, &request.room, &request.identity).await
-        })
+        Box::pin(async move { self.reserve_now(peer, &request).await })
     }
 
     fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {

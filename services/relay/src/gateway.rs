@@ -58,7 +58,10 @@ impl JoinHandler for GatewayNode {
             let room = admission.room(&request.grants.institution, &request.grants.room);
             let room = room.inspect_err(record_reason)?;
             let demand = Demand { view_only: !request.grants.can_publish };
-            let answer = admission.would_admit(&room, &request.grants, &demand);
+            let answer = async {
+                let elsewhere = self.joins.known(&room, &request.grants.identity).await.elsewhere;
+                admission.would_admit(&room, &request.grants, &demand, elsewhere).await
+            };
             with_time_limit(JOIN_TIMEOUT, answer).await.inspect_err(record_reason)
         })
     }

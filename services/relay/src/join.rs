@@ -16,7 +16,7 @@ use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
 use systir_room::SignedTicket;
-use systir_room_runtime::{ParticipantArrival, Rooms, SignalChannels};
+use systir_room_runtime::{KnownIdentity, ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -25,9 +25,8 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::ticket_issuer::TicketIssuer;
 
-/// Time limit to read an identity's last join number from a busy room; without it, clocks alone order the
-/// joins.
-const LAST_JOIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time limit to ask a busy room about an identity; without an answer, clocks alone order its joins.
+const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A participant with a verified token that wants to join.
 pub(crate) struct Joiner {
@@ -94,20 +93,31 @@ impl Joins {
         let look_up = || self.admission.room(&grants.institution, &grants.room);
         let demand = Demand { view_only: !grants.can_publish };
         let room = look_up()?;
-        match self.admission.admit(&room, grants, &demand).await {
+        match self.seat_in(&room, grants, &demand).await {
             // While the institution changes its room key, another gateway may have created the room under the other key.
             Err(refusal) => match look_up()? {
-                found if found != room => self.admission.admit(&found, grants, &demand).await,
+                found if found != room => self.seat_in(&found, grants, &demand).await,
                 _ => Err(refusal),
             },
             seat => seat,
         }
     }
 
+    async fn seat_in(
+        &self,
+        room: &RoomId,
+        grants: &Grants,
+        demand: &Demand,
+    ) -> Result<ReservedSeat, Refusal> {
+        let elsewhere = self.known(room, &grants.identity).await.elsewhere;
+        self.admission.admit(room, grants, demand, elsewhere).await
+    }
+
     /// The participant's ticket. Its join number is above that of the identity's last join, as far as this node's room and
     /// the media node know.
     async fn ticket(&self, grants: &Grants, seat: &ReservedSeat) -> Result<SignedTicket, Refusal> {
-        let last = self.last_join(&seat.assignment.room, &grants.identity).await.max(seat.last_join);
+        let known = self.known(&seat.assignment.room, &grants.identity).await;
+        let last = known.last_join.max(seat.last_join);
         self.tickets.issue(&seat.assignment, &seat.node, grants, last).map_err(|error| {
             tracing::warn!(%error, "a ticket cannot be issued");
             let sentence = "This server cannot issue a ticket for your token: a name in it is not allowed.";
@@ -169,7 +179,7 @@ impl Joins {
                 _ => media_node_lost("The server that reserved a place for you does not answer. Join again."),
             }
         })?;
-        seat.guard.keep();
+        let relayed = seat.guard.keep();
         let (to_media, from_client) = mpsc::channel(signal_pump::QUEUE);
         let (to_client, from_media) = mpsc::channel(signal_pump::QUEUE);
         let local = signal_pump::LocalSide {
@@ -184,6 +194,7 @@ impl Joins {
         let lost_role = self.clone().lost_gateway_role(room.clone(), to_client.clone());
         let relay = signal_pump::run(stream, from_client, to_client, local, counters, open);
         self.tasks.spawn(async move {
+            let _relayed = relayed;
             tokio::select! {
                 () = relay => {}
                 () = lost_role => {}
@@ -206,11 +217,11 @@ impl Joins {
         std::future::pending().await
     }
 
-    /// Join number of this identity's last join that this node knows; 0 for none.
-    async fn last_join(&self, room: &RoomId, identity: &str) -> u64 {
-        let Some(handle) = self.rooms.get(room) else { return 0 };
-        let last = tokio::time::timeout(LAST_JOIN_TIMEOUT, handle.last_join(identity)).await;
-        last.ok().flatten().unwrap_or_default()
+    /// What this node's room, if it carries the room, knows of the identity.
+    pub(crate) async fn known(&self, room: &RoomId, identity: &str) -> KnownIdentity {
+        let Some(handle) = self.rooms.get(room) else { return KnownIdentity::default() };
+        let known = tokio::time::timeout(IDENTITY_TIMEOUT, handle.identity(identity)).await;
+        known.ok().flatten().unwrap_or_default()
     }
 }
 

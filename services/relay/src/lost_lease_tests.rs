@@ -49,7 +49,7 @@ async fn a_gateway_asks_a_home_without_a_lease_before_it_lets_another_node_take_
     home.registry.retire().await;
     let before = cluster.record().unwrap();
     assert_eq!(nodes(Some(&before)), ["cph-1"]);
-    let validated = gateway.parts.admission.would_admit(&room(), &grants("bob"), &Demand::default()).await;
+    let validated = gateway.parts.admission.would_admit(&room(), &grants("bob"), &Demand::default(), 0).await;
     validated.expect("/rtc/validate asks the home too");
     let mut bob = TestParticipant::join(&gateway, "bob").await;
     anna.until_sees("bob").await;

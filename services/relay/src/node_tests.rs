@@ -14,7 +14,7 @@ use systir_livekit::token::Grants;
 use systir_registry::LocalStore;
 use systir_room::RoomState;
 
-use systir_admission::PeerNodes as _;
+use systir_admission::{PeerNodes as _, SeatSeeker};
 use systir_assignment::RoomId;
 use systir_gateway::SignalPipe;
 use systir_media_control::WorkerCommand;
@@ -509,7 +509,8 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         tasks: home.tasks.tracker.clone(),
         stop: home.tasks.stop.clone(),
     }));
-    parts.admission.reserve_here(&room(), "anna", "seat").unwrap();
+    let anna = SeatSeeker { identity: "anna", elsewhere: 0, join_id: "seat" };
+    parts.admission.reserve_here(&room(), anna).unwrap();
     let (_to_room, from_client) = mpsc::channel(16);
     let (to_client, from_room) = mpsc::channel(256);
     let arrival = ParticipantArrival {

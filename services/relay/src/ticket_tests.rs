@@ -82,10 +82,10 @@ async fn a_later_join_has_a_greater_number_whatever_the_gateways_clock_shows() {
     let _anna = TestParticipant::join(&home, "anna").await;
     let demand = Demand { view_only: false };
     // The media node tells the gateway, whose own room may not know the join.
-    let seat = home.parts.admission.admit(&room(), &grants("anna"), &demand).await.unwrap();
+    let seat = home.parts.admission.admit(&room(), &grants("anna"), &demand, 0).await.unwrap();
     assert_eq!(seat.node, "sto-1");
     let handle = sister.parts.rooms.get(&room()).unwrap();
-    assert_eq!(Some(seat.last_join), handle.last_join("anna").await);
+    assert_eq!(Some(seat.last_join), handle.identity("anna").await.map(|known| known.last_join));
     let ticket = home.parts.joins.tickets.issue(&seat.assignment, "sto-1", &grants("anna"), seat.last_join);
     assert!(ticket.unwrap().ticket().join_number > seat.last_join && seat.last_join > 0);
     home.stop().await;

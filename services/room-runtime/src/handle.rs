@@ -51,7 +51,7 @@ pub(crate) enum TaskMessage {
     /// Requests the room's residency.
     Residency(oneshot::Sender<Residency>),
     /// Requests the join number of the last join of an identity.
-    LastJoin(String, oneshot::Sender<u64>),
+    Identity(String, oneshot::Sender<KnownIdentity>),
 }
 
 /// Reaches the task of one room.
@@ -61,6 +61,15 @@ pub struct RoomHandle {
     pub(crate) messages: mpsc::Sender<TaskMessage>,
     pub(crate) link_events: Arc<SharedLinkEventQueue>,
     pub(crate) key: RoomNumber,
+}
+
+/// What a room on this node knows of an identity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KnownIdentity {
+    /// Join number of its last join; 0 for none.
+    pub last_join: u64,
+    /// Connections of the same token on other nodes.
+    pub elsewhere: u32,
 }
 
 impl RoomHandle {
@@ -76,11 +85,10 @@ impl RoomHandle {
         response.await.ok()
     }
 
-    /// Join number of the last join of an identity that the room knows, 0 for none. None when the room has
-    /// ended.
-    pub async fn last_join(&self, identity: &str) -> Option<u64> {
+    /// What the room knows of an identity. None when the room has ended.
+    pub async fn identity(&self, identity: &str) -> Option<KnownIdentity> {
         let (reply, response) = oneshot::channel();
-        self.messages.send(TaskMessage::LastJoin(identity.to_owned(), reply)).await.ok()?;
+        self.messages.send(TaskMessage::Identity(identity.to_owned(), reply)).await.ok()?;
         response.await.ok()
     }
 }

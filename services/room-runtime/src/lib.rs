@@ -17,7 +17,7 @@ mod told;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_room::NodeAddress;
 
-pub use handle::{ParticipantArrival, RoomHandle, SignalChannels};
+pub use handle::{KnownIdentity, ParticipantArrival, RoomHandle, SignalChannels};
 pub use rooms::{CleanUp, RoomDependencies, Rooms};
 pub use told::{telling, told_assignment};
 

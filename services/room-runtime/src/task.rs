@@ -9,6 +9,7 @@ use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_media_control::{ParticipantKey, RoomNumber, WorkerEvent};
+use systir_placement::is_same_token;
 use systir_proto::cluster::v1 as wire;
 use systir_registry::{RoomWatch, unix_ms};
 use systir_room::{
@@ -20,7 +21,7 @@ use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
+use crate::handle::{KnownIdentity, ParticipantArrival, RoomHandle, TaskMessage};
 use crate::link_events::SharedLinkEventQueue;
 use crate::rooms::Rooms;
 use crate::told::told_assignment;
@@ -225,8 +226,10 @@ impl RoomTask {
             TaskMessage::Residency(reply) => {
                 let _ = reply.send(self.core.residency());
             }
-            TaskMessage::LastJoin(identity, reply) => {
-                let _ = reply.send(self.core.last_join(&identity));
+            TaskMessage::Identity(identity, reply) => {
+                let elsewhere = self.core.elsewhere(|other| is_same_token(other, &identity));
+                let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+                let _ = reply.send(KnownIdentity { last_join: self.core.last_join(&identity), elsewhere });
             }
         }
     }
