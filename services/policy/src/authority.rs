@@ -10,11 +10,10 @@ use systir_identity::ProvenIdentity;
 use systir_reason::{Reason, Refusal};
 use systir_room_tag::RoomKeys;
 
+use crate::known_decisions::DecidingEngine;
 use crate::known_rooms::KnownRooms;
 use crate::metrics::PolicyMetrics;
-use crate::{
-    Action, Claims, Decision, NodeFacts, PolicyEngine, PolicyStatement, Request, RoomAttributes, Subject,
-};
+use crate::{Action, Decision, NodeFacts, PolicyEngine, PolicyStatement, RoomAttributes, Subject};
 
 /// What a token makes of a participant beyond an ordinary one. Policy must permit each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub struct ParticipantRoles {
 /// The node's policy. It is replaced while the node runs; each decision is made by one engine as a whole.
 #[derive(Debug)]
 pub struct Authority {
-    engine: ArcSwap<PolicyEngine>,
+    engine: ArcSwap<DecidingEngine>,
     own_id: String,
     rooms: KnownRooms,
     metrics: Arc<PolicyMetrics>,
@@ -39,7 +38,7 @@ impl Authority {
     #[must_use]
     pub fn new(engine: PolicyEngine, own_id: &str, metrics: Arc<PolicyMetrics>) -> Self {
         Self {
-            engine: ArcSwap::from_pointee(engine),
+            engine: ArcSwap::from_pointee(DecidingEngine::new(engine)),
             own_id: own_id.to_owned(),
             rooms: KnownRooms::default(),
             metrics,
@@ -48,13 +47,13 @@ impl Authority {
 
     /// Decides by another engine from now on. Decisions that are under way keep the one that they began with.
     pub fn replace(&self, engine: PolicyEngine) {
-        self.engine.store(Arc::new(engine));
+        self.engine.store(Arc::new(DecidingEngine::new(engine)));
     }
 
     /// The present engine, for several questions that must have one answer.
     #[must_use]
     pub fn engine(&self) -> Arc<PolicyEngine> {
-        self.engine.load_full()
+        self.engine.load().engine.clone()
     }
 
     /// The id of this node.
@@ -66,31 +65,31 @@ impl Authority {
     /// What the directories state of the node with this id.
     #[must_use]
     pub fn facts(&self, node: &str) -> Option<Arc<NodeFacts>> {
-        self.engine.load().facts(node).cloned()
+        self.engine.load().engine.facts(node).cloned()
     }
 
     /// The nodes of all directories, by id.
     #[must_use]
     pub fn nodes(&self) -> Vec<Arc<NodeFacts>> {
-        self.engine.load().nodes().cloned().collect()
+        self.engine.load().engine.nodes().cloned().collect()
     }
 
     /// What the directories state of the node with this SPIFFE id.
     #[must_use]
     pub fn node_of(&self, spiffe_id: &str) -> Option<Arc<NodeFacts>> {
-        self.engine.load().node_of(spiffe_id).cloned()
+        self.engine.load().engine.node_of(spiffe_id).cloned()
     }
 
     /// The institutions that have a bundle.
     #[must_use]
     pub fn institutions(&self) -> Vec<String> {
-        self.engine.load().institutions().map(str::to_owned).collect()
+        self.engine.load().engine.institutions().map(str::to_owned).collect()
     }
 
     /// The policy that decides for an institution: version, hash, signers.
     #[must_use]
     pub fn statement(&self, institution: &str) -> Option<PolicyStatement> {
-        self.engine.load().statement(institution).cloned()
+        self.engine.load().engine.statement(institution).cloned()
     }
 
     /// Reads the names of rooms with these keys from now on.
@@ -112,13 +111,13 @@ impl Authority {
     /// What the institution's bundle says of this room's name; none when this node holds no room key that reads it.
     #[must_use]
     pub fn room_by_name(&self, room: &RoomId) -> Option<RoomAttributes> {
-        self.rooms.by_name(&self.engine.load(), room)
+        self.rooms.by_name(&self.engine.load().engine, room)
     }
 
     /// What the room must be taken for: the strictest of what its name and its grant say; without both, the strictest.
     #[must_use]
     pub fn room(&self, room: &RoomId) -> RoomAttributes {
-        let known = self.rooms.attributes(&self.engine.load(), room, None);
+        let known = self.rooms.attributes(&self.engine.load().engine, room, None);
         known.into_iter().fold(RoomAttributes::default(), RoomAttributes::stricter)
     }
 
@@ -126,7 +125,7 @@ impl Authority {
     /// it? See [`PolicyEngine::renewal_overdue`].
     #[must_use]
     pub fn renewal_overdue(&self, room: &RoomId, node: &str) -> Option<Refusal> {
-        self.engine.load().renewal_overdue(&room.institution, node)
+        self.engine.load().engine.renewal_overdue(&room.institution, node)
     }
 
     /// May this node do `action` for the room? For another node this is a plan, not yet checked against its proven
@@ -160,7 +159,7 @@ impl Authority {
     /// order in which they were asked: on `join`, then on each role; the first denial ends them.
     pub fn join(&self, room: &RoomId, from: &str, roles: ParticipantRoles) -> Vec<(Action, Decision)> {
         let engine = self.engine.load();
-        let attributes = self.rooms.attributes(&engine, room, None);
+        let attributes = self.rooms.attributes(&engine.engine, room, None);
         let ParticipantRoles { hidden, recorder } = roles;
         let asked = [(Action::Join, true), (Action::JoinHidden, hidden), (Action::JoinRecorder, recorder)];
         let mut decisions = Vec::new();
@@ -195,7 +194,7 @@ impl Authority {
         subject: Subject<'_>,
     ) -> Decision {
         let engine = self.engine.load();
-        let attributes = self.rooms.attributes(&engine, room, offered);
+        let attributes = self.rooms.attributes(&engine.engine, room, offered);
         self.decide(&engine, action, &room.institution, &attributes, subject)
     }
 
@@ -206,16 +205,15 @@ impl Authority {
     /// The decision for each of what the room may be: the first denial, else the first permission.
     fn decide(
         &self,
-        engine: &PolicyEngine,
+        engine: &DecidingEngine,
         action: Action,
         institution: &str,
         attributes: &[RoomAttributes],
         subject: Subject<'_>,
     ) -> Decision {
-        let claims = Claims::default();
         let mut decision = None;
         for room in attributes {
-            let next = engine.decide(&Request { institution, action, subject, room: *room, claims });
+            let next = engine.decide(action, institution, *room, subject);
             let denied = !next.allowed;
             if denied || decision.is_none() {
                 decision = Some(next);

@@ -32,6 +32,7 @@ mod engine;
 mod entities;
 mod escape;
 mod institution;
+mod known_decisions;
 mod known_rooms;
 mod lint;
 mod loader;

@@ -44,7 +44,7 @@ pub enum Subject<'a> {
 }
 
 /// What an institution's bundle says of a room, by its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RoomAttributes {
     /// Its confidentiality class.
     pub class: RoomClass,

@@ -52,6 +52,38 @@ fn a_replaced_engine_decides_at_once_and_returned_values_stay() {
 }
 
 #[test]
+fn a_repeated_question_has_the_same_answer_until_the_engine_is_replaced() {
+    let documents = leased_for_standard_rooms();
+    let authority = gateway(load(&documents).unwrap());
+    let rooms = [room("lecture"), room("exam-1"), room("e2ee-board")];
+    let nodes = ["cph-1", "hel-1", "nowhere-1", "ku.dk"];
+    let ask_all = || {
+        let mut answers = Vec::new();
+        for (action, room) in
+            Action::ALL.into_iter().flat_map(|action| rooms.iter().map(move |room| (action, room)))
+        {
+            answers.extend(nodes.map(|node| authority.node(action, room, node)));
+            answers
+                .extend(["ku.dk", "uio.no", "cph-1"].map(|from| authority.participant(action, room, from)));
+        }
+        answers
+    };
+    let first = ask_all();
+    assert!(first.iter().any(|decision| decision.allowed) && first.iter().any(|decision| !decision.allowed));
+    assert_eq!(ask_all(), first);
+    let engine = authority.engine();
+    for (room, decided) in rooms.iter().zip(first.chunks(nodes.len() + 3)) {
+        for (node, decided) in nodes.iter().zip(decided) {
+            let room = authority.room(room);
+            let anew = Request { room, ..request(Action::ALL[0], Subject::Node(node)) };
+            assert_eq!(engine.decide(&Request { claims: Claims::default(), ..anew }), *decided, "{node}");
+        }
+    }
+    authority.replace(demo_engine());
+    assert_ne!(ask_all(), first);
+}
+
+#[test]
 fn a_decision_about_a_room_reads_the_rooms_class() {
     let authority = gateway(load(&leased_for_standard_rooms()).unwrap());
     let (exam, lecture) = (room("exam-1"), room("lecture"));
