@@ -40,6 +40,9 @@ struct Options {
     /// Measures instead how long the cluster takes to recover after each fault of etcd.
     #[arg(long)]
     faults: bool,
+    /// Measures only how long a new bundle takes to be enforced.
+    #[arg(long)]
+    policy_change: bool,
     /// Cargo passes it to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -64,6 +67,10 @@ fn measure(options: &Options) -> Result<()> {
         let figures = runtime.block_on(etcd_faults::measure(progress))?;
         return print(options, Report { machine, figures });
     }
+    if options.policy_change {
+        let figures = runtime.block_on(policy_change())?;
+        return print(options, Report { machine, figures });
+    }
     let mut figures: Vec<Figure> = Vec::new();
     progress("policy decisions");
     figures.extend(policy::measure()?);
@@ -84,13 +91,17 @@ fn measure(options: &Options) -> Result<()> {
             progress("a link between two nodes");
             figures.extend(link_hop::measure(&cluster, options.seconds).await?);
         }
-        let rooms = policy_change::ROOMS as u32;
-        let (_etcd, cluster) = cluster(&[("cph-1", rooms), ("sto-1", rooms)]).await?;
-        progress("a new bundle in 200 rooms");
-        figures.extend(policy_change::measure(&cluster).await?);
+        figures.extend(policy_change().await?);
         anyhow::Ok(())
     })?;
     print(options, Report { machine, figures })
+}
+
+async fn policy_change() -> Result<Vec<Figure>> {
+    let rooms = policy_change::ROOMS as u32;
+    let (_etcd, cluster) = cluster(&[("cph-1", rooms), ("sto-1", rooms)]).await?;
+    progress("a new bundle in 200 rooms");
+    policy_change::measure(&cluster).await
 }
 
 fn progress(what: &str) {
