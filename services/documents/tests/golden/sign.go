@@ -34,6 +34,7 @@ func main() {
 		"floor.note":     {signer("nordunet/2026", 4)},
 		"directory.note": {signer("nordunet/2026", 4)},
 		"ticket.note":    {signer("cph-1/2026", 11)},
+		"grant.note":     {signer("cph-1/2026", 11)},
 	}
 	for file, signers := range signers {
 		whole := must(os.ReadFile(file))

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use systir_documents::{Document, Note, OperatorPin, PinnedKeys, Pins, PublicKey, SigningKey, Ticket};
+use systir_documents::{Document, Note, OperatorPin, PinnedKeys, Pins, SignedGrant, SigningKey, Ticket};
 
 /// Documents that the pinned keys below signed; the corpus begins with them.
 const SIGNED: [&str; 3] = [
@@ -53,8 +53,13 @@ fn read(text: &str) {
 /// A ticket that the key below signed; the corpus begins with it.
 const SIGNED_TICKET: &str = include_str!("../../../../services/documents/tests/golden/ticket.note");
 
-static GATEWAY: LazyLock<Option<PublicKey>> =
-    LazyLock::new(|| SigningKey::from_seed("cph-1/2026", [11; 32]).ok().map(|key| key.public()));
+static NODE: LazyLock<Option<SigningKey>> =
+    LazyLock::new(|| SigningKey::from_seed("cph-1/2026", [11; 32]).ok());
+
+fn node_key() -> &'static SigningKey {
+    let Some(key) = &*NODE else { unreachable!("the key of this file is valid") };
+    key
+}
 
 /// A gateway's ticket: what is read is written the same, and no other text than a signed one is accepted.
 pub fn ticket(bytes: &[u8]) {
@@ -64,8 +69,46 @@ pub fn ticket(bytes: &[u8]) {
             assert_eq!(ticket.to_text().trim_end(), text.trim_end());
         }
     }
-    let Some(key) = &*GATEWAY else { unreachable!("the key of this file is valid") };
-    if Ticket::verify(text, std::slice::from_ref(key)).is_ok() {
+    if Ticket::verify(text, &[node_key().public()]).is_ok() {
         assert_eq!(text, SIGNED_TICKET);
+    }
+}
+
+/// A grant that the same key signed, as home.
+const SIGNED_GRANT: &str = include_str!("../../../../services/documents/tests/golden/grant.note");
+
+/// A home's grant: no other text than a signed one is accepted, a text that is accepted has one form only, and is no ticket.
+pub fn grant(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let verify = |note: &str| SignedGrant::verify(note, |_| vec![node_key().public()]);
+    if verify(text).is_ok() {
+        assert_eq!(text, SIGNED_GRANT);
+    }
+    for text in [text.to_owned(), format!("{}\n", text_of(text))] {
+        // As if a home had signed it.
+        let Ok(note) = Note::sign(&text, node_key()).map(|note| note.to_string()) else { continue };
+        let Ok(read) = verify(&note) else { continue };
+        let written = SignedGrant::sign(read.grant().clone(), node_key());
+        assert_eq!(written.map(|signed| signed.note().to_string()), Ok(note.clone()));
+        assert!(Ticket::verify(&note, &[node_key().public()]).is_err());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the mutations of the corpus would be refused at once.
+    #[test]
+    fn the_corpus_begins_with_notes_that_are_accepted() {
+        let keys = || vec![node_key().public()];
+        Ticket::verify(SIGNED_TICKET, &keys()).expect("the golden ticket");
+        SignedGrant::verify(SIGNED_GRANT, |_| keys()).expect("the golden grant");
+        for (corpus, golden) in [("ticket", SIGNED_TICKET), ("grant", SIGNED_GRANT)] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus");
+            let read = |file: &str| std::fs::read_to_string(format!("{folder}/{corpus}/{file}"));
+            assert_eq!(read("signed").expect("a file"), golden);
+            assert_eq!(read("unsigned").expect("a file"), format!("{}\n", text_of(golden)));
+        }
     }
 }

@@ -45,4 +45,5 @@ pub const TARGETS: &[Target] = &[
     ("config", operator::config),
     ("document", documents::document),
     ("ticket", documents::ticket),
+    ("grant", documents::grant),
 ];
