@@ -157,7 +157,7 @@ async fn refused(node: &Node, room: &RoomId, identity: &str) -> (u16, &'static s
     status_and_code(&refusal)
 }
 
-fn used(node: &Node) -> u32 {
+pub(super) fn used(node: &Node) -> u32 {
     node.parts.local_load.load().participants
 }
 
@@ -219,7 +219,7 @@ async fn a_join_times_out_when_the_registry_does_not_answer() {
 }
 
 /// Waits until a seat is taken or reserved at the node, or none is.
-async fn until_used(node: &Node, seats: u32) {
+pub(super) async fn until_used(node: &Node, seats: u32) {
     let counted = async {
         while used(node) != seats {
             tokio::time::sleep(Duration::from_millis(5)).await;

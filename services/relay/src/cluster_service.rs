@@ -374,7 +374,12 @@ impl Handler for ClusterService {
         start: SignalStart,
         stream: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(self.start_signal(peer, start, stream))
+        Box::pin(async move {
+            let join_id = start.join_id.clone();
+            let started = self.start_signal(peer, start, stream).await;
+            // The seat of a participant who is refused is free for others at once.
+            started.inspect_err(|_| self.seats.release_reservation(&join_id))
+        })
     }
 
     fn document_versions(&self) -> Vec<HeldDocument> {

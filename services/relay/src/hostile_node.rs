@@ -23,6 +23,9 @@ fn id_of(node: &str) -> SpiffeId {
 
 pub(super) struct HostileNode {
     pub(super) name: String,
+    /// The room and the join that it asks for and relays.
+    pub(super) room: RoomId,
+    pub(super) join_id: String,
     pub(super) links: Links,
     events: tokio::sync::mpsc::Receiver<LinkEvent>,
     /// All events so far.
@@ -72,7 +75,8 @@ impl HostileNode {
         let registry = cluster.store.registry();
         registry.announce(lease);
         let (name, seen, writes) = (name.to_owned(), Vec::new(), (unix_ms(), 0));
-        Self { name, links, events, seen, script, registry, writes, keys: all, requests: 0 }
+        let (room, join_id) = (room(), "hostile".to_owned());
+        Self { name, room, join_id, links, events, seen, script, registry, writes, keys: all, requests: 0 }
     }
 
     /// From now on it tells this grant.
@@ -110,7 +114,7 @@ impl HostileNode {
         grant: &str,
     ) -> Result<wire::RoomAssignment, Refusal> {
         let request = GrantRequest {
-            room: room().key(),
+            room: self.room.key(),
             grant: grant.to_owned(),
             purpose: purpose.into(),
             ..GrantRequest::default()
@@ -125,9 +129,9 @@ impl HostileNode {
     /// Asks a node for a seat. The error is the refusal, and the grant that it tells.
     pub(super) async fn reserve(&self, node: &str, grant: &str) -> Result<(), (Reason, Option<String>)> {
         let request = ReserveRequest {
-            room: room().key(),
+            room: self.room.key(),
             identity: "eve".to_owned(),
-            join_id: "hostile".to_owned(),
+            join_id: self.join_id.clone(),
             grant: grant.to_owned(),
             ..ReserveRequest::default()
         };
@@ -150,8 +154,8 @@ impl HostileNode {
         claims: &Grants,
     ) -> Result<SignalStream, CallError> {
         let start = SignalStart {
-            room: room().key(),
-            join_id: "hostile".to_owned(),
+            room: self.room.key(),
+            join_id: self.join_id.clone(),
             claims_json: serde_json::to_string(claims).unwrap(),
             grant: grant.to_owned(),
             ticket: ticket.note().clone(),
@@ -165,12 +169,12 @@ impl HostileNode {
         self.tell(grant);
         // A request with the same epoch would be the same request.
         self.requests += 1;
-        self.links.open_room(&room().key(), self.address_of(node), self.requests, 1);
+        self.links.open_room(&self.room.key(), self.address_of(node), self.requests, 1);
     }
 
     /// Closes the room on the link with a node.
     pub(super) fn close_room(&self, node: &str) {
-        self.links.close_room(&room().key(), &id_of(node));
+        self.links.close_room(&self.room.key(), &id_of(node));
     }
 
     /// Opens the room on the link with a node that must accept it.
@@ -184,7 +188,7 @@ impl HostileNode {
             };
             self.until("the room opens", answered).await;
             let body = state_update(&snapshot);
-            if self.links.send(&id_of(node), &room().key(), body).is_ok() {
+            if self.links.send(&id_of(node), &self.room.key(), body).is_ok() {
                 return;
             }
             // Both nodes opened and closed it at once.
@@ -212,7 +216,7 @@ impl HostileNode {
     }
 
     pub(super) fn send(&self, node: &str, body: RoomBody) {
-        self.links.send(&id_of(node), &room().key(), body).unwrap();
+        self.links.send(&id_of(node), &self.room.key(), body).unwrap();
     }
 
     /// Writes a participant's record as its media node. `owner`: the node that it pretends to be.
@@ -221,6 +225,17 @@ impl HostileNode {
         let (incarnation, seq) = self.writes;
         let update = Update::Participant { owner: owner.to_owned(), incarnation, seq, record };
         self.send(node, state_update(&update));
+    }
+
+    /// Writes a participant's record as its media node, as write number `seq`, as soon as the link takes it.
+    pub(super) async fn write_when_possible(&self, node: &str, seq: u64, record: ParticipantRecord) {
+        let (owner, incarnation) = (self.name.clone(), self.writes.0);
+        let mut body = state_update(&Update::Participant { owner, incarnation, seq, record });
+        while let Err(error) = self.links.send(&id_of(node), &self.room.key(), body) {
+            let RoomSendError::Full(Some(back)) = error else { panic!("{error}") };
+            body = *back;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Receives link events until one matches.

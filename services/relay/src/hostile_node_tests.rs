@@ -44,6 +44,18 @@ impl TestCluster {
         forged.grant
     }
 
+    /// Signs tickets with the key of a node.
+    pub(super) fn issuer_of(&self, node: &str) -> TicketIssuer {
+        let key = self.documents.node_key(node).unwrap().to_text();
+        TicketIssuer {
+            node: node.to_owned(),
+            key: key.parse::<systir_documents::SigningKey>().unwrap().into(),
+            key_changes: tokio::sync::watch::channel(0).1,
+            tasks: TaskTracker::new(),
+            signed: prometheus_client::metrics::counter::Counter::default(),
+        }
+    }
+
     /// The grant in a note of an honest home.
     pub(super) fn read(&self, note: &str) -> Grant {
         let keys = |home: &str| vec![self.documents.node_key(home).unwrap().public()];
@@ -256,20 +268,7 @@ async fn a_node_that_policy_denies_as_gateway_gets_no_seat_no_signalling_and_no_
     let refused = hostile.reserve("cph-1", &held).await;
     assert_eq!(refused, Err((Reason::PolicyDenied, None)), "it is told nothing");
     let eve = grants("eve");
-    let issuer = TicketIssuer {
-        node: "sto-1".to_owned(),
-        key: cluster
-            .documents
-            .node_key("sto-1")
-            .unwrap()
-            .to_text()
-            .parse::<systir_documents::SigningKey>()
-            .unwrap()
-            .into(),
-        key_changes: tokio::sync::watch::channel(0).1,
-        tasks: TaskTracker::new(),
-        signed: prometheus_client::metrics::counter::Counter::default(),
-    };
+    let issuer = cluster.issuer_of("sto-1");
     let assignment = home.parts.assignments.get(&room()).unwrap();
     for ticket in [
         issuer.issue(&assignment, "cph-1", &eve, 0),

@@ -109,20 +109,7 @@ async fn a_spill_node_can_show_only_the_participants_that_a_gateway_gave_it() {
     cluster.deny_gateways_outside_denmark();
     let mut room = HostileSpill::new(&cluster).await;
     let assignment = room.home.parts.assignments.get(&super::room()).unwrap();
-    let own = TicketIssuer {
-        node: "sto-1".to_owned(),
-        key: cluster
-            .documents
-            .node_key("sto-1")
-            .unwrap()
-            .to_text()
-            .parse::<systir_documents::SigningKey>()
-            .unwrap()
-            .into(),
-        key_changes: tokio::sync::watch::channel(0).1,
-        tasks: TaskTracker::new(),
-        signed: prometheus_client::metrics::counter::Counter::default(),
-    };
+    let own = cluster.issuer_of("sto-1");
     let of_own = own.issue(&assignment, "sto-1", &grants("eve"), 0).unwrap();
     let annas = room.hostile.ticket_in_state_of("anna").await;
     // Bob's ticket with another participant in it.
