@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use systir_cascade::{CallError, LinkEvent, PeerAddress, RoomBody, SignalStream};
+use systir_cascade::{CallError, LinkEvent, PeerAddress, RoomBody, RoomSendError, SignalStream};
 use systir_documents::{PublicKey, SigningKey};
 use systir_identity::{SpiffeId, TrustDomain};
 use systir_proto::cluster::v1 as wire;

@@ -36,7 +36,7 @@ fn info(ticket: &SignedTicket) -> livekit_protocol::ParticipantInfo {
 }
 
 /// The record of the participant of a ticket.
-fn record(ticket: &SignedTicket, counter: u32) -> ParticipantRecord {
+pub(super) fn record(ticket: &SignedTicket, counter: u32) -> ParticipantRecord {
     let said = ticket.ticket();
     ParticipantRecord {
         sid: said.participant_sid.clone(),

@@ -36,6 +36,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 mod admission;
 #[path = "document_tests.rs"]
 mod documents;
+#[path = "hostile_flood_tests.rs"]
+mod hostile_flood;
 #[path = "hostile_gateway_tests.rs"]
 mod hostile_gateway;
 #[path = "hostile_home_tests.rs"]
