@@ -6,10 +6,10 @@ mod support;
 
 use support::hostile_node::{HostileNode, LINK, hello};
 use support::{TIMEOUT, TestCluster, relay};
-use systir_cascade::RoomSendError;
+use systir_cascade::{RoomSendError, frame};
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{Hello, OpenRoom, RoomMessage, RoomOpened, Unsubscribe};
+use systir_proto::cluster::v1::{Hello, LossyData, OpenRoom, RoomMessage, RoomOpened, Unsubscribe};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +62,8 @@ async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_it() {
+    /// Datagrams, so few that loopback loses none.
+    const LOSSY: u64 = 5;
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
     let mut hostile = HostileNode::new(&cluster, "sto-1");
@@ -83,14 +85,28 @@ async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_
     hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
     assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
     hostile.send(message()).await;
+    // A participant's lossy data is sent as datagrams.
+    let data = || RoomBody::LossyData(LossyData { packet: vec![7; 100].into(), ..LossyData::default() });
+    let datagram = frame::message(&RoomMessage { room: room(), body: Some(data()) });
+    for _ in 0..LOSSY {
+        hostile.quic[0].send_datagram(datagram.clone()).unwrap();
+    }
+    let counted = async {
+        while honest.links.list()[0].stats.closed_room_messages < 2 + LOSSY {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
     // Messages are handled in order: once this room opens, those before were handled.
     hostile.send(open("ku.dk/open".to_owned())).await;
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());
-    assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
-    let body = RoomBody::Unsubscribe(Unsubscribe::default());
-    assert_eq!(honest.links.send(&relay("sto-1"), &room(), body), Err(RoomSendError::RoomNotOpen));
+    assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2 + LOSSY);
+    for body in [RoomBody::Unsubscribe(Unsubscribe::default()), data()] {
+        assert_eq!(honest.links.send(&relay("sto-1"), &room(), body), Err(RoomSendError::RoomNotOpen));
+    }
     assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))), "nothing else was sent");
+    assert_eq!(honest.links.list()[0].stats.data_messages_out, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

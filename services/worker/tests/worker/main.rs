@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
 mod client;
+mod closed_flows;
 mod harness;
 mod tcp;
 
