@@ -249,11 +249,12 @@ fn reaches(ip: IpAddr, listen: SocketAddr) -> bool {
 
 fn telemetry(telemetry: &TelemetrySection) -> Result<(), FieldError> {
     if let Some(collector) = &telemetry.otlp
-        && !(collector.starts_with("http://") && is_address(collector))
+        && !(collector.starts_with("http://") && is_address(collector) && is_loopback(collector))
     {
         return invalid(
             "telemetry.otlp",
-            "write it like http://127.0.0.1:4317: spans are sent without TLS; a collector on this machine can forward them over TLS",
+            "write it like http://127.0.0.1:4317: spans are sent without TLS, so only to this machine; a collector here can \
+             forward them over TLS",
         );
     }
     match tracing_subscriber::EnvFilter::try_new(&telemetry.log) {
@@ -326,4 +327,42 @@ fn registry(registry: &RegistrySection) -> Result<(), FieldError> {
         return invalid("registry.lease_seconds", problem);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_sent_without_tls_only_to_this_machine() {
+        let with = |otlp: &str| {
+            telemetry(&TelemetrySection {
+                listen: ([127, 0, 0, 1], 7872).into(),
+                otlp: Some(otlp.to_owned()),
+                log: "info".to_owned(),
+                json: false,
+            })
+        };
+        for good in
+            ["http://127.0.0.1:4317", "http://127.0.0.2:4317", "http://[::1]:4317", "http://localhost:4317"]
+        {
+            with(good).unwrap();
+        }
+        for bad in [
+            "http://192.0.2.10:4317",
+            "http://collector:4317",
+            "http://[2001:db8::1]:4317",
+            "http://localhost.example:4317",
+            "http://127.0.0.1.example:4317",
+            "http://localhost@192.0.2.10:4317",
+            "https://127.0.0.1:4317",
+            "http://",
+        ] {
+            let error = with(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("telemetry.otlp") && error.contains("only to this machine"),
+                "{bad}: {error}"
+            );
+        }
+    }
 }
