@@ -5,7 +5,7 @@ use systir_documents::{DocumentId, Validity};
 use super::*;
 
 /// Waits until the node uses this version of the bundle.
-async fn until_version(node: &Node, version: u64) {
+pub(super) async fn until_version(node: &Node, version: u64) {
     let mut changes = node.parts.documents.changes();
     let reached = async {
         loop {

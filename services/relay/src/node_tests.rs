@@ -34,6 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[path = "admission_tests.rs"]
 mod admission;
+#[path = "api_tests.rs"]
+mod api;
 #[path = "document_tests.rs"]
 mod documents;
 #[path = "hostile_flood_tests.rs"]

@@ -1,0 +1,99 @@
+//! The API of whole nodes: who may administer, and documents that are too long.
+
+use livekit_token::{AccessToken, VideoGrants};
+use systir_documents::MAX_NOTE_BYTES;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::documents::until_version;
+use super::*;
+
+/// An administrator's token of ku.dk.
+fn token() -> String {
+    let grants = VideoGrants {
+        room_list: true,
+        room_admin: true,
+        room: "lecture".to_owned(),
+        ..VideoGrants::default()
+    };
+    let token = AccessToken::with_api_key("devkey", "secret").with_identity("admin").with_grants(grants);
+    token.with_ttl(Duration::from_secs(60)).to_jwt().unwrap()
+}
+
+/// Status and text of the node's answer.
+async fn request(node: &Node, request: &str, body: &[u8]) -> (u16, String) {
+    let address = node.http.listening().await.unwrap();
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+        token(),
+        body.len()
+    );
+    let (mut read, mut write) = socket.into_split();
+    let mut answer = Vec::new();
+    // The node may answer and close before it has read all.
+    let sent = async {
+        write.write_all(head.as_bytes()).await?;
+        write.write_all(body).await
+    };
+    let _ = tokio::join!(sent, read.read_to_end(&mut answer));
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("{answer:?}")), answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_policy_forbids_to_administer_the_api_refuses_with_the_reason() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 5).await;
+    let _anna = TestParticipant::join(&node, "anna").await;
+    let next = cluster.documents.bundle(3, |_| {}).unwrap();
+    let calls = [
+        ("GET /systir/v1/nodes", ""),
+        ("GET /systir/v1/documents", ""),
+        ("GET /systir/v1/documents/bundle/ku.dk", ""),
+        ("GET /systir/v1/rooms/lecture/explain", ""),
+        ("POST /systir/v1/documents", next.as_str()),
+    ];
+    for (call, body) in &calls[..4] {
+        assert_eq!(request(&node, call, body.as_bytes()).await.0, 200, "{call}");
+    }
+    let forbidden = cluster.documents.bundle(2, |bundle| {
+        bundle.policy = bundle.policy.replace(
+            r#"permit (principal in Institution::"ku.dk", action == Action::"administer", resource in Institution::"ku.dk");"#,
+            r#"forbid (principal in Institution::"ku.dk", action == Action::"administer", resource);"#,
+        );
+        bundle.policy = bundle.policy.replace(
+            "@id(\"ku-administer\")\n@why(\"the token was signed with a key of {participant_institution}\")",
+            "@id(\"ku-administers-nothing\")\n@why(\"ku.dk is administered elsewhere\")",
+        );
+    });
+    let _ = node.parts.documents.take(&forbidden.unwrap()).unwrap();
+    for (call, body) in &calls {
+        let (status, answer) = request(&node, call, body.as_bytes()).await;
+        assert_eq!(status, 403, "{call}: {answer}");
+        assert!(answer.contains("ku.dk is administered elsewhere"), "{call}: {answer}");
+    }
+    until_version(&node, 2).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_10_mb_is_refused_by_folder_and_over_http_and_the_node_goes_on() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 5).await;
+    let comment = format!("\n// {}\n", "x".repeat(10 << 20));
+    let big = cluster.documents.bundle(1, |_| {}).unwrap().replacen('\n', &comment, 1);
+    assert!(big.len() > MAX_NOTE_BYTES);
+    let (status, answer) = request(&node, "POST /systir/v1/documents", big.as_bytes()).await;
+    assert_eq!(status, 413, "{answer}");
+    // The folder is read in the order of the names.
+    cluster.publish("a-big.note", &big);
+    cluster.publish("ku.dk.note", &cluster.documents.bundle(2, |_| {}).unwrap());
+    until_version(&node, 2).await;
+    let _anna = TestParticipant::join(&node, "anna").await;
+    let third = cluster.documents.bundle(3, |_| {}).unwrap();
+    let (status, answer) = request(&node, "POST /systir/v1/documents", third.as_bytes()).await;
+    assert_eq!(status, 200, "{answer}");
+    until_version(&node, 3).await;
+    node.stop().await;
+}
