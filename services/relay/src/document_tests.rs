@@ -167,6 +167,85 @@ async fn a_link_ends_when_the_directory_no_longer_lists_the_ca_of_its_peer() {
 /// The time of a percentile, milliseconds.
 fn percentile(sorted: &[Duration], percent: usize) -> u128 {
     sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).map_or(0, Duration::as_millis)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_names_countries_and_no_zone() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    let second = cluster.documents.bundle(2, |_| {}).unwrap();
+    let text = systir_documents::Note::parse(&second).unwrap().text().to_owned();
+    // A zone in a zone, a zone in itself, and two zones in each other.
+    for zones in ["EU = [\"EEA\"]", "EU = [\"EU\"]", "EU = [\"Nordic\"]\nNordic = [\"EU\"]"] {
+        let (before, rest) = text.split_once("[zones]\n").unwrap();
+        let after = rest.find("\n\n").map_or("", |end| &rest[end..]);
+        let changed = format!("{before}[zones]\n{zones}{after}");
+        let signed = systir_documents::Note::sign(&changed, cluster.documents.institution_key()).unwrap();
+        let refused = take(&node, &signed.to_string()).unwrap_err();
+        assert!(refused.contains("ISO 3166-1"), "{zones}: {refused}");
+    }
+    until_version(&node, 1).await;
+    take(&node, &second).unwrap();
+    node.stop().await;
+}
+
+/// How many documents the node refused for this reason.
+fn refused_for(node: &Node, reason: &str) -> u64 {
+    let (mut text, registry) = (String::new(), node.parts.metrics.registry(&node.parts.assignments));
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let name = format!("systir_documents_refused_total{{reason=\"{reason}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_the_disk_does_not_keep_is_not_used_until_the_disk_works() {
+    let cluster = TestCluster::new();
+    let state = cluster.config("cph-1", 1).policy.state;
+    let node = cluster.node("cph-1", 1).await;
+    // A file in place of the folder: nobody can write there, not even root.
+    let moved = state.with_extension("moved");
+    std::fs::rename(&state, &moved).unwrap();
+    std::fs::write(&state, "").unwrap();
+    let second = cluster.documents.bundle(2, |_| {}).unwrap();
+    let refused = take(&node, &second).unwrap_err();
+    assert!(refused.contains("cannot be kept on the disk"), "{refused}");
+    assert_eq!(refused_for(&node, "disk"), 1);
+    until_version(&node, 1).await;
+    let _anna = TestParticipant::join(&node, "anna").await;
+    // The folder of documents is looked at again although the file stays the same.
+    cluster.publish("ku.dk.note", &second);
+    let looked = async {
+        while refused_for(&node, "disk") < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, looked).await.expect("the node reads the folder");
+    std::fs::remove_file(&state).unwrap();
+    std::fs::rename(&moved, &state).unwrap();
+    until_version(&node, 2).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_written_document_of_an_earlier_run_is_ignored_at_start() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    take(&node, &cluster.documents.bundle(2, |_| {}).unwrap()).unwrap();
+    node.stop().await;
+    let third = cluster.documents.bundle(3, |_| {}).unwrap();
+    let (half, _) = third.split_at(third.len() / 2);
+    // Whole or not, it was never in use.
+    for left in [half, &third] {
+        let file = cluster.config("cph-1", 1).policy.state.join("bundle-ku.dk.note-new");
+        std::fs::write(&file, left).unwrap();
+        let node = cluster.node("cph-1", 1).await;
+        until_version(&node, 2).await;
+        node.stop().await;
+    }
+    let node = cluster.node("cph-1", 1).await;
+    take(&node, &third).unwrap();
+    until_version(&node, 3).await;
+    node.stop().await;
+}
+
 }
 
 #[tokio::test(flavor = "multi_thread")]

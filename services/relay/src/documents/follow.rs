@@ -41,6 +41,7 @@ fn look(
             return seen;
         }
     };
+    let mut again = Vec::new();
     for (path, _) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
         let note = match files::read(path) {
             Ok(note) => note,
@@ -58,12 +59,18 @@ fn look(
             Err(NotTaken::NotNewer(error @ NotAccepted::Older { .. })) => {
                 tracing::warn!(file = %path.display(), %error, "a document in a file is not taken");
             }
-            Err(error) => tracing::error!(
-                file = %path.display(),
-                %error,
-                "a document in a file is not taken; the one that was in use stays"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    file = %path.display(),
+                    %error,
+                    "a document in a file is not taken; the one that was in use stays"
+                );
+                // The disk may work again although the file stays the same.
+                if matches!(error, NotTaken::NotKept(_)) {
+                    again.push(path.clone());
+                }
+            }
         }
     }
-    found
+    found.into_iter().filter(|(path, _)| !again.contains(path)).collect()
 }
