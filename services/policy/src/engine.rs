@@ -40,7 +40,7 @@ impl PolicyEngine {
     /// Every problem found: see [`LoadError`].
     pub fn load(sources: &Sources<'_>) -> Result<Self, LoadError> {
         let schema = schema()?;
-        let nodes = DirectoryNodes::new(sources.directories)?;
+        let nodes = DirectoryNodes::new(sources.directories, &sources.floor.document.operator)?;
         let floor = floor_source(sources.floor.document, &place::floor(&sources.floor.document.operator))
             .load(&schema, 0)?;
         let mut directories: Vec<_> =
@@ -130,6 +130,12 @@ impl PolicyEngine {
     /// The nodes of all directories, by id.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<NodeFacts>> {
         self.nodes.iter()
+    }
+
+    /// The entries of directories that do not count, because another operator lists the same node.
+    #[must_use]
+    pub fn left_out(&self) -> &[Problem] {
+        self.nodes.left_out()
     }
 
     /// The nodes with a missing attribute: they are denied everything until their directory states it.

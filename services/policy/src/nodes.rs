@@ -1,6 +1,6 @@
 //! The nodes of all directories: the only source of attributes that policy decides on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,17 +20,23 @@ use crate::source::{SourceDocument, place};
 pub(crate) struct DirectoryNodes {
     by_id: BTreeMap<String, Arc<NodeFacts>>,
     by_spiffe_id: BTreeMap<String, Arc<NodeFacts>>,
+    left_out: Vec<Problem>,
 }
 
 impl DirectoryNodes {
-    /// The nodes of these directories.
+    /// The nodes of these directories, for a node of the operator `own`. What one operator lists refuses no other's
+    /// directory and replaces no node of `own`: of a node id or a SPIFFE id that two of them list, the entry of `own` counts
+    /// and no other one.
     ///
     /// # Errors
-    /// A node id or a SPIFFE id in two entries, a country that is not one, an id outside the directory's trust domain, one
-    /// operator or host controlled from two countries by one directory. A missing attribute is no error here: such a node is
-    /// denied everything.
-    pub(crate) fn new(directories: &[SourceDocument<'_, Directory>]) -> Result<Self, Vec<Problem>> {
-        let (mut nodes, mut problems) = (Self::default(), Vec::new());
+    /// A node id or a SPIFFE id in two entries of one operator, a country that is not one, an id outside the directory's
+    /// trust domain, one operator or host controlled from two countries by one directory. A missing attribute is no error
+    /// here: such a node is denied everything.
+    pub(crate) fn new(
+        directories: &[SourceDocument<'_, Directory>],
+        own: &str,
+    ) -> Result<Self, Vec<Problem>> {
+        let (mut entries, mut problems) = (Vec::new(), Vec::new());
         for source in directories {
             problems.extend(check(source.document));
             let statement = Arc::new(DirectoryStatement {
@@ -40,36 +46,52 @@ impl DirectoryNodes {
                 signers: source.fingerprints(),
                 validity: source.validity,
             });
-            for node in &source.document.nodes {
-                nodes.insert(Arc::new(facts(source.document, node, &statement)), &mut problems);
+            let nodes = source.document.nodes.iter();
+            entries.extend(nodes.map(|node| Arc::new(facts(source.document, node, &statement))));
+        }
+        // Node ids and SPIFFE ids look different. By which operators is each listed?
+        let mut listed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for facts in &entries {
+            for (what, id) in ids(facts) {
+                if !listed.entry(id).or_default().insert(&facts.operator) {
+                    let place = place::directory(&facts.operator);
+                    let why = format!("it lists {what} {id} twice; each node has one entry in one directory");
+                    problems.push(Problem::at(&place, why));
+                }
             }
         }
-        if problems.is_empty() { Ok(nodes) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut nodes = Self::default();
+        for facts in &entries {
+            let rival = ids(facts).find_map(|(what, id)| {
+                let other = listed.get(id)?.iter().find(|operator| **operator != facts.operator)?;
+                Some((what, id, *other))
+            });
+            match rival.filter(|_| facts.operator != own) {
+                Some((what, id, other)) => {
+                    let why = format!(
+                        "its entry {} does not count: it lists {what} {id}, and so does the {}",
+                        facts.id,
+                        place::directory(other)
+                    );
+                    nodes.left_out.push(Problem::at(&place::directory(&facts.operator), why));
+                }
+                None => nodes.insert(facts.clone()),
+            }
+        }
+        Ok(nodes)
     }
 
-    fn insert(&mut self, facts: Arc<NodeFacts>, problems: &mut Vec<Problem>) {
-        let place = place::directory(&facts.directory.operator);
-        let mut taken = |what: &str, other: &NodeFacts| {
-            let by = if other.directory.operator == facts.directory.operator {
-                "twice".to_owned()
-            } else {
-                format!("too, and so does the {}", place::directory(&other.directory.operator))
-            };
-            problems.push(Problem::at(
-                &place,
-                format!("it lists {what} {by}; each node belongs to one entry of one directory"),
-            ));
-        };
-        if let Some(other) = self.by_id.get(&facts.id) {
-            taken(&format!("the node {}", facts.id), other);
-            return;
-        }
-        if let Some(other) = self.by_spiffe_id.get(&facts.spiffe_id).filter(|_| !facts.spiffe_id.is_empty()) {
-            taken(&format!("the SPIFFE id {}", facts.spiffe_id), other);
-            return;
-        }
+    fn insert(&mut self, facts: Arc<NodeFacts>) {
         self.by_spiffe_id.insert(facts.spiffe_id.clone(), facts.clone());
         self.by_id.insert(facts.id.clone(), facts);
+    }
+
+    /// The entries that do not count, because another operator lists the same node.
+    pub(crate) fn left_out(&self) -> &[Problem] {
+        &self.left_out
     }
 
     /// The node with this id.
@@ -119,6 +141,12 @@ impl DirectoryNodes {
         }
         Ok(listed)
     }
+}
+
+/// The ids of an entry, and what they are.
+fn ids(facts: &NodeFacts) -> impl Iterator<Item = (&'static str, &str)> {
+    let both = [("the node", facts.id.as_str()), ("the SPIFFE id", facts.spiffe_id.as_str())];
+    both.into_iter().filter(|(_, id)| !id.is_empty())
 }
 
 fn unlisted(node: &str) -> Denial {

@@ -38,6 +38,8 @@ mod admission;
 mod api;
 #[path = "document_tests.rs"]
 mod documents;
+#[path = "foreign_directory_tests.rs"]
+mod foreign_directory;
 #[path = "hostile_flood_tests.rs"]
 mod hostile_flood;
 #[path = "hostile_gateway_tests.rs"]

@@ -163,25 +163,69 @@ fn statements_tell_who_signed_which_version() {
 }
 
 #[test]
-fn one_node_in_two_entries_refuses_the_load() {
+fn one_node_in_two_entries_of_a_directory_refuses_the_load() {
     let DemoDocuments { floor, bundle, directory } = demo_documents();
     let error_of =
         |directories: &[&Directory]| load_all(&floor, &[&bundle], directories).unwrap_err().to_string();
-    let same_id = directory_of_sunet([own_node("cph-1", "SE")]);
-    let error = error_of(&[&directory, &same_id]);
-    let expected = "directory of sunet: it lists the node cph-1 too, and so does the directory of nordunet";
-    assert!(error.contains(expected), "{error}");
-
-    let mut same_spiffe_id = directory_of_sunet([]);
-    same_spiffe_id.nodes.push(DirectoryNode { id: "lund-1".into(), ..own_node("cph-1", "SE") });
-    same_spiffe_id.trust_domain = "nordu.net".into();
-    let error = error_of(&[&directory, &same_spiffe_id]);
-    assert!(error.contains("it lists the SPIFFE id spiffe://nordu.net/relay/cph-1 too"), "{error}");
-
     let mut twice = directory.clone();
     twice.nodes.push(own_node("cph-1", "DK"));
     assert!(error_of(&[&twice]).contains("it lists the node cph-1 twice"));
     assert!(error_of(&[&directory, &directory]).contains("twice"));
+}
+
+#[test]
+fn a_node_that_another_operator_lists_too_stays_the_own_operators() {
+    let DemoDocuments { floor, bundle, directory } = demo_documents();
+    let mut same_spiffe_id =
+        directory_of_sunet([DirectoryNode { id: "lund-1".into(), ..own_node("cph-1", "SE") }]);
+    same_spiffe_id.nodes[0].spiffe_id = "spiffe://nordu.net/relay/cph-1".into();
+    same_spiffe_id.trust_domain = "nordu.net".into();
+    let same_id = directory_of_sunet([own_node("cph-1", "SE")]);
+    let cases =
+        [(same_id, "the node cph-1"), (same_spiffe_id, "the SPIFFE id spiffe://nordu.net/relay/cph-1")];
+    for (mut rival, what) in cases {
+        rival.nodes.push(DirectoryNode {
+            spiffe_id: format!("spiffe://{}/relay/umea-1", rival.trust_domain),
+            ..own_node("umea-1", "SE")
+        });
+        for directories in [[&directory, &rival], [&rival, &directory]] {
+            let engine = load_all(&floor, &[&bundle], &directories).unwrap();
+            assert_eq!(engine.facts("cph-1").unwrap().operator, "nordunet");
+            let of_spiffe_id = engine.node_of("spiffe://nordu.net/relay/cph-1").unwrap();
+            assert_eq!((of_spiffe_id.id.as_str(), of_spiffe_id.operator.as_str()), ("cph-1", "nordunet"));
+            assert!(engine.node_of("spiffe://sunet.se/relay/cph-1").is_none());
+            assert!(engine.facts("lund-1").is_none());
+            assert_eq!(engine.facts("umea-1").unwrap().operator, "sunet", "its other nodes count");
+            let left_out: Vec<String> = engine.left_out().iter().map(ToString::to_string).collect();
+            let expected = format!("does not count: it lists {what}, and so does the directory of nordunet");
+            assert!(left_out.len() == 1 && left_out[0].starts_with("directory of sunet: "), "{left_out:?}");
+            assert!(left_out[0].ends_with(&expected), "{left_out:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_two_other_operators_list_is_neither_of_them() {
+    let DemoDocuments { floor, bundle, directory } = demo_documents();
+    let other = |operator: &str, domain: &str, own: &str| {
+        let node = |id: &str| DirectoryNode {
+            spiffe_id: format!("spiffe://{domain}/relay/{id}"),
+            ..own_node(id, "SE")
+        };
+        let nodes = vec![node("claimed-1"), node(own)];
+        let (operator, trust_domain) = (operator.to_owned(), domain.to_owned());
+        Directory { operator, trust_domain, nodes, ..directory_of_sunet([]) }
+    };
+    let (one, two) = (other("sunet", "sunet.se", "lund-1"), other("sikt", "sikt.no", "oslo-1"));
+    for directories in [[&directory, &one, &two], [&two, &one, &directory]] {
+        let engine = load_all(&floor, &[&bundle], &directories).unwrap();
+        assert!(engine.facts("claimed-1").is_none());
+        assert!(engine.node_of("spiffe://sunet.se/relay/claimed-1").is_none());
+        assert_eq!(engine.left_out().len(), 2);
+        for (node, operator) in [("lund-1", "sunet"), ("oslo-1", "sikt"), ("cph-1", "nordunet")] {
+            assert_eq!(engine.facts(node).unwrap().operator, operator);
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Checks values that cannot work, alone or together. A configuration that passes can be started.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::Uri;
@@ -291,6 +292,14 @@ fn policy(policy: &PolicySection) -> Result<(), FieldError> {
     if !policy.operators.contains_key(&policy.operator) {
         let problem = format!("{} has no keys under [policy.operators]", policy.operator);
         return invalid("policy.operator", problem);
+    }
+    // SPIFFE ids and CA roots of two operators must differ.
+    let mut domains = BTreeMap::new();
+    for (name, operator) in &policy.operators {
+        if let Some(other) = domains.insert(&operator.trust_domain, name) {
+            let problem = format!("{other} has it too: each operator has a trust domain of its own");
+            return invalid(&format!("policy.operators.{name}.trust_domain"), problem);
+        }
     }
     policy.pins().map(drop)
 }

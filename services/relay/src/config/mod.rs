@@ -501,6 +501,11 @@ mod tests {
         refused("media.workers: ", media, "workers = 17\nlisten = \"127.0.0.1:7882\"", "at most 16");
         refused("media.listen: ", media, "listen = \"127.0.0.1:65530\"\nworkers = 7", "7 workers");
         let grpc = "grpc = \"127.0.0.1:7871\"";
+        let pinned = "[policy.institutions.\"ku.dk\"]";
+        let key = "nordu.net/2026+6ea78646+AZa8q1d3JGvGx27VuaGaywQkLH4qkSo3/jTAjDYgp3ph";
+        let sunet =
+            format!("[policy.operators.sunet]\ntrust_domain = \"nordu.net\"\nkeys = [\"{key}\"]\n{pinned}");
+        refused("policy.operators.sunet.trust_domain: ", pinned, &sunet, "nordunet has it too");
         refused("links.ceiling_mbps: ", grpc, "ceiling_mbps = 0\ngrpc = \"127.0.0.1:7871\"", "nothing");
         let etcd = "etcd = [\"http://127.0.0.1:2379\"]";
         for seconds in [0, 1, 601] {

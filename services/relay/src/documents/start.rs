@@ -44,6 +44,7 @@ pub(crate) fn read(config: &RelayConfig) -> Result<StartPolicy> {
     }
     let mut warnings = std::mem::take(&mut documents.warnings);
     warnings.extend(engine.incomplete().filter_map(|facts| incomplete(facts)));
+    warnings.extend(engine.left_out().iter().map(ToString::to_string));
     for institution in policy.institutions.keys() {
         if engine.statement(institution).is_none() {
             warnings.push(format!(

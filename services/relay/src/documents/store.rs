@@ -192,12 +192,16 @@ impl DocumentStore {
         let now = unix_seconds();
         let engine = PolicyEngine::load_accepted(&accepted, &self.operator, now)?;
         trust(&accepted, now)?;
+        let left_out = engine.left_out().to_vec();
         files::keep(&self.state, &document).map_err(NotTaken::NotKept)?;
         self.metrics.show(&accepted);
         let validities = validities(&accepted, now);
         (state.accepted, state.validities) = (accepted, validities);
         self.authority.replace(engine);
         drop(state);
+        for problem in left_out {
+            tracing::warn!(%problem, "an entry of a directory does not count");
+        }
         tracing::info!(document = %id, version = document.version(), hash = document.hash().short(), "a signed document is in use");
         self.changes.send_modify(|count| *count += 1);
         Ok((id, Acceptance::New))
