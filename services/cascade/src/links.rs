@@ -23,7 +23,7 @@ use crate::quic::{self, QuicCommand, QuicConfig};
 use crate::server;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use systir_documents::DocumentId;
 use systir_identity::{ProvenIdentity, SpiffeId};
 use systir_proto::cluster::v1::signal_message::Body;
@@ -158,6 +158,12 @@ impl Links {
     #[must_use]
     pub fn is_up(&self, peer: &SpiffeId) -> bool {
         self.runtime.table.is_up(peer)
+    }
+
+    /// Since when the link with the peer is up. None while there is none.
+    #[must_use]
+    pub fn up_since(&self, peer: &SpiffeId) -> Option<Instant> {
+        self.runtime.table.up(peer).map(|link| link.since)
     }
 
     /// The identity that the peer of a link proved last. None when no link with it is up.

@@ -67,6 +67,12 @@ impl HeldGrant {
         self.ends <= now
     }
 
+    /// When it ends, by this node's monotonic clock.
+    #[must_use]
+    pub fn ends(&self) -> Instant {
+        self.ends
+    }
+
     /// Did this process sign it?
     #[must_use]
     pub fn is_own(&self) -> bool {

@@ -1,11 +1,29 @@
 //! A hostile home that policy approves, against whole honest nodes.
 
-use systir_cascade::CallError;
+use systir_cascade::{CallError, LinkEvent};
 use systir_proto::cluster::v1::GrantPurpose as Purpose;
 
 use super::hostile_node::HostileNode;
 use super::hostile_node_tests::{counted, home_of};
 use super::*;
+
+impl TestParticipant {
+    /// Answers the offer of its media node with a description like that node's own. Its session then waits longer for a
+    /// connection.
+    async fn answer_offer(&mut self) {
+        let is_offer = |message: &&ServerMessage| matches!(message, ServerMessage::Offer(_));
+        if !self.received.iter().any(|message| is_offer(&message)) {
+            self.until("the offer", |message| is_offer(&message)).await;
+        }
+        let Some(ServerMessage::Offer(offer)) = self.received.iter().find(is_offer) else { unreachable!() };
+        let answer = livekit_protocol::SessionDescription {
+            r#type: "answer".to_owned(),
+            sdp: offer.sdp.replace("a=setup:actpass", "a=setup:active"),
+            ..offer.clone()
+        };
+        self.send(ClientMessage::Answer(answer)).await;
+    }
+}
 
 /// How the home cph-1 is revoked.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -138,5 +156,49 @@ async fn two_grants_of_a_home_with_one_number_bind_nobody_to_the_second() {
     let told = hostile.ask_grant("sto-1", Purpose::Held, &second).await.unwrap().grant;
     assert_eq!(told, first);
     assert_eq!(counted(&sister, "grants_refused", Reason::GrantInvalid), 1);
+    sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_stays_linked_and_does_not_renew_ends_the_room_at_a_spill_node() {
+    let cluster = TestCluster::new();
+    let mut config = cluster.config("sto-1", 5);
+    // The shorter they live, the more often a node looks at the grants that it holds.
+    config.policy.grant_seconds = 10;
+    let sister = Node::start(config, Arc::new(cluster.store.registry())).await.unwrap();
+    let mut hostile = HostileNode::start(&cluster, "cph-1").await;
+    hostile.refuses_seats();
+    let granted = |serial, life_ms| {
+        cluster.granted_with("cph-1", 1, |grant| {
+            (grant.serial, grant.not_after_ms) = (serial, grant.issued_ms + life_ms);
+        })
+    };
+    // Long enough for a join and an open room.
+    let record = granted(1, 5_000);
+    hostile.tell(&record.grant);
+    cluster.store.registry().create(record.clone()).await.unwrap();
+    let mut anna = TestParticipant::join(&sister, "anna").await;
+    let mut bob = TestParticipant::join(&sister, "bob").await;
+    anna.until_sees("bob").await;
+    for participant in [&mut anna, &mut bob] {
+        participant.answer_offer().await;
+    }
+    hostile.opens_room("sto-1", &record.grant).await;
+    assert!(sister.directory.is_up("cph-1"));
+    for participant in [&mut anna, &mut bob] {
+        let left = participant.until_leave().await;
+        assert_eq!(left, (LeaveAction::Reconnect, DisconnectReason::Migration));
+    }
+    let closed = |event: &LinkEvent| matches!(event, LinkEvent::RoomClosed { .. });
+    if !hostile.receive_all().iter().any(closed) {
+        hostile.until("the room closes on the link", closed).await;
+    }
+    assert!(!hostile.seen.iter().any(|event| matches!(event, LinkEvent::Down { .. })), "it stayed linked");
+    // They cannot join again while their home does not renew the grant.
+    let refused = TestParticipant::try_join(&sister, grants("anna")).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::ApprovedUnavailable, "{refused}");
+    let renewed = granted(2, MAX_GRANT_LIFE_MS).grant;
+    hostile.ask_grant("sto-1", Purpose::Held, &renewed).await.unwrap();
+    let _anna = TestParticipant::join(&sister, "anna").await;
     sister.stop().await;
 }

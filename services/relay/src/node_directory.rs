@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -244,8 +244,8 @@ impl PeerNodes for NodeDirectory {
 }
 
 impl GrantPeers for NodeDirectory {
-    fn has_link(&self, node: &str) -> bool {
-        self.is_up(node)
+    fn link_since(&self, node: &str) -> Option<Instant> {
+        self.links()?.up_since(&self.id(node)?)
     }
 
     fn ask_grant<'a>(

@@ -27,6 +27,8 @@ const RETRY_WITHIN: Duration = Duration::from_secs(1);
 /// A link that is up.
 pub(crate) struct EstablishedLink {
     pub(crate) number: LinkNumber,
+    /// Since when it is up.
+    pub(crate) since: Instant,
     pub(crate) peer: SpiffeId,
     pub(crate) parity: Parity,
     /// Did this node dial?

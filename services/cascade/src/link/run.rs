@@ -59,6 +59,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         new_link;
     let link = Arc::new(EstablishedLink {
         number,
+        since: Instant::now(),
         peer,
         parity,
         outgoing,

@@ -250,7 +250,6 @@ impl Assignments {
         for forgotten in lock(&self.book).prune(Instant::now(), &in_use) {
             self.authority.note_granted(&forgotten, None);
         }
-        lock(&self.unrenewed).retain(|room, _| in_use(room));
         let view = self.registry.view();
         let book = lock(&self.book);
         lock(&self.read).retain(|room, _| view.room(room).is_some() && book.held(room).is_some());

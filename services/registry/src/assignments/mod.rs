@@ -80,8 +80,6 @@ pub struct Assignments {
     read: Mutex<HashMap<RoomId, u64>>,
     /// Rooms of this node, as home, in which another node's claim was answered lately.
     contested: Mutex<HashMap<RoomId, Instant>>,
-    /// Rooms whose grant has ended although the link to their home is up, and since when.
-    unrenewed: Mutex<HashMap<RoomId, Instant>>,
     /// The key with which this node's grants were signed when they were looked at last.
     signed_with: Mutex<PublicKey>,
     /// For tasks that outlive a call.
@@ -118,7 +116,6 @@ impl Assignments {
             reached: Mutex::default(),
             read: Mutex::default(),
             contested: Mutex::default(),
-            unrenewed: Mutex::default(),
             this: this.clone(),
             metrics: AssignmentMetrics::default(),
         })
@@ -192,23 +189,24 @@ impl Assignments {
         lock(&self.book).held(room).map(|held| held.grant().home.clone())
     }
 
-    /// Has the room's grant ended although the link to its home has been up for 10 s? Then its home does not
-    /// renew it.
+    /// Has the room's grant ended, and has the link to its home been up for 10 s since? Then its home does not renew it. A
+    /// link that was down for a moment counts anew: its home may have had no time to renew.
     #[must_use]
     pub fn has_ended(&self, room: &RoomId) -> bool {
-        let me = self.signer.node.as_str();
-        let ended_home = {
+        self.had_ended(room, Instant::now())
+    }
+
+    fn had_ended(&self, room: &RoomId, now: Instant) -> bool {
+        let held = {
             let book = lock(&self.book);
-            let ended = book.held(room).filter(|held| held.has_ended(Instant::now()));
-            ended.map(|held| held.grant().home.clone())
+            book.held(room).map(|held| (held.grant().home.clone(), held.ends()))
         };
-        let ended = ended_home.is_some_and(|home| home != me && self.link_is_up(&home));
-        let mut unrenewed = lock(&self.unrenewed);
-        if !ended {
-            unrenewed.remove(room);
+        let Some((home, ends)) = held.filter(|(home, ends)| *ends <= now && *home != self.signer.node) else {
             return false;
-        }
-        unrenewed.entry(room.clone()).or_insert_with(Instant::now).elapsed() >= RENEWAL_GRACE
+        };
+        // Not while the book is locked: links may ask for the grant.
+        let linked = self.peers.get().and_then(|peers| peers.link_since(&home));
+        linked.is_some_and(|since| now.saturating_duration_since(since.max(ends)) >= RENEWAL_GRACE)
     }
 
     /// The grant that this node holds, as a note. Empty for none.

@@ -1,7 +1,7 @@
 //! What assignments need from the other nodes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use systir_assignment::RoomId;
@@ -31,8 +31,13 @@ pub enum GrantPurpose {
 
 /// The other nodes, by name.
 pub trait GrantPeers: Send + Sync + std::fmt::Debug {
+    /// Since when the link to that node is up; none while there is none.
+    fn link_since(&self, node: &str) -> Option<Instant>;
+
     /// Is the link to that node up?
-    fn has_link(&self, node: &str) -> bool;
+    fn has_link(&self, node: &str) -> bool {
+        self.link_since(node).is_some()
+    }
 
     /// Asks a node for a room's grant. `grant` is the one that this node holds; empty for none.
     ///

@@ -47,6 +47,8 @@ fn authority(node: &str) -> Arc<Authority> {
 struct Peers {
     /// Nodes with a link.
     linked: Vec<&'static str>,
+    /// Since when.
+    since: Mutex<Option<Instant>>,
     /// What each node answers; a node without an answer is silent.
     answers: Mutex<BTreeMap<&'static str, Result<ToldAssignment, Refusal>>>,
     asked: Mutex<Vec<(String, GrantPurpose)>>,
@@ -55,8 +57,9 @@ struct Peers {
 }
 
 impl GrantPeers for Peers {
-    fn has_link(&self, node: &str) -> bool {
-        self.linked.contains(&node)
+    fn link_since(&self, node: &str) -> Option<Instant> {
+        let since = self.since.lock().unwrap().unwrap_or_else(Instant::now);
+        self.linked.contains(&node).then_some(since)
     }
 
     fn ask_grant<'a>(
@@ -336,6 +339,31 @@ async fn a_grant_is_signed_anew_only_when_it_is_due() {
     assert_eq!(home.note(&room()), first.grant);
     home.renew_all(|_| false);
     assert_eq!(home.metrics.signed.get(), 1);
+}
+
+#[tokio::test]
+async fn a_room_ends_when_the_link_to_its_home_was_up_for_10_s_without_a_renewal() {
+    let store = LocalStore::default();
+    let home = node(&store, "cph-1");
+    created(&home).await;
+    let peers = Arc::new(Peers { linked: vec!["cph-1"], ..Peers::default() });
+    let (member, away) = (node_with(&store, "sto-1", peers.clone()), node(&store, "sto-1"));
+    assert!(member.get(&room()).is_some() && away.get(&room()).is_some());
+    // No grant that is held now lives longer.
+    let ended = Instant::now() + Duration::from_secs(600);
+    let at = |seconds| ended + Duration::from_secs(seconds);
+    let link_is_up_since = |when: Instant| *peers.since.lock().unwrap() = Some(when);
+    link_is_up_since(Instant::now());
+    assert!(!member.had_ended(&room(), Instant::now()), "the grant has not ended");
+    assert!(!member.had_ended(&room(), at(0)), "the home has 10 s from the end of the grant");
+    assert!(member.had_ended(&room(), at(10)));
+    // The link was down for a moment, between two questions.
+    link_is_up_since(at(9));
+    assert!(!member.had_ended(&room(), at(10)));
+    assert!(!member.had_ended(&room(), at(18)));
+    assert!(member.had_ended(&room(), at(19)));
+    assert!(!away.had_ended(&room(), at(3600)), "its home is out of reach");
+    assert!(!home.had_ended(&room(), at(3600)), "a home renews its own grant");
 }
 
 #[test]
