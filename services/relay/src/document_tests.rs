@@ -20,6 +20,18 @@ pub(super) async fn until_version(node: &Node, version: u64) {
     assert!(reached.is_ok(), "{} does not use version {version}", node.name);
 }
 
+/// Waits until the node's policy takes the bundle for this valid.
+pub(super) async fn until_in_use(node: &Node, wanted: Validity) {
+    let mut changes = node.parts.documents.changes();
+    let reached = async {
+        while node.parts.documents.validity_in_use(&DocumentId::bundle("ku.dk")) != Some(wanted) {
+            changes.changed().await.unwrap();
+        }
+    };
+    let reached = tokio::time::timeout(TIMEOUT, reached).await;
+    assert!(reached.is_ok(), "the bundle of {} is not {wanted:?}", node.name);
+}
+
 fn take(node: &Node, note: &str) -> Result<(), String> {
     node.parts.documents.take(note).map(drop).map_err(|error| error.to_string())
 }
@@ -110,22 +122,13 @@ async fn a_bundle_past_its_renewal_opens_no_new_room_and_an_expired_one_closes_a
         bundle.lifetime.not_after = ends;
     });
     take(&node, &note.unwrap()).unwrap();
-    let mut changes = node.parts.documents.changes();
-    let until = async |wanted: Validity, changes: &mut tokio::sync::watch::Receiver<u64>| {
-        let reached = async {
-            while node.parts.documents.validity_in_use(&DocumentId::bundle("ku.dk")) != Some(wanted) {
-                changes.changed().await.unwrap();
-            }
-        };
-        tokio::time::timeout(TIMEOUT, reached).await.unwrap();
-    };
-    until(Validity::RenewalOverdue, &mut changes).await;
+    until_in_use(&node, Validity::RenewalOverdue).await;
     let other_room = Grants { room: "another".to_owned(), ..grants("bo") };
     let refused = TestParticipant::try_join(&node, other_room.clone()).await.err().unwrap();
     assert_eq!(refused.reason, Reason::PolicyRenewalOverdue, "{refused:?}");
     // The room that runs goes on and admits.
     let _chen = TestParticipant::join(&node, "chen").await;
-    until(Validity::Expired, &mut changes).await;
+    until_in_use(&node, Validity::Expired).await;
     anna.until_leave().await;
     let refused = TestParticipant::try_join(&node, grants("dina")).await.err().unwrap();
     assert_eq!(refused.reason, Reason::PolicyExpired, "{refused:?}");
@@ -164,9 +167,6 @@ async fn a_link_ends_when_the_directory_no_longer_lists_the_ca_of_its_peer() {
     sister.stop().await;
 }
 
-/// The time of a percentile, milliseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> u128 {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).map_or(0, Duration::as_millis)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_names_countries_and_no_zone() {
     let cluster = TestCluster::new();
@@ -246,6 +246,9 @@ async fn a_half_written_document_of_an_earlier_run_is_ignored_at_start() {
     node.stop().await;
 }
 
+/// The time of a percentile, milliseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> u128 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).map_or(0, Duration::as_millis)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,8 @@ mod hostile_unapproved;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
+#[path = "room_rules_tests.rs"]
+mod room_rules;
 #[path = "ticket_tests.rs"]
 mod tickets;
 
