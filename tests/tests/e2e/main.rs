@@ -19,6 +19,7 @@ mod misconfigured_nodes;
 mod mixed_clients;
 mod node_failure;
 mod node_keys;
+mod node_restarts;
 mod other_clients;
 mod policy_changes;
 mod protocol;

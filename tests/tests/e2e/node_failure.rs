@@ -13,10 +13,11 @@ use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
 /// Seats of each node, unless a test says otherwise.
-const SEATS: u32 = 8;
+pub(crate) const SEATS: u32 = 8;
 const TIMEOUT: Duration = Duration::from_secs(45);
 
-fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
+/// Participants of the room `senate` who publish audio and video.
+pub(crate) fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
     Config {
         url: cluster.url(gateway),
         room: "senate".to_owned(),
@@ -34,7 +35,8 @@ fn seat_fillers(cluster: &Cluster, count: usize) -> Config {
     Config { audio: true, speakers: Some(0), ..load(cluster, "cph-1", "filler", count) }
 }
 
-async fn wait_for_gauge(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Result<()> {
+/// Waits until a metric of a node has this value.
+pub(crate) async fn wait_for_gauge(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Result<()> {
     eventually(&format!("{gauge} of {node} is {wanted}"), TIMEOUT, || async {
         cluster.counter(node, gauge).await.ok().filter(|value| *value == wanted).map(drop)
     })
@@ -43,7 +45,7 @@ async fn wait_for_gauge(cluster: &Cluster, node: &str, gauge: &str, wanted: u64)
 
 /// Two participants on the home node and two on the sister, all through the home node's gateway. The
 /// home node then has free seats again.
-async fn two_and_two(cluster: &Cluster) -> Result<(Participants, Participants)> {
+pub(crate) async fn two_and_two(cluster: &Cluster) -> Result<(Participants, Participants)> {
     let home = Participants::join(load(cluster, "cph-1", "home", 2)).await?;
     let fillers = Participants::join(seat_fillers(cluster, SEATS as usize - 2)).await?;
     let spilled = Participants::join(load(cluster, "cph-1", "spilled", 2)).await?;
@@ -55,17 +57,17 @@ async fn two_and_two(cluster: &Cluster) -> Result<(Participants, Participants)> 
 
 /// Waits until the room has this number of participants with one audio and one video track each, as
 /// seen by an additional participant.
-async fn wait_until_complete(cluster: &Cluster, gateway: &str, count: usize) -> Result<()> {
+pub(crate) async fn wait_until_complete(cluster: &Cluster, gateway: &str, count: usize) -> Result<()> {
     wait_until_observer_receives(load(cluster, gateway, "observer", 1), 2 * count, TIMEOUT).await
 }
 
-fn assert_undisturbed(report: &Report) {
+pub(crate) fn assert_undisturbed(report: &Report) {
     assert_eq!(report.rejoined, 0, "no session was interrupted: {report:?}");
     assert!(report.interruptions.is_empty() && report.ended.is_empty(), "{report:?}");
     assert_eq!(report.tracks_frozen, 0, "their video did not freeze: {report:?}");
 }
 
-fn assert_back_at(node: &str, report: &Report, count: usize) {
+pub(crate) fn assert_back_at(node: &str, report: &Report, count: usize) {
     eprintln!(
         "interrupted p50 {:.0} p95 {:.0} ms: {:?}",
         report.rejoin_p50_ms, report.rejoin_p95_ms, report.interruptions

@@ -30,7 +30,7 @@ fn version(documents: &[Value], kind: &str) -> Option<u64> {
     documents.iter().find(|document| document["kind"] == kind)?["version"].as_u64()
 }
 
-async fn wait_for_version(cluster: &Cluster, node: &str, kind: &str, wanted: u64) -> Result<()> {
+pub(crate) async fn wait_for_version(cluster: &Cluster, node: &str, kind: &str, wanted: u64) -> Result<()> {
     eventually(&format!("{node} uses version {wanted} of the {kind}"), LIMIT, || async {
         (version(&documents(cluster, node).await.ok()?, kind)? == wanted).then_some(())
     })
