@@ -1,4 +1,4 @@
-//! Nodes that restart under their participants: a home that lost its disk.
+//! Nodes that restart under their participants: a home that lost its disk, a spill node that is back at once.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use systir_tests::participants::Participants;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
-use crate::node_failure::{assert_undisturbed, load, wait_for_gauge, wait_until_complete};
+use crate::node_failure::{assert_back_at, assert_undisturbed, load, wait_for_gauge, wait_until_complete};
 use crate::policy_changes::wait_for_version;
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -66,6 +66,26 @@ fn a_home_that_restarts_without_its_disk_gets_documents_and_the_participants_mee
             assert!(report.ended.is_empty(), "{report:?}");
             assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn participants_of_a_spill_node_that_restarts_at_once_return_to_it() -> Result<()> {
+    run_scenario(async {
+        let (_etcd, mut cluster) = Cluster::three_nodes(&[("cph-1", 2), ("sto-1", 3)]).await?;
+        // The home is full: they have no other seat.
+        let (home, spilled) = full_home(&cluster, "cph-1").await?;
+        cluster.kill("sto-1");
+        cluster.start("sto-1")?;
+        cluster.wait_ready(&["cph-1", "sto-1"]).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 2).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        let (spilled, home) = (spilled.leave().await?, home.leave().await?);
+        assert_back_at("sto-1", &spilled, 2);
+        assert!(spilled.ended.is_empty(), "{spilled:?}");
+        assert_undisturbed(&home);
+        assert_eq!(home.tracks_received, home.tracks_expected, "{home:?}");
         Ok(())
     })
 }
