@@ -26,6 +26,7 @@ mod protocol;
 mod refusal;
 mod registry_offline;
 mod residency;
+mod revoked_home;
 mod room_names;
 mod spill;
 mod systirctl;
