@@ -41,6 +41,20 @@ impl TwoSites {
     /// # Errors
     /// When a program is missing or does not start.
     pub async fn start(mtu: u16, capacities: [u32; 2]) -> Result<Self> {
+        Self::start_with(mtu, capacities, "", str::to_owned).await
+    }
+
+    /// As [`TwoSites::start`], with further lines of `[policy]` in each configuration, and with changed rules of
+    /// `ku.dk`.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start, or the rules cannot be signed.
+    pub async fn start_with(
+        mtu: u16,
+        capacities: [u32; 2],
+        policy: &str,
+        rules: impl FnOnce(&str) -> String,
+    ) -> Result<Self> {
         let path = LossyPath::new(mtu)?;
         let folder = memory_folder()?;
         let host = path.host_address();
@@ -50,9 +64,12 @@ impl TwoSites {
         let prefixes = prefixes.each_ref().map(String::as_str);
         let documents =
             node_files::write_shared_files(folder.path(), &SITES.map(|(_, node)| node), &prefixes)?;
+        let bundle = documents.bundle(1, |bundle| bundle.policy = rules(&bundle.policy))?;
+        std::fs::write(folder.path().join("documents/ku.dk.note"), bundle)?;
         for ((site, node), capacity) in SITES.into_iter().zip(capacities) {
             let text = node_files::config(node, etcd.url(), &addresses(&path, site), capacity, &documents);
             etcd.write_client(node, folder.path(), node)?;
+            let text = text.replace("[policy]\n", &format!("[policy]\n{policy}\n"));
             let text = text.replace("[registry]\n", &format!("[registry]\n{}", node_files::etcd_files(node)));
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
@@ -158,12 +175,20 @@ impl TwoSites {
         Ok(answer.error_for_status()?.json().await?)
     }
 
+    /// The residency of a room, as a participant requests it at a site.
+    ///
+    /// # Errors
+    /// When the gateway answers with an error.
+    pub async fn residency(&self, site: Site, room: &str) -> Result<Value> {
+        let address = format!("{}/systir/v1/rooms/{room}/where", self.url(site));
+        let bearer = token_with(STRONG_KEY, room, "observer")?;
+        let answer = self.client.get(address).bearer_auth(bearer).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
     /// Whether this node reports a link of the room that is up.
     pub async fn has_link(&self, site: Site, room: &str) -> Option<()> {
-        let address = format!("{}/systir/v1/rooms/{room}/where", self.url(site));
-        let bearer = token_with(STRONG_KEY, room, "observer").ok()?;
-        let answer = self.client.get(address).bearer_auth(bearer).send().await.ok()?;
-        let answer: Value = answer.json().await.ok()?;
+        let answer = self.residency(site, room).await.ok()?;
         let up = |link: &Value| link["state"] == "up";
         answer["links"].as_array()?.iter().any(up).then_some(())
     }

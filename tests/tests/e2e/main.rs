@@ -6,6 +6,7 @@ mod bad_input;
 mod codecs;
 mod demo_node;
 mod etcd_roles;
+mod flapping_link;
 mod grants;
 mod health;
 mod hostile_etcd;
