@@ -12,6 +12,10 @@ use systir_tests::cluster::{Cluster, token};
 use systir_tests::process::{built, eventually, output};
 use systir_tests::scenario::run_scenario;
 
+use crate::node_failure::{
+    SEATS, assert_back_at, assert_undisturbed, two_and_two, wait_for_gauge, wait_until_complete,
+};
+
 const ROOM: &str = "seminar";
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -112,6 +116,34 @@ fn an_approved_node_loses_its_right_while_a_meeting_runs() -> Result<()> {
             Ok(())
         })
         .await?
+    })
+}
+
+#[test]
+fn participants_of_an_approved_node_that_loses_its_right_return_at_the_home_when_it_has_seats() -> Result<()>
+{
+    run_scenario(async {
+        let (_etcd, cluster) = Cluster::three_nodes(&[("cph-1", SEATS), ("sto-1", SEATS)]).await?;
+        let (home, spilled) = two_and_two(&cluster).await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        cluster.publish_rules(2, denmark_only)?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 0).await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 4).await?;
+        eventually("the home closed the room on the link", LIMIT, || async {
+            let residency = cluster.residency("cph-1", "senate").await.ok()?;
+            (residency["nodes"].as_array()?.len() == 1 && residency["policy"]["version"] == 2).then_some(())
+        })
+        .await?;
+        let sent = cluster.counter("cph-1", "systir_link_out_total").await?;
+        wait_until_complete(&cluster, "cph-1", 4).await?;
+        let after = cluster.counter("cph-1", "systir_link_out_total").await?;
+        assert_eq!(after, sent, "no packet goes to the sister any more");
+        let (spilled, home) = (spilled.leave().await?, home.leave().await?);
+        assert_back_at("cph-1", &spilled, 2);
+        assert!(spilled.ended.is_empty(), "{spilled:?}");
+        assert_undisturbed(&home);
+        assert_eq!(home.tracks_received, home.tracks_expected, "{home:?}");
+        Ok(())
     })
 }
 
