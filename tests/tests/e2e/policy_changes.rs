@@ -1,6 +1,7 @@
 //! Policy changes while meetings run: nodes take a new signed document without restart, close at once what it
 //! no longer allows, and tell participants why.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
+use systir_tests::participants::Participants;
 use systir_tests::process::{built, eventually, output};
 use systir_tests::scenario::run_scenario;
 
@@ -213,10 +215,10 @@ fn a_node_that_the_directory_no_longer_lists_loses_its_links_and_its_participant
             participants: 2,
             audio: true,
             no_rejoin: true,
-            duration: Duration::from_secs(20),
             ..Config::default()
         };
-        let running = tokio::spawn(systir_load::run(load));
+        let participants = Participants::join(load).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 1).await?;
         eventually("the room is open on a link", LIMIT, || async {
             (cluster.counter("cph-1", "systir_link_out_total").await.ok()? > 20).then_some(())
         })
@@ -229,7 +231,19 @@ fn a_node_that_the_directory_no_longer_lists_loses_its_links_and_its_participant
             (cluster.counter("cph-1", "systir_links").await.ok()? == 0).then_some(())
         })
         .await?;
-        running.abort();
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 0).await?;
+        wait_for_gauge(&cluster, "cph-1", "systir_participants", 1).await?;
+        let report = participants.leave().await?;
+        assert_eq!(report.joined, 2, "{report:?}");
+        let ended: Vec<_> = report.ended.iter().map(|group| (group.count, group.reason.as_str())).collect();
+        let [(1, reason)] = ended[..] else { panic!("the participant of the removed node: {report:?}") };
+        assert!(reason.starts_with("the server said leave"), "it is told to leave: {reason}");
+        assert_eq!(
+            report.nodes,
+            BTreeMap::from([("cph-1".to_owned(), 1)]),
+            "the other one stays: {report:?}"
+        );
+        assert_eq!(report.tracks_expected, 0, "it is told that the first one left: {report:?}");
         Ok(())
     })
 }
