@@ -13,9 +13,11 @@ use tempfile::TempDir;
 use crate::browser::Browser;
 use crate::cluster::{admin_token_with, token_with};
 use crate::lossy_path::{Impairment, LossyPath, Site};
+use crate::meeting::Member;
 use crate::native::NativeClient;
 use crate::node_files::{self, Addresses, STRONG_KEY};
 use crate::process::{ChildProcess, built, eventually, log_file, memory_folder};
+use crate::scripted::{ScriptedClient, ScriptedCodec};
 use crate::secure_etcd::SecureEtcd;
 
 /// Limit of each wait for a node.
@@ -173,6 +175,22 @@ impl TwoSites {
         let bearer = admin_token_with(STRONG_KEY)?;
         let answer = self.client.get(address).bearer_auth(bearer).send().await?;
         Ok(answer.error_for_status()?.json().await?)
+    }
+
+    /// Joins at a site and publishes these tracks.
+    ///
+    /// # Errors
+    /// When the join is refused, or fails.
+    pub async fn join(
+        &self,
+        site: Site,
+        room: &str,
+        identity: &str,
+        codecs: &[ScriptedCodec],
+    ) -> Result<Member> {
+        let token = token_with(STRONG_KEY, room, identity)?;
+        let client = ScriptedClient::join_and_connect(&self.url(site), &token, "").await?;
+        Member::publishing(client, identity, codecs).await
     }
 
     /// The residency of a room, as a participant requests it at a site.
