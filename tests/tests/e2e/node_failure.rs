@@ -67,6 +67,12 @@ pub(crate) fn assert_undisturbed(report: &Report) {
     assert_eq!(report.tracks_frozen, 0, "their video did not freeze: {report:?}");
 }
 
+/// Each participant receives video of all others in its present session. All of them publish both kinds of tracks.
+pub(crate) fn assert_receives_video(report: &Report) {
+    let video = report.tracks_expected / 2;
+    assert!(video > 0 && report.video_tracks_received >= video, "all videos arrive: {report:?}");
+}
+
 pub(crate) fn assert_back_at(node: &str, report: &Report, count: usize) {
     eprintln!(
         "interrupted p50 {:.0} p95 {:.0} ms: {:?}",

@@ -8,7 +8,9 @@ use systir_tests::participants::Participants;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
-use crate::node_failure::{assert_back_at, assert_undisturbed, load, wait_for_gauge, wait_until_complete};
+use crate::node_failure::{
+    assert_back_at, assert_receives_video, assert_undisturbed, load, wait_for_gauge, wait_until_complete,
+};
 use crate::policy_changes::wait_for_version;
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -65,6 +67,7 @@ fn a_home_that_restarts_without_its_disk_gets_documents_and_the_participants_mee
         for report in [&spilled, &home] {
             assert!(report.ended.is_empty(), "{report:?}");
             assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
+            assert_receives_video(report);
         }
         Ok(())
     })
@@ -84,6 +87,7 @@ fn participants_of_a_spill_node_that_restarts_at_once_return_to_it() -> Result<(
         let (spilled, home) = (spilled.leave().await?, home.leave().await?);
         assert_back_at("sto-1", &spilled, 2);
         assert!(spilled.ended.is_empty(), "{spilled:?}");
+        assert_receives_video(&spilled);
         assert_undisturbed(&home);
         assert_eq!(home.tracks_received, home.tracks_expected, "{home:?}");
         Ok(())

@@ -15,7 +15,8 @@ use systir_tests::process::{built, eventually, output};
 use systir_tests::scenario::run_scenario;
 
 use crate::node_failure::{
-    SEATS, assert_back_at, assert_undisturbed, two_and_two, wait_for_gauge, wait_until_complete,
+    SEATS, assert_back_at, assert_receives_video, assert_undisturbed, two_and_two, wait_for_gauge,
+    wait_until_complete,
 };
 
 const ROOM: &str = "seminar";
@@ -143,6 +144,7 @@ fn participants_of_an_approved_node_that_loses_its_right_return_at_the_home_when
         let (spilled, home) = (spilled.leave().await?, home.leave().await?);
         assert_back_at("cph-1", &spilled, 2);
         assert!(spilled.ended.is_empty(), "{spilled:?}");
+        assert_receives_video(&spilled);
         assert_undisturbed(&home);
         assert_eq!(home.tracks_received, home.tracks_expected, "{home:?}");
         Ok(())

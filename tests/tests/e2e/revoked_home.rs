@@ -13,7 +13,7 @@ use systir_tests::ports::port_block;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
-use crate::node_failure::{assert_undisturbed, wait_for_gauge};
+use crate::node_failure::{assert_receives_video, assert_undisturbed, wait_for_gauge};
 use crate::policy_changes::wait_for_version;
 
 const LIMIT: Duration = Duration::from_secs(45);
@@ -82,9 +82,11 @@ fn a_home_that_the_directory_no_longer_lists_is_replaced_and_gets_nothing_more()
             wait_for_gauge(&cluster, node, "systir_links", 0).await?;
         }
         wait_for_gauge(&cluster, "cph-1", "systir_participants", 0).await?;
+        wait_for_gauge(&cluster, "sto-1", "systir_participants", 4).await?;
+        complete().await?;
+        // What was on its way at the change has been counted by now.
         let received = received_by(&cluster, "cph-1").await?;
         let sent = cluster.counter("sto-1", "systir_link_out_total").await?;
-        wait_for_gauge(&cluster, "sto-1", "systir_participants", 4).await?;
         complete().await?;
         eventually("the room has another home", LIMIT, || async {
             let residency = cluster.residency("sto-1", &room).await.ok()?;
@@ -108,6 +110,7 @@ fn a_home_that_the_directory_no_longer_lists_is_replaced_and_gets_nothing_more()
             assert!(report.ended.is_empty(), "{report:?}");
             assert_eq!(report.nodes.get("sto-1"), Some(&2), "{report:?}");
             assert_eq!(report.tracks_received, report.tracks_expected, "{report:?}");
+            assert_receives_video(report);
         }
         Ok(())
     })
