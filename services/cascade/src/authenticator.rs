@@ -3,11 +3,12 @@
 use crate::identity_counters::IdentityCounters;
 use crate::listed_nodes::ListedNodes;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use systir_documents::NodeKey;
+use systir_documents::{NodeKey, PublicKey};
 use systir_identity::{
     Credentials, HandshakeRole, NodeHandshake, NodeKeyError, NodeKeyProof, ProvenIdentity, SpiffeId,
 };
@@ -20,6 +21,20 @@ pub(crate) struct Authenticator {
     pub(crate) node_key: NodeKey,
     pub(crate) listed: Arc<dyn ListedNodes>,
     pub(crate) counters: IdentityCounters,
+}
+
+/// What this node proves on its connections.
+#[derive(Clone)]
+pub(crate) struct OwnIdentity {
+    node_key: PublicKey,
+    certificate: Arc<CertifiedKey>,
+}
+
+impl OwnIdentity {
+    /// Neither the node key nor the certificate was replaced in between.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.node_key == other.node_key && Arc::ptr_eq(&self.certificate, &other.certificate)
+    }
 }
 
 /// Why a peer, or its address, was refused.
@@ -117,9 +132,15 @@ impl Authenticator {
         handshake.verify(proof, &listed).or_else(|error| self.refuse(error.into()))
     }
 
-    /// Does a directory list several node keys of the peer, so that it may change from one to the other?
-    pub(crate) fn may_change_key(&self, peer: &SpiffeId) -> bool {
-        self.listed.node_keys(peer).len() > 1
+    /// What this node proves on a connection that it makes from now on.
+    pub(crate) fn own_identity(&self) -> OwnIdentity {
+        OwnIdentity { node_key: self.node_key.public(), certificate: self.credentials.presented() }
+    }
+
+    /// Does a directory list several node keys of the peer, or several roots of its trust domain, so that it may change
+    /// from one to the other?
+    pub(crate) fn may_change_identity(&self, peer: &SpiffeId) -> bool {
+        self.listed.node_keys(peer).len() > 1 || self.credentials.has_several_roots(peer.trust_domain())
     }
 
     /// Does a directory still list the peer with this node key?

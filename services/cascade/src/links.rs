@@ -22,8 +22,9 @@ use crate::peer_address::PeerAddress;
 use crate::quic::{self, QuicCommand, QuicConfig};
 use crate::server;
 use crate::signal::{self, Outgoing, SignalReceiver, SignalSender, SignalStream};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use systir_documents::DocumentId;
 use systir_identity::{ProvenIdentity, SpiffeId};
 use systir_proto::cluster::v1::signal_message::Body;
@@ -187,6 +188,12 @@ impl Links {
             }
         }
         self.connections.end_unless(accepts);
+    }
+
+    /// For each peer, when the first of the connections with it ends unless certificates are renewed.
+    #[must_use]
+    pub fn connection_ends(&self) -> BTreeMap<SpiffeId, SystemTime> {
+        self.connections.ends()
     }
 
     /// What has happened to the identities of peers since the start.

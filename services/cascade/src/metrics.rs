@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -22,6 +22,9 @@ pub trait NamedLinks: fmt::Debug + Send + Sync {
 
     /// As [`crate::Links::lost_between_threads`].
     fn lost_between_threads(&self) -> (u64, u64);
+
+    /// As [`crate::Links::connection_ends`], by name; without peers that no directory lists any more.
+    fn connection_ends(&self) -> Vec<(String, SystemTime)>;
 
     /// As [`crate::Links::identity_counts`].
     fn identity_counts(&self) -> IdentityCounts;
@@ -62,8 +65,25 @@ impl Collector for LinkMetrics {
         let help = "Packets dropped because their link had ended.";
         let metric = encoder.encode_descriptor("link_gone_lost", help, None, MetricType::Counter)?;
         ConstCounter::new(gone).encode(metric)?;
+        encode_ends(&mut encoder, &self.links.connection_ends())?;
         encode_identities(&mut encoder, &self.links.identity_counts())
     }
+}
+
+fn encode_ends(encoder: &mut DescriptorEncoder<'_>, ends: &[(String, SystemTime)]) -> fmt::Result {
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let help =
+        "When the first of the connections with a node ends unless certificates are renewed, as Unix time.";
+    let mut metric =
+        encoder.encode_descriptor("link_connections_end_seconds", help, None, MetricType::Gauge)?;
+    for (peer, end) in ends {
+        let end = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let end = i64::try_from(end).unwrap_or(i64::MAX);
+        ConstGauge::new(end).encode(metric.encode_family(&[("peer", peer.as_str())])?)?;
+    }
+    Ok(())
 }
 
 fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCounts) -> fmt::Result {

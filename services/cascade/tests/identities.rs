@@ -12,7 +12,7 @@ use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, SignalEvent, SignalStream,
 };
 use systir_forwarding::batch::Priority;
-use systir_identity::{TrustBundle, TrustDomain, ca};
+use systir_identity::{NodeCertificate, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     HeartbeatRequest, ReleaseRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
 };
@@ -377,6 +377,53 @@ async fn media_and_signalling_continue_when_a_node_key_is_replaced() {
     a.links.end_unaccepted();
     assert_eq!(*a.links.identity(&b.id()).unwrap().node_key(), public);
 
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    let mut packet = vec![7; 300];
+    packet[..2].copy_from_slice(&[0x80, 96]);
+    a.workers[0].send(at_a, flow, Priority::Audio, &packet);
+    assert_eq!(b.workers[0].receive(1).await[0].packet, packet);
+    gateway.tx.send(vec![1].into()).unwrap();
+    assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
+    assert!(a.is_quiet() && b.is_quiet(), "the link stayed up and the room open");
+    assert!(a.links.identity_counts().refused.is_empty() && b.links.identity_counts().refused.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_move_to_certificates_of_a_new_ca_before_the_old_one_is_removed() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    let (at_a, _) = linked(&mut a, &mut b, ROOM).await;
+    let (mut gateway, mut media) = signalling(&a, &b).await;
+    // Each node has connections that it dialled: only the dialling node moves them.
+    let (_gateway_at_b, _media_at_a) = signalling(&b, &a).await;
+    let domain = TrustDomain::new("nordu.net").unwrap();
+    let ca = ca::create(&domain, SystemTime::now()).unwrap();
+    let trust = |roots: &str| TrustBundle::new().with(domain.clone(), roots).unwrap();
+    let both = format!("{}{}", cluster.ca.certificate, ca.certificate);
+    for node in [&a, &b] {
+        node.credentials.trust(trust(&both));
+        node.links.end_unaccepted();
+    }
+    // The nodes get them one after the other, and they end before the old ones would.
+    for (round, node) in [(1, &a), (2, &b)] {
+        let pem = ca::issue(&ca, &node.id(), SystemTime::now(), Duration::from_secs(3600)).unwrap();
+        node.credentials.renew(NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap()).unwrap();
+        let moved = async {
+            let count = |node: &Node| node.links.identity_counts().renewed;
+            // One dialled the link, and each one for calls.
+            while count(&a) < 2 * round || count(&b) < round {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, moved).await.expect("connections move to the new certificate");
+    }
+    let ends = |node: &Node, peer: &Node| node.links.connection_ends().get(&peer.id()).copied().unwrap();
+    let first = a.credentials.not_after().min(b.credentials.not_after());
+    assert_eq!((ends(&a, &b), ends(&b, &a)), (first, first));
+    for node in [&a, &b] {
+        node.credentials.trust(trust(&ca.certificate));
+        node.links.end_unaccepted();
+    }
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
     let mut packet = vec![7; 300];
     packet[..2].copy_from_slice(&[0x80, 96]);

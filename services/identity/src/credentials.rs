@@ -6,7 +6,7 @@ use crate::pem::NodeCertificate;
 use crate::spiffe::SpiffeId;
 use crate::trust::TrustBundle;
 use crate::verify::{ClientVerifier, ServerVerifier};
-use crate::{IdentityError, ProvenIdentity};
+use crate::{IdentityError, ProvenIdentity, TrustDomain};
 use arc_swap::ArcSwap;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
@@ -86,6 +86,12 @@ impl Credentials {
         self.own.0.load().1
     }
 
+    /// The certificate that later handshakes present. It is the same `Arc` until the certificate is replaced.
+    #[must_use]
+    pub fn presented(&self) -> Arc<CertifiedKey> {
+        self.own.presented()
+    }
+
     /// Replaces the certificate by a newer one of the same id.
     ///
     /// # Errors
@@ -117,6 +123,12 @@ impl Credentials {
             let now = UnixTime::since_unix_epoch(since);
             roots.clients.verify_client_cert(leaf, intermediates, now).is_ok()
         })
+    }
+
+    /// Are several roots of this trust domain trusted, as while its CA is replaced?
+    #[must_use]
+    pub fn has_several_roots(&self, domain: &TrustDomain) -> bool {
+        self.bundle.load().roots(domain).is_ok_and(|roots| roots.store.len() > 1)
     }
 
     /// Replaces the trusted roots. Existing connections stay open: ask [`Credentials::trusts`] for each.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -287,6 +287,11 @@ impl NamedLinks for NodeDirectory {
         let name = |link: &LinkInfo| self.name(&link.peer).unwrap_or_else(|| "unknown".to_owned());
         let links = self.links().map(Links::list).unwrap_or_default();
         links.into_iter().map(|link| (name(&link), link)).collect()
+    }
+
+    fn connection_ends(&self) -> Vec<(String, SystemTime)> {
+        let ends = self.links().map(Links::connection_ends).unwrap_or_default();
+        ends.into_iter().filter_map(|(peer, end)| Some((self.name(&peer)?, end))).collect()
     }
 
     fn identity_counts(&self) -> IdentityCounts {

@@ -72,18 +72,14 @@ impl NodeConnection {
         });
     }
 
-    /// The peer proved its identity again, perhaps with another node key, on a connection that may last until then.
+    /// The peer proved its identity again, perhaps with another node key or certificate, on a connection that may last
+    /// until then. This one lasts as long: what was proved earlier does not count any more.
     pub(super) fn renew(&self, peer: ProvenIdentity, until: SystemTime) {
-        {
-            let mut known = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
-            if until > self.until() || !peer.is_same_node(&known) {
-                *known = peer;
-            }
-        }
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         self.until.send_if_modified(|current| {
-            let later = until > *current;
-            *current = until.max(*current);
-            later
+            let other = until != *current;
+            *current = until;
+            other
         });
     }
 

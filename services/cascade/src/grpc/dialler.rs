@@ -38,10 +38,11 @@ impl NodeDialler {
         peer: &SpiffeId,
         to: SocketAddr,
     ) -> io::Result<DialledStream> {
-        // Read before the proof, which may already use another key: the connection then proves it once more.
-        let key = self.authenticator.node_key.public();
+        // Read before the handshake, which may already use another key or certificate: the connection then proves it
+        // once more.
+        let own = self.authenticator.own_identity();
         let stream = self.connect_once(peer, to).await?;
-        self.tasks.spawn(lifetime::renew(self.clone(), stream.connection().clone(), to, key));
+        self.tasks.spawn(lifetime::renew(self.clone(), stream.connection().clone(), to, own));
         Ok(stream)
     }
 

@@ -5,11 +5,11 @@
 use super::client;
 use super::connection::NodeConnection;
 use super::dialler::NodeDialler;
+use crate::authenticator::OwnIdentity;
 use crate::event::DownReason;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use systir_documents::PublicKey;
 use systir_proto::cluster::v1::RenewRequest;
 use tracing::{debug, info, warn};
 
@@ -17,8 +17,8 @@ use tracing::{debug, info, warn};
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Between two attempts to renew, at least.
 const MIN_RENEW_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a connection looks whether one of its nodes may have another node key.
-const KEY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a connection looks whether one of its nodes may have another node key or certificate.
+const IDENTITY_INTERVAL: Duration = Duration::from_secs(5);
 /// When so little time is left, each failure to renew is a warning.
 const SOON: Duration = Duration::from_secs(60);
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,12 +39,12 @@ pub(super) async fn expire(connection: Arc<NodeConnection>) {
     }
 }
 
-/// Renews a dialled connection, on which this node proved the key `proved`, until it ends.
+/// Renews a dialled connection, on which this node proved `proved`, until it ends.
 pub(super) async fn renew(
     dialler: Arc<NodeDialler>,
     connection: Arc<NodeConnection>,
     to: SocketAddr,
-    mut proved: PublicKey,
+    mut proved: OwnIdentity,
 ) {
     let renewals = async {
         let mut changed = connection.watch_until();
@@ -54,11 +54,11 @@ pub(super) async fn renew(
             let next = SystemTime::now() + (left_until(connection.until()) / 2).max(MIN_RENEW_INTERVAL);
             tokio::select! {
                 () = wait_until(next) => {}
-                () = key_may_have_changed(&dialler, &connection, &proved) => {}
+                () = identity_may_have_changed(&dialler, &connection, &proved) => {}
                 _ = changed.changed() => continue,
             }
-            let own = dialler.authenticator.node_key.public();
-            let own_changed = own != proved;
+            let own = dialler.authenticator.own_identity();
+            let own_changed = !own.is_same(&proved);
             let renewal = renew_once(&dialler, &connection, to, own_changed);
             let renewed = tokio::time::timeout(RENEW_TIMEOUT, renewal).await;
             let peer = connection.peer();
@@ -87,19 +87,19 @@ pub(super) async fn renew(
     }
 }
 
-/// Returns after a while, if this node has another node key than it proved, or the peer may have.
-async fn key_may_have_changed(dialler: &NodeDialler, connection: &NodeConnection, proved: &PublicKey) {
+/// Returns after a while, if this node has another node key or certificate than it proved, or the peer may have.
+async fn identity_may_have_changed(dialler: &NodeDialler, connection: &NodeConnection, proved: &OwnIdentity) {
     loop {
-        tokio::time::sleep(KEY_INTERVAL).await;
+        tokio::time::sleep(IDENTITY_INTERVAL).await;
         let authenticator = &dialler.authenticator;
-        if authenticator.node_key.public() != *proved || authenticator.may_change_key(connection.peer().id())
-        {
+        let own_changed = !authenticator.own_identity().is_same(proved);
+        if own_changed || authenticator.may_change_identity(connection.peer().id()) {
             return;
         }
     }
 }
 
-/// Extends a connection, at both ends, or moves it to other node keys: both nodes have proved the present ones, which the
+/// Moves a connection, at both ends, to other certificates or node keys: both nodes have proved the present ones, which the
 /// directory lists, on a connection of the same node. False when certificates and keys are still the old ones.
 async fn renew_once(
     dialler: &NodeDialler,
@@ -111,7 +111,8 @@ async fn renew_once(
     let stream = dialler.connect_once(before.id(), to).await.map_err(|error| client::causes(&error))?;
     let newer = stream.connection().clone();
     let peer = newer.peer();
-    let peer_changed = !peer.is_same_node(&before);
+    // The certificates too: a new one of another CA may end earlier.
+    let peer_changed = peer != before;
     if newer.until() <= connection.until() && !own_changed && !peer_changed {
         return Ok(false);
     }

@@ -2,7 +2,7 @@
 
 use super::connection::{ConnectionSecret, NodeConnection};
 use crate::event::DownReason;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use systir_identity::{HandshakeRole, ProvenIdentity, SpiffeId};
@@ -55,8 +55,18 @@ impl OpenConnections {
         }
     }
 
-    /// A peer asks on the connection `by` to extend an older connection of its own, or to move it to the node key that it
-    /// proved on this one. False when it has none with that secret.
+    /// For each peer, when the first of its connections ends unless certificates are renewed.
+    pub(crate) fn ends(&self) -> BTreeMap<SpiffeId, SystemTime> {
+        let mut ends = BTreeMap::new();
+        for connection in self.table().connections.values() {
+            let (peer, until) = (connection.peer(), connection.until());
+            ends.entry(peer.id().clone()).and_modify(|end| *end = until.min(*end)).or_insert(until);
+        }
+        ends
+    }
+
+    /// A peer asks on the connection `by` to move an older connection of its own to the certificate and the node key
+    /// that it proved on this one. False when it has none with that secret.
     pub(crate) fn renew(&self, by: &NodeConnection, secret: &[u8]) -> bool {
         let peer = by.peer();
         let older = self.table().connections.values().find(|older| older.secret == secret).cloned();

@@ -1,6 +1,7 @@
 //! The output is valid OpenMetrics, checked with a strict parser.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use prometheus_client::encoding::text::encode;
 use systir_documents::{Lifetime, SigningKey};
@@ -93,6 +94,10 @@ fn collected_metrics_are_openmetrics() {
                 ((*name).to_owned(), info)
             };
             (1..).zip(self.0).map(link).collect()
+        }
+
+        fn connection_ends(&self) -> Vec<(String, SystemTime)> {
+            self.0.iter().map(|name| ((*name).to_owned(), SystemTime::UNIX_EPOCH)).collect()
         }
 
         fn identity_counts(&self) -> systir_cascade::IdentityCounts {
