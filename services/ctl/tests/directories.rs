@@ -74,6 +74,23 @@ fn a_node_is_changed_and_what_is_not_given_stays() {
 }
 
 #[test]
+fn the_roots_are_replaced_in_two_steps_and_the_nodes_stay() {
+    let folder = Folder::new();
+    folder.build_directory("nordunet.note");
+    let before = directory(&folder, "nordunet.note");
+    folder.run("ca create --trust-domain nordu.net --out next-ca");
+    folder.run("directory roots nordunet.note --roots ca.pem --roots next-ca/ca.pem");
+    let both = directory(&folder, "nordunet.note");
+    assert_eq!(both.roots, format!("{}{}", folder.read("ca.pem"), folder.read("next-ca/ca.pem")));
+    folder.run("directory roots nordunet.note --roots next-ca/ca.pem");
+    let after = directory(&folder, "nordunet.note");
+    assert_eq!((after.version, &after.roots), (before.version + 2, &folder.read("next-ca/ca.pem")));
+    assert_eq!(after.nodes, before.nodes);
+    let error = folder.fail(1, "directory roots nordunet.note --roots ku.dk.cedar");
+    assert!(error.contains("there is no certificate in the roots"), "{error}");
+}
+
+#[test]
 fn the_next_version_of_a_signed_directory_goes_to_another_file() {
     let folder = Folder::new();
     folder.build_directory("nordunet.note");

@@ -84,6 +84,23 @@ pub(crate) fn remove(target: &Target, id: &str, json: bool) -> Result<()> {
     write(&out, directory, json)
 }
 
+/// Replaces the roots of the trust domain.
+pub(crate) fn roots(target: &Target, roots: &[PathBuf], json: bool) -> Result<()> {
+    let (out, mut directory) = next_version(target)?;
+    directory.roots = read_roots(roots)?;
+    write(&out, directory, json)
+}
+
+/// The certificates of CAs in these files, one after the other.
+pub(crate) fn read_roots(files: &[PathBuf]) -> Result<String> {
+    let texts = files.iter().map(|file| -> Result<String> {
+        // Carriage returns cannot be signed.
+        let text = files::read(file)?.replace("\r\n", "\n");
+        Ok(if text.ends_with('\n') { text } else { text + "\n" })
+    });
+    texts.collect()
+}
+
 /// Checks a directory and writes its text.
 pub(crate) fn write(out: &Path, directory: Directory, json: bool) -> Result<()> {
     let nodes = directory.nodes.len();

@@ -27,6 +27,14 @@ pub(crate) enum Command {
         #[arg(long)]
         id: String,
     },
+    /// Replaces the certificates of the trust domain's CAs, and raises the version. While one CA replaces another, give both.
+    Roots {
+        #[command(flatten)]
+        file: edit::Target,
+        /// Certificates (PEM); may be given several times.
+        #[arg(long, value_name = "FILE", required = true)]
+        roots: Vec<PathBuf>,
+    },
     /// Adds a signature to a directory. Refuses a text that `policy check` refuses.
     Sign {
         /// The file; it becomes a signed note, or gets one more signature.
@@ -50,6 +58,7 @@ pub(crate) async fn run(command: &Command, gateway: &GatewayClient, json: bool) 
         Command::New(arguments) => new::run(arguments, json),
         Command::Add(arguments) => edit::add(arguments, json),
         Command::Remove { file, id } => edit::remove(file, id, json),
+        Command::Roots { file, roots } => edit::roots(file, roots, json),
         Command::Sign { file, key } => signing::sign(file, key, &[DocumentKind::Directory], json),
         Command::Publish { file } => publish::run(file, gateway, json).await,
         Command::Show(arguments) => show::run(arguments, json),

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use systir_documents::{Directory, Lifetime};
 
-use crate::directory::edit::write;
-use crate::{dates, files};
+use crate::dates;
+use crate::directory::edit::{read_roots, write};
 
 /// Arguments of `systirctl directory new`.
 #[derive(Debug, Args)]
@@ -21,9 +21,9 @@ pub(crate) struct Arguments {
     /// The country from which the operator can be compelled, such as DK.
     #[arg(long, value_name = "COUNTRY")]
     controlled_from: String,
-    /// The certificates of the trust domain's CAs (PEM).
-    #[arg(long, value_name = "FILE")]
-    roots: PathBuf,
+    /// The certificates of the trust domain's CAs (PEM); may be given several times.
+    #[arg(long, value_name = "FILE", required = true)]
+    roots: Vec<PathBuf>,
     /// After this date no new rooms and no new nodes in rooms, until a newer version comes.
     #[arg(long, value_name = "DATE", value_parser = dates::parse)]
     renew_by: u64,
@@ -50,8 +50,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         controlled_from: arguments.controlled_from.clone(),
         version: 1,
         lifetime: Lifetime { issued: dates::now(), renew_by, not_after },
-        // Carriage returns cannot be signed.
-        roots: files::read(&arguments.roots)?.replace("\r\n", "\n"),
+        roots: read_roots(&arguments.roots)?,
         nodes: Vec::new(),
     };
     write(&arguments.out, directory, json)
