@@ -18,6 +18,7 @@ pub mod meeting;
 pub mod native;
 pub mod network_namespace;
 mod node_files;
+pub mod operator_commands;
 pub mod output_lines;
 pub mod participants;
 pub mod ports;

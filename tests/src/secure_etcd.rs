@@ -1,7 +1,7 @@
 //! A real etcd as `deploy/etcd/README.md` sets it up: TLS, client certificates, a user for each node. A client's user
 //! name is the common name of its certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,9 +16,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The process, its CA and its data.
 pub struct SecureEtcd {
-    _child: ChildProcess,
+    child: Option<ChildProcess>,
+    /// Issues certificates.
     authority: CertifiedIssuer<'static, KeyPair>,
+    /// Issues them from [`SecureEtcd::issue_from_new_authority`] on.
+    new_authority: Option<CertifiedIssuer<'static, KeyPair>>,
+    /// The roots that etcd trusts, PEM.
+    roots: String,
     folder: TempDir,
+    host: String,
+    port: u16,
     url: String,
 }
 
@@ -34,20 +41,33 @@ impl SecureEtcd {
     /// # Errors
     /// When it is not installed or does not answer.
     pub async fn start(host: &str, port: u16) -> Result<Self> {
-        let folder = memory_folder()?;
-        let mut params = CertificateParams::new(Vec::<String>::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        let (url, peer) = (format!("https://{host}:{port}"), format!("http://{host}:{}", port + 1));
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("ca.pem"), authority.pem())?;
-        // A server's certificate with a common name would be a user.
-        issue(&authority, host, None, folder.path(), "server")?;
+        let authority = create_authority()?;
+        let mut etcd = Self {
+            child: None,
+            new_authority: None,
+            roots: authority.pem(),
+            authority,
+            folder: memory_folder()?,
+            host: host.to_owned(),
+            port,
+            url: format!("https://{host}:{port}"),
+        };
+        etcd.issue_own()?;
+        etcd.restart().await?;
+        Ok(etcd)
+    }
+
+    /// Starts it, again if it runs, with its data. It reads the roots at its start only.
+    async fn restart(&mut self) -> Result<()> {
+        self.child = None;
+        let path = |name: &str| self.folder.path().join(name);
+        std::fs::write(path("ca.pem"), &self.roots)?;
+        let peer = format!("http://{}:{}", self.host, self.port + 1);
         let child = ChildProcess::start(
             Command::new("etcd")
                 .args(["--name", "one", "--data-dir"])
                 .arg(path("data"))
-                .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+                .args(["--listen-client-urls", &self.url, "--advertise-client-urls", &self.url])
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
                 .args(["--initial-cluster", &format!("one={peer}")])
                 .arg("--cert-file")
@@ -62,13 +82,54 @@ impl SecureEtcd {
                 .stderr(log_file("etcd")?),
             "apt-get install etcd-server",
         )?;
-        issue(&authority, host, Some("root"), folder.path(), "root")?;
-        let etcd = Self { _child: child, authority, folder, url };
+        self.child = Some(child);
         eventually("etcd's answer", Duration::from_secs(45), || async {
-            etcd.etcdctl("root", &["endpoint", "health"]).await.ok()
+            self.etcdctl("root", &["endpoint", "health"]).await.ok()
         })
         .await?;
-        Ok(etcd)
+        Ok(())
+    }
+
+    /// Issues the certificates of etcd and of the user root.
+    fn issue_own(&self) -> Result<()> {
+        // A server's certificate with a common name would be a user.
+        issue(&self.authority, &self.host, None, self.folder.path(), "server")?;
+        issue(&self.authority, &self.host, Some("root"), self.folder.path(), "root")
+    }
+
+    /// Trusts a new CA beside the present one: etcd is restarted.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn add_authority(&mut self) -> Result<()> {
+        let new = create_authority()?;
+        self.roots += &new.pem();
+        self.new_authority = Some(new);
+        self.restart().await
+    }
+
+    /// Issues certificates from the new CA from now on, first etcd's own, which it reads again by itself.
+    ///
+    /// # Errors
+    /// When there is no new CA, or a certificate cannot be written.
+    pub fn issue_from_new_authority(&mut self) -> Result<()> {
+        self.authority = self.new_authority.take().context("there is no new CA")?;
+        self.issue_own()
+    }
+
+    /// Trusts only the CA that issues: etcd is restarted.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn remove_old_authority(&mut self) -> Result<()> {
+        self.roots = self.authority.pem();
+        self.restart().await
+    }
+
+    /// The roots that it trusts (PEM), and that its clients should trust.
+    #[must_use]
+    pub fn roots(&self) -> String {
+        self.roots.clone()
     }
 
     /// Its URL for clients.
@@ -77,13 +138,13 @@ impl SecureEtcd {
         &self.url
     }
 
-    /// Writes `ca.pem`, and the certificate and the key of a user, as `etcd-FILE.pem` and `etcd-FILE.key`. Each file is
-    /// replaced by renaming.
+    /// Writes `etcd-ca.pem`, and the certificate and the key of a user, as `etcd-FILE.pem` and `etcd-FILE.key`. Each file
+    /// is replaced by renaming.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn write_client(&self, user: &str, folder: &Path, file: &str) -> Result<()> {
-        std::fs::write(folder.join("etcd-ca.pem"), self.authority.pem())?;
+        replace(&folder.join("etcd-ca.pem"), &self.roots)?;
         issue(&self.authority, "localhost", Some(user), folder, &format!("etcd-{file}"))
     }
 
@@ -143,6 +204,19 @@ impl SecureEtcd {
     }
 }
 
+fn create_authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push("-new");
+    std::fs::write(&new, text)?;
+    Ok(std::fs::rename(new, file)?)
+}
+
 /// Issues `FILE.pem` and `FILE.key`.
 fn issue(
     authority: &CertifiedIssuer<'static, KeyPair>,
@@ -159,10 +233,7 @@ fn issue(
     }
     let certificate = params.signed_by(&key, authority)?.pem();
     for (extension, text) in [("pem", certificate), ("key", key.serialize_pem())] {
-        let (path, new): (PathBuf, PathBuf) =
-            (folder.join(format!("{file}.{extension}")), folder.join(format!("{file}.{extension}-new")));
-        std::fs::write(&new, text)?;
-        std::fs::rename(new, path)?;
+        replace(&folder.join(format!("{file}.{extension}")), &text)?;
     }
     Ok(())
 }

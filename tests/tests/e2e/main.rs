@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod bad_input;
+mod certificates;
 mod codecs;
 mod demo_node;
 mod etcd_roles;
