@@ -92,6 +92,8 @@ fn an_approved_node_loses_its_right_while_a_meeting_runs() -> Result<()> {
             // The (i) of the participant who stayed shows one node again, and the new version.
             browser.wait("anna", "document.querySelectorAll('#where .node').length === 1", 30)?;
             browser.wait("anna", "document.querySelector('#where').textContent.includes('version 2')", 30)?;
+            let renewed = "document.querySelector('#where .basis').textContent.includes('renewed by cph-1 ')";
+            browser.wait("anna", renewed, 30)?;
             browser.screenshot("anna", "after-the-change-of-policy", (390, 844))?;
             Ok(browser)
         })

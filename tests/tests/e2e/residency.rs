@@ -28,6 +28,19 @@ const CARDS: &str = "[...document.querySelectorAll('#where .node')].map((card) =
 const DIAGRAM: &str = "[document.querySelectorAll('#where svg rect').length,
     document.querySelectorAll('#where svg line.link-line').length]";
 
+/// JavaScript: what the panel says that its statement rests on, by name.
+const BASIS: &str = "Object.fromEntries([...document.querySelectorAll('#where .basis dt')]
+    .map((dt) => [dt.textContent, dt.nextSibling.textContent]))";
+
+/// JavaScript: is the age of the grant, in words, that of the last statement?
+const AGE_IS_RIGHT: &str = r"(() => {
+    const issued = statements.at(-1).grant.issued_ms;
+    const age = document.querySelector('#where .basis time.age');
+    const [, count, unit] = /^(\d+) (s|min) ago$/.exec(age.textContent);
+    const seconds = (Date.now() - issued) / 1000 - count * (unit === 'min' ? 60 : 1);
+    return Date.parse(age.dateTime) === issued && seconds > -5 && seconds < (unit === 'min' ? 65 : 5);
+})()";
+
 fn fact<'a>(card: &'a Value, name: &str) -> &'a str {
     card["facts"][name].as_str().unwrap_or_default()
 }
@@ -42,9 +55,42 @@ fn assert_card(card: &Value, name: &str, location: &str, role: &str, rule: &str)
     );
     assert_eq!(fact(card, "Run by"), "nordunet (controlled from Denmark)", "{card:#}");
     assert_eq!(fact(card, "Statement"), "declared by nordunet", "{card:#}");
+    let key = fact(card, "Signed").strip_prefix("by nordunet, directory version 1, key SHA256:");
+    assert!(key.is_some_and(|key| key.len() == 43), "{card:#}");
     assert!(fact(card, "Allowed by").contains(rule), "{card:#}");
     assert!(!fact(card, "Since").is_empty() && !fact(card, "Since").contains("1970"), "{card:#}");
     assert!(card["roles"].as_array().is_some_and(|roles| roles.iter().any(|one| one == role)), "{card:#}");
+}
+
+/// The fingerprint of the key that signed the document of this kind that a node uses.
+fn fingerprint(documents: &Value, kind: &str) -> Result<String> {
+    let mut all = documents["documents"].as_array().into_iter().flatten();
+    let used = all.find(|document| document["kind"] == kind).context("no such document")?;
+    Ok(used["signers"][0]["fingerprint"].as_str().context("no fingerprint")?.to_owned())
+}
+
+/// Who declared where the nodes are, which policy decided, who signed both, and how old the grant is.
+fn assert_basis(browser: &mut Browser, documents: &Value, residency: &Value) -> Result<()> {
+    for card in browser.eval("anna", CARDS)?.as_array().context("no cards")? {
+        let key = fingerprint(documents, "directory")?;
+        assert_eq!(fact(card, "Signed"), format!("by nordunet, directory version 1, key {key}"));
+    }
+    let basis = browser.eval("anna", BASIS)?;
+    assert_eq!(basis["Policy"], "ku.dk, version 1", "{basis:#}");
+    assert_eq!(basis["Signed"], format!("by ku.dk, key {}", fingerprint(documents, "bundle")?), "{basis:#}");
+    assert_eq!(basis["Room class"], "standard", "{basis:#}");
+    let (grant, told) = (basis["Grant"].as_str().context("no grant")?, &residency["grant"]);
+    let signed = if told["serial"] == 1 { "signed" } else { "renewed" };
+    let begin = format!("epoch {}, {signed} by cph-1 ", told["epoch"]);
+    let number = format!(" ago (number {}, ", told["serial"]);
+    assert!(grant.starts_with(&begin) && grant.contains(&number), "{basis:#}");
+    browser.wait("anna", AGE_IS_RIGHT, 30)?;
+    let age = "document.querySelector('#where .basis time.age').textContent";
+    let before = browser.eval("anna", age)?;
+    browser.wait("anna", &format!("{age} !== {before}"), 90)?;
+    browser.eval("anna", "document.querySelector('#where .basis').scrollIntoView(); true")?;
+    browser.screenshot("anna", "what-it-rests-on-laptop", LAPTOP)?;
+    browser.screenshot("anna", "what-it-rests-on-phone", PHONE)
 }
 
 fn record_statements(browser: &mut Browser, participant: &str) -> Result<()> {
@@ -120,6 +166,8 @@ fn the_page_shows_one_node_before_the_spill_and_two_after_it() -> Result<()> {
             assert_eq!(all(&http), all(&statement), "HTTP and the data topic of the sister agree");
             let page = browser.eval("anna", "statements.at(-1)")?;
             assert_eq!(all(&http), all(&page), "HTTP and the data topic of the home node agree");
+            let documents = runtime.block_on(cluster.admin("cph-1", "documents"))?;
+            assert_basis(&mut browser, &documents, &http)?;
             for card in browser.eval("anna", CARDS)?.as_array().context("no cards")? {
                 let node = nodes.iter().find(|node| node["node"] == card["name"]).context("an unknown card")?;
                 assert!(fact(card, "Allowed by").contains(node["rule"].as_str().unwrap_or("?")), "{card:#}");

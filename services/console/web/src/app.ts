@@ -1,7 +1,7 @@
 // The meeting page: join form, tiles, controls, and the "where is my data" panel.
 import { ConnectionState, DisconnectReason, type Participant, Room, RoomEvent } from "livekit-client";
 import { Tiles } from "./tiles.js";
-import { render, sentence, summary, type Where } from "./where.js";
+import { render, sentence, showAges, summary, type Where } from "./where.js";
 
 function byId<T extends HTMLElement>(id: string): T {
   const element = document.getElementById(id);
@@ -28,6 +28,8 @@ let lastSentence = "";
 // Has a statement arrived from the media node (data topic)?
 let fromMediaNode = false;
 let joining = false;
+// The gateway's clock minus the browser's, milliseconds: the ages of grants must not depend on the browser's clock.
+let clockOffset = 0;
 
 const query = new URLSearchParams(location.search);
 roomInput.value = query.get("room") ?? "demo";
@@ -184,6 +186,8 @@ async function loadWhere(): Promise<void> {
   if (!room) return;
   try {
     const answer = await fetch(`/systir/v1/rooms/${encodeURIComponent(room.name)}/where`, { headers: { authorization: `Bearer ${token}` } });
+    const gatewayTime = Date.parse(answer.headers.get("date") ?? "");
+    if (!Number.isNaN(gatewayTime)) clockOffset = gatewayTime - Date.now();
     const text = await answer.text();
     if (answer.ok && !fromMediaNode) showStatement(text);
   } catch {
@@ -191,10 +195,14 @@ async function loadWhere(): Promise<void> {
   }
 }
 
+function gatewayNow(): number {
+  return Date.now() + clockOffset;
+}
+
 function showStatement(text: string): void {
   const where = JSON.parse(text) as Where;
   const attributes = room?.localParticipant.attributes ?? {};
-  render(byId("where-body"), where, { media: attributes["systir.node"], gateway: attributes["systir.gateway"] });
+  render(byId("where-body"), where, { media: attributes["systir.node"], gateway: attributes["systir.gateway"] }, gatewayNow());
   byId("where-short").textContent = summary(where);
   const current = sentence(where);
   if (lastSentence !== "" && lastSentence !== current) announce(current);
@@ -241,5 +249,6 @@ byId("where-close").addEventListener("click", closeWhere);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) closeWhere();
 });
+setInterval(() => showAges(byId("where-body"), gatewayNow()), 1000);
 // For end-to-end tests and for debugging in the browser's console.
 Object.assign(window, { systirRoom: () => room });

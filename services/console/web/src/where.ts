@@ -152,18 +152,45 @@ function keys(signers: string[] | undefined): string {
   return `key ${signers.join(" and ")}`;
 }
 
-function policy(where: Where): string {
-  if (!where.policy) return `Policy of ${where.institution}, version ${where.policy_version}.`;
-  const { version, signers, room_class, e2ee_required } = where.policy;
-  const encrypted = e2ee_required ? ", only with end-to-end encryption" : "";
-  return `Policy of ${where.institution}, version ${version}, signed with ${keys(signers)}. Room class: ${room_class}${encrypted}.`;
+// Words for how long ago something was. A clock that is ahead shows no negative age.
+function ago(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 60) return `${seconds} s ago`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
-function grant(where: Where): string {
-  if (!where.grant) return "";
-  const { home, epoch, serial, issued_ms } = where.grant;
-  const time = new Date(issued_ms).toLocaleTimeString();
-  return ` Its nodes are bound to the meeting by a grant that ${home} signed at ${time} (epoch ${epoch}, number ${serial}).`;
+// Writes the ages of the grants shown in the panel anew. `now` is the time by the gateway's clock, milliseconds.
+export function showAges(panel: HTMLElement, now: number): void {
+  for (const age of panel.querySelectorAll<HTMLTimeElement>("time.age")) {
+    age.textContent = ago(now - Date.parse(age.dateTime));
+  }
+}
+
+// What the statement rests on: the institution's policy and the grant of the room's home.
+function basis(where: Where): HTMLElement {
+  const box = el("article", undefined, "basis");
+  box.append(el("h3", "What this rests on"));
+  const list = el("dl");
+  const row = (name: string, ...value: (Node | string)[]) => {
+    const text = el("dd");
+    text.append(...value);
+    list.append(el("dt", name), text);
+  };
+  const { policy, grant } = where;
+  row("Policy", `${where.institution}, version ${policy?.version ?? where.policy_version}`);
+  if (policy) {
+    row("Signed", `by ${where.institution}, ${keys(policy.signers)}`);
+    row("Room class", `${policy.room_class}${policy.e2ee_required ? ", only with end-to-end encryption" : ""}`);
+  }
+  if (grant) {
+    const issued = new Date(grant.issued_ms);
+    const age = el("time", undefined, "age");
+    age.dateTime = issued.toISOString();
+    const signed = grant.serial > 1 ? "renewed" : "signed";
+    row("Grant", `epoch ${grant.epoch}, ${signed} by ${grant.home} `, age, ` (number ${grant.serial}, ${issued.toLocaleTimeString()})`);
+  }
+  box.append(list);
+  return box;
 }
 
 function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLElement {
@@ -180,7 +207,7 @@ function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLE
   row("Machine of", `${node.host} (controlled from ${country(node.host_controlled_from)})`);
   row("Statement", `${node.statement} by ${node.declared_by}`);
   if (node.directory_version !== undefined) {
-    row("Signed", `directory version ${node.directory_version}, ${keys(node.directory_signers)}`);
+    row("Signed", `by ${node.declared_by}, directory version ${node.directory_version}, ${keys(node.directory_signers)}`);
   }
   row("Allowed by", `${node.why} [${node.rule}]`);
   if (node.since) row("Since", new Date(node.since).toLocaleString());
@@ -191,17 +218,18 @@ function card(node: WhereNode, you: { media?: string; gateway?: string }): HTMLE
   return box;
 }
 
-export function render(panel: HTMLElement, where: Where, you: { media?: string; gateway?: string }): void {
+export function render(panel: HTMLElement, where: Where, you: { media?: string; gateway?: string }, now: number): void {
   const children: Node[] = [
     el("p", sentence(where), "sentence"),
     diagram(where, you),
     ...where.links.map((link) => el("p", `${link.a} and ${link.b} ${link.state === "up" ? "are linked for this meeting" : "are not linked for this meeting at the moment"}, reported by ${link.seen_by.join(" and ")}.`, "link")),
     ...where.nodes.map((node) => card(node, you)),
+    basis(where),
   ];
-  const signalling = you.gateway && you.gateway !== you.media ? ` Your signalling ends at ${you.gateway}.` : "";
-  const partial = where.complete ? "" : ` This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways.`;
-  children.push(
-    el("p", `${policy(where)}${grant(where)}${signalling}${partial} “Declared” means: the named operator states it and signed it; nobody else has verified it yet.`, "foot"),
-  );
+  const signalling = you.gateway && you.gateway !== you.media ? `Your signalling ends at ${you.gateway}. ` : "";
+  const partial = where.complete ? "" : `This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways. `;
+  const declared = "“Declared” means: the named operator states it and signed it; nobody else has verified it yet. A grant binds the meeting to these nodes; its home signs it with its node key, again and again.";
+  children.push(el("p", `${signalling}${partial}${declared}`, "foot"));
   panel.replaceChildren(...children);
+  showAges(panel, now);
 }
