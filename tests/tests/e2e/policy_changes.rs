@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use systir_load::Config;
 use systir_tests::browser::Browser;
 use systir_tests::cluster::{Cluster, token};
+use systir_tests::operator_commands::publish_directory;
 use systir_tests::participants::Participants;
 use systir_tests::process::{built, eventually, output};
 use systir_tests::scenario::run_scenario;
@@ -227,10 +228,11 @@ fn a_node_that_the_directory_no_longer_lists_loses_its_links_and_its_participant
             (cluster.counter("cph-1", "systir_link_out_total").await.ok()? > 20).then_some(())
         })
         .await?;
-        let directory = cluster.documents()?.directory(2, |directory| {
-            directory.nodes.retain(|node| node.id != "sto-1");
-        })?;
-        cluster.publish("directory.note", &directory)?;
+        // The operator's commands; the nodes' folder keeps version 1.
+        let change = ["remove", "documents/directory.note", "--id", "sto-1"];
+        let published = publish_directory(&cluster, "cph-1", &change, "directory-2.note").await?;
+        assert!(published.contains("version 2 of the directory of nordunet is in use now"), "{published}");
+        wait_for_version(&cluster, "cph-1", "directory", 2).await?;
         eventually("the link to the removed node is closed", LIMIT, || async {
             (cluster.counter("cph-1", "systir_links").await.ok()? == 0).then_some(())
         })
