@@ -34,4 +34,5 @@ mod spill;
 mod systirctl;
 mod thirty_participants;
 mod trace;
+mod two_machines;
 mod unapproved_node;
