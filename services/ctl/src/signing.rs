@@ -3,14 +3,12 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use systir_documents::{DocumentKind, Note, rfc3339};
+use anyhow::{Result, anyhow, bail};
+use systir_documents::DocumentKind;
+use systir_policy::SigningError;
 
 use crate::document_file::DocumentFile;
 use crate::{dates, files, key};
-
-/// A clock may be this far behind the clock of the computer that built the document, seconds.
-const SKEW: u64 = 3600;
 
 /// Adds the signature of a key to a document of these kinds. Refuses a document that a node would refuse.
 pub(crate) fn sign(path: &Path, key_file: &Path, kinds: &[DocumentKind], json: bool) -> Result<()> {
@@ -19,14 +17,15 @@ pub(crate) fn sign(path: &Path, key_file: &Path, kinds: &[DocumentKind], json: b
         let command = if file.document.kind() == DocumentKind::Directory { "directory" } else { "policy" };
         bail!("{} is the {}; sign it with `systirctl {command} sign`", path.display(), file.document.id());
     }
-    file.check()?;
-    check_dates(&file, dates::now())?;
     let key = key::signing_key(key_file)?;
-    let note = match file.note {
-        Some(mut note) => note.add_signature(&key).map(|()| note),
-        None => Note::sign(&file.text, &key),
+    let note = match file.note.clone() {
+        Some(note) => systir_policy::add_signature(note, &key, dates::now()),
+        None => systir_policy::sign(&file.text, &key, dates::now()),
     };
-    let note = note.with_context(|| path.display().to_string())?;
+    let note = note.map_err(|error| match error {
+        SigningError::Load(error) => file.problems(&error).into(),
+        error => anyhow!("{}: {error}", path.display()),
+    })?;
     files::replace(path, &note.to_string())?;
     let (public, signers) = (key.public(), note.signatures().len());
     let mut out = std::io::stdout();
@@ -48,23 +47,6 @@ pub(crate) fn sign(path: &Path, key_file: &Path, kinds: &[DocumentKind], json: b
             public.name(),
             public.fingerprint()
         )?;
-    }
-    Ok(())
-}
-
-/// A document that is issued later could not be replaced until then, and one that has ended is good for nothing.
-fn check_dates(file: &DocumentFile, now: u64) -> Result<()> {
-    let lifetime = file.document.lifetime();
-    let path = file.path.display();
-    if lifetime.issued > now + SKEW {
-        bail!(
-            "{path}: it is issued at {}, in the future; nodes would count its owner's other documents as old from that \
-             time on",
-            rfc3339(lifetime.issued)
-        );
-    }
-    if lifetime.not_after < now {
-        bail!("{path}: it ended at {}; build it with a later not_after", rfc3339(lifetime.not_after));
     }
     Ok(())
 }

@@ -3,18 +3,19 @@
 
 pub mod signed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use systir_documents::{
-    Bundle, Directory, DirectoryNode, Document, DocumentHash, Floor, IpPrefix, Lifetime, PublicKey,
-    RoomClassRule, Validity, Vocabulary,
+    Bundle, Directory, DirectoryNode, Document, DocumentHash, Floor, IpPrefix, Lifetime, PublicKey, Validity,
+    Vocabulary,
 };
 
 use crate::engine::PolicyEngine;
 use crate::problem::{LoadError, Problem};
 use crate::source::{SourceDocument, Sources};
+use crate::source_files::{ClassesFile, VocabularyFile};
 
 /// The rules of `ku.dk`, Cedar text.
 pub const KU_DK: &str = include_str!("../policies/ku.dk.cedar");
@@ -86,21 +87,13 @@ fn unsigned<D>(content: &D, document: Document) -> SourceDocument<'_, D> {
 /// # Errors
 /// When a file of the demo is malformed.
 pub fn bundle(lifetime: Lifetime) -> Result<Bundle, LoadError> {
-    let names: Names = parse("vocabulary.toml", VOCABULARY)?;
-    let classes: Classes = parse("classes.toml", CLASSES)?;
-    let class = |Class { pattern, class, e2ee }| RoomClassRule { pattern, class, e2ee };
     Ok(Bundle {
         institution: INSTITUTION.to_owned(),
         version: 1,
         lifetime,
-        vocabulary: Vocabulary {
-            operators: names.operators,
-            hosts: names.hosts,
-            nodes: names.nodes,
-            institutions: names.institutions,
-        },
+        vocabulary: parse::<VocabularyFile>("vocabulary.toml", VOCABULARY)?.into(),
         zones: parse::<BTreeMap<String, Vec<String>>>("zones.toml", ZONES)?,
-        classes: classes.class.into_iter().map(class).collect(),
+        classes: parse::<ClassesFile>("classes.toml", CLASSES)?.into(),
         policy: KU_DK.to_owned(),
     })
 }
@@ -147,30 +140,6 @@ pub fn directory(
 
 fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, LoadError> {
     toml::from_str(text).map_err(|error| vec![Problem::at(file, error.to_string())].into())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Names {
-    operators: BTreeSet<String>,
-    hosts: BTreeSet<String>,
-    nodes: BTreeSet<String>,
-    institutions: BTreeSet<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Classes {
-    class: Vec<Class>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Class {
-    pattern: String,
-    class: String,
-    #[serde(default)]
-    e2ee: bool,
 }
 
 #[derive(Deserialize)]

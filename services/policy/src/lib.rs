@@ -11,6 +11,7 @@
 //! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names. A node
 //!   without a room key of the institution cannot read the names; it goes by the room's grant.
 //! - Zones ("EEA") are replaced by their countries before the text is parsed or shown.
+//! - [`sign`] signs a document that nodes would accept; [`VocabularyFile`] and [`ClassesFile`] are source files of bundles.
 //! - `demo` (a feature) holds the demo's documents.
 //!
 //! `examples/decide_and_explain.rs` decides for an approved and an unapproved node.
@@ -45,7 +46,9 @@ mod request;
 mod rule;
 mod schema;
 mod sentence;
+mod signing;
 mod source;
+mod source_files;
 mod statement;
 mod tokenizer;
 mod zone;
@@ -64,5 +67,7 @@ pub use node::{DirectoryStatement, NodeAttribute, NodeFacts};
 pub use problem::{LoadError, Problem};
 pub use request::{Claims, Request, RoomAttributes, RoomClass, Subject};
 pub use rule::{Rule, RuleEffect, RuleId};
+pub use signing::{SigningError, add_signature, sign};
 pub use source::{SourceDocument, Sources};
+pub use source_files::{ClassesFile, VocabularyFile};
 pub use statement::PolicyStatement;

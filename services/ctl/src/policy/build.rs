@@ -1,15 +1,14 @@
 //! Builds the text of a bundle or floor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::{ArgGroup, Args, value_parser};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use systir_documents::{Bundle, Document, Floor, Lifetime, RoomClassRule, Vocabulary};
-use systir_policy::PolicyEngine;
+use systir_documents::{Bundle, Document, Floor, Lifetime, Vocabulary};
+use systir_policy::{ClassesFile, PolicyEngine, VocabularyFile};
 
 use crate::document_file::{DocumentFile, FileProblems, at};
 use crate::{dates, files};
@@ -53,31 +52,6 @@ pub(crate) struct Arguments {
     out: PathBuf,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct VocabularyFile {
-    operators: BTreeSet<String>,
-    hosts: BTreeSet<String>,
-    nodes: BTreeSet<String>,
-    institutions: BTreeSet<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClassesFile {
-    #[serde(default)]
-    class: Vec<ClassEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClassEntry {
-    pattern: String,
-    class: String,
-    #[serde(default)]
-    e2ee: bool,
-}
-
 /// Builds, checks and writes.
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let document = document(arguments)?;
@@ -104,20 +78,17 @@ fn document(arguments: &Arguments) -> Result<Document> {
     let lifetime = Lifetime { issued: arguments.issued.unwrap_or_else(dates::now), renew_by, not_after };
     let policy = rules(&arguments.policy)?;
     let zones: BTreeMap<String, Vec<String>> = toml(arguments.zones.as_deref())?;
-    let VocabularyFile { operators, hosts, nodes, institutions } = toml(arguments.vocabulary.as_deref())?;
-    let vocabulary = Vocabulary { operators, hosts, nodes, institutions };
+    let vocabulary: Vocabulary = toml::<VocabularyFile>(arguments.vocabulary.as_deref())?.into();
     if let Some(operator) = arguments.operator.clone() {
         return Ok(Document::Floor(Floor { operator, version, lifetime, vocabulary, zones, policy }));
     }
-    let classes: ClassesFile = toml(arguments.classes.as_deref())?;
-    let class = |ClassEntry { pattern, class, e2ee }| RoomClassRule { pattern, class, e2ee };
     Ok(Document::Bundle(Bundle {
         institution: arguments.institution.clone().unwrap_or_default(),
         version,
         lifetime,
         vocabulary,
         zones,
-        classes: classes.class.into_iter().map(class).collect(),
+        classes: toml::<ClassesFile>(arguments.classes.as_deref())?.into(),
         policy,
     }))
 }

@@ -8,6 +8,7 @@ use systir_documents::{
 };
 
 use crate::problem::LoadError;
+use crate::signing::{self, SigningError};
 
 /// How long the documents are valid, seconds: 30 days, of which the last week is for their renewal.
 const RENEW_BY: u64 = 23 * 24 * 3600;
@@ -28,6 +29,9 @@ pub enum DemoError {
     /// Its text cannot be a note.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// A node would refuse the document.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
 }
 
 /// The keys of the demo's institution, operator and nodes, and what they sign.
@@ -89,7 +93,7 @@ impl SignedDemo {
     pub fn bundle(&self, version: u64, change: impl FnOnce(&mut Bundle)) -> Result<String, DemoError> {
         let mut bundle = Bundle { version, ..super::bundle(self.lifetime())? };
         change(&mut bundle);
-        sign(&Document::Bundle(bundle), &self.institution)
+        sign_unchecked(&Document::Bundle(bundle), &self.institution)
     }
 
     /// A version of the floor of `nordunet`, changed and then signed by the operator.
@@ -99,7 +103,7 @@ impl SignedDemo {
     pub fn floor(&self, version: u64, change: impl FnOnce(&mut Floor)) -> Result<String, DemoError> {
         let mut floor = Floor { version, ..super::floor(self.lifetime()) };
         change(&mut floor);
-        sign(&Document::Floor(floor), &self.operator)
+        sign_unchecked(&Document::Floor(floor), &self.operator)
     }
 
     /// A version of the directory of `nordunet`, changed and then signed by the operator.
@@ -107,16 +111,21 @@ impl SignedDemo {
     /// # Errors
     /// When the changed directory cannot be signed.
     pub fn directory(&self, version: u64, change: impl FnOnce(&mut Directory)) -> Result<String, DemoError> {
+        let mut directory = self.first_directory()?;
+        directory.version = version;
+        change(&mut directory);
+        sign_unchecked(&Document::Directory(directory), &self.operator)
+    }
+
+    fn first_directory(&self) -> Result<Directory, DemoError> {
         let node = |id: &str| {
             let keys = self.nodes.get(id).map(SigningKey::public);
             (keys.into_iter().collect(), self.prefixes.clone())
         };
         let mut directory = super::directory(self.lifetime(), &self.roots, node)?;
-        directory.version = version;
         // A cluster of fewer nodes lists only those.
         directory.nodes.retain(|node| self.nodes.contains_key(&node.id));
-        change(&mut directory);
-        sign(&Document::Directory(directory), &self.operator)
+        Ok(directory)
     }
 
     /// The key of the institution.
@@ -137,16 +146,22 @@ impl SignedDemo {
         self.nodes.get(node)
     }
 
-    /// Paths and texts of the files that nodes start with: `documents/*.note` in version 1, and `NODE.node-key`.
+    /// Paths and texts of the files that nodes start with: `documents/*.note` in version 1, and `NODE.node-key`. The
+    /// documents are checked and signed as `systirctl` does it.
     ///
     /// # Errors
     /// When a document cannot be signed.
     pub fn files(&self) -> Result<Vec<(String, String)>, DemoError> {
-        let mut files = vec![
-            ("documents/ku.dk.note".to_owned(), self.bundle(1, |_| {})?),
-            ("documents/floor.note".to_owned(), self.floor(1, |_| {})?),
-            ("documents/directory.note".to_owned(), self.directory(1, |_| {})?),
+        let documents = [
+            ("ku.dk", Document::Bundle(super::bundle(self.lifetime())?), &self.institution),
+            ("floor", Document::Floor(super::floor(self.lifetime())), &self.operator),
+            ("directory", Document::Directory(self.first_directory()?), &self.operator),
         ];
+        let mut files = Vec::new();
+        for (name, document, key) in documents {
+            let note = signing::sign(&document.to_text(), key, self.issued)?;
+            files.push((format!("documents/{name}.note"), note.to_string()));
+        }
         let keys =
             self.nodes.iter().map(|(node, key)| (format!("{node}.node-key"), key.to_text().to_string()));
         files.extend(keys);
@@ -154,7 +169,8 @@ impl SignedDemo {
     }
 }
 
-fn sign(document: &Document, key: &SigningKey) -> Result<String, DemoError> {
+/// Also what a node refuses, for tests.
+fn sign_unchecked(document: &Document, key: &SigningKey) -> Result<String, DemoError> {
     let text = document.to_text();
     Document::parse(&text)?;
     Ok(Note::sign(&text, key)?.to_string())
