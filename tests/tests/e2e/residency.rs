@@ -90,7 +90,7 @@ fn assert_basis(browser: &mut Browser, documents: &Value, residency: &Value) -> 
     browser.wait("anna", &format!("{age} !== {before}"), 90)?;
     browser.eval("anna", "document.querySelector('#where .basis').scrollIntoView(); true")?;
     browser.screenshot("anna", "what-it-rests-on-laptop", LAPTOP)?;
-    browser.screenshot("anna", "what-it-rests-on-phone", PHONE)
+    browser.screenshot("anna", "what-it-rests-on-phone", PHONE).map(drop)
 }
 
 fn record_statements(browser: &mut Browser, participant: &str) -> Result<()> {
