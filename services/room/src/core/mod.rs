@@ -422,6 +422,10 @@ impl RoomCore {
         if let Some(known) = known {
             let same_nodes =
                 known.nodes().eq(self.assignment.nodes()) && known.epoch == self.assignment.epoch;
+            if known.grant != self.assignment.grant {
+                // Participants see how old the grant is.
+                self.residency_changed();
+            }
             let was_home = self.is_home();
             self.assignment = known;
             self.remember_room_sid();
