@@ -94,7 +94,7 @@ async fn a_seat_is_lost_when_policy_changes_between_its_reservation_and_the_sign
         let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 5).await);
         let _anna = TestParticipant::join(&home, "anna").await;
         let bob = grants("bob");
-        let seat = home.parts.admission.admit(&room(), &bob, &Demand::default()).await.unwrap();
+        let seat = home.parts.admission.admit(&room(), &bob, &Demand::default(), 0).await.unwrap();
         assert_eq!((seat.node.as_str(), used(&sister)), ("sto-1", 1));
         let note = cluster.documents.bundle(2, |bundle| bundle.policy = stricter(&bundle.policy)).unwrap();
         let _ = sister.parts.documents.take(&note).unwrap();
