@@ -23,6 +23,10 @@ systirctl policy build --institution ku.dk --version 1 --policy "$policies/ku.dk
 
 # 5. The rules as a node reads them: look at them before you sign.
 systirctl policy show institution/ku.dk.note
+if [ -t 0 ]; then
+    printf 'Enter signs these rules, Ctrl-C does not. '
+    read -r _
+fi
 
 # 6. Its signature.
 systirctl policy sign institution/ku.dk.note --key institution/ku.dk-2026.key

@@ -4,7 +4,7 @@
 # web certificate of this machine in web/NODE.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-node=$1
+node=${1:?give the node, such as cph-1}
 etc=${ETC:-/etc/systir}
 owner=${OWNER:-systir}
 . "$here/addresses"

@@ -7,6 +7,9 @@ policies=${POLICIES:-$here/../../services/policy/policies}
 in_days() { date -u -d "+$1 days" +%F; }
 . "$here/addresses"
 umask 077
+for pub in cph-1/nordu.net-cph-1.pub sto-1/nordu.net-sto-1.pub; do
+    [ -r "$pub" ] || { echo "operator.sh: $pub is missing: run node-key.sh on that node first" >&2; exit 1; }
+done
 
 # 1. A CA for the links. In production use your own one, and certificates that are valid for a day.
 systirctl ca create --trust-domain nordu.net --out operator/ca

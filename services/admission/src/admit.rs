@@ -18,7 +18,7 @@ use tracing::field::Empty;
 
 use crate::join_decision::{self, may_join};
 use crate::ladder::{JoinFindings, LadderBuilder};
-use crate::seat_guard::{self, RelayedSeat, SeatGuard};
+use crate::seat_guard::{self, RelayedConnection, SeatGuard};
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -65,7 +65,7 @@ pub async fn with_time_limit<T>(
 
 /// The participant for whom a seat is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct SeatSeeker<'a> {
+pub struct SeatApplicant<'a> {
     /// The participant's identity.
     pub identity: &'a str,
     /// Connections of the same token to the room on other nodes, as far as this node's room knows.
@@ -74,7 +74,7 @@ pub struct SeatSeeker<'a> {
     pub join_id: &'a str,
 }
 
-impl<'a> SeatSeeker<'a> {
+impl<'a> SeatApplicant<'a> {
     fn seat(self, room: &'a RoomId, key: &'a str) -> SeatRequest<'a> {
         let Self { identity, elsewhere, join_id } = self;
         SeatRequest { institution: &room.institution, room: key, identity, join_id, elsewhere }
@@ -188,7 +188,7 @@ impl Admission {
     ) -> Result<ReservedSeat, Refusal> {
         self.may_join(room, grants)?;
         let join_id = new_join_id();
-        let join = SeatSeeker { identity: &grants.identity, elsewhere, join_id: &join_id };
+        let join = SeatApplicant { identity: &grants.identity, elsewhere, join_id: &join_id };
         let mut findings = JoinFindings::default();
         let mut round = 1;
         loop {
@@ -217,7 +217,7 @@ impl Admission {
         elsewhere: u32,
     ) -> Result<(), Refusal> {
         self.may_join(room, grants)?;
-        let join = SeatSeeker { identity: &grants.identity, elsewhere, join_id: "" };
+        let join = SeatApplicant { identity: &grants.identity, elsewhere, join_id: "" };
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
@@ -254,7 +254,7 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal of the seat book; it is counted in the metrics.
-    pub fn reserve_here(&self, room: &RoomId, join: SeatSeeker<'_>) -> Result<(), Refusal> {
+    pub fn reserve_here(&self, room: &RoomId, join: SeatApplicant<'_>) -> Result<(), Refusal> {
         let reserved = self.seats.reserve(join.seat(room, &room.key()), Instant::now());
         reserved.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
@@ -263,7 +263,7 @@ impl Admission {
     ///
     /// # Errors
     /// As [`Admission::reserve_here`].
-    pub fn would_reserve_here(&self, room: &RoomId, join: SeatSeeker<'_>) -> Result<(), Refusal> {
+    pub fn would_reserve_here(&self, room: &RoomId, join: SeatApplicant<'_>) -> Result<(), Refusal> {
         let given = self.seats.would_reserve(join.seat(room, &room.key()), Instant::now());
         given.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))
     }
@@ -422,7 +422,7 @@ impl Admission {
         &self,
         assignment: &Assignment,
         proposal: &Proposal,
-        join: SeatSeeker<'_>,
+        join: SeatApplicant<'_>,
     ) -> Result<ReservedSeat, LadderFailure> {
         let room = &assignment.room;
         let mut answers = Vec::new();
@@ -481,7 +481,7 @@ impl Admission {
         &self,
         assignment: &Assignment,
         step: &Step,
-        join: SeatSeeker<'_>,
+        join: SeatApplicant<'_>,
     ) -> Result<(SeatGuard, u64), Refusal> {
         let room = &assignment.room;
         self.check_step(assignment, step)?;
@@ -489,7 +489,7 @@ impl Admission {
             self.reserve_here(room, join)?;
             return Ok((SeatGuard::here(self.seats.clone(), join.join_id), 0));
         }
-        let relayed = RelayedSeat::count(&self.seats, join.seat(room, &room.key()));
+        let relayed = RelayedConnection::count(&self.seats, join.seat(room, &room.key()));
         let relayed = relayed.inspect_err(|refusal| self.metrics.reservation_refused(refusal.reason))?;
         let request = self.request(room, join.identity, Some(join.join_id));
         match seat_guard::reserve(self.peers.clone(), relayed, &step.node, request).await {
@@ -506,7 +506,7 @@ impl Admission {
         &self,
         assignment: &Assignment,
         step: &Step,
-        join: SeatSeeker<'_>,
+        join: SeatApplicant<'_>,
     ) -> Result<(), Refusal> {
         let room = &assignment.room;
         self.check_step(assignment, step)?;

@@ -18,9 +18,9 @@ mod room_lookup;
 mod seat_guard;
 pub mod trace;
 
-pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, SeatSeeker, with_time_limit};
+pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, SeatApplicant, with_time_limit};
 pub use join_decision::may_join;
 pub use local_load::{LocalLoad, Rates};
 pub use metrics::{JoinMetrics, SeatMetrics};
 pub use peers::{PeerNodes, RefusedReservation, ReservationRequest};
-pub use seat_guard::{RelayedSeat, SeatGuard};
+pub use seat_guard::{RelayedConnection, SeatGuard};

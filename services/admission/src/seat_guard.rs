@@ -18,19 +18,28 @@ pub struct SeatGuard(Option<HeldSeat>);
 
 #[derive(Debug)]
 enum HeldSeat {
-    Here { seats: Arc<Seats>, join_id: String },
-    There { peers: Arc<dyn PeerNodes>, node: String, room: RoomId, join_id: String, relayed: RelayedSeat },
+    Here {
+        seats: Arc<Seats>,
+        join_id: String,
+    },
+    There {
+        peers: Arc<dyn PeerNodes>,
+        node: String,
+        room: RoomId,
+        join_id: String,
+        relayed: RelayedConnection,
+    },
 }
 
 /// A connection that this gateway relays to another node. It counts for the quota of its token until this is dropped.
 #[derive(Debug)]
-pub struct RelayedSeat {
+pub struct RelayedConnection {
     seats: Arc<Seats>,
     room: String,
     identity: String,
 }
 
-impl RelayedSeat {
+impl RelayedConnection {
     /// Counts a connection.
     ///
     /// # Errors
@@ -42,7 +51,7 @@ impl RelayedSeat {
     }
 }
 
-impl Drop for RelayedSeat {
+impl Drop for RelayedConnection {
     fn drop(&mut self) {
         self.seats.end_relayed(&self.room, &self.identity);
     }
@@ -65,7 +74,7 @@ impl SeatGuard {
 
     /// The participant is being connected to its seat: the media node holds or releases it from now on. Keep what is
     /// returned for a seat of another node as long as the participant's signalling is relayed there.
-    pub fn keep(mut self) -> Option<RelayedSeat> {
+    pub fn keep(mut self) -> Option<RelayedConnection> {
         match self.0.take()? {
             HeldSeat::Here { .. } => None,
             HeldSeat::There { relayed, .. } => Some(relayed),
@@ -92,7 +101,7 @@ impl Drop for SeatGuard {
 /// request goes on when the caller is gone: a seat that the node then gives is released at once.
 pub(crate) async fn reserve(
     peers: Arc<dyn PeerNodes>,
-    relayed: RelayedSeat,
+    relayed: RelayedConnection,
     node: &str,
     request: ReservationRequest,
 ) -> Result<(SeatGuard, u64), RefusedReservation> {

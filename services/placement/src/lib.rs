@@ -30,5 +30,6 @@ pub use proposal::{Proposal, Row, Step};
 pub use recently_full::RecentlyFull;
 pub use seat_book::{
     NoReservation, RESERVATION_TTL, Reservation, SeatBook, SeatQuotas, SeatRequest, is_same_token,
+    token_identity,
 };
 pub use seats::Seats;

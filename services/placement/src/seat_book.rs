@@ -91,7 +91,8 @@ pub struct SeatRequest<'a> {
 }
 
 /// The identity of the token: without the suffix of a further publisher.
-fn token_identity(identity: &str) -> &str {
+#[must_use]
+pub fn token_identity(identity: &str) -> &str {
     identity.split('#').next().unwrap_or(identity)
 }
 

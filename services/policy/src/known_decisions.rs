@@ -4,10 +4,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
+use systir_reason::Reason;
 
 use crate::{Action, Claims, Decision, PolicyEngine, Request, RoomAttributes, Subject};
 
-/// Most decisions that are kept. Institutions, nodes and classes are few; names that peers send are not.
+/// Most decisions that are kept. Known institutions and nodes, actions and classes are few.
 const MAX_KEPT: usize = 1 << 14;
 
 /// Action, what the room is, institution, and whom it is about.
@@ -51,6 +52,10 @@ impl DecidingEngine {
             return known;
         }
         let decision = self.engine.decide(&request);
+        // Names that are not known can be any number.
+        if matches!(decision.reason, Reason::UnknownNode | Reason::UnknownInstitution) {
+            return decision;
+        }
         let mut decided = self.decided.write().unwrap_or_else(PoisonError::into_inner);
         if decided.len() < MAX_KEPT {
             decided.insert(question, decision.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
-use systir_admission::{Admission, SeatSeeker, may_join, trace};
+use systir_admission::{Admission, SeatApplicant, may_join, trace};
 use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
 use systir_documents::DocumentId;
@@ -36,7 +36,8 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::{refusal_wire, ticket_issuer};
 
-/// Time limit to ask a busy room about an identity; without an answer, clocks alone order its joins.
+/// Time limit to ask a busy room about an identity. Without an answer, clocks alone order its joins, and connections on
+/// other nodes do not count for the quota.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// This node's side of the gRPC service `Cluster`.
@@ -139,7 +140,7 @@ impl ClusterService {
         self.admission.may_be_added(&room, &self.node)?;
         let KnownIdentity { last_join, elsewhere } = self.known(&room, &request.identity).await;
         let (identity, join_id) = (request.identity.as_str(), request.join_id.as_str());
-        let join = SeatSeeker { identity, elsewhere, join_id };
+        let join = SeatApplicant { identity, elsewhere, join_id };
         if request.probe {
             self.admission.would_reserve_here(&room, join)?;
         } else {

@@ -1,8 +1,10 @@
 //! A hostile spill node that floods a home with forged tickets.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use systir_documents::{SigningKey, Ticket};
 use systir_proto::cluster::v1::GrantPurpose as Purpose;
-use systir_room::{ParticipantRecord, SignedTicket};
+use systir_room::SignedTicket;
 
 use super::hostile_node::HostileNode;
 use super::hostile_state::record;
@@ -34,25 +36,34 @@ async fn a_flood_of_forged_tickets_stops_no_join_and_no_control_of_media() {
     let assignment = home.parts.assignments.get(&room()).unwrap();
     let real = home.parts.joins.tickets.issue(&assignment, "sto-1", &grants("eve"), 0).unwrap();
     let hostile = Arc::new(hostile);
+    // Both go on until all guests have joined. Each returns how many forged tickets it sent.
+    let joined = Arc::new(AtomicBool::new(false));
     let in_state = {
-        let (hostile, real) = (hostile.clone(), real.clone());
+        let (hostile, real, joined) = (hostile.clone(), real.clone(), joined.clone());
         tokio::spawn(async move {
-            let records = (0..IN_STATE).map(|number| record(&forged(&real, "cph-1", "sto-1", number), 1));
-            // The last one is real: once the home shows it, all before it are handled.
-            let records: Vec<ParticipantRecord> = records.chain([record(&real, 1)]).collect();
-            for (seq, record) in (1..).zip(records) {
-                hostile.write_when_possible("cph-1", seq, record).await;
+            let mut sent = 0;
+            while sent < IN_STATE || !joined.load(Ordering::Relaxed) {
+                let forged = record(&forged(&real, "cph-1", "sto-1", sent), 1);
+                sent += 1;
+                hostile.write_when_possible("cph-1", sent as u64, forged).await;
             }
+            // A real one: once the home shows it, all before it are handled.
+            hostile.write_when_possible("cph-1", sent as u64 + 1, record(&real, 1)).await;
+            sent
         })
     };
     let in_signalling = {
-        let (hostile, held) = (hostile.clone(), held.clone());
+        let (hostile, held, joined) = (hostile.clone(), held.clone(), joined.clone());
         tokio::spawn(async move {
-            for number in 0..IN_SIGNALLING {
+            let mut sent = 0;
+            while sent < IN_SIGNALLING || !joined.load(Ordering::Relaxed) {
+                let number = sent;
+                sent += 1;
                 let ticket = forged(&real, "sto-1", "cph-1", number);
                 let claims = grants(&ticket.ticket().identity);
                 assert!(hostile.signal("cph-1", &held, &ticket, &claims).await.is_err());
             }
+            sent
         })
     };
     let mut guests: Vec<TestParticipant> = Vec::new();
@@ -68,12 +79,12 @@ async fn a_flood_of_forged_tickets_stops_no_join_and_no_control_of_media() {
         }
         guests.push(guest);
     }
-    in_state.await.unwrap();
-    in_signalling.await.unwrap();
+    joined.store(true, Ordering::Relaxed);
+    let sent = in_state.await.unwrap() + in_signalling.await.unwrap();
     anna.until_sees("eve").await;
     let refusals = &home.parts.metrics.rooms.ticket_refusals;
     let refused = refusals.get_or_create(&Reason::TicketSignature.into()).get();
-    assert_eq!(refused, (IN_STATE + IN_SIGNALLING) as u64);
+    assert_eq!(refused, sent as u64);
     let mut expected: Vec<String> = (0..10).map(|number| format!("guest-{number}")).collect();
     expected.push("eve".to_owned());
     anna.until_sees("guest-9").await;

@@ -173,8 +173,7 @@ async fn a_home_that_stays_linked_and_does_not_renew_ends_the_room_at_a_spill_no
             (grant.serial, grant.not_after_ms) = (serial, grant.issued_ms + life_ms);
         })
     };
-    // Long enough for a join and an open room.
-    let record = granted(1, 5_000);
+    let record = granted(1, MAX_GRANT_LIFE_MS);
     hostile.tell(&record.grant);
     cluster.store.registry().create(record.clone()).await.unwrap();
     let mut anna = TestParticipant::join(&sister, "anna").await;
@@ -185,6 +184,8 @@ async fn a_home_that_stays_linked_and_does_not_renew_ends_the_room_at_a_spill_no
     }
     hostile.opens_room("sto-1", &record.grant).await;
     assert!(sister.directory.is_up("cph-1"));
+    // The last renewal, which ends soon.
+    hostile.ask_grant("sto-1", Purpose::Held, &granted(2, 1_000).grant).await.unwrap();
     for participant in [&mut anna, &mut bob] {
         let left = participant.until_leave().await;
         assert_eq!(left, (LeaveAction::Reconnect, DisconnectReason::Migration));
@@ -197,7 +198,7 @@ async fn a_home_that_stays_linked_and_does_not_renew_ends_the_room_at_a_spill_no
     // They cannot join again while their home does not renew the grant.
     let refused = TestParticipant::try_join(&sister, grants("anna")).await.err().unwrap();
     assert_eq!(refused.reason, Reason::ApprovedUnavailable, "{refused}");
-    let renewed = granted(2, MAX_GRANT_LIFE_MS).grant;
+    let renewed = granted(3, MAX_GRANT_LIFE_MS).grant;
     hostile.ask_grant("sto-1", Purpose::Held, &renewed).await.unwrap();
     let _anna = TestParticipant::join(&sister, "anna").await;
     sister.stop().await;

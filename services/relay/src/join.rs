@@ -25,7 +25,8 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::ticket_issuer::TicketIssuer;
 
-/// Time limit to ask a busy room about an identity; without an answer, clocks alone order its joins.
+/// Time limit to ask a busy room about an identity. Without an answer, clocks alone order its joins, and connections on
+/// other nodes do not count for the quota.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A participant with a verified token that wants to join.

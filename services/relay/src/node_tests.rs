@@ -14,7 +14,7 @@ use systir_livekit::token::Grants;
 use systir_registry::LocalStore;
 use systir_room::RoomState;
 
-use systir_admission::{PeerNodes as _, SeatSeeker};
+use systir_admission::{PeerNodes as _, SeatApplicant};
 use systir_assignment::RoomId;
 use systir_gateway::SignalPipe;
 use systir_media_control::WorkerCommand;
@@ -519,7 +519,7 @@ async fn a_room_whose_worker_is_blocked_resets_and_its_participants_reconnect() 
         tasks: home.tasks.tracker.clone(),
         stop: home.tasks.stop.clone(),
     }));
-    let anna = SeatSeeker { identity: "anna", elsewhere: 0, join_id: "seat" };
+    let anna = SeatApplicant { identity: "anna", elsewhere: 0, join_id: "seat" };
     parts.admission.reserve_here(&room(), anna).unwrap();
     let (_to_room, from_client) = mpsc::channel(16);
     let (to_client, from_room) = mpsc::channel(256);

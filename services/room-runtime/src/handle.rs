@@ -50,7 +50,7 @@ pub(crate) enum TaskMessage {
     AssignmentLeft(bool),
     /// Requests the room's residency.
     Residency(oneshot::Sender<Residency>),
-    /// Requests the join number of the last join of an identity.
+    /// Requests what the room knows of an identity.
     Identity(String, oneshot::Sender<KnownIdentity>),
 }
 
@@ -68,7 +68,7 @@ pub struct RoomHandle {
 pub struct KnownIdentity {
     /// Join number of its last join; 0 for none.
     pub last_join: u64,
-    /// Connections of the same token on other nodes.
+    /// Connections of the same token on other nodes, without one that a join of this identity would replace.
     pub elsewhere: u32,
 }
 

@@ -9,7 +9,7 @@ use livekit_protocol::{SignalRequest, SignalResponse, signal_response};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, RoomId};
 use systir_media_control::{ParticipantKey, RoomNumber, WorkerEvent};
-use systir_placement::is_same_token;
+use systir_placement::{is_same_token, token_identity};
 use systir_proto::cluster::v1 as wire;
 use systir_registry::{RoomWatch, unix_ms};
 use systir_room::{
@@ -227,7 +227,9 @@ impl RoomTask {
                 let _ = reply.send(self.core.residency());
             }
             TaskMessage::Identity(identity, reply) => {
-                let elsewhere = self.core.elsewhere(|other| is_same_token(other, &identity));
+                // A join replaces the connection of the same identity.
+                let counts = |other: &str| other != identity && is_same_token(other, &identity);
+                let elsewhere = self.core.elsewhere(token_identity(&identity), counts);
                 let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
                 let _ = reply.send(KnownIdentity { last_join: self.core.last_join(&identity), elsewhere });
             }

@@ -1,6 +1,7 @@
 //! One node's replica of the state of a room.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -287,6 +288,14 @@ impl RoomState {
     pub fn by_sid(&self, sid: &str) -> Option<Participant> {
         let found = self.participant(sid)?;
         self.visible(&found.identity).is_some_and(|(visible, _)| visible == sid).then_some(found)
+    }
+
+    /// The participants whose identity begins with `prefix`.
+    pub(crate) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Participant> + 'a {
+        let from = self.sids.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let found =
+            from.map(|(identity, _)| identity).take_while(move |identity| identity.starts_with(prefix));
+        found.filter_map(|identity| self.by_identity(identity))
     }
 
     /// The nodes that this replica has updates from, and this node.

@@ -1,5 +1,6 @@
 //! The scripts of `deploy/two-machines`, run in one folder: what they make together are two valid nodes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,6 +33,27 @@ async fn run(folder: &Path, program: &Path, arguments: &[&str]) -> Result<String
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} {arguments:?}: {stderr}", program.display());
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The content of all secret files below a folder, by path.
+fn secrets(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    const SECRET: [&str; 4] = ["key", "node-key", "room-key", "secret"];
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let is_secret =
+                path.extension().and_then(|end| end.to_str()).is_some_and(|end| SECRET.contains(&end));
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if is_secret {
+                found.insert(path.clone(), std::fs::read(path)?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 #[test]
@@ -67,9 +89,14 @@ fn the_scripts_of_all_parties_make_two_valid_nodes() -> Result<()> {
             assert_eq!(approved, [(&"cph-1".into(), ku), (&"sto-1".into(), ku)], "{roles:#}");
         }
         // A second run overwrites no key.
-        for (party, node) in [("operator.sh", ""), ("institution.sh", ""), ("node-key.sh", "cph-1")] {
-            ensure!(run(at, &script(party), &[node]).await.is_err(), "{party} overwrites a key");
+        let before = secrets(at)?;
+        assert!(before.len() > 10, "{:?}", before.keys());
+        for (party, node) in
+            [("operator.sh", ""), ("etcd.sh", ""), ("institution.sh", ""), ("node-key.sh", "cph-1")]
+        {
+            ensure!(run(at, &script(party), &[node]).await.is_err(), "{party} runs twice");
         }
+        ensure!(secrets(at)? == before, "a second run changes a secret");
         Ok(())
     })
 }

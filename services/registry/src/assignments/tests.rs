@@ -222,7 +222,7 @@ async fn a_node_that_knows_nothing_follows_no_record_without_a_grant_of_an_appro
 }
 
 #[tokio::test]
-async fn a_grant_of_another_cluster_counts_here_not_even_with_the_key_of_an_approved_home() {
+async fn a_grant_of_another_trust_domain_does_not_count_even_with_the_key_of_an_approved_home() {
     let store = LocalStore::default();
     let honest = created(&node(&store, "cph-1")).await;
     let gateway = node(&LocalStore::default(), "sto-1");

@@ -119,12 +119,12 @@ fn node(node: &NodeSection) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// Of a quota of 0 nobody can use a seat, and a participant that rejoins has two for a moment.
+/// Of a quota of 0 nobody can use a seat, and a participant that rejoins has two connections for a moment.
 fn quotas(node: &NodeSection, policy: &PolicySection) -> Result<(), FieldError> {
     if node.seats_per_identity < 2 {
         return invalid(
             "node.seats_per_identity",
-            "choose 2 or more: a participant that rejoins has two seats for a moment",
+            "choose 2 or more: a participant that rejoins has two connections for a moment",
         );
     }
     if !(10..=600).contains(&policy.grant_seconds) {

@@ -56,8 +56,8 @@ pub struct NodeSection {
     pub cluster: String,
     /// Number of seats: participants whose media the node carries at the same time.
     pub capacity: u32,
-    /// Number of seats that one token may take in a room: a participant needs a second one for a moment when
-    /// it rejoins, and one for each further publisher.
+    /// Most connections of one token to a room, over all nodes as far as this node knows: a participant needs a
+    /// second one for a moment when it rejoins, and one for each further publisher.
     #[serde(default = "default_seats_per_identity")]
     pub seats_per_identity: u32,
     /// File of its node key (`systirctl key create`): the long-lived signing key with which it proves to other

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use systir_documents::{Acceptance, NotAccepted};
 
@@ -13,36 +13,53 @@ use super::store::{DocumentStore, NotTaken};
 /// How often the folder and the clock are read. A new document is enforced within two seconds.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often a document is tried again that the disk did not keep.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Follows the folder and the clock until the node stops.
 pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
     // Files that need no look until they change. At first all are read again: one may have changed since the start.
     let mut known = BTreeMap::new();
+    // Files whose documents the disk did not keep, and when they are tried again.
+    let (mut failed, mut retry_at) = (BTreeMap::new(), Instant::now());
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let (store, folder, seen) = (store.clone(), folder.clone(), std::mem::take(&mut known));
+        let waits = Instant::now() < retry_at;
+        let mut seen = std::mem::take(&mut known);
+        if waits {
+            seen.extend(failed.clone());
+        }
+        let (store, folder) = (store.clone(), folder.clone());
         let looked = tokio::task::spawn_blocking(move || {
             store.check_time();
             look(&store, &folder, seen)
         });
-        known = looked.await.unwrap_or_default();
+        let (found, again) = looked.await.unwrap_or_default();
+        if !waits {
+            failed.clear();
+        }
+        if !again.is_empty() {
+            failed.extend(again);
+            retry_at = Instant::now() + RETRY_INTERVAL;
+        }
+        known = found;
+        known.retain(|path, _| !failed.contains_key(path));
     }
 }
 
-/// Takes the notes that changed since the last look. Returns what is known now.
-fn look(
-    store: &DocumentStore,
-    folder: &Path,
-    seen: BTreeMap<PathBuf, FileState>,
-) -> BTreeMap<PathBuf, FileState> {
+type Files = BTreeMap<PathBuf, FileState>;
+
+/// Takes the notes that changed since the last look. Returns the files, and those whose documents the disk did not keep.
+fn look(store: &DocumentStore, folder: &Path, seen: Files) -> (Files, Files) {
     let found = match files::notes(folder) {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "the folder of documents cannot be read");
-            return seen;
+            return (seen, Files::new());
         }
     };
-    let mut again = Vec::new();
-    for (path, _) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
+    let mut again = Files::new();
+    for (path, state) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
         let note = match files::read(path) {
             Ok(note) => note,
             Err(error) => {
@@ -67,10 +84,10 @@ fn look(
                 );
                 // The disk may work again although the file stays the same.
                 if matches!(error, NotTaken::NotKept(_)) {
-                    again.push(path.clone());
+                    again.insert(path.clone(), state.clone());
                 }
             }
         }
     }
-    found.into_iter().filter(|(path, _)| !again.contains(path)).collect()
+    (found, again)
 }

@@ -107,10 +107,9 @@ impl RoomCore {
             renewals: RateLimiter::new(RENEWALS_AT_ONCE, RENEWAL_INTERVAL, now),
             joining: Some(span),
         };
+        let note = local.ticket.note().clone();
         self.local_participants.insert(participant, local);
-        if self.local_participants.len() == 1 {
-            self.show_ticket_to_all();
-        }
+        self.show_ticket(&note);
         self.config.metrics.participants.inc();
         self.drain(participant);
         self.residency_changed();

@@ -429,6 +429,7 @@ impl RoomCore {
             let was_home = self.is_home();
             self.assignment = known;
             self.remember_room_sid();
+            self.leave_former_room();
             if was_home && self.local_participants.is_empty() {
                 self.carries_nobody();
             }
@@ -478,10 +479,11 @@ impl RoomCore {
         carrying
     }
 
-    /// Participants on other nodes whose identity matches.
-    pub fn elsewhere(&self, matches: impl Fn(&str) -> bool) -> usize {
-        let others = self.replica.participants().filter(|one| one.owner != self.config.node);
-        others.filter(|one| matches(&one.identity)).count()
+    /// Participants on other nodes, over links that stand, whose identity begins with `prefix` and counts.
+    pub fn elsewhere(&self, prefix: &str, counts: impl Fn(&str) -> bool) -> usize {
+        let linked = |node: &str| self.peers.get(node).is_some_and(|peer| peer.link.is_some());
+        let found = self.replica.with_prefix(prefix);
+        found.filter(|one| linked(&one.owner) && counts(&one.identity)).count()
     }
 
     /// Join number of the last join of an identity that this node knows; 0 for none.

@@ -47,7 +47,7 @@ impl RoomCore {
                 }
             }
         }
-        self.give_state(node);
+        self.give_state_by_ticket(node);
         self.residency_changed();
     }
 

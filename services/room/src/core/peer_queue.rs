@@ -54,6 +54,10 @@ impl PeerQueue {
         if may_be_lost(&body) && self.blocked {
             return Pushed::Dropped;
         }
+        // A subscription must not come before a ticket after which it was made.
+        if matches!(body, Body::Ticket(_)) {
+            self.subscriptions.clear();
+        }
         // Only the newest subscription of a layer matters: it replaces one that waits. So the number of
         // tracks bounds how many wait.
         let layer = layer_of(&body);
@@ -212,6 +216,26 @@ mod tests {
         queue.flush(|body| link.take(body));
         let last = [data(0), unsubscribe("TR_a"), subscribe("TR_b", 8), subscribe("TR_a", 7)];
         assert_eq!(link.sent, last);
+    }
+
+    #[test]
+    fn a_subscription_stays_behind_the_ticket_before_it() {
+        let (mut link, mut queue) = (Link::default(), PeerQueue::default());
+        let bodies = [
+            subscribe("TR_a", 0),
+            Body::Ticket(bytes::Bytes::new()),
+            Body::Ticket("x".into()),
+            subscribe("TR_a", 1),
+        ];
+        for body in bodies.clone() {
+            assert_eq!(queue.push(body), Pushed::Kept);
+        }
+        assert_eq!(queue.push(subscribe("TR_a", 2)), Pushed::Kept);
+        link.free = 100;
+        queue.flush(|body| link.take(body));
+        let [first, empty, ticket, _] = bodies;
+        assert_eq!(link.sent, [first, empty, ticket, subscribe("TR_a", 2)]);
+        assert_eq!(queue.push(subscribe("TR_a", 3)), Pushed::Kept);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl RoomCore {
         self.told = None;
         peer.queue = PeerQueue::default();
         self.replica.link_opened(node);
-        self.show_ticket(node);
+        self.show_tickets(node);
         self.give_state(node);
         self.update_participants_of(node);
         self.residency_changed();
@@ -333,7 +333,9 @@ impl RoomCore {
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();
                 return;
             }
-            if !self.peers.get(node).is_some_and(|peer| peer.gets_state) {
+            if let Some(peer) = self.peers.get_mut(node).filter(|peer| !peer.gets_state) {
+                // It does not subscribe again before the room is opened again.
+                peer.feeds_lost = true;
                 return self.ticket_refused(node, &TicketProblem::Missing);
             }
             self.track_has_subscriber(sid);

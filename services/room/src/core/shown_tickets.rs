@@ -4,6 +4,8 @@
 //! that too, forgets what it knows of the others, and gets a snapshot again with the next ticket. A node that does not say
 //! it gets the room until the tickets that it showed have ended.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use systir_assignment::MediaRole;
 use systir_proto::cluster::v1::room_message::Body;
@@ -11,33 +13,55 @@ use systir_proto::cluster::v1::room_message::Body;
 use super::RoomCore;
 use crate::ticket::{SignedTicket, TicketProblem, check_place};
 
+/// Most tickets that are shown when the room opens on a link.
+const MAX_SHOWN: usize = 8;
+
 /// Does the message tell something of participants on this node?
 pub(super) fn is_state(body: &Body) -> bool {
     matches!(body, Body::StateUpdate(_) | Body::ReliableData(_) | Body::LossyData(_) | Body::Speakers(_))
 }
 
 impl RoomCore {
-    /// Shows a node the newest ticket of a local participant, if there is one. The home shows none: it has the state by the
-    /// grant, and must tell nothing to a node that carries nobody.
-    pub(super) fn show_ticket(&mut self, node: &str) {
+    /// The room opened on the link to a node: shows it the newest ticket by each gateway, because it may not approve all of
+    /// them, or says that there is none. The home shows none: it has the state by the grant, and must tell nothing to a node
+    /// that carries nobody.
+    pub(super) fn show_tickets(&mut self, node: &str) {
         if self.is_home() {
             return;
         }
-        let newest = self.local_participants.values().max_by_key(|local| local.ticket.ticket().issued_ms);
-        let Some(note) = newest.map(|local| local.ticket.note().clone()) else { return };
-        self.send_to_peer(node, Body::Ticket(note));
-    }
-
-    /// The first participant arrived here: shows its ticket to all nodes.
-    pub(super) fn show_ticket_to_all(&mut self) {
-        let nodes: Vec<String> = self.peers.keys().cloned().collect();
-        for node in nodes {
-            self.show_ticket(&node);
+        let mut newest: BTreeMap<&str, &SignedTicket> = BTreeMap::new();
+        for local in self.local_participants.values() {
+            let held = newest.entry(&local.gateway).or_insert(&local.ticket);
+            if held.ticket().issued_ms < local.ticket.ticket().issued_ms {
+                *held = &local.ticket;
+            }
+        }
+        let mut notes: Vec<Bytes> = newest.values().take(MAX_SHOWN).map(|held| held.note().clone()).collect();
+        if notes.is_empty() {
+            notes.push(Bytes::new());
+        }
+        for note in notes {
+            self.send_to_peer(node, Body::Ticket(note));
         }
     }
 
-    /// The last participant left, here or with the role of the home: tells all nodes, and forgets the participants of
-    /// others, of whom this node hears no more.
+    /// A participant arrived here, or its ticket was renewed: shows it to the nodes that may not know of a valid one. For
+    /// the first participant these are all; later they are those of which this node knows none either, so that each of two
+    /// nodes that refused the other's tickets sees further ones.
+    pub(super) fn show_ticket(&mut self, note: &Bytes) {
+        if self.is_home() {
+            return;
+        }
+        let first = self.local_participants.len() == 1;
+        let unsure = self.peers.iter().filter(|(_, peer)| first || !peer.gets_state);
+        let nodes: Vec<String> = unsure.map(|(node, _)| node.clone()).collect();
+        for node in nodes {
+            self.send_to_peer(&node, Body::Ticket(note.clone()));
+        }
+    }
+
+    /// The last participant has left, or this node, which carries nobody, is home no more: tells all nodes, and forgets
+    /// the participants of others, of whom it hears no more.
     pub(super) fn carries_nobody(&mut self) {
         if self.is_home() {
             return;
@@ -53,15 +77,17 @@ impl RoomCore {
     pub(super) fn ticket_shown(&mut self, node: &str, note: Bytes) {
         if note.is_empty() {
             self.tickets.all_left(node, self.now.instant);
-            self.remove_node(node);
+            if self.replica.has_participants_of(node) {
+                self.remove_node(node);
+            }
             return self.withhold_state(node, false);
         }
-        // Nothing depends on it; a flood of them costs no signature.
+        // The node has the state already, or the room is not open to it: no signature is verified.
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none() || peer.gets_state) {
             return;
         }
         match self.check_shown(node, note) {
-            Ok(()) => self.give_state(node),
+            Ok(()) => self.give_state_by_ticket(node),
             Err(problem) => self.record_refused(node, &problem),
         }
     }
@@ -86,6 +112,14 @@ impl RoomCore {
 
     fn may_have_state(&self, node: &str) -> bool {
         self.role_of_peer(node) == MediaRole::Home || self.tickets.has_valid(node, self.now.instant)
+    }
+
+    /// A node showed a ticket: gives it the room. Not by its role, which is looked at when the room opens and once a second,
+    /// so that no node can ask for one snapshot after the other.
+    pub(super) fn give_state_by_ticket(&mut self, node: &str) {
+        if self.tickets.has_valid(node, self.now.instant) {
+            self.give_state(node);
+        }
     }
 
     /// Sends a node the state of the local participants, if it may have it now and does not have it yet.
@@ -120,8 +154,11 @@ impl RoomCore {
 
     fn withhold_state(&mut self, node: &str, feeds_lost: bool) {
         let Some(peer) = self.peers.get_mut(node) else { return };
-        (peer.gets_state, peer.feeds_lost) = (false, feeds_lost);
-        if let Some(link) = peer.link {
+        peer.feeds_lost = feeds_lost;
+        // Without the state it has no subscriptions.
+        if std::mem::replace(&mut peer.gets_state, false)
+            && let Some(link) = peer.link
+        {
             self.stop_feeds(link);
         }
     }

@@ -499,7 +499,7 @@ fn three_nodes_agree_after_reordered_and_lost_messages() {
         }
         network.heal();
         let all = participants(&network.nodes[0]);
-        // A node without participants knows nothing of the others, except for the home.
+        // A node without participants hears no more of the others, except for the home.
         let informed = |node: &&Node| node.name == "cph-1" || !node.clients.is_empty();
         for node in network.nodes.iter().filter(informed) {
             assert_eq!(participants(node), all, "seed {seed}: {} differs from cph-1", node.name);

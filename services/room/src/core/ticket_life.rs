@@ -78,11 +78,28 @@ impl RoomCore {
             return;
         }
         local.ticket_ends = end_of(renewed.ticket(), now);
+        let note = renewed.note().clone();
         local.ticket = renewed;
         // The first write has the newest ticket anyway.
         local.ticket_unsent = local.known;
         local.unsent |= local.known;
         self.send_own_state(participant);
+        self.show_ticket(&note);
+    }
+
+    /// Spill nodes only: this node follows another room of that name now, after its home made it anew. Participants of the
+    /// room before, whose tickets other nodes may never accept, must join again.
+    pub(super) fn leave_former_room(&mut self) {
+        if self.is_home() {
+            return;
+        }
+        let sid = self.assignment.sid.clone();
+        let former =
+            self.local_participants.iter().filter(|(_, local)| local.ticket.ticket().room_sid != sid);
+        let former: Vec<ParticipantKey> = former.map(|(key, _)| *key).collect();
+        for participant in former {
+            self.notify(participant, RoomEvent::Reconnect(DisconnectReason::StateMismatch));
+        }
     }
 
     /// Participants whose tickets were not renewed: those of other nodes are lost, as when their node is lost; local ones

@@ -19,6 +19,13 @@ impl Network {
         self.sent(from, to, &Message::StateUpdate(wire::StateUpdate::default()))
     }
 
+    /// Delivers all messages, of a room too that is opened again so that subscriptions are made again.
+    fn settle_reopened(&mut self) {
+        self.settle();
+        self.advance(2_000);
+        self.settle();
+    }
+
     fn message(&mut self, from: usize, to: usize, body: Message) {
         self.input(to, RoomInput::Link(RoomLinkEvent::Message { node: NODES[from].to_owned(), body }));
     }
@@ -87,7 +94,7 @@ fn a_spill_node_without_participants_gets_neither_state_nor_media() {
     assert!(!network.subscribe(7));
     assert_eq!(network.refused(Reason::TicketMissing), 1);
     network.arrive(SPILL, "cph-1", grants("bob"));
-    network.settle();
+    network.settle_reopened();
     assert!(network.states_sent(HOME, SPILL) > 0);
     assert!(participants(&network.nodes[SPILL]).contains_key("anna"));
     assert!(network.subscribe(8));
@@ -137,7 +144,7 @@ fn a_spill_node_whose_last_participant_left_gets_no_more_and_forgets_the_others(
     assert_eq!(network.states_sent(HOME, SPILL), sent);
     assert!(!network.subscribe(7));
     network.arrive(SPILL, "cph-1", grants("dina"));
-    network.settle();
+    network.settle_reopened();
     let known = participants(&network.nodes[SPILL]);
     assert_eq!(known.keys().collect::<Vec<_>>(), ["anna", "chen", "dina"]);
     assert!(network.subscribe(8));
@@ -188,9 +195,7 @@ fn a_spill_node_gets_the_room_again_with_a_renewed_ticket_and_its_feeds_too() {
     let (participant, note) =
         (*network.nodes[SPILL].clients.keys().next().unwrap(), signed(renewed).note().clone());
     network.input(SPILL, RoomInput::Ticket { participant, note });
-    network.settle();
-    network.advance(2_000);
-    network.settle();
+    network.settle_reopened();
     assert!(participants(&network.nodes[HOME]).contains_key("bob"));
     assert!(participants(&network.nodes[SPILL]).contains_key("anna"));
     assert!(network.subscribe(9));
@@ -204,7 +209,8 @@ fn the_home_gets_the_room_without_a_ticket_and_shows_none() {
     assert!(participants(&network.nodes[HOME]).contains_key("bob"));
     let ticket = Message::Ticket(bytes::Bytes::new());
     assert_eq!(network.sent(HOME, SPILL, &ticket), 0);
-    assert_eq!(network.sent(SPILL, HOME, &ticket), 1);
+    // One that says "nobody" when the room opened, and bob's.
+    assert_eq!(network.sent(SPILL, HOME, &ticket), 2);
 }
 
 #[test]
@@ -218,4 +224,77 @@ fn two_spill_nodes_that_carry_participants_get_each_others_state() {
     for index in [SPILL, 2] {
         assert_eq!(participants(&network.nodes[index]).keys().collect::<Vec<_>>(), ["bob", "chen"]);
     }
+}
+
+#[test]
+fn a_flood_of_messages_that_it_carries_nobody_costs_the_worker_nothing() {
+    let mut network = lecture();
+    let mut commands = 0;
+    for _ in 0..1_000 {
+        let now = network.now;
+        let core = &mut network.nodes[HOME].core;
+        let body = Message::Ticket(bytes::Bytes::new());
+        core.handle(RoomInput::Link(RoomLinkEvent::Message { node: NODES[SPILL].to_owned(), body }), now);
+        core.flush_to_worker(|_| {
+            commands += 1;
+            Ok(())
+        });
+    }
+    assert_eq!(commands, 0);
+    assert_eq!(network.states_sent(HOME, SPILL), 0);
+}
+
+#[test]
+fn a_home_that_says_it_carries_nobody_gets_one_snapshot_a_second_at_most() {
+    let mut network = Network::new(54);
+    network.arrive(SPILL, "cph-1", grants("bob"));
+    network.settle();
+    let sent = network.states_sent(SPILL, HOME);
+    for _ in 0..100 {
+        network.message(HOME, SPILL, Message::Ticket(bytes::Bytes::new()));
+        network.message(HOME, SPILL, Message::StateUpdate(wire::StateUpdate::default()));
+    }
+    assert_eq!(network.states_sent(SPILL, HOME), sent);
+    network.advance(1_100);
+    assert_eq!(network.states_sent(SPILL, HOME), sent + 1, "a home gets the room by the grant");
+}
+
+#[test]
+fn a_subscription_before_a_ticket_is_made_again_once_the_node_gets_the_room() {
+    let mut network = lecture();
+    assert!(!network.subscribe(7));
+    network.arrive(SPILL, "cph-1", grants("bob"));
+    network.settle_reopened();
+    assert!(participants(&network.nodes[SPILL]).contains_key("anna"));
+    let peer = &network.nodes[HOME].core.peers[NODES[SPILL]];
+    assert!(peer.gets_state && !peer.feeds_lost);
+}
+
+#[test]
+fn a_node_whose_first_ticket_is_refused_gets_the_room_with_the_next_one() {
+    let mut network = lecture();
+    network.replace_policy(HOME, &with_rule(policy_changes::NO_GATEWAY_IN_SWEDEN));
+    network.arrive(SPILL, "sto-1", grants("bob"));
+    network.settle();
+    assert_eq!(network.states_sent(HOME, SPILL), 0);
+    assert!(network.refused(Reason::TicketGateway) > 0);
+    network.arrive(SPILL, "cph-1", grants("chen"));
+    network.settle();
+    assert!(participants(&network.nodes[SPILL]).contains_key("anna"));
+}
+
+#[test]
+fn participants_of_a_room_that_its_home_made_anew_join_again() {
+    let mut network = lecture();
+    network.arrive(SPILL, "cph-1", grants("bob"));
+    network.settle();
+    let anew = Assignment { sid: "RM_anew".to_owned(), ..assignment() };
+    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
+    let view = ClusterView {
+        assignment: Some(anew),
+        nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
+        ..ClusterView::default()
+    };
+    network.input(SPILL, RoomInput::Cluster(view));
+    assert_eq!(network.asked_to_rejoin, BTreeSet::from(["bob".to_owned()]));
 }
