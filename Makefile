@@ -81,6 +81,12 @@ e2e: clients ## end-to-end scenarios with NAME in their module or test (NAME=spi
 	$(CARGO) build --workspace --bins --test e2e --locked
 	@exec tests/run --minutes 45 $(CARGO) test --workspace --test e2e --locked -- $(NAME)
 
+.PHONY: hostile-etcd
+hostile-etcd: export HOSTILE_ETCD_SECONDS ?= 120
+hostile-etcd: export HOSTILE_ETCD_SEEDS ?= 7,8,9
+hostile-etcd: ## meetings while etcd is attacked for two minutes with each of three seeds
+	$(MAKE) e2e NAME=hostile_etcd
+
 # Clients of the end-to-end tests, and all that they need.
 .PHONY: clients
 clients:

@@ -19,13 +19,13 @@ use crate::figure::Figure;
 const JOINS: usize = 20;
 
 /// A snapshot of etcd: its revision, and how often each key was written.
-struct Writes {
+pub(crate) struct Writes {
     revision: i64,
     by_key: BTreeMap<String, i64>,
 }
 
 impl Writes {
-    async fn now(etcd: &str) -> Result<Self> {
+    pub(crate) async fn now(etcd: &str) -> Result<Self> {
         // All keys that start with a slash.
         let body = serde_json::json!({"key": STANDARD.encode("/"), "range_end": STANDARD.encode("0")});
         let answer = reqwest::Client::new().post(format!("{etcd}/v3/kv/range")).json(&body).send().await?;
@@ -43,7 +43,7 @@ impl Writes {
     }
 
     /// Writes since `before` of keys that contain `part`.
-    fn since(&self, before: &Self, part: &str) -> i64 {
+    pub(crate) fn since(&self, before: &Self, part: &str) -> i64 {
         let then = |key: &String| before.by_key.get(key).copied().unwrap_or_default();
         self.by_key.iter().filter(|(key, _)| key.contains(part)).map(|(key, count)| count - then(key)).sum()
     }

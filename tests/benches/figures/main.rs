@@ -14,6 +14,7 @@ mod plain_send;
 mod policy;
 mod policy_change;
 mod proc;
+mod spill_joins;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -84,6 +85,11 @@ fn measure(options: &Options) -> Result<()> {
             figures.push(plain);
             progress("joins to an assigned room");
             figures.extend(etcd_writes::measure(&cluster, &etcd.url()).await?);
+        }
+        {
+            let (mut etcd, cluster) = cluster(&[("cph-1", 1), ("sto-1", 60)]).await?;
+            progress("joins that spill over, with and without etcd");
+            figures.extend(spill_joins::measure(&cluster, &mut etcd).await?);
         }
         let near = link_hop::NEAR as u32;
         {

@@ -84,7 +84,7 @@ fn look(store: &DocumentStore, folder: &Path, seen: Files) -> (Files, Files) {
                 );
                 // The disk may work again although the file stays the same.
                 if matches!(error, NotTaken::NotKept(_)) {
-                    again.insert(path.clone(), state.clone());
+                    again.insert(path.clone(), *state);
                 }
             }
         }
