@@ -110,11 +110,16 @@ impl NodeAttribute {
     }
 }
 
+/// Is this a SPIFFE id of the trust domain?
+pub(crate) fn is_in_domain(id: &str, domain: &str) -> bool {
+    id.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain().as_str() == domain)
+}
+
 impl NodeFacts {
     /// Is the node's SPIFFE id of this trust domain?
     #[must_use]
     pub fn is_of_trust_domain(&self, domain: &str) -> bool {
-        self.spiffe_id.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain().as_str() == domain)
+        is_in_domain(&self.spiffe_id, domain)
     }
 
     /// May a link to the node be dialled at this address?

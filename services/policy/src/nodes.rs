@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use systir_documents::{Directory, DirectoryNode, Validity};
-use systir_identity::{ProvenIdentity, SpiffeId};
+use systir_identity::ProvenIdentity;
 use systir_reason::Reason;
 
 use crate::country::is_country;
 use crate::decision::Denial;
 use crate::escape::escaped;
-use crate::node::{DirectoryStatement, NodeAttribute, NodeFacts};
+use crate::node::{DirectoryStatement, NodeAttribute, NodeFacts, is_in_domain};
 use crate::problem::Problem;
 use crate::source::{SourceDocument, place};
 
@@ -232,8 +232,4 @@ pub(crate) fn check(directory: &Directory) -> Vec<Problem> {
         }
     }
     problems
-}
-
-fn is_in_domain(id: &str, domain: &str) -> bool {
-    id.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain().as_str() == domain)
 }

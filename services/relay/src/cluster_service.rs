@@ -36,8 +36,7 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::{refusal_wire, ticket_issuer};
 
-/// Time limit to ask a busy room about an identity. Without an answer, clocks alone order its joins, and connections on
-/// other nodes do not count for the quota.
+/// Time limit to ask a busy room about an identity.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// This node's side of the gRPC service `Cluster`.
@@ -138,7 +137,8 @@ impl ClusterService {
         self.may_signal(peer, &room)?;
         self.granted_role(peer, &room, &request.grant).await?;
         self.admission.may_be_added(&room, &self.node)?;
-        let KnownIdentity { last_join, elsewhere } = self.known(&room, &request.identity).await;
+        let KnownIdentity { last_join, elsewhere } =
+            self.rooms.identity(&room, &request.identity, IDENTITY_TIMEOUT).await;
         let (identity, join_id) = (request.identity.as_str(), request.join_id.as_str());
         let join = SeatApplicant { identity, elsewhere, join_id };
         if request.probe {
@@ -147,13 +147,6 @@ impl ClusterService {
             self.admission.reserve_here(&room, join)?;
         }
         Ok(last_join)
-    }
-
-    /// What this node's room, if it carries the room, knows of the identity.
-    async fn known(&self, room: &RoomId, identity: &str) -> KnownIdentity {
-        let Some(handle) = self.rooms.get(room) else { return KnownIdentity::default() };
-        let known = tokio::time::timeout(IDENTITY_TIMEOUT, handle.identity(identity)).await;
-        known.ok().flatten().unwrap_or_default()
     }
 
     /// A home signs the room's grant anew when that is due: after a restart it begins a new epoch.

@@ -25,8 +25,7 @@ use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::ticket_issuer::TicketIssuer;
 
-/// Time limit to ask a busy room about an identity. Without an answer, clocks alone order its joins, and connections on
-/// other nodes do not count for the quota.
+/// Time limit to ask a busy room about an identity.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A participant with a verified token that wants to join.
@@ -220,9 +219,7 @@ impl Joins {
 
     /// What this node's room, if it carries the room, knows of the identity.
     pub(crate) async fn known(&self, room: &RoomId, identity: &str) -> KnownIdentity {
-        let Some(handle) = self.rooms.get(room) else { return KnownIdentity::default() };
-        let known = tokio::time::timeout(IDENTITY_TIMEOUT, handle.identity(identity)).await;
-        known.ok().flatten().unwrap_or_default()
+        self.rooms.identity(room, identity, IDENTITY_TIMEOUT).await
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::PeerLinks;
-use crate::handle::{ParticipantArrival, RoomHandle, TaskMessage};
+use crate::handle::{KnownIdentity, ParticipantArrival, RoomHandle, TaskMessage};
 use crate::task;
 
 /// How long an arriving participant waits for a busy room task.
@@ -191,6 +191,14 @@ impl Rooms {
         for room in self.all() {
             room.link_event(RoomLinkEvent::Down { node: node.to_owned() });
         }
+    }
+
+    /// What the room, if this node carries it, knows of an identity. Nothing when a busy room does not answer within `limit`:
+    /// then clocks alone order the identity's joins, and its connections on other nodes do not count for the quota.
+    pub async fn identity(&self, room: &RoomId, identity: &str, limit: Duration) -> KnownIdentity {
+        let Some(handle) = self.get(room) else { return KnownIdentity::default() };
+        let known = tokio::time::timeout(limit, handle.identity(identity)).await;
+        known.ok().flatten().unwrap_or_default()
     }
 
     /// Residency of a room, from the registry's copy when this node does not carry it. None for an unknown

@@ -20,14 +20,15 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
     // Files that need no look until they change. At first all are read again: one may have changed since the start.
     let mut known = BTreeMap::new();
-    // Files whose documents the disk did not keep, and when they are tried again.
-    let (mut failed, mut retry_at) = (BTreeMap::new(), Instant::now());
+    // Those whose documents the disk did not keep, and when they are looked at again although they stay the same.
+    let (mut failed, mut retry_at) = (Vec::new(), Instant::now());
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let waits = Instant::now() < retry_at;
-        let mut seen = std::mem::take(&mut known);
-        if waits {
-            seen.extend(failed.clone());
+        let mut seen: Files = std::mem::take(&mut known);
+        if Instant::now() >= retry_at {
+            for path in failed.drain(..) {
+                seen.remove(&path);
+            }
         }
         let (store, folder) = (store.clone(), folder.clone());
         let looked = tokio::task::spawn_blocking(move || {
@@ -35,31 +36,27 @@ pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
             look(&store, &folder, seen)
         });
         let (found, again) = looked.await.unwrap_or_default();
-        if !waits {
-            failed.clear();
-        }
+        known = found;
         if !again.is_empty() {
             failed.extend(again);
             retry_at = Instant::now() + RETRY_INTERVAL;
         }
-        known = found;
-        known.retain(|path, _| !failed.contains_key(path));
     }
 }
 
 type Files = BTreeMap<PathBuf, FileState>;
 
 /// Takes the notes that changed since the last look. Returns the files, and those whose documents the disk did not keep.
-fn look(store: &DocumentStore, folder: &Path, seen: Files) -> (Files, Files) {
+fn look(store: &DocumentStore, folder: &Path, seen: Files) -> (Files, Vec<PathBuf>) {
     let found = match files::notes(folder) {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "the folder of documents cannot be read");
-            return (seen, Files::new());
+            return (seen, Vec::new());
         }
     };
-    let mut again = Files::new();
-    for (path, state) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
+    let mut again = Vec::new();
+    for (path, _) in found.iter().filter(|(path, state)| seen.get(*path) != Some(state)) {
         let note = match files::read(path) {
             Ok(note) => note,
             Err(error) => {
@@ -84,7 +81,7 @@ fn look(store: &DocumentStore, folder: &Path, seen: Files) -> (Files, Files) {
                 );
                 // The disk may work again although the file stays the same.
                 if matches!(error, NotTaken::NotKept(_)) {
-                    again.insert(path.clone(), *state);
+                    again.push(path.clone());
                 }
             }
         }

@@ -11,7 +11,7 @@ use systir_assignment::MediaRole;
 use systir_proto::cluster::v1::room_message::Body;
 
 use super::RoomCore;
-use crate::ticket::{SignedTicket, TicketProblem, check_place};
+use crate::ticket::SignedTicket;
 
 /// Most tickets that are shown when the room opens on a link.
 const MAX_SHOWN: usize = 8;
@@ -86,28 +86,10 @@ impl RoomCore {
         if self.peers.get(node).is_none_or(|peer| peer.link.is_none() || peer.gets_state) {
             return;
         }
-        match self.check_shown(node, note) {
+        match self.verify_ticket(node, note, true, |_| Ok(())) {
             Ok(()) => self.give_state_by_ticket(node),
             Err(problem) => self.record_refused(node, &problem),
         }
-    }
-
-    fn check_shown(&mut self, node: &str, note: Bytes) -> Result<(), TicketProblem> {
-        let now = self.now;
-        let (signed, signer) = SignedTicket::verify_if(note, |ticket| {
-            check_place(ticket, &self.id, |sid| self.room_sids.iter().any(|known| known == sid), node)?;
-            if let Some(held) = self.tickets.get(node, &ticket.participant_sid) {
-                if held.has_left() {
-                    return Err(TicketProblem::Left);
-                }
-                if !ticket.renews(held.signed.ticket()) {
-                    return Err(TicketProblem::Changed);
-                }
-            }
-            ticket.check_time(now.unix_ms)?;
-            self.gateway_keys(&ticket.gateway)
-        })?;
-        self.tickets.keep(node, signed, signer, now)
     }
 
     fn may_have_state(&self, node: &str) -> bool {
@@ -142,13 +124,12 @@ impl RoomCore {
     pub(super) fn review_who_gets_state(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
         for node in nodes {
-            self.give_state(&node);
-            let may_have = self.may_have_state(&node);
-            if may_have || self.peers.get(&node).is_none_or(|peer| !peer.gets_state) {
-                continue;
+            if !self.may_have_state(&node) && self.peers.get(&node).is_some_and(|peer| peer.gets_state) {
+                tracing::debug!(node, "a node that shows no valid ticket gets no more of the room");
+                self.withhold_state(&node, true);
+            } else {
+                self.give_state(&node);
             }
-            tracing::debug!(node, "a node that shows no valid ticket gets no more of the room");
-            self.withhold_state(&node, true);
         }
     }
 

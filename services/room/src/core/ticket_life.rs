@@ -31,11 +31,15 @@ impl RoomCore {
         }
     }
 
+    /// Is this a sid of the room that its tickets may name?
+    pub(super) fn is_room_sid(&self, sid: &str) -> bool {
+        self.room_sids.iter().any(|known| known == sid)
+    }
+
     /// May the participant be added with its ticket? Its signature was verified before.
     pub(super) fn check_arrival(&self, arrival: &Arrival) -> Result<(), TicketProblem> {
         let ticket = arrival.ticket.ticket();
-        let is_room_sid = |sid: &str| self.room_sids.iter().any(|known| known == sid);
-        check_place(ticket, &self.id, is_room_sid, &self.config.node)?;
+        check_place(ticket, &self.id, |sid| self.is_room_sid(sid), &self.config.node)?;
         check_grants(ticket, &arrival.grants)?;
         let sid = ticket.participant_sid.as_str();
         if self.local_by_sid(sid).is_some() || self.replica.knows(sid) {

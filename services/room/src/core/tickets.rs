@@ -100,18 +100,35 @@ impl RoomCore {
         record: &ParticipantRecord,
         note: Bytes,
     ) -> Result<(), TicketProblem> {
+        let live = matches!(record.state, RecordState::Live(_));
+        self.verify_ticket(node, note, live, |ticket| check_participant(ticket, record))
+    }
+
+    /// Verifies a ticket of a participant of the node, and keeps it. `live`: the participant is in the room; the ticket of
+    /// one that has left may have expired. `check` looks at what the ticket says.
+    pub(super) fn verify_ticket(
+        &mut self,
+        node: &str,
+        note: Bytes,
+        live: bool,
+        check: impl FnOnce(&Ticket) -> Result<(), TicketProblem>,
+    ) -> Result<(), TicketProblem> {
         let now = self.now;
         let (signed, signer) = SignedTicket::verify_if(note, |ticket| {
-            check_place(ticket, &self.id, |sid| self.room_sids.iter().any(|known| known == sid), node)?;
-            check_participant(ticket, record)?;
-            if let Some(held) = self.tickets.get(node, &record.sid)
-                && !ticket.renews(held.signed.ticket())
-            {
-                return Err(TicketProblem::Changed);
+            check_place(ticket, &self.id, |sid| self.is_room_sid(sid), node)?;
+            check(ticket)?;
+            if let Some(held) = self.tickets.get(node, &ticket.participant_sid) {
+                if live && held.has_left() {
+                    return Err(TicketProblem::Left);
+                }
+                if !ticket.renews(held.signed.ticket()) {
+                    return Err(TicketProblem::Changed);
+                }
             }
-            match record.state {
-                RecordState::Live(_) => ticket.check_time(now.unix_ms)?,
-                RecordState::Removed | RecordState::Refused => ticket.check_past(now.unix_ms)?,
+            if live {
+                ticket.check_time(now.unix_ms)?
+            } else {
+                ticket.check_past(now.unix_ms)?
             }
             self.gateway_keys(&ticket.gateway)
         })?;
