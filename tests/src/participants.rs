@@ -8,10 +8,25 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Cluster;
 use crate::process::eventually;
 
 /// Limit for all to join, and again for all to leave.
 const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Participants of the room `senate` who join through this gateway and publish video and audio.
+#[must_use]
+pub fn publishers(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
+    Config {
+        url: cluster.url(gateway),
+        room: "senate".to_owned(),
+        identity_prefix: prefix.to_owned(),
+        participants: count,
+        publishers: Some(count),
+        audio: true,
+        ..Config::default()
+    }
+}
 
 /// Participants in a meeting.
 #[derive(Debug)]

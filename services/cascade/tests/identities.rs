@@ -194,6 +194,25 @@ async fn signalling(from: &Node, to: &Node) -> (SignalStream, SignalStream) {
     (gateway, media)
 }
 
+/// Media and signalling still go from `a` to `b`, the link and the room stayed open, and no identity was refused.
+async fn assert_continued(
+    a: &mut Node,
+    b: &mut Node,
+    at_a: u32,
+    gateway: &mut SignalStream,
+    media: &mut SignalStream,
+) {
+    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    let mut packet = vec![7; 300];
+    packet[..2].copy_from_slice(&[0x80, 96]);
+    a.workers[0].send(at_a, flow, Priority::Audio, &packet);
+    assert_eq!(b.workers[0].receive(1).await[0].packet, packet);
+    gateway.tx.send(vec![1].into()).unwrap();
+    assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
+    assert!(a.is_quiet() && b.is_quiet(), "the link stayed up and the room open");
+    assert!(a.links.identity_counts().refused.is_empty() && b.links.identity_counts().refused.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_to_a_node_that_is_no_longer_listed_ends_at_once() {
     let cluster = TestCluster::new();
@@ -377,15 +396,7 @@ async fn media_and_signalling_continue_when_a_node_key_is_replaced() {
     a.links.end_unaccepted();
     assert_eq!(*a.links.identity(&b.id()).unwrap().node_key(), public);
 
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
-    let mut packet = vec![7; 300];
-    packet[..2].copy_from_slice(&[0x80, 96]);
-    a.workers[0].send(at_a, flow, Priority::Audio, &packet);
-    assert_eq!(b.workers[0].receive(1).await[0].packet, packet);
-    gateway.tx.send(vec![1].into()).unwrap();
-    assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
-    assert!(a.is_quiet() && b.is_quiet(), "the link stayed up and the room open");
-    assert!(a.links.identity_counts().refused.is_empty() && b.links.identity_counts().refused.is_empty());
+    assert_continued(&mut a, &mut b, at_a, &mut gateway, &mut media).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,15 +435,7 @@ async fn connections_move_to_certificates_of_a_new_ca_before_the_old_one_is_remo
         node.credentials.trust(trust(&ca.certificate));
         node.links.end_unaccepted();
     }
-    let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
-    let mut packet = vec![7; 300];
-    packet[..2].copy_from_slice(&[0x80, 96]);
-    a.workers[0].send(at_a, flow, Priority::Audio, &packet);
-    assert_eq!(b.workers[0].receive(1).await[0].packet, packet);
-    gateway.tx.send(vec![1].into()).unwrap();
-    assert_eq!(media.rx.recv().await, SignalEvent::Payload(vec![1].into()));
-    assert!(a.is_quiet() && b.is_quiet(), "the link stayed up and the room open");
-    assert!(a.links.identity_counts().refused.is_empty() && b.links.identity_counts().refused.is_empty());
+    assert_continued(&mut a, &mut b, at_a, &mut gateway, &mut media).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,12 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use systir_load::{Config, Progress, run, run_with};
+use systir_load::{Config, run};
 use systir_tests::cluster::Cluster;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::figure::Figure;
+use crate::host::with_host;
 
 /// The number of joins to the assigned room.
 const JOINS: usize = 20;
@@ -61,27 +60,14 @@ pub(crate) async fn measure(cluster: &Cluster, etcd: &str) -> Result<Vec<Figure>
         duration: Duration::from_millis(100),
         ..Config::default()
     };
-    let stay = CancellationToken::new();
-    let (sender, mut assigned) = mpsc::unbounded_channel();
-    let watcher = move |progress: Progress| {
-        if matches!(progress, Progress::Measuring(_)) {
-            // The receiver is dropped only after a failure.
-            let _ = sender.send(());
-        }
-    };
     // One participant keeps the room assigned.
-    let host = run_with(Config { stay: true, ..load("host", 1) }, stay.clone(), watcher);
     let guests = async {
-        assigned.recv().await;
         let before = Writes::now(etcd).await?;
         let report = run(load("guest", JOINS)).await;
         let after = Writes::now(etcd).await?;
-        stay.cancel();
         anyhow::Ok((before, after, report?))
     };
-    let (host, guests) = tokio::join!(host, guests);
-    host?;
-    let (before, after, report) = guests?;
+    let (before, after, report) = with_host(load("host", 1), guests).await?;
     ensure!(report.joined == JOINS, "not all joined: {:?}", report.refused);
     let (rooms, hints) = (after.since(&before, "/rooms/"), after.since(&before, "/nodes/"));
     let other = after.revision - before.revision - rooms - hints;

@@ -7,6 +7,7 @@
 mod etcd_faults;
 mod etcd_writes;
 mod figure;
+mod host;
 mod link_hop;
 mod machine;
 mod one_node;

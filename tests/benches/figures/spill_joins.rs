@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use systir_load::{Config, Progress, run, run_with};
+use systir_load::{Config, run};
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::etcd_writes::Writes;
 use crate::figure::Figure;
+use crate::host::with_host;
 
 /// The number of joins that spill over, with and without etcd.
 const JOINS: usize = 20;
@@ -28,28 +27,16 @@ pub(crate) async fn measure(cluster: &Cluster, etcd: &mut Etcd) -> Result<Vec<Fi
         duration: Duration::from_millis(100),
         ..Config::default()
     };
-    let stay = CancellationToken::new();
-    let (sender, mut home_is_full) = mpsc::unbounded_channel();
-    let watcher = move |progress: Progress| {
-        if matches!(progress, Progress::Measuring(_)) {
-            // The receiver is dropped only after a failure.
-            let _ = sender.send(());
-        }
-    };
-    let host = run_with(Config { stay: true, ..load("host", 1) }, stay.clone(), watcher);
+    // One participant keeps the home full.
     let guests = async {
-        home_is_full.recv().await;
         let before = Writes::now(&etcd.url()).await?;
         let with = run(load("guest", JOINS)).await?;
         let after = Writes::now(&etcd.url()).await?;
         etcd.kill();
         let without = run(load("later", JOINS)).await?;
-        stay.cancel();
         anyhow::Ok((after.since(&before, "/rooms/"), with, without))
     };
-    let (host, guests) = tokio::join!(host, guests);
-    host?;
-    let (writes, with, without) = guests?;
+    let (writes, with, without) = with_host(load("host", 1), guests).await?;
     for report in [&with, &without] {
         ensure!(report.joined == JOINS, "not all joined: {:?}", report.refused);
         let placed = report.nodes.get("sto-1").copied().context("nobody on the spill node")?;

@@ -9,10 +9,12 @@ use systir_identity::{TrustDomain, ca};
 use systir_load::Config;
 use systir_tests::cluster::Cluster;
 use systir_tests::operator_commands::publish_directory;
-use systir_tests::participants::{Participants, wait_until_observer_receives};
+use systir_tests::participants::{Participants, publishers, wait_until_observer_receives};
 use systir_tests::process::{eventually, port_block};
 use systir_tests::scenario::run_scenario;
 use systir_tests::secure_etcd::SecureEtcd;
+
+use crate::policy_changes::wait_for_version;
 
 const LIMIT: Duration = Duration::from_secs(45);
 const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
@@ -20,18 +22,6 @@ const NODES: [&str; 3] = ["cph-1", "sto-1", "aws-sto-1"];
 const MEETING: [&str; 2] = ["cph-1", "sto-1"];
 /// Longer than that of the first certificates.
 const LIFE: Duration = Duration::from_secs(2 * 3600);
-
-fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
-    Config {
-        url: cluster.url(gateway),
-        room: "senate".to_owned(),
-        identity_prefix: prefix.to_owned(),
-        participants: count,
-        publishers: Some(count),
-        audio: true,
-        ..Config::default()
-    }
-}
 
 /// Participants on both nodes. Each node is the gateway of some whose media is on the other one.
 struct Meeting {
@@ -41,8 +31,8 @@ struct Meeting {
 
 impl Meeting {
     async fn begin(cluster: &Cluster) -> Result<Self> {
-        let at_home = Participants::join(load(cluster, "sto-1", "other", 1)).await?;
-        let others = Participants::join(load(cluster, "cph-1", "home", 4)).await?;
+        let at_home = Participants::join(publishers(cluster, "sto-1", "other", 1)).await?;
+        let others = Participants::join(publishers(cluster, "cph-1", "home", 4)).await?;
         let meeting = Self { groups: [at_home, others], links_down: links_down(cluster)? };
         meeting.goes_on(cluster).await?;
         Ok(meeting)
@@ -51,7 +41,7 @@ impl Meeting {
     /// Who joins at either gateway receives all others, and no link has ended.
     async fn goes_on(&self, cluster: &Cluster) -> Result<()> {
         for gateway in MEETING {
-            wait_until_observer_receives(load(cluster, gateway, "observer", 1), 5, LIMIT).await?;
+            wait_until_observer_receives(publishers(cluster, gateway, "observer", 1), 5, LIMIT).await?;
         }
         ensure!(links_down(cluster)? == self.links_down, "a link ended");
         Ok(())
@@ -138,13 +128,7 @@ async fn publish_roots(cluster: &Cluster, version: u64, roots: &[&str]) -> Resul
     let change: Vec<&str> = ["roots", &from].into_iter().chain(files).collect();
     publish_directory(cluster, "sto-1", &change, &out).await?;
     for node in MEETING {
-        eventually(&format!("version {version} of the directory at {node}"), LIMIT, || async {
-            let answer = cluster.admin(node, "documents").await.ok()?;
-            let documents = answer["documents"].as_array()?;
-            let used = documents.iter().find(|document| document["kind"] == "directory")?;
-            (used["version"] == version).then_some(())
-        })
-        .await?;
+        wait_for_version(cluster, node, "directory", version).await?;
     }
     Ok(())
 }
@@ -198,7 +182,7 @@ fn the_ca_of_the_trust_domain_is_replaced_and_nobody_is_interrupted() -> Result<
 async fn registry_works(cluster: &Cluster, room: &str) -> Result<()> {
     for gateway in MEETING {
         let room = format!("{room}-{gateway}");
-        let load = Config { room, ..load(cluster, gateway, "observer", 1) };
+        let load = Config { room, ..publishers(cluster, gateway, "observer", 1) };
         wait_until_observer_receives(load, 0, LIMIT).await?;
         let connected = cluster.counter(gateway, "systir_registry_connected").await?;
         ensure!(connected == 1, "{gateway} is not connected with etcd");

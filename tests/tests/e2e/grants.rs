@@ -3,27 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use systir_load::Config;
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
-use systir_tests::participants::{Participants, wait_until_observer_receives};
+use systir_tests::participants::{Participants, publishers, wait_until_observer_receives};
 use systir_tests::ports::port_block;
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
-    Config {
-        url: cluster.url(gateway),
-        room: "senate".to_owned(),
-        identity_prefix: prefix.to_owned(),
-        participants: count,
-        publishers: Some(count),
-        audio: true,
-        ..Config::default()
-    }
-}
 
 async fn wait_for(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Result<()> {
     eventually(&format!("{gauge} of {node} is {wanted}"), TIMEOUT, || async {
@@ -34,7 +21,7 @@ async fn wait_for(cluster: &Cluster, node: &str, gauge: &str, wanted: u64) -> Re
 
 /// A participant that leaves at once sees this number of tracks.
 async fn sees(cluster: &Cluster, gateway: &str, tracks: usize) -> Result<()> {
-    wait_until_observer_receives(load(cluster, gateway, "observer", 1), tracks, TIMEOUT).await
+    wait_until_observer_receives(publishers(cluster, gateway, "observer", 1), tracks, TIMEOUT).await
 }
 
 #[test]
@@ -48,8 +35,8 @@ fn with_home_and_etcd_gone_past_a_grants_life_the_sister_goes_on_and_accepts_joi
             cluster.start(node)?;
         }
         cluster.wait_ready(&["cph-1", "sto-1"]).await?;
-        let home = Participants::join(load(&cluster, "cph-1", "home", 2)).await?;
-        let spilled = Participants::join(load(&cluster, "sto-1", "spilled", 2)).await?;
+        let home = Participants::join(publishers(&cluster, "cph-1", "home", 2)).await?;
+        let spilled = Participants::join(publishers(&cluster, "sto-1", "spilled", 2)).await?;
         wait_for(&cluster, "sto-1", "systir_participants", 2).await?;
         sees(&cluster, "sto-1", 4).await?;
         // The home renews the grant while it lives.

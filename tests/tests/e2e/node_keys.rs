@@ -4,30 +4,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use systir_documents::SigningKey;
-use systir_load::Config;
 use systir_tests::cluster::Cluster;
-use systir_tests::participants::{Participants, wait_until_observer_receives};
+use systir_tests::participants::{Participants, publishers, wait_until_observer_receives};
 use systir_tests::process::eventually;
 use systir_tests::scenario::run_scenario;
+
+use crate::policy_changes::wait_for_version;
 
 const LIMIT: Duration = Duration::from_secs(45);
 const NODES: [&str; 2] = ["cph-1", "sto-1"];
 
-fn load(cluster: &Cluster, gateway: &str, prefix: &str, count: usize) -> Config {
-    Config {
-        url: cluster.url(gateway),
-        room: "senate".to_owned(),
-        identity_prefix: prefix.to_owned(),
-        participants: count,
-        publishers: Some(count),
-        audio: true,
-        ..Config::default()
-    }
-}
-
 /// A participant who joins at this gateway receives that many tracks.
 async fn receives(cluster: &Cluster, gateway: &str, tracks: usize) -> Result<()> {
-    wait_until_observer_receives(load(cluster, gateway, "observer", 1), tracks, LIMIT).await
+    wait_until_observer_receives(publishers(cluster, gateway, "observer", 1), tracks, LIMIT).await
 }
 
 /// Publishes a directory that lists these keys of the home node, and waits until both nodes use it.
@@ -39,13 +28,7 @@ async fn publish_keys(cluster: &Cluster, version: u64, keys: &[SigningKey]) -> R
     })?;
     cluster.publish("directory.note", &note)?;
     for node in NODES {
-        eventually(&format!("version {version} of the directory at {node}"), LIMIT, || async {
-            let answer = cluster.admin(node, "documents").await.ok()?;
-            let documents = answer["documents"].as_array()?;
-            let used = documents.iter().find(|document| document["kind"] == "directory")?;
-            (used["version"] == version).then_some(())
-        })
-        .await?;
+        wait_for_version(cluster, node, "directory", version).await?;
     }
     Ok(())
 }
@@ -55,8 +38,8 @@ fn the_key_of_the_home_is_replaced_and_nobody_is_interrupted() -> Result<()> {
     run_scenario(async {
         let (_etcd, cluster) = Cluster::three_nodes(&[("cph-1", 3), ("sto-1", 6)]).await?;
         // Some are relayed to the other node by the home, as their gateway, and some by the other node.
-        let home = Participants::join(load(&cluster, "cph-1", "home", 4)).await?;
-        let others = Participants::join(load(&cluster, "sto-1", "other", 1)).await?;
+        let home = Participants::join(publishers(&cluster, "cph-1", "home", 4)).await?;
+        let others = Participants::join(publishers(&cluster, "sto-1", "other", 1)).await?;
         receives(&cluster, "sto-1", 5).await?;
 
         let key = |seed: u8| SigningKey::from_seed("nordu.net/cph-1", [seed; 32]);

@@ -73,6 +73,21 @@ fn assignment() -> Assignment {
     assignment
 }
 
+/// What a node knows of the cluster that follows this assignment: all nodes are up.
+fn view_of(assignment: Assignment) -> ClusterView {
+    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
+    ClusterView {
+        assignment: Some(assignment),
+        nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
+        ..ClusterView::default()
+    }
+}
+
+/// The room after its home made it anew.
+fn made_anew() -> Assignment {
+    Assignment { sid: "RM_anew".to_owned(), ..assignment() }
+}
+
 fn grants(identity: &str) -> Grants {
     Grants {
         name: identity.to_owned(),
@@ -207,15 +222,8 @@ impl Network {
             told: Vec::new(),
             dismissed: BTreeMap::new(),
         };
-        let address =
-            NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
         for index in 0..NODES.len() {
-            let view = ClusterView {
-                assignment: Some(assignment()),
-                recorded: true,
-                nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
-                ..ClusterView::default()
-            };
+            let view = ClusterView { recorded: true, ..view_of(assignment()) };
             network.input(index, RoomInput::Cluster(view));
         }
         network
@@ -392,6 +400,11 @@ impl Network {
             span: tracing::Span::none(),
         };
         self.input(index, RoomInput::Arrive(Box::new(arrival)));
+    }
+
+    /// Tickets that a node refused for this reason.
+    fn refusals_at(&self, index: usize, reason: Reason) -> u64 {
+        self.nodes[index].core.config.metrics.ticket_refusals.get_or_create(&reason.into()).get()
     }
 
     /// Replaces a node's policy.
@@ -584,9 +597,7 @@ fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<Strin
     if returned {
         taken_over.add_spill("cph-1".into(), 3);
     }
-    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
-    let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
-    let view = ClusterView { assignment: Some(taken_over), nodes, ..ClusterView::default() };
+    let view = view_of(taken_over);
     for index in 0..NODES.len() {
         network.input(index, RoomInput::Cluster(view.clone()));
     }

@@ -58,21 +58,17 @@ impl Network {
         self.send(&Update::Snapshot { owner, incarnation, seq: seq + 2, records });
     }
 
-    fn refusals(&self, reason: Reason) -> u64 {
-        self.nodes[0].core.config.metrics.ticket_refusals.get_or_create(&reason.into()).get()
-    }
-
     /// Sends a record, which cph-1 must refuse for this reason: only dina joins.
     fn assert_refused(&mut self, what: &str, record: &ParticipantRecord, reason: Reason) {
         let mut before = participants(&self.nodes[0]);
         before.remove("dina");
-        let (clients, refused) = (self.nodes[0].clients.len(), self.refusals(reason));
+        let (clients, refused) = (self.nodes[0].clients.len(), self.refusals_at(0, reason));
         self.send_record(record);
         let mut after = participants(&self.nodes[0]);
         assert!(after.remove("dina").is_some(), "{what}: the rest of the snapshot was not applied");
         assert_eq!(after, before, "{what}");
         assert_eq!(self.nodes[0].clients.len(), clients, "{what}: a participant was evicted");
-        assert_eq!(self.refusals(reason), refused + 2, "{what}: not counted as {reason}");
+        assert_eq!(self.refusals_at(0, reason), refused + 2, "{what}: not counted as {reason}");
     }
 }
 
@@ -259,8 +255,8 @@ fn it_cannot_show_a_participant_again_that_has_left() {
     // Nor as after a restart: the room is opened again, and its first snapshot has another incarnation.
     network.close(0, HOSTILE);
     network.input(0, RoomInput::Link(RoomLinkEvent::Opened { node: "sto-1".to_owned(), link: 9 }));
-    let (owner, replayed) = ("sto-1".to_owned(), network.refusals(Reason::TicketReplayed));
+    let (owner, replayed) = ("sto-1".to_owned(), network.refusals_at(0, Reason::TicketReplayed));
     network.send(&Update::Snapshot { owner, incarnation: 99, seq: 1, records: vec![bob] });
     assert_eq!(participants(&network.nodes[0]).keys().collect::<Vec<_>>(), ["anna", "chen"]);
-    assert_eq!(network.refusals(Reason::TicketReplayed), replayed + 1);
+    assert_eq!(network.refusals_at(0, Reason::TicketReplayed), replayed + 1);
 }

@@ -40,10 +40,6 @@ impl Network {
         self.message(SPILL, HOME, Message::Ticket(note));
     }
 
-    fn refused(&self, reason: Reason) -> u64 {
-        self.nodes[HOME].core.config.metrics.ticket_refusals.get_or_create(&reason.into()).get()
-    }
-
     /// The spill node subscribes to a track that anna publishes at the home. Is it fed?
     fn subscribe(&mut self, flow: u32) -> bool {
         let core = &mut self.nodes[HOME].core;
@@ -92,7 +88,7 @@ fn a_spill_node_without_participants_gets_neither_state_nor_media() {
     let mut network = lecture();
     assert_eq!(network.states_sent(HOME, SPILL), 0);
     assert!(!network.subscribe(7));
-    assert_eq!(network.refused(Reason::TicketMissing), 1);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketMissing), 1);
     network.arrive(SPILL, "cph-1", grants("bob"));
     network.settle_reopened();
     assert!(network.states_sent(HOME, SPILL) > 0);
@@ -111,19 +107,19 @@ fn only_a_valid_ticket_of_its_own_participant_entitles_a_spill_node() {
     let exam = test_keys::room("exam").key();
     with(&mut network, &|ticket| ticket.room = exam.clone());
     with(&mut network, &|ticket| ticket.media_node = "osl-1".to_owned());
-    assert_eq!(network.refused(Reason::TicketMismatch), 2);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketMismatch), 2);
     with(&mut network, &|ticket| ticket.gateway = "aws-sto-1".to_owned());
-    assert_eq!(network.refused(Reason::TicketGateway), 1);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketGateway), 1);
     let now = network.now.unix_ms;
     with(&mut network, &|ticket| {
         (ticket.issued_ms, ticket.not_after_ms, ticket.join_number) = (now - 10, now, now - 10);
     });
-    assert_eq!(network.refused(Reason::TicketExpired), 1);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketExpired), 1);
     let forged = SignedTicket::issue(network.note_of("eve"), &key_of("sto-1")).unwrap();
     network.message(SPILL, HOME, Message::Ticket(forged.note().clone()));
-    assert_eq!(network.refused(Reason::TicketSignature), 1);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketSignature), 1);
     network.message(SPILL, HOME, Message::Ticket("no ticket".into()));
-    assert_eq!(network.refused(Reason::TicketMalformed), 1);
+    assert_eq!(network.refusals_at(HOME, Reason::TicketMalformed), 1);
     assert_eq!(network.states_sent(HOME, SPILL), 0);
     with(&mut network, &|_| ());
     assert_eq!(network.states_sent(HOME, SPILL), 1);
@@ -277,7 +273,7 @@ fn a_node_whose_first_ticket_is_refused_gets_the_room_with_the_next_one() {
     network.arrive(SPILL, "sto-1", grants("bob"));
     network.settle();
     assert_eq!(network.states_sent(HOME, SPILL), 0);
-    assert!(network.refused(Reason::TicketGateway) > 0);
+    assert!(network.refusals_at(HOME, Reason::TicketGateway) > 0);
     network.arrive(SPILL, "cph-1", grants("chen"));
     network.settle();
     assert!(participants(&network.nodes[SPILL]).contains_key("anna"));
@@ -288,13 +284,6 @@ fn participants_of_a_room_that_its_home_made_anew_join_again() {
     let mut network = lecture();
     network.arrive(SPILL, "cph-1", grants("bob"));
     network.settle();
-    let anew = Assignment { sid: "RM_anew".to_owned(), ..assignment() };
-    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
-    let view = ClusterView {
-        assignment: Some(anew),
-        nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
-        ..ClusterView::default()
-    };
-    network.input(SPILL, RoomInput::Cluster(view));
+    network.input(SPILL, RoomInput::Cluster(view_of(made_anew())));
     assert_eq!(network.asked_to_rejoin, BTreeSet::from(["bob".to_owned()]));
 }

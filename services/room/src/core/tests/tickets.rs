@@ -27,10 +27,6 @@ impl Network {
     fn sees(&self, index: usize, identity: &str) -> bool {
         participants(&self.nodes[index]).contains_key(identity)
     }
-
-    fn refusals_at(&self, index: usize, reason: Reason) -> u64 {
-        self.nodes[index].core.config.metrics.ticket_refusals.get_or_create(&reason.into()).get()
-    }
 }
 
 /// The ticket, issued again now.
@@ -170,13 +166,7 @@ fn a_participant_that_was_refused_by_an_older_policy_is_shown_after_its_replacem
 fn a_participant_of_a_room_with_another_sid_is_shown_once_this_node_follows_that_one() {
     let mut network = Network::new(39);
     network.settle();
-    let anew = Assignment { sid: "RM_anew".to_owned(), ..assignment() };
-    let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
-    let view = ClusterView {
-        assignment: Some(anew),
-        nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
-        ..ClusterView::default()
-    };
+    let view = view_of(made_anew());
     network.input(1, RoomInput::Cluster(view.clone()));
     let ticket = network.ticket(1, "cph-1", &grants("bob"));
     network.arrive_with(1, grants("bob"), Ticket { room_sid: "RM_anew".to_owned(), ..ticket });
