@@ -64,6 +64,11 @@ impl Member {
         Ok(Self { identity: identity.to_owned(), client, tracks })
     }
 
+    /// The sids of its tracks, `TR_...`.
+    pub fn track_sids(&self) -> impl Iterator<Item = &str> {
+        self.tracks.iter().map(|track| track.sid.as_str())
+    }
+
     /// Waits until this member receives all tracks of the other one.
     ///
     /// # Errors

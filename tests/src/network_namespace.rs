@@ -74,11 +74,22 @@ impl PacketCounters {
     /// # Errors
     /// When there is no such counter.
     pub fn packets(&self, counter: &str) -> Result<u64> {
+        Self::read(counter, "packets")
+    }
+
+    /// The bytes that a counter has counted, IP headers included.
+    ///
+    /// # Errors
+    /// When there is no such counter.
+    pub fn bytes(&self, counter: &str) -> Result<u64> {
+        Self::read(counter, "bytes")
+    }
+
+    fn read(counter: &str, unit: &str) -> Result<u64> {
         let listed = Command::new("nft").args(["--json", "list", "counters"]).output()?;
         let listed: Value = serde_json::from_slice(&listed.stdout).context("output of nft")?;
         let all = listed["nftables"].as_array().context("no counters")?;
         let one = all.iter().find(|entry| entry["counter"]["name"] == counter);
-        one.and_then(|entry| entry["counter"]["packets"].as_u64())
-            .with_context(|| format!("no counter {counter}"))
+        one.and_then(|entry| entry["counter"][unit].as_u64()).with_context(|| format!("no counter {counter}"))
     }
 }

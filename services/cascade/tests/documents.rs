@@ -4,10 +4,10 @@
 
 mod support;
 
-use support::hostile_node::{HostileNode, LINK, hello};
 use support::{TestCluster, linked, relay};
 use systir_cascade::{CallError, DownReason};
 use systir_documents::DocumentId;
+use systir_hostile_node::{LINK, hello};
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{DocumentKind, DocumentList, DocumentVersion, FetchDocumentRequest};
 use tonic::Code;
@@ -66,8 +66,8 @@ async fn a_node_fetches_one_document_at_a_time() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
     honest.handler.hold(&DocumentId::bundle("ku.dk"), 7, &"x".repeat(500_000));
-    let node = HostileNode::new(&cluster, "sto-1");
-    let mut client = node.client(&honest).await;
+    let node = cluster.hostile("sto-1");
+    let mut client = node.client(&honest).await.unwrap();
     let request =
         || FetchDocumentRequest { kind: DocumentKind::Bundle.into(), owner: "ku.dk".to_owned(), version: 7 };
     // It does not read the document.
@@ -85,12 +85,12 @@ async fn a_node_fetches_one_document_at_a_time() {
 async fn a_malformed_list_of_documents_ends_the_link() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    let mut hostile = cluster.hostile("sto-1");
     hostile.session(&honest, hello("x")).await.unwrap();
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("sto-1")).await;
     let documents = vec![DocumentVersion::default(); 257];
-    hostile.send(Body::Documents(DocumentList { documents })).await;
+    hostile.send(Body::Documents(DocumentList { documents })).await.unwrap();
     assert!(matches!(honest.down().await, DownReason::Protocol(_)));
     assert!(honest.handler.offered.lock().unwrap().is_empty());
 }

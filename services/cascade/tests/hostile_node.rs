@@ -4,9 +4,9 @@
 
 mod support;
 
-use support::hostile_node::{HostileNode, LINK, hello};
 use support::{TIMEOUT, TestCluster, relay};
 use systir_cascade::{RoomSendError, frame};
+use systir_hostile_node::{LINK, hello};
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
 use systir_proto::cluster::v1::{Hello, LossyData, OpenRoom, RoomMessage, RoomOpened, Unsubscribe};
@@ -16,15 +16,16 @@ use tonic::Code;
 async fn a_node_is_the_id_that_tls_proved_whatever_it_claims() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "aws-sto-1");
+    let mut hostile = cluster.hostile("aws-sto-1");
     hostile.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
     assert!(honest.is_quiet(), "a session alone is no link");
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("aws-sto-1")).await;
     hostile
         .send(Body::OpenRoom(OpenRoom { room: "ku.dk/lecture".to_owned(), epoch: 1, ..OpenRoom::default() }))
-        .await;
-    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))));
+        .await
+        .unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::RoomOpened(_))));
     let asked = honest.handler.asked.lock().unwrap().clone();
     assert_eq!(asked, [(relay("aws-sto-1"), "ku.dk/lecture".to_owned())]);
 }
@@ -33,26 +34,27 @@ async fn a_node_is_the_id_that_tls_proved_whatever_it_claims() {
 async fn messages_of_a_room_that_policy_did_not_open_are_not_delivered() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    let mut hostile = cluster.hostile("sto-1");
     hostile.session(&honest, hello("spiffe://nordu.net/relay/sto-1")).await.unwrap();
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("sto-1")).await;
     let room = || "ku.dk/exam".to_owned();
     // A RoomOpened without a request of the honest node.
-    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
-    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
+    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await.unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::CloseRoom(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
-    hostile.send(Body::Room(RoomMessage { room: room(), body })).await;
+    hostile.send(Body::Room(RoomMessage { room: room(), body })).await.unwrap();
     // A room that the honest node's policy refuses.
     let closed = || "closed/exam".to_owned();
-    hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, ..OpenRoom::default() })).await;
-    assert!(matches!(hostile.receive().await, Some(Body::RoomRefused(_))));
+    hostile.send(Body::OpenRoom(OpenRoom { room: closed(), epoch: 1, ..OpenRoom::default() })).await.unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::RoomRefused(_))));
     let body = Some(RoomBody::Unsubscribe(Unsubscribe::default()));
-    hostile.send(Body::Room(RoomMessage { room: closed(), body })).await;
+    hostile.send(Body::Room(RoomMessage { room: closed(), body })).await.unwrap();
     // Messages are handled in order: once this room opens, those before were handled.
     hostile
         .send(Body::OpenRoom(OpenRoom { room: "ku.dk/open".to_owned(), epoch: 1, ..OpenRoom::default() }))
-        .await;
+        .await
+        .unwrap();
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());
     assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2);
@@ -66,25 +68,25 @@ async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_
     const LOSSY: u64 = 5;
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    let mut hostile = cluster.hostile("sto-1");
     hostile.session(&honest, hello("x")).await.unwrap();
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("sto-1")).await;
     let room = || "ku.dk/lecture".to_owned();
     let message = || {
         Body::Room(RoomMessage { room: room(), body: Some(RoomBody::Unsubscribe(Unsubscribe::default())) })
     };
     let open = |room: String| Body::OpenRoom(OpenRoom { room, epoch: 1, ..OpenRoom::default() });
-    hostile.send(open(room())).await;
-    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))));
+    hostile.send(open(room())).await.unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::RoomOpened(_))));
     honest.opened(&relay("sto-1"), &room()).await;
     honest.links.close_room(&room(), &relay("sto-1"));
-    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
-    hostile.send(message()).await;
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::CloseRoom(_))));
+    hostile.send(message()).await.unwrap();
     // It says that the room is open.
-    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await;
-    assert!(matches!(hostile.receive().await, Some(Body::CloseRoom(_))));
-    hostile.send(message()).await;
+    hostile.send(Body::RoomOpened(RoomOpened { room: room() })).await.unwrap();
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::CloseRoom(_))));
+    hostile.send(message()).await.unwrap();
     // A participant's lossy data is sent as datagrams.
     let data = || RoomBody::LossyData(LossyData { packet: vec![7; 100].into(), ..LossyData::default() });
     let datagram = frame::message(&RoomMessage { room: room(), body: Some(data()) });
@@ -98,14 +100,14 @@ async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_
     };
     tokio::time::timeout(TIMEOUT, counted).await.unwrap();
     // Messages are handled in order: once this room opens, those before were handled.
-    hostile.send(open("ku.dk/open".to_owned())).await;
+    hostile.send(open("ku.dk/open".to_owned())).await.unwrap();
     honest.opened(&relay("sto-1"), "ku.dk/open").await;
     assert!(honest.is_quiet());
     assert_eq!(honest.links.list()[0].stats.closed_room_messages, 2 + LOSSY);
     for body in [RoomBody::Unsubscribe(Unsubscribe::default()), data()] {
         assert_eq!(honest.links.send(&relay("sto-1"), &room(), body), Err(RoomSendError::RoomNotOpen));
     }
-    assert!(matches!(hostile.receive().await, Some(Body::RoomOpened(_))), "nothing else was sent");
+    assert!(matches!(hostile.receive().await.unwrap(), Some(Body::RoomOpened(_))), "nothing else was sent");
     assert_eq!(honest.links.list()[0].stats.data_messages_out, 0);
 }
 
@@ -113,14 +115,14 @@ async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_
 async fn a_quic_connection_without_its_session_is_refused() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut alone = HostileNode::new(&cluster, "sto-1");
-    assert!(!alone.quic(&honest, LINK).await, "no session announced the link");
+    let mut alone = cluster.hostile("sto-1");
+    assert!(!alone.quic(&honest, LINK).await.unwrap(), "no session announced the link");
     // Another node's session announces it, and the first node tries to bind to it.
-    let mut other = HostileNode::new(&cluster, "osl-1");
+    let mut other = cluster.hostile("osl-1");
     other.session(&honest, hello("x")).await.unwrap();
-    assert!(!alone.quic(&honest, LINK).await, "the link belongs to another node");
+    assert!(!alone.quic(&honest, LINK).await.unwrap(), "the link belongs to another node");
     assert!(honest.is_quiet());
-    assert!(other.quic(&honest, LINK).await, "its own connection is bound");
+    assert!(other.quic(&honest, LINK).await.unwrap(), "its own connection is bound");
     honest.up(&relay("osl-1")).await;
 }
 
@@ -128,7 +130,7 @@ async fn a_quic_connection_without_its_session_is_refused() {
 async fn a_malformed_hello_is_refused() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    let mut hostile = cluster.hostile("sto-1");
     let cases = [
         (Hello { version: 99, ..hello("x") }, Code::FailedPrecondition),
         (Hello { extension_table: 2, ..hello("x") }, Code::FailedPrecondition),
@@ -141,7 +143,7 @@ async fn a_malformed_hello_is_refused() {
         assert_eq!(refused.code(), code, "{hello:?}");
     }
     // A peer with the certificate of the honest node itself.
-    let mut mirror = HostileNode::new(&cluster, "cph-1");
+    let mut mirror = cluster.hostile("cph-1");
     let refused = mirror.session(&honest, hello("x")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
@@ -150,9 +152,9 @@ async fn a_malformed_hello_is_refused() {
 async fn malformed_datagrams_are_counted_and_dropped() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::new(&cluster, "sto-1");
+    let mut hostile = cluster.hostile("sto-1");
     hostile.session(&honest, hello("x")).await.unwrap();
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("sto-1")).await;
     let connection = &hostile.quic[0];
     let send = |bytes: &[u8]| connection.send_datagram(bytes.to_vec().into()).unwrap();

@@ -6,12 +6,12 @@ mod support;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, SystemTime};
-use support::hostile_node::{HostileNode, LINK, hello};
 use support::{Node, Options, TIMEOUT, TestCluster, linked, node_key, relay};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, SignalEvent, SignalStream,
 };
 use systir_forwarding::batch::Priority;
+use systir_hostile_node::{HostileNode, LINK, hello};
 use systir_identity::{NodeCertificate, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     HeartbeatRequest, ReleaseRequest, RenewRequest, ReserveRequest, SignalEndReason, SignalStart,
@@ -28,7 +28,7 @@ const TOO_MANY: [u8; 1] = [3];
 /// The answer to a node's own proof.
 async fn answer(node: &HostileNode, to: &Node) -> Vec<u8> {
     let (mut stream, proof) = node.tls(to).await.unwrap();
-    HostileNode::send_proof(&mut stream, &proof).await
+    HostileNode::send_proof(&mut stream, &proof).await.unwrap()
 }
 
 fn refused(node: &Node, reason: Reason) -> u64 {
@@ -41,16 +41,16 @@ async fn a_listed_id_without_its_node_key_is_refused_before_any_stream() {
     let honest = cluster.node("cph-1").await;
     cluster.directory.list("sto-1");
     // The CA gave away a certificate of sto-1.
-    let mut thief = HostileNode::with(cluster.credentials("sto-1"), node_key("aws-sto-1"));
+    let mut thief = HostileNode::new(cluster.credentials("sto-1"), node_key("aws-sto-1")).unwrap();
     assert_eq!(answer(&thief, &honest).await, WRONG_KEY);
-    let connection = thief.quic_connection(&honest).await;
-    let proof = thief.quic_proof(&connection);
+    let connection = thief.quic_connection(&honest).await.unwrap();
+    let proof = thief.quic_proof(&connection).unwrap();
     assert!(!thief.bind(connection, LINK, &proof).await);
     assert_eq!(refused(&honest, Reason::WrongNodeKey), 2);
     // A session of the true node does not help either.
-    let mut owner = HostileNode::new(&cluster, "sto-1");
+    let mut owner = cluster.hostile("sto-1");
     owner.session(&honest, hello("x")).await.unwrap();
-    assert!(!thief.quic(&honest, LINK).await);
+    assert!(!thief.quic(&honest, LINK).await.unwrap());
     assert!(honest.handler.asked.lock().unwrap().is_empty());
 }
 
@@ -58,9 +58,9 @@ async fn a_listed_id_without_its_node_key_is_refused_before_any_stream() {
 async fn a_certificate_of_the_ca_for_a_node_on_no_list_is_refused() {
     let cluster = TestCluster::new();
     let mut honest = cluster.node("cph-1").await;
-    let mut hostile = HostileNode::with(cluster.credentials("aws-sto-1"), node_key("aws-sto-1"));
+    let mut hostile = HostileNode::new(cluster.credentials("aws-sto-1"), node_key("aws-sto-1")).unwrap();
     assert_eq!(answer(&hostile, &honest).await, UNLISTED);
-    assert!(!hostile.quic(&honest, LINK).await);
+    assert!(!hostile.quic(&honest, LINK).await.unwrap());
     // The same with an honest node, which learns why.
     let mut unlisted = cluster.unlisted_node("osl-1", Options::default()).await;
     let reserved = unlisted.links.reserve(&honest.address, ReserveRequest::default()).await;
@@ -90,20 +90,21 @@ async fn a_certificate_of_the_ca_for_a_node_on_no_list_is_refused() {
 async fn a_proof_that_is_replayed_on_another_connection_is_refused() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
-    let mut node = HostileNode::new(&cluster, "sto-1");
+    let mut node = cluster.hostile("sto-1");
     let (mut first, proof) = node.tls(&honest).await.unwrap();
     let (mut second, _) = node.tls(&honest).await.unwrap();
-    assert_eq!(HostileNode::send_proof(&mut second, &proof).await, WRONG_KEY);
+    assert_eq!(HostileNode::send_proof(&mut second, &proof).await.unwrap(), WRONG_KEY);
     assert_eq!(
-        HostileNode::send_proof(&mut first, &proof).await.len(),
+        HostileNode::send_proof(&mut first, &proof).await.unwrap().len(),
         65,
         "on its own connection it is valid"
     );
     node.session(&honest, hello("x")).await.unwrap();
-    let (first, second) = (node.quic_connection(&honest).await, node.quic_connection(&honest).await);
-    let replayed = node.quic_proof(&first);
+    let (first, second) =
+        (node.quic_connection(&honest).await.unwrap(), node.quic_connection(&honest).await.unwrap());
+    let replayed = node.quic_proof(&first).unwrap();
     assert!(!node.bind(second, LINK, &replayed).await);
-    let own = node.quic_proof(&first);
+    let own = node.quic_proof(&first).unwrap();
     assert!(node.bind(first, LINK, &own).await);
 }
 
@@ -125,15 +126,15 @@ async fn a_node_that_answers_without_the_listed_node_key_gets_no_calls() {
 async fn a_peer_has_a_bounded_number_of_connections() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
-    let node = HostileNode::new(&cluster, "sto-1");
+    let node = cluster.hostile("sto-1");
     let mut open = Vec::new();
     for _ in 0..16 {
         let (mut stream, proof) = node.tls(&honest).await.unwrap();
-        assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.len(), 65);
+        assert_eq!(HostileNode::send_proof(&mut stream, &proof).await.unwrap().len(), 65);
         open.push(stream);
     }
     assert_eq!(answer(&node, &honest).await, TOO_MANY);
-    let other = HostileNode::new(&cluster, "osl-1");
+    let other = cluster.hostile("osl-1");
     assert_eq!(answer(&other, &honest).await.len(), 65, "other nodes are not affected");
     drop(open);
     let freed = async {
@@ -148,8 +149,8 @@ async fn a_peer_has_a_bounded_number_of_connections() {
 async fn a_call_with_a_long_message_is_refused() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
-    let node = HostileNode::new(&cluster, "sto-1");
-    let mut client = node.client(&honest).await;
+    let node = cluster.hostile("sto-1");
+    let mut client = node.client(&honest).await.unwrap();
     let request = |length| ReserveRequest { room: "x".repeat(length), ..ReserveRequest::default() };
     client.reserve(request(60_000)).await.unwrap();
     let refused = client.reserve(request(70_000)).await.unwrap_err();
@@ -312,11 +313,11 @@ async fn a_link_of_a_peer_that_does_not_renew_ends() {
     cluster.directory.list("sto-1");
     let credentials = cluster.credentials_for("sto-1", Duration::from_secs(4));
     let end = credentials.not_after();
-    let mut hostile = HostileNode::with(credentials, node_key("sto-1"));
-    let mut client = hostile.client(&honest).await;
+    let mut hostile = HostileNode::new(credentials, node_key("sto-1")).unwrap();
+    let mut client = hostile.client(&honest).await.unwrap();
     client.heartbeat(HeartbeatRequest {}).await.unwrap();
     hostile.session(&honest, hello("x")).await.unwrap();
-    assert!(hostile.quic(&honest, LINK).await);
+    assert!(hostile.quic(&honest, LINK).await.unwrap());
     honest.up(&relay("sto-1")).await;
     assert_eq!(honest.down().await, DownReason::CertificateExpired);
     assert!(SystemTime::now() >= end);
@@ -329,12 +330,12 @@ async fn a_link_of_a_peer_that_does_not_renew_ends() {
 async fn only_the_node_of_a_connection_extends_it() {
     let cluster = TestCluster::new();
     let honest = cluster.node("cph-1").await;
-    let (node, other) = (HostileNode::new(&cluster, "sto-1"), HostileNode::new(&cluster, "osl-1"));
-    let (_old, secret) = node.client_and_secret(&honest).await;
+    let (node, other) = (cluster.hostile("sto-1"), cluster.hostile("osl-1"));
+    let (_old, secret) = node.client_and_secret(&honest).await.unwrap();
     let renew = |secret: &[u8]| RenewRequest { connection: secret.to_vec().into() };
-    let mut client = other.client(&honest).await;
+    let mut client = other.client(&honest).await.unwrap();
     assert_eq!(client.renew(renew(&secret)).await.unwrap_err().code(), Code::NotFound);
-    let mut client = node.client(&honest).await;
+    let mut client = node.client(&honest).await.unwrap();
     assert_eq!(client.renew(renew(&[0; 32])).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(client.renew(renew(&[])).await.unwrap_err().code(), Code::NotFound);
     client.renew(renew(&secret)).await.unwrap();

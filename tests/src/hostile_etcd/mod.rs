@@ -158,6 +158,14 @@ impl HostileEtcd {
         self.requests.records(below).await
     }
 
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn put(&self, (key, value): &Record) -> Result<()> {
+        self.requests.put(key, value).await
+    }
+
     async fn pause(&mut self, range: Range<u64>) {
         let ms = self.random.u64(range);
         sleep(Duration::from_millis(ms)).await;

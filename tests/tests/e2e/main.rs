@@ -11,6 +11,7 @@ mod flapping_link;
 mod grants;
 mod health;
 mod hostile_etcd;
+mod hostile_node;
 mod hostile_registry;
 mod https_gateway;
 mod load_generator;

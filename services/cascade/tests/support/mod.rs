@@ -1,7 +1,6 @@
 //! The links of whole nodes on loopback, with certificates of a development CA.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-pub mod hostile_node;
 pub mod impaired_path;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +13,7 @@ use systir_cascade::{
 };
 use systir_documents::{DocumentHash, DocumentId, NodeKey, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
+use systir_hostile_node::{HostileNode, Target};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     Admitted, GrantReply, GrantRequest, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply,
@@ -67,6 +67,21 @@ impl TestCluster {
     pub async fn unlisted_node(&self, name: &str, options: Options) -> Node {
         let credentials = self.credentials_for(name, options.certificate_life);
         Node::start(credentials, node_key(name), self.directory.clone(), options).await
+    }
+}
+
+impl TestCluster {
+    /// A node that the directory lists and an attacker controls.
+    pub fn hostile(&self, name: &str) -> HostileNode {
+        self.directory.list(name);
+        HostileNode::new(self.credentials(name), node_key(name)).unwrap()
+    }
+}
+
+impl From<&Node> for Target {
+    fn from(node: &Node) -> Self {
+        let PeerAddress { id, grpc, quic } = node.address.clone();
+        Self { id, grpc, quic }
     }
 }
 
