@@ -40,25 +40,24 @@ const LIMIT: Duration = Duration::from_secs(15);
 const SCENARIO: Duration = Duration::from_secs(120);
 
 /// Runs a scenario in its own network namespace. `name`: its test.
-fn run_attack<F: Future<Output = Result<()>>>(name: &'static str, scenario: F) -> Result<()> {
+pub(crate) fn run_attack<F: Future<Output = Result<()>>>(name: &'static str, scenario: F) -> Result<()> {
     if in_namespace() {
         return run_scenario_within(SCENARIO, scenario);
     }
     run_scenario_within(SCENARIO, async move {
-        let name = format!("hostile_node::{name}");
-        tokio::task::spawn_blocking(move || run_in_namespace(&name, SCENARIO)).await?
+        tokio::task::spawn_blocking(move || run_in_namespace(name, SCENARIO)).await?
     })
 }
 
 /// A cluster that is attacked.
-struct Attacked {
-    etcd: HostileEtcd,
-    cluster: Cluster,
-    packets: PacketCounters,
+pub(crate) struct Attacked {
+    pub(crate) etcd: HostileEtcd,
+    pub(crate) cluster: Cluster,
+    pub(crate) packets: PacketCounters,
 }
 
 impl Attacked {
-    async fn start(capacities: &[(&str, u32)]) -> Result<Self> {
+    pub(crate) async fn start(capacities: &[(&str, u32)]) -> Result<Self> {
         let (etcd, cluster) = HostileEtcd::start(capacities).await?;
         let packets = PacketCounters::load(&ruleset(&cluster))?;
         Ok(Self { etcd, cluster, packets })
@@ -71,7 +70,7 @@ impl Attacked {
         Ok(Credentials::new(own, roots)?)
     }
 
-    fn node_key(&self, node: &str) -> Result<SigningKey> {
+    pub(crate) fn node_key(&self, node: &str) -> Result<SigningKey> {
         let key = self.cluster.documents()?.node_key(node).context("no node key")?;
         Ok(key.to_text().parse()?)
     }
@@ -134,7 +133,7 @@ impl Attacked {
     }
 
     /// No packet came to or from the unapproved node. The counters work: an approved node has packets.
-    async fn assert_unapproved_idle(&self) -> Result<()> {
+    pub(crate) async fn assert_unapproved_idle(&self) -> Result<()> {
         assert_idle(&self.cluster, &self.packets).await?;
         for what in ["address", "signalling"] {
             assert_eq!(self.packets.packets(&format!("aws_sto_1_{what}"))?, 0, "packets at its {what}");

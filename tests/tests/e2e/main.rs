@@ -12,6 +12,7 @@ mod grants;
 mod health;
 mod hostile_etcd;
 mod hostile_node;
+mod hostile_publisher;
 mod hostile_registry;
 mod https_gateway;
 mod load_generator;

@@ -98,7 +98,7 @@ async fn nothing_is_led_to_the_unapproved_node() -> Result<()> {
 #[test]
 fn a_hostile_home_leads_nothing_to_an_unapproved_node() -> Result<()> {
     run_attack(
-        "home::a_hostile_home_leads_nothing_to_an_unapproved_node",
+        "hostile_node::home::a_hostile_home_leads_nothing_to_an_unapproved_node",
         nothing_is_led_to_the_unapproved_node(),
     )
 }

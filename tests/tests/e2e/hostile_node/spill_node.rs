@@ -148,7 +148,7 @@ async fn nothing_is_led_to_the_unapproved_node() -> Result<()> {
 #[test]
 fn a_hostile_spill_node_leads_nothing_to_an_unapproved_node() -> Result<()> {
     run_attack(
-        "spill_node::a_hostile_spill_node_leads_nothing_to_an_unapproved_node",
+        "hostile_node::spill_node::a_hostile_spill_node_leads_nothing_to_an_unapproved_node",
         nothing_is_led_to_the_unapproved_node(),
     )
 }

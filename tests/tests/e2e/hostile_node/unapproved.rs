@@ -179,7 +179,7 @@ async fn unapproved_nodes_and_strangers_get_nothing_of_a_room() -> Result<()> {
 #[test]
 fn unapproved_nodes_and_strangers_get_nothing() -> Result<()> {
     run_attack(
-        "unapproved::unapproved_nodes_and_strangers_get_nothing",
+        "hostile_node::unapproved::unapproved_nodes_and_strangers_get_nothing",
         unapproved_nodes_and_strangers_get_nothing_of_a_room(),
     )
 }
