@@ -24,12 +24,12 @@ use systir_proto::cluster::v1::{
 };
 use systir_tests::cluster::Cluster;
 use systir_tests::hostile_etcd::{HostileEtcd, Record};
-use systir_tests::meeting::Member;
+use systir_tests::meeting::{Member, wait_until_all_hear};
 use systir_tests::network_namespace::{PacketCounters, in_namespace, run_in_namespace};
 use systir_tests::scenario::run_scenario_within;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::unapproved_node::{UNAPPROVED, assert_idle, ruleset};
 
@@ -235,12 +235,13 @@ async fn count_packets(connection: &quinn::Connection, count: &mut usize) {
     std::future::pending().await
 }
 
-/// Lets so many packets of the meeting pass: media and state would have come by then.
+/// Waits until all members have received all others anew a few times: what a node sends elsewhere has come by then.
 async fn while_media_flows(members: &[Member]) -> Result<()> {
-    for member in members {
-        member.client.clear_packets();
+    for _ in 0..3 {
+        for member in members {
+            member.client.clear_packets();
+        }
+        wait_until_all_hear(members).await?;
     }
-    systir_tests::meeting::wait_until_all_hear(members).await?;
-    sleep(Duration::from_millis(500)).await;
     Ok(())
 }

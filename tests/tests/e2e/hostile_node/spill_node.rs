@@ -70,8 +70,6 @@ async fn nothing_is_led_to_the_unapproved_node() -> Result<()> {
     timeout(LIMIT, media).await.context("an approved node that carries a participant gets media")??;
 
     // It lies, in every message that it may send.
-    let carrying = attacked.sign("sto-1", &grant, |_| {}).err();
-    ensure!(carrying.is_none(), "the attacker can sign: {carrying:?}");
     let takes_over = |epochs: u64| {
         attacked.sign("sto-1", &grant, |forged| {
             (forged.epoch, forged.home) = (grant.epoch + epochs, "sto-1".to_owned());

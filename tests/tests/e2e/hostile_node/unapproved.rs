@@ -20,7 +20,13 @@ fn stranger(index: u8) -> IpAddr {
 /// Counts packets from nodes to each stranger.
 fn strangers_ruleset(count: u8) -> String {
     let each = (0..count).map(|index| {
-        format!("counter stranger_{index} {{}}\nchain to_{index} {{ type filter hook input priority 0; ip daddr {} counter name stranger_{index}; }}\n", stranger(index))
+        let address = stranger(index);
+        format!(
+            "counter stranger_{index} {{}}
+            chain to_{index} {{ type filter hook input priority 0;
+                ip daddr {address} counter name stranger_{index}; }}
+            "
+        )
     });
     format!("table inet strangers {{ {} }}", each.collect::<String>())
 }
@@ -165,7 +171,7 @@ async fn unapproved_nodes_and_strangers_get_nothing_of_a_room() -> Result<()> {
     }
     let nodes: Vec<&str> = members.iter().map(|member| member.client.node.as_str()).collect();
     assert_eq!(nodes, ["cph-1", "cph-1", "sto-1", "sto-1"]);
-    systir_tests::meeting::wait_until_all_hear(&members).await?;
+    wait_until_all_hear(&members).await?;
     attacked.assert_unapproved_idle().await?;
     attacked.cluster.kill(UNAPPROVED);
     strangers_get_no_packet_after_their_refusal(&attacked, &members).await?;
