@@ -52,6 +52,10 @@ impl Handler for Open {
         Box::pin(async { Ok(()) })
     }
 
+    fn may_open(&self, _: &ProvenIdentity, _: &str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn grant(&self, _: &str) -> String {
         String::new()
     }

@@ -29,6 +29,14 @@ pub trait Handler: Send + Sync + 'static {
         room: &'a OpenRoom,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
 
+    /// The peer opened a room that this node requested on their link, perhaps before it knew who would answer: does this
+    /// node's own policy let it exchange the room's media and messages with the identity that the peer proved? Asked each
+    /// time, before the room is open; it is closed at both nodes when not. It must answer at once.
+    ///
+    /// # Errors
+    /// Why not.
+    fn may_open(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal>;
+
     /// The grant that this node holds of the room, as a signed note: it is sent with each request to open the room on a
     /// link. Empty when this node holds none. It must answer at once.
     fn grant(&self, room: &str) -> String;

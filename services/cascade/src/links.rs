@@ -129,8 +129,9 @@ impl Links {
     }
 
     /// Requests the room on the link with the peer, and dials the peer if there is no link. The caller
-    /// has asked its own policy; the peer asks its policy. `RoomOpened` or `RoomRefused` follows once
-    /// the link is up. A call with another epoch or policy version asks the peer again.
+    /// has asked its own policy by the peer's name; the peer asks its policy, and then
+    /// [`crate::Handler::may_open`] decides on the identity that the peer proved. `RoomOpened` or
+    /// `RoomRefused` follows once the link is up. A call with another epoch or policy version asks the peer again.
     pub fn open_room(&self, room: &str, peer: PeerAddress, epoch: u64, policy_version: u64) {
         needed_rooms::open_room(&self.runtime, room, peer, epoch, policy_version);
     }

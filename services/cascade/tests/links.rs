@@ -171,6 +171,38 @@ async fn a_room_that_the_peer_refuses_gets_no_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_this_node_refuses_to_the_proven_peer_is_closed_at_both_nodes() {
+    let cluster = TestCluster::new();
+    let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
+    linked(&mut a, &mut b, "ku.dk/open").await;
+    a.links.open_room("unwanted/exam", b.address.clone(), 1, 1);
+    match a.event().await {
+        LinkEvent::RoomRefused { room, by_us: true, reason, rules, .. } => {
+            assert_eq!((&*room, reason.as_str()), ("unwanted/exam", "not with that key"));
+            assert_eq!(rules, ["ku.dk/key"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    b.opened(&a.id(), "unwanted/exam").await;
+    match b.event().await {
+        LinkEvent::RoomRefused { room, by_us: false, reason, .. } => {
+            assert_eq!((&*room, reason.as_str()), ("unwanted/exam", "not with that key"));
+        }
+        other => panic!("{other:?}"),
+    }
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        let speakers = RoomBody::Speakers(Speakers::default());
+        let sent = from.links.send(&to.id(), "unwanted/exam", speakers);
+        assert_eq!(sent, Err(RoomSendError::RoomNotOpen));
+    }
+    assert_eq!(a.links.list()[0].rooms.len(), 1, "the other room stays open");
+    let proven = a.links.identity(&b.id()).unwrap();
+    let opened = a.handler.opened.lock().unwrap().clone();
+    assert_eq!(opened[1], (proven, "unwanted/exam".to_owned()), "the handler gets the proven identity");
+    assert!(b.handler.opened.lock().unwrap().is_empty(), "the peer requested nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);

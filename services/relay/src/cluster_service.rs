@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
 use systir_admission::{Admission, SeatApplicant, may_join, trace};
-use systir_assignment::{Assignment, MediaRole, RoomId};
+use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::{BoxFuture, Handler, HeldDocument, SignalStream};
 use systir_documents::DocumentId;
 use systir_gateway::SignalCounters;
@@ -23,7 +23,7 @@ use systir_proto::cluster::v1::{
     SignalEndReason, SignalStart,
 };
 use systir_reason::{Reason, Refusal};
-use systir_registry::{Assignments, GrantPurpose, Occupied as _, unix_ms};
+use systir_registry::{Assignments, GrantPurpose, unix_ms};
 use systir_room::{SignedTicket, TicketProblem, check_grants, check_place};
 use systir_room_runtime::{KnownIdentity, ParticipantArrival, Rooms, SignalChannels, telling};
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ fn bad_request(sentence: impl Into<String>) -> Refusal {
     Refusal::new(Reason::BadRequest, sentence)
 }
 
-fn room_of(key: &str) -> Result<RoomId, Refusal> {
+pub(crate) fn room_of(key: &str) -> Result<RoomId, Refusal> {
     RoomId::from_key(key).ok_or_else(|| bad_request("the room is not (institution, tag)"))
 }
 
@@ -83,7 +83,12 @@ impl ClusterService {
 
     /// A node that cannot read the room's name knows only by the room's newest grant what the room is, so it reads the
     /// grant before it asks policy. Other nodes ask policy first.
-    async fn learn_room(&self, peer: &ProvenIdentity, room: &RoomId, grant: &str) -> Result<(), Refusal> {
+    pub(crate) async fn learn_room(
+        &self,
+        peer: &ProvenIdentity,
+        room: &RoomId,
+        grant: &str,
+    ) -> Result<(), Refusal> {
         if self.authority.room_by_name(room).is_some() {
             return Ok(());
         }
@@ -92,14 +97,19 @@ impl ClusterService {
     }
 
     /// May this node carry the room in that role?
-    fn may_carry(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+    pub(crate) fn may_carry(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
         let own = self.authority.node(role.into(), room, &self.node);
         trace::decision(&self.node, role.into(), &own);
         if own.allowed { Ok(()) } else { Err(denied(&own)) }
     }
 
     /// May the peer carry the room in that role?
-    fn peer_may_carry(&self, peer: &ProvenIdentity, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+    pub(crate) fn peer_may_carry(
+        &self,
+        peer: &ProvenIdentity,
+        role: MediaRole,
+        room: &RoomId,
+    ) -> Result<(), Refusal> {
         let other = self.authority.peer(role.into(), room, peer, SystemTime::now());
         if other.allowed { Ok(()) } else { Err(denied(&other)) }
     }
@@ -150,7 +160,7 @@ impl ClusterService {
     }
 
     /// A home signs the room's grant anew when that is due: after a restart it begins a new epoch.
-    fn renew_as_home(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
+    pub(crate) fn renew_as_home(&self, role: MediaRole, room: &RoomId) -> Result<(), Refusal> {
         if role == MediaRole::Home { self.assignments.renew(room) } else { Ok(()) }
     }
 
@@ -296,46 +306,17 @@ impl ClusterService {
     }
 }
 
-fn not_assigned() -> Refusal {
-    Refusal::new(Reason::NotAssigned, "this node is not assigned to the room")
-}
-
 impl Handler for ClusterService {
     fn open_room<'a>(
         &'a self,
         peer: &'a ProvenIdentity,
         room: &'a OpenRoom,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(async move {
-            let id = room_of(&room.room)?;
-            self.learn_room(peer, &id, &room.grant).await?;
-            // A peer that may not carry the room in any role learns nothing about it, at once.
-            let as_spill = self.peer_may_carry(peer, MediaRole::Spill, &id);
-            as_spill.or_else(|_| self.peer_may_carry(peer, MediaRole::Home, &id))?;
-            let peer_name = self.directory.name(peer.id()).unwrap_or_default();
-            self.assignments.offered(&id, &room.grant, &peer_name).await?;
-            let not_listed =
-                |node: &str| GrantRefusal::NotListed { node: node.to_owned(), role: GrantRole::Spill };
-            let role_of = |node: &str| self.assignments.role(&id, node).ok_or_else(|| not_listed(node));
-            let (own_role, peer_role) = (role_of(&self.node)?, role_of(&peer_name)?);
-            let carries = |known: Assignment| known.has(&peer_name);
-            let standing = self.rooms.get(&id).is_some() && self.assignments.get(&id).is_some_and(carries);
-            // A spill node opens a room only if it has participants of it.
-            if own_role == MediaRole::Spill && !self.rooms.is_occupied(&id) {
-                return Err(not_assigned());
-            }
-            let roles = [(own_role.into(), self.node.as_str()), (peer_role.into(), peer_name.as_str())];
-            self.peer_may_carry(peer, peer_role, &id)?;
-            self.may_carry(own_role, &id)?;
-            self.renew_as_home(own_role, &id)?;
-            self.assignments.check(&id, &roles, standing)?;
-            if peer_role == MediaRole::Spill {
-                self.assignments.peer_carries(&id, &peer_name);
-            }
-            let assignment = self.assignments.get(&id).ok_or(GrantRefusal::None)?;
-            self.rooms.open(&assignment);
-            Ok(())
-        })
+        Box::pin(self.open_asked(peer, room))
+    }
+
+    fn may_open(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal> {
+        self.may_open_with(peer, room)
     }
 
     fn grant(&self, room: &str) -> String {

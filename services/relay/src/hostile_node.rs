@@ -89,6 +89,21 @@ impl HostileNode {
         self.script.full.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it waits with its answers to requests to open a room, or answers them.
+    pub(super) fn waits(&self, waits: bool) {
+        self.script.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Waits until an honest node has made this call.
+    pub(super) async fn until_asked(&self, call: &str) {
+        let asked = async {
+            while !self.asked().contains(&call) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, asked).await.unwrap_or_else(|_| panic!("{call} is not asked"));
+    }
+
     /// Sends its grant, and that the unapproved node carries the room, over the open room.
     pub(super) fn send_assignment(&self, node: &str, grant: &str) {
         self.tell(grant);

@@ -1,11 +1,12 @@
 //! Hostile nodes that are not approved, not listed, elsewhere, or noisy, against whole honest nodes.
 
 use systir_cascade::{CallError, LinkEvent, NamedLinks as _};
-use systir_documents::DocumentId;
+use systir_documents::{DocumentId, Lifetime};
+use systir_policy::demo::DemoDocuments;
 use systir_proto::cluster::v1::GrantPurpose as Purpose;
 
 use super::hostile_node::HostileNode;
-use super::hostile_node_tests::counted;
+use super::hostile_node_tests::{counted, until_counted};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,6 +143,38 @@ async fn a_stolen_certificate_without_the_node_key_or_of_an_unlisted_node_reache
         assert!(!hostile.seen.iter().any(|event| matches!(event, LinkEvent::Up { .. })));
     }
     assert_eq!(home.parts.local_load.load().participants, 1);
+    anna.saw_only(&[]);
+    home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_the_peer_opens_is_open_only_if_the_proven_node_key_is_still_listed() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 5).await;
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let mut hostile = HostileNode::start(&cluster, "sto-1").await;
+    hostile.waits(true);
+    home.parts.assignments.peer_carries(&room(), "sto-1");
+    hostile.until_asked("open_room").await;
+    // A new directory is in use, which lists another key for that name. Links and rooms were not told yet.
+    let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
+    let other_key = DemoDocuments::new(lifetime, "", |node| {
+        let key_of = match node {
+            "sto-1" => "aws-sto-1",
+            "aws-sto-1" => "sto-1",
+            other => other,
+        };
+        (vec![cluster.documents.node_key(key_of).unwrap().public()], vec!["127.0.0.0/8".parse().unwrap()])
+    });
+    home.parts.authority.replace(other_key.unwrap().engine().unwrap());
+    hostile.waits(false);
+    let refused = |event: &LinkEvent| matches!(event, LinkEvent::RoomRefused { by_us: false, .. });
+    match hostile.until("the home closes the room", refused).await {
+        LinkEvent::RoomRefused { reason, .. } => assert!(reason.contains("does not list for it"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(hostile.messages(), 0);
+    until_counted(&home, "link_refusals", Reason::RoomRefused, 0).await;
     anna.saw_only(&[]);
     home.stop().await;
 }

@@ -33,6 +33,7 @@ mod node_directory;
 mod node_key;
 mod refusal_wire;
 mod room_keys;
+mod room_opening;
 mod serve;
 mod signal_pump;
 pub mod startup_files;

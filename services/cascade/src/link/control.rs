@@ -1,7 +1,7 @@
 //! Handles the control messages of a link.
 
 use super::established::{EstablishedLink, lock};
-use super::link_rooms::RoomChange;
+use super::link_rooms::{LinkRooms, RoomChange};
 use super::runtime::LinkRuntime;
 use crate::event::{DownReason, LinkEvent, LinkRoomKey};
 use crate::handler::HANDLER_TIMEOUT;
@@ -68,26 +68,64 @@ pub(super) async fn apply_decision(
                 _ => Ok(()),
             }
         }
-        Err(Refusal { sentence: reason, rules, .. }) => {
-            let change = {
-                let mut rooms = lock(&link.rooms);
-                if !rooms.is_current(&key, number) {
-                    return Ok(());
-                }
-                let change = rooms.close(&key);
-                let refused =
-                    RoomRefused { room: key.to_string(), reason: reason.clone(), rules: rules.clone() };
-                link.send(Body::RoomRefused(refused));
-                change
-            };
-            remove_need(runtime, link, &key);
-            match change {
-                // The room was open or requested here, and this node's policy no longer allows it.
-                RoomChange::Closed => notify(runtime, refused(link, key, true, reason, rules)).await,
-                _ => Ok(()),
-            }
+        Err(refusal) => refuse(runtime, link, &key, refusal, |rooms| rooms.is_current(&key, number)).await,
+    }
+}
+
+/// Refuses a room that may be open, unless the refusal is void by now. Notifies the peer, and the node if the room was open
+/// or requested here.
+async fn refuse(
+    runtime: &LinkRuntime,
+    link: &EstablishedLink,
+    key: &LinkRoomKey,
+    refusal: Refusal,
+    counts: impl FnOnce(&LinkRooms) -> bool,
+) -> Result<(), DownReason> {
+    let Refusal { sentence: reason, rules, .. } = refusal;
+    let change = {
+        let mut rooms = lock(&link.rooms);
+        if !counts(&rooms) {
+            return Ok(());
+        }
+        let change = rooms.close(key);
+        let refused = RoomRefused { room: key.to_string(), reason: reason.clone(), rules: rules.clone() };
+        link.send(Body::RoomRefused(refused));
+        change
+    };
+    remove_need(runtime, link, key);
+    match change {
+        // The room was open or requested here, and this node's policy does not allow it, or no longer.
+        RoomChange::Closed => notify(runtime, refused(link, key.clone(), true, reason, rules)).await,
+        _ => Ok(()),
+    }
+}
+
+/// The peer opened a room. That counts only if this node requested it, and allows it to the identity that the peer proved.
+async fn peer_opened(runtime: &LinkRuntime, link: &EstablishedLink, room: String) -> Result<(), DownReason> {
+    let key: LinkRoomKey = room.into();
+    // Held while sending, so that messages about the room are queued in the order of its changes.
+    let close = || link.send(Body::CloseRoom(CloseRoom { room: key.to_string() }));
+    {
+        let rooms = lock(&link.rooms);
+        if !rooms.is_requested(&key) {
+            close();
+            return Ok(());
         }
     }
+    // Not while the rooms are locked: the handler may ask whether a link is up.
+    if let Err(refusal) = runtime.handler.may_open(&link.connection.peer(), &key) {
+        return refuse(runtime, link, &key, refusal, |rooms| rooms.is_requested(&key)).await;
+    }
+    let change = {
+        let mut rooms = lock(&link.rooms);
+        let change = rooms.peer_opened(&key);
+        // Closed since.
+        if change == RoomChange::NotRequested {
+            close();
+        }
+        change
+    };
+    if change == RoomChange::Opened { notify(runtime, opened(link, key)).await } else { Ok(()) }
 }
 
 /// Closes the rooms that may be open no longer, and notifies the peer and the node.
@@ -134,21 +172,7 @@ pub(super) async fn receive(
                 }
             }
         }
-        Some(Body::RoomOpened(RoomOpened { room })) => {
-            let change = {
-                let mut rooms = lock(&link.rooms);
-                let change = rooms.peer_opened(&room);
-                if change == RoomChange::NotRequested {
-                    link.send(Body::CloseRoom(CloseRoom { room: room.clone() }));
-                }
-                change
-            };
-            if change == RoomChange::Opened {
-                notify(runtime, opened(link, room.into())).await
-            } else {
-                Ok(())
-            }
-        }
+        Some(Body::RoomOpened(RoomOpened { room })) => peer_opened(runtime, link, room).await,
         Some(Body::RoomRefused(RoomRefused { room, reason, rules })) => {
             if lock(&link.rooms).close(&room) == RoomChange::Closed {
                 remove_need(runtime, link, &room);

@@ -1,5 +1,5 @@
-//! Which rooms are open on a link, without I/O. A node asks its own policy before it requests a room;
-//! the room is open once the policy of the other node allows it too. Either node closes it
+//! Which rooms are open on a link, without I/O. A node asks its own policy before it requests a room, and again on the
+//! identity that the other node proved when that one opens it; the room is open once the policies of both nodes allow it. Either node closes it
 //! immediately. Nothing of a room is sent or delivered while it is not open.
 
 use crate::event::LinkRoomKey;
@@ -56,6 +56,11 @@ impl LinkRooms {
     pub(crate) fn request(&mut self, key: &LinkRoomKey, version: RoomVersion) -> bool {
         let room = self.rooms.entry(key.clone()).or_default();
         room.requested.replace(version) != Some(version)
+    }
+
+    /// Has this node requested the room?
+    pub(crate) fn is_requested(&self, key: &str) -> bool {
+        self.rooms.get(key).is_some_and(|room| room.requested.is_some())
     }
 
     /// The peer allowed a request of this node.

@@ -154,10 +154,12 @@ impl Default for Options {
     }
 }
 
-/// Refuses rooms whose key begins with `closed`, and records who requested rooms.
+/// Refuses requests for rooms whose key begins with `closed`, and rooms that begin with `unwanted` when a peer opens them.
+/// Records who requested and opened rooms.
 #[derive(Default)]
 pub struct TestHandler {
     pub asked: Mutex<Vec<(SpiffeId, String)>>,
+    pub opened: Mutex<Vec<(ProvenIdentity, String)>>,
     pub streams: Mutex<Option<mpsc::Sender<(SpiffeId, SignalStart, SignalStream)>>>,
     /// Rooms whose grant has ended.
     pub ended: Mutex<std::collections::BTreeSet<String>>,
@@ -209,6 +211,16 @@ impl Handler for TestHandler {
                 Ok(())
             }
         })
+    }
+
+    fn may_open(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal> {
+        self.opened.lock().unwrap().push((peer.clone(), room.to_owned()));
+        if room.starts_with("unwanted") {
+            return Err(
+                Refusal::new(Reason::Forbidden, "not with that key").with_rules(vec!["ku.dk/key".to_owned()])
+            );
+        }
+        Ok(())
     }
 
     fn grant(&self, room: &str) -> String {

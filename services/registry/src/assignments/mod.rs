@@ -178,7 +178,26 @@ impl Assignments {
     ) -> Result<(), GrantRefusal> {
         // Not while the book is locked: links may ask for the grant.
         let home_away = standing && self.home(room).is_some_and(|home| self.reach(&home) != HomeReach::Up);
-        let checked = lock(&self.book).check(room, roles, home_away, Instant::now()).map(|_| ());
+        self.check_lists(room, roles, home_away)
+    }
+
+    /// May these nodes go on in these roles in a room that this node carries? An ended grant counts until its home, which can
+    /// be reached, does not renew it: see [`Assignments::has_ended`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_standing(&self, room: &RoomId, roles: &[(GrantRole, &str)]) -> Result<(), GrantRefusal> {
+        let goes_on = !self.has_ended(room);
+        self.check_lists(room, roles, goes_on)
+    }
+
+    fn check_lists(
+        &self,
+        room: &RoomId,
+        roles: &[(GrantRole, &str)],
+        ended_counts: bool,
+    ) -> Result<(), GrantRefusal> {
+        let checked = lock(&self.book).check(room, roles, ended_counts, Instant::now()).map(|_| ());
         checked.inspect_err(|refused| {
             self.metrics.refused.get_or_create(&refused.reason().into()).inc();
         })
