@@ -51,7 +51,7 @@ pub(crate) struct ClusterService {
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
     pub(crate) documents: Arc<DocumentStore>,
-    pub(crate) offers: Offers,
+    pub(crate) offers: Arc<Offers>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -362,7 +362,11 @@ impl Handler for ClusterService {
     }
 
     fn documents_offered(&self, peer: &ProvenIdentity, offered: Vec<HeldDocument>) {
-        self.offers.offered(&self.documents, peer.id(), offered);
+        // A node that no institution approves gets no packet from here, so nothing is fetched from it.
+        let name = self.directory.name(peer.id());
+        if name.is_some_and(|name| self.directory.is_approved_anywhere(&name)) {
+            self.offers.offered(&self.documents, peer.id(), offered);
+        }
     }
 
     fn document(&self, _peer: &ProvenIdentity, id: &DocumentId, version: u64) -> Option<Arc<str>> {

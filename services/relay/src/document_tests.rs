@@ -1,8 +1,11 @@
 //! Signed documents on running nodes: spread, order of versions, restart, and their dates.
 
-use systir_documents::{DocumentId, Validity};
+use systir_cascade::HeldDocument;
+use systir_documents::{DocumentHash, DocumentId, Validity};
+use systir_identity::SpiffeId;
 
 use super::*;
+use crate::documents::exchange::{self, Fetcher, Offers};
 
 /// Waits until the node uses this version of the bundle.
 pub(super) async fn until_version(node: &Node, version: u64) {
@@ -52,6 +55,34 @@ async fn a_document_that_one_node_took_reaches_the_others() {
     until_version(&sister, 3).await;
     home.stop().await;
     sister.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_answer_withholds_no_document_of_another_peer() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    let store = node.parts.documents.clone();
+    let note = cluster.documents.bundle(2, |_| {}).unwrap();
+    let peer = |name: &str| -> SpiffeId { format!("spiffe://nordu.net/relay/{name}").parse().unwrap() };
+    let silent = peer("silent");
+    let fetcher: Fetcher = Arc::new(move |from, _, _| {
+        let (answers, note) = (from != silent, note.clone());
+        Box::pin(async move { if answers { Ok(note) } else { std::future::pending().await } })
+    });
+    let offers = Arc::new(Offers::default());
+    let offered = |version| HeldDocument {
+        id: DocumentId::bundle("ku.dk"),
+        version,
+        hash: DocumentHash::of("another text"),
+    };
+    for version in [u64::MAX, u64::MAX - 1] {
+        offers.offered(&store, &peer("silent"), vec![offered(version); 256]);
+    }
+    offers.offered(&store, &peer("osl-1"), vec![offered(2)]);
+    let fetching = tokio::spawn(exchange::fetch(store, fetcher, offers));
+    until_version(&node, 2).await;
+    fetching.abort();
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +219,7 @@ async fn a_zone_names_countries_and_no_zone() {
 }
 
 /// How many documents the node refused for this reason.
-fn refused_for(node: &Node, reason: &str) -> u64 {
+pub(super) fn refused_for(node: &Node, reason: &str) -> u64 {
     let (mut text, registry) = (String::new(), node.parts.metrics.registry(&node.parts.assignments));
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let name = format!("systir_documents_refused_total{{reason=\"{reason}\"}} ");

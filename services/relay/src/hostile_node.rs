@@ -3,8 +3,10 @@
 
 use std::net::UdpSocket;
 
-use systir_cascade::{CallError, LinkEvent, PeerAddress, RoomBody, RoomSendError, SignalStream};
-use systir_documents::{PublicKey, SigningKey};
+use systir_cascade::{
+    CallError, HeldDocument, LinkEvent, PeerAddress, RoomBody, RoomSendError, SignalEvent, SignalStream,
+};
+use systir_documents::{DocumentHash, DocumentId, PublicKey, SigningKey};
 use systir_identity::{SpiffeId, TrustDomain};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::grant_reply::Result as Asked;
@@ -108,6 +110,36 @@ impl HostileNode {
     pub(super) fn send_assignment(&self, node: &str, grant: &str) {
         self.tell(grant);
         self.send(node, RoomBody::Assignment(self.script.told()));
+    }
+
+    /// States to a node that it has this version of the bundle, which it does not give.
+    pub(super) async fn offer_bundle(&self, node: &str, version: u64) {
+        let (id, hash) = (DocumentId::bundle("ku.dk"), DocumentHash::of("no such document"));
+        *self.script.documents.lock().unwrap() = vec![HeldDocument { id, version, hash }];
+        self.links.exchange_documents(&self.address_of(node)).await.unwrap();
+    }
+
+    /// Answers the next request for a seat only once the sender is used or dropped.
+    pub(super) fn answers_later(&self) -> tokio::sync::oneshot::Sender<()> {
+        let (answer, after) = tokio::sync::oneshot::channel();
+        *self.script.answers_after.lock().unwrap() = Some(after);
+        answer
+    }
+
+    /// Reads the signalling of all participants that gateways gave it, until it has ended. Returns what came.
+    pub(super) async fn signalling_until_its_end(&self) -> Vec<SignalEvent> {
+        let streams = std::mem::take(&mut *self.script.streams.lock().unwrap());
+        let mut seen = Vec::new();
+        for mut stream in streams {
+            loop {
+                let next = tokio::time::timeout(TIMEOUT, stream.rx.recv()).await;
+                match next.expect("the gateway ends the signalling") {
+                    SignalEvent::End { .. } | SignalEvent::Lost(_) => break,
+                    more => seen.push(more),
+                }
+            }
+        }
+        seen
     }
 
     /// The calls that honest nodes made to it.

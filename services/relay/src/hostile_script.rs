@@ -20,6 +20,8 @@ use super::*;
 pub(super) struct Script {
     /// What it tells as the grant of each room.
     pub(super) grant: Mutex<String>,
+    /// The documents that it states to have. It gives none.
+    pub(super) documents: Mutex<Vec<HeldDocument>>,
     /// Does it refuse seats, as a full node does? Then it tells its grant too.
     pub(super) full: AtomicBool,
     /// Does it wait with its answer to a request to open a room?
@@ -29,7 +31,9 @@ pub(super) struct Script {
     /// The participants that gateways gave it.
     pub(super) started: Mutex<Vec<SignalStart>>,
     /// Their signalling, kept open.
-    streams: Mutex<Vec<SignalStream>>,
+    pub(super) streams: Mutex<Vec<SignalStream>>,
+    /// If set, it answers the next request for a seat only after this.
+    pub(super) answers_after: Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
 }
 
 impl Script {
@@ -91,7 +95,13 @@ impl Handler for Script {
         } else {
             Reserved::Admitted(wire::Admitted { ttl_seconds: 10, last_join: 0 })
         };
-        Box::pin(ready(wire::ReserveReply { result: Some(result) }))
+        let answers_after = self.answers_after.lock().unwrap().take();
+        Box::pin(async {
+            if let Some(after) = answers_after {
+                let _ = after.await;
+            }
+            wire::ReserveReply { result: Some(result) }
+        })
     }
 
     fn release<'a>(&'a self, _: &'a ProvenIdentity, _: wire::ReleaseRequest) -> BoxFuture<'a, ()> {
@@ -111,12 +121,13 @@ impl Handler for Script {
     }
 
     fn document_versions(&self) -> Vec<HeldDocument> {
-        Vec::new()
+        self.documents.lock().unwrap().clone()
     }
 
     fn documents_offered(&self, _: &ProvenIdentity, _: Vec<HeldDocument>) {}
 
     fn document(&self, _: &ProvenIdentity, _: &DocumentId, _: u64) -> Option<Arc<str>> {
+        self.asked("document");
         None
     }
 }

@@ -19,8 +19,8 @@ struct HostileSpill {
     chen: TestParticipant,
     bob: SignedTicket,
     dora: SignedTicket,
-    /// Kept, so that bob and dora stay.
-    _pipes: Vec<SignalPipe>,
+    /// The clients of bob and dora.
+    pipes: Vec<SignalPipe>,
     /// Writes of dora.
     written: u32,
 }
@@ -67,7 +67,7 @@ impl HostileSpill {
         for ticket in [&bob, &dora] {
             hostile.write("cph-1", "sto-1", record(ticket, 1));
         }
-        let mut room = Self { home, hostile, held, anna, chen, bob, dora, _pipes: pipes, written: 1 };
+        let mut room = Self { home, hostile, held, anna, chen, bob, dora, pipes, written: 1 };
         for participant in [&mut room.anna, &mut room.chen] {
             participant.until_sees("bob").await;
             participant.until_sees("dora").await;
@@ -219,6 +219,22 @@ async fn a_spill_node_that_lost_its_role_gets_and_gives_nothing_more() {
     };
     room.hostile.until("the room closes", closed).await;
     let before = room.hostile.messages();
+    // The gateway asks its clients to reconnect, and sends nothing more of their signalling.
+    for pipe in &mut room.pipes {
+        let last = tokio::time::timeout(TIMEOUT, pipe.from_media.recv()).await.unwrap();
+        let Some(SignalResponse { message: Some(ServerMessage::Leave(leave)) }) = last else {
+            panic!("{last:?}")
+        };
+        assert_eq!(leave.action(), LeaveAction::Reconnect);
+        // The client has not read that yet.
+        let more = ClientMessage::UpdateMetadata(livekit_protocol::UpdateParticipantMetadata {
+            metadata: "after the change".to_owned(),
+            ..Default::default()
+        });
+        let _ = pipe.to_media.send(SignalRequest { message: Some(more) }).await;
+    }
+    let sent = room.hostile.signalling_until_its_end().await;
+    assert_eq!(sent, [], "signalling to a node that policy denies");
     // It asks again, with the grant of before.
     let held = room.held.clone();
     room.hostile.is_refused_room("cph-1", &held).await;
@@ -314,5 +330,30 @@ async fn an_approved_node_that_carries_nobody_gets_nothing_of_a_room() {
         metadata.into_iter().any(|metadata| metadata == "new"),
         "it got the room before it showed a ticket"
     );
+    home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_that_changes_after_the_reservation_sends_no_participant_to_a_denied_node() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 1).await;
+    let _anna = TestParticipant::join(&home, "anna").await;
+    let hostile = HostileNode::start(&cluster, "sto-1").await;
+    let answer = hostile.answers_later();
+    let joins = home.parts.joins.clone();
+    let mut changes = joins.policy_changes.clone();
+    let bob = tokio::spawn(async move {
+        let joiner = Joiner { grants: grants("bob"), client: Default::default(), auto_subscribe: true };
+        joins.join(joiner).await.map(drop)
+    });
+    hostile.until_asked("reserve").await;
+    cluster.publish_rules(2, |rules| {
+        rules.replacen(r#"resource.country in Zone::"Nordic""#, r#"resource.country == Country::"DK""#, 1)
+    });
+    tokio::time::timeout(TIMEOUT, changes.changed()).await.unwrap().unwrap();
+    answer.send(()).unwrap();
+    let refused = bob.await.unwrap().unwrap_err();
+    assert!(refused.reason == Reason::PolicyDenied || refused.reason.is_about_a_grant(), "{refused:?}");
+    assert!(!hostile.asked().contains(&"signal"), "{:?}", hostile.asked());
     home.stop().await;
 }

@@ -178,3 +178,28 @@ async fn a_room_that_the_peer_opens_is_open_only_if_the_proven_node_key_is_still
     anna.saw_only(&[]);
     home.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_no_institution_approves_is_asked_for_no_document() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 1).await;
+    let unapproved = HostileNode::start(&cluster, "aws-sto-1").await;
+    let approved = HostileNode::start(&cluster, "sto-1").await;
+    unapproved.offer_bundle("cph-1", u64::MAX).await;
+    // Stated last, so that what was stated before was handled.
+    approved.offer_bundle("cph-1", u64::MAX).await;
+    approved.until_asked("document").await;
+    assert_eq!(unapproved.asked(), [] as [&str; 0]);
+    home.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_only_states_another_text_of_a_version_raises_no_alarm() {
+    let cluster = TestCluster::new();
+    let home = cluster.node("cph-1", 1).await;
+    let hostile = HostileNode::start(&cluster, "sto-1").await;
+    hostile.offer_bundle("cph-1", 1).await;
+    hostile.until_asked("document").await;
+    assert_eq!(super::documents::refused_for(&home, "conflict"), 0);
+    home.stop().await;
+}

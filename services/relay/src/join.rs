@@ -15,6 +15,7 @@ use systir_livekit::token::Grants;
 use systir_placement::Demand;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
+use systir_registry::Assignments;
 use systir_room::SignedTicket;
 use systir_room_runtime::{KnownIdentity, ParticipantArrival, Rooms, SignalChannels};
 use tokio::sync::{mpsc, watch};
@@ -40,6 +41,7 @@ pub(crate) struct Joiner {
 pub(crate) struct Joins {
     pub(crate) node: String,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) assignments: Arc<Assignments>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) directory: Arc<NodeDirectory>,
     pub(crate) tasks: TaskTracker,
@@ -169,6 +171,8 @@ impl Joins {
             traceparent: trace::traceparent(),
             ticket: ticket.note().clone(),
         };
+        // Policy may have changed since the seat was reserved.
+        self.admission.may_relay_to(&room, &seat.node)?;
         let stream = self.directory.signal(&seat.node, start).await.map_err(|error| {
             tracing::warn!(node = seat.node, %error, "signalling cannot be relayed");
             match error {
@@ -191,7 +195,7 @@ impl Joins {
             tickets: Tickets::Send(self.tickets.renew(&ticket)),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
-        let lost_role = self.clone().lost_gateway_role(room.clone(), to_client.clone());
+        let lost_role = self.clone().lost_role(room, seat.node, to_client.clone());
         let relay = signal_pump::run(stream, from_client, to_client, local, counters, open);
         self.tasks.spawn(async move {
             let _relayed = relayed;
@@ -203,18 +207,28 @@ impl Joins {
         Ok(SignalPipe { to_media, from_media })
     }
 
-    /// Waits until policy no longer approves this node as gateway of the room; the client is then asked to
-    /// reconnect, and finds another gateway. The media node asks its own policy too.
-    async fn lost_gateway_role(mut self, room: RoomId, to_client: mpsc::Sender<SignalResponse>) {
-        while self.policy_changes.changed().await.is_ok() {
-            if self.admission.may_signal(&room).is_err() {
+    /// Waits until policy, or the room's grant, no longer allows this gateway to send the room's signalling to the media
+    /// node; the client is then asked to reconnect, and finds another node. The media node asks its own policy too.
+    async fn lost_role(mut self, room: RoomId, media_node: String, to_client: mpsc::Sender<SignalResponse>) {
+        let grant = self.assignments.registry().watch_room(&room);
+        loop {
+            // Before the question, so that no later change is missed.
+            grant.mark_read();
+            if let Err(refusal) = self.admission.may_relay_to(&room, &media_node) {
+                tracing::info!(
+                    media_node,
+                    why = refusal.sentence,
+                    "a participant's signalling is relayed no longer; the client is asked to reconnect"
+                );
                 // If the queue is full, the end of the stream asks the same.
                 let _ = to_client.try_send(leave_and_reconnect());
                 return;
             }
+            tokio::select! {
+                () = grant.changed() => {}
+                Ok(()) = self.policy_changes.changed() => {}
+            }
         }
-        // The node stops.
-        std::future::pending().await
     }
 
     /// What this node's room, if it carries the room, knows of the identity.

@@ -35,6 +35,7 @@ use crate::api::{self, Api};
 use crate::api_keys::{self, ApiKeys};
 use crate::cluster_service::ClusterService;
 use crate::config::RelayConfig;
+use crate::documents::exchange::Offers;
 use crate::documents::store::DocumentStore;
 use crate::documents::{apply, exchange, follow, follow_pins, start};
 use crate::documents_api::{self, DocumentsApi};
@@ -210,7 +211,7 @@ impl Node {
         links_config.notifier = notifier;
         links_config.workers = ports;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
-        let (offers, offered) = exchange::queue();
+        let offers = Arc::new(Offers::default());
         let service = ClusterService {
             node: name.clone(),
             authority: authority.clone(),
@@ -248,7 +249,7 @@ impl Node {
         let room_keys = watch::Sender::new(room_keys);
         tasks.spawn(room_keys::permit(room_keys.subscribe(), authority.clone(), documents.changes()));
         tasks.spawn(apply::run(documents.clone(), credentials.clone(), directory.clone()));
-        tasks.spawn(exchange::fetch(documents.clone(), directory.clone(), offered));
+        tasks.spawn(exchange::fetch(documents.clone(), exchange::fetcher(directory.clone()), offers.clone()));
         tasks.spawn(exchange::compare(
             documents.clone(),
             directory.clone(),
@@ -264,6 +265,7 @@ impl Node {
         let joins = Joins {
             node: name.clone(),
             admission: admission.clone(),
+            assignments: assignments.clone(),
             rooms: rooms.clone(),
             directory: directory.clone(),
             tasks: tasks.tracker.clone(),

@@ -10,7 +10,7 @@ const MAX_DOCUMENTS: usize = 256;
 const MAX_OWNER: usize = 200;
 
 /// A version of a signed document that a node holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeldDocument {
     /// Which document it is.
     pub id: DocumentId,

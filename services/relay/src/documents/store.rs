@@ -296,11 +296,6 @@ impl DocumentStore {
     pub(super) fn is_pinned(&self, id: &DocumentId) -> bool {
         self.state().pins.keys_of(id).is_some()
     }
-
-    /// Counts a document that another node stated and that was not fetched.
-    pub(super) fn refused(&self, reason: &'static str) {
-        self.metrics.refused(reason);
-    }
 }
 
 fn warn_of(id: &DocumentId, validity: Validity) {
