@@ -11,13 +11,13 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use systir_cascade::{
     BoxFuture, FlowId, Handler, HeldDocument, LinkEvent, Links, LinksConfig, ListedNodes, Parity,
-    PeerAddress, SignalStream, WorkerPort,
+    PeerAddress, RoomBody, SignalStream, WorkerPort,
 };
 use systir_documents::{DocumentId, KeyError, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
-    GrantReply, GrantRequest, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart,
+    GrantReply, GrantRequest, OpenRoom, ReleaseRequest, ReserveReply, ReserveRequest, SignalStart, Subscribe,
 };
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
@@ -123,17 +123,26 @@ impl Node {
         Ok(Self { links, events, address, to_links, from_links })
     }
 
-    /// The number of the link once the room is open on it.
-    async fn opened(&mut self) -> Result<u32> {
-        let opened = async {
+    /// The first event that matches.
+    async fn until<T>(&mut self, what: &str, matching: impl Fn(LinkEvent) -> Option<T>) -> Result<T> {
+        let found = async {
             while let Some(event) = self.events.recv().await {
-                if let LinkEvent::RoomOpened { link, .. } = event {
-                    return Ok(link);
+                if let Some(found) = matching(event) {
+                    return Ok(found);
                 }
             }
             bail!("links ended")
         };
-        tokio::time::timeout(TIMEOUT, opened).await.context("no link came up")?
+        tokio::time::timeout(TIMEOUT, found).await.with_context(|| what.to_owned())?
+    }
+
+    /// The number of the link once the room is open on it.
+    async fn opened(&mut self) -> Result<u32> {
+        let opened = |event| match event {
+            LinkEvent::RoomOpened { link, .. } => Some(link),
+            _ => None,
+        };
+        self.until("no link came up", opened).await
     }
 }
 
@@ -193,15 +202,19 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let domain = TrustDomain::new("nordu.net")?;
     let authority = ca::create(&domain, SystemTime::now())?;
-    let (mut a, mut b, link) = runtime.block_on(async {
+    let (mut a, mut b, link, flow) = runtime.block_on(async {
         let mut a = Node::start(&authority, &domain, "cph-1").await?;
         let mut b = Node::start(&authority, &domain, "sto-1").await?;
         a.links.open_room("ku.dk/lecture", b.address.clone(), 1, 1);
         let link = a.opened().await?;
         b.opened().await?;
-        anyhow::Ok((a, b, link))
+        let flow = FlowId::new(Parity::of(&b.address.id, &a.address.id), 0, 1).context("no flow")?;
+        let subscribe = Subscribe { track_sid: "TR_x".to_owned(), layer: 0, flow: flow.raw() };
+        b.links.send(&a.address.id, "ku.dk/lecture", RoomBody::Subscribe(subscribe))?;
+        let subscribed = |event| matches!(event, LinkEvent::Message { .. }).then_some(());
+        a.until("no subscription came", subscribed).await?;
+        anyhow::Ok((a, b, link, flow))
     })?;
-    let flow = FlowId::new(Parity::of(&b.address.id, &a.address.id), 0, 1).context("no flow")?;
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["link, packets/s offered", "arrived/s", "Mbit/s", "lost", "CPU, both nodes"]);

@@ -30,7 +30,7 @@
 //! 5. `grpc`: connections, clients, heartbeats of media nodes. `quic`: the thread that moves media.
 //! 6. `authenticator`: proves this node's identity and verifies that of peers.
 //! 7. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`,
-//!    `listed_nodes`, `identity_counters`, `message_limits`: data and algorithms without I/O.
+//!    `listed_nodes`, `identity_counters`, `message_limits`, `open_flows`: data and algorithms without I/O.
 //!
 //! # Example
 //!
@@ -60,6 +60,7 @@ mod listed_nodes;
 mod message_limits;
 mod metrics;
 mod nack;
+mod open_flows;
 mod peer_address;
 pub mod queue;
 mod quic;

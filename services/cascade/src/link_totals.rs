@@ -75,6 +75,7 @@ fn sum(a: LinkStats, b: LinkStats) -> LinkStats {
         unroutable: a.unroutable + b.unroutable,
         lost: a.lost + b.lost,
         sent: a.sent + b.sent,
+        closed_flow_packets: a.closed_flow_packets + b.closed_flow_packets,
         closed_room_messages: a.closed_room_messages + b.closed_room_messages,
         control_dropped: a.control_dropped + b.control_dropped,
         // Not counters; `totals` sets them.

@@ -106,7 +106,7 @@ fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCount
 type LinkCounter = (&'static str, &'static str, fn(&LinkStats) -> u64);
 
 /// Counters of a link.
-const COUNTERS: [LinkCounter; 10] = [
+const COUNTERS: [LinkCounter; 11] = [
     (
         "link_messages_lost",
         "Received lossy messages dropped because this node did not process them in time.",
@@ -121,6 +121,11 @@ const COUNTERS: [LinkCounter; 10] = [
     ("link_unroutable", "Packets with an unknown flow or worker.", |stats| stats.unroutable),
     ("link_lost", "Sent QUIC packets that were lost.", |stats| stats.lost),
     ("link_sent", "QUIC packets sent.", |stats| stats.sent),
+    (
+        "link_closed_flow_packets",
+        "Media packets of workers for flows of no room that is open on the link, which were not sent.",
+        |stats| stats.closed_flow_packets,
+    ),
     (
         "link_closed_room_messages",
         "Messages received for rooms that are not open on the link, and dropped.",

@@ -47,6 +47,8 @@ pub struct LinkStats {
     pub rate: u64,
     /// Path MTU: largest UDP payload in bytes (first connection).
     pub mtu: u16,
+    /// Media packets of workers for flows of no room that is open on the link: they were not sent.
+    pub closed_flow_packets: u64,
     /// Messages received about rooms that were not open on the link, and dropped.
     pub closed_room_messages: u64,
     /// Room messages dropped because a queue was full; without those handed back to the caller.

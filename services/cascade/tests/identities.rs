@@ -6,7 +6,7 @@ mod support;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, SystemTime};
-use support::{Node, Options, TIMEOUT, TestCluster, linked, node_key, relay};
+use support::{Node, Options, TIMEOUT, TestCluster, linked, node_key, relay, subscribe};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, SignalEvent, SignalStream,
 };
@@ -204,6 +204,7 @@ async fn assert_continued(
     media: &mut SignalStream,
 ) {
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(b, a, ROOM, flow).await;
     let mut packet = vec![7; 300];
     packet[..2].copy_from_slice(&[0x80, 96]);
     a.workers[0].send(at_a, flow, Priority::Audio, &packet);
@@ -354,6 +355,7 @@ async fn media_and_signalling_continue_when_certificates_are_renewed() {
         node.credentials.renew(cluster.certificate(&node.id(), ca::NODE_LIFE)).unwrap();
     }
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(&b, &mut a, ROOM, flow).await;
     let mut number = 0u16;
     while SystemTime::now() < end + Duration::from_millis(1500) {
         let mut packet = vec![7; 300];

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::impaired_path::{Directions, Path};
-use support::{Node, Options, TIMEOUT, TestCluster};
+use support::{Node, Options, TIMEOUT, TestCluster, subscribe};
 use systir_cascade::{FlowNumbers, LinkEvent, Parity, SignalEvent, SignalStream};
 use systir_forwarding::batch::Priority;
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
@@ -66,6 +66,7 @@ async fn duplicated_and_reordered_datagrams_are_delivered_once_and_split_packets
     }
     let (at_a, _) = linked(&mut a, &mut b, &path).await;
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(&b, &mut a, ROOM, flow).await;
     const COUNT: u16 = 400;
     let mut listener = b.workers.remove(0);
     let listening = tokio::spawn(async move { listener.receive(usize::from(COUNT)).await });
@@ -90,6 +91,7 @@ async fn a_link_stays_up_at_20_percent_loss() {
         direction.loss.store(20, Ordering::Relaxed);
     }
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(&b, &mut a, ROOM, flow).await;
     let mut listener = b.workers.remove(0);
     // QUIC does not retransmit datagrams.
     let listening = tokio::spawn(async move { listener.receive(400).await });

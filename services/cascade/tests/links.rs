@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Node, Options, TIMEOUT, TestCluster, linked, relay};
+use support::{Node, Options, TIMEOUT, TestCluster, linked, relay, subscribe};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, RoomSendError, SignalEvent,
 };
@@ -37,6 +37,7 @@ async fn media_of_every_priority_arrives_and_feedback_reaches_its_sender() {
     // b receives the media, so b chooses the flow, for its worker 1.
     let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
     let flow = numbers.allocate(1).unwrap();
+    subscribe(&b, &mut a, "ku.dk/lecture", flow).await;
     let priorities = [Priority::Rest, Priority::Base, Priority::Audio, Priority::Control];
     for (mark, priority) in priorities.into_iter().enumerate() {
         a.workers[0].send(at_a, flow, priority, &rtp(mark as u8, 200));
@@ -73,7 +74,9 @@ async fn several_connections_are_one_link() {
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
     for mark in 0..6 {
-        a.workers[0].send(at_a, numbers.allocate(0).unwrap(), Priority::Base, &rtp(mark, 100));
+        let flow = numbers.allocate(0).unwrap();
+        subscribe(&b, &mut a, "ku.dk/lecture", flow).await;
+        a.workers[0].send(at_a, flow, Priority::Base, &rtp(mark, 100));
     }
     assert_eq!(b.workers[0].receive(6).await.len(), 6);
     assert_eq!((a.links.list().len(), b.links.list().len()), (1, 1));
@@ -87,6 +90,7 @@ async fn a_large_packet_is_split_and_joined() {
     let mut b = cluster.node_with("sto-1", small()).await;
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(&b, &mut a, "ku.dk/lecture", flow).await;
     a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
     assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
     let counted = async {
@@ -229,7 +233,12 @@ async fn messages_arrive_in_order_and_a_closed_room_is_closed_at_both_nodes() {
 async fn a_room_whose_grant_has_ended_is_closed_by_the_link_until_it_is_renewed() {
     let cluster = TestCluster::new();
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
-    linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
+    let mut numbers = FlowNumbers::new(Parity::of(&b.id(), &a.id()));
+    let ended = numbers.allocate(0).unwrap();
+    subscribe(&b, &mut a, "ku.dk/lecture", ended).await;
+    a.workers[0].send(at_a, ended, Priority::Audio, &rtp(1, 100));
+    assert_eq!(b.workers[0].receive(1).await[0].flow, ended.raw());
     a.handler.ended.lock().unwrap().insert("ku.dk/lecture".to_owned());
     match a.event().await {
         LinkEvent::RoomRefused { room, by_us: true, reason, .. } => {
@@ -248,6 +257,20 @@ async fn a_room_whose_grant_has_ended_is_closed_by_the_link_until_it_is_renewed(
     a.links.open_room("ku.dk/lecture", b.address.clone(), 2, 1);
     a.links.open_room("ku.dk/seminar", b.address.clone(), 1, 1);
     assert!(matches!(a.event().await, LinkEvent::RoomOpened { room, .. } if &*room == "ku.dk/seminar"));
+    // A worker that still sends the room's media changes nothing.
+    b.opened(&a.id(), "ku.dk/seminar").await;
+    let open = numbers.allocate(0).unwrap();
+    subscribe(&b, &mut a, "ku.dk/seminar", open).await;
+    for flow in [ended, open] {
+        a.workers[0].send(at_a, flow, Priority::Audio, &rtp(2, 100));
+    }
+    assert_eq!(b.workers[0].receive(1).await[0].flow, open.raw());
+    let counted = async {
+        while a.links.list()[0].stats.closed_flow_packets != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
     let asked: Vec<String> = b.handler.asked.lock().unwrap().iter().map(|(_, room)| room.clone()).collect();
     assert_eq!(asked, ["ku.dk/lecture", "ku.dk/seminar"]);
     // The grant is renewed.
@@ -543,6 +566,7 @@ async fn a_burst_arrives_completely() {
     let (mut a, mut b) = (cluster.node("cph-1").await, cluster.node("sto-1").await);
     let (at_a, _) = linked(&mut a, &mut b, "ku.dk/lecture").await;
     let flow = FlowNumbers::new(Parity::of(&b.id(), &a.id())).allocate(0).unwrap();
+    subscribe(&b, &mut a, "ku.dk/lecture", flow).await;
     for _ in 0..10 {
         let mut batch = a.workers[0].to_links.fresh();
         for mark in 0..600u32 {

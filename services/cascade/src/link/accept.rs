@@ -10,6 +10,7 @@ use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
 use crate::grpc::connection::NodeConnection;
+use crate::open_flows::OpenFlows;
 use crate::quic::{LinkSetup, QuicCommand};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(crate) async fn accept(
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
+    let open_flows = Arc::new(OpenFlows::default());
     let parity = Parity::of(runtime.authenticator.me(), &peer);
     let setup = LinkSetup {
         number,
@@ -57,6 +59,7 @@ pub(crate) async fn accept(
         peer: identity,
         parity,
         connections,
+        open_flows: open_flows.clone(),
         stats: Arc::clone(&stats),
         ready,
         data_messages: data_message_sender,
@@ -77,6 +80,7 @@ pub(crate) async fn accept(
         out,
         stream,
         data_messages,
+        open_flows,
         ended,
         stats,
     };

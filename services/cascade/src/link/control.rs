@@ -3,7 +3,7 @@
 use super::established::{EstablishedLink, lock};
 use super::link_rooms::{LinkRooms, RoomChange};
 use super::runtime::LinkRuntime;
-use crate::event::{DownReason, LinkEvent, LinkRoomKey};
+use crate::event::{DownReason, LinkEvent, LinkRoomKey, RoomBody};
 use crate::handler::HANDLER_TIMEOUT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -158,7 +158,18 @@ pub(super) async fn receive(
 ) -> Result<(), DownReason> {
     match message.body {
         Some(Body::Room(RoomMessage { room, body })) => {
-            let key = lock(&link.rooms).open_key(&room);
+            let key = {
+                let mut rooms = lock(&link.rooms);
+                let counts = match &body {
+                    Some(RoomBody::Subscribe(subscribe)) => rooms.subscribe(&room, subscribe),
+                    Some(RoomBody::Unsubscribe(unsubscribe)) => {
+                        rooms.unsubscribe(&room, unsubscribe);
+                        true
+                    }
+                    _ => true,
+                };
+                if counts { rooms.open_key(&room) } else { None }
+            };
             match (key, body) {
                 (Some(room), Some(body)) => {
                     let (peer, link) = (link.peer.clone(), link.number);

@@ -7,6 +7,7 @@ use super::runtime::LinkRuntime;
 use super::table::{LinkState, PeerEntry};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
+use crate::open_flows::OpenFlows;
 use crate::peer_address::PeerAddress;
 use crate::quic::{LinkSetup, QuicCommand};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -188,6 +189,7 @@ async fn dial_once(
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
     let stats = Arc::new(Mutex::default());
+    let open_flows = Arc::new(OpenFlows::default());
     let parity = Parity::of(me, &address.id);
     let setup = LinkSetup {
         number,
@@ -195,6 +197,7 @@ async fn dial_once(
         peer: connection.peer(),
         parity,
         connections: runtime.connections,
+        open_flows: open_flows.clone(),
         stats: Arc::clone(&stats),
         ready,
         data_messages: data_message_sender,
@@ -214,6 +217,7 @@ async fn dial_once(
         out: SessionSender::Request(out),
         stream,
         data_messages,
+        open_flows,
         ended,
         stats,
     })

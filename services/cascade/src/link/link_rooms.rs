@@ -3,7 +3,11 @@
 //! immediately. Nothing of a room is sent or delivered while it is not open.
 
 use crate::event::LinkRoomKey;
+use crate::flow::FlowId;
+use crate::open_flows::OpenFlows;
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use systir_proto::cluster::v1::{Subscribe, Unsubscribe};
 
 /// Rooms on one link, at most.
 const MAX_ROOMS: usize = 1 << 14;
@@ -15,6 +19,8 @@ const MAX_KEY_BYTES: usize = 1024;
 pub(crate) struct LinkRooms {
     rooms: FxHashMap<LinkRoomKey, RoomEntry>,
     last_decision: u64,
+    /// The flows of all open rooms.
+    flows: Arc<OpenFlows>,
 }
 
 /// What a request for a room is based on.
@@ -31,6 +37,8 @@ struct RoomEntry {
     /// Number of the pending decision of this node's policy.
     decision: Option<u64>,
     open: bool,
+    /// The peer's subscriptions: a layer of a track, and the flow for its packets.
+    subscribed: FxHashMap<(String, u32), FlowId>,
 }
 
 /// How a room changed.
@@ -47,6 +55,11 @@ pub(crate) enum RoomChange {
 }
 
 impl LinkRooms {
+    /// No rooms. `flows` are those on which the link may send media.
+    pub(crate) fn new(flows: Arc<OpenFlows>) -> Self {
+        Self { flows, ..Self::default() }
+    }
+
     /// Has this node not requested the room in this version yet?
     pub(crate) fn must_request(&self, key: &str, version: RoomVersion) -> bool {
         self.rooms.get(key).is_none_or(|room| room.requested != Some(version))
@@ -79,10 +92,31 @@ impl LinkRooms {
 
     /// The room was refused, or closed by either node. A pending decision about it becomes void.
     pub(crate) fn close(&mut self, key: &str) -> RoomChange {
-        match self.rooms.remove(key) {
-            Some(room) if room.open || room.requested.is_some() => RoomChange::Closed,
-            _ => RoomChange::Unchanged,
+        let Some(room) = self.rooms.remove(key) else { return RoomChange::Unchanged };
+        self.flows.remove(room.subscribed.into_values());
+        if room.open || room.requested.is_some() { RoomChange::Closed } else { RoomChange::Unchanged }
+    }
+
+    /// The peer subscribes to a layer of a track of an open room. False when its flow is invalid or is one of another track:
+    /// the message does not count.
+    pub(crate) fn subscribe(&mut self, key: &str, subscribe: &Subscribe) -> bool {
+        let Some(room) = self.rooms.get_mut(key).filter(|room| room.open) else { return false };
+        let Some(flow) = FlowId::from_raw(subscribe.flow) else { return false };
+        let track = (subscribe.track_sid.clone(), subscribe.layer);
+        if room.subscribed.get(&track) == Some(&flow) {
+            return true;
         }
+        if !self.flows.insert(flow) {
+            return false;
+        }
+        self.flows.remove(room.subscribed.insert(track, flow));
+        true
+    }
+
+    /// The peer ends a subscription.
+    pub(crate) fn unsubscribe(&mut self, key: &str, unsubscribe: &Unsubscribe) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        self.flows.remove(room.subscribed.remove(&(unsubscribe.track_sid.clone(), unsubscribe.layer)));
     }
 
     /// The peer requests the room: the number of the decision to make. None when the key is invalid or
@@ -138,6 +172,7 @@ impl LinkRooms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open_flows::KnownOpenFlows;
     use proptest::prelude::*;
 
     fn key() -> LinkRoomKey {
@@ -187,6 +222,35 @@ mod tests {
         assert!(rooms.begin_decision("one more").is_none());
         assert!(rooms.begin_decision(&"x".repeat(MAX_KEY_BYTES + 1)).is_none());
         assert!(rooms.begin_decision("").is_none());
+    }
+
+    #[test]
+    fn a_flow_is_open_with_its_room_and_belongs_to_one_track() {
+        let flows = Arc::new(OpenFlows::default());
+        let mut known = KnownOpenFlows::of(flows.clone());
+        let mut rooms = LinkRooms::new(flows);
+        let mut is_open = |number: u32| {
+            known.refresh();
+            known.contains(FlowId::from_raw(number << 5).unwrap())
+        };
+        let subscribe =
+            |track: &str, number: u32| Subscribe { track_sid: track.to_owned(), layer: 0, flow: number << 5 };
+        assert!(!rooms.subscribe(&key(), &subscribe("TR_a", 1)), "the room is not open");
+        for room in [key(), "ku.dk/seminar".into()] {
+            rooms.request(&room, epoch(1));
+            rooms.peer_opened(&room);
+        }
+        assert!(rooms.subscribe(&key(), &subscribe("TR_a", 1)) && is_open(1));
+        assert!(rooms.subscribe(&key(), &subscribe("TR_a", 1)), "a repeated message changes nothing");
+        // Otherwise the room's packets would be sent until the other room is closed.
+        assert!(!rooms.subscribe("ku.dk/seminar", &subscribe("TR_b", 1)), "a flow of another room");
+        assert!(!rooms.subscribe(&key(), &subscribe("TR_c", 0)), "a reserved flow");
+        assert!(rooms.subscribe(&key(), &subscribe("TR_a", 2)) && is_open(2) && !is_open(1));
+        assert!(rooms.subscribe(&key(), &subscribe("TR_c", 3)) && is_open(3));
+        rooms.unsubscribe(&key(), &Unsubscribe { track_sid: "TR_a".to_owned(), layer: 0 });
+        assert!(!is_open(2) && is_open(3));
+        rooms.close(&key());
+        assert!(!is_open(3));
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
 use crate::grpc::connection::NodeConnection;
+use crate::open_flows::OpenFlows;
 use crate::quic::QuicCommand;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -48,6 +49,8 @@ pub(super) struct NewLink {
     pub(super) out: SessionSender,
     pub(super) stream: Streaming<SessionMessage>,
     pub(super) data_messages: mpsc::Receiver<Bytes>,
+    /// The flows on which media may be sent.
+    pub(super) open_flows: Arc<OpenFlows>,
     pub(super) ended: oneshot::Receiver<DownReason>,
     pub(super) stats: Arc<Mutex<LinkStats>>,
 }
@@ -55,8 +58,19 @@ pub(super) struct NewLink {
 /// Enters the link in the table and runs it until it ends. False when the table no longer expects
 /// this link.
 pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> bool {
-    let NewLink { number, connection, peer, parity, outgoing, out, stream, data_messages, ended, stats } =
-        new_link;
+    let NewLink {
+        number,
+        connection,
+        peer,
+        parity,
+        outgoing,
+        out,
+        stream,
+        data_messages,
+        open_flows,
+        ended,
+        stats,
+    } = new_link;
     let link = Arc::new(EstablishedLink {
         number,
         since: Instant::now(),
@@ -64,7 +78,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         parity,
         outgoing,
         connection,
-        rooms: Mutex::new(LinkRooms::default()),
+        rooms: Mutex::new(LinkRooms::new(open_flows)),
         out,
         stats,
         closed_room_messages: AtomicU64::new(0),

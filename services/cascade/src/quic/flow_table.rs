@@ -18,9 +18,14 @@ impl FlowTable {
         Self { parity, senders: FxHashMap::default() }
     }
 
+    /// Did the peer choose the flow? Then this node sends its media.
+    pub(super) fn is_peers(&self, flow: FlowId) -> bool {
+        flow.parity() != self.parity
+    }
+
     /// A worker sent a packet of a flow. If the peer chose the flow, its feedback goes to that worker.
     pub(super) fn sent(&mut self, flow: FlowId, worker: u8) {
-        if flow.parity() == self.parity {
+        if !self.is_peers(flow) {
             return;
         }
         if self.senders.len() >= MAX_FLOWS && !self.senders.contains_key(&flow) {

@@ -16,6 +16,9 @@ pub(super) const ARENA: usize = 64 << 10;
 
 /// Moves the workers' batches to the send queues. Returns how many packets named no link.
 pub(super) fn forward_batches(state: &QuicState, notifier: &ThreadNotifier, arena: &mut BytesMut) -> u64 {
+    for media in state.links.borrow().values() {
+        media.refresh_open_flows();
+    }
     let mut lost = 0;
     for batches in 1.. {
         let Some((worker, batch)) = state.workers.take() else { break };

@@ -6,6 +6,7 @@ use super::worker_rings::{WorkerRings, priority_of};
 use crate::event::{DownReason, LinkNumber};
 use crate::flow::{FlowId, Parity};
 use crate::nack;
+use crate::open_flows::{KnownOpenFlows, OpenFlows};
 use crate::queue::CLASSES;
 use crate::stats::LinkStats;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ pub(super) struct LinkMedia {
     number: LinkNumber,
     connections: Vec<Rc<LinkConnection>>,
     flows: RefCell<FlowTable>,
+    open_flows: RefCell<KnownOpenFlows>,
     pub(super) workers: Rc<WorkerRings>,
     stats: Rc<RefCell<LinkStats>>,
     published: Arc<Mutex<LinkStats>>,
@@ -33,6 +35,7 @@ impl LinkMedia {
     pub(super) fn new(
         number: LinkNumber,
         parity: Parity,
+        open_flows: Arc<OpenFlows>,
         connections: Vec<Rc<LinkConnection>>,
         workers: Rc<WorkerRings>,
         stats: Rc<RefCell<LinkStats>>,
@@ -44,6 +47,7 @@ impl LinkMedia {
             number,
             connections,
             flows: RefCell::new(FlowTable::new(parity)),
+            open_flows: RefCell::new(KnownOpenFlows::of(open_flows)),
             workers,
             stats,
             published,
@@ -133,9 +137,20 @@ impl LinkMedia {
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// The connection for a flow that a worker sends. Feedback for the flow will go to that worker.
+    /// Takes over which flows are open. Called before the workers' packets are sent.
+    pub(super) fn refresh_open_flows(&self) {
+        self.open_flows.borrow_mut().refresh();
+    }
+
+    /// The connection for a flow that a worker sends. Feedback for the flow will go to that worker. None when the peer chose
+    /// the flow and no open room has it.
     pub(super) fn connection_for(&self, flow: FlowId, worker: u8) -> Option<&Rc<LinkConnection>> {
-        self.flows.borrow_mut().sent(flow, worker);
+        let mut flows = self.flows.borrow_mut();
+        if flows.is_peers(flow) && !self.open_flows.borrow().contains(flow) {
+            self.count(|stats| stats.closed_flow_packets += 1);
+            return None;
+        }
+        flows.sent(flow, worker);
         self.connections.get(flow.counter() as usize % self.connections.len().max(1))
     }
 

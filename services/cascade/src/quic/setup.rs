@@ -179,10 +179,19 @@ fn start(state: &Rc<QuicState>, setup: LinkSetup, connections: Vec<(Connection, 
             Rc::new(LinkConnection::new(connection, ceiling, capacity, stats.clone(), now))
         })
         .collect();
-    let LinkSetup { number, parity, stats: published, ready, data_messages, down, .. } = setup;
+    let LinkSetup { number, parity, open_flows, stats: published, ready, data_messages, down, .. } = setup;
     let workers = state.workers.clone();
-    let media =
-        LinkMedia::new(number, parity, connections.clone(), workers, stats, published, data_messages, down);
+    let media = LinkMedia::new(
+        number,
+        parity,
+        open_flows,
+        connections.clone(),
+        workers,
+        stats,
+        published,
+        data_messages,
+        down,
+    );
     let media = Rc::new(media);
     if ready.send(Ok(until)).is_err() {
         // The session has ended meanwhile.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use systir_cascade::{
     BoxFuture, DownReason, FlowId, Handler, HeldDocument, LinkEvent, Links, LinksConfig, ListedNodes,
-    PeerAddress, SignalStream, WorkerPort,
+    PeerAddress, RoomBody, SignalStream, WorkerPort,
 };
 use systir_documents::{DocumentHash, DocumentId, NodeKey, PublicKey, SigningKey};
 use systir_forwarding::batch::{BatchReceiver, BatchSender, Priority, batch_ring};
@@ -17,7 +17,7 @@ use systir_hostile_node::{HostileNode, Target};
 use systir_identity::{Credentials, NodeCertificate, ProvenIdentity, SpiffeId, TrustBundle, TrustDomain, ca};
 use systir_proto::cluster::v1::{
     Admitted, GrantReply, GrantRequest, OpenRoom, RefusalCode, ReleaseRequest, ReserveRefused, ReserveReply,
-    ReserveRequest, RoomAssignment, SignalStart, grant_reply, reserve_reply,
+    ReserveRequest, RoomAssignment, SignalStart, Subscribe, grant_reply, reserve_reply,
 };
 use systir_reason::{Reason, Refusal};
 use tokio::sync::mpsc;
@@ -449,6 +449,17 @@ impl Node {
 
     pub fn is_quiet(&mut self) -> bool {
         self.events.try_recv().is_err()
+    }
+}
+
+/// `receiver` subscribes to a layer of a track, and chooses the flow on which `sender` may then send its packets. The number
+/// of the track's layer is that of the flow, so that each flow is another layer.
+pub async fn subscribe(receiver: &Node, sender: &mut Node, room: &str, flow: FlowId) {
+    let subscribe = Subscribe { track_sid: "TR_x".to_owned(), layer: flow.raw(), flow: flow.raw() };
+    receiver.links.send(&sender.id(), room, RoomBody::Subscribe(subscribe)).unwrap();
+    match sender.event().await {
+        LinkEvent::Message { body: RoomBody::Subscribe(_), .. } => {}
+        other => panic!("{other:?} instead of Subscribe"),
     }
 }
 
