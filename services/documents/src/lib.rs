@@ -101,8 +101,8 @@ pub use pins::{DocumentRefused, OperatorPin, Pins};
 pub use prefix::{IpPrefix, PrefixError};
 pub use signing_key::SigningKey;
 pub use ticket::{
-    MAX_JOIN_AHEAD_MS, MAX_TICKET_BYTES, MAX_TICKET_LIFE_MS, TICKET_CLOCK_MS, Ticket, TicketRefused,
-    next_join_number,
+    MAX_JOIN_AHEAD_MS, MAX_TICKET_BYTES, MAX_TICKET_LIFE_MS, TICKET_CLOCK_MS, TICKET_RENEWAL_MS, Ticket,
+    TicketRefused, next_join_number,
 };
 pub use ticket_permission::{TicketPermission, TicketSource};
 pub use verified::VerifiedDocument;

@@ -2,6 +2,7 @@
 //! each join and check one for each participant, so that its text has one form only.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use crate::error::DocumentError;
 use crate::field_lines::{FieldReader, FieldWriter};
@@ -18,8 +19,10 @@ const FIRST_LINE: &str = "systir.org/ticket/v1";
 pub const MAX_TICKET_BYTES: usize = 8 * 1024;
 /// Longest life of a ticket, milliseconds.
 pub const MAX_TICKET_LIFE_MS: u64 = 600_000;
-/// How far the time of issue may be from the reader's clock when it first sees a ticket, in either direction,
-/// milliseconds.
+/// When a gateway renews a ticket, milliseconds after its issue: a random time in this range. So a node sees none that is
+/// older.
+pub const TICKET_RENEWAL_MS: Range<u64> = 120_000..180_000;
+/// How far the clocks of two nodes may differ, milliseconds. By more, a ticket does not count at first sight.
 pub const TICKET_CLOCK_MS: u64 = 300_000;
 /// How far a join number may be ahead of the time of issue, milliseconds.
 pub const MAX_JOIN_AHEAD_MS: u64 = 300_000;
@@ -84,8 +87,8 @@ pub enum TicketRefused {
     Signature,
     /// The time of issue is too far from the reader's clock.
     #[error(
-        "the ticket was issued {0} s before or after the time of this node, more than 5 min; synchronise the clocks of \
-         both nodes"
+        "the ticket was issued {0} s before or after the time of this node: the clocks of the nodes differ by more than \
+         5 min; synchronise them"
     )]
     NotCurrent(u64),
     /// It has expired.
@@ -114,7 +117,7 @@ impl Ticket {
     }
 
     /// Reads a ticket that one of these keys signed: those that the directory lists for its gateway. Check
-    /// [`Ticket::check_time`] too, and that the ticket is for what it is used for.
+    /// [`Ticket::check_time`] or [`Ticket::check_shown`] too, and that the ticket is for what it is used for.
     ///
     /// # Errors
     /// Why it is no ticket of that gateway.
@@ -145,18 +148,33 @@ impl Ticket {
         Ok((ticket, signer))
     }
 
-    /// Does the ticket count now? Ask this when it is seen for the first time.
+    /// Does the ticket, which its gateway has just issued, count now?
     ///
     /// # Errors
     /// When it was issued too far from `now_ms` (Unix milliseconds), or has expired.
     pub fn check_time(&self, now_ms: u64) -> Result<(), TicketRefused> {
-        self.check_issued(now_ms)?;
+        self.check_issued(now_ms, 0)
+    }
+
+    /// Does the ticket, which its participant's media node shows, count now? Ask this when it is seen for the first time. It
+    /// may be as old as tickets become before they are renewed.
+    ///
+    /// # Errors
+    /// When it was issued too far from `now_ms` (Unix milliseconds), or has expired.
+    pub fn check_shown(&self, now_ms: u64) -> Result<(), TicketRefused> {
+        self.check_issued(now_ms, TICKET_RENEWAL_MS.end)
+    }
+
+    fn check_issued(&self, now_ms: u64, age_ms: u64) -> Result<(), TicketRefused> {
+        self.check_clock(now_ms, age_ms)?;
         if self.not_after_ms <= now_ms { Err(TicketRefused::Expired) } else { Ok(()) }
     }
 
-    fn check_issued(&self, now_ms: u64) -> Result<(), TicketRefused> {
+    /// `age_ms`: how old the ticket may be.
+    fn check_clock(&self, now_ms: u64, age_ms: u64) -> Result<(), TicketRefused> {
         let apart = self.issued_ms.abs_diff(now_ms);
-        if apart > TICKET_CLOCK_MS { Err(TicketRefused::NotCurrent(apart / 1000)) } else { Ok(()) }
+        let age_ms = if self.issued_ms < now_ms { age_ms } else { 0 };
+        if apart > TICKET_CLOCK_MS + age_ms { Err(TicketRefused::NotCurrent(apart / 1000)) } else { Ok(()) }
     }
 
     /// Did the participant of the ticket join by `now_ms` (Unix milliseconds)? Of one that has left, its ticket may have
@@ -165,7 +183,7 @@ impl Ticket {
     /// # Errors
     /// When it was issued too far after `now_ms`.
     pub fn check_past(&self, now_ms: u64) -> Result<(), TicketRefused> {
-        if self.issued_ms <= now_ms { Ok(()) } else { self.check_issued(now_ms) }
+        if self.issued_ms <= now_ms { Ok(()) } else { self.check_clock(now_ms, 0) }
     }
 
     /// Do both tickets say the same, except for their times?

@@ -71,7 +71,14 @@ fn only_a_current_ticket_counts() {
     assert_eq!(at(NOW - TICKET_CLOCK_MS), Ok(()));
     assert_eq!(at(NOW + TICKET_CLOCK_MS + 1), Err(TicketRefused::NotCurrent(300)));
     assert_eq!(at(NOW - TICKET_CLOCK_MS - 1_000), Err(TicketRefused::NotCurrent(301)));
+    // The media node shows it to others until it is renewed.
+    let shown_at = |now| ticket().check_shown(now);
+    let oldest = NOW + TICKET_RENEWAL_MS.end + TICKET_CLOCK_MS;
+    assert_eq!([NOW - TICKET_CLOCK_MS, oldest].map(shown_at), [Ok(()), Ok(())]);
+    assert_eq!(shown_at(oldest + 1), Err(TicketRefused::NotCurrent(480)));
+    assert_eq!(shown_at(NOW - TICKET_CLOCK_MS - 1_000), Err(TicketRefused::NotCurrent(301)));
     let short = with(|ticket| ticket.not_after_ms = NOW + 10);
+    assert_eq!(short.check_shown(NOW + 10), Err(TicketRefused::Expired));
     assert_eq!(short.check_time(NOW + 9), Ok(()));
     assert_eq!(short.check_time(NOW + 10), Err(TicketRefused::Expired));
     assert_eq!(short.check_past(NOW + 100 * TICKET_CLOCK_MS), Ok(()));

@@ -253,7 +253,7 @@ reasons! {
     TicketSignature = "ticket-signature",
     /// Policy does not approve the ticket's gateway for the room, or no directory lists it.
     TicketGateway = "ticket-gateway",
-    /// The ticket was issued more than 5 min before or after this node's time.
+    /// The ticket was issued before or after this node's time by more than its age and 5 min of difference of the clocks.
     TicketNotCurrent = "ticket-not-current",
     /// The ticket has expired: its gateway did not renew it.
     TicketExpired = "ticket-expired",

@@ -7,17 +7,15 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use systir_assignment::Assignment;
-use systir_documents::{MAX_TICKET_LIFE_MS, NodeKey, Ticket, TicketRefused, next_join_number};
+use systir_documents::{
+    MAX_TICKET_LIFE_MS, NodeKey, TICKET_RENEWAL_MS, Ticket, TicketRefused, next_join_number,
+};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
 use systir_registry::unix_ms;
 use systir_room::{SignedTicket, TicketFacts, new_ticket};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
-
-/// When a ticket is renewed after its issue, milliseconds: before it is so old that a node which sees it for the first
-/// time refuses it ([`systir_documents::TICKET_CLOCK_MS`]), with some minutes for a clock that is ahead.
-const RENEW_AFTER_MS: std::ops::Range<u64> = 120_000..180_000;
 
 /// After the key was replaced, tickets are renewed within this time, milliseconds: not all at once.
 const KEY_CHANGE_SPREAD_MS: std::ops::Range<u64> = 0..5_000;
@@ -88,7 +86,7 @@ impl TicketIssuer {
         self.tasks.spawn(async move {
             let random = |range| Duration::from_millis(rand::rng().random_range(range));
             loop {
-                let after = if by_former_key { KEY_CHANGE_SPREAD_MS } else { RENEW_AFTER_MS };
+                let after = if by_former_key { KEY_CHANGE_SPREAD_MS } else { TICKET_RENEWAL_MS };
                 by_former_key = false;
                 tokio::select! {
                     () = tokio::time::sleep(random(after)) => {}
@@ -136,7 +134,7 @@ mod tests {
         let ticket = first.ticket();
         assert_eq!((ticket.gateway.as_str(), ticket.media_node.as_str()), ("cph-1", "sto-1"));
         assert!(ticket.join_number > ticket.issued_ms, "it wins against the join that is known");
-        let later = ticket.issued_ms + RENEW_AFTER_MS.end;
+        let later = ticket.issued_ms + TICKET_RENEWAL_MS.end;
         assert_eq!(ticket.check_time(later), Ok(()));
         let again = issuer.issue_again(ticket, later).unwrap();
         assert!(again.ticket().renews(ticket) && again.ticket().issued_ms == later);

@@ -126,7 +126,7 @@ impl RoomCore {
                 }
             }
             if live {
-                ticket.check_time(now.unix_ms)?
+                ticket.check_shown(now.unix_ms)?
             } else {
                 ticket.check_past(now.unix_ms)?
             }

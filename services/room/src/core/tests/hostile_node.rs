@@ -199,7 +199,7 @@ fn it_cannot_use_a_ticket_that_is_for_something_else_or_not_valid_now() {
     check("a gateway that no directory lists", "nowhere-1", &unlisted, Reason::TicketGateway);
     check("a key of another node", "osl-1", &|_| (), Reason::TicketSignature);
     check("a key that no directory lists", "unlisted-1", &|_| (), Reason::TicketSignature);
-    let old = from(now - 300_001, now - 300_001 + MAX_TICKET_LIFE_MS);
+    let old = from(now - 480_001, now - 480_001 + MAX_TICKET_LIFE_MS);
     check("an old ticket", "cph-1", &old, Reason::TicketNotCurrent);
     let early = from(now + 300_001, now + 300_001 + MAX_TICKET_LIFE_MS);
     check("a ticket of the future", "cph-1", &early, Reason::TicketNotCurrent);

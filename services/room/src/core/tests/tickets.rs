@@ -1,6 +1,6 @@
 //! The life of tickets between honest nodes: renewal, expiry, and gateways that lose their right.
 
-use systir_documents::Ticket;
+use systir_documents::{TICKET_RENEWAL_MS, Ticket};
 
 use super::*;
 
@@ -73,6 +73,29 @@ fn a_renewed_ticket_keeps_a_participant_on_all_nodes() {
     let next = renewed(&network, &ticket, 5_000);
     network.renew(1, &next);
     assert!(network.sees(0, "bob"));
+}
+
+#[test]
+fn a_node_that_comes_late_sees_participants_of_a_gateway_whose_clock_is_almost_5_min_off() {
+    const OFF_MS: u64 = 290_000;
+    let mut network = Network::new(38);
+    let now = network.now.unix_ms;
+    // By a clock that is behind, and seen just before it is renewed; and by a clock that is ahead.
+    let issued = [("anna", now - OFF_MS - TICKET_RENEWAL_MS.end + 1_000), ("bob", now + OFF_MS)];
+    for (identity, issued_ms) in issued {
+        let ticket = network.ticket(1, "cph-1", &grants(identity));
+        let ticket =
+            Ticket { issued_ms, not_after_ms: issued_ms + 600_000, join_number: issued_ms, ..ticket };
+        network.arrive_with(1, grants(identity), ticket);
+    }
+    network.settle();
+    network.arrive(2, "osl-1", grants("chen"));
+    network.settle();
+    for (index, node) in NODES.iter().enumerate() {
+        for identity in ["anna", "bob", "chen"] {
+            assert!(network.sees(index, identity), "{node} does not see {identity}");
+        }
+    }
 }
 
 #[test]
