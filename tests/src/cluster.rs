@@ -19,6 +19,7 @@ use crate::output_lines::OutputLines;
 use crate::process::{ChildProcess, built, eventually, log_file, port_block};
 use crate::scenario;
 use crate::secure_etcd::SecureEtcd;
+use crate::wrong_clock::WrongClock;
 
 /// Limit for a node to start, or to see another node.
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -61,6 +62,8 @@ pub(crate) fn admin_token_with([key, secret]: [&str; 2]) -> Result<String> {
 pub struct Cluster {
     base: u16,
     processes: BTreeMap<String, ChildProcess>,
+    /// Clocks of nodes that tests set.
+    clocks: BTreeMap<String, WrongClock>,
     folder: Option<TempDir>,
     /// The keys that sign the nodes' documents; not of the demo, which keeps its keys.
     documents: Option<SignedDemo>,
@@ -110,6 +113,7 @@ impl Cluster {
         let cluster = Self {
             base,
             processes,
+            clocks: BTreeMap::new(),
             folder: None,
             documents: None,
             client: client()?,
@@ -166,11 +170,11 @@ impl Cluster {
             let text = text + page;
             std::fs::write(folder.path().join(format!("{node}.toml")), text)?;
         }
-        let (processes, folder) = (BTreeMap::new(), Some(folder));
         Ok(Self {
             base,
-            processes,
-            folder,
+            processes: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            folder: Some(folder),
             documents: Some(documents),
             client: client()?,
             terminal_output: Vec::new(),
@@ -313,7 +317,24 @@ impl Cluster {
         let mut command = Command::new(built("systir-relay")?);
         command.arg("--config").arg(file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(node)?);
+        if let Some(clock) = self.clocks.get(node) {
+            clock.give_to(&mut command);
+        }
         self.processes.insert(node.to_owned(), ChildProcess::start(&mut command, "cargo build --workspace")?);
+        Ok(())
+    }
+
+    /// Sets a node's wall clock so many seconds after the right time, or before it if negative: for its next start, and at
+    /// once if it was started with a clock that was set.
+    ///
+    /// # Errors
+    /// When libfaketime is not installed.
+    pub fn set_clock(&mut self, node: &str, seconds: i64) -> Result<()> {
+        if let Some(clock) = self.clocks.get(node) {
+            return clock.set(seconds);
+        }
+        let clock = WrongClock::new(self.path().join(format!("{node}.clock")), seconds)?;
+        self.clocks.insert(node.to_owned(), clock);
         Ok(())
     }
 

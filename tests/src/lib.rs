@@ -32,3 +32,4 @@ pub mod scripted;
 pub mod secure_etcd;
 pub mod signal_client;
 pub mod two_sites;
+pub mod wrong_clock;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tempfile::TempDir;
 
 pub use crate::ports::port_block;
-use crate::{process_groups, scenario};
+use crate::{process_groups, scenario, wrong_clock};
 
 /// A child process in its own process group. The whole group is killed when the value is dropped, and
 /// when the test process ends, even when it is killed.
@@ -25,6 +25,7 @@ impl Drop for ChildProcess {
         process_groups::kill(group);
         let _ = self.wait(Duration::from_secs(5));
         process_groups::wait_until_ended(group);
+        wrong_clock::remove_shared_memory(group);
     }
 }
 

@@ -38,3 +38,4 @@ mod thirty_participants;
 mod trace;
 mod two_machines;
 mod unapproved_node;
+mod wrong_clocks;
