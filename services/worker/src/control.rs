@@ -188,10 +188,11 @@ impl Engine {
         let Some(connection) = self.connection(participant, side) else { return };
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         conn.transport.set_remote(now, remote);
+        let in_use = conn.transport.remote_addr();
         // Checks that arrived before the description are now authenticated.
         for path in conn.authenticated_paths() {
             match path.via {
-                Via::Udp(_) => self.demux.map_address(path.to, connection),
+                Via::Udp(_) => self.demux.map_address(path.to, connection, in_use),
                 Via::Tcp(stream) => self.stream_owners.mark_authenticated(stream),
             }
         }

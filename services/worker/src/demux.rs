@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use systir_transport::{Protocol, classify};
 
-/// Source addresses that are mapped to one connection; the oldest is removed first.
+/// Source addresses that are mapped to one connection. The one without checks for the longest time is removed
+/// first, never the one that media is sent to.
 const MAX_ADDRESSES: usize = 4;
 
 /// The protocol of a datagram; none also when it is too short for that protocol's header.
@@ -47,6 +48,7 @@ pub(crate) fn binding_request_ufrag(datagram: &[u8]) -> Option<&str> {
 pub(super) struct Demux {
     by_address: FxHashMap<SocketAddr, usize>,
     by_ufrag: FxHashMap<String, usize>,
+    /// The addresses of each connection, that of the newest check last.
     addresses: FxHashMap<usize, SmallVec<[SocketAddr; MAX_ADDRESSES]>>,
 }
 
@@ -71,20 +73,22 @@ impl Demux {
         true
     }
 
-    /// Maps an address to a connection, after an authenticated check.
-    pub(super) fn map_address(&mut self, from: SocketAddr, connection: usize) {
-        if self.connection_by_address(from) == Some(connection) {
-            return;
-        }
+    /// Maps an address to a connection, after an authenticated check. `in_use` is the address that the
+    /// connection's media is sent to.
+    pub(super) fn map_address(&mut self, from: SocketAddr, connection: usize, in_use: Option<SocketAddr>) {
         if let Some(previous) = self.by_address.insert(from, connection)
+            && previous != connection
             && let Some(addresses) = self.addresses.get_mut(&previous)
         {
             addresses.retain(|address| *address != from);
         }
         let Some(addresses) = self.addresses.get_mut(&connection) else { return };
-        if addresses.len() == MAX_ADDRESSES {
-            let oldest = addresses.remove(0);
-            self.by_address.remove(&oldest);
+        if let Some(known) = addresses.iter().position(|address| *address == from) {
+            addresses.remove(known);
+        } else if addresses.len() == MAX_ADDRESSES {
+            let unused = addresses.iter().position(|address| Some(*address) != in_use);
+            let removed = addresses.remove(unused.unwrap_or(0));
+            self.by_address.remove(&removed);
         }
         addresses.push(from);
     }
@@ -145,8 +149,8 @@ mod tests {
         assert!(demux.insert(1, "one".into()));
         assert!(demux.insert(2, "two".into()));
         assert!(!demux.insert(3, "two".into()), "a ufrag is unique");
-        demux.map_address(address(1), 1);
-        demux.map_address(address(1), 2);
+        demux.map_address(address(1), 1, None);
+        demux.map_address(address(1), 2, None);
         assert_eq!(demux.connection_by_address(address(1)), Some(2));
         demux.remove(1, "one");
         assert_eq!(
@@ -164,11 +168,33 @@ mod tests {
         let mut demux = Demux::default();
         demux.insert(1, "one".into());
         for port in 1..=100 {
-            demux.map_address(address(port), 1);
+            demux.map_address(address(port), 1, None);
         }
         assert_eq!(demux.by_address.len(), MAX_ADDRESSES);
         assert_eq!(demux.connection_by_address(address(100)), Some(1));
         assert_eq!(demux.connection_by_address(address(1)), None);
+    }
+
+    #[test]
+    fn address_in_use_stays_however_many_others_are_learnt() {
+        let mut demux = Demux::default();
+        demux.insert(1, "one".into());
+        for port in 1..=100 {
+            demux.map_address(address(port), 1, Some(address(1)));
+            assert_eq!(demux.connection_by_address(address(1)), Some(1), "after {port} addresses");
+        }
+        assert_eq!(demux.by_address.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn address_without_checks_for_the_longest_time_is_removed_first() {
+        let mut demux = Demux::default();
+        demux.insert(1, "one".into());
+        for port in [1, 2, 3, 4, 1, 5] {
+            demux.map_address(address(port), 1, None);
+        }
+        assert_eq!(demux.connection_by_address(address(1)), Some(1), "its last check is newer");
+        assert_eq!(demux.connection_by_address(address(2)), None);
     }
 
     proptest! {

@@ -148,7 +148,9 @@ impl Engine {
             Protocol::Stun | Protocol::Dtls => {
                 let path = Route { via: Via::Udp(socket), source: destination, to: from };
                 if self.handshake(now, connection, path, bytes) {
-                    self.demux.map_address(from, connection);
+                    let conn = self.egress.connections.get(connection);
+                    let in_use = conn.and_then(|conn| conn.transport.remote_addr());
+                    self.demux.map_address(from, connection, in_use);
                 }
             }
             Protocol::Rtp => self.rtp(now, connection, bytes),
