@@ -202,6 +202,12 @@ impl Core {
             let Some(state) = self.tracks.get_mut(track.0) else { continue };
             state.wanted_check_queued = false;
             if state.reported_wanted != wanted {
+                let before = state.reported_wanted;
+                for layer in wanted.iter().filter(|layer| !before.contains(*layer)) {
+                    if let (Some(now), Some(source)) = (self.clock, state.source_mut(layer.0)) {
+                        source.wanted_again(now);
+                    }
+                }
                 state.reported_wanted = wanted;
                 return Some((track, wanted));
             }

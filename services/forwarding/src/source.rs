@@ -14,9 +14,8 @@ use systir_rtp::packet::{Kind, Packet, SenderReport};
 const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A larger jump of sequence numbers is a restart of the publisher.
 const MAX_JUMP: u64 = 3000;
-/// After a pause of this length, skipped packets are not requested: they were not sent to this node, or are
-/// too old to be useful.
-const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// A layer that nobody wanted and that is silent for this long may have been stopped at its source.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// After a restart, timestamps within this many seconds of the expected ones belong to the same clock.
 const MAX_CLOCK_OFFSET_S: u32 = 5;
 
@@ -58,6 +57,9 @@ pub(crate) struct LayerSource {
     kind: Kind,
     rate: u32,
     last_at: Option<Instant>,
+    /// The packets before the next one were not sent to this node, or were dropped while the track was muted:
+    /// they are not lost.
+    resumes: bool,
     last_timestamp: u32,
     epoch: u32,
     report: Option<(SenderReport, Instant)>,
@@ -79,6 +81,7 @@ impl LayerSource {
             kind,
             rate,
             last_at: None,
+            resumes: false,
             last_timestamp: 0,
             epoch: 0,
             report: None,
@@ -116,7 +119,13 @@ impl LayerSource {
     /// Restarts the timeout and forgets missing packets, after the track was muted or unmuted.
     pub(crate) fn refresh(&mut self, now: Instant) {
         self.last_at = self.last_at.map(|_| now);
+        self.resumes = true;
         self.nacks.clear();
+    }
+
+    /// The layer is wanted again. If it is silent, its source may have stopped it while it was not wanted.
+    pub(crate) fn wanted_again(&mut self, now: Instant) {
+        self.resumes |= self.last_at.is_some_and(|last| now.saturating_duration_since(last) >= MIN_PAUSE);
     }
 
     /// True when the layer has just ended.
@@ -170,6 +179,7 @@ impl LayerSource {
         }
         let key_frame = self.begins_key_frame(packet, info.key_frame_start);
         if !late {
+            self.resumes = false;
             self.highest = Some(packet.seq);
             self.last_timestamp = packet.timestamp;
         }
@@ -185,13 +195,11 @@ impl LayerSource {
 
     fn record_gap(&mut self, now: Instant, highest: u64, seq: u64) {
         let missing = (highest + 1)..seq;
-        if missing.is_empty() {
+        if missing.is_empty() || self.resumes {
             return;
         }
         self.stats.missing += missing.end - missing.start;
-        if self.last_at.is_some_and(|last| now.saturating_duration_since(last) < MAX_PAUSE) {
-            self.nacks.add_gap(now, missing);
-        }
+        self.nacks.add_gap(now, missing);
     }
 
     fn restart(&mut self, now: Instant, timestamp: u32) {

@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Encoder, Published, Sim, continuous};
-use systir_forwarding::SenderInfo;
 use systir_forwarding::batch::Priority;
+use systir_forwarding::SenderInfo;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
 
 const FIRST: Encoder = Encoder {
@@ -308,6 +308,61 @@ fn missing_packets_are_requested_until_they_arrive() {
     sent.sort_by_key(|sent| sent.tag().index);
     assert!(continuous(&sent));
     assert_eq!(sent.len(), 5);
+}
+
+#[test]
+fn a_packet_lost_after_a_pause_of_the_publisher_is_requested() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    while sim.core.poll_wanted().is_some() {}
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    // A screen that stands still: the next frame comes seconds later.
+    sim.advance(3000);
+    let frame = encoder.frame(false, 3);
+    sim.put_all(track, &frame[1..]);
+    sim.advance(20);
+    assert_eq!(sim.log.lost, [(track, Layer(0), vec![frame[0].seq as u16])]);
+}
+
+#[test]
+fn packets_that_were_not_sent_to_this_node_are_not_requested() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    while sim.core.poll_wanted().is_some() {}
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.target(sub, None);
+    while sim.core.poll_wanted().is_some() {}
+    // The other node stops its feed, and starts it again.
+    sim.advance(1000);
+    encoder.frame(false, 5);
+    sim.target(sub, Some(0));
+    while sim.core.poll_wanted().is_some() {}
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.advance(100);
+    assert!(sim.log.lost.is_empty(), "{:?}", sim.log.lost);
+    let frame = encoder.frame(false, 3);
+    sim.put_all(track, &frame[1..]);
+    sim.advance(20);
+    assert_eq!(sim.log.lost.len(), 1, "later losses are requested");
+}
+
+#[test]
+fn packets_that_were_dropped_while_muted_are_not_requested() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.core.set_muted(track, true);
+    sim.put_all(track, &encoder.frame(false, 5));
+    sim.core.set_muted(track, false);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.advance(100);
+    assert!(sim.log.lost.is_empty(), "{:?}", sim.log.lost);
 }
 
 #[test]
