@@ -14,6 +14,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// A window in which all indices up to `highest` count as seen.
+    pub(crate) fn seen_up_to(highest: u64) -> Self {
+        Self { highest: Some(highest), bits: [u64::MAX; WORDS] }
+    }
+
     /// The highest index seen.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.highest

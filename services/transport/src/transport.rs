@@ -310,6 +310,14 @@ impl Transport {
         self.srtp.as_mut().ok_or(SealError::NotConnected)?.sender.reseal_rtp(out, start)
     }
 
+    /// Frees the state of an outgoing stream that has ended. If its SSRC is used again, its sequence numbers must
+    /// continue.
+    pub fn end_stream(&mut self, ssrc: u32) {
+        if let Some(srtp) = &mut self.srtp {
+            srtp.sender.end_stream(ssrc);
+        }
+    }
+
     /// Seals the complete plain compound RTCP packet `out[start..]` in place, appends index and tag.
     ///
     /// # Errors

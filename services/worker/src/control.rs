@@ -333,11 +333,15 @@ impl Engine {
         let Some(id) = state.downtracks.remove(&track) else { return };
         let subscriber = state.subscriber;
         self.core.unsubscribe(id);
-        self.egress.downtracks.remove(id.index());
-        if let Some(Connection { role: Role::Subscriber { downtracks, .. }, .. }) =
-            self.egress.connections.get_mut(subscriber)
-        {
+        let sender = self.egress.downtracks.remove(id.index());
+        let Some(conn) = self.egress.connections.get_mut(subscriber) else { return };
+        if let Role::Subscriber { downtracks, .. } = &mut conn.role {
             downtracks.retain(|own| *own != id);
+        }
+        if let Some(DowntrackSender { downtrack, .. }) = sender {
+            for ssrc in std::iter::once(downtrack.ssrc).chain(downtrack.rtx_ssrc) {
+                conn.transport.end_stream(ssrc);
+            }
         }
     }
 

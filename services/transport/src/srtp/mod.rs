@@ -1,6 +1,8 @@
 //! SRTP and SRTCP (RFC 3711, 7714): seals and opens packets in place, in the caller's buffers. Keys come
 //! from the DTLS handshake (RFC 5764 section 4.2).
 
+use std::collections::hash_map::Entry;
+
 use rustc_hash::FxHashMap;
 
 use crate::{OpenError, SealError, replay, replay::Window};
@@ -39,8 +41,8 @@ impl SrtpProfile {
 /// SSRCs that one peer may send on. More are refused: to evict the replay window of one would allow
 /// replays of its old packets.
 const MAX_RECEIVED: usize = 1024;
-/// SSRCs that we may send on under one key. None is evicted either: an SSRC that starts again would
-/// reuse nonces.
+/// SSRCs that we may send on under one key, ended ones included. None is forgotten either: an SSRC that
+/// starts again would reuse nonces.
 const MAX_SENT: usize = 65_536;
 
 /// The bit of the SRTCP index word that marks an encrypted packet (RFC 3711 section 3.4).
@@ -118,14 +120,25 @@ impl Srtp {
 pub(crate) struct SrtpSender {
     keys: Keys,
     streams: FxHashMap<u32, Window>,
+    /// The highest index of each SSRC whose stream has ended.
+    ended: FxHashMap<u32, u64>,
     /// By SSRC, for streams whose packets can be sealed again.
     resendable: FxHashMap<u32, SealedPackets>,
+    /// SSRCs under this key, ended ones included.
+    known: usize,
     rtcp_index: u32,
 }
 
 impl SrtpSender {
     fn new(keys: Keys) -> Self {
-        Self { keys, streams: FxHashMap::default(), resendable: FxHashMap::default(), rtcp_index: 0 }
+        Self {
+            keys,
+            streams: FxHashMap::default(),
+            ended: FxHashMap::default(),
+            resendable: FxHashMap::default(),
+            known: 0,
+            rtcp_index: 0,
+        }
     }
 
     /// Seals the RTP packet `out[start..]` in place and appends the tag.
@@ -154,14 +167,27 @@ impl SrtpSender {
         Ok(())
     }
 
+    /// Ends a stream: only its highest index is kept, so that its SSRC reuses no nonce if it starts again.
+    pub(crate) fn end_stream(&mut self, ssrc: u32) {
+        self.resendable.remove(&ssrc);
+        if let Some(highest) = self.streams.remove(&ssrc).and_then(|window| window.highest()) {
+            self.ended.insert(ssrc, highest);
+        }
+    }
+
     /// Seals a packet for the first time; returns its SSRC and index.
     fn seal_new(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(u32, u64), SealError> {
         let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
-        let has_capacity = self.streams.len() < MAX_SENT;
-        let window = match self.streams.get_mut(&header.ssrc) {
-            Some(window) => window,
-            None if has_capacity => self.streams.entry(header.ssrc).or_default(),
-            None => return Err(SealError::Exhausted),
+        let window = match self.streams.entry(header.ssrc) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match self.ended.remove(&header.ssrc) {
+                Some(highest) => new.insert(Window::seen_up_to(highest)),
+                None if self.known < MAX_SENT => {
+                    self.known += 1;
+                    new.insert(Window::default())
+                }
+                None => return Err(SealError::Exhausted),
+            },
         };
         let index = replay::index(window.highest(), header.seq).ok_or(SealError::Repeated)?;
         if !window.is_fresh(index) {

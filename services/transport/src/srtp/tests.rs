@@ -195,6 +195,50 @@ fn only_an_identical_packet_is_sealed_again() {
 }
 
 #[test]
+fn windows_of_ended_streams_are_freed() {
+    let (mut ours, _) = pair(SrtpProfile::Aes128Gcm);
+    for ssrc in 0..1000 {
+        for seq in 0..3 {
+            ours.sender.seal_rtp_resendable(&mut rtp(ssrc, seq, b"audio"), 0).unwrap();
+        }
+        ours.sender.end_stream(ssrc);
+    }
+    assert!(ours.sender.streams.is_empty() && ours.sender.resendable.is_empty());
+}
+
+#[test]
+fn an_ended_stream_that_starts_again_uses_no_index_twice() {
+    for profile in PROFILES {
+        let (mut ours, mut theirs) = pair(profile);
+        // Beyond a wrap of the sequence number, so that the rollover counter must be kept too.
+        for seq in 65_530..65_541_u32 {
+            let mut sealed = rtp(7, seq as u16, b"x");
+            ours.sender.seal_rtp(&mut sealed, 0).unwrap();
+            theirs.receiver.open_rtp(&mut sealed).unwrap();
+        }
+        ours.sender.end_stream(7);
+        for seq in [4, 3, 0, 65_535, 65_000] {
+            assert_eq!(ours.sender.seal_rtp(&mut rtp(7, seq, b"y"), 0), Err(SealError::Repeated), "{seq}");
+        }
+        let mut sealed = rtp(7, 5, b"y");
+        ours.sender.seal_rtp(&mut sealed, 0).unwrap();
+        theirs.receiver.open_rtp(&mut sealed).unwrap();
+        assert_eq!(ours.sender.seal_rtp(&mut rtp(7, 5, b"z"), 0), Err(SealError::Repeated));
+    }
+}
+
+#[test]
+fn number_of_sent_ssrcs_is_bounded_ended_ones_included() {
+    let (mut ours, _) = pair(SrtpProfile::Aes128Gcm);
+    for ssrc in 0..MAX_SENT as u32 {
+        ours.sender.seal_rtp(&mut rtp(ssrc, 1, b"x"), 0).unwrap();
+        ours.sender.end_stream(ssrc);
+    }
+    assert_eq!(ours.sender.seal_rtp(&mut rtp(u32::MAX, 1, b"x"), 0), Err(SealError::Exhausted));
+    ours.sender.seal_rtp(&mut rtp(0, 2, b"known"), 0).unwrap();
+}
+
+#[test]
 fn only_recent_resendable_packets_can_be_sealed_again() {
     let (mut ours, _) = pair(SrtpProfile::Aes128Gcm);
     ours.sender.seal_rtp(&mut rtp(7, 1, b"audio"), 0).unwrap();
