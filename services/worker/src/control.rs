@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::connection::{Connection, Role};
 use super::data::Channels;
-use super::egress::{DowntrackSender, Source, Track};
+use super::egress::{DowntrackSender, Source, Track, first_rtx_seq};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
 use super::message::WorkerMessage;
@@ -306,7 +306,7 @@ impl Engine {
         if let Some(subscriber) = self.participants.get_mut(&participant) {
             subscriber.downtracks.insert(key, id);
         }
-        let rtx_seq = self.random.u16(..);
+        let rtx_seq = first_rtx_seq(&mut self.random);
         let sender = DowntrackSender {
             id,
             connection,

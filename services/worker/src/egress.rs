@@ -81,6 +81,12 @@ pub(super) struct DowntrackSender {
 /// Packets that are this far behind the newest are no longer retransmitted.
 const MAX_RETRANSMIT_AGE: u16 = 4096;
 
+/// The first sequence number of an RTX stream. In the lower half, because the SRTP rollover counters of both
+/// ends differ for good when all packets up to a wrap are lost (RFC 3711 section 3.3.1).
+pub(super) fn first_rtx_seq(random: &mut fastrand::Rng) -> u16 {
+    random.u16(..0x8000)
+}
+
 impl DowntrackSender {
     /// Whether the packet of this number has no mid.
     fn omits_mid(&self, seq: u16) -> bool {
@@ -406,5 +412,20 @@ impl WorkerEgress {
                 rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk, RECEIVER_CNAME).is_ok()
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rtx_stream_starts_far_from_the_wrap_of_its_numbers() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let highest = (0..1000).map(|_| first_rtx_seq(&mut random)).max().unwrap();
+        assert!(
+            highest < 0x8000,
+            "if all packets up to a wrap are lost, the receiver's rollover counter is wrong"
+        );
     }
 }
