@@ -5,6 +5,10 @@ use std::time::Instant;
 
 use systir_rtp::rtcp::ReportBlock;
 
+/// A larger step of extended sequence numbers is not loss: [`systir_rtp::ExtendedSeq`] starts a new sequence
+/// more than one cycle above the last one.
+const MAX_JUMP: u64 = u16::MAX as u64;
+
 /// Statistics of one stream since its first packet, and since the last report.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reception {
@@ -22,6 +26,10 @@ pub(super) struct Reception {
 impl Reception {
     /// Records a packet that is not a retransmission. `arrival` is its time of arrival in the codec's clock.
     pub(super) fn packet(&mut self, seq: u64, timestamp: u32, arrival: u32) {
+        if self.first.is_some() && seq.saturating_sub(self.highest) > MAX_JUMP {
+            // The stream continues with unrelated numbers: counting starts again (RFC 3550 appendix A.1).
+            *self = Self { jitter: self.jitter, last_report: self.last_report, ..Self::default() };
+        }
         let first = *self.first.get_or_insert(seq);
         if seq < first {
             return;
@@ -96,6 +104,28 @@ mod tests {
         assert_eq!(block.extended_seq, 200);
         reception.packet(201, 0, 0);
         assert_eq!(reception.report(start, 7).unwrap().fraction_lost, 0, "a new interval");
+    }
+
+    #[test]
+    fn a_jump_to_another_sequence_is_not_loss() {
+        let start = Instant::now();
+        let (mut reception, mut seq) = (Reception::default(), systir_rtp::ExtendedSeq::default());
+        let mut arrive = |reception: &mut Reception, number: u16| {
+            if let Some(extended) = seq.extend(number) {
+                reception.packet(extended, 0, 0);
+            }
+        };
+        (100..200).for_each(|number| arrive(&mut reception, number));
+        reception.report(start, 7).unwrap();
+        (200..250).for_each(|number| arrive(&mut reception, number));
+        // The publisher goes on elsewhere, with the same SSRC.
+        (40_000..40_101).filter(|number| *number != 40_050).for_each(|number| arrive(&mut reception, number));
+        let block = reception.report(start, 7).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (1, (256 / 100) as u8));
+        assert_eq!(block.extended_seq as u16, 40_100);
+        (40_101..40_200).for_each(|number| arrive(&mut reception, number));
+        let block = reception.report(start, 7).unwrap();
+        assert_eq!((block.cumulative_lost, block.fraction_lost), (1, 0));
     }
 
     #[test]
