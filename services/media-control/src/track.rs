@@ -45,4 +45,6 @@ pub struct Downtrack {
     pub pt: u8,
     /// Payload type of retransmissions.
     pub rtx_pt: Option<u8>,
+    /// Payload type of plain Opus on a RED track, whose publisher may send both; none on other tracks.
+    pub opus_pt: Option<u8>,
 }

@@ -53,6 +53,12 @@ impl Codec {
         }
     }
 
+    /// Whether packets of both codecs may come on one stream: RED and the Opus that it contains.
+    #[must_use]
+    pub fn shares_stream_with(self, other: Self) -> bool {
+        self == other || matches!((self, other), (Self::Red, Self::Opus) | (Self::Opus, Self::Red))
+    }
+
     /// RTP clock rate in Hz.
     #[must_use]
     pub fn clock_rate(self) -> u32 {

@@ -302,6 +302,7 @@ impl Engine {
             debug!(track = ?key, "ignored: subscription to an unknown track");
             return;
         };
+        let Some(codec) = self.egress.track(track).map(|track| track.spec.codec) else { return };
         let Some(id) = self.core.subscribe(track) else { return };
         if let Some(subscriber) = self.participants.get_mut(&participant) {
             subscriber.downtracks.insert(key, id);
@@ -312,6 +313,7 @@ impl Engine {
             connection,
             track,
             downtrack,
+            codec,
             target: HIGHEST,
             mid_omitted_from: None,
             last_seq: None,

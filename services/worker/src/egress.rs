@@ -65,6 +65,8 @@ pub(super) struct DowntrackSender {
     pub(super) connection: usize,
     pub(super) track: TrackId,
     pub(super) downtrack: Downtrack,
+    /// The track's codec, which has the downtrack's payload type.
+    pub(super) codec: Codec,
     /// The layer to send once the connection is up; none is paused.
     pub(super) target: Option<Layer>,
     /// From this sequence number on, packets have no mid extension: the client has reported on the SSRC, so
@@ -88,6 +90,15 @@ pub(super) fn first_rtx_seq(random: &mut fastrand::Rng) -> u16 {
 }
 
 impl DowntrackSender {
+    /// The payload type of a codec; none if it was not negotiated.
+    fn payload_type(&self, codec: Codec) -> Option<u8> {
+        if codec == self.codec {
+            Some(self.downtrack.pt)
+        } else {
+            self.downtrack.opus_pt.filter(|_| codec == Codec::Opus)
+        }
+    }
+
     /// Whether the packet of this number has no mid.
     fn omits_mid(&self, seq: u16) -> bool {
         self.mid_omitted_from.is_some_and(|from| seq.wrapping_sub(from) < 0x8000)
@@ -249,8 +260,12 @@ impl Egress for WorkerEgress {
         let Some(sender) = self.downtracks.get_mut(sub.index()).filter(|sender| sender.id == sub) else {
             return;
         };
+        let Some(payload_type) = sender.payload_type(out.codec) else {
+            self.counts.media_unmatched += 1;
+            return;
+        };
         let mut fields = HeaderFields {
-            payload_type: sender.downtrack.pt,
+            payload_type,
             marker: out.marker,
             seq: out.seq,
             timestamp: out.timestamp,

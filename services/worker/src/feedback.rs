@@ -99,7 +99,7 @@ impl Engine {
             self.egress.counts.unknown_flow += 1;
             return;
         };
-        if packet.codec != known.codec {
+        if !packet.codec.shares_stream_with(known.codec) {
             self.egress.counts.media_unmatched += 1;
             return;
         }

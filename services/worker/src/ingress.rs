@@ -292,7 +292,7 @@ impl Ingress {
             |codec: &ReceiveCodec| if stream.rtx { codec.rtx_pt == Some(pt) } else { codec.pt == pt };
         let codec =
             section.description.codecs.iter().find(|entry| has_pt(entry)).ok_or(Refused::Unmatched)?.codec;
-        if codec != track.codec && !is_red_of(codec, track.codec) {
+        if !codec.shares_stream_with(track.codec) {
             // Retransmissions and padding do not show which codec the client sends.
             if stream.rtx || header.payload.is_empty() {
                 return Err(Refused::NothingToForward);
@@ -422,11 +422,6 @@ impl Ingress {
         };
         (usize::from(layer.0) < Layer::MAX).then_some(RtpStream { section: index, layer, rtx })
     }
-}
-
-/// Whether one codec is RED and the other is Opus, which alternate in one stream.
-fn is_red_of(one: Codec, other: Codec) -> bool {
-    matches!((one, other), (Codec::Red, Codec::Opus) | (Codec::Opus, Codec::Red))
 }
 
 impl Section {

@@ -243,6 +243,9 @@ impl Subscriber {
                         rtx_ssrc: rtx_ssrc.filter(|_| rtx_pt.is_some()),
                         pt,
                         rtx_pt,
+                        opus_pt: contained_codec(wanted.codec)
+                            .map(|codec| codec as u8)
+                            .filter(|pt| accepts(*pt)),
                     });
                 }
             }
@@ -280,6 +283,11 @@ impl Subscriber {
     }
 }
 
+/// The codec that RED contains: its payload type is needed too, and packets of it alone may come between.
+fn contained_codec(codec: Codec) -> Option<Codec> {
+    (codec == Codec::Red).then_some(Codec::Opus)
+}
+
 fn mid(index: usize) -> String {
     (index + 1).to_string()
 }
@@ -287,8 +295,7 @@ fn mid(index: usize) -> String {
 fn write_line(line: &Line, mid: &str, host: LocalTransport<'_>) -> Media {
     let pt = line.codec as u8;
     let rtx = codecs::rtx_payload_type(line.codec);
-    // RED needs the payload type of the codec that it contains.
-    let contained = (line.codec == Codec::Red).then_some(Codec::Opus);
+    let contained = contained_codec(line.codec);
     let others = contained.map(|codec| codec as u8);
     let formats: Vec<String> =
         std::iter::once(pt).chain(rtx).chain(others).map(|pt| pt.to_string()).collect();

@@ -241,6 +241,15 @@ fn answer_of_client(offer: &str, rejected: &[&str]) -> String {
 }
 
 #[test]
+fn a_red_track_is_accepted_with_the_payload_type_of_plain_opus() {
+    let (mut subscriber, _) = subscriber(&[(1, Codec::Red), (2, Codec::Opus)]);
+    let offer = with_host(|host| subscriber.offer(host));
+    let accepted = subscriber.answer(&answer_of_client(&offer.sdp, &[])).unwrap().accepted;
+    let payload_types: Vec<_> = accepted.iter().map(|one| (one.pt, one.opus_pt)).collect();
+    assert_eq!(payload_types, [(63, Some(111)), (111, None)]);
+}
+
+#[test]
 fn first_offer_has_the_data_channel_even_in_an_empty_room() {
     let (mut subscriber, _) = subscriber(&[]);
     let offer = with_host(|host| subscriber.offer(host));

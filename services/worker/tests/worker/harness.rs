@@ -187,7 +187,15 @@ impl Harness {
         client.expect_stream("0", MediaKind::Audio, 5000, None);
         client.expect_stream("1", MediaKind::Video, 6000, Some(7000));
         let downtracks = [
-            Downtrack { track: VOICE, mid: "0".into(), ssrc: 5000, rtx_ssrc: None, pt: 111, rtx_pt: None },
+            Downtrack {
+                track: VOICE,
+                mid: "0".into(),
+                ssrc: 5000,
+                rtx_ssrc: None,
+                pt: 111,
+                rtx_pt: None,
+                opus_pt: None,
+            },
             Downtrack {
                 track: CAMERA,
                 mid: "1".into(),
@@ -195,6 +203,7 @@ impl Harness {
                 rtx_ssrc: Some(7000),
                 pt: 96,
                 rtx_pt: Some(97),
+                opus_pt: None,
             },
         ];
         for downtrack in downtracks {

@@ -5,6 +5,7 @@
 mod client;
 mod closed_flows;
 mod harness;
+mod red;
 mod tcp;
 
 use std::net::UdpSocket;
