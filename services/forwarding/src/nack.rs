@@ -31,9 +31,14 @@ struct MissingPacket {
 pub(crate) struct NackList {
     /// In ascending order of sequence numbers.
     list: Vec<MissingPacket>,
+    kind: Kind,
     max_requests: u8,
     /// The last value repeats.
     intervals_ms: [u64; 4],
+    /// Where the newest key frame starts. A decoder needs no packet before it.
+    key_frame: u64,
+    /// When a packet of video was given up that a decoder needs; none once it was taken.
+    given_up: Option<Instant>,
 }
 
 impl NackList {
@@ -42,21 +47,25 @@ impl NackList {
             Kind::Audio => (MAX_AUDIO_REQUESTS, AUDIO_INTERVALS_MS),
             Kind::Video => (MAX_VIDEO_REQUESTS, VIDEO_INTERVALS_MS),
         };
-        Self { list: Vec::new(), max_requests, intervals_ms }
+        Self { list: Vec::new(), kind, max_requests, intervals_ms, key_frame: 0, given_up: None }
     }
 
-    /// Adds the sequence numbers that were skipped. A larger gap than [`MAX_MISSING`] is not requested: a
+    /// Adds the sequence numbers that were skipped. A larger gap than [`MAX_MISSING`] is given up at once: a
     /// key frame is cheaper.
     pub(crate) fn add_gap(&mut self, now: Instant, missing: Range<u64>) {
         let count = (missing.end.saturating_sub(missing.start)) as usize;
         if count > MAX_MISSING {
+            self.give_up(now, missing.end);
             return;
         }
         if self.list.capacity() == 0 {
             self.list.reserve_exact(MAX_MISSING);
         }
         let excess = (self.list.len() + count).saturating_sub(MAX_MISSING);
-        self.list.drain(..excess.min(self.list.len()));
+        let newest = self.list.drain(..excess.min(self.list.len())).next_back();
+        if let Some(newest) = newest {
+            self.give_up(now, newest.seq);
+        }
         self.list.extend(missing.map(|seq| MissingPacket { seq, next: now + REORDER_WAIT, requests: 0 }));
     }
 
@@ -69,21 +78,41 @@ impl NackList {
 
     pub(crate) fn clear(&mut self) {
         self.list.clear();
+        self.given_up = None;
+    }
+
+    /// A key frame starts at this packet.
+    pub(crate) fn key_frame_started(&mut self, seq: u64) {
+        self.key_frame = seq;
+        self.given_up = None;
+    }
+
+    fn give_up(&mut self, now: Instant, seq: u64) {
+        if self.kind == Kind::Video && seq > self.key_frame {
+            self.given_up.get_or_insert(now);
+        }
+    }
+
+    /// Was a packet given up since the last call that a decoder needs? Then only a key frame helps.
+    pub(crate) fn take_given_up(&mut self) -> bool {
+        self.given_up.take().is_some()
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.list.iter().map(|packet| packet.next).min()
+        self.list.iter().map(|packet| packet.next).chain(self.given_up).min()
     }
 
     /// Writes the sequence numbers to request now into `out` and returns how many there are.
     pub(crate) fn due(&mut self, now: Instant, out: &mut [u16; MAX_MISSING]) -> usize {
         let mut count = 0;
+        let mut given_up = None;
         let (max_requests, intervals_ms) = (self.max_requests, self.intervals_ms);
         self.list.retain_mut(|packet| {
             if packet.next > now {
                 return true;
             }
             if packet.requests >= max_requests {
+                given_up = Some(packet.seq);
                 return false;
             }
             if let Some(slot) = out.get_mut(count) {
@@ -95,6 +124,9 @@ impl NackList {
             packet.requests += 1;
             true
         });
+        if let Some(newest) = given_up {
+            self.give_up(now, newest);
+        }
         count
     }
 }
@@ -120,8 +152,12 @@ mod tests {
             assert!(out[..count].iter().all(|seq| *seq == 11));
             requests += count;
             assert!(next < ms(start, 2000), "requests never stop");
+            if nacks.take_given_up() {
+                break;
+            }
         }
         assert_eq!(requests, 8);
+        assert_eq!(nacks.next_due(), None);
     }
 
     #[test]

@@ -178,6 +178,9 @@ impl LayerSource {
             }
         }
         let key_frame = self.begins_key_frame(packet, info.key_frame_start);
+        if key_frame {
+            self.nacks.key_frame_started(packet.seq);
+        }
         if !late {
             self.resumes = false;
             self.highest = Some(packet.seq);

@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Encoder, Published, Sim, continuous};
-use systir_forwarding::batch::Priority;
 use systir_forwarding::SenderInfo;
+use systir_forwarding::batch::Priority;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
 
 const FIRST: Encoder = Encoder {
@@ -363,6 +363,87 @@ fn packets_that_were_dropped_while_muted_are_not_requested() {
     sim.put_all(track, &encoder.frame(true, 2));
     sim.advance(100);
     assert!(sim.log.lost.is_empty(), "{:?}", sim.log.lost);
+}
+
+#[test]
+fn a_key_frame_is_requested_when_a_missing_packet_is_given_up() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.log.key_frames.clear();
+    let frame = encoder.frame(false, 3);
+    sim.put_all(track, &frame[..1]);
+    sim.put_all(track, &frame[2..]);
+    while sim.log.key_frames.is_empty() {
+        let requests = sim.log.lost.len();
+        assert!(requests < 20, "the packet is never given up");
+        sim.put_all(track, &encoder.frame(false, 1));
+        sim.advance(33);
+    }
+    assert!(sim.log.lost.len() >= 5, "given up after {} requests", sim.log.lost.len());
+    assert_eq!(sim.log.key_frames, [(track, Layer(0))]);
+    // The key frame ends it.
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.advance(5000);
+    assert_eq!(sim.log.key_frames.len(), 1);
+}
+
+#[test]
+fn a_key_frame_is_requested_at_once_after_a_gap_that_is_too_large_to_fill() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.advance(1000);
+    sim.log.key_frames.clear();
+    encoder.frame(false, 200);
+    sim.put_all(track, &encoder.frame(false, 2));
+    sim.advance(10);
+    assert!(sim.log.lost.is_empty());
+    assert_eq!(sim.log.key_frames, [(track, Layer(0))]);
+}
+
+#[test]
+fn losses_before_a_key_frame_need_no_other_one() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    sim.put_all(track, &encoder.frame(true, 2));
+    sim.log.key_frames.clear();
+    // A large gap right before a key frame, and a small one that is never filled.
+    encoder.frame(false, 200);
+    sim.put_all(track, &encoder.frame(true, 2));
+    encoder.frame(false, 2);
+    sim.put_all(track, &encoder.frame(false, 2));
+    sim.put_all(track, &encoder.frame(true, 2));
+    for _ in 0..100 {
+        sim.put_all(track, &encoder.frame(false, 2));
+        sim.advance(33);
+    }
+    assert!(!sim.log.lost.is_empty());
+    assert!(sim.log.key_frames.is_empty(), "{:?}", sim.log.key_frames);
+}
+
+#[test]
+fn nobody_asks_for_a_key_frame_of_lost_audio_or_of_an_unwanted_layer() {
+    let mut sim = Sim::new(1);
+    let audio = sim.core.add_track(1, Kind::Audio, Codec::Opus, LayerSet(1));
+    sim.subscriber(audio, 0);
+    let video = sim.video(0b001);
+    let mut encoder = encoder(0);
+    for seq in [100, 102, 103, 300] {
+        sim.put(audio, &opus(seq));
+        encoder.frame(false, 150);
+        sim.put_all(video, &encoder.frame(false, 1));
+        sim.advance(20);
+    }
+    sim.advance(3000);
+    assert!(sim.log.key_frames.is_empty());
+    assert_eq!(sim.core.poll_timeout(), None);
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Core {
             if let Some(seqs) = seqs.get(..count).filter(|seqs| !seqs.is_empty()) {
                 egress.request_retransmission(track, layer, seqs);
             }
-            if source.key_frame_request.repeat(now, waiting, jitter) {
+            let given_up = source.nacks.take_given_up() && source.key_frame_request.request(now);
+            if given_up || source.key_frame_request.repeat(now, waiting, jitter) {
                 egress.request_key_frame(track, layer);
             }
             ended |= source.check_timeout(now);
