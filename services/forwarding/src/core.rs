@@ -166,6 +166,9 @@ impl Core {
             self.unfeed(other, layer, peer);
         }
         let Some(state) = self.tracks.get_mut(track.0) else { return };
+        if let Some(source) = state.source_mut(layer.0) {
+            source.key_frame_request.downstream_added();
+        }
         state.feeds.push(Feed { layer: layer.0, peer, flow, resend_throttle: ResendThrottle::default() });
         self.feeds.insert((peer, flow), (track, layer));
         self.queue_wanted_check(track);

@@ -2,46 +2,78 @@
 
 use std::time::{Duration, Instant};
 
-const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+/// Shortest time between two requests: key frames are large.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_INTERVAL: Duration = Duration::from_millis(1000);
 /// How often a request is repeated when no subscriber waits for the layer. The core cannot know whether a
 /// decoder that sent a PLI still needs the key frame; the decoder sends more PLI if it does.
 const REPEATS: u8 = 8;
 
+/// Who needs a key frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// One that has no picture yet.
+    New,
+    /// One that lost packets, or switches from another layer.
+    Other,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequest {
     sent: Option<Instant>,
+    /// When a request for a new receiver was last sent before its interval had passed.
+    early: Option<Instant>,
+    /// A request was sent and no key frame has started since.
+    outstanding: bool,
+    /// A downstream that was added since has not requested a key frame yet.
+    new_downstream: bool,
     due: Option<Instant>,
     interval: Duration,
     repeats: u8,
 }
 
 impl KeyFrameRequest {
-    /// A key frame is needed. True: send a request to the source now.
-    pub(crate) fn request(&mut self, now: Instant) -> bool {
+    /// A key frame is needed. True: send a request to the source now. For a new receiver, one request in each
+    /// interval is sent early.
+    pub(crate) fn request(&mut self, now: Instant, receiver: Receiver) -> bool {
         self.repeats = REPEATS;
-        if self.due.is_some() {
+        let is_new = std::mem::take(&mut self.new_downstream) || receiver == Receiver::New;
+        if self.outstanding {
             return false;
         }
-        self.interval = FIRST_INTERVAL;
-        match self.sent.map(|sent| sent + FIRST_INTERVAL) {
-            // Key frames are large: they are not requested more often than this.
-            Some(earliest) if now < earliest => {
+        let earliest = self.earliest(now);
+        if now < earliest {
+            let recent = |at: Instant| now.saturating_duration_since(at) < MIN_INTERVAL;
+            if !is_new || self.early.is_some_and(recent) {
                 self.due = Some(earliest);
-                false
+                return false;
             }
-            _ => {
-                self.sent = Some(now);
-                self.due = Some(now + self.interval);
-                true
-            }
+            self.early = Some(now);
         }
+        self.sent(now, MIN_INTERVAL, 0);
+        true
     }
 
     /// Like [`KeyFrameRequest::request`], but the next [`KeyFrameRequest::repeat`] sends the request.
     pub(crate) fn schedule(&mut self, now: Instant) {
-        self.interval = FIRST_INTERVAL / 2;
-        self.due = Some(now);
+        self.outstanding = false;
+        self.due = Some(self.earliest(now));
+    }
+
+    /// A downstream was added: its first key frame request is that of a new receiver.
+    pub(crate) fn downstream_added(&mut self) {
+        self.new_downstream = true;
+    }
+
+    fn earliest(&self, now: Instant) -> Instant {
+        self.sent.map_or(now, |sent| now.max(sent + MIN_INTERVAL))
+    }
+
+    fn sent(&mut self, now: Instant, interval: Duration, jitter: u64) {
+        self.sent = Some(now);
+        self.outstanding = true;
+        self.interval = interval;
+        self.due = Some(now + interval + interval * (jitter % 26) as u32 / 100);
     }
 
     /// When [`KeyFrameRequest::repeat`] is next due.
@@ -57,20 +89,21 @@ impl KeyFrameRequest {
         }
         if !waiting {
             if self.repeats == 0 {
-                self.due = None;
+                self.cancel();
                 return false;
             }
             self.repeats -= 1;
         }
-        self.sent = Some(now);
-        self.interval = (self.interval * 2).min(MAX_INTERVAL);
-        self.due = Some(now + self.interval + self.interval * (jitter % 26) as u32 / 100);
+        let interval = if self.outstanding { (self.interval * 2).min(MAX_INTERVAL) } else { MIN_INTERVAL };
+        self.sent(now, interval, jitter);
         true
     }
 
     /// Ends the request: a key frame started, or none can come.
     pub(crate) fn cancel(&mut self) {
         self.due = None;
+        self.outstanding = false;
+        self.new_downstream = false;
         self.repeats = 0;
     }
 }
@@ -83,8 +116,8 @@ mod tests {
     fn repeated_at_growing_intervals_until_a_key_frame_starts() {
         let start = Instant::now();
         let mut request = KeyFrameRequest::default();
-        assert!(request.request(start));
-        assert!(!request.request(start));
+        assert!(request.request(start, Receiver::Other));
+        assert!(!request.request(start, Receiver::Other));
         let mut intervals = Vec::new();
         let mut last = start;
         for _ in 0..6 {
@@ -93,7 +126,7 @@ mod tests {
             last = due;
             assert!(request.repeat(due, true, 0));
         }
-        assert_eq!(intervals, [250, 500, 1000, 1000, 1000, 1000]);
+        assert_eq!(intervals, [500, 1000, 1000, 1000, 1000, 1000]);
         request.cancel();
         assert_eq!(request.next_due(), None);
     }
@@ -102,7 +135,7 @@ mod tests {
     fn without_a_waiting_subscriber_the_repeats_are_limited() {
         let start = Instant::now();
         let mut request = KeyFrameRequest::default();
-        assert!(request.request(start));
+        assert!(request.request(start, Receiver::Other));
         let mut repeats = 0;
         while let Some(due) = request.next_due() {
             repeats += u32::from(request.repeat(due, false, 7));

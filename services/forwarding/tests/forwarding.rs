@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Encoder, Published, Sim, continuous};
-use systir_forwarding::SenderInfo;
 use systir_forwarding::batch::Priority;
+use systir_forwarding::{SenderInfo, TrackId};
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, Packet, SenderReport};
 
 const FIRST: Encoder = Encoder {
@@ -444,6 +444,77 @@ fn nobody_asks_for_a_key_frame_of_lost_audio_or_of_an_unwanted_layer() {
     sim.advance(3000);
     assert!(sim.log.key_frames.is_empty());
     assert_eq!(sim.core.poll_timeout(), None);
+}
+
+/// Key frames start this long after they are requested.
+const KEY_FRAME_DELAY_MS: u64 = 30;
+
+/// The publisher sends a frame every 10 ms, and a key frame soon after each request. `each` acts in each step.
+/// Returns the times of the requests in ms.
+fn key_frame_requests(
+    sim: &mut Sim,
+    track: TrackId,
+    ms: u64,
+    mut each: impl FnMut(&mut Sim, u64),
+) -> Vec<u64> {
+    let mut encoder = encoder(0);
+    let (mut requests, mut due) = (Vec::new(), None);
+    for step in 0..ms / 10 {
+        let at = step * 10;
+        let key = due.is_some_and(|due| due <= at);
+        sim.put_all(track, &encoder.frame(key, 1));
+        if key {
+            due = None;
+        }
+        each(sim, at);
+        let new = std::mem::take(&mut sim.log.key_frames).len();
+        requests.extend(std::iter::repeat_n(at, new));
+        if new > 0 {
+            due = due.or(Some(at + KEY_FRAME_DELAY_MS));
+        }
+        sim.advance(10);
+    }
+    requests
+}
+
+#[test]
+fn subscribers_that_lose_packets_cause_two_key_frames_per_second_at_most() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let subs: Vec<_> = (0..10).map(|_| sim.subscriber(track, 0)).collect();
+    sim.core.feed(track, Layer(0), 5, 50);
+    let requests = key_frame_requests(&mut sim, track, 10_000, |sim, at| {
+        let sub = subs[(at / 10) as usize % subs.len()];
+        sim.core.key_frame_wanted(sim.now, sub, &mut sim.log);
+        sim.core.feed_key_frame_wanted(sim.now, track, Layer(0), &mut sim.log);
+    });
+    assert!((15..=21).contains(&requests.len()), "{} requests in 10 s", requests.len());
+    // The first one is that of the first subscribers and of the new feed.
+    let gaps = requests[1..].windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(gaps.clone().all(|gap| gap >= 500), "{requests:?}");
+}
+
+#[test]
+fn a_subscriber_that_has_no_picture_yet_waits_for_no_interval() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    sim.subscriber(track, 0);
+    let requests = key_frame_requests(&mut sim, track, 1000, |sim, at| {
+        if at == 200 {
+            sim.subscriber(track, 0);
+        }
+    });
+    assert_eq!(requests, [0, 200]);
+}
+
+#[test]
+fn many_subscribers_that_join_share_key_frames() {
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let requests = key_frame_requests(&mut sim, track, 3000, |sim, _| {
+        sim.subscriber(track, 0);
+    });
+    assert!(requests.len() <= 13, "{} requests for 300 subscribers in 3 s: {requests:?}", requests.len());
 }
 
 #[test]

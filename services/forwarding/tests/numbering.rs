@@ -339,7 +339,7 @@ fn a_restarted_publisher_continues_the_same_stream() {
     sim.put_all(track, &restarted.frame(false, 2));
     assert_eq!(sim.log.of(sub).len(), 2, "sent before a key frame");
     assert_eq!(sim.log.key_frames.len(), 1, "too soon after the last request");
-    sim.advance(300);
+    sim.advance(450);
     assert_eq!(sim.log.key_frames.len(), 2);
     sim.put_all(track, &restarted.frame(true, 2));
     let sent = sim.log.of(sub);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Core;
+use crate::request::Receiver;
 use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer};
 
@@ -75,7 +76,7 @@ impl Core {
         let layers = [state.current, state.selected.filter(|layer| state.waits_for(*layer))];
         let track = state.track;
         for layer in layers.into_iter().flatten() {
-            self.request_key_frame(now, track, layer, egress);
+            self.request_key_frame(now, track, layer, Receiver::Other, egress);
         }
     }
 
@@ -88,7 +89,7 @@ impl Core {
         egress: &mut impl Egress,
     ) {
         self.clock = Some(now);
-        self.request_key_frame(now, track, layer.0, egress);
+        self.request_key_frame(now, track, layer.0, Receiver::Other, egress);
     }
 
     pub(super) fn request_key_frame(
@@ -96,6 +97,7 @@ impl Core {
         now: Instant,
         track: TrackId,
         layer: u8,
+        receiver: Receiver,
         egress: &mut impl Egress,
     ) {
         let Some(state) = self.tracks.get_mut(track.0) else { return };
@@ -103,7 +105,7 @@ impl Core {
             return;
         }
         let Some(source) = state.source_mut(layer) else { return };
-        if source.key_frame_request.request(now) {
+        if source.key_frame_request.request(now, receiver) {
             egress.request_key_frame(track, Layer(layer));
         }
         if let Some(due) = source.key_frame_request.next_due() {

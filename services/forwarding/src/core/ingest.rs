@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Core;
 use crate::batch::Priority;
+use crate::request::Receiver;
 use crate::rewrite::LayerStart;
 use crate::source::{AcceptedPacket, LayerSource};
 use crate::subscription::Subscription;
@@ -36,8 +37,10 @@ impl Core {
             }
             let waiting = self.choose(now, track);
             // This packet starts the key frame of its own layer.
-            for other in waiting.iter().filter(|other| !(accepted.key_frame && *other == layer)) {
-                self.request_key_frame(now, track, other.0, egress);
+            for other in waiting.layers.iter().filter(|other| !(accepted.key_frame && *other == layer)) {
+                // After a restart, a picture is still shown.
+                let receiver = if accepted.restarted { Receiver::Other } else { waiting.receiver(other) };
+                self.request_key_frame(now, track, other.0, receiver, egress);
             }
         }
         let Some(state) = self.tracks.get(track.0) else { return };
@@ -59,7 +62,7 @@ impl Core {
             self.queue_wanted_check(track);
         }
         if unserved {
-            self.request_key_frame(now, track, layer.0, egress);
+            self.request_key_frame(now, track, layer.0, Receiver::Other, egress);
         }
     }
 

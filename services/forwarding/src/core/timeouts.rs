@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::nack::MAX_MISSING;
+use crate::request::Receiver;
 use crate::select::select;
 use crate::source::LayerState;
 use crate::{Egress, TrackId};
@@ -11,6 +12,20 @@ use systir_rtp::packet::{Kind, Layer, LayerSet};
 
 /// How often a track with several layers is checked for layers that ended.
 pub(super) const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Layers that subscribers wait for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waiting {
+    pub(super) layers: LayerSet,
+    /// Those that a subscriber waits for that receives no other layer meanwhile.
+    by_new: LayerSet,
+}
+
+impl Waiting {
+    pub(super) fn receiver(&self, layer: Layer) -> Receiver {
+        if self.by_new.contains(layer) { Receiver::New } else { Receiver::Other }
+    }
+}
 
 impl Core {
     /// When [`Core::handle_timeout`] is next due.
@@ -53,7 +68,8 @@ impl Core {
             if let Some(seqs) = seqs.get(..count).filter(|seqs| !seqs.is_empty()) {
                 egress.request_retransmission(track, layer, seqs);
             }
-            let given_up = source.nacks.take_given_up() && source.key_frame_request.request(now);
+            let given_up =
+                source.nacks.take_given_up() && source.key_frame_request.request(now, Receiver::Other);
             if given_up || source.key_frame_request.repeat(now, waiting, jitter) {
                 egress.request_key_frame(track, layer);
             }
@@ -76,18 +92,19 @@ impl Core {
 
     /// Selects a layer for each subscriber of the track, and requests the key frames that are needed.
     pub(super) fn reselect(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
-        for layer in self.choose(now, track).iter() {
-            self.request_key_frame(now, track, layer.0, egress);
+        let waiting = self.choose(now, track);
+        for layer in waiting.layers.iter() {
+            self.request_key_frame(now, track, layer.0, waiting.receiver(layer), egress);
         }
     }
 
     /// Selects a layer for each subscriber of the track. Returns the layers that a subscriber waits for.
-    pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> LayerSet {
-        let Some(state) = self.tracks.get(track.0) else { return LayerSet::NONE };
+    pub(super) fn choose(&mut self, now: Instant, track: TrackId) -> Waiting {
+        let mut waiting = Waiting::default();
+        let Some(state) = self.tracks.get(track.0) else { return waiting };
         let states =
             state.sources.each_ref().map(|source| source.as_ref().map_or(LayerState::Ended, |s| s.state));
         let state_of = |layer: u8| states.get(usize::from(layer)).copied().unwrap_or(LayerState::Ended);
-        let mut waiting = LayerSet::NONE;
         for id in &state.subs {
             let Some(sub) = self.subs.get_mut(id.0) else { continue };
             let Some(target) = sub.target else { continue };
@@ -95,7 +112,10 @@ impl Core {
             if let Some(selected) = sub.selected
                 && sub.waits_for(selected)
             {
-                waiting = waiting.with(Layer(selected));
+                waiting.layers = waiting.layers.with(Layer(selected));
+                if sub.current.is_none() {
+                    waiting.by_new = waiting.by_new.with(Layer(selected));
+                }
             }
         }
         let check = state.kind == Kind::Video && state.has_choice() && !state.subs.is_empty();
