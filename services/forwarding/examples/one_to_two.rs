@@ -102,7 +102,7 @@ fn main() {
     assert_eq!(layers(&egress, bo), [0, 1, 1, 1, 1]);
 
     let (lost, ..) = egress.sent_to(bo)[2];
-    core.nack(now, bo, std::iter::once(lost), &mut egress);
+    core.nack(now, bo, std::iter::once(lost), None, &mut egress);
     println!("Bo requested packet {lost} again and received it from the cache");
     assert_eq!(egress.sent_to(bo).last(), Some(&(lost, HIGH, true)));
 

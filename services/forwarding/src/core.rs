@@ -4,7 +4,7 @@ mod feedback;
 mod ingest;
 mod timeouts;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
@@ -184,6 +184,15 @@ impl Core {
         let feed = state.feeds.swap_remove(index);
         self.feeds.remove(&(feed.peer, feed.flow));
         self.queue_wanted_check(track);
+    }
+
+    /// The round-trip time to the source of a track, as RTCP measured it. Missing packets are requested again
+    /// after that time. Answers to requests measure it too, and better.
+    pub fn set_round_trip(&mut self, track: TrackId, round_trip: Duration) {
+        let Some(state) = self.tracks.get_mut(track.0) else { return };
+        for source in state.sources.iter_mut().flatten() {
+            source.nacks.set_round_trip(round_trip);
+        }
     }
 
     /// The layers of a track that its subscriptions and feeds need. For a subscription: its target, the layer

@@ -153,7 +153,7 @@ impl LayerSource {
                     return None;
                 }
                 late = true;
-                self.nacks.arrived(packet.seq);
+                self.nacks.arrived(now, packet.seq);
             }
             Some(highest) if packet.seq - highest > MAX_JUMP => {
                 restarted = true;

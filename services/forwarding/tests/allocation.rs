@@ -85,7 +85,7 @@ fn steady_forwarding_allocates_nothing() {
             }
             for sub in &subs {
                 let last = egress.last[sub.index()];
-                core.nack(now, *sub, (0..8).map(|back| last.wrapping_sub(back)), &mut egress);
+                core.nack(now, *sub, (0..8).map(|back| last.wrapping_sub(back)), None, &mut egress);
             }
             core.feed_nack(
                 now,

@@ -220,6 +220,7 @@ fn retransmissions_do_not_flood_a_link_with_a_long_delay() {
     let published: usize = link.streams.values().map(|stream| stream.published.len()).sum();
     let share = link.link_packets as f64 / published as f64;
     println!("{share:.3} packets crossed the link for each published one");
-    assert!(share < 1.25, "{share}");
+    // A lost video packet crosses it once more, a lost audio packet up to five times.
+    assert!(share < 1.12, "{share}");
     assert_eq!(link.outcome(2, Duration::from_secs(1)).1, 0);
 }

@@ -11,6 +11,7 @@ use systir_transport::Transport;
 
 use super::data::Channels;
 use super::ingress::Ingress;
+use super::round_trip::RoundTrip;
 use super::send_queue::{Datagrams, Route};
 use systir_media_control::{ParticipantKey, RoomNumber, Side};
 
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) waiting: Option<Datagrams>,
     /// When its timer is due; other entries in the worker's timer queue are outdated.
     pub(super) timer_at: Option<Instant>,
+    /// The round-trip time to the client, from its reports on what we send.
+    pub(super) round_trip: RoundTrip,
     /// When the next periodic RTCP reports are due.
     pub(super) next_report: Instant,
     /// Paths, each with our advertised address.
@@ -79,6 +82,7 @@ impl Connection {
             route: None,
             waiting: None,
             timer_at: None,
+            round_trip: RoundTrip::default(),
             next_report: now,
             paths: SmallVec::new(),
         }

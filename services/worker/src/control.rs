@@ -317,7 +317,7 @@ impl Engine {
             target: HIGHEST,
             mid_omitted_from: None,
             last_seq: None,
-            reported: false,
+            last_report: None,
             rtx_seq,
         };
         self.egress.downtracks.insert(id.index(), sender);

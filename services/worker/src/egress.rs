@@ -1,7 +1,7 @@
 //! The worker's [`Egress`]: passes what the forwarding core sends to subscribers' connections, publishers,
 //! links and rooms. Each packet is written into a send buffer and sealed in place.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -15,6 +15,7 @@ use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 use super::connection::{Connection, Role};
 use super::links::Links;
 use super::room_events::RoomEvents;
+use super::round_trip::SentReport;
 use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
@@ -74,8 +75,8 @@ pub(super) struct DowntrackSender {
     pub(super) mid_omitted_from: Option<u16>,
     /// The highest sequence number sent.
     pub(super) last_seq: Option<u16>,
-    /// A sender report was sent.
-    pub(super) reported: bool,
+    /// The last sender report that was sent.
+    pub(super) last_report: Option<SentReport>,
     /// The next sequence number of the RTX stream.
     pub(super) rtx_seq: u16,
 }
@@ -115,6 +116,11 @@ impl DowntrackSender {
         {
             *from = seq.wrapping_sub(MAX_RETRANSMIT_AGE);
         }
+    }
+
+    /// The round-trip time, if the client's report block answers our last sender report.
+    pub(super) fn round_trip(&self, now: Instant, block: &rtcp::ReportBlock) -> Option<Duration> {
+        self.last_report.as_ref()?.round_trip(now, block)
     }
 
     /// The client has reported on the SSRC: later packets go without mid.
@@ -374,6 +380,7 @@ impl WorkerEgress {
     /// Writes sender reports for the downtracks of a subscriber: for all, or only for those that had none.
     pub(super) fn sender_reports(
         &mut self,
+        now: Instant,
         connection: usize,
         all: bool,
         info: impl Fn(SubscriptionId) -> Option<SenderInfo>,
@@ -386,11 +393,11 @@ impl WorkerEgress {
         };
         for sub in subs {
             let Some(sender) = self.downtrack_sender(sub) else { continue };
-            if sender.reported && !all {
+            if sender.last_report.is_some() && !all {
                 continue;
             }
             let Some(info) = info(sub) else { continue };
-            sender.reported = true;
+            sender.last_report = Some(SentReport::new(now, info.ntp));
             let (ssrc, track) = (sender.downtrack.ssrc, sender.track);
             // Streams of one publisher have one CNAME and one clock (RFC 7022); SDP carries the CNAME too.
             let Some(cname) = self.track(track).map(|track| track.publisher.clone()) else { continue };

@@ -5,7 +5,7 @@ use std::time::Instant;
 use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
-use systir_rtp::rtcp::{self, RtcpPacket};
+use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
 use systir_transport::Protocol;
 
 use super::connection::Role;
@@ -25,18 +25,20 @@ impl Engine {
                 RtcpPacket::SenderReport { ssrc, ntp, rtp, blocks, .. } => {
                     self.publisher_report(now, connection, ssrc, ntp, rtp);
                     for block in blocks {
-                        self.acknowledged(connection, block.ssrc);
+                        self.reported(now, connection, &block);
                     }
                 }
                 RtcpPacket::ReceiverReport { blocks, .. } => {
                     for block in blocks {
-                        self.acknowledged(connection, block.ssrc);
+                        self.reported(now, connection, &block);
                     }
                 }
                 RtcpPacket::Nack { ssrc, seqs } => {
                     let Some(sub) = self.subscription(connection, ssrc) else { continue };
                     self.egress.counts.nacked += seqs.clone().count() as u64;
-                    self.core.nack(now, sub, seqs, &mut self.egress);
+                    let round_trip =
+                        self.egress.connections.get(connection).and_then(|conn| conn.round_trip.mean());
+                    self.core.nack(now, sub, seqs, round_trip, &mut self.egress);
                 }
                 RtcpPacket::Pli { ssrc } | RtcpPacket::Fir { ssrc, .. } => {
                     self.key_frame_requested(now, connection, ssrc);
@@ -70,11 +72,31 @@ impl Engine {
     }
 
     /// The client has reported on an SSRC of ours.
-    fn acknowledged(&mut self, connection: usize, ssrc: u32) {
-        if let Some(sub) = self.subscription(connection, ssrc)
+    fn reported(&mut self, now: Instant, connection: usize, block: &ReportBlock) {
+        if let Some(sub) = self.subscription(connection, block.ssrc)
             && let Some(sender) = self.egress.downtrack_sender(sub)
         {
             sender.acknowledge();
+            let sample = sender.round_trip(now, block);
+            if let Some(conn) = self.egress.connections.get_mut(connection)
+                && let Some(sample) = sample
+            {
+                conn.round_trip.add(sample);
+            }
+        }
+    }
+
+    /// Passes the round-trip time of a participant to the tracks that it publishes. Only its other connection
+    /// measures it: the server receives media on this one, and a receiver's reports are not answered.
+    fn update_publisher_round_trip(&mut self, connection: usize) {
+        let Some(conn) = self.egress.connections.get(connection) else { return };
+        let Role::Publisher { ingress, .. } = &conn.role else { return };
+        let subscriber = self.participants.get(&conn.participant).map(|participant| participant.subscriber);
+        let other = subscriber.and_then(|key| self.egress.connections.get(key));
+        if let Some(round_trip) = other.and_then(|conn| conn.round_trip.mean()) {
+            for track in ingress.tracks() {
+                self.core.set_round_trip(track, round_trip);
+            }
         }
     }
 
@@ -144,6 +166,7 @@ impl Engine {
                     self.egress.congestion_feedback(now, connection);
                     if report {
                         self.egress.receiver_reports(now, connection);
+                        self.update_publisher_round_trip(connection);
                     }
                 }
                 Role::Subscriber { channels, .. } => {
@@ -152,7 +175,7 @@ impl Engine {
                         self.drain_transport(now, connection);
                     }
                     let core = &self.core;
-                    self.egress.sender_reports(connection, report, |sub| core.sender_info(now, sub));
+                    self.egress.sender_reports(now, connection, report, |sub| core.sender_info(now, sub));
                 }
             }
         }

@@ -242,6 +242,11 @@ impl Ingress {
         section.layers.get(usize::from(layer.0))?.ssrc
     }
 
+    /// The tracks of all sections.
+    pub(super) fn tracks(&self) -> impl Iterator<Item = TrackId> {
+        self.sections.iter().filter_map(|section| section.track.map(|track| track.id))
+    }
+
     /// Whether the client answers NACKs for a track.
     pub(super) fn answers_nack(&self, track: TrackId) -> bool {
         self.sections.iter().filter(|section| section.track.is_some_and(|own| own.id == track)).any(

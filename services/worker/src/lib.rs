@@ -25,6 +25,7 @@ mod metrics;
 mod pool;
 mod reception;
 mod room_events;
+mod round_trip;
 mod send_queue;
 mod stats;
 mod stream_owners;

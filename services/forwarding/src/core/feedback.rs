@@ -1,6 +1,6 @@
 //! Feedback of subscribers and downstreams: NACK and key frame requests.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::request::Receiver;
@@ -12,12 +12,14 @@ const MAX_SEQS: usize = 256;
 
 impl Core {
     /// NACK of a subscriber, in the subscriber's own sequence numbers. Cached packets are retransmitted,
-    /// except those retransmitted within the last 20 ms.
+    /// except those retransmitted within the last `round_trip`, the time to the subscriber and back (20 ms for
+    /// audio, and when it is not known).
     pub fn nack(
         &mut self,
         now: Instant,
         sub: SubscriptionId,
         seqs: impl Iterator<Item = u16>,
+        round_trip: Option<Duration>,
         egress: &mut impl Egress,
     ) {
         self.clock = Some(now);
@@ -26,20 +28,23 @@ impl Core {
         if track.muted || state.target.is_none() {
             return;
         }
+        // Audio is small and urgent: it is sent again at each request.
+        let round_trip = round_trip.filter(|_| track.kind == Kind::Video);
         for seq in seqs.take(MAX_SEQS) {
             let Some((layer, source_seq, shift)) = state.rewriter.unmap(seq) else { continue };
             let Some(source) = track.source(layer) else { continue };
             let Some((packet, info)) = source.cache.get(source_seq) else { continue };
             // The packet must still map to the same number: its segment may have been closed since.
             let Some((out, _)) = state.rewriter.map(layer, source_seq) else { continue };
-            if out as u16 == seq && state.resend_throttle.admit(now, seq) {
+            if out as u16 == seq && state.resend_throttle.admit(now, seq, round_trip) {
                 let how = (track.priority(layer), true);
                 state.send(now, sub, &packet, info, (out, shift), how, egress);
             }
         }
     }
 
-    /// NACK of a downstream for a flow, in the publisher's sequence numbers.
+    /// NACK of a downstream for a flow, in the publisher's sequence numbers. A downstream spaces its NACKs by
+    /// the round trip itself.
     pub fn feed_nack(
         &mut self,
         now: Instant,
@@ -62,7 +67,7 @@ impl Core {
             let Some((packet, _)) = highest.checked_sub(behind).and_then(|seq| source.cache.get(seq)) else {
                 continue;
             };
-            if feed.resend_throttle.admit(now, seq) {
+            if feed.resend_throttle.admit(now, seq, None) {
                 egress.feed(peer, flow, priority, &packet);
             }
         }

@@ -226,7 +226,7 @@ impl Sim {
     }
 
     pub fn nack(&mut self, sub: SubscriptionId, seqs: &[u16]) {
-        self.core.nack(self.now, sub, seqs.iter().copied(), &mut self.log);
+        self.core.nack(self.now, sub, seqs.iter().copied(), None, &mut self.log);
     }
 }
 

@@ -83,7 +83,7 @@ pub fn forwarding_core(bytes: &[u8]) {
             0 => core.set_target(now, sub, Some(layer), &mut Sink),
             1 => core.set_target(now, sub, None, &mut Sink),
             2 => core.set_muted(track, action & 1 == 0),
-            3 => core.nack(now, sub, (0..64).map(|step| number.wrapping_add(step)), &mut Sink),
+            3 => core.nack(now, sub, (0..64).map(|step| number.wrapping_add(step)), None, &mut Sink),
             4 => core.feed_nack(now, 1, 1, std::iter::once(number), &mut Sink),
             5 => core.key_frame_wanted(now, sub, &mut Sink),
             6 => core.handle_timeout(now, &mut Sink),
