@@ -27,6 +27,7 @@ mod reception;
 mod room_events;
 mod round_trip;
 mod send_queue;
+mod socket;
 mod stats;
 mod stream_owners;
 mod streams;

@@ -10,6 +10,9 @@ use super::streams::StreamId;
 /// datagram.
 const MAX_BUFFERED: usize = 60_000;
 
+/// Largest segment of a GSO send: the UDP payload of an IPv6 packet on Ethernet.
+const MAX_SEGMENT: usize = 1452;
+
 /// A buffer of datagrams for one destination, stored back to back.
 #[derive(Debug, Default)]
 pub(super) struct Datagrams {
@@ -46,7 +49,8 @@ impl Datagrams {
     }
 
     /// The datagrams in order, grouped for GSO: all segments of a group have one size, except that the last
-    /// may be shorter; at most `max_segments` per group.
+    /// may be shorter; at most `max_segments` per group. An oversized datagram is alone, because the kernel
+    /// would refuse its whole group.
     pub(super) fn gso_groups(&self, max_segments: usize) -> impl Iterator<Item = GsoGroup<'_>> {
         let mut next = 0;
         std::iter::from_fn(move || {
@@ -55,7 +59,7 @@ impl Datagrams {
             let mut run = first;
             let mut count = 1;
             next += 1;
-            while count < max_segments {
+            while count < max_segments && size <= MAX_SEGMENT {
                 let Some(range) = self.range(next) else { break };
                 if range.len() > size || range.end - run.start > MAX_BUFFERED {
                     break;
@@ -175,6 +179,12 @@ mod tests {
         assert_eq!(counts(&[100, 1200, 1200]), [(100, 1), (1200, 2)]);
         assert_eq!(counts(&[1200, 700, 1200]), [(1200, 2), (1200, 1)]);
         assert_eq!(counts(&[]), []);
+    }
+
+    #[test]
+    fn oversized_packets_are_sent_alone() {
+        assert_eq!(counts(&[9000, 9000, 1200, 1200]), [(9000, 1), (9000, 1), (1200, 2)]);
+        assert_eq!(counts(&[1200, 9000, 1200]), [(1200, 1), (9000, 1), (1200, 1)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use smallvec::SmallVec;
 use socket2::SockRef;
 use systir_transport::Certificate;
@@ -23,6 +23,7 @@ use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring};
 use super::message::WorkerMessage;
 use super::send_queue::{Datagrams, Route, Via};
+use super::socket::Socket;
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
 use crate::tcp::TcpArrival;
@@ -115,12 +116,6 @@ pub struct Worker {
     outgoing: Vec<(Route, Datagrams)>,
 }
 
-#[derive(Debug)]
-struct Socket {
-    io: UdpSocket,
-    state: UdpSocketState,
-}
-
 impl Worker {
     /// Starts a worker's thread.
     ///
@@ -147,7 +142,7 @@ impl Worker {
                         warn!(%error, which, "the socket buffer could not be enlarged; bursts may be lost");
                     }
                 }
-                sockets.push(Socket { io: UdpSocket::from_std(socket)?, state });
+                sockets.push(Socket::new(UdpSocket::from_std(socket)?, state));
             }
         }
         let (commands, command_queue) = mpsc::channel(MAX_COMMANDS);
@@ -348,23 +343,10 @@ impl Worker {
                     continue;
                 }
             };
-            if let Some(socket) = self.sockets.get(index) {
-                for group in datagrams.gso_groups(socket.state.max_gso_segments()) {
-                    let transmit = Transmit {
-                        destination: route.to,
-                        ecn: None,
-                        contents: group.bytes,
-                        segment_size: (group.count > 1).then_some(group.segment_size),
-                        src_ip: route.source,
-                    };
+            if let Some(socket) = self.sockets.get_mut(index) {
+                for group in datagrams.gso_groups(socket.max_segments(now, route.to)) {
                     let counts = &mut self.engine.egress.counts;
-                    if socket.send(&transmit, &mut send_wait).await {
-                        counts.sends += 1;
-                        counts.datagrams_out += group.count as u64;
-                        counts.bytes_out += group.bytes.len() as u64;
-                    } else {
-                        counts.send_dropped += group.count as u64;
-                    }
+                    socket.send(now, &route, &group, &mut send_wait, counts).await;
                 }
             }
             self.engine.egress.send_queue.recycle(datagrams);
@@ -372,29 +354,6 @@ impl Worker {
         self.outgoing = outgoing;
         for stream in self.engine.stream_owners.take_unowned() {
             self.streams.close(stream);
-        }
-    }
-}
-
-impl Socket {
-    /// Sends once the socket is writable, and deducts the time waited. False when nothing was sent.
-    async fn send(&self, transmit: &Transmit<'_>, max_wait: &mut Duration) -> bool {
-        loop {
-            let send = || self.state.try_send((&self.io).into(), transmit);
-            match self.io.try_io(Interest::WRITABLE, send) {
-                Ok(()) => return true,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return false,
-                Err(_) if max_wait.is_zero() => return false,
-                Err(_) => {
-                    let since = Instant::now();
-                    let waited = tokio::time::timeout(*max_wait, self.io.writable()).await;
-                    *max_wait = if waited.is_err() {
-                        Duration::ZERO
-                    } else {
-                        max_wait.saturating_sub(since.elapsed())
-                    };
-                }
-            }
         }
     }
 }
