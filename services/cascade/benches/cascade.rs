@@ -115,9 +115,9 @@ impl Node {
         let address =
             PeerAddress { id: credentials.id().clone(), grpc: grpc.local_addr()?, quic: quic.local_addr()? };
         let mut config = LinksConfig::new(credentials, node_key()?.into(), Arc::new(Open), quic, grpc);
-        let (to_links, from) = batch_ring(256, config.notifier.waker());
+        let (to_links, from) = batch_ring(8 << 20, config.notifier.waker());
         // The receiver polls.
-        let (to, from_links) = batch_ring(4_096, std::task::Waker::noop().clone());
+        let (to, from_links) = batch_ring(64 << 20, std::task::Waker::noop().clone());
         config.workers.push(WorkerPort { from, to });
         let (links, events) = Links::start(config, Arc::new(Open))?;
         Ok(Self { links, events, address, to_links, from_links })

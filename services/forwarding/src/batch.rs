@@ -1,8 +1,10 @@
-//! Batches of packets, passed between threads over a bounded ring. When the ring is full, the batch is
-//! dropped and its packets are counted; the sender never blocks. Emptied batches return over a second
-//! ring, so a running stream allocates nothing.
+//! Batches of packets, passed between threads over a ring that is bounded in bytes. As it fills, higher video
+//! layers are dropped first, then all video, then audio; drops are counted and the sender never blocks.
+//! Emptied batches return over a second ring, so a running stream allocates nothing.
 
-use std::task::Waker;
+mod ring;
+
+pub use ring::{BatchReceiver, BatchSender, batch_ring};
 
 /// Priority of a packet when not all can be sent. Lower values are sent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,78 +74,35 @@ impl Batch {
         self.entries.is_empty()
     }
 
+    /// What the packets take of a ring's limit.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// Removes packets of lower priorities, and returns how many.
+    fn retain_from(&mut self, lowest: Priority) -> usize {
+        if self.entries.iter().all(|entry| entry.priority <= lowest) {
+            return 0;
+        }
+        let (before, mut end) = (self.entries.len(), 0);
+        let bytes = &mut self.bytes;
+        self.entries.retain_mut(|entry| {
+            let keep = entry.priority <= lowest;
+            if keep {
+                let (start, len) = (entry.start as usize, entry.len as usize);
+                bytes.copy_within(start..start + len, end);
+                entry.start = end as u32;
+                end += len;
+            }
+            keep
+        });
+        bytes.truncate(end);
+        before - self.entries.len()
+    }
+
     /// Removes all packets and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
-    }
-}
-
-/// The sending end. It stays on one thread.
-#[derive(Debug)]
-pub struct BatchSender {
-    full: rtrb::Producer<Batch>,
-    empty: rtrb::Consumer<Batch>,
-    waker: Waker,
-    dropped: u64,
-}
-
-/// The receiving end. It stays on one thread.
-#[derive(Debug)]
-pub struct BatchReceiver {
-    full: rtrb::Consumer<Batch>,
-    empty: rtrb::Producer<Batch>,
-}
-
-/// Makes a ring for `capacity` batches. `waker` is woken once per batch.
-#[must_use]
-pub fn batch_ring(capacity: usize, waker: Waker) -> (BatchSender, BatchReceiver) {
-    let (full, full_rx) = rtrb::RingBuffer::new(capacity);
-    let (empty, empty_rx) = rtrb::RingBuffer::new(capacity);
-    (BatchSender { full, empty: empty_rx, waker, dropped: 0 }, BatchReceiver { full: full_rx, empty })
-}
-
-impl BatchSender {
-    /// An empty batch, a recycled one if available.
-    #[must_use]
-    pub fn fresh(&mut self) -> Batch {
-        self.empty.pop().unwrap_or_default()
-    }
-
-    /// Sends the batch. When the ring is full, the batch is dropped and its packets are counted.
-    pub fn send(&mut self, batch: Batch) {
-        if batch.is_empty() {
-            return;
-        }
-        if let Err(rtrb::PushError::Full(batch)) = self.full.push(batch) {
-            self.dropped += batch.len() as u64;
-            return;
-        }
-        self.waker.wake_by_ref();
-    }
-
-    /// Packets dropped so far because the ring was full.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Was the receiving end dropped?
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.full.is_abandoned()
-    }
-}
-
-impl BatchReceiver {
-    /// The next batch, if any. Return it with [`BatchReceiver::recycle`].
-    pub fn recv(&mut self) -> Option<Batch> {
-        self.full.pop().ok()
-    }
-
-    /// Clears the batch and returns it to the sender.
-    pub fn recycle(&mut self, mut batch: Batch) {
-        batch.clear();
-        let _ = self.empty.push(batch);
     }
 }

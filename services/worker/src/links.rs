@@ -54,6 +54,7 @@ impl Links {
             ring.sender.send(batch);
         }
         counts.link_full = ring.sender.dropped();
+        counts.link_full_audio = ring.sender.dropped_audio();
     }
 
     /// The next batch from the ring.
@@ -78,8 +79,8 @@ mod tests {
     use super::*;
 
     fn pair() -> (Ring, Ring) {
-        let (sender, far_receiver) = batch_ring(4, Waker::noop().clone());
-        let (far_sender, receiver) = batch_ring(4, Waker::noop().clone());
+        let (sender, far_receiver) = batch_ring(10_000, Waker::noop().clone());
+        let (far_sender, receiver) = batch_ring(10_000, Waker::noop().clone());
         (Ring { sender, receiver }, Ring { sender: far_sender, receiver: far_receiver })
     }
 
@@ -109,10 +110,14 @@ mod tests {
         let (to_links, _links) = pair();
         let mut all = Links::new(Some(to_links));
         let mut counts = WorkerCounts::default();
-        for _ in 0..6 {
-            all.push(3, 2, Priority::Base, |bytes| bytes.push(2));
-            all.flush(&mut counts);
-        }
-        assert_eq!(counts.link_full, 2);
+        let mut push = |priority, times| {
+            for _ in 0..times {
+                all.push(3, 2, priority, |bytes| bytes.resize(bytes.len() + 980, 2));
+                all.flush(&mut counts);
+            }
+            (counts.link_full, counts.link_full_audio)
+        };
+        assert_eq!(push(Priority::Base, 9), (2, 0), "a quarter is left for audio");
+        assert_eq!(push(Priority::Audio, 4), (3, 1));
     }
 }

@@ -84,6 +84,8 @@ counters! {
     unknown_flow,
     /// Packets lost to a full link ring.
     link_full,
+    /// Of those, packets of audio.
+    link_full_audio,
     /// Datagrams dropped because the kernel or a TCP peer did not take them in time.
     send_dropped,
     /// Packets that a client reported lost (RTCP NACK).

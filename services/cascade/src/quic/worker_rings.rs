@@ -4,6 +4,7 @@ use super::worker_port::WorkerPort;
 use crate::flow::FlowId;
 use std::cell::RefCell;
 use systir_forwarding::batch::{Batch, Priority};
+use systir_rtp::packet::{Codec, Kind};
 
 /// The rings of all workers, indexed by worker number.
 pub(super) struct WorkerRings {
@@ -57,10 +58,32 @@ impl WorkerRings {
     }
 }
 
-/// The priority of an arriving packet. RTCP (RFC 5761, section 4) is control; media needs no order here.
+/// The priority of an arriving packet: RTCP (RFC 5761, section 4) is control, and a full ring loses video before
+/// audio. Which layer of video it is does not matter here.
 pub(super) fn priority_of(packet: &[u8]) -> Priority {
-    match packet.get(1) {
-        Some(192..=223) => Priority::Control,
+    let Some(kind) = packet.get(1) else { return Priority::Rest };
+    match (kind, Codec::from_payload_type(kind & 0x7F).map(Codec::kind)) {
+        (192..=223, _) => Priority::Control,
+        (_, Some(Kind::Audio)) => Priority::Audio,
         _ => Priority::Rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_audio_come_before_video() {
+        let priority = |kind: u8| priority_of(&[0x80, kind, 0, 1]);
+        assert_eq!(priority(205), Priority::Control);
+        for audio in [Codec::Opus, Codec::Red, Codec::Pcmu] {
+            assert_eq!(
+                (priority(audio as u8), priority(0x80 | audio as u8)),
+                (Priority::Audio, Priority::Audio)
+            );
+        }
+        assert_eq!((priority(96), priority(0x80 | 96)), (Priority::Rest, Priority::Rest));
+        assert_eq!(priority_of(&[]), Priority::Rest);
     }
 }

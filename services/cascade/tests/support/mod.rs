@@ -396,8 +396,8 @@ impl Node {
         let mut workers = Vec::new();
         for _ in 0..2 {
             let notifier = Notifier::default();
-            let (to_links, from) = batch_ring(64, config.notifier.waker());
-            let (to, from_links) = batch_ring(64, notifier.waker());
+            let (to_links, from) = batch_ring(1 << 20, config.notifier.waker());
+            let (to, from_links) = batch_ring(1 << 20, notifier.waker());
             config.workers.push(WorkerPort { from, to });
             workers.push(Worker { to_links, from_links, notifier });
         }

@@ -49,8 +49,8 @@ fn media_of_a_flow_whose_track_was_removed_reaches_nobody() {
 #[test]
 fn a_node_whose_feed_was_stopped_gets_nothing_more_whatever_it_asks_for() {
     let notifier = ThreadNotifier::new();
-    let (to_link, mut from_worker) = batch_ring(1024, std::task::Waker::noop().clone());
-    let (mut to_worker, from_link) = batch_ring(1024, notifier.waker());
+    let (to_link, mut from_worker) = batch_ring(8 << 20, std::task::Waker::noop().clone());
+    let (mut to_worker, from_link) = batch_ring(8 << 20, notifier.waker());
     let mut honest = Harness::with(notifier, Some(Ring { sender: to_link, receiver: from_link }));
     let (mut alice, _) = honest.join(ALICE);
     let (_, mut bob) = honest.join(BOB);

@@ -362,8 +362,8 @@ const LINK: u32 = 7;
 /// Two workers connected by their rings, as over a link.
 fn linked() -> (Harness, Harness) {
     let (notifier_a, notifier_b) = (ThreadNotifier::new(), ThreadNotifier::new());
-    let (a_sender, b_receiver) = batch_ring(1024, notifier_b.waker());
-    let (b_sender, a_receiver) = batch_ring(1024, notifier_a.waker());
+    let (a_sender, b_receiver) = batch_ring(8 << 20, notifier_b.waker());
+    let (b_sender, a_receiver) = batch_ring(8 << 20, notifier_a.waker());
     let to_b = Ring { sender: a_sender, receiver: a_receiver };
     let to_a = Ring { sender: b_sender, receiver: b_receiver };
     (Harness::with(notifier_a, Some(to_b)), Harness::with(notifier_b, Some(to_a)))

@@ -17,8 +17,8 @@ const DOWNSTREAM: (u32, u32) = (9, 90);
 #[test]
 fn plain_opus_on_a_red_track_has_its_own_payload_type() {
     let notifier = ThreadNotifier::new();
-    let (to_link, mut from_worker) = batch_ring(1024, std::task::Waker::noop().clone());
-    let (mut to_worker, from_link) = batch_ring(1024, notifier.waker());
+    let (to_link, mut from_worker) = batch_ring(8 << 20, std::task::Waker::noop().clone());
+    let (mut to_worker, from_link) = batch_ring(8 << 20, notifier.waker());
     let mut node = Harness::with(notifier, Some(Ring { sender: to_link, receiver: from_link }));
     let (_, mut bob) = node.join(BOB);
     let layers = LayerSet::NONE.with(Layer(0));
