@@ -4,8 +4,10 @@
 //!
 //! A round lasts about one round-trip time. After each round the congestion window increases if it
 //! was used and the queueing delay is below its target; it decreases if the delay is above the target,
-//! more than 10 % was lost, or ECN marked packets. Every 10 s the window is halved for two rounds, so that the base delay
-//! is not measured in a queue that this sender built.
+//! more than 15 % was lost, or ECN marked packets. Every 10 s the window is halved for two rounds, so that the base delay
+//! is not measured in a queue that this sender built. What is lost meanwhile is not lost to congestion: in a
+//! round that loses more, the window stays near the delivery rate times the base delay, as the path has a short
+//! queue.
 
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
@@ -17,8 +19,15 @@ const MIN_ROUND: Duration = Duration::from_millis(10);
 const BASE_LIFETIME: Duration = Duration::from_secs(10);
 const DRAIN_ROUNDS: u8 = 2;
 const TARGET_DELAY: Duration = Duration::from_millis(10);
-const LOSS_TOLERATED: f64 = 0.02;
-const LOSS_EXCESSIVE: f64 = 0.10;
+/// Loss below this is as good as none.
+const LOSS_IGNORED: f64 = 0.02;
+const LOSS_EXCESSIVE: f64 = 0.15;
+/// How far the window may exceed what is delivered in a round trip, in rounds with loss.
+const HEADROOM: f64 = 1.10;
+/// In slow start with loss, a round must deliver this much more than the best one before.
+const SLOW_START_GAIN: f64 = 1.25;
+/// The window stays above this share of the best delivery rate of late, whatever is lost.
+const LEAST_SHARE: f64 = 0.5;
 /// Added to the round-trip time in the ceiling's bandwidth-delay product, for delayed acknowledgements.
 const CEILING_SLACK: Duration = Duration::from_millis(10);
 const INITIAL_WINDOW_PACKETS: u64 = 64;
@@ -34,8 +43,32 @@ pub struct DelayController {
     bytes_in_flight: u64,
     base: Base,
     round: Round,
+    best: BestRate,
+    /// The share of packets that is lost without congestion, as measured while the queue drained.
+    usual_loss: f64,
     /// While the queue drains: rounds left, and the window to restore.
     draining: Option<(u8, u64)>,
+}
+
+/// The best delivery rate of the current base period and of the one before, in bytes per second.
+#[derive(Debug, Clone, Copy, Default)]
+struct BestRate {
+    now: f64,
+    before: f64,
+}
+
+impl BestRate {
+    fn get(&self) -> f64 {
+        self.now.max(self.before)
+    }
+
+    fn add(&mut self, rate: f64) {
+        self.now = self.now.max(rate);
+    }
+
+    fn next_period(&mut self) {
+        *self = Self { now: 0.0, before: self.now };
+    }
 }
 
 /// The base delay: the round-trip time without queue.
@@ -80,6 +113,9 @@ impl DelayController {
             bytes_in_flight: 0,
             base: Base { rtt: None, since: now, next: None },
             round: Round::new(now),
+            best: BestRate::default(),
+            // Unknown until the first drain.
+            usual_loss: LOSS_EXCESSIVE,
             draining: None,
         }
     }
@@ -152,6 +188,10 @@ impl DelayController {
             } else {
                 self.draining = None;
                 self.refresh_base(now);
+                // The rounds before it still lost packets that were sent earlier.
+                if round.acked > 0 {
+                    self.usual_loss = share_lost(round.acked, round.lost).min(LOSS_EXCESSIVE);
+                }
                 self.window = saved;
             }
             return;
@@ -169,19 +209,34 @@ impl DelayController {
 
         let queueing_delay = min_rtt.saturating_sub(base);
         let target = TARGET_DELAY + base / 8;
-        let total = round.acked + round.lost;
-        let loss = if total == 0 { 0.0 } else { round.lost as f64 / total as f64 };
-        if loss > LOSS_EXCESSIVE {
-            self.decrease(1.0 - loss / 2.0);
-        } else if round.marked {
+        let loss = share_lost(round.acked, round.lost);
+        let length = now.saturating_duration_since(round.start).max(min_rtt).as_secs_f64();
+        let rate = round.acked as f64 / length;
+        let best_before = self.best.get();
+        self.best.add(rate);
+        if round.marked {
             self.decrease(0.85);
         } else if queueing_delay > target {
             if window_used {
                 let excess = (queueing_delay - target).as_secs_f64() / queueing_delay.as_secs_f64();
                 self.decrease((1.0 - excess / 2.0).max(0.7));
             }
-        } else if window_used && loss <= LOSS_TOLERATED {
+        } else if loss > LOSS_EXCESSIVE {
+            self.slow_start = false;
+            let least = (self.best.get() * base.as_secs_f64() * LEAST_SHARE) as u64;
+            let window = self.window as f64 * (1.0 - (loss - LOSS_EXCESSIVE) / 2.0 - 0.05);
+            self.window = self.window.min(least.max(window as u64));
+        } else if window_used && loss <= LOSS_IGNORED {
             self.increase(queueing_delay.as_secs_f64() / target.as_secs_f64());
+        } else if window_used {
+            self.slow_start &= rate > best_before * SLOW_START_GAIN;
+            let before = self.window;
+            self.increase(queueing_delay.as_secs_f64() / target.as_secs_f64());
+            if !self.slow_start {
+                let delivered = rate * min_rtt.as_secs_f64() / (1.0 - self.usual_loss);
+                let limit = ((delivered * HEADROOM) as u64).max(before - before / 20);
+                self.window = self.window.min(limit);
+            }
         }
         let bdp = self.ceiling as f64 * (min_rtt + CEILING_SLACK).as_secs_f64();
         self.window = self.window.min(bdp as u64).max(self.min_window());
@@ -206,7 +261,12 @@ impl DelayController {
     fn refresh_base(&mut self, now: Instant) {
         self.base.rtt = self.base.next.take().or(self.base.rtt);
         self.base.since = now;
+        self.best.next_period();
     }
+}
+
+fn share_lost(acked: u64, lost: u64) -> f64 {
+    if lost == 0 { 0.0 } else { lost as f64 / (acked + lost) as f64 }
 }
 
 impl Controller for DelayController {
@@ -271,162 +331,4 @@ impl ControllerFactory for DelayControllerFactory {
 }
 
 #[cfg(test)]
-mod tests {
-    //! One sender over one bottleneck, in simulated time.
-
-    use super::*;
-    use std::collections::VecDeque;
-
-    const MTU: u64 = 1200;
-
-    struct Path {
-        /// Bytes per second.
-        rate: u64,
-        /// Round-trip time without queue.
-        rtt: Duration,
-        /// Bytes that the bottleneck holds.
-        buffer: u64,
-        /// One packet in this many is lost at random.
-        noise: Option<u64>,
-        /// Bytes per second that the sender wants to send.
-        demand: u64,
-    }
-
-    struct Outcome {
-        goodput: u64,
-        /// Mean queueing delay in the second half.
-        queueing_delay: Duration,
-    }
-
-    fn run(controller: &mut DelayController, path: &Path, start: Instant, length: Duration) -> Outcome {
-        let tick = Duration::from_micros(200);
-        let (mut now, end) = (start, start + length);
-        let mut free_at = start;
-        let mut wanted = 0.0;
-        let mut count = 0u64;
-        let mut bytes_in_flight = 0u64;
-        let mut flight: VecDeque<(Instant, Instant, bool)> = VecDeque::new();
-        let (mut delivered, mut queue_sum, mut queue_count) = (0u64, 0.0, 0u64);
-        while now < end {
-            now += tick;
-            wanted = (wanted + path.demand as f64 * tick.as_secs_f64()).min(60_000.0);
-            // quinn paces a window over a round trip, at 1.25 times the rate.
-            let mut paced = 4
-                + (controller.window() as f64 * 1.25 * tick.as_secs_f64() / path.rtt.as_secs_f64()) as u64
-                    / MTU;
-            while wanted >= MTU as f64 && bytes_in_flight + MTU <= controller.window() && paced > 0 {
-                wanted -= MTU as f64;
-                paced -= 1;
-                count += 1;
-                bytes_in_flight += MTU;
-                controller.packet_sent(MTU);
-                let queued = free_at.saturating_duration_since(now);
-                let full = queued.as_secs_f64() * path.rate as f64 + MTU as f64 > path.buffer as f64;
-                let noise = path.noise.is_some_and(|one_in| count.is_multiple_of(one_in));
-                if !full {
-                    free_at = free_at.max(now) + Duration::from_secs_f64(MTU as f64 / path.rate as f64);
-                }
-                let arrives = if full { now + queued + path.rtt } else { free_at + path.rtt };
-                flight.push_back((arrives, now, full || noise));
-                if now > start + length / 2 {
-                    queue_sum += queued.as_secs_f64();
-                    queue_count += 1;
-                }
-            }
-            let mut any = false;
-            while flight.front().is_some_and(|(arrives, ..)| *arrives <= now) {
-                let (arrives, sent, lost) = flight.pop_front().unwrap();
-                bytes_in_flight -= MTU;
-                any = true;
-                if lost {
-                    controller.packets_lost(MTU, false);
-                } else {
-                    controller.packet_acked(arrives - sent, MTU);
-                    if arrives > start + length / 2 {
-                        delivered += MTU;
-                    }
-                }
-            }
-            if any {
-                controller.acks_processed(now, bytes_in_flight);
-            }
-        }
-        Outcome {
-            goodput: (delivered as f64 / (length / 2).as_secs_f64()) as u64,
-            queueing_delay: Duration::from_secs_f64(queue_sum / queue_count.max(1) as f64),
-        }
-    }
-
-    fn fresh(ceiling: u64) -> (DelayController, Instant) {
-        let now = Instant::now();
-        (DelayController::new(ceiling, MTU as u16, now), now)
-    }
-
-    const PATH: Path = Path {
-        rate: 12_500_000,
-        rtt: Duration::from_millis(20),
-        buffer: 2_500_000,
-        noise: None,
-        demand: 100_000_000,
-    };
-
-    #[test]
-    fn a_clean_path_is_filled_without_a_long_queue() {
-        let (mut controller, now) = fresh(1_000_000_000);
-        let outcome = run(&mut controller, &PATH, now, Duration::from_secs(30));
-        assert!(outcome.goodput > 10_000_000, "{} of 12500000 B/s", outcome.goodput);
-        assert!(outcome.queueing_delay < Duration::from_millis(25), "{:?}", outcome.queueing_delay);
-    }
-
-    #[test]
-    fn random_loss_of_one_in_a_hundred_costs_little() {
-        let (mut controller, now) = fresh(1_000_000_000);
-        let path = Path { noise: Some(100), ..PATH };
-        let outcome = run(&mut controller, &path, now, Duration::from_secs(30));
-        assert!(outcome.goodput > 9_500_000, "{} of 12500000 B/s", outcome.goodput);
-    }
-
-    #[test]
-    fn the_ceiling_bounds_the_window() {
-        let ceiling = 1_250_000;
-        let (mut controller, now) = fresh(ceiling);
-        run(&mut controller, &PATH, now, Duration::from_secs(10));
-        // 10 Mbit/s for 20 ms, plus the slack and the target delay.
-        assert!(controller.window() < ceiling * 45 / 1000, "{}", controller.window());
-    }
-
-    #[test]
-    fn it_adapts_when_the_path_shrinks() {
-        let (mut controller, now) = fresh(1_000_000_000);
-        run(&mut controller, &PATH, now, Duration::from_secs(20));
-        let narrow = Path { rate: 1_250_000, ..PATH };
-        let outcome = run(&mut controller, &narrow, now + Duration::from_secs(20), Duration::from_secs(20));
-        assert!(outcome.queueing_delay < Duration::from_millis(40), "{:?}", outcome.queueing_delay);
-        assert!(outcome.goodput > 900_000, "{} of 1250000 B/s", outcome.goodput);
-    }
-
-    #[test]
-    fn a_small_buffer_is_not_overrun_for_long() {
-        let (mut controller, now) = fresh(1_000_000_000);
-        let path = Path { buffer: 60_000, ..PATH };
-        let outcome = run(&mut controller, &path, now, Duration::from_secs(20));
-        assert!(outcome.goodput > 8_000_000, "{} of 12500000 B/s", outcome.goodput);
-    }
-
-    #[test]
-    fn a_link_with_little_traffic_keeps_its_window() {
-        let (mut controller, now) = fresh(1_000_000_000);
-        let path = Path { demand: 100_000, ..PATH };
-        let before = controller.window();
-        run(&mut controller, &path, now, Duration::from_secs(30));
-        assert_eq!(controller.window(), before);
-    }
-
-    #[test]
-    fn persistent_congestion_resets_the_window_to_the_minimum() {
-        let (mut controller, _) = fresh(1_000_000_000);
-        controller.packet_sent(10 * MTU);
-        controller.packets_lost(10 * MTU, true);
-        assert_eq!(controller.window(), MIN_WINDOW_PACKETS * MTU);
-    }
-}
+mod tests;
