@@ -21,6 +21,8 @@ pub struct HeldGrant {
     pub(crate) unreached: BTreeSet<String>,
     /// Did this process sign it?
     pub(crate) own: bool,
+    /// Did it not count when it was seen, because it was issued so long after this node's time?
+    pub(crate) early: bool,
 }
 
 impl HeldGrant {
@@ -28,13 +30,16 @@ impl HeldGrant {
     /// fit the wall clock, or it has ended.
     pub(crate) fn received(signed: SignedGrant, from: Option<&str>, now: GrantTime) -> Self {
         let grant = signed.grant();
-        let by_clock = || {
-            let early = grant.issued_ms > now.unix_ms.saturating_add(CLOCK_DIFFERENCE_MS);
-            if early { 0 } else { grant.not_after_ms.saturating_sub(now.unix_ms).min(grant.life_ms()) }
+        let from_home = from == Some(grant.home.as_str());
+        let early = !from_home && grant.issued_ms > now.unix_ms.saturating_add(CLOCK_DIFFERENCE_MS);
+        let by_clock = || grant.not_after_ms.saturating_sub(now.unix_ms).min(grant.life_ms());
+        let left = match (from_home, early) {
+            (true, _) => grant.life_ms(),
+            (false, true) => 0,
+            (false, false) => by_clock(),
         };
-        let left = if from == Some(grant.home.as_str()) { grant.life_ms() } else { by_clock() };
         let ends = now.instant + Duration::from_millis(left);
-        Self { signed, ends, unreached: BTreeSet::new(), own: false }
+        Self { signed, ends, unreached: BTreeSet::new(), own: false, early }
     }
 
     /// A grant that this process has just signed, after the one that is held.
@@ -46,7 +51,7 @@ impl HeldGrant {
             unreached.extend(before.successor_of.clone());
         }
         unreached.remove(&signed.grant().home);
-        Self { signed, ends, unreached, own: true }
+        Self { signed, ends, unreached, own: true, early: false }
     }
 
     /// The grant.
@@ -65,6 +70,13 @@ impl HeldGrant {
     #[must_use]
     pub fn has_ended(&self, now: Instant) -> bool {
         self.ends <= now
+    }
+
+    /// Did it not count when it was seen, because it was issued so long after this node's time? If its home itself tells it,
+    /// it counts.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.early
     }
 
     /// When it ends, by this node's monotonic clock.

@@ -166,6 +166,13 @@ fn of_same_home(
             Ok(HeldGrant { unreached, ..HeldGrant::received(offered, from, now) })
         }
         std::cmp::Ordering::Less => Err(older(known)),
+        // It has not counted yet, so that this extends nothing.
+        std::cmp::Ordering::Equal
+            if offered.hash() == held.signed.hash() && held.early && from == Some(known.home.as_str()) =>
+        {
+            let unreached = held.unreached.clone();
+            Ok(HeldGrant { unreached, ..HeldGrant::received(offered, from, now) })
+        }
         std::cmp::Ordering::Equal if offered.hash() == held.signed.hash() => Err(Offered::Known),
         std::cmp::Ordering::Equal => Err(Offered::Refused(GrantRefusal::Conflict(known.home.clone()))),
     }

@@ -338,6 +338,22 @@ fn a_grant_counts_by_its_dates_unless_its_home_itself_sent_it() {
 }
 
 #[test]
+fn a_grant_that_is_early_by_the_clock_counts_once_its_home_itself_tells_it() {
+    let home = Node::with_first("cph-1");
+    let mut member = Node::new("osl-1");
+    member.now.unix_ms -= 400_000;
+    member.offer(&home.held(), None);
+    assert_eq!(member.offer(&home.held(), Some("cph-2")), Offered::Known);
+    assert_eq!(member.may(GrantRole::Spill, "osl-1", false), Err(GrantRefusal::Ended));
+    assert_eq!(member.offer(&home.held(), Some("cph-1")), Offered::Accepted);
+    assert_eq!(member.may(GrantRole::Spill, "osl-1", false), Ok(()));
+    // Told again, it extends nothing.
+    member.advance(MAX_GRANT_LIFE_MS);
+    assert_eq!(member.offer(&home.held(), Some("cph-1")), Offered::Known);
+    assert_eq!(member.may(GrantRole::Spill, "osl-1", false), Err(GrantRefusal::Ended));
+}
+
+#[test]
 fn a_replayed_grant_extends_nothing_and_of_two_with_one_number_the_first_stays() {
     let mut home = Node::with_first("cph-1");
     let mut member = Node::new("osl-1");

@@ -234,6 +234,12 @@ impl Assignments {
         lock(&self.book).held(room).map(|held| held.signed().note().to_string()).unwrap_or_default()
     }
 
+    /// Does this node hold this grant, and did it count?
+    fn is_known(&self, room: &RoomId, note: &str) -> bool {
+        let book = lock(&self.book);
+        book.held(room).is_some_and(|held| **held.signed().note() == *note && !held.is_early())
+    }
+
     /// What this node tells another one of the room.
     #[must_use]
     pub fn telling(&self, room: &RoomId) -> Option<ToldAssignment> {
