@@ -55,7 +55,7 @@ fn library() -> Result<PathBuf> {
     found.context("libfaketime is not installed: apt-get install faketime")
 }
 
-/// Removes the shared memory that libfaketime leaves when its process is killed. A later process with the same id would not
+/// Removes the shared memory that libfaketime leaves when its process has ended. A later process with the same id would not
 /// start.
 pub(crate) fn remove_shared_memory(pid: u32) {
     for name in ["faketime_shm", "sem.faketime_sem"] {
@@ -65,6 +65,8 @@ pub(crate) fn remove_shared_memory(pid: u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -76,7 +78,10 @@ mod tests {
             let mut command = Command::new("python3");
             command.args(["-c", script]);
             clock.give_to(&mut command);
-            let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+            let child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let pid = child.id();
+            let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+            remove_shared_memory(pid);
             let [wall, monotonic] =
                 [0, 1].map(|at| output.split_whitespace().nth(at).unwrap().parse().unwrap());
             (wall, monotonic)
