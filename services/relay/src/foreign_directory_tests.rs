@@ -1,16 +1,18 @@
 //! A directory of another operator whose keys are pinned too, and which lists nodes of this one.
 
+use systir_cascade::{LinkEvent, NamedLinks as _};
 use systir_documents::{Directory, Document, Note, SigningKey};
-use systir_identity::{TrustDomain, ca};
+use systir_identity::{NodeCertificate, TrustDomain, ca};
 
 use crate::config::OperatorSection;
 
+use super::hostile_node::HostileNode;
 use super::*;
 
 /// Another operator.
 struct Sunet {
     key: SigningKey,
-    roots: String,
+    ca: ca::Pem,
 }
 
 impl Sunet {
@@ -18,7 +20,7 @@ impl Sunet {
         let domain = TrustDomain::new("sunet.se").unwrap();
         Self {
             key: SigningKey::from_seed("sunet.se/2026", [21; 32]).unwrap(),
-            roots: ca::create(&domain, std::time::SystemTime::now()).unwrap().certificate,
+            ca: ca::create(&domain, std::time::SystemTime::now()).unwrap(),
         }
     }
 
@@ -40,7 +42,8 @@ impl Sunet {
         });
         let nodes = listed.collect();
         let (operator, trust_domain) = ("sunet".to_owned(), "sunet.se".to_owned());
-        let directory = Directory { operator, trust_domain, nodes, roots: self.roots.clone(), ..demo };
+        let directory =
+            Directory { operator, trust_domain, nodes, roots: self.ca.certificate.clone(), ..demo };
         Note::sign(&Document::Directory(directory).to_text(), &self.key).unwrap().to_string()
     }
 }
@@ -87,4 +90,29 @@ async fn another_operators_directory_takes_no_node_and_refuses_no_version_of_the
     let node = start().await;
     assert_eq!(operators(&node, &all), ["nordunet", "nordunet", "nordunet", "sunet"]);
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_our_node_by_the_ca_of_another_pinned_operator_reaches_nothing() {
+    let (cluster, sunet) = (TestCluster::new(), Sunet::new());
+    cluster.publish("sunet.note", &sunet.directory(&cluster, 1, &["lund-1"]));
+    let mut config = cluster.config("cph-1", 5);
+    sunet.pin(&mut config);
+    let home = Node::start(config, Arc::new(cluster.store.registry())).await.unwrap();
+    assert_eq!(operators(&home, &["lund-1"]), ["sunet"], "its directory counts, with its CA");
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let (id, now) = ("spiffe://nordu.net/relay/sto-1".parse().unwrap(), std::time::SystemTime::now());
+    let minted = ca::issue(&sunet.ca, &id, now, Duration::from_secs(3600)).unwrap();
+    let certificate = NodeCertificate::from_pem(&minted.certificate, &minted.key).unwrap();
+    // It has the node key of sto-1 too.
+    let mut hostile = HostileNode::start_with_certificate(&cluster, "sto-1", certificate).await;
+    let held = cluster.record().unwrap().grant;
+    assert!(hostile.reserve("cph-1", &held).await.is_err());
+    hostile.open_room("cph-1", &held);
+    hostile.until("no link", |event| matches!(event, LinkEvent::Unreachable { .. })).await;
+    let refused = home.directory.identity_counts().refused;
+    assert!(refused.get(&Reason::TlsHandshake).copied().unwrap_or_default() >= 2, "{refused:?}");
+    assert_eq!(hostile.asked(), [] as [&str; 0], "nobody calls it either");
+    anna.saw_only(&[]);
+    home.stop().await;
 }

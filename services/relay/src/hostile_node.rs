@@ -7,7 +7,7 @@ use systir_cascade::{
     CallError, HeldDocument, LinkEvent, PeerAddress, RoomBody, RoomSendError, SignalEvent, SignalStream,
 };
 use systir_documents::{DocumentHash, DocumentId, PublicKey, SigningKey};
-use systir_identity::{SpiffeId, TrustDomain};
+use systir_identity::{NodeCertificate, SpiffeId, TrustDomain};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::grant_reply::Result as Asked;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
@@ -50,11 +50,32 @@ impl HostileNode {
 
     /// The same with the node key of another node.
     pub(super) async fn start_with_key_of(cluster: &TestCluster, name: &str, key_of: &str) -> Self {
+        Self::start_as(cluster, name, key_of, None).await
+    }
+
+    /// With its own node key, and a certificate that another CA issued.
+    pub(super) async fn start_with_certificate(
+        cluster: &TestCluster,
+        name: &str,
+        certificate: NodeCertificate,
+    ) -> Self {
+        Self::start_as(cluster, name, name, Some(certificate)).await
+    }
+
+    async fn start_as(
+        cluster: &TestCluster,
+        name: &str,
+        key_of: &str,
+        certificate: Option<NodeCertificate>,
+    ) -> Self {
         let mut config = cluster.config(name, 1);
         // An honest node would not start with keys that policy denies it.
         (config.keys, config.room_keys, config.page.guest_key) = Default::default();
         let start = start::read(&config).unwrap();
         let StartupFiles { credentials, .. } = StartupFiles::read(&config, &start).unwrap();
+        if let Some(certificate) = certificate {
+            credentials.renew(certificate).unwrap();
+        }
         let node_key = cluster.documents.node_key(key_of).unwrap().to_text().parse().unwrap();
         let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
