@@ -12,7 +12,7 @@ use super::event::{LeaveReason, Output, RemoteParticipant, RoomEvent};
 use super::reply;
 use super::session::Session;
 use super::track::OwnTrack;
-use super::visible::VisibleTrack;
+use super::visible::{VisibleTrack, VisibleTrackId};
 use crate::token::Grants;
 use systir_media_control::{DataChannel, WorkerCommand};
 
@@ -91,34 +91,31 @@ impl Session {
         self.others.insert(info.sid.clone(), info.clone());
 
         let now: HashSet<&str> = participant.tracks.iter().map(|track| track.sid.as_str()).collect();
-        let gone: Vec<String> = self
+        let gone: Vec<VisibleTrackId> = self
             .visible
-            .iter()
-            .filter(|(sid, one)| one.participant_sid == info.sid && !now.contains(sid.as_str()))
-            .map(|(sid, _)| sid.clone())
+            .keys()
+            .filter(|id| id.participant_sid == info.sid && !now.contains(id.track_sid.as_str()))
+            .cloned()
             .collect();
-        for sid in gone {
-            self.remove_visible(&sid);
+        for id in gone {
+            self.remove_visible(&id);
         }
         for track in participant.tracks.iter().filter(|track| is_sid(&track.sid)) {
             let Some(track_info) = info.tracks.iter().find(|one| one.sid == track.sid) else { continue };
-            let known = self.visible.get(&track.sid);
-            if known.is_some_and(|known| known.participant_sid != info.sid) {
-                continue;
-            }
+            let id = VisibleTrackId::new(&track.sid, &info.sid);
+            let known = self.visible.get(&id);
             let same = known.is_some_and(|known| known.track == *track);
             let (requested, settings) =
                 known.map_or((None, None), |known| (known.requested, known.settings.clone()));
-            let requested = self.early_requests.remove(&track.sid).or(requested);
+            let requested = self.early_requests.remove(&id).or(requested);
             let unsupported = same && known.is_some_and(|known| known.unsupported);
             if !same {
                 // Another codec or source with the same sid needs another m-line.
-                self.drop_subscription(&track.sid);
+                self.drop_subscription(&id);
             }
             self.visible.insert(
-                track.sid.clone(),
+                id,
                 VisibleTrack {
-                    participant_sid: info.sid.clone(),
                     track: track.clone(),
                     info: track_info.clone(),
                     requested,
@@ -132,12 +129,9 @@ impl Session {
 
     fn participant_left(&mut self, sid: &str, reason: LeaveReason) {
         let Some(mut info) = self.others.remove(sid) else { return };
-        let tracks: Vec<String> = self
-            .visible
-            .iter()
-            .filter(|(_, visible)| visible.participant_sid == sid)
-            .map(|(sid, _)| sid.clone())
-            .collect();
+        let tracks: Vec<VisibleTrackId> =
+            self.visible.keys().filter(|id| id.participant_sid == sid).cloned().collect();
+        self.early_requests.retain(|id, _| id.participant_sid != sid);
         info.state = State::Disconnected as i32;
         info.disconnect_reason = reason as i32;
         info.version = info.version.saturating_add(1);

@@ -15,7 +15,7 @@ use super::config::{ServerFacts, SessionConfig, WallClock};
 use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
 use super::reply;
 use super::track::OwnTrack;
-use super::visible::VisibleTrack;
+use super::visible::{VisibleTrack, VisibleTrackId};
 use crate::sdp::{LocalTransport, Section, Subscriber, codecs};
 use systir_media_control::{ReceiveSection, Remote, Side, WorkerCommand};
 
@@ -63,10 +63,10 @@ pub struct Session {
     pub(super) remote: [Option<Remote>; 2],
     /// Other participants, by sid.
     pub(super) others: BTreeMap<String, proto::ParticipantInfo>,
-    /// Subscription requests for tracks that clients see but cannot subscribe to yet, by track sid.
-    pub(super) early_requests: BTreeMap<String, bool>,
-    /// Tracks of other participants, by sid.
-    pub(super) visible: BTreeMap<String, VisibleTrack>,
+    /// Subscription requests for tracks that clients see but cannot subscribe to yet.
+    pub(super) early_requests: BTreeMap<VisibleTrackId, bool>,
+    /// Tracks of other participants.
+    pub(super) visible: BTreeMap<VisibleTrackId, VisibleTrack>,
     pub(super) subscriber: Subscriber,
     /// Id of the last offer.
     pub(super) last_offer: u32,
@@ -397,14 +397,14 @@ impl Session {
         for track in tracks {
             self.unpublish(&track);
         }
-        let subscribed: Vec<String> = self
+        let subscribed: Vec<VisibleTrackId> = self
             .visible
             .iter()
             .filter(|(_, visible)| self.subscriber.contains(visible.track.key))
-            .map(|(sid, _)| sid.clone())
+            .map(|(id, _)| id.clone())
             .collect();
-        for sid in subscribed {
-            self.drop_subscription(&sid);
+        for id in subscribed {
+            self.drop_subscription(&id);
         }
         self.media(WorkerCommand::Leave { participant: self.config.participant });
         self.own_changed(false);

@@ -5,7 +5,7 @@ use systir_rtp::packet::Kind;
 
 use super::event::{LeaveReason, Output};
 use super::session::Session;
-use super::visible::VisibleTrack;
+use super::visible::{VisibleTrack, VisibleTrackId};
 use super::{quality, reply, track};
 use crate::sdp::OfferedTrack;
 use systir_media_control::{Side, WorkerCommand};
@@ -19,22 +19,23 @@ impl Session {
 
     /// Subscribes to every wanted track and unsubscribes from the others.
     pub(super) fn update_all_subscriptions(&mut self) {
-        let sids: Vec<String> = self.visible.keys().cloned().collect();
-        for sid in sids {
-            self.update_one_subscription(&sid);
+        let ids: Vec<VisibleTrackId> = self.visible.keys().cloned().collect();
+        for id in ids {
+            self.update_one_subscription(&id);
         }
     }
 
     /// Subscribes to a track or unsubscribes from it, as wanted.
-    pub(super) fn update_one_subscription(&mut self, sid: &str) {
-        let Some(visible) = self.visible.get(sid) else { return };
+    pub(super) fn update_one_subscription(&mut self, id: &VisibleTrackId) {
+        let Some(visible) = self.visible.get(id) else { return };
+        let sid = id.track_sid.as_str();
         let key = visible.track.key;
         match (self.wants(visible), self.subscriber.contains(key)) {
             (true, false) => {
                 let wanted = OfferedTrack {
                     track: key,
                     sid: sid.to_owned(),
-                    stream: track::stream_id(&visible.participant_sid, &visible.info),
+                    stream: track::stream_id(&id.participant_sid, &visible.info),
                     codec: visible.track.codec,
                 };
                 let has_room = self.subscriber.len() < self.config.limits.subscriptions;
@@ -45,24 +46,24 @@ impl Session {
                 self.outputs.push_back(Output::Subscribed { track_sid: sid.to_owned(), key });
                 self.offer_soon();
             }
-            (false, true) => self.drop_subscription(sid),
+            (false, true) => self.drop_subscription(id),
             _ => {}
         }
     }
 
-    pub(super) fn drop_subscription(&mut self, sid: &str) {
-        let Some(key) = self.visible.get(sid).map(|visible| visible.track.key) else { return };
+    pub(super) fn drop_subscription(&mut self, id: &VisibleTrackId) {
+        let Some(key) = self.visible.get(id).map(|visible| visible.track.key) else { return };
         if self.subscriber.remove(key) {
             self.media(WorkerCommand::Unsubscribe { participant: self.config.participant, track: key });
-            self.outputs.push_back(Output::Unsubscribed { track_sid: sid.to_owned(), key });
+            self.outputs.push_back(Output::Unsubscribed { track_sid: id.track_sid.clone(), key });
             self.offer_soon();
         }
     }
 
     /// Removes a track of another participant.
-    pub(super) fn remove_visible(&mut self, sid: &str) {
-        self.drop_subscription(sid);
-        self.visible.remove(sid);
+    pub(super) fn remove_visible(&mut self, id: &VisibleTrackId) {
+        self.drop_subscription(id);
+        self.visible.remove(id);
     }
 
     pub(super) fn update_subscription(&mut self, request: &proto::UpdateSubscription) {
@@ -73,45 +74,59 @@ impl Session {
         }
     }
 
-    /// Handles a request of the client or the server API for one track.
+    /// Handles a request of the client or the server API for a track: for each one with this sid.
     pub(super) fn request_subscription(&mut self, sid: &str, subscribe: bool) {
-        let allowed = self.config.grants.can_subscribe;
-        let Some(visible) = self.visible.get_mut(sid) else {
-            // A client sees a track as soon as it is published, and can receive it a moment later.
-            let published =
-                self.others.values().any(|other| other.tracks.iter().any(|track| track.sid == *sid));
-            if published && self.early_requests.len() < self.config.limits.subscriptions {
-                self.early_requests.insert(sid.to_owned(), subscribe);
-            } else if subscribe {
-                self.counts.refused += 1;
-                self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
+        let visible = self.visible_with(sid);
+        // A client sees a track as soon as it is published, and can receive it a moment later.
+        let publishers =
+            self.others.values().filter(|other| other.tracks.iter().any(|track| track.sid == *sid));
+        let ids = publishers.map(|other| VisibleTrackId::new(sid, &other.sid));
+        let early: Vec<VisibleTrackId> = ids.filter(|id| !visible.contains(id)).collect();
+        let mut found = !visible.is_empty();
+        for id in early {
+            if self.early_requests.len() < self.config.limits.subscriptions {
+                self.early_requests.insert(id, subscribe);
+                found = true;
             }
-            return;
-        };
-        visible.requested = Some(subscribe);
-        if subscribe && !allowed {
-            let participant = visible.participant_sid.clone();
+        }
+        if !found && subscribe {
             self.counts.refused += 1;
-            return self.signal(reply::subscription_permission(&participant, sid, false));
+            self.signal(reply::subscription_failed(sid, SubscriptionError::SeTrackNotfound));
+        }
+        for id in visible {
+            self.request_visible(&id, subscribe);
+        }
+    }
+
+    fn request_visible(&mut self, id: &VisibleTrackId, subscribe: bool) {
+        let Some(visible) = self.visible.get_mut(id) else { return };
+        let sid = id.track_sid.as_str();
+        visible.requested = Some(subscribe);
+        if subscribe && !self.config.grants.can_subscribe {
+            self.counts.refused += 1;
+            return self.signal(reply::subscription_permission(&id.participant_sid, sid, false));
         }
         if subscribe && visible.unsupported {
             self.counts.refused += 1;
             return self.signal(reply::subscription_failed(sid, SubscriptionError::SeCodecUnsupported));
         }
-        self.update_one_subscription(sid);
+        self.update_one_subscription(id);
     }
 
     pub(super) fn track_setting(&mut self, settings: &proto::UpdateTrackSettings) {
         for sid in settings.track_sids.iter().take(10_000) {
-            let Some(visible) = self.visible.get_mut(sid) else {
+            let ids = self.visible_with(sid);
+            if ids.is_empty() {
                 self.counts.ignored += 1;
-                continue;
-            };
-            visible.settings =
-                Some(proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() });
-            let (key, layer) = (visible.track.key, quality::target(settings, &visible.info));
-            if self.subscriber.contains(key) {
-                self.media(WorkerCommand::Target { participant: self.config.participant, track: key, layer });
+            }
+            for id in ids {
+                let Some(visible) = self.visible.get_mut(&id) else { continue };
+                visible.settings =
+                    Some(proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() });
+                let (track, layer) = (visible.track.key, quality::target(settings, &visible.info));
+                if self.subscriber.contains(track) {
+                    self.media(WorkerCommand::Target { participant: self.config.participant, track, layer });
+                }
             }
         }
     }
@@ -150,7 +165,7 @@ impl Session {
         self.offered_at = None;
         self.set_remote(Side::Subscriber, answered.remote);
         for wanted in answered.refused {
-            self.mark_unsupported(&wanted.sid);
+            self.mark_unsupported(&wanted);
         }
         for downtrack in answered.accepted {
             self.start_downtrack(downtrack);
@@ -172,10 +187,12 @@ impl Session {
     }
 
     /// The client answered that it lacks the codec.
-    fn mark_unsupported(&mut self, sid: &str) {
-        let Some(visible) = self.visible.get_mut(sid) else { return };
+    fn mark_unsupported(&mut self, refused: &OfferedTrack) {
+        let (sid, key) = (refused.sid.as_str(), refused.track);
+        let Some(visible) = self.visible.values_mut().find(|visible| visible.track.key == key) else {
+            return;
+        };
         visible.unsupported = true;
-        let key = visible.track.key;
         self.counts.refused += 1;
         self.media(WorkerCommand::Unsubscribe { participant: self.config.participant, track: key });
         self.outputs.push_back(Output::Unsubscribed { track_sid: sid.to_owned(), key });

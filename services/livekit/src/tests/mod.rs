@@ -3,6 +3,7 @@
 mod invariants;
 mod participants;
 mod publishing;
+mod shared_sids;
 mod subscribing;
 
 use std::collections::BTreeMap;

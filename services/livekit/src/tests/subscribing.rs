@@ -247,12 +247,3 @@ fn sids_that_are_not_safe_in_sdp_are_ignored() {
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().unwrap().sdp.contains("a=msid:PA_eve|TR_AMeve TR_AMeve"));
 }
-
-#[test]
-fn a_track_sid_belongs_to_the_participant_who_had_it_first() {
-    let mut client = Client::active(vec![bob()]);
-    client.room(RoomEvent::Participants(vec![remote("eve", 1, &[("TR_AMbob", 666, Codec::Opus)])]));
-    assert_eq!(names(&client.take()), ["Update"]);
-    client.room(RoomEvent::Left { sid: "PA_eve".into(), reason: LeaveReason::ClientInitiated });
-    assert_eq!(names(&client.take()), ["Update"]);
-}

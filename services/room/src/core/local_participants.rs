@@ -10,7 +10,7 @@ use systir_livekit::rate_limit::RateLimiter;
 use systir_livekit::{
     LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
 };
-use systir_media_control::{ParticipantKey, Side, WorkerCommand, ice};
+use systir_media_control::{ParticipantKey, Side, TrackKey, WorkerCommand, ice};
 use systir_policy::{NodeFacts, ParticipantRoles};
 use systir_rtp::packet::Codec;
 
@@ -201,10 +201,10 @@ impl RoomCore {
                         wanted: Default::default(),
                     });
                 }
-                Output::Unpublished { sid, .. } => {
-                    self.tracks.remove(&sid);
+                Output::Unpublished { key, .. } => {
+                    self.tracks.remove(key);
                 }
-                Output::Subscribed { track_sid, .. } => self.track_has_subscriber(&track_sid),
+                Output::Subscribed { key, .. } => self.track_has_subscriber(key),
                 Output::Unsubscribed { .. } => {}
                 Output::Data { channel, packet, destinations } => {
                     self.send_data(participant, channel, &packet, &destinations);
@@ -276,20 +276,20 @@ impl RoomCore {
     }
 
     /// A local participant or another node subscribed to a track: its publisher, if local, is notified.
-    pub(super) fn track_has_subscriber(&mut self, track_sid: &str) {
-        let Some(publisher) = self.tracks.get(track_sid).map(|entry| entry.publisher.clone()) else { return };
-        if let Some(participant) = self.local_by_sid(&publisher) {
-            self.notify(participant, RoomEvent::TrackSubscribed { track_sid: track_sid.to_owned() });
+    pub(super) fn track_has_subscriber(&mut self, track: TrackKey) {
+        let Some(entry) = self.tracks.by_key(track) else { return };
+        let track_sid = entry.sid.clone();
+        if let Some(participant) = self.local_by_sid(&entry.publisher) {
+            self.notify(participant, RoomEvent::TrackSubscribed { track_sid });
         }
     }
 
     fn left(&mut self, participant: ParticipantKey, reason: LeaveReason) {
         let Some(local) = self.local_participants.remove(&participant) else { return };
         tracing::debug!(?reason, "a participant left");
-        let ended: Vec<String> =
-            self.tracks.of_publisher(&local.sid).map(|entry| entry.sid.clone()).collect();
-        for sid in ended {
-            self.tracks.remove(&sid);
+        let ended: Vec<TrackKey> = self.tracks.of_publisher(&local.sid).map(|entry| entry.key).collect();
+        for key in ended {
+            self.tracks.remove(key);
         }
         self.command(WorkerCommand::Leave { participant });
         self.config.metrics.participants.dec();

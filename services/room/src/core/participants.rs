@@ -5,7 +5,7 @@ use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackIn
 use prost::Message as _;
 use systir_livekit::sdp::codecs;
 use systir_livekit::{RemoteParticipant, RemoteTrack, RoomEvent};
-use systir_media_control::{TrackSource, TrackSpec, WorkerCommand};
+use systir_media_control::{TrackKey, TrackSource, TrackSpec, WorkerCommand};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_rtp::packet::{Layer, LayerSet};
@@ -98,14 +98,11 @@ impl RoomCore {
             self.set_location(&participant.owner, &mut info);
             self.add_tracks(&participant.owner, &info);
         }
-        let tracks = info
-            .tracks
-            .iter()
-            .filter_map(|track| {
-                let entry = self.tracks.get(&track.sid)?;
-                Some(RemoteTrack { sid: track.sid.clone(), key: entry.key, codec: entry.spec.codec })
-            })
-            .collect();
+        let tracks = info.tracks.iter().filter_map(|track| {
+            let entry = self.tracks.get(&info.sid, &track.sid)?;
+            Some(RemoteTrack { sid: track.sid.clone(), key: entry.key, codec: entry.spec.codec })
+        });
+        let tracks = tracks.collect();
         Some(RemoteParticipant { info, tracks })
     }
 
@@ -132,14 +129,15 @@ impl RoomCore {
     /// while the room is open on the link to its node.
     fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
         let open = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
-        let obsolete: Vec<String> = self
+        let is_listed = |entry: &&TrackEntry| info.tracks.iter().any(|track| track.sid == entry.sid);
+        let obsolete: Vec<TrackKey> = self
             .tracks
             .of_publisher(&info.sid)
-            .filter(|entry| !open || !info.tracks.iter().any(|track| track.sid == entry.sid))
-            .map(|entry| entry.sid.clone())
+            .filter(|entry| !open || entry.node != node || !is_listed(entry))
+            .map(|entry| entry.key)
             .collect();
-        for sid in obsolete {
-            self.remove_track(&sid);
+        for key in obsolete {
+            self.remove_track(key);
         }
         let Some(link) = self.peers.get(node).and_then(|peer| peer.link) else { return };
         for track in info.tracks.iter().take(MAX_TRACKS) {
@@ -152,15 +150,9 @@ impl RoomCore {
                 );
                 continue;
             }
-            match self.tracks.get(&track.sid) {
-                Some(known) if known.spec == spec && known.node == node && known.publisher == info.sid => {
-                    continue;
-                }
-                Some(known) if known.node != node || known.publisher != info.sid => {
-                    tracing::warn!(node, "a track is left out: its id belongs to another participant");
-                    continue;
-                }
-                Some(_) => self.remove_track(&track.sid),
+            match self.tracks.get(&info.sid, &track.sid) {
+                Some(known) if known.spec == spec => continue,
+                Some(known) => self.remove_track(known.key),
                 None => {}
             }
             let Some(flows) = self.config.flows.flows(node, self.config.worker_index) else { continue };
@@ -186,29 +178,29 @@ impl RoomCore {
         }
     }
 
-    fn remove_track(&mut self, sid: &str) {
-        if let Some(entry) = self.tracks.remove(sid)
+    fn remove_track(&mut self, key: TrackKey) {
+        if let Some(entry) = self.tracks.remove(key)
             && entry.node != self.config.node
         {
-            self.command(WorkerCommand::RemoveTrack { track: entry.key });
+            self.command(WorkerCommand::RemoveTrack { track: key });
         }
     }
 
     /// Removes all remote tracks and unsubscribes from them.
     pub(super) fn remove_remote_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
-        let remote: Vec<TrackEntry> =
-            nodes.iter().flat_map(|node| self.tracks.of_node(node)).cloned().collect();
-        for entry in remote {
-            self.wanted_changed(entry.key, LayerSet::NONE);
-            self.remove_track(&entry.sid);
+        let remote: Vec<TrackKey> =
+            nodes.iter().flat_map(|node| self.tracks.of_node(node)).map(|entry| entry.key).collect();
+        for key in remote {
+            self.wanted_changed(key, LayerSet::NONE);
+            self.remove_track(key);
         }
     }
 
     fn remove_tracks_of(&mut self, publisher: &str) {
-        let sids: Vec<String> = self.tracks.of_publisher(publisher).map(|entry| entry.sid.clone()).collect();
-        for sid in sids {
-            self.remove_track(&sid);
+        let keys: Vec<TrackKey> = self.tracks.of_publisher(publisher).map(|entry| entry.key).collect();
+        for key in keys {
+            self.remove_track(key);
         }
     }
 

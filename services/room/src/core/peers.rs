@@ -314,7 +314,7 @@ impl RoomCore {
     }
 
     fn published_here(&self, sid: &str) -> Option<&super::tracks::TrackEntry> {
-        self.tracks.get(sid).filter(|entry| entry.node == self.config.node)
+        self.tracks.published_on(&self.config.node, sid)
     }
 
     /// Handles a subscription (with a flow) or an unsubscription of a peer. Policy decides again, because the
@@ -338,7 +338,7 @@ impl RoomCore {
                 peer.feeds_lost = true;
                 return self.ticket_refused(node, &TicketProblem::Missing);
             }
-            self.track_has_subscriber(sid);
+            self.track_has_subscriber(track);
         }
         self.command(WorkerCommand::Feed { track, peer: link, layer: Layer(layer as u8), flow });
     }

@@ -23,6 +23,7 @@ use crate::{Arrival, NodeAddress, SignedTicket, TicketFacts, new_ticket};
 
 mod hostile_node;
 mod policy_changes;
+mod shared_track_sids;
 mod shown_tickets;
 mod tickets;
 
