@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::limits::{MAX_BODY, MAX_PARTICIPANTS};
 use crate::{NodeName, Sid};
 
-/// Why an update was refused. Old and repeated updates are not refused: they change nothing.
+/// Why an update, or one record of a snapshot, was refused. Old and repeated updates are not refused: they change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {
     /// Only a participant's media node may write its state.

@@ -8,8 +8,8 @@
 //! - [`RoomState`]: one node's replica of the room's state. Nodes send each other [`Update`]s; applying one
 //!   returns the [`Change`]s. Only a participant's media node (its owner) writes its state, and only over its
 //!   own authenticated link: any other write is a [`MergeError`]. Updates may be reordered, repeated and
-//!   lost. [`RoomState::digest`] detects a loss and [`RoomState::snapshot`] repairs it. Replicas that applied
-//!   the same snapshots are equal. A [`ParticipantVersion`], (join number, counter), never decreases for one
+//!   lost; [`RoomState::snapshot`], which nodes send whenever the room opens on a link, repairs a loss. Replicas that
+//!   applied the same snapshots are equal. A [`ParticipantVersion`], (join number, counter), never decreases for one
 //!   participant id.
 //! - [`SignedTicket`]: a gateway's statement about one participant. The core accepts a participant of another node only
 //!   with a valid one.
@@ -23,7 +23,6 @@
 
 mod check;
 mod core;
-mod digest;
 mod effect;
 mod error;
 mod input;
@@ -40,7 +39,6 @@ mod version;
 pub mod wire;
 
 pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of};
-pub use digest::{OwnerDigest, StateDigest};
 pub use effect::RoomEffect;
 pub use error::{LocalError, MergeError};
 pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
@@ -52,7 +50,7 @@ pub use residency::{
 };
 pub use state::RoomState;
 pub use ticket::{SignedTicket, TicketFacts, TicketProblem, check_grants, check_place, new_ticket};
-pub use update::{Change, Participant, ParticipantRecord, RecordState, Update};
+pub use update::{Applied, Change, Participant, ParticipantRecord, RecordState, Update};
 pub use version::{MetadataVersion, ParticipantVersion};
 
 /// Name of a node.

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::check::check;
-use crate::digest::{OwnerDigest, StateDigest};
 use crate::error::{LocalError, MergeError};
 use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS};
 use crate::metadata::MetadataRegister;
 use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
-use crate::update::{Change, Participant, ParticipantRecord, RecordState, Update};
+use crate::update::{Applied, Change, Participant, ParticipantRecord, RecordState, Update};
 use crate::version::ParticipantVersion;
 use crate::{Identity, NodeName, Sid};
 
@@ -146,43 +145,49 @@ impl RoomState {
     }
 
     /// Applies an update from another node. `from` is the node that the link authenticated. `now_ms` is the
-    /// time on this node: an update with a time too far ahead would win for ever, so it is refused.
-    pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Vec<Change>, MergeError> {
-        if update.latest() > now_ms.saturating_add(MAX_AHEAD_MS) {
-            return Err(MergeError::FromTheFuture { from: from.to_owned() });
-        }
+    /// time on this node: a record with a join number too far ahead would win for ever, so it is refused.
+    ///
+    /// # Errors
+    /// Why the whole update changes nothing. A snapshot is applied without the records that are refused: one such record
+    /// must not hide all other participants of its node.
+    pub fn apply(&mut self, from: &str, update: Update, now_ms: u64) -> Result<Applied, MergeError> {
         match update {
             Update::Participant { owner, incarnation, seq, record } => {
-                self.check_update(from, &owner, std::slice::from_ref(&record))?;
+                self.check_owner(from, &owner)?;
+                self.check_record(from, &record, now_ms)?;
                 if self.is_foreign(&owner, incarnation) {
-                    return Ok(Vec::new());
+                    return Ok(Applied::default());
                 }
                 let full = self.owners.get(from).is_some_and(|o| o.is_full() && o.get(&record.sid).is_none());
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
-                Ok(self.merge_one(&owner, incarnation, seq, record))
+                Ok(self.merge_one(&owner, incarnation, seq, record).into())
             }
-            Update::Snapshot { owner, incarnation, seq, records } => {
+            Update::Snapshot { owner, incarnation, seq, mut records } => {
+                self.check_owner(from, &owner)?;
                 let live = records.iter().filter(|r| matches!(r.state, RecordState::Live(_))).count();
                 if live > MAX_PARTICIPANTS {
                     return Err(MergeError::TooMany { from: from.to_owned() });
                 }
-                self.check_update(from, &owner, &records)?;
                 let announced = self.announcing.remove(&owner);
                 if self.is_foreign(&owner, incarnation) && !announced {
-                    return Ok(Vec::new());
+                    return Ok(Applied::default());
                 }
+                let refused = self.refuse_records(from, &mut records, now_ms);
                 let mut identities = self.identities_of(&owner);
                 let accepted = records.iter().filter(|record| record.state != RecordState::Refused);
                 identities.extend(accepted.map(|record| record.identity.clone()));
-                Ok(self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records)))
+                let changes =
+                    self.merge(&owner, incarnation, identities, |owner| owner.replace(seq, records));
+                Ok(Applied { changes, refused })
             }
             Update::Metadata { home, version, value } => {
                 if self.is_foreign(&home, version.incarnation) {
-                    return Ok(Vec::new());
+                    return Ok(Applied::default());
                 }
-                Ok(self.register.apply(from, &home, version, value)?.into_iter().collect())
+                let changed = self.register.apply(from, &home, version, value)?;
+                Ok(changed.into_iter().collect::<Vec<_>>().into())
             }
         }
     }
@@ -232,21 +237,6 @@ impl RoomState {
             records,
         };
         std::iter::once(own).chain(self.register.restate()).collect()
-    }
-
-    /// The digest of this replica.
-    pub fn digest(&self) -> StateDigest {
-        let owners = self.owners.iter().map(|(node, owner)| (node.clone(), OwnerDigest::of(owner))).collect();
-        StateDigest { owners, metadata: self.register.version() }
-    }
-
-    /// Does a replica with this digest lack writes of this node? Then send it the
-    /// [`snapshot`](Self::snapshot).
-    pub fn must_resync(&self, theirs: &StateDigest) -> bool {
-        let mine = self.owners.get(&self.node).map(OwnerDigest::of);
-        let metadata = self.register.restate().is_some();
-        theirs.owners.get(&self.node).copied() != mine
-            || (metadata && theirs.metadata != self.register.version())
     }
 
     /// Sets the home node and its epoch from the assignment; an older epoch is ignored. A node that becomes
@@ -308,28 +298,43 @@ impl RoomState {
         self.owners.get(node).is_some_and(|owner| owner.live().next().is_some())
     }
 
-    /// Validates an update before anything is changed.
-    fn check_update(&self, from: &str, owner: &str, records: &[ParticipantRecord]) -> Result<(), MergeError> {
+    /// May the node write participants of this owner?
+    fn check_owner(&self, from: &str, owner: &str) -> Result<(), MergeError> {
         if owner == self.node || from == self.node {
             return Err(MergeError::OwnName { from: from.to_owned() });
         }
         if from != owner {
             return Err(MergeError::NotOwner { from: from.to_owned(), owner: owner.to_owned() });
         }
-        for record in records.iter().filter(|record| record.state != RecordState::Refused) {
-            check(record)?;
-            let (from, sid) = (from.to_owned(), record.sid.clone());
-            match self.owner_of.get(&sid) {
-                Some(other) if *other != from => {
-                    return Err(MergeError::SidTaken { from, sid, owner: other.clone() });
-                }
-                _ => {}
+        Ok(())
+    }
+
+    /// Marks the records of a snapshot that are not to be applied, before anything is changed. Returns why.
+    fn refuse_records(&self, from: &str, records: &mut [ParticipantRecord], now_ms: u64) -> Vec<MergeError> {
+        let mut refused = Vec::new();
+        for record in records.iter_mut().filter(|record| record.state != RecordState::Refused) {
+            if let Err(error) = self.check_record(from, record, now_ms) {
+                record.state = RecordState::Refused;
+                refused.push(error);
             }
-            if self.stored(&sid).is_some_and(|stored| {
-                stored.identity != record.identity || stored.version.epoch != record.version.epoch
-            }) {
-                return Err(MergeError::Rewritten { from, sid });
-            }
+        }
+        refused
+    }
+
+    /// May the node write this record of a participant?
+    fn check_record(&self, from: &str, record: &ParticipantRecord, now_ms: u64) -> Result<(), MergeError> {
+        check(record)?;
+        let (from, sid) = (from.to_owned(), record.sid.clone());
+        if record.version.epoch > now_ms.saturating_add(MAX_AHEAD_MS) {
+            return Err(MergeError::FromTheFuture { from });
+        }
+        if let Some(other) = self.owner_of.get(&sid).filter(|owner| **owner != from) {
+            return Err(MergeError::SidTaken { from, sid, owner: other.clone() });
+        }
+        if self.stored(&sid).is_some_and(|stored| {
+            stored.identity != record.identity || stored.version.epoch != record.version.epoch
+        }) {
+            return Err(MergeError::Rewritten { from, sid });
         }
         Ok(())
     }

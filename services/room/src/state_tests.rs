@@ -34,12 +34,12 @@ fn pair() -> (RoomState, RoomState, Update) {
 #[test]
 fn an_update_is_replicated_and_a_repeated_one_changes_nothing() {
     let (mut cph, mut sto, join) = pair();
-    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap().len(), 1);
-    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap().changes.len(), 1);
+    assert_eq!(sto.apply("cph-1", join.clone(), ANY_TIME).unwrap().changes, []);
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    let changes = sto.apply("cph-1", update, ANY_TIME).unwrap();
+    let changes = sto.apply("cph-1", update, ANY_TIME).unwrap().changes;
     assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
-    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), [], "an older version was applied");
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap().changes, [], "an older version was applied");
     assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
 }
 
@@ -75,8 +75,8 @@ fn a_newer_join_of_an_identity_evicts_the_older_one_at_its_own_node() {
     let (mut cph, mut sto, ada_at_cph) = pair();
     let (ada_at_sto, _) = sto.local_join("PA_a2", "ada", 11, body("new"), Bytes::new()).unwrap();
     // sto-1 receives the older join: nothing changes and nothing is evicted here.
-    assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), ANY_TIME).unwrap(), []);
-    let changes = cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap();
+    assert_eq!(sto.apply("cph-1", ada_at_cph.clone(), ANY_TIME).unwrap().changes, []);
+    let changes = cph.apply("sto-1", ada_at_sto, ANY_TIME).unwrap().changes;
     let [
         Change::Left { sid, .. },
         Change::Joined(joined),
@@ -90,7 +90,7 @@ fn a_newer_join_of_an_identity_evicts_the_older_one_at_its_own_node() {
     let (_, left) = sto.local_remove("PA_a2").unwrap();
     assert_eq!(left.len(), 1);
     // The old update does not restore the evicted participant.
-    assert_eq!(sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", ada_at_cph, ANY_TIME).unwrap().changes, []);
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
 
@@ -124,7 +124,7 @@ fn participants_of_a_lost_node_leave_and_do_not_return_with_an_older_state() {
     sto.apply("cph-1", update, ANY_TIME).unwrap();
     assert!(matches!(sto.lose_node("cph-1").as_slice(), [Change::Left { .. }]));
     assert_eq!(
-        sto.apply("cph-1", join, ANY_TIME).unwrap(),
+        sto.apply("cph-1", join, ANY_TIME).unwrap().changes,
         [],
         "a late update of an older version was applied"
     );
@@ -137,18 +137,16 @@ fn participants_of_a_lost_node_leave_and_do_not_return_with_an_older_state() {
 }
 
 #[test]
-fn a_digest_detects_a_lost_update_and_a_snapshot_repairs_it() {
+fn a_snapshot_repairs_the_loss_of_an_update() {
     let (mut cph, mut sto, join) = pair();
     sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
     cph.local_remove("PA_a1").unwrap();
     cph.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
-    assert!(cph.must_resync(&sto.digest()));
     for update in cph.snapshot() {
         sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
-    assert!(!cph.must_resync(&sto.digest()));
     assert_eq!(names(&sto), ["PA_b1"]);
-    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap(), []);
+    assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap().changes, []);
 }
 
 #[test]
@@ -158,14 +156,18 @@ fn participants_of_an_earlier_incarnation_leave() {
         sto.apply("cph-1", join.clone(), ANY_TIME).unwrap();
         let mut restarted = RoomState::new("cph-1", incarnation);
         let (bob, _) = restarted.local_join("PA_b1", "bob", 20, body(""), Bytes::new()).unwrap();
-        assert_eq!(sto.apply("cph-1", bob.clone(), ANY_TIME).unwrap(), [], "it is not announced yet");
+        assert_eq!(sto.apply("cph-1", bob.clone(), ANY_TIME).unwrap().changes, [], "it is not announced yet");
         let snapshot = restarted.snapshot().remove(0);
-        assert_eq!(sto.apply("cph-1", snapshot.clone(), ANY_TIME).unwrap(), [], "its link has not opened");
+        assert_eq!(
+            sto.apply("cph-1", snapshot.clone(), ANY_TIME).unwrap().changes,
+            [],
+            "its link has not opened"
+        );
         sto.link_opened("cph-1");
-        let changes = sto.apply("cph-1", snapshot, ANY_TIME).unwrap();
+        let changes = sto.apply("cph-1", snapshot, ANY_TIME).unwrap().changes;
         assert_eq!(changes.len(), 2, "ada left, bob joined: {changes:?}");
         for late in [join, bob, RoomState::new("cph-1", 1).snapshot().remove(0)] {
-            assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap(), [], "a late update was applied");
+            assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap().changes, [], "a late update was applied");
         }
         assert_eq!(names(&sto), ["PA_b1"]);
     }
@@ -220,11 +222,12 @@ fn an_update_beyond_a_limit_is_refused_and_not_stored() {
     };
     let update =
         |record| Update::Snapshot { owner: "cph-1".into(), incarnation: 1, seq: 1, records: vec![record] };
-    let refused = sto.apply("cph-1", update(record("PA_a", RecordState::Live(big))), ANY_TIME);
-    assert!(matches!(refused, Err(MergeError::TooLarge { .. })));
-    let refused = sto.apply("cph-1", update(record("", RecordState::Removed)), ANY_TIME);
-    assert!(matches!(refused, Err(MergeError::Malformed(_))));
-    assert_eq!(sto.digest().owners.len(), 1);
+    let mut refused = |record| sto.apply("cph-1", update(record), ANY_TIME).unwrap().refused;
+    let too_large = refused(record("PA_a", RecordState::Live(big)));
+    assert!(matches!(too_large.as_slice(), [MergeError::TooLarge { .. }]), "{too_large:?}");
+    let malformed = refused(record("", RecordState::Removed));
+    assert!(matches!(malformed.as_slice(), [MergeError::Malformed(_)]), "{malformed:?}");
+    assert!(sto.owner_of.is_empty() && sto.sids.is_empty());
 }
 
 #[test]
@@ -235,8 +238,11 @@ fn metadata_is_written_by_the_home_node_and_fenced_by_the_epoch() {
     let first = cph.set_metadata(body("lecture")).unwrap();
     assert!(matches!(sto.apply("cph-1", first.clone(), ANY_TIME), Err(MergeError::UnknownEpoch { .. })));
     sto.set_home("cph-1", 1);
-    assert_eq!(sto.apply("cph-1", first.clone(), ANY_TIME).unwrap(), [Change::Metadata(body("lecture"))]);
-    assert_eq!(sto.apply("cph-1", first.clone(), ANY_TIME).unwrap(), []);
+    assert_eq!(
+        sto.apply("cph-1", first.clone(), ANY_TIME).unwrap().changes,
+        [Change::Metadata(body("lecture"))]
+    );
+    assert_eq!(sto.apply("cph-1", first.clone(), ANY_TIME).unwrap().changes, []);
     assert!(matches!(sto.apply("aws-sto-1", first.clone(), ANY_TIME), Err(MergeError::NotHome { .. })));
 
     let restated = sto.set_home("sto-1", 2).unwrap();
@@ -246,13 +252,12 @@ fn metadata_is_written_by_the_home_node_and_fenced_by_the_epoch() {
     ));
     assert_eq!(cph.set_home("sto-1", 2), None);
     assert_eq!(
-        cph.apply("sto-1", restated, ANY_TIME).unwrap(),
+        cph.apply("sto-1", restated, ANY_TIME).unwrap().changes,
         [],
         "an equal value in a new epoch was reported as a change"
     );
     assert_eq!(cph.set_metadata(body("old home")), Err(LocalError::NotHome));
     let second = sto.set_metadata(body("exam")).unwrap();
-    assert!(sto.must_resync(&cph.digest()));
     cph.apply("sto-1", second, ANY_TIME).unwrap();
     assert_eq!((cph.metadata(), cph.home()), (Some(&body("exam")), Some(("sto-1", 2))));
     assert_eq!(cph.set_home("cph-1", 1), None);
@@ -276,7 +281,7 @@ fn a_home_that_restarts_in_its_epoch_writes_metadata_whatever_its_incarnation_is
     }
     assert_eq!(sto.metadata(), Some(&body("exam")));
     for late in [first, second] {
-        assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap(), []);
+        assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap().changes, []);
     }
     assert_eq!(sto.metadata(), Some(&body("exam")));
 }
@@ -307,7 +312,7 @@ fn an_update_from_before_a_snapshot_does_not_restore_a_participant_without_a_tom
         sto.apply("cph-1", update, ANY_TIME).unwrap();
     }
     for late in early.into_iter().chain([ada]) {
-        assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap(), []);
+        assert_eq!(sto.apply("cph-1", late, ANY_TIME).unwrap().changes, []);
     }
     assert_eq!(names(&sto), Vec::<Sid>::new());
 }
@@ -322,7 +327,8 @@ fn a_join_from_the_future_is_refused() {
     let refused = cph.apply("sto-1", forged, NOW).unwrap_err();
     assert_eq!((refused.reason(), names(&cph)), (Reason::StateFutureTime, vec!["PA_ada".to_owned()]));
     let snapshot = hostile.snapshot().remove(0);
-    assert!(matches!(cph.apply("sto-1", snapshot, NOW), Err(MergeError::FromTheFuture { .. })));
+    let refused = cph.apply("sto-1", snapshot, NOW).unwrap().refused;
+    assert_eq!(refused, [MergeError::FromTheFuture { from: "sto-1".into() }]);
     // A clock that is slightly ahead does no harm: the next join here still wins.
     let mut fast = RoomState::new("oslo-1", NOW);
     let (early, _) = fast.local_join("PA_fast", "ada", NOW + 60_000, body("there"), Bytes::new()).unwrap();
@@ -348,7 +354,7 @@ fn a_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_n
     let gateway_join = cph.last_join("ada").unwrap();
     let epoch = next_epoch(&sto, "ada", gateway_join, there);
     let (update, _) = sto.local_join("PA_new", "ada", epoch, body("new"), Bytes::new()).unwrap();
-    let changes = cph.apply("sto-1", update, NOW + 5_000).unwrap();
+    let changes = cph.apply("sto-1", update, NOW + 5_000).unwrap().changes;
     assert!(changes.iter().any(|change| matches!(change, Change::Evicted { sid, .. } if sid == "PA_old")));
     assert_eq!(names(&cph), ["PA_new"]);
     assert_eq!(names(&sto), ["PA_new"]);
@@ -356,7 +362,7 @@ fn a_later_join_wins_on_a_node_whose_clock_is_minutes_behind_and_whose_link_is_n
     let epoch = next_epoch(&cph, "ada", 0, NOW + 5_000);
     let (update, _) = cph.local_join("PA_back", "ada", epoch, body("back"), Bytes::new()).unwrap();
     assert_eq!(names(&cph), ["PA_back"]);
-    assert!(sto.apply("cph-1", update, NOW + 5_000).unwrap().len() > 1);
+    assert!(sto.apply("cph-1", update, NOW + 5_000).unwrap().changes.len() > 1);
     assert_eq!(names(&sto), ["PA_back"]);
 }
 
@@ -377,9 +383,9 @@ fn a_ticket_stays_until_another_one_is_written() {
     sto.apply("cph-1", update, ANY_TIME).unwrap();
     let (renewal, changes) = cph.local_renewal("PA_a1", body("v1"), body("second")).unwrap();
     assert_eq!((ticket_in(&renewal), changes), (Some(body("second")), Vec::new()));
-    assert_eq!(sto.apply("cph-1", renewal, ANY_TIME).unwrap(), [], "a renewal is shown");
+    assert_eq!(sto.apply("cph-1", renewal, ANY_TIME).unwrap().changes, [], "a renewal is shown");
     assert_eq!(ticket_in(&cph.snapshot()[0]), Some(body("second")));
-    assert!(!cph.must_resync(&sto.digest()));
+    assert_eq!(sto.by_sid("PA_a1").map(|one| one.version), cph.by_sid("PA_a1").map(|one| one.version));
 }
 
 #[test]
@@ -409,5 +415,31 @@ fn a_lost_participant_returns_with_a_newer_write() {
     assert!(matches!(sto.lose_participant("cph-1", "PA_a1").as_slice(), [Change::Left { .. }]));
     assert_eq!(sto.lose_participant("cph-1", "PA_a1"), []);
     let (update, _) = cph.local_update("PA_a1", body("v1")).unwrap();
-    assert!(matches!(sto.apply("cph-1", update, ANY_TIME).unwrap().as_slice(), [Change::Joined(_)]));
+    assert!(matches!(sto.apply("cph-1", update, ANY_TIME).unwrap().changes.as_slice(), [Change::Joined(_)]));
+}
+
+#[test]
+fn a_snapshot_is_applied_without_the_records_that_are_refused() {
+    let (mut cph, _, _) = pair();
+    let mut sto = RoomState::new("sto-1", 1);
+    // `PA_taken` is of chen here, and the clock of a gateway of `sto-1` is far ahead.
+    cph.local_join("PA_taken", "chen", NOW, body("here"), Bytes::new()).unwrap();
+    sto.local_join("PA_taken", "eve", NOW, body("there"), Bytes::new()).unwrap();
+    sto.local_join("PA_late", "gita", NOW + MAX_AHEAD_MS + 1, body("there"), Bytes::new()).unwrap();
+    sto.local_join("PA_b1", "bob", NOW, body("there"), Bytes::new()).unwrap();
+    let applied = cph.apply("sto-1", sto.snapshot().remove(0), NOW).unwrap();
+    let reasons: Vec<Reason> = applied.refused.iter().map(MergeError::reason).collect();
+    assert_eq!(reasons, [Reason::StateFutureTime, Reason::StateSidTaken]);
+    assert_eq!(names(&cph), ["PA_a1", "PA_b1", "PA_taken"]);
+    assert_eq!(cph.by_sid("PA_taken").unwrap().identity, "chen");
+    // What it knows of a participant stays, whatever the snapshot says of it.
+    let Update::Snapshot { owner, incarnation, mut records, .. } = sto.snapshot().remove(0) else {
+        unreachable!()
+    };
+    records.retain(|record| record.sid == "PA_b1");
+    records[0].identity = "hans".to_owned();
+    let rewritten = Update::Snapshot { owner, incarnation, seq: 9, records };
+    let refused = cph.apply("sto-1", rewritten, NOW).unwrap().refused;
+    assert!(matches!(refused.as_slice(), [MergeError::Rewritten { .. }]), "{refused:?}");
+    assert_eq!(cph.by_sid("PA_b1").unwrap().identity, "bob");
 }

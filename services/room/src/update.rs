@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::error::MergeError;
 use crate::version::{MetadataVersion, ParticipantVersion};
 use crate::{Identity, NodeName, Sid};
 
@@ -42,7 +43,7 @@ pub enum RecordState {
     Live(Bytes),
     /// It has left. The tombstone is kept so that a late update does not restore it.
     Removed,
-    /// The room core refused the record, which is listed in a snapshot: what the replica holds stays.
+    /// The record, which is listed in a snapshot, was refused: what the replica holds stays.
     Refused,
 }
 
@@ -83,16 +84,18 @@ pub enum Update {
     },
 }
 
-impl Update {
-    /// The latest time in the update. Join numbers are Unix milliseconds.
-    pub(crate) fn latest(&self) -> u64 {
-        match self {
-            Self::Participant { record, .. } => record.version.epoch,
-            Self::Snapshot { records, .. } => {
-                records.iter().map(|record| record.version.epoch).max().unwrap_or_default()
-            }
-            Self::Metadata { .. } => 0,
-        }
+/// What an update from another node did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The changes of the replica.
+    pub changes: Vec<Change>,
+    /// Why records of a snapshot were refused, one entry for each.
+    pub refused: Vec<MergeError>,
+}
+
+impl From<Vec<Change>> for Applied {
+    fn from(changes: Vec<Change>) -> Self {
+        Self { changes, refused: Vec::new() }
     }
 }
 

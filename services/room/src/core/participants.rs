@@ -12,7 +12,7 @@ use systir_rtp::packet::{Layer, LayerSet};
 
 use super::RoomCore;
 use super::tracks::TrackEntry;
-use crate::{Change, Participant, Update};
+use crate::{Change, MergeError, Participant, Update};
 
 /// Most tracks of one remote participant that are added here: as many as a participant may publish.
 const MAX_TRACKS: usize = 32;
@@ -37,18 +37,23 @@ impl RoomCore {
             let Some(update) = self.with_valid_tickets(node, update) else { continue };
             let candidates = self.may_leave(node, &update);
             match self.replica.apply(node, update, self.now.unix_ms) {
-                Ok(changes) => {
+                Ok(applied) => {
+                    for error in &applied.refused {
+                        self.write_refused(node, error);
+                    }
                     self.end_tickets(node, candidates);
-                    self.notify_changes(changes);
+                    self.notify_changes(applied.changes);
                 }
-                Err(error) => {
-                    tracing::warn!(node, %error, "an update of the room's state was refused");
-                    self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
-                }
+                Err(error) => self.write_refused(node, &error),
             }
         }
         self.give_state_by_ticket(node);
         self.residency_changed();
+    }
+
+    fn write_refused(&self, node: &str, error: &MergeError) {
+        tracing::warn!(node, %error, "a write of the room's state was refused");
+        self.config.metrics.link_refusals.get_or_create(&error.reason().into()).inc();
     }
 
     /// Passes changes of the state to the local sessions.

@@ -25,6 +25,7 @@ mod hostile_node;
 mod policy_changes;
 mod shared_track_sids;
 mod shown_tickets;
+mod taken_sids;
 mod tickets;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];
