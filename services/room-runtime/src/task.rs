@@ -292,8 +292,11 @@ impl RoomTask {
                 nodes.insert(node.to_owned(), self.rooms.dependencies().links.address(node));
             }
         }
+        let is_listed = |node: &&str| assignments.role(&self.id, node).is_some();
+        let media_nodes = self.core.nodes().filter(is_listed).map(str::to_owned).collect();
         let registry_unavailable = view.rooms_unavailable_since(&self.id.institution).is_some();
-        let cluster = ClusterView { assignment, grant_ended, recorded, registry_unavailable, nodes };
+        let cluster =
+            ClusterView { assignment, media_nodes, grant_ended, recorded, registry_unavailable, nodes };
         self.core.handle(RoomInput::Cluster(cluster), now());
         watch.set_nodes(self.core.nodes());
     }

@@ -209,7 +209,9 @@ fn main() {
         NodeAddress { grpc: "10.0.0.1:7871".parse().unwrap(), quic: "10.0.0.1:7870".parse().unwrap() };
     for index in 0..2 {
         let nodes = NODES.map(|name| (name.to_owned(), Some(address))).into();
-        let view = ClusterView { assignment: Some(assignment.clone()), nodes, ..ClusterView::default() };
+        let media_nodes = NODES.map(str::to_owned).into();
+        let assignment = Some(assignment.clone());
+        let view = ClusterView { assignment, media_nodes, nodes, ..ClusterView::default() };
         room.input(index, RoomInput::Cluster(view));
         assert_eq!(room.nodes[index].opened, [NODES[1 - index]]);
     }

@@ -1,6 +1,6 @@
 //! The inputs of a room core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +61,8 @@ pub struct NodeAddress {
 pub struct ClusterView {
     /// The room's assignment, by the grant that this node holds; none without one.
     pub assignment: Option<Assignment>,
+    /// Of the nodes that the room asks for, those that this grant lists as home or spill node.
+    pub media_nodes: BTreeSet<String>,
     /// Has the grant ended, although the room's home can be reached?
     pub grant_ended: bool,
     /// Is the registry's record as the room's home would write it?

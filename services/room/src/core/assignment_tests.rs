@@ -49,7 +49,9 @@ impl Network {
         let mut nodes: BTreeMap<_, _> = NODES.map(|name| (name.to_owned(), Some(address))).into();
         nodes.insert(UNAPPROVED.to_owned(), Some(address));
         let assignment = Some(self.nodes[index].core.assignment().clone());
-        let mut view = ClusterView { assignment, recorded: true, nodes, ..ClusterView::default() };
+        let media_nodes = nodes.keys().cloned().collect();
+        let mut view =
+            ClusterView { assignment, media_nodes, recorded: true, nodes, ..ClusterView::default() };
         change(&mut view);
         self.input(index, RoomInput::Cluster(view));
     }
@@ -93,6 +95,35 @@ fn a_node_with_participants_keeps_its_links_while_the_assignment_does_not_have_i
     network.advance(8_100);
     assert!(!network.nodes[0].wanted.contains("sto-1"));
     assert_eq!(participants(&network.nodes[0]).len(), 1);
+}
+
+#[test]
+fn a_node_with_participants_that_the_grant_lists_no_more_is_left_out_at_once() {
+    let mut network = Network::with_participants(&[0, 1, 2]);
+    // Policy denies sto-1 now. The home has that policy, and has signed a grant without sto-1. Osl-1 has the grant only.
+    let mut without = assignment();
+    without.spill.retain(|node| *node != *"sto-1");
+    network.read_view(2, |view| {
+        view.assignment = Some(without);
+        view.media_nodes.remove("sto-1");
+    });
+    assert!(!network.nodes[2].wanted.contains("sto-1"));
+    assert_eq!(network.open_links(), [(0, 1), (0, 2), (1, 0), (2, 0)]);
+    assert_eq!(participants(&network.nodes[2]).keys().collect::<Vec<_>>(), ["anna", "chen"]);
+    let before = network.trace.len();
+    network.join_as(2, "dina");
+    network.settle_records();
+    let sent: Vec<_> =
+        network.trace[before..].iter().filter(|sent| sent.starts_with("osl-1 sto-1 ")).collect();
+    assert!(sent.is_empty(), "{sent:?}");
+    // Its policy would approve sto-1, also when the room opens anew on their link.
+    let opened = RoomLinkEvent::Opened { node: "sto-1".to_owned(), link: 9 };
+    network.nodes[2].core.handle(RoomInput::Link(opened), network.now);
+    network.read_view(2, |view| {
+        view.media_nodes.remove("sto-1");
+    });
+    assert!(!network.nodes[2].core.peers.contains_key("sto-1"));
+    assert!(!network.trace[before..].iter().any(|sent| sent.starts_with("osl-1 sto-1 ")));
 }
 
 #[test]

@@ -84,10 +84,12 @@ impl RoomCore {
     }
 
     /// Does a node that the record does not have carry participants of the room, over a link that stands or has
-    /// just gone down? Media does not depend on the registry: the node writes itself into the record again.
+    /// just gone down? Media does not depend on the registry: the node writes itself into the record again. The grant must
+    /// list it: its home may have left it out by a policy that this node does not have yet.
     fn carries_participants(&mut self, node: &str) -> bool {
         let stands = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
         (stands || self.links_down.contains_key(node))
+            && self.cluster.media_nodes.contains(node)
             && self.replica.has_participants_of(node)
             && self.decide(MediaRole::Spill, node).allowed
     }

@@ -75,11 +75,12 @@ fn assignment() -> Assignment {
     assignment
 }
 
-/// What a node knows of the cluster that follows this assignment: all nodes are up.
+/// What a node knows of the cluster that follows this assignment: all nodes are up, and the grant lists them.
 fn view_of(assignment: Assignment) -> ClusterView {
     let address = NodeAddress { grpc: "10.0.0.1:1".parse().unwrap(), quic: "10.0.0.1:2".parse().unwrap() };
     ClusterView {
         assignment: Some(assignment),
+        media_nodes: NODES.map(str::to_owned).into(),
         nodes: NODES.map(|name| (name.to_owned(), Some(address))).into(),
         ..ClusterView::default()
     }
