@@ -69,6 +69,12 @@ fn bad_request(sentence: impl Into<String>) -> Refusal {
     Refusal::new(Reason::BadRequest, sentence)
 }
 
+/// The id of a peer's seat in the seat book. A peer chooses the ids of its joins, and every node of a ladder is told the
+/// id: only the peer that reserved a seat takes or releases it.
+fn seat_id(peer: &ProvenIdentity, join_id: &str) -> String {
+    format!("{} {join_id}", peer.id())
+}
+
 pub(crate) fn room_of(key: &str) -> Result<RoomId, Refusal> {
     RoomId::from_key(key).ok_or_else(|| bad_request("the room is not (institution, tag)"))
 }
@@ -149,8 +155,8 @@ impl ClusterService {
         self.admission.may_be_added(&room, &self.node)?;
         let KnownIdentity { last_join, elsewhere } =
             self.rooms.identity(&room, &request.identity, IDENTITY_TIMEOUT).await;
-        let (identity, join_id) = (request.identity.as_str(), request.join_id.as_str());
-        let join = SeatApplicant { identity, elsewhere, join_id };
+        let join_id = seat_id(peer, &request.join_id);
+        let join = SeatApplicant { identity: &request.identity, elsewhere, join_id: &join_id };
         if request.probe {
             self.admission.would_reserve_here(&room, join)?;
         } else {
@@ -253,7 +259,7 @@ impl ClusterService {
         let auto_subscribe =
             start.query.get("auto_subscribe").is_none_or(|value| value != "0" && value != "false");
         let arrival = Box::new(ParticipantArrival {
-            join_id: start.join_id,
+            join_id: seat_id(peer, &start.join_id),
             grants,
             client,
             auto_subscribe,
@@ -339,8 +345,8 @@ impl Handler for ClusterService {
         Box::pin(async move { self.reserve_now(peer, &request).await })
     }
 
-    fn release<'a>(&'a self, _peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {
-        Box::pin(async move { self.seats.release_reservation(&request.join_id) })
+    fn release<'a>(&'a self, peer: &'a ProvenIdentity, request: ReleaseRequest) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.seats.release_reservation(&seat_id(peer, &request.join_id)) })
     }
 
     fn signal<'a>(
@@ -350,7 +356,7 @@ impl Handler for ClusterService {
         stream: SignalStream,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
-            let join_id = start.join_id.clone();
+            let join_id = seat_id(peer, &start.join_id);
             let started = self.start_signal(peer, start, stream).await;
             // The seat of a participant who is refused is free for others at once.
             started.inspect_err(|_| self.seats.release_reservation(&join_id))

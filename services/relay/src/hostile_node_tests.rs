@@ -9,7 +9,7 @@ use super::*;
 
 impl TestCluster {
     /// Lists the third node as the operator's own machine, so that policy approves it like sto-1.
-    fn approve_third_node(&self) {
+    pub(super) fn approve_third_node(&self) {
         let note = self.documents.directory(1, |directory| {
             for node in directory.nodes.iter_mut().filter(|node| node.id == "aws-sto-1") {
                 (node.host, node.host_controlled_from) = ("nordunet".to_owned(), "DK".to_owned());

@@ -52,6 +52,8 @@ mod hostile_node;
 mod hostile_node_tests;
 #[path = "hostile_script.rs"]
 mod hostile_script;
+#[path = "hostile_seat_tests.rs"]
+mod hostile_seat;
 #[path = "hostile_state_tests.rs"]
 mod hostile_state;
 #[path = "hostile_unapproved_tests.rs"]
