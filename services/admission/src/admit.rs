@@ -1,5 +1,6 @@
 //! Finds a seat for a join.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -443,7 +444,9 @@ impl Admission {
         self.authority.node(Action::Home, room, home).allowed && self.assignments.home_answers(room).await
     }
 
-    /// Asks one node after the other for a seat.
+    /// Asks one node after the other for a seat. When a spill node says that the token has all its connections, the home,
+    /// which knows those on all nodes, is asked next: only its answer counts, because another spill node may not know them,
+    /// and one that says so may be wrong.
     async fn ask_in_order(
         &self,
         assignment: &Assignment,
@@ -451,8 +454,10 @@ impl Admission {
         join: SeatApplicant<'_>,
     ) -> Result<ReservedSeat, LadderFailure> {
         let room = &assignment.room;
-        let mut answers = Vec::new();
-        for step in &proposal.steps {
+        let (mut answers, mut home_answered) = (Vec::new(), false);
+        let is_home = |step: &Step| assignment.home == *step.node.as_str();
+        let mut steps: VecDeque<&Step> = proposal.steps.iter().collect();
+        while let Some(step) = steps.pop_front() {
             let span = trace::reserve(&step.node, step.role.as_str(), step.reason.as_str());
             let before = self.assignments.note(room);
             let asked = self.reserve(assignment, step, join).instrument(span.clone()).await;
@@ -480,10 +485,21 @@ impl Admission {
                 return Err(LadderFailure::AssignmentChanged);
             }
             answers.push(refusal.reason);
-            // Another node would give this token what it may not have.
-            if refusal.reason == Reason::IdentityQuota {
-                break;
+            let is_quota = refusal.reason == Reason::IdentityQuota;
+            if is_home(step) {
+                if is_quota {
+                    return Err(LadderFailure::Refused(vec![Reason::IdentityQuota]));
+                }
+                home_answered = refusal.reason != Reason::NoAnswer;
+            } else if is_quota {
+                let home = steps.iter().position(|next| is_home(next)).and_then(|at| steps.remove(at));
+                if let Some(home) = home {
+                    steps.push_front(home);
+                }
             }
+        }
+        if home_answered {
+            answers.retain(|answer| *answer != Reason::IdentityQuota);
         }
         Err(LadderFailure::Refused(answers))
     }

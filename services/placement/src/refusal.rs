@@ -18,7 +18,7 @@ impl Proposal {
             answer.is_about_a_grant() || unclear.contains(answer)
         };
         let reason = if any(Reason::IdentityQuota) {
-            // The ladder ends with this answer: the participant has the seats that it may have.
+            // The participant has the seats that it may have, by an answer that the home gave or did not contradict.
             NoSeatReason::IdentityQuota
         } else if any(Reason::RegistryUnavailable) {
             NoSeatReason::RegistryUnavailable

@@ -107,9 +107,14 @@ impl HostileNode {
         grant.clone_into(&mut self.script.grant.lock().unwrap());
     }
 
-    /// From now on it refuses seats, and tells its grant with the refusal.
+    /// From now on it refuses seats as a full node does, and tells its grant with the refusal.
     pub(super) fn refuses_seats(&self) {
-        self.script.full.store(true, Ordering::Relaxed);
+        self.refuses_seats_with(wire::RefusalCode::Full);
+    }
+
+    /// The same for another reason.
+    pub(super) fn refuses_seats_with(&self, reason: wire::RefusalCode) {
+        *self.script.refuses.lock().unwrap() = Some(reason);
     }
 
     /// From now on it waits with its answers to requests to open a room, or answers them.

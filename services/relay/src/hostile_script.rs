@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
 use systir_cascade::{BoxFuture, Handler, HeldDocument, ListedNodes, SignalStream};
 use systir_documents::{DocumentId, PublicKey};
@@ -22,8 +21,8 @@ pub(super) struct Script {
     pub(super) grant: Mutex<String>,
     /// The documents that it states to have. It gives none.
     pub(super) documents: Mutex<Vec<HeldDocument>>,
-    /// Does it refuse seats, as a full node does? Then it tells its grant too.
-    pub(super) full: AtomicBool,
+    /// Why it refuses seats, if it does. Then it tells its grant too.
+    pub(super) refuses: Mutex<Option<wire::RefusalCode>>,
     /// Does it wait with its answer to a request to open a room?
     pub(super) waits: AtomicBool,
     /// Which calls honest nodes made.
@@ -85,10 +84,10 @@ impl Handler for Script {
 
     fn reserve<'a>(&'a self, _: &'a ProvenIdentity, _: ReserveRequest) -> BoxFuture<'a, wire::ReserveReply> {
         self.asked("reserve");
-        let result = if self.full.load(Ordering::Relaxed) {
-            let code = wire::RefusalCode::Full.into();
+        let refuses = *self.refuses.lock().unwrap();
+        let result = if let Some(code) = refuses {
             Reserved::Refused(wire::ReserveRefused {
-                code,
+                code: code.into(),
                 assignment: Some(self.told()),
                 ..Default::default()
             })

@@ -87,3 +87,35 @@ async fn a_gateway_releases_the_seat_that_it_reserved() {
     home.stop().await;
     sister.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spill_node_that_says_a_token_has_all_its_connections_keeps_nobody_from_the_next_node() {
+    let cluster = TestCluster::new();
+    cluster.approve_third_node();
+    let (home, sister) = (cluster.node("cph-1", 1).await, cluster.node("sto-1", 50).await);
+    let mut anna = TestParticipant::join(&home, "anna").await;
+    let hostile = HostileNode::start(&cluster, "aws-sto-1").await;
+    hostile.refuses_seats_with(wire::RefusalCode::IdentityQuota);
+    until_listed(&home, "aws-sto-1").await;
+    // Which of two spill nodes is asked first depends on the room's name and on how full they are.
+    let mut joined = Vec::new();
+    for number in 0..50 {
+        let bob = format!("bob-{number}");
+        joined.push(TestParticipant::join(&home, &bob).await);
+        anna.until_sees(&bob).await;
+        if hostile.asked().contains(&"reserve") {
+            break;
+        }
+    }
+    assert!(hostile.asked().contains(&"reserve"), "the hostile node was not asked");
+    assert_eq!(used(&sister) as usize, joined.len());
+    home.stop().await;
+    sister.stop().await;
+}
+
+/// Waits until a node has read the lease of another one.
+async fn until_listed(node: &Node, other: &str) {
+    let mut view = node.parts.assignments.registry().watch();
+    let listed = view.wait_for(|view| view.node(other).is_some());
+    assert!(tokio::time::timeout(TIMEOUT, listed).await.is_ok_and(|listed| listed.is_ok()));
+}
