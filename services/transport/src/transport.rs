@@ -266,6 +266,12 @@ impl Transport {
         self.sctp.pause(now, paused);
     }
 
+    /// Reads data messages slowly (64 KiB per second), or at full speed again: whoever gets them takes them slowly.
+    /// The others wait at the peer, as for [`Transport::pause_data`].
+    pub fn slow_data(&mut self, slow: bool) {
+        self.sctp.slow_down(slow);
+    }
+
     /// How often reading data messages was delayed since the last call: by the rate limit, or by
     /// [`Transport::pause_data`].
     pub fn take_data_throttled(&mut self) -> u64 {

@@ -13,12 +13,14 @@ use sctp_proto::{
     PayloadProtocolIdentifier as Ppid, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
+use self::delayed_ack::DelayedAck;
 use self::read_limiter::ReadLimiter;
 use crate::{
     ChannelId, SendError, TransportEvent,
     dcep::{DcepMessage, Reliability},
 };
 
+mod delayed_ack;
 mod read_limiter;
 
 /// Largest message in bytes, each way: the `a=max-message-size` of our descriptions. LiveKit's clients
@@ -30,6 +32,11 @@ const MAX_BUFFERED: usize = 1 << 20;
 const MAX_CHANNELS: usize = 128;
 /// Messages of one channel that may arrive before its OPEN.
 const MAX_EARLY: usize = 8;
+/// Shortest time until unacknowledged data is retransmitted, ms, as in libwebrtc. RFC 9260 section 16 suggests 1 s,
+/// which is how long a message then waits when the last packet of a burst is lost.
+const MIN_RTO_MS: u64 = 400;
+/// The same before the round-trip time is known.
+const INITIAL_RTO_MS: u64 = 1_000;
 /// SCTP streams in each direction.
 const MAX_STREAMS: u16 = 1024;
 /// Bytes of the DTLS record and SCTP headers around a payload.
@@ -76,6 +83,7 @@ pub(crate) struct Sctp {
     /// SCTP packets to send.
     packets: VecDeque<Bytes>,
     read_limiter: ReadLimiter,
+    delayed_ack: DelayedAck,
     now: Instant,
 }
 
@@ -95,6 +103,7 @@ impl Sctp {
             next_stream: 1,
             packets: VecDeque::new(),
             read_limiter: ReadLimiter::new(now),
+            delayed_ack: DelayedAck::default(),
             now,
         }
     }
@@ -190,6 +199,7 @@ impl Sctp {
                     && *known == handle
                 {
                     association.handle_event(event);
+                    self.delayed_ack.received(now, association);
                 }
             }
             _ => {}
@@ -203,13 +213,19 @@ impl Sctp {
         }
         let has_unread = self.channels.iter().any(|channel| channel.unread > 0);
         let resume = self.read_limiter.resume().filter(|_| has_unread);
-        let association = self.association.as_ref().and_then(|(_, association)| association.poll_timeout());
+        let association = self.association.as_ref();
+        let association = association.and_then(|(_, association)| self.delayed_ack.next_timeout(association));
         [association, resume].into_iter().flatten().min()
     }
 
     /// Pauses or resumes reading the peer's messages.
     pub(crate) fn pause(&mut self, now: Instant, paused: bool) {
         self.read_limiter.pause(now, paused);
+    }
+
+    /// Reads the peer's messages slowly, or at full speed again.
+    pub(crate) fn slow_down(&mut self, slow: bool) {
+        self.read_limiter.slow_down(slow);
     }
 
     /// Times that reading the peer's messages was delayed since the last call.
@@ -222,6 +238,7 @@ impl Sctp {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.read_limiter.begin_turn(now);
             if let Some((_, association)) = &mut self.association {
+                self.delayed_ack.handle_timeout(now, association);
                 association.handle_timeout(now);
             }
             self.advance(events);
@@ -516,6 +533,8 @@ fn transport_config() -> Arc<TransportConfig> {
         TransportConfig::default()
             .with_max_init_retransmits(None)
             .with_max_data_retransmits(None)
+            .with_rto_min_ms(MIN_RTO_MS)
+            .with_rto_initial_ms(INITIAL_RTO_MS)
             .with_max_receive_buffer_size(1 << 20)
             .with_max_receive_message_size(MAX_MESSAGE as u32)
             .with_max_send_message_size(MAX_MESSAGE as u32)

@@ -11,6 +11,10 @@ const BYTE_RATE: f64 = (8 << 20) as f64;
 const BURST: f64 = 0.5;
 /// When reading is tried again after the limit was reached.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Bytes per second while reading is slow: while someone who receives the messages takes them slowly.
+const SLOW_BYTE_RATE: f64 = (64 << 10) as f64;
+/// What a message counts for in that rate beside its bytes: small messages take memory too.
+const SLOW_MESSAGE: f64 = 128.0;
 /// Messages read per turn, so that other connections have their turn.
 const MESSAGES_PER_TURN: usize = 64;
 /// Unread messages from which packets are dropped. SCTP's window counts payload bytes only, and small
@@ -22,6 +26,9 @@ const MAX_UNREAD: usize = 4_096;
 pub(super) struct ReadLimiter {
     messages: f64,
     bytes: f64,
+    /// Bytes that may be read at the slow rate; at most one second of it.
+    slow_bytes: f64,
+    slow: bool,
     refilled_at: Instant,
     left_in_turn: usize,
     /// The application reads no messages for now.
@@ -36,6 +43,8 @@ impl ReadLimiter {
         Self {
             messages: MESSAGE_RATE * BURST,
             bytes: BYTE_RATE * BURST,
+            slow_bytes: SLOW_BYTE_RATE,
+            slow: false,
             refilled_at: now,
             left_in_turn: 0,
             paused: false,
@@ -50,13 +59,14 @@ impl ReadLimiter {
         self.refilled_at = self.refilled_at.max(now);
         self.messages = (self.messages + passed * MESSAGE_RATE).min(MESSAGE_RATE * BURST);
         self.bytes = (self.bytes + passed * BYTE_RATE).min(BYTE_RATE * BURST);
+        self.slow_bytes = (self.slow_bytes + passed * SLOW_BYTE_RATE).min(SLOW_BYTE_RATE);
         self.left_in_turn = MESSAGES_PER_TURN;
         self.resume = None;
     }
 
     /// Whether another message may be read in this turn. If not, [`ReadLimiter::resume`] is set.
     pub(super) fn may_read(&mut self) -> bool {
-        let within_limits = self.messages >= 1.0 && self.bytes > 0.0;
+        let within_limits = self.messages >= 1.0 && self.bytes > 0.0 && (!self.slow || self.slow_bytes > 0.0);
         if within_limits && self.left_in_turn > 0 && !self.paused {
             return true;
         }
@@ -71,6 +81,9 @@ impl ReadLimiter {
     pub(super) fn read(&mut self, bytes: usize) {
         self.messages -= 1.0;
         self.bytes -= bytes as f64;
+        if self.slow {
+            self.slow_bytes -= bytes as f64 + SLOW_MESSAGE;
+        }
         self.left_in_turn = self.left_in_turn.saturating_sub(1);
     }
 
@@ -81,6 +94,11 @@ impl ReadLimiter {
             self.throttled += u64::from(paused);
             self.resume = (!paused).then_some(now);
         }
+    }
+
+    /// Reads slowly, or at full speed again.
+    pub(super) fn slow_down(&mut self, slow: bool) {
+        self.slow = slow;
     }
 
     /// When reading continues; none while nothing is left to read, or while paused.
@@ -122,6 +140,22 @@ mod tests {
         assert!((8_900..=9_100).contains(&small), "{small} messages in 4 s");
         let large = count_read(&mut ReadLimiter::new(start), start, 4_000, 64 << 10);
         assert!((570..=580).contains(&large), "{large} messages of 64 KiB in 4 s");
+    }
+
+    #[test]
+    fn slow_reading_limits_bytes_and_lets_single_messages_pass_at_once() {
+        let start = Instant::now();
+        for bytes in [10, 1_000, 15_000] {
+            let mut limiter = ReadLimiter::new(start);
+            limiter.slow_down(true);
+            let read = count_read(&mut limiter, start, 10_000, bytes) * (bytes + 128);
+            // One second of the rate at once, ten seconds of it, and one message.
+            let most = 11 * (64 << 10) + bytes + 128;
+            assert!((most - bytes - 2_000..=most).contains(&read), "{read} bytes in messages of {bytes}");
+            limiter.slow_down(false);
+            let later = start + Duration::from_secs(10);
+            assert!(count_read(&mut limiter, later, 100, bytes) > 200, "full speed again");
+        }
     }
 
     #[test]

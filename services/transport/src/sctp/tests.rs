@@ -112,6 +112,73 @@ fn flood_of_messages_is_throttled_and_none_is_lost() {
     }
 }
 
+/// LiveKit's Go SDK sends a chunk of a data stream when all chunks before it are acknowledged.
+#[test]
+fn sender_that_waits_for_each_acknowledgement_is_not_delayed() {
+    let start = Instant::now();
+    let (mut client, mut server) = pair(start);
+    let id = client.open("_reliable", true, None);
+    exchange(&mut client, &mut server, start, &mut |_| ());
+    let (mut sent, mut received, mut milliseconds) = (0, 0, 0);
+    while received < 70 {
+        let now = start + std::time::Duration::from_millis(milliseconds);
+        if client.buffered() == 0 && sent < 70 {
+            client.send(id, &[7; 15_000]).unwrap();
+            sent += 1;
+        }
+        let mut events = exchange(&mut client, &mut server, now, &mut |_| ());
+        server.handle_timeout(now, &mut events);
+        client.handle_timeout(now, &mut VecDeque::new());
+        received += events.iter().filter(|event| matches!(event, TransportEvent::ChannelData { .. })).count();
+        milliseconds += 1;
+        assert!(milliseconds < 1_000, "{received} of 70 chunks after a second");
+    }
+}
+
+#[test]
+fn every_second_packet_is_acknowledged_at_once_and_a_single_one_after_a_millisecond() {
+    let now = Instant::now();
+    let (mut client, mut server) = pair(now);
+    let id = client.open("_reliable", true, None);
+    exchange(&mut client, &mut server, now, &mut |_| ());
+    // The acknowledgements of the channel's opening.
+    let settled = now + std::time::Duration::from_millis(1);
+    server.handle_timeout(settled, &mut VecDeque::new());
+    client.handle_timeout(settled, &mut VecDeque::new());
+    exchange(&mut client, &mut server, settled, &mut |_| ());
+    for packets in [1, 2, 3] {
+        // The acknowledgement of the last round has arrived.
+        let now = now + std::time::Duration::from_secs(packets);
+        for _ in 0..packets {
+            client.send(id, &[7; 1_000]).unwrap();
+        }
+        exchange(&mut client, &mut server, now, &mut |_| ());
+        assert_eq!(client.buffered() > 0, packets % 2 == 1, "{packets} packets");
+        let later = now + std::time::Duration::from_millis(1);
+        assert!(packets == 2 || server.poll_timeout().is_some_and(|due| due <= later), "{packets} packets");
+        server.handle_timeout(later, &mut VecDeque::new());
+        exchange(&mut client, &mut server, later, &mut |_| ());
+        assert_eq!(client.buffered(), 0, "{packets} packets");
+    }
+}
+
+#[test]
+fn messages_wait_while_reading_is_slow_and_none_is_lost() {
+    let (mut received, mut bytes) = (Vec::new(), 0);
+    flood(1_000, 10_000, |turn, _, server, new| {
+        match turn {
+            5 => server.slow_down(true),
+            6..1_005 => bytes += 10_000 * new.len(),
+            1_005 => server.slow_down(false),
+            _ => {}
+        }
+        received.extend_from_slice(new);
+    });
+    // In ten seconds.
+    assert!((100_000..900_000).contains(&bytes), "{bytes} bytes");
+    assert_eq!(received, (0..1_000).collect::<Vec<_>>());
+}
+
 #[test]
 fn messages_wait_while_reading_is_paused() {
     let mut received = Vec::new();
