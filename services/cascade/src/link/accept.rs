@@ -2,10 +2,10 @@
 //! the smaller id wins.
 
 use super::dial::redial_if_needed;
-use super::established::{SESSION_QUEUE, SessionSender};
 use super::hello::{check, hello};
 use super::run::{self, DATA_MESSAGE_QUEUE, NewLink};
 use super::runtime::LinkRuntime;
+use super::session_queue::{self, SessionQueue};
 use super::table::LinkState;
 use crate::event::DownReason;
 use crate::flow::Parity;
@@ -18,7 +18,6 @@ use systir_identity::SpiffeId;
 use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::cluster::v1::session_message::Body;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{debug, info};
 
@@ -31,7 +30,7 @@ pub(crate) async fn accept(
     runtime: &Arc<LinkRuntime>,
     connection: Arc<NodeConnection>,
     mut stream: Streaming<SessionMessage>,
-) -> Result<ReceiverStream<Result<SessionMessage, Status>>, Status> {
+) -> Result<SessionQueue<Result<SessionMessage, Status>>, Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello within 3 s"))??;
@@ -46,7 +45,7 @@ pub(crate) async fn accept(
     }
     let number = runtime.table.next_number();
     let previous = claim(runtime, &peer, number)?;
-    let (out, messages) = mpsc::channel(SESSION_QUEUE);
+    let (out, messages) = session_queue::responses();
     let (ready, established) = oneshot::channel();
     let (down, ended) = oneshot::channel();
     let (data_message_sender, data_messages) = mpsc::channel(DATA_MESSAGE_QUEUE);
@@ -69,7 +68,6 @@ pub(crate) async fn accept(
         redial_if_needed(runtime, &peer, number);
         return Err(Status::resource_exhausted("the QUIC thread does not accept commands"));
     }
-    let out = SessionSender::Response(out);
     out.send(Body::Hello(hello(runtime.authenticator.me(), id, connections)));
     let new_link = NewLink {
         number,
@@ -112,7 +110,7 @@ pub(crate) async fn accept(
             redial_if_needed(&runtime, &peer, number);
         }
     });
-    Ok(ReceiverStream::new(messages))
+    Ok(messages)
 }
 
 /// Claims the peer's table entry for the new link, or refuses. Returns a token of the previous link,

@@ -1,9 +1,9 @@
 //! Dials a peer while a room needs the link, with exponential backoff.
 
-use super::established::{SESSION_QUEUE, SessionSender};
 use super::hello::hello;
 use super::run::{self, DATA_MESSAGE_QUEUE, NewLink};
 use super::runtime::LinkRuntime;
+use super::session_queue;
 use super::table::{LinkState, PeerEntry};
 use crate::event::{LinkEvent, LinkNumber};
 use crate::flow::Parity;
@@ -18,7 +18,6 @@ use systir_proto::LINK_VERSION;
 use systir_proto::cluster::v1::SessionMessage;
 use systir_proto::cluster::v1::session_message::Body;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::{debug, info};
@@ -170,10 +169,10 @@ async fn dial_once(
     let me = runtime.authenticator.me();
     let id: [u8; 16] = rand::random();
     let (mut client, connection) = runtime.clients.own(address).await?;
-    let (out, messages) = mpsc::channel(SESSION_QUEUE);
+    let (out, messages) = session_queue::requests();
     let hello = hello(me, id, runtime.connections);
-    out.try_send(SessionMessage { body: Some(Body::Hello(hello)) }).map_err(|error| error.to_string())?;
-    let response = client.session(ReceiverStream::new(messages)).await;
+    out.send(Body::Hello(hello));
+    let response = client.session(messages).await;
     let mut stream = response?.into_inner();
     let first = stream.message().await?;
     let Some(SessionMessage { body: Some(Body::Hello(hello)) }) = first else {
@@ -214,7 +213,7 @@ async fn dial_once(
         peer: address.id.clone(),
         parity,
         outgoing: true,
-        out: SessionSender::Request(out),
+        out,
         stream,
         data_messages,
         open_flows,

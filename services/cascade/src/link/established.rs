@@ -1,6 +1,7 @@
 //! A link that is up.
 
 use super::link_rooms::{LinkRooms, RoomVersion};
+use super::session_queue::SessionSender;
 use crate::event::{DownReason, LinkNumber, LinkRoomKey};
 use crate::flow::Parity;
 use crate::grpc::connection::NodeConnection;
@@ -9,16 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use systir_identity::SpiffeId;
+use systir_proto::cluster::v1::OpenRoom;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{OpenRoom, SessionMessage};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Control messages queued for a slow peer, at most.
-pub(crate) const SESSION_QUEUE: usize = 2048;
-/// Part of that queue reserved for messages of the link itself. Without it, the messages of one busy
-/// room could end the link.
-const RESERVED: usize = 512;
 /// The link ends when no room message fitted into the queue for this long.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// Callers retry within this time; a longer pause restarts the measurement of `STALL_LIMIT`.
@@ -50,33 +45,6 @@ pub(crate) struct EstablishedLink {
     pub(crate) done: CancellationToken,
 }
 
-/// Sends session messages to the peer.
-#[derive(Clone)]
-pub(crate) enum SessionSender {
-    /// This node dialled: its messages are the request stream.
-    Request(mpsc::Sender<SessionMessage>),
-    /// The peer dialled: they are the response stream.
-    Response(mpsc::Sender<Result<SessionMessage, tonic::Status>>),
-}
-
-impl SessionSender {
-    /// Free places in the queue.
-    fn capacity(&self) -> usize {
-        match self {
-            Self::Request(out) => out.capacity(),
-            Self::Response(out) => out.capacity(),
-        }
-    }
-
-    pub(super) fn send(&self, body: Body) -> bool {
-        let message = SessionMessage { body: Some(body) };
-        match self {
-            Self::Request(out) => out.try_send(message).is_ok(),
-            Self::Response(out) => out.try_send(Ok(message)).is_ok(),
-        }
-    }
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -100,7 +68,7 @@ impl EstablishedLink {
     /// while callers kept retrying.
     pub(super) fn has_capacity(&self) -> bool {
         let mut rejected = lock(&self.rejected);
-        if self.out.capacity() > RESERVED {
+        if self.out.has_capacity() {
             *rejected = None;
             return true;
         }

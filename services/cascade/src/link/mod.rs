@@ -12,4 +12,5 @@ pub(crate) mod needed_rooms;
 mod run;
 pub(crate) mod runtime;
 pub(crate) mod send;
+mod session_queue;
 pub(crate) mod table;

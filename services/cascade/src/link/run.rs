@@ -2,9 +2,10 @@
 
 use super::control::{apply_decision, close_ended_rooms, decide_room, notify, receive};
 use super::documents::{self, Offers};
-use super::established::{EstablishedLink, SessionSender, lock};
+use super::established::{EstablishedLink, lock};
 use super::link_rooms::LinkRooms;
 use super::runtime::LinkRuntime;
+use super::session_queue::SessionSender;
 use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
