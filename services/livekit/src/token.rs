@@ -112,6 +112,16 @@ pub struct Verified {
     pub institution: String,
 }
 
+/// The claims without fields that are null. LiveKit's server takes such a field as absent, as Go's JSON decoder does;
+/// some services send attributes with null values.
+fn without_nulls(mut claims: serde_json::Value) -> serde_json::Value {
+    if let serde_json::Value::Object(fields) = &mut claims {
+        let kept = std::mem::take(fields).into_iter().filter(|(_, value)| !value.is_null());
+        *fields = kept.map(|(name, value)| (name, without_nulls(value))).collect();
+    }
+    claims
+}
+
 /// Checks the signature and the times of any LiveKit token.
 ///
 /// # Errors
@@ -132,7 +142,7 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
     validation.validate_nbf = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    let decoded = jsonwebtoken::decode::<Claims>(
+    let decoded = jsonwebtoken::decode::<serde_json::Value>(
         token,
         &DecodingKey::from_secret(key.secret.expose().as_bytes()),
         &validation,
@@ -142,7 +152,8 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
         jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
         _ => TokenError::Malformed,
     })?;
-    let claims = decoded.claims;
+    let claims: Claims =
+        serde_json::from_value(without_nulls(decoded.claims)).map_err(|_| TokenError::Malformed)?;
 
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let leeway = LEEWAY.as_secs();

@@ -115,6 +115,25 @@ fn token_of_a_livekit_sdk_is_accepted() {
 }
 
 #[test]
+fn fields_that_are_null_are_absent() {
+    let mut some = claims();
+    some["attributes"] = json!({"color": null, "seat": "4"});
+    let grants = verify_join(&ring(), &hs256(&some), now()).unwrap();
+    assert_eq!(grants.attributes.len(), 1, "{:?}", grants.attributes);
+    let plain = verify_join(&ring(), &hs256(&claims()), now()).unwrap();
+    let mut nulls = claims();
+    for field in ["attributes", "metadata", "kind", "sip", "roomConfig", "sha256", "nbf", "unknown"] {
+        nulls[field] = json!(null);
+    }
+    for grant in ["canPublish", "canSubscribe", "canPublishData", "canPublishSources", "hidden", "recorder"] {
+        nulls["video"][grant] = json!(null);
+    }
+    assert_eq!(verify_join(&ring(), &hs256(&nulls), now()).unwrap(), plain);
+    nulls["exp"] = json!(null);
+    assert!(verify_join(&ring(), &hs256(&nulls), now()).is_err(), "a token without an end");
+}
+
+#[test]
 fn sources_restrict_publishing_even_when_unknown() {
     let mut some = claims();
     some["video"]["canPublishSources"] = json!(["microphone", "hologram"]);
