@@ -6,7 +6,7 @@
 //! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
-//! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`: the other nodes
+//! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`, `unreachable_nodes`: the other nodes
 //! - `api`, `documents_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
 //! - [`demo`]: three nodes in one process
 
@@ -39,4 +39,5 @@ mod signal_pump;
 pub mod startup_files;
 pub mod telemetry;
 mod ticket_issuer;
+mod unreachable_nodes;
 mod workers;

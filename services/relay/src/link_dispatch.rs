@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use systir_cascade::LinkEvent;
 use systir_identity::SpiffeId;
@@ -11,6 +12,7 @@ use systir_room_runtime::Rooms;
 use tokio::sync::mpsc;
 
 use crate::node_directory::NodeDirectory;
+use crate::unreachable_nodes::UnreachableNodes;
 
 /// Dispatches the events of all links.
 pub(crate) async fn run(
@@ -18,14 +20,17 @@ pub(crate) async fn run(
     rooms: Arc<Rooms>,
     metrics: Arc<RoomMetrics>,
     links_up: Gauge,
+    failed_dials: Counter,
     mut events: mpsc::Receiver<LinkEvent>,
 ) {
     let name = |peer: &SpiffeId| directory.name(peer);
+    let mut unreachable = UnreachableNodes::default();
     while let Some(event) = events.recv().await {
         match event {
             LinkEvent::Up { peer, .. } => {
                 links_up.inc();
-                tracing::info!(%peer, "a link is up");
+                let failed_before = unreachable.reached(&peer);
+                tracing::info!(%peer, failed_before, "a link is up");
             }
             LinkEvent::Down { peer, reason, .. } => {
                 links_up.dec();
@@ -35,7 +40,12 @@ pub(crate) async fn run(
                 }
             }
             LinkEvent::Unreachable { peer, reason } => {
-                tracing::warn!(%peer, reason, "a node cannot be reached");
+                failed_dials.inc();
+                if unreachable.failed(&peer) {
+                    tracing::warn!(%peer, reason, "a node cannot be reached; further attempts are only counted");
+                } else {
+                    tracing::debug!(%peer, reason, "a node still cannot be reached");
+                }
             }
             LinkEvent::RoomOpened { peer, link, room } => {
                 if let Some(node) = name(&peer) {

@@ -241,6 +241,7 @@ impl Node {
             rooms.clone(),
             metrics.rooms.clone(),
             metrics.links.clone(),
+            metrics.failed_dials.clone(),
             events,
         ));
         tasks.spawn(expire_reservations(seats.clone()));

@@ -37,6 +37,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) tickets_signed: Counter,
     /// Number of links that are up.
     pub(crate) links: Gauge,
+    /// Attempts to make a link with a node that failed.
+    pub(crate) failed_dials: Counter,
     /// Connections that the HTTP or the metrics port refused at its limit.
     pub(crate) connections_refused: Counter,
 }
@@ -53,6 +55,8 @@ impl NodeMetrics {
         let help = "Tickets that this node signed as gateway, renewed ones too";
         registry.register("tickets_signed", help, self.tickets_signed.clone());
         registry.register("links", "Links that are up", self.links.clone());
+        let help = "Attempts to make a link with another node that failed";
+        registry.register("failed_dials", help, self.failed_dials.clone());
         registry.register(
             "connections_refused",
             "TCP connections refused because the limit was reached",
