@@ -130,7 +130,7 @@ pub struct RoomMessage {
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
     /// The message.
-    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12, 13")]
+    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14")]
     pub body: ::core::option::Option<room_message::Body>,
 }
 /// Nested message and enum types in `RoomMessage`.
@@ -169,6 +169,9 @@ pub mod room_message {
         /// room's state and media only after it showed one, here or in its own state. Empty: it carries nobody any more.
         #[prost(bytes, tag = "13")]
         Ticket(::prost::bytes::Bytes),
+        /// Readers of reliable data at the sender are slow, or have caught up.
+        #[prost(message, tag = "14")]
+        SlowData(super::SlowData),
     }
 }
 /// Replicated room state. Each update is an encoded RoomUpdate.
@@ -321,6 +324,13 @@ pub struct LossyData {
     /// Identities of the receivers; empty means every participant.
     #[prost(string, repeated, tag = "3")]
     pub destination_identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// While readers of reliable data at the sender are slow, the other nodes read data slowly from their participants.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlowData {
+    /// Are they slow?
+    #[prost(bool, tag = "1")]
+    pub slow: bool,
 }
 /// Changes of active speakers.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -135,6 +135,13 @@ pub enum WorkerCommand {
         /// An encoded `DataPacket`.
         data: Bytes,
     },
+    /// Reads data slowly from the room's participants, or at full speed again: readers on other nodes are slow.
+    SlowData {
+        /// The room.
+        room: RoomNumber,
+        /// Are they slow?
+        slow: bool,
+    },
     /// Removes a participant and closes both transports.
     Leave {
         /// The participant.

@@ -44,6 +44,17 @@ pub enum WorkerEvent {
         /// An encoded `DataPacket`, not validated yet.
         data: Bytes,
     },
+    /// Readers of reliable data on this worker have become slow, or have caught up. While they are slow, data is read
+    /// slowly from those who send it, here and on other nodes.
+    ReadersSlow {
+        /// Is one slow?
+        slow: bool,
+    },
+    /// A participant did not take its reliable data. It gets none any more, and has to join again.
+    ReaderEnded {
+        /// The participant.
+        participant: ParticipantKey,
+    },
     /// The packets of a published track have another codec than the track: the client did not announce
     /// which one it sends, or changed it.
     Codec {

@@ -275,6 +275,8 @@ reasons! {
     CommandQueue = "command-queue",
     /// Lossy data messages; those that did not fit were dropped.
     LossyData = "lossy-data",
+    /// Reliable data messages that wait for a participant who does not take them: the participant joins again.
+    SlowReader = "slow-reader",
 }
 
 impl fmt::Display for Reason {

@@ -169,6 +169,7 @@ impl RoomTask {
         loop {
             let at = Instant::now();
             let accepts_events = self.core.accepts_events(at);
+            let accepts_link_events = self.core.accepts_link_events(at);
             let due = self.core.next_due(at);
             let worker_waits = self.core.has_worker_requests();
             let wakeup = tokio::select! {
@@ -176,7 +177,7 @@ impl RoomTask {
                 permit = worker.reserve(), if worker_waits => Wakeup::WorkerReady(permit),
                 Some(event) = from_worker.recv(), if accepts_events => Wakeup::Input(RoomInput::Worker(event)),
                 Some(input) = from_clients.recv(), if accepts_events => Wakeup::Input(input.into()),
-                event = link_events.next() => Wakeup::Input(RoomInput::Link(event)),
+                event = link_events.next(), if accepts_link_events => Wakeup::Input(RoomInput::Link(event)),
                 () = watch.changed() => Wakeup::ViewChanged,
                 Ok(()) = policy.changed() => Wakeup::PolicyChanged,
                 message = incoming.recv() => match message {

@@ -81,20 +81,18 @@ impl Engine {
                 }
             }
             WorkerCommand::SendData { participant, channel, data } => {
-                let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
-                let Some(conn) = self.egress.connections.get_mut(connection) else { return };
-                if let Role::Subscriber { channels, .. } = &mut conn.role
-                    && !channels.send(&mut conn.transport, channel, data)
-                {
-                    self.egress.counts.data_dropped += 1;
+                self.send_data(now, participant, channel, data);
+            }
+            WorkerCommand::SlowData { room, slow } => {
+                if let Some(room) = self.egress.rooms.get_mut(&room) {
+                    room.others_slow = slow;
                 }
-                self.drain_transport(now, connection);
             }
             WorkerCommand::Leave { participant } => self.leave(now, participant),
         }
     }
 
-    fn connection(&self, participant: ParticipantKey, side: Side) -> Option<usize> {
+    pub(super) fn connection(&self, participant: ParticipantKey, side: Side) -> Option<usize> {
         let found = self.participants.get(&participant);
         if found.is_none() {
             debug!(?participant, "ignored: command about an unknown participant");

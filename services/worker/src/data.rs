@@ -2,14 +2,16 @@
 //! own with the same labels.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use systir_transport::{ChannelId, SendError, Transport};
 
+use super::reader_queue::{ReaderQueue, Stalled};
 use systir_media_control::DataChannel;
 
-/// Messages that may wait until a channel is open, or until its send buffer has room.
-const MAX_WAITING: usize = 64;
+/// Lossy messages that may wait until their channel is open.
+const MAX_WAITING_LOSSY: usize = 64;
 
 /// The channel with this label; none for other labels, such as LiveKit's `_data_track`.
 pub(super) fn channel_of(label: &str) -> Option<DataChannel> {
@@ -20,101 +22,143 @@ pub(super) fn channel_of(label: &str) -> Option<DataChannel> {
     }
 }
 
-/// A channel that we opened to a subscriber.
-#[derive(Debug)]
-struct OwnChannel {
-    id: ChannelId,
-    open: bool,
-    closed: bool,
-    waiting: VecDeque<Bytes>,
-}
-
-impl OwnChannel {
-    fn new(id: ChannelId) -> Self {
-        Self { id, open: false, closed: false, waiting: VecDeque::new() }
-    }
-
-    /// Sends waiting messages. Returns how many were lost.
-    fn send_waiting(&mut self, transport: &mut Transport) -> u64 {
-        let mut lost = 0;
-        while let Some(data) = self.waiting.front() {
-            match transport.send(self.id, data) {
-                Ok(()) => {}
-                Err(SendError::WouldBlock) => break,
-                Err(SendError::TooLarge { .. } | SendError::Closed) => lost += 1,
-            }
-            self.waiting.pop_front();
-        }
-        lost
-    }
+/// State of a channel that we opened to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChannelState {
+    Opening,
+    Open,
+    Closed,
 }
 
 /// The channels that we opened on a subscriber's connection.
 #[derive(Debug)]
 pub(super) struct Channels {
-    reliable: OwnChannel,
-    lossy: OwnChannel,
+    reliable: (ChannelId, ChannelState),
+    /// Reliable messages that wait until the channel is open, or until its send buffer has room.
+    unread: ReaderQueue,
+    lossy: (ChannelId, ChannelState),
+    /// Lossy messages that wait until the channel is open.
+    early: VecDeque<Bytes>,
 }
 
 impl Channels {
     /// Opens both; they are open once the connection is up.
     pub(super) fn open(transport: &mut Transport) -> Self {
-        let reliable = OwnChannel::new(transport.open_channel("_reliable", true, None));
-        let lossy = OwnChannel::new(transport.open_channel("_lossy", false, Some(0)));
-        Self { reliable, lossy }
-    }
-
-    fn by_id(&mut self, id: ChannelId) -> Option<&mut OwnChannel> {
-        [&mut self.reliable, &mut self.lossy].into_iter().find(|own| own.id == id)
+        Self {
+            reliable: (transport.open_channel("_reliable", true, None), ChannelState::Opening),
+            unread: ReaderQueue::default(),
+            lossy: (transport.open_channel("_lossy", false, Some(0)), ChannelState::Opening),
+            early: VecDeque::new(),
+        }
     }
 
     /// A channel is open: sends waiting messages. Returns how many were lost.
     pub(super) fn opened(&mut self, id: ChannelId, transport: &mut Transport) -> u64 {
-        let Some(own) = self.by_id(id) else { return 0 };
-        own.open = true;
-        own.send_waiting(transport)
+        if id == self.lossy.0 {
+            self.lossy.1 = ChannelState::Open;
+            let sent = self.early.drain(..).map(|data| transport.send(id, &data));
+            return sent.filter(Result::is_err).count() as u64;
+        }
+        if id == self.reliable.0 {
+            self.reliable.1 = ChannelState::Open;
+        }
+        self.retry(transport)
     }
 
     /// A channel closed. Returns how many waiting messages were lost.
     pub(super) fn closed(&mut self, id: ChannelId) -> u64 {
-        let Some(own) = self.by_id(id) else { return 0 };
-        own.open = false;
-        own.closed = true;
-        std::mem::take(&mut own.waiting).len() as u64
+        if id == self.lossy.0 {
+            self.lossy.1 = ChannelState::Closed;
+            return self.early.drain(..).count() as u64;
+        }
+        if id == self.reliable.0 {
+            return self.end();
+        }
+        0
+    }
+
+    /// Sends no reliable messages any more. Returns how many waited.
+    pub(super) fn end(&mut self) -> u64 {
+        self.reliable.1 = ChannelState::Closed;
+        self.unread.clear()
     }
 
     /// Sends waiting messages while the send buffer has room. Returns how many were lost.
     pub(super) fn retry(&mut self, transport: &mut Transport) -> u64 {
-        let all = [&mut self.reliable, &mut self.lossy];
-        all.into_iter().filter(|own| own.open).map(|own| own.send_waiting(transport)).sum()
+        match self.reliable {
+            (id, ChannelState::Open) => self.unread.flush(|data| transport.send(id, data)),
+            _ => 0,
+        }
     }
 
     /// Whether a message waits on an open channel.
     pub(super) fn is_behind(&self) -> bool {
-        [&self.reliable, &self.lossy].into_iter().any(|own| own.open && !own.waiting.is_empty())
+        self.reliable.1 == ChannelState::Open && !self.unread.is_empty()
     }
 
-    /// Sends a message, or queues it until the channel is open. False when it is dropped. While the send
-    /// buffer is full, a reliable message waits and a lossy one is dropped.
-    pub(super) fn send(&mut self, transport: &mut Transport, channel: DataChannel, data: Bytes) -> bool {
-        let own = match channel {
-            DataChannel::Reliable => &mut self.reliable,
-            DataChannel::Lossy => &mut self.lossy,
-        };
-        if own.closed {
-            return false;
+    /// Do those who send have to wait for this reader?
+    pub(super) fn is_slow(&self) -> bool {
+        self.unread.is_slow()
+    }
+
+    /// Does the reader still take enough?
+    ///
+    /// # Errors
+    /// It does not, and is to be ended.
+    pub(super) fn check(&mut self, now: Instant) -> Result<(), Stalled> {
+        self.unread.check(now)
+    }
+
+    /// Sends a reliable message after those that wait. False when it is dropped because the channel is closed.
+    ///
+    /// # Errors
+    /// Too much waits already. The reader is to be ended.
+    pub(super) fn send_reliable(
+        &mut self,
+        now: Instant,
+        transport: &mut Transport,
+        data: Bytes,
+    ) -> Result<bool, Stalled> {
+        if self.reliable.1 == ChannelState::Closed {
+            return Ok(false);
         }
-        if own.open && own.waiting.is_empty() {
-            match transport.send(own.id, &data) {
-                Ok(()) => return true,
-                Err(SendError::WouldBlock) if channel == DataChannel::Reliable => {}
-                Err(_) => return false,
+        if self.is_behind() || self.reliable.1 == ChannelState::Opening {
+            self.unread.push(now, data)?;
+            return Ok(true);
+        }
+        match transport.send(self.reliable.0, &data) {
+            Ok(()) => Ok(true),
+            Err(SendError::WouldBlock) => self.unread.push(now, data).map(|()| true),
+            Err(SendError::TooLarge { .. } | SendError::Closed) => Ok(false),
+        }
+    }
+
+    /// Sends a lossy message. False when it is dropped.
+    pub(super) fn send_lossy(&mut self, transport: &mut Transport, data: Bytes) -> bool {
+        match self.lossy {
+            (id, ChannelState::Open) => transport.send(id, &data).is_ok(),
+            (_, ChannelState::Opening) if self.early.len() < MAX_WAITING_LOSSY => {
+                self.early.push_back(data);
+                true
             }
+            _ => false,
         }
-        if own.waiting.len() >= MAX_WAITING {
-            return false;
+    }
+
+    /// Sends a message, or queues it. False when it is dropped.
+    ///
+    /// # Errors
+    /// Too much waits already. The reader is to be ended.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        transport: &mut Transport,
+        channel: DataChannel,
+        data: Bytes,
+    ) -> Result<bool, Stalled> {
+        match channel {
+            DataChannel::Reliable => self.send_reliable(now, transport, data),
+            DataChannel::Lossy => Ok(self.send_lossy(transport, data)),
         }
-        own.waiting.push_back(data);
-        true
     }
 }

@@ -209,6 +209,12 @@ impl Engine {
         }
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         conn.update_route();
+        // What the reader acknowledged makes room for what waits.
+        if let Role::Subscriber { channels, .. } = &mut conn.role
+            && channels.is_behind()
+        {
+            self.egress.counts.data_dropped += channels.retry(&mut conn.transport);
+        }
         loop {
             self.scratch.clear();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
@@ -375,7 +381,9 @@ impl Engine {
     }
 }
 
-/// A client's data messages are not read while its room is behind.
+/// A client's data messages are not read while its room is behind, and slowly while a reader of the room is slow.
 fn pause_data_if_behind(rooms: &FxHashMap<RoomNumber, RoomEvents>, conn: &mut Connection, now: Instant) {
-    conn.transport.pause_data(now, rooms.get(&conn.room).is_some_and(RoomEvents::is_behind));
+    let room = rooms.get(&conn.room);
+    conn.transport.pause_data(now, room.is_some_and(RoomEvents::is_behind));
+    conn.transport.slow_data(room.is_some_and(RoomEvents::is_data_slow));
 }

@@ -153,6 +153,7 @@ impl Engine {
     pub(super) fn tick(&mut self, now: Instant) {
         let all: Vec<_> = self.egress.connections.iter().map(|(key, _)| key).collect();
         for connection in all {
+            self.check_reader(now, connection);
             let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
             if !conn.connected {
                 continue;
@@ -169,15 +170,12 @@ impl Engine {
                         self.update_publisher_round_trip(connection);
                     }
                 }
-                Role::Subscriber { channels, .. } => {
-                    if channels.is_behind() {
-                        self.egress.counts.data_dropped += channels.retry(&mut conn.transport);
-                        self.drain_transport(now, connection);
-                    }
+                Role::Subscriber { .. } => {
                     let core = &self.core;
                     self.egress.sender_reports(now, connection, report, |sub| core.sender_info(now, sub));
                 }
             }
         }
+        self.note_caught_up();
     }
 }

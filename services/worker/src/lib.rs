@@ -23,6 +23,8 @@ mod links;
 mod message;
 mod metrics;
 mod pool;
+mod reader_queue;
+mod readers;
 mod reception;
 mod room_events;
 mod round_trip;

@@ -18,11 +18,15 @@ pub(super) struct RoomEvents {
     events: mpsc::Sender<WorkerEvent>,
     waiting: VecDeque<WorkerEvent>,
     waiting_data: usize,
+    /// A reader of the room on this worker is slow.
+    pub(super) readers_slow: bool,
+    /// Readers on other nodes are slow, or the way to them.
+    pub(super) others_slow: bool,
 }
 
 impl RoomEvents {
     pub(super) fn new(events: mpsc::Sender<WorkerEvent>) -> Self {
-        Self { events, waiting: VecDeque::new(), waiting_data: 0 }
+        Self { events, waiting: VecDeque::new(), waiting_data: 0, readers_slow: false, others_slow: false }
     }
 
     /// Sends an event to the room. False when it was dropped.
@@ -58,8 +62,12 @@ impl RoomEvents {
                     }
                 }
             }
+            WorkerEvent::ReadersSlow { .. } => {
+                // Only the newest one counts.
+                self.waiting.retain(|waiting| !matches!(waiting, WorkerEvent::ReadersSlow { .. }));
+            }
             // At most one of each waits per connection.
-            WorkerEvent::Connected { .. } | WorkerEvent::Closed { .. } => {}
+            WorkerEvent::Connected { .. } | WorkerEvent::Closed { .. } | WorkerEvent::ReaderEnded { .. } => {}
         }
         self.waiting.push_back(event);
         true
@@ -83,6 +91,11 @@ impl RoomEvents {
             }
         }
         false
+    }
+
+    /// Are the room's data messages to be read slowly from those who send them?
+    pub(super) fn is_data_slow(&self) -> bool {
+        self.readers_slow || self.others_slow
     }
 
     /// Whether events wait.

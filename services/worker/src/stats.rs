@@ -98,8 +98,12 @@ counters! {
     events_dropped,
     /// Times that reading a client's data messages was delayed: rate limit, or the room is behind.
     data_throttled,
-    /// Data messages to clients dropped: the channel was closed, or its buffer full.
+    /// Data messages to clients dropped: a lossy one, or the channel was closed, or the reader was ended.
     data_dropped,
+    /// Times that reading data messages became slow in a room, because a reader was slow.
+    rooms_slowed,
+    /// Readers of reliable data that were ended because they did not take it; their clients join again.
+    readers_ended,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod data;
 mod ending;
 mod enforcement;
 mod grant;
+mod hold;
 mod leaving;
 mod local_participant;
 mod local_participants;
@@ -18,6 +19,7 @@ mod peers;
 mod pushed;
 mod residency;
 mod shown_tickets;
+mod slow_data;
 #[cfg(test)]
 mod tests;
 mod ticket_book;
@@ -45,10 +47,12 @@ pub use residency::residency_of;
 
 use crate::{ClusterView, Now, Residency, RoomEffect, RoomInput, RoomLinkEvent, RoomState};
 use command_queue::CommandQueue;
+use hold::Hold;
 use leaving::Leaving;
 use local_participant::LocalParticipant;
 use peer_node::PeerNode;
 use pushed::Pushed;
+use slow_data::SlowReaders;
 use ticket_book::TicketBook;
 use tracks::Tracks;
 
@@ -58,11 +62,6 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long participants of a node are kept after its link went down.
 const LINK_DOWN_GRACE: Duration = Duration::from_secs(8);
-
-/// How long the room accepts no worker events and no client requests while a queue is full. After that it
-/// accepts them again, and a queue that is still full may overflow. It must be shorter than a client's ping
-/// timeout.
-const MAX_HOLD: Duration = Duration::from_secs(2);
 
 /// How often a room with waiting messages tries to send them.
 const BUSY_TICK: Duration = Duration::from_millis(10);
@@ -115,8 +114,11 @@ pub struct RoomCore {
     empty_since: Option<Instant>,
     /// When the room is next opened to nodes that refused it.
     reopen_at: Instant,
-    /// Since when a full queue keeps the room from accepting worker events.
-    held_since: Option<Instant>,
+    /// A full queue keeps the room from accepting worker events and client requests.
+    events_held: Hold,
+    /// A full command queue keeps the room from reading link events.
+    links_held: Hold,
+    slow_readers: SlowReaders,
     leaving: Option<Leaving>,
     /// When the room's record may next be written.
     write_record_at: Instant,
@@ -160,7 +162,9 @@ impl RoomCore {
             unread: BTreeSet::new(),
             empty_since: Some(now.instant),
             reopen_at: now.instant,
-            held_since: None,
+            events_held: Hold::default(),
+            links_held: Hold::default(),
+            slow_readers: SlowReaders::default(),
             leaving: None,
             write_record_at: now.instant,
             told: None,
@@ -256,20 +260,24 @@ impl RoomCore {
     /// messages to other nodes. While those queues are full, both wait, so that the worker stops reading its
     /// clients' messages and gateways stop reading their sockets.
     pub fn accepts_events(&mut self, now: Instant) -> bool {
-        let full = self.commands.is_long() || self.peers.values().any(|peer| peer.queue.is_long());
+        let full = self.commands.is_long() || self.peers.values().any(|peer| peer.queue.is_nearly_full());
         // A peer that accepts only some messages has not caught up: the hold continues.
         let caught_up = self.commands.is_short() && self.peers.values().all(|peer| peer.queue.is_short());
-        if caught_up {
-            self.held_since = None;
-        }
-        !full || now.duration_since(*self.held_since.get_or_insert(now)) > MAX_HOLD
+        self.events_held.accepts(now, full, caught_up)
+    }
+
+    /// Does the room read link events now? A data message of another node is a command for each reader here. While
+    /// the command queue is full, link events wait in their own queue.
+    pub fn accepts_link_events(&mut self, now: Instant) -> bool {
+        self.links_held.accepts(now, self.commands.is_long(), self.commands.is_short())
     }
 
     /// When [`RoomCore::tick`] is next due.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Instant {
         let sessions = self.local_participants.values().filter_map(LocalParticipant::poll_timeout).min();
-        let waits = self.held_since.is_some() || self.peers.values().any(|peer| peer.queue.is_waiting());
+        let held = self.events_held.is_held() || self.links_held.is_held();
+        let waits = held || self.peers.values().any(|peer| peer.queue.is_waiting());
         let idle = now + if waits { BUSY_TICK } else { IDLE_TICK };
         sessions.map_or(idle, |due| due.clamp(now, idle))
     }
@@ -314,6 +322,7 @@ impl RoomCore {
             self.cluster_changed();
         }
         self.reopen_overflowed_peers();
+        self.tell_slow_data();
         self.remove_unread();
         self.end_expired_tickets();
         if self.commands.has_overflowed() {
@@ -381,6 +390,8 @@ impl RoomCore {
             WorkerEvent::Data { participant, channel, data } => {
                 self.data_received(participant, channel, &data)
             }
+            WorkerEvent::ReadersSlow { slow } => self.slow_readers.here = slow,
+            WorkerEvent::ReaderEnded { participant } => self.reader_ended(participant),
             WorkerEvent::Codec { participant, track, codec } => {
                 self.media_event(participant, MediaEvent::Codec { track, codec });
             }
@@ -410,6 +421,8 @@ impl RoomCore {
         self.commands.restart();
         self.command(WorkerCommand::CloseRoom { room: self.config.key });
         self.commands.push(WorkerRequest::OpenRoom);
+        // The room is new at the worker, and without readers.
+        self.slow_readers = SlowReaders::default();
         let open: Vec<String> =
             self.peers.iter().filter(|(_, peer)| peer.link.is_some()).map(|(node, _)| node.clone()).collect();
         for node in open {

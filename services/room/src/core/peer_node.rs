@@ -19,6 +19,10 @@ pub(super) struct PeerNode {
     pub feeds_lost: bool,
     /// The node's report of its own links, by node: is the room open on it? Cleared when the room closes.
     pub links: BTreeMap<String, bool>,
+    /// Its readers of reliable data are slow.
+    pub readers_slow: bool,
+    /// It was told last that this node's readers are slow.
+    pub told_slow: bool,
     /// Messages that wait for the link.
     pub queue: PeerQueue,
 }

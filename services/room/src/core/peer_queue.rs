@@ -16,8 +16,10 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 16 << 20;
 /// Most lossy messages between two flushes.
 const MAX_LOSSY: usize = 1024;
-/// From this length on the room stops accepting worker events and client requests.
+/// From this length on data is read slowly from those who send it.
 const LONG: usize = 256;
+/// From this length on the room stops accepting worker events and client requests.
+const NEARLY_FULL: usize = MAX_MESSAGES / 2;
 
 /// A layer of a track: track id and layer.
 type LayerOfTrack = (String, u32);
@@ -114,14 +116,19 @@ impl PeerQueue {
         !self.waiting.is_empty() || !self.lossy.is_empty()
     }
 
-    /// Is the queue so long that the room should stop accepting events?
+    /// Is the queue so long that those who send data should be slowed down?
     pub(super) fn is_long(&self) -> bool {
-        self.waiting.len() >= LONG || self.bytes >= MAX_BYTES / 4
+        self.waiting.len() >= LONG || self.bytes >= MAX_BYTES / 16
     }
 
-    /// Is the queue short enough that the room may accept events again?
+    /// Is the queue so long that the room should stop accepting events?
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.waiting.len() >= NEARLY_FULL || self.bytes >= MAX_BYTES / 2
+    }
+
+    /// Is the queue short again?
     pub(super) fn is_short(&self) -> bool {
-        self.waiting.len() < LONG / 2 && self.bytes < MAX_BYTES / 8
+        self.waiting.len() < LONG / 2 && self.bytes < MAX_BYTES / 32
     }
 
     /// Must the room be reopened to the peer?
@@ -191,7 +198,7 @@ mod tests {
         assert!(queue.is_waiting() && queue.is_long());
         link.free = 1000;
         queue.flush(|body| link.take(body));
-        assert!(!queue.is_waiting() && !queue.is_long());
+        assert!(!queue.is_waiting() && !queue.is_long() && queue.is_short());
         assert_eq!(link.sent, (0..1000).map(data).collect::<Vec<_>>());
         assert_eq!(queue.bytes, 0);
     }

@@ -149,6 +149,7 @@ impl RoomCore {
         }
         peer.link = Some(link);
         (peer.gets_state, peer.feeds_lost) = (false, false);
+        (peer.readers_slow, peer.told_slow) = (false, false);
         // The node does not know this node's links and assignment yet.
         self.sent_links = None;
         self.told = None;
@@ -172,6 +173,7 @@ impl RoomCore {
         let Some(link) = peer.link.take() else { return };
         peer.links.clear();
         (peer.gets_state, peer.feeds_lost) = (false, false);
+        (peer.readers_slow, peer.told_slow) = (false, false);
         peer.queue = PeerQueue::default();
         self.stop_feeds(link);
         self.links_down.insert(node.to_owned(), self.now.instant);
@@ -283,6 +285,7 @@ impl RoomCore {
                     DataChannel::Lossy,
                 );
             }
+            Body::SlowData(told) => self.slow_data_of(node, told.slow),
             Body::Speakers(speakers) => self.speakers_from_peer(node, speakers),
             Body::Links(links) => self.links_of(node, &links),
             Body::Ticket(note) => self.ticket_shown(node, note),

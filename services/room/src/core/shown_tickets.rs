@@ -18,7 +18,14 @@ const MAX_SHOWN: usize = 8;
 
 /// Does the message tell something of participants on this node?
 pub(super) fn is_state(body: &Body) -> bool {
-    matches!(body, Body::StateUpdate(_) | Body::ReliableData(_) | Body::LossyData(_) | Body::Speakers(_))
+    matches!(
+        body,
+        Body::StateUpdate(_)
+            | Body::ReliableData(_)
+            | Body::LossyData(_)
+            | Body::Speakers(_)
+            | Body::SlowData(_)
+    )
 }
 
 impl RoomCore {

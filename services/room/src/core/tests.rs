@@ -26,6 +26,7 @@ mod policy_changes;
 mod shared_track_sids;
 mod shown_tickets;
 mod taken_sids;
+mod slow_data;
 mod tickets;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];

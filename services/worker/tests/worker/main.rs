@@ -6,6 +6,7 @@ mod client;
 mod closed_flows;
 mod harness;
 mod red;
+mod reliable_data;
 mod tcp;
 
 use std::net::UdpSocket;
