@@ -56,6 +56,10 @@ func callbacks() *lksdk.RoomCallback {
 	}
 	callback.OnDataPacket = func(packet lksdk.DataPacket, params lksdk.DataReceiveParams) {
 		if user, is := packet.(*lksdk.UserDataPacket); is {
+			if user.Topic == burstTopic {
+				bursts.received(user.Payload)
+				return
+			}
 			emit("data", map[string]any{"participant": params.SenderIdentity, "text": string(user.Payload), "topic": user.Topic})
 		}
 	}

@@ -5,6 +5,7 @@
 //
 //	publish NAME vp8|h264|opus|simulcast   mute NAME · unmute NAME · unpublish NAME
 //	data reliable|lossy TEXT [IDENTITY]    name TEXT · metadata TEXT · attribute KEY VALUE
+//	burst COUNT SIZE (reliable messages, all at once)   stream SIZE (bytes, as a data stream)
 //	subscribe|unsubscribe IDENTITY NAME    quality IDENTITY NAME low|medium|high|off
 //	sdp (the descriptions of both connections)                        leave
 package main
@@ -62,6 +63,9 @@ func main() {
 	}
 	emit("connected", map[string]any{"attributes": room.LocalParticipant.Attributes(), "sid": room.LocalParticipant.SID()})
 	me := client{room: room, published: map[string]*lksdk.LocalTrackPublication{}}
+	if err := room.RegisterByteStreamHandler(streamTopic, readStream); err != nil {
+		emit("failed", map[string]any{"reason": err.Error()})
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
@@ -116,6 +120,10 @@ func (me *client) run(verb string, words []string) error {
 			options = append(options, lksdk.WithDataPublishDestination([]string{word(2)}))
 		}
 		return me.room.LocalParticipant.PublishDataPacket(lksdk.UserData([]byte(word(1))), options...)
+	case "burst":
+		return me.burst(word(0), word(1))
+	case "stream":
+		return me.stream(word(0))
 	case "name":
 		me.room.LocalParticipant.SetName(word(0))
 		return nil

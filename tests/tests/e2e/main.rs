@@ -29,6 +29,7 @@ mod policy_changes;
 mod protocol;
 mod refusal;
 mod registry_offline;
+mod reliable_data;
 mod residency;
 mod revoked_home;
 mod room_names;
