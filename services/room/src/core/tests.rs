@@ -25,8 +25,8 @@ mod hostile_node;
 mod policy_changes;
 mod shared_track_sids;
 mod shown_tickets;
-mod taken_sids;
 mod slow_data;
+mod taken_sids;
 mod tickets;
 
 const NODES: [&str; 3] = ["cph-1", "sto-1", "osl-1"];

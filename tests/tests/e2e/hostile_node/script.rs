@@ -20,6 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{LIMIT, told};
 
+/// A participant's signalling: to the gateway, and from it.
+type KeptStream = (mpsc::Sender<Result<SignalMessage, Status>>, Streaming<SignalMessage>);
+
 /// What the hostile node tells, and what it was asked.
 #[derive(Debug, Default)]
 pub(super) struct Script {
@@ -32,7 +35,7 @@ pub(super) struct Script {
     /// How often it was asked for a grant or for a seat.
     asked: watch::Sender<u32>,
     /// Signalling that it keeps open.
-    streams: Mutex<Vec<(mpsc::Sender<Result<SignalMessage, Status>>, Streaming<SignalMessage>)>>,
+    streams: Mutex<Vec<KeptStream>>,
 }
 
 impl Script {
