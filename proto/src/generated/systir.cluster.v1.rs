@@ -481,7 +481,8 @@ pub struct ReserveRequest {
     /// Key of the room.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// Random id of the join; repeated requests with one id reserve one seat.
+    /// Random id of the join; repeated requests of a node with one id reserve one seat, which only that node takes or
+    /// releases. Another node's seat with the same id is another one.
     #[prost(string, tag = "2")]
     pub join_id: ::prost::alloc::string::String,
     /// W3C trace context of the join (`traceparent`); empty when the requesting node records no trace.
@@ -544,7 +545,7 @@ pub struct ReserveRefused {
     #[prost(message, optional, tag = "4")]
     pub assignment: ::core::option::Option<RoomAssignment>,
 }
-/// Releases a reservation.
+/// Releases a reservation of the calling node.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseRequest {
     /// Key of the room.
