@@ -95,17 +95,17 @@ async fn another_operators_directory_takes_no_node_and_refuses_no_version_of_the
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_for_our_node_by_the_ca_of_another_pinned_operator_reaches_nothing() {
     let (cluster, sunet) = (TestCluster::new(), Sunet::new());
+    let (id, now) = ("spiffe://nordu.net/relay/sto-1".parse().unwrap(), std::time::SystemTime::now());
+    let minted = ca::issue(&sunet.ca, &id, now, Duration::from_secs(3600)).unwrap();
+    let certificate = NodeCertificate::from_pem(&minted.certificate, &minted.key).unwrap();
+    // It has the node key of sto-1 too.
+    let mut hostile = HostileNode::start_with_certificate(&cluster, "sto-1", certificate).await;
     cluster.publish("sunet.note", &sunet.directory(&cluster, 1, &["lund-1"]));
     let mut config = cluster.config("cph-1", 5);
     sunet.pin(&mut config);
     let home = Node::start(config, Arc::new(cluster.store.registry())).await.unwrap();
     assert_eq!(operators(&home, &["lund-1"]), ["sunet"], "its directory counts, with its CA");
     let mut anna = TestParticipant::join(&home, "anna").await;
-    let (id, now) = ("spiffe://nordu.net/relay/sto-1".parse().unwrap(), std::time::SystemTime::now());
-    let minted = ca::issue(&sunet.ca, &id, now, Duration::from_secs(3600)).unwrap();
-    let certificate = NodeCertificate::from_pem(&minted.certificate, &minted.key).unwrap();
-    // It has the node key of sto-1 too.
-    let mut hostile = HostileNode::start_with_certificate(&cluster, "sto-1", certificate).await;
     let held = cluster.record().unwrap().grant;
     assert!(hostile.reserve("cph-1", &held).await.is_err());
     hostile.open_room("cph-1", &held);
