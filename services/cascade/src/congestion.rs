@@ -22,6 +22,8 @@ const TARGET_DELAY: Duration = Duration::from_millis(10);
 /// Loss below this is as good as none.
 const LOSS_IGNORED: f64 = 0.02;
 const LOSS_EXCESSIVE: f64 = 0.15;
+/// Taken for the usual loss until the first drain measures it: a shallow buffer that overflows looks like random loss.
+const LOSS_ASSUMED: f64 = 0.05;
 /// How far the window may exceed what is delivered in a round trip, in rounds with loss.
 const HEADROOM: f64 = 1.10;
 /// In slow start with loss, a round must deliver this much more than the best one before.
@@ -115,7 +117,7 @@ impl DelayController {
             round: Round::new(now),
             best: BestRate::default(),
             // Unknown until the first drain.
-            usual_loss: LOSS_EXCESSIVE,
+            usual_loss: LOSS_ASSUMED,
             draining: None,
         }
     }

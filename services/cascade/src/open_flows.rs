@@ -4,11 +4,12 @@
 
 use crate::flow::FlowId;
 use rustc_hash::FxHashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::warn;
 
 /// Flows of one link, at most.
-const MAX_FLOWS: usize = 1 << 14;
+const MAX_FLOWS: usize = 1 << 16;
 
 /// A set of flows that is copied when it changes: its reader takes no lock for each packet.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct OpenFlows {
     /// Counts the changes.
     version: AtomicU64,
     flows: Mutex<Arc<FxHashSet<FlowId>>>,
+    /// Was it logged that there are too many?
+    logged: AtomicBool,
 }
 
 impl OpenFlows {
@@ -26,7 +29,13 @@ impl OpenFlows {
     /// Adds a flow. False when it is one of another track already, or there are too many.
     pub(crate) fn insert(&self, flow: FlowId) -> bool {
         let mut flows = self.lock();
-        if flows.len() >= MAX_FLOWS || flows.contains(&flow) {
+        if flows.contains(&flow) {
+            return false;
+        }
+        if flows.len() >= MAX_FLOWS {
+            if !self.logged.swap(true, Ordering::Relaxed) {
+                warn!("a link has {MAX_FLOWS} subscriptions; further ones are refused");
+            }
             return false;
         }
         Arc::make_mut(&mut flows).insert(flow);
@@ -74,7 +83,12 @@ impl KnownOpenFlows {
         }
     }
 
-    pub(crate) fn contains(&self, flow: FlowId) -> bool {
+    /// Is the flow open? One that was added since the last [`Self::refresh`] is found too.
+    pub(crate) fn contains(&mut self, flow: FlowId) -> bool {
+        if self.flows.contains(&flow) {
+            return true;
+        }
+        self.refresh();
         self.flows.contains(&flow)
     }
 }
@@ -89,13 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn the_reader_sees_changes_once_it_refreshes() {
+    fn the_reader_sees_new_flows_at_once_and_removed_ones_once_it_refreshes() {
         let flows = Arc::new(OpenFlows::default());
         let mut known = KnownOpenFlows::of(flows.clone());
+        assert!(!known.contains(flow(1)));
         assert!(flows.insert(flow(1)) && flows.insert(flow(2)));
         assert!(!flows.insert(flow(1)), "a flow is of one track");
-        assert!(!known.contains(flow(1)));
-        known.refresh();
         assert!(known.contains(flow(1)) && known.contains(flow(2)));
         flows.remove([flow(1)]);
         known.refresh();

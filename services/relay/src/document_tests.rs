@@ -64,7 +64,7 @@ async fn a_peer_that_does_not_answer_withholds_no_document_of_another_peer() {
     let store = node.parts.documents.clone();
     let note = cluster.documents.bundle(2, |_| {}).unwrap();
     let peer = |name: &str| -> SpiffeId { format!("spiffe://nordu.net/relay/{name}").parse().unwrap() };
-    let silent = peer("silent");
+    let silent = peer("a-silent");
     let fetcher: Fetcher = Arc::new(move |from, _, _| {
         let (answers, note) = (from != silent, note.clone());
         Box::pin(async move { if answers { Ok(note) } else { std::future::pending().await } })
@@ -76,7 +76,7 @@ async fn a_peer_that_does_not_answer_withholds_no_document_of_another_peer() {
         hash: DocumentHash::of("another text"),
     };
     for version in [u64::MAX, u64::MAX - 1] {
-        offers.offered(&store, &peer("silent"), vec![offered(version); 256]);
+        offers.offered(&store, &peer("a-silent"), vec![offered(version); 256]);
     }
     offers.offered(&store, &peer("osl-1"), vec![offered(2)]);
     let fetching = tokio::spawn(exchange::fetch(store, fetcher, offers));

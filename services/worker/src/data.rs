@@ -36,6 +36,8 @@ pub(super) struct Channels {
     reliable: (ChannelId, ChannelState),
     /// Reliable messages that wait until the channel is open, or until its send buffer has room.
     unread: ReaderQueue,
+    /// Reliable messages that were sent before the channel was open, and are lost because too many waited.
+    lost_early: u64,
     lossy: (ChannelId, ChannelState),
     /// Lossy messages that wait until the channel is open.
     early: VecDeque<Bytes>,
@@ -47,6 +49,7 @@ impl Channels {
         Self {
             reliable: (transport.open_channel("_reliable", true, None), ChannelState::Opening),
             unread: ReaderQueue::default(),
+            lost_early: 0,
             lossy: (transport.open_channel("_lossy", false, Some(0)), ChannelState::Opening),
             early: VecDeque::new(),
         }
@@ -59,10 +62,12 @@ impl Channels {
             let sent = self.early.drain(..).map(|data| transport.send(id, &data));
             return sent.filter(Result::is_err).count() as u64;
         }
+        let mut lost = 0;
         if id == self.reliable.0 {
             self.reliable.1 = ChannelState::Open;
+            lost = std::mem::take(&mut self.lost_early);
         }
-        self.retry(transport)
+        lost + self.retry(transport)
     }
 
     /// A channel closed. Returns how many waiting messages were lost.
@@ -96,17 +101,17 @@ impl Channels {
         self.reliable.1 == ChannelState::Open && !self.unread.is_empty()
     }
 
-    /// Do those who send have to wait for this reader?
+    /// Do those who send have to wait for this reader? Not while its channel is not open yet.
     pub(super) fn is_slow(&self) -> bool {
-        self.unread.is_slow()
+        self.reliable.1 == ChannelState::Open && self.unread.is_slow()
     }
 
-    /// Does the reader still take enough?
+    /// Does the reader still take enough? It can take nothing before its channel is open.
     ///
     /// # Errors
     /// It does not, and is to be ended.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), Stalled> {
-        self.unread.check(now)
+        if self.reliable.1 == ChannelState::Open { self.unread.check(now) } else { Ok(()) }
     }
 
     /// Sends a reliable message after those that wait. False when it is dropped because the channel is closed.
@@ -122,7 +127,15 @@ impl Channels {
         if self.reliable.1 == ChannelState::Closed {
             return Ok(false);
         }
-        if self.is_behind() || self.reliable.1 == ChannelState::Opening {
+        if self.reliable.1 == ChannelState::Opening {
+            if self.unread.push(now, data.clone()).is_err() {
+                // It gets what is sent from now on, without a gap.
+                self.lost_early += self.unread.clear();
+                self.unread.push(now, data)?;
+            }
+            return Ok(true);
+        }
+        if self.is_behind() {
             self.unread.push(now, data)?;
             return Ok(true);
         }

@@ -147,7 +147,7 @@ fn a_node_whose_clock_is_30_days_back_gets_nothing_until_it_is_right() -> Result
             let fresh = token(room, "chen")?;
             assert_refused(&cluster, "cph-1", &fresh, 503, "approved-unavailable").await?;
             assert_refused(&cluster, "sto-1", &fresh, 401, "token-not-yet-valid").await?;
-            // Somebody has a token of that time.
+            // A participant has a token of that time.
             let old = token_of_then(&cluster, -DAYS_30, room, "eve").await?;
             assert_refused(&cluster, "sto-1", &old, 503, "approved-unavailable").await?;
             assert_eq!(home(&cluster, "cph-1", room).await?, (1, "cph-1".to_owned()), "no other home");

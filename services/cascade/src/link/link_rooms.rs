@@ -3,7 +3,7 @@
 //! immediately. Nothing of a room is sent or delivered while it is not open.
 
 use crate::event::LinkRoomKey;
-use crate::flow::FlowId;
+use crate::flow::{FlowId, Parity};
 use crate::open_flows::OpenFlows;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ const MAX_ROOMS: usize = 1 << 14;
 const MAX_KEY_BYTES: usize = 1024;
 
 /// The rooms of one link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LinkRooms {
     rooms: FxHashMap<LinkRoomKey, RoomEntry>,
     last_decision: u64,
+    /// Of the flows that this node chooses.
+    own: Parity,
     /// The flows of all open rooms.
     flows: Arc<OpenFlows>,
 }
@@ -55,9 +57,9 @@ pub(crate) enum RoomChange {
 }
 
 impl LinkRooms {
-    /// No rooms. `flows` are those on which the link may send media.
-    pub(crate) fn new(flows: Arc<OpenFlows>) -> Self {
-        Self { flows, ..Self::default() }
+    /// No rooms. `own` is the parity of the flows that this node chooses; `flows` are those on which the link may send media.
+    pub(crate) fn new(own: Parity, flows: Arc<OpenFlows>) -> Self {
+        Self { rooms: FxHashMap::default(), last_decision: 0, own, flows }
     }
 
     /// Has this node not requested the room in this version yet?
@@ -97,11 +99,18 @@ impl LinkRooms {
         if room.open || room.requested.is_some() { RoomChange::Closed } else { RoomChange::Unchanged }
     }
 
-    /// The peer subscribes to a layer of a track of an open room. False when its flow is invalid or is one of another track:
-    /// the message does not count.
+    /// The link has ended.
+    pub(crate) fn close_all(&mut self) {
+        let rooms = std::mem::take(&mut self.rooms);
+        self.flows.remove(rooms.into_values().flat_map(|room| room.subscribed.into_values()));
+    }
+
+    /// The peer subscribes to a layer of a track of an open room. False when the peer cannot have chosen its flow, or it is
+    /// one of another track: the message does not count.
     pub(crate) fn subscribe(&mut self, key: &str, subscribe: &Subscribe) -> bool {
         let Some(room) = self.rooms.get_mut(key).filter(|room| room.open) else { return false };
-        let Some(flow) = FlowId::from_raw(subscribe.flow) else { return false };
+        let flow = FlowId::from_raw(subscribe.flow).filter(|flow| flow.parity() != self.own);
+        let Some(flow) = flow else { return false };
         let track = (subscribe.track_sid.clone(), subscribe.layer);
         if room.subscribed.get(&track) == Some(&flow) {
             return true;
@@ -179,13 +188,17 @@ mod tests {
         "ku.dk/lecture".into()
     }
 
+    fn rooms() -> LinkRooms {
+        LinkRooms::new(Parity::Greater, Arc::default())
+    }
+
     fn epoch(epoch: u64) -> RoomVersion {
         RoomVersion { epoch, policy_version: 1 }
     }
 
     #[test]
     fn a_room_opens_when_the_peer_allows_it() {
-        let mut rooms = LinkRooms::default();
+        let mut rooms = rooms();
         assert!(rooms.request(&key(), epoch(1)));
         assert!(!rooms.request(&key(), epoch(1)), "the same request is not repeated");
         assert!(!rooms.is_open(&key()));
@@ -197,14 +210,14 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_open_a_room_that_was_not_requested() {
-        let mut rooms = LinkRooms::default();
+        let mut rooms = rooms();
         assert_eq!(rooms.peer_opened(&key()), RoomChange::NotRequested);
         assert!(!rooms.is_open(&key()));
     }
 
     #[test]
     fn a_decision_is_void_after_the_room_was_closed() {
-        let mut rooms = LinkRooms::default();
+        let mut rooms = rooms();
         let (_, decision) = rooms.begin_decision(&key()).unwrap();
         assert_eq!(rooms.close(&key()), RoomChange::Unchanged);
         assert_eq!(rooms.allow(&key(), decision), None);
@@ -215,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_fill_the_table() {
-        let mut rooms = LinkRooms::default();
+        let mut rooms = rooms();
         for number in 0..MAX_ROOMS {
             assert!(rooms.begin_decision(&number.to_string()).is_some());
         }
@@ -228,7 +241,7 @@ mod tests {
     fn a_flow_is_open_with_its_room_and_belongs_to_one_track() {
         let flows = Arc::new(OpenFlows::default());
         let mut known = KnownOpenFlows::of(flows.clone());
-        let mut rooms = LinkRooms::new(flows);
+        let mut rooms = LinkRooms::new(Parity::Greater, flows);
         let mut is_open = |number: u32| {
             known.refresh();
             known.contains(FlowId::from_raw(number << 5).unwrap())
@@ -245,6 +258,8 @@ mod tests {
         // Otherwise the room's packets would be sent until the other room is closed.
         assert!(!rooms.subscribe("ku.dk/seminar", &subscribe("TR_b", 1)), "a flow of another room");
         assert!(!rooms.subscribe(&key(), &subscribe("TR_c", 0)), "a reserved flow");
+        let own = Subscribe { flow: 7 << 5 | 1, ..subscribe("TR_c", 7) };
+        assert!(!rooms.subscribe(&key(), &own), "a flow that this node chooses");
         assert!(rooms.subscribe(&key(), &subscribe("TR_a", 2)) && is_open(2) && !is_open(1));
         assert!(rooms.subscribe(&key(), &subscribe("TR_c", 3)) && is_open(3));
         rooms.unsubscribe(&key(), &Unsubscribe { track_sid: "TR_a".to_owned(), layer: 0 });
@@ -258,7 +273,7 @@ mod tests {
         /// allowed, and never after a close.
         #[test]
         fn a_room_opens_only_when_allowed(steps in proptest::collection::vec(0u8..6, 0..60)) {
-            let mut rooms = LinkRooms::default();
+            let mut rooms = rooms();
             let (mut requested, mut decisions, mut open) = (false, Vec::new(), false);
             let mut current = None;
             for step in steps {

@@ -79,7 +79,7 @@ pub(super) async fn run_link(runtime: &Arc<LinkRuntime>, new_link: NewLink) -> b
         parity,
         outgoing,
         connection,
-        rooms: Mutex::new(LinkRooms::new(open_flows)),
+        rooms: Mutex::new(LinkRooms::new(parity, open_flows)),
         out,
         stats,
         closed_room_messages: AtomicU64::new(0),
@@ -126,7 +126,7 @@ async fn finish(runtime: &Arc<LinkRuntime>, link: &Arc<EstablishedLink>, reason:
     if reason == DownReason::CertificateExpired {
         runtime.authenticator.counters.link_expired();
     }
-    *lock(&link.rooms) = LinkRooms::default();
+    lock(&link.rooms).close_all();
     runtime.quic.send(QuicCommand::Close(number));
     info!(peer = %link.peer, link = number, %reason, "a link is down");
     let down = LinkEvent::Down { peer: link.peer.clone(), link: number, reason };

@@ -146,7 +146,7 @@ impl LinkMedia {
     /// the flow and no open room has it.
     pub(super) fn connection_for(&self, flow: FlowId, worker: u8) -> Option<&Rc<LinkConnection>> {
         let mut flows = self.flows.borrow_mut();
-        if flows.is_peers(flow) && !self.open_flows.borrow().contains(flow) {
+        if flows.is_peers(flow) && !self.open_flows.borrow_mut().contains(flow) {
             self.count(|stats| stats.closed_flow_packets += 1);
             return None;
         }

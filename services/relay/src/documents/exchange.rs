@@ -77,8 +77,9 @@ pub(crate) fn fetcher(directory: Arc<NodeDirectory>) -> Fetcher {
 /// One peer, as it was when documents were last fetched from it.
 #[derive(Debug, Default)]
 struct Peer {
-    /// What it offered and what was not taken.
+    /// What it offered and what was not taken, while documents and pins were as at `changes`.
     refused: HashSet<HeldDocument>,
+    changes: u64,
     /// How often in a row it did not give a document.
     failures: u32,
     /// It is not asked before.
@@ -151,6 +152,12 @@ async fn fetch_from(
     mut peer: Peer,
     offered: Vec<HeldDocument>,
 ) -> (SpiffeId, Peer) {
+    let changes = *store.changes().borrow();
+    if peer.changes != changes {
+        // Other pins may take what these did not.
+        peer.refused.clear();
+        peer.changes = changes;
+    }
     for document in offered {
         // Another peer may have given it meanwhile.
         if peer.refused.contains(&document) || !is_wanted(&store, &document) {
@@ -175,6 +182,10 @@ async fn fetch_from(
             Ok(Err(error @ NotTaken::NotNewer(NotAccepted::Conflict { .. }))) => {
                 tracing::error!(peer = %id, document = %document.id, %error, "another node has another text");
                 peer.refuse(document);
+            }
+            // Offered again, it may be kept.
+            Ok(Err(error @ NotTaken::NotKept(_))) => {
+                tracing::error!(peer = %id, document = %document.id, %error, "a document of another node is not taken");
             }
             Ok(Err(error)) => {
                 tracing::warn!(peer = %id, document = %document.id, %error, "a document of another node is not taken");

@@ -132,7 +132,7 @@ impl RoomCore {
 
     /// Brings the tracks of a remote participant at the worker in line with its info. They exist here only
     /// while the room is open on the link to its node.
-    fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
+    pub(super) fn add_tracks(&mut self, node: &str, info: &ParticipantInfo) {
         let open = self.peers.get(node).is_some_and(|peer| peer.link.is_some());
         let is_listed = |entry: &&TrackEntry| info.tracks.iter().any(|track| track.sid == entry.sid);
         let obsolete: Vec<TrackKey> = self
@@ -183,7 +183,9 @@ impl RoomCore {
         }
     }
 
+    /// Removes a track, and unsubscribes from it at its node, which keeps the flows of what is subscribed.
     fn remove_track(&mut self, key: TrackKey) {
+        self.wanted_changed(key, LayerSet::NONE);
         if let Some(entry) = self.tracks.remove(key)
             && entry.node != self.config.node
         {
@@ -191,13 +193,12 @@ impl RoomCore {
         }
     }
 
-    /// Removes all remote tracks and unsubscribes from them.
+    /// Removes all remote tracks.
     pub(super) fn remove_remote_tracks(&mut self) {
         let nodes: Vec<String> = self.peers.keys().cloned().collect();
         let remote: Vec<TrackKey> =
             nodes.iter().flat_map(|node| self.tracks.of_node(node)).map(|entry| entry.key).collect();
         for key in remote {
-            self.wanted_changed(key, LayerSet::NONE);
             self.remove_track(key);
         }
     }

@@ -21,6 +21,7 @@ use systir_rtp::packet::Layer;
 use super::*;
 use crate::{Arrival, NodeAddress, SignedTicket, TicketFacts, new_ticket};
 
+mod ended_tracks;
 mod hostile_node;
 mod policy_changes;
 mod shared_track_sids;

@@ -55,6 +55,30 @@ fn messages_before_the_channel_is_open_all_arrive() {
 }
 
 #[test]
+fn participant_that_still_connects_slows_nobody_down_and_is_not_ended() {
+    /// More than may wait for a reader.
+    const SENT: u32 = 10_000;
+    let mut harness = Harness::new();
+    let (_, mut bob) = harness.join(BOB);
+    for number in 0..SENT {
+        send(&harness, BOB, number);
+    }
+    connect(&mut harness, &mut [&mut bob], &[(BOB, Side::Subscriber)]);
+    run_until(&mut [&mut bob], "the channel", |clients| is_open(clients[0]));
+    run_until(&mut [&mut bob], "the last message", |clients| {
+        received(clients[0]).last() == Some(&(SENT - 1))
+    });
+    let got = received(&bob);
+    let first = *got.first().unwrap();
+    assert!(first > 0, "not all was kept");
+    assert_eq!(got, (first..SENT).collect::<Vec<_>>(), "no gap");
+    assert!(!ended(&mut harness, BOB));
+    harness.wait_counts("what was not kept", |counts| {
+        counts.data_dropped == u64::from(first) && counts.readers_ended == 0 && counts.rooms_slowed == 0
+    });
+}
+
+#[test]
 fn reader_that_stops_and_comes_back_gets_all_in_order() {
     let mut harness = Harness::new();
     let (_, mut bob) = harness.join(BOB);
@@ -110,22 +134,26 @@ fn those_who_send_are_slowed_down_while_readers_are_slow() {
     connect(&mut harness, &mut [&mut alice], &[(ALICE, Side::Publisher)]);
     let channel = alice.open_channel("_reliable", true);
     run_until(&mut [&mut alice], "the channel", |clients| is_open(clients[0]));
-    let slow = |slow| harness.command(WorkerCommand::SlowData { room: ROOM, slow });
+    let slow = |slow| WorkerCommand::SlowData { room: ROOM, slow };
     let data = vec![7; 60_000];
     let write = |client: &mut Client| {
         (0..4).filter(|_| client.rtc.channel(channel).unwrap().write(true, &data).unwrap()).count()
     };
-    slow(true);
-    let mut written = 0;
+    harness.command(slow(true));
+    let arrivals = |harness: &mut Harness| {
+        harness.take().iter().filter(|event| matches!(event, WorkerEvent::Data { .. })).count()
+    };
+    let (mut written, mut arrived) = (0, 0);
     let throttled = harness.counts().data_throttled;
+    // The room takes all that arrives, so that only the command slows her down.
     run_until(&mut [&mut alice], "its data to be throttled", |clients| {
         written += write(clients[0]);
+        arrived += arrivals(&mut harness);
         harness.counts().data_throttled > throttled
     });
-    slow(false);
-    let mut arrived = 0;
+    harness.command(slow(false));
     run_until(&mut [&mut alice], "all that was written", |_| {
-        arrived += harness.take().iter().filter(|event| matches!(event, WorkerEvent::Data { .. })).count();
+        arrived += arrivals(&mut harness);
         arrived == written
     });
 }

@@ -12,27 +12,30 @@ use systir_tests::scripted::ScriptedCodec;
 
 use super::*;
 
-/// Addresses of those who are no nodes.
-fn stranger(index: u8) -> IpAddr {
+/// Addresses of those who cannot prove that they are nodes.
+fn address_of(index: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 2, index).into()
 }
 
-/// Counts packets from nodes to each stranger.
-fn strangers_ruleset(count: u8) -> String {
+/// Counts packets to each of them.
+fn unauthenticated_ruleset(count: u8) -> String {
     let each = (0..count).map(|index| {
-        let address = stranger(index);
+        let address = address_of(index);
         format!(
-            "counter stranger_{index} {{}}
+            "counter unauthenticated_{index} {{}}
             chain to_{index} {{ type filter hook input priority 0;
-                ip daddr {address} counter name stranger_{index}; }}
+                ip daddr {address} counter name unauthenticated_{index}; }}
             "
         )
     });
-    format!("table inet strangers {{ {} }}", each.collect::<String>())
+    format!("table inet unauthenticated {{ {} }}", each.collect::<String>())
 }
 
 /// Those whom TLS or the node key proof refuses.
-async fn strangers_get_no_packet_after_their_refusal(attacked: &Attacked, members: &[Member]) -> Result<()> {
+async fn unauthenticated_nodes_get_no_packet_after_their_refusal(
+    attacked: &Attacked,
+    members: &[Member],
+) -> Result<()> {
     let read = |file| std::fs::read_to_string(attacked.cluster.folder().join(file));
     let authority = ca::Pem { certificate: read("ca.pem")?, key: read("ca.key")? };
     let domain = TrustDomain::new("nordu.net")?;
@@ -42,16 +45,16 @@ async fn strangers_get_no_packet_after_their_refusal(attacked: &Attacked, member
         let roots = TrustBundle::new().with(domain.clone(), &read("ca.pem")?)?;
         Ok(Credentials::new(NodeCertificate::from_pem(&pem.certificate, &pem.key)?, roots)?)
     };
-    let own_key = || SigningKey::from_seed("nordu.net/stranger", rand::random());
+    let own_key = || SigningKey::from_seed("nordu.net/other", rand::random());
     let another_ca = ca::create(&domain, now)?;
-    let strangers = [
+    let nodes = [
         ("our CA issued for a node on no list", issue(&authority, "osl-1")?, own_key()?),
         ("a listed id without its node key", issue(&authority, "sto-1")?, attacked.node_key(UNAPPROVED)?),
         ("another CA issued for our id", issue(&another_ca, "sto-1")?, attacked.node_key("sto-1")?),
     ];
-    let packets = PacketCounters::load(&strangers_ruleset(strangers.len() as u8))?;
-    for (index, (what, credentials, key)) in (0..).zip(strangers) {
-        let mut node = HostileNode::at(stranger(index), credentials, key)?;
+    let packets = PacketCounters::load(&unauthenticated_ruleset(nodes.len() as u8))?;
+    for (index, (what, credentials, key)) in (0..).zip(nodes) {
+        let mut node = HostileNode::at(address_of(index), credentials, key)?;
         for honest in ["cph-1", "sto-1"] {
             let to = attacked.target(honest)?;
             let refused = node.client(&to).await.is_err();
@@ -60,7 +63,7 @@ async fn strangers_get_no_packet_after_their_refusal(attacked: &Attacked, member
             ensure!(!bound, "{honest} accepts a QUIC connection: {what}");
         }
         drop(node);
-        let counter = format!("stranger_{index}");
+        let counter = format!("unauthenticated_{index}");
         let before = packets.packets(&counter)?;
         ensure!(before > 0, "{counter} counts nothing");
         while_media_flows(members).await?;
@@ -162,7 +165,7 @@ async fn an_unapproved_node_asks_for_everything(attacked: &Attacked, members: &[
     Ok(())
 }
 
-async fn unapproved_nodes_and_strangers_get_nothing_of_a_room() -> Result<()> {
+async fn unapproved_and_unauthenticated_nodes_get_nothing_of_a_room() -> Result<()> {
     let mut attacked = Attacked::start(&[("cph-1", 2), ("sto-1", 2), (UNAPPROVED, 50)]).await?;
     let both = [ScriptedCodec::Opus, ScriptedCodec::Vp8];
     let mut members = Vec::new();
@@ -174,7 +177,7 @@ async fn unapproved_nodes_and_strangers_get_nothing_of_a_room() -> Result<()> {
     wait_until_all_hear(&members).await?;
     attacked.assert_unapproved_idle().await?;
     attacked.cluster.kill(UNAPPROVED);
-    strangers_get_no_packet_after_their_refusal(&attacked, &members).await?;
+    unauthenticated_nodes_get_no_packet_after_their_refusal(&attacked, &members).await?;
     an_unapproved_node_asks_for_everything(&attacked, &members).await?;
     for member in &mut members {
         assert!(!member.was_interrupted(), "{} was interrupted", member.identity);
@@ -183,9 +186,9 @@ async fn unapproved_nodes_and_strangers_get_nothing_of_a_room() -> Result<()> {
 }
 
 #[test]
-fn unapproved_nodes_and_strangers_get_nothing() -> Result<()> {
+fn unapproved_and_unauthenticated_nodes_get_nothing() -> Result<()> {
     run_attack(
-        "hostile_node::unapproved::unapproved_nodes_and_strangers_get_nothing",
-        unapproved_nodes_and_strangers_get_nothing_of_a_room(),
+        "hostile_node::unapproved::unapproved_and_unauthenticated_nodes_get_nothing",
+        unapproved_and_unauthenticated_nodes_get_nothing_of_a_room(),
     )
 }

@@ -80,7 +80,7 @@ fn slow_readers_on_a_node_slow_down_those_who_send_on_the_others() {
     assert_eq!(network.told_worker(HOME), [true]);
     assert!(network.told_worker(HOME).is_empty(), "once");
     assert!(network.told_worker(SPILL).is_empty(), "its own worker knows");
-    // A node that carries somebody later is told too.
+    // A node that carries a participant later is told too.
     network.join_as(OTHER, "chen");
     network.settle();
     assert!(network.nodes[OTHER].core.peers["sto-1"].readers_slow);
