@@ -5,7 +5,7 @@
 //! This crate has no script: the test says what the node claims, asks, tells and answers.
 //!
 //! - [`HostileNode`]: dials honest nodes.
-//! - [`serve`]: lets honest nodes call a service of the test.
+//! - [`serve()`]: lets honest nodes call a service of the test.
 
 mod dial;
 mod serve;
