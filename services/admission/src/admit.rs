@@ -144,29 +144,23 @@ impl Admission {
     }
 
     /// May this gateway send a participant's signalling to the media node? Policy and the grant that is held now decide. An
-    /// ended grant counts: a gateway that carries nobody of the room does not hear of its renewals.
+    /// ended grant counts: a gateway that carries no participant of the room is not told its renewals.
     ///
     /// # Errors
     /// The policy decision, or why the grant does not list the node.
     pub fn may_relay_to(&self, room: &RoomId, node: &str) -> Result<(), Refusal> {
         self.may_signal(room)?;
-        let roles = match self.assignments.role(room, node) {
-            Some(role) => vec![role],
-            None if self.assignments.note(room).is_empty() => vec![MediaRole::Home, MediaRole::Spill],
-            None => {
-                let role = GrantRole::Spill;
-                return Err(GrantRefusal::NotListed { node: node.to_owned(), role }.into());
-            }
+        let decide = |role: MediaRole| {
+            let action = role.into();
+            join_decision::traced(node, action, &self.authority.node(action, room, node))
         };
-        let mut denied = None;
-        for action in roles.into_iter().map(Action::from) {
-            let decision = self.authority.node(action, room, node);
-            match join_decision::traced(node, action, &decision) {
-                Ok(()) => return Ok(()),
-                Err(refusal) => denied = Some(refusal),
+        match self.assignments.role(room, node) {
+            Some(role) => decide(role),
+            None if self.assignments.note(room).is_empty() => {
+                decide(MediaRole::Home).or_else(|_| decide(MediaRole::Spill))
             }
+            None => Err(GrantRefusal::NotListed { node: node.to_owned(), role: GrantRole::Spill }.into()),
         }
-        denied.map_or(Ok(()), Err)
     }
 
     /// May this node be a gateway for the institution, where no room is meant: its page, its lists?

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{TIMEOUT, TestCluster, relay};
+use support::{TIMEOUT, TestCluster, relay, until};
 use systir_cascade::{RoomSendError, frame};
 use systir_hostile_node::{LINK, hello};
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
@@ -93,12 +93,7 @@ async fn a_peer_that_ignores_the_close_of_a_room_sends_and_gets_nothing_more_of_
     for _ in 0..LOSSY {
         hostile.quic[0].send_datagram(datagram.clone()).unwrap();
     }
-    let counted = async {
-        while honest.links.list()[0].stats.closed_room_messages < 2 + LOSSY {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
+    until(|| honest.links.list()[0].stats.closed_room_messages >= 2 + LOSSY).await;
     // Messages are handled in order: once this room opens, those before were handled.
     hostile.send(open("ku.dk/open".to_owned())).await.unwrap();
     honest.opened(&relay("sto-1"), "ku.dk/open").await;

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Node, Options, TIMEOUT, TestCluster, linked, relay, subscribe};
+use support::{Node, Options, TIMEOUT, TestCluster, linked, relay, subscribe, until};
 use systir_cascade::{
     CallError, DownReason, FlowNumbers, LinkEvent, Parity, PeerAddress, RoomBody, RoomSendError, SignalEvent,
 };
@@ -55,12 +55,7 @@ async fn media_of_every_priority_arrives_and_feedback_reaches_its_sender() {
     assert_eq!((feedback[0].link, feedback[0].flow), (at_a, flow.raw()));
     assert_eq!((feedback[0].priority, feedback[0].packet.as_slice()), (Priority::Control, &nack[..]));
     // Both nodes count the requested packets.
-    let counted = async {
-        while (b.links.list()[0].stats.nacked_out, a.links.list()[0].stats.nacked_in) != (1, 1) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
+    until(|| (b.links.list()[0].stats.nacked_out, a.links.list()[0].stats.nacked_in) == (1, 1)).await;
     let (at_a, at_b) = (a.links.list()[0].stats, b.links.list()[0].stats);
     assert_eq!((at_a.nacked_out, at_b.nacked_in), (0, 0));
 }
@@ -93,12 +88,7 @@ async fn a_large_packet_is_split_and_joined() {
     subscribe(&b, &mut a, "ku.dk/lecture", flow).await;
     a.workers[0].send(at_a, flow, Priority::Rest, &rtp(7, 1400));
     assert_eq!(b.workers[0].receive(1).await[0].packet, rtp(7, 1400));
-    let counted = async {
-        while (a.links.list()[0].stats.split, b.links.list()[0].stats.joined) != (1, 1) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
+    until(|| (a.links.list()[0].stats.split, b.links.list()[0].stats.joined) == (1, 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,12 +255,7 @@ async fn a_room_whose_grant_has_ended_is_closed_by_the_link_until_it_is_renewed(
         a.workers[0].send(at_a, flow, Priority::Audio, &rtp(2, 100));
     }
     assert_eq!(b.workers[0].receive(1).await[0].flow, open.raw());
-    let counted = async {
-        while a.links.list()[0].stats.closed_flow_packets != 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, counted).await.unwrap();
+    until(|| a.links.list()[0].stats.closed_flow_packets == 1).await;
     let asked: Vec<String> = b.handler.asked.lock().unwrap().iter().map(|(_, room)| room.clone()).collect();
     assert_eq!(asked, ["ku.dk/lecture", "ku.dk/seminar"]);
     // The grant is renewed.

@@ -14,7 +14,7 @@ use systir_rtp::packet::{Kind, Packet, SenderReport};
 const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// A larger jump of sequence numbers is a restart of the publisher.
 const MAX_JUMP: u64 = 3000;
-/// A layer that nobody wanted and that is silent for this long may have been stopped at its source.
+/// A layer that no subscriber wanted and that is silent for this long may have been stopped at its source.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// After a restart, timestamps within this many seconds of the expected ones belong to the same clock.
 const MAX_CLOCK_OFFSET_S: u32 = 5;

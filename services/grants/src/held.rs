@@ -32,11 +32,12 @@ impl HeldGrant {
         let grant = signed.grant();
         let from_home = from == Some(grant.home.as_str());
         let early = !from_home && grant.issued_ms > now.unix_ms.saturating_add(CLOCK_DIFFERENCE_MS);
-        let by_clock = || grant.not_after_ms.saturating_sub(now.unix_ms).min(grant.life_ms());
-        let left = match (from_home, early) {
-            (true, _) => grant.life_ms(),
-            (false, true) => 0,
-            (false, false) => by_clock(),
+        let left = if from_home {
+            grant.life_ms()
+        } else if early {
+            0
+        } else {
+            grant.not_after_ms.saturating_sub(now.unix_ms).min(grant.life_ms())
         };
         let ends = now.instant + Duration::from_millis(left);
         Self { signed, ends, unreached: BTreeSet::new(), own: false, early }

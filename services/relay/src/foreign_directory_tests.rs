@@ -112,7 +112,7 @@ async fn a_certificate_for_our_node_by_the_ca_of_another_pinned_operator_reaches
     hostile.until("no link", |event| matches!(event, LinkEvent::Unreachable { .. })).await;
     let refused = home.directory.identity_counts().refused;
     assert!(refused.get(&Reason::TlsHandshake).copied().unwrap_or_default() >= 2, "{refused:?}");
-    assert_eq!(hostile.asked(), [] as [&str; 0], "nobody calls it either");
+    assert_eq!(hostile.asked(), [] as [&str; 0], "no node calls it either");
     anna.saw_only(&[]);
     home.stop().await;
 }

@@ -1,5 +1,5 @@
 //! A hostile node that is asked for a seat before others, or knows the id of a join: it takes and releases no seat that an
-//! honest gateway reserved elsewhere, and keeps nobody from the next node.
+//! honest gateway reserved elsewhere, and keeps no participant from the next node.
 
 use systir_admission::ReservationRequest;
 use systir_cascade::SignalEvent;

@@ -44,19 +44,18 @@ pub(crate) struct SessionQueue<T> {
 
 /// A queue of request messages.
 pub(super) fn requests() -> (SessionSender, SessionQueue<SessionMessage>) {
-    let (out, messages) = mpsc::channel(MESSAGES);
-    let queued = Arc::<AtomicUsize>::default();
-    (SessionSender { out: Outgoing::Request(out), queued: queued.clone() }, SessionQueue { messages, queued })
+    queue(Outgoing::Request)
 }
 
 /// A queue of response messages.
 pub(super) fn responses() -> (SessionSender, SessionQueue<Result<SessionMessage, Status>>) {
+    queue(Outgoing::Response)
+}
+
+fn queue<T>(outgoing: impl FnOnce(mpsc::Sender<T>) -> Outgoing) -> (SessionSender, SessionQueue<T>) {
     let (out, messages) = mpsc::channel(MESSAGES);
     let queued = Arc::<AtomicUsize>::default();
-    (
-        SessionSender { out: Outgoing::Response(out), queued: queued.clone() },
-        SessionQueue { messages, queued },
-    )
+    (SessionSender { out: outgoing(out), queued: queued.clone() }, SessionQueue { messages, queued })
 }
 
 impl SessionSender {

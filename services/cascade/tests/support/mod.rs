@@ -452,6 +452,16 @@ impl Node {
     }
 }
 
+/// Waits until counters, which are published now and then, are as they should be.
+pub async fn until(is: impl Fn() -> bool) {
+    let reached = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, reached).await.expect("the counters");
+}
+
 /// `receiver` subscribes to a layer of a track, and chooses the flow on which `sender` may then send its packets. The number
 /// of the track's layer is that of the flow, so that each flow is another layer.
 pub async fn subscribe(receiver: &Node, sender: &mut Node, room: &str, flow: FlowId) {

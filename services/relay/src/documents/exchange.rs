@@ -125,7 +125,7 @@ pub(crate) async fn fetch(store: Arc<DocumentStore>, fetcher: Fetcher, offers: A
         });
         tokio::select! {
             () = offers.new.notified() => {}
-            () = wait_until(next) => {}
+            () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             Some(ended) = fetching.join_next() => match ended {
                 Ok((id, peer)) => {
                     busy.remove(&id);
@@ -134,13 +134,6 @@ pub(crate) async fn fetch(store: Arc<DocumentStore>, fetcher: Fetcher, offers: A
                 Err(error) => tracing::error!(%error, "fetching documents failed"),
             },
         }
-    }
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

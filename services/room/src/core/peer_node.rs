@@ -21,7 +21,7 @@ pub(super) struct PeerNode {
     pub links: BTreeMap<String, bool>,
     /// Its readers of reliable data are slow.
     pub readers_slow: bool,
-    /// It was told last that this node's readers are slow.
+    /// The last message to it said that this node's readers are slow.
     pub told_slow: bool,
     /// Messages that wait for the link.
     pub queue: PeerQueue,

@@ -14,7 +14,7 @@ use super::RoomCore;
 pub(super) struct SlowReaders {
     /// Readers on this node are slow.
     pub(super) here: bool,
-    /// The worker was told last that readers elsewhere are slow.
+    /// The last command to the worker said that readers elsewhere are slow.
     told_worker: bool,
 }
 
