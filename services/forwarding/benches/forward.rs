@@ -13,9 +13,13 @@ use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Layer, LayerSet, P
 
 /// An egress that does almost nothing, so that the core's own cost is measured.
 #[derive(Default)]
-struct Count(u64);
+struct Count(u64, Vec<SubscriptionId>);
 
 impl Egress for Count {
+    fn queued(&mut self, sub: SubscriptionId) {
+        self.1.push(sub);
+    }
+
     fn forward(&mut self, _: SubscriptionId, out: &Forward<'_>) {
         self.0 += black_box(out).payload.len() as u64;
     }
@@ -61,6 +65,9 @@ fn forward(c: &mut Criterion) {
                     payload: &payload,
                 };
                 core.ingest(now, track, Layer(0), &packet, &mut egress);
+                while let Some(sub) = egress.1.pop() {
+                    while core.pull(sub, &mut egress) {}
+                }
             });
         });
         group.finish();

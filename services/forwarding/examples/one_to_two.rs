@@ -21,9 +21,15 @@ struct Recorder {
     /// Subscription, RTP sequence number, layer (the last byte of the payload), retransmission.
     sent: Vec<(SubscriptionId, u16, Layer, bool)>,
     key_frame_requests: Vec<Layer>,
+    /// Subscriptions with queued packets.
+    queued: Vec<SubscriptionId>,
 }
 
 impl Egress for Recorder {
+    fn queued(&mut self, sub: SubscriptionId) {
+        self.queued.push(sub);
+    }
+
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
         let layer = Layer(*out.payload.last().unwrap());
         self.sent.push((sub, out.seq, layer, out.retransmission));
@@ -69,6 +75,10 @@ impl Publisher {
                 payload: &payload,
             };
             core.ingest(now, self.track, layer, &packet, egress);
+        }
+        // A node sends to each subscriber at the pace of its connection.
+        for sub in std::mem::take(&mut egress.queued) {
+            while core.pull(sub, egress) {}
         }
     }
 }

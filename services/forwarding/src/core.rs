@@ -2,6 +2,7 @@
 
 mod feedback;
 mod ingest;
+mod pull;
 mod timeouts;
 
 use std::time::{Duration, Instant};
@@ -14,7 +15,9 @@ use crate::subscription::Subscription;
 use crate::throttle::ResendThrottle;
 use crate::timers::Timers;
 use crate::track::{Feed, Track};
-use crate::{Egress, SenderInfo, SubscriptionId, SubscriptionStats, TrackId, TrackLoudness, TrackStats};
+use crate::{
+    Egress, SenderInfo, SubscriptionId, SubscriptionStats, TEMPORAL_LAYERS, TrackId, TrackLoudness, TrackStats,
+};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
 /// Forwards packets of tracks to local subscribers and to downstreams. A downstream is another node that
@@ -151,6 +154,27 @@ impl Core {
         self.reselect(now, track, egress);
     }
 
+    /// Sets the highest temporal layer that the subscriber receives, 0 to 3. A lower one applies from the next frame
+    /// on, a higher one where it can start. Streams without temporal layers are sent whole.
+    pub fn set_temporal_target(&mut self, sub: SubscriptionId, highest: u8) {
+        if let Some(state) = self.subs.get_mut(sub.0) {
+            state.temporal.set_target(highest);
+        }
+    }
+
+    /// What arrives of each layer: bits per second of each temporal layer together with those below it, as sent to a
+    /// subscriber. Zero for a layer that does not arrive.
+    #[must_use]
+    pub fn layer_rates(&self, now: Instant, track: TrackId) -> [[u32; TEMPORAL_LAYERS]; Layer::MAX] {
+        let mut rates = [[0; TEMPORAL_LAYERS]; Layer::MAX];
+        if let Some(state) = self.tracks.get(track.0) {
+            for (rates, source) in rates.iter_mut().zip(&state.sources) {
+                *rates = source.as_ref().map_or(*rates, |source| source.rates.rates(now));
+            }
+        }
+        rates
+    }
+
     /// Feeds the layer, with the publisher's sequence numbers and timestamps, to the downstream `peer` as
     /// flow `flow`. Idempotent. Another flow for the same layer and peer replaces the first. The downstream
     /// requests its key frame itself.
@@ -245,6 +269,7 @@ impl Core {
             octets: sub.octets,
             retransmitted_packets: sub.retransmitted_packets,
             retransmitted_octets: sub.retransmitted_octets,
+            expired: sub.expired,
             target: sub.target.map(Layer),
             current: sub.current.map(Layer),
             switches: sub.switches,

@@ -32,6 +32,8 @@ pub struct Forward<'a> {
 /// Sends for the core. Each call is made within a call to [`crate::Core`], and must neither block nor fail:
 /// the implementation drops and counts what it cannot send.
 pub trait Egress {
+    /// A packet is queued for a local subscriber that had none. [`crate::Core::pull`] sends it.
+    fn queued(&mut self, sub: SubscriptionId);
     /// Sends a packet to one local subscriber.
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>);
     /// Sends a packet to a downstream, with the publisher's sequence number and timestamp.

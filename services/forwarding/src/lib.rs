@@ -4,7 +4,9 @@
 //!
 //! - [`Core`]: tracks, subscriptions and feeds. A packet that arrives ([`Core::ingest`]) is counted, cached
 //!   and parsed up to its payload descriptor ([`codec`]). Each downstream node receives one copy with the
-//!   publisher's sequence numbers and timestamps, and each subscriber a copy with its own continuous ones.
+//!   publisher's sequence numbers and timestamps at once. For each subscriber the packet is queued, by its number
+//!   only; [`Core::pull`] writes the next one with the subscriber's own continuous numbers, when the subscriber's
+//!   connection may send.
 //! - [`Egress`]: what the core sends with. Requests of many subscribers for one key frame or one missing
 //!   packet become one request to the source of the track.
 //! - [`batch`]: packets passed between threads; [`ThreadNotifier`] wakes the receiving thread.
@@ -23,6 +25,8 @@ mod id;
 mod loudness;
 mod nack;
 mod notifier;
+mod pending;
+mod rate;
 mod request;
 mod rewrite;
 mod rtp_clock;
@@ -31,6 +35,7 @@ mod slots;
 mod source;
 mod stats;
 mod subscription;
+mod temporal;
 mod throttle;
 mod timers;
 mod track;
@@ -40,6 +45,7 @@ pub use egress::{Egress, Forward};
 pub use id::{SubscriptionId, TrackId};
 pub use loudness::TrackLoudness;
 pub use notifier::ThreadNotifier;
+pub use rate::{PACKET_OVERHEAD, TEMPORAL_LAYERS};
 pub use stats::{LayerStats, SenderInfo, SubscriptionStats, TrackStats};
 
 // The example runs as a unit test. It names this crate as any other program does.

@@ -78,7 +78,7 @@ pub(crate) struct LayerStart<'a> {
 pub(crate) struct Rewriter {
     open: Option<Segment>,
     closed: VecDeque<Segment>,
-    /// Highest sequence number that was sent, extended.
+    /// Highest sequence number that was queued, extended.
     last: u64,
     /// The next number to use: after `last`, or after numbers reserved for packets that are still missing
     /// before skipped padding.
@@ -134,19 +134,22 @@ impl Rewriter {
         self.push(Segment { layer: new.layer, start: new.seq, out: self.next, shift });
     }
 
-    /// Handles padding. True: the subscriber does not need it, because its number is removed from the
-    /// sequence, or is reserved and may still be given up. False: a later packet was sent, so the padding
-    /// must be sent to use its number.
-    pub(crate) fn skip(&mut self, layer: u8, seq: u64) -> bool {
+    /// Leaves out a packet: padding, or of a dropped temporal layer. `new_frame`: a frame is left out that begins
+    /// here, and its picture id with it. True: the packet's number is removed from the sequence, or is reserved and
+    /// may still be given up. False: a later packet was queued, so padding must be sent to use its number.
+    pub(crate) fn skip(&mut self, layer: u8, seq: u64, new_frame: bool) -> bool {
         let Some((out, _)) = self.map(layer, seq) else { return true };
         if out < self.next {
             return out > self.last;
         }
         let Some(open) = &mut self.open else { return true };
+        let mut shift = open.shift;
+        shift.picture_id = shift.picture_id.wrapping_sub(new_frame.into());
         if seq == open.start {
             open.start += 1;
+            open.shift = shift;
         } else {
-            let segment = Segment { start: seq + 1, out, ..*open };
+            let segment = Segment { start: seq + 1, out, shift, ..*open };
             self.push(segment);
         }
         self.next = out;
@@ -185,7 +188,7 @@ impl Rewriter {
         None
     }
 
-    /// Was a later packet sent already? Then a layer cannot start here.
+    /// Was a later packet queued already? Then a layer cannot start here.
     pub(crate) fn has_passed(&self, layer: u8, seq: u64) -> bool {
         self.map(layer, seq).is_some_and(|(out, _)| out <= self.last)
     }
@@ -197,8 +200,8 @@ impl Rewriter {
         Some((segment.layer, segment.start + (out - segment.out), segment.shift))
     }
 
-    /// Notes that a packet is sent for the first time.
-    pub(crate) fn sent(
+    /// Notes that a packet is queued.
+    pub(crate) fn queued(
         &mut self,
         now: Instant,
         out: u64,

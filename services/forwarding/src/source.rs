@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::cache::Cache;
 use crate::codec::{KeyFrameStart, PayloadInfo, inspect};
 use crate::nack::NackList;
+use crate::rate::RateMeter;
 use crate::request::KeyFrameRequest;
 use crate::rtp_clock::{RtpClock, ticks};
 use crate::stats::LayerStats;
@@ -54,6 +55,7 @@ pub(crate) struct LayerSource {
     pub(crate) nacks: NackList,
     pub(crate) key_frame_request: KeyFrameRequest,
     pub(crate) stats: LayerStats,
+    pub(crate) rates: RateMeter,
     kind: Kind,
     rate: u32,
     last_at: Option<Instant>,
@@ -78,6 +80,7 @@ impl LayerSource {
             nacks: NackList::new(kind),
             key_frame_request: KeyFrameRequest::default(),
             stats: LayerStats::default(),
+            rates: RateMeter::default(),
             kind,
             rate,
             last_at: None,
@@ -189,6 +192,8 @@ impl LayerSource {
         self.last_at = Some(now);
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
+        let temporal = info.vp8.and_then(|descriptor| descriptor.temporal_layer()).unwrap_or(0);
+        self.rates.add(now, temporal, packet.payload.len());
         let layer_started = self.state != LayerState::Live;
         self.state = LayerState::Live;
         let payload = if empty { &[] } else { packet.payload };

@@ -26,6 +26,8 @@ pub struct SubscriptionStats {
     pub retransmitted_packets: u64,
     /// Their payload octets.
     pub retransmitted_octets: u64,
+    /// Packets that were queued for so long that the cache does not have them any more.
+    pub expired: u64,
     /// The requested layer; none while paused.
     pub target: Option<Layer>,
     /// The layer that is sent; none before the first key frame and while paused.

@@ -5,9 +5,11 @@ use std::time::Instant;
 use crate::batch::Priority;
 use crate::codec::PayloadInfo;
 use crate::codec::vp8::MAX_LEN;
+use crate::pending::PendingPackets;
 use crate::rewrite::{Rewriter, Shift};
 use crate::select::eligible;
 use crate::source::LayerState;
+use crate::temporal::TemporalFilter;
 use crate::throttle::ResendThrottle;
 use crate::{Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{LayerSet, Packet};
@@ -21,12 +23,18 @@ pub(crate) struct Subscription {
     pub(crate) selected: Option<u8>,
     /// The layer that is sent.
     pub(crate) current: Option<u8>,
+    pub(crate) temporal: TemporalFilter,
     pub(crate) rewriter: Rewriter,
+    /// What is not sent yet.
+    pub(crate) pending: PendingPackets,
+    /// The newest number that was sent, extended.
+    pub(crate) newest_sent: u64,
     pub(crate) resend_throttle: ResendThrottle,
     pub(crate) packets: u64,
     pub(crate) octets: u64,
     pub(crate) retransmitted_packets: u64,
     pub(crate) retransmitted_octets: u64,
+    pub(crate) expired: u64,
     pub(crate) switches: u64,
 }
 
@@ -40,12 +48,16 @@ impl Subscription {
             target: None,
             selected: None,
             current: None,
+            temporal: TemporalFilter::default(),
             rewriter: Rewriter::new(first_seq, (random >> 32) as u32),
+            pending: PendingPackets::default(),
+            newest_sent: 0,
             resend_throttle: ResendThrottle::default(),
             packets: 0,
             octets: 0,
             retransmitted_packets: 0,
             retransmitted_octets: 0,
+            expired: 0,
             switches: 0,
         }
     }
@@ -69,10 +81,32 @@ impl Subscription {
         others.fold(single(highest.0), |set, layer| set.union(single(layer)))
     }
 
+    /// Queues one packet, with the sequence number and the shift from [`Rewriter::map`].
+    pub(crate) fn queue(
+        &mut self,
+        now: Instant,
+        id: SubscriptionId,
+        layer: u8,
+        packet: &Packet<'_>,
+        info: &PayloadInfo,
+        (out, shift): (u64, Shift),
+        egress: &mut impl Egress,
+    ) {
+        let descriptor = info.vp8.filter(|descriptor| !descriptor.is_plain());
+        let timestamp = packet.timestamp.wrapping_add(shift.timestamp);
+        self.rewriter.queued(now, out, timestamp, descriptor.as_ref(), &shift);
+        let was_empty = self.pending.is_empty();
+        if !self.pending.push(layer, packet.seq) {
+            self.expired += 1;
+        }
+        if was_empty {
+            egress.queued(id);
+        }
+    }
+
     /// Sends one packet with the sequence number and the shift from [`Rewriter::map`].
     pub(crate) fn send(
         &mut self,
-        now: Instant,
         id: SubscriptionId,
         packet: &Packet<'_>,
         info: &PayloadInfo,
@@ -92,22 +126,20 @@ impl Subscription {
             }
             None => (&head[..0], packet.payload),
         };
-        let timestamp = packet.timestamp.wrapping_add(shift.timestamp);
         let octets = (head.len() + payload.len()) as u64;
-        if retransmission {
-            self.retransmitted_packets += 1;
-            self.retransmitted_octets += octets;
+        let counts = if retransmission {
+            (&mut self.retransmitted_packets, &mut self.retransmitted_octets)
         } else {
-            self.packets += 1;
-            self.octets += octets;
-            self.rewriter.sent(now, out, timestamp, descriptor.as_ref(), &shift);
-        }
+            (&mut self.packets, &mut self.octets)
+        };
+        *counts.0 += 1;
+        *counts.1 += octets;
         egress.forward(
             id,
             &Forward {
                 codec: packet.codec,
                 seq: out as u16,
-                timestamp,
+                timestamp: packet.timestamp.wrapping_add(shift.timestamp),
                 marker: packet.marker,
                 ext: packet.ext,
                 head,

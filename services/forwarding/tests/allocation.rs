@@ -25,9 +25,14 @@ struct Count {
     requested: usize,
     /// Last sequence number of each subscriber.
     last: [u16; 100],
+    queued: Vec<SubscriptionId>,
 }
 
 impl Egress for Count {
+    fn queued(&mut self, sub: SubscriptionId) {
+        self.queued.push(sub);
+    }
+
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
         self.forwarded += 1;
         self.retransmitted += usize::from(out.retransmission);
@@ -54,7 +59,7 @@ impl Egress for Count {
 #[test]
 fn steady_forwarding_allocates_nothing() {
     let mut now = std::time::Instant::now();
-    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, requested: 0, last: [0; 100] };
+    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, requested: 0, last: [0; 100], queued: Vec::new() };
     let mut core = Core::new(1);
     let track = core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(0b111));
     let subs: Vec<_> = (0..100).map(|_| core.subscribe(track).unwrap()).collect();
@@ -82,6 +87,9 @@ fn steady_forwarding_allocates_nothing() {
                 if tick < 200 || (tick * 13 + index) % 41 != 0 {
                     core.ingest(now, track, published.layer, &published.packet(), &mut egress);
                 }
+            }
+            while let Some(sub) = egress.queued.pop() {
+                while core.pull(sub, &mut egress) {}
             }
             for sub in &subs {
                 let last = egress.last[sub.index()];

@@ -548,6 +548,7 @@ fn key_frames_of_other_codecs_are_recognised() {
         for (seq, ext, payload) in [(10, delta_ext, delta), (11, key_ext, key), (12, delta_ext, delta)] {
             let packet = Packet { codec, seq, timestamp: seq as u32 * 3000, marker: true, ext, payload };
             sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
+            sim.pull_all();
         }
         let sent = sim.log.of(sub);
         assert_eq!(sent.iter().map(|sent| &*sent.payload).collect::<Vec<_>>(), [key, delta], "{codec:?}");
@@ -563,6 +564,7 @@ fn an_idr_picture_waits_for_parameter_sets_that_may_be_missing() {
         let codec = Codec::H264;
         let packet = Packet { codec, seq, timestamp, marker: false, ext: Extensions::default(), payload };
         sim.core.ingest(sim.now, track, Layer(0), &packet, &mut sim.log);
+        sim.pull_all();
     };
     put(&mut sim, 10, 1, &[0x61]);
     put(&mut sim, 13, 2, &[0x7C, 0x85, 1]);

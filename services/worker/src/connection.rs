@@ -11,6 +11,7 @@ use systir_transport::Transport;
 
 use super::data::Channels;
 use super::ingress::Ingress;
+use super::pending::PendingDowntracks;
 use super::round_trip::RoundTrip;
 use super::send_queue::{Datagrams, Route};
 use systir_media_control::{ParticipantKey, RoomNumber, Side};
@@ -32,6 +33,8 @@ pub(super) enum Role {
     Subscriber {
         /// The downtracks of the client.
         downtracks: Vec<SubscriptionId>,
+        /// Those that have queued packets.
+        pending: PendingDowntracks,
         /// The data channels that we opened.
         channels: Channels,
     },
@@ -131,6 +134,13 @@ impl Connection {
         let own = self.transport.local_addr();
         let chosen = self.paths.iter().find(|(path, from)| path.to == to && Some(*from) == own);
         self.route = chosen.map(|(path, _)| *path).or_else(|| self.path(to));
+    }
+
+    pub(super) fn pending(&mut self) -> Option<&mut PendingDowntracks> {
+        match &mut self.role {
+            Role::Subscriber { pending, .. } => Some(pending),
+            Role::Publisher { .. } => None,
+        }
     }
 
     pub(super) fn ingress(&mut self) -> Option<&mut Ingress> {

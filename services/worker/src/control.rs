@@ -15,6 +15,7 @@ use super::egress::{DowntrackSender, Source, Track, first_rtx_seq};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
 use super::message::WorkerMessage;
+use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
 use super::send_queue::Via;
 use systir_media_control::{
@@ -152,7 +153,8 @@ impl Engine {
         let publisher =
             self.add_connection(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
         let subscriber = self.add_connection(now, room, participant, subscriber, |transport| {
-            Role::Subscriber { downtracks: Vec::new(), channels: Channels::open(transport) }
+            let channels = Channels::open(transport);
+            Role::Subscriber { downtracks: Vec::new(), pending: PendingDowntracks::default(), channels }
         });
         let downtracks = Default::default();
         self.participants.insert(participant, Participant { room, publisher, subscriber, downtracks });

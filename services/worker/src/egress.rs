@@ -1,6 +1,7 @@
 //! The worker's [`Egress`]: passes what the forwarding core sends to subscribers' connections, publishers,
 //! links and rooms. Each packet is written into a send buffer and sealed in place.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -14,6 +15,7 @@ use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
 use super::connection::{Connection, Role};
 use super::links::Links;
+use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
 use super::round_trip::SentReport;
 use super::send_queue::SendQueue;
@@ -141,8 +143,10 @@ pub(super) struct WorkerEgress {
     pub(super) links: Links,
     pub(super) send_queue: SendQueue,
     pub(super) counts: WorkerCounts,
-    /// Connections with media that is not submitted yet.
+    /// Connections with datagrams that are not submitted yet.
     dirty: Vec<usize>,
+    /// Connections with queued packets that may be sent.
+    pub(super) ready: VecDeque<usize>,
 }
 
 impl WorkerEgress {
@@ -156,6 +160,7 @@ impl WorkerEgress {
             send_queue: SendQueue::default(),
             counts: WorkerCounts::default(),
             dirty: Vec::new(),
+            ready: VecDeque::new(),
         }
     }
 
@@ -165,6 +170,11 @@ impl WorkerEgress {
 
     pub(super) fn downtrack_sender(&mut self, id: SubscriptionId) -> Option<&mut DowntrackSender> {
         self.downtracks.get_mut(id.index()).filter(|sender| sender.id == id)
+    }
+
+    /// The downtracks of a subscriber's connection that have queued packets.
+    pub(super) fn pending(&mut self, connection: usize) -> Option<&mut PendingDowntracks> {
+        self.connections.get_mut(connection)?.pending()
     }
 
     /// Sends an event to a room.
@@ -262,6 +272,16 @@ impl WorkerEgress {
 }
 
 impl Egress for WorkerEgress {
+    fn queued(&mut self, sub: SubscriptionId) {
+        let Some(sender) = self.downtracks.get(sub.index()).filter(|sender| sender.id == sub) else { return };
+        let (connection, kind) = (sender.connection, sender.codec.kind());
+        let Some(pending) = self.pending(connection) else { return };
+        pending.add(sub, kind);
+        if !std::mem::replace(&mut pending.listed, true) {
+            self.ready.push_back(connection);
+        }
+    }
+
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
         let Some(sender) = self.downtracks.get_mut(sub.index()).filter(|sender| sender.id == sub) else {
             return;

@@ -19,7 +19,7 @@ use super::egress::WorkerEgress;
 use super::ingress::Refused;
 use super::links::Links;
 use super::room_events::RoomEvents;
-use super::send_queue::{Datagrams, Route, Via};
+use super::send_queue::{Route, Via};
 use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
 use systir_media_control::{ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
@@ -34,6 +34,8 @@ pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Batches of the ring that are handled per iteration of the worker's loop.
 const MAX_BATCHES: usize = 16;
+/// When sending is tried again after the kernel took no more.
+const RETRY_DELAY: Duration = Duration::from_millis(1);
 /// Shortest time to the next timeout of a transport.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 
@@ -110,11 +112,6 @@ impl Engine {
         self.egress.counts.tracks = self.egress.tracks.len() as u64;
         self.egress.counts.downtracks = self.egress.downtracks.len() as u64;
         self.egress.counts
-    }
-
-    /// Takes the datagrams to send, in exchange for an empty list.
-    pub(super) fn take_outgoing(&mut self, into: &mut Vec<(Route, Datagrams)>) {
-        self.egress.send_queue.take(into);
     }
 
     /// Handles a datagram from a client. `destination` is our address that it was sent to.
@@ -295,9 +292,11 @@ impl Engine {
     }
 
     /// When [`Engine::timeout`] is due.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self, now: Instant) -> Instant {
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        [timer, self.core.poll_timeout()].into_iter().flatten().fold(self.next_tick, Instant::min)
+        // Media stays queued when the kernel takes no more.
+        let retry = (!self.egress.ready.is_empty()).then(|| now + RETRY_DELAY);
+        [timer, self.core.poll_timeout(), retry].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// Handles everything that is due at `now`.

@@ -22,6 +22,8 @@ mod ingress;
 mod links;
 mod message;
 mod metrics;
+mod outgoing;
+mod pending;
 mod pool;
 mod reader_queue;
 mod readers;

@@ -1,6 +1,7 @@
-//! The send queue of sealed datagrams. They are gathered per destination during an iteration of the worker's
-//! loop, then passed to the kernel in as few calls as possible (UDP segmentation offload, GSO).
+//! The send queue of sealed datagrams. They are gathered per destination, then passed to the kernel in as few calls
+//! as possible (UDP segmentation offload, GSO).
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -120,7 +121,7 @@ pub(super) struct Route {
 /// Submitted buffers, and empty ones for reuse.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    ready: Vec<(Route, Datagrams)>,
+    ready: VecDeque<(Route, Datagrams)>,
     pool: Vec<Datagrams>,
 }
 
@@ -135,12 +136,12 @@ impl SendQueue {
 
     /// Queues datagrams.
     pub(super) fn submit(&mut self, route: Route, datagrams: Datagrams) {
-        self.ready.push((route, datagrams));
+        self.ready.push_back((route, datagrams));
     }
 
-    /// Takes all queued datagrams, in exchange for an empty list.
-    pub(super) fn take(&mut self, into: &mut Vec<(Route, Datagrams)>) {
-        std::mem::swap(&mut self.ready, into);
+    /// Takes the datagrams that were submitted first.
+    pub(super) fn pop(&mut self) -> Option<(Route, Datagrams)> {
+        self.ready.pop_front()
     }
 
     /// Takes back a buffer for reuse.

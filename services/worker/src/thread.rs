@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring};
 use super::message::WorkerMessage;
-use super::send_queue::{Datagrams, Route, Via};
+use super::send_queue::Via;
 use super::socket::Socket;
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
@@ -113,7 +113,6 @@ pub struct Worker {
     stats: Arc<WorkerStats>,
     stop: CancellationToken,
     receive: Vec<u8>,
-    outgoing: Vec<(Route, Datagrams)>,
 }
 
 impl Worker {
@@ -167,7 +166,6 @@ impl Worker {
             stats: Arc::clone(&stats),
             stop: config.stop,
             receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
-            outgoing: Vec::new(),
         };
         let name = format!("media-{}", config.index);
         let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?;
@@ -209,7 +207,7 @@ impl Worker {
 
     /// Sleeps until there is something to do. False when the worker is to stop.
     async fn wait(&mut self, stop: &CancellationToken) -> bool {
-        let deadline = self.engine.deadline();
+        let deadline = self.engine.deadline(Instant::now());
         let sockets = &self.sockets;
         let readable = poll_fn(|context| {
             // All are polled, so that each one wakes this task.
@@ -327,31 +325,31 @@ impl Worker {
         received > 0
     }
 
-    /// Passes all datagrams to the kernel. Those that it does not take in time are dropped and counted.
+    /// Passes all datagrams to the kernel. What it does not take in time is dropped and counted; media that is not
+    /// written yet stays queued.
     async fn flush(&mut self, now: Instant) {
-        let mut outgoing = std::mem::take(&mut self.outgoing);
-        self.engine.take_outgoing(&mut outgoing);
         let mut send_wait = MAX_SEND_WAIT;
-        for (route, datagrams) in outgoing.drain(..) {
-            let index = match route.via {
-                Via::Udp(index) => index,
+        loop {
+            let is_full = send_wait.is_zero();
+            let next = if is_full { self.engine.poll_submitted() } else { self.engine.poll_outgoing() };
+            let Some((route, datagrams)) = next else { break };
+            match route.via {
+                Via::Udp(index) => {
+                    if let Some(socket) = self.sockets.get_mut(index) {
+                        for group in datagrams.gso_groups(socket.max_segments(now, route.to)) {
+                            let counts = &mut self.engine.egress.counts;
+                            socket.send(now, &route, &group, &mut send_wait, counts).await;
+                        }
+                    }
+                }
                 Via::Tcp(stream) => {
                     if self.streams.send(now, stream, &datagrams, &mut self.engine.egress.counts) {
                         self.drop_stream(stream);
                     }
-                    self.engine.egress.send_queue.recycle(datagrams);
-                    continue;
-                }
-            };
-            if let Some(socket) = self.sockets.get_mut(index) {
-                for group in datagrams.gso_groups(socket.max_segments(now, route.to)) {
-                    let counts = &mut self.engine.egress.counts;
-                    socket.send(now, &route, &group, &mut send_wait, counts).await;
                 }
             }
             self.engine.egress.send_queue.recycle(datagrams);
         }
-        self.outgoing = outgoing;
         for stream in self.engine.stream_owners.take_unowned() {
             self.streams.close(stream);
         }

@@ -75,11 +75,29 @@ impl Descriptor {
         (self.flags & 0x10 != 0).then_some(self.tid_key & 0x1F)
     }
 
+    /// The temporal layer (TID), when the T bit is set.
+    #[must_use]
+    pub fn temporal_layer(&self) -> Option<u8> {
+        (self.flags & 0x20 != 0).then_some(self.tid_key >> 6)
+    }
+
+    /// Does the frame depend on the lowest temporal layer only (Y bit)? Then its temporal layer may start here.
+    #[must_use]
+    pub fn is_layer_sync(&self) -> bool {
+        self.flags & 0x20 != 0 && self.tid_key & 0x20 != 0
+    }
+
+    /// Is this the first packet of a frame (S bit, partition 0)?
+    #[must_use]
+    pub fn begins_frame(&self) -> bool {
+        self.first & 0x17 == 0x10
+    }
+
     /// Does this packet start a key frame? LiveKit's end-to-end encryption leaves the first byte of the
     /// frame, with the P bit, unencrypted.
     #[must_use]
     pub fn begins_key_frame(&self, payload: &[u8]) -> bool {
-        self.first & 0x17 == 0x10 && payload.get(self.len()).is_some_and(|byte| byte & 1 == 0)
+        self.begins_frame() && payload.get(self.len()).is_some_and(|byte| byte & 1 == 0)
     }
 
     /// Writes the descriptor with other numbers; a number that the descriptor lacks is not added. The
@@ -120,6 +138,7 @@ mod tests {
         assert_eq!(descriptor.picture_id, Some(0x102));
         assert_eq!(descriptor.tl0, Some(7));
         assert_eq!(descriptor.key_index(), Some(3));
+        assert_eq!((descriptor.temporal_layer(), descriptor.is_layer_sync()), (Some(1), true));
         assert!(descriptor.begins_key_frame(&payload));
     }
 

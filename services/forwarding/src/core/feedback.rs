@@ -38,7 +38,7 @@ impl Core {
             let Some((out, _)) = state.rewriter.map(layer, source_seq) else { continue };
             if out as u16 == seq && state.resend_throttle.admit(now, seq, round_trip) {
                 let how = (track.priority(layer), true);
-                state.send(now, sub, &packet, info, (out, shift), how, egress);
+                state.send(sub, &packet, info, (out, shift), how, egress);
             }
         }
     }

@@ -1,13 +1,15 @@
-//! Packets and sender reports from the source of a track, to its subscribers and feeds.
+//! Packets and sender reports from the source of a track, to its feeds and to the queues of its subscribers.
 
 use std::time::Instant;
 
 use super::Core;
 use crate::batch::Priority;
+use crate::codec::PayloadInfo;
 use crate::request::Receiver;
 use crate::rewrite::LayerStart;
 use crate::source::{AcceptedPacket, LayerSource};
 use crate::subscription::Subscription;
+use crate::temporal::Fate;
 use crate::track::Track;
 use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer, Packet, SenderReport};
@@ -17,7 +19,7 @@ use systir_rtp::packet::{Kind, Layer, Packet, SenderReport};
 const MAX_CATCH_UP: u64 = 256;
 
 impl Core {
-    /// Takes a packet of a layer from its source and forwards it. Its sequence number is the publisher's,
+    /// Takes a packet of a layer from its source, forwards it to the feeds and queues it for the subscribers. Its sequence number is the publisher's,
     /// extended ([`systir_rtp::ExtendedSeq`]). Its padding is removed, so a padding packet has an empty
     /// payload. Packets of undeclared layers, of another video codec than the track's, and of muted tracks
     /// are dropped.
@@ -140,13 +142,13 @@ struct PacketDelivery<'a> {
 }
 
 impl PacketDelivery<'_> {
-    /// Sends the packet to one subscriber, if it is due. True when the layer started for this subscriber.
+    /// Queues the packet for one subscriber, if it is due. True when the layer started for this subscriber.
     fn deliver(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) -> bool {
-        let PacketDelivery { now, layer, packet, accepted, priority, .. } = *self;
+        let PacketDelivery { layer, packet, accepted, .. } = *self;
         if sub.waits_for(layer) && self.may_start() && !sub.rewriter.has_passed(layer, packet.seq) {
             self.start_layer(sub);
             sub.switches += 1;
-            self.send(id, sub, egress);
+            self.queue(id, sub, packet, &accepted.info, egress);
             self.catch_up(id, sub, egress);
             return true;
         }
@@ -155,19 +157,36 @@ impl PacketDelivery<'_> {
         if !is_current && (!accepted.late || sub.current.is_none()) {
             return false;
         }
-        if accepted.empty && sub.rewriter.skip(layer, packet.seq) {
+        if accepted.empty && sub.rewriter.skip(layer, packet.seq, false) {
             return false;
         }
-        if let Some(mapped) = sub.rewriter.map(layer, packet.seq) {
-            sub.send(now, id, packet, &accepted.info, mapped, (priority, false), egress);
-        }
+        self.queue(id, sub, packet, &accepted.info, egress);
         false
     }
 
-    fn send(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
-        if let Some(mapped) = sub.rewriter.map(self.layer, self.packet.seq) {
-            let how = (self.priority, false);
-            sub.send(self.now, id, self.packet, &self.accepted.info, mapped, how, egress);
+    /// Queues a packet, unless its temporal layer is dropped.
+    fn queue(
+        &self,
+        id: SubscriptionId,
+        sub: &mut Subscription,
+        packet: &Packet<'_>,
+        info: &PayloadInfo,
+        egress: &mut impl Egress,
+    ) {
+        if let Fate::Drop { new_frame } =
+            sub.temporal.decide(info.vp8.as_ref(), packet.timestamp, self.accepted.late)
+        {
+            // A number between others that were sent is used by padding.
+            if !sub.rewriter.skip(self.layer, packet.seq, new_frame)
+                && let Some(mapped) = sub.rewriter.map(self.layer, packet.seq)
+            {
+                let padding = Packet { payload: &[], ..*packet };
+                sub.send(id, &padding, &PayloadInfo::default(), mapped, (self.priority, false), egress);
+            }
+            return;
+        }
+        if let Some(mapped) = sub.rewriter.map(self.layer, packet.seq) {
+            sub.queue(self.now, id, self.layer, packet, info, mapped, egress);
         }
     }
 
@@ -201,19 +220,18 @@ impl PacketDelivery<'_> {
         };
         let anchored = sub.rewriter.anchor_layer().and_then(|layer| self.state.source(layer));
         sub.rewriter.start_layer(self.now, &start, anchored.map(LayerSource::clock));
+        sub.temporal.restart();
         sub.current = Some(self.layer);
     }
 
-    /// Sends the packets that overtook the first packet of the key frame.
+    /// Queues the packets that overtook the first packet of the key frame.
     fn catch_up(&self, id: SubscriptionId, sub: &mut Subscription, egress: &mut impl Egress) {
         for seq in self.packet.seq + 1..=self.packet.seq + self.overtaken_by() {
             let Some((packet, info)) = self.source.cache.get(seq) else { continue };
-            if packet.payload.is_empty() && sub.rewriter.skip(self.layer, seq) {
+            if packet.payload.is_empty() && sub.rewriter.skip(self.layer, seq, false) {
                 continue;
             }
-            if let Some(mapped) = sub.rewriter.map(self.layer, seq) {
-                sub.send(self.now, id, &packet, info, mapped, (self.priority, false), egress);
-            }
+            self.queue(id, sub, &packet, info, egress);
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Log {
     pub reports: Vec<(u32, u32, SenderReport)>,
     pub key_frames: Vec<(TrackId, Layer)>,
     pub lost: Vec<(TrackId, Layer, Vec<u16>)>,
+    /// Subscriptions with queued packets, in the order in which the queues began.
+    pub queued: Vec<SubscriptionId>,
 }
 
 impl Log {
@@ -71,6 +73,10 @@ impl Log {
 }
 
 impl Egress for Log {
+    fn queued(&mut self, sub: SubscriptionId) {
+        self.queued.push(sub);
+    }
+
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
         self.sent.push(Forwarded {
             sub,
@@ -150,9 +156,14 @@ impl Encoder {
 
     /// The packets of the next frame, 1/30 s after the last one.
     pub fn frame(&mut self, key: bool, packets: u8) -> Vec<Published> {
+        self.temporal_frame(key, packets, 0, true)
+    }
+
+    /// The packets of the next frame, of a temporal layer. `sync`: it depends on the lowest temporal layer only.
+    pub fn temporal_frame(&mut self, key: bool, packets: u8, layer: u8, sync: bool) -> Vec<Published> {
         self.timestamp = self.timestamp.wrapping_add(3000);
         self.picture_id = (self.picture_id + 1) & 0x7FFF;
-        self.tl0 = self.tl0.wrapping_add(1);
+        self.tl0 = self.tl0.wrapping_add(u8::from(layer == 0));
         self.key_index = (self.key_index + u8::from(key)) & 0x1F;
         self.frame += 1;
         let frame = self.frame.to_be_bytes();
@@ -165,7 +176,7 @@ impl Encoder {
                     payload.extend((self.picture_id | 0x8000).to_be_bytes());
                 }
                 let tag = [u8::from(!key), self.layer, frame[0], frame[1], index];
-                payload.extend([self.tl0, self.key_index]);
+                payload.extend([self.tl0, layer << 6 | u8::from(sync) << 5 | self.key_index]);
                 payload.extend(tag);
                 self.packet(index + 1 == packets, payload)
             })
@@ -205,8 +216,22 @@ impl Sim {
         self.core.set_target(self.now, sub, layer.map(Layer), &mut self.log);
     }
 
+    /// A packet arrives and is sent to those who are due.
     pub fn put(&mut self, track: TrackId, published: &Published) {
+        self.queue(track, published);
+        self.pull_all();
+    }
+
+    /// A packet arrives and is queued.
+    pub fn queue(&mut self, track: TrackId, published: &Published) {
         self.core.ingest(self.now, track, published.layer, &published.packet(), &mut self.log);
+    }
+
+    /// Sends all that is queued.
+    pub fn pull_all(&mut self) {
+        for sub in std::mem::take(&mut self.log.queued) {
+            while self.core.pull(sub, &mut self.log) {}
+        }
     }
 
     pub fn put_all(&mut self, track: TrackId, published: &[Published]) {

@@ -1,0 +1,45 @@
+//! Sending what is queued for a subscriber.
+
+use super::Core;
+use crate::source::LayerSource;
+use crate::{Egress, SubscriptionId};
+
+impl Core {
+    /// Sends the next packet that is queued for the subscriber. False: none is queued. Packets that have left the cache
+    /// meanwhile, after about a second, are counted and never sent.
+    pub fn pull(&mut self, sub: SubscriptionId, egress: &mut impl Egress) -> bool {
+        let Some(state) = self.subs.get_mut(sub.0) else { return false };
+        let Some(track) = self.tracks.get(state.track.0) else { return false };
+        while let Some((layer, seq)) = state.pending.pop() {
+            let cached = track.source(layer).and_then(|source| source.cache.get(seq));
+            let Some(((packet, info), mapped)) = cached.zip(state.rewriter.map(layer, seq)) else {
+                state.expired += 1;
+                continue;
+            };
+            state.newest_sent = state.newest_sent.max(mapped.0);
+            state.send(sub, &packet, info, mapped, (track.priority(layer), false), egress);
+            return true;
+        }
+        false
+    }
+
+    /// Is anything queued for the subscriber?
+    #[must_use]
+    pub fn has_pending(&self, sub: SubscriptionId) -> bool {
+        self.subs.get(sub.0).is_some_and(|state| !state.pending.is_empty())
+    }
+
+    /// Sends again the packet that was sent `back` packets before the newest one. It measures whether the network carries
+    /// more, and may replace a lost one. False: it is not in the cache.
+    pub fn resend(&mut self, sub: SubscriptionId, back: u64, egress: &mut impl Egress) -> bool {
+        let Some(state) = self.subs.get_mut(sub.0) else { return false };
+        let Some(track) = self.tracks.get(state.track.0).filter(|track| !track.muted) else { return false };
+        let Some(out) = state.newest_sent.checked_sub(back) else { return false };
+        let Some((layer, seq, _)) = state.rewriter.unmap(out as u16) else { return false };
+        let cached = track.source(layer).and_then(|source: &LayerSource| source.cache.get(seq));
+        let mapped = state.rewriter.map(layer, seq).filter(|(mapped, _)| *mapped == out);
+        let Some(((packet, info), mapped)) = cached.zip(mapped) else { return false };
+        state.send(sub, &packet, info, mapped, (track.priority(layer), true), egress);
+        true
+    }
+}

@@ -1,0 +1,77 @@
+//! The bit rate of one layer as it arrives, by temporal layers.
+
+use std::time::{Duration, Instant};
+
+/// Temporal layers that are told apart; higher ones count as the last.
+pub const TEMPORAL_LAYERS: usize = 4;
+
+/// Rates are measured over one to two of these.
+const WINDOW: Duration = Duration::from_millis(500);
+/// What a packet to a subscriber adds to its payload, bytes, about: RTP header with extensions, SRTP tag, UDP, IP.
+pub const PACKET_OVERHEAD: usize = 72;
+
+type Octets = [u64; TEMPORAL_LAYERS];
+
+/// Measures the rate of a layer.
+#[derive(Debug, Default)]
+pub(crate) struct RateMeter {
+    since: Option<Instant>,
+    octets: Octets,
+    /// What was measured in the window before, and its length.
+    before: Option<(Octets, Duration)>,
+}
+
+impl RateMeter {
+    /// Counts a packet of a temporal layer.
+    pub(crate) fn add(&mut self, now: Instant, temporal: u8, octets: usize) {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed >= WINDOW {
+            // After a break of over a window, the rate is not that of the time before it.
+            self.before = Some((std::mem::take(&mut self.octets), passed.min(WINDOW * 2)));
+            self.since = Some(now);
+        }
+        let index = usize::from(temporal).min(TEMPORAL_LAYERS - 1);
+        if let Some(count) = self.octets.get_mut(index) {
+            *count += (octets + PACKET_OVERHEAD) as u64;
+        }
+    }
+
+    /// Bits per second of each temporal layer together with those below it, as sent to a subscriber. Zero: nothing
+    /// arrives.
+    pub(crate) fn rates(&self, now: Instant) -> [u32; TEMPORAL_LAYERS] {
+        let Some(since) = self.since else { return [0; TEMPORAL_LAYERS] };
+        let passed = now.saturating_duration_since(since);
+        let (before, length) = self.before.filter(|_| passed < WINDOW * 4).unwrap_or_default();
+        let length = (length + passed).max(WINDOW / 2);
+        let mut sum = 0;
+        let mut rates = [0; TEMPORAL_LAYERS];
+        for (rate, (one, other)) in rates.iter_mut().zip(self.octets.iter().zip(before)) {
+            sum += one + other;
+            *rate = (u128::from(sum) * 8_000_000 / length.as_micros().max(1)).min(u32::MAX.into()) as u32;
+        }
+        rates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_temporal_layer_includes_those_below_it() {
+        let start = Instant::now();
+        let mut meter = RateMeter::default();
+        assert_eq!(meter.rates(start), [0; 4]);
+        let at = |packet: u64| start + Duration::from_millis(packet * 10);
+        for packet in 0..300 {
+            meter.add(at(packet), [0, 2, 1, 2][packet as usize % 4], 1250 - PACKET_OVERHEAD);
+        }
+        // 100 packets of 10 kbit a second.
+        let expected = [250_000, 500_000, 1_000_000, 1_000_000];
+        for (rate, expected) in meter.rates(at(300)).into_iter().zip(expected) {
+            assert!(rate.abs_diff(expected) < expected / 20, "{rate} instead of {expected}");
+        }
+        assert_eq!(meter.rates(at(300) + Duration::from_secs(60))[3] / 20_000, 0, "it has stopped");
+    }
+}
