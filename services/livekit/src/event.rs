@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use livekit_protocol as proto;
-use systir_rtp::packet::Codec;
+use systir_rtp::packet::{Codec, LayerSet};
 
 use crate::token::Grants;
 use systir_media_control::{DataChannel, Side, TrackKey, TrackSpec, WorkerCommand};
@@ -121,6 +121,18 @@ pub enum MediaEvent {
         track: TrackKey,
         /// The codec of the packets.
         codec: Codec,
+    },
+    /// The layers that anybody wants of a published track changed; initially none.
+    Wanted {
+        /// The track.
+        track: TrackKey,
+        /// The layers.
+        layers: LayerSet,
+    },
+    /// Subscribed tracks were paused for lack of bandwidth, or go on.
+    StreamState {
+        /// The tracks that changed: are they paused?
+        changes: Vec<(TrackKey, bool)>,
     },
 }
 

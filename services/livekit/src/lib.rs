@@ -31,6 +31,7 @@ pub mod token;
 
 mod config;
 mod data;
+mod dynacast;
 mod event;
 mod metadata;
 mod presence;

@@ -5,6 +5,7 @@ use livekit_protocol::{
 };
 use systir_rtp::packet::{Codec, Kind};
 
+use super::dynacast::Dynacast;
 use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::sid::mint_sid;
@@ -50,6 +51,7 @@ impl Session {
             announced_at: self.now,
             bound: None,
             subscribed: false,
+            dynacast: Dynacast::default(),
         });
         self.signal(message);
         self.bind_unbound_section(key);
@@ -200,7 +202,9 @@ impl Session {
     }
 
     fn start_own(&mut self, key: TrackKey, sections: &[ReceiveSection]) {
-        let Some(track) = self.tracks.iter().find(|track| track.key == key) else { return };
+        let now = self.now;
+        let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
+        track.dynacast.begin(now);
         let Some(bound) = &track.bound else { return };
         if !sections.iter().any(|section| section.track == Some(key)) {
             return;
@@ -244,6 +248,9 @@ impl Session {
         if track.bound.is_some() {
             let track = track.key;
             self.media(WorkerCommand::Mute { track, muted });
+            if !muted {
+                self.repeat_layers(track);
+            }
             self.own_changed(false);
         }
         Some(true)

@@ -1,13 +1,24 @@
-//! The layer that a subscriber's `UpdateTrackSettings` asks for.
+//! What a subscriber's `UpdateTrackSettings` asks for.
 
 use livekit_protocol::{TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
+use systir_media_control::TrackDemand;
 use systir_rtp::packet::Layer;
 
 /// A layer of at least this part of the window's height is good enough.
 const TOLERANCE: f32 = 0.9;
 
+/// What the settings ask for.
+pub(super) fn demand(settings: &UpdateTrackSettings, track: &TrackInfo) -> TrackDemand {
+    TrackDemand {
+        layer: highest_layer(settings, track),
+        pixels: settings.width.saturating_mul(settings.height),
+        fps: settings.fps,
+        priority: settings.priority,
+    }
+}
+
 /// The highest layer wanted; `None` pauses the track.
-pub(super) fn target(settings: &UpdateTrackSettings, track: &TrackInfo) -> Option<Layer> {
+fn highest_layer(settings: &UpdateTrackSettings, track: &TrackInfo) -> Option<Layer> {
     if settings.disabled {
         return None;
     }
@@ -103,8 +114,18 @@ mod tests {
     #[test]
     fn disabled_track_is_paused_whatever_the_quality() {
         let settings = UpdateTrackSettings { disabled: true, quality: 2, ..Default::default() };
-        assert_eq!(target(&settings, &track(&[])), None);
+        assert_eq!(demand(&settings, &track(&[])).layer, None);
         let settings = UpdateTrackSettings { quality: 1, ..Default::default() };
-        assert_eq!(target(&settings, &track(&[])), Some(Layer(1)));
+        assert_eq!(demand(&settings, &track(&[])).layer, Some(Layer(1)));
+    }
+
+    #[test]
+    fn size_frame_rate_and_priority_are_passed_on() {
+        let settings =
+            UpdateTrackSettings { width: 640, height: 360, fps: 15, priority: 1, ..Default::default() };
+        let asked = TrackDemand { layer: Some(Layer(1)), pixels: 230_400, fps: 15, priority: 1 };
+        assert_eq!(demand(&settings, &track(&[180, 360, 720])), asked);
+        let huge = UpdateTrackSettings { width: u32::MAX, height: u32::MAX, ..Default::default() };
+        assert_eq!(demand(&huge, &track(&[])).pixels, u32::MAX);
     }
 }

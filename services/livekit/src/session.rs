@@ -192,7 +192,8 @@ impl Session {
         let announced = self.tracks.iter().filter(|track| track.bound.is_none());
         let announced = announced.map(|track| track.announced_at + limits.announced).min();
         let quality = self.connected.then_some(self.next_quality);
-        [offer, connect, announced, quality].into_iter().flatten().min()
+        let unwanted = self.tracks.iter().filter_map(OwnTrack::unwanted_at).min();
+        [offer, connect, announced, quality, unwanted].into_iter().flatten().min()
     }
 
     /// Handles timeouts.
@@ -212,6 +213,7 @@ impl Session {
             self.send_offer();
         }
         self.tracks.retain(|track| track.bound.is_some() || !elapsed(track.announced_at, limits.announced));
+        self.turn_off_unwanted();
         if self.connected && now >= self.next_quality {
             self.next_quality = now + QUALITY_INTERVAL;
             self.send_quality();
@@ -313,6 +315,8 @@ impl Session {
             MediaEvent::Closed(_) => self.end(Action::Reconnect, LeaveReason::MediaFailure),
             MediaEvent::Data { channel, packet } => self.data(channel, &packet),
             MediaEvent::Codec { track, codec } => self.codec_found(track, codec),
+            MediaEvent::Wanted { track, layers } => self.layers_wanted(track, layers),
+            MediaEvent::StreamState { changes } => self.stream_states(&changes),
         }
     }
 

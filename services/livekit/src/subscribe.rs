@@ -8,7 +8,7 @@ use super::session::Session;
 use super::visible::{VisibleTrack, VisibleTrackId};
 use super::{quality, reply, track};
 use crate::sdp::OfferedTrack;
-use systir_media_control::{Side, WorkerCommand};
+use systir_media_control::{Side, TrackDemand, TrackKey, WorkerCommand};
 
 impl Session {
     fn wants(&self, visible: &VisibleTrack) -> bool {
@@ -37,6 +37,7 @@ impl Session {
                     sid: sid.to_owned(),
                     stream: track::stream_id(&id.participant_sid, &visible.info),
                     codec: visible.track.codec,
+                    source: track::capture_source(&visible.info, visible.track.codec.kind()),
                 };
                 let has_room = self.subscriber.len() < self.config.limits.subscriptions;
                 if !has_room || !self.subscriber.add(wanted, &mut self.rng) {
@@ -123,9 +124,9 @@ impl Session {
                 let Some(visible) = self.visible.get_mut(&id) else { continue };
                 visible.settings =
                     Some(proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() });
-                let (track, layer) = (visible.track.key, quality::target(settings, &visible.info));
+                let (track, demand) = (visible.track.key, quality::demand(settings, &visible.info));
                 if self.subscriber.contains(track) {
-                    self.media(WorkerCommand::Target { participant: self.config.participant, track, layer });
+                    self.media(WorkerCommand::Demand { participant: self.config.participant, track, demand });
                 }
             }
         }
@@ -175,14 +176,29 @@ impl Session {
     fn start_downtrack(&mut self, downtrack: systir_media_control::Downtrack) {
         let (participant, key) = (self.config.participant, downtrack.track);
         let Some(visible) = self.visible.values().find(|visible| visible.track.key == key) else { return };
-        let target = match &visible.settings {
-            Some(settings) => quality::target(settings, &visible.info),
-            None => quality::layer_for_quality(proto::VideoQuality::High as i32),
-        };
-        let has_target = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
+        let settings = visible.settings.as_ref();
+        let demand = settings.map_or(TrackDemand::HIGHEST, |settings| quality::demand(settings, &visible.info));
+        let has_demand = settings.is_some() || visible.track.codec.kind() == Kind::Video;
         self.media(WorkerCommand::Subscribe { participant, downtrack });
-        if has_target {
-            self.media(WorkerCommand::Target { participant, track: key, layer: target });
+        if has_demand {
+            self.media(WorkerCommand::Demand { participant, track: key, demand });
+        }
+    }
+
+    /// Tracks were paused for lack of bandwidth, or go on: the client is told.
+    pub(super) fn stream_states(&mut self, changes: &[(TrackKey, bool)]) {
+        let infos = changes.iter().filter_map(|(key, paused)| {
+            let (id, _) = self.visible.iter().find(|(_, visible)| visible.track.key == *key)?;
+            let state = if *paused { proto::StreamState::Paused } else { proto::StreamState::Active };
+            Some(proto::StreamStateInfo {
+                participant_sid: id.participant_sid.clone(),
+                track_sid: id.track_sid.clone(),
+                state: state as i32,
+            })
+        });
+        let stream_states: Vec<proto::StreamStateInfo> = infos.collect();
+        if !stream_states.is_empty() {
+            self.signal(Message::StreamStateUpdate(proto::StreamStateUpdate { stream_states }));
         }
     }
 

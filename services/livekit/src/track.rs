@@ -6,7 +6,8 @@ use livekit_protocol::{self as proto, AudioTrackFeature, TrackSource, TrackType,
 use systir_rtp::packet::{Codec, Kind, Layer};
 
 use crate::sdp::{Section, codecs};
-use systir_media_control::{TrackKey, TrackSpec};
+use super::dynacast::Dynacast;
+use systir_media_control::{CaptureSource, TrackKey, TrackSpec};
 
 /// How many features of a request are kept.
 const MAX_FEATURES: usize = 8;
@@ -26,6 +27,8 @@ pub(super) struct OwnTrack {
     pub(super) bound: Option<BoundSection>,
     /// Was the client notified of the first subscriber?
     pub(super) subscribed: bool,
+    /// The layers that the client sends; of video only.
+    pub(super) dynacast: Dynacast,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +106,16 @@ pub(super) fn sid_prefix(kind: Kind, source: TrackSource) -> &'static str {
         (Kind::Video, TrackSource::Camera) => "TR_VC",
         (Kind::Video, TrackSource::ScreenShare) => "TR_VS",
         (Kind::Video, _) => "TR_VU",
+    }
+}
+
+/// What a track captures; an unknown source counts as the usual one of its kind.
+pub(super) fn capture_source(info: &proto::TrackInfo, kind: Kind) -> CaptureSource {
+    match (kind, TrackSource::try_from(info.source)) {
+        (Kind::Audio, Ok(TrackSource::ScreenShareAudio)) => CaptureSource::ScreenShareAudio,
+        (Kind::Audio, _) => CaptureSource::Microphone,
+        (Kind::Video, Ok(TrackSource::ScreenShare)) => CaptureSource::ScreenShare,
+        (Kind::Video, _) => CaptureSource::Camera,
     }
 }
 

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use systir_rtp::packet::Layer;
 use systir_transport::{IceCredentials, Remote};
 
-use crate::{Downtrack, ParticipantKey, ReceiveSection, RoomNumber, TrackKey, TrackSource, TrackSpec};
+use crate::{
+    Downtrack, ParticipantKey, ReceiveSection, RoomNumber, TrackDemand, TrackKey, TrackSource, TrackSpec,
+};
 
 /// Which of a participant's two peer connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,14 +101,14 @@ pub enum WorkerCommand {
         /// The track.
         track: TrackKey,
     },
-    /// Sets the highest layer that a subscriber wants (LiveKit's `track_setting`).
-    Target {
+    /// Sets what a subscriber asks for of a track (LiveKit's `track_setting`).
+    Demand {
         /// The participant.
         participant: ParticipantKey,
         /// The track.
         track: TrackKey,
-        /// Highest layer wanted; none pauses the track.
-        layer: Option<Layer>,
+        /// What it asks for.
+        demand: TrackDemand,
     },
     /// Starts or stops forwarding a layer of a track over a link.
     Feed {

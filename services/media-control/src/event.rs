@@ -70,12 +70,21 @@ pub enum WorkerEvent {
         /// The speakers that changed.
         changed: Vec<Speaker>,
     },
-    /// The layers of a track from a link that subscribers here want, in union, changed.
+    /// The layers that are wanted of a track changed: those that subscribers here ask for, whatever their bandwidth
+    /// allows, those that they receive, and those that go to other nodes. For all tracks from links, and for video
+    /// that is published here. Initially none.
     Wanted {
         /// The track.
         track: TrackKey,
         /// The layers.
         layers: LayerSet,
+    },
+    /// Tracks of a subscriber were paused for lack of bandwidth, or go on.
+    StreamState {
+        /// The subscriber.
+        participant: ParticipantKey,
+        /// The tracks that changed: are they paused?
+        changes: Vec<(TrackKey, bool)>,
     },
     /// A key frame is needed of a track that arrives over a link.
     KeyFrameNeeded {

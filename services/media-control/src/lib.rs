@@ -19,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod command;
+mod demand;
 mod event;
 pub mod ice;
 mod keys;
@@ -26,8 +27,9 @@ mod receive;
 mod track;
 
 pub use command::{DataChannel, Side, WorkerCommand};
+pub use demand::TrackDemand;
 pub use event::{Speaker, WorkerEvent};
 pub use keys::{KeyAllocator, ParticipantKey, RoomNumber, TrackKey};
 pub use receive::{ReceiveCodec, ReceiveExtensions, ReceiveSection, ReceiveSsrc};
 pub use systir_transport::{IceCredentials, Remote};
-pub use track::{Downtrack, TrackSource, TrackSpec};
+pub use track::{CaptureSource, Downtrack, TrackSource, TrackSpec};

@@ -30,11 +30,26 @@ pub enum TrackSource {
     },
 }
 
+/// What a track captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CaptureSource {
+    /// A microphone, or other audio.
+    Microphone,
+    /// A camera, or other video.
+    Camera,
+    /// A screen.
+    ScreenShare,
+    /// The audio of a shared screen.
+    ScreenShareAudio,
+}
+
 /// How a subscriber receives a track: the parameters of the m-line that the server offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downtrack {
     /// The track.
     pub track: TrackKey,
+    /// What it captures.
+    pub source: CaptureSource,
     /// `a=mid` of the m-line.
     pub mid: String,
     /// Media SSRC.

@@ -19,14 +19,12 @@ use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
 use super::send_queue::Via;
 use systir_media_control::{
-    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackKey, TrackSource, TrackSpec,
-    WorkerCommand, WorkerEvent,
+    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackDemand, TrackKey, TrackSource,
+    TrackSpec, WorkerCommand, WorkerEvent,
 };
 
 /// Largest UDP payload of DTLS and SCTP; every path carries it.
 const DTLS_MTU: usize = 1200;
-/// The target layer of a downtrack until the subscriber sets one.
-const HIGHEST: Option<Layer> = Some(Layer(Layer::MAX as u8 - 1));
 
 impl Engine {
     /// Handles a message from the queue.
@@ -63,8 +61,8 @@ impl Engine {
                 self.subscribe(now, participant, downtrack)
             }
             WorkerCommand::Unsubscribe { participant, track } => self.unsubscribe(participant, track),
-            WorkerCommand::Target { participant, track, layer } => {
-                self.target(now, participant, track, layer)
+            WorkerCommand::Demand { participant, track, demand } => {
+                self.demand(now, participant, track, demand)
             }
             WorkerCommand::Feed { track, peer, layer, flow } => {
                 let Some(id) = self.tracks.get(&track) else {
@@ -265,7 +263,7 @@ impl Engine {
                 }
             }
         }
-        self.egress.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher });
+        self.egress.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher, demanded: Default::default() });
     }
 
     fn remove_track(&mut self, key: TrackKey) {
@@ -314,19 +312,21 @@ impl Engine {
             track,
             downtrack,
             codec,
-            target: HIGHEST,
+            demand: TrackDemand::HIGHEST,
+            counted: None,
             mid_omitted_from: None,
             last_seq: None,
             last_report: None,
             rtx_seq,
         };
         self.egress.downtracks.insert(id.index(), sender);
+        self.egress.count_demand(id);
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         if let Role::Subscriber { downtracks, .. } = &mut conn.role {
             downtracks.push(id);
         }
         if conn.connected {
-            self.core.set_target(now, id, HIGHEST, &mut self.egress);
+            self.core.set_target(now, id, TrackDemand::HIGHEST.layer, &mut self.egress);
         }
     }
 
@@ -336,6 +336,9 @@ impl Engine {
         let subscriber = state.subscriber;
         self.core.unsubscribe(id);
         let sender = self.egress.downtracks.remove(id.index());
+        if let Some(sender) = &sender {
+            self.egress.end_demand(sender.track, sender.counted);
+        }
         let Some(conn) = self.egress.connections.get_mut(subscriber) else { return };
         if let Role::Subscriber { downtracks, .. } = &mut conn.role {
             downtracks.retain(|own| *own != id);
@@ -347,19 +350,26 @@ impl Engine {
         }
     }
 
-    fn target(&mut self, now: Instant, participant: ParticipantKey, track: TrackKey, layer: Option<Layer>) {
+    fn demand(
+        &mut self,
+        now: Instant,
+        participant: ParticipantKey,
+        track: TrackKey,
+        mut demand: TrackDemand,
+    ) {
         let found =
             self.participants.get(&participant).and_then(|state| state.downtracks.get(&track)).copied();
         let Some(id) = found else {
-            debug!(?participant, ?track, "ignored: target layer of an unknown downtrack");
+            debug!(?participant, ?track, "ignored: demand for an unknown downtrack");
             return;
         };
-        let layer = layer.map(|layer| Layer(layer.0.min(Layer::MAX as u8 - 1)));
+        demand.layer = demand.layer.map(|layer| Layer(layer.0.min(Layer::MAX as u8 - 1)));
         let Some(sender) = self.egress.downtrack_sender(id) else { return };
-        sender.target = layer;
+        sender.demand = demand;
         let connection = sender.connection;
+        self.egress.count_demand(id);
         if self.egress.connections.get(connection).is_some_and(|conn| conn.connected) {
-            self.core.set_target(now, id, layer, &mut self.egress);
+            self.core.set_target(now, id, demand.layer, &mut self.egress);
         }
     }
 

@@ -9,11 +9,12 @@ use slab::Slab;
 use smallvec::SmallVec;
 use systir_forwarding::batch::Priority;
 use systir_forwarding::{Egress, Forward, SenderInfo, SubscriptionId, TrackId};
-use systir_rtp::packet::{Codec, Layer, LayerSet, Packet, SenderReport};
+use systir_rtp::packet::{Codec, Layer, Packet, SenderReport};
 use systir_rtp::rtcp;
 use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
 use super::connection::{Connection, Role};
+use super::demand::DemandedLayers;
 use super::links::Links;
 use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
@@ -21,7 +22,9 @@ use super::round_trip::SentReport;
 use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
-use systir_media_control::{Downtrack, ParticipantKey, RoomNumber, Side, TrackKey, TrackSpec, WorkerEvent};
+use systir_media_control::{
+    Downtrack, ParticipantKey, RoomNumber, Side, TrackDemand, TrackKey, TrackSpec, WorkerEvent,
+};
 use systir_rtp::extension_table;
 
 /// Our SSRC in RTCP on connections where we send no media.
@@ -59,6 +62,8 @@ pub(super) struct Track {
     pub(super) source: Source,
     /// Id of the publisher, on this or another node; the CNAME of its streams.
     pub(super) publisher: Box<str>,
+    /// The layers that its downtracks ask for.
+    pub(super) demanded: DemandedLayers,
 }
 
 /// State of sending one downtrack.
@@ -70,8 +75,10 @@ pub(super) struct DowntrackSender {
     pub(super) downtrack: Downtrack,
     /// The track's codec, which has the downtrack's payload type.
     pub(super) codec: Codec,
-    /// The layer to send once the connection is up; none is paused.
-    pub(super) target: Option<Layer>,
+    /// What the subscriber asks for.
+    pub(super) demand: TrackDemand,
+    /// The layer with which it counts among the track's demanded ones.
+    pub(super) counted: Option<Layer>,
     /// From this sequence number on, packets have no mid extension: the client has reported on the SSRC, so
     /// it knows the m-line. Only the number decides, because a packet that is sealed again must be identical.
     pub(super) mid_omitted_from: Option<u16>,
@@ -143,6 +150,8 @@ pub(super) struct WorkerEgress {
     pub(super) links: Links,
     pub(super) send_queue: SendQueue,
     pub(super) counts: WorkerCounts,
+/// Tracks whose wanted layers may have changed.
+    pub(super) wanted_checks: Vec<TrackId>,
     /// Connections with datagrams that are not submitted yet.
     dirty: Vec<usize>,
     /// Connections with queued packets that may be sent.
@@ -159,6 +168,7 @@ impl WorkerEgress {
             links,
             send_queue: SendQueue::default(),
             counts: WorkerCounts::default(),
+            wanted_checks: Vec::new(),
             dirty: Vec::new(),
             ready: VecDeque::new(),
         }
@@ -258,15 +268,6 @@ impl WorkerEgress {
         if let Source::Publisher { participant, .. } = *source {
             let (room, event) = (*room, WorkerEvent::Codec { participant, track: *key, codec });
             self.notify_room(room, event);
-        }
-    }
-
-    /// The wanted layers of a track changed. The room is notified if the track is received over a link.
-    pub(super) fn wanted(&mut self, track: TrackId, layers: LayerSet) {
-        let Some(track) = self.track(track) else { return };
-        if let Source::Link { .. } = track.source {
-            let (room, track) = (track.room, track.key);
-            self.notify_room(room, WorkerEvent::Wanted { track, layers });
         }
     }
 }

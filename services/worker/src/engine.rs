@@ -273,8 +273,9 @@ impl Engine {
             _ => return,
         };
         for sub in subs {
-            if let Some(target) = self.egress.downtrack_sender(sub).map(|sender| sender.target) {
-                self.core.set_target(now, sub, target, &mut self.egress);
+            self.egress.count_demand(sub);
+            if let Some(layer) = self.egress.downtrack_sender(sub).map(|sender| sender.demand.layer) {
+                self.core.set_target(now, sub, layer, &mut self.egress);
             }
         }
     }
@@ -345,9 +346,7 @@ impl Engine {
     /// Ends an iteration of the worker's loop: retries events of rooms that are behind, and submits the
     /// gathered packets.
     pub(super) fn finish_turn(&mut self, now: Instant) {
-        while let Some((track, layers)) = self.core.poll_wanted() {
-            self.egress.wanted(track, layers);
-        }
+        self.tell_wanted();
         let mut caught_up = Vec::new();
         for (key, room) in &mut self.egress.rooms {
             if !room.is_behind() {

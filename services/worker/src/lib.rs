@@ -14,6 +14,7 @@ pub mod tcp;
 mod connection;
 mod control;
 mod data;
+mod demand;
 mod demux;
 mod egress;
 mod engine;

@@ -62,6 +62,18 @@ impl RoomEvents {
                     }
                 }
             }
+            WorkerEvent::StreamState { participant, ref changes } => {
+                // Of each track only the newest one counts: at most one event waits per participant.
+                for waiting in &mut self.waiting {
+                    if let WorkerEvent::StreamState { participant: same, changes: old } = waiting
+                        && *same == participant
+                    {
+                        old.retain(|(track, _)| changes.iter().all(|(changed, _)| changed != track));
+                        old.extend_from_slice(changes);
+                        return true;
+                    }
+                }
+            }
             WorkerEvent::ReadersSlow { .. } => {
                 // Only the newest one counts.
                 self.waiting.retain(|waiting| !matches!(waiting, WorkerEvent::ReadersSlow { .. }));
@@ -164,5 +176,21 @@ mod tests {
         received.try_recv().unwrap();
         assert!(!room.retry());
         assert!(matches!(received.try_recv(), Ok(WorkerEvent::Wanted { layers: LayerSet(4), .. })));
+    }
+
+    #[test]
+    fn stream_states_of_a_participant_wait_as_one_event() {
+        let (events, mut received) = mpsc::channel(1);
+        let mut room = RoomEvents::new(events);
+        room.send(data(0));
+        let participant = ParticipantKey(1);
+        for changes in [vec![(TrackKey(5), true), (TrackKey(6), true)], vec![(TrackKey(5), false)]] {
+            assert!(room.send(WorkerEvent::StreamState { participant, changes }));
+        }
+        received.try_recv().unwrap();
+        assert!(!room.retry());
+        let Ok(WorkerEvent::StreamState { changes, .. }) = received.try_recv() else { panic!("no event") };
+        assert_eq!(changes, [(TrackKey(6), true), (TrackKey(5), false)]);
+        assert!(received.try_recv().is_err());
     }
 }

@@ -12,7 +12,7 @@ use systir_rtp::packet::{Codec, Kind};
 use super::description::{Description, MAX_SECTIONS};
 use super::write::{data_channel, flag, media, session, text, transport, value};
 use super::{LocalTransport, Origin, SdpError, codecs, extensions};
-use systir_media_control::{Downtrack, Remote, TrackKey};
+use systir_media_control::{CaptureSource, Downtrack, Remote, TrackKey};
 
 /// How many free m-lines of a kind are kept before one is used again.
 const KEPT_FREE: usize = 16;
@@ -33,6 +33,8 @@ pub struct OfferedTrack {
     pub stream: String,
     /// Its codec.
     pub codec: Codec,
+    /// What it captures.
+    pub source: CaptureSource,
 }
 
 impl OfferedTrack {
@@ -238,6 +240,7 @@ impl Subscriber {
                     let rtx_pt = codecs::rtx_payload_type(wanted.codec).filter(|rtx| accepts(*rtx));
                     accepted.push(Downtrack {
                         track: wanted.track,
+                        source: wanted.source,
                         mid: mid(index),
                         ssrc: *ssrc,
                         rtx_ssrc: rtx_ssrc.filter(|_| rtx_pt.is_some()),

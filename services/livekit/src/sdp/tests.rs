@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use systir_rtp::packet::{Codec, Kind, Layer};
 
 use super::*;
-use systir_media_control::{ReceiveSection, TrackKey};
+use systir_media_control::{CaptureSource, ReceiveSection, TrackKey};
 
 const FINGERPRINT: [u8; 32] = [0xAB; 32];
 
@@ -214,7 +214,8 @@ fn offers_without_a_transport_or_with_duplicate_mids_are_refused() {
 fn wanted(track: u64, codec: Codec) -> OfferedTrack {
     let letter = if codec.kind() == Kind::Audio { "AM" } else { "VC" };
     let sid = format!("TR_{letter}{track}");
-    OfferedTrack { track: TrackKey(track), stream: format!("PA_ada|{sid}"), sid, codec }
+    let source = CaptureSource::Camera;
+    OfferedTrack { track: TrackKey(track), stream: format!("PA_ada|{sid}"), sid, codec, source }
 }
 
 pub(super) fn subscriber(tracks: &[(u64, Codec)]) -> (Subscriber, StdRng) {

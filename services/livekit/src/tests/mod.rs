@@ -19,8 +19,8 @@ use super::*;
 use crate::sdp::{CandidateProtocol, IceCandidate, MAX_SECTIONS};
 use crate::token::{Grants, PublishSource};
 use systir_media_control::{
-    DataChannel, IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackKey, TrackSource,
-    WorkerCommand,
+    CaptureSource, DataChannel, IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackDemand,
+    TrackKey, TrackSource, WorkerCommand,
 };
 
 pub(super) fn grants(identity: &str) -> Grants {

@@ -335,3 +335,72 @@ fn unencrypted_tracks_end_when_the_room_begins_to_require_encryption() {
     client.room(RoomEvent::EncryptedOnly(false));
     assert_ne!(client.announce("mic", proto::TrackType::Audio, "opus"), "");
 }
+
+/// The qualities that the client was told to send, by codec, for each update.
+#[allow(deprecated)]
+fn told_qualities(client: &Client, sid: &str) -> Vec<(String, Vec<bool>)> {
+    let updates = client.signals().into_iter().filter_map(|message| match message {
+        Message::SubscribedQualityUpdate(update) => Some(update.clone()),
+        _ => None,
+    });
+    updates
+        .map(|update| {
+            assert_eq!(update.track_sid, sid);
+            let [codec] = update.subscribed_codecs.as_slice() else { panic!("one codec") };
+            assert_eq!(codec.qualities, update.subscribed_qualities, "for clients that know no codecs");
+            assert_eq!(codec.qualities.iter().map(|one| one.quality).collect::<Vec<_>>(), [0, 1, 2]);
+            (codec.codec.clone(), codec.qualities.iter().map(|one| one.enabled).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn layers_that_nobody_wants_are_turned_off_at_the_client() {
+    let mut client = Client::active(vec![]);
+    let (_, sid) = client.publish();
+    let key = client
+        .outputs
+        .iter()
+        .find_map(|output| match output {
+            Output::Published { sid: published, key, .. } => (*published == sid).then_some(*key),
+            _ => None,
+        })
+        .unwrap();
+    let layers = |of: &[u8]| of.iter().copied().map(Layer).fold(LayerSet::NONE, LayerSet::with);
+    let told = |client: &mut Client| {
+        let told = told_qualities(client, &sid);
+        client.take();
+        told
+    };
+    client.media(MediaEvent::Wanted { track: key, layers: layers(&[2]) });
+    client.advance(Duration::from_secs(60));
+    assert!(told(&mut client).is_empty(), "all layers are wanted");
+    client.media(MediaEvent::Wanted { track: key, layers: layers(&[0]) });
+    assert!(told(&mut client).is_empty(), "not at once");
+    assert!(client.session.poll_timeout().unwrap() <= client.now + Duration::from_secs(5));
+    client.advance(Duration::from_secs(5));
+    assert_eq!(told(&mut client), [("vp8".to_owned(), vec![true, false, false])]);
+    client.media(MediaEvent::Wanted { track: key, layers: layers(&[0, 1]) });
+    assert_eq!(told(&mut client), [("vp8".to_owned(), vec![true, true, false])], "at once");
+    client.media(MediaEvent::Wanted { track: key, layers: LayerSet::NONE });
+    client.advance(Duration::from_secs(5));
+    assert_eq!(told(&mut client), [("vp8".to_owned(), vec![false; 3])]);
+    client.send(Request::Mute(proto::MuteTrackRequest { sid: sid.clone(), muted: true }));
+    client.send(Request::Mute(proto::MuteTrackRequest { sid: sid.clone(), muted: false }));
+    assert_eq!(told(&mut client), [("vp8".to_owned(), vec![false; 3])], "its encoder may have started anew");
+    client.media(MediaEvent::Wanted { track: key, layers: layers(&[2]) });
+    assert_eq!(told(&mut client), [("vp8".to_owned(), vec![true; 3])]);
+}
+
+#[test]
+fn a_track_that_nobody_subscribes_to_is_turned_off_and_audio_never() {
+    let mut client = Client::active(vec![]);
+    let (_, sid) = client.publish();
+    client.advance(Duration::from_secs(9));
+    assert!(told_qualities(&client, &sid).is_empty(), "subscribers may be on their way");
+    client.advance(Duration::from_secs(1));
+    assert_eq!(told_qualities(&client, &sid), [("vp8".to_owned(), vec![false; 3])]);
+    client.take();
+    client.advance(Duration::from_secs(60));
+    assert!(told_qualities(&client, &sid).is_empty(), "told once");
+}

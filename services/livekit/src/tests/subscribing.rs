@@ -37,11 +37,11 @@ fn tracks_that_are_already_published_are_in_the_first_offer() {
     client.answer_to(&offer, &[]);
     assert_eq!(
         names(&client.outputs),
-        ["media:Remote", "media:Subscribe", "media:Subscribe", "media:Target"]
+        ["media:Remote", "media:Subscribe", "media:Subscribe", "media:Demand"]
     );
     assert!(matches!(
         client.commands()[3],
-        WorkerCommand::Target { track: TrackKey(101), layer: Some(Layer(2)), .. }
+        WorkerCommand::Demand { track: TrackKey(101), demand: TrackDemand::HIGHEST, .. }
     ));
     client.take();
     client.media(MediaEvent::Connected(Side::Subscriber));
@@ -200,7 +200,7 @@ fn settings_select_the_layer_even_before_the_answer() {
             .commands()
             .into_iter()
             .filter_map(|command| match command {
-                WorkerCommand::Target { layer, .. } => Some(*layer),
+                WorkerCommand::Demand { demand, .. } => Some(demand.layer),
                 _ => None,
             })
             .collect::<Vec<_>>()
@@ -246,4 +246,51 @@ fn sids_that_are_not_safe_in_sdp_are_ignored() {
     client.room(RoomEvent::Participants(vec![spaced]));
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().unwrap().sdp.contains("a=msid:PA_eve|TR_AMeve TR_AMeve"));
+}
+
+#[test]
+fn client_is_told_which_streams_are_paused_for_lack_of_bandwidth() {
+    let mut client = Client::active(vec![bob()]);
+    client.media(MediaEvent::StreamState { changes: vec![(TrackKey(101), true), (TrackKey(999), true)] });
+    client.media(MediaEvent::StreamState { changes: vec![(TrackKey(101), false)] });
+    client.media(MediaEvent::StreamState { changes: vec![(TrackKey(999), false)] });
+    let states: Vec<_> = client
+        .signals()
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::StreamStateUpdate(update) => Some(update.stream_states.clone()),
+            _ => None,
+        })
+        .collect();
+    let state = |state: proto::StreamState| {
+        vec![proto::StreamStateInfo {
+            participant_sid: "PA_bob".into(),
+            track_sid: "TR_VCbob".into(),
+            state: state as i32,
+        }]
+    };
+    assert_eq!(states, [state(proto::StreamState::Paused), state(proto::StreamState::Active)]);
+}
+
+#[test]
+fn the_worker_learns_what_a_track_captures() {
+    let mut alice = remote("alice", 1, &[("TR_VCalice", 1, Codec::Vp8), ("TR_VSalice", 2, Codec::Vp8)]);
+    alice.info.tracks[1].source = proto::TrackSource::ScreenShare as i32;
+    let mut client = Client::new(config(vec![alice, bob()]));
+    client.answer(&[]);
+    let sources: BTreeMap<u64, CaptureSource> = client
+        .commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            WorkerCommand::Subscribe { downtrack, .. } => Some((downtrack.track.0, downtrack.source)),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (1, CaptureSource::Camera),
+        (2, CaptureSource::ScreenShare),
+        (100, CaptureSource::Microphone),
+        (101, CaptureSource::Camera),
+    ];
+    assert_eq!(sources, expected.into());
 }

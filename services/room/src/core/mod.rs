@@ -397,6 +397,9 @@ impl RoomCore {
             }
             WorkerEvent::Speakers { changed } => self.speakers_here(&changed),
             WorkerEvent::Wanted { track, layers } => self.wanted_changed(track, layers),
+            WorkerEvent::StreamState { participant, changes } => {
+                self.media_event(participant, MediaEvent::StreamState { changes });
+            }
             WorkerEvent::KeyFrameNeeded { track, layer } => self.key_frame_needed(track, layer),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::DisconnectReason;
 use systir_assignment::MediaRole;
+use systir_livekit::MediaEvent;
 use systir_media_control::{DataChannel, TrackKey, WorkerCommand};
 use systir_policy::Decision;
 use systir_proto::cluster::v1 as wire;
@@ -203,12 +204,18 @@ impl RoomCore {
         }
     }
 
-    /// The layers that local subscribers need of a remote track changed: subscribes to them, or unsubscribes,
-    /// at the track's node.
+    /// The layers that are wanted of a track changed. Of a remote track: subscribes to them, or unsubscribes, at the
+    /// track's node. Of a local one: its publisher's session decides which layers the client sends.
     pub(super) fn wanted_changed(&mut self, track: TrackKey, layers: LayerSet) {
         let Some(entry) = self.tracks.by_key_mut(track) else { return };
-        let Some(flows) = entry.flows else { return };
         let before = std::mem::replace(&mut entry.wanted, layers);
+        let Some(flows) = entry.flows else {
+            let publisher = entry.publisher.clone();
+            if let Some(participant) = self.local_by_sid(&publisher) {
+                self.media_event(participant, MediaEvent::Wanted { track, layers });
+            }
+            return;
+        };
         let (sid, node) = (entry.sid.clone(), entry.node.clone());
         for layer in (0..Layer::MAX as u8).map(Layer) {
             let body = match (before.contains(layer), layers.contains(layer)) {

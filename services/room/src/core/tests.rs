@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom as _;
 use systir_documents::{DirectoryNode, Lifetime, SigningKey, Ticket, next_join_number};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
-use systir_media_control::{KeyAllocator, RoomNumber};
+use systir_media_control::{KeyAllocator, RoomNumber, TrackKey};
 use systir_policy::Authority;
 use systir_policy::demo::{self, DemoDocuments};
 use systir_proto::cluster::v1 as wire;
@@ -21,6 +21,7 @@ use systir_rtp::packet::Layer;
 use super::*;
 use crate::{Arrival, NodeAddress, SignedTicket, TicketFacts, new_ticket};
 
+mod dynacast;
 mod ended_tracks;
 mod hostile_node;
 mod policy_changes;
@@ -120,11 +121,28 @@ struct ClientView {
     /// Countries of the others' nodes, by identity.
     countries: BTreeMap<String, String>,
     others: BTreeMap<String, (String, String)>,
+    /// For each update: the track, and which qualities the client shall send.
+    qualities: Vec<(String, Vec<bool>)>,
+    /// For each state of a stream: its participant, its track, and whether it is paused.
+    stream_states: Vec<(String, String, bool)>,
 }
 
 impl ClientView {
     fn receive(&mut self, response: proto::SignalResponse) {
         let infos = match response.message {
+            Some(signal_response::Message::SubscribedQualityUpdate(update)) => {
+                let qualities = update.subscribed_codecs.iter().flat_map(|codec| &codec.qualities);
+                self.qualities.push((update.track_sid, qualities.map(|one| one.enabled).collect()));
+                return;
+            }
+            Some(signal_response::Message::StreamStateUpdate(update)) => {
+                let state = |info: proto::StreamStateInfo| {
+                    let is_paused = info.state() == proto::StreamState::Paused;
+                    (info.participant_sid, info.track_sid, is_paused)
+                };
+                self.stream_states.extend(update.stream_states.into_iter().map(state));
+                return;
+            }
             Some(signal_response::Message::Join(join)) => join.other_participants,
             Some(signal_response::Message::Update(update)) => update.participants,
             _ => return,
@@ -154,6 +172,8 @@ struct Node {
     wanted: BTreeSet<String>,
     /// Spill nodes that the core wants removed from the room's record.
     removed: BTreeSet<String>,
+    /// What its worker feeds to other nodes: track, link and layer.
+    fed: BTreeSet<(TrackKey, u32, Layer)>,
 }
 
 fn core(name: &str, assignment: Assignment, authority: Arc<Authority>, seed: u8, now: Now) -> RoomCore {
@@ -212,6 +232,7 @@ impl Network {
                 clients: BTreeMap::new(),
                 wanted: BTreeSet::new(),
                 removed: BTreeSet::new(),
+                fed: BTreeSet::new(),
             }
         };
         let mut network = Self {
@@ -288,7 +309,15 @@ impl Network {
                 RoomEffect::LeaveAssignment => {}
             }
         }
-        node.core.flush_to_worker(|_| Ok(()));
+        node.core.flush_to_worker(|request| {
+            if let WorkerRequest::Command(WorkerCommand::Feed { track, peer, layer, flow }) = request {
+                match flow {
+                    Some(_) => node.fed.insert((track, peer, layer)),
+                    None => node.fed.remove(&(track, peer, layer)),
+                };
+            }
+            Ok(())
+        });
         let (mut sent, from) = (Vec::new(), node.name);
         node.core.flush_to_peers(|to, body| {
             sent.push((to.to_owned(), body));

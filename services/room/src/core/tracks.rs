@@ -1,5 +1,5 @@
 //! The room's tracks at this node's worker: the key of each track, the node where it is published, and the
-//! layers of a remote track that local subscribers need.
+//! layers that are wanted of it.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(super) struct TrackEntry {
     pub spec: TrackSpec,
     /// Flow number of each layer, chosen by this node; none for a local track.
     pub flows: Option<[u32; Layer::MAX]>,
-    /// Layers of a remote track that local subscribers need.
+    /// Layers that are wanted of it: of a remote track here, of a local one on any node.
     pub wanted: LayerSet,
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use str0m::media::MediaKind;
 use systir_forwarding::ThreadNotifier;
 use systir_media_control::{
-    Downtrack, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomNumber, Side, TrackKey,
-    TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
+    CaptureSource, Downtrack, IceCredentials, ParticipantKey, ReceiveCodec, ReceiveSection, RoomNumber, Side,
+    TrackKey, TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
@@ -103,7 +103,7 @@ impl Harness {
     }
 
     /// Adds a participant. Returns its two clients; the worker does not have their descriptions yet.
-    fn add_participant(&self, key: u64) -> [(Side, Client); 2] {
+    pub(crate) fn add_participant(&self, key: u64) -> [(Side, Client); 2] {
         let (publisher, subscriber) = (self.credentials("p", key), self.credentials("s", key));
         self.command(WorkerCommand::Join {
             room: ROOM,
@@ -189,6 +189,7 @@ impl Harness {
         let downtracks = [
             Downtrack {
                 track: VOICE,
+                source: CaptureSource::Microphone,
                 mid: "0".into(),
                 ssrc: 5000,
                 rtx_ssrc: None,
@@ -198,6 +199,7 @@ impl Harness {
             },
             Downtrack {
                 track: CAMERA,
+                source: CaptureSource::Camera,
                 mid: "1".into(),
                 ssrc: 6000,
                 rtx_ssrc: Some(7000),
@@ -217,6 +219,10 @@ impl Harness {
 pub(crate) struct Camera {
     step: u64,
     key_frame_requests: usize,
+    /// Layers that are turned off, as a bit mask.
+    pub(crate) off: u8,
+    /// Packets sent so far, by layer.
+    sent: [u64; 3],
 }
 
 pub(crate) const FRAME: usize = 3;
@@ -230,9 +236,10 @@ impl Camera {
         let requests: usize = RIDS.iter().map(|rid| client.key_frame_requests(Some(rid))).sum();
         let key = step == 1 || requests > self.key_frame_requests;
         self.key_frame_requests = requests;
-        for layer in 0..3_u32 {
+        for layer in (0..3_u32).filter(|layer| self.off >> layer & 1 == 0) {
             for part in 0..FRAME {
-                let seq = step * FRAME as u64 + part as u64;
+                self.sent[layer as usize] += 1;
+                let seq = self.sent[layer as usize];
                 let payload = vp8(step as u16, part == 0, key, layer as u8);
                 let last = part == FRAME - 1;
                 client.write(2000 + layer, 96, seq, step as u32 * 3000, last, payload);

@@ -4,6 +4,7 @@
 
 mod client;
 mod closed_flows;
+mod dynacast;
 mod harness;
 mod red;
 mod reliable_data;
@@ -18,7 +19,8 @@ use harness::{CAMERA, Camera, Harness, ROOM, VOICE};
 use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::batch_ring;
 use systir_media_control::{
-    DataChannel, ParticipantKey, Side, TrackKey, TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
+    DataChannel, ParticipantKey, Side, TrackDemand, TrackKey, TrackSource, TrackSpec, WorkerCommand,
+    WorkerEvent,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_transport::Certificate;
@@ -38,6 +40,13 @@ fn connected(harness: &mut Harness, key: u64, side: Side) -> bool {
 #[track_caller]
 fn connect(harness: &mut Harness, clients: &mut [&mut Client], who: &[(u64, Side)]) {
     run_until(clients, "connections", |_| who.iter().all(|(key, side)| connected(harness, *key, *side)));
+}
+
+/// Bob asks for this layer of the camera.
+fn demand(harness: &Harness, layer: Option<Layer>) {
+    let demand = TrackDemand { layer, ..TrackDemand::HIGHEST };
+    let command = WorkerCommand::Demand { participant: ParticipantKey(BOB), track: CAMERA, demand };
+    harness.command(command);
 }
 
 /// The first client sends voice and video; runs the clients until `done`.
@@ -132,9 +141,7 @@ fn dual_stack_socket_is_refused() {
 #[test]
 fn target_layer_lowers_and_pauses_video() {
     let (harness, mut alice, mut bob) = meet();
-    let target = |layer| {
-        harness.command(WorkerCommand::Target { participant: ParticipantKey(BOB), track: CAMERA, layer })
-    };
+    let target = |layer| demand(&harness, layer);
     target(Some(Layer(0)));
     send_until(&mut [&mut alice, &mut bob], "the lowest layer", |clients| {
         clients[1].packets(6000).iter().filter(|packet| layer_of(&packet.payload) == Some(0)).count() >= 30
@@ -371,7 +378,7 @@ fn linked() -> (Harness, Harness) {
 }
 
 /// Takes the place of a link's control messages: passes wanted layers and key frame requests from `b` to `a`.
-fn relay_control(a: &Harness, b: &mut Harness, flow: impl Fn(TrackKey, Layer) -> u32) {
+fn relay_control(a: &Harness, b: &mut Harness) {
     for event in b.take() {
         match event {
             WorkerEvent::Wanted { track, layers } => {
@@ -388,14 +395,13 @@ fn relay_control(a: &Harness, b: &mut Harness, flow: impl Fn(TrackKey, Layer) ->
     }
 }
 
-#[test]
-fn track_is_sent_over_a_link_once_for_all_subscribers() {
-    let (mut a, mut b) = linked();
-    let (mut alice, _) = a.join(ALICE);
-    let (_, mut bob) = b.join(BOB);
-    let (_, mut carol) = b.join(CAROL);
-    a.publish(ALICE, &mut alice);
-    let flow = |track: TrackKey, layer: Layer| track.0 as u32 * 10 + u32::from(layer.0);
+/// Flow id of a layer on the link.
+fn flow(track: TrackKey, layer: Layer) -> u32 {
+    track.0 as u32 * 10 + u32::from(layer.0)
+}
+
+/// The tracks of alice arrive over the link.
+fn add_link_tracks(b: &Harness) {
     let layers = LayerSet::NONE.with(Layer(0)).with(Layer(1)).with(Layer(2));
     let specs = [
         (VOICE, TrackSpec { kind: Kind::Audio, codec: Codec::Opus, layers: LayerSet::NONE.with(Layer(0)) }),
@@ -406,6 +412,16 @@ fn track_is_sent_over_a_link_once_for_all_subscribers() {
         let (source, publisher) = (TrackSource::Link { peer: LINK, flows }, "PA_alice".into());
         b.command(WorkerCommand::AddTrack { room: ROOM, track, spec, source, publisher });
     }
+}
+
+#[test]
+fn track_is_sent_over_a_link_once_for_all_subscribers() {
+    let (mut a, mut b) = linked();
+    let (mut alice, _) = a.join(ALICE);
+    let (_, mut bob) = b.join(BOB);
+    let (_, mut carol) = b.join(CAROL);
+    a.publish(ALICE, &mut alice);
+    add_link_tracks(&b);
     b.subscribe(BOB, &mut bob);
     b.subscribe(CAROL, &mut carol);
     connect(&mut a, &mut [&mut alice, &mut bob, &mut carol], &[(ALICE, Side::Publisher)]);
@@ -414,7 +430,7 @@ fn track_is_sent_over_a_link_once_for_all_subscribers() {
         who.iter().all(|(key, side)| connected(&mut b, *key, *side))
     });
     send_until(&mut [&mut alice, &mut bob, &mut carol], "voice and video for both", |clients| {
-        relay_control(&a, &mut b, flow);
+        relay_control(&a, &mut b);
         clients[1..].iter().all(|client| {
             let highest = |packets: Vec<&str0m::rtp::RtpPacket>| {
                 packets.iter().filter(|packet| layer_of(&packet.payload) == Some(2)).count()
@@ -424,13 +440,13 @@ fn track_is_sent_over_a_link_once_for_all_subscribers() {
     });
     // Sender reports are forwarded over links too.
     send_until(&mut [&mut alice, &mut bob, &mut carol], "sender reports", |clients| {
-        relay_control(&a, &mut b, flow);
+        relay_control(&a, &mut b);
         clients[1..]
             .iter()
             .all(|client| client.packets(6000).iter().any(|packet| packet.last_sender_info.is_some()))
     });
     send_until(&mut [&mut alice, &mut bob, &mut carol], "one CNAME for voice and camera", |clients| {
-        relay_control(&a, &mut b, flow);
+        relay_control(&a, &mut b);
         let named = |client: &Client, ssrc| client.cname(ssrc).as_deref() == Some("PA_alice");
         clients[1..].iter().all(|client| named(client, 5000) && named(client, 6000))
     });

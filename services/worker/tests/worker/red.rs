@@ -2,7 +2,9 @@
 
 use systir_forwarding::ThreadNotifier;
 use systir_forwarding::batch::{Priority, batch_ring};
-use systir_media_control::{Downtrack, ParticipantKey, Side, TrackSource, TrackSpec, WorkerCommand};
+use systir_media_control::{
+    CaptureSource, Downtrack, ParticipantKey, Side, TrackSource, TrackSpec, WorkerCommand,
+};
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 use systir_worker::Ring;
 
@@ -30,8 +32,16 @@ fn plain_opus_on_a_red_track_has_its_own_payload_type() {
     bob.expect_stream("0", str0m::media::MediaKind::Audio, 5000, None);
     let (track, opus_pt) = (VOICE, Some(Codec::Opus as u8));
     let pt = Codec::Red as u8;
-    let downtrack =
-        Downtrack { track, mid: "0".into(), ssrc: 5000, rtx_ssrc: None, pt, rtx_pt: None, opus_pt };
+    let downtrack = Downtrack {
+        track,
+        source: CaptureSource::Microphone,
+        mid: "0".into(),
+        ssrc: 5000,
+        rtx_ssrc: None,
+        pt,
+        rtx_pt: None,
+        opus_pt,
+    };
     node.command(WorkerCommand::Subscribe { participant: ParticipantKey(BOB), downtrack });
     connect(&mut node, &mut [&mut bob], &[(BOB, Side::Subscriber)]);
 

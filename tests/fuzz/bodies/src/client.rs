@@ -12,7 +12,9 @@ use systir_livekit::{
     Limits, MediaDescription, MediaEvent, Output, RemoteParticipant, RemoteTrack, ServerFacts, Session,
     SessionConfig, route_data,
 };
-use systir_media_control::{IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackKey};
+use systir_media_control::{
+    CaptureSource, IceCredentials, KeyAllocator, ParticipantKey, RoomNumber, Side, TrackKey,
+};
 use systir_rtp::packet::Codec;
 
 use crate::reader::Reader;
@@ -57,7 +59,8 @@ pub fn answer(bytes: &[u8]) {
     let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
     for (key, codec) in (1..).zip(CODECS) {
         let sid = format!("TR_{key}");
-        let wanted = OfferedTrack { track: TrackKey(key), stream: format!("PA_bob|{sid}"), sid, codec };
+        let (stream, source) = (format!("PA_bob|{sid}"), CaptureSource::Camera);
+        let wanted = OfferedTrack { track: TrackKey(key), stream, sid, codec, source };
         subscriber.add(wanted, &mut random);
     }
     let (ice, candidates) = (ice("ourSub01"), candidates());
