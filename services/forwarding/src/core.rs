@@ -154,12 +154,29 @@ impl Core {
         self.reselect(now, track, egress);
     }
 
-    /// Sets the highest temporal layer that the subscriber receives, 0 to 3. A lower one applies from the next frame
-    /// on, a higher one where it can start. Streams without temporal layers are sent whole.
-    pub fn set_temporal_target(&mut self, sub: SubscriptionId, highest: u8) {
+    /// Sets the highest temporal layer that the subscriber receives, 0 to 3: of the layer that it receives now, and of
+    /// the one that starts next. A lower one applies from the next frame on, a higher one where it can start. Streams
+    /// without temporal layers are sent whole.
+    pub fn set_temporal_target(&mut self, sub: SubscriptionId, now: u8, next: u8) {
         if let Some(state) = self.subs.get_mut(sub.0) {
-            state.temporal.set_target(highest);
+            state.temporal.set_target(now, next);
         }
+    }
+
+    /// The layer that the subscriber receives; none before its first key frame and while paused.
+    #[must_use]
+    pub fn current_layer(&self, sub: SubscriptionId) -> Option<Layer> {
+        self.subs.get(sub.0)?.current.map(Layer)
+    }
+
+    /// The layers of a track that currently arrive.
+    #[must_use]
+    pub fn live_layers(&self, track: TrackId) -> LayerSet {
+        let sources = self.tracks.get(track.0).map(|state| state.sources.iter().enumerate());
+        let live = sources.into_iter().flatten().filter(|(_, source)| {
+            source.as_ref().is_some_and(|source| source.state == LayerState::Live)
+        });
+        live.fold(LayerSet::NONE, |set, (layer, _)| set.with(Layer(layer as u8)))
     }
 
     /// What arrives of each layer: bits per second of each temporal layer together with those below it, as sent to a
@@ -282,12 +299,9 @@ impl Core {
         let state = self.tracks.get(track.0)?;
         let mut stats =
             TrackStats { subscriptions: state.subs.len(), feeds: state.feeds.len(), ..TrackStats::default() };
-        for (layer, (source, counters)) in state.sources.iter().zip(&mut stats.layers).enumerate() {
-            let Some(source) = source else { continue };
-            *counters = source.stats;
-            if source.state == LayerState::Live {
-                stats.live = stats.live.with(Layer(layer as u8));
-            }
+        stats.live = self.live_layers(track);
+        for (source, counters) in state.sources.iter().zip(&mut stats.layers) {
+            *counters = source.as_ref().map_or(*counters, |source| source.stats);
         }
         Some(stats)
     }

@@ -11,6 +11,8 @@ pub(crate) const HIGHEST: u8 = 3;
 pub(crate) struct TemporalFilter {
     /// The highest layer that may be sent.
     target: u8,
+    /// The same, from the next key frame on.
+    next_target: u8,
     /// The highest layer that is sent.
     current: u8,
     /// RTP timestamps of the newest frame that was sent and of the newest one that was dropped: all packets of a frame
@@ -31,19 +33,22 @@ pub(crate) enum Fate {
 
 impl Default for TemporalFilter {
     fn default() -> Self {
-        Self { target: HIGHEST, current: HIGHEST, sent: None, dropped: None }
+        Self { target: HIGHEST, next_target: HIGHEST, current: HIGHEST, sent: None, dropped: None }
     }
 }
 
 impl TemporalFilter {
-    /// Sets the highest layer. A lower one applies to the next frame, a higher one where it may start.
-    pub(crate) fn set_target(&mut self, target: u8) {
+    /// Sets the highest layer, now and from the next key frame that starts a layer on. A lower one applies to the next
+    /// frame, a higher one where it may start.
+    pub(crate) fn set_target(&mut self, target: u8, next: u8) {
         self.target = target.min(HIGHEST);
+        self.next_target = next.min(HIGHEST);
         self.current = self.current.min(self.target);
     }
 
     /// A key frame is sent: all layers may start.
     pub(crate) fn restart(&mut self) {
+        self.target = self.next_target;
         (self.current, self.sent, self.dropped) = (self.target, None, None);
     }
 
@@ -90,7 +95,7 @@ mod tests {
     fn a_lower_target_applies_to_the_next_frame() {
         let mut filter = TemporalFilter::default();
         assert!(decide(&mut filter, 2, false, true, 1));
-        filter.set_target(0);
+        filter.set_target(0, 0);
         assert!(decide(&mut filter, 2, false, false, 1), "the rest of the frame");
         assert!(decide(&mut filter, 0, false, true, 2));
         let dropped = filter.decide(Some(&descriptor(2, true, true)), 3, false);
@@ -102,14 +107,14 @@ mod tests {
     #[test]
     fn a_higher_layer_starts_at_a_frame_that_needs_only_the_lowest() {
         let mut filter = TemporalFilter::default();
-        filter.set_target(0);
-        filter.set_target(2);
+        filter.set_target(0, 0);
+        filter.set_target(2, 2);
         assert!(!decide(&mut filter, 2, false, true, 1));
         assert!(!decide(&mut filter, 1, true, false, 2), "its first packet is lost");
         assert!(decide(&mut filter, 1, true, true, 3));
         assert!(!decide(&mut filter, 2, false, true, 4));
         assert!(decide(&mut filter, 2, true, true, 5));
-        filter.set_target(1);
+        filter.set_target(0, 1);
         filter.restart();
         assert!(decide(&mut filter, 1, false, true, 6));
         assert!(!decide(&mut filter, 2, true, true, 7));
@@ -118,7 +123,7 @@ mod tests {
     #[test]
     fn packets_without_temporal_layers_are_sent() {
         let mut filter = TemporalFilter::default();
-        filter.set_target(0);
+        filter.set_target(0, 0);
         assert_eq!(filter.decide(None, 1, false), Fate::Send);
         assert_eq!(filter.decide(Descriptor::parse(&[0x10, 1]).as_ref(), 1, false), Fate::Send);
     }

@@ -76,9 +76,9 @@ fn dropped_temporal_layers_leave_no_gaps() {
     // One of four frames is of layer 0, one of layer 1, two of layer 2.
     for frame in 0..64 {
         match frame {
-            16 => sim.core.set_temporal_target(sub, 1),
-            32 => sim.core.set_temporal_target(sub, 0),
-            50 => sim.core.set_temporal_target(sub, 2),
+            16 => sim.core.set_temporal_target(sub, 1, 1),
+            32 => sim.core.set_temporal_target(sub, 0, 0),
+            50 => sim.core.set_temporal_target(sub, 2, 2),
             _ => {}
         }
         let layer = [0, 2, 1, 2][frame % 4];
@@ -103,7 +103,7 @@ fn a_late_packet_of_a_dropped_frame_uses_its_number_as_padding() {
     let sub = sim.subscriber(track, 0);
     let mut encoder = encoder(0);
     sim.put_all(track, &encoder.frame(true, 1));
-    sim.core.set_temporal_target(sub, 0);
+    sim.core.set_temporal_target(sub, 0, 0);
     // It is not known yet that the missing packets are of a dropped frame.
     let dropped = encoder.temporal_frame(false, 1, 2, true);
     sim.put_all(track, &encoder.frame(false, 1));

@@ -60,6 +60,8 @@ pub struct Downtrack {
     pub pt: u8,
     /// Payload type of retransmissions.
     pub rtx_pt: Option<u8>,
+    /// Does the client report when packets of this m-line arrive (transport-wide congestion control)?
+    pub transport_cc: bool,
     /// Payload type of plain Opus on a RED track, whose publisher may send both; none on other tracks.
     pub opus_pt: Option<u8>,
 }

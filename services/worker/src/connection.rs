@@ -13,6 +13,7 @@ use super::data::Channels;
 use super::ingress::Ingress;
 use super::pending::PendingDowntracks;
 use super::round_trip::RoundTrip;
+use super::send_control::SendControl;
 use super::send_queue::{Datagrams, Route};
 use systir_media_control::{ParticipantKey, RoomNumber, Side};
 
@@ -35,6 +36,10 @@ pub(super) enum Role {
         downtracks: Vec<SubscriptionId>,
         /// Those that have queued packets.
         pending: PendingDowntracks,
+        /// None before the first downtrack whose packets have transport-wide sequence numbers.
+        control: Option<Box<SendControl>>,
+        /// Which packet before the newest one the last probe sent again.
+        probed: u64,
         /// The data channels that we opened.
         channels: Channels,
     },
@@ -139,6 +144,13 @@ impl Connection {
     pub(super) fn pending(&mut self) -> Option<&mut PendingDowntracks> {
         match &mut self.role {
             Role::Subscriber { pending, .. } => Some(pending),
+            Role::Publisher { .. } => None,
+        }
+    }
+
+    pub(super) fn send_control(&mut self) -> Option<&mut SendControl> {
+        match &mut self.role {
+            Role::Subscriber { control, .. } => control.as_deref_mut(),
             Role::Publisher { .. } => None,
         }
     }

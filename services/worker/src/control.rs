@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use systir_rtp::ExtendedSeq;
-use systir_rtp::packet::Layer;
+use systir_rtp::packet::{Kind, Layer};
 use systir_rtp::twcc::TwccRecorder;
 use systir_transport::{IceCredentials, Transport, TransportConfig};
 use tracing::debug;
@@ -17,6 +17,7 @@ use super::ingress::{Ingress, TrackRef};
 use super::message::WorkerMessage;
 use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
+use super::send_control::SendControl;
 use super::send_queue::Via;
 use systir_media_control::{
     Downtrack, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackDemand, TrackKey, TrackSource,
@@ -152,7 +153,8 @@ impl Engine {
             self.add_connection(now, room, participant, publisher, |_| Role::Publisher { ingress, twcc });
         let subscriber = self.add_connection(now, room, participant, subscriber, |transport| {
             let channels = Channels::open(transport);
-            Role::Subscriber { downtracks: Vec::new(), pending: PendingDowntracks::default(), channels }
+            let pending = PendingDowntracks::default();
+            Role::Subscriber { downtracks: Vec::new(), pending, control: None, probed: 0, channels }
         });
         let downtracks = Default::default();
         self.participants.insert(participant, Participant { room, publisher, subscriber, downtracks });
@@ -279,6 +281,9 @@ impl Engine {
         }
         self.core.remove_track(id);
         let Some(track) = self.egress.tracks.remove(id.index()) else { return };
+        if track.spec.kind == Kind::Audio {
+            self.egress.speaking.remove(&track.publisher);
+        }
         match track.source {
             Source::Publisher { connection, .. } => {
                 if let Some(ingress) =
@@ -314,19 +319,25 @@ impl Engine {
             codec,
             demand: TrackDemand::HIGHEST,
             counted: None,
+            is_paused: false,
             mid_omitted_from: None,
             last_seq: None,
+            last_reported: None,
             last_report: None,
             rtx_seq,
         };
+        let is_numbered = sender.is_numbered();
         self.egress.downtracks.insert(id.index(), sender);
         self.egress.count_demand(id);
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
-        if let Role::Subscriber { downtracks, .. } = &mut conn.role {
+        if let Role::Subscriber { downtracks, control, .. } = &mut conn.role {
             downtracks.push(id);
+            if is_numbered {
+                control.get_or_insert_with(|| Box::new(SendControl::new(now)));
+            }
         }
         if conn.connected {
-            self.core.set_target(now, id, TrackDemand::HIGHEST.layer, &mut self.egress);
+            self.start_downtrack(now, id);
         }
     }
 
@@ -369,7 +380,7 @@ impl Engine {
         let connection = sender.connection;
         self.egress.count_demand(id);
         if self.egress.connections.get(connection).is_some_and(|conn| conn.connected) {
-            self.core.set_target(now, id, demand.layer, &mut self.egress);
+            self.start_downtrack(now, id);
         }
     }
 

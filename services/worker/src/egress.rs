@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use smallvec::SmallVec;
 use systir_forwarding::batch::Priority;
-use systir_forwarding::{Egress, Forward, SenderInfo, SubscriptionId, TrackId};
+use systir_forwarding::{Egress, Forward, PACKET_OVERHEAD, SenderInfo, SubscriptionId, TrackId};
 use systir_rtp::packet::{Codec, Layer, Packet, SenderReport};
 use systir_rtp::rtcp;
 use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
@@ -19,6 +19,7 @@ use super::links::Links;
 use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
 use super::round_trip::SentReport;
+use super::send_control::SendControl;
 use super::send_queue::SendQueue;
 use super::stats::WorkerCounts;
 use super::table::Table;
@@ -77,6 +78,8 @@ pub(super) struct DowntrackSender {
     pub(super) codec: Codec,
     /// What the subscriber asks for.
     pub(super) demand: TrackDemand,
+    /// Is it paused for lack of bandwidth?
+    pub(super) is_paused: bool,
     /// The layer with which it counts among the track's demanded ones.
     pub(super) counted: Option<Layer>,
     /// From this sequence number on, packets have no mid extension: the client has reported on the SSRC, so
@@ -84,6 +87,8 @@ pub(super) struct DowntrackSender {
     pub(super) mid_omitted_from: Option<u16>,
     /// The highest sequence number sent.
     pub(super) last_seq: Option<u16>,
+    /// The highest number, extended, that the client's reports cover.
+    pub(super) last_reported: Option<u32>,
     /// The last sender report that was sent.
     pub(super) last_report: Option<SentReport>,
     /// The next sequence number of the RTX stream.
@@ -109,6 +114,12 @@ impl DowntrackSender {
         }
     }
 
+    /// Do its packets have transport-wide sequence numbers? Without an RTX stream a packet is sent again as it was, so
+    /// it cannot have a new number.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.downtrack.transport_cc && self.downtrack.rtx_ssrc.is_some() && self.downtrack.rtx_pt.is_some()
+    }
+
     /// Whether the packet of this number has no mid.
     fn omits_mid(&self, seq: u16) -> bool {
         self.mid_omitted_from.is_some_and(|from| seq.wrapping_sub(from) < 0x8000)
@@ -125,6 +136,12 @@ impl DowntrackSender {
         {
             *from = seq.wrapping_sub(MAX_RETRANSMIT_AGE);
         }
+    }
+
+    /// The client's report covers packets up to this extended number. Returns how many it covers anew.
+    pub(super) fn reported(&mut self, highest: u32) -> u32 {
+        let before = self.last_reported.replace(highest);
+        before.map_or(0, |before| highest.wrapping_sub(before)).min(u16::MAX.into())
     }
 
     /// The round-trip time, if the client's report block answers our last sender report.
@@ -150,16 +167,20 @@ pub(super) struct WorkerEgress {
     pub(super) links: Links,
     pub(super) send_queue: SendQueue,
     pub(super) counts: WorkerCounts,
-/// Tracks whose wanted layers may have changed.
+    /// Tracks whose wanted layers may have changed.
     pub(super) wanted_checks: Vec<TrackId>,
     /// Connections with datagrams that are not submitted yet.
     dirty: Vec<usize>,
     /// Connections with queued packets that may be sent.
     pub(super) ready: VecDeque<usize>,
+    /// Ids of publishers who speak.
+    pub(super) speaking: FxHashSet<Box<str>>,
+    /// Time of the current iteration.
+    pub(super) now: Instant,
 }
 
 impl WorkerEgress {
-    pub(super) fn new(links: Links) -> Self {
+    pub(super) fn new(links: Links, now: Instant) -> Self {
         Self {
             connections: Slab::new(),
             tracks: Table::default(),
@@ -171,6 +192,8 @@ impl WorkerEgress {
             wanted_checks: Vec::new(),
             dirty: Vec::new(),
             ready: VecDeque::new(),
+            speaking: FxHashSet::default(),
+            now,
         }
     }
 
@@ -185,6 +208,30 @@ impl WorkerEgress {
     /// The downtracks of a subscriber's connection that have queued packets.
     pub(super) fn pending(&mut self, connection: usize) -> Option<&mut PendingDowntracks> {
         self.connections.get_mut(connection)?.pending()
+    }
+
+    /// The congestion control of a subscriber's connection.
+    pub(super) fn send_control(&mut self, connection: usize) -> Option<&mut SendControl> {
+        self.connections.get_mut(connection)?.send_control()
+    }
+
+    /// Lists a connection among those that may send.
+    pub(super) fn list_ready(&mut self, connection: usize) {
+        if let Some(pending) = self.pending(connection)
+            && !std::mem::replace(&mut pending.listed, true)
+        {
+            self.ready.push_back(connection);
+        }
+    }
+
+    /// Do the downtrack's packets have transport-wide sequence numbers?
+    pub(super) fn is_numbered(&self, id: SubscriptionId) -> bool {
+        self.downtracks.get(id.index()).is_some_and(|sender| sender.id == id && sender.is_numbered())
+    }
+
+    /// Does the participant with this id speak?
+    pub(super) fn is_speaking(&self, publisher: &str) -> bool {
+        self.speaking.contains(publisher)
     }
 
     /// Sends an event to a room.
@@ -278,9 +325,7 @@ impl Egress for WorkerEgress {
         let (connection, kind) = (sender.connection, sender.codec.kind());
         let Some(pending) = self.pending(connection) else { return };
         pending.add(sub, kind);
-        if !std::mem::replace(&mut pending.listed, true) {
-            self.ready.push_back(connection);
-        }
+        self.list_ready(connection);
     }
 
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
@@ -291,6 +336,17 @@ impl Egress for WorkerEgress {
             self.counts.media_unmatched += 1;
             return;
         };
+        let (connection, is_numbered, now) = (sender.connection, sender.is_numbered(), self.now);
+        // Header, extensions, tag, UDP and IP included.
+        let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
+        if let Some(control) = self.connections.get_mut(connection).and_then(Connection::send_control) {
+            if out.priority == Priority::Audio {
+                control.audio_bytes += bytes_on_wire;
+            } else if out.retransmission && is_numbered && !control.may_retransmit(now) {
+                self.counts.retransmissions_refused += 1;
+                return;
+            }
+        }
         let mut fields = HeaderFields {
             payload_type,
             marker: out.marker,
@@ -310,14 +366,18 @@ impl Egress for WorkerEgress {
             _ => None,
         };
         let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sender.downtrack.mid.as_bytes());
-        let with_mid = [(extension_table::MID, mid.as_slice())];
-        let hop_extensions = if sender.omits_mid(out.seq) { &[][..] } else { &with_mid[..] };
+        let omits_mid = sender.omits_mid(out.seq);
         if !out.retransmission {
             sender.sent(out.seq);
         }
-        let connection = sender.connection;
         let written = self.write(connection, |conn, bytes, start| {
-            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, hop_extensions);
+            let control = conn.send_control().filter(|_| is_numbered);
+            let number = control.map(|control| control.sent(now, bytes_on_wire, out.retransmission));
+            let (mid, number) = ((!omits_mid).then_some(mid), number.map(u16::to_be_bytes));
+            let mid = mid.as_ref().map(|mid| (extension_table::MID, mid.as_slice()));
+            let number = number.as_ref().map(|number| (extension_table::TRANSPORT_CC, number.as_slice()));
+            let hop: SmallVec<[_; 2]> = mid.into_iter().chain(number).collect();
+            write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, &hop);
             if let Some(original_seq) = original_seq {
                 bytes.extend_from_slice(&original_seq);
             }

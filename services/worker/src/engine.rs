@@ -12,6 +12,7 @@ use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::{Codec, Layer};
 use systir_transport::{Certificate, Protocol, TransportEvent};
 
+use super::bandwidth::Division;
 use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, binding_request_ufrag, protocol_of};
@@ -80,6 +81,11 @@ pub(super) struct Engine {
     /// For the first sequence numbers of RTX streams; nothing secret depends on it.
     pub(super) random: fastrand::Rng,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When connections with congestion control are to be looked at again.
+    pub(super) wakes: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Connections whose bandwidth is to be divided at the end of the iteration.
+    pub(super) divisions: Vec<usize>,
+    pub(super) division: Division,
     next_tick: Instant,
     next_speakers: Instant,
     scratch: Vec<u8>,
@@ -92,7 +98,7 @@ impl Engine {
             certificate: config.certificate,
             epoch: now,
             core: Core::new(config.seed),
-            egress: WorkerEgress::new(config.links),
+            egress: WorkerEgress::new(config.links, now),
             demux: Demux::default(),
             stream_owners: StreamOwners::default(),
             participants: FxHashMap::default(),
@@ -100,6 +106,9 @@ impl Engine {
             flows: FxHashMap::default(),
             random: fastrand::Rng::with_seed(config.seed),
             timers: BinaryHeap::new(),
+            wakes: BinaryHeap::new(),
+            divisions: Vec::new(),
+            division: Division::default(),
             next_tick: now + TICK,
             next_speakers: now + SPEAKER_INTERVAL,
             scratch: Vec::new(),
@@ -123,6 +132,7 @@ impl Engine {
         destination: Option<IpAddr>,
         bytes: &mut [u8],
     ) {
+        self.egress.now = now;
         self.egress.counts.datagrams_in += 1;
         self.egress.counts.bytes_in += bytes.len() as u64;
         let Some(protocol) = protocol_of(bytes) else {
@@ -274,9 +284,7 @@ impl Engine {
         };
         for sub in subs {
             self.egress.count_demand(sub);
-            if let Some(layer) = self.egress.downtrack_sender(sub).map(|sender| sender.demand.layer) {
-                self.core.set_target(now, sub, layer, &mut self.egress);
-            }
+            self.start_downtrack(now, sub);
         }
     }
 
@@ -297,11 +305,14 @@ impl Engine {
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
         // Media stays queued when the kernel takes no more.
         let retry = (!self.egress.ready.is_empty()).then(|| now + RETRY_DELAY);
-        [timer, self.core.poll_timeout(), retry].into_iter().flatten().fold(self.next_tick, Instant::min)
+        let wake = self.wakes.peek().map(|Reverse((due, _))| (*due).max(now));
+        [timer, wake, self.core.poll_timeout(), retry].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// Handles everything that is due at `now`.
     pub(super) fn timeout(&mut self, now: Instant) {
+        self.egress.now = now;
+        self.wake_paced(now);
         while let Some(Reverse((due, connection))) = self.timers.peek().copied()
             && due <= now
         {
@@ -335,8 +346,14 @@ impl Engine {
         let mut changed: FxHashMap<RoomNumber, Vec<Speaker>> = FxHashMap::default();
         for speaker in self.core.loudness_changes(now) {
             let Some(track) = self.egress.track(speaker.track) else { continue };
-            let speaker = Speaker { track: track.key, level: speaker.level, active: speaker.active };
-            changed.entry(track.room).or_default().push(speaker);
+            let (room, key, publisher) = (track.room, track.key, track.publisher.clone());
+            if speaker.active {
+                self.egress.speaking.insert(publisher);
+            } else {
+                self.egress.speaking.remove(&publisher);
+            }
+            let speaker = Speaker { track: key, level: speaker.level, active: speaker.active };
+            changed.entry(room).or_default().push(speaker);
         }
         for (room, changed) in changed {
             self.egress.notify_room(room, WorkerEvent::Speakers { changed });
@@ -346,6 +363,10 @@ impl Engine {
     /// Ends an iteration of the worker's loop: retries events of rooms that are behind, and submits the
     /// gathered packets.
     pub(super) fn finish_turn(&mut self, now: Instant) {
+        self.egress.now = now;
+        for connection in std::mem::take(&mut self.divisions) {
+            self.divide_bandwidth(now, connection);
+        }
         self.tell_wanted();
         let mut caught_up = Vec::new();
         for (key, room) in &mut self.egress.rooms {

@@ -6,6 +6,7 @@ use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
+use systir_rtp::twcc::Feedback;
 use systir_transport::Protocol;
 
 use super::connection::Role;
@@ -40,6 +41,12 @@ impl Engine {
                         self.egress.connections.get(connection).and_then(|conn| conn.round_trip.mean());
                     self.core.nack(now, sub, seqs, round_trip, &mut self.egress);
                 }
+                RtcpPacket::TransportCc { fci } => self.arrivals_reported(now, connection, fci),
+                RtcpPacket::Remb { bitrate } => {
+                    if let Some(control) = self.egress.send_control(connection) {
+                        control.remb(now, bitrate);
+                    }
+                }
                 RtcpPacket::Pli { ssrc } | RtcpPacket::Fir { ssrc, .. } => {
                     self.key_frame_requested(now, connection, ssrc);
                 }
@@ -55,6 +62,15 @@ impl Engine {
             let report = SenderReport { ntp, timestamp };
             self.core.sender_report(now, track, layer, report, &mut self.egress);
         }
+    }
+
+    /// The client reports which packets arrived, and when.
+    fn arrivals_reported(&mut self, now: Instant, connection: usize, fci: &[u8]) {
+        let Some(feedback) = Feedback::parse(fci) else { return };
+        let Some(control) = self.egress.send_control(connection) else { return };
+        control.feedback(now, &feedback);
+        // A probe may follow at once.
+        self.egress.list_ready(connection);
     }
 
     /// The downtrack that has this SSRC on this connection.
@@ -78,10 +94,16 @@ impl Engine {
         {
             sender.acknowledge();
             let sample = sender.round_trip(now, block);
-            if let Some(conn) = self.egress.connections.get_mut(connection)
-                && let Some(sample) = sample
-            {
+            let covered = sender.reported(block.extended_seq);
+            let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+            if let Some(sample) = sample {
                 conn.round_trip.add(sample);
+            }
+            if let Some(control) = conn.send_control() {
+                control.receiver_report(now, block.fraction_lost, covered);
+                if let Some(sample) = sample {
+                    control.round_trip(now, sample);
+                }
             }
         }
     }
@@ -173,6 +195,10 @@ impl Engine {
                 Role::Subscriber { .. } => {
                     let core = &self.core;
                     self.egress.sender_reports(now, connection, report, |sub| core.sender_info(now, sub));
+                    if let Some(control) = self.egress.send_control(connection) {
+                        control.handle_timeout(now);
+                        self.divide_bandwidth(now, connection);
+                    }
                 }
             }
         }

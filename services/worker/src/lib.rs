@@ -11,6 +11,7 @@
 
 pub mod tcp;
 
+mod bandwidth;
 mod connection;
 mod control;
 mod data;
@@ -24,6 +25,7 @@ mod links;
 mod message;
 mod metrics;
 mod outgoing;
+mod padding;
 mod pending;
 mod pool;
 mod reader_queue;
@@ -31,6 +33,7 @@ mod readers;
 mod reception;
 mod room_events;
 mod round_trip;
+mod send_control;
 mod send_queue;
 mod socket;
 mod stats;

@@ -1,20 +1,32 @@
 //! Sending: one connection after the other, so that its packets are written, sealed and passed to the kernel while they
-//! are in the processor's cache.
+//! are in the processor's cache. Audio leaves at once, video at the pace of the connection.
 
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::Kind;
 
+use super::connection::Role;
 use super::engine::Engine;
 use super::send_queue::{Datagrams, Route};
 
+/// Most packets before the newest one that are sent again to probe.
+const MAX_PROBE_PACKETS: u64 = 32;
+
 impl Engine {
     /// The next datagrams to send: those that are submitted, then those of the next connection that has queued media.
-    pub(super) fn poll_outgoing(&mut self) -> Option<(Route, Datagrams)> {
+    pub(super) fn poll_outgoing(&mut self, now: Instant) -> Option<(Route, Datagrams)> {
         loop {
             if let Some(submitted) = self.poll_submitted() {
                 return Some(submitted);
             }
             let connection = self.egress.ready.pop_front()?;
-            self.send_queued(connection);
+            if let Some(pending) = self.egress.pending(connection) {
+                pending.listed = false;
+            }
+            self.send_queued(now, connection);
             self.egress.submit(connection);
         }
     }
@@ -24,17 +36,86 @@ impl Engine {
         self.egress.send_queue.pop()
     }
 
-    /// Writes the queued media of a connection.
-    fn send_queued(&mut self, connection: usize) {
-        for kind in [Kind::Audio, Kind::Video] {
-            loop {
-                let Some(pending) = self.egress.pending(connection) else { return };
-                pending.listed = false;
-                let Some(sub) = pending.next(kind) else { break };
-                while self.core.pull(sub, &mut self.egress) {}
-                if let Some(pending) = self.egress.pending(connection) {
-                    pending.finished(kind);
+    /// Writes what the connection may send now, and schedules the rest.
+    fn send_queued(&mut self, now: Instant, connection: usize) {
+        while let Some(sub) = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Audio)) {
+            while self.core.pull(sub, &mut self.egress) {}
+            self.finish_downtrack(connection, Kind::Audio);
+        }
+        self.send_probe(now, connection);
+        while let Some(sub) = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Video)) {
+            if self.egress.send_control(connection).is_some_and(|control| !control.may_send(now)) {
+                break;
+            }
+            if !self.core.pull(sub, &mut self.egress) {
+                self.finish_downtrack(connection, Kind::Video);
+            }
+        }
+        self.schedule_sending(now, connection);
+    }
+
+    fn finish_downtrack(&mut self, connection: usize, kind: Kind) {
+        if let Some(pending) = self.egress.pending(connection) {
+            pending.finished(kind);
+        }
+    }
+
+    /// Sends the packets of a probe that are due: recent packets once more, or padding.
+    fn send_probe(&mut self, now: Instant, connection: usize) {
+        while self.egress.send_control(connection).is_some_and(|control| control.begin_probe_packet(now)) {
+            let is_written = self.send_probe_packet(connection);
+            if let Some(control) = self.egress.send_control(connection) {
+                control.end_probe_packet(is_written);
+            }
+        }
+    }
+
+    fn send_probe_packet(&mut self, connection: usize) -> bool {
+        let Some(Role::Subscriber { downtracks, probed, .. }) =
+            self.egress.connections.get_mut(connection).map(|conn| &mut conn.role)
+        else {
+            return false;
+        };
+        *probed = (*probed + 1) % MAX_PROBE_PACKETS;
+        let back = *probed;
+        let subs: SmallVec<[SubscriptionId; 16]> = downtracks.iter().copied().collect();
+        let mut first = None;
+        for sub in subs {
+            if self.egress.is_numbered(sub) {
+                if self.core.resend(sub, back, &mut self.egress) {
+                    self.egress.counts.probe_packets += 1;
+                    return true;
                 }
+                first = first.or(Some(sub));
+            }
+        }
+        let is_sent = first.is_some_and(|sub| self.egress.send_padding(sub));
+        self.egress.counts.probe_packets += u64::from(is_sent);
+        is_sent
+    }
+
+    /// Schedules the next look at a connection with congestion control.
+    pub(super) fn schedule_sending(&mut self, now: Instant, connection: usize) {
+        let has_video =
+            self.egress.pending(connection).is_some_and(|pending| pending.next(Kind::Video).is_some());
+        let Some(control) = self.egress.send_control(connection) else { return };
+        let Some(wake) = control.next_wake(now, has_video) else { return };
+        if control.wake_at.is_none_or(|at| wake < at) {
+            control.wake_at = Some(wake);
+            self.wakes.push(Reverse((wake, connection)));
+        }
+    }
+
+    /// Lists the connections that may send again.
+    pub(super) fn wake_paced(&mut self, now: Instant) {
+        while let Some(Reverse((due, connection))) = self.wakes.peek().copied()
+            && due <= now
+        {
+            self.wakes.pop();
+            let Some(control) = self.egress.send_control(connection) else { continue };
+            if control.wake_at == Some(due) {
+                control.wake_at = None;
+                self.egress.list_ready(connection);
             }
         }
     }

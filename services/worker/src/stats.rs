@@ -67,6 +67,12 @@ counters! {
     media_out,
     /// Of those, retransmissions.
     retransmitted,
+    /// Retransmissions refused because a client requested more than its part of the bandwidth.
+    retransmissions_refused,
+    /// Packets sent to probe for more bandwidth.
+    probe_packets,
+    /// Video tracks of subscribers paused for lack of bandwidth.
+    streams_paused,
     /// Media packets written for links.
     link_out,
     /// Media packets received from links and accepted.

@@ -155,20 +155,24 @@ impl Worker {
             links: Links::new(config.links),
             seed: config.seed,
         };
-        let worker = Self {
-            engine: Engine::new(engine_config, Instant::now()),
-            sockets,
-            streams: tcp_streams,
-            arrivals,
-            stream_events,
-            commands: command_queue,
-            notifier: config.notifier,
-            stats: Arc::clone(&stats),
-            stop: config.stop,
-            receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
+        let (notifier, published, stopped) = (config.notifier, Arc::clone(&stats), config.stop);
+        // The engine is made on its thread: congestion control cannot move to another one.
+        let run = move || {
+            let worker = Self {
+                engine: Engine::new(engine_config, Instant::now()),
+                sockets,
+                streams: tcp_streams,
+                arrivals,
+                stream_events,
+                commands: command_queue,
+                notifier,
+                stats: published,
+                stop: stopped,
+                receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
+            };
+            runtime.block_on(worker.run());
         };
-        let name = format!("media-{}", config.index);
-        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))?;
+        let thread = std::thread::Builder::new().name(format!("media-{}", config.index)).spawn(run)?;
         Ok(WorkerHandle { commands, streams, stats, stop, thread: Some(thread) })
     }
 
@@ -331,7 +335,7 @@ impl Worker {
         let mut send_wait = MAX_SEND_WAIT;
         loop {
             let is_full = send_wait.is_zero();
-            let next = if is_full { self.engine.poll_submitted() } else { self.engine.poll_outgoing() };
+            let next = if is_full { self.engine.poll_submitted() } else { self.engine.poll_outgoing(now) };
             let Some((route, datagrams)) = next else { break };
             match route.via {
                 Via::Udp(index) => {

@@ -195,6 +195,7 @@ impl Harness {
                 rtx_ssrc: None,
                 pt: 111,
                 rtx_pt: None,
+                transport_cc: false,
                 opus_pt: None,
             },
             Downtrack {
@@ -205,6 +206,7 @@ impl Harness {
                 rtx_ssrc: Some(7000),
                 pt: 96,
                 rtx_pt: Some(97),
+                transport_cc: false,
                 opus_pt: None,
             },
         ];

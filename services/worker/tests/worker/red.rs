@@ -40,6 +40,7 @@ fn plain_opus_on_a_red_track_has_its_own_payload_type() {
         rtx_ssrc: None,
         pt,
         rtx_pt: None,
+        transport_cc: false,
         opus_pt,
     };
     node.command(WorkerCommand::Subscribe { participant: ParticipantKey(BOB), downtrack });

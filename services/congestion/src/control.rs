@@ -1,0 +1,297 @@
+use std::time::{Duration, Instant};
+
+use systir_rtp::twcc::Feedback;
+
+use crate::arrival::ArrivalClock;
+use crate::gcc::{self, Gcc, Micros, Reports};
+use crate::history::{MAX_PACKETS, SendHistory};
+use crate::probing::{Probe, ProbeId, Probing};
+use crate::silence::Silence;
+
+/// Time before the connection began, so that arrivals before the first packet have a positive time.
+const EPOCH: Micros = 20_000_000;
+/// How often the estimator is processed while packets are sent.
+const INTERVAL: Micros = 100_000;
+/// Without packets for this long there is nothing to process.
+const IDLE: Micros = 2_000_000;
+/// Statuses of one feedback packet that are read. A range that was really sent is no longer.
+const MAX_STATUSES: usize = 2 * MAX_PACKETS;
+/// A receiver that sent reports and no transport-wide feedback for this long gives none.
+const NO_FEEDBACK: Micros = 3_000_000;
+/// RFC draft-alvestrand-rmcat-remb: a receiver repeats its estimate at least this often while it holds.
+const REMB_AGE: Micros = 5_000_000;
+
+/// Bounds of the estimate, in bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The estimate never falls below this.
+    pub min: u64,
+    /// The estimate before anything is known.
+    pub start: u64,
+    /// The estimate never rises above this.
+    pub max: u64,
+}
+
+/// Why a packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentKind {
+    /// Audio or video, sent for the first time.
+    Media,
+    /// A packet that the receiver requested again.
+    Retransmission,
+    /// A packet of a probe, whatever it contains.
+    Probe(ProbeId),
+}
+
+/// Where the estimate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Nothing was heard yet.
+    Unknown,
+    TransportWide,
+    /// Receiver reports and REMB.
+    Reports,
+}
+
+/// Estimates what one connection's path to a subscriber carries, and says when to probe for more.
+///
+/// Every packet with a transport-wide sequence number is recorded with [`Self::sent`], feedback is passed to
+/// [`Self::feedback`]. [`Self::estimate`] is what may be allocated. After each call [`Self::poll_timeout`] and
+/// [`Self::poll_probe`] may have changed.
+#[derive(Debug)]
+pub struct CongestionControl {
+    began: Instant,
+    latest: Micros,
+    limits: Limits,
+    source: Source,
+    gcc: Box<Gcc>,
+    history: SendHistory,
+    arrivals: ArrivalClock,
+    probing: Probing,
+    silence: Silence,
+    first_sent: Option<Micros>,
+    last_sent: Micros,
+    next_process: Option<Micros>,
+    /// Smoothed.
+    round_trip: Option<Micros>,
+    remb_at: Option<Micros>,
+}
+
+impl CongestionControl {
+    /// The control of a connection that begins at `now`. Limits that contradict each other are corrected.
+    #[must_use]
+    pub fn new(now: Instant, limits: Limits) -> Self {
+        // Google congestion control's own lower bound.
+        let min = limits.min.clamp(5_000, 1 << 40);
+        let max = limits.max.clamp(min, 1 << 40);
+        let limits = Limits { min, max, start: limits.start.clamp(min, max) };
+        Self {
+            began: now,
+            latest: EPOCH,
+            limits,
+            source: Source::Unknown,
+            gcc: Box::new(Gcc::new(EPOCH, &limits, Reports::TransportWide)),
+            history: SendHistory::default(),
+            arrivals: ArrivalClock::default(),
+            probing: Probing::default(),
+            silence: Silence::default(),
+            first_sent: None,
+            last_sent: 0,
+            next_process: None,
+            round_trip: None,
+            remb_at: None,
+        }
+    }
+
+    /// Records a packet at the moment it is sent and returns its transport-wide sequence number. `size`:
+    /// bytes on the wire, with headers of RTP, UDP and IP.
+    pub fn sent(&mut self, now: Instant, size: usize, kind: SentKind) -> u16 {
+        let now = self.micros(now);
+        let size = u16::try_from(size).unwrap_or(u16::MAX);
+        let probe = self.probing.sent(now, size.into(), kind);
+        let number = self.history.push(now, size, probe);
+        self.gcc.sent(gcc::sent_packet(number, now, size, None));
+        self.silence.sent(now);
+        self.first_sent.get_or_insert(now);
+        self.last_sent = now;
+        self.next_process.get_or_insert(now + INTERVAL);
+        number as u16
+    }
+
+    /// Transport-wide feedback about packets that were sent.
+    pub fn feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
+        let now = self.micros(now);
+        if self.source != Source::TransportWide {
+            if self.source == Source::Reports {
+                self.replace_estimator(now, self.gcc.target(), Reports::TransportWide);
+            }
+            self.source = Source::TransportWide;
+        }
+        let mut arrivals = self.arrivals.begin(now, feedback.reference_time());
+        let mut results = Vec::new();
+        let mut newest = None;
+        for (seq, delta) in feedback.packets().take(MAX_STATUSES) {
+            let arrival = match delta {
+                None => None,
+                Some(delta) => match arrivals.next(delta) {
+                    None => continue,
+                    arrival => arrival,
+                },
+            };
+            let Some((number, packet)) = self.history.report(seq, arrival.is_some()) else { continue };
+            if arrival.is_some() {
+                newest = newest.max(Some(packet.at));
+            }
+            let probe = packet.probe.and_then(|id| self.probing.cluster(id));
+            let sent = gcc::sent_packet(number, packet.at, packet.size, probe);
+            results.push(gcc::packet_result(sent, arrival));
+        }
+        if let Some(newest) = newest {
+            if self.round_trip.is_none() {
+                self.round_trip = Some(now.saturating_sub(newest));
+            }
+            if let Some(left) = self.silence.heard(now, self.history.in_flight()) {
+                // What was sent into the blackout says nothing about the path as it is now.
+                self.history.clear();
+                self.replace_estimator(now, left, Reports::TransportWide);
+                return;
+            }
+        }
+        if !results.is_empty() {
+            self.gcc.feedback(now, results);
+            self.probing.take(now, &mut self.gcc);
+        }
+    }
+
+    /// One block of a receiver report: the part of packets lost since the previous one, in 256ths, and the
+    /// packets that the block covers. Only for receivers without transport-wide feedback, else ignored.
+    pub fn receiver_report(&mut self, now: Instant, fraction_lost: u8, packets: u32) {
+        let now = self.micros(now);
+        if self.relies_on_reports(now) {
+            let packets = u64::from(packets);
+            let lost = packets * u64::from(fraction_lost) / 256;
+            self.gcc.loss_report(now, lost, packets - lost);
+        }
+    }
+
+    /// The receiver's own estimate (REMB), in bits per second: a cap while it is fresh. Only for receivers
+    /// without transport-wide feedback, else ignored.
+    pub fn remb(&mut self, now: Instant, bitrate: u64) {
+        let now = self.micros(now);
+        if self.relies_on_reports(now) {
+            self.remb_at = Some(now);
+            self.gcc.receiver_estimate(now, Some(bitrate));
+        }
+    }
+
+    fn relies_on_reports(&mut self, now: Micros) -> bool {
+        let silent = self.first_sent.is_some_and(|first| now.saturating_sub(first) >= NO_FEEDBACK);
+        if self.source == Source::Unknown && silent {
+            self.source = Source::Reports;
+            self.history.clear();
+            self.gcc = Box::new(Gcc::new(now, &self.limits_from(self.gcc.target()), Reports::LossOnly));
+        }
+        self.source == Source::Reports
+    }
+
+    /// A round-trip time, from RTCP.
+    pub fn round_trip(&mut self, now: Instant, sample: Duration) {
+        let now = self.micros(now);
+        let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX).min(EPOCH);
+        self.round_trip = Some(self.round_trip.map_or(sample, |mean| (7 * mean + sample) / 8));
+        self.gcc.round_trip(now, sample);
+    }
+
+    /// What could be used at most, with all wanted layers, and what is allocated now; bits per second on the
+    /// wire. Probes do not go beyond what is useful, and go on only while something is held back.
+    pub fn set_demand(&mut self, now: Instant, wanted: u64, allocated: u64) {
+        let now = self.micros(now);
+        let (wanted, allocated) = (wanted.min(self.limits.max), allocated.min(self.limits.max));
+        self.probing.set_demand(now, &mut self.gcc, wanted, allocated);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called; none while nothing is sent.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let next = self.next_process?;
+        Some(self.began + Duration::from_micros(next.saturating_sub(EPOCH)))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.micros(now);
+        if self.next_process.is_none_or(|next| now < next) {
+            return;
+        }
+        let active = now.saturating_sub(self.last_sent) < IDLE;
+        self.next_process = active.then_some(now + INTERVAL);
+        if self.source == Source::Reports {
+            if self.remb_at.is_some_and(|at| now.saturating_sub(at) > REMB_AGE) {
+                self.remb_at = None;
+                self.gcc.receiver_estimate(now, None);
+            }
+            self.gcc.process(now);
+            return;
+        }
+        self.gcc.process(now);
+        if self.source == Source::TransportWide {
+            self.silence.process(now, self.estimate(), self.round_trip.unwrap_or(0));
+        }
+        if self.silence.cap().is_none() {
+            self.probing.process(now, &mut self.gcc);
+        }
+    }
+
+    /// Bits per second that may be allocated.
+    #[must_use]
+    pub fn estimate(&self) -> u64 {
+        let target = self.gcc.target();
+        let target = self.silence.cap().map_or(target, |cap| cap.min(target));
+        target.clamp(self.limits.min, self.limits.max)
+    }
+
+    /// Bits per second for the [`crate::Pacer`] of media: twice the estimate, so that a key frame does not wait
+    /// long and the queue of the sender drains.
+    #[must_use]
+    pub fn pacing_rate(&self) -> u64 {
+        2 * self.estimate()
+    }
+
+    /// The smoothed round-trip time; until RTCP has measured it, that of the first feedback.
+    #[must_use]
+    pub fn round_trip_mean(&self) -> Option<Duration> {
+        self.round_trip.map(Duration::from_micros)
+    }
+
+    /// Lost part of the packets of about the last second, 0 to 1.
+    #[must_use]
+    pub fn loss(&self) -> f32 {
+        self.gcc.loss()
+    }
+
+    /// The probe to send now, if any: send its bytes at its rate, then call this again.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        if self.source == Source::Reports || self.silence.cap().is_some() {
+            return None;
+        }
+        let now = self.micros(now);
+        self.probing.poll(now)
+    }
+
+    /// A new estimator that begins with an estimate of `start`.
+    fn replace_estimator(&mut self, now: Micros, start: u64, reports: Reports) {
+        self.gcc = Box::new(Gcc::new(now, &self.limits_from(start), reports));
+        self.probing.restart(now, &mut self.gcc);
+    }
+
+    fn limits_from(&self, start: u64) -> Limits {
+        Limits { start: start.clamp(self.limits.min, self.limits.max), ..self.limits }
+    }
+
+    /// Never goes back.
+    fn micros(&mut self, now: Instant) -> Micros {
+        let elapsed = now.saturating_duration_since(self.began).as_micros();
+        self.latest = self.latest.max(EPOCH + u64::try_from(elapsed).unwrap_or(0));
+        self.latest
+    }
+}

@@ -1,0 +1,239 @@
+//! When to probe, and what is known about the probes that were sent. How fast a probe is, whether a further
+//! one follows, and what its result means is the estimator's.
+
+use std::collections::VecDeque;
+
+use crate::SentKind;
+use crate::gcc::{Cluster, Gcc, Micros};
+
+/// Probes that wait to be sent; the estimator asks for two at once.
+const MAX_WAITING: usize = 4;
+/// A probe that could not be sent for this long is outdated.
+const MAX_WAIT: Micros = 500_000;
+/// Probes whose packets may still be reported.
+const MAX_KNOWN: usize = 8;
+/// Time between probes while something is held back: short after the estimate changed much, longer after
+/// probes that found nothing.
+const MIN_INTERVAL: Micros = 1_000_000;
+const MAX_INTERVAL: Micros = 2_500_000;
+/// If the estimator refused, the path is congested or its rate is used: asked again after this.
+const RETRY: Micros = 250_000;
+/// A probe whose next packet does not follow within this time has ended.
+const MAX_PAUSE: Micros = 100_000;
+/// A raise that is taken back before this time has failed, one that lasts longer than the other succeeded.
+const SHORT: Micros = 4_000_000;
+const LASTING: Micros = 10_000_000;
+/// Time without probes after raises that failed.
+const MIN_HOLD: Micros = 2_000_000;
+const MAX_HOLD: Micros = 30_000_000;
+/// A demand that changes by less is no reason to probe.
+const DEMAND_STEP: f64 = 0.1;
+/// Room above what is wanted, so that layers which vary fit into the estimate.
+const HEADROOM: f64 = 1.25;
+
+/// The number of a probe within its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeId(pub(crate) u16);
+
+/// Packets to send at a given rate, to find out whether the path carries it. They may be retransmissions or
+/// padding, best of about `bytes / packets` each: larger ones fill the bottleneck's queue for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Goes with each of its packets: [`crate::SentKind::Probe`].
+    pub id: ProbeId,
+    /// Bits per second, on the wire.
+    pub rate: u64,
+    /// Bytes on the wire to send at least, all packets together.
+    pub bytes: usize,
+    /// Packets to send at least.
+    pub packets: usize,
+}
+
+/// The probe that is being sent.
+#[derive(Debug)]
+struct UnderWay {
+    id: ProbeId,
+    /// When its last packet was sent.
+    last: Micros,
+    /// What is left.
+    packets: usize,
+    bytes: usize,
+}
+
+/// The probes of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Probing {
+    waiting: VecDeque<(Micros, Probe)>,
+    known: VecDeque<(ProbeId, Cluster)>,
+    under_way: Option<UnderWay>,
+    last: u16,
+    wanted: u64,
+    allocated: u64,
+    /// The demand that the estimator knows.
+    told: u64,
+    /// The estimate at the last periodic probe.
+    probed_at: u64,
+    interval: Micros,
+    next: Micros,
+    odd: bool,
+    /// When more was allocated for the last time.
+    raised: Micros,
+    failed_raises: u32,
+    /// No probes until then.
+    hold: Micros,
+    started: bool,
+}
+
+impl Probing {
+    /// Bits per second that could be used. Probes and the estimate need not be higher.
+    fn useful(&self) -> u64 {
+        (self.wanted as f64 * HEADROOM) as u64
+    }
+
+    fn is_held_back(&self, estimate: u64) -> bool {
+        self.wanted > self.allocated && estimate < self.useful()
+    }
+
+    pub(crate) fn set_demand(&mut self, now: Micros, gcc: &mut Gcc, wanted: u64, allocated: u64) {
+        self.note_raise(now, allocated);
+        (self.wanted, self.allocated) = (wanted, allocated);
+        if wanted == 0 {
+            self.waiting.clear();
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            self.told = wanted;
+            self.next = now + MAX_INTERVAL;
+            gcc.start_probing(now, self.useful());
+        } else if wanted.abs_diff(self.told) as f64 > self.told as f64 * DEMAND_STEP {
+            self.told = wanted;
+            gcc.set_useful(now, self.useful());
+        }
+        self.take(now, gcc);
+    }
+
+    /// A raise that does not last was too much for the path, although its probe succeeded. Each one in
+    /// succession doubles the time until the next probe.
+    fn note_raise(&mut self, now: Micros, allocated: u64) {
+        let lasted = now.saturating_sub(self.raised);
+        if allocated > self.allocated {
+            self.raised = now;
+        } else if lasted > LASTING {
+            self.failed_raises = 0;
+        }
+        if allocated < self.allocated && lasted < SHORT {
+            self.hold = now + (MIN_HOLD << self.failed_raises).min(MAX_HOLD);
+            self.failed_raises = (self.failed_raises + 1).min(8);
+        }
+    }
+
+    /// A new estimator: it begins with probing if anything is wanted.
+    pub(crate) fn restart(&mut self, now: Micros, gcc: &mut Gcc) {
+        self.waiting.clear();
+        self.known.clear();
+        (self.hold, self.failed_raises) = (0, 0);
+        self.interval = MIN_INTERVAL;
+        self.next = now + MIN_INTERVAL;
+        if self.started {
+            gcc.start_probing(now, self.useful());
+            self.take(now, gcc);
+        }
+    }
+
+    /// Asks the estimator for a probe if it is time to.
+    pub(crate) fn process(&mut self, now: Micros, gcc: &mut Gcc) {
+        self.take(now, gcc);
+        let estimate = gcc.target();
+        // A large change: what is known about the path is outdated.
+        if estimate < self.probed_at / 3 * 2 {
+            self.probed_at = estimate;
+            self.interval = MIN_INTERVAL;
+            self.next = self.next.min(now + MIN_INTERVAL);
+        }
+        if now < self.next.max(self.hold)
+            || !self.started
+            || !self.waiting.is_empty()
+            || !self.is_held_back(estimate)
+        {
+            return;
+        }
+        // The estimator probes when the demand changes, so the demand changes by one bit per second.
+        self.odd = !self.odd;
+        gcc.set_useful(now, self.useful() + u64::from(self.odd));
+        if !self.take(now, gcc) {
+            self.next = now + RETRY;
+            return;
+        }
+        let grown = estimate > self.probed_at + self.probed_at / 10;
+        self.interval =
+            if grown { MIN_INTERVAL } else { (self.interval * 3 / 2).clamp(MIN_INTERVAL, MAX_INTERVAL) };
+        self.probed_at = estimate;
+        self.next = now + self.interval;
+    }
+
+    /// Takes the probes that the estimator asks for, no faster than is useful. Returns whether there are any.
+    pub(crate) fn take(&mut self, now: Micros, gcc: &mut Gcc) -> bool {
+        let (useful, estimate) = (self.useful(), gcc.target());
+        let before = self.waiting.len();
+        for mut cluster in gcc.clusters() {
+            if cluster.rate > useful {
+                cluster.bytes =
+                    (cluster.bytes as u64).saturating_mul(useful).checked_div(cluster.rate).unwrap_or(0)
+                        as usize;
+                cluster.rate = useful;
+            }
+            if now < self.hold || cluster.rate <= estimate || self.waiting.len() >= MAX_WAITING {
+                continue;
+            }
+            self.last = self.last.wrapping_add(1);
+            let id = ProbeId(self.last);
+            if self.known.len() >= MAX_KNOWN {
+                self.known.pop_front();
+            }
+            self.known.push_back((id, cluster));
+            let Cluster { rate, bytes, packets, .. } = cluster;
+            self.waiting.push_back((now, Probe { id, rate, bytes, packets }));
+        }
+        self.waiting.len() > before
+    }
+
+    pub(crate) fn poll(&mut self, now: Micros) -> Option<Probe> {
+        loop {
+            let (since, probe) = self.waiting.pop_front()?;
+            if now.saturating_sub(since) <= MAX_WAIT {
+                return Some(probe);
+            }
+        }
+    }
+
+    /// The probe that a packet belongs to. What else is sent while a probe is under way is a part of it: it
+    /// is between the probe's packets in every queue.
+    pub(crate) fn sent(&mut self, now: Micros, size: usize, kind: SentKind) -> Option<ProbeId> {
+        if let SentKind::Probe(id) = kind
+            && self.under_way.as_ref().is_none_or(|probe| probe.id != id)
+        {
+            let Cluster { packets, bytes, .. } = self.cluster(id)?;
+            self.under_way = Some(UnderWay { id, last: now, packets, bytes });
+        }
+        let probe = self.under_way.as_mut()?;
+        let id = probe.id;
+        if now.saturating_sub(probe.last) > MAX_PAUSE {
+            self.under_way = None;
+            return None;
+        }
+        if matches!(kind, SentKind::Probe(_)) {
+            probe.last = now;
+            probe.packets = probe.packets.saturating_sub(1);
+            probe.bytes = probe.bytes.saturating_sub(size);
+            if probe.packets == 0 && probe.bytes == 0 {
+                self.under_way = None;
+            }
+        }
+        Some(id)
+    }
+
+    pub(crate) fn cluster(&self, id: ProbeId) -> Option<Cluster> {
+        self.known.iter().find(|(known, _)| *known == id).map(|(_, cluster)| *cluster)
+    }
+}

@@ -1,0 +1,393 @@
+//! A sender and a receiver on a path with one bottleneck, in simulated time.
+//!
+//! The sender has one audio stream and one video track with three simulcast layers, of which it sends the
+//! best one that the estimate allows. The receiver writes transport-wide feedback as it is on the wire.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use systir_congestion::{CongestionControl, Limits, Pacer, Probe, SentKind};
+use systir_rtp::rtcp::{RtcpPacket, parse};
+use systir_rtp::twcc::{Feedback, TwccRecorder};
+
+pub(crate) const MEGABIT: u64 = 1_000_000;
+pub(crate) const KILOBIT: u64 = 1_000;
+/// Bits per second of the layers of the video.
+pub(crate) const LAYERS: [u64; 3] = [150 * KILOBIT, 500 * KILOBIT, 1_700 * KILOBIT];
+/// Audio: 120 bytes every 20 ms.
+const AUDIO: u64 = 48 * KILOBIT;
+const PACKET: usize = 1_200;
+const FRAME_MS: u64 = 40;
+/// The layer changes at most five times a second.
+const ALLOCATION_MS: u64 = 200;
+
+/// The path. All times are in milliseconds.
+pub(crate) struct Path {
+    /// Bits per second of the bottleneck, each from a time on. Zero: nothing passes, in both directions.
+    pub(crate) capacity: Vec<(u64, u64)>,
+    /// How long a packet waits in the bottleneck's queue at most; those that would wait longer are dropped.
+    pub(crate) queue_ms: u64,
+    /// One way.
+    pub(crate) propagation_ms: u64,
+    /// Part of the packets that is lost at random.
+    pub(crate) loss: f64,
+    /// Random delay added to each packet, without reordering: up to twice this.
+    pub(crate) jitter_ms: u64,
+    /// A constant flow through the bottleneck: from, until, bits per second.
+    pub(crate) competing: (u64, u64, u64),
+    pub(crate) seed: u64,
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self {
+            capacity: vec![(0, 100 * MEGABIT)],
+            queue_ms: 200,
+            propagation_ms: 20,
+            loss: 0.0,
+            jitter_ms: 0,
+            competing: (0, 0, 0),
+            seed: 1,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packet {
+    /// None: of the competing flow.
+    seq: Option<u16>,
+    size: usize,
+    /// The last packet of a video frame.
+    frame: bool,
+    /// Microseconds.
+    queued_at: u64,
+    bits_left: f64,
+}
+
+/// What happened in one millisecond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) estimate: u64,
+    /// Bits per second of the layer that is sent; zero: none.
+    pub(crate) layer: u64,
+    pub(crate) received_bits: u64,
+    pub(crate) probe_bits: u64,
+    /// Delay in the bottleneck's queue of packets that left it, in milliseconds.
+    pub(crate) queue_ms: f64,
+    pub(crate) frames: u32,
+    pub(crate) lost: u32,
+}
+
+pub(crate) struct Simulation {
+    path: Path,
+    random: fastrand::Rng,
+    start: Instant,
+    ms: u64,
+    pub(crate) control: CongestionControl,
+    pacer: Pacer,
+    /// Bytes of packets of frames that wait for the pacer; true: the last of its frame.
+    waiting: VecDeque<(usize, bool)>,
+    probe: Option<(Probe, Pacer)>,
+    layer: Option<usize>,
+    key_frame: bool,
+    queue: VecDeque<Packet>,
+    competing_bits: u64,
+    /// Arrivals in order: microseconds, number, whether it ends a frame, bytes.
+    arriving: VecDeque<(u64, u16, bool, usize)>,
+    receiver: TwccRecorder,
+    /// Feedback on its way: milliseconds at which it arrives.
+    feedback: VecDeque<(u64, Vec<u8>)>,
+    /// Wanted layers.
+    pub(crate) wanted: u64,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Simulation {
+    pub(crate) fn new(path: Path) -> Self {
+        let start = Instant::now();
+        let limits = Limits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
+        let control = CongestionControl::new(start, limits);
+        Self {
+            random: fastrand::Rng::with_seed(path.seed),
+            path,
+            start,
+            ms: 0,
+            pacer: Pacer::with_burst(start, control.estimate(), Duration::from_millis(std::env::var("BURST").map_or(20, |v| v.parse().unwrap()))),
+            control,
+            waiting: VecDeque::new(),
+            probe: None,
+            layer: None,
+            key_frame: true,
+            queue: VecDeque::new(),
+            competing_bits: 0,
+            arriving: VecDeque::new(),
+            receiver: TwccRecorder::new(start),
+            feedback: VecDeque::new(),
+            wanted: LAYERS[2],
+            samples: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.ms)
+    }
+
+    pub(crate) fn run_until(&mut self, ms: u64) {
+        while self.ms < ms {
+            self.samples.push(Sample {
+                estimate: 0,
+                layer: 0,
+                received_bits: 0,
+                probe_bits: 0,
+                queue_ms: 0.0,
+                frames: 0,
+                lost: 0,
+            });
+            self.allocate();
+            self.produce();
+            self.send();
+            self.bottleneck();
+            self.receive();
+            self.report();
+            let now = self.now();
+            if self.control.poll_timeout().is_some_and(|due| due <= now) {
+                self.control.handle_timeout(now);
+            }
+            let (estimate, layer) = (self.control.estimate(), self.layer);
+            let sample = self.sample();
+            sample.estimate = estimate;
+            sample.layer = layer.map_or(0, |layer| LAYERS[layer]);
+            self.ms += 1;
+        }
+    }
+
+    fn sample(&mut self) -> &mut Sample {
+        self.samples.last_mut().unwrap()
+    }
+
+    fn capacity(&self) -> u64 {
+        self.path.capacity.iter().rev().find(|(from, _)| *from <= self.ms).map_or(0, |(_, rate)| *rate)
+    }
+
+    /// Chooses the best layer that fits. To change to a better one there must be some room; one that is sent
+    /// may be a little too much.
+    fn allocate(&mut self) {
+        if self.ms % ALLOCATION_MS != 0 {
+            return;
+        }
+        let now = self.now();
+        let usable = self.control.estimate().saturating_sub(AUDIO);
+        let fits = |layer: usize, needed: u64| needed <= usable && LAYERS[layer] <= self.wanted;
+        let stay = (0..LAYERS.len()).rev().find(|layer| fits(*layer, LAYERS[*layer] / 100 * 90));
+        let up = (0..LAYERS.len()).rev().find(|layer| fits(*layer, LAYERS[*layer] / 100 * 105));
+        let chosen = if up > self.layer { up } else { stay.min(self.layer) };
+        if chosen != self.layer {
+            self.layer = chosen;
+            self.key_frame = true;
+        }
+        let allocated = self.layer.map_or(0, |layer| LAYERS[layer]);
+        self.control.set_demand(now, self.wanted, allocated);
+        self.pacer.set_rate(now, self.control.estimate() * std::env::var("PF").map_or(200, |v| v.parse().unwrap()) / 100);
+    }
+
+    fn produce(&mut self) {
+        if self.ms % 20 == 0 {
+            self.transmit(120, SentKind::Media, false);
+        }
+        let Some(layer) = self.layer else {
+            self.waiting.clear();
+            return;
+        };
+        if self.ms % FRAME_MS == 0 {
+            let mean = (LAYERS[layer] * FRAME_MS / 8_000) as usize;
+            let factor =
+                if std::mem::take(&mut self.key_frame) { 4.0 } else { self.random.f64() * 0.4 + 0.8 };
+            let mut left = (mean as f64 * factor) as usize;
+            while left > 0 {
+                let size = left.min(PACKET);
+                left -= size;
+                self.waiting.push_back((size.max(80), left == 0));
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let now = self.now();
+        while !self.waiting.is_empty() && self.pacer.may_send(now) {
+            let (size, frame) = self.waiting.pop_front().unwrap();
+            self.pacer.sent(now, size);
+            self.transmit(size, SentKind::Media, frame);
+        }
+        loop {
+            if self.probe.is_none() {
+                let Some(probe) = self.control.poll_probe(now) else { return };
+                self.probe = Some((probe, Pacer::with_burst(now, probe.rate, Duration::ZERO)));
+            }
+            let Some((probe, pacer)) = &mut self.probe else { return };
+            if !pacer.may_send(now) {
+                return;
+            }
+            // Packets as small as the probe allows, of the size of padding at least.
+            let size = (probe.bytes / probe.packets.max(1)).clamp(250, PACKET);
+            pacer.sent(now, size);
+            let id = probe.id;
+            probe.packets = probe.packets.saturating_sub(1);
+            probe.bytes = probe.bytes.saturating_sub(size);
+            if probe.packets == 0 && probe.bytes == 0 {
+                self.probe = None;
+            }
+            self.sample().probe_bits += 8 * size as u64;
+            self.transmit(size, SentKind::Probe(id), false);
+        }
+    }
+
+    fn transmit(&mut self, size: usize, kind: SentKind, frame: bool) {
+        let seq = self.control.sent(self.now(), size, kind);
+        if self.random.f64() < self.path.loss {
+            self.sample().lost += 1;
+            return;
+        }
+        self.enqueue(Packet {
+            seq: Some(seq),
+            size,
+            frame,
+            queued_at: self.ms * 1000,
+            bits_left: 8.0 * size as f64,
+        });
+    }
+
+    fn enqueue(&mut self, packet: Packet) {
+        let waiting: f64 = self.queue.iter().map(|packet| packet.bits_left).sum();
+        let capacity = self.capacity();
+        if capacity == 0 || waiting * 1000.0 / capacity as f64 > self.path.queue_ms as f64 {
+            self.sample().lost += u32::from(packet.seq.is_some());
+        } else {
+            self.queue.push_back(packet);
+        }
+    }
+
+    fn bottleneck(&mut self) {
+        let (from, until, rate) = self.path.competing;
+        if (from..until).contains(&self.ms) {
+            self.competing_bits += rate / 1000;
+            while self.competing_bits >= 8 * PACKET as u64 {
+                self.competing_bits -= 8 * PACKET as u64;
+                let (queued_at, bits_left) = (self.ms * 1000, 8.0 * PACKET as f64);
+                self.enqueue(Packet { seq: None, size: PACKET, frame: false, queued_at, bits_left });
+            }
+        }
+        let capacity = self.capacity() as f64;
+        let budget = capacity / 1000.0;
+        let mut left = budget;
+        while let Some(packet) = self.queue.front_mut() {
+            if packet.bits_left > left {
+                packet.bits_left -= left;
+                return;
+            }
+            left -= packet.bits_left;
+            let packet = self.queue.pop_front().unwrap();
+            let departed = self.ms * 1000 + ((budget - left) / budget * 1000.0) as u64;
+            let Some(seq) = packet.seq else { continue };
+            let jitter = (self.random.f64() * 2000.0 * self.path.jitter_ms as f64) as u64;
+            let arrival = departed + self.path.propagation_ms * 1000 + jitter;
+            let arrival = self.arriving.back().map_or(arrival, |(last, ..)| arrival.max(*last));
+            self.arriving.push_back((arrival, seq, packet.frame, packet.size));
+            let waited = departed.saturating_sub(packet.queued_at) as f64 / 1000.0;
+            let sample = self.sample();
+            sample.queue_ms = sample.queue_ms.max(waited);
+        }
+    }
+
+    fn receive(&mut self) {
+        while let Some((at, seq, frame, size)) = self.arriving.front().copied() {
+            if at >= (self.ms + 1) * 1000 {
+                return;
+            }
+            self.arriving.pop_front();
+            self.receiver.record(self.start + Duration::from_micros(at), seq, 1);
+            let sample = self.sample();
+            sample.received_bits += 8 * size as u64;
+            sample.frames += u32::from(frame);
+        }
+    }
+
+    fn report(&mut self) {
+        let mut out = Vec::new();
+        while self.receiver.write(self.now(), 1, &mut out) {}
+        if !out.is_empty() && self.capacity() > 0 {
+            self.feedback.push_back((self.ms + self.path.propagation_ms, out));
+        }
+        while self.feedback.front().is_some_and(|(at, _)| *at <= self.ms) {
+            let (_, out) = self.feedback.pop_front().unwrap();
+            let now = self.now();
+            for packet in parse(&out) {
+                let RtcpPacket::TransportCc { fci } = packet else { panic!("{packet:?}") };
+                self.control.feedback(now, &Feedback::parse(fci).unwrap());
+            }
+        }
+    }
+
+    pub(crate) fn between(&self, from: u64, until: u64) -> &[Sample] {
+        &self.samples[from as usize..until as usize]
+    }
+
+    pub(crate) fn mean_estimate(&self, from: u64, until: u64) -> f64 {
+        mean(self.between(from, until).iter().map(|sample| sample.estimate as f64))
+    }
+
+    pub(crate) fn lowest_estimate(&self, from: u64, until: u64) -> u64 {
+        self.between(from, until).iter().map(|sample| sample.estimate).min().unwrap()
+    }
+
+    pub(crate) fn received(&self, from: u64, until: u64) -> f64 {
+        mean(self.between(from, until).iter().map(|sample| sample.received_bits as f64)) * 1000.0
+    }
+
+    /// The part of the time in which no packet of the sender waited longer than this in the queue.
+    pub(crate) fn queue_below(&self, from: u64, until: u64, ms: f64) -> f64 {
+        mean(self.between(from, until).iter().map(|sample| f64::from(u8::from(sample.queue_ms < ms))))
+    }
+
+    pub(crate) fn worst_queue(&self, from: u64, until: u64) -> f64 {
+        self.between(from, until).iter().map(|sample| sample.queue_ms).fold(0.0, f64::max)
+    }
+
+    /// The longest time without a frame, in milliseconds.
+    pub(crate) fn longest_freeze(&self, from: u64, until: u64) -> u64 {
+        let (mut longest, mut since) = (0, 0);
+        for sample in self.between(from, until) {
+            since = if sample.frames > 0 { 0 } else { since + 1 };
+            longest = longest.max(since);
+        }
+        longest
+    }
+
+    /// Milliseconds after `from` until a layer of at least that rate is sent.
+    pub(crate) fn time_to_layer(&self, from: u64, layer: u64) -> u64 {
+        let at = self.samples[from as usize..].iter().position(|sample| sample.layer >= layer);
+        at.map_or(u64::MAX, |at| at as u64)
+    }
+
+    /// One line for each step, for the log of a failed test.
+    pub(crate) fn print(&self, step: usize) {
+        for (at, samples) in self.samples.chunks(step).enumerate() {
+            let last = samples.last().unwrap();
+            let bits = |value: u64| value * 1000 / samples.len() as u64 / KILOBIT;
+            println!(
+                "{:6} ms estimate {:5} layer {:4} received {:5} probes {:4} queue {:5.0} ms lost {}",
+                at * step,
+                last.estimate / KILOBIT,
+                last.layer / KILOBIT,
+                bits(samples.iter().map(|sample| sample.received_bits).sum()),
+                bits(samples.iter().map(|sample| sample.probe_bits).sum()),
+                samples.iter().map(|sample| sample.queue_ms).fold(0.0, f64::max),
+                samples.iter().map(|sample| sample.lost).sum::<u32>(),
+            );
+        }
+    }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len();
+    values.sum::<f64>() / count as f64
+}

@@ -1,0 +1,182 @@
+//! The estimate on simulated paths: what is used of the path, how long packets wait, how fast it recovers.
+
+#![allow(clippy::disallowed_methods, reason = "a start time")]
+#![allow(clippy::unwrap_used)]
+
+mod network;
+
+use network::{KILOBIT, LAYERS, MEGABIT, Path, Simulation};
+
+/// Each statement holds for each of these seeds.
+const SEEDS: std::ops::Range<u64> = 1..11;
+
+fn run(path: Path, until: u64) -> Simulation {
+    let mut simulation = Simulation::new(path);
+    simulation.run_until(until);
+    simulation.print(200);
+    simulation
+}
+
+#[test]
+fn steps_of_capacity_are_followed() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity =
+            vec![(0, 3 * MEGABIT), (20_000, MEGABIT), (40_000, 400 * KILOBIT), (70_000, 100 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, ..Path::default() }, 90_000);
+        // All layers at 3 Mbit/s, soon after the start.
+        assert!(simulation.time_to_layer(0, LAYERS[2]) < 3_000);
+        // The middle layer at 1 Mbit/s, and never frozen.
+        let estimate = simulation.mean_estimate(25_000, 40_000);
+        assert!(estimate > 0.7e6, "{estimate}");
+        let freeze = simulation.longest_freeze(20_000, 40_000);
+        assert!(freeze <= 300, "{freeze}");
+        let queue = simulation.queue_below(22_000, 40_000, 100.0);
+        assert!(queue > 0.9, "{queue}");
+        let queue = simulation.queue_below(43_000, 70_000, 150.0);
+        assert!(queue > 0.9, "{queue}");
+        let estimate = simulation.mean_estimate(45_000, 70_000);
+        assert!((0.25e6..0.42e6).contains(&estimate), "{estimate}");
+        // Free again.
+        let middle = simulation.time_to_layer(70_000, LAYERS[1]);
+        assert!(middle < 4_000, "{middle}");
+        let best = simulation.time_to_layer(70_000, LAYERS[2]);
+        assert!(best < 10_000, "{best}");
+    }
+}
+
+#[test]
+fn random_loss_of_five_percent_leaves_most_of_the_path_usable() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, loss: 0.05, ..Path::default() }, 40_000);
+        let estimate = simulation.mean_estimate(10_000, 40_000);
+        // What is useful is 2.1 Mbit/s.
+        assert!(estimate > 0.7 * 2.1e6, "{estimate}");
+    }
+}
+
+#[test]
+fn jitter_is_not_mistaken_for_congestion() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, jitter_ms: 15, ..Path::default() }, 40_000);
+        let estimate = simulation.mean_estimate(10_000, 40_000);
+        assert!(estimate > 0.7 * 2.1e6, "{estimate}");
+    }
+}
+
+#[test]
+fn a_competing_flow_leaves_its_rest() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT)];
+        let competing = (15_000, 45_000, 2 * MEGABIT);
+        let simulation = run(Path { capacity, seed, competing, ..Path::default() }, 60_000);
+        let queue = simulation.queue_below(18_000, 45_000, 100.0);
+        assert!(queue > 0.9, "{queue}");
+        let estimate = simulation.mean_estimate(20_000, 45_000);
+        assert!(estimate > 0.6e6, "{estimate}");
+        assert!(simulation.time_to_layer(45_000, LAYERS[2]) < 10_000);
+    }
+}
+
+#[test]
+fn a_deep_queue_is_kept_short() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT), (15_000, MEGABIT)];
+        let simulation = run(Path { capacity, seed, queue_ms: 1000, ..Path::default() }, 45_000);
+        let queue = simulation.worst_queue(19_000, 45_000);
+        assert!(queue < 300.0, "{queue}");
+        let queue = simulation.queue_below(18_000, 45_000, 100.0);
+        assert!(queue > 0.9, "{queue}");
+    }
+}
+
+#[test]
+fn estimate_falls_in_a_blackout_and_recovers_by_probing() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT), (15_000, 0), (17_000, 3 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, ..Path::default() }, 30_000);
+        assert!(simulation.mean_estimate(14_000, 15_000) > 1.7e6);
+        assert!(simulation.lowest_estimate(16_000, 16_200) < 1_500 * KILOBIT);
+        assert!(simulation.lowest_estimate(16_800, 17_000) < 800 * KILOBIT);
+        let best = simulation.time_to_layer(17_200, LAYERS[2]);
+        assert!(best < 4_000, "{best}");
+    }
+}
+
+#[test]
+fn a_layer_that_just_fits_is_kept() {
+    for (capacity, layer) in [(2 * MEGABIT, LAYERS[2]), (700 * KILOBIT, LAYERS[1])] {
+        for seed in SEEDS {
+            println!("capacity {capacity} seed {seed}");
+            let simulation = run(Path { capacity: vec![(0, capacity)], seed, ..Path::default() }, 40_000);
+            let received = simulation.received(10_000, 40_000);
+            assert!(received > 0.9 * layer as f64, "{received}");
+        }
+    }
+}
+
+#[test]
+fn a_long_round_trip_is_used_too() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 3 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, propagation_ms: 100, ..Path::default() }, 30_000);
+        assert!(simulation.time_to_layer(0, LAYERS[2]) < 3_000);
+        let estimate = simulation.mean_estimate(5_000, 30_000);
+        assert!(estimate > 1.8e6, "{estimate}");
+    }
+}
+
+#[test]
+fn path_is_not_probed_while_nothing_is_held_back() {
+    let mut simulation = Simulation::new(Path::default());
+    simulation.wanted = LAYERS[0];
+    simulation.run_until(5_000);
+    let probes = |simulation: &Simulation, from, until| -> u64 {
+        simulation.between(from, until).iter().map(|sample| sample.probe_bits).sum()
+    };
+    assert_eq!(probes(&simulation, 0, 5_000), 0);
+    // More is wanted.
+    simulation.wanted = LAYERS[2];
+    simulation.run_until(10_000);
+    assert!(probes(&simulation, 5_000, 6_000) > 0);
+    assert!(simulation.time_to_layer(5_000, LAYERS[2]) < 2_000);
+    assert_eq!(probes(&simulation, 8_000, 10_000), 0);
+}
+
+
+#[test]
+fn explore() {
+    for (rate, q) in [(1000, 200), (1000, 100), (400, 200)] {
+        let mut v = vec![];
+        for seed in 1..11 {
+            let mut s = Simulation::new(Path { seed, capacity: vec![(0, 3 * MEGABIT), (20_000, rate * KILOBIT)], queue_ms: q, ..Path::default() });
+            s.run_until(26_000);
+            v.push(s.longest_freeze(19_900, 26_000));
+        }
+        v.sort_unstable();
+        println!("EX rate {rate} queue {q} freeze {v:?}");
+    }
+    let mut line = String::from("EX ");
+    for (name, path) in [("1000", Path { capacity: vec![(0, MEGABIT)], ..Path::default() }), ("700", Path { capacity: vec![(0, 700 * KILOBIT)], ..Path::default() }),
+      ("2000", Path { capacity: vec![(0, 2000 * KILOBIT)], ..Path::default() }), ("2200", Path { capacity: vec![(0, 2200 * KILOBIT)], ..Path::default() }), ("2500", Path { capacity: vec![(0, 2500 * KILOBIT)], ..Path::default() }),
+      ("loss5", Path { capacity: vec![(0, 3 * MEGABIT)], loss: 0.05, ..Path::default() }), ("jit", Path { capacity: vec![(0, 3 * MEGABIT)], jitter_ms: 15, ..Path::default() }), ("1Mjit", Path { capacity: vec![(0, MEGABIT)], jitter_ms: 15, ..Path::default() }) ] {
+        let mut rec = 0.0; let mut ch = 0; let mut f = 0;
+        for seed in 1..11 {
+            let mut s = Simulation::new(Path { seed, capacity: path.capacity.clone(), ..path });
+            s.run_until(60_000);
+            rec += s.received(20_000, 60_000) / 10e3;
+            f = f.max(s.longest_freeze(10_000, 60_000));
+            ch += s.between(10_000, 60_000).windows(2).filter(|w| w[0].layer != w[1].layer).count();
+        }
+        line += &format!("{name}: {rec:.0} ch {ch} fr {f}; ");
+    }
+    println!("{line}");
+}

@@ -1,0 +1,145 @@
+//! Divides the estimated bandwidth of a subscriber's connection among its video tracks, several times a second.
+
+use std::time::{Duration, Instant};
+
+use systir_allocation::{Importance, LayerRates, Rung, VideoDemand, VideoSource};
+use systir_forwarding::SubscriptionId;
+use systir_media_control::{CaptureSource, TrackKey, WorkerEvent};
+use systir_rtp::packet::Kind;
+
+use super::connection::{Connection, Role};
+use super::egress::{DowntrackSender, Source};
+use super::engine::Engine;
+
+/// How often the estimate is divided.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Tracks that one division raises at most.
+const MAX_RAISED: usize = 4;
+
+/// What one division gets and returns; reused.
+#[derive(Debug, Default)]
+pub(super) struct Division {
+    demands: Vec<(SubscriptionId, VideoDemand)>,
+    rungs: Vec<(SubscriptionId, Option<Rung>)>,
+}
+
+impl Engine {
+    /// Starts or changes what is sent of a downtrack whose connection is up. With congestion control the bandwidth is
+    /// divided anew, else the subscriber gets what it asks for.
+    pub(super) fn start_downtrack(&mut self, now: Instant, id: SubscriptionId) {
+        let Some(sender) = self.egress.downtrack_sender(id) else { return };
+        let (connection, layer, is_numbered) = (sender.connection, sender.demand.layer, sender.is_numbered());
+        if !is_numbered {
+            self.core.set_target(now, id, layer, &mut self.egress);
+        } else if let Some(control) = self.egress.send_control(connection) {
+            control.next_allocation = now;
+            if !self.divisions.contains(&connection) {
+                self.divisions.push(connection);
+            }
+        }
+    }
+
+    /// Divides the bandwidth of a connection with congestion control, if that is due.
+    pub(super) fn divide_bandwidth(&mut self, now: Instant, connection: usize) {
+        let Some(control) = self.egress.send_control(connection) else { return };
+        if now < control.next_allocation {
+            return;
+        }
+        control.next_allocation = now + INTERVAL;
+        let audio = std::mem::take(&mut control.audio_bytes) as u64 * 8 * 1000 / INTERVAL.as_millis() as u64;
+        let budget = control.estimate().saturating_sub(audio);
+        let mut division = std::mem::take(&mut self.division);
+        self.collect_demands(now, connection, &mut division.demands);
+        if let Some(control) = self.egress.send_control(connection) {
+            // Each call raises one track.
+            let mut outcome = control.allocator.allocate(now, budget, &division.demands, &mut division.rungs);
+            for _ in 1..MAX_RAISED {
+                let before = outcome.allocated;
+                outcome = control.allocator.allocate(now, budget, &division.demands, &mut division.rungs);
+                if outcome.allocated <= before {
+                    break;
+                }
+            }
+            control.set_demand(now, outcome.wanted + audio, outcome.allocated + audio);
+        }
+        self.apply(now, connection, &division.rungs);
+        self.division = division;
+        self.schedule_sending(now, connection);
+    }
+
+    fn collect_demands(
+        &mut self,
+        now: Instant,
+        connection: usize,
+        demands: &mut Vec<(SubscriptionId, VideoDemand)>,
+    ) {
+        demands.clear();
+        let Some(Connection { role: Role::Subscriber { downtracks, .. }, .. }) =
+            self.egress.connections.get(connection)
+        else {
+            return;
+        };
+        for id in downtracks {
+            let Some(sender) = self.egress.downtracks.get(id.index()).filter(|sender| sender.id == *id) else {
+                continue;
+            };
+            let Some(track) = self.egress.track(sender.track) else { continue };
+            if track.spec.kind != Kind::Video || !sender.is_numbered() {
+                continue;
+            }
+            let live = match track.source {
+                // What a link carries depends on the demand.
+                Source::Link { .. } => track.spec.layers,
+                Source::Publisher { .. } => self.core.live_layers(sender.track),
+            };
+            let demand = VideoDemand {
+                source: match sender.downtrack.source {
+                    CaptureSource::ScreenShare => VideoSource::ScreenShare,
+                    _ => VideoSource::Camera,
+                },
+                wanted: sender.demand.layer,
+                shown_pixels: sender.demand.pixels,
+                importance: match sender.demand.priority {
+                    0 if self.egress.is_speaking(&track.publisher) => Importance::Speaking,
+                    0 => Importance::Ordinary,
+                    _ => Importance::Pinned,
+                },
+                rates: LayerRates(self.core.layer_rates(now, sender.track)),
+                declared: track.spec.layers,
+                live,
+                current: self.core.current_layer(*id).map(Rung::all_of),
+            };
+            demands.push((*id, demand));
+        }
+    }
+
+    /// Sets what is sent of each track, and tells the room which ones are paused.
+    fn apply(&mut self, now: Instant, connection: usize, rungs: &[(SubscriptionId, Option<Rung>)]) {
+        let mut changes: Vec<(TrackKey, bool)> = Vec::new();
+        for (id, rung) in rungs {
+            let Some(sender) = self.egress.downtrack_sender(*id) else { continue };
+            let DowntrackSender { demand, downtrack, is_paused, .. } = sender;
+            // A track that the subscriber disabled is not paused for lack of bandwidth.
+            let paused = rung.is_none() && demand.layer.is_some();
+            if std::mem::replace(is_paused, paused) != paused {
+                changes.push((downtrack.track, paused));
+            }
+            self.core.set_target(now, *id, rung.map(|rung| rung.layer), &mut self.egress);
+            if let Some(rung) = rung {
+                let current = self.core.current_layer(*id).map(Rung::all_of);
+                let sent = current.map_or(*rung, |current| match current.layer.cmp(&rung.layer) {
+                    std::cmp::Ordering::Equal => *rung,
+                    _ => rung.until_key_frame(current),
+                });
+                self.core.set_temporal_target(*id, sent.temporal, rung.temporal);
+            }
+        }
+        let Some(conn) = self.egress.connections.get(connection) else { return };
+        let (room, participant) = (conn.room, conn.participant);
+        if !changes.is_empty() {
+            self.egress.counts.streams_paused += changes.iter().filter(|(_, paused)| *paused).count() as u64;
+            self.egress.notify_room(room, WorkerEvent::StreamState { participant, changes });
+        }
+    }
+}
