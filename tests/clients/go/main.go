@@ -2,6 +2,7 @@
 // prints each event as a JSON object per line.
 //
 //	client URL TOKEN [--no-auto-subscribe]
+//	client load [-help] (many participants in one process, to measure a server)
 //
 //	publish NAME vp8|h264|opus|simulcast   mute NAME · unmute NAME · unpublish NAME
 //	data reliable|lossy TEXT [IDENTITY]    name TEXT · metadata TEXT · attribute KEY VALUE
@@ -55,6 +56,13 @@ func main() {
 		os.Exit(64)
 	}
 	lksdk.SetLogger(logger.GetDiscardLogger())
+	if os.Args[1] == "load" {
+		if err := load(os.Args[2:]); err != nil {
+			emit("failed", map[string]any{"reason": err.Error()})
+			os.Exit(1)
+		}
+		return
+	}
 	auto := len(os.Args) < 4 || os.Args[3] != "--no-auto-subscribe"
 	room, err := lksdk.ConnectToRoomWithToken(os.Args[1], os.Args[2], callbacks(), lksdk.WithAutoSubscribe(auto))
 	if err != nil {
