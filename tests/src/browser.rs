@@ -40,7 +40,7 @@ impl Browser {
     /// # Errors
     /// When Node.js, the node modules or Chromium are missing; the message says what to install.
     pub fn start() -> Result<Self> {
-        Self::with(&[])
+        Self::with(Command::new("node"), &[])
     }
 
     /// Starts Chromium so that a page at this address gets camera and microphone, although it is
@@ -49,10 +49,16 @@ impl Browser {
     /// # Errors
     /// As [`Browser::start`].
     pub fn start_for(address: &str) -> Result<Self> {
-        Self::with(&[format!("--unsafely-treat-insecure-origin-as-secure={address}")])
+        let flag = format!("--unsafely-treat-insecure-origin-as-secure={address}");
+        Self::with(Command::new("node"), &[flag])
     }
 
-    fn with(flags: &[String]) -> Result<Self> {
+    /// Starts Chromium with more command-line flags. `node` is the command that runs Node.js, for example
+    /// in a network namespace.
+    ///
+    /// # Errors
+    /// As [`Browser::start`].
+    pub fn with(mut node: Command, flags: &[String]) -> Result<Self> {
         if !clients().join("node_modules/puppeteer-core").is_dir() {
             bail!("puppeteer-core is missing: run tests/clients/node-clients");
         }
@@ -62,8 +68,7 @@ impl Browser {
         }
         let profile = tempfile::Builder::new().prefix("systir-chromium-").tempdir()?;
         let mut child = ChildProcess::start(
-            Command::new("node")
-                .arg("browser.mjs")
+            node.arg("browser.mjs")
                 .arg(profile.path())
                 .args(flags)
                 .current_dir(clients())

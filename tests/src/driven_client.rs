@@ -31,7 +31,12 @@ pub struct DrivenClient {
 }
 
 impl DrivenClient {
-    fn start(command: &mut Command, log: &str, install: &str) -> Result<Self> {
+    /// Starts any such program. Its standard error goes to a log of that name; `install` says in an error how to
+    /// get the program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(command: &mut Command, log: &str, install: &str) -> Result<Self> {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file(log)?);
         let mut child = ChildProcess::start(command, install)?;
         let stdin = child.0.stdin.take().context("no standard input")?;

@@ -5,18 +5,16 @@
 //!  host ── 10.254.n.2 [near] 172.31.1.2 ── 172.31.1.1 [path] 172.31.2.1 ── 172.31.2.2 [far] 10.254.n.6 ── host
 //! ```
 //!
-//! A namespace lives as long as the process that holds it, and that process ends with this one, even
-//! when this one is killed. The interfaces disappear with their namespaces.
+//! The interfaces disappear with their [namespaces](Namespace).
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::ChildProcess;
+use crate::namespace::{INSTALL, Namespace, run};
 
-const INSTALL: &str = "apt-get install util-linux iproute2 nftables, and run as root";
 /// The number of paths that can exist on this host at the same time.
 const MAX_PATHS: u8 = 250;
 
@@ -65,52 +63,6 @@ impl Impairment {
             Self::NoTcp => vec!["meta l4proto tcp counter name lost drop".to_owned()],
         }
     }
-}
-
-/// A network namespace and the process that holds it.
-#[derive(Debug)]
-struct Namespace(ChildProcess);
-
-impl Namespace {
-    fn new() -> Result<Self> {
-        let mut holder = ChildProcess::start(
-            Command::new("unshare")
-                .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped()),
-            INSTALL,
-        )?;
-        let out = holder.0.stdout.take().context("no standard output")?;
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        if line.trim() != "ready" {
-            bail!("cannot create a network namespace: {INSTALL}");
-        }
-        Ok(Self(holder))
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.0.id()
-    }
-
-    /// A command that runs inside the namespace.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.pid())).arg(program);
-        command
-    }
-
-    fn shell(&self, script: &str) -> Result<()> {
-        run(self.command("sh").args(["-ec", script]), script)
-    }
-}
-
-fn run(command: &mut Command, what: &str) -> Result<()> {
-    let output = command.output().with_context(|| format!("{INSTALL}: {what}"))?;
-    if !output.status.success() {
-        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }
 
 /// The path and the two sites.

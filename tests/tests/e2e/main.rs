@@ -15,6 +15,7 @@ mod hostile_node;
 mod hostile_publisher;
 mod hostile_registry;
 mod https_gateway;
+mod impaired_network;
 mod load_generator;
 mod logs_hold_no_secrets;
 mod lossy_links;
