@@ -117,6 +117,24 @@ bench-parts: ## what a packet, a decision, a grant, a placement and a link cost,
 	$(CARGO) bench --workspace --locked --profile $(PROFILE) \
 		--bench forward --bench decision --bench grants --bench placement --bench cascade
 
+# LiveKit's server, of a pinned version, and the Go client with optimisations; its driver in tests has none.
+COMPARED := target/compare
+LIVEKIT_VERSION := v1.11.0
+$(COMPARED)/livekit-$(LIVEKIT_VERSION):
+	@echo "building LiveKit's server $(LIVEKIT_VERSION)"
+	@mkdir -p $(COMPARED)
+	GOBIN=$(abspath $(COMPARED)) go install github.com/livekit/livekit-server/cmd/server@$(LIVEKIT_VERSION)
+	@touch $@
+
+.PHONY: compare
+compare: ## a release node beside LiveKit's server, with the same clients (COMPARE="--quick --only video")
+	@deploy/needs --install compare
+	@$(MAKE) --no-print-directory $(COMPARED)/livekit-$(LIVEKIT_VERSION)
+	tests/clients/node-clients
+	go build -C tests/clients/go -o $(abspath $(COMPARED))/client .
+	$(CARGO) build --release --locked --bin systir-relay
+	$(CARGO) bench --workspace --locked --profile $(PROFILE) --bench compare -- $(COMPARE)
+
 .PHONY: fuzz
 fuzz: ## each parser a minute under the fuzzer (FUZZ_SECONDS=60; needs nightly Rust and cargo-fuzz)
 	cd tests/fuzz && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \

@@ -15,13 +15,14 @@ pub(crate) struct Machine {
     kernel: String,
     /// Load average of the last minute, before the measurement.
     load: String,
-    /// The build profile of the relay and of this program.
+    /// The build profile of the relay.
     profile: String,
     date: String,
 }
 
 impl Machine {
-    pub(crate) fn read() -> Result<Self> {
+    /// `relay` is the program that is measured.
+    pub(crate) fn read(relay: &Path) -> Result<Self> {
         let file =
             |path: &str| std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
         let field = |text: &str, name: &str| {
@@ -36,7 +37,7 @@ impl Machine {
             memory_gib: kib.unwrap_or_default() / 1024.0 / 1024.0,
             kernel: file("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load: file("/proc/loadavg")?.split_whitespace().next().unwrap_or_default().to_owned(),
-            profile: profile()?,
+            profile: profile(relay)?,
             date: httpdate::fmt_http_date(SystemTime::now()),
         })
     }
@@ -49,11 +50,10 @@ impl Machine {
     }
 }
 
-/// The build profile, from the folder under `target` that holds this program and the relay.
-fn profile() -> Result<String> {
-    let here = std::env::current_exe()?;
-    let folder = here.parent().and_then(Path::parent).and_then(Path::file_name);
-    let folder = folder.context("this program is not in a target folder")?.to_string_lossy().into_owned();
+/// The build profile, from the folder under `target` that holds the relay.
+fn profile(relay: &Path) -> Result<String> {
+    let folder = relay.parent().and_then(Path::file_name);
+    let folder = folder.context("the relay is not in a target folder")?.to_string_lossy().into_owned();
     Ok(match folder.as_str() {
         "debug" => "dev (opt-level 1, dependencies 3)".to_owned(),
         "release" => "release (opt-level 3, thin LTO)".to_owned(),

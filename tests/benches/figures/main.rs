@@ -25,7 +25,7 @@ use clap::Parser;
 use figure::{Figure, Report};
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
-use systir_tests::process::port_block;
+use systir_tests::process::{built, port_block};
 
 /// Measures the figures of a cluster on this machine and prints them beside their goals.
 #[derive(Debug, Parser)]
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let machine = machine::Machine::read()?;
+    let machine = machine::Machine::read(&built("systir-relay")?)?;
     if options.faults {
         let figures = runtime.block_on(etcd_faults::measure(progress))?;
         return print(options, Report { machine, figures });
