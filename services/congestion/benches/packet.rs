@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use systir_congestion::{CongestionControl, Limits, SentKind};
+use systir_congestion::{BitrateLimits, CongestionControl, SentKind};
 use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::{Feedback, TwccRecorder};
 
 fn main() {
     const PACKETS: u64 = 200_000;
     let start = Instant::now();
-    let limits = Limits { min: 30_000, start: 300_000, max: 10_000_000 };
+    let limits = BitrateLimits { min: 30_000, start: 300_000, max: 10_000_000 };
     let mut control = CongestionControl::new(start, limits);
     control.set_demand(start, 2_000_000, 2_000_000);
     let mut receiver = TwccRecorder::new(start);

@@ -5,7 +5,9 @@ use systir_rtp::twcc::Feedback;
 use crate::arrival::ArrivalClock;
 use crate::gcc::{self, Gcc, Micros, Reports};
 use crate::history::{MAX_PACKETS, SendHistory};
-use crate::probing::{Probe, ProbeId, Probing};
+use crate::limits::BitrateLimits;
+use crate::probe::{Probe, SentKind};
+use crate::probing::Probing;
 use crate::silence::Silence;
 
 /// Time before the connection began, so that arrivals before the first packet have a positive time.
@@ -20,28 +22,6 @@ const MAX_STATUSES: usize = 2 * MAX_PACKETS;
 const NO_FEEDBACK: Micros = 3_000_000;
 /// RFC draft-alvestrand-rmcat-remb: a receiver repeats its estimate at least this often while it holds.
 const REMB_AGE: Micros = 5_000_000;
-
-/// Bounds of the estimate, in bits per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The estimate never falls below this.
-    pub min: u64,
-    /// The estimate before anything is known.
-    pub start: u64,
-    /// The estimate never rises above this.
-    pub max: u64,
-}
-
-/// Why a packet is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SentKind {
-    /// Audio or video, sent for the first time.
-    Media,
-    /// A packet that the receiver requested again.
-    Retransmission,
-    /// A packet of a probe, whatever it contains.
-    Probe(ProbeId),
-}
 
 /// Where the estimate comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +42,7 @@ enum Source {
 pub struct CongestionControl {
     began: Instant,
     latest: Micros,
-    limits: Limits,
+    limits: BitrateLimits,
     source: Source,
     gcc: Box<Gcc>,
     history: SendHistory,
@@ -78,13 +58,13 @@ pub struct CongestionControl {
 }
 
 impl CongestionControl {
-    /// The control of a connection that begins at `now`. Limits that contradict each other are corrected.
+    /// The control of a connection that begins at `now`. BitrateLimits that contradict each other are corrected.
     #[must_use]
-    pub fn new(now: Instant, limits: Limits) -> Self {
+    pub fn new(now: Instant, limits: BitrateLimits) -> Self {
         // Google congestion control's own lower bound.
         let min = limits.min.clamp(5_000, 1 << 40);
         let max = limits.max.clamp(min, 1 << 40);
-        let limits = Limits { min, max, start: limits.start.clamp(min, max) };
+        let limits = BitrateLimits { min, max, start: limits.start.clamp(min, max) };
         Self {
             began: now,
             latest: EPOCH,
@@ -163,7 +143,7 @@ impl CongestionControl {
         }
     }
 
-    /// One block of a receiver report: the part of packets lost since the previous one, in 256ths, and the
+    /// One block of a receiver report: the part of packets lost since the previous one, in units of 1/256, and the
     /// packets that the block covers. Only for receivers without transport-wide feedback, else ignored.
     pub fn receiver_report(&mut self, now: Instant, fraction_lost: u8, packets: u32) {
         let now = self.micros(now);
@@ -250,11 +230,12 @@ impl CongestionControl {
         target.clamp(self.limits.min, self.limits.max)
     }
 
-    /// Bits per second for the [`crate::Pacer`] of media: twice the estimate, so that a key frame does not wait
-    /// long and the queue of the sender drains.
+    /// Bits per second for the [`crate::Pacer`] of media: a fifth more than the estimate, so that what waits
+    /// drains. A key frame that leaves faster fills the bottleneck's queue, which is mistaken for congestion,
+    /// and packets that leave at short and even distances show real congestion sooner.
     #[must_use]
     pub fn pacing_rate(&self) -> u64 {
-        2 * self.estimate()
+        self.estimate() / 5 * 6
     }
 
     /// The smoothed round-trip time; until RTCP has measured it, that of the first feedback.
@@ -284,8 +265,8 @@ impl CongestionControl {
         self.probing.restart(now, &mut self.gcc);
     }
 
-    fn limits_from(&self, start: u64) -> Limits {
-        Limits { start: start.clamp(self.limits.min, self.limits.max), ..self.limits }
+    fn limits_from(&self, start: u64) -> BitrateLimits {
+        BitrateLimits { start: start.clamp(self.limits.min, self.limits.max), ..self.limits }
     }
 
     /// Never goes back.

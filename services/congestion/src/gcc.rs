@@ -3,7 +3,7 @@
 //! What is not used of it, and why:
 //! - periodic probing while the application limits its rate: it compares our time with the real clock. Whether
 //!   the rate is limited by the application rests on our time alone and is used;
-//! - the congestion window: libwebrtc applies it to the encoder; silence is treated by [`crate::silence`].
+//! - the congestion window: libwebrtc applies it to the encoder; silence lowers the estimate elsewhere.
 
 use goog_cc::experiments::FieldTrials;
 use goog_cc::network_control::{NetworkControllerConfig, NetworkControllerInterface};
@@ -15,7 +15,7 @@ use goog_cc::transport::{
 use goog_cc::units::{DataRate, DataSize, TimeDelta, Timestamp};
 use goog_cc::{GoogCcConfig, GoogCcNetworkController};
 
-use crate::Limits;
+use crate::limits::BitrateLimits;
 
 /// Microseconds since a fixed time before the connection began.
 pub(crate) type Micros = u64;
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Gcc {
 
 impl Gcc {
     /// An estimator that begins with `limits.start` and does not probe yet.
-    pub(crate) fn new(now: Micros, limits: &Limits, reports: Reports) -> Self {
+    pub(crate) fn new(now: Micros, limits: &BitrateLimits, reports: Reports) -> Self {
         let mut trials = FieldTrials::default();
         trials.robust_throughput_estimator_settings.max_window_packets = MAX_WINDOW;
         trials.robust_throughput_estimator_settings.window_duration = WINDOW;
@@ -127,9 +127,8 @@ impl Gcc {
     pub(crate) fn start_probing(&mut self, now: Micros, useful: u64) {
         self.set_useful(now, useful);
         let at_time = self.clock(now);
-        let update = self
-            .controller
-            .on_network_availability(NetworkAvailability { at_time, network_available: true });
+        let update =
+            self.controller.on_network_availability(NetworkAvailability { at_time, network_available: true });
         self.apply(update);
     }
 
@@ -149,8 +148,7 @@ impl Gcc {
     /// Is to be called every 25 to 200 ms.
     pub(crate) fn process(&mut self, now: Micros) {
         let at_time = self.clock(now);
-        let update =
-            self.controller.on_process_interval(ProcessInterval { at_time, pacer_queue: None });
+        let update = self.controller.on_process_interval(ProcessInterval { at_time, pacer_queue: None });
         self.apply(update);
     }
 
@@ -199,9 +197,8 @@ impl Gcc {
     pub(crate) fn receiver_estimate(&mut self, now: Micros, bitrate: Option<u64>) {
         let receive_time = self.clock(now);
         let bandwidth = rate(bitrate.map_or(0, |bitrate| bitrate.max(1)));
-        let update = self
-            .controller
-            .on_remote_bitrate_report(RemoteBitrateReport { receive_time, bandwidth });
+        let update =
+            self.controller.on_remote_bitrate_report(RemoteBitrateReport { receive_time, bandwidth });
         self.apply(update);
     }
 

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::gcc::Micros;
+use crate::probe::ProbeId;
 
 /// Packets that are remembered at most. With more in flight the oldest are forgotten.
 pub(crate) const MAX_PACKETS: usize = 2048;
@@ -23,7 +24,7 @@ pub(crate) struct Sent {
     /// Bytes on the wire.
     pub(crate) size: u16,
     /// Number of the probe that it belongs to.
-    pub(crate) probe: Option<crate::ProbeId>,
+    pub(crate) probe: Option<ProbeId>,
     state: State,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct SendHistory {
 
 impl SendHistory {
     /// Records a packet and returns its extended number.
-    pub(crate) fn push(&mut self, at: Micros, size: u16, probe: Option<crate::ProbeId>) -> u64 {
+    pub(crate) fn push(&mut self, at: Micros, size: u16, probe: Option<ProbeId>) -> u64 {
         self.forget_old(at);
         if self.packets.len() >= MAX_PACKETS {
             self.pop();

@@ -11,12 +11,12 @@
 //! ```
 //! use std::time::{Duration, Instant};
 //!
-//! use systir_congestion::{CongestionControl, Limits, Pacer, SentKind};
+//! use systir_congestion::{BitrateLimits, CongestionControl, Pacer, SentKind};
 //! use systir_rtp::rtcp::{RtcpPacket, parse};
 //! use systir_rtp::twcc::{Feedback, TwccRecorder};
 //!
 //! let start = Instant::now();
-//! let limits = Limits { min: 50_000, start: 300_000, max: 5_000_000 };
+//! let limits = BitrateLimits { min: 50_000, start: 300_000, max: 5_000_000 };
 //! let mut control = CongestionControl::new(start, limits);
 //! let mut pacer = Pacer::new(start, control.pacing_rate());
 //! let mut receiver = TwccRecorder::new(start);
@@ -63,10 +63,13 @@ mod arrival;
 mod control;
 mod gcc;
 mod history;
+mod limits;
 mod pacer;
+mod probe;
 mod probing;
 mod silence;
 
-pub use control::{CongestionControl, Limits, SentKind};
+pub use control::CongestionControl;
+pub use limits::BitrateLimits;
 pub use pacer::Pacer;
-pub use probing::{Probe, ProbeId};
+pub use probe::{Probe, ProbeId, SentKind};

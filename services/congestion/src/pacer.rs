@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 /// What may leave at once. More is mistaken for congestion: a burst waits in the bottleneck's queue.
-const BURST: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(10);
 /// Below this rate one packet would block the next ones for seconds.
 const MIN_RATE: u64 = 10_000;
 
@@ -21,7 +21,7 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// An empty bucket that drains with `rate` bits per second and takes a burst of 20 ms.
+    /// An empty bucket that drains with `rate` bits per second and takes a burst of 10 ms.
     #[must_use]
     pub fn new(now: Instant, rate: u64) -> Self {
         Self::with_burst(now, rate, BURST)
@@ -85,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_frame_leaves_at_once_and_a_key_frame_is_spread() {
+    fn a_small_frame_leaves_at_once_and_a_key_frame_is_spread() {
         let start = Instant::now();
         // 1250 bytes are 10 ms at this rate.
         let mut pacer = Pacer::new(start, 1_000_000);
-        assert_eq!(departures(&mut pacer, start, 3), [0, 0, 0]);
+        assert_eq!(departures(&mut pacer, start, 2), [0, 0]);
         let mut pacer = Pacer::new(start, 1_000_000);
-        assert_eq!(departures(&mut pacer, start, 7), [0, 0, 0, 10, 20, 30, 40]);
+        assert_eq!(departures(&mut pacer, start, 6), [0, 0, 10, 20, 30, 40]);
     }
 
     #[test]
@@ -118,6 +118,6 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(start, 1_000_000);
         let later = start + 10_000 * MS;
-        assert_eq!(departures(&mut pacer, later, 4), [0, 0, 0, 10]);
+        assert_eq!(departures(&mut pacer, later, 3), [0, 0, 10]);
     }
 }

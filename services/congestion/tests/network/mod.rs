@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use systir_congestion::{CongestionControl, Limits, Pacer, Probe, SentKind};
+use systir_congestion::{BitrateLimits, CongestionControl, Pacer, Probe, SentKind};
 use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::{Feedback, TwccRecorder};
 
@@ -105,14 +105,14 @@ pub(crate) struct Simulation {
 impl Simulation {
     pub(crate) fn new(path: Path) -> Self {
         let start = Instant::now();
-        let limits = Limits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
+        let limits = BitrateLimits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
         let control = CongestionControl::new(start, limits);
         Self {
             random: fastrand::Rng::with_seed(path.seed),
             path,
             start,
             ms: 0,
-            pacer: Pacer::with_burst(start, control.estimate(), Duration::from_millis(std::env::var("BURST").map_or(20, |v| v.parse().unwrap()))),
+            pacer: Pacer::new(start, control.pacing_rate()),
             control,
             waiting: VecDeque::new(),
             probe: None,
@@ -187,7 +187,7 @@ impl Simulation {
         }
         let allocated = self.layer.map_or(0, |layer| LAYERS[layer]);
         self.control.set_demand(now, self.wanted, allocated);
-        self.pacer.set_rate(now, self.control.estimate() * std::env::var("PF").map_or(200, |v| v.parse().unwrap()) / 100);
+        self.pacer.set_rate(now, self.control.pacing_rate());
     }
 
     fn produce(&mut self) {

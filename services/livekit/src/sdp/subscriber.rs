@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use rand::{Rng, RngExt as _};
 use sdp_types::Media;
-use systir_rtp::extension_table::TRANSPORT_CC;
+use systir_rtp::extension_table::{TRANSPORT_CC, uri};
 use systir_rtp::packet::{Codec, Kind};
 
 use super::description::{Description, MAX_SECTIONS};
@@ -247,7 +247,7 @@ impl Subscriber {
                         rtx_ssrc: rtx_ssrc.filter(|_| rtx_pt.is_some()),
                         pt,
                         rtx_pt,
-                        transport_cc: section.extensions.transport_cc == Some(TRANSPORT_CC),
+                        transport_cc: section.extensions.contains(&(TRANSPORT_CC, uri::TRANSPORT_CC.to_owned())),
                         opus_pt: contained_codec(wanted.codec)
                             .map(|codec| codec as u8)
                             .filter(|pt| accepts(*pt)),

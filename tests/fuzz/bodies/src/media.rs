@@ -59,6 +59,7 @@ pub fn av1(bytes: &[u8]) {
 struct Sink;
 
 impl Egress for Sink {
+    fn queued(&mut self, _: SubscriptionId) {}
     fn forward(&mut self, _: SubscriptionId, _: &Forward<'_>) {}
     fn feed(&mut self, _: u32, _: u32, _: Priority, _: &Packet<'_>) {}
     fn feed_report(&mut self, _: u32, _: u32, _: SenderReport) {}
@@ -79,7 +80,7 @@ pub fn forwarding_core(bytes: &[u8]) {
         let (action, number) = (rest.byte(), rest.number());
         now += Duration::from_millis(u64::from(number % 300));
         let layer = Layer(action & 3);
-        match (action >> 2) % 12 {
+        match (action >> 2) % 15 {
             0 => core.set_target(now, sub, Some(layer), &mut Sink),
             1 => core.set_target(now, sub, None, &mut Sink),
             2 => core.set_muted(track, action & 1 == 0),
@@ -87,6 +88,11 @@ pub fn forwarding_core(bytes: &[u8]) {
             4 => core.feed_nack(now, 1, 1, std::iter::once(number), &mut Sink),
             5 => core.key_frame_wanted(now, sub, &mut Sink),
             6 => core.handle_timeout(now, &mut Sink),
+            8 => while core.pull(sub, &mut Sink) {},
+            9 => core.set_temporal_target(sub, action & 3, number as u8),
+            10 => {
+                core.resend(sub, number.into(), &mut Sink);
+            }
             7 => {
                 let report =
                     SenderReport { ntp: u64::from(number) << 40, timestamp: u32::from(number) << 12 };

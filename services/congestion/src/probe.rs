@@ -1,0 +1,28 @@
+/// The number of a probe within its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeId(pub(crate) u16);
+
+/// Packets to send at a given rate, to find out whether the path carries it. They may be retransmissions or
+/// padding, best of about `bytes / packets` each: larger ones fill the bottleneck's queue for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Goes with each of its packets: [`SentKind::Probe`].
+    pub id: ProbeId,
+    /// Bits per second, on the wire.
+    pub rate: u64,
+    /// Bytes on the wire to send at least, all packets together.
+    pub bytes: usize,
+    /// Packets to send at least.
+    pub packets: usize,
+}
+
+/// Why a packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentKind {
+    /// Audio or video, sent for the first time.
+    Media,
+    /// A packet that the receiver requested again.
+    Retransmission,
+    /// A packet of a probe, whatever it contains.
+    Probe(ProbeId),
+}
