@@ -4,6 +4,8 @@
 mod grants;
 mod keys;
 #[cfg(test)]
+mod sdk_tokens;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -106,20 +108,44 @@ impl From<TokenError> for Refusal {
 /// A token whose signature and times are valid, for the server API, which checks other grants.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// Its claims.
+    /// Its claims. Those that mean nothing to this server, such as `sip` and `roomConfig`, are left out.
     pub claims: Claims,
     /// The institution of the API key that signed it.
     pub institution: String,
 }
 
-/// The claims without fields that are null. LiveKit's server takes such a field as absent, as Go's JSON decoder does;
-/// some services send attributes with null values.
-fn without_nulls(mut claims: serde_json::Value) -> serde_json::Value {
+/// Claims that mean nothing to this server. LiveKit's SDKs write them in several forms (`roomConfig` also with the
+/// field names and nested messages of newer protocols), and none of these forms makes a token invalid.
+const UNUSED_CLAIMS: [&str; 7] =
+    ["roomConfig", "sip", "agent", "agentEndpoint", "agentThread", "inference", "observability"];
+
+/// The claims in the form that [`Claims`] takes: without fields that are null and without [`UNUSED_CLAIMS`], and with
+/// times in whole seconds. LiveKit's server takes a null field as absent, as Go's JSON decoder does; some services send
+/// attributes with null values. Times may have a fraction (RFC 7519 section 2): the SDKs for .NET and Ruby write one.
+fn normalized(claims: serde_json::Value) -> serde_json::Value {
+    let mut claims = without_nulls(claims);
     if let serde_json::Value::Object(fields) = &mut claims {
+        for unused in UNUSED_CLAIMS {
+            fields.remove(unused);
+        }
+        for name in ["exp", "nbf"] {
+            let Some(time) = fields.get_mut(name) else { continue };
+            if !time.is_u64()
+                && let Some(seconds) = time.as_f64().filter(|seconds| *seconds >= 0.0)
+            {
+                *time = (seconds as u64).into();
+            }
+        }
+    }
+    claims
+}
+
+fn without_nulls(mut value: serde_json::Value) -> serde_json::Value {
+    if let serde_json::Value::Object(fields) = &mut value {
         let kept = std::mem::take(fields).into_iter().filter(|(_, value)| !value.is_null());
         *fields = kept.map(|(name, value)| (name, without_nulls(value))).collect();
     }
-    claims
+    value
 }
 
 /// Checks the signature and the times of any LiveKit token.
@@ -153,7 +179,7 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
         _ => TokenError::Malformed,
     })?;
     let claims: Claims =
-        serde_json::from_value(without_nulls(decoded.claims)).map_err(|_| TokenError::Malformed)?;
+        serde_json::from_value(normalized(decoded.claims)).map_err(|_| TokenError::Malformed)?;
 
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let leeway = LEEWAY.as_secs();

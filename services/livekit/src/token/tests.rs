@@ -6,7 +6,7 @@ use super::*;
 
 const NOW: u64 = 1_800_000_000;
 
-fn ring() -> KeyRing {
+pub(super) fn ring() -> KeyRing {
     let mut ring = KeyRing::new();
     assert!(ring.insert("devkey", "secret", "ku.dk"));
     assert!(ring.insert("other", "other-secret", "lu.se"));
@@ -34,7 +34,7 @@ fn sign(header: Value, claims: &Value, secret: &str) -> String {
     sign_raw(&header.to_string(), &claims.to_string(), secret)
 }
 
-fn hs256(claims: &Value) -> String {
+pub(super) fn hs256(claims: &Value) -> String {
     sign(json!({"alg": "HS256", "typ": "JWT"}), claims, "secret")
 }
 
