@@ -58,10 +58,10 @@ pub struct JoinRequest {
 /// When the session drops its end, the socket is closed.
 #[derive(Debug)]
 pub struct SignalPipe {
-    /// From the client.
-    pub to_media: mpsc::Sender<SignalRequest>,
+    /// From the client. Boxed, because a queue keeps room for 32 messages even when it is empty.
+    pub to_media: mpsc::Sender<Box<SignalRequest>>,
     /// To the client.
-    pub from_media: mpsc::Receiver<SignalResponse>,
+    pub from_media: mpsc::Receiver<Box<SignalResponse>>,
 }
 
 /// What the gateway needs from the node.

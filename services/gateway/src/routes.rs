@@ -139,7 +139,13 @@ async fn signal(
         return (StatusCode::NOT_FOUND, "not found: this route needs a WebSocket upgrade").into_response();
     };
     let limits = state.limits;
-    let upgrade = upgrade.max_message_size(limits.message_bytes).max_frame_size(limits.message_bytes);
+    let upgrade = upgrade
+        .max_message_size(limits.message_bytes)
+        .max_frame_size(limits.message_bytes)
+        .read_buffer_size(limits.read_buffer)
+        // Each message is written at once: the send queue is the only one.
+        .write_buffer_size(0)
+        .max_write_buffer_size(limits.queue_bytes.saturating_add(limits.read_buffer));
     let span = gateway_span("join");
     let (request, params) = match authenticate(&state, &request, &span) {
         Ok(joined) => joined,

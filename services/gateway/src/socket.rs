@@ -25,6 +25,8 @@ use systir_livekit::rate_limit::RateLimiter;
 pub struct SocketLimits {
     /// Longest message of a client, bytes.
     pub message_bytes: usize,
+    /// Read buffer, bytes: every socket has one. It grows for a longer message.
+    pub read_buffer: usize,
     /// Longest send queue, messages.
     pub queue_messages: usize,
     /// Longest send queue, bytes.
@@ -48,6 +50,7 @@ impl Default for SocketLimits {
     fn default() -> Self {
         Self {
             message_bytes: 2 << 20,
+            read_buffer: 4 * 1024,
             queue_messages: 512,
             queue_bytes: 4 << 20,
             ping_interval: Duration::from_secs(10),
@@ -181,7 +184,7 @@ async fn relay(
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut limiter = RateLimiter::new(limits.burst, limits.request_interval, last_received.into_std());
     // A request that the session has not taken yet, and until when it must.
-    let mut pending: Option<SignalRequest> = None;
+    let mut pending: Option<Box<SignalRequest>> = None;
     let mut pending_deadline = last_received;
     // Until when the rate limit forbids to read.
     let mut paused_until: Option<Instant> = None;
@@ -214,7 +217,7 @@ async fn relay(
                 counters.received();
                 encoding = used;
                 // An unreadable message is ignored: it may be one of a newer client.
-                pending = request;
+                pending = request.map(Box::new);
                 pending_deadline = last_received + limits.session_timeout;
             }
             () = sleep_until(paused_until.unwrap_or(last_received)), if paused_until.is_some() => {
@@ -250,7 +253,7 @@ fn is_too_long(error: &axum::Error) -> bool {
 
 /// The session reads no more: queues the messages that it has sent before.
 fn drain(
-    from_media: &mut mpsc::Receiver<SignalResponse>,
+    from_media: &mut mpsc::Receiver<Box<SignalResponse>>,
     room_name: &str,
     queue: &SendQueue,
     encoding: Encoding,

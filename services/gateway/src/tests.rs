@@ -16,7 +16,7 @@ use systir_reason::Reason;
 use super::*;
 
 /// A join and the session's end of its pipe.
-type AdmittedJoin = (JoinRequest, mpsc::Receiver<SignalRequest>, mpsc::Sender<SignalResponse>);
+type AdmittedJoin = (JoinRequest, mpsc::Receiver<Box<SignalRequest>>, mpsc::Sender<Box<SignalResponse>>);
 
 /// A node that admits or refuses every join, and hands the session's end of each pipe to the test.
 struct Node {
@@ -151,11 +151,11 @@ async fn client_and_session_exchange_protobuf() {
     assert_eq!((join.grants.identity.as_str(), join.grants.institution.as_str()), ("ada", "ku.dk"));
     assert!(!join.auto_subscribe);
     assert_eq!((join.client.protocol, join.client.address.as_str()), (17, "127.0.0.1"));
-    responses.send(pong(1)).await.unwrap();
+    responses.send(Box::new(pong(1))).await.unwrap();
     assert_eq!(next_response(&mut socket).await, Some((pong(1), true)));
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
-    assert_eq!(requests.recv().await, Some(ping));
+    assert_eq!(requests.recv().await, Some(Box::new(ping)));
 }
 
 #[tokio::test]
@@ -166,12 +166,12 @@ async fn client_that_sends_json_receives_json() {
     socket.send(Frame::Text(r#"{"mute":{"sid":"TR_1","muted":true}}"#.into())).await.unwrap();
     let mute = RequestMessage::Mute(proto::MuteTrackRequest { sid: "TR_1".into(), muted: true });
     assert_eq!(requests.recv().await.unwrap().message, Some(mute));
-    responses.send(pong(1)).await.unwrap();
+    responses.send(Box::new(pong(1))).await.unwrap();
     assert_eq!(next_response(&mut socket).await, Some((pong(1), false)));
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
     requests.recv().await.unwrap();
-    responses.send(pong(2)).await.unwrap();
+    responses.send(Box::new(pong(2))).await.unwrap();
     assert_eq!(next_response(&mut socket).await, Some((pong(2), true)));
 }
 
@@ -184,7 +184,7 @@ async fn messages_that_cannot_be_decoded_are_ignored() {
     socket.send(Frame::Binary(vec![0xff; 9].into())).await.unwrap();
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
-    assert_eq!(requests.recv().await, Some(ping));
+    assert_eq!(requests.recv().await, Some(Box::new(ping)));
 }
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn sockets_and_their_messages_are_counted() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
     let (_, mut requests, responses) = served.joins.recv().await.unwrap();
-    responses.send(pong(1)).await.unwrap();
+    responses.send(Box::new(pong(1))).await.unwrap();
     next_response(&mut socket).await.unwrap();
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
@@ -300,7 +300,7 @@ async fn last_message_of_a_session_is_sent_before_the_socket_closes() {
     let mut served = serve().await;
     let mut socket = served.connect("").await.unwrap();
     let (_, requests, responses) = served.joins.recv().await.unwrap();
-    responses.send(rejoin()).await.unwrap();
+    responses.send(Box::new(rejoin())).await.unwrap();
     drop((requests, responses));
     assert_eq!(next_response(&mut socket).await.map(|(response, _)| response), Some(rejoin()));
     assert_eq!(next_response(&mut socket).await, None);
@@ -328,8 +328,21 @@ async fn client_that_does_not_read_is_disconnected() {
     let (_, mut requests, responses) = served.joins.recv().await.unwrap();
     let large = SignalResponse { message: Some(Message::RefreshToken("x".repeat(200_000))) };
     // Fails once the socket's and the gateway's buffers are full.
-    while responses.send(large.clone()).await.is_ok() {}
+    while responses.send(Box::new(large.clone())).await.is_ok() {}
     assert_eq!(requests.recv().await, None);
+}
+
+#[tokio::test]
+async fn message_longer_than_the_read_buffer_arrives_whole() {
+    let mut served = serve().await;
+    let mut socket = served.connect("").await.unwrap();
+    let (_, mut requests, _responses) = served.joins.recv().await.unwrap();
+    for length in [1, 4096, 1_000_000] {
+        let answer = proto::SessionDescription { sdp: "x".repeat(length), ..Default::default() };
+        let request = SignalRequest { message: Some(RequestMessage::Answer(answer)) };
+        socket.send(Frame::Binary(request.encode_to_vec().into())).await.unwrap();
+        assert_eq!(requests.recv().await, Some(Box::new(request)));
+    }
 }
 
 #[tokio::test]
@@ -402,7 +415,7 @@ async fn client_above_the_rate_limit_still_receives_and_does_not_count_as_idle()
         let frame = socket.next().await.unwrap().unwrap();
         assert!(matches!(frame, Frame::Ping(_)), "{frame:?}");
     }
-    responses.send(pong(7)).await.unwrap();
+    responses.send(Box::new(pong(7))).await.unwrap();
     assert_eq!(next_response(&mut socket).await.unwrap().0, pong(7));
     assert!(requests.try_recv().is_err(), "the rest is not read yet");
 }

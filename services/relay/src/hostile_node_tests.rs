@@ -91,8 +91,8 @@ pub(super) fn home_of(node: &Node) -> (String, String) {
 impl TestParticipant {
     /// Has it seen these other participants and no more, and no one leave?
     pub(super) fn saw_only(&mut self, others: &[&str]) {
-        while let Ok(SignalResponse { message: Some(message) }) = self.pipe.from_media.try_recv() {
-            self.received.push(message);
+        while let Ok(response) = self.pipe.from_media.try_recv() {
+            self.received.extend(response.message);
         }
         const GONE: i32 = livekit_protocol::participant_info::State::Disconnected as i32;
         let ended = |message: &ServerMessage| match message {

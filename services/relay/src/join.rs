@@ -209,7 +209,12 @@ impl Joins {
 
     /// Waits until policy, or the room's grant, no longer allows this gateway to send the room's signalling to the media
     /// node; the client is then asked to reconnect, and finds another node. The media node asks its own policy too.
-    async fn lost_role(mut self, room: RoomId, media_node: String, to_client: mpsc::Sender<SignalResponse>) {
+    async fn lost_role(
+        mut self,
+        room: RoomId,
+        media_node: String,
+        to_client: mpsc::Sender<Box<SignalResponse>>,
+    ) {
         let grant = self.assignments.registry().watch_room(&room);
         loop {
             // Before the question, so that no later change is missed.
@@ -241,7 +246,7 @@ fn media_node_lost(sentence: impl Into<String>) -> Refusal {
     Refusal::new(Reason::MediaNodeLost, sentence)
 }
 
-fn leave_and_reconnect() -> SignalResponse {
+fn leave_and_reconnect() -> Box<SignalResponse> {
     use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request, signal_response};
     #[allow(deprecated)]
     let leave = LeaveRequest {
@@ -250,5 +255,5 @@ fn leave_and_reconnect() -> SignalResponse {
         action: leave_request::Action::Reconnect as i32,
         ..Default::default()
     };
-    SignalResponse { message: Some(signal_response::Message::Leave(leave)) }
+    Box::new(SignalResponse { message: Some(signal_response::Message::Leave(leave)) })
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use livekit_protocol::leave_request::Action as LeaveAction;
 use livekit_protocol::signal_request::Message as ClientMessage;
 use livekit_protocol::signal_response::Message as ServerMessage;
-use livekit_protocol::{DisconnectReason, SignalRequest, SignalResponse};
+use livekit_protocol::{DisconnectReason, SignalRequest};
 use prost::Message as _;
 use systir_assignment::Assignment;
 use systir_documents::{DocumentHash, Grant, GrantTerms, MAX_GRANT_LIFE_MS, SignedGrant};
@@ -236,14 +236,14 @@ impl TestParticipant {
     }
 
     async fn send(&self, message: ClientMessage) {
-        self.pipe.to_media.send(SignalRequest { message: Some(message) }).await.unwrap();
+        self.pipe.to_media.send(Box::new(SignalRequest { message: Some(message) })).await.unwrap();
     }
 
     /// Receives messages until one matches.
     async fn until(&mut self, what: &str, matches: impl Fn(&ServerMessage) -> bool) {
         while !self.received.last().is_some_and(&matches) {
             let next = tokio::time::timeout(TIMEOUT, self.pipe.from_media.recv()).await;
-            let Ok(Some(SignalResponse { message: Some(message) })) = next else {
+            let Some(message) = next.ok().flatten().and_then(|response| response.message) else {
                 panic!("{what} was not received: {:?}", self.received);
             };
             self.received.push(message);

@@ -15,11 +15,11 @@ use crate::link_events::SharedLinkEventQueue;
 #[derive(Debug)]
 pub struct SignalChannels {
     /// Requests of the client. The signalling has ended when the channel closes.
-    pub from_client: mpsc::Receiver<SignalRequest>,
+    pub from_client: mpsc::Receiver<Box<SignalRequest>>,
     /// Notes of the participant's renewed tickets, from its gateway.
     pub tickets: mpsc::Receiver<Bytes>,
     /// Responses to the client. When the channel is full, the participant is removed.
-    pub to_client: mpsc::Sender<SignalResponse>,
+    pub to_client: mpsc::Sender<Box<SignalResponse>>,
 }
 
 /// A participant that arrives with a reservation.

@@ -96,7 +96,7 @@ struct RoomTask {
     requests: mpsc::Sender<ClientInput>,
     link_events: Arc<SharedLinkEventQueue>,
     /// Signalling to the clients of local participants.
-    signals: FxHashMap<ParticipantKey, mpsc::Sender<SignalResponse>>,
+    signals: FxHashMap<ParticipantKey, mpsc::Sender<Box<SignalResponse>>>,
     /// The newest assignment that each other node told.
     followed: FxHashMap<String, watch::Sender<wire::RoomAssignment>>,
     /// Arrival time of participants whose join message is not sent yet.
@@ -258,7 +258,7 @@ impl RoomTask {
     fn read_signalling(
         &self,
         participant: ParticipantKey,
-        mut from_client: mpsc::Receiver<SignalRequest>,
+        mut from_client: mpsc::Receiver<Box<SignalRequest>>,
         mut tickets: mpsc::Receiver<Bytes>,
     ) {
         let requests = self.requests.clone();
@@ -266,7 +266,7 @@ impl RoomTask {
             loop {
                 let signalled = tokio::select! {
                     request = from_client.recv() => {
-                        request.map_or(Signalled::Closed, |request| Signalled::Request(Box::new(request)))
+                        request.map_or(Signalled::Closed, Signalled::Request)
                     }
                     Some(note) = tickets.recv() => Signalled::Ticket(note),
                 };
@@ -351,7 +351,7 @@ impl RoomTask {
                         self.rooms.dependencies().metrics.join_seconds.observe(seconds);
                     }
                     let Some(client) = self.signals.get(&participant) else { continue };
-                    if let Err(TrySendError::Full(_)) = client.try_send(*response) {
+                    if let Err(TrySendError::Full(_)) = client.try_send(response) {
                         self.core.handle(RoomInput::SignalFull(participant), now());
                         again = true;
                     }
