@@ -119,7 +119,7 @@ pub struct SessionConfig {
     /// The last known version of the participant's state; the session continues above it.
     pub version: u32,
     /// The other participants in the room, with their tracks.
-    pub others: Vec<RemoteParticipant>,
+    pub others: Vec<Arc<RemoteParticipant>>,
     /// Limits.
     pub limits: Limits,
     /// Mints the worker's keys of tracks.

@@ -1,5 +1,7 @@
 //! Events that a session receives from the room and the worker, and its outputs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use livekit_protocol as proto;
 use systir_rtp::packet::{Codec, LayerSet};
@@ -11,7 +13,7 @@ use systir_media_control::{DataChannel, Side, TrackKey, TrackSpec, WorkerCommand
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteTrack {
     /// `TR_...`; its `TrackInfo` is in the participant's `info`.
-    pub sid: String,
+    pub sid: Arc<str>,
     /// The key of the track at the subscriber's worker, which must have the track once
     /// [`Output::Subscribed`] is handled.
     pub key: TrackKey,
@@ -19,7 +21,7 @@ pub struct RemoteTrack {
     pub codec: Codec,
 }
 
-/// Another participant of the room.
+/// Another participant of the room. The room makes one at each change, and all sessions share it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteParticipant {
     /// Its state, as clients receive it.
@@ -36,7 +38,7 @@ pub type LeaveReason = proto::DisconnectReason;
 #[derive(Debug, Clone)]
 pub enum RoomEvent {
     /// Other participants joined or changed. The client receives one message for each event.
-    Participants(Vec<RemoteParticipant>),
+    Participants(Vec<Arc<RemoteParticipant>>),
     /// A participant left.
     Left {
         /// `PA_...`

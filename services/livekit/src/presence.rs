@@ -1,6 +1,7 @@
 //! Events of the room: other participants, their tracks, speakers, data messages and permissions.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use livekit_protocol::{
     self as proto, leave_request::Action, participant_info::State, request_response as rr,
@@ -57,7 +58,7 @@ impl Session {
         }
     }
 
-    fn participants(&mut self, participants: Vec<RemoteParticipant>) {
+    fn participants(&mut self, participants: Vec<Arc<RemoteParticipant>>) {
         let mut changed = Vec::new();
         for participant in &participants {
             if self.store_participant(participant) {
@@ -72,7 +73,7 @@ impl Session {
     }
 
     /// Stores the state of another participant. False when the client need not be notified.
-    pub(super) fn store_participant(&mut self, participant: &RemoteParticipant) -> bool {
+    pub(super) fn store_participant(&mut self, participant: &Arc<RemoteParticipant>) -> bool {
         let info = &participant.info;
         let hidden = info.permission.as_ref().is_some_and(|permission| permission.hidden);
         if info.sid == self.own.sid || hidden || !is_sid(&info.sid) {
@@ -85,24 +86,30 @@ impl Session {
             );
             return false;
         }
-        if self.others.get(&info.sid).is_some_and(|known| known.version > info.version) {
+        if self.others.get(info.sid.as_str()).is_some_and(|known| known.info.version > info.version) {
             return false;
         }
-        self.others.insert(info.sid.clone(), info.clone());
+        let sid = self
+            .others
+            .get_key_value(info.sid.as_str())
+            .map_or_else(|| info.sid.as_str().into(), |(sid, _)| sid.clone());
+        self.others.insert(Arc::clone(&sid), participant.clone());
 
-        let now: HashSet<&str> = participant.tracks.iter().map(|track| track.sid.as_str()).collect();
+        let now: HashSet<&str> = participant.tracks.iter().map(|track| &*track.sid).collect();
         let gone: Vec<VisibleTrackId> = self
             .visible
             .keys()
-            .filter(|id| id.participant_sid == info.sid && !now.contains(id.track_sid.as_str()))
+            .filter(|id| *id.participant_sid == *info.sid && !now.contains(&*id.track_sid))
             .cloned()
             .collect();
         for id in gone {
             self.remove_visible(&id);
         }
         for track in participant.tracks.iter().filter(|track| is_sid(&track.sid)) {
-            let Some(track_info) = info.tracks.iter().find(|one| one.sid == track.sid) else { continue };
-            let id = VisibleTrackId::new(&track.sid, &info.sid);
+            if !info.tracks.iter().any(|one| *one.sid == *track.sid) {
+                continue;
+            }
+            let id = VisibleTrackId { track_sid: track.sid.clone(), participant_sid: sid.clone() };
             let known = self.visible.get(&id);
             let same = known.is_some_and(|known| known.track == *track);
             let (requested, settings) =
@@ -117,7 +124,7 @@ impl Session {
                 id,
                 VisibleTrack {
                     track: track.clone(),
-                    info: track_info.clone(),
+                    publisher: participant.clone(),
                     requested,
                     unsupported,
                     settings,
@@ -128,10 +135,11 @@ impl Session {
     }
 
     fn participant_left(&mut self, sid: &str, reason: LeaveReason) {
-        let Some(mut info) = self.others.remove(sid) else { return };
+        let Some(other) = self.others.remove(sid) else { return };
+        let mut info = other.info.clone();
         let tracks: Vec<VisibleTrackId> =
-            self.visible.keys().filter(|id| id.participant_sid == sid).cloned().collect();
-        self.early_requests.retain(|id, _| id.participant_sid != sid);
+            self.visible.keys().filter(|id| *id.participant_sid == *sid).cloned().collect();
+        self.early_requests.retain(|id, _| *id.participant_sid != *sid);
         info.state = State::Disconnected as i32;
         info.disconnect_reason = reason as i32;
         info.version = info.version.saturating_add(1);
@@ -143,7 +151,8 @@ impl Session {
     }
 
     fn speakers(&mut self, mut speakers: Vec<proto::SpeakerInfo>) {
-        speakers.retain(|speaker| speaker.sid == self.own.sid || self.others.contains_key(&speaker.sid));
+        speakers
+            .retain(|speaker| speaker.sid == self.own.sid || self.others.contains_key(speaker.sid.as_str()));
         if !speakers.is_empty() {
             self.signal(Message::SpeakersChanged(proto::SpeakersChanged { speakers }));
         }

@@ -1,6 +1,7 @@
 //! The session of one participant: its state, its inputs and the join response.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::{
@@ -12,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use systir_rtp::packet::Codec;
 
 use super::config::{ServerFacts, SessionConfig, WallClock};
-use super::event::{LeaveReason, MediaEvent, Output, RoomEvent};
+use super::event::{LeaveReason, MediaEvent, Output, RemoteParticipant, RoomEvent};
 use super::reply;
 use super::track::OwnTrack;
 use super::visible::{VisibleTrack, VisibleTrackId};
@@ -62,7 +63,7 @@ pub struct Session {
     /// The client's transport of each side, as last sent to the worker.
     pub(super) remote: [Option<Remote>; 2],
     /// Other participants, by sid.
-    pub(super) others: BTreeMap<String, proto::ParticipantInfo>,
+    pub(super) others: BTreeMap<Arc<str>, Arc<RemoteParticipant>>,
     /// Subscription requests for tracks that clients see but cannot subscribe to yet.
     pub(super) early_requests: BTreeMap<VisibleTrackId, bool>,
     /// Tracks of other participants.
@@ -77,7 +78,7 @@ pub struct Session {
     pub(super) began_at: Instant,
     connected: bool,
     /// Sids whose connection quality was sent.
-    quality_sent: HashSet<String>,
+    quality_sent: HashSet<Arc<str>>,
     next_quality: Instant,
     pub(super) ended: bool,
 }
@@ -151,7 +152,7 @@ impl Session {
         Message::Join(proto::JoinResponse {
             room: Some(self.config.room.clone()),
             participant: Some(self.own.clone()),
-            other_participants: self.others.values().cloned().collect(),
+            other_participants: self.others.values().map(|other| other.info.clone()).collect(),
             server_version: server.version.clone(),
             ice_servers: self.config.ice_servers.clone(),
             subscriber_primary: true,
@@ -352,16 +353,16 @@ impl Session {
     /// Sends EXCELLENT once for each participant: quality is not measured, and a wrong LOST makes clients
     /// rejoin.
     fn send_quality(&mut self) {
-        let known: HashSet<String> =
-            self.others.keys().chain(std::iter::once(&self.own.sid)).cloned().collect();
+        let own: Arc<str> = self.own.sid.as_str().into();
+        let known: HashSet<Arc<str>> = self.others.keys().cloned().chain(std::iter::once(own)).collect();
         self.quality_sent.retain(|sid| known.contains(sid));
-        let mut new: Vec<String> = known.difference(&self.quality_sent).cloned().collect();
+        let mut new: Vec<Arc<str>> = known.difference(&self.quality_sent).cloned().collect();
         if new.is_empty() {
             return;
         }
         new.sort_unstable();
         let updates = new.iter().map(|sid| proto::ConnectionQualityInfo {
-            participant_sid: sid.clone(),
+            participant_sid: String::from(&**sid),
             quality: proto::ConnectionQuality::Excellent as i32,
             score: 5.0,
         });

@@ -28,16 +28,16 @@ impl Session {
     /// Subscribes to a track or unsubscribes from it, as wanted.
     pub(super) fn update_one_subscription(&mut self, id: &VisibleTrackId) {
         let Some(visible) = self.visible.get(id) else { return };
-        let sid = id.track_sid.as_str();
-        let key = visible.track.key;
+        let (sid, key) = (&*id.track_sid, visible.track.key);
+        let Some(info) = visible.info() else { return };
         match (self.wants(visible), self.subscriber.contains(key)) {
             (true, false) => {
                 let wanted = OfferedTrack {
                     track: key,
                     sid: sid.to_owned(),
-                    stream: track::stream_id(&id.participant_sid, &visible.info),
+                    stream: track::stream_id(&id.participant_sid, info),
                     codec: visible.track.codec,
-                    source: track::capture_source(&visible.info, visible.track.codec.kind()),
+                    source: track::capture_source(info, visible.track.codec.kind()),
                 };
                 let has_room = self.subscriber.len() < self.config.limits.subscriptions;
                 if !has_room || !self.subscriber.add(wanted, &mut self.rng) {
@@ -56,7 +56,7 @@ impl Session {
         let Some(key) = self.visible.get(id).map(|visible| visible.track.key) else { return };
         if self.subscriber.remove(key) {
             self.media(WorkerCommand::Unsubscribe { participant: self.config.participant, track: key });
-            self.outputs.push_back(Output::Unsubscribed { track_sid: id.track_sid.clone(), key });
+            self.outputs.push_back(Output::Unsubscribed { track_sid: String::from(&*id.track_sid), key });
             self.offer_soon();
         }
     }
@@ -80,8 +80,8 @@ impl Session {
         let visible = self.visible_with(sid);
         // A client sees a track as soon as it is published, and can receive it a moment later.
         let publishers =
-            self.others.values().filter(|other| other.tracks.iter().any(|track| track.sid == *sid));
-        let ids = publishers.map(|other| VisibleTrackId::new(sid, &other.sid));
+            self.others.iter().filter(|(_, other)| other.info.tracks.iter().any(|track| track.sid == *sid));
+        let ids = publishers.map(|(publisher, _)| VisibleTrackId::new(sid, publisher));
         let early: Vec<VisibleTrackId> = ids.filter(|id| !visible.contains(id)).collect();
         let mut found = !visible.is_empty();
         for id in early {
@@ -101,7 +101,7 @@ impl Session {
 
     fn request_visible(&mut self, id: &VisibleTrackId, subscribe: bool) {
         let Some(visible) = self.visible.get_mut(id) else { return };
-        let sid = id.track_sid.as_str();
+        let sid = &*id.track_sid;
         visible.requested = Some(subscribe);
         if subscribe && !self.config.grants.can_subscribe {
             self.counts.refused += 1;
@@ -122,9 +122,9 @@ impl Session {
             }
             for id in ids {
                 let Some(visible) = self.visible.get_mut(&id) else { continue };
-                visible.settings =
-                    Some(proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() });
-                let (track, demand) = (visible.track.key, quality::demand(settings, &visible.info));
+                let kept = proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() };
+                visible.settings = Some(Box::new(kept));
+                let (track, demand) = (visible.track.key, visible.demand(settings));
                 if self.subscriber.contains(track) {
                     self.media(WorkerCommand::Demand { participant: self.config.participant, track, demand });
                 }
@@ -176,9 +176,8 @@ impl Session {
     fn start_downtrack(&mut self, downtrack: systir_media_control::Downtrack) {
         let (participant, key) = (self.config.participant, downtrack.track);
         let Some(visible) = self.visible.values().find(|visible| visible.track.key == key) else { return };
-        let settings = visible.settings.as_ref();
-        let demand = settings.map_or(TrackDemand::HIGHEST, |settings| quality::demand(settings, &visible.info));
-        let has_demand = settings.is_some() || visible.track.codec.kind() == Kind::Video;
+        let demand = visible.settings.as_ref().map_or(TrackDemand::HIGHEST, |settings| visible.demand(settings));
+        let has_demand = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
         self.media(WorkerCommand::Subscribe { participant, downtrack });
         if has_demand {
             self.media(WorkerCommand::Demand { participant, track: key, demand });
@@ -191,8 +190,8 @@ impl Session {
             let (id, _) = self.visible.iter().find(|(_, visible)| visible.track.key == *key)?;
             let state = if *paused { proto::StreamState::Paused } else { proto::StreamState::Active };
             Some(proto::StreamStateInfo {
-                participant_sid: id.participant_sid.clone(),
-                track_sid: id.track_sid.clone(),
+                participant_sid: id.participant_sid.to_string(),
+                track_sid: id.track_sid.to_string(),
                 state: state as i32,
             })
         });

@@ -71,7 +71,7 @@ proptest! {
                         .zip(0_u64..)
                         .map(|(sid, n)| (sid.as_str(), 1000 + u64::from(who) * 4 + n, if n % 2 == 0 { Codec::Opus } else { Codec::Vp8 }))
                         .collect();
-                    client.room(RoomEvent::Participants(vec![remote(&format!("p{who}"), clock, &tracks)]));
+                    client.room(shown(vec![remote(&format!("p{who}"), clock, &tracks)]));
                 }
                 Step::Leave(who) => client.room(RoomEvent::Left { sid: format!("PA_p{who}"), reason: LeaveReason::ClientInitiated }),
                 Step::Subscribe(track, subscribe) => client.send(Request::Subscription(proto::UpdateSubscription {

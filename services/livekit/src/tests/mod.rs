@@ -7,6 +7,7 @@ mod shared_sids;
 mod subscribing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use livekit_protocol::{
@@ -65,9 +66,9 @@ fn config(others: Vec<RemoteParticipant>) -> SessionConfig {
         red: false,
         attributes: vec![("systir.node".into(), "cph-1".into())],
         version: 0,
-        others,
+        others: others.into_iter().map(Arc::new).collect(),
         limits: Limits::default(),
-        keys: std::sync::Arc::new(KeyAllocator::new()),
+        keys: Arc::new(KeyAllocator::new()),
         seed: [3; 32],
         wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         now: Instant::now(),
@@ -97,6 +98,11 @@ fn remote(name: &str, version: u32, tracks: &[(&str, u64, Codec)]) -> RemotePart
             .map(|(sid, key, codec)| RemoteTrack { sid: (*sid).into(), key: TrackKey(*key), codec: *codec })
             .collect(),
     }
+}
+
+/// The event that shows these participants.
+fn shown(participants: Vec<RemoteParticipant>) -> RoomEvent {
+    RoomEvent::Participants(participants.into_iter().map(Arc::new).collect())
 }
 
 fn bob() -> RemoteParticipant {

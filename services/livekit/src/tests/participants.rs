@@ -5,9 +5,9 @@ use super::*;
 #[test]
 fn older_state_of_a_participant_is_ignored() {
     let mut client = Client::active(vec![bob()]);
-    client.room(RoomEvent::Participants(vec![remote("bob", 2, &[])]));
+    client.room(shown(vec![remote("bob", 2, &[])]));
     assert!(client.outputs.is_empty());
-    client.room(RoomEvent::Participants(vec![remote("bob", 4, &[("TR_AMbob", 100, Codec::Opus)])]));
+    client.room(shown(vec![remote("bob", 4, &[("TR_AMbob", 100, Codec::Opus)])]));
     assert_eq!(names(&client.outputs), ["media:Unsubscribe", "out:Unsubscribed", "Update"]);
 }
 
@@ -108,7 +108,7 @@ fn hidden_participants_are_not_sent() {
     let Some(Message::Join(join)) = client.signals().first().copied().cloned() else { panic!("no join") };
     assert!(join.other_participants.is_empty());
     client.take();
-    client.room(RoomEvent::Participants(vec![hidden]));
+    client.room(shown(vec![hidden]));
     assert!(client.outputs.is_empty());
 }
 
@@ -137,7 +137,7 @@ fn leaving_ends_the_session_once() {
     assert_eq!(client.session.info().disconnect_reason, LeaveReason::ClientInitiated as i32);
     client.take();
     client.send(Request::Ping(1));
-    client.room(RoomEvent::Participants(vec![bob()]));
+    client.room(shown(vec![bob()]));
     client.advance(Duration::from_secs(100));
     assert!(client.outputs.is_empty());
 }
@@ -176,7 +176,7 @@ fn quality_is_sent_once_for_each_participant() {
     let mut client = Client::active(vec![]);
     client.advance(Duration::from_secs(5));
     assert!(client.outputs.is_empty());
-    client.room(RoomEvent::Participants(vec![remote("bob", 1, &[])]));
+    client.room(shown(vec![remote("bob", 1, &[])]));
     client.take();
     client.advance(Duration::from_secs(5));
     let Some(Message::ConnectionQuality(update)) = client.signals().pop().cloned() else {

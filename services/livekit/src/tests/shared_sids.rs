@@ -41,7 +41,7 @@ fn each_is_received_under_its_own_publisher_whoever_is_seen_first() {
     for order in [[eve(), bobs_audio()], [bobs_audio(), eve()]] {
         let mut client = Client::active(vec![]);
         for participant in order {
-            client.room(RoomEvent::Participants(vec![participant]));
+            client.room(shown(vec![participant]));
         }
         assert_eq!(received(&mut client), both());
     }
@@ -50,7 +50,7 @@ fn each_is_received_under_its_own_publisher_whoever_is_seen_first() {
 #[test]
 fn a_participant_that_leaves_takes_no_track_of_another_one_along() {
     let mut client = Client::active(vec![]);
-    client.room(RoomEvent::Participants(vec![bobs_audio(), eve()]));
+    client.room(shown(vec![bobs_audio(), eve()]));
     received(&mut client);
     client.take();
     client.room(RoomEvent::Left { sid: "PA_eve".into(), reason: LeaveReason::ClientInitiated });
@@ -66,13 +66,12 @@ fn a_request_before_a_track_can_be_received_is_not_lost_to_another_participants_
     let mut config = config(vec![]);
     config.auto_subscribe = false;
     let mut client = Client::active_with(config);
-    client
-        .room(RoomEvent::Participants(vec![RemoteParticipant { tracks: Vec::new(), ..bobs_audio() }, eve()]));
+    client.room(shown(vec![RemoteParticipant { tracks: Vec::new(), ..bobs_audio() }, eve()]));
     client.send(Request::Subscription(proto::UpdateSubscription {
         track_sids: vec![SID.into()],
         subscribe: true,
         ..Default::default()
     }));
-    client.room(RoomEvent::Participants(vec![bobs_audio()]));
+    client.room(shown(vec![bobs_audio()]));
     assert_eq!(received(&mut client), both(), "a request by sid is for each track with it");
 }

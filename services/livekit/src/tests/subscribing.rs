@@ -56,7 +56,7 @@ fn track_may_be_requested_before_it_can_be_received() {
     let mut config = config(vec![]);
     config.auto_subscribe = false;
     let mut client = Client::active_with(config);
-    client.room(RoomEvent::Participants(vec![RemoteParticipant { tracks: Vec::new(), ..bob() }]));
+    client.room(shown(vec![RemoteParticipant { tracks: Vec::new(), ..bob() }]));
     client.take();
     client.send(Request::Subscription(proto::UpdateSubscription {
         track_sids: vec!["TR_VCbob".into()],
@@ -64,14 +64,14 @@ fn track_may_be_requested_before_it_can_be_received() {
         ..Default::default()
     }));
     assert!(client.outputs.is_empty(), "the client sees the track, so this is no error");
-    client.room(RoomEvent::Participants(vec![bob()]));
+    client.room(shown(vec![bob()]));
     assert_eq!(names(&client.take()), ["Update", "out:Subscribed"]);
 }
 
 #[test]
 fn new_participants_are_sent_and_then_offered_together() {
     let mut client = Client::active(vec![]);
-    client.room(RoomEvent::Participants(vec![bob(), remote("eve", 1, &[("TR_AMeve", 102, Codec::Opus)])]));
+    client.room(shown(vec![bob(), remote("eve", 1, &[("TR_AMeve", 102, Codec::Opus)])]));
     assert_eq!(names(&client.take()), ["Update", "out:Subscribed", "out:Subscribed", "out:Subscribed"]);
     assert_eq!(client.session.poll_timeout(), Some(client.now + Duration::from_millis(50)));
     client.advance(Duration::from_millis(50));
@@ -84,7 +84,7 @@ fn one_offer_at_a_time_waits_for_its_answer() {
     let mut client = Client::new(config(vec![]));
     let first = client.last_offer().unwrap();
     client.take();
-    client.room(RoomEvent::Participants(vec![bob()]));
+    client.room(shown(vec![bob()]));
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none(), "the first one is not answered");
     let stale = proto::SessionDescription { id: 7, ..first.clone() };
@@ -131,13 +131,13 @@ fn codec_that_the_client_lacks_is_an_explicit_error() {
     assert_eq!(error, Some(("TR_VCbob".into(), proto::SubscriptionError::SeCodecUnsupported as i32)));
     assert!(names(&client.outputs).contains(&"out:Unsubscribed".into()));
     client.take();
-    client.room(RoomEvent::Participants(vec![RemoteParticipant {
+    client.room(shown(vec![RemoteParticipant {
         info: proto::ParticipantInfo { version: 4, ..bob().info },
         ..bob()
     }]));
     assert_eq!(names(&client.take()), ["Update"], "not tried again");
     let other = remote("bob", 5, &[("TR_AMbob", 100, Codec::Opus), ("TR_VCbob", 103, Codec::H264)]);
-    client.room(RoomEvent::Participants(vec![other]));
+    client.room(shown(vec![other]));
     assert_eq!(names(&client.take()), ["Update", "out:Subscribed"], "but another codec is");
 }
 
@@ -239,11 +239,11 @@ fn sids_that_are_not_safe_in_sdp_are_ignored() {
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().is_none());
     injecting.info.sid = "PA_x\r\na=y".into();
-    client.room(RoomEvent::Participants(vec![injecting]));
+    client.room(shown(vec![injecting]));
     assert!(client.outputs.is_empty());
     let mut spaced = remote("eve", 1, &[("TR_AMeve", 7, Codec::Opus)]);
     spaced.info.tracks[0].stream = "cam\r\na=z".into();
-    client.room(RoomEvent::Participants(vec![spaced]));
+    client.room(shown(vec![spaced]));
     client.advance(Duration::from_secs(1));
     assert!(client.last_offer().unwrap().sdp.contains("a=msid:PA_eve|TR_AMeve TR_AMeve"));
 }

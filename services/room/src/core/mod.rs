@@ -28,6 +28,7 @@ mod tickets;
 mod tracks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::DisconnectReason;
@@ -35,7 +36,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustc_hash::FxHashMap;
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_livekit::MediaEvent;
+use systir_livekit::{MediaEvent, RemoteParticipant};
 use systir_media_control::{ParticipantKey, WorkerCommand, WorkerEvent};
 use systir_policy::{Decision, RoomAttributes};
 use systir_proto::cluster::v1::room_message::Body;
@@ -89,6 +90,8 @@ pub struct RoomCore {
     /// Sids of the room that its tickets may name, the present one first.
     room_sids: Vec<String>,
     local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
+    /// Participants by sid as sessions were last shown them. A hidden one is not in it.
+    shown: FxHashMap<String, Arc<RemoteParticipant>>,
     tracks: Tracks,
     peers: BTreeMap<String, PeerNode>,
     /// What the institution's bundle says of the room.
@@ -149,6 +152,7 @@ impl RoomCore {
             refused_peers: BTreeSet::new(),
             room_sids: vec![config.assignment.sid.clone()],
             local_participants: FxHashMap::default(),
+            shown: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
             attributes: config.authority.room(&config.assignment.room),

@@ -1,6 +1,8 @@
 //! Replicated participants, on any node: changes of the state are passed to local sessions, and tracks of
 //! remote participants are added to this node's worker.
 
+use std::sync::Arc;
+
 use livekit_protocol::{self as proto, DisconnectReason, ParticipantInfo, TrackInfo};
 use prost::Message as _;
 use systir_livekit::sdp::codecs;
@@ -64,11 +66,13 @@ impl RoomCore {
                     self.update_participant(&participant)
                 }
                 Change::Left { sid, .. } => {
+                    self.shown.remove(&sid);
                     self.remove_tracks_of(&sid);
                     let reason = DisconnectReason::ClientInitiated;
                     self.notify_all_but(self.local_by_sid(&sid), &RoomEvent::Left { sid, reason });
                 }
                 Change::Evicted { sid, tombstone, .. } => {
+                    self.shown.remove(&sid);
                     self.replicate(&tombstone);
                     if let Some(participant) = self.local_by_sid(&sid) {
                         self.notify(participant, RoomEvent::Remove(DisconnectReason::DuplicateIdentity));
@@ -88,7 +92,7 @@ impl RoomCore {
 
     /// A participant as local sessions see it; none for a hidden or malformed one. Tracks of a remote
     /// participant are added to the worker.
-    fn remote(&mut self, participant: &Participant) -> Option<RemoteParticipant> {
+    fn remote(&mut self, participant: &Participant) -> Option<Arc<RemoteParticipant>> {
         let mut info = ParticipantInfo::decode(participant.body.clone()).ok()?;
         if info.sid != participant.sid || info.identity != participant.identity {
             tracing::warn!("a participant is left out: its ParticipantInfo names another participant");
@@ -105,10 +109,26 @@ impl RoomCore {
         }
         let tracks = info.tracks.iter().filter_map(|track| {
             let entry = self.tracks.get(&info.sid, &track.sid)?;
-            Some(RemoteTrack { sid: track.sid.clone(), key: entry.key, codec: entry.spec.codec })
+            Some(RemoteTrack { sid: track.sid.as_str().into(), key: entry.key, codec: entry.spec.codec })
         });
         let tracks = tracks.collect();
-        Some(RemoteParticipant { info, tracks })
+        Some(self.shared(RemoteParticipant { info, tracks }))
+    }
+
+    /// The record of a participant that the sessions share: one who joins gets the same as the others have.
+    fn shared(&mut self, remote: RemoteParticipant) -> Arc<RemoteParticipant> {
+        match self.shown.get(&remote.info.sid) {
+            Some(known) if **known == remote => known.clone(),
+            _ => {
+                let sid = remote.info.sid.clone();
+                let remote = Arc::new(remote);
+                // It may have left in the meantime: an eviction ends a session before later changes are shown.
+                if self.replica.by_sid(&sid).is_some() {
+                    self.shown.insert(sid, remote.clone());
+                }
+                remote
+            }
+        }
     }
 
     /// Sets the location attributes from the directory that lists the node, not from what the node wrote.
@@ -228,7 +248,7 @@ impl RoomCore {
     }
 
     /// All participants but one, for the session that starts.
-    pub(super) fn all_but(&mut self, sid: &str) -> Vec<RemoteParticipant> {
+    pub(super) fn all_but(&mut self, sid: &str) -> Vec<Arc<RemoteParticipant>> {
         let participants: Vec<Participant> =
             self.replica.participants().filter(|participant| participant.sid != sid).collect();
         participants.iter().filter_map(|participant| self.remote(participant)).collect()

@@ -25,6 +25,7 @@ mod dynacast;
 mod ended_tracks;
 mod hostile_node;
 mod policy_changes;
+mod shared_records;
 mod shared_track_sids;
 mod shown_tickets;
 mod slow_data;
@@ -555,6 +556,8 @@ fn three_nodes_agree_after_reordered_and_lost_messages() {
                 all.len(),
                 "seed {seed}: two participants of one identity"
             );
+            let is_present = |sid: &String| node.core.replica.by_sid(sid).is_some();
+            assert!(node.core.shown.keys().all(is_present), "seed {seed}: a record outlives its participant");
             for client in node.clients.values() {
                 let own = client.identity.as_str();
                 let expected: BTreeMap<_, _> = all

@@ -88,12 +88,13 @@ fn grants() -> Grants {
 
 fn bob() -> RemoteParticipant {
     let tracks = (100_u64..).zip(CODECS).map(|(key, codec)| RemoteTrack {
-        sid: format!("TR_{key}"),
+        sid: format!("TR_{key}").into(),
         key: TrackKey(key),
         codec,
     });
     let tracks: Vec<_> = tracks.collect();
-    let info = |track: &RemoteTrack| proto::TrackInfo { sid: track.sid.clone(), ..Default::default() };
+    let info =
+        |track: &RemoteTrack| proto::TrackInfo { sid: String::from(&*track.sid), ..Default::default() };
     RemoteParticipant {
         info: proto::ParticipantInfo {
             sid: "PA_bob".into(),
@@ -133,7 +134,7 @@ fn session(now: Instant) -> Session {
         red: false,
         attributes: vec![("systir.node".into(), "cph-1".into())],
         version: 0,
-        others: vec![bob()],
+        others: vec![Arc::new(bob())],
         limits: Limits::default(),
         keys: Arc::new(KeyAllocator::new()),
         seed: [3; 32],
