@@ -26,7 +26,8 @@ const REFERENCE_TICKS: u64 = 256;
 #[derive(Debug)]
 pub struct TwccRecorder {
     epoch: Instant,
-    /// Extended number and arrival in ticks, in order of number.
+    /// Extended number and arrival in ticks, in order of number. Allocated at the first packet: a connection
+    /// that only sends has none.
     pending: Vec<(u64, u64)>,
     highest: Option<u64>,
     /// First number that no feedback covered yet.
@@ -45,7 +46,7 @@ impl TwccRecorder {
     pub fn new(now: Instant) -> Self {
         Self {
             epoch: now,
-            pending: Vec::with_capacity(MAX_PENDING),
+            pending: Vec::new(),
             highest: None,
             next: None,
             since: None,
@@ -74,6 +75,9 @@ impl TwccRecorder {
         }
         self.highest = self.highest.max(Some(number));
         let ticks = (now.saturating_duration_since(self.epoch).as_micros() / TICK_US) as u64;
+        if self.pending.capacity() == 0 {
+            self.pending.reserve(MAX_PENDING);
+        }
         if let Err(at) = self.pending.binary_search_by_key(&number, |(number, _)| *number) {
             self.pending.insert(at, (number, ticks));
             self.since.get_or_insert(now);
@@ -200,6 +204,15 @@ mod tests {
             }
         }
         (received, lost)
+    }
+
+    #[test]
+    fn a_recorder_without_packets_allocates_nothing() {
+        let now = Instant::now();
+        let mut recorder = TwccRecorder::new(now);
+        assert_eq!(recorder.pending.capacity(), 0);
+        recorder.record(now, 1, 1);
+        assert!(recorder.pending.capacity() >= MAX_PENDING, "room for one feedback");
     }
 
     #[test]
