@@ -11,7 +11,7 @@ use crate::{
     TransportEvent, classify,
     dtls::{Dtls, DtlsOutput},
     early_datagrams::EarlyDatagrams,
-    ice::{IceLite, TransmitQueue},
+    ice::{IceLite, Transmit, TransmitQueue},
     sctp::Sctp,
     srtp::Srtp,
 };
@@ -205,9 +205,16 @@ impl Transport {
         if self.transmits.is_empty() && !self.closed {
             self.transmit_sctp();
         }
-        let (to, datagram) = self.transmits.pop_front()?;
+        let Transmit { to, datagram, .. } = self.transmits.pop_front()?;
         out.extend_from_slice(&datagram);
         Some(to)
+    }
+
+    /// Our address that the next datagram of [`Transport::poll_transmit`] must be sent from: a response to a check
+    /// comes from where the check arrived. None for the selected path.
+    #[must_use]
+    pub fn transmit_from(&self) -> Option<SocketAddr> {
+        self.transmits.front().and_then(|next| next.from)
     }
 
     /// The next event.
@@ -363,7 +370,7 @@ impl Transport {
             let transmits = &mut self.transmits;
             let drained = dtls.drain(|output| {
                 if let DtlsOutput::Packet(packet) = output {
-                    transmits.push_back((to, packet));
+                    transmits.push_back(Transmit { to, from: None, datagram: packet });
                 }
             });
             if let Err(error) = drained {
@@ -388,7 +395,7 @@ impl Transport {
         let (mut connected, mut peer_closed, mut data) = (None, false, Vec::new());
         let transmits = &mut self.transmits;
         let drained = dtls.drain(|output| match output {
-            DtlsOutput::Packet(packet) => transmits.push_back((to, packet)),
+            DtlsOutput::Packet(packet) => transmits.push_back(Transmit { to, from: None, datagram: packet }),
             DtlsOutput::Connected(profile, srtp) => connected = Some((profile, srtp)),
             DtlsOutput::Data(packet) => data.push(packet),
             DtlsOutput::Closed => peer_closed = true,

@@ -5,11 +5,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::{Pair, Setup, ours, theirs};
 use proptest::prelude::*;
-use str0m::Event;
+use str0m::{Event, Input, Output};
 use systir_transport::{CloseReason, IceCredentials, SrtpProfile, TransportEvent};
 
 #[test]
@@ -35,6 +36,36 @@ fn checks_before_the_description_are_answered_once_it_is_set() {
     pair.exchange();
     pair.drop_client_packets = false;
     pair.run_until("connected", |pair| pair.is_connected() && pair.rtc.is_connected());
+}
+
+#[test]
+fn response_to_an_early_check_leaves_from_the_address_that_the_check_arrived_at() {
+    let setup = Setup::default();
+    let mut pair = Pair::new(&setup);
+    let check = loop {
+        match pair.rtc.poll_output().unwrap() {
+            Output::Transmit(transmit) => break transmit.contents.to_vec(),
+            Output::Timeout(at) => pair.rtc.handle_input(Input::Timeout(at)).unwrap(),
+            Output::Event(_) => {}
+        }
+    };
+    let other: SocketAddr = "10.0.0.9:7882".parse().unwrap();
+    for own in [ours(), other] {
+        pair.transport.handle(pair.now, theirs(), own, &check);
+    }
+    pair.describe_client(&setup);
+    let (mut out, mut responses) = (Vec::new(), Vec::new());
+    loop {
+        let from = pair.transport.transmit_from();
+        if pair.transport.poll_transmit(&mut out).is_none() {
+            break;
+        }
+        if out.starts_with(&[1, 1]) {
+            responses.push(from);
+        }
+        out.clear();
+    }
+    assert_eq!(responses, [Some(ours()), Some(other)]);
 }
 
 #[test]

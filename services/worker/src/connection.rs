@@ -125,6 +125,11 @@ impl Connection {
         self.paths.iter().rev().find(|(path, _)| path.to == to).map(|(path, _)| *path)
     }
 
+    /// The path of the checks between the client's address `to` and our advertised address `own`.
+    pub(super) fn path_between(&self, to: SocketAddr, own: SocketAddr) -> Option<Route> {
+        self.paths.iter().find(|(path, from)| path.to == to && *from == own).map(|(path, _)| *path)
+    }
+
     /// The paths that the transport has authenticated.
     pub(super) fn authenticated_paths(&self) -> impl Iterator<Item = Route> {
         self.paths.iter().map(|(path, _)| *path).filter(|path| self.transport.is_authenticated(path.to))
@@ -136,9 +141,8 @@ impl Connection {
             self.route = None;
             return;
         };
-        let own = self.transport.local_addr();
-        let chosen = self.paths.iter().find(|(path, from)| path.to == to && Some(*from) == own);
-        self.route = chosen.map(|(path, _)| *path).or_else(|| self.path(to));
+        let chosen = self.transport.local_addr().and_then(|own| self.path_between(to, own));
+        self.route = chosen.or_else(|| self.path(to));
     }
 
     pub(super) fn pending(&mut self) -> Option<&mut PendingDowntracks> {

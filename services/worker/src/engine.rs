@@ -224,10 +224,13 @@ impl Engine {
         }
         loop {
             self.scratch.clear();
-            let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
             // A response to a check is sent on the path of the check, everything else on the media path.
-            let is_check = protocol_of(&self.scratch) == Some(Protocol::Stun);
-            let chosen = conn.route.filter(|route| route.to == to && !is_check);
+            let own = conn.transport.transmit_from();
+            let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
+            let chosen = match own {
+                Some(own) => conn.path_between(to, own),
+                None => conn.route.filter(|route| route.to == to),
+            };
             let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
             let mut datagrams = self.egress.send_queue.empty_buffer();
             datagrams.push_with(|bytes, _| {

@@ -2,6 +2,10 @@
 //! selects the pair that the controlling peer nominates. The STUN codec is that of the crate `is`. Its
 //! lite agent is not used: it keeps every address it ever saw, and stays on the nominated pair of the
 //! highest priority even after the peer moved to another one.
+//!
+//! Unlike a lite agent of the RFC it also sends triggered checks, as a full agent does (section 7.3.1.4),
+//! until the peer nominates a pair: LiveKit's clients that use pion nominate a pair that has succeeded when
+//! a check arrives on it, and otherwise only at the next tick of 200 ms.
 
 use std::{
     cmp::Reverse,
@@ -9,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use is::stun::StunMessage;
+use is::stun::{StunMessage, TransId};
 
-use super::{IceCredentials, MAX_PATHS, TransmitQueue, hmac_sha1};
+use super::{IceCredentials, MAX_PATHS, Transmit, TransmitQueue, hmac_sha1};
 
 /// A nomination of a lower priority is ignored for this long after the last nomination of the selected
 /// pair. A peer that nominates aggressively (Firefox) sets USE-CANDIDATE on the checks of all pairs; one
@@ -20,6 +24,16 @@ const NOMINATION_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Buffer for a binding response; ours are under 100 bytes.
 const MAX_RESPONSE: usize = 256;
+
+/// Bytes of our check besides the username.
+const CHECK_BYTES: usize = 128;
+
+/// PRIORITY of our checks: that of a peer reflexive candidate (RFC 8445 section 7.1.1).
+const CHECK_PRIORITY: u32 = 110 << 24 | 65_535 << 8 | 255;
+
+/// We never become the controlling agent. The peer takes that role when its tie-breaker is not smaller
+/// (section 7.3.1.1).
+const TIE_BREAKER: u64 = 0;
 
 /// An address pair on which an authenticated check arrived.
 struct Path {
@@ -127,11 +141,38 @@ impl IceLite {
         let mut bytes = vec![0; MAX_RESPONSE];
         let Ok(len) = reply.to_bytes(Some(password.as_bytes()), &mut bytes, hmac_sha1) else { return false };
         bytes.truncate(len);
-        out.push_back((from, bytes));
+        // From the address that the check arrived at (RFC 8445 section 7.3.1.3), also when another path is selected.
+        out.push_back(Transmit { to: from, from: Some(to), datagram: bytes });
         if !conflict {
             self.check_received(now, (from, to), message.prio().unwrap_or(0), message.use_candidate());
+            // After the response: for the peer the pair has then succeeded.
+            if let Some(check) = self.triggered_check(&message) {
+                out.push_back(Transmit { to: from, from: Some(to), datagram: check });
+            }
         }
         true
+    }
+
+    /// A check on the pair that this check of the peer arrived on; none once the peer has nominated a pair.
+    /// One for each check of the peer: it is not sent again by itself, and its response is not needed.
+    fn triggered_check(&self, message: &StunMessage<'_>) -> Option<Vec<u8>> {
+        if self.selected.is_some() && !self.restarted {
+            return None;
+        }
+        let ((ours, theirs), remote) = (message.split_username()?, self.remote.as_ref()?);
+        let username = format!("{theirs}:{ours}");
+        let check = StunMessage::binding_request(
+            &username,
+            TransId::new(),
+            false,
+            TIE_BREAKER,
+            CHECK_PRIORITY,
+            false,
+        );
+        let mut bytes = vec![0; CHECK_BYTES + username.len()];
+        let len = check.to_bytes(Some(remote.pwd.as_bytes()), &mut bytes, hmac_sha1).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
     }
 
     fn check_received(
@@ -221,8 +262,6 @@ impl Path {
 
 #[cfg(test)]
 mod tests {
-    use is::stun::TransId;
-
     use super::*;
 
     fn credentials(name: &str) -> IceCredentials {
@@ -287,12 +326,39 @@ mod tests {
         let (mut out, now) = (TransmitQueue::new(), Instant::now());
         assert!(lite.handle(now, addr(1), first(), &check(&ours, "them", 5, false), &mut out));
         assert_eq!(lite.remote_addr(), Some(addr(1)));
-        let (to, reply) = out.pop_front().unwrap();
-        assert_eq!(to, addr(1));
-        let reply = StunMessage::parse(&reply).unwrap();
+        let Transmit { to, from, datagram } = out.pop_front().unwrap();
+        assert_eq!((to, from), (addr(1), Some(first())));
+        let reply = StunMessage::parse(&datagram).unwrap();
         assert!(reply.is_successful_binding_response());
         assert_eq!(reply.mapped_address(), Some(addr(1)));
         assert!(reply.verify(ours.pwd.as_bytes(), hmac_sha1));
+    }
+
+    #[test]
+    fn each_check_triggers_one_of_ours_until_the_peer_nominates() {
+        let (mut lite, ours) = agent();
+        let (mut out, now) = (TransmitQueue::new(), Instant::now());
+        let mut sent = |theirs: &str, nominates: bool| {
+            assert!(lite.handle(now, addr(1), first(), &check(&ours, theirs, 5, nominates), &mut out));
+            if nominates && theirs == "them" {
+                lite.set_remote(credentials("restarted"));
+            }
+            out.drain(..).collect::<Vec<_>>()
+        };
+        let datagrams = sent("them", false);
+        assert_eq!(datagrams.len(), 2, "the response and our check");
+        assert!(StunMessage::parse(&datagrams[0].datagram).unwrap().is_successful_binding_response());
+        let triggered = StunMessage::parse(&datagrams[1].datagram).unwrap();
+        assert_eq!((datagrams[1].to, datagrams[1].from), (addr(1), Some(first())));
+        assert!(triggered.is_binding_request());
+        assert_eq!(triggered.split_username(), Some(("them", "ours")));
+        assert!(triggered.verify(credentials("them").pwd.as_bytes(), hmac_sha1));
+        assert!(triggered.ice_controlled().is_some() && !triggered.use_candidate());
+        assert_eq!(sent("them", false).len(), 2, "the peer checks again");
+        assert_eq!(sent("them", true).len(), 1, "the peer nominates");
+        assert_eq!(sent("restarted", false).len(), 2, "the peer restarted");
+        assert_eq!(sent("restarted", true).len(), 1);
+        assert_eq!(sent("restarted", false).len(), 1, "a keepalive");
     }
 
     #[test]
@@ -370,7 +436,7 @@ mod tests {
         let mut bytes = vec![0; 512];
         let len = message.to_bytes(Some(ours.pwd.as_bytes()), &mut bytes, hmac_sha1).unwrap();
         assert!(lite.handle(now, addr(1), first(), &bytes[..len], &mut out));
-        let (_, reply) = out.pop_front().unwrap();
+        let reply = out.pop_front().unwrap().datagram;
         assert_eq!(StunMessage::parse(&reply).unwrap().error_code().map(|(code, _)| code), Some(487));
         assert_eq!(lite.remote_addr(), None);
     }

@@ -1,4 +1,4 @@
-//! ICE (RFC 8445) as a lite agent, which only answers connectivity checks (section 2.5).
+//! ICE (RFC 8445) as a lite agent (section 2.5), which also sends triggered checks until the peer nominates a pair.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -23,8 +23,16 @@ impl std::fmt::Debug for IceCredentials {
     }
 }
 
-/// Datagrams to send, with their destination.
-pub(crate) type TransmitQueue = VecDeque<(SocketAddr, Vec<u8>)>;
+/// A datagram to send.
+pub(crate) struct Transmit {
+    pub(crate) to: SocketAddr,
+    /// Our address that it must be sent from; none for the selected path.
+    pub(crate) from: Option<SocketAddr>,
+    pub(crate) datagram: Vec<u8>,
+}
+
+/// Datagrams to send.
+pub(crate) type TransmitQueue = VecDeque<Transmit>;
 
 /// Address pairs that are kept for one peer.
 pub(crate) const MAX_PATHS: usize = 32;
