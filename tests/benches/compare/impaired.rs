@@ -19,12 +19,13 @@ pub(crate) async fn measure(path: &ImpairedPath, programs: &Programs, server: Se
         let mut meeting = ImpairedMeeting::start(path)?;
         let mut figures = Vec::new();
         for layer in meeting.sent()? {
-            let name = match layer.width {
-                0..=320 => "sent: 320x180",
-                321..=640 => "sent: 640x360",
-                _ => "sent: 1280x720",
+            let [rate, frames] = match layer.width {
+                0..=320 => ["sent, 320x180", "frames sent, 320x180"],
+                321..=640 => ["sent, 640x360", "frames sent, 640x360"],
+                _ => ["sent, 1280x720", "frames sent, 1280x720"],
             };
-            figures.push(figure(PHASES[0].name, name, "kbit/s", Goal::None, layer.kbps));
+            figures.push(figure(PHASES[0].name, rate, "kbit/s", Goal::None, layer.kbps));
+            figures.push(figure(PHASES[0].name, frames, "1/s", Goal::None, layer.frames_per_second));
         }
         for phase in &PHASES {
             let received = meeting.run(path, phase)?;
