@@ -169,7 +169,7 @@ impl CongestionControl {
         if self.source == Source::Unknown && silent {
             self.source = Source::Reports;
             self.history.clear();
-            self.gcc = Box::new(Gcc::new(now, &self.limits_from(self.gcc.target()), Reports::LossOnly));
+            *self.gcc = Gcc::new(now, &self.limits_from(self.gcc.target()), Reports::LossOnly);
         }
         self.source == Source::Reports
     }
@@ -261,7 +261,7 @@ impl CongestionControl {
 
     /// A new estimator that begins with an estimate of `start`.
     fn replace_estimator(&mut self, now: Micros, start: u64, reports: Reports) {
-        self.gcc = Box::new(Gcc::new(now, &self.limits_from(start), reports));
+        *self.gcc = Gcc::new(now, &self.limits_from(start), reports);
         self.probing.restart(now, &mut self.gcc);
     }
 

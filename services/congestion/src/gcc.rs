@@ -30,6 +30,10 @@ const BACKOFF: f64 = 0.9;
 /// libwebrtc probes for 15 ms with packets of full size. Ours are smaller, and what is shorter than jitter
 /// measures nothing.
 const PROBE_DURATION: TimeDelta = TimeDelta::from_millis(30);
+/// The application counts as limited, so that probes are allowed, while it sends less than this part of the estimate
+/// (libwebrtc: 0.65). The estimate grows to 1.5 times the throughput without a probe, and a server cannot send at any
+/// rate: between two layers it would stay there for good.
+const LIMITED_BELOW: f64 = 0.9;
 /// Losses that wait for a received packet.
 const MAX_LOSSES: usize = 1024;
 
@@ -80,6 +84,7 @@ impl Gcc {
         trials.robust_throughput_estimator_settings.window_duration = WINDOW;
         trials.bwe_back_off_factor.backoff_factor = BACKOFF;
         trials.congestion_window.queue_size_ms = 0;
+        trials.alr_detector_parameters.bandwidth_usage_ratio = LIMITED_BELOW;
         trials.probing_configuration.min_probe_duration = PROBE_DURATION;
         // One probe at what is useful, none at twice that.
         trials.probing_configuration.alloc_p2 = 0.0;

@@ -53,7 +53,7 @@
 //!     }
 //!     pacer.set_rate(now, control.pacing_rate());
 //! }
-//! assert!(control.estimate() > 1_000_000, "{}", control.estimate());
+//! assert!(control.estimate() > 600_000, "{}", control.estimate());
 //! ```
 
 // Tests read the clock for a start time.

@@ -118,7 +118,6 @@ fn apply(control: &mut CongestionControl, now: &mut Instant, last: &mut u16, ste
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn hostile_feedback_breaks_no_limit(steps in proptest::collection::vec(step(), 1..120)) {
         let region = Region::new(ALLOCATOR);

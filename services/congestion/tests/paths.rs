@@ -1,7 +1,7 @@
 //! The estimate on simulated paths: what is used of the path, how long packets wait, how fast it recovers.
 
 #![allow(clippy::disallowed_methods, reason = "a start time")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod network;
 

@@ -6,7 +6,7 @@ use systir_rtp::packet::Kind;
 use super::event::{LeaveReason, Output};
 use super::session::Session;
 use super::visible::{VisibleTrack, VisibleTrackId};
-use super::{quality, reply, track};
+use super::{reply, track};
 use crate::sdp::OfferedTrack;
 use systir_media_control::{Side, TrackDemand, TrackKey, WorkerCommand};
 

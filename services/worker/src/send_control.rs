@@ -88,7 +88,8 @@ impl SendControl {
                 probe.bytes = probe.bytes.saturating_sub(bytes);
                 probe.packets = probe.packets.saturating_sub(1);
                 probe.pacer.sent(now, bytes);
-                SentKind::Probe(probe.id)
+                // Media does not wait behind a probe.
+                return self.congestion.sent(now, bytes, SentKind::Probe(probe.id));
             }
             _ if retransmission => {
                 self.retransmissions.sent(now, bytes);

@@ -172,7 +172,7 @@ impl Simulation {
     /// Chooses the best layer that fits. To change to a better one there must be some room; one that is sent
     /// may be a little too much.
     fn allocate(&mut self) {
-        if self.ms % ALLOCATION_MS != 0 {
+        if !self.ms.is_multiple_of(ALLOCATION_MS) {
             return;
         }
         let now = self.now();
@@ -191,14 +191,14 @@ impl Simulation {
     }
 
     fn produce(&mut self) {
-        if self.ms % 20 == 0 {
+        if self.ms.is_multiple_of(20) {
             self.transmit(120, SentKind::Media, false);
         }
         let Some(layer) = self.layer else {
             self.waiting.clear();
             return;
         };
-        if self.ms % FRAME_MS == 0 {
+        if self.ms.is_multiple_of(FRAME_MS) {
             let mean = (LAYERS[layer] * FRAME_MS / 8_000) as usize;
             let factor =
                 if std::mem::take(&mut self.key_frame) { 4.0 } else { self.random.f64() * 0.4 + 0.8 };
