@@ -1,17 +1,12 @@
 //! Dynacast: layers of published video that nobody wants are turned off at the client. LiveKit's clients do so if
 //! their option `dynacast` is on; the others ignore the message.
 //!
-//! As in LiveKit, all layers up to the highest one that somebody asked for are on, and none is if nobody did.
+//! As in LiveKit, all layers up to the highest one that someone asked for are on, and none is if nobody did.
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{self as proto, signal_response::Message};
-use systir_rtp::packet::{Kind, Layer, LayerSet};
-
-use super::session::Session;
-use super::track::OwnTrack;
-use crate::sdp::codecs;
-use systir_media_control::TrackKey;
+use livekit_protocol as proto;
+use systir_rtp::packet::{Layer, LayerSet};
 
 /// A layer is turned off when nobody has wanted it for so long: who looks away often looks back.
 const PAUSE_DELAY: Duration = Duration::from_secs(5);
@@ -49,7 +44,7 @@ impl Dynacast {
     }
 
     /// These layers of the declared ones are wanted. True when the client must be told.
-    fn wanted(&mut self, now: Instant, wanted: LayerSet, declared: LayerSet) -> bool {
+    pub(super) fn wanted(&mut self, now: Instant, wanted: LayerSet, declared: LayerSet) -> bool {
         let highest = wanted.iter().last();
         // Clients without simulcast, or with two layers, name their highest one differently.
         let all = highest.is_some() && highest >= declared.iter().last();
@@ -66,13 +61,13 @@ impl Dynacast {
     }
 
     /// When [`Dynacast::turn_off`] is due.
-    fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         // A layer is not turned off before the higher ones.
         self.layers.iter().rev().find(|layer| layer.on).and_then(|layer| layer.off_at)
     }
 
     /// Turns off what nobody has wanted for long enough. True when the client must be told.
-    fn turn_off(&mut self, now: Instant) -> bool {
+    pub(super) fn turn_off(&mut self, now: Instant) -> bool {
         let mut changed = false;
         for layer in self.layers.iter_mut().rev().filter(|layer| layer.on) {
             if layer.off_at.is_none_or(|at| at > now) {
@@ -85,68 +80,13 @@ impl Dynacast {
     }
 
     /// For each of LiveKit's qualities, low to high: is it on?
-    fn qualities(&self) -> Vec<proto::SubscribedQuality> {
+    pub(super) fn qualities(&self) -> Vec<proto::SubscribedQuality> {
         let layers = (0..).zip(&self.layers);
         layers.map(|(quality, layer)| proto::SubscribedQuality { quality, enabled: layer.on }).collect()
     }
 
-    fn is_all_on(&self) -> bool {
+    pub(super) fn is_all_on(&self) -> bool {
         self.layers.iter().all(|layer| layer.on)
-    }
-}
-
-impl OwnTrack {
-    /// When a layer is to be turned off.
-    pub(super) fn unwanted_at(&self) -> Option<Instant> {
-        let is_published = self.bound.is_some() && self.kind == Kind::Video;
-        if is_published { self.dynacast.due() } else { None }
-    }
-}
-
-impl Session {
-    /// The layers that anybody wants of a published track changed.
-    pub(super) fn layers_wanted(&mut self, key: TrackKey, wanted: LayerSet) {
-        let now = self.now;
-        let Some(track) = self.tracks.iter_mut().find(|track| track.key == key) else { return };
-        let Some(bound) = track.bound.as_ref().filter(|_| track.kind == Kind::Video) else { return };
-        if track.dynacast.wanted(now, wanted, bound.spec.layers) {
-            self.tell_layers(key);
-        }
-    }
-
-    /// Turns off the layers that nobody has wanted for long enough.
-    pub(super) fn turn_off_unwanted(&mut self) {
-        let now = self.now;
-        let published = self.tracks.iter_mut().filter(|track| track.unwanted_at().is_some_and(|at| at <= now));
-        let changed: Vec<TrackKey> =
-            published.filter_map(|track| track.dynacast.turn_off(now).then_some(track.key)).collect();
-        for key in changed {
-            self.tell_layers(key);
-        }
-    }
-
-    /// Tells a client again which layers are on: it may start its encoder anew, with all of them.
-    pub(super) fn repeat_layers(&mut self, key: TrackKey) {
-        let track = self.tracks.iter().find(|track| track.key == key);
-        if track.is_some_and(|track| !track.dynacast.is_all_on()) {
-            self.tell_layers(key);
-        }
-    }
-
-    #[allow(deprecated)]
-    fn tell_layers(&mut self, key: TrackKey) {
-        let Some(track) = self.tracks.iter().find(|track| track.key == key) else { return };
-        let Some(bound) = &track.bound else { return };
-        let qualities = track.dynacast.qualities();
-        // Clients compare it with the name that they publish under, such as `vp8`.
-        let codec = codecs::mime(bound.spec.codec).trim_start_matches("video/").to_lowercase();
-        let update = proto::SubscribedQualityUpdate {
-            track_sid: track.info.sid.clone(),
-            // Read by clients that know of one codec only.
-            subscribed_qualities: qualities.clone(),
-            subscribed_codecs: vec![proto::SubscribedCodec { codec, qualities }],
-        };
-        self.signal(Message::SubscribedQualityUpdate(update));
     }
 }
 

@@ -38,6 +38,7 @@ mod presence;
 mod publish;
 mod quality;
 mod reply;
+mod sent_layers;
 mod session;
 mod sid;
 mod speakers;

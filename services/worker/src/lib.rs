@@ -41,6 +41,7 @@ mod stream_owners;
 mod streams;
 mod table;
 mod thread;
+mod wanted;
 
 pub(crate) use demux::binding_request_ufrag;
 pub use links::Ring;

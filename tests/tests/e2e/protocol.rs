@@ -109,6 +109,35 @@ fn layers_change_at_key_frames_within_one_stream_across_nodes() -> Result<()> {
     })
 }
 
+/// The publisher's client, which does not turn layers off, is told so.
+#[test]
+fn a_layer_that_nobody_wants_is_turned_off_at_its_publisher_on_another_node_and_returns() -> Result<()> {
+    run_scenario(async {
+        let (_cluster, mut ada, bob) = ada_and_bob("dynacast", "").await?;
+        let track = ada.publish("cam", ScriptedCodec::Vp8, &LAYERS).await?;
+        bob.wait_for_packets("the highest layer", &track.sid, |packets| shows(packets, 2)).await?;
+        for (quality, on) in
+            [(VideoQuality::Low, [true, false, false]), (VideoQuality::High, [true, true, true])]
+        {
+            bob.send(Request::TrackSetting(UpdateTrackSettings {
+                track_sids: vec![track.sid.clone()],
+                quality: quality.into(),
+                ..Default::default()
+            }));
+            ada.wait_for_response("which layers are wanted", |response| match response {
+                Response::SubscribedQualityUpdate(update) if update.track_sid == track.sid => {
+                    let codec = update.subscribed_codecs.iter().find(|codec| codec.codec == "vp8")?;
+                    codec.qualities.iter().map(|one| one.enabled).eq(on).then_some(())
+                }
+                _ => None,
+            })
+            .await?;
+        }
+        bob.wait_for_packets("the highest layer again", &track.sid, |packets| shows(packets, 2)).await?;
+        Ok(())
+    })
+}
+
 #[test]
 fn h264_and_opus_arrive_also_when_the_announcement_names_no_codec() -> Result<()> {
     run_scenario(async {
