@@ -50,6 +50,8 @@ pub enum RoomEvent {
     Room(proto::Room),
     /// Changes of speakers, by participant; those who stopped speaking have `active: false`.
     Speakers(Vec<proto::SpeakerInfo>),
+    /// The connection quality of a participant of this node changed. Initially it is excellent.
+    Quality(proto::ConnectionQualityInfo),
     /// A data message for this participant, already checked by [`route_data`](crate::route_data).
     Data {
         /// Its data channel.

@@ -27,6 +27,7 @@ impl Session {
                 self.signal(Message::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
             }
             RoomEvent::Speakers(speakers) => self.speakers(speakers),
+            RoomEvent::Quality(info) => self.quality_changed(info),
             RoomEvent::Data { channel, packet } => {
                 let participant = self.config.participant;
                 self.media(WorkerCommand::SendData { participant, channel, data: packet });

@@ -24,7 +24,7 @@ use systir_media_control::{ReceiveSection, Remote, Side, WorkerCommand};
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often the client is sent the connection quality of new participants.
+/// How often the client is sent the connection quality of participants that are new or whose quality changed.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Inputs without effect, by reason.
@@ -79,6 +79,8 @@ pub struct Session {
     connected: bool,
     /// Sids whose connection quality was sent.
     quality_sent: HashSet<Arc<str>>,
+    /// Connection quality of those that are not excellent, by sid.
+    qualities: BTreeMap<Arc<str>, proto::ConnectionQualityInfo>,
     next_quality: Instant,
     pub(super) ended: bool,
 }
@@ -116,6 +118,7 @@ impl Session {
             began_at: now,
             connected: false,
             quality_sent: HashSet::new(),
+            qualities: BTreeMap::new(),
             next_quality: now + QUALITY_INTERVAL,
             ended: false,
             rng,
@@ -350,21 +353,34 @@ impl Session {
         self.send_quality();
     }
 
-    /// Sends EXCELLENT once for each participant: quality is not measured, and a wrong LOST makes clients
-    /// rejoin.
+    /// The connection quality of a participant changed. The client is told with the next update.
+    pub(super) fn quality_changed(&mut self, info: proto::ConnectionQualityInfo) {
+        let sid = info.participant_sid.as_str();
+        if sid != self.own.sid && !self.others.contains_key(sid) {
+            return;
+        }
+        self.quality_sent.remove(sid);
+        self.qualities.insert(sid.into(), info);
+    }
+
+    /// Sends the quality of each participant once, and again when it changed. Participants of other nodes are shown
+    /// as EXCELLENT: nodes do not tell each other.
     fn send_quality(&mut self) {
         let own: Arc<str> = self.own.sid.as_str().into();
         let known: HashSet<Arc<str>> = self.others.keys().cloned().chain(std::iter::once(own)).collect();
         self.quality_sent.retain(|sid| known.contains(sid));
+        self.qualities.retain(|sid, _| known.contains(sid));
         let mut new: Vec<Arc<str>> = known.difference(&self.quality_sent).cloned().collect();
         if new.is_empty() {
             return;
         }
         new.sort_unstable();
-        let updates = new.iter().map(|sid| proto::ConnectionQualityInfo {
-            participant_sid: String::from(&**sid),
-            quality: proto::ConnectionQuality::Excellent as i32,
-            score: 5.0,
+        let updates = new.iter().map(|sid| {
+            self.qualities.get(sid).cloned().unwrap_or_else(|| proto::ConnectionQualityInfo {
+                participant_sid: String::from(&**sid),
+                quality: proto::ConnectionQuality::Excellent as i32,
+                score: 4.5,
+            })
         });
         let update = proto::ConnectionQualityUpdate { updates: updates.collect() };
         self.quality_sent.extend(new);

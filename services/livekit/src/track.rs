@@ -5,8 +5,8 @@ use std::time::Instant;
 use livekit_protocol::{self as proto, AudioTrackFeature, TrackSource, TrackType, video_layer};
 use systir_rtp::packet::{Codec, Kind, Layer};
 
-use crate::sdp::{Section, codecs};
 use super::dynacast::Dynacast;
+use crate::sdp::{Section, codecs};
 use systir_media_control::{CaptureSource, TrackKey, TrackSpec};
 
 /// How many features of a request are kept.

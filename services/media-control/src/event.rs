@@ -16,6 +16,18 @@ pub struct Speaker {
     pub active: bool,
 }
 
+/// How well media passes between a participant and its media node, on LiveKit's scale. That it does not pass at all shows
+/// in [`WorkerEvent::Closed`]: a wrong `LOST` makes clients join again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MediaQuality {
+    /// Much is lost.
+    Poor,
+    /// Some is lost.
+    Good,
+    /// Nothing that is noticed.
+    Excellent,
+}
+
 /// An event of a worker.
 #[derive(Debug)]
 pub enum WorkerEvent {
@@ -78,6 +90,15 @@ pub enum WorkerEvent {
         track: TrackKey,
         /// The layers.
         layers: LayerSet,
+    },
+    /// The quality of a participant's media changed. Initially it is excellent.
+    Quality {
+        /// The participant.
+        participant: ParticipantKey,
+        /// Of what it sends and what it receives, the worse one.
+        quality: MediaQuality,
+        /// Mean opinion score (ITU-T G.107), 1.0 to 4.5.
+        score: f32,
     },
     /// Tracks of a subscriber were paused for lack of bandwidth, or go on.
     StreamState {

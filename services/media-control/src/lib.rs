@@ -28,7 +28,7 @@ mod track;
 
 pub use command::{DataChannel, Side, WorkerCommand};
 pub use demand::TrackDemand;
-pub use event::{Speaker, WorkerEvent};
+pub use event::{MediaQuality, Speaker, WorkerEvent};
 pub use keys::{KeyAllocator, ParticipantKey, RoomNumber, TrackKey};
 pub use receive::{ReceiveCodec, ReceiveExtensions, ReceiveSection, ReceiveSsrc};
 pub use systir_transport::{IceCredentials, Remote};

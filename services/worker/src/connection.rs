@@ -12,6 +12,7 @@ use systir_transport::Transport;
 use super::data::Channels;
 use super::ingress::Ingress;
 use super::pending::PendingDowntracks;
+use super::quality::QualityMeter;
 use super::round_trip::RoundTrip;
 use super::send_control::SendControl;
 use super::send_queue::{Datagrams, Route};
@@ -64,6 +65,8 @@ pub(super) struct Connection {
     pub(super) timer_at: Option<Instant>,
     /// The round-trip time to the client, from its reports on what we send.
     pub(super) round_trip: RoundTrip,
+    /// The quality of what passes on it.
+    pub(super) quality: QualityMeter,
     /// When the next periodic RTCP reports are due.
     pub(super) next_report: Instant,
     /// Paths, each with our advertised address.
@@ -91,6 +94,7 @@ impl Connection {
             waiting: None,
             timer_at: None,
             round_trip: RoundTrip::default(),
+            quality: QualityMeter::new(now),
             next_report: now,
             paths: SmallVec::new(),
         }

@@ -20,8 +20,8 @@ use super::room_events::RoomEvents;
 use super::send_control::SendControl;
 use super::send_queue::Via;
 use systir_media_control::{
-    Downtrack, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackDemand, TrackKey, TrackSource,
-    TrackSpec, WorkerCommand, WorkerEvent,
+    Downtrack, MediaQuality, ParticipantKey, ReceiveSection, Remote, RoomNumber, Side, TrackDemand, TrackKey,
+    TrackSource, TrackSpec, WorkerCommand, WorkerEvent,
 };
 
 /// Largest UDP payload of DTLS and SCTP; every path carries it.
@@ -157,7 +157,9 @@ impl Engine {
             Role::Subscriber { downtracks: Vec::new(), pending, control: None, probed: 0, channels }
         });
         let downtracks = Default::default();
-        self.participants.insert(participant, Participant { room, publisher, subscriber, downtracks });
+        let quality = MediaQuality::Excellent;
+        let state = Participant { room, publisher, subscriber, downtracks, quality };
+        self.participants.insert(participant, state);
     }
 
     fn add_connection(
@@ -265,7 +267,10 @@ impl Engine {
                 }
             }
         }
-        self.egress.tracks.insert(id.index(), Track { id, key, room, spec, source, publisher, demanded: Default::default() });
+        self.egress.tracks.insert(
+            id.index(),
+            Track { id, key, room, spec, source, publisher, demanded: Default::default() },
+        );
     }
 
     fn remove_track(&mut self, key: TrackKey) {

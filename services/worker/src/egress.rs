@@ -505,10 +505,17 @@ impl WorkerEgress {
     /// Writes receiver reports to a publisher.
     pub(super) fn receiver_reports(&mut self, now: Instant, connection: usize) {
         let mut blocks: SmallVec<[rtcp::ReportBlock; 31]> = SmallVec::new();
-        let Some(ingress) = self.connections.get_mut(connection).and_then(Connection::ingress) else {
+        let Some(Connection { role: Role::Publisher { ingress, .. }, quality, .. }) =
+            self.connections.get_mut(connection)
+        else {
             return;
         };
-        blocks.extend(ingress.report_blocks(now));
+        for (codec, block) in ingress.report_blocks(now) {
+            if let Some(codec) = codec {
+                quality.report(codec, &block);
+            }
+            blocks.push(block);
+        }
         // A report holds 31 blocks (RFC 3550 section 6.4.1).
         for chunk in blocks.chunks(31) {
             self.write_rtcp(connection, |bytes| {

@@ -23,7 +23,7 @@ use super::room_events::RoomEvents;
 use super::send_queue::{Route, Via};
 use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
-use systir_media_control::{ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
+use systir_media_control::{MediaQuality, ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
 
 /// How often feedback and reports are written.
 const TICK: Duration = Duration::from_millis(100);
@@ -55,6 +55,8 @@ pub(super) struct Participant {
     pub(super) publisher: usize,
     pub(super) subscriber: usize,
     pub(super) downtracks: FxHashMap<TrackKey, SubscriptionId>,
+    /// What its room was last told.
+    pub(super) quality: MediaQuality,
 }
 
 /// Parameters of an engine.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use systir_forwarding::SubscriptionId;
+use systir_media_control::{MediaQuality, WorkerEvent};
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
@@ -93,9 +94,10 @@ impl Engine {
             && let Some(sender) = self.egress.downtrack_sender(sub)
         {
             sender.acknowledge();
-            let sample = sender.round_trip(now, block);
+            let (sample, codec) = (sender.round_trip(now, block), sender.codec);
             let covered = sender.reported(block.extended_seq);
             let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+            conn.quality.report(codec, block);
             if let Some(sample) = sample {
                 conn.round_trip.add(sample);
             }
@@ -202,6 +204,28 @@ impl Engine {
                 }
             }
         }
+        self.tell_quality(now);
         self.note_caught_up();
+    }
+
+    /// Tells the rooms whose participants' quality changed.
+    fn tell_quality(&mut self, now: Instant) {
+        for (key, state) in &mut self.participants {
+            let mut judged = false;
+            let mut worst = (MediaQuality::Excellent, f32::MAX);
+            for connection in [state.publisher, state.subscriber] {
+                let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
+                judged |= conn.quality.judge(now, conn.round_trip.mean());
+                let score = conn.quality.mean_opinion();
+                if score < worst.1 {
+                    worst = (conn.quality.quality(), score);
+                }
+            }
+            let (quality, score) = worst;
+            if judged && std::mem::replace(&mut state.quality, quality) != quality {
+                let event = WorkerEvent::Quality { participant: *key, quality, score };
+                self.egress.notify_room(state.room, event);
+            }
+        }
     }
 }

@@ -257,11 +257,18 @@ impl Ingress {
         )
     }
 
-    /// A report block for each layer that has received packets.
-    pub(super) fn report_blocks(&mut self, now: Instant) -> impl Iterator<Item = ReportBlock> {
-        self.sections.iter_mut().flat_map(|section| section.layers.iter_mut()).filter_map(move |state| {
+    /// A report block for each layer that has received packets, with the codec of its track.
+    pub(super) fn report_blocks(
+        &mut self,
+        now: Instant,
+    ) -> impl Iterator<Item = (Option<Codec>, ReportBlock)> {
+        let layers = self.sections.iter_mut().flat_map(|section| {
+            let codec = section.track.map(|track| track.codec);
+            section.layers.iter_mut().map(move |state| (codec, state))
+        });
+        layers.filter_map(move |(codec, state)| {
             let ssrc = state.ssrc?;
-            state.reception.report(now, ssrc)
+            Some((codec, state.reception.report(now, ssrc)?))
         })
     }
 

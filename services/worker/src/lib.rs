@@ -28,6 +28,7 @@ mod outgoing;
 mod padding;
 mod pending;
 mod pool;
+mod quality;
 mod reader_queue;
 mod readers;
 mod reception;

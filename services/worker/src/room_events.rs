@@ -74,6 +74,11 @@ impl RoomEvents {
                     }
                 }
             }
+            WorkerEvent::Quality { participant, .. } => {
+                // Only the newest one counts.
+                let is_same = |waiting: &WorkerEvent| matches!(waiting, WorkerEvent::Quality { participant: same, .. } if *same == participant);
+                self.waiting.retain(|waiting| !is_same(waiting));
+            }
             WorkerEvent::ReadersSlow { .. } => {
                 // Only the newest one counts.
                 self.waiting.retain(|waiting| !matches!(waiting, WorkerEvent::ReadersSlow { .. }));

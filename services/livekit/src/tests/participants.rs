@@ -202,3 +202,32 @@ fn a_dismissed_participant_is_told_why_and_does_not_return_by_itself() {
     assert_eq!(leave, Some((Action::Disconnect as i32, LeaveReason::ParticipantRemoved as i32)));
     assert!(client.session.is_ended());
 }
+
+#[test]
+fn quality_that_changed_is_sent_with_the_next_update() {
+    let mut client = Client::active(vec![bob()]);
+    client.advance(Duration::from_secs(5));
+    client.take();
+    let info = |sid: &str, quality: proto::ConnectionQuality, score| proto::ConnectionQualityInfo {
+        participant_sid: sid.into(),
+        quality: quality as i32,
+        score,
+    };
+    let poor = info("PA_ada", proto::ConnectionQuality::Poor, 2.0);
+    client.room(RoomEvent::Quality(info("PA_ada", proto::ConnectionQuality::Good, 3.5)));
+    client.room(RoomEvent::Quality(poor.clone()));
+    client.room(RoomEvent::Quality(info("PA_unknown", proto::ConnectionQuality::Poor, 2.0)));
+    client.advance(Duration::from_secs(5));
+    let sent: Vec<_> = client
+        .signals()
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::ConnectionQuality(update) => Some(update.updates.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sent, [[poor]]);
+    client.take();
+    client.advance(Duration::from_secs(5));
+    assert!(client.outputs.is_empty(), "once");
+}

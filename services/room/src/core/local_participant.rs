@@ -37,6 +37,8 @@ pub(super) struct LocalParticipant {
     pub ticket_unsent: bool,
     /// Limits how often renewed tickets are verified.
     pub renewals: RateLimiter,
+    /// Its connection quality; none until it changed first.
+    pub quality: Option<proto::ConnectionQualityInfo>,
     /// Trace span of its join, until the join message is sent.
     pub joining: Option<tracing::Span>,
 }

@@ -401,6 +401,9 @@ impl RoomCore {
             }
             WorkerEvent::Speakers { changed } => self.speakers_here(&changed),
             WorkerEvent::Wanted { track, layers } => self.wanted_changed(track, layers),
+            WorkerEvent::Quality { participant, quality, score } => {
+                self.quality_changed(participant, quality, score);
+            }
             WorkerEvent::StreamState { participant, changes } => {
                 self.media_event(participant, MediaEvent::StreamState { changes });
             }

@@ -50,7 +50,8 @@ impl Network {
     fn want(&mut self, index: usize, own: &[u8]) {
         let (track, _) = self.camera(index);
         let own = own.iter().copied().map(Layer);
-        let fed = self.nodes[index].fed.iter().filter(|(fed, _, _)| *fed == track).map(|(_, _, layer)| *layer);
+        let fed =
+            self.nodes[index].fed.iter().filter(|(fed, _, _)| *fed == track).map(|(_, _, layer)| *layer);
         let layers = own.chain(fed).fold(LayerSet::NONE, LayerSet::with);
         self.input(index, RoomInput::Worker(WorkerEvent::Wanted { track, layers }));
         while !self.in_flight.is_empty() {
