@@ -1,5 +1,6 @@
-//! The least that a server must do for a packet: seal it and hand it to the kernel, which wakes the
-//! receiver. An ideal server would cost this much on the machine of the measurement.
+//! What every server must do for a packet: seal it and hand it to the kernel, which wakes the receiver. Here
+//! each receiver sleeps; one that is still awake from the packet before costs the sender less, so a server
+//! whose clients are busy can stay below this.
 
 use std::net::UdpSocket;
 use std::sync::Arc;

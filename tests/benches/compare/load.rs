@@ -124,7 +124,7 @@ impl Load {
         let busy = used(running, length)?;
         let last = count(&mut client)?;
         let after = resident_mib(running.pid())?;
-        let [packets, missing] = [0, 1].map(|at| last[at] - first[at]);
+        let [packets, missing] = [0, 1].map(|at| (last[at] - first[at]).max(0.0));
         if packets < 1.0 {
             bail!("no packets arrived");
         }
@@ -138,7 +138,7 @@ impl Load {
                 "packets missing",
                 "%",
                 Goal::AtMost(0.1),
-                100.0 * missing / (packets + missing.max(0.0)),
+                100.0 * missing / (packets + missing),
             ),
             self.figure(
                 "memory per subscriber",
@@ -180,7 +180,7 @@ impl Load {
         ])
     }
 
-    /// What the least that any server must do costs: see [`floor`].
+    /// What sealing and sending the same packets costs: see [`floor`].
     pub(crate) fn floor(&self) -> Result<Option<f64>> {
         if self.data {
             return Ok(None);

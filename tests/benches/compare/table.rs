@@ -89,7 +89,7 @@ impl Table {
         self.rows[row].values[column].push(figure.value);
     }
 
-    /// Adds the cost of an ideal server to the first row of a part.
+    /// Adds the cost of sealing and sending alone to the first row of a part.
     pub(crate) fn add_floor(&mut self, part: &str, floor: Option<f64>) {
         if let (Some(row), Some(floor)) = (self.rows.iter_mut().find(|row| row.part == part), floor) {
             row.floor.push(floor);
@@ -111,7 +111,7 @@ impl fmt::Display for Table {
         header.extend(self.servers.iter().map(ToString::to_string));
         let floors = self.rows.iter().any(|row| !row.floor.is_empty());
         header.extend(self.compared().map(|(_, other)| format!("Systir / {}", self.servers[other])));
-        header.extend(floors.then(|| "ideal server".to_owned()));
+        header.extend(floors.then(|| "seal and send".to_owned()));
         table.set_header(header);
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let mut group = "";
