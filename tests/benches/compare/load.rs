@@ -134,12 +134,7 @@ impl Load {
         Ok(vec![
             self.figure("processor time per packet received", "µs", Goal::AtMost(8.0), cost),
             self.figure("packets received", "1/s", Goal::None, packets / length.as_secs_f64()),
-            self.figure(
-                "packets missing",
-                "%",
-                Goal::AtMost(0.1),
-                100.0 * missing / (packets + missing),
-            ),
+            self.figure("packets missing", "%", Goal::AtMost(0.1), 100.0 * missing / (packets + missing)),
             self.figure(
                 "memory per subscriber",
                 "MB",
