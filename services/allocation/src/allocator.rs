@@ -21,8 +21,10 @@ pub const FLOOR: u64 = 80_000;
 /// If the budget drops so soon after a track was raised, raising was wrong.
 const TRIAL: Duration = Duration::from_secs(8);
 /// Time to the next attempt after the first wrong one; doubled at each further one, up to the longest.
-const BACK_OFF: Duration = Duration::from_secs(5);
+const BACK_OFF: Duration = Duration::from_secs(3);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+/// Another path: this many percent of the budget that was too high.
+const NEW_PATH_PERCENT: u64 = 150;
 /// What was just raised does not give way to a more important track for so long.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -83,11 +85,20 @@ pub struct Allocator<K> {
     failures: u32,
     /// No track is raised before.
     wait_until: Option<Instant>,
+    /// The highest budget since a track was last raised. If raising was wrong, that budget was too high.
+    trusted: u64,
 }
 
 impl<K> Default for Allocator<K> {
     fn default() -> Self {
-        Self { states: Vec::new(), entries: Vec::new(), raised_at: None, failures: 0, wait_until: None }
+        Self {
+            states: Vec::new(),
+            entries: Vec::new(),
+            raised_at: None,
+            failures: 0,
+            wait_until: None,
+            trusted: 0,
+        }
     }
 }
 
@@ -113,12 +124,19 @@ impl<K: Copy + Ord> Allocator<K> {
         let keep = if budget < FLOOR { 0 } else { budget.saturating_mul(KEEP_PERCENT) / 100 };
         let room = budget.saturating_mul(ROOM_PERCENT) / 100;
         let room = if room < FLOOR { 0 } else { room };
+        if self.raised_at.is_some() {
+            self.trusted = self.trusted.max(budget);
+        }
+        // The path has changed: what failed on it before says nothing.
+        if self.wait_until.is_some() && budget > self.trusted / 100 * NEW_PATH_PERCENT {
+            (self.wait_until, self.failures) = (None, 0);
+        }
         let paused = self.give_lowest(keep, room);
         let lowered = self.lower(keep, budget);
         if paused || lowered {
             self.budget_dropped(now);
         } else if self.wait_until.is_none_or(|until| now >= until) {
-            self.raise(now, room);
+            self.raise(now, budget, room);
         }
         self.finish(tracks, out)
     }
@@ -203,7 +221,7 @@ impl<K: Copy + Ord> Allocator<K> {
     }
 
     /// Raises one track, if it fits.
-    fn raise(&mut self, now: Instant, room: u64) {
+    fn raise(&mut self, now: Instant, budget: u64, room: u64) {
         let mut raised = None;
         while let Some((place, at)) = self.next_step() {
             if raised.is_some_and(|before| before != at) || !self.make_step(place, at, room) {
@@ -212,6 +230,7 @@ impl<K: Copy + Ord> Allocator<K> {
             raised = Some(at);
         }
         let Some(at) = raised else { return };
+        self.trusted = budget;
         if self.raised_at.replace(now).is_some_and(|before| now.saturating_duration_since(before) >= TRIAL) {
             self.failures = 0;
         }

@@ -31,10 +31,10 @@ impl Ladder {
                 let rung = Rung { layer, temporal: temporal as u8 };
                 ladder.push_temporal(from, rung, state.rate(layer, temporal));
             }
-            // A camera at a quarter of its frame rate looks worse than the layer below at all of it.
-            if demand.source == VideoSource::Camera && !is_lowest && ladder.len - from > 2 {
-                ladder.rungs.copy_within(from + 1..ladder.len, from);
-                ladder.len -= 1;
+            // A camera with some of its frames looks worse than the layer below with all of them.
+            if demand.source == VideoSource::Camera && !is_lowest && ladder.len - from > 1 {
+                ladder.rungs.copy_within(ladder.len - 1..ladder.len, from);
+                ladder.len = from + 1;
             }
         }
         ladder.drop_dear();

@@ -12,8 +12,8 @@
 //!   track is shown. Of equal tracks none is raised by two rungs before all were raised by one.
 //! * Raised is one track per call, the most important one first. If its next rung does not fit, what is left is
 //!   kept for it, and less important tracks give way to it.
-//! * A screen share keeps its layer and loses temporal layers first: readable rather than fluent. A camera keeps at
-//!   least half of its frame rate, or goes to a lower layer.
+//! * A screen share keeps its layer and loses temporal layers first: readable rather than fluent. A camera keeps its
+//!   frame rate and goes to a lower layer; only of the lowest one it loses temporal layers.
 //! * Down at once, up with room only: see [`KEEP_PERCENT`] and [`ROOM_PERCENT`]. If the budget drops soon after a
 //!   track was raised, the next one waits, longer each time.
 //!

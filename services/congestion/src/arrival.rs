@@ -39,13 +39,15 @@ impl ArrivalClock {
                 last + i64::from(step)
             }
         };
-        let first = self.reference.is_none();
-        self.reference = Some(unwrapped);
         let time = unwrapped * REFERENCE_US;
-        if first || !plausible(now, time + self.offset) {
-            self.offset = now - time;
+        if self.reference.is_some() && plausible(now, time + self.offset) {
+            self.reference = Some(unwrapped);
+            return Arrivals { now, at: time + self.offset };
         }
-        Arrivals { now, at: time + self.offset }
+        // Begun anew from 24 bits: a receiver could drive the unwrapped time to any height.
+        self.reference = Some(reference);
+        self.offset = now - reference * REFERENCE_US;
+        Arrivals { now, at: now }
     }
 }
 

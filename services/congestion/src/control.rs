@@ -188,6 +188,9 @@ impl CongestionControl {
         let now = self.micros(now);
         let (wanted, allocated) = (wanted.min(self.limits.max), allocated.min(self.limits.max));
         self.probing.set_demand(now, &mut self.gcc, wanted, allocated);
+        if self.probing.wants_more() {
+            self.next_process.get_or_insert(now + INTERVAL);
+        }
     }
 
     /// When [`Self::handle_timeout`] is to be called; none while nothing is sent.
@@ -203,7 +206,7 @@ impl CongestionControl {
         if self.next_process.is_none_or(|next| now < next) {
             return;
         }
-        let active = now.saturating_sub(self.last_sent) < IDLE;
+        let active = now.saturating_sub(self.last_sent) < IDLE || self.probing.wants_more();
         self.next_process = active.then_some(now + INTERVAL);
         if self.source == Source::Reports {
             if self.remb_at.is_some_and(|at| now.saturating_sub(at) > REMB_AGE) {
@@ -214,6 +217,12 @@ impl CongestionControl {
             return;
         }
         self.gcc.process(now);
+        if let Some(left) = self.silence.ended_idle(now) {
+            // Nothing is sent that the receiver could report: only probes show what the path carries.
+            self.history.clear();
+            self.replace_estimator(now, left, Reports::TransportWide);
+            return;
+        }
         if self.source == Source::TransportWide {
             self.silence.process(now, self.estimate(), self.round_trip.unwrap_or(0));
         }

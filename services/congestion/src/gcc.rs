@@ -29,7 +29,7 @@ const WINDOW: TimeDelta = TimeDelta::from_millis(500);
 const BACKOFF: f64 = 0.9;
 /// libwebrtc probes for 15 ms with packets of full size. Ours are smaller, and what is shorter than jitter
 /// measures nothing.
-const PROBE_DURATION: TimeDelta = TimeDelta::from_millis(30);
+const PROBE_DURATION: TimeDelta = TimeDelta::from_millis(40);
 /// The application counts as limited, so that probes are allowed, while it sends less than this part of the estimate
 /// (libwebrtc: 0.65). The estimate grows to 1.5 times the throughput without a probe, and a server cannot send at any
 /// rate: between two layers it would stay there for good.

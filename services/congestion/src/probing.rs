@@ -15,7 +15,7 @@ const MAX_KNOWN: usize = 8;
 /// Time between probes while something is held back: short after the estimate changed much, longer after
 /// probes that found nothing.
 const MIN_INTERVAL: Micros = 1_000_000;
-const MAX_INTERVAL: Micros = 2_500_000;
+const MAX_INTERVAL: Micros = 4_000_000;
 /// If the estimator refused, the path is congested or its rate is used: asked again after this.
 const RETRY: Micros = 250_000;
 /// A probe whose next packet does not follow within this time has ended.
@@ -28,8 +28,15 @@ const MIN_HOLD: Micros = 2_000_000;
 const MAX_HOLD: Micros = 30_000_000;
 /// A demand that changes by less is no reason to probe.
 const DEMAND_STEP: f64 = 0.1;
+/// A layer has at least this many times the rate of the one below.
+const LAYER_STEP: f64 = 1.5;
 /// Room above what is wanted, so that layers which vary fit into the estimate.
 const HEADROOM: f64 = 1.25;
+
+/// Is the second rate so much higher that another layer is sent?
+fn is_step(from: u64, to: u64) -> bool {
+    to as f64 > from as f64 * LAYER_STEP
+}
 
 /// The probe that is being sent.
 #[derive(Debug)]
@@ -72,8 +79,13 @@ impl Probing {
         (self.wanted as f64 * HEADROOM) as u64
     }
 
+    /// Is less allocated than is wanted?
+    pub(crate) fn wants_more(&self) -> bool {
+        self.wanted > self.allocated
+    }
+
     fn is_held_back(&self, estimate: u64) -> bool {
-        self.wanted > self.allocated && estimate < self.useful()
+        self.wants_more() && estimate < self.useful()
     }
 
     pub(crate) fn set_demand(&mut self, now: Micros, gcc: &mut Gcc, wanted: u64, allocated: u64) {
@@ -96,18 +108,24 @@ impl Probing {
     }
 
     /// A raise that does not last was too much for the path, although its probe succeeded. Each one in
-    /// succession doubles the time until the next probe.
+    /// succession doubles the time until the next probe. What is allocated varies with the measured rates of
+    /// the layers; only a step to another layer counts.
     fn note_raise(&mut self, now: Micros, wanted: u64, allocated: u64) {
         let lasted = now.saturating_sub(self.raised);
-        if allocated > self.allocated {
+        let (raised, lowered) = (is_step(self.allocated, allocated), is_step(allocated, self.allocated));
+        if raised {
             self.raised = now;
         } else if lasted > LASTING {
             self.failed_raises = 0;
         }
-        let still_wanted = wanted >= self.wanted;
-        if allocated < self.allocated && still_wanted && lasted < SHORT {
+        let still_wanted = wanted >= self.wanted / 4 * 3;
+        if lowered && still_wanted && lasted < SHORT {
             self.hold = now + (MIN_HOLD << self.failed_raises).min(MAX_HOLD);
             self.failed_raises = (self.failed_raises + 1).min(8);
+        }
+        if allocated == 0 {
+            // Nothing is sent that could show that the path carries more.
+            self.hold = self.hold.min(now + MIN_HOLD);
         }
     }
 
@@ -150,7 +168,7 @@ impl Probing {
         }
         let grown = estimate > self.probed_at + self.probed_at / 10;
         self.interval =
-            if grown { MIN_INTERVAL } else { (self.interval * 3 / 2).clamp(MIN_INTERVAL, MAX_INTERVAL) };
+            if grown { MIN_INTERVAL } else { (self.interval * 2).clamp(MIN_INTERVAL, MAX_INTERVAL) };
         self.probed_at = estimate;
         self.next = now + self.interval;
     }

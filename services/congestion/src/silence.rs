@@ -15,6 +15,9 @@ const INTERVAL: Micros = 250_000;
 /// While nothing is sent there is nothing to report.
 const IDLE: Micros = 400_000;
 
+/// After that, the estimate is no longer held down by silence.
+const MAX_IDLE: Micros = 1_000_000;
+
 /// How long nothing has been heard while packets were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
@@ -40,6 +43,16 @@ impl Silence {
         self.cap.take().filter(|_| length >= BLACKOUT)
     }
 
+    /// Nothing has been sent for a while after the estimate was lowered, because too little was left to send anything.
+    /// Ends the silence, and returns that rest.
+    pub(crate) fn ended_idle(&mut self, now: Micros) -> Option<u64> {
+        if now.saturating_sub(self.last_sent) <= MAX_IDLE {
+            return None;
+        }
+        self.since = None;
+        self.cap.take()
+    }
+
     /// Lowers the estimate if it is time to.
     pub(crate) fn process(&mut self, now: Micros, estimate: u64, round_trip: Micros) {
         let Some(since) = self.since else { return };
@@ -63,6 +76,17 @@ mod tests {
     use super::*;
 
     const MS: Micros = 1000;
+
+    #[test]
+    fn silence_ends_when_too_little_is_left_to_send_anything() {
+        let mut silence = Silence::default();
+        send(&mut silence, 0, 3000);
+        let left = silence.cap();
+        assert!(left.is_some());
+        assert_eq!(silence.ended_idle(3500 * MS), None);
+        assert_eq!(silence.ended_idle(4500 * MS), left);
+        assert_eq!(silence.cap(), None);
+    }
 
     /// Packets every 20 ms until `end`.
     fn send(silence: &mut Silence, start: Micros, end: Micros) {

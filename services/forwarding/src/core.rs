@@ -16,7 +16,8 @@ use crate::throttle::ResendThrottle;
 use crate::timers::Timers;
 use crate::track::{Feed, Track};
 use crate::{
-    Egress, SenderInfo, SubscriptionId, SubscriptionStats, TEMPORAL_LAYERS, TrackId, TrackLoudness, TrackStats,
+    Egress, SenderInfo, SubscriptionId, SubscriptionStats, TEMPORAL_LAYERS, TrackId, TrackLoudness,
+    TrackStats,
 };
 use systir_rtp::packet::{Codec, Kind, Layer, LayerSet};
 
@@ -173,14 +174,15 @@ impl Core {
     #[must_use]
     pub fn live_layers(&self, track: TrackId) -> LayerSet {
         let sources = self.tracks.get(track.0).map(|state| state.sources.iter().enumerate());
-        let live = sources.into_iter().flatten().filter(|(_, source)| {
-            source.as_ref().is_some_and(|source| source.state == LayerState::Live)
-        });
+        let live = sources
+            .into_iter()
+            .flatten()
+            .filter(|(_, source)| source.as_ref().is_some_and(|source| source.state == LayerState::Live));
         live.fold(LayerSet::NONE, |set, (layer, _)| set.with(Layer(layer as u8)))
     }
 
     /// What arrives of each layer: bits per second of each temporal layer together with those below it, as sent to a
-    /// subscriber. Zero for a layer that does not arrive.
+    /// subscriber. Zero for a layer that does not arrive, or not long enough.
     #[must_use]
     pub fn layer_rates(&self, now: Instant, track: TrackId) -> [[u32; TEMPORAL_LAYERS]; Layer::MAX] {
         let mut rates = [[0; TEMPORAL_LAYERS]; Layer::MAX];

@@ -1,23 +1,23 @@
-//! The bit rate of one layer as it arrives, by temporal layers.
+//! The bit rate of one layer as it arrives, by temporal layers, without key frames that are rare.
 
 use std::time::{Duration, Instant};
 
 /// Temporal layers that are told apart; higher ones count as the last.
 pub const TEMPORAL_LAYERS: usize = 4;
 
-/// Rates are measured over one to two of these.
-const WINDOW: Duration = Duration::from_millis(500);
+/// How long a rate is measured.
+const WINDOW: Duration = Duration::from_secs(1);
 /// What a packet to a subscriber adds to its payload, bytes, about: RTP header with extensions, SRTP tag, UDP, IP.
 pub const PACKET_OVERHEAD: usize = 72;
 
 type Octets = [u64; TEMPORAL_LAYERS];
 
-/// Measures the rate of a layer.
+/// Measures the rate of a layer, over the last whole window.
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
     since: Option<Instant>,
     octets: Octets,
-    /// What was measured in the window before, and its length.
+    /// What arrived in the window before, and its length.
     before: Option<(Octets, Duration)>,
 }
 
@@ -27,8 +27,9 @@ impl RateMeter {
         let since = *self.since.get_or_insert(now);
         let passed = now.saturating_duration_since(since);
         if passed >= WINDOW {
-            // After a break of over a window, the rate is not that of the time before it.
-            self.before = Some((std::mem::take(&mut self.octets), passed.min(WINDOW * 2)));
+            // A window with a long break in it says nothing about the time after it.
+            let counted = std::mem::take(&mut self.octets);
+            self.before = (passed < WINDOW * 2).then_some((counted, passed));
             self.since = Some(now);
         }
         let index = usize::from(temporal).min(TEMPORAL_LAYERS - 1);
@@ -37,17 +38,15 @@ impl RateMeter {
         }
     }
 
-    /// Bits per second of each temporal layer together with those below it, as sent to a subscriber. Zero: nothing
-    /// arrives.
+    /// Bits per second of each temporal layer together with those below it, as sent to a subscriber. Zero: not known,
+    /// because nothing arrives, or has not for long.
     pub(crate) fn rates(&self, now: Instant) -> [u32; TEMPORAL_LAYERS] {
-        let Some(since) = self.since else { return [0; TEMPORAL_LAYERS] };
-        let passed = now.saturating_duration_since(since);
-        let (before, length) = self.before.filter(|_| passed < WINDOW * 4).unwrap_or_default();
-        let length = (length + passed).max(WINDOW / 2);
-        let mut sum = 0;
         let mut rates = [0; TEMPORAL_LAYERS];
-        for (rate, (one, other)) in rates.iter_mut().zip(self.octets.iter().zip(before)) {
-            sum += one + other;
+        let arrives = self.since.is_some_and(|since| now.saturating_duration_since(since) < WINDOW * 2);
+        let Some((octets, length)) = self.before.filter(|_| arrives) else { return rates };
+        let mut sum = 0;
+        for (rate, octets) in rates.iter_mut().zip(octets) {
+            sum += octets;
             *rate = (u128::from(sum) * 8_000_000 / length.as_micros().max(1)).min(u32::MAX.into()) as u32;
         }
         rates
@@ -72,6 +71,8 @@ mod tests {
         for (rate, expected) in meter.rates(at(300)).into_iter().zip(expected) {
             assert!(rate.abs_diff(expected) < expected / 20, "{rate} instead of {expected}");
         }
-        assert_eq!(meter.rates(at(300) + Duration::from_secs(60))[3] / 20_000, 0, "it has stopped");
+        assert_eq!(meter.rates(at(300) + Duration::from_secs(60)), [0; 4], "it has stopped");
+        meter.add(at(10_000), 0, 100);
+        assert_eq!(meter.rates(at(10_000)), [0; 4], "too early");
     }
 }

@@ -1,6 +1,6 @@
 //! Selection of the layer that a subscriber receives, by the layers that arrive.
 //!
-//! Congestion control comes before this: a bandwidth estimator calls `Core::set_target` with the lower of the
+//! Congestion control comes before this: the worker calls `Core::set_target` with the lower of the
 //! layer that the subscriber requested and the one that fits (or with none to pause).
 
 use crate::source::LayerState;

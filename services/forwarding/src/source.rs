@@ -13,6 +13,8 @@ use systir_rtp::packet::{Kind, Packet, SenderReport};
 
 /// A layer has ended when no packet arrived for this long.
 const LAYER_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Key frames that are further apart do not count in the rate of a layer.
+const RARE: Duration = Duration::from_secs(2);
 /// A larger jump of sequence numbers is a restart of the publisher.
 const MAX_JUMP: u64 = 3000;
 /// A layer that no subscriber wanted and that is silent for this long may have been stopped at its source.
@@ -67,6 +69,9 @@ pub(crate) struct LayerSource {
     report: Option<(SenderReport, Instant)>,
     /// Where the newest key frame started: sequence number and timestamp.
     last_key_frame: Option<(u64, u32)>,
+    key_frame_at: Option<Instant>,
+    /// Did the newest key frame start long after the one before?
+    rare_key_frame: bool,
     /// The newest picture id in 15 bits; for encoders that send 7 bits.
     picture_id: Option<u16>,
 }
@@ -89,6 +94,8 @@ impl LayerSource {
             epoch: 0,
             report: None,
             last_key_frame: None,
+            key_frame_at: None,
+            rare_key_frame: false,
             picture_id: None,
         }
     }
@@ -192,8 +199,17 @@ impl LayerSource {
         self.last_at = Some(now);
         self.stats.packets += 1;
         self.stats.octets += packet.payload.len() as u64;
-        let temporal = info.vp8.and_then(|descriptor| descriptor.temporal_layer()).unwrap_or(0);
-        self.rates.add(now, temporal, packet.payload.len());
+        if key_frame {
+            self.rare_key_frame =
+                self.key_frame_at.is_none_or(|at| now.saturating_duration_since(at) >= RARE);
+            self.key_frame_at = Some(now);
+        }
+        // A rare key frame would count like a second of the other frames.
+        let is_key_frame = self.last_key_frame.is_some_and(|(_, timestamp)| timestamp == packet.timestamp);
+        if !(is_key_frame && self.rare_key_frame) {
+            let temporal = info.vp8.and_then(|descriptor| descriptor.temporal_layer()).unwrap_or(0);
+            self.rates.add(now, temporal, packet.payload.len());
+        }
         let layer_started = self.state != LayerState::Live;
         self.state = LayerState::Live;
         let payload = if empty { &[] } else { packet.payload };

@@ -60,7 +60,8 @@ impl TemporalFilter {
         if self.dropped == Some(timestamp) {
             return Fate::Drop { new_frame: false };
         }
-        let may_start = layer <= self.target && descriptor.is_layer_sync() && descriptor.begins_frame() && !late;
+        let may_start =
+            layer <= self.target && descriptor.is_layer_sync() && descriptor.begins_frame() && !late;
         if layer > self.current && may_start {
             self.current = layer;
         }

@@ -59,7 +59,8 @@ impl Egress for Count {
 #[test]
 fn steady_forwarding_allocates_nothing() {
     let mut now = std::time::Instant::now();
-    let mut egress = Count { forwarded: 0, retransmitted: 0, fed: 0, requested: 0, last: [0; 100], queued: Vec::new() };
+    let mut egress =
+        Count { forwarded: 0, retransmitted: 0, fed: 0, requested: 0, last: [0; 100], queued: Vec::new() };
     let mut core = Core::new(1);
     let track = core.add_track(1, Kind::Video, Codec::Vp8, LayerSet(0b111));
     let subs: Vec<_> = (0..100).map(|_| core.subscribe(track).unwrap()).collect();

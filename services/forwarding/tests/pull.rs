@@ -91,7 +91,10 @@ fn dropped_temporal_layers_leave_no_gaps() {
     assert!(continuous(&sent));
     let pictures: Vec<u16> = sent.iter().map(|sent| sent.descriptor().picture_id.unwrap()).collect();
     assert!(pictures.chunks(2).all(|pair| pair[0] == pair[1]));
-    assert!(pictures.chunks(2).collect::<Vec<_>>().windows(2).all(|two| two[1][0] == two[0][0] + 1), "{pictures:?}");
+    assert!(
+        pictures.chunks(2).collect::<Vec<_>>().windows(2).all(|two| two[1][0] == two[0][0] + 1),
+        "{pictures:?}"
+    );
     let highest = |from: usize, to: usize| sent_layers[from..to].iter().flatten().max().copied();
     assert_eq!([highest(0, 16), highest(16, 32), highest(32, 50), highest(52, 64)], [2, 1, 0, 2].map(Some));
 }

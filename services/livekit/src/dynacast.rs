@@ -1,5 +1,5 @@
-//! Dynacast: layers of published video that nobody wants are turned off at the client. LiveKit's clients do so if
-//! their option `dynacast` is on; the others ignore the message.
+//! Dynacast: layers of published video that nobody wants are turned off at the client. LiveKit's browser client does so
+//! if its option `dynacast` is on, its Go SDK always; other clients ignore the message.
 //!
 //! As in LiveKit, all layers up to the highest one that someone asked for are on, and none is if nobody did.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol as proto;
 use systir_rtp::packet::{Layer, LayerSet};
 
-/// A layer is turned off when nobody has wanted it for so long: who looks away often looks back.
+/// A layer is turned off when nobody has wanted it for so long: a subscriber that hides a video often shows it again soon.
 const PAUSE_DELAY: Duration = Duration::from_secs(5);
 
 /// The same after the track was published: subscribers are still on their way.
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_back_within_the_delay_changes_nothing() {
+    fn a_layer_that_is_wanted_again_within_the_delay_stays_on() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut dynacast = Dynacast::default();

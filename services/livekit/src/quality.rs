@@ -12,7 +12,6 @@ pub(super) fn demand(settings: &UpdateTrackSettings, track: &TrackInfo) -> Track
     TrackDemand {
         layer: highest_layer(settings, track),
         pixels: settings.width.saturating_mul(settings.height),
-        fps: settings.fps,
         priority: settings.priority,
     }
 }
@@ -123,7 +122,7 @@ mod tests {
     fn size_frame_rate_and_priority_are_passed_on() {
         let settings =
             UpdateTrackSettings { width: 640, height: 360, fps: 15, priority: 1, ..Default::default() };
-        let asked = TrackDemand { layer: Some(Layer(1)), pixels: 230_400, fps: 15, priority: 1 };
+        let asked = TrackDemand { layer: Some(Layer(1)), pixels: 230_400, priority: 1 };
         assert_eq!(demand(&settings, &track(&[180, 360, 720])), asked);
         let huge = UpdateTrackSettings { width: u32::MAX, height: u32::MAX, ..Default::default() };
         assert_eq!(demand(&huge, &track(&[])).pixels, u32::MAX);

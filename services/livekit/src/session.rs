@@ -79,7 +79,7 @@ pub struct Session {
     connected: bool,
     /// Sids whose connection quality was sent.
     quality_sent: HashSet<Arc<str>>,
-    /// Connection quality of those that are not excellent, by sid.
+    /// Connection quality of those whose quality has changed, by sid.
     qualities: BTreeMap<Arc<str>, proto::ConnectionQualityInfo>,
     next_quality: Instant,
     pub(super) ended: bool,

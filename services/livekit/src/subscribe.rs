@@ -176,7 +176,8 @@ impl Session {
     fn start_downtrack(&mut self, downtrack: systir_media_control::Downtrack) {
         let (participant, key) = (self.config.participant, downtrack.track);
         let Some(visible) = self.visible.values().find(|visible| visible.track.key == key) else { return };
-        let demand = visible.settings.as_ref().map_or(TrackDemand::HIGHEST, |settings| visible.demand(settings));
+        let demand =
+            visible.settings.as_ref().map_or(TrackDemand::HIGHEST, |settings| visible.demand(settings));
         let has_demand = visible.settings.is_some() || visible.track.codec.kind() == Kind::Video;
         self.media(WorkerCommand::Subscribe { participant, downtrack });
         if has_demand {

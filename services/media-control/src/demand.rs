@@ -9,14 +9,11 @@ pub struct TrackDemand {
     pub layer: Option<Layer>,
     /// Pixels at which the track is shown; 0 if unknown.
     pub pixels: u32,
-    /// Most frames per second; 0 for all.
-    pub fps: u32,
-    /// Rank among the subscriber's tracks: 1 is the first, 0 is unset.
+    /// Does the subscriber prefer the track? 0: no. All other values count alike.
     pub priority: u32,
 }
 
 impl TrackDemand {
     /// What is sent to a subscriber that has not asked for anything.
-    pub const HIGHEST: Self =
-        Self { layer: Some(Layer(Layer::MAX as u8 - 1)), pixels: 0, fps: 0, priority: 0 };
+    pub const HIGHEST: Self = Self { layer: Some(Layer(Layer::MAX as u8 - 1)), pixels: 0, priority: 0 };
 }

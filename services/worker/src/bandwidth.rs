@@ -48,8 +48,8 @@ impl Engine {
             return;
         }
         control.next_allocation = now + INTERVAL;
-        let audio = std::mem::take(&mut control.audio_bytes) as u64 * 8 * 1000 / INTERVAL.as_millis() as u64;
-        let budget = control.estimate().saturating_sub(audio);
+        // Audio has no transport-wide sequence numbers: to the estimator it is other traffic, which is subtracted already.
+        let budget = control.estimate();
         let mut division = std::mem::take(&mut self.division);
         self.collect_demands(now, connection, &mut division.demands);
         if let Some(control) = self.egress.send_control(connection) {
@@ -62,11 +62,10 @@ impl Engine {
                     break;
                 }
             }
-            control.set_demand(now, outcome.wanted + audio, outcome.allocated + audio);
+            control.set_demand(now, outcome.wanted, outcome.allocated);
             trace!(
                 connection,
-                estimate = control.estimate(),
-                audio,
+                budget,
                 wanted = outcome.wanted,
                 allocated = outcome.allocated,
                 "the bandwidth of a subscriber is divided"
@@ -90,7 +89,8 @@ impl Engine {
             return;
         };
         for id in downtracks {
-            let Some(sender) = self.egress.downtracks.get(id.index()).filter(|sender| sender.id == *id) else {
+            let Some(sender) = self.egress.downtracks.get(id.index()).filter(|sender| sender.id == *id)
+            else {
                 continue;
             };
             let Some(track) = self.egress.track(sender.track) else { continue };

@@ -304,7 +304,12 @@ impl Engine {
     fn subscribe(&mut self, now: Instant, participant: ParticipantKey, downtrack: Downtrack) {
         let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
         let key = downtrack.track;
-        // A second offer of the same track (other m-line, other SSRC) replaces the first.
+        // A second offer of the same track (other m-line, other SSRC) replaces the first. The client was told if that
+        // is paused.
+        let before =
+            self.participants.get(&participant).and_then(|state| state.downtracks.get(&key)).copied();
+        let is_paused =
+            before.and_then(|id| self.egress.downtrack_sender(id)).is_some_and(|one| one.is_paused);
         self.unsubscribe(participant, key);
         let Some(track) = self.tracks.get(&key).copied() else {
             debug!(track = ?key, "ignored: subscription to an unknown track");
@@ -324,7 +329,7 @@ impl Engine {
             codec,
             demand: TrackDemand::HIGHEST,
             counted: None,
-            is_paused: false,
+            is_paused,
             mid_omitted_from: None,
             last_seq: None,
             last_reported: None,

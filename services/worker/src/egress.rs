@@ -339,13 +339,10 @@ impl Egress for WorkerEgress {
         let (connection, is_numbered, now) = (sender.connection, sender.is_numbered(), self.now);
         // Header, extensions, tag, UDP and IP included.
         let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
-        if let Some(control) = self.connections.get_mut(connection).and_then(Connection::send_control) {
-            if out.priority == Priority::Audio {
-                control.audio_bytes += bytes_on_wire;
-            } else if out.retransmission && is_numbered && !control.may_retransmit(now) {
-                self.counts.retransmissions_refused += 1;
-                return;
-            }
+        let control = self.connections.get_mut(connection).and_then(Connection::send_control);
+        if out.retransmission && is_numbered && control.is_some_and(|control| !control.may_retransmit(now)) {
+            self.counts.retransmissions_refused += 1;
+            return;
         }
         let mut fields = HeaderFields {
             payload_type,

@@ -311,7 +311,10 @@ impl Engine {
         // Media stays queued when the kernel takes no more.
         let retry = (!self.egress.ready.is_empty()).then(|| now + RETRY_DELAY);
         let wake = self.wakes.peek().map(|Reverse((due, _))| (*due).max(now));
-        [timer, wake, self.core.poll_timeout(), retry].into_iter().flatten().fold(self.next_tick, Instant::min)
+        [timer, wake, self.core.poll_timeout(), retry]
+            .into_iter()
+            .flatten()
+            .fold(self.next_tick, Instant::min)
     }
 
     /// Handles everything that is due at `now`.

@@ -200,6 +200,8 @@ impl Engine {
                     if let Some(control) = self.egress.send_control(connection) {
                         control.handle_timeout(now);
                         self.divide_bandwidth(now, connection);
+                        // A probe may be due, also while nothing else is sent.
+                        self.egress.list_ready(connection);
                     }
                 }
             }

@@ -10,6 +10,7 @@ use systir_rtp::packet::Kind;
 
 use super::connection::Role;
 use super::engine::Engine;
+use super::send_control::SendControl;
 use super::send_queue::{Datagrams, Route};
 
 /// Most packets before the newest one that are sent again to probe.
@@ -45,9 +46,14 @@ impl Engine {
         self.send_probe(now, connection);
         while let Some(sub) = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Video)) {
             if self.egress.send_control(connection).is_some_and(|control| !control.may_send(now)) {
+                // The other tracks have their turn when it may send again.
+                if let Some(pending) = self.egress.pending(connection) {
+                    pending.rotate_video();
+                }
                 break;
             }
-            if !self.core.pull(sub, &mut self.egress) {
+            self.core.pull(sub, &mut self.egress);
+            if !self.core.has_pending(sub) {
                 self.finish_downtrack(connection, Kind::Video);
             }
         }
@@ -63,18 +69,17 @@ impl Engine {
     /// Sends the packets of a probe that are due: recent packets once more, or padding.
     fn send_probe(&mut self, now: Instant, connection: usize) {
         while self.egress.send_control(connection).is_some_and(|control| control.begin_probe_packet(now)) {
-            let is_written = self.send_probe_packet(connection);
-            if let Some(control) = self.egress.send_control(connection) {
-                control.end_probe_packet(is_written);
-            }
+            self.send_probe_packet(connection);
+            let is_written = self.egress.send_control(connection).is_some_and(SendControl::end_probe_packet);
+            self.egress.counts.probe_packets += u64::from(is_written);
         }
     }
 
-    fn send_probe_packet(&mut self, connection: usize) -> bool {
+    fn send_probe_packet(&mut self, connection: usize) {
         let Some(Role::Subscriber { downtracks, probed, .. }) =
             self.egress.connections.get_mut(connection).map(|conn| &mut conn.role)
         else {
-            return false;
+            return;
         };
         *probed = (*probed + 1) % MAX_PROBE_PACKETS;
         let back = *probed;
@@ -83,15 +88,14 @@ impl Engine {
         for sub in subs {
             if self.egress.is_numbered(sub) {
                 if self.core.resend(sub, back, &mut self.egress) {
-                    self.egress.counts.probe_packets += 1;
-                    return true;
+                    return;
                 }
                 first = first.or(Some(sub));
             }
         }
-        let is_sent = first.is_some_and(|sub| self.egress.send_padding(sub));
-        self.egress.counts.probe_packets += u64::from(is_sent);
-        is_sent
+        if let Some(sub) = first {
+            self.egress.send_padding(sub);
+        }
     }
 
     /// Schedules the next look at a connection with congestion control.
@@ -99,6 +103,7 @@ impl Engine {
         let has_video =
             self.egress.pending(connection).is_some_and(|pending| pending.next(Kind::Video).is_some());
         let Some(control) = self.egress.send_control(connection) else { return };
+        control.set_waits(now, has_video);
         let Some(wake) = control.next_wake(now, has_video) else { return };
         if control.wake_at.is_none_or(|at| wake < at) {
             control.wake_at = Some(wake);

@@ -16,11 +16,13 @@ const OVERHEAD: usize = 64;
 const HAS_PADDING: u8 = 0x20;
 
 impl WorkerEgress {
-    /// Sends one packet of padding. False if the downtrack has no RTX stream, or it cannot be sent.
-    pub(super) fn send_padding(&mut self, id: SubscriptionId) -> bool {
+    /// Sends one packet of padding, if the downtrack has an RTX stream.
+    pub(super) fn send_padding(&mut self, id: SubscriptionId) {
         let now = self.now;
-        let Some(sender) = self.downtrack_sender(id) else { return false };
-        let Some((ssrc, payload_type)) = sender.downtrack.rtx_ssrc.zip(sender.downtrack.rtx_pt) else { return false };
+        let Some(sender) = self.downtrack_sender(id) else { return };
+        let Some((ssrc, payload_type)) = sender.downtrack.rtx_ssrc.zip(sender.downtrack.rtx_pt) else {
+            return;
+        };
         let seq = sender.rtx_seq;
         sender.rtx_seq = seq.wrapping_add(1);
         let fields = HeaderFields { payload_type, marker: false, seq, timestamp: 0, ssrc };
@@ -36,6 +38,6 @@ impl WorkerEgress {
             bytes.resize(bytes.len() + usize::from(PADDING) - 1, 0);
             bytes.push(PADDING);
             conn.transport.seal_rtp(bytes, start).is_ok()
-        })
+        });
     }
 }

@@ -30,6 +30,13 @@ impl PendingDowntracks {
         self.of(kind).pop_front();
     }
 
+    /// Another downtrack is next among those of video.
+    pub(super) fn rotate_video(&mut self) {
+        if !self.video.is_empty() {
+            self.video.rotate_left(1);
+        }
+    }
+
     fn of(&mut self, kind: Kind) -> &mut VecDeque<SubscriptionId> {
         match kind {
             Kind::Audio => &mut self.audio,

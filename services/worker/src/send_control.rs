@@ -8,9 +8,17 @@ use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::Feedback;
 use tracing::trace;
 
-/// Bits per second. At the start most subscribers get the middle layer of a camera; a probe follows at once.
-const LIMITS: BitrateLimits =
-    BitrateLimits { min: 30_000, start: 1_000_000, max: 50_000_000 };
+/// Bits per second. At the start most subscribers get what they ask for; a probe follows at once.
+const LIMITS: BitrateLimits = BitrateLimits { min: 30_000, start: 2_000_000, max: 50_000_000 };
+/// At the beginning a probe looks for this much, bits per second, whatever is wanted: rates are not known yet.
+const FIRST_DEMAND: u64 = 4_000_000;
+/// How long that is.
+const BEGINNING: Duration = Duration::from_secs(3);
+/// Video that has waited for so long leaves faster: the cache does not keep it for much longer, and its rate is lowered
+/// meanwhile.
+const MAX_WAIT: Duration = Duration::from_millis(400);
+/// How much faster.
+const CATCH_UP: u64 = 3;
 /// Retransmissions may take this part of the estimate.
 const RETRANSMISSION_PART: u64 = 5;
 /// And at least this, bits per second.
@@ -33,15 +41,19 @@ pub(super) struct SendControl {
     congestion: CongestionControl,
     pacer: Pacer,
     retransmissions: Pacer,
+    /// When anything was wanted for the first time.
+    wanted_since: Option<Instant>,
+    /// Since when video waits.
+    waits_since: Option<Instant>,
     probe: Option<ActiveProbe>,
     /// Is the packet that is being written one of the probe?
     is_probing: bool,
+    /// Was a packet of the probe written since it began?
+    is_probe_written: bool,
     /// Divides the estimate among the downtracks.
     pub(super) allocator: Allocator<SubscriptionId>,
     /// When the estimate is divided next.
     pub(super) next_allocation: Instant,
-    /// Bytes of audio since the last allocation, with all headers.
-    pub(super) audio_bytes: usize,
     /// When the connection is to be looked at again; other entries in the worker's queue are outdated.
     pub(super) wake_at: Option<Instant>,
 }
@@ -52,21 +64,19 @@ impl SendControl {
         Self {
             pacer: Pacer::new(now, congestion.pacing_rate()),
             congestion,
-            retransmissions: Pacer::with_burst(
-                now,
-                LIMITS.start / RETRANSMISSION_PART,
-                RETRANSMISSION_BURST,
-            ),
+            retransmissions: Pacer::with_burst(now, LIMITS.start / RETRANSMISSION_PART, RETRANSMISSION_BURST),
+            wanted_since: None,
+            waits_since: None,
             probe: None,
             is_probing: false,
+            is_probe_written: false,
             allocator: Allocator::new(),
             next_allocation: now,
-            audio_bytes: 0,
             wake_at: None,
         }
     }
 
-    /// What video and data may use, bits per second.
+    /// What video may use, bits per second.
     pub(super) fn estimate(&self) -> u64 {
         self.congestion.estimate()
     }
@@ -74,6 +84,19 @@ impl SendControl {
     /// May the next packet of video leave?
     pub(super) fn may_send(&self, now: Instant) -> bool {
         self.pacer.may_send(now)
+    }
+
+    /// Video still waits after what could leave has left, or none does.
+    pub(super) fn set_waits(&mut self, now: Instant, waits: bool) {
+        let was_late = self.is_late(now);
+        self.waits_since = waits.then(|| self.waits_since.unwrap_or(now));
+        if self.is_late(now) != was_late {
+            self.update_pace(now);
+        }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_WAIT)
     }
 
     /// May a retransmission leave? Those that may not are requested again.
@@ -88,6 +111,7 @@ impl SendControl {
                 probe.bytes = probe.bytes.saturating_sub(bytes);
                 probe.packets = probe.packets.saturating_sub(1);
                 probe.pacer.sent(now, bytes);
+                self.is_probe_written = true;
                 // Media does not wait behind a probe.
                 return self.congestion.sent(now, bytes, SentKind::Probe(probe.id));
             }
@@ -104,23 +128,28 @@ impl SendControl {
     /// Begins a packet of the probe, if one is due. [`SendControl::end_probe_packet`] ends it.
     pub(super) fn begin_probe_packet(&mut self, now: Instant) -> bool {
         if self.probe.as_ref().is_none_or(|probe| probe.bytes == 0 && probe.packets == 0) {
-            self.probe = self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(|Probe { id, rate, bytes, packets }| ActiveProbe {
-                id,
-                pacer: Pacer::with_burst(now, rate, Duration::ZERO),
-                bytes,
-                packets,
-            });
+            self.probe =
+                self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(
+                    |Probe { id, rate, bytes, packets }| ActiveProbe {
+                        id,
+                        pacer: Pacer::with_burst(now, rate, Duration::ZERO),
+                        bytes,
+                        packets,
+                    },
+                );
         }
         self.is_probing = self.probe.as_ref().is_some_and(|probe| probe.pacer.may_send(now));
+        self.is_probe_written = false;
         self.is_probing
     }
 
-    /// The packet of the probe was written, or cannot be: then the probe is given up.
-    pub(super) fn end_probe_packet(&mut self, is_written: bool) {
+    /// Ends a packet of the probe. If none was written, the probe is given up. Returns whether one was.
+    pub(super) fn end_probe_packet(&mut self) -> bool {
         self.is_probing = false;
-        if !is_written {
+        if !self.is_probe_written {
             self.probe = None;
         }
+        self.is_probe_written
     }
 
     /// The client reports which packets arrived, and when.
@@ -145,6 +174,9 @@ impl SendControl {
 
     /// What could be used, and what is allocated, bits per second.
     pub(super) fn set_demand(&mut self, now: Instant, wanted: u64, allocated: u64) {
+        let begins =
+            wanted > 0 && now.saturating_duration_since(*self.wanted_since.get_or_insert(now)) < BEGINNING;
+        let wanted = if begins { wanted.max(FIRST_DEMAND) } else { wanted };
         self.congestion.set_demand(now, wanted, allocated);
         self.update_pace(now);
     }
@@ -166,7 +198,97 @@ impl SendControl {
 
     fn update_pace(&mut self, now: Instant) {
         let estimate = self.congestion.estimate();
-        self.pacer.set_rate(now, self.congestion.pacing_rate());
+        let faster = if self.is_late(now) { CATCH_UP } else { 1 };
+        self.pacer.set_rate(now, self.congestion.pacing_rate() * faster);
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: usize = 1200;
+
+    fn ms(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    /// Bytes of ten seconds in which each millisecond as much is sent as may be.
+    fn sent(mut may_send: impl FnMut(&mut SendControl, Instant) -> bool) -> u64 {
+        let start = Instant::now();
+        let mut control = SendControl::new(start);
+        let mut bytes = 0;
+        for now in (0..10_000).map(|at| ms(start, at)) {
+            while may_send(&mut control, now) {
+                bytes += PACKET as u64;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn retransmissions_take_no_more_than_a_fifth_of_the_estimate() {
+        let bytes = sent(|control, now| {
+            let may = control.may_retransmit(now);
+            if may {
+                control.sent(now, PACKET, true);
+            }
+            may
+        });
+        let part = LIMITS.start / 8 * 10 / RETRANSMISSION_PART;
+        assert!((part..part * 11 / 10).contains(&bytes), "{bytes} instead of {part}");
+    }
+
+    #[test]
+    fn video_is_sent_at_the_pace_of_the_estimate() {
+        let bytes = sent(|control, now| {
+            let may = control.may_send(now);
+            if may {
+                control.sent(now, PACKET, false);
+            } else {
+                assert!(control.next_wake(now, true).is_some_and(|wake| wake > now));
+                assert_eq!(control.next_wake(now, false), None);
+            }
+            may
+        });
+        let pace = LIMITS.start / 8 * 10;
+        assert!((pace..pace * 3 / 2).contains(&bytes), "{bytes} instead of {pace}");
+    }
+
+    #[test]
+    fn a_probe_is_spread_and_ends() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start);
+        assert!(!control.begin_probe_packet(start), "nothing is wanted");
+        control.set_demand(start, 5_000_000, 500_000);
+        let mut times = Vec::new();
+        for now in (0..400).map(|at| ms(start, at)) {
+            control.handle_timeout(now);
+            while control.begin_probe_packet(now) {
+                control.sent(now, PACKET, true);
+                assert!(control.end_probe_packet());
+                times.push(now);
+            }
+        }
+        times.dedup();
+        assert!(times.len() >= 5, "{times:?}");
+        // All were sent: the estimator waits for feedback.
+        let end = ms(start, 401);
+        assert!(!control.begin_probe_packet(end));
+        assert!(control.may_send(end), "media does not wait behind a probe");
+    }
+
+    #[test]
+    fn a_probe_of_which_nothing_can_be_written_is_given_up() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start);
+        control.set_demand(start, 5_000_000, 500_000);
+        let mut tries = 0;
+        while control.begin_probe_packet(start) {
+            assert!(!control.end_probe_packet());
+            tries += 1;
+        }
+        assert!((1..10).contains(&tries), "{tries}");
     }
 }

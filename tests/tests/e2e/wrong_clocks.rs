@@ -42,7 +42,15 @@ async fn start(cluster: &mut Cluster, nodes: [&str; 2]) -> Result<()> {
     for node in nodes {
         cluster.start(node)?;
     }
-    cluster.wait_ready(&nodes).await
+    cluster.wait_ready(&nodes).await?;
+    // Until then, the first node may still count the participants of the processes before.
+    eventually("all seats are free", LIMIT, || async {
+        let answer = cluster.admin(nodes[0], "nodes").await.ok()?;
+        let mut all = answer["nodes"].as_array()?.iter();
+        let is_ours = |one: &serde_json::Value| nodes.iter().any(|node| one["node"] == *node);
+        all.all(|one| !is_ours(one) || one["participants"] == 0).then_some(())
+    })
+    .await
 }
 
 async fn speaker(cluster: &Cluster, gateway: &str, room: &str, identity: &str) -> Result<Member> {

@@ -130,13 +130,13 @@ fn a_screen_share_keeps_its_layer_and_loses_frames_first() {
 }
 
 #[test]
-fn a_camera_keeps_half_of_its_frames_or_its_layer_changes() {
+fn a_camera_keeps_its_frames_and_its_layer_changes() {
     let tracks = [VideoDemand { rates: temporal([150_000, 500_000, 1_700_000]), ..camera() }];
     let mut connection = settled(4_000_000, &tracks);
     connection.pass(1_500_000, &tracks);
-    assert_eq!(connection.rungs(), [Some(Rung { layer: Layer(2), temporal: 1 })]);
-    connection.pass(1_000_000, &tracks);
-    assert_eq!(connection.rungs(), [Some(Rung::all_of(Layer(1)))], "not a quarter of the frames");
+    assert_eq!(connection.rungs(), [Some(Rung::all_of(Layer(1)))], "not some of the frames");
+    connection.pass(120_000, &tracks);
+    assert_eq!(connection.rungs(), [Some(Rung { layer: Layer(0), temporal: 1 })], "no layer is lower");
 }
 
 #[test]
@@ -232,7 +232,20 @@ fn a_wrong_raise_is_tried_again_later_and_later() {
         high = now_high;
     }
     let waits: Vec<u64> = raises.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
-    assert_eq!(waits[..5], [5, 10, 20, 40, 60]);
+    assert_eq!(waits[..5], [3, 6, 12, 24, 48]);
+}
+
+#[test]
+fn after_a_wrong_raise_a_path_that_carries_far_more_is_used_at_once() {
+    let mut connection = Connection::new();
+    let tracks = [camera()];
+    connection.passes(5, 800_000, &tracks);
+    assert_eq!(connection.layers(), [Some(1)]);
+    connection.pass(300_000, &tracks);
+    connection.pass(900_000, &tracks);
+    assert_eq!(connection.layers(), [Some(0)], "it waits");
+    connection.pass(3_000_000, &tracks);
+    assert_eq!(connection.layers(), [Some(2)]);
 }
 
 #[test]

@@ -185,8 +185,11 @@ impl Simulation {
             self.layer = chosen;
             self.key_frame = true;
         }
-        let allocated = self.layer.map_or(0, |layer| LAYERS[layer]);
-        self.control.set_demand(now, self.wanted, allocated);
+        // The rates are measured, so they vary.
+        let mut measured = |rate: u64| rate / 100 * self.random.u64(94..107);
+        let allocated = measured(self.layer.map_or(0, |layer| LAYERS[layer]));
+        let wanted = measured(self.wanted);
+        self.control.set_demand(now, wanted, allocated);
         self.pacer.set_rate(now, self.control.pacing_rate());
     }
 

@@ -148,7 +148,7 @@ impl PacketDelivery<'_> {
         if sub.waits_for(layer) && self.may_start() && !sub.rewriter.has_passed(layer, packet.seq) {
             self.start_layer(sub);
             sub.switches += 1;
-            self.queue(id, sub, packet, &accepted.info, egress);
+            self.queue(id, sub, packet, (&accepted.info, false), egress);
             self.catch_up(id, sub, egress);
             return true;
         }
@@ -160,22 +160,20 @@ impl PacketDelivery<'_> {
         if accepted.empty && sub.rewriter.skip(layer, packet.seq, false) {
             return false;
         }
-        self.queue(id, sub, packet, &accepted.info, egress);
+        self.queue(id, sub, packet, (&accepted.info, accepted.late), egress);
         false
     }
 
-    /// Queues a packet, unless its temporal layer is dropped.
+    /// Queues a packet, unless its temporal layer is dropped. `late`: a later one was queued before it.
     fn queue(
         &self,
         id: SubscriptionId,
         sub: &mut Subscription,
         packet: &Packet<'_>,
-        info: &PayloadInfo,
+        (info, late): (&PayloadInfo, bool),
         egress: &mut impl Egress,
     ) {
-        if let Fate::Drop { new_frame } =
-            sub.temporal.decide(info.vp8.as_ref(), packet.timestamp, self.accepted.late)
-        {
+        if let Fate::Drop { new_frame } = sub.temporal.decide(info.vp8.as_ref(), packet.timestamp, late) {
             // A number between others that were sent is used by padding.
             if !sub.rewriter.skip(self.layer, packet.seq, new_frame)
                 && let Some(mapped) = sub.rewriter.map(self.layer, packet.seq)
@@ -231,7 +229,7 @@ impl PacketDelivery<'_> {
             if packet.payload.is_empty() && sub.rewriter.skip(self.layer, seq, false) {
                 continue;
             }
-            self.queue(id, sub, &packet, info, egress);
+            self.queue(id, sub, &packet, (info, false), egress);
         }
     }
 }

@@ -247,7 +247,9 @@ impl Subscriber {
                         rtx_ssrc: rtx_ssrc.filter(|_| rtx_pt.is_some()),
                         pt,
                         rtx_pt,
-                        transport_cc: section.extensions.contains(&(TRANSPORT_CC, uri::TRANSPORT_CC.to_owned())),
+                        transport_cc: section
+                            .extensions
+                            .contains(&(TRANSPORT_CC, uri::TRANSPORT_CC.to_owned())),
                         opus_pt: contained_codec(wanted.codec)
                             .map(|codec| codec as u8)
                             .filter(|pt| accepts(*pt)),
