@@ -5,7 +5,7 @@
 //!  host ── 10.254.n.2 [near] 172.31.1.2 ── 172.31.1.1 [path] 172.31.2.1 ── 172.31.2.2 [far] 10.254.n.6 ── host
 //! ```
 //!
-//! The interfaces disappear with their [namespaces](Namespace).
+//! The interfaces disappear with their network namespaces.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
