@@ -36,6 +36,7 @@ async fn a_media_node_decides_itself_who_joins_whatever_an_approved_gateway_sign
         ("exam-2", recorder, "no rule of ku.dk permits join-recorder"),
     ];
     let mut streams = Vec::new();
+    let before = used(&home);
     for (name, claim, why) in cases {
         hostile.room = test_keys::room(name);
         let claims = |identity: &str| Grants { room: name.to_owned(), ..grants(identity) };
@@ -58,6 +59,9 @@ async fn a_media_node_decides_itself_who_joins_whatever_an_approved_gateway_sign
         let ticket = issuer.issue(&assignment, "cph-1", &claims("eve"), 0).unwrap();
         streams.push(hostile.signal("cph-1", &held, &ticket, &claims("eve")).await.unwrap());
         anna.until_sees("eve").await;
+        // Her seat is free before the next case counts.
+        drop(anna);
+        until_used(&home, before + streams.len() as u32).await;
     }
     home.stop().await;
 }
