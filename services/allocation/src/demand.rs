@@ -1,5 +1,7 @@
 //! What is known of a video track of a subscriber, and what it may get.
 
+use std::cmp::Ordering;
+
 use systir_rtp::packet::{Layer, LayerSet};
 
 /// Number of temporal layers that rates are measured for.
@@ -48,10 +50,14 @@ impl Rung {
     }
 
     /// What to send of the layer `current` until a key frame of this rung's layer arrives: of a layer that is too
-    /// high, only the lowest temporal layer, which takes effect at once.
+    /// high, only the lowest temporal layer, which takes effect at once. In the same layer, this rung.
     #[must_use]
     pub fn until_key_frame(self, current: Self) -> Self {
-        if current.layer > self.layer { Self { temporal: 0, ..current } } else { current }
+        match current.layer.cmp(&self.layer) {
+            Ordering::Less => current,
+            Ordering::Equal => self,
+            Ordering::Greater => Self { temporal: 0, ..current },
+        }
     }
 }
 

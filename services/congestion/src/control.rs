@@ -26,7 +26,7 @@ const REMB_AGE: Micros = 5_000_000;
 /// Where the estimate comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// Nothing was heard yet.
+    /// The receiver has reported nothing yet.
     Unknown,
     TransportWide,
     /// Receiver reports and REMB.
@@ -130,7 +130,7 @@ impl CongestionControl {
             if self.round_trip.is_none() {
                 self.round_trip = Some(now.saturating_sub(newest));
             }
-            if let Some(left) = self.silence.heard(now, self.history.in_flight()) {
+            if let Some(left) = self.silence.reported(now, self.history.in_flight()) {
                 // What was sent into the blackout says nothing about the path as it is now.
                 self.history.clear();
                 self.replace_estimator(now, left, Reports::TransportWide);

@@ -31,7 +31,7 @@
 //!         pacer.sent(now, 375);
 //!         receiver.record(now, control.sent(now, 375, SentKind::Media), 1);
 //!     }
-//!     // Probes tell whether more fits. A program spreads their packets with a pacer.
+//!     // Probes measure whether more fits. A program spreads their packets with a pacer.
 //!     while let Some(probe) = control.poll_probe(now) {
 //!         let size = probe.bytes.div_ceil(probe.packets);
 //!         for packet in 0..probe.packets as u32 {

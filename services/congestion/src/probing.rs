@@ -59,7 +59,7 @@ pub(crate) struct Probing {
     wanted: u64,
     allocated: u64,
     /// The demand that the estimator knows.
-    told: u64,
+    known_demand: u64,
     /// The estimate at the last periodic probe.
     probed_at: u64,
     interval: Micros,
@@ -97,11 +97,11 @@ impl Probing {
         }
         if !self.started {
             self.started = true;
-            self.told = wanted;
+            self.known_demand = wanted;
             self.next = now + MAX_INTERVAL;
             gcc.start_probing(now, self.useful());
-        } else if wanted.abs_diff(self.told) as f64 > self.told as f64 * DEMAND_STEP {
-            self.told = wanted;
+        } else if wanted.abs_diff(self.known_demand) as f64 > self.known_demand as f64 * DEMAND_STEP {
+            self.known_demand = wanted;
             gcc.set_useful(now, self.useful());
         }
         self.take(now, gcc);

@@ -1,4 +1,4 @@
-//! A receiver of which nothing is heard: the estimate falls while packets are sent and none is reported.
+//! A receiver that reports nothing: the estimate falls while packets are sent and none is reported.
 //!
 //! Google congestion control reacts to silence only after three seconds; libwebrtc's congestion window, which
 //! reacts earlier, is for an encoder.
@@ -18,10 +18,10 @@ const IDLE: Micros = 400_000;
 /// After that, the estimate is no longer held down by silence.
 const MAX_IDLE: Micros = 1_000_000;
 
-/// How long nothing has been heard while packets were sent.
+/// How long nothing has been reported while packets were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
-    /// When the receiver was last heard, or the first packet that it should have reported was sent.
+    /// When the receiver last reported, or the first packet that it should have reported was sent.
     since: Option<Micros>,
     last_sent: Micros,
     cap: Option<u64>,
@@ -37,7 +37,7 @@ impl Silence {
     }
 
     /// Feedback came. Returns the estimate that the silence left, if it was a blackout.
-    pub(crate) fn heard(&mut self, now: Micros, in_flight: bool) -> Option<u64> {
+    pub(crate) fn reported(&mut self, now: Micros, in_flight: bool) -> Option<u64> {
         let length = self.since.map_or(0, |since| now.saturating_sub(since));
         self.since = in_flight.then_some(now);
         self.cap.take().filter(|_| length >= BLACKOUT)
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(silence.cap(), Some(800_000));
         send(&mut silence, 600, 1100);
         assert!(silence.cap().unwrap() < 600_000);
-        assert_eq!(silence.heard(1100 * MS, true), None);
+        assert_eq!(silence.reported(1100 * MS, true), None);
         assert_eq!(silence.cap(), None);
     }
 
@@ -115,7 +115,7 @@ mod tests {
         send(&mut silence, 0, 2000);
         let cap = silence.cap().unwrap();
         assert!(cap < 400_000, "{cap}");
-        assert_eq!(silence.heard(2000 * MS, true), Some(cap));
+        assert_eq!(silence.reported(2000 * MS, true), Some(cap));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use network::{KILOBIT, LAYERS, MEGABIT, Path, Simulation};
 const SEEDS: std::ops::Range<u64> = 1..11;
 
 fn run(path: Path, until: u64) -> Simulation {
+    println!("seed {}", path.seed);
     let mut simulation = Simulation::new(path);
     simulation.run_until(until);
     simulation.print(200);
@@ -20,7 +21,6 @@ fn run(path: Path, until: u64) -> Simulation {
 #[test]
 fn steps_of_capacity_are_followed() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity =
             vec![(0, 3 * MEGABIT), (20_000, MEGABIT), (40_000, 400 * KILOBIT), (70_000, 100 * MEGABIT)];
         let simulation = run(Path { capacity, seed, ..Path::default() }, 90_000);
@@ -50,7 +50,6 @@ fn steps_of_capacity_are_followed() {
 #[test]
 fn random_loss_of_five_percent_leaves_most_of_the_path_usable() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT)];
         let simulation = run(Path { capacity, seed, loss: 0.05, ..Path::default() }, 40_000);
         let estimate = simulation.mean_estimate(10_000, 40_000);
@@ -62,7 +61,6 @@ fn random_loss_of_five_percent_leaves_most_of_the_path_usable() {
 #[test]
 fn jitter_is_not_mistaken_for_congestion() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT)];
         let simulation = run(Path { capacity, seed, jitter_ms: 15, ..Path::default() }, 40_000);
         let estimate = simulation.mean_estimate(10_000, 40_000);
@@ -73,7 +71,6 @@ fn jitter_is_not_mistaken_for_congestion() {
 #[test]
 fn a_competing_flow_leaves_its_rest() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT)];
         let competing = (15_000, 45_000, 2 * MEGABIT);
         let simulation = run(Path { capacity, seed, competing, ..Path::default() }, 60_000);
@@ -88,7 +85,6 @@ fn a_competing_flow_leaves_its_rest() {
 #[test]
 fn a_deep_queue_is_kept_short() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT), (15_000, MEGABIT)];
         let simulation = run(Path { capacity, seed, queue_ms: 1000, ..Path::default() }, 45_000);
         let queue = simulation.worst_queue(19_000, 45_000);
@@ -101,7 +97,6 @@ fn a_deep_queue_is_kept_short() {
 #[test]
 fn estimate_falls_in_a_blackout_and_recovers_by_probing() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT), (15_000, 0), (17_000, 3 * MEGABIT)];
         let simulation = run(Path { capacity, seed, ..Path::default() }, 30_000);
         let before = simulation.lowest_estimate(14_900, 15_000);
@@ -116,7 +111,6 @@ fn estimate_falls_in_a_blackout_and_recovers_by_probing() {
 #[test]
 fn a_layer_that_fits_is_kept() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 700 * KILOBIT)];
         let simulation = run(Path { capacity, seed, ..Path::default() }, 40_000);
         let received = simulation.received(10_000, 40_000);
@@ -127,7 +121,6 @@ fn a_layer_that_fits_is_kept() {
 #[test]
 fn a_raise_that_fails_delays_the_next() {
     for seed in SEEDS {
-        println!("seed {seed}");
         // The best layer fits, its key frame hardly.
         let capacity = vec![(0, 2 * MEGABIT)];
         let simulation = run(Path { capacity, seed, ..Path::default() }, 40_000);
@@ -140,7 +133,6 @@ fn a_raise_that_fails_delays_the_next() {
 #[test]
 fn a_long_round_trip_is_used_too() {
     for seed in SEEDS {
-        println!("seed {seed}");
         let capacity = vec![(0, 3 * MEGABIT)];
         let simulation = run(Path { capacity, seed, propagation_ms: 100, ..Path::default() }, 30_000);
         assert!(simulation.time_to_layer(0, LAYERS[2]) < 3_000);

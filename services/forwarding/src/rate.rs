@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Temporal layers that are told apart; higher ones count as the last.
+/// Temporal layers that have a rate of their own; higher ones count as the last.
 pub const TEMPORAL_LAYERS: usize = 4;
 
 /// How long a rate is measured.

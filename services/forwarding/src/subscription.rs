@@ -11,8 +11,12 @@ use crate::select::eligible;
 use crate::source::LayerState;
 use crate::temporal::TemporalFilter;
 use crate::throttle::ResendThrottle;
+use crate::track::Track;
 use crate::{Egress, Forward, SubscriptionId, TrackId};
 use systir_rtp::packet::{LayerSet, Packet};
+
+/// Layer, packet, what was read of it, and its number and shift.
+type SentPacket<'a> = (u8, Packet<'a>, &'a PayloadInfo, (u64, Shift));
 
 #[derive(Debug)]
 pub(crate) struct Subscription {
@@ -79,6 +83,15 @@ impl Subscription {
         }
         let others = [self.selected, self.current].into_iter().flatten();
         others.fold(single(highest.0), |set, layer| set.union(single(layer)))
+    }
+
+    /// The packet that was sent with the subscriber's number `seq`: its layer, and what [`Subscription::send`] takes. None
+    /// when it is not cached any more, or its segment was closed since and the packet maps to another number.
+    pub(crate) fn sent_packet<'a>(&self, track: &'a Track, seq: u16) -> Option<SentPacket<'a>> {
+        let (layer, source_seq, _) = self.rewriter.unmap(seq)?;
+        let (packet, info) = track.source(layer)?.cache.get(source_seq)?;
+        let mapped = self.rewriter.map(layer, source_seq).filter(|(out, _)| *out as u16 == seq)?;
+        Some((layer, packet, info, mapped))
     }
 
     /// Queues one packet, with the sequence number and the shift from [`Rewriter::map`].

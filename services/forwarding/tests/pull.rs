@@ -21,7 +21,7 @@ fn nothing_is_sent_before_it_is_pulled() {
         sim.queue(track, &published);
     }
     assert!(sim.log.sent.is_empty());
-    assert_eq!(sim.log.queued, [sub, other], "each is told once");
+    assert_eq!(sim.log.queued, [sub, other], "each is listed once");
     assert!(sim.core.pull(other, &mut sim.log) && sim.core.has_pending(other));
     assert_eq!((sim.log.of(sub).len(), sim.log.of(other).len()), (0, 1));
     sim.pull_all();

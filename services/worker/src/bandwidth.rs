@@ -89,10 +89,7 @@ impl Engine {
             return;
         };
         for id in downtracks {
-            let Some(sender) = self.egress.downtracks.get(id.index()).filter(|sender| sender.id == *id)
-            else {
-                continue;
-            };
+            let Some(sender) = self.egress.downtrack(*id) else { continue };
             let Some(track) = self.egress.track(sender.track) else { continue };
             if track.spec.kind != Kind::Video || !sender.is_numbered() {
                 continue;
@@ -137,18 +134,16 @@ impl Engine {
             self.core.set_target(now, *id, rung.map(|rung| rung.layer), &mut self.egress);
             if let Some(rung) = rung {
                 let current = self.core.current_layer(*id).map(Rung::all_of);
-                let sent = current.map_or(*rung, |current| match current.layer.cmp(&rung.layer) {
-                    std::cmp::Ordering::Equal => *rung,
-                    _ => rung.until_key_frame(current),
-                });
+                let sent = current.map_or(*rung, |current| rung.until_key_frame(current));
                 self.core.set_temporal_target(*id, sent.temporal, rung.temporal);
             }
         }
+        if changes.is_empty() {
+            return;
+        }
+        self.egress.counts.streams_paused += changes.iter().filter(|(_, paused)| *paused).count() as u64;
         let Some(conn) = self.egress.connections.get(connection) else { return };
         let (room, participant) = (conn.room, conn.participant);
-        if !changes.is_empty() {
-            self.egress.counts.streams_paused += changes.iter().filter(|(_, paused)| *paused).count() as u64;
-            self.egress.notify_room(room, WorkerEvent::StreamState { participant, changes });
-        }
+        self.egress.notify_room(room, WorkerEvent::StreamState { participant, changes });
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use systir_forwarding::SubscriptionId;
 use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::{Kind, Layer};
 use systir_rtp::twcc::TwccRecorder;
@@ -301,15 +302,18 @@ impl Engine {
         }
     }
 
+    /// The downtrack by which a participant receives a track.
+    fn downtrack_of(&self, participant: ParticipantKey, track: TrackKey) -> Option<SubscriptionId> {
+        self.participants.get(&participant)?.downtracks.get(&track).copied()
+    }
+
     fn subscribe(&mut self, now: Instant, participant: ParticipantKey, downtrack: Downtrack) {
         let Some(connection) = self.connection(participant, Side::Subscriber) else { return };
         let key = downtrack.track;
         // A second offer of the same track (other m-line, other SSRC) replaces the first. The client was told if that
         // is paused.
-        let before =
-            self.participants.get(&participant).and_then(|state| state.downtracks.get(&key)).copied();
-        let is_paused =
-            before.and_then(|id| self.egress.downtrack_sender(id)).is_some_and(|one| one.is_paused);
+        let before = self.downtrack_of(participant, key).and_then(|id| self.egress.downtrack(id));
+        let is_paused = before.is_some_and(|sender| sender.is_paused);
         self.unsubscribe(participant, key);
         let Some(track) = self.tracks.get(&key).copied() else {
             debug!(track = ?key, "ignored: subscription to an unknown track");
@@ -378,9 +382,7 @@ impl Engine {
         track: TrackKey,
         mut demand: TrackDemand,
     ) {
-        let found =
-            self.participants.get(&participant).and_then(|state| state.downtracks.get(&track)).copied();
-        let Some(id) = found else {
+        let Some(id) = self.downtrack_of(participant, track) else {
             debug!(?participant, ?track, "ignored: demand for an unknown downtrack");
             return;
         };

@@ -201,6 +201,14 @@ impl WorkerEgress {
         self.tracks.get(id.index()).filter(|track| track.id == id)
     }
 
+    pub(super) fn track_mut(&mut self, id: TrackId) -> Option<&mut Track> {
+        self.tracks.get_mut(id.index()).filter(|track| track.id == id)
+    }
+
+    pub(super) fn downtrack(&self, id: SubscriptionId) -> Option<&DowntrackSender> {
+        self.downtracks.get(id.index()).filter(|sender| sender.id == id)
+    }
+
     pub(super) fn downtrack_sender(&mut self, id: SubscriptionId) -> Option<&mut DowntrackSender> {
         self.downtracks.get_mut(id.index()).filter(|sender| sender.id == id)
     }
@@ -226,7 +234,7 @@ impl WorkerEgress {
 
     /// Do the downtrack's packets have transport-wide sequence numbers?
     pub(super) fn is_numbered(&self, id: SubscriptionId) -> bool {
-        self.downtracks.get(id.index()).is_some_and(|sender| sender.id == id && sender.is_numbered())
+        self.downtrack(id).is_some_and(DowntrackSender::is_numbered)
     }
 
     /// Does the participant with this id speak?
@@ -321,7 +329,7 @@ impl WorkerEgress {
 
 impl Egress for WorkerEgress {
     fn queued(&mut self, sub: SubscriptionId) {
-        let Some(sender) = self.downtracks.get(sub.index()).filter(|sender| sender.id == sub) else { return };
+        let Some(sender) = self.downtrack(sub) else { return };
         let (connection, kind) = (sender.connection, sender.codec.kind());
         let Some(pending) = self.pending(connection) else { return };
         pending.add(sub, kind);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use systir_forwarding::SubscriptionId;
-use systir_media_control::{MediaQuality, WorkerEvent};
+use systir_media_control::WorkerEvent;
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
@@ -80,10 +80,7 @@ impl Engine {
             return None;
         };
         let is = |id: &&SubscriptionId| {
-            self.egress
-                .downtracks
-                .get(id.index())
-                .is_some_and(|sender| sender.id == **id && sender.downtrack.ssrc == ssrc)
+            self.egress.downtrack(**id).is_some_and(|sender| sender.downtrack.ssrc == ssrc)
         };
         downtracks.iter().find(is).copied()
     }
@@ -213,18 +210,22 @@ impl Engine {
     /// Tells the rooms whose participants' quality changed.
     fn tell_quality(&mut self, now: Instant) {
         for (key, state) in &mut self.participants {
+            let both = [state.publisher, state.subscriber];
             let mut judged = false;
-            let mut worst = (MediaQuality::Excellent, f32::MAX);
-            for connection in [state.publisher, state.subscriber] {
-                let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
-                judged |= conn.quality.judge(now, conn.round_trip.mean());
-                let score = conn.quality.mean_opinion();
-                if score < worst.1 {
-                    worst = (conn.quality.quality(), score);
+            for connection in both {
+                if let Some(conn) = self.egress.connections.get_mut(connection) {
+                    judged |= conn.quality.judge(now, conn.round_trip.mean());
                 }
             }
-            let (quality, score) = worst;
-            if judged && std::mem::replace(&mut state.quality, quality) != quality {
+            if !judged {
+                continue;
+            }
+            let meters = both.into_iter().filter_map(|key| Some(&self.egress.connections.get(key)?.quality));
+            let scores = meters.map(|meter| (meter.quality(), meter.mean_opinion()));
+            let Some((quality, score)) = scores.min_by(|one, other| one.1.total_cmp(&other.1)) else {
+                continue;
+            };
+            if std::mem::replace(&mut state.quality, quality) != quality {
                 let event = WorkerEvent::Quality { participant: *key, quality, score };
                 self.egress.notify_room(state.room, event);
             }

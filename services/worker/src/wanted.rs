@@ -12,7 +12,7 @@ use super::engine::Engine;
 impl WorkerEgress {
     /// Counts what a downtrack asks for. It counts once its connection is up.
     pub(super) fn count_demand(&mut self, id: SubscriptionId) {
-        let Some(sender) = self.downtracks.get(id.index()).filter(|sender| sender.id == id) else { return };
+        let Some(sender) = self.downtrack(id) else { return };
         let connected = self.connections.get(sender.connection).is_some_and(|conn| conn.connected);
         let Some(declared) = self.track(sender.track).map(|track| track.spec.layers) else { return };
         let asked = sender.demand.layer.filter(|_| connected);
@@ -29,7 +29,7 @@ impl WorkerEgress {
     }
 
     fn change_demand(&mut self, id: TrackId, before: Option<Layer>, now: Option<Layer>) {
-        let Some(track) = self.tracks.get_mut(id.index()).filter(|track| track.id == id) else { return };
+        let Some(track) = self.track_mut(id) else { return };
         if before != now {
             track.demanded.change(before, now);
             self.check_wanted(id);
@@ -38,7 +38,7 @@ impl WorkerEgress {
 
     /// The wanted layers of a track may have changed.
     pub(super) fn check_wanted(&mut self, id: TrackId) {
-        let Some(track) = self.tracks.get_mut(id.index()).filter(|track| track.id == id) else { return };
+        let Some(track) = self.track_mut(id) else { return };
         if !std::mem::replace(&mut track.demanded.queued, true) {
             self.wanted_checks.push(id);
         }
@@ -47,7 +47,7 @@ impl WorkerEgress {
     /// Tells the room which layers of a track are wanted, if that changed. `needed`: those that the forwarding core
     /// needs for its downtracks and feeds.
     fn tell_wanted(&mut self, id: TrackId, needed: LayerSet) {
-        let Some(track) = self.tracks.get_mut(id.index()).filter(|track| track.id == id) else { return };
+        let Some(track) = self.track_mut(id) else { return };
         track.demanded.queued = false;
         let layers = needed.union(track.demanded.layers());
         // Publishers of audio are not told.

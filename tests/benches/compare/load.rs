@@ -86,7 +86,7 @@ impl Load {
         client.arg(format!("-messages={MESSAGES}"));
         let this = *self;
         tokio::task::spawn_blocking(move || {
-            if this.data { this.data(&running, &mut client) } else { this.media(&running, &mut client) }
+            if this.data { this.data(&mut client) } else { this.media(&running, &mut client) }
         })
         .await?
     }
@@ -148,7 +148,7 @@ impl Load {
         ])
     }
 
-    fn data(&self, _running: &Running, client: &mut std::process::Command) -> Result<Vec<Figure>> {
+    fn data(&self, client: &mut std::process::Command) -> Result<Vec<Figure>> {
         let mut client = Self::join(client)?;
         client.send_line("subscribe")?;
         event(&mut client, "subscribed")?;

@@ -144,6 +144,8 @@ fn until_the_key_frame_of_a_lower_layer_fewer_frames_of_the_present_one_are_sent
     let (high, low) = (Rung::all_of(Layer(2)), Rung::all_of(Layer(1)));
     assert_eq!(low.until_key_frame(high), Rung { layer: Layer(2), temporal: 0 });
     assert_eq!(high.until_key_frame(low), low);
+    let thin = Rung { temporal: 1, ..high };
+    assert_eq!(thin.until_key_frame(high), thin, "needs no key frame");
 }
 
 #[test]

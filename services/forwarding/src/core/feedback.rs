@@ -31,14 +31,9 @@ impl Core {
         // Audio is small and urgent: it is sent again at each request.
         let round_trip = round_trip.filter(|_| track.kind == Kind::Video);
         for seq in seqs.take(MAX_SEQS) {
-            let Some((layer, source_seq, shift)) = state.rewriter.unmap(seq) else { continue };
-            let Some(source) = track.source(layer) else { continue };
-            let Some((packet, info)) = source.cache.get(source_seq) else { continue };
-            // The packet must still map to the same number: its segment may have been closed since.
-            let Some((out, _)) = state.rewriter.map(layer, source_seq) else { continue };
-            if out as u16 == seq && state.resend_throttle.admit(now, seq, round_trip) {
-                let how = (track.priority(layer), true);
-                state.send(sub, &packet, info, (out, shift), how, egress);
+            let Some((layer, packet, info, mapped)) = state.sent_packet(track, seq) else { continue };
+            if state.resend_throttle.admit(now, seq, round_trip) {
+                state.send(sub, &packet, info, mapped, (track.priority(layer), true), egress);
             }
         }
     }

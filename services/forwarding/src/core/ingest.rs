@@ -19,9 +19,9 @@ use systir_rtp::packet::{Kind, Layer, Packet, SenderReport};
 const MAX_CATCH_UP: u64 = 256;
 
 impl Core {
-    /// Takes a packet of a layer from its source, forwards it to the feeds and queues it for the subscribers. Its sequence number is the publisher's,
-    /// extended ([`systir_rtp::ExtendedSeq`]). Its padding is removed, so a padding packet has an empty
-    /// payload. Packets of undeclared layers, of another video codec than the track's, and of muted tracks
+    /// Takes a packet of a layer from its source, forwards it to the feeds and queues it for the subscribers. Its
+    /// sequence number is the publisher's, extended ([`systir_rtp::ExtendedSeq`]). Its padding is removed, so a
+    /// padding packet has an empty payload. Packets of undeclared layers, of another video codec than the track's, and of muted tracks
     /// are dropped.
     pub fn ingest(
         &mut self,

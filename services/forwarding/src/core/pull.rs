@@ -1,7 +1,6 @@
 //! Sending what is queued for a subscriber.
 
 use super::Core;
-use crate::source::LayerSource;
 use crate::{Egress, SubscriptionId};
 
 impl Core {
@@ -35,10 +34,7 @@ impl Core {
         let Some(state) = self.subs.get_mut(sub.0) else { return false };
         let Some(track) = self.tracks.get(state.track.0).filter(|track| !track.muted) else { return false };
         let Some(out) = state.newest_sent.checked_sub(back) else { return false };
-        let Some((layer, seq, _)) = state.rewriter.unmap(out as u16) else { return false };
-        let cached = track.source(layer).and_then(|source: &LayerSource| source.cache.get(seq));
-        let mapped = state.rewriter.map(layer, seq).filter(|(mapped, _)| *mapped == out);
-        let Some(((packet, info), mapped)) = cached.zip(mapped) else { return false };
+        let Some((layer, packet, info, mapped)) = state.sent_packet(track, out as u16) else { return false };
         state.send(sub, &packet, info, mapped, (track.priority(layer), true), egress);
         true
     }
