@@ -19,7 +19,7 @@ pub const KEEP_PERCENT: u64 = 105;
 pub const FLOOR: u64 = 80_000;
 
 /// If the budget drops so soon after a track was raised, raising was wrong.
-const TRIAL: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(8);
 /// Time to the next attempt after the first wrong one; doubled at each further one, up to the longest.
 const BACK_OFF: Duration = Duration::from_secs(3);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
@@ -28,6 +28,15 @@ const NEW_PATH_PERCENT: u64 = 150;
 /// What was just raised does not give way to a more important track for so long.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// How long the path has to carry padding in the place of a higher layer before that layer is sent. A probe is
+/// shorter: a router that lets a burst through at full speed passes it. The queue of such a router fills within this
+/// time, and only padding is lost then.
+const TRIAL_LENGTH: Duration = Duration::from_secs(1);
+/// Time to the next trial after one that failed. It costs little, so it does not grow.
+const TRIAL_BACK_OFF: Duration = Duration::from_secs(3);
+/// A trial goes on while the raise that it is for changes by no more than this, since rates are measured. Percent.
+const TRIAL_MARGIN_PERCENT: u64 = 120;
+
 /// What was allocated, bits per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
@@ -35,6 +44,17 @@ pub struct Outcome {
     pub wanted: u64,
     /// What the allocated rungs need together.
     pub allocated: u64,
+    /// Padding to send in addition, or repeated packets: what the next raise would add. 0: no raise is tried. If the
+    /// path does not carry it, the budget of the next calls is smaller.
+    pub trial: u64,
+}
+
+/// Padding is sent in the place of a higher layer.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    since: Instant,
+    /// What is sent together with the padding, bits per second.
+    total: u64,
 }
 
 /// One track during a call.
@@ -87,6 +107,12 @@ pub struct Allocator<K> {
     wait_until: Option<Instant>,
     /// The highest budget since a track was last raised. If raising was wrong, that budget was too high.
     trusted: u64,
+    /// Bits per second that the path has carried. More is tried with padding first. Unlimited until the budget was too
+    /// small for the first time: so long the estimate is believed.
+    proven: u64,
+    trial: Option<Trial>,
+    /// The rungs before a raise that is only tried; reused.
+    before: Vec<Option<usize>>,
 }
 
 impl<K> Default for Allocator<K> {
@@ -98,6 +124,9 @@ impl<K> Default for Allocator<K> {
             failures: 0,
             wait_until: None,
             trusted: 0,
+            proven: u64::MAX,
+            trial: None,
+            before: Vec::new(),
         }
     }
 }
@@ -133,9 +162,15 @@ impl<K: Copy + Ord> Allocator<K> {
         }
         let paused = self.give_lowest(keep, room);
         let lowered = self.lower(keep, budget);
+        let trial_failed = self.trial.take_if(|trial| trial.total > keep).is_some();
         if paused || lowered {
+            (self.proven, self.trial) = (budget, None);
             self.budget_dropped(now);
+        } else if trial_failed {
+            self.wait_until = Some(now + TRIAL_BACK_OFF);
         } else if self.wait_until.is_none_or(|until| now >= until) {
+            // A trial that began with room goes on without.
+            let room = self.trial.map_or(room, |trial| room.max(keep.min(trial.total)));
             self.raise(now, budget, room);
         }
         self.finish(tracks, out)
@@ -220,23 +255,58 @@ impl<K: Copy + Ord> Allocator<K> {
         lowered
     }
 
-    /// Raises one track, if it fits.
+    /// Raises one track, if it fits, by as much as the path has been shown to carry, and tries the rest.
     fn raise(&mut self, now: Instant, budget: u64, room: u64) {
-        let mut raised = None;
+        self.keep_rungs();
+        let (mut stepped, mut raised) = (None, None);
+        // What is tried is raised before more is tried.
+        let room = self.trial.map_or(room, |trial| room.min(trial.total * TRIAL_MARGIN_PERCENT / 100));
         while let Some((place, at)) = self.next_step() {
-            if raised.is_some_and(|before| before != at) || !self.make_step(place, at, room) {
+            if stepped.is_some_and(|before| before != at) || !self.make_step(place, at, room) {
                 break;
             }
-            raised = Some(at);
+            stepped = Some(at);
+            if self.total() <= self.proven {
+                raised = stepped;
+                self.keep_rungs();
+            }
+        }
+        let total = self.total();
+        if total <= self.proven {
+            self.trial = None;
+        } else if self.is_tried(now, total) {
+            (self.proven, self.trial, raised) = (total, None, stepped);
+        } else {
+            self.restore_rungs();
         }
         let Some(at) = raised else { return };
         self.trusted = budget;
-        if self.raised_at.replace(now).is_some_and(|before| now.saturating_duration_since(before) >= TRIAL) {
+        if self.raised_at.replace(now).is_some_and(|before| now.saturating_duration_since(before) >= SOON) {
             self.failures = 0;
         }
         let state = self.entries.get(at).map(|entry| entry.state);
         if let Some(state) = state.and_then(|state| self.states.get_mut(state)) {
             state.raised_at = Some(now);
+        }
+    }
+
+    /// Has the path carried that much for long enough? If not, the trial begins or goes on.
+    fn is_tried(&mut self, now: Instant, total: u64) -> bool {
+        let near = |one: u64, other: u64| one * 100 <= other * TRIAL_MARGIN_PERCENT;
+        let trial = self.trial.filter(|trial| near(total, trial.total) && near(trial.total, total));
+        let since = trial.map_or(now, |trial| trial.since);
+        self.trial = Some(Trial { since, total });
+        now.saturating_duration_since(since) >= TRIAL_LENGTH
+    }
+
+    fn keep_rungs(&mut self) {
+        self.before.clear();
+        self.before.extend(self.entries.iter().map(|entry| entry.rung));
+    }
+
+    fn restore_rungs(&mut self) {
+        for (entry, before) in self.entries.iter_mut().zip(&self.before) {
+            entry.rung = *before;
         }
     }
 
@@ -301,7 +371,7 @@ impl<K: Copy + Ord> Allocator<K> {
 
     fn budget_dropped(&mut self, now: Instant) {
         let Some(raised_at) = self.raised_at.take() else { return };
-        if now.saturating_duration_since(raised_at) >= TRIAL {
+        if now.saturating_duration_since(raised_at) >= SOON {
             self.failures = 0;
             return;
         }
@@ -325,6 +395,7 @@ impl<K: Copy + Ord> Allocator<K> {
                 state.rung = rung;
             }
         }
+        outcome.trial = self.trial.map_or(0, |trial| trial.total.saturating_sub(outcome.allocated));
         outcome
     }
 }

@@ -16,6 +16,8 @@
 //!   frame rate and goes to a lower layer; only of the lowest one it loses temporal layers.
 //! * Down at once, up with room only: see [`KEEP_PERCENT`] and [`ROOM_PERCENT`]. If the budget drops soon after a
 //!   track was raised, the next one waits, longer each time.
+//! * Once the budget was too small, it is not believed: before a track is raised, padding is sent in the place of the
+//!   higher layer ([`Outcome::trial`]). A raise that the path does not carry costs padding then, not the picture.
 //!
 //! # Example
 //!

@@ -13,7 +13,7 @@ fn main() {
     let start = Instant::now();
     let limits = BitrateLimits { min: 30_000, start: 300_000, max: 10_000_000 };
     let mut control = CongestionControl::new(start, limits);
-    control.set_demand(start, 2_000_000, 2_000_000);
+    control.set_demand(start, 2_000_000, 2_000_000, 0);
     let mut receiver = TwccRecorder::new(start);
     let (mut sending, mut feedback, mut timers, mut reports) = (0, 0, 0, 0_u64);
     for packet in 0..PACKETS {

@@ -18,6 +18,10 @@ const INTERVAL: Micros = 100_000;
 const IDLE: Micros = 2_000_000;
 /// Statuses of one feedback packet that are read. A range that was really sent is no longer.
 const MAX_STATUSES: usize = 2 * MAX_PACKETS;
+/// Congestion so soon after a probe or a filler, beyond the round-trip time, is caused by it: its queue has to drain.
+const CAUSED: Micros = 600_000;
+/// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
+const KEY_FRAME: Micros = 600_000;
 /// A receiver that sent reports and no transport-wide feedback for this long gives none.
 const NO_FEEDBACK: Micros = 3_000_000;
 /// RFC draft-alvestrand-rmcat-remb: a receiver repeats its estimate at least this often while it holds.
@@ -51,6 +55,10 @@ pub struct CongestionControl {
     silence: Silence,
     first_sent: Option<Micros>,
     last_sent: Micros,
+    /// Congestion before then is caused by a probe, a filler, or the key frame of a layer that the path carries.
+    caused_until: Micros,
+    /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
+    carried: Option<u64>,
     next_process: Option<Micros>,
     /// Smoothed.
     round_trip: Option<Micros>,
@@ -77,6 +85,8 @@ impl CongestionControl {
             silence: Silence::default(),
             first_sent: None,
             last_sent: 0,
+            caused_until: 0,
+            carried: None,
             next_process: None,
             round_trip: None,
             remb_at: None,
@@ -92,6 +102,9 @@ impl CongestionControl {
         let number = self.history.push(now, size, probe);
         self.gcc.sent(gcc::sent_packet(number, now, size, None));
         self.silence.sent(now);
+        if matches!(kind, SentKind::Probe(_) | SentKind::Filler) {
+            self.caused_until = self.caused_until.max(now + CAUSED + self.round_trip.unwrap_or(0));
+        }
         self.first_sent.get_or_insert(now);
         self.last_sent = now;
         self.next_process.get_or_insert(now + INTERVAL);
@@ -138,9 +151,23 @@ impl CongestionControl {
             }
         }
         if !results.is_empty() {
+            let before = self.gcc.target();
             self.gcc.feedback(now, results);
+            self.keep_carried(now, before);
             self.probing.take(now, &mut self.gcc);
         }
+    }
+
+    /// Google congestion control falls below the rate that the receiver measured, whatever was sent. When a probe, a
+    /// filler or the key frame of a layer that was tried caused the congestion, that would be less than what is sent
+    /// without it, which the path carries.
+    fn keep_carried(&mut self, now: Micros, before: u64) {
+        let target = self.gcc.target();
+        if target >= before {
+            return;
+        }
+        let allocated = self.probing.allocated().min(before.max(self.carried.unwrap_or(0)));
+        self.carried = (now < self.caused_until).then_some(allocated);
     }
 
     /// One block of a receiver report: the part of packets lost since the previous one, in units of 1/256, and the
@@ -182,12 +209,17 @@ impl CongestionControl {
         self.gcc.round_trip(now, sample);
     }
 
-    /// What could be used at most, with all wanted layers, and what is allocated now; bits per second on the
-    /// wire. Probes do not go beyond what is useful, and go on only while something is held back.
-    pub fn set_demand(&mut self, now: Instant, wanted: u64, allocated: u64) {
+    /// What could be used at most, with all wanted layers, what is allocated now, and with how much padding the path is
+    /// tried ([`SentKind::Filler`]); bits per second on the wire. Probes do not go beyond what is useful, and go on only
+    /// while something is held back and the path is not tried.
+    pub fn set_demand(&mut self, now: Instant, wanted: u64, allocated: u64, filler: u64) {
         let now = self.micros(now);
-        let (wanted, allocated) = (wanted.min(self.limits.max), allocated.min(self.limits.max));
-        self.probing.set_demand(now, &mut self.gcc, wanted, allocated);
+        let limit = |rate: u64| rate.min(self.limits.max);
+        let (wanted, allocated, filler) = (limit(wanted), limit(allocated), limit(filler));
+        if self.probing.is_trial_passed(allocated) {
+            self.caused_until = now + KEY_FRAME + CAUSED;
+        }
+        self.probing.set_demand(now, &mut self.gcc, wanted, allocated, filler);
         if self.probing.wants_more() {
             self.next_process.get_or_insert(now + INTERVAL);
         }
@@ -234,7 +266,7 @@ impl CongestionControl {
     /// Bits per second that may be allocated.
     #[must_use]
     pub fn estimate(&self) -> u64 {
-        let target = self.gcc.target();
+        let target = self.gcc.target().max(self.carried.unwrap_or(0));
         let target = self.silence.cap().map_or(target, |cap| cap.min(target));
         target.clamp(self.limits.min, self.limits.max)
     }
@@ -271,6 +303,7 @@ impl CongestionControl {
     /// A new estimator that begins with an estimate of `start`.
     fn replace_estimator(&mut self, now: Micros, start: u64, reports: Reports) {
         *self.gcc = Gcc::new(now, &self.limits_from(start), reports);
+        self.carried = None;
         self.probing.restart(now, &mut self.gcc);
     }
 

@@ -21,7 +21,7 @@
 //! let mut pacer = Pacer::new(start, control.pacing_rate());
 //! let mut receiver = TwccRecorder::new(start);
 //! // Three layers are wanted, the lowest is sent.
-//! control.set_demand(start, 2_350_000, 150_000);
+//! control.set_demand(start, 2_350_000, 150_000, 0);
 //! assert_eq!(control.estimate(), 300_000);
 //!
 //! for ms in (0..1000).step_by(20) {

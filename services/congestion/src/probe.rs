@@ -25,4 +25,6 @@ pub enum SentKind {
     Retransmission,
     /// A packet of a probe, whatever it contains.
     Probe(ProbeId),
+    /// A packet that only fills the path, so that it shows whether it carries a higher layer.
+    Filler,
 }

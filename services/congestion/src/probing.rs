@@ -15,23 +15,23 @@ const MAX_KNOWN: usize = 8;
 /// Time between probes while something is held back: short after the estimate changed much, longer after
 /// probes that found nothing.
 const MIN_INTERVAL: Micros = 1_000_000;
-const MAX_INTERVAL: Micros = 4_000_000;
+const MAX_INTERVAL: Micros = 3_000_000;
+/// An access link is often slow for seconds only, so the interval grows slowly.
+const INTERVAL_GROWTH_PERCENT: Micros = 125;
 /// If the estimator refused, the path is congested or its rate is used: asked again after this.
 const RETRY: Micros = 250_000;
 /// A probe whose next packet does not follow within this time has ended.
 const MAX_PAUSE: Micros = 100_000;
-/// A raise that is taken back before this time has failed, one that lasts longer than the other succeeded.
+/// A raise or a trial that is taken back before this time has failed.
 const SHORT: Micros = 4_000_000;
-const LASTING: Micros = 10_000_000;
-/// Time without probes after raises that failed.
-const MIN_HOLD: Micros = 2_000_000;
-const MAX_HOLD: Micros = 30_000_000;
+/// Time without probes after that.
+const HOLD: Micros = 2_000_000;
 /// A demand that changes by less is no reason to probe.
 const DEMAND_STEP: f64 = 0.1;
 /// A layer has at least this many times the rate of the one below.
 const LAYER_STEP: f64 = 1.5;
 /// Room above what is wanted, so that layers which vary fit into the estimate.
-const HEADROOM: f64 = 1.25;
+const HEADROOM: f64 = 1.35;
 
 /// Is the second rate so much higher that another layer is sent?
 fn is_step(from: u64, to: u64) -> bool {
@@ -58,6 +58,7 @@ pub(crate) struct Probing {
     last: u16,
     wanted: u64,
     allocated: u64,
+    filler: u64,
     /// The demand that the estimator knows.
     known_demand: u64,
     /// The estimate at the last periodic probe.
@@ -65,9 +66,8 @@ pub(crate) struct Probing {
     interval: Micros,
     next: Micros,
     odd: bool,
-    /// When more was allocated for the last time.
+    /// When more was allocated or tried for the last time.
     raised: Micros,
-    failed_raises: u32,
     /// No probes until then.
     hold: Micros,
     started: bool,
@@ -81,16 +81,33 @@ impl Probing {
 
     /// Is less allocated than is wanted?
     pub(crate) fn wants_more(&self) -> bool {
-        self.wanted > self.allocated
+        self.wanted > self.allocated + self.filler
+    }
+
+    /// Is as much allocated now as was tried?
+    pub(crate) fn is_trial_passed(&self, allocated: u64) -> bool {
+        self.filler > 0 && allocated > self.allocated + self.filler / 2
+    }
+
+    /// Bits per second that are allocated.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
     }
 
     fn is_held_back(&self, estimate: u64) -> bool {
         self.wants_more() && estimate < self.useful()
     }
 
-    pub(crate) fn set_demand(&mut self, now: Micros, gcc: &mut Gcc, wanted: u64, allocated: u64) {
-        self.note_raise(now, wanted, allocated);
-        (self.wanted, self.allocated) = (wanted, allocated);
+    pub(crate) fn set_demand(
+        &mut self,
+        now: Micros,
+        gcc: &mut Gcc,
+        wanted: u64,
+        allocated: u64,
+        filler: u64,
+    ) {
+        self.note_raise(now, wanted, allocated + filler);
+        (self.wanted, self.allocated, self.filler) = (wanted, allocated, filler);
         if wanted == 0 {
             self.waiting.clear();
             return;
@@ -107,25 +124,15 @@ impl Probing {
         self.take(now, gcc);
     }
 
-    /// A raise that does not last was too much for the path, although its probe succeeded. Each one in
-    /// succession doubles the time until the next probe. What is allocated varies with the measured rates of
-    /// the layers; only a step to another layer counts.
-    fn note_raise(&mut self, now: Micros, wanted: u64, allocated: u64) {
-        let lasted = now.saturating_sub(self.raised);
-        let (raised, lowered) = (is_step(self.allocated, allocated), is_step(allocated, self.allocated));
-        if raised {
-            self.raised = now;
-        } else if lasted > LASTING {
-            self.failed_raises = 0;
-        }
+    /// A raise or a trial that does not last was too much for the path, although its probe succeeded. What is allocated
+    /// varies with the measured rates of the layers; only a step to another layer counts.
+    fn note_raise(&mut self, now: Micros, wanted: u64, total: u64) {
+        let before = self.allocated + self.filler;
         let still_wanted = wanted >= self.wanted / 4 * 3;
-        if lowered && still_wanted && lasted < SHORT {
-            self.hold = now + (MIN_HOLD << self.failed_raises).min(MAX_HOLD);
-            self.failed_raises = (self.failed_raises + 1).min(8);
-        }
-        if allocated == 0 {
-            // Nothing is sent that could show that the path carries more.
-            self.hold = self.hold.min(now + MIN_HOLD);
+        if is_step(total, before) && still_wanted && now.saturating_sub(self.raised) < SHORT {
+            self.hold = now + HOLD;
+        } else if is_step(before, total) {
+            self.raised = now;
         }
     }
 
@@ -133,7 +140,7 @@ impl Probing {
     pub(crate) fn restart(&mut self, now: Micros, gcc: &mut Gcc) {
         self.waiting.clear();
         self.known.clear();
-        (self.hold, self.failed_raises) = (0, 0);
+        self.hold = 0;
         self.interval = MIN_INTERVAL;
         self.next = now + MIN_INTERVAL;
         if self.started {
@@ -168,7 +175,8 @@ impl Probing {
         }
         let grown = estimate > self.probed_at + self.probed_at / 10;
         self.interval =
-            if grown { MIN_INTERVAL } else { (self.interval * 2).clamp(MIN_INTERVAL, MAX_INTERVAL) };
+            if grown { MIN_INTERVAL } else { self.interval * INTERVAL_GROWTH_PERCENT / 100 };
+        self.interval = self.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self.probed_at = estimate;
         self.next = now + self.interval;
     }

@@ -95,7 +95,7 @@ fn apply(control: &mut CongestionControl, now: &mut Instant, last: &mut u16, ste
             }
         }
         Step::Demand { wanted, allocated } => {
-            control.set_demand(*now, (*wanted).into(), (*allocated).into());
+            control.set_demand(*now, (*wanted).into(), (*allocated).into(), 0);
         }
         Step::Garbage(fci) => {
             if let Some(feedback) = Feedback::parse(fci) {

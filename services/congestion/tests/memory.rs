@@ -27,7 +27,7 @@ fn a_connection_keeps_less_than_50_kilobytes() {
     let region = Region::new(ALLOCATOR);
     let mut control = CongestionControl::new(start, limits);
     println!("inline {} bytes, new {} bytes", size_of::<CongestionControl>(), kept(&region));
-    control.set_demand(start, 2_000_000, 2_000_000);
+    control.set_demand(start, 2_000_000, 2_000_000, 0);
 
     // 250 packets a second with feedback every 50 ms, 60 ms after they were sent.
     let mut receiver = TwccRecorder::new(start);

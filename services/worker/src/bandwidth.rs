@@ -1,6 +1,6 @@
 //! Divides the estimated bandwidth of a subscriber's connection among its video tracks, several times a second.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use systir_allocation::{Importance, LayerRates, Rung, VideoDemand, VideoSource};
 use systir_forwarding::SubscriptionId;
@@ -11,9 +11,6 @@ use tracing::trace;
 use super::connection::{Connection, Role};
 use super::egress::{DowntrackSender, Source};
 use super::engine::Engine;
-
-/// How often the estimate is divided.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Tracks that one division raises at most.
 const MAX_RAISED: usize = 4;
@@ -34,7 +31,7 @@ impl Engine {
         if !is_numbered {
             self.core.set_target(now, id, layer, &mut self.egress);
         } else if let Some(control) = self.egress.send_control(connection) {
-            control.next_allocation = now;
+            control.divide_soon(now);
             if !self.divisions.contains(&connection) {
                 self.divisions.push(connection);
             }
@@ -44,10 +41,9 @@ impl Engine {
     /// Divides the bandwidth of a connection with congestion control, if that is due.
     pub(super) fn divide_bandwidth(&mut self, now: Instant, connection: usize) {
         let Some(control) = self.egress.send_control(connection) else { return };
-        if now < control.next_allocation {
+        if !control.begin_division(now) {
             return;
         }
-        control.next_allocation = now + INTERVAL;
         // Audio has no transport-wide sequence numbers: to the estimator it is other traffic, which is subtracted already.
         let budget = control.estimate();
         let mut division = std::mem::take(&mut self.division);
@@ -62,12 +58,13 @@ impl Engine {
                     break;
                 }
             }
-            control.set_demand(now, outcome.wanted, outcome.allocated);
+            control.set_outcome(now, outcome);
             trace!(
                 connection,
                 budget,
                 wanted = outcome.wanted,
                 allocated = outcome.allocated,
+                trial = outcome.trial,
                 "the bandwidth of a subscriber is divided"
             );
         }

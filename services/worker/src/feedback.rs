@@ -70,6 +70,7 @@ impl Engine {
         let Some(feedback) = Feedback::parse(fci) else { return };
         let Some(control) = self.egress.send_control(connection) else { return };
         control.feedback(now, &feedback);
+        self.divide_bandwidth(now, connection);
         // A probe may follow at once.
         self.egress.list_ready(connection);
     }

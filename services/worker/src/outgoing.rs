@@ -43,7 +43,7 @@ impl Engine {
             while self.core.pull(sub, &mut self.egress) {}
             self.finish_downtrack(connection, Kind::Audio);
         }
-        self.send_probe(now, connection);
+        self.send_fillers(now, connection);
         while let Some(sub) = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Video)) {
             if self.egress.send_control(connection).is_some_and(|control| !control.may_send(now)) {
                 // The other tracks have their turn when it may send again.
@@ -66,16 +66,22 @@ impl Engine {
         }
     }
 
-    /// Sends the packets of a probe that are due: recent packets once more, or padding.
-    fn send_probe(&mut self, now: Instant, connection: usize) {
-        while self.egress.send_control(connection).is_some_and(|control| control.begin_probe_packet(now)) {
-            self.send_probe_packet(connection);
-            let is_written = self.egress.send_control(connection).is_some_and(SendControl::end_probe_packet);
+    /// Sends the packets that are due of a probe or a trial: recent packets once more, or padding.
+    fn send_fillers(&mut self, now: Instant, connection: usize) {
+        let has_video =
+            self.egress.pending(connection).is_some_and(|pending| pending.next(Kind::Video).is_some());
+        while self
+            .egress
+            .send_control(connection)
+            .is_some_and(|control| control.begin_filler(now, has_video))
+        {
+            self.send_filler(connection);
+            let is_written = self.egress.send_control(connection).is_some_and(SendControl::end_filler);
             self.egress.counts.probe_packets += u64::from(is_written);
         }
     }
 
-    fn send_probe_packet(&mut self, connection: usize) {
+    fn send_filler(&mut self, connection: usize) {
         let Some(Role::Subscriber { downtracks, probed, .. }) =
             self.egress.connections.get_mut(connection).map(|conn| &mut conn.role)
         else {

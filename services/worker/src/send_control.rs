@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use systir_allocation::Allocator;
+use systir_allocation::{Allocator, Outcome};
 use systir_congestion::{BitrateLimits, CongestionControl, Pacer, Probe, ProbeId, SentKind};
 use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::Feedback;
@@ -19,6 +19,11 @@ const BEGINNING: Duration = Duration::from_secs(3);
 const MAX_WAIT: Duration = Duration::from_millis(400);
 /// How much faster.
 const CATCH_UP: u64 = 3;
+/// An estimate that fell by more than this is divided at once, but not more often than this.
+const FALL_PERCENT: u64 = 5;
+const FALL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the estimate is divided.
+const DIVISION_INTERVAL: Duration = Duration::from_millis(200);
 /// Retransmissions may take this part of the estimate.
 const RETRANSMISSION_PART: u64 = 5;
 /// And at least this, bits per second.
@@ -35,6 +40,13 @@ struct ActiveProbe {
     packets: usize,
 }
 
+/// A packet that is sent only to fill the path: a repeated one, or padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filler {
+    Probe,
+    Trial,
+}
+
 /// Congestion control of a connection whose client gives transport-wide feedback, or may.
 #[derive(Debug)]
 pub(super) struct SendControl {
@@ -46,14 +58,18 @@ pub(super) struct SendControl {
     /// Since when video waits.
     waits_since: Option<Instant>,
     probe: Option<ActiveProbe>,
-    /// Is the packet that is being written one of the probe?
-    is_probing: bool,
-    /// Was a packet of the probe written since it began?
-    is_probe_written: bool,
+    /// Spreads the packets that are sent in the place of a higher layer while the path is tried.
+    trial: Option<Pacer>,
+    /// What the packet that is being written is for.
+    filler: Option<Filler>,
+    /// Was the filler written since it began?
+    is_filler_written: bool,
     /// Divides the estimate among the downtracks.
     pub(super) allocator: Allocator<SubscriptionId>,
     /// When the estimate is divided next.
-    pub(super) next_allocation: Instant,
+    next_division: Instant,
+    /// When it was divided, and what it was.
+    divided: Option<(Instant, u64)>,
     /// When the connection is to be looked at again; other entries in the worker's queue are outdated.
     pub(super) wake_at: Option<Instant>,
 }
@@ -68,10 +84,12 @@ impl SendControl {
             wanted_since: None,
             waits_since: None,
             probe: None,
-            is_probing: false,
-            is_probe_written: false,
+            trial: None,
+            filler: None,
+            is_filler_written: false,
             allocator: Allocator::new(),
-            next_allocation: now,
+            next_division: now,
+            divided: None,
             wake_at: None,
         }
     }
@@ -79,6 +97,26 @@ impl SendControl {
     /// What video may use, bits per second.
     pub(super) fn estimate(&self) -> u64 {
         self.congestion.estimate()
+    }
+
+    /// Is it time to divide the estimate? If so, the caller does, and this answers no until the next time.
+    pub(super) fn begin_division(&mut self, now: Instant) -> bool {
+        let estimate = self.estimate();
+        let fell = self.divided.is_some_and(|(at, before)| {
+            estimate < before / 100 * (100 - FALL_PERCENT)
+                && now.saturating_duration_since(at) >= FALL_INTERVAL
+        });
+        if now < self.next_division && !fell {
+            return false;
+        }
+        self.next_division = now + DIVISION_INTERVAL;
+        self.divided = Some((now, estimate));
+        true
+    }
+
+    /// Has the estimate divided as soon as possible.
+    pub(super) fn divide_soon(&mut self, now: Instant) {
+        self.next_division = now;
     }
 
     /// May the next packet of video leave?
@@ -101,32 +139,40 @@ impl SendControl {
 
     /// May a retransmission leave? Those that may not are requested again.
     pub(super) fn may_retransmit(&self, now: Instant) -> bool {
-        self.is_probing || self.retransmissions.may_send(now)
+        self.filler.is_some() || self.retransmissions.may_send(now)
     }
 
     /// A packet of video is written. `bytes`: with all headers. Returns its transport-wide sequence number.
     pub(super) fn sent(&mut self, now: Instant, bytes: usize, retransmission: bool) -> u16 {
-        let kind = match &mut self.probe {
-            Some(probe) if self.is_probing => {
+        // Media does not wait behind a filler.
+        match (self.filler, &mut self.probe, &mut self.trial) {
+            (Some(Filler::Probe), Some(probe), _) => {
                 probe.bytes = probe.bytes.saturating_sub(bytes);
                 probe.packets = probe.packets.saturating_sub(1);
                 probe.pacer.sent(now, bytes);
-                self.is_probe_written = true;
-                // Media does not wait behind a probe.
+                self.is_filler_written = true;
                 return self.congestion.sent(now, bytes, SentKind::Probe(probe.id));
             }
-            _ if retransmission => {
-                self.retransmissions.sent(now, bytes);
-                SentKind::Retransmission
+            (Some(Filler::Trial), _, Some(pacer)) => {
+                pacer.sent(now, bytes);
+                self.is_filler_written = true;
+                return self.congestion.sent(now, bytes, SentKind::Filler);
             }
-            _ => SentKind::Media,
+            _ => {}
+        }
+        let kind = if retransmission {
+            self.retransmissions.sent(now, bytes);
+            SentKind::Retransmission
+        } else {
+            SentKind::Media
         };
         self.pacer.sent(now, bytes);
         self.congestion.sent(now, bytes, kind)
     }
 
-    /// Begins a packet of the probe, if one is due. [`SendControl::end_probe_packet`] ends it.
-    pub(super) fn begin_probe_packet(&mut self, now: Instant) -> bool {
+    /// Begins a filler, if one is due: of a probe, or of a trial while no video waits. [`SendControl::end_filler`] ends
+    /// it.
+    pub(super) fn begin_filler(&mut self, now: Instant, has_video: bool) -> bool {
         if self.probe.as_ref().is_none_or(|probe| probe.bytes == 0 && probe.packets == 0) {
             self.probe =
                 self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(
@@ -138,18 +184,27 @@ impl SendControl {
                     },
                 );
         }
-        self.is_probing = self.probe.as_ref().is_some_and(|probe| probe.pacer.may_send(now));
-        self.is_probe_written = false;
-        self.is_probing
+        let is_due = |pacer: &Pacer| pacer.may_send(now);
+        self.filler = if self.probe.as_ref().is_some_and(|probe| is_due(&probe.pacer)) {
+            Some(Filler::Probe)
+        } else if !has_video && self.trial.as_ref().is_some_and(is_due) {
+            Some(Filler::Trial)
+        } else {
+            None
+        };
+        self.is_filler_written = false;
+        self.filler.is_some()
     }
 
-    /// Ends a packet of the probe. If none was written, the probe is given up. Returns whether one was.
-    pub(super) fn end_probe_packet(&mut self) -> bool {
-        self.is_probing = false;
-        if !self.is_probe_written {
-            self.probe = None;
+    /// Ends a filler. If none was written, its probe or trial is given up. Returns whether one was.
+    pub(super) fn end_filler(&mut self) -> bool {
+        match self.filler.take() {
+            _ if self.is_filler_written => {}
+            Some(Filler::Probe) => self.probe = None,
+            Some(Filler::Trial) => self.trial = None,
+            None => {}
         }
-        self.is_probe_written
+        self.is_filler_written
     }
 
     /// The client reports which packets arrived, and when.
@@ -172,12 +227,19 @@ impl SendControl {
         self.congestion.round_trip(now, sample);
     }
 
-    /// What could be used, and what is allocated, bits per second.
-    pub(super) fn set_demand(&mut self, now: Instant, wanted: u64, allocated: u64) {
+    /// What could be used, and what is allocated, bits per second, with the padding that is to show whether the path
+    /// carries more.
+    pub(super) fn set_outcome(&mut self, now: Instant, outcome: Outcome) {
+        match &mut self.trial {
+            _ if outcome.trial == 0 => self.trial = None,
+            Some(pacer) => pacer.set_rate(now, outcome.trial),
+            None => self.trial = Some(Pacer::with_burst(now, outcome.trial, Duration::ZERO)),
+        }
+        let Outcome { wanted, allocated, trial } = outcome;
         let begins =
             wanted > 0 && now.saturating_duration_since(*self.wanted_since.get_or_insert(now)) < BEGINNING;
         let wanted = if begins { wanted.max(FIRST_DEMAND) } else { wanted };
-        self.congestion.set_demand(now, wanted, allocated);
+        self.congestion.set_demand(now, wanted, allocated, trial);
         self.update_pace(now);
     }
 
@@ -193,7 +255,8 @@ impl SendControl {
     pub(super) fn next_wake(&self, now: Instant, has_video: bool) -> Option<Instant> {
         let video = has_video.then(|| self.pacer.next(now));
         let probe = self.probe.as_ref().map(|probe| probe.pacer.next(now));
-        [video, probe].into_iter().flatten().min()
+        let trial = self.trial.as_ref().filter(|_| !has_video).map(|pacer| pacer.next(now));
+        [video, probe, trial].into_iter().flatten().min()
     }
 
     fn update_pace(&mut self, now: Instant) {
@@ -260,14 +323,14 @@ mod tests {
     fn a_probe_is_spread_and_ends() {
         let start = Instant::now();
         let mut control = SendControl::new(start);
-        assert!(!control.begin_probe_packet(start), "nothing is wanted");
-        control.set_demand(start, 5_000_000, 500_000);
+        assert!(!control.begin_filler(start, false), "nothing is wanted");
+        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
         let mut times = Vec::new();
         for now in (0..400).map(|at| ms(start, at)) {
             control.handle_timeout(now);
-            while control.begin_probe_packet(now) {
+            while control.begin_filler(now, false) {
                 control.sent(now, PACKET, true);
-                assert!(control.end_probe_packet());
+                assert!(control.end_filler());
                 times.push(now);
             }
         }
@@ -275,18 +338,52 @@ mod tests {
         assert!(times.len() >= 5, "{times:?}");
         // All were sent: the estimator waits for feedback.
         let end = ms(start, 401);
-        assert!(!control.begin_probe_packet(end));
+        assert!(!control.begin_filler(end, false));
         assert!(control.may_send(end), "media does not wait behind a probe");
+    }
+
+    #[test]
+    fn a_trial_sends_what_a_higher_layer_would_add_while_no_video_waits() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start);
+        control.set_outcome(start, Outcome { wanted: 0, allocated: 0, trial: 500_000 });
+        let mut bytes = 0;
+        for now in (0..1000).map(|at| ms(start, at)) {
+            assert!(!control.begin_filler(now, true), "video waits");
+            while control.begin_filler(now, false) {
+                control.sent(now, PACKET, true);
+                assert!(control.end_filler());
+                bytes += PACKET;
+            }
+            assert!(control.may_send(now), "media does not wait behind it");
+        }
+        assert!((58_000..65_000).contains(&bytes), "{bytes}");
+        control.set_outcome(ms(start, 1000), Outcome::default());
+        assert!(!control.begin_filler(ms(start, 1100), false));
+    }
+
+    #[test]
+    fn an_estimate_that_fell_is_divided_at_once() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start);
+        assert!(control.begin_division(start));
+        assert!(!control.begin_division(ms(start, 100)));
+        control.congestion = CongestionControl::new(start, BitrateLimits { start: 1_000_000, ..LIMITS });
+        assert!(control.begin_division(ms(start, 100)));
+        assert!(!control.begin_division(ms(start, 299)));
+        assert!(control.begin_division(ms(start, 300)));
+        control.divide_soon(ms(start, 310));
+        assert!(control.begin_division(ms(start, 310)));
     }
 
     #[test]
     fn a_probe_of_which_nothing_can_be_written_is_given_up() {
         let start = Instant::now();
         let mut control = SendControl::new(start);
-        control.set_demand(start, 5_000_000, 500_000);
+        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
         let mut tries = 0;
-        while control.begin_probe_packet(start) {
-            assert!(!control.end_probe_packet());
+        while control.begin_filler(start, false) {
+            assert!(!control.end_filler());
             tries += 1;
         }
         assert!((1..10).contains(&tries), "{tries}");

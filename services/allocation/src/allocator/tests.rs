@@ -184,7 +184,7 @@ fn a_layer_without_measured_rate_is_taken_to_need_a_usual_one() {
     let unknown = VideoDemand { rates: LayerRates::default(), ..camera() };
     let connection = settled(1_000_000, &[unknown]);
     assert_eq!(connection.layers(), [Some(1)]);
-    assert_eq!(connection.outcome, Outcome { wanted: 1_700_000, allocated: 500_000 });
+    assert_eq!(connection.outcome, Outcome { wanted: 1_700_000, allocated: 500_000, trial: 0 });
 }
 
 #[test]
@@ -234,7 +234,8 @@ fn a_wrong_raise_is_tried_again_later_and_later() {
         high = now_high;
     }
     let waits: Vec<u64> = raises.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
-    assert_eq!(waits[..5], [3, 6, 12, 24, 48]);
+    // The pause, then a second in which the path is tried.
+    assert_eq!(waits[..5], [4, 7, 13, 25, 49]);
 }
 
 #[test]
@@ -247,14 +248,70 @@ fn after_a_wrong_raise_a_path_that_carries_far_more_is_used_at_once() {
     connection.pass(900_000, &tracks);
     assert_eq!(connection.layers(), [Some(0)], "it waits");
     connection.pass(3_000_000, &tracks);
+    assert!(connection.outcome.trial > 0, "it is tried at once");
+    connection.passes(5, 3_000_000, &tracks);
     assert_eq!(connection.layers(), [Some(2)]);
+}
+
+/// A connection whose budget was too small for what was sent.
+fn lowered() -> Connection {
+    let mut connection = settled(3_000_000, &[camera()]);
+    connection.pass(400_000, &[camera()]);
+    assert_eq!(connection.layers(), [Some(0)]);
+    connection.passes(20, 400_000, &[camera()]);
+    assert_eq!(connection.outcome.trial, 0);
+    connection
+}
+
+#[test]
+fn at_the_beginning_the_budget_is_believed() {
+    let mut connection = Connection::new();
+    connection.pass(3_000_000, &[camera()]);
+    assert_eq!((connection.layers(), connection.outcome.trial), (vec![Some(2)], 0));
+}
+
+#[test]
+fn padding_shows_first_that_the_path_carries_a_higher_layer() {
+    let mut connection = lowered();
+    for _ in 0..5 {
+        connection.pass(800_000, &[camera()]);
+        assert_eq!(connection.layers(), [Some(0)]);
+        assert_eq!(connection.outcome.trial, 350_000, "what the middle layer adds");
+    }
+    connection.pass(800_000, &[camera()]);
+    assert_eq!((connection.layers(), connection.outcome.trial), (vec![Some(1)], 0));
+}
+
+#[test]
+fn a_path_that_does_not_carry_the_padding_is_tried_again_later() {
+    let mut connection = lowered();
+    connection.passes(3, 800_000, &[camera()]);
+    assert_eq!(connection.outcome.trial, 350_000);
+    connection.pass(450_000, &[camera()]);
+    assert_eq!((connection.layers(), connection.outcome.trial), (vec![Some(0)], 0), "nothing was raised");
+    connection.passes(13, 800_000, &[camera()]);
+    assert_eq!(connection.outcome.trial, 0);
+    connection.passes(3, 800_000, &[camera()]);
+    assert_eq!(connection.outcome.trial, 350_000);
+}
+
+#[test]
+fn what_the_path_has_carried_is_raised_without_a_trial() {
+    let mut connection = lowered();
+    connection.passes(30, 800_000, &[camera()]);
+    assert_eq!(connection.layers(), [Some(1)]);
+    let small = VideoDemand { wanted: Some(Layer(0)), ..camera() };
+    connection.pass(800_000, &[small]);
+    assert_eq!(connection.layers(), [Some(0)]);
+    connection.pass(800_000, &[camera()]);
+    assert_eq!((connection.layers(), connection.outcome.trial), (vec![Some(1)], 0));
 }
 
 #[test]
 fn a_disabled_track_gets_nothing_and_costs_nothing() {
     let connection = settled(5_000_000, &[VideoDemand { wanted: None, ..camera() }, camera()]);
     assert_eq!(connection.layers(), [None, Some(2)]);
-    assert_eq!(connection.outcome, Outcome { wanted: 1_700_000, allocated: 1_700_000 });
+    assert_eq!(connection.outcome, Outcome { wanted: 1_700_000, allocated: 1_700_000, trial: 0 });
 }
 
 fn demands() -> impl Strategy<Value = VideoDemand> {

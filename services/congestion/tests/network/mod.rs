@@ -1,12 +1,15 @@
 //! A sender and a receiver on a path with one bottleneck, in simulated time.
 //!
-//! The sender has one audio stream and one video track with three simulcast layers, of which it sends the
-//! best one that the estimate allows. The receiver writes transport-wide feedback as it is on the wire.
+//! The sender has one audio stream and one video track with three simulcast layers of three temporal layers each, of
+//! which it sends what the allocator chooses. A layer begins with a key frame, which comes some time after it was
+//! requested. The receiver writes transport-wide feedback as it is on the wire.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use systir_allocation::{Allocator, Importance, LayerRates, Rung, VideoDemand, VideoSource};
 use systir_congestion::{BitrateLimits, CongestionControl, Pacer, Probe, SentKind};
+use systir_rtp::packet::{Layer, LayerSet};
 use systir_rtp::rtcp::{RtcpPacket, parse};
 use systir_rtp::twcc::{Feedback, TwccRecorder};
 
@@ -14,12 +17,19 @@ pub(crate) const MEGABIT: u64 = 1_000_000;
 pub(crate) const KILOBIT: u64 = 1_000;
 /// Bits per second of the layers of the video.
 pub(crate) const LAYERS: [u64; 3] = [150 * KILOBIT, 500 * KILOBIT, 1_700 * KILOBIT];
-/// Audio: 120 bytes every 20 ms.
-const AUDIO: u64 = 48 * KILOBIT;
+/// Every 20 ms; has no transport-wide numbers.
+const AUDIO_PACKET: usize = 120;
 const PACKET: usize = 1_200;
 const FRAME_MS: u64 = 40;
-/// The layer changes at most five times a second.
+/// The temporal layers of frames, and a frame's size in percent of the mean.
+const TEMPORAL: [(u8, usize); 4] = [(0, 160), (2, 80), (1, 80), (2, 80)];
+/// The part of a layer's rate that its lowest temporal layers have, percent.
+const TEMPORAL_PART: [u64; 4] = [40, 60, 100, 100];
+/// The estimate is divided five times a second, and soon after it fell.
 const ALLOCATION_MS: u64 = 200;
+const FALL_MS: u64 = 50;
+/// From the request of a key frame until it is there.
+const KEY_FRAME_MS: u64 = 120;
 
 /// The path. All times are in milliseconds.
 pub(crate) struct Path {
@@ -27,6 +37,8 @@ pub(crate) struct Path {
     pub(crate) capacity: Vec<(u64, u64)>,
     /// How long a packet waits in the bottleneck's queue at most; those that would wait longer are dropped.
     pub(crate) queue_ms: u64,
+    /// Bytes that the bottleneck lets through at once after a pause: a token bucket.
+    pub(crate) burst: usize,
     /// One way.
     pub(crate) propagation_ms: u64,
     /// Part of the packets that is lost at random.
@@ -43,6 +55,7 @@ impl Default for Path {
         Self {
             capacity: vec![(0, 100 * MEGABIT)],
             queue_ms: 200,
+            burst: 0,
             propagation_ms: 20,
             loss: 0.0,
             jitter_ms: 0,
@@ -52,10 +65,17 @@ impl Default for Path {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// With its transport-wide number.
+    Video(u16),
+    Audio,
+    Competing,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Packet {
-    /// None: of the competing flow.
-    seq: Option<u16>,
+    kind: Flow,
     size: usize,
     /// The last packet of a video frame.
     frame: bool,
@@ -72,10 +92,13 @@ pub(crate) struct Sample {
     pub(crate) layer: u64,
     pub(crate) received_bits: u64,
     pub(crate) probe_bits: u64,
+    /// Bits of padding in the place of a higher layer.
+    pub(crate) trial_bits: u64,
     /// Delay in the bottleneck's queue of packets that left it, in milliseconds.
     pub(crate) queue_ms: f64,
     pub(crate) frames: u32,
     pub(crate) lost: u32,
+    pub(crate) audio_lost: u32,
 }
 
 pub(crate) struct Simulation {
@@ -88,9 +111,23 @@ pub(crate) struct Simulation {
     /// Bytes of packets of frames that wait for the pacer; true: the last of its frame.
     waiting: VecDeque<(usize, bool)>,
     probe: Option<(Probe, Pacer)>,
+    /// Padding in the place of a higher layer.
+    trial: Option<Pacer>,
+    allocator: Allocator<u32>,
+    rungs: Vec<(u32, Option<Rung>)>,
+    allocated_at: u64,
+    /// The estimate that was divided last.
+    divided: u64,
     layer: Option<usize>,
-    key_frame: bool,
+    /// The highest temporal layer that is sent.
+    temporal: u8,
+    /// A layer whose key frame was requested, and when it comes.
+    key_frame: Option<(usize, u64)>,
+    /// The next frame is a key frame.
+    is_key_frame: bool,
     queue: VecDeque<Packet>,
+    /// Bits that the token bucket has.
+    tokens: f64,
     competing_bits: u64,
     /// Arrivals in order: microseconds, number, whether it ends a frame, bytes.
     arriving: VecDeque<(u64, u16, bool, usize)>,
@@ -116,9 +153,17 @@ impl Simulation {
             control,
             waiting: VecDeque::new(),
             probe: None,
+            trial: None,
+            allocator: Allocator::new(),
+            rungs: Vec::new(),
+            allocated_at: 0,
+            divided: 0,
             layer: None,
-            key_frame: true,
+            temporal: 3,
+            key_frame: None,
+            is_key_frame: true,
             queue: VecDeque::new(),
+            tokens: 0.0,
             competing_bits: 0,
             arriving: VecDeque::new(),
             receiver: TwccRecorder::new(start),
@@ -139,9 +184,11 @@ impl Simulation {
                 layer: 0,
                 received_bits: 0,
                 probe_bits: 0,
+                trial_bits: 0,
                 queue_ms: 0.0,
                 frames: 0,
                 lost: 0,
+                audio_lost: 0,
             });
             self.allocate();
             self.produce();
@@ -169,33 +216,72 @@ impl Simulation {
         self.path.capacity.iter().rev().find(|(from, _)| *from <= self.ms).map_or(0, |(_, rate)| *rate)
     }
 
-    /// Chooses the best layer that fits. To change to a better one there must be some room; one that is sent
-    /// may be a little too much.
+    /// Divides the estimate, as a worker does.
     fn allocate(&mut self) {
-        if !self.ms.is_multiple_of(ALLOCATION_MS) {
+        let estimate = self.control.estimate();
+        let since = self.ms - self.allocated_at;
+        let fell = estimate < self.divided / 100 * 95 && since >= FALL_MS;
+        if self.ms > 0 && since < ALLOCATION_MS && !fell {
             return;
         }
+        (self.allocated_at, self.divided) = (self.ms, estimate);
         let now = self.now();
-        let usable = self.control.estimate().saturating_sub(AUDIO);
-        let fits = |layer: usize, needed: u64| needed <= usable && LAYERS[layer] <= self.wanted;
-        let stay = (0..LAYERS.len()).rev().find(|layer| fits(*layer, LAYERS[*layer] / 100 * 90));
-        let up = (0..LAYERS.len()).rev().find(|layer| fits(*layer, LAYERS[*layer] / 100 * 105));
-        let chosen = if up > self.layer { up } else { stay.min(self.layer) };
-        if chosen != self.layer {
-            self.layer = chosen;
-            self.key_frame = true;
-        }
         // The rates are measured, so they vary.
-        let mut measured = |rate: u64| rate / 100 * self.random.u64(94..107);
-        let allocated = measured(self.layer.map_or(0, |layer| LAYERS[layer]));
-        let wanted = measured(self.wanted);
-        self.control.set_demand(now, wanted, allocated);
+        let factor = self.random.u64(94..107);
+        let rates = LAYERS.map(|rate| TEMPORAL_PART.map(|part| (rate * part / 100 * factor / 100) as u32));
+        let wanted = LAYERS.iter().position(|rate| *rate == self.wanted).unwrap();
+        let demand = VideoDemand {
+            source: VideoSource::Camera,
+            wanted: Some(Layer(wanted as u8)),
+            shown_pixels: 1280 * 720,
+            importance: Importance::Ordinary,
+            rates: LayerRates(rates),
+            declared: LayerSet(0b111),
+            live: LayerSet(0b111),
+            current: None,
+        };
+        let mut outcome = self.allocator.allocate(now, estimate, &[(1, demand)], &mut self.rungs);
+        for _ in 1..4 {
+            outcome = self.allocator.allocate(now, estimate, &[(1, demand)], &mut self.rungs);
+        }
+        self.apply(self.rungs[0].1);
+        match &mut self.trial {
+            _ if outcome.trial == 0 => self.trial = None,
+            Some(pacer) => pacer.set_rate(now, outcome.trial),
+            None => self.trial = Some(Pacer::with_burst(now, outcome.trial, Duration::ZERO)),
+        }
+        self.control.set_demand(now, outcome.wanted, outcome.allocated, outcome.trial);
         self.pacer.set_rate(now, self.control.pacing_rate());
+    }
+
+    /// Sends what was chosen; another layer begins with its key frame.
+    fn apply(&mut self, rung: Option<Rung>) {
+        let Some(rung) = rung else {
+            (self.layer, self.key_frame) = (None, None);
+            return;
+        };
+        let chosen = usize::from(rung.layer.0);
+        let current = self.layer.map(|layer| Rung::all_of(Layer(layer as u8)));
+        self.temporal = current.map_or(rung, |current| rung.until_key_frame(current)).temporal;
+        match self.key_frame {
+            _ if self.layer == Some(chosen) => self.key_frame = None,
+            Some((requested, _)) if requested == chosen => {}
+            _ => self.key_frame = Some((chosen, self.ms + KEY_FRAME_MS)),
+        }
     }
 
     fn produce(&mut self) {
         if self.ms.is_multiple_of(20) {
-            self.transmit(120, SentKind::Media, false);
+            self.enqueue(Packet {
+                kind: Flow::Audio,
+                size: AUDIO_PACKET,
+                frame: false,
+                queued_at: self.ms * 1000,
+                bits_left: 8.0 * AUDIO_PACKET as f64,
+            });
+        }
+        if let Some((layer, _)) = self.key_frame.take_if(|(_, at)| *at <= self.ms) {
+            (self.layer, self.temporal, self.is_key_frame) = (Some(layer), 3, true);
         }
         let Some(layer) = self.layer else {
             self.waiting.clear();
@@ -203,8 +289,15 @@ impl Simulation {
         };
         if self.ms.is_multiple_of(FRAME_MS) {
             let mean = (LAYERS[layer] * FRAME_MS / 8_000) as usize;
-            let factor =
-                if std::mem::take(&mut self.key_frame) { 4.0 } else { self.random.f64() * 0.4 + 0.8 };
+            let (temporal, percent) = TEMPORAL[(self.ms / FRAME_MS) as usize % TEMPORAL.len()];
+            if temporal > self.temporal && !self.is_key_frame {
+                return;
+            }
+            let factor = if std::mem::take(&mut self.is_key_frame) {
+                4.0
+            } else {
+                (self.random.f64() * 0.4 + 0.8) * percent as f64 / 100.0
+            };
             let mut left = (mean as f64 * factor) as usize;
             while left > 0 {
                 let size = left.min(PACKET);
@@ -220,6 +313,14 @@ impl Simulation {
             let (size, frame) = self.waiting.pop_front().unwrap();
             self.pacer.sent(now, size);
             self.transmit(size, SentKind::Media, frame);
+        }
+        while let Some(pacer) = &mut self.trial
+            && self.waiting.is_empty()
+            && pacer.may_send(now)
+        {
+            pacer.sent(now, 600);
+            self.sample().trial_bits += 8 * 600;
+            self.transmit(600, SentKind::Filler, false);
         }
         loop {
             if self.probe.is_none() {
@@ -246,24 +347,21 @@ impl Simulation {
 
     fn transmit(&mut self, size: usize, kind: SentKind, frame: bool) {
         let seq = self.control.sent(self.now(), size, kind);
-        if self.random.f64() < self.path.loss {
-            self.sample().lost += 1;
-            return;
-        }
-        self.enqueue(Packet {
-            seq: Some(seq),
-            size,
-            frame,
-            queued_at: self.ms * 1000,
-            bits_left: 8.0 * size as f64,
-        });
+        let bits_left = 8.0 * size as f64;
+        self.enqueue(Packet { kind: Flow::Video(seq), size, frame, queued_at: self.ms * 1000, bits_left });
     }
 
     fn enqueue(&mut self, packet: Packet) {
         let waiting: f64 = self.queue.iter().map(|packet| packet.bits_left).sum();
         let capacity = self.capacity();
-        if capacity == 0 || waiting * 1000.0 / capacity as f64 > self.path.queue_ms as f64 {
-            self.sample().lost += u32::from(packet.seq.is_some());
+        let lost = packet.kind != Flow::Competing && self.random.f64() < self.path.loss;
+        if lost || capacity == 0 || waiting * 1000.0 / capacity as f64 > self.path.queue_ms as f64 {
+            let sample = self.sample();
+            match packet.kind {
+                Flow::Video(_) => sample.lost += 1,
+                Flow::Audio => sample.audio_lost += 1,
+                Flow::Competing => {}
+            }
         } else {
             self.queue.push_back(packet);
         }
@@ -276,21 +374,29 @@ impl Simulation {
             while self.competing_bits >= 8 * PACKET as u64 {
                 self.competing_bits -= 8 * PACKET as u64;
                 let (queued_at, bits_left) = (self.ms * 1000, 8.0 * PACKET as f64);
-                self.enqueue(Packet { seq: None, size: PACKET, frame: false, queued_at, bits_left });
+                self.enqueue(Packet {
+                    kind: Flow::Competing,
+                    size: PACKET,
+                    frame: false,
+                    queued_at,
+                    bits_left,
+                });
             }
         }
         let capacity = self.capacity() as f64;
         let budget = capacity / 1000.0;
-        let mut left = budget;
+        let mut left = budget + self.tokens;
+        let full = left;
         while let Some(packet) = self.queue.front_mut() {
             if packet.bits_left > left {
                 packet.bits_left -= left;
+                self.tokens = 0.0;
                 return;
             }
             left -= packet.bits_left;
             let packet = self.queue.pop_front().unwrap();
-            let departed = self.ms * 1000 + ((budget - left) / budget * 1000.0) as u64;
-            let Some(seq) = packet.seq else { continue };
+            let departed = self.ms * 1000 + ((full - left) / full * 1000.0) as u64;
+            let Flow::Video(seq) = packet.kind else { continue };
             let jitter = (self.random.f64() * 2000.0 * self.path.jitter_ms as f64) as u64;
             let arrival = departed + self.path.propagation_ms * 1000 + jitter;
             let arrival = self.arriving.back().map_or(arrival, |(last, ..)| arrival.max(*last));
@@ -299,6 +405,7 @@ impl Simulation {
             let sample = self.sample();
             sample.queue_ms = sample.queue_ms.max(waited);
         }
+        self.tokens = left.min(8.0 * self.path.burst as f64);
     }
 
     fn receive(&mut self) {
@@ -365,6 +472,21 @@ impl Simulation {
         longest
     }
 
+    pub(crate) fn audio_lost_percent(&self, from: u64, until: u64) -> f64 {
+        let lost: u32 = self.between(from, until).iter().map(|sample| sample.audio_lost).sum();
+        f64::from(lost) * 100.0 / ((until - from) / 20) as f64
+    }
+
+    /// Milliseconds without a frame, beyond 200 ms each time.
+    pub(crate) fn frozen(&self, from: u64, until: u64) -> u64 {
+        let (mut frozen, mut since) = (0, 0);
+        for sample in self.between(from, until) {
+            since = if sample.frames > 0 { 0 } else { since + 1 };
+            frozen += u64::from(since > 200);
+        }
+        frozen
+    }
+
     /// Milliseconds after `from` until a layer of at least that rate is sent.
     pub(crate) fn time_to_layer(&self, from: u64, layer: u64) -> u64 {
         let at = self.samples[from as usize..].iter().position(|sample| sample.layer >= layer);
@@ -377,14 +499,16 @@ impl Simulation {
             let last = samples.last().unwrap();
             let bits = |value: u64| value * 1000 / samples.len() as u64 / KILOBIT;
             println!(
-                "{:6} ms estimate {:5} layer {:4} received {:5} probes {:4} queue {:5.0} ms lost {}",
+                "{:6} ms estimate {:5} layer {:4} received {:5} probes {:4} trial {:4} queue {:5.0} ms lost {} {}",
                 at * step,
                 last.estimate / KILOBIT,
                 last.layer / KILOBIT,
                 bits(samples.iter().map(|sample| sample.received_bits).sum()),
                 bits(samples.iter().map(|sample| sample.probe_bits).sum()),
+                bits(samples.iter().map(|sample| sample.trial_bits).sum()),
                 samples.iter().map(|sample| sample.queue_ms).fold(0.0, f64::max),
                 samples.iter().map(|sample| sample.lost).sum::<u32>(),
+                samples.iter().map(|sample| sample.audio_lost).sum::<u32>(),
             );
         }
     }
