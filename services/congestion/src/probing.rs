@@ -61,8 +61,8 @@ pub(crate) struct Probing {
     filler: u64,
     /// The demand that the estimator knows.
     known_demand: u64,
-    /// The estimate at the last periodic probe.
-    probed_at: u64,
+    /// What was allocated when the path was last probed, or when that changed.
+    probed_with: u64,
     interval: Micros,
     next: Micros,
     odd: bool,
@@ -152,17 +152,17 @@ impl Probing {
     /// Asks the estimator for a probe if it is time to.
     pub(crate) fn process(&mut self, now: Micros, gcc: &mut Gcc) {
         self.take(now, gcc);
-        let estimate = gcc.target();
-        // A large change: what is known about the path is outdated.
-        if estimate < self.probed_at / 3 * 2 {
-            self.probed_at = estimate;
+        // Another layer is sent: what is known about the path is outdated.
+        let (less, more) = (self.allocated.min(self.probed_with), self.allocated.max(self.probed_with));
+        if is_step(less, more) {
+            self.probed_with = self.allocated;
             self.interval = MIN_INTERVAL;
             self.next = self.next.min(now + MIN_INTERVAL);
         }
         if now < self.next.max(self.hold)
             || !self.started
             || !self.waiting.is_empty()
-            || !self.is_held_back(estimate)
+            || !self.is_held_back(gcc.target())
         {
             return;
         }
@@ -173,11 +173,7 @@ impl Probing {
             self.next = now + RETRY;
             return;
         }
-        let grown = estimate > self.probed_at + self.probed_at / 10;
-        self.interval =
-            if grown { MIN_INTERVAL } else { self.interval * INTERVAL_GROWTH_PERCENT / 100 };
-        self.interval = self.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
-        self.probed_at = estimate;
+        self.interval = (self.interval * INTERVAL_GROWTH_PERCENT / 100).clamp(MIN_INTERVAL, MAX_INTERVAL);
         self.next = now + self.interval;
     }
 

@@ -166,8 +166,7 @@ fn the_picture_does_not_stand_still_behind_a_token_bucket() {
     for seed in SEEDS {
         let capacity =
             vec![(0, 100 * MEGABIT), (15_000, MEGABIT), (35_000, 400 * KILOBIT), (50_000, 100 * MEGABIT)];
-        let path =
-            Path { capacity, seed, burst: 4_500, queue_ms: 250, propagation_ms: 1, ..Path::default() };
+        let path = Path { capacity, seed, burst: 4_500, queue_ms: 250, propagation_ms: 1, ..Path::default() };
         let simulation = run(path, 65_000);
         assert_eq!(simulation.frozen(15_000, 35_000), 0);
         // The lowest layer's frames may wait behind a probe.

@@ -132,6 +132,7 @@ impl Engine {
             if let Some(rung) = rung {
                 let current = self.core.current_layer(*id).map(Rung::all_of);
                 let sent = current.map_or(*rung, |current| rung.until_key_frame(current));
+                trace!(connection, sub = ?id, chosen = ?rung, ?current, "what is sent of a track");
                 self.core.set_temporal_target(*id, sent.temporal, rung.temporal);
             }
         }

@@ -9,6 +9,7 @@ use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
 use systir_rtp::twcc::Feedback;
 use systir_transport::Protocol;
+use tracing::trace;
 
 use super::connection::Role;
 use super::demux::protocol_of;
@@ -37,7 +38,9 @@ impl Engine {
                 }
                 RtcpPacket::Nack { ssrc, seqs } => {
                     let Some(sub) = self.subscription(connection, ssrc) else { continue };
-                    self.egress.counts.nacked += seqs.clone().count() as u64;
+                    let lost = seqs.clone().count();
+                    self.egress.counts.nacked += lost as u64;
+                    trace!(connection, ?sub, lost, "a subscriber requests lost packets");
                     let round_trip =
                         self.egress.connections.get(connection).and_then(|conn| conn.round_trip.mean());
                     self.core.nack(now, sub, seqs, round_trip, &mut self.egress);
@@ -49,6 +52,7 @@ impl Engine {
                     }
                 }
                 RtcpPacket::Pli { ssrc } | RtcpPacket::Fir { ssrc, .. } => {
+                    trace!(connection, ssrc, "a subscriber requests a key frame");
                     self.key_frame_requested(now, connection, ssrc);
                 }
                 _ => {}

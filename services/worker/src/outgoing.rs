@@ -70,10 +70,7 @@ impl Engine {
     fn send_fillers(&mut self, now: Instant, connection: usize) {
         let has_video =
             self.egress.pending(connection).is_some_and(|pending| pending.next(Kind::Video).is_some());
-        while self
-            .egress
-            .send_control(connection)
-            .is_some_and(|control| control.begin_filler(now, has_video))
+        while self.egress.send_control(connection).is_some_and(|control| control.begin_filler(now, has_video))
         {
             self.send_filler(connection);
             let is_written = self.egress.send_control(connection).is_some_and(SendControl::end_filler);
