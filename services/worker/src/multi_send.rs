@@ -165,8 +165,12 @@ impl MultiSender {
         messages: &[Message<'_>],
     ) -> io::Result<usize> {
         #[cfg(target_os = "linux")]
-        return linux::send(&mut self.pool, io, options, messages);
+        {
+            linux::send(&mut self.pool, io, options, messages)
+        }
         #[cfg(not(target_os = "linux"))]
-        return other::send(_state, io, options, messages);
+        {
+            other::send(_state, io, options, messages)
+        }
     }
 }

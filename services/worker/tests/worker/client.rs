@@ -309,7 +309,8 @@ impl Client {
         !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
     }
 
-    /// Sends a datagram that was kept.
+    /// Sends a datagram that was kept. Only the test of allocations does.
+    #[allow(dead_code)]
     pub(crate) fn send_raw(&mut self, datagram: &[u8], to: SocketAddr) {
         self.wire.send(datagram, to);
     }
