@@ -13,8 +13,9 @@ use tracing::debug;
 
 use super::connection::{Connection, Role};
 use super::data::Channels;
+use super::due::FIRST_REPORTS_END;
 use super::egress::{DowntrackSender, Source, Track, first_rtx_seq};
-use super::engine::{Engine, FIRST_REPORTS_END, Flow, Participant};
+use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
 use super::message::WorkerMessage;
 use super::pending::PendingDowntracks;

@@ -1,12 +1,18 @@
 //! Lists of what the worker's timer visits. Work of a tick grows with what is due, not with rooms and participants.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use systir_forwarding::SubscriptionId;
 use systir_media_control::RoomNumber;
 
 use super::due_queue::DueQueue;
-use super::engine::{REPORT_INTERVAL, TICK};
+
+/// How often feedback and reports that are due are written.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How often RTCP reports are sent on each connection.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long each tick looks whether the first sender report of a downtrack can be written; later the periodic ones do.
+pub(super) const FIRST_REPORTS_END: Duration = Duration::from_secs(5);
 
 /// What the next ticks visit. Connections are named by their slab keys; a key that was reused is recognised by its time,
 /// or visited in vain.
@@ -44,8 +50,6 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use systir_media_control::{IceCredentials, ParticipantKey, WorkerCommand};
     use systir_transport::Certificate;
     use tokio::sync::mpsc;

@@ -16,7 +16,7 @@ use super::bandwidth::Division;
 use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, binding_request_ufrag, protocol_of};
-use super::due::Due;
+use super::due::{Due, FIRST_REPORTS_END, TICK};
 use super::egress::WorkerEgress;
 use super::ingress::Refused;
 use super::links::Links;
@@ -26,14 +26,8 @@ use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
 use systir_media_control::{MediaQuality, ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
 
-/// How often feedback and reports that are due are written.
-pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How often the active speakers are computed.
 const SPEAKER_INTERVAL: Duration = Duration::from_millis(500);
-/// How often RTCP reports are sent on each connection.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long each tick looks whether the first sender report of a downtrack can be written; later the periodic ones do.
-pub(super) const FIRST_REPORTS_END: Duration = Duration::from_secs(5);
 /// How often sending is retried to a room whose event channel was full.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Batches of the ring that are handled per iteration of the worker's loop.
