@@ -34,6 +34,10 @@ pub struct Core {
     /// Track and layer of a feed, by peer and flow.
     feeds: FxHashMap<(u32, u32), (TrackId, Layer)>,
     timers: Timers,
+    /// Indices of tracks whose deadlines are due; empty between calls.
+    due: Vec<usize>,
+    /// Audio tracks that are not silent, for [`Core::loudness_changes`].
+    heard: Vec<TrackId>,
     /// For first sequence numbers and jitter; not for secrets.
     random: fastrand::Rng,
     /// Tracks whose wanted layers may have changed.
@@ -51,6 +55,8 @@ impl Core {
             subs: Slots::new(),
             feeds: FxHashMap::default(),
             timers: Timers::default(),
+            due: Vec::new(),
+            heard: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             wanted_checks: Vec::new(),
             clock: None,
@@ -328,11 +334,15 @@ impl Core {
     /// every 500 ms.
     pub fn loudness_changes(&mut self, now: Instant) -> Vec<TrackLoudness> {
         let mut changed = Vec::new();
-        for (id, state) in self.tracks.iter_mut().filter(|(_, state)| state.kind == Kind::Audio) {
+        let tracks = &mut self.tracks;
+        self.heard.retain(|track| {
+            let Some(state) = tracks.get_mut(track.0) else { return false };
             if let Some((level, active)) = state.loudness.poll_change(now) {
-                changed.push(TrackLoudness { group: state.group, track: TrackId(id), level, active });
+                changed.push(TrackLoudness { group: state.group, track: *track, level, active });
             }
-        }
+            state.heard_listed = state.loudness.is_heard();
+            state.heard_listed
+        });
         changed
     }
 }

@@ -80,6 +80,11 @@ impl Loudness {
         self.active = Duration::ZERO;
     }
 
+    /// May [`Loudness::poll_change`] return a change now or later, without a louder packet before?
+    pub(crate) fn is_heard(&self) -> bool {
+        self.reported != (0.0, false) || self.smoothed > 0.0 || !self.active.is_zero()
+    }
+
     /// The level, and whether the track is active, when either differs from what was reported last.
     pub(crate) fn poll_change(&mut self, now: Instant) -> Option<(f32, bool)> {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) > WINDOW * 2) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 const MAX_RANGES: usize = 256;
 
 /// Consecutive packets of one layer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Range {
     layer: u8,
     /// Extended sequence number of the first packet.
@@ -16,35 +16,56 @@ struct Range {
     end: u64,
 }
 
+impl Range {
+    fn is_empty(&self) -> bool {
+        self.next == self.end
+    }
+}
+
 /// A bounded queue of packets, in the order in which they are sent.
 #[derive(Debug, Default)]
-pub(crate) struct PendingPackets(VecDeque<Range>);
+pub(crate) struct PendingPackets {
+    /// The first range; nearly always the only one, so it needs no memory of its own.
+    first: Range,
+    rest: VecDeque<Range>,
+}
 
 impl PendingPackets {
     /// Appends a packet by its layer and the publisher's extended sequence number. False: the queue is full.
     pub(crate) fn push(&mut self, layer: u8, seq: u64) -> bool {
-        let is_full = self.0.len() >= MAX_RANGES;
-        match self.0.back_mut() {
-            Some(last) if last.layer == layer && last.end == seq => last.end += 1,
-            _ if is_full => return false,
-            _ => self.0.push_back(Range { layer, next: seq, end: seq + 1 }),
+        let new = Range { layer, next: seq, end: seq + 1 };
+        if self.is_empty() {
+            self.first = new;
+            return true;
+        }
+        let last = self.rest.back_mut().unwrap_or(&mut self.first);
+        if last.layer == layer && last.end == seq {
+            last.end += 1;
+        } else if self.rest.len() + 1 < MAX_RANGES {
+            self.rest.push_back(new);
+        } else {
+            return false;
         }
         true
     }
 
     /// Removes the first packet.
     pub(crate) fn pop(&mut self) -> Option<(u8, u64)> {
-        let first = self.0.front_mut()?;
-        let packet = (first.layer, first.next);
-        first.next += 1;
-        if first.next == first.end {
-            self.0.pop_front();
+        if self.is_empty() {
+            return None;
+        }
+        let packet = (self.first.layer, self.first.next);
+        self.first.next += 1;
+        if self.first.is_empty()
+            && let Some(next) = self.rest.pop_front()
+        {
+            self.first = next;
         }
         Some(packet)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_empty()
     }
 }
 
@@ -57,7 +78,7 @@ mod tests {
         let mut pending = PendingPackets::default();
         let all = [(0, 7), (0, 8), (2, 100), (2, 101), (2, 99), (0, 9)];
         assert!(all.iter().all(|(layer, seq)| pending.push(*layer, *seq)));
-        assert_eq!(pending.0.len(), 4);
+        assert_eq!(pending.rest.len(), 3);
         assert_eq!(std::iter::from_fn(|| pending.pop()).collect::<Vec<_>>(), all);
         assert!(pending.is_empty());
     }

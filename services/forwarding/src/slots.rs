@@ -67,13 +67,6 @@ impl<T> Slots<T> {
         let slot = self.slots.get(index).filter(|slot| slot.value.is_some())?;
         Some(slot.generation << INDEX_BITS | index as u32)
     }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
-            let id = slot.generation << INDEX_BITS | index as u32;
-            slot.value.as_mut().map(|value| (id, value))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! One deadline per track, in a table of its own, so that the search for the next deadline reads little
-//! memory.
+//! One deadline per track, in a queue: a search for what is due visits only what is due.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 /// Deadlines this soon after now count as due.
@@ -10,7 +11,8 @@ const SLACK: Duration = Duration::from_millis(2);
 pub(crate) struct Timers {
     /// By the track's index.
     deadlines: Vec<Option<Instant>>,
-    next: Option<Instant>,
+    /// Entries that differ from the track's deadline are outdated. The first one never is.
+    queue: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
 impl Timers {
@@ -23,9 +25,7 @@ impl Timers {
             && slot.is_none_or(|old| at < old)
         {
             *slot = Some(at);
-            if self.next.is_none_or(|next| at < next) {
-                self.next = Some(at);
-            }
+            self.queue.push(Reverse((at, index)));
         }
     }
 
@@ -34,22 +34,56 @@ impl Timers {
         if let Some(slot) = self.deadlines.get_mut(index) {
             *slot = None;
         }
+        self.remove_outdated();
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.next
+        self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// The first index at or after `from` that is due. Its deadline is removed.
-    pub(crate) fn take_due(&mut self, now: Instant, from: usize) -> Option<usize> {
-        let due = |at: &Option<Instant>| at.is_some_and(|at| at <= now + SLACK);
-        let index = from + self.deadlines.get(from..)?.iter().position(due)?;
-        self.clear(index);
-        Some(index)
+    /// Appends the tracks that are due to `due`, and removes their deadlines.
+    pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<usize>) {
+        while let Some(Reverse((at, index))) = self.queue.peek().copied()
+            && at <= now + SLACK
+        {
+            due.push(index);
+            self.clear(index);
+        }
     }
 
-    /// Finds the next deadline. Call it after all due ones were taken.
-    pub(crate) fn update_next(&mut self) {
-        self.next = self.deadlines.iter().flatten().min().copied();
+    fn remove_outdated(&mut self) {
+        while let Some(Reverse((at, index))) = self.queue.peek()
+            && self.deadlines.get(*index).copied().flatten() != Some(*at)
+        {
+            self.queue.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(timers: &mut Timers, now: Instant) -> Vec<usize> {
+        let mut due = Vec::new();
+        timers.take_due(now, &mut due);
+        due
+    }
+
+    #[test]
+    fn a_track_has_one_deadline_the_earliest() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut timers = Timers::default();
+        for (index, ms) in [(3, 50), (3, 20), (3, 70), (1, 40), (2, 10)] {
+            timers.schedule(index, at(ms));
+        }
+        timers.clear(2);
+        assert_eq!(timers.next(), Some(at(20)));
+        assert_eq!(due(&mut timers, at(17)), []);
+        assert_eq!(due(&mut timers, at(45)), [3, 1], "in order");
+        assert_eq!((timers.next(), due(&mut timers, at(1000))), (None, Vec::new()));
+        timers.schedule(3, at(50));
+        assert_eq!(timers.next(), Some(at(50)));
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Track {
     pub(crate) subs: Vec<SubscriptionId>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) loudness: Loudness,
+    /// Is the track in the core's list of those that are not silent?
+    pub(crate) heard_listed: bool,
     /// What [`crate::Core::poll_wanted`] last returned.
     pub(crate) reported_wanted: LayerSet,
     /// Is the track queued for [`crate::Core::poll_wanted`]?
@@ -49,6 +51,7 @@ impl Track {
             subs: Vec::new(),
             feeds: Vec::new(),
             loudness: Loudness::default(),
+            heard_listed: false,
             reported_wanted: LayerSet::NONE,
             wanted_check_queued: false,
         }

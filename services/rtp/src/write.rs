@@ -66,10 +66,13 @@ pub(super) fn write(
     two_byte: bool,
 ) {
     let start = out.len();
-    out.extend_from_slice(&[0x80, u8::from(fields.marker) << 7 | fields.payload_type & 0x7F]);
-    out.extend_from_slice(&fields.seq.to_be_bytes());
-    out.extend_from_slice(&fields.timestamp.to_be_bytes());
-    out.extend_from_slice(&fields.ssrc.to_be_bytes());
+    let [s0, s1] = fields.seq.to_be_bytes();
+    let [t0, t1, t2, t3] = fields.timestamp.to_be_bytes();
+    let [c0, c1, c2, c3] = fields.ssrc.to_be_bytes();
+    let second = u8::from(fields.marker) << 7 | fields.payload_type & 0x7F;
+    // The last four bytes are the form and the length of the extensions.
+    out.extend_from_slice(&[0x80, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3, 0xBE, 0xDE, 0, 0]);
+    let block = out.len();
 
     let audio_level = ext.audio_level.map(|audio| [u8::from(audio.voice) << 7 | audio.level & 0x7F]);
     let orientation = ext.orientation.map(|byte| [byte]);
@@ -84,28 +87,37 @@ pub(super) fn write(
         let canonical = canonical.iter().filter_map(|(id, value)| Some(((*id)?, (*value)?)));
         extra.iter().copied().chain(canonical).filter(|(id, value)| *id != 0 && value.len() <= 255)
     };
-    if elements().next().is_none() {
-        return;
-    }
-    let two_byte = two_byte || elements().any(|(id, value)| id > 14 || value.is_empty() || value.len() > 16);
-    if let Some(first) = out.get_mut(start) {
-        *first |= 0x10;
-    }
-    out.extend_from_slice(if two_byte { &[0x10, 0x00, 0, 0] } else { &[0xBE, 0xDE, 0, 0] });
-    let block = out.len();
-    for (id, value) in elements() {
-        if two_byte {
-            out.extend_from_slice(&[id, value.len() as u8]);
-        } else {
+    // Nearly all elements fit the one-byte form.
+    let mut two_byte = two_byte;
+    if !two_byte {
+        for (id, value) in elements() {
+            two_byte = id > 14 || value.is_empty() || value.len() > 16;
+            if two_byte {
+                out.truncate(block);
+                break;
+            }
             out.push(id << 4 | (value.len() - 1) as u8);
+            out.extend_from_slice(value);
         }
-        out.extend_from_slice(value);
+    }
+    if two_byte {
+        for (id, value) in elements() {
+            out.extend_from_slice(&[id, value.len() as u8]);
+            out.extend_from_slice(value);
+        }
+    }
+    if out.len() == block {
+        out.truncate(block - 4);
+        return;
     }
     while !(out.len() - block).is_multiple_of(4) {
         out.push(0);
     }
-    let words = ((out.len() - block) / 4) as u16;
-    if let Some(length) = out.get_mut(block - 2..block) {
-        length.copy_from_slice(&words.to_be_bytes());
+    let [l0, l1] = (((out.len() - block) / 4) as u16).to_be_bytes();
+    if let Some(form) = out.get_mut(block - 4..block) {
+        form.copy_from_slice(&if two_byte { [0x10, 0x00, l0, l1] } else { [0xBE, 0xDE, l0, l1] });
+    }
+    if let Some(first) = out.get_mut(start) {
+        *first |= 0x10;
     }
 }

@@ -67,8 +67,12 @@ pub(super) struct Connection {
     pub(super) round_trip: RoundTrip,
     /// The quality of what passes on it.
     pub(super) quality: QualityMeter,
-    /// When the next periodic RTCP reports are due.
+    /// When the next periodic RTCP reports are due; other entries in the worker's queue are outdated.
     pub(super) next_report: Instant,
+    /// When its congestion control is looked at next, if it has one.
+    pub(super) next_control: Option<Instant>,
+    /// Is it in the worker's list of readers for whom messages wait?
+    pub(super) is_reader_listed: bool,
     /// Paths, each with our advertised address.
     paths: SmallVec<[(Route, SocketAddr); MAX_PATHS]>,
 }
@@ -96,6 +100,8 @@ impl Connection {
             round_trip: RoundTrip::default(),
             quality: QualityMeter::new(now),
             next_report: now,
+            next_control: None,
+            is_reader_listed: false,
             paths: SmallVec::new(),
         }
     }

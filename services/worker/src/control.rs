@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
 use systir_forwarding::SubscriptionId;
 use systir_rtp::ExtendedSeq;
 use systir_rtp::packet::{Kind, Layer};
@@ -12,6 +13,7 @@ use tracing::debug;
 
 use super::connection::{Connection, Role};
 use super::data::Channels;
+use super::due::FIRST_REPORTS_END;
 use super::egress::{DowntrackSender, Source, Track, first_rtx_seq};
 use super::engine::{Engine, Flow, Participant};
 use super::ingress::{Ingress, TrackRef};
@@ -182,6 +184,9 @@ impl Engine {
         let role = role(&mut transport);
         let connection = Connection::new(room, participant, ufrag.clone(), transport, role, now);
         let key = self.egress.connections.insert(connection);
+        if let Some(conn) = self.egress.connections.get_mut(key) {
+            conn.next_report = self.due.reports.push(now, key);
+        }
         self.demux.insert(key, ufrag);
         self.drain_transport(now, key);
         key
@@ -329,6 +334,7 @@ impl Engine {
             id,
             connection,
             track,
+            mid: SmallVec::from_slice(downtrack.mid.as_bytes()),
             downtrack,
             codec,
             demand: TrackDemand::HIGHEST,
@@ -348,10 +354,12 @@ impl Engine {
             downtracks.push(id);
             if is_numbered {
                 control.get_or_insert_with(|| Box::new(SendControl::new(now)));
+                conn.next_control.get_or_insert_with(|| self.due.control.push(now, connection));
             }
         }
         if conn.connected {
             self.start_downtrack(now, id);
+            self.due.first_reports.push((now + FIRST_REPORTS_END, id));
         }
     }
 

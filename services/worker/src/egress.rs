@@ -9,12 +9,13 @@ use slab::Slab;
 use smallvec::SmallVec;
 use systir_forwarding::batch::Priority;
 use systir_forwarding::{Egress, Forward, PACKET_OVERHEAD, SenderInfo, SubscriptionId, TrackId};
-use systir_rtp::packet::{Codec, Layer, Packet, SenderReport};
+use systir_rtp::packet::{Codec, Kind, Layer, Packet, SenderReport};
 use systir_rtp::rtcp;
 use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
 use super::connection::{Connection, Role};
 use super::demand::DemandedLayers;
+use super::frame_hold::FrameHold;
 use super::links::Links;
 use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
@@ -67,6 +68,9 @@ pub(super) struct Track {
     pub(super) demanded: DemandedLayers,
 }
 
+/// The value of the mid extension.
+pub(super) type Mid = SmallVec<[u8; 16]>;
+
 /// State of sending one downtrack.
 #[derive(Debug)]
 pub(super) struct DowntrackSender {
@@ -74,6 +78,8 @@ pub(super) struct DowntrackSender {
     pub(super) connection: usize,
     pub(super) track: TrackId,
     pub(super) downtrack: Downtrack,
+    /// `a=mid` of the m-line, stored without another allocation.
+    pub(super) mid: Mid,
     /// The track's codec, which has the downtrack's payload type.
     pub(super) codec: Codec,
     /// What the subscriber asks for.
@@ -157,6 +163,40 @@ impl DowntrackSender {
     }
 }
 
+/// What is written and not passed to the kernel yet.
+#[derive(Debug, Default)]
+pub(super) struct SendBuffers {
+    pub(super) queue: SendQueue,
+    /// Connections with datagrams that are not submitted yet.
+    dirty: Vec<usize>,
+}
+
+impl SendBuffers {
+    /// Writes one packet into the buffer of a connection, whose key this is.
+    fn write(
+        &mut self,
+        key: usize,
+        conn: &mut Connection,
+        write: impl FnOnce(&mut Connection, &mut Vec<u8>, usize) -> bool,
+    ) -> bool {
+        let Some(route) = conn.route.filter(|_| conn.connected) else { return false };
+        let mut waiting = match conn.waiting.take() {
+            Some(waiting) => waiting,
+            None => {
+                self.dirty.push(key);
+                self.queue.empty_buffer()
+            }
+        };
+        let written = waiting.push_with(|bytes, start| write(conn, bytes, start));
+        if waiting.is_full() {
+            let full = std::mem::replace(&mut waiting, self.queue.empty_buffer());
+            self.queue.submit(route, full);
+        }
+        conn.waiting = Some(waiting);
+        written
+    }
+}
+
 /// Connections, tracks, rooms and links of the worker: everything that the core sends to.
 #[derive(Debug)]
 pub(super) struct WorkerEgress {
@@ -164,15 +204,17 @@ pub(super) struct WorkerEgress {
     pub(super) tracks: Table<Track>,
     pub(super) downtracks: Table<DowntrackSender>,
     pub(super) rooms: FxHashMap<RoomNumber, RoomEvents>,
+    /// Rooms for which events wait.
+    pub(super) rooms_behind: Vec<RoomNumber>,
     pub(super) links: Links,
-    pub(super) send_queue: SendQueue,
+    pub(super) buffers: SendBuffers,
     pub(super) counts: WorkerCounts,
     /// Tracks whose wanted layers may have changed.
     pub(super) wanted_checks: Vec<TrackId>,
-    /// Connections with datagrams that are not submitted yet.
-    dirty: Vec<usize>,
     /// Connections with queued packets that may be sent.
     pub(super) ready: VecDeque<usize>,
+    /// Frames of which packets are held back.
+    pub(super) frames: FrameHold,
     /// Ids of publishers who speak.
     pub(super) speaking: FxHashSet<Box<str>>,
     /// Time of the current iteration.
@@ -186,12 +228,13 @@ impl WorkerEgress {
             tracks: Table::default(),
             downtracks: Table::default(),
             rooms: FxHashMap::default(),
+            rooms_behind: Vec::new(),
             links,
-            send_queue: SendQueue::default(),
+            buffers: SendBuffers::default(),
             counts: WorkerCounts::default(),
             wanted_checks: Vec::new(),
-            dirty: Vec::new(),
             ready: VecDeque::new(),
+            frames: FrameHold::default(),
             speaking: FxHashSet::default(),
             now,
         }
@@ -232,6 +275,14 @@ impl WorkerEgress {
         }
     }
 
+    /// Lists connections whose packets were held back.
+    pub(super) fn release(&mut self, mut connections: Vec<usize>) {
+        for connection in connections.drain(..) {
+            self.list_ready(connection);
+        }
+        self.frames.recycle(connections);
+    }
+
     /// Do the downtrack's packets have transport-wide sequence numbers?
     pub(super) fn is_numbered(&self, id: SubscriptionId) -> bool {
         self.downtrack(id).is_some_and(DowntrackSender::is_numbered)
@@ -243,11 +294,13 @@ impl WorkerEgress {
     }
 
     /// Sends an event to a room.
-    pub(super) fn notify_room(&mut self, room: RoomNumber, event: WorkerEvent) {
-        if let Some(room) = self.rooms.get_mut(&room)
-            && !room.send(event)
-        {
+    pub(super) fn notify_room(&mut self, number: RoomNumber, event: WorkerEvent) {
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        if !room.send(event) {
             self.counts.events_dropped += 1;
+        }
+        if room.is_behind() && !std::mem::replace(&mut room.is_listed, true) {
+            self.rooms_behind.push(number);
         }
     }
 
@@ -269,25 +322,7 @@ impl WorkerEgress {
         write: impl FnOnce(&mut Connection, &mut Vec<u8>, usize) -> bool,
     ) -> bool {
         let Some(conn) = self.connections.get_mut(connection) else { return false };
-        if !conn.connected || conn.route.is_none() {
-            return false;
-        }
-        let mut waiting = match conn.waiting.take() {
-            Some(waiting) => waiting,
-            None => {
-                self.dirty.push(connection);
-                self.send_queue.empty_buffer()
-            }
-        };
-        let written = waiting.push_with(|bytes, start| write(conn, bytes, start));
-        if waiting.is_full()
-            && let Some(route) = conn.route
-        {
-            let full = std::mem::replace(&mut waiting, self.send_queue.empty_buffer());
-            self.send_queue.submit(route, full);
-        }
-        conn.waiting = Some(waiting);
-        written
+        self.buffers.write(connection, conn, write)
     }
 
     /// Writes and seals RTCP for a connection.
@@ -301,19 +336,22 @@ impl WorkerEgress {
     pub(super) fn submit(&mut self, connection: usize) {
         let Some(conn) = self.connections.get_mut(connection) else { return };
         let Some(waiting) = conn.waiting.take() else { return };
+        if self.buffers.dirty.last() == Some(&connection) {
+            self.buffers.dirty.pop();
+        }
         match conn.route {
-            Some(route) if !waiting.is_empty() => self.send_queue.submit(route, waiting),
-            _ => self.send_queue.recycle(waiting),
+            Some(route) if !waiting.is_empty() => self.buffers.queue.submit(route, waiting),
+            _ => self.buffers.queue.recycle(waiting),
         }
     }
 
     /// Submits the buffered packets of all connections and links.
     pub(super) fn submit_all(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.buffers.dirty);
         for connection in dirty.drain(..) {
             self.submit(connection);
         }
-        self.dirty = dirty;
+        self.buffers.dirty = dirty;
         self.links.flush(&mut self.counts);
     }
 
@@ -333,7 +371,9 @@ impl Egress for WorkerEgress {
         let (connection, kind) = (sender.connection, sender.codec.kind());
         let Some(pending) = self.pending(connection) else { return };
         pending.add(sub, kind);
-        self.list_ready(connection);
+        if kind == Kind::Audio || !self.frames.hold(connection) {
+            self.list_ready(connection);
+        }
     }
 
     fn forward(&mut self, sub: SubscriptionId, out: &Forward<'_>) {
@@ -345,10 +385,13 @@ impl Egress for WorkerEgress {
             return;
         };
         let (connection, is_numbered, now) = (sender.connection, sender.is_numbered(), self.now);
+        let Some(conn) = self.connections.get_mut(connection) else { return };
         // Header, extensions, tag, UDP and IP included.
         let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
-        let control = self.connections.get_mut(connection).and_then(Connection::send_control);
-        if out.retransmission && is_numbered && control.is_some_and(|control| !control.may_retransmit(now)) {
+        if out.retransmission
+            && is_numbered
+            && conn.send_control().is_some_and(|control| !control.may_retransmit(now))
+        {
             self.counts.retransmissions_refused += 1;
             return;
         }
@@ -370,16 +413,15 @@ impl Egress for WorkerEgress {
             }
             _ => None,
         };
-        let mid: SmallVec<[u8; 16]> = SmallVec::from_slice(sender.downtrack.mid.as_bytes());
         let omits_mid = sender.omits_mid(out.seq);
         if !out.retransmission {
             sender.sent(out.seq);
         }
-        let written = self.write(connection, |conn, bytes, start| {
+        let mid = (!omits_mid).then_some((extension_table::MID, sender.mid.as_slice()));
+        let written = self.buffers.write(connection, conn, |conn, bytes, start| {
             let control = conn.send_control().filter(|_| is_numbered);
             let number = control.map(|control| control.sent(now, bytes_on_wire, out.retransmission));
-            let (mid, number) = ((!omits_mid).then_some(mid), number.map(u16::to_be_bytes));
-            let mid = mid.as_ref().map(|mid| (extension_table::MID, mid.as_slice()));
+            let number = number.map(u16::to_be_bytes);
             let number = number.as_ref().map(|number| (extension_table::TRANSPORT_CC, number.as_slice()));
             let hop: SmallVec<[_; 2]> = mid.into_iter().chain(number).collect();
             write_header(bytes, &fields, &SUBSCRIBER_IDS, &out.ext, &hop);
@@ -463,12 +505,11 @@ impl WorkerEgress {
         }
     }
 
-    /// Writes sender reports for the downtracks of a subscriber: for all, or only for those that had none.
+    /// Writes sender reports for all downtracks of a subscriber.
     pub(super) fn sender_reports(
         &mut self,
         now: Instant,
         connection: usize,
-        all: bool,
         info: impl Fn(SubscriptionId) -> Option<SenderInfo>,
     ) {
         let subs: SmallVec<[SubscriptionId; 16]> = match self.connections.get(connection) {
@@ -478,20 +519,23 @@ impl WorkerEgress {
             _ => return,
         };
         for sub in subs {
-            let Some(sender) = self.downtrack_sender(sub) else { continue };
-            if sender.last_report.is_some() && !all {
-                continue;
+            if let Some(info) = info(sub) {
+                self.sender_report(now, sub, &info);
             }
-            let Some(info) = info(sub) else { continue };
-            sender.last_report = Some(SentReport::new(now, info.ntp));
-            let (ssrc, track) = (sender.downtrack.ssrc, sender.track);
-            // Streams of one publisher have one CNAME and one clock (RFC 7022); SDP carries the CNAME too.
-            let Some(cname) = self.track(track).map(|track| track.publisher.clone()) else { continue };
-            self.write_rtcp(connection, |bytes| {
-                let SenderInfo { ntp, timestamp, packets, octets } = info;
-                rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &cname).is_ok()
-            });
         }
+    }
+
+    /// Writes a sender report for a downtrack.
+    pub(super) fn sender_report(&mut self, now: Instant, sub: SubscriptionId, info: &SenderInfo) {
+        let Some(sender) = self.downtrack_sender(sub) else { return };
+        sender.last_report = Some(SentReport::new(now, info.ntp));
+        let (connection, ssrc, track) = (sender.connection, sender.downtrack.ssrc, sender.track);
+        // Streams of one publisher have one CNAME and one clock (RFC 7022); SDP carries the CNAME too.
+        let Some(cname) = self.track(track).map(|track| track.publisher.clone()) else { return };
+        self.write_rtcp(connection, |bytes| {
+            let SenderInfo { ntp, timestamp, packets, octets } = *info;
+            rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &cname).is_ok()
+        });
     }
 
     /// Writes transport-wide congestion control feedback to a publisher, if any is due.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use systir_forwarding::{Core, SubscriptionId, TrackId};
 use systir_rtp::ExtendedSeq;
-use systir_rtp::packet::{Codec, Layer};
+use systir_rtp::packet::{Codec, Kind, Layer, Packet};
 use systir_transport::{Certificate, Protocol, TransportEvent};
 
 use super::bandwidth::Division;
 use super::connection::{Connection, Role, advertised_for};
 use super::data::channel_of;
 use super::demux::{Demux, binding_request_ufrag, protocol_of};
+use super::due::{Due, FIRST_REPORTS_END, TICK};
 use super::egress::WorkerEgress;
 use super::ingress::Refused;
 use super::links::Links;
@@ -25,12 +26,8 @@ use super::stats::WorkerCounts;
 use super::stream_owners::StreamOwners;
 use systir_media_control::{MediaQuality, ParticipantKey, RoomNumber, Speaker, TrackKey, WorkerEvent};
 
-/// How often feedback and reports are written.
-const TICK: Duration = Duration::from_millis(100);
 /// How often the active speakers are computed.
 const SPEAKER_INTERVAL: Duration = Duration::from_millis(500);
-/// How often RTCP reports are sent on each connection.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sending is retried to a room whose event channel was full.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Batches of the ring that are handled per iteration of the worker's loop.
@@ -89,7 +86,11 @@ pub(super) struct Engine {
     pub(super) divisions: Vec<usize>,
     pub(super) division: Division,
     next_tick: Instant,
+    /// What the next ticks visit.
+    pub(super) due: Due,
     next_speakers: Instant,
+    /// Datagrams wait because the kernel took no more.
+    pub(super) is_sending: bool,
     scratch: Vec<u8>,
 }
 
@@ -112,7 +113,9 @@ impl Engine {
             divisions: Vec::new(),
             division: Division::default(),
             next_tick: now + TICK,
+            due: Due::new(),
             next_speakers: now + SPEAKER_INTERVAL,
+            is_sending: false,
             scratch: Vec::new(),
         }
     }
@@ -192,10 +195,22 @@ impl Engine {
             self.egress.counts.unauthentic += 1;
             return;
         };
-        match ingress.accept(now, plain, |number, ssrc| twcc.record(now, number, ssrc)) {
+        let is_first = twcc.poll_timeout().is_none();
+        let accepted = ingress.accept(now, plain, |number, ssrc| twcc.record(now, number, ssrc));
+        if is_first && twcc.poll_timeout().is_some() {
+            self.due.feedback.push(connection);
+        }
+        match accepted {
             Ok(accepted) => {
                 self.egress.counts.media_in += 1;
-                self.core.ingest(now, accepted.track, accepted.layer, &accepted.packet, &mut self.egress);
+                ingest(
+                    now,
+                    &mut self.core,
+                    &mut self.egress,
+                    accepted.track,
+                    accepted.layer,
+                    &accepted.packet,
+                );
             }
             Err(Refused::OtherCodec { track, codec, report }) => {
                 self.egress.counts.media_unmatched += 1;
@@ -234,12 +249,12 @@ impl Engine {
                 None => conn.route.filter(|route| route.to == to),
             };
             let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
-            let mut datagrams = self.egress.send_queue.empty_buffer();
+            let mut datagrams = self.egress.buffers.queue.empty_buffer();
             datagrams.push_with(|bytes, _| {
                 bytes.extend_from_slice(&self.scratch);
                 true
             });
-            self.egress.send_queue.submit(path, datagrams);
+            self.egress.buffers.queue.submit(path, datagrams);
         }
         conn.update_route();
         pause_data_if_behind(&self.egress.rooms, conn, now);
@@ -267,6 +282,7 @@ impl Engine {
                 if let Role::Subscriber { channels, .. } = &mut conn.role {
                     self.egress.counts.data_dropped += channels.opened(id, &mut conn.transport);
                 }
+                self.list_reader(connection);
             }
             TransportEvent::ChannelData { label, data, .. } => {
                 if let Some(channel) = channel_of(&label) {
@@ -290,6 +306,7 @@ impl Engine {
         for sub in subs {
             self.egress.count_demand(sub);
             self.start_downtrack(now, sub);
+            self.due.first_reports.push((now + FIRST_REPORTS_END, sub));
         }
     }
 
@@ -308,10 +325,9 @@ impl Engine {
     /// When [`Engine::timeout`] is due.
     pub(super) fn deadline(&self, now: Instant) -> Instant {
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        // Media stays queued when the kernel takes no more.
-        let retry = (!self.egress.ready.is_empty()).then(|| now + RETRY_DELAY);
+        let retry = (self.is_sending || !self.egress.ready.is_empty()).then(|| now + RETRY_DELAY);
         let wake = self.wakes.peek().map(|Reverse((due, _))| (*due).max(now));
-        [timer, wake, self.core.poll_timeout(), retry]
+        [timer, wake, self.core.poll_timeout(), self.egress.frames.next(), retry]
             .into_iter()
             .flatten()
             .fold(self.next_tick, Instant::min)
@@ -321,6 +337,9 @@ impl Engine {
     pub(super) fn timeout(&mut self, now: Instant) {
         self.egress.now = now;
         self.wake_paced(now);
+        while let Some(connections) = self.egress.frames.take_due(now) {
+            self.egress.release(connections);
+        }
         while let Some(Reverse((due, connection))) = self.timers.peek().copied()
             && due <= now
         {
@@ -340,7 +359,7 @@ impl Engine {
             self.core.handle_timeout(now, &mut self.egress);
         }
         if now >= self.next_tick {
-            let behind = self.egress.rooms.values().any(|room| room.is_behind());
+            let behind = !self.egress.rooms_behind.is_empty();
             self.next_tick = now + if behind { RETRY_INTERVAL } else { TICK };
             self.tick(now);
         }
@@ -376,21 +395,31 @@ impl Engine {
             self.divide_bandwidth(now, connection);
         }
         self.tell_wanted();
+        self.retry_rooms(now);
+        self.egress.submit_all();
+    }
+
+    /// Sends the events that wait for rooms.
+    fn retry_rooms(&mut self, now: Instant) {
+        if self.egress.rooms_behind.is_empty() {
+            return;
+        }
         let mut caught_up = Vec::new();
-        for (key, room) in &mut self.egress.rooms {
-            if !room.is_behind() {
-                continue;
+        let rooms = &mut self.egress.rooms;
+        self.egress.rooms_behind.retain(|number| {
+            let Some(room) = rooms.get_mut(number) else { return false };
+            room.is_listed = room.retry();
+            if !room.is_listed {
+                caught_up.push(*number);
             }
-            if room.retry() {
-                self.next_tick = self.next_tick.min(now + RETRY_INTERVAL);
-            } else {
-                caught_up.push(*key);
-            }
+            room.is_listed
+        });
+        if !self.egress.rooms_behind.is_empty() {
+            self.next_tick = self.next_tick.min(now + RETRY_INTERVAL);
         }
         if !caught_up.is_empty() {
             self.resume_data(now, &caught_up);
         }
-        self.egress.submit_all();
     }
 
     /// Resumes reading data messages of the clients in these rooms, which have caught up.
@@ -405,6 +434,25 @@ impl Engine {
         for connection in paused {
             self.drain_transport(now, connection);
         }
+    }
+}
+
+/// Takes a packet of a track from its source.
+pub(super) fn ingest(
+    now: Instant,
+    core: &mut Core,
+    egress: &mut WorkerEgress,
+    track: TrackId,
+    layer: Layer,
+    packet: &Packet<'_>,
+) {
+    let is_video = packet.codec.kind() == Kind::Video;
+    if is_video && !packet.marker {
+        egress.frames.begin(now, track, layer);
+    }
+    core.ingest(now, track, layer, packet, egress);
+    if is_video && let Some(connections) = egress.frames.end(track, layer, packet.marker) {
+        egress.release(connections);
     }
 }
 

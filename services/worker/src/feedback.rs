@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use systir_forwarding::SubscriptionId;
-use systir_media_control::WorkerEvent;
+use systir_media_control::{ParticipantKey, WorkerEvent};
 use systir_rtp::packet::SenderReport;
 use systir_rtp::parse_link_packet;
 use systir_rtp::rtcp::{self, ReportBlock, RtcpPacket};
@@ -13,7 +13,7 @@ use tracing::trace;
 
 use super::connection::Role;
 use super::demux::protocol_of;
-use super::engine::{Engine, REPORT_INTERVAL};
+use super::engine::{Engine, ingest};
 
 impl Engine {
     /// Handles RTCP from a client.
@@ -154,7 +154,7 @@ impl Engine {
         let Some(seq) = known.seq.extend(packet.seq) else { return };
         let (track, layer) = (known.track, known.layer);
         self.egress.counts.link_in += 1;
-        self.core.ingest(now, track, layer, &packet.packet(seq), &mut self.egress);
+        ingest(now, &mut self.core, &mut self.egress, track, layer, &packet.packet(seq));
     }
 
     fn link_feedback(&mut self, now: Instant, peer: u32, flow: u32, bytes: &[u8]) {
@@ -177,63 +177,106 @@ impl Engine {
 
     /// Writes feedback and reports that are due, and sends waiting data messages.
     pub(super) fn tick(&mut self, now: Instant) {
-        let all: Vec<_> = self.egress.connections.iter().map(|(key, _)| key).collect();
-        for connection in all {
-            self.check_reader(now, connection);
-            let Some(conn) = self.egress.connections.get_mut(connection) else { continue };
-            if !conn.connected {
-                continue;
-            }
-            let report = now >= conn.next_report;
-            if report {
-                conn.next_report = now + REPORT_INTERVAL;
-            }
-            match &mut conn.role {
-                Role::Publisher { .. } => {
-                    self.egress.congestion_feedback(now, connection);
-                    if report {
-                        self.egress.receiver_reports(now, connection);
-                        self.update_publisher_round_trip(connection);
-                    }
-                }
-                Role::Subscriber { .. } => {
-                    let core = &self.core;
-                    self.egress.sender_reports(now, connection, report, |sub| core.sender_info(now, sub));
-                    if let Some(control) = self.egress.send_control(connection) {
-                        control.handle_timeout(now);
-                        self.divide_bandwidth(now, connection);
-                        // A probe may be due, also while nothing else is sent.
-                        self.egress.list_ready(connection);
-                    }
-                }
+        self.write_feedback(now);
+        self.write_first_reports(now);
+        while let Some((due, connection)) = self.due.reports.pop(now) {
+            self.due.visits += 1;
+            if self.egress.connections.get(connection).is_some_and(|conn| conn.next_report == due) {
+                self.report(now, connection);
             }
         }
-        self.tell_quality(now);
+        while let Some((due, connection)) = self.due.control.pop(now) {
+            self.due.visits += 1;
+            if self.egress.connections.get(connection).is_some_and(|conn| conn.next_control == Some(due)) {
+                self.tick_control(now, connection);
+            }
+        }
+        self.check_readers(now);
         self.note_caught_up();
     }
 
-    /// Tells the rooms whose participants' quality changed.
-    fn tell_quality(&mut self, now: Instant) {
-        for (key, state) in &mut self.participants {
-            let both = [state.publisher, state.subscriber];
-            let mut judged = false;
-            for connection in both {
-                if let Some(conn) = self.egress.connections.get_mut(connection) {
-                    judged |= conn.quality.judge(now, conn.round_trip.mean());
-                }
+    /// Writes transport-wide feedback to the publishers that wait for it.
+    fn write_feedback(&mut self, now: Instant) {
+        let mut waiting = std::mem::take(&mut self.due.feedback);
+        waiting.retain(|connection| {
+            self.due.visits += 1;
+            if !self.egress.connections.get(*connection).is_some_and(|conn| conn.connected) {
+                return false;
             }
-            if !judged {
-                continue;
+            self.egress.congestion_feedback(now, *connection);
+            matches!(
+                self.egress.connections.get(*connection).map(|conn| &conn.role),
+                Some(Role::Publisher { twcc, .. }) if twcc.poll_timeout().is_some()
+            )
+        });
+        self.due.feedback = waiting;
+    }
+
+    /// Writes the first sender reports of downtracks as soon as that is possible: without one, a client cannot play
+    /// audio and video in step.
+    fn write_first_reports(&mut self, now: Instant) {
+        let mut waiting = std::mem::take(&mut self.due.first_reports);
+        waiting.retain(|(end, sub)| {
+            self.due.visits += 1;
+            let is_new = self.egress.downtrack(*sub).is_some_and(|sender| sender.last_report.is_none());
+            if is_new && let Some(info) = self.core.sender_info(now, *sub) {
+                self.egress.sender_report(now, *sub, &info);
+                return false;
             }
-            let meters = both.into_iter().filter_map(|key| Some(&self.egress.connections.get(key)?.quality));
-            let scores = meters.map(|meter| (meter.quality(), meter.mean_opinion()));
-            let Some((quality, score)) = scores.min_by(|one, other| one.1.total_cmp(&other.1)) else {
-                continue;
-            };
-            if std::mem::replace(&mut state.quality, quality) != quality {
-                let event = WorkerEvent::Quality { participant: *key, quality, score };
-                self.egress.notify_room(state.room, event);
+            is_new && now < *end
+        });
+        self.due.first_reports = waiting;
+    }
+
+    /// Writes the periodic reports of a connection, and judges its participant's quality.
+    fn report(&mut self, now: Instant, connection: usize) {
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+        conn.next_report = self.due.reports.push(now, connection);
+        let (participant, is_publisher) = (conn.participant, matches!(conn.role, Role::Publisher { .. }));
+        if conn.connected && is_publisher {
+            self.egress.receiver_reports(now, connection);
+            self.update_publisher_round_trip(connection);
+        } else if conn.connected {
+            let core = &self.core;
+            self.egress.sender_reports(now, connection, |sub| core.sender_info(now, sub));
+        }
+        self.tell_quality(now, participant);
+    }
+
+    /// Lets the congestion control of a connection do what is due.
+    fn tick_control(&mut self, now: Instant, connection: usize) {
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+        conn.next_control = Some(self.due.control.push(now, connection));
+        if !conn.connected {
+            return;
+        }
+        if let Some(control) = conn.send_control() {
+            control.handle_timeout(now);
+            self.divide_bandwidth(now, connection);
+            // A probe may be due, also while nothing else is sent.
+            self.egress.list_ready(connection);
+        }
+    }
+
+    /// Tells the room if a participant's quality changed.
+    fn tell_quality(&mut self, now: Instant, key: ParticipantKey) {
+        let Some(state) = self.participants.get_mut(&key) else { return };
+        let both = [state.publisher, state.subscriber];
+        let mut judged = false;
+        for connection in both {
+            if let Some(conn) = self.egress.connections.get_mut(connection) {
+                judged |= conn.quality.judge(now, conn.round_trip.mean());
             }
+        }
+        if !judged {
+            return;
+        }
+        let meters = both.into_iter().filter_map(|key| Some(&self.egress.connections.get(key)?.quality));
+        let scores = meters.map(|meter| (meter.quality(), meter.mean_opinion()));
+        let Some((quality, score)) = scores.min_by(|one, other| one.1.total_cmp(&other.1)) else { return };
+        if std::mem::replace(&mut state.quality, quality) != quality {
+            let event = WorkerEvent::Quality { participant: key, quality, score };
+            self.egress.notify_room(state.room, event);
         }
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
 
     /// The next datagrams that are submitted. Queued media stays where it is.
     pub(super) fn poll_submitted(&mut self) -> Option<(Route, Datagrams)> {
-        self.egress.send_queue.pop()
+        self.egress.buffers.queue.pop()
     }
 
     /// Writes what the connection may send now, and schedules the rest.

@@ -1,15 +1,17 @@
 //! The downtracks of one connection that have queued packets.
 
-use std::collections::VecDeque;
-
+use smallvec::SmallVec;
 use systir_forwarding::SubscriptionId;
 use systir_rtp::packet::Kind;
+
+type Queue = SmallVec<[SubscriptionId; 4]>;
 
 /// Downtracks whose next packet is to be sent, each at most once. All audio is sent before video.
 #[derive(Debug, Default)]
 pub(super) struct PendingDowntracks {
-    audio: VecDeque<SubscriptionId>,
-    video: VecDeque<SubscriptionId>,
+    // Few tracks wait at a time; their ids need no memory of their own.
+    audio: Queue,
+    video: Queue,
     /// Is the connection in the worker's list of those that may send?
     pub(super) listed: bool,
 }
@@ -17,17 +19,20 @@ pub(super) struct PendingDowntracks {
 impl PendingDowntracks {
     /// Adds a downtrack that had no queued packets before.
     pub(super) fn add(&mut self, id: SubscriptionId, kind: Kind) {
-        self.of(kind).push_back(id);
+        self.of(kind).push(id);
     }
 
     /// The downtrack of this kind that is next.
     pub(super) fn next(&mut self, kind: Kind) -> Option<SubscriptionId> {
-        self.of(kind).front().copied()
+        self.of(kind).first().copied()
     }
 
     /// The next downtrack of this kind has no more queued packets.
     pub(super) fn finished(&mut self, kind: Kind) {
-        self.of(kind).pop_front();
+        let queue = self.of(kind);
+        if !queue.is_empty() {
+            queue.remove(0);
+        }
     }
 
     /// Another downtrack is next among those of video.
@@ -37,7 +42,7 @@ impl PendingDowntracks {
         }
     }
 
-    fn of(&mut self, kind: Kind) -> &mut VecDeque<SubscriptionId> {
+    fn of(&mut self, kind: Kind) -> &mut Queue {
         match kind {
             Kind::Audio => &mut self.audio,
             Kind::Video => &mut self.video,

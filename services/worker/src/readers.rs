@@ -27,10 +27,35 @@ impl Engine {
         }
         self.note_slow_reader(connection);
         self.drain_transport(now, connection);
+        self.list_reader(connection);
+    }
+
+    /// Lists a reader for whom messages wait.
+    pub(super) fn list_reader(&mut self, connection: usize) {
+        if let Some(conn) = self.egress.connections.get_mut(connection)
+            && is_behind(conn)
+            && !std::mem::replace(&mut conn.is_reader_listed, true)
+        {
+            self.due.readers.push(connection);
+        }
+    }
+
+    /// Sends what waits for readers, and ends those that take too little.
+    pub(super) fn check_readers(&mut self, now: Instant) {
+        let mut waiting = std::mem::take(&mut self.due.readers);
+        waiting.retain(|connection| {
+            self.due.visits += 1;
+            self.check_reader(now, *connection);
+            let Some(conn) = self.egress.connections.get_mut(*connection) else { return false };
+            conn.is_reader_listed = is_behind(conn);
+            conn.is_reader_listed
+        });
+        waiting.append(&mut self.due.readers);
+        self.due.readers = waiting;
     }
 
     /// Sends what waits for a reader, and ends it when it takes too little.
-    pub(super) fn check_reader(&mut self, now: Instant, connection: usize) {
+    fn check_reader(&mut self, now: Instant, connection: usize) {
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         let Role::Subscriber { channels, .. } = &mut conn.role else { return };
         let stalled = channels.check(now).is_err();
@@ -60,6 +85,7 @@ impl Engine {
             && !room.readers_slow
         {
             room.readers_slow = true;
+            self.due.slow_rooms.push(number);
             self.egress.counts.rooms_slowed += 1;
             self.egress.notify_room(number, WorkerEvent::ReadersSlow { slow: true });
         }
@@ -67,23 +93,31 @@ impl Engine {
 
     /// Tells rooms whose readers have all caught up, or left.
     pub(super) fn note_caught_up(&mut self) {
-        if !self.egress.rooms.values().any(|room| room.readers_slow) {
+        if self.due.slow_rooms.is_empty() {
             return;
         }
-        let connections = self.egress.connections.iter().map(|(_, conn)| conn);
+        // Messages wait for a slow reader, so it is listed.
+        let readers = self.due.readers.iter().filter_map(|key| self.egress.connections.get(*key));
         let slow: FxHashSet<RoomNumber> =
-            connections.filter(|conn| is_slow(conn)).map(|conn| conn.room).collect();
+            readers.filter(|conn| is_slow(conn)).map(|conn| conn.room).collect();
         let mut caught_up = Vec::new();
-        for (number, room) in self.egress.rooms.iter_mut().filter(|(_, room)| room.readers_slow) {
-            if !slow.contains(number) {
-                room.readers_slow = false;
+        let rooms = &mut self.egress.rooms;
+        self.due.slow_rooms.retain(|number| {
+            let Some(room) = rooms.get_mut(number) else { return false };
+            room.readers_slow = slow.contains(number);
+            if !room.readers_slow {
                 caught_up.push(*number);
             }
-        }
+            room.readers_slow
+        });
         for room in caught_up {
             self.egress.notify_room(room, WorkerEvent::ReadersSlow { slow: false });
         }
     }
+}
+
+fn is_behind(conn: &Connection) -> bool {
+    matches!(&conn.role, Role::Subscriber { channels, .. } if channels.is_behind())
 }
 
 fn is_slow(conn: &Connection) -> bool {

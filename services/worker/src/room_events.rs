@@ -22,11 +22,20 @@ pub(super) struct RoomEvents {
     pub(super) readers_slow: bool,
     /// Readers on other nodes are slow, or the way to them.
     pub(super) others_slow: bool,
+    /// Is the room in the worker's list of those that are behind?
+    pub(super) is_listed: bool,
 }
 
 impl RoomEvents {
     pub(super) fn new(events: mpsc::Sender<WorkerEvent>) -> Self {
-        Self { events, waiting: VecDeque::new(), waiting_data: 0, readers_slow: false, others_slow: false }
+        Self {
+            events,
+            waiting: VecDeque::new(),
+            waiting_data: 0,
+            readers_slow: false,
+            others_slow: false,
+            is_listed: false,
+        }
     }
 
     /// Sends an event to the room. False when it was dropped.

@@ -52,7 +52,7 @@ impl Datagrams {
     /// The datagrams in order, grouped for GSO: all segments of a group have one size, except that the last
     /// may be shorter; at most `max_segments` per group. An oversized datagram is alone, because the kernel
     /// would refuse its whole group.
-    pub(super) fn gso_groups(&self, max_segments: usize) -> impl Iterator<Item = GsoGroup<'_>> {
+    pub(super) fn gso_groups(&self, max_segments: usize) -> impl Iterator<Item = GsoGroup> {
         let mut next = 0;
         std::iter::from_fn(move || {
             let first = self.range(next)?;
@@ -72,8 +72,13 @@ impl Datagrams {
                     break;
                 }
             }
-            Some(GsoGroup { bytes: self.bytes.get(run)?, segment_size: size, count })
+            Some(GsoGroup { range: run, segment_size: size, count })
         })
+    }
+
+    /// The bytes of a group.
+    pub(super) fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        self.bytes.get(range)
     }
 
     /// The datagrams in order.
@@ -88,10 +93,11 @@ impl Datagrams {
     }
 }
 
-/// Datagrams that one call sends as segments.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct GsoGroup<'a> {
-    pub(super) bytes: &'a [u8],
+/// Datagrams that are sent as segments of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GsoGroup {
+    /// Where they are in their buffer.
+    pub(super) range: Range<usize>,
     /// Size of each segment but the last, in bytes.
     pub(super) segment_size: usize,
     /// Number of segments.
@@ -195,7 +201,7 @@ mod tests {
             bytes.extend_from_slice(b"half");
             false
         }));
-        assert_eq!(all.gso_groups(64).map(|group| group.bytes.len()).sum::<usize>(), 10);
+        assert_eq!(all.gso_groups(64).map(|group| group.range.len()).sum::<usize>(), 10);
     }
 
     proptest! {
@@ -207,8 +213,8 @@ mod tests {
             let all = datagrams(&sizes);
             let mut seen = Vec::new();
             for group in all.gso_groups(max) {
-                prop_assert!(group.count <= max && group.bytes.len() <= 65_507);
-                let split: Vec<_> = group.bytes.chunks(group.segment_size).map(<[u8]>::len).collect();
+                prop_assert!(group.count <= max && group.range.len() <= 65_507);
+                let split: Vec<_> = all.bytes(group.range).unwrap().chunks(group.segment_size).map(<[u8]>::len).collect();
                 prop_assert_eq!(split.len(), group.count);
                 seen.extend(split);
             }

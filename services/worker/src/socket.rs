@@ -1,16 +1,17 @@
-//! A UDP socket of a worker. It sends a group of datagrams in one call (UDP segmentation offload, GSO), and one by
-//! one to a destination for which the kernel refuses that.
+//! A UDP socket of a worker. It sends the datagrams of several clients in one call, those of one client as segments of
+//! one message (UDP segmentation offload, GSO), and one by one to a destination for which the kernel refuses that.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use quinn_udp::{Transmit, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use rustc_hash::FxHashMap;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::send_queue::{GsoGroup, Route};
+use super::multi_send::{Message, MultiSender, SendOptions};
+use super::send_batch::SendBatch;
 use super::stats::WorkerCounts;
 
 /// Destinations that are remembered because segmented sends to them were refused; more are forgotten.
@@ -22,8 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Socket {
     pub(super) io: UdpSocket,
     pub(super) state: UdpSocketState,
-    /// Segments that the kernel takes in one send. Asked once: quinn-udp's own figure falls to one for good when
-    /// any send is refused, whoever it was for.
+    /// Segments that the kernel takes in one message.
     max_segments: usize,
     /// Destinations for which a segmented send was refused, and until when.
     refused: FxHashMap<SocketAddr, Instant>,
@@ -48,54 +48,86 @@ impl Socket {
 
     /// Datagrams that one send to this destination may hold.
     pub(super) fn max_segments(&self, now: Instant, to: SocketAddr) -> usize {
-        // Nearly always empty.
-        let refused = !self.refused.is_empty() && self.refused.get(&to).is_some_and(|until| now < *until);
-        if refused { 1 } else { self.max_segments }
+        if self.is_refused(now, to) { 1 } else { self.max_segments }
     }
 
-    /// Sends a group once the socket is writable, and deducts the time waited from `max_wait`. What the kernel does
-    /// not take is dropped and counted.
+    /// Is segmentation refused for this destination?
+    pub(super) fn is_refused(&self, now: Instant, to: SocketAddr) -> bool {
+        // Nearly always empty.
+        !self.refused.is_empty() && self.refused.get(&to).is_some_and(|until| now < *until)
+    }
+
+    /// Sends the messages of a batch as the socket takes them, and deducts the time waited from `max_wait`. What is not
+    /// taken in that time stays in the batch; what the kernel refuses is dropped and counted.
     pub(super) async fn send(
         &mut self,
         now: Instant,
-        route: &Route,
-        group: &GsoGroup<'_>,
+        sender: &mut MultiSender,
+        batch: &mut SendBatch,
         max_wait: &mut Duration,
         counts: &mut WorkerCounts,
     ) {
-        let segment_size = (group.count > 1).then_some(group.segment_size);
-        let sent = self.transmit(route, group.bytes, segment_size, max_wait).await;
-        if sent == Err(Failed::Refused) && group.count > 1 {
-            // An oversized segment, or a route without GSO: the others must not suffer from it.
-            let mut taken = false;
-            for datagram in group.bytes.chunks(group.segment_size) {
-                let sent = self.transmit(route, datagram, None, max_wait).await;
-                taken |= sent.is_ok();
-                count(counts, 1, datagram.len(), sent);
-            }
-            if taken {
-                if self.refused.len() >= MAX_REFUSED {
-                    self.refused.clear();
+        while !batch.is_empty() {
+            let options = batch.options();
+            let sent = self.transmit(sender, options, &batch.messages(), max_wait).await;
+            match sent {
+                Ok(messages) => {
+                    let (datagrams, bytes) = batch.remove_first(messages.max(1));
+                    count(counts, datagrams, bytes, Ok(()));
                 }
-                self.refused.insert(route.to, now + RETRY_AFTER);
+                Err(Failed::Full) => return,
+                Err(Failed::Refused) if options.segment_size.is_some() => {
+                    self.send_unsegmented(now, sender, batch, max_wait, counts).await;
+                    batch.remove_first(1);
+                }
+                Err(failed) => {
+                    let (datagrams, bytes) = batch.remove_first(1);
+                    count(counts, datagrams, bytes, Err(failed));
+                }
             }
-            return;
         }
-        count(counts, group.count, group.bytes.len(), sent);
     }
 
+    /// Sends the first message of a batch datagram by datagram: it has an oversized segment, or a route without GSO. The
+    /// others must not suffer from it.
+    async fn send_unsegmented(
+        &mut self,
+        now: Instant,
+        sender: &mut MultiSender,
+        batch: &SendBatch,
+        max_wait: &mut Duration,
+        counts: &mut WorkerCounts,
+    ) {
+        let Some((route, datagrams)) = batch.first() else { return };
+        let options = SendOptions { segment_size: None, ..batch.options() };
+        let mut taken = false;
+        for bytes in datagrams {
+            let sent = self.transmit(sender, options, &[Message { to: route.to, bytes }], max_wait).await;
+            taken |= sent.is_ok();
+            count(counts, 1, bytes.len(), sent.map(|_| ()));
+        }
+        if taken {
+            if self.refused.len() >= MAX_REFUSED {
+                self.refused.clear();
+            }
+            self.refused.insert(route.to, now + RETRY_AFTER);
+        }
+    }
+
+    /// Returns how many messages were taken.
     async fn transmit(
         &self,
-        route: &Route,
-        contents: &[u8],
-        segment_size: Option<usize>,
+        sender: &mut MultiSender,
+        options: SendOptions,
+        messages: &[Message<'_>],
         max_wait: &mut Duration,
-    ) -> Result<(), Failed> {
-        let transmit =
-            Transmit { destination: route.to, ecn: None, contents, segment_size, src_ip: route.source };
+    ) -> Result<usize, Failed> {
         loop {
-            let send = || self.state.try_send((&self.io).into(), &transmit);
-            let Err(error) = self.io.try_io(Interest::WRITABLE, send) else { return Ok(()) };
+            let send = || sender.send((&self.io, &self.state), options, messages);
+            let error = match self.io.try_io(Interest::WRITABLE, send) {
+                Ok(taken) => return Ok(taken),
+                Err(error) => error,
+            };
             match error.kind() {
                 io::ErrorKind::WouldBlock if max_wait.is_zero() => return Err(Failed::Full),
                 io::ErrorKind::WouldBlock => {
@@ -129,7 +161,8 @@ fn count(counts: &mut WorkerCounts, datagrams: usize, bytes: usize, sent: Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::send_queue::Via;
+    use crate::multi_send::MAX_MESSAGES;
+    use crate::send_queue::{Datagrams, Route, Via};
 
     const WAIT: Duration = Duration::from_secs(1);
 
@@ -151,10 +184,29 @@ mod tests {
         Route { via: Via::Udp(0), source: None, to }
     }
 
-    async fn send(socket: &mut Socket, now: Instant, route: &Route, count: usize) -> WorkerCounts {
-        let (bytes, mut counts, mut wait) = (vec![7; count * 10], WorkerCounts::default(), WAIT);
-        let group = GsoGroup { bytes: &bytes, segment_size: 10, count };
-        socket.send(now, route, &group, &mut wait, &mut counts).await;
+    /// A batch with `count` datagrams of ten bytes for each destination, however many the kernel takes in one message.
+    fn batch(routes: &[Route], count: usize) -> SendBatch {
+        let mut batch = SendBatch::default();
+        for route in routes {
+            let mut datagrams = Datagrams::default();
+            for _ in 0..count {
+                datagrams.push_with(|bytes, start| {
+                    bytes.resize(start + 10, 7);
+                    true
+                });
+            }
+            for group in batch.take(*route, datagrams, count) {
+                assert!(batch.push(0, &group, false));
+            }
+        }
+        batch
+    }
+
+    async fn send(socket: &mut Socket, now: Instant, routes: &[Route], count: usize) -> WorkerCounts {
+        let (mut counts, mut wait) = (WorkerCounts::default(), WAIT);
+        let mut batch = batch(routes, count);
+        socket.send(now, &mut MultiSender::default(), &mut batch, &mut wait, &mut counts).await;
+        assert!(batch.is_empty());
         counts
     }
 
@@ -167,16 +219,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn datagrams_for_many_clients_leave_in_one_call() {
+        let (mut socket, now) = (socket(), Instant::now());
+        let receivers: Vec<_> = (0..MAX_MESSAGES).map(|_| receiver()).collect();
+        let routes: Vec<_> = receivers.iter().map(|(_, route)| *route).collect();
+        for datagrams in [1, 3] {
+            let counts = send(&mut socket, now, &routes, datagrams).await;
+            for (io, _) in &receivers {
+                received(io, datagrams).await;
+            }
+            let all = (MAX_MESSAGES * datagrams) as u64;
+            assert_eq!((counts.sends, counts.datagrams_out, counts.send_dropped), (1, all, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_message_delays_none_of_its_batch() {
+        let (mut socket, now) = (socket(), Instant::now());
+        let ((first, one), (second, other)) = (receiver(), receiver());
+        let nobody = to("127.0.0.1:0".parse().unwrap());
+        for datagrams in [1, 3] {
+            let counts = send(&mut socket, now, &[one, nobody, other], datagrams).await;
+            received(&first, datagrams).await;
+            received(&second, datagrams).await;
+            assert_eq!((counts.datagrams_out, counts.send_dropped), (2 * datagrams as u64, datagrams as u64));
+        }
+        assert!(!socket.is_refused(now, one.to) && !socket.is_refused(now, other.to));
+    }
+
+    #[tokio::test]
     async fn a_refused_destination_does_not_end_segmentation_for_others() {
         let (mut socket, now) = (socket(), Instant::now());
         let (io, route) = receiver();
         let before = socket.max_segments(now, route.to);
         let nobody = to("127.0.0.1:0".parse().unwrap());
-        let refused = send(&mut socket, now, &nobody, 3).await;
+        let refused = send(&mut socket, now, &[nobody], 3).await;
         assert_eq!((refused.datagrams_out, refused.send_dropped), (0, 3));
-        assert_eq!(socket.state.max_gso_segments(), 1, "quinn-udp has given up segmentation");
         assert_eq!(socket.max_segments(now, route.to), before);
-        let counts = send(&mut socket, now, &route, 4).await;
+        let counts = send(&mut socket, now, &[route], 4).await;
         received(&io, 4).await;
         assert_eq!((counts.sends, counts.datagrams_out, counts.send_dropped), (1, 4, 0));
     }
@@ -187,7 +267,7 @@ mod tests {
         let ((io, route), (_, other)) = (receiver(), receiver());
         let before = socket.max_segments(now, route.to);
         // More segments than any kernel takes.
-        let counts = send(&mut socket, now, &route, 200).await;
+        let counts = send(&mut socket, now, &[route], 200).await;
         received(&io, 200).await;
         assert_eq!((counts.sends, counts.datagrams_out, counts.send_dropped), (200, 200, 0));
         assert_eq!(socket.max_segments(now, route.to), 1);

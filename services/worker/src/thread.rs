@@ -22,7 +22,9 @@ use tracing::{debug, warn};
 use super::engine::{Engine, EngineConfig};
 use super::links::{Links, Ring};
 use super::message::WorkerMessage;
-use super::send_queue::Via;
+use super::multi_send::MultiSender;
+use super::send_batch::SendBatch;
+use super::send_queue::{Datagrams, Route, Via};
 use super::socket::Socket;
 use super::stats::WorkerStats;
 use super::streams::{StreamEvent, StreamId, Streams};
@@ -39,6 +41,8 @@ const MAX_ARRIVALS: usize = 64;
 const STREAM_EVENTS_PER_TURN: usize = 64;
 /// Buffer size of one receive, which may hold several coalesced segments (GRO).
 const RECEIVE_BUFFER: usize = 65_536;
+/// Calls to receive per iteration and socket; each may return many datagrams.
+const RECEIVES_PER_TURN: usize = 4;
 /// Requested size of the socket buffers; the default loses bursts.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// Total time per iteration to wait for room in the kernel's send buffers.
@@ -112,6 +116,9 @@ pub struct Worker {
     notifier: ThreadNotifier,
     stats: Arc<WorkerStats>,
     stop: CancellationToken,
+    sender: MultiSender,
+    /// What one system call sends next.
+    batch: SendBatch,
     receive: Vec<u8>,
 }
 
@@ -168,6 +175,8 @@ impl Worker {
                 notifier,
                 stats: published,
                 stop: stopped,
+                sender: MultiSender::default(),
+                batch: SendBatch::default(),
                 receive: vec![0; RECEIVE_BUFFER * BATCH_SIZE],
             };
             runtime.block_on(worker.run());
@@ -191,7 +200,7 @@ impl Worker {
             let Some(commanded) = self.take_commands(now) else { break };
             more = commanded;
             for socket in 0..self.sockets.len() {
-                more |= self.receive(now, socket);
+                more |= self.receive_all(now, socket);
             }
             more |= self.take_stream_events(now);
             more |= self.engine.take_batches(now);
@@ -303,6 +312,12 @@ impl Worker {
         self.engine.egress.counts.streams = self.streams.len() as u64;
     }
 
+    /// Receives what has arrived, but not without end. True when there may be more. What arrives together leaves
+    /// together.
+    fn receive_all(&mut self, now: Instant, socket: usize) -> bool {
+        (0..RECEIVES_PER_TURN).all(|_| self.receive(now, socket))
+    }
+
     /// Receives one batch of datagrams. True when there may be more.
     fn receive(&mut self, now: Instant, index: usize) -> bool {
         let Some(socket) = self.sockets.get(index) else { return false };
@@ -329,33 +344,67 @@ impl Worker {
         received > 0
     }
 
-    /// Passes all datagrams to the kernel. What it does not take in time is dropped and counted; media that is not
-    /// written yet stays queued.
+    /// Passes all datagrams to the kernel. What it does not take in time stays in the batch, and media that is not
+    /// written yet stays queued; other datagrams are dropped then, and counted.
     async fn flush(&mut self, now: Instant) {
         let mut send_wait = MAX_SEND_WAIT;
+        self.send_batch(now, &mut send_wait).await;
         loop {
             let is_full = send_wait.is_zero();
             let next = if is_full { self.engine.poll_submitted() } else { self.engine.poll_outgoing(now) };
             let Some((route, datagrams)) = next else { break };
             match route.via {
-                Via::Udp(index) => {
-                    if let Some(socket) = self.sockets.get_mut(index) {
-                        for group in datagrams.gso_groups(socket.max_segments(now, route.to)) {
-                            let counts = &mut self.engine.egress.counts;
-                            socket.send(now, &route, &group, &mut send_wait, counts).await;
-                        }
-                    }
-                }
+                Via::Udp(index) => self.add_to_batch(now, index, route, datagrams, &mut send_wait).await,
                 Via::Tcp(stream) => {
                     if self.streams.send(now, stream, &datagrams, &mut self.engine.egress.counts) {
                         self.drop_stream(stream);
                     }
+                    self.engine.egress.buffers.queue.recycle(datagrams);
                 }
             }
-            self.engine.egress.send_queue.recycle(datagrams);
         }
+        self.send_batch(now, &mut send_wait).await;
+        while let Some(datagrams) = self.batch.recycle(true) {
+            self.engine.egress.buffers.queue.recycle(datagrams);
+        }
+        self.engine.is_sending = !self.batch.is_empty();
         for stream in self.engine.stream_owners.take_unowned() {
             self.streams.close(stream);
+        }
+    }
+
+    /// Adds datagrams to the batch, and sends it when it is full.
+    async fn add_to_batch(
+        &mut self,
+        now: Instant,
+        index: usize,
+        route: Route,
+        datagrams: Datagrams,
+        send_wait: &mut Duration,
+    ) {
+        let Some(socket) = self.sockets.get(index) else { return };
+        let (max_segments, is_refused) =
+            (socket.max_segments(now, route.to), socket.is_refused(now, route.to));
+        for group in self.batch.take(route, datagrams, max_segments) {
+            if !self.batch.push(index, &group, is_refused) {
+                self.send_batch(now, send_wait).await;
+                if !self.batch.push(index, &group, is_refused) {
+                    self.engine.egress.counts.send_dropped += group.count as u64;
+                }
+            }
+        }
+        if let Some(datagrams) = self.batch.give_back() {
+            self.engine.egress.buffers.queue.recycle(datagrams);
+        }
+    }
+
+    /// Sends the batch.
+    async fn send_batch(&mut self, now: Instant, send_wait: &mut Duration) {
+        let Some(socket) = self.sockets.get_mut(self.batch.socket()) else { return };
+        let counts = &mut self.engine.egress.counts;
+        socket.send(now, &mut self.sender, &mut self.batch, send_wait, counts).await;
+        while let Some(datagrams) = self.batch.recycle(false) {
+            self.engine.egress.buffers.queue.recycle(datagrams);
         }
     }
 }

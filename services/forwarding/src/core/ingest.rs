@@ -95,6 +95,10 @@ impl Core {
         }
         if let (Kind::Audio, Some(level)) = (state.kind, packet.ext.audio_level) {
             state.loudness.observe(now, level.level, packet.timestamp, packet.codec.clock_rate());
+            if !state.heard_listed && state.loudness.is_heard() {
+                state.heard_listed = true;
+                self.heard.push(track);
+            }
         }
         Some(accepted)
     }

@@ -37,14 +37,15 @@ impl Core {
     /// Requests missing packets and key frames, again if necessary, and detects layers that ended.
     pub fn handle_timeout(&mut self, now: Instant, egress: &mut impl Egress) {
         self.clock = Some(now);
-        let mut from = 0;
-        while let Some(index) = self.timers.take_due(now, from) {
-            from = index + 1;
+        // First all are taken: a track whose next deadline is near is not visited again.
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.take_due(now, &mut due);
+        for index in due.drain(..) {
             if let Some(id) = self.tracks.id_at(index) {
                 self.handle_track_timeout(now, TrackId(id), egress);
             }
         }
-        self.timers.update_next();
+        self.due = due;
     }
 
     fn handle_track_timeout(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {

@@ -1,8 +1,6 @@
 //! SRTP and SRTCP (RFC 3711, 7714): seals and opens packets in place, in the caller's buffers. Keys come
 //! from the DTLS handshake (RFC 5764 section 4.2).
 
-use std::collections::hash_map::Entry;
-
 use rustc_hash::FxHashMap;
 
 use crate::{OpenError, SealError, replay, replay::Window};
@@ -116,14 +114,24 @@ impl Srtp {
     }
 }
 
+/// An outgoing stream.
+struct SentStream {
+    ssrc: u32,
+    window: Window,
+    /// For streams whose packets can be sealed again.
+    sealed: SealedPackets,
+}
+
 /// The sending direction.
 pub(crate) struct SrtpSender {
     keys: Keys,
-    streams: FxHashMap<u32, Window>,
+    streams: Vec<SentStream>,
+    /// The place of each SSRC in `streams`.
+    places: FxHashMap<u32, usize>,
+    /// The place of the stream that a packet was sealed for last.
+    recent: usize,
     /// The highest index of each SSRC whose stream has ended.
     ended: FxHashMap<u32, u64>,
-    /// By SSRC, for streams whose packets can be sealed again.
-    resendable: FxHashMap<u32, SealedPackets>,
     /// SSRCs under this key, ended ones included.
     known: usize,
     rtcp_index: u32,
@@ -133,9 +141,10 @@ impl SrtpSender {
     fn new(keys: Keys) -> Self {
         Self {
             keys,
-            streams: FxHashMap::default(),
+            streams: Vec::new(),
+            places: FxHashMap::default(),
+            recent: 0,
             ended: FxHashMap::default(),
-            resendable: FxHashMap::default(),
             known: 0,
             rtcp_index: 0,
         }
@@ -148,19 +157,21 @@ impl SrtpSender {
 
     /// As [`SrtpSender::seal_rtp`], for a stream whose packets can be sealed again.
     pub(crate) fn seal_rtp_resendable(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
-        let (ssrc, index) = self.seal_new(out, start)?;
-        self.resendable.entry(ssrc).or_default().record(index, out.get(start..).unwrap_or_default());
+        let (place, index) = self.seal_new(out, start)?;
+        if let Some(stream) = self.streams.get_mut(place) {
+            stream.sealed.record(index, out.get(start..).unwrap_or_default());
+        }
         Ok(())
     }
 
     /// Seals again a packet that [`SrtpSender::seal_rtp_resendable`] sealed.
     pub(crate) fn reseal_rtp(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), SealError> {
         let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
-        let highest = self.streams.get(&header.ssrc).and_then(Window::highest);
-        let index = replay::index(highest, header.seq).ok_or(SealError::Repeated)?;
-        let sealed = self.resendable.get(&header.ssrc).ok_or(SealError::Repeated)?;
+        let place = self.place(header.ssrc).ok_or(SealError::Repeated)?;
+        let stream = self.streams.get(place).ok_or(SealError::Repeated)?;
+        let index = replay::index(stream.window.highest(), header.seq).ok_or(SealError::Repeated)?;
         self.keys.seal_rtp(&header, index, out, start)?;
-        if !sealed.is_same(index, out.get(start..).unwrap_or_default()) {
+        if !stream.sealed.is_same(index, out.get(start..).unwrap_or_default()) {
             out.truncate(start);
             return Err(SealError::Repeated);
         }
@@ -169,33 +180,57 @@ impl SrtpSender {
 
     /// Ends a stream: only its highest index is kept, so that its SSRC reuses no nonce if it starts again.
     pub(crate) fn end_stream(&mut self, ssrc: u32) {
-        self.resendable.remove(&ssrc);
-        if let Some(highest) = self.streams.remove(&ssrc).and_then(|window| window.highest()) {
+        let Some(place) = self.places.remove(&ssrc).filter(|place| *place < self.streams.len()) else {
+            return;
+        };
+        let stream = self.streams.swap_remove(place);
+        if let Some(moved) = self.streams.get(place) {
+            self.places.insert(moved.ssrc, place);
+        }
+        if let Some(highest) = stream.window.highest() {
             self.ended.insert(ssrc, highest);
         }
     }
 
-    /// Seals a packet for the first time; returns its SSRC and index.
-    fn seal_new(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(u32, u64), SealError> {
-        let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
-        let window = match self.streams.entry(header.ssrc) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => match self.ended.remove(&header.ssrc) {
-                Some(highest) => new.insert(Window::seen_up_to(highest)),
-                None if self.known < MAX_SENT => {
-                    self.known += 1;
-                    new.insert(Window::default())
-                }
-                None => return Err(SealError::Exhausted),
-            },
+    /// The place of a known stream.
+    fn place(&mut self, ssrc: u32) -> Option<usize> {
+        if self.streams.get(self.recent).is_none_or(|stream| stream.ssrc != ssrc) {
+            self.recent = *self.places.get(&ssrc)?;
+        }
+        Some(self.recent)
+    }
+
+    /// Adds a stream, or one that ended and starts again.
+    fn add_stream(&mut self, ssrc: u32) -> Result<usize, SealError> {
+        let window = match self.ended.remove(&ssrc) {
+            Some(highest) => Window::seen_up_to(highest),
+            None if self.known < MAX_SENT => {
+                self.known += 1;
+                Window::default()
+            }
+            None => return Err(SealError::Exhausted),
         };
-        let index = replay::index(window.highest(), header.seq).ok_or(SealError::Repeated)?;
-        if !window.is_fresh(index) {
+        let place = self.streams.len();
+        self.streams.push(SentStream { ssrc, window, sealed: SealedPackets::default() });
+        self.places.insert(ssrc, place);
+        Ok(place)
+    }
+
+    /// Seals a packet for the first time; returns the place of its stream and its index.
+    fn seal_new(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(usize, u64), SealError> {
+        let header = RtpHeader::parse(out.get(start..).unwrap_or_default()).ok_or(SealError::Malformed)?;
+        let place = match self.place(header.ssrc) {
+            Some(place) => place,
+            None => self.add_stream(header.ssrc)?,
+        };
+        let stream = self.streams.get_mut(place).ok_or(SealError::Exhausted)?;
+        let index = replay::index(stream.window.highest(), header.seq).ok_or(SealError::Repeated)?;
+        if !stream.window.is_fresh(index) {
             return Err(SealError::Repeated);
         }
-        window.mark(index);
+        stream.window.mark(index);
         self.keys.seal_rtp(&header, index, out, start)?;
-        Ok((header.ssrc, index))
+        Ok((place, index))
     }
 
     /// Seals the compound RTCP packet `out[start..]` in place, appends index and tag.

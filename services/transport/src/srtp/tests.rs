@@ -203,7 +203,7 @@ fn windows_of_ended_streams_are_freed() {
         }
         ours.sender.end_stream(ssrc);
     }
-    assert!(ours.sender.streams.is_empty() && ours.sender.resendable.is_empty());
+    assert!(ours.sender.streams.is_empty() && ours.sender.places.is_empty());
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Pair {
     pub rtcp: Vec<Vec<u8>>,
     /// Sealed media datagrams as they arrived, to replay them.
     pub sealed: Vec<Vec<u8>>,
+    /// Whether sealed media is kept in `sealed` and not opened.
+    pub keep_sealed: bool,
     /// Whether datagrams of the client are lost.
     pub drop_client_packets: bool,
     /// Corruptions of the client's DTLS datagrams: which datagram, position, value, and 0 to replace a
@@ -101,6 +103,7 @@ impl Pair {
             rtp: Vec::new(),
             rtcp: Vec::new(),
             sealed: Vec::new(),
+            keep_sealed: false,
             drop_client_packets: false,
             corruptions: Vec::new(),
             client_dtls_count: 0,
@@ -220,6 +223,9 @@ impl Pair {
             }
             Some(Protocol::Rtp) => {
                 self.sealed.push(datagram.clone());
+                if self.keep_sealed {
+                    return;
+                }
                 if let Ok(plain) = self.transport.open_rtp(&mut datagram) {
                     self.rtp.push(plain.to_vec());
                 }

@@ -118,6 +118,8 @@ pub(crate) struct Client {
     timeout: Instant,
     /// Received datagrams for which this returns true are lost.
     lose: Loss,
+    /// Media that would be sent, if it is kept instead.
+    pub(crate) kept: Option<Vec<Vec<u8>>>,
 }
 
 impl Client {
@@ -177,7 +179,7 @@ impl Client {
         api.start_dtls(true).unwrap();
         api.start_sctp(true);
         api.enable_twcc_feedback();
-        Self { rtc, events: Vec::new(), wire, local, timeout: now, lose: Box::new(|_| false) }
+        Self { rtc, events: Vec::new(), wire, local, timeout: now, lose: Box::new(|_| false), kept: None }
     }
 
     /// The transport parameters of this client's description.
@@ -307,6 +309,12 @@ impl Client {
         !self.rtc.is_alive() || self.events.iter().any(|event| matches!(event, Event::Closed))
     }
 
+    /// Sends a datagram that was kept. Only the test of allocations does.
+    #[allow(dead_code)]
+    pub(crate) fn send_raw(&mut self, datagram: &[u8], to: SocketAddr) {
+        self.wire.send(datagram, to);
+    }
+
     /// Handles received packets and a due timeout.
     pub(crate) fn poll(&mut self) {
         if !self.rtc.is_alive() {
@@ -345,6 +353,11 @@ impl Client {
                     return;
                 }
                 Ok(Output::Transmit(transmit)) => {
+                    let is_media = matches!(*transmit.contents, [128..=191, second, ..] if !(192..224).contains(&second));
+                    if let Some(kept) = self.kept.as_mut().filter(|_| is_media) {
+                        kept.push(transmit.contents.to_vec());
+                        continue;
+                    }
                     self.wire.send(&transmit.contents, transmit.destination);
                 }
                 // Of the raw packets only received RTCP is needed.

@@ -8,6 +8,7 @@ mod dynacast;
 mod harness;
 mod red;
 mod reliable_data;
+mod system_calls;
 mod tcp;
 
 use std::net::UdpSocket;
