@@ -75,7 +75,7 @@ pub(crate) struct Probing {
 
 impl Probing {
     /// Bits per second that could be used. Probes and the estimate need not be higher.
-    fn useful(&self) -> u64 {
+    pub(crate) fn useful(&self) -> u64 {
         (self.wanted as f64 * HEADROOM) as u64
     }
 
@@ -174,8 +174,7 @@ impl Probing {
             return;
         }
         let grown = estimate > self.probed_at + self.probed_at / 10;
-        self.interval =
-            if grown { MIN_INTERVAL } else { self.interval * INTERVAL_GROWTH_PERCENT / 100 };
+        self.interval = if grown { MIN_INTERVAL } else { self.interval * INTERVAL_GROWTH_PERCENT / 100 };
         self.interval = self.interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         self.probed_at = estimate;
         self.next = now + self.interval;

@@ -166,8 +166,7 @@ fn the_picture_does_not_stand_still_behind_a_token_bucket() {
     for seed in SEEDS {
         let capacity =
             vec![(0, 100 * MEGABIT), (15_000, MEGABIT), (35_000, 400 * KILOBIT), (50_000, 100 * MEGABIT)];
-        let path =
-            Path { capacity, seed, burst: 4_500, queue_ms: 250, propagation_ms: 1, ..Path::default() };
+        let path = Path { capacity, seed, burst: 4_500, queue_ms: 250, propagation_ms: 1, ..Path::default() };
         let simulation = run(path, 65_000);
         assert_eq!(simulation.frozen(15_000, 35_000), 0);
         // The lowest layer's frames may wait behind a probe.
@@ -180,5 +179,20 @@ fn the_picture_does_not_stand_still_behind_a_token_bucket() {
         assert!(middle < 5_000, "{middle}");
         let best = simulation.time_to_layer(50_000, LAYERS[2]);
         assert!(best < 10_000, "{best}");
+    }
+}
+
+#[test]
+fn without_transport_wide_feedback_loss_decides_and_nothing_is_probed() {
+    for seed in SEEDS {
+        let capacity = vec![(0, 3 * MEGABIT), (20_000, 700 * KILOBIT), (60_000, 5 * MEGABIT)];
+        let path = Path { capacity, seed, queue_ms: 100, ..Path::default() };
+        println!("seed {seed}");
+        let mut simulation = Simulation::without_feedback(path);
+        simulation.run_until(120_000);
+        simulation.print(1000);
+        assert!(simulation.samples.iter().all(|sample| sample.probe_bits + sample.trial_bits == 0));
+        assert!(simulation.received(35_000, 60_000) > 0.25e6);
+        assert!(simulation.time_to_layer(60_000, LAYERS[2]) < 40_000);
     }
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use systir_forwarding::batch::Priority;
 use systir_forwarding::{Egress, Forward, PACKET_OVERHEAD, SenderInfo, SubscriptionId, TrackId};
-use systir_rtp::packet::{Codec, Layer, Packet, SenderReport};
+use systir_rtp::packet::{Codec, Kind, Layer, Packet, SenderReport};
 use systir_rtp::rtcp;
 use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
 
@@ -345,10 +345,11 @@ impl Egress for WorkerEgress {
             return;
         };
         let (connection, is_numbered, now) = (sender.connection, sender.is_numbered(), self.now);
+        let is_video = sender.codec.kind() == Kind::Video;
         // Header, extensions, tag, UDP and IP included.
         let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
         let control = self.connections.get_mut(connection).and_then(Connection::send_control);
-        if out.retransmission && is_numbered && control.is_some_and(|control| !control.may_retransmit(now)) {
+        if out.retransmission && is_video && control.is_some_and(|control| !control.may_retransmit(now)) {
             self.counts.retransmissions_refused += 1;
             return;
         }
@@ -376,8 +377,14 @@ impl Egress for WorkerEgress {
             sender.sent(out.seq);
         }
         let written = self.write(connection, |conn, bytes, start| {
-            let control = conn.send_control().filter(|_| is_numbered);
-            let number = control.map(|control| control.sent(now, bytes_on_wire, out.retransmission));
+            let control = conn.send_control().filter(|_| is_video);
+            let number = control.and_then(|control| {
+                if is_numbered {
+                    return Some(control.sent(now, bytes_on_wire, out.retransmission));
+                }
+                control.sent_unnumbered(now, bytes_on_wire, out.retransmission);
+                None
+            });
             let (mid, number) = ((!omits_mid).then_some(mid), number.map(u16::to_be_bytes));
             let mid = mid.as_ref().map(|mid| (extension_table::MID, mid.as_slice()));
             let number = number.as_ref().map(|number| (extension_table::TRANSPORT_CC, number.as_slice()));
