@@ -28,7 +28,8 @@ pub enum Progress {
         /// Why it was refused.
         reason: String,
     },
-    /// All participants joined or were refused; measuring begins, for this time or until cancelled.
+    /// All participants joined or were refused; measuring begins, for this time, or until cancelled or all participants
+    /// have ended.
     Measuring(Option<Duration>),
     /// Time measured so far.
     Measured(Duration),
@@ -101,11 +102,16 @@ pub async fn run_with(
     }
 
     let started = Instant::now();
+    let mut outcomes = Vec::new();
     phase.send_replace(Phase::Measuring);
     if !tally.joins.is_empty() {
         let length = (!config.stay).then_some(config.duration);
         on_progress(Progress::Measuring(length));
-        measure(&cancel, length, started, &on_progress).await;
+        // Without participants there is nothing to measure: their server may be gone.
+        tokio::select! {
+            () = measure(&cancel, length, started, &on_progress) => {}
+            () = ended(&mut tasks, &mut outcomes) => {}
+        }
     }
     let measured = started.elapsed();
     phase.send_replace(Phase::Counted);
@@ -120,16 +126,17 @@ pub async fn run_with(
     };
     let _ = tokio::time::timeout(LIMIT, counting).await;
     phase.send_replace(Phase::Leave);
-    let mut outcomes = Vec::new();
-    let leaving = async {
-        while let Some(done) = tasks.join_next().await {
-            outcomes.extend(done.ok());
-        }
-    };
-    if tokio::time::timeout(LIMIT, leaving).await.is_err() {
+    if tokio::time::timeout(LIMIT, ended(&mut tasks, &mut outcomes)).await.is_err() {
         tasks.shutdown().await;
     }
     Ok(Report::new(&config, &tally.joins, tally.refused, &outcomes, measured))
+}
+
+/// Waits until all participants have ended. Safe to cancel.
+async fn ended(tasks: &mut JoinSet<Outcome>, outcomes: &mut Vec<Outcome>) {
+    while let Some(done) = tasks.join_next().await {
+        outcomes.extend(done.ok());
+    }
 }
 
 async fn measure(

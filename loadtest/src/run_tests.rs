@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use futures::SinkExt;
-use livekit_protocol::{DisconnectReason, LeaveRequest, SignalResponse, signal_response};
+use livekit_protocol::{DisconnectReason, JoinResponse, LeaveRequest, SignalResponse, signal_response};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -78,4 +78,27 @@ async fn cancelled_test_does_not_wait_for_a_server_that_never_answers() {
     let report = run_with(config(address), ended, |_| {}).await.unwrap();
     server.abort();
     assert_eq!((report.joined, report.packets_out), (0, 0));
+}
+
+#[tokio::test]
+async fn test_without_an_end_ends_when_its_server_is_gone() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        for _ in 0..3 {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            // Media is not needed for a participant that publishes nothing.
+            let join = JoinResponse { subscriber_primary: false, ..Default::default() };
+            let message = Some(signal_response::Message::Join(join));
+            let bytes = SignalResponse { message }.encode_to_vec();
+            socket.send(Message::Binary(bytes.into())).await.unwrap();
+            sockets.push(socket);
+        }
+        // All have joined; the server ends.
+    });
+    let config = Config { publishers: Some(0), stay: true, no_rejoin: true, ..config(address) };
+    let report = run(config).await.unwrap();
+    server.await.unwrap();
+    assert_eq!((report.joined, report.ended.iter().map(|group| group.count).sum::<usize>()), (3, 3));
 }

@@ -130,7 +130,10 @@ pub struct RoomMessage {
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
     /// The message.
-    #[prost(oneof = "room_message::Body", tags = "2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "room_message::Body",
+        tags = "2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15"
+    )]
     pub body: ::core::option::Option<room_message::Body>,
 }
 /// Nested message and enum types in `RoomMessage`.
@@ -172,6 +175,9 @@ pub mod room_message {
         /// Readers of reliable data at the sender are slow, or have caught up.
         #[prost(message, tag = "14")]
         SlowData(super::SlowData),
+        /// Connection quality of participants at the sender.
+        #[prost(message, tag = "15")]
+        Qualities(super::Qualities),
     }
 }
 /// Replicated room state. Each update is an encoded RoomUpdate.
@@ -331,6 +337,26 @@ pub struct SlowData {
     /// Are they slow?
     #[prost(bool, tag = "1")]
     pub slow: bool,
+}
+/// Changes of the connection quality of participants at the sender.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Qualities {
+    /// One entry for each participant whose quality changed.
+    #[prost(message, repeated, tag = "1")]
+    pub qualities: ::prost::alloc::vec::Vec<Quality>,
+}
+/// The connection quality of one participant.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Quality {
+    /// Participant, `PA_...`.
+    #[prost(string, tag = "1")]
+    pub participant_sid: ::prost::alloc::string::String,
+    /// LiveKit's ConnectionQuality: 0 poor, 1 good, 2 excellent.
+    #[prost(uint32, tag = "2")]
+    pub quality: u32,
+    /// Mean opinion score, 1.0 to 5.0.
+    #[prost(float, tag = "3")]
+    pub score: f32,
 }
 /// Changes of active speakers.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -24,8 +24,8 @@ pub enum Importance {
     Ordinary,
     /// Its participant speaks.
     Speaking,
-    /// The subscriber asked for it first.
-    Pinned,
+    /// The subscriber asked for it first. A higher number goes before a lower one.
+    Pinned(u32),
 }
 
 /// Rates of a track, bits per second: by layer, then by highest temporal layer sent. A rate includes the temporal

@@ -3,11 +3,13 @@ use std::time::{Duration, Instant};
 use systir_rtp::twcc::Feedback;
 
 use crate::arrival::ArrivalClock;
-use crate::gcc::{self, Gcc, Micros, Reports};
+use crate::backlog::Backlog;
+use crate::gcc::{self, Gcc, Micros};
 use crate::history::{MAX_PACKETS, SendHistory};
 use crate::limits::BitrateLimits;
 use crate::probe::{Probe, SentKind};
 use crate::probing::Probing;
+use crate::reports::ReportedLoss;
 use crate::silence::Silence;
 
 /// Time before the connection began, so that arrivals before the first packet have a positive time.
@@ -20,12 +22,13 @@ const IDLE: Micros = 2_000_000;
 const MAX_STATUSES: usize = 2 * MAX_PACKETS;
 /// Congestion so soon after a probe or a filler, beyond the round-trip time, is caused by it: its queue has to drain.
 const CAUSED: Micros = 600_000;
+/// After the estimate fell by more than a tenth, media leaves slower than it for this long: the queue of the bottleneck
+/// drains, in which else the key frame of the next lower layer waits, or from which it is dropped.
+const DRAIN: Micros = 400_000;
 /// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
 const KEY_FRAME: Micros = 600_000;
 /// A receiver that sent reports and no transport-wide feedback for this long gives none.
 const NO_FEEDBACK: Micros = 3_000_000;
-/// RFC draft-alvestrand-rmcat-remb: a receiver repeats its estimate at least this often while it holds.
-const REMB_AGE: Micros = 5_000_000;
 
 /// Where the estimate comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,9 @@ enum Source {
 /// Every packet with a transport-wide sequence number is recorded with [`Self::sent`], feedback is passed to
 /// [`Self::feedback`]. [`Self::estimate`] is what may be allocated. After each call [`Self::poll_timeout`] and
 /// [`Self::poll_probe`] may have changed.
+///
+/// A receiver that gives no such feedback is controlled by its receiver reports and by its own estimate (REMB), without
+/// probes. Over TCP, [`Self::backlog`] limits either estimate.
 #[derive(Debug)]
 pub struct CongestionControl {
     began: Instant,
@@ -53,16 +59,19 @@ pub struct CongestionControl {
     arrivals: ArrivalClock,
     probing: Probing,
     silence: Silence,
+    reported: ReportedLoss,
+    backlog: Backlog,
     first_sent: Option<Micros>,
     last_sent: Micros,
     /// Congestion before then is caused by a probe, a filler, or the key frame of a layer that the path carries.
     caused_until: Micros,
+    /// The bottleneck's queue drains until then.
+    drain_until: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
     carried: Option<u64>,
     next_process: Option<Micros>,
     /// Smoothed.
     round_trip: Option<Micros>,
-    remb_at: Option<Micros>,
 }
 
 impl CongestionControl {
@@ -78,19 +87,27 @@ impl CongestionControl {
             latest: EPOCH,
             limits,
             source: Source::Unknown,
-            gcc: Box::new(Gcc::new(EPOCH, &limits, Reports::TransportWide)),
+            gcc: Box::new(Gcc::new(EPOCH, &limits)),
             history: SendHistory::default(),
             arrivals: ArrivalClock::default(),
             probing: Probing::default(),
             silence: Silence::default(),
+            reported: ReportedLoss::new(EPOCH, limits.start, limits.min, limits.max),
+            backlog: Backlog::default(),
             first_sent: None,
             last_sent: 0,
             caused_until: 0,
+            drain_until: 0,
             carried: None,
             next_process: None,
             round_trip: None,
-            remb_at: None,
         }
+    }
+
+    /// The control of a connection whose client did not negotiate transport-wide feedback.
+    #[must_use]
+    pub fn without_feedback(now: Instant, limits: BitrateLimits) -> Self {
+        Self { source: Source::Reports, ..Self::new(now, limits) }
     }
 
     /// Records a packet at the moment it is sent and returns its transport-wide sequence number. `size`:
@@ -105,10 +122,20 @@ impl CongestionControl {
         if matches!(kind, SentKind::Probe(_) | SentKind::Filler) {
             self.caused_until = self.caused_until.max(now + CAUSED + self.round_trip.unwrap_or(0));
         }
+        self.note_sent(now);
+        number as u16
+    }
+
+    /// A packet of media without a transport-wide sequence number is sent.
+    pub fn sent_unnumbered(&mut self, now: Instant) {
+        let now = self.micros(now);
+        self.note_sent(now);
+    }
+
+    fn note_sent(&mut self, now: Micros) {
         self.first_sent.get_or_insert(now);
         self.last_sent = now;
         self.next_process.get_or_insert(now + INTERVAL);
-        number as u16
     }
 
     /// Transport-wide feedback about packets that were sent.
@@ -116,7 +143,7 @@ impl CongestionControl {
         let now = self.micros(now);
         if self.source != Source::TransportWide {
             if self.source == Source::Reports {
-                self.replace_estimator(now, self.gcc.target(), Reports::TransportWide);
+                self.replace_estimator(now, self.reported.estimate());
             }
             self.source = Source::TransportWide;
         }
@@ -146,25 +173,30 @@ impl CongestionControl {
             if let Some(left) = self.silence.reported(now, self.history.in_flight()) {
                 // What was sent into the blackout says nothing about the path as it is now.
                 self.history.clear();
-                self.replace_estimator(now, left, Reports::TransportWide);
+                self.replace_estimator(now, left);
                 return;
             }
         }
         if !results.is_empty() {
             let before = self.gcc.target();
             self.gcc.feedback(now, results);
-            self.keep_carried(now, before);
+            self.note_fall(now, before);
             self.probing.take(now, &mut self.gcc);
         }
     }
 
+    /// What a fall of the estimate means.
+    ///
     /// Google congestion control falls below the rate that the receiver measured, whatever was sent. When a probe, a
     /// filler or the key frame of a layer that was tried caused the congestion, that would be less than what is sent
     /// without it, which the path carries.
-    fn keep_carried(&mut self, now: Micros, before: u64) {
+    fn note_fall(&mut self, now: Micros, before: u64) {
         let target = self.gcc.target();
         if target >= before {
             return;
+        }
+        if target < before / 10 * 9 {
+            self.drain_until = now + DRAIN;
         }
         let allocated = self.probing.allocated().min(before.max(self.carried.unwrap_or(0)));
         self.carried = (now < self.caused_until).then_some(allocated);
@@ -177,7 +209,7 @@ impl CongestionControl {
         if self.relies_on_reports(now) {
             let packets = u64::from(packets);
             let lost = packets * u64::from(fraction_lost) / 256;
-            self.gcc.loss_report(now, lost, packets - lost);
+            self.reported.report(lost, packets);
         }
     }
 
@@ -186,8 +218,7 @@ impl CongestionControl {
     pub fn remb(&mut self, now: Instant, bitrate: u64) {
         let now = self.micros(now);
         if self.relies_on_reports(now) {
-            self.remb_at = Some(now);
-            self.gcc.receiver_estimate(now, Some(bitrate));
+            self.reported.remb(now, bitrate);
         }
     }
 
@@ -196,17 +227,25 @@ impl CongestionControl {
         if self.source == Source::Unknown && silent {
             self.source = Source::Reports;
             self.history.clear();
-            *self.gcc = Gcc::new(now, &self.limits_from(self.gcc.target()), Reports::LossOnly);
+            let BitrateLimits { min, max, .. } = self.limits;
+            self.reported = ReportedLoss::new(now, self.gcc.target(), min, max);
+            self.reported.set_useful(self.probing.useful().min(max));
         }
         self.source == Source::Reports
     }
 
     /// A round-trip time, from RTCP.
-    pub fn round_trip(&mut self, now: Instant, sample: Duration) {
-        let now = self.micros(now);
+    pub fn round_trip(&mut self, sample: Duration) {
         let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX).min(EPOCH);
         self.round_trip = Some(self.round_trip.map_or(sample, |mean| (7 * mean + sample) / 8));
-        self.gcc.round_trip(now, sample);
+    }
+
+    /// What waits in our process for a connection over TCP, and how much has left since it began, in bytes. To be called
+    /// several times a second; of a connection over UDP never.
+    pub fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
+        let now = self.micros(now);
+        let useful = self.probing.useful().min(self.limits.max);
+        self.backlog.observe(now, unsent, left, (self.limits.min, useful));
     }
 
     /// What could be used at most, with all wanted layers, what is allocated now, and with how much padding the path is
@@ -220,6 +259,9 @@ impl CongestionControl {
             self.caused_until = now + KEY_FRAME + CAUSED;
         }
         self.probing.set_demand(now, &mut self.gcc, wanted, allocated, filler);
+        if wanted > 0 {
+            self.reported.set_useful(self.probing.useful().min(self.limits.max));
+        }
         if self.probing.wants_more() {
             self.next_process.get_or_insert(now + INTERVAL);
         }
@@ -241,18 +283,14 @@ impl CongestionControl {
         let active = now.saturating_sub(self.last_sent) < IDLE || self.probing.wants_more();
         self.next_process = active.then_some(now + INTERVAL);
         if self.source == Source::Reports {
-            if self.remb_at.is_some_and(|at| now.saturating_sub(at) > REMB_AGE) {
-                self.remb_at = None;
-                self.gcc.receiver_estimate(now, None);
-            }
-            self.gcc.process(now);
+            self.reported.process(now);
             return;
         }
         self.gcc.process(now);
         if let Some(left) = self.silence.ended_idle(now) {
             // Nothing is sent that the receiver could report: only probes show what the path carries.
             self.history.clear();
-            self.replace_estimator(now, left, Reports::TransportWide);
+            self.replace_estimator(now, left);
             return;
         }
         if self.source == Source::TransportWide {
@@ -266,34 +304,32 @@ impl CongestionControl {
     /// Bits per second that may be allocated.
     #[must_use]
     pub fn estimate(&self) -> u64 {
-        let target = self.gcc.target().max(self.carried.unwrap_or(0));
-        let target = self.silence.cap().map_or(target, |cap| cap.min(target));
+        let target = match self.source {
+            Source::Reports => self.reported.estimate(),
+            Source::Unknown | Source::TransportWide => self.gcc.target().max(self.carried.unwrap_or(0)),
+        };
+        let target = [self.silence.cap(), self.backlog.cap()].into_iter().flatten().fold(target, u64::min);
         target.clamp(self.limits.min, self.limits.max)
     }
 
     /// Bits per second for the [`crate::Pacer`] of media: a fifth more than the estimate, so that what waits
     /// drains. A key frame that leaves faster fills the bottleneck's queue, which is mistaken for congestion,
-    /// and packets that leave at short and even distances show real congestion sooner.
+    /// and packets that leave at short and even distances show real congestion sooner. A fifth less after the estimate
+    /// fell.
     #[must_use]
     pub fn pacing_rate(&self) -> u64 {
-        self.estimate() / 5 * 6
+        self.estimate() / 5 * if self.latest < self.drain_until { 4 } else { 6 }
     }
 
-    /// The smoothed round-trip time; until RTCP has measured it, that of the first feedback.
+    /// Would padding show what the path carries? Not if the receiver does not report it, and not behind a backlog.
     #[must_use]
-    pub fn round_trip_mean(&self) -> Option<Duration> {
-        self.round_trip.map(Duration::from_micros)
-    }
-
-    /// Lost part of the packets of about the last second, 0 to 1.
-    #[must_use]
-    pub fn loss(&self) -> f32 {
-        self.gcc.loss()
+    pub fn takes_fillers(&self) -> bool {
+        self.source != Source::Reports && self.backlog.cap().is_none()
     }
 
     /// The probe to send now, if any: send its bytes at its rate, then call this again.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        if self.source == Source::Reports || self.silence.cap().is_some() {
+        if !self.takes_fillers() || self.silence.cap().is_some() {
             return None;
         }
         let now = self.micros(now);
@@ -301,8 +337,8 @@ impl CongestionControl {
     }
 
     /// A new estimator that begins with an estimate of `start`.
-    fn replace_estimator(&mut self, now: Micros, start: u64, reports: Reports) {
-        *self.gcc = Gcc::new(now, &self.limits_from(start), reports);
+    fn replace_estimator(&mut self, now: Micros, start: u64) {
+        *self.gcc = Gcc::new(now, &self.limits_from(start));
         self.carried = None;
         self.probing.restart(now, &mut self.gcc);
     }

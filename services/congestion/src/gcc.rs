@@ -8,9 +8,8 @@
 use goog_cc::experiments::FieldTrials;
 use goog_cc::network_control::{NetworkControllerConfig, NetworkControllerInterface};
 use goog_cc::transport::{
-    NetworkAvailability, NetworkControlUpdate, PacedPacketInfo, PacketResult, ProcessInterval,
-    RemoteBitrateReport, RoundTripTimeUpdate, SentPacket, StreamsConfig, TargetRateConstraints,
-    TransportLossReport, TransportPacketsFeedback,
+    NetworkAvailability, NetworkControlUpdate, PacedPacketInfo, PacketResult, ProcessInterval, SentPacket,
+    StreamsConfig, TargetRateConstraints, TransportPacketsFeedback,
 };
 use goog_cc::units::{DataRate, DataSize, TimeDelta, Timestamp};
 use goog_cc::{GoogCcConfig, GoogCcNetworkController};
@@ -37,15 +36,6 @@ const LIMITED_BELOW: f64 = 0.9;
 /// Losses that wait for a received packet.
 const MAX_LOSSES: usize = 1024;
 
-/// What the receiver reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reports {
-    /// The arrival of each packet.
-    TransportWide,
-    /// Loss in receiver reports, and perhaps an estimate of its own (REMB).
-    LossOnly,
-}
-
 /// A probe that the estimator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cluster {
@@ -61,7 +51,6 @@ pub(crate) struct Gcc {
     controller: GoogCcNetworkController,
     /// Bits per second.
     target: u64,
-    loss: f32,
     clusters: Vec<Cluster>,
     /// The estimator accepts losses only together with a received packet.
     losses: Vec<PacketResult>,
@@ -78,7 +67,7 @@ impl std::fmt::Debug for Gcc {
 
 impl Gcc {
     /// An estimator that begins with `limits.start` and does not probe yet.
-    pub(crate) fn new(now: Micros, limits: &BitrateLimits, reports: Reports) -> Self {
+    pub(crate) fn new(now: Micros, limits: &BitrateLimits) -> Self {
         let mut trials = FieldTrials::default();
         trials.robust_throughput_estimator_settings.max_window_packets = MAX_WINDOW;
         trials.robust_throughput_estimator_settings.window_duration = WINDOW;
@@ -98,11 +87,9 @@ impl Gcc {
             },
             ..NetworkControllerConfig::default()
         };
-        let feedback_only = reports == Reports::TransportWide;
         let mut gcc = Self {
-            controller: GoogCcNetworkController::new(config, GoogCcConfig { feedback_only }),
+            controller: GoogCcNetworkController::new(config, GoogCcConfig { feedback_only: true }),
             target: limits.start,
-            loss: 0.0,
             clusters: Vec::new(),
             losses: Vec::new(),
             odd: false,
@@ -116,11 +103,6 @@ impl Gcc {
     /// Bits per second.
     pub(crate) fn target(&self) -> u64 {
         self.target
-    }
-
-    /// Lost part of the packets of about the last second, 0 to 1.
-    pub(crate) fn loss(&self) -> f32 {
-        self.loss
     }
 
     /// Takes the probes that were asked for.
@@ -185,39 +167,6 @@ impl Gcc {
         self.apply(update);
     }
 
-    /// Loss from receiver reports; ignored with transport-wide feedback, which has it.
-    pub(crate) fn loss_report(&mut self, now: Micros, lost: u64, received: u64) {
-        let at = self.clock(now);
-        let update = self.controller.on_transport_loss_report(TransportLossReport {
-            receive_time: at,
-            start_time: at,
-            end_time: at,
-            packets_lost_delta: lost,
-            packets_received_delta: received,
-        });
-        self.apply(update);
-    }
-
-    /// The receiver's own estimate; none: it gives none any more.
-    pub(crate) fn receiver_estimate(&mut self, now: Micros, bitrate: Option<u64>) {
-        let receive_time = self.clock(now);
-        let bandwidth = rate(bitrate.map_or(0, |bitrate| bitrate.max(1)));
-        let update =
-            self.controller.on_remote_bitrate_report(RemoteBitrateReport { receive_time, bandwidth });
-        self.apply(update);
-    }
-
-    /// A round-trip time; ignored with transport-wide feedback, which has it.
-    pub(crate) fn round_trip(&mut self, now: Micros, sample: Micros) {
-        let receive_time = self.clock(now);
-        let update = self.controller.on_round_trip_time_update(RoundTripTimeUpdate {
-            receive_time,
-            round_trip_time: TimeDelta::from_micros(signed(sample.max(1))),
-            smoothed: false,
-        });
-        self.apply(update);
-    }
-
     fn clock(&mut self, now: Micros) -> Timestamp {
         self.latest = self.latest.max(now);
         time(self.latest)
@@ -226,7 +175,6 @@ impl Gcc {
     fn apply(&mut self, update: NetworkControlUpdate) {
         if let Some(target) = update.target_rate {
             self.target = u64::try_from(target.target_rate.bps()).unwrap_or(0);
-            self.loss = target.network_estimate.loss_rate_ratio;
         }
         self.clusters.extend(update.probe_cluster_configs.iter().map(|config| {
             let rate = u64::try_from(config.target_data_rate.bps()).unwrap_or(0);

@@ -60,6 +60,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod arrival;
+mod backlog;
 mod control;
 mod gcc;
 mod history;
@@ -67,6 +68,7 @@ mod limits;
 mod pacer;
 mod probe;
 mod probing;
+mod reports;
 mod silence;
 
 pub use control::CongestionControl;

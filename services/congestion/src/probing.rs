@@ -75,7 +75,7 @@ pub(crate) struct Probing {
 
 impl Probing {
     /// Bits per second that could be used. Probes and the estimate need not be higher.
-    fn useful(&self) -> u64 {
+    pub(crate) fn useful(&self) -> u64 {
         (self.wanted as f64 * HEADROOM) as u64
     }
 

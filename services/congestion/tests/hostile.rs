@@ -110,7 +110,7 @@ fn apply(control: &mut CongestionControl, now: &mut Instant, last: &mut u16, ste
         }
         Step::ReceiverReport(lost, packets) => control.receiver_report(*now, *lost, *packets),
         Step::Remb(bitrate) => control.remb(*now, *bitrate),
-        Step::RoundTrip(micros) => control.round_trip(*now, Duration::from_micros(*micros)),
+        Step::RoundTrip(micros) => control.round_trip(Duration::from_micros(*micros)),
     }
     if control.poll_timeout().is_some_and(|due| due <= *now) {
         control.handle_timeout(*now);

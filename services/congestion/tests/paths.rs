@@ -181,3 +181,18 @@ fn the_picture_does_not_stand_still_behind_a_token_bucket() {
         assert!(best < 10_000, "{best}");
     }
 }
+
+#[test]
+fn without_transport_wide_feedback_loss_decides_and_nothing_is_probed() {
+    for seed in SEEDS {
+        let capacity = vec![(0, 3 * MEGABIT), (20_000, 700 * KILOBIT), (60_000, 5 * MEGABIT)];
+        let path = Path { capacity, seed, queue_ms: 100, ..Path::default() };
+        println!("seed {seed}");
+        let mut simulation = Simulation::without_feedback(path);
+        simulation.run_until(120_000);
+        simulation.print(1000);
+        assert!(simulation.samples.iter().all(|sample| sample.probe_bits + sample.trial_bits == 0));
+        assert!(simulation.received(35_000, 60_000) > 0.25e6);
+        assert!(simulation.time_to_layer(60_000, LAYERS[2]) < 40_000);
+    }
+}

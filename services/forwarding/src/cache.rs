@@ -10,8 +10,9 @@ use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Packet};
 const SPAN: Duration = Duration::from_secs(1);
 /// Initial number of slots; a power of two.
 const INITIAL_SLOTS: usize = 64;
-/// Most slots of a video layer; a power of two.
-const MAX_SLOTS: usize = 512;
+/// Most slots of a video layer; a power of two. A second of 9 Mbit/s: a packet may wait for the pacer for half of it, and
+/// be requested again a round trip later.
+const MAX_SLOTS: usize = 1024;
 /// Marks an empty slot; never a sequence number.
 const EMPTY_SEQ: u64 = u64::MAX;
 
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn a_faster_stream_gets_more_slots() {
         let start = Instant::now();
-        for (gap_ms, slots) in [(2, 512), (20, 64), (7, 256)] {
+        for (gap_ms, slots) in [(1, 1024), (2, 512), (20, 64), (7, 256)] {
             let mut cache = Cache::new(Kind::Video);
             for seq in 0..2000u64 {
                 let now = start + Duration::from_millis(seq * gap_ms);

@@ -136,3 +136,39 @@ fn recent_packets_are_sent_again_to_probe() {
     let again: Vec<u16> = sent[3..].iter().map(|sent| sent.seq).rev().collect();
     assert_eq!(again, sent[..3].iter().map(|sent| sent.seq).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_packet_that_waited_for_the_pacer_is_sent_again_a_round_trip_later() {
+    /// Milliseconds; a packet arrives in each one.
+    const WAIT: usize = 500;
+    const ROUND_TRIP: usize = 300;
+    let mut sim = Sim::new(1);
+    let track = sim.video(0b001);
+    let sub = sim.subscriber(track, 0);
+    let mut encoder = encoder(0);
+    let mut requested = 0;
+    for at in 0..2000 {
+        for published in encoder.frame(at == 0, 1) {
+            sim.queue(track, &published);
+        }
+        if at >= WAIT {
+            assert!(sim.core.pull(sub, &mut sim.log));
+        }
+        if at >= WAIT + ROUND_TRIP && at % 10 == 0 {
+            let lost = sim
+                .log
+                .of(sub)
+                .iter()
+                .filter(|sent| !sent.retransmission)
+                .nth(at - WAIT - ROUND_TRIP)
+                .unwrap()
+                .seq;
+            sim.nack(sub, &[lost]);
+            requested += 1;
+        }
+        sim.advance(1);
+    }
+    let again = sim.log.of(sub).iter().filter(|sent| sent.retransmission).count();
+    assert_eq!(again, requested);
+    assert_eq!(sim.core.subscription_stats(sub).unwrap().expired, 0);
+}

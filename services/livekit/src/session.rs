@@ -363,8 +363,7 @@ impl Session {
         self.qualities.insert(sid.into(), info);
     }
 
-    /// Sends the quality of each participant once, and again when it changed. Participants of other nodes are shown
-    /// as EXCELLENT: nodes do not tell each other.
+    /// Sends the quality of each participant once, and again when it changed. What is not known is EXCELLENT.
     fn send_quality(&mut self) {
         let own: Arc<str> = self.own.sid.as_str().into();
         let known: HashSet<Arc<str>> = self.others.keys().cloned().chain(std::iter::once(own)).collect();

@@ -9,7 +9,7 @@ pub struct TrackDemand {
     pub layer: Option<Layer>,
     /// Pixels at which the track is shown; 0 if unknown.
     pub pixels: u32,
-    /// Does the subscriber prefer the track? 0: no. All other values count alike.
+    /// Which tracks get bandwidth first: 1, then 2, and so on; 0, the last, says nothing.
     pub priority: u32,
 }
 

@@ -70,6 +70,8 @@ pub struct Transport {
     next_media_check: Option<Instant>,
     /// Whether media arrived since the last check.
     media_received: bool,
+    /// Do SCTP packets wait?
+    data_held: bool,
     closed: bool,
 }
 
@@ -101,6 +103,7 @@ impl Transport {
             deadline: None,
             next_media_check: None,
             media_received: false,
+            data_held: false,
             closed: false,
         }
     }
@@ -202,7 +205,7 @@ impl Transport {
 
     /// Appends one datagram to `out` and returns its destination; none when nothing is to be sent.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
-        if self.transmits.is_empty() && !self.closed {
+        if self.transmits.is_empty() && !self.closed && !self.data_held {
             self.transmit_sctp();
         }
         let Transmit { to, datagram, .. } = self.transmits.pop_front()?;
@@ -277,6 +280,12 @@ impl Transport {
     /// The others wait at the peer, as for [`Transport::pause_data`].
     pub fn slow_data(&mut self, slow: bool) {
         self.sctp.slow_down(slow);
+    }
+
+    /// While data is held, [`Transport::poll_transmit`] returns nothing of data channels. What waits is bounded as in
+    /// [`Transport::send`].
+    pub fn hold_data(&mut self, held: bool) {
+        self.data_held = held;
     }
 
     /// How often reading data messages was delayed since the last call: by the rate limit, or by

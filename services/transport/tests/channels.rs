@@ -144,3 +144,22 @@ fn sending_blocks_on_a_slow_client_and_refuses_a_large_message() {
     pair.transport.send(channel, b"after draining").unwrap();
     pair.run(Duration::from_millis(100));
 }
+
+#[test]
+fn held_data_waits_and_is_sent_when_it_is_held_no_longer() {
+    let mut pair = Pair::connected(&Setup::default());
+    let ours = pair.transport.open_channel("_reliable", true, None);
+    pair.run_until("open", |pair| opened(pair, "_reliable").is_some());
+    pair.transport.hold_data(true);
+    pair.transport.send(ours, b"later").unwrap();
+    pair.run(Duration::from_secs(2));
+    let arrived = |pair: &Pair| {
+        pair.client_events
+            .iter()
+            .any(|event| matches!(event, Event::ChannelData(data) if data.data == b"later"))
+    };
+    assert!(!arrived(&pair));
+    assert!(pair.transport.is_connected());
+    pair.transport.hold_data(false);
+    pair.run_until("the message", |pair| arrived(pair));
+}

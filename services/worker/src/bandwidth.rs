@@ -23,12 +23,12 @@ pub(super) struct Division {
 }
 
 impl Engine {
-    /// Starts or changes what is sent of a downtrack whose connection is up. With congestion control the bandwidth is
-    /// divided anew, else the subscriber gets what it asks for.
+    /// Starts or changes what is sent of a downtrack whose connection is up. Of video the bandwidth is divided anew, of
+    /// audio the subscriber gets what it asks for.
     pub(super) fn start_downtrack(&mut self, now: Instant, id: SubscriptionId) {
         let Some(sender) = self.egress.downtrack_sender(id) else { return };
-        let (connection, layer, is_numbered) = (sender.connection, sender.demand.layer, sender.is_numbered());
-        if !is_numbered {
+        let (connection, layer) = (sender.connection, sender.demand.layer);
+        if sender.codec.kind() == Kind::Audio {
             self.core.set_target(now, id, layer, &mut self.egress);
         } else if let Some(control) = self.egress.send_control(connection) {
             control.divide_soon(now);
@@ -88,7 +88,7 @@ impl Engine {
         for id in downtracks {
             let Some(sender) = self.egress.downtrack(*id) else { continue };
             let Some(track) = self.egress.track(sender.track) else { continue };
-            if track.spec.kind != Kind::Video || !sender.is_numbered() {
+            if track.spec.kind != Kind::Video {
                 continue;
             }
             let live = match track.source {
@@ -103,11 +103,7 @@ impl Engine {
                 },
                 wanted: sender.demand.layer,
                 shown_pixels: sender.demand.pixels,
-                importance: match sender.demand.priority {
-                    0 if self.egress.is_speaking(&track.publisher) => Importance::Speaking,
-                    0 => Importance::Ordinary,
-                    _ => Importance::Pinned,
-                },
+                importance: importance(sender.demand.priority, self.egress.is_speaking(&track.publisher)),
                 rates: LayerRates(self.core.layer_rates(now, sender.track)),
                 declared: track.spec.layers,
                 live,
@@ -143,5 +139,26 @@ impl Engine {
         let Some(conn) = self.egress.connections.get(connection) else { return };
         let (room, participant) = (conn.room, conn.participant);
         self.egress.notify_room(room, WorkerEvent::StreamState { participant, changes });
+    }
+}
+
+/// How much a track matters. LiveKit's priorities: 1 is the highest, 0 is none.
+fn importance(priority: u32, speaks: bool) -> Importance {
+    match priority {
+        0 if speaks => Importance::Speaking,
+        0 => Importance::Ordinary,
+        priority => Importance::Pinned(u32::MAX - priority),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_one_goes_first_then_two_then_those_who_speak() {
+        let order = [(1, false), (2, true), (u32::MAX, false), (0, true), (0, false)];
+        let ranked = order.map(|(priority, speaks)| importance(priority, speaks));
+        assert!(ranked.windows(2).all(|pair| pair[0] > pair[1]), "{ranked:?}");
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum Role {
         downtracks: Vec<SubscriptionId>,
         /// Those that have queued packets.
         pending: PendingDowntracks,
-        /// None before the first downtrack whose packets have transport-wide sequence numbers.
+        /// None before the first downtrack of video.
         control: Option<Box<SendControl>>,
         /// Which packet before the newest one the last probe sent again.
         probed: u64,

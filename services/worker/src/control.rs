@@ -33,6 +33,7 @@ const DTLS_MTU: usize = 1200;
 impl Engine {
     /// Handles a message from the queue.
     pub(super) fn handle_message(&mut self, now: Instant, message: WorkerMessage) {
+        self.egress.now = now;
         match message {
             WorkerMessage::OpenRoom { room, events } => {
                 self.egress.rooms.insert(room, RoomEvents::new(events));
@@ -346,14 +347,14 @@ impl Engine {
             last_report: None,
             rtx_seq,
         };
-        let is_numbered = sender.is_numbered();
+        let (is_numbered, is_video) = (sender.is_numbered(), codec.kind() == Kind::Video);
         self.egress.downtracks.insert(id.index(), sender);
         self.egress.count_demand(id);
         let Some(conn) = self.egress.connections.get_mut(connection) else { return };
         if let Role::Subscriber { downtracks, control, .. } = &mut conn.role {
             downtracks.push(id);
-            if is_numbered {
-                control.get_or_insert_with(|| Box::new(SendControl::new(now)));
+            if is_video {
+                control.get_or_insert_with(|| Box::new(SendControl::new(now, is_numbered)));
                 conn.next_control.get_or_insert_with(|| self.due.control.push(now, connection));
             }
         }

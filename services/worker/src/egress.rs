@@ -385,11 +385,12 @@ impl Egress for WorkerEgress {
             return;
         };
         let (connection, is_numbered, now) = (sender.connection, sender.is_numbered(), self.now);
+        let is_video = sender.codec.kind() == Kind::Video;
         let Some(conn) = self.connections.get_mut(connection) else { return };
         // Header, extensions, tag, UDP and IP included.
         let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
         if out.retransmission
-            && is_numbered
+            && is_video
             && conn.send_control().is_some_and(|control| !control.may_retransmit(now))
         {
             self.counts.retransmissions_refused += 1;
@@ -419,8 +420,14 @@ impl Egress for WorkerEgress {
         }
         let mid = (!omits_mid).then_some((extension_table::MID, sender.mid.as_slice()));
         let written = self.buffers.write(connection, conn, |conn, bytes, start| {
-            let control = conn.send_control().filter(|_| is_numbered);
-            let number = control.map(|control| control.sent(now, bytes_on_wire, out.retransmission));
+            let control = conn.send_control().filter(|_| is_video);
+            let number = control.and_then(|control| {
+                if is_numbered {
+                    return Some(control.sent(now, bytes_on_wire, out.retransmission));
+                }
+                control.sent_unnumbered(now, bytes_on_wire, out.retransmission);
+                None
+            });
             let number = number.map(u16::to_be_bytes);
             let number = number.as_ref().map(|number| (extension_table::TRANSPORT_CC, number.as_slice()));
             let hop: SmallVec<[_; 2]> = mid.into_iter().chain(number).collect();

@@ -34,6 +34,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_BATCHES: usize = 16;
 /// When sending is tried again after the kernel took no more.
 const RETRY_DELAY: Duration = Duration::from_millis(1);
+/// Headers of a datagram, bytes: UDP and IPv6, or IPv4 with a tunnel's.
+const UDP_AND_IP: usize = 48;
 /// Shortest time to the next timeout of a transport.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 
@@ -241,6 +243,8 @@ impl Engine {
         }
         loop {
             self.scratch.clear();
+            let may_send_data = conn.send_control().is_none_or(|control| control.may_send_data(now));
+            conn.transport.hold_data(!may_send_data);
             // A response to a check is sent on the path of the check, everything else on the media path.
             let own = conn.transport.transmit_from();
             let Some(to) = conn.transport.poll_transmit(&mut self.scratch) else { break };
@@ -249,6 +253,11 @@ impl Engine {
                 None => conn.route.filter(|route| route.to == to),
             };
             let Some(path) = chosen.or_else(|| conn.path(to)) else { continue };
+            if protocol_of(&self.scratch) == Some(Protocol::Dtls)
+                && let Some(control) = conn.send_control()
+            {
+                control.sent_data(now, self.scratch.len() + UDP_AND_IP);
+            }
             let mut datagrams = self.egress.buffers.queue.empty_buffer();
             datagrams.push_with(|bytes, _| {
                 bytes.extend_from_slice(&self.scratch);
@@ -266,6 +275,7 @@ impl Engine {
             conn.timer_at = Some(due);
             self.timers.push(Reverse((due, connection)));
         }
+        self.schedule_sending(now, connection);
     }
 
     fn transport_event(&mut self, now: Instant, connection: usize, event: TransportEvent) {
@@ -312,6 +322,7 @@ impl Engine {
 
     /// Handles batches from the QUIC thread. True when there may be more.
     pub(super) fn take_batches(&mut self, now: Instant) -> bool {
+        self.egress.now = now;
         for _ in 0..MAX_BATCHES {
             let Some(batch) = self.egress.links.recv() else { return false };
             for (entry, bytes) in batch.iter() {

@@ -106,7 +106,7 @@ impl Engine {
             if let Some(control) = conn.send_control() {
                 control.receiver_report(now, block.fraction_lost, covered);
                 if let Some(sample) = sample {
-                    control.round_trip(now, sample);
+                    control.round_trip(sample);
                 }
             }
         }

@@ -39,6 +39,9 @@ impl Engine {
 
     /// Writes what the connection may send now, and schedules the rest.
     fn send_queued(&mut self, now: Instant, connection: usize) {
+        if self.egress.send_control(connection).is_some_and(|control| control.resumes_data(now)) {
+            self.drain_transport(now, connection);
+        }
         while let Some(sub) = self.egress.pending(connection).and_then(|pending| pending.next(Kind::Audio)) {
             while self.core.pull(sub, &mut self.egress) {}
             self.finish_downtrack(connection, Kind::Audio);

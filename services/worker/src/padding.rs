@@ -1,7 +1,7 @@
 //! Padding on the RTX stream of a downtrack: packets without a payload, which probe for bandwidth while there is nothing
 //! to send again (RFC 4588 lets a receiver ignore them).
 
-use systir_forwarding::SubscriptionId;
+use systir_forwarding::{PACKET_OVERHEAD, SubscriptionId};
 use systir_rtp::packet::Extensions;
 use systir_rtp::{ExtensionIds, HeaderFields, extension_table, write_header};
 
@@ -10,8 +10,6 @@ use super::egress::WorkerEgress;
 
 /// Bytes of padding: the most that the count in the last byte allows (RFC 3550 section 5.1).
 const PADDING: u8 = 255;
-/// What the packet adds to it, bytes: RTP header with an extension, SRTP tag, UDP, IP.
-const OVERHEAD: usize = 64;
 /// The P bit of the first byte.
 const HAS_PADDING: u8 = 0x20;
 
@@ -29,7 +27,7 @@ impl WorkerEgress {
         let connection = sender.connection;
         self.write(connection, |conn, bytes, start| {
             let Some(control) = Connection::send_control(conn) else { return false };
-            let number = control.sent(now, usize::from(PADDING) + OVERHEAD, true).to_be_bytes();
+            let number = control.sent(now, usize::from(PADDING) + PACKET_OVERHEAD, true).to_be_bytes();
             let number = (extension_table::TRANSPORT_CC, number.as_slice());
             write_header(bytes, &fields, &ExtensionIds::default(), &Extensions::default(), &[number]);
             if let Some(first) = bytes.get_mut(start) {

@@ -30,6 +30,10 @@ const RETRANSMISSION_PART: u64 = 5;
 const MIN_RETRANSMISSION_RATE: u64 = 50_000;
 /// Retransmissions that may leave at once.
 const RETRANSMISSION_BURST: Duration = Duration::from_millis(500);
+/// Data messages may take as much as the estimate, and at least this, bits per second: a reader that takes less is ended.
+const MIN_DATA_RATE: u64 = 200_000;
+/// Data that may leave at once.
+const DATA_BURST: Duration = Duration::from_millis(40);
 
 /// A probe that is being sent.
 #[derive(Debug)]
@@ -47,12 +51,15 @@ enum Filler {
     Trial,
 }
 
-/// Congestion control of a connection whose client gives transport-wide feedback, or may.
+/// Congestion control of a connection, by transport-wide feedback or by what else the client reports.
 #[derive(Debug)]
 pub(super) struct SendControl {
     congestion: CongestionControl,
     pacer: Pacer,
     retransmissions: Pacer,
+    data: Pacer,
+    /// Does the transport perhaps have data that may not leave yet?
+    holds_data: bool,
     /// When anything was wanted for the first time.
     wanted_since: Option<Instant>,
     /// Since when video waits.
@@ -75,12 +82,19 @@ pub(super) struct SendControl {
 }
 
 impl SendControl {
-    pub(super) fn new(now: Instant) -> Self {
-        let congestion = CongestionControl::new(now, LIMITS);
+    /// `is_numbered`: the client gives transport-wide feedback, or may.
+    pub(super) fn new(now: Instant, is_numbered: bool) -> Self {
+        let congestion = if is_numbered {
+            CongestionControl::new(now, LIMITS)
+        } else {
+            CongestionControl::without_feedback(now, LIMITS)
+        };
         Self {
             pacer: Pacer::new(now, congestion.pacing_rate()),
             congestion,
             retransmissions: Pacer::with_burst(now, LIMITS.start / RETRANSMISSION_PART, RETRANSMISSION_BURST),
+            data: Pacer::with_burst(now, LIMITS.start, DATA_BURST),
+            holds_data: false,
             wanted_since: None,
             waits_since: None,
             probe: None,
@@ -170,6 +184,37 @@ impl SendControl {
         self.congestion.sent(now, bytes, kind)
     }
 
+    /// A packet of video without a transport-wide sequence number is written.
+    pub(super) fn sent_unnumbered(&mut self, now: Instant, bytes: usize, retransmission: bool) {
+        if retransmission {
+            self.retransmissions.sent(now, bytes);
+        }
+        self.pacer.sent(now, bytes);
+        self.congestion.sent_unnumbered(now);
+    }
+
+    /// May a packet of data channels leave? If not, [`SendControl::next_wake`] says when.
+    pub(super) fn may_send_data(&mut self, now: Instant) -> bool {
+        self.holds_data = !self.data.may_send(now);
+        !self.holds_data
+    }
+
+    /// A packet of data channels leaves. `bytes`: with all headers.
+    pub(super) fn sent_data(&mut self, now: Instant, bytes: usize) {
+        self.data.sent(now, bytes);
+    }
+
+    /// May data that was held leave now?
+    pub(super) fn resumes_data(&self, now: Instant) -> bool {
+        self.holds_data && self.data.may_send(now)
+    }
+
+    /// What waits for a connection over TCP, and how much has left since it began, in bytes.
+    pub(super) fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
+        self.congestion.backlog(now, unsent, left);
+        self.update_pace(now);
+    }
+
     /// Begins a filler, if one is due: of a probe, or of a trial while no video waits. [`SendControl::end_filler`] ends
     /// it.
     pub(super) fn begin_filler(&mut self, now: Instant, has_video: bool) -> bool {
@@ -221,21 +266,23 @@ impl SendControl {
     /// The client's own estimate, bits per second.
     pub(super) fn remb(&mut self, now: Instant, bitrate: u64) {
         self.congestion.remb(now, bitrate);
+        self.update_pace(now);
     }
 
-    pub(super) fn round_trip(&mut self, now: Instant, sample: Duration) {
-        self.congestion.round_trip(now, sample);
+    pub(super) fn round_trip(&mut self, sample: Duration) {
+        self.congestion.round_trip(sample);
     }
 
     /// What could be used, and what is allocated, bits per second, with the padding that is to show whether the path
     /// carries more.
     pub(super) fn set_outcome(&mut self, now: Instant, outcome: Outcome) {
-        match &mut self.trial {
-            _ if outcome.trial == 0 => self.trial = None,
-            Some(pacer) => pacer.set_rate(now, outcome.trial),
-            None => self.trial = Some(Pacer::with_burst(now, outcome.trial, Duration::ZERO)),
-        }
         let Outcome { wanted, allocated, trial } = outcome;
+        let trial = if self.congestion.takes_fillers() { trial } else { 0 };
+        match &mut self.trial {
+            _ if trial == 0 => self.trial = None,
+            Some(pacer) => pacer.set_rate(now, trial),
+            None => self.trial = Some(Pacer::with_burst(now, trial, Duration::ZERO)),
+        }
         let begins =
             wanted > 0 && now.saturating_duration_since(*self.wanted_since.get_or_insert(now)) < BEGINNING;
         let wanted = if begins { wanted.max(FIRST_DEMAND) } else { wanted };
@@ -256,7 +303,8 @@ impl SendControl {
         let video = has_video.then(|| self.pacer.next(now));
         let probe = self.probe.as_ref().map(|probe| probe.pacer.next(now));
         let trial = self.trial.as_ref().filter(|_| !has_video).map(|pacer| pacer.next(now));
-        [video, probe, trial].into_iter().flatten().min()
+        let data = self.holds_data.then(|| self.data.next(now));
+        [video, probe, trial, data].into_iter().flatten().min()
     }
 
     fn update_pace(&mut self, now: Instant) {
@@ -264,6 +312,7 @@ impl SendControl {
         let faster = if self.is_late(now) { CATCH_UP } else { 1 };
         self.pacer.set_rate(now, self.congestion.pacing_rate() * faster);
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
+        self.data.set_rate(now, estimate.max(MIN_DATA_RATE));
     }
 }
 
@@ -280,7 +329,7 @@ mod tests {
     /// Bytes of ten seconds in which each millisecond as much is sent as may be.
     fn sent(mut may_send: impl FnMut(&mut SendControl, Instant) -> bool) -> u64 {
         let start = Instant::now();
-        let mut control = SendControl::new(start);
+        let mut control = SendControl::new(start, true);
         let mut bytes = 0;
         for now in (0..10_000).map(|at| ms(start, at)) {
             while may_send(&mut control, now) {
@@ -304,6 +353,38 @@ mod tests {
     }
 
     #[test]
+    fn data_messages_take_no_more_than_the_estimate_and_video_does_not_wait_for_them() {
+        let bytes = sent(|control, now| {
+            let may = control.may_send_data(now);
+            if may {
+                control.sent_data(now, PACKET);
+            } else {
+                assert!(control.next_wake(now, false).is_some_and(|wake| wake > now));
+                assert!(!control.resumes_data(now));
+            }
+            assert!(control.may_send(now));
+            may
+        });
+        let part = LIMITS.start / 8 * 10;
+        assert!((part..part * 11 / 10).contains(&bytes), "{bytes} instead of {part}");
+    }
+
+    #[test]
+    fn a_reader_gets_data_messages_however_low_the_estimate_is() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start, false);
+        control.remb(start, 1_000);
+        let mut bytes = 0;
+        for now in (0..10_000).map(|at| ms(start, at)) {
+            while control.may_send_data(now) {
+                control.sent_data(now, PACKET);
+                bytes += PACKET as u64;
+            }
+        }
+        assert!(bytes >= MIN_DATA_RATE / 8 * 10, "{bytes}");
+    }
+
+    #[test]
     fn video_is_sent_at_the_pace_of_the_estimate() {
         let bytes = sent(|control, now| {
             let may = control.may_send(now);
@@ -322,7 +403,7 @@ mod tests {
     #[test]
     fn a_probe_is_spread_and_ends() {
         let start = Instant::now();
-        let mut control = SendControl::new(start);
+        let mut control = SendControl::new(start, true);
         assert!(!control.begin_filler(start, false), "nothing is wanted");
         control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
         let mut times = Vec::new();
@@ -345,7 +426,7 @@ mod tests {
     #[test]
     fn a_trial_sends_what_a_higher_layer_would_add_while_no_video_waits() {
         let start = Instant::now();
-        let mut control = SendControl::new(start);
+        let mut control = SendControl::new(start, true);
         control.set_outcome(start, Outcome { wanted: 0, allocated: 0, trial: 500_000 });
         let mut bytes = 0;
         for now in (0..1000).map(|at| ms(start, at)) {
@@ -365,7 +446,7 @@ mod tests {
     #[test]
     fn an_estimate_that_fell_is_divided_at_once() {
         let start = Instant::now();
-        let mut control = SendControl::new(start);
+        let mut control = SendControl::new(start, true);
         assert!(control.begin_division(start));
         assert!(!control.begin_division(ms(start, 100)));
         control.congestion = CongestionControl::new(start, BitrateLimits { start: 1_000_000, ..LIMITS });
@@ -379,7 +460,7 @@ mod tests {
     #[test]
     fn a_probe_of_which_nothing_can_be_written_is_given_up() {
         let start = Instant::now();
-        let mut control = SendControl::new(start);
+        let mut control = SendControl::new(start, true);
         control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
         let mut tries = 0;
         while control.begin_filler(start, false) {

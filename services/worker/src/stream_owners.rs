@@ -56,6 +56,11 @@ impl StreamOwners {
         }
     }
 
+    /// The connection of a stream.
+    pub(super) fn connection(&self, stream: StreamId) -> Option<usize> {
+        self.by_stream.get(&stream).map(|owner| owner.connection)
+    }
+
     pub(super) fn is_authenticated(&self, stream: StreamId) -> bool {
         self.by_stream.get(&stream).is_some_and(|owner| owner.authenticated)
     }
@@ -86,6 +91,18 @@ impl StreamOwners {
 }
 
 impl Engine {
+    /// What waits to be sent on a TCP stream, and how much has left, in bytes.
+    pub(super) fn backlog(&mut self, now: Instant, stream: StreamId, unsent: usize, left: u64) {
+        let Some(connection) = self.stream_owners.connection(stream) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+        // Of several streams, media is sent on one.
+        if conn.route.is_some_and(|route| route.via == Via::Tcp(stream))
+            && let Some(control) = conn.send_control()
+        {
+            control.backlog(now, unsent, left);
+        }
+    }
+
     /// Handles a frame of a TCP stream. False when the stream has no connection and the frame is not a check
     /// for one of ours: the stream is to be closed.
     pub(super) fn frame(
@@ -95,6 +112,7 @@ impl Engine {
         from: SocketAddr,
         bytes: &mut [u8],
     ) -> bool {
+        self.egress.now = now;
         self.egress.counts.datagrams_in += 1;
         self.egress.counts.bytes_in += bytes.len() as u64;
         let Some(protocol) = protocol_of(bytes) else {

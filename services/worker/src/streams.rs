@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -25,6 +26,8 @@ const MAX_EVENTS: usize = 256;
 const MAX_UNSENT_FOR_VIDEO: usize = 64 << 10;
 /// Unsent bytes above which the stream is closed.
 const MAX_UNSENT: usize = 256 << 10;
+/// Bytes that the kernel takes before it sends those that it has; its own limit is megabytes.
+const MAX_UNSENT_IN_KERNEL: u32 = 16 << 10;
 /// A stream whose peer reads nothing for this long is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream without an authenticated check within this time is closed.
@@ -62,6 +65,8 @@ struct Stream {
     unsent: Vec<u8>,
     /// Bytes at the front of `unsent` that were already sent.
     sent: usize,
+    /// Bytes that the kernel has taken.
+    left: u64,
     /// Since when the peer reads nothing.
     stalled: Option<Instant>,
     /// Asks the reader to report when the stream is writable.
@@ -104,6 +109,10 @@ impl Streams {
                 return;
             }
         };
+        // What the kernel cannot send yet waits here, where it is seen.
+        if let Err(error) = SockRef::from(&*io).set_tcp_notsent_lowat(MAX_UNSENT_IN_KERNEL) {
+            debug!(%error, "the kernel's send buffer of a TCP stream could not be limited");
+        }
         let id = StreamId(self.next);
         self.next += 1;
         let wants_to_write = Arc::new(Notify::new());
@@ -116,6 +125,7 @@ impl Streams {
             permit: Some(permit),
             unsent: Vec::new(),
             sent: 0,
+            left: 0,
             stalled: None,
             wants_to_write,
             reader,
@@ -125,6 +135,11 @@ impl Streams {
 
     pub(super) fn peer(&self, id: StreamId) -> Option<SocketAddr> {
         self.all.get(&id).map(|stream| stream.peer)
+    }
+
+    /// Of each stream: the bytes that wait here, and those that the kernel has taken.
+    pub(super) fn backlogs(&self) -> impl Iterator<Item = (StreamId, usize, u64)> {
+        self.all.iter().map(|(id, stream)| (*id, stream.unsent.len() - stream.sent, stream.left))
     }
 
     pub(super) fn close(&mut self, id: StreamId) {
@@ -166,6 +181,7 @@ impl Streams {
             match stream.io.try_write(rest) {
                 Ok(taken) => {
                     stream.sent += taken;
+                    stream.left += taken as u64;
                     stream.stalled = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -309,6 +309,9 @@ impl Worker {
         for stream in self.streams.overdue(now, |stream| stream_owners.is_authenticated(stream)) {
             self.drop_stream(stream);
         }
+        for (stream, unsent, left) in self.streams.backlogs() {
+            self.engine.backlog(now, stream, unsent, left);
+        }
         self.engine.egress.counts.streams = self.streams.len() as u64;
     }
 

@@ -88,6 +88,15 @@ fn every_track_gets_its_lowest_layer_before_one_is_raised() {
 }
 
 #[test]
+fn of_pinned_tracks_the_one_with_the_higher_number_gets_bandwidth_first() {
+    let pinned = |rank| VideoDemand { importance: Importance::Pinned(rank), ..camera() };
+    let connection = settled(2_500_000, &[camera(), pinned(1), pinned(2)]);
+    assert_eq!(connection.layers(), [Some(0), Some(0), Some(2)]);
+    let connection = settled(200_000, &[camera(), pinned(1), pinned(2)]);
+    assert_eq!(connection.layers(), [None, None, Some(0)]);
+}
+
+#[test]
 fn tracks_are_raised_one_after_another_up_to_what_was_asked_for() {
     let tracks = [camera(), VideoDemand { wanted: Some(Layer(1)), ..camera() }, camera()];
     let mut connection = Connection::new();
@@ -323,8 +332,11 @@ fn demands() -> impl Strategy<Value = VideoDemand> {
             .prop_map(|(low, middle, high)| temporal([low, middle, high])),
     ];
     let wanted = prop_oneof![1 => Just(None), 8 => (0..3_u8).prop_map(|layer| Some(Layer(layer)))];
-    let importance =
-        prop_oneof![Just(Importance::Ordinary), Just(Importance::Speaking), Just(Importance::Pinned)];
+    let importance = prop_oneof![
+        Just(Importance::Ordinary),
+        Just(Importance::Speaking),
+        (0..3_u32).prop_map(Importance::Pinned)
+    ];
     let pixels = prop_oneof![Just(0), Just(320 * 180), Just(1280 * 720)];
     (any::<bool>(), wanted, pixels, importance, rates, 1..8_u8).prop_map(
         |(is_screen, wanted, shown_pixels, importance, rates, live)| VideoDemand {

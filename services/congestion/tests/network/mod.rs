@@ -2,7 +2,7 @@
 //!
 //! The sender has one audio stream and one video track with three simulcast layers of three temporal layers each, of
 //! which it sends what the allocator chooses. A layer begins with a key frame, which comes some time after it was
-//! requested. The receiver writes transport-wide feedback as it is on the wire.
+//! requested. The receiver writes transport-wide feedback as it is on the wire, or only receiver reports.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,12 +19,15 @@ pub(crate) const KILOBIT: u64 = 1_000;
 pub(crate) const LAYERS: [u64; 3] = [150 * KILOBIT, 500 * KILOBIT, 1_700 * KILOBIT];
 /// Every 20 ms; has no transport-wide numbers.
 const AUDIO_PACKET: usize = 120;
+const LIMITS: BitrateLimits = BitrateLimits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
 const PACKET: usize = 1_200;
 const FRAME_MS: u64 = 40;
 /// The temporal layers of frames, and a frame's size in percent of the mean.
 const TEMPORAL: [(u8, usize); 4] = [(0, 160), (2, 80), (1, 80), (2, 80)];
 /// The part of a layer's rate that its lowest temporal layers have, percent.
 const TEMPORAL_PART: [u64; 4] = [40, 60, 100, 100];
+/// Time between receiver reports.
+const REPORT_MS: u64 = 1000;
 /// The estimate is divided five times a second, and soon after it fell.
 const ALLOCATION_MS: u64 = 200;
 const FALL_MS: u64 = 50;
@@ -101,6 +104,17 @@ pub(crate) struct Sample {
     pub(crate) audio_lost: u32,
 }
 
+/// What a receiver counts that gives no transport-wide feedback.
+#[derive(Debug, Default)]
+struct Reports {
+    sent: u16,
+    highest: u16,
+    reported: u16,
+    received: u16,
+    /// Receiver reports on their way: arrival in milliseconds, fraction lost, packets.
+    on_their_way: VecDeque<(u64, u8, u16)>,
+}
+
 pub(crate) struct Simulation {
     path: Path,
     random: fastrand::Rng,
@@ -134,6 +148,8 @@ pub(crate) struct Simulation {
     receiver: TwccRecorder,
     /// Feedback on its way: milliseconds at which it arrives.
     feedback: VecDeque<(u64, Vec<u8>)>,
+    /// None: it gives transport-wide feedback.
+    reports: Option<Reports>,
     /// Wanted layers.
     pub(crate) wanted: u64,
     pub(crate) samples: Vec<Sample>,
@@ -142,8 +158,7 @@ pub(crate) struct Simulation {
 impl Simulation {
     pub(crate) fn new(path: Path) -> Self {
         let start = Instant::now();
-        let limits = BitrateLimits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
-        let control = CongestionControl::new(start, limits);
+        let control = CongestionControl::new(start, LIMITS);
         Self {
             random: fastrand::Rng::with_seed(path.seed),
             path,
@@ -168,9 +183,18 @@ impl Simulation {
             arriving: VecDeque::new(),
             receiver: TwccRecorder::new(start),
             feedback: VecDeque::new(),
+            reports: None,
             wanted: LAYERS[2],
             samples: Vec::new(),
         }
+    }
+
+    /// The receiver gives no transport-wide feedback.
+    pub(crate) fn without_feedback(path: Path) -> Self {
+        let mut simulation = Self::new(path);
+        simulation.control = CongestionControl::without_feedback(simulation.start, LIMITS);
+        simulation.reports = Some(Reports::default());
+        simulation
     }
 
     fn now(&self) -> Instant {
@@ -314,7 +338,9 @@ impl Simulation {
             self.pacer.sent(now, size);
             self.transmit(size, SentKind::Media, frame);
         }
+        let fillers = self.control.takes_fillers();
         while let Some(pacer) = &mut self.trial
+            && fillers
             && self.waiting.is_empty()
             && pacer.may_send(now)
         {
@@ -346,7 +372,15 @@ impl Simulation {
     }
 
     fn transmit(&mut self, size: usize, kind: SentKind, frame: bool) {
-        let seq = self.control.sent(self.now(), size, kind);
+        let now = self.now();
+        let seq = match &mut self.reports {
+            None => self.control.sent(now, size, kind),
+            Some(reports) => {
+                self.control.sent_unnumbered(now);
+                reports.sent = reports.sent.wrapping_add(1);
+                reports.sent
+            }
+        };
         let bits_left = 8.0 * size as f64;
         self.enqueue(Packet { kind: Flow::Video(seq), size, frame, queued_at: self.ms * 1000, bits_left });
     }
@@ -414,7 +448,10 @@ impl Simulation {
                 return;
             }
             self.arriving.pop_front();
-            self.receiver.record(self.start + Duration::from_micros(at), seq, 1);
+            match &mut self.reports {
+                None => self.receiver.record(self.start + Duration::from_micros(at), seq, 1),
+                Some(reports) => (reports.highest, reports.received) = (seq, reports.received + 1),
+            }
             let sample = self.sample();
             sample.received_bits += 8 * size as u64;
             sample.frames += u32::from(frame);
@@ -422,6 +459,22 @@ impl Simulation {
     }
 
     fn report(&mut self) {
+        if let Some(reports) = &mut self.reports {
+            if self.ms.is_multiple_of(REPORT_MS) {
+                let packets = reports.highest.wrapping_sub(reports.reported);
+                let lost = u64::from(packets.saturating_sub(std::mem::take(&mut reports.received)));
+                let fraction = (lost * 256).checked_div(packets.into()).unwrap_or(0).min(255) as u8;
+                reports.reported = reports.highest;
+                reports.on_their_way.push_back((self.ms + self.path.propagation_ms, fraction, packets));
+            }
+            while let Some((_, fraction, packets)) =
+                reports.on_their_way.pop_front_if(|next| next.0 <= self.ms)
+            {
+                let now = self.start + Duration::from_millis(self.ms);
+                self.control.receiver_report(now, fraction, packets.into());
+            }
+            return;
+        }
         let mut out = Vec::new();
         while self.receiver.write(self.now(), 1, &mut out) {}
         if !out.is_empty() && self.capacity() > 0 {

@@ -10,7 +10,7 @@ use systir_livekit::rate_limit::RateLimiter;
 use systir_livekit::{
     LeaveReason, Limits, MediaDescription, MediaEvent, Output, RoomEvent, ServerFacts, Session, SessionConfig,
 };
-use systir_media_control::{MediaQuality, ParticipantKey, Side, TrackKey, WorkerCommand, ice};
+use systir_media_control::{ParticipantKey, Side, TrackKey, WorkerCommand, ice};
 use systir_policy::{NodeFacts, ParticipantRoles};
 use systir_rtp::packet::Codec;
 
@@ -109,8 +109,7 @@ impl RoomCore {
             joining: Some(span),
         };
         let note = local.ticket.note().clone();
-        let qualities: Vec<_> =
-            self.local_participants.values().filter_map(|other| other.quality.clone()).collect();
+        let qualities = self.known_qualities();
         self.local_participants.insert(participant, local);
         for quality in qualities {
             self.notify(participant, RoomEvent::Quality(quality));
@@ -232,20 +231,6 @@ impl RoomCore {
             tracing::info!(parent: &span, node = self.config.node, "a participant joined");
         }
         self.effects.push_back(RoomEffect::Signal { participant, response: Box::new(response) });
-    }
-
-    /// The connection quality of a local participant changed: it and the others here are told.
-    pub(super) fn quality_changed(&mut self, participant: ParticipantKey, quality: MediaQuality, score: f32) {
-        let Some(local) = self.local_participants.get_mut(&participant) else { return };
-        let quality = match quality {
-            MediaQuality::Poor => proto::ConnectionQuality::Poor,
-            MediaQuality::Good => proto::ConnectionQuality::Good,
-            MediaQuality::Excellent => proto::ConnectionQuality::Excellent,
-        };
-        let participant_sid = local.sid.clone();
-        let info = proto::ConnectionQualityInfo { participant_sid, quality: quality as i32, score };
-        local.quality = Some(info.clone());
-        self.notify_all_but(None, &RoomEvent::Quality(info));
     }
 
     /// Ends the sessions of clients that do not read their signalling.

@@ -17,6 +17,7 @@ mod peer_node;
 mod peer_queue;
 mod peers;
 mod pushed;
+mod quality;
 mod residency;
 mod shown_tickets;
 mod slow_data;
@@ -53,6 +54,7 @@ use leaving::Leaving;
 use local_participant::LocalParticipant;
 use peer_node::PeerNode;
 use pushed::Pushed;
+use quality::Qualities;
 use slow_data::SlowReaders;
 use ticket_book::TicketBook;
 use tracks::Tracks;
@@ -122,6 +124,7 @@ pub struct RoomCore {
     /// A full command queue keeps the room from reading link events.
     links_held: Hold,
     slow_readers: SlowReaders,
+    qualities: Qualities,
     leaving: Option<Leaving>,
     /// When the room's record may next be written.
     write_record_at: Instant,
@@ -169,6 +172,7 @@ impl RoomCore {
             events_held: Hold::default(),
             links_held: Hold::default(),
             slow_readers: SlowReaders::default(),
+            qualities: Qualities::default(),
             leaving: None,
             write_record_at: now.instant,
             told: None,
@@ -327,6 +331,7 @@ impl RoomCore {
         }
         self.reopen_overflowed_peers();
         self.tell_slow_data();
+        self.tell_qualities();
         self.remove_unread();
         self.end_expired_tickets();
         if self.commands.has_overflowed() {

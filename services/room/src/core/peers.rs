@@ -293,6 +293,7 @@ impl RoomCore {
                 );
             }
             Body::SlowData(told) => self.slow_data_of(node, told.slow),
+            Body::Qualities(told) => self.qualities_from_peer(node, told),
             Body::Speakers(speakers) => self.speakers_from_peer(node, speakers),
             Body::Links(links) => self.links_of(node, &links),
             Body::Ticket(note) => self.ticket_shown(node, note),

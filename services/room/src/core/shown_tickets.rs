@@ -25,6 +25,7 @@ pub(super) fn is_state(body: &Body) -> bool {
             | Body::LossyData(_)
             | Body::Speakers(_)
             | Body::SlowData(_)
+            | Body::Qualities(_)
     )
 }
 
@@ -125,6 +126,7 @@ impl RoomCore {
         }
         peer.gets_state = true;
         self.send_snapshot(node);
+        self.give_qualities(node);
     }
 
     /// Tickets ended, or the home changed: decides again which nodes get the room's state and media.

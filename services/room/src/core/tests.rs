@@ -25,6 +25,7 @@ mod dynacast;
 mod ended_tracks;
 mod hostile_node;
 mod policy_changes;
+mod quality;
 mod shared_records;
 mod shared_track_sids;
 mod shown_tickets;
@@ -126,6 +127,8 @@ struct ClientView {
     qualities: Vec<(String, Vec<bool>)>,
     /// For each state of a stream: its participant, its track, and whether it is paused.
     stream_states: Vec<(String, String, bool)>,
+    /// The connection quality that it was told last, by participant id.
+    connection_qualities: BTreeMap<String, i32>,
 }
 
 impl ClientView {
@@ -142,6 +145,11 @@ impl ClientView {
                     (info.participant_sid, info.track_sid, is_paused)
                 };
                 self.stream_states.extend(update.stream_states.into_iter().map(state));
+                return;
+            }
+            Some(signal_response::Message::ConnectionQuality(update)) => {
+                let told = update.updates.into_iter().map(|info| (info.participant_sid, info.quality));
+                self.connection_qualities.extend(told);
                 return;
             }
             Some(signal_response::Message::Join(join)) => join.other_participants,
@@ -455,6 +463,13 @@ impl Network {
                 self.deliver(0);
             }
             self.advance(100);
+        }
+    }
+
+    /// Delivers all messages, in order, and no time passes.
+    fn settle_in_flight(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.deliver(0);
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::Fingerprint;
 use str0m::ice::IceCreds;
@@ -137,7 +138,11 @@ impl Client {
         ours: &IceCredentials,
         fingerprint: [u8; 32],
     ) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
+        // A small receive buffer: what the client does not read soon waits at the server.
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.connect(&server.into()).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_nonblocking(true).unwrap();
         let local = stream.local_addr().unwrap();
         let wire = Wire::Tcp(stream, Vec::new());
@@ -246,6 +251,12 @@ impl Client {
     pub(crate) fn request_key_frame(&mut self, ssrc: u32) {
         let mut api = self.rtc.direct_api();
         api.stream_rx(&ssrc.into()).unwrap().request_keyframe(str0m::media::KeyframeRequestKind::Pli);
+    }
+
+    /// Reports an estimate of the bandwidth (REMB), bits per second.
+    pub(crate) fn report_estimate(&mut self, ssrc: u32, bitrate: u64) {
+        let mut api = self.rtc.direct_api();
+        api.stream_rx(&ssrc.into()).unwrap().request_remb(bitrate.into());
     }
 
     pub(crate) fn open_channel(&mut self, label: &str, ordered: bool) -> ChannelId {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
+mod bandwidth;
 mod client;
 mod closed_flows;
 mod dynacast;

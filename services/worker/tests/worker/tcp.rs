@@ -11,7 +11,7 @@ use crate::harness::Harness;
 use crate::{ALICE, BOB, connect, send_until};
 
 /// The listener of a node with one worker; it stops with the runtime.
-fn listen(harness: &Harness) -> (tokio::runtime::Runtime, SocketAddr, ConnectionLimiter) {
+pub(crate) fn listen(harness: &Harness) -> (tokio::runtime::Runtime, SocketAddr, ConnectionLimiter) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();

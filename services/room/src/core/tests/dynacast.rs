@@ -10,7 +10,7 @@ const SPILL: usize = 1;
 const OFFER: &str = include_str!("../../../../livekit/golden/offer-chrome.sdp");
 
 impl Network {
-    fn client(&self, index: usize, identity: &str) -> (ParticipantKey, &ClientView) {
+    pub(super) fn client(&self, index: usize, identity: &str) -> (ParticipantKey, &ClientView) {
         let mut clients = self.nodes[index].clients.iter();
         clients.find(|(_, client)| client.identity == identity).map(|(key, client)| (*key, client)).unwrap()
     }
