@@ -30,7 +30,7 @@
 //! 5. `grpc`: connections, clients, heartbeats of media nodes. `quic`: the thread that moves media.
 //! 6. `authenticator`: proves this node's identity and verifies that of peers.
 //! 7. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`,
-//!    `listed_nodes`, `identity_counters`, `message_limits`, `open_flows`: data and algorithms without I/O.
+//!    `listed_nodes`, `identity_counters`, `message_limits`, `open_flows`, `unproven`: data and algorithms without I/O.
 //!
 //! # Example
 //!
@@ -67,6 +67,7 @@ mod quic;
 mod server;
 pub mod signal;
 pub mod stats;
+mod unproven;
 
 pub use documents::HeldDocument;
 pub use event::{DownReason, LinkEvent, LinkNumber, LinkRoomKey, RoomBody};

@@ -20,6 +20,7 @@
 mod answer;
 mod counters;
 mod frame;
+mod join_limits;
 mod metrics;
 mod params;
 mod room_name;
@@ -39,6 +40,7 @@ use systir_reason::Refusal;
 
 pub use answer::{respond, status_of};
 pub use counters::{OpenConnection, SignalCounters};
+pub use join_limits::JoinLimits;
 pub use metrics::SignalMetrics;
 pub use routes::{cors, router};
 pub use socket::SocketLimits;
