@@ -88,3 +88,24 @@ pub use stats::LinkStats;
 
 /// Server name in TLS handshakes. Verification ignores it and checks the SPIFFE id.
 pub(crate) const SERVER_NAME: &str = "relay.systir";
+
+/// Entry points for the fuzz targets; not part of the API.
+#[cfg(feature = "fuzzing")]
+pub mod fuzz {
+    use prost::Message as _;
+    use systir_proto::cluster::v1::{DocumentList, SessionMessage, SignalMessage};
+
+    /// The request that binds a QUIC connection to a link.
+    pub fn bind_request(bytes: &[u8]) {
+        crate::quic::fuzz_bind_request(bytes);
+    }
+
+    /// A message of a session or of signalling, and a list of documents.
+    pub fn messages(bytes: &[u8]) {
+        let _ = SessionMessage::decode(bytes);
+        let _ = SignalMessage::decode(bytes);
+        if let Ok(list) = DocumentList::decode(bytes) {
+            let _ = crate::documents::decode(list);
+        }
+    }
+}

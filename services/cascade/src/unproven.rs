@@ -39,9 +39,9 @@ impl UnprovenPlaces {
     /// A place for a handshake with this address; none over a limit.
     pub(crate) fn try_acquire(&self, from: IpAddr, now: Instant) -> Option<AddressPlace> {
         if self.directory.is_node_address(from.to_canonical()) {
-            return self.listed.try_acquire(from);
+            return self.listed.try_acquire(from).ok();
         }
-        let place = self.others.try_acquire(from)?;
+        let place = self.others.try_acquire(from).ok()?;
         self.handshakes.take(network_of(from), now).then_some(place)
     }
 

@@ -105,6 +105,16 @@ pub mod fuzz {
         crate::frame::decode(&Message::Binary(bytes.to_vec().into()))?.0
     }
 
+    /// Reads the query of a request.
+    pub fn query(text: &str) {
+        let Ok(uri) = format!("/rtc?{text}").parse::<http::Uri>() else { return };
+        if let Ok(axum::extract::Query(pairs)) =
+            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
+        {
+            let _ = crate::params::Params::read(&pairs);
+        }
+    }
+
     /// Decodes a text frame: JSON.
     pub fn request_in_text(text: &str) -> Option<SignalRequest> {
         crate::frame::decode(&Message::Text(text.into()))?.0

@@ -34,6 +34,15 @@ pub struct AddressPlace {
     network: IpAddr,
 }
 
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The address has all places that one may have.
+    OfAddress,
+    /// All places are taken.
+    InTotal,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,18 +56,23 @@ impl AddressLimiter {
         Self(Arc::new(Shared { total, per_address, taken: Mutex::default() }))
     }
 
-    /// A place for a connection from this address; none over a limit.
-    #[must_use]
-    pub fn try_acquire(&self, from: IpAddr) -> Option<AddressPlace> {
+    /// A place for a connection from this address.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn try_acquire(&self, from: IpAddr) -> Result<AddressPlace, NoPlace> {
         let network = network_of(from);
         let mut taken = self.0.lock();
         let own = taken.by_network.get(&network).copied().unwrap_or_default();
-        if taken.all >= self.0.total || own >= self.0.per_address {
-            return None;
+        if own >= self.0.per_address {
+            return Err(NoPlace::OfAddress);
+        }
+        if taken.all >= self.0.total {
+            return Err(NoPlace::InTotal);
         }
         taken.all += 1;
         taken.by_network.insert(network, own + 1);
-        Some(AddressPlace { shared: self.0.clone(), network })
+        Ok(AddressPlace { shared: self.0.clone(), network })
     }
 
     /// Places that are taken.
@@ -106,11 +120,12 @@ mod tests {
     fn places_of_one_address_are_limited_until_they_are_dropped() {
         let limiter = limiter();
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let places: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(one)).collect();
+        let places: Vec<_> = std::iter::from_fn(|| limiter.try_acquire(one).ok()).collect();
         assert_eq!(places.len(), 64);
-        assert!(limiter.try_acquire(other).is_some());
+        assert_eq!(limiter.try_acquire(one).unwrap_err(), NoPlace::OfAddress);
+        assert!(limiter.try_acquire(other).is_ok());
         drop(places);
-        assert!(limiter.try_acquire(one).is_some());
+        assert!(limiter.try_acquire(one).is_ok());
         assert!(limiter.0.lock().by_network.is_empty(), "no entry is left for an address without places");
     }
 
@@ -118,7 +133,8 @@ mod tests {
     fn places_are_limited_in_total() {
         let limiter = limiter();
         let from = |number: u32| IpAddr::from(number.to_be_bytes());
-        let places: Vec<_> = (0..10_000).filter_map(|number| limiter.try_acquire(from(number))).collect();
+        let places: Vec<_> =
+            (0..10_000).filter_map(|number| limiter.try_acquire(from(number)).ok()).collect();
         assert_eq!((places.len(), limiter.taken()), (512, 512));
     }
 
@@ -126,16 +142,17 @@ mod tests {
     fn a_host_with_a_whole_ipv6_network_has_the_places_of_one_address() {
         let limiter = limiter();
         let from = |number: u64| IpAddr::from(Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(number)));
-        let places: Vec<_> = (0..10_000).filter_map(|number| limiter.try_acquire(from(number))).collect();
+        let places: Vec<_> =
+            (0..10_000).filter_map(|number| limiter.try_acquire(from(number)).ok()).collect();
         assert_eq!(places.len(), 64);
-        assert!(limiter.try_acquire("2001:db8:0:1::1".parse().unwrap()).is_some(), "another /64");
+        assert!(limiter.try_acquire("2001:db8:0:1::1".parse().unwrap()).is_ok(), "another /64");
     }
 
     #[test]
     fn an_ipv4_address_is_the_same_however_it_is_written() {
         let limiter = AddressLimiter::new(10, 1);
         let _place = limiter.try_acquire("192.0.2.1".parse().unwrap()).unwrap();
-        assert!(limiter.try_acquire("::ffff:192.0.2.1".parse().unwrap()).is_none());
-        assert!(limiter.try_acquire("::ffff:192.0.2.2".parse().unwrap()).is_some());
+        assert!(limiter.try_acquire("::ffff:192.0.2.1".parse().unwrap()).is_err());
+        assert!(limiter.try_acquire("::ffff:192.0.2.2".parse().unwrap()).is_ok());
     }
 }

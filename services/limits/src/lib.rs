@@ -11,8 +11,8 @@
 //! let limiter = AddressLimiter::new(3, 2);
 //! let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
 //! let held = [limiter.try_acquire(one), limiter.try_acquire(one)];
-//! assert!(limiter.try_acquire(one).is_none());
-//! assert!(limiter.try_acquire(other).is_some());
+//! assert!(limiter.try_acquire(one).is_err());
+//! assert!(limiter.try_acquire(other).is_ok());
 //! drop(held);
 //! assert_eq!(limiter.taken(), 0);
 //! ```
@@ -23,5 +23,5 @@
 mod address;
 mod attempts;
 
-pub use address::{AddressLimiter, AddressPlace, network_of};
+pub use address::{AddressLimiter, AddressPlace, NoPlace, network_of};
 pub use attempts::AttemptLimiter;

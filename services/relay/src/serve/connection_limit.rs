@@ -1,24 +1,23 @@
-//! Limits concurrent connections, WebSockets included, in total and, until a participant was admitted on them, per
-//! address. Refuses HTTP/2, which `axum_server` would otherwise accept.
+//! Limits concurrent connections, WebSockets included, and those on which no participant was admitted yet. Refuses HTTP/2,
+//! which `axum_server` would otherwise accept.
 
 use std::future::{Future, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready as when_ready};
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{AddExtension, Next};
-use axum::response::Response;
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use prometheus_client::metrics::counter::Counter;
-use systir_limits::{AddressLimiter, AddressPlace};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::Layer as _;
+
+use super::not_admitted::{NotAdmitted, NotAdmittedConnections};
 
 /// The kernel closes a connection whose sent data is not acknowledged for this long (TCP_USER_TIMEOUT).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -30,39 +29,20 @@ const HTTP2: &[u8] = b"PRI ";
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimit<A> {
     permits: Arc<Semaphore>,
-    not_admitted: AddressLimiter,
+    not_admitted: NotAdmittedConnections,
     refused: Counter,
     inner: A,
 }
 
-/// The place of a connection among those of its address. Each request on the connection has it as an extension.
-#[derive(Debug, Clone)]
-pub(super) struct PlaceOfConnection(Arc<Mutex<Option<AddressPlace>>>);
-
-impl PlaceOfConnection {
-    fn leave(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
-/// A WebSocket is opened only for an admitted participant, who has a seat. Its connection leaves its place then: many
-/// participants may share an address.
-pub(super) async fn leave_place_when_admitted(request: Request, next: Next) -> Response {
-    let place = request.extensions().get::<PlaceOfConnection>().cloned();
-    let response = next.run(request).await;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(place) = place
-    {
-        place.leave();
-    }
-    response
-}
-
 impl<A> ConnectionLimit<A> {
-    /// At most `limit` connections, and of those without an admitted participant at most `per_address` of one address.
-    pub(super) fn new(limit: usize, per_address: usize, refused: Counter, inner: A) -> Self {
+    pub(super) fn new(
+        limit: usize,
+        not_admitted: NotAdmittedConnections,
+        refused: Counter,
+        inner: A,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { permits, not_admitted: AddressLimiter::new(limit, per_address), refused, inner }
+        Self { permits, not_admitted, refused, inner }
     }
 }
 
@@ -74,27 +54,34 @@ where
     A::Service: Send + 'static,
 {
     type Stream = LimitedStream<A::Stream>;
-    type Service = AddExtension<A::Service, PlaceOfConnection>;
+    type Service = AddExtension<A::Service, NotAdmitted>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let place = stream.peer_addr().ok().and_then(|peer| self.not_admitted.add(peer.ip()));
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let place = stream.peer_addr().ok().and_then(|peer| self.not_admitted.try_acquire(peer.ip()));
         let (Some(permit), Some(place)) = (permit, place) else {
             self.refused.inc();
             return Box::pin(ready(Err(io::Error::other("too many connections"))));
         };
-        let place = PlaceOfConnection(Arc::new(Mutex::new(Some(place))));
         let _ = stream.set_nodelay(true);
         // Also covers a peer that keeps its receive window at zero.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let accepted = self.inner.accept(stream, service);
         Box::pin(async move {
-            let (stream, service) = accepted.await?;
+            let (stream, service) = tokio::select! {
+                () = place.ended() => return Err(ended()),
+                accepted = accepted => accepted?,
+            };
             let service = axum::Extension(place.clone()).layer(service);
-            Ok((LimitedStream { stream, preface: Some(0), _permit: permit, _place: place }, service))
+            let ended = Box::pin(place.ended_owned());
+            Ok((LimitedStream { stream, preface: Some(0), ended, _permit: permit, _place: place }, service))
         })
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "ended in favour of a newer connection")
 }
 
 /// A connection that holds a permit.
@@ -103,8 +90,9 @@ pub(super) struct LimitedStream<T> {
     stream: T,
     /// How many of the first bytes match [`HTTP2`]; none after a mismatch.
     preface: Option<usize>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
-    _place: PlaceOfConnection,
+    _place: NotAdmitted,
 }
 
 impl<T> LimitedStream<T> {
@@ -126,6 +114,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ended()));
+        }
         let before = buf.filled().len();
         when_ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         Poll::Ready(self.check_preface(buf.filled().get(before..).unwrap_or_default()))

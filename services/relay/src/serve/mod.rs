@@ -3,6 +3,7 @@
 //! [`HEAD_TIME`]; the kernel closes the connection of a client that does not read.
 
 mod connection_limit;
+mod not_admitted;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -21,7 +22,8 @@ use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use prometheus_client::metrics::counter::Counter;
 
-use connection_limit::{ConnectionLimit, leave_place_when_admitted};
+use connection_limit::ConnectionLimit;
+use not_admitted::{NotAdmittedConnections, follow_requests};
 
 /// Time limit for the head of a request, and for an idle connection.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
@@ -71,16 +73,19 @@ pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
     let app = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(limit_url));
-    let service =
-        app.layer(from_fn(leave_place_when_admitted)).into_make_service_with_connect_info::<SocketAddr>();
+    let service = app.layer(from_fn(follow_requests)).into_make_service_with_connect_info::<SocketAddr>();
+    let not_admitted = NotAdmittedConnections::new(connections.div_ceil(3), per_address);
     match tls {
         None => {
-            let acceptor = ConnectionLimit::new(connections, per_address, refused, DefaultAcceptor);
+            let acceptor = ConnectionLimit::new(connections, not_admitted, refused, DefaultAcceptor);
             server.acceptor(acceptor).serve(service).await
         }
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
-            server.acceptor(ConnectionLimit::new(connections, per_address, refused, tls)).serve(service).await
+            server
+                .acceptor(ConnectionLimit::new(connections, not_admitted, refused, tls))
+                .serve(service)
+                .await
         }
     }
 }

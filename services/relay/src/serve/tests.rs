@@ -23,7 +23,7 @@ impl Drop for TestServer {
 }
 
 fn start(connections: usize) -> TestServer {
-    start_with(connections, connections)
+    start_with(3 * connections, connections)
 }
 
 fn start_with(connections: usize, per_address: usize) -> TestServer {
@@ -145,7 +145,7 @@ async fn answer_on(socket: &mut TcpStream, bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn half_open_connections_of_one_address_leave_places_for_others() {
-    let server = start_with(32, 8);
+    let server = start_with(48, 8);
     let mut silent = Vec::new();
     for _ in 0..100 {
         let mut socket = connect_from(1, &server).await;
@@ -159,7 +159,7 @@ async fn half_open_connections_of_one_address_leave_places_for_others() {
 
 #[tokio::test]
 async fn admitted_participants_take_no_places_of_their_address() {
-    let server = start_with(64, 4);
+    let server = start_with(96, 4);
     let upgrade = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut open = Vec::new();
@@ -180,16 +180,16 @@ fn proc_figure(file: &str, line: &str, column: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_half_open_connections_take_little_memory_and_others_are_answered() {
-    /// Bytes for each, both ends of it: 100 MB for 10,000.
-    const MEMORY: usize = 10_000;
+    /// Both ends of them.
+    const MEMORY: usize = 100_000_000;
     // Both ends of each connection are open files of this process.
     let files = proc_figure("limits", "Max open files", 0);
-    let count = 10_000.min(files.saturating_sub(2_000) / 2);
-    let server = start_with(count + 200, count.div_ceil(4));
+    let count = 10_000.min(files.saturating_sub(2_000) / 3 * 2);
+    let server = start_with(8_192, 2_048);
     let before = proc_figure("status", "VmRSS:", 0);
     let mut silent = Vec::new();
     for number in 0..count {
-        let mut socket = connect_from(10 + (number % 5) as u8, &server).await;
+        let mut socket = connect_from(10 + (number % 20) as u8, &server).await;
         let _ = socket.write_all(b"GET /rtc?access_token=").await;
         silent.push(socket);
     }
@@ -203,8 +203,9 @@ async fn ten_thousand_half_open_connections_take_little_memory_and_others_are_an
     }
     let grown = proc_figure("status", "VmRSS:", 0).saturating_sub(before) * 1024;
     times.sort_unstable();
-    println!("{count} half-open connections: {grown} bytes, others answered: {times:?}");
-    assert!(grown < MEMORY * count, "{grown} bytes for {count} connections");
+    println!("{count} half-open connections: {grown} bytes; others answered: p99 {:?}", times.get(198));
+    assert_eq!(times.len(), 200, "all others were answered");
+    assert!(grown < MEMORY, "{grown} bytes for {count} connections");
 }
 
 /// Sends these bytes and returns the response and the time until the server closes. With paused time the

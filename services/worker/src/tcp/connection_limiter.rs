@@ -46,7 +46,7 @@ impl Default for ConnectionLimiter {
 impl ConnectionLimiter {
     /// A permit for one more connection; none over a limit.
     pub(crate) fn try_acquire(&self, from: IpAddr) -> Option<AddressPlace> {
-        let place = self.places.try_acquire(from);
+        let place = self.places.try_acquire(from).ok();
         let counter = if place.is_some() { &self.counters.accepted } else { &self.counters.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         place
