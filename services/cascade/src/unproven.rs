@@ -1,6 +1,6 @@
 //! Limits connections that have not proven yet which node they are of.
 //!
-//! Nodes that dial from addresses that directories list for nodes have places of their own: strangers cannot take them.
+//! Nodes that dial from addresses that directories list for nodes have places of their own: others cannot take them.
 
 use crate::listed_nodes::ListedNodes;
 use std::net::IpAddr;
@@ -75,11 +75,11 @@ mod tests {
     }
 
     #[test]
-    fn strangers_take_no_place_of_a_listed_address() {
+    fn unlisted_addresses_take_no_place_of_a_listed_one() {
         let (places, now) = (UnprovenPlaces::new(Arc::new(Listed)), Instant::now());
-        let stranger = |number: u32| IpAddr::from((0xcb00_7100 + number).to_be_bytes());
+        let unlisted = |number: u32| IpAddr::from((0xcb00_7100 + number).to_be_bytes());
         let taken: Vec<_> =
-            (0..10_000).filter_map(|number| places.try_acquire(stranger(number), now)).collect();
+            (0..10_000).filter_map(|number| places.try_acquire(unlisted(number), now)).collect();
         assert_eq!((taken.len(), places.taken()), (OTHERS.0, OTHERS.0));
         let node = IpAddr::from([192, 0, 2, 7]);
         assert!(places.try_acquire(node, now).is_some());
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stranger_leaves_places_for_others_and_makes_few_handshakes() {
+    fn one_unlisted_address_leaves_places_for_others_and_makes_few_handshakes() {
         let (places, start) = (UnprovenPlaces::new(Arc::new(Listed)), Instant::now());
         let (one, other) = (IpAddr::from([203, 0, 113, 1]), IpAddr::from([203, 0, 113, 2]));
         let held: Vec<_> = std::iter::from_fn(|| places.try_acquire(one, start)).collect();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Limits connections of strangers in total, and for each source address, so that one sender cannot take the places of
+/// Limits connections whose peer has proven nothing in total, and for each source address, so that one sender cannot take the places of
 /// all others. A connection holds an [`AddressPlace`] until its peer has proven something, or is gone. Cheap to clone:
 /// clones share the places.
 ///

@@ -1,4 +1,4 @@
-//! Limits on what strangers make a node do: how many connections they hold, and how often they try something.
+//! Limits on what anyone can make a node do: how many connections they hold, and how often they try something.
 //!
 //! - [`AddressLimiter`]: places for connections whose peer has proven nothing yet, in total and for each source address.
 //! - [`AttemptLimiter`]: attempts of one key, such as an address or an identity, over time.

@@ -1,4 +1,4 @@
-//! Known faults of libraries that read what strangers send: the versions in use are beyond those that have them.
+//! Known faults of libraries that read what anyone sends: the versions in use are beyond those that have them.
 
 #![allow(clippy::unwrap_used, reason = "a test of the lock file, outside of test functions")]
 

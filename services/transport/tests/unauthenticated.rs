@@ -1,4 +1,4 @@
-//! Datagrams of strangers: they lose no session, and the transport sends them nothing.
+//! Datagrams of unauthenticated addresses: they lose no session, and the transport sends nothing there.
 
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
@@ -29,7 +29,7 @@ fn client_hellos(now: Instant, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| hello()).collect()
 }
 
-/// Does the client connect when a ClientHello of a stranger arrives from this address at this step, and again at each
+/// Does the client connect when another ClientHello arrives from this address at this step, and again at each
 /// later one?
 fn connects(from: SocketAddr, at: usize, hello: &[u8]) -> bool {
     let setup = Setup::default();
@@ -43,7 +43,7 @@ fn connects(from: SocketAddr, at: usize, hello: &[u8]) -> bool {
         }
         pair.step(Duration::from_millis(10));
         if pair.is_connected() && pair.rtc.is_connected() {
-            // The stranger goes on for a while.
+            // The sender goes on for a while.
             for _ in 0..10 {
                 pair.transport.handle(pair.now, from, ours(), hello);
                 pair.step(Duration::from_millis(10));
@@ -55,10 +55,11 @@ fn connects(from: SocketAddr, at: usize, hello: &[u8]) -> bool {
 }
 
 #[test]
-fn a_thousand_client_hellos_of_strangers_lose_no_session() {
-    let strangers: [SocketAddr; 2] = ["10.9.9.9:9".parse().unwrap(), "10.0.0.2:40001".parse().unwrap()];
+fn a_thousand_client_hellos_of_unauthenticated_addresses_lose_no_session() {
+    let unauthenticated: [SocketAddr; 2] = ["10.9.9.9:9".parse().unwrap(), "10.0.0.2:40001".parse().unwrap()];
     let hellos = client_hellos(Instant::now(), 50);
-    let races = (0..1_000).map(|race| (strangers[race % 2], race / 2 % 20, &hellos[race % hellos.len()]));
+    let races =
+        (0..1_000).map(|race| (unauthenticated[race % 2], race / 2 % 20, &hellos[race % hellos.len()]));
     let lost = races.filter(|(from, at, hello)| !connects(*from, *at, hello)).count();
     assert_eq!(lost, 0);
     // Whoever forges the address of the client itself.
@@ -82,7 +83,7 @@ fn unauthenticated_datagrams_are_answered_with_no_byte() {
     let mut pair = Pair::connected(&setup);
     sent(&mut pair);
     let check = client_check(&setup);
-    let stranger: SocketAddr = "10.9.9.9:9".parse().unwrap();
+    let unauthenticated: SocketAddr = "10.9.9.9:9".parse().unwrap();
     let mut received = 0;
     let hello = client_hellos(pair.now, 1).remove(0);
     // Checks of which one byte is wrong, cut ones, and DTLS.
@@ -94,10 +95,10 @@ fn unauthenticated_datagrams_are_answered_with_no_byte() {
     let cut = (0..check.len()).map(|length| check[..length].to_vec());
     for datagram in changed.chain(cut).chain([hello]) {
         received += datagram.len();
-        pair.transport.handle(pair.now, stranger, ours(), &datagram);
+        pair.transport.handle(pair.now, unauthenticated, ours(), &datagram);
     }
     assert_eq!(sent(&mut pair), 0, "for {received} bytes");
-    assert!(!pair.transport.is_authenticated(stranger));
+    assert!(!pair.transport.is_authenticated(unauthenticated));
     assert_eq!(pair.closed(), None);
 }
 
