@@ -7,13 +7,13 @@ use systir_reason::Refusal;
 
 use crate::trace;
 
-/// May the holder of a verified token with these grants join the room: as a participant, and hidden or as a recorder if the
-/// grants say so? Rooms ask policy again when it changes.
+/// May the holder of a verified token with these grants join the room: as a participant, and hidden, as a recorder or as a guest
+/// if the grants say so? Rooms ask policy again when it changes.
 ///
 /// # Errors
 /// The first denial.
 pub fn may_join(authority: &Authority, room: &RoomId, grants: &Grants) -> Result<(), Refusal> {
-    let roles = ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder };
+    let roles = ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder, guest: grants.guest };
     let decisions = authority.join(room, &grants.institution, roles);
     decisions.iter().try_for_each(|(action, decision)| traced(authority.own_id(), *action, decision))
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hidden_participant_and_a_recorder_need_a_permit_each() {
+    fn a_hidden_participant_a_recorder_and_a_guest_need_a_permit_each() {
         let lifetime = Lifetime { issued: 0, renew_by: 1, not_after: 2 };
         let key = SigningKey::from_seed("node", [1; 32]).unwrap().public();
         let prefix = "192.0.2.0/24".parse().unwrap();
@@ -52,5 +52,11 @@ mod tests {
         assert_eq!(reason("exam-1", false, false), Ok(()));
         assert_eq!(reason("exam-1", true, false), Err(Reason::NoRule));
         assert_eq!(reason("lecture", false, true), Err(Reason::NoRule));
+        let as_guest = |room: &str| {
+            let grants = Grants { guest: true, ..Grants::new("ku.dk", room, "gina") };
+            may_join(&authority, &test_keys::room(room), &grants).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(as_guest("lecture"), Ok(()));
+        assert_eq!(as_guest("exam-1"), Err(Reason::NoRule));
     }
 }

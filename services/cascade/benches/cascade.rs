@@ -45,6 +45,10 @@ impl ListedNodes for Open {
     fn may_dial(&self, _: &SpiffeId, _: IpAddr) -> bool {
         true
     }
+
+    fn is_node_address(&self, _: IpAddr) -> bool {
+        true
+    }
 }
 
 impl Handler for Open {

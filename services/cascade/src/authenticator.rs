@@ -50,6 +50,8 @@ pub(crate) enum IdentityRefused {
     TooMany(SpiffeId, usize),
     #[error("{1} is outside the address prefixes that the directory lists for {0}, so it is not dialled")]
     Address(SpiffeId, IpAddr),
+    #[error("too many connections have not proven yet which node they are of")]
+    NoPlace,
 }
 
 impl IdentityRefused {
@@ -61,6 +63,7 @@ impl IdentityRefused {
             Self::NodeKey(NodeKeyError::WrongKey(_)) => Reason::WrongNodeKey,
             Self::TooMany(..) => Reason::TooManyConnections,
             Self::Address(..) => Reason::AddressNotListed,
+            Self::NoPlace => Reason::TooManyHandshakes,
         }
     }
 }
@@ -80,12 +83,20 @@ impl Authenticator {
     /// Logs a refused connection. A node that a CA named and no directory lists is worth a warning, once a second; a
     /// connection that is no node's is not.
     pub(crate) fn report(&self, from: SocketAddr, protocol: &str, refused: &IdentityRefused) {
-        let is_node = !matches!(refused.reason(), Reason::TlsHandshake | Reason::NoNodeKey);
+        let is_node =
+            !matches!(refused.reason(), Reason::TlsHandshake | Reason::NoNodeKey | Reason::TooManyHandshakes);
         if is_node && self.counters.may_warn(Instant::now()) {
             warn!(%from, protocol, %refused, "refused a connection; others within this second are only counted");
         } else {
             debug!(%from, protocol, %refused, "refused a connection");
         }
+    }
+
+    /// A connection was refused because too many others have not proven yet which node they are of.
+    pub(crate) fn refuse_place(&self, from: SocketAddr, protocol: &str) {
+        let refused = IdentityRefused::NoPlace;
+        self.report(from, protocol, &refused);
+        let _ = self.refuse::<()>(refused);
     }
 
     /// Refuses a node that no directory lists, whatever its key.

@@ -30,7 +30,7 @@
 //! 5. `grpc`: connections, clients, heartbeats of media nodes. `quic`: the thread that moves media.
 //! 6. `authenticator`: proves this node's identity and verifies that of peers.
 //! 7. [`event`], [`flow`], [`frame`], [`queue`], [`congestion`], [`stats`], `nack`, `peer_address`,
-//!    `listed_nodes`, `identity_counters`, `message_limits`, `open_flows`: data and algorithms without I/O.
+//!    `listed_nodes`, `identity_counters`, `message_limits`, `open_flows`, `unproven`: data and algorithms without I/O.
 //!
 //! # Example
 //!
@@ -67,6 +67,7 @@ mod quic;
 mod server;
 pub mod signal;
 pub mod stats;
+mod unproven;
 
 pub use documents::HeldDocument;
 pub use event::{DownReason, LinkEvent, LinkNumber, LinkRoomKey, RoomBody};
@@ -87,3 +88,24 @@ pub use stats::LinkStats;
 
 /// Server name in TLS handshakes. Verification ignores it and checks the SPIFFE id.
 pub(crate) const SERVER_NAME: &str = "relay.systir";
+
+/// Entry points for the fuzz targets; not part of the API.
+#[cfg(feature = "fuzzing")]
+pub mod fuzz {
+    use prost::Message as _;
+    use systir_proto::cluster::v1::{DocumentList, SessionMessage, SignalMessage};
+
+    /// The request that binds a QUIC connection to a link.
+    pub fn bind_request(bytes: &[u8]) {
+        crate::quic::fuzz_bind_request(bytes);
+    }
+
+    /// A message of a session or of signalling, and a list of documents.
+    pub fn messages(bytes: &[u8]) {
+        let _ = SessionMessage::decode(bytes);
+        let _ = SignalMessage::decode(bytes);
+        if let Ok(list) = DocumentList::decode(bytes) {
+            let _ = crate::documents::decode(list);
+        }
+    }
+}

@@ -11,4 +11,7 @@ pub trait ListedNodes: Send + Sync + 'static {
 
     /// Does the address lie in a prefix that the directory lists for the node? False without prefixes.
     fn may_dial(&self, node: &SpiffeId, address: IpAddr) -> bool;
+
+    /// Does the address lie in a prefix that a directory lists for any node?
+    fn is_node_address(&self, address: IpAddr) -> bool;
 }

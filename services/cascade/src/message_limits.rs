@@ -1,4 +1,5 @@
-//! Two limits of message sizes in one gRPC service: streams carry the state of rooms, calls are short.
+//! Limits of message sizes in one gRPC service: sessions carry the state of rooms, signalling what a client sends, and
+//! calls are short.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -7,14 +8,13 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-/// Methods whose messages may be long.
-const STREAMS: [&str; 2] = ["Session", "Signal"];
-
-/// One service with two limits.
+/// One service with three limits.
 #[derive(Clone)]
 pub(crate) struct MessageLimits<S> {
-    /// For sessions and signalling.
-    pub(crate) streams: S,
+    /// For sessions.
+    pub(crate) sessions: S,
+    /// For signalling.
+    pub(crate) signalling: S,
     /// For all other methods.
     pub(crate) calls: S,
 }
@@ -30,8 +30,11 @@ impl<S: Service<http::Request<Body>, Error = Infallible>> Service<http::Request<
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // The generated server is always ready.
-        self.streams
+        self.sessions
             .poll_ready(cx)
+            .is_ready()
+            .then_some(())
+            .map_or(Poll::Pending, |()| self.signalling.poll_ready(cx))
             .is_ready()
             .then_some(())
             .map_or(Poll::Pending, |()| self.calls.poll_ready(cx))
@@ -39,6 +42,10 @@ impl<S: Service<http::Request<Body>, Error = Infallible>> Service<http::Request<
 
     fn call(&mut self, request: http::Request<Body>) -> S::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        if STREAMS.contains(&method) { self.streams.call(request) } else { self.calls.call(request) }
+        match method {
+            "Session" => self.sessions.call(request),
+            "Signal" => self.signalling.call(request),
+            _ => self.calls.call(request),
+        }
     }
 }

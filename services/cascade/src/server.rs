@@ -1,7 +1,7 @@
 //! The gRPC service that other nodes call. The connection proved who calls; the handler decides.
 
 use crate::documents::{self, DocumentParts, FetchLimits};
-use crate::grpc::client::{MAX_MESSAGE, MAX_STREAM_MESSAGE};
+use crate::grpc::client::{MAX_MESSAGE, MAX_SIGNAL_MESSAGE, MAX_STREAM_MESSAGE};
 use crate::grpc::connection::NodeConnection;
 use crate::grpc::listener::NodeListener;
 use crate::grpc::open_connections::OpenConnections;
@@ -31,6 +31,10 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Until a call must be answered, or a stream accepted: longer than anything that answers has.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls and streams of one connection that are not answered or accepted yet, at most; others wait.
+const UNANSWERED: usize = 512;
 
 /// Implements the `Cluster` service.
 struct PeerService {
@@ -127,8 +131,14 @@ impl Cluster for PeerService {
         request: Request<Streaming<SignalMessage>>,
     ) -> Result<Response<Self::SignalStream>, Status> {
         let peer = self.authorize(&request)?;
+        let connection = Self::connection(&request)?;
         let mut stream = request.into_inner();
-        let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, stream.message())
+        let first = async {
+            // An honest gateway sends the message with the request.
+            let _reading = connection.unstarted.acquire().await.ok();
+            stream.message().await
+        };
+        let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, first)
             .await
             .map_err(|_| Status::deadline_exceeded("no Start message within 3 s"))??;
         let Some(SignalMessage { seq: 0, body: Some(Body::Start(start)) }) = first else {
@@ -201,16 +211,24 @@ pub(crate) async fn serve(
     let cancel = runtime.cancel.clone();
     let acceptor = tokio::spawn(listener.run(tcp, accepted));
     let service = Arc::new(PeerService { runtime, open, fetches: Arc::default() });
+    // What this node sends is limited by what the other one accepts.
     let limited = |bytes| {
         ClusterServer::from_arc(service.clone())
             .max_decoding_message_size(bytes)
-            .max_encoding_message_size(bytes)
+            .max_encoding_message_size(MAX_STREAM_MESSAGE)
+    };
+    let limits = MessageLimits {
+        sessions: limited(MAX_STREAM_MESSAGE),
+        signalling: limited(MAX_SIGNAL_MESSAGE),
+        calls: limited(MAX_MESSAGE),
     };
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .max_concurrent_streams(8192)
-        .add_service(MessageLimits { streams: limited(MAX_STREAM_MESSAGE), calls: limited(MAX_MESSAGE) })
+        .concurrency_limit_per_connection(UNANSWERED)
+        .timeout(ANSWER_TIMEOUT)
+        .add_service(limits)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), cancel.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -9,7 +9,10 @@ use systir_cascade::{RoomSendError, frame};
 use systir_hostile_node::{LINK, hello};
 use systir_proto::cluster::v1::room_message::Body as RoomBody;
 use systir_proto::cluster::v1::session_message::Body;
-use systir_proto::cluster::v1::{Hello, LossyData, OpenRoom, RoomMessage, RoomOpened, Unsubscribe};
+use systir_proto::cluster::v1::signal_message::Body as SignalBody;
+use systir_proto::cluster::v1::{
+    Hello, LossyData, OpenRoom, RoomMessage, RoomOpened, SignalMessage, SignalStart, Unsubscribe,
+};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +144,43 @@ async fn a_malformed_hello_is_refused() {
     let mut mirror = cluster.hostile("cph-1");
     let refused = mirror.session(&honest, hello("x")).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signalling_message_that_is_longer_than_a_client_may_send_is_refused() {
+    let cluster = TestCluster::new();
+    let honest = cluster.node("cph-1").await;
+    let hostile = cluster.hostile("sto-1");
+    let mut client = hostile.client(&honest).await.unwrap();
+    let start = |length| {
+        let start = SignalStart { claims_json: "x".repeat(length), ..SignalStart::default() };
+        tokio_stream::once(SignalMessage { seq: 0, body: Some(SignalBody::Start(start)) })
+    };
+    // The test's node takes no gateways: it has read the message.
+    let refused = client.signal(start(2 << 20)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    let refused = client.signal(start(4 << 20)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_on_which_a_peer_sends_nothing_delay_no_other_peer() {
+    let cluster = TestCluster::new();
+    let (honest, other) = (cluster.node("cph-1").await, cluster.node("osl-1").await);
+    let hostile = cluster.hostile("sto-1");
+    let client = hostile.client(&honest).await.unwrap();
+    let silent: Vec<_> = (0..1_000)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.signal(tokio_stream::pending()).await.map(drop) })
+        })
+        .collect();
+    let refused = other.links.signal(&honest.address, SignalStart::default()).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("no gateways here"), "{refused}");
+    for stream in silent {
+        let refused = stream.await.unwrap().unwrap_err();
+        assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&refused.code()), "{refused:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,8 +24,9 @@ pub fn status_of(reason: Reason) -> StatusCode {
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
         | Reason::TokenLongLived
+        | Reason::TokenAudience
         | Reason::TokenNoJoin => StatusCode::UNAUTHORIZED,
-        Reason::IdentityQuota => StatusCode::TOO_MANY_REQUESTS,
+        Reason::IdentityQuota | Reason::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
         reason if reason.is_policy_denial() => StatusCode::FORBIDDEN,
         Reason::ApprovedFull | Reason::NoApprovedNode | Reason::RulesDiffer => StatusCode::FORBIDDEN,
         _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -20,6 +20,7 @@
 mod answer;
 mod counters;
 mod frame;
+mod join_limits;
 mod metrics;
 mod params;
 mod room_name;
@@ -39,6 +40,7 @@ use systir_reason::Refusal;
 
 pub use answer::{respond, status_of};
 pub use counters::{OpenConnection, SignalCounters};
+pub use join_limits::JoinLimits;
 pub use metrics::SignalMetrics;
 pub use routes::{cors, router};
 pub use socket::SocketLimits;
@@ -101,6 +103,16 @@ pub mod fuzz {
     /// Decodes a binary frame: protobuf.
     pub fn request_in_bytes(bytes: &[u8]) -> Option<SignalRequest> {
         crate::frame::decode(&Message::Binary(bytes.to_vec().into()))?.0
+    }
+
+    /// Reads the query of a request.
+    pub fn query(text: &str) {
+        let Ok(uri) = format!("/rtc?{text}").parse::<http::Uri>() else { return };
+        if let Ok(axum::extract::Query(pairs)) =
+            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
+        {
+            let _ = crate::params::Params::read(&pairs);
+        }
     }
 
     /// Decodes a text frame: JSON.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -18,7 +18,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::params::Params;
-use super::{JoinHandler, JoinRequest, SocketLimits, respond, socket};
+use super::{JoinHandler, JoinLimits, JoinRequest, SocketLimits, respond, socket};
 use systir_livekit::token::{TokenError, verify_join};
 use systir_reason::{Reason, Refusal};
 
@@ -26,17 +26,18 @@ use systir_reason::{Reason, Refusal};
 struct GatewayState {
     handler: Arc<dyn JoinHandler>,
     limits: SocketLimits,
+    join_limits: Arc<JoinLimits>,
 }
 
 /// Serves `/rtc` and `/rtc/validate`. `/rtc/v1` is 404, so that clients fall back to version 0.
-pub fn router(handler: Arc<dyn JoinHandler>, limits: SocketLimits) -> Router {
+pub fn router(handler: Arc<dyn JoinHandler>, limits: SocketLimits, join_limits: Arc<JoinLimits>) -> Router {
     Router::new()
         .route("/rtc", get(signal))
         .route("/rtc/validate", get(validate))
         .route("/rtc/v1", any(not_found))
         .route("/rtc/v1/validate", any(not_found))
         .layer(cors())
-        .with_state(GatewayState { handler, limits })
+        .with_state(GatewayState { handler, limits, join_limits })
 }
 
 /// Allows pages of any origin, which must be able to read why they were refused. This is safe because the
@@ -82,6 +83,8 @@ fn join_request(
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
 ) -> Result<(JoinRequest, Params), Refusal> {
+    let now = Instant::now();
+    state.join_limits.address(peer.map(|peer| peer.ip()), now)?;
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
         .map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"))?;
@@ -89,6 +92,8 @@ fn join_request(
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
     let token = token.ok_or(TokenError::Missing)?;
     let mut grants = verify_join(&state.handler.keys(), token, SystemTime::now())?;
+
+    state.join_limits.token(&grants.institution, &grants.identity, now)?;
 
     let params = Params::read(&pairs);
     if let Some(suffix) = &params.publish {
@@ -99,8 +104,8 @@ fn join_request(
         let own = params.attributes.iter().filter(|(key, _)| !key.starts_with("systir."));
         grants.attributes.extend(own.map(|(key, value)| (key.clone(), value.clone())));
     }
-    let mut client = params.client.clone();
-    client.address = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+    // Without its address, which no other node needs.
+    let client = params.client.clone();
     let request = JoinRequest { grants, client, auto_subscribe: params.auto_subscribe };
     Ok((request, params))
 }

@@ -79,7 +79,8 @@ async fn serve_with(refuse: Option<Refusal>, limits: SocketLimits) -> Served {
         debug_output: Mutex::default(),
         counters: Arc::default(),
     });
-    let app = router(node.clone(), limits).into_make_service_with_connect_info::<SocketAddr>();
+    let app = router(node.clone(), limits, Arc::new(JoinLimits::new(false)))
+        .into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -150,7 +151,7 @@ async fn client_and_session_exchange_protobuf() {
     let (join, mut requests, responses) = served.joins.recv().await.unwrap();
     assert_eq!((join.grants.identity.as_str(), join.grants.institution.as_str()), ("ada", "ku.dk"));
     assert!(!join.auto_subscribe);
-    assert_eq!((join.client.protocol, join.client.address.as_str()), (17, "127.0.0.1"));
+    assert_eq!((join.client.protocol, join.client.address.as_str()), (17, ""));
     responses.send(Box::new(pong(1))).await.unwrap();
     assert_eq!(next_response(&mut socket).await, Some((pong(1), true)));
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
@@ -185,6 +186,24 @@ async fn messages_that_cannot_be_decoded_are_ignored() {
     let ping = SignalRequest { message: Some(RequestMessage::Ping(5)) };
     socket.send(Frame::Binary(ping.encode_to_vec().into())).await.unwrap();
     assert_eq!(requests.recv().await, Some(Box::new(ping)));
+}
+
+#[tokio::test]
+async fn one_token_tries_to_join_a_bounded_number_of_times_whatever_suffix_it_adds() {
+    let served = serve().await;
+    let mut refused = None;
+    for number in 0..100 {
+        let answer = served.get(&format!("/rtc/validate?access_token={}&publish=s{number}", token())).await;
+        if answer.status() != 200 {
+            refused = Some((number, answer.status().as_u16(), answer.text().await.unwrap()));
+            break;
+        }
+    }
+    let (number, status, text) = refused.expect("a refusal");
+    assert!((60..70).contains(&number), "{number}");
+    assert_eq!(status, 429);
+    assert!(text.ends_with("[too-many-attempts]"), "{text}");
+    assert_eq!(self::status(served.connect("").await.unwrap_err()).0, 429, "a join is an attempt too");
 }
 
 #[tokio::test]

@@ -220,6 +220,35 @@ mod tests {
         assert!(connect(&node, &minted).is_err(), "as server");
     }
 
+    /// TLS cannot check such constraints of names: once it ignored them (RUSTSEC-2026-0098).
+    #[test]
+    fn a_ca_that_is_constrained_to_uri_names_is_refused_and_not_taken_as_unconstrained() {
+        let name = b"nordu.net";
+        let subtree = [&[0x86, name.len() as u8][..], name].concat();
+        let subtrees = [&[0x30, subtree.len() as u8][..], &subtree].concat();
+        let permitted = [&[0xa0, subtrees.len() as u8][..], &subtrees].concat();
+        let constraints = [&[0x30, permitted.len() as u8][..], &permitted].concat();
+        let mut extension = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], constraints);
+        extension.set_criticality(true);
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.custom_extensions = vec![extension];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let constrained = Pem { certificate, key: key.serialize_pem() };
+        let bundle = TrustBundle::new().with(domain("nordu.net"), &constrained.certificate);
+        // Whether its root is refused, or each certificate of it.
+        let Ok(bundle) = bundle else { return };
+        let node = |name: &str| {
+            let pem = issue(&constrained, &id(name), SystemTime::now(), NODE_LIFE).unwrap();
+            let certificate = NodeCertificate::from_pem(&pem.certificate, &pem.key).unwrap();
+            Credentials::new(certificate, bundle.clone()).unwrap()
+        };
+        let (one, other) = (node("spiffe://nordu.net/relay/cph-1"), node("spiffe://nordu.net/relay/sto-1"));
+        assert!(connect(&one, &other).is_err());
+    }
+
     #[test]
     fn a_trust_domain_without_roots_is_refused() {
         let domains = domains();

@@ -33,7 +33,7 @@ mod verify;
 
 pub use credentials::{Credentials, alpn};
 pub use node_key::{HandshakeRole, NodeHandshake, NodeKeyError, NodeKeyProof};
-pub use pem::NodeCertificate;
+pub use pem::{LeafValidity, NodeCertificate};
 pub use proven::ProvenIdentity;
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use trust::TrustBundle;

@@ -5,7 +5,8 @@ use crate::{IdentityError, SpiffeId};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A node's own certificate chain and key.
 pub struct NodeCertificate {
@@ -45,6 +46,39 @@ impl NodeCertificate {
 impl fmt::Debug for NodeCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeCertificate").field("id", &self.leaf.id).finish_non_exhaustive()
+    }
+}
+
+/// When a certificate is valid. It need not be a node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafValidity {
+    /// Since when.
+    pub not_before: SystemTime,
+    /// Until when.
+    pub not_after: SystemTime,
+}
+
+impl LeafValidity {
+    /// Reads it from the first certificate of a PEM text, and verifies nothing.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn of_pem(pem: &str) -> Result<Self, IdentityError> {
+        let chain = certificates(pem)?;
+        let leaf = chain.first().ok_or_else(|| missing("certificate"))?;
+        let unreadable =
+            |reason: String| IdentityError::Pem { wanted: "certificate with a readable validity", reason };
+        let (_, certificate) =
+            X509Certificate::from_der(leaf).map_err(|error| unreadable(error.to_string()))?;
+        let time = |seconds: i64| {
+            let seconds = u64::try_from(seconds).ok()?;
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        };
+        let validity = certificate.validity();
+        let times = time(validity.not_before.timestamp()).zip(time(validity.not_after.timestamp()));
+        let (not_before, not_after) =
+            times.ok_or_else(|| unreadable("a time before 1970, or out of range".to_owned()))?;
+        Ok(Self { not_before, not_after })
     }
 }
 

@@ -16,7 +16,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use livekit_token::Claims;
 use systir_reason::{Reason, Refusal};
 
-pub use grants::{Grants, PublishSource};
+pub use grants::{GUEST_ATTRIBUTE, Grants, PublishSource};
 pub use keys::{DEFAULT_MAX_LIFE, KeyRing, MIN_SECRET_CHARS, Redacted, is_weak};
 
 /// Allowed difference between clocks.
@@ -60,6 +60,9 @@ pub enum TokenError {
         "invalid token: it is valid for longer than this server accepts; create it with a shorter time to live (ttl)"
     )]
     LongLived,
+    /// `aud` does not name the audience that the institution asks for.
+    #[error("invalid token: it is for another server; set the audience (aud) that your institution asks for")]
+    Audience,
     /// `video.roomJoin` is not granted.
     #[error("permission denied: the token does not grant roomJoin")]
     NoJoin,
@@ -90,6 +93,7 @@ impl TokenError {
             Self::Expired => Reason::TokenExpired,
             Self::NotYetValid => Reason::TokenNotYetValid,
             Self::LongLived => Reason::TokenLongLived,
+            Self::Audience => Reason::TokenAudience,
             Self::NoJoin => Reason::TokenNoJoin,
             Self::NoIdentity => Reason::TokenNoIdentity,
             Self::NoRoom => Reason::TokenNoRoom,
@@ -178,6 +182,10 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
         jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
         _ => TokenError::Malformed,
     })?;
+    let is_for = |audience: &String| names_audience(decoded.claims.get("aud"), audience);
+    if !key.audience.as_ref().is_none_or(is_for) {
+        return Err(TokenError::Audience);
+    }
     let claims: Claims =
         serde_json::from_value(normalized(decoded.claims)).map_err(|_| TokenError::Malformed)?;
 
@@ -195,6 +203,15 @@ pub fn verify(ring: &KeyRing, token: &str, now: SystemTime) -> Result<Verified, 
         return Err(TokenError::LongLived);
     }
     Ok(Verified { claims, institution: key.institution.clone() })
+}
+
+/// Does the claim `aud`, a text or a list of texts, name this audience (RFC 7519 section 4.1.3)?
+fn names_audience(claim: Option<&serde_json::Value>, audience: &str) -> bool {
+    match claim {
+        Some(serde_json::Value::String(one)) => one == audience,
+        Some(serde_json::Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
+        _ => false,
+    }
 }
 
 /// Checks a token for joining a room.

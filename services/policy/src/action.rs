@@ -31,6 +31,8 @@ pub enum Action {
     JoinHidden,
     /// Join the room as a recorder (`recorder`); asked in addition to `join`.
     JoinRecorder,
+    /// Join the room as a guest, with a token that anyone gets from the meeting page; asked in addition to `join`.
+    JoinGuest,
     /// Change or end the room through the server API.
     Administer,
 }
@@ -47,13 +49,13 @@ impl From<MediaRole> for Action {
 /// The name is not one of [`Action::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, join-hidden, join-recorder, administer"
+    "there is no action {0:?}; the actions are home, spill, transit, relay-signal, record, transcribe, turn, telemetry, webhook, join, join-hidden, join-recorder, join-guest, administer"
 )]
 pub struct UnknownAction(pub String);
 
 impl Action {
     /// Every action, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Home,
         Self::Spill,
         Self::Transit,
@@ -66,6 +68,7 @@ impl Action {
         Self::Join,
         Self::JoinHidden,
         Self::JoinRecorder,
+        Self::JoinGuest,
         Self::Administer,
     ];
 
@@ -85,6 +88,7 @@ impl Action {
             Self::Join => "join",
             Self::JoinHidden => "join-hidden",
             Self::JoinRecorder => "join-recorder",
+            Self::JoinGuest => "join-guest",
             Self::Administer => "administer",
         }
     }
@@ -92,7 +96,10 @@ impl Action {
     /// Whether the resource is a node (room -> node); otherwise it is a room (participant -> room).
     #[must_use]
     pub const fn is_on_node(self) -> bool {
-        !matches!(self, Self::Join | Self::JoinHidden | Self::JoinRecorder | Self::Administer)
+        !matches!(
+            self,
+            Self::Join | Self::JoinHidden | Self::JoinRecorder | Self::JoinGuest | Self::Administer
+        )
     }
 }
 

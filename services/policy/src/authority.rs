@@ -22,6 +22,8 @@ pub struct ParticipantRoles {
     pub hidden: bool,
     /// It is a recorder.
     pub recorder: bool,
+    /// It is a guest: anyone who opened the meeting page.
+    pub guest: bool,
 }
 
 /// The node's policy. It is replaced while the node runs; each decision is made by one engine as a whole.
@@ -160,8 +162,13 @@ impl Authority {
     pub fn join(&self, room: &RoomId, from: &str, roles: ParticipantRoles) -> Vec<(Action, Decision)> {
         let engine = self.engine.load();
         let attributes = self.rooms.attributes(&engine.engine, room, None);
-        let ParticipantRoles { hidden, recorder } = roles;
-        let asked = [(Action::Join, true), (Action::JoinHidden, hidden), (Action::JoinRecorder, recorder)];
+        let ParticipantRoles { hidden, recorder, guest } = roles;
+        let asked = [
+            (Action::Join, true),
+            (Action::JoinHidden, hidden),
+            (Action::JoinRecorder, recorder),
+            (Action::JoinGuest, guest),
+        ];
         let mut decisions = Vec::new();
         for (action, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             let subject = Subject::Participant { institution: from };

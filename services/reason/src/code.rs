@@ -161,6 +161,8 @@ reasons! {
     TokenNotYetValid = "token-not-yet-valid",
     /// The token is valid for longer than this server accepts.
     TokenLongLived = "token-long-lived",
+    /// The token is for another audience than the institution asks for.
+    TokenAudience = "token-audience",
     /// The token does not grant `roomJoin`.
     TokenNoJoin = "token-no-join",
     /// The token has no identity.
@@ -171,6 +173,8 @@ reasons! {
     TokenTooLong = "token-too-long",
     /// The token's identity or room name contains control characters.
     TokenBadName = "token-bad-name",
+    /// The address, the token's identity or its institution has tried to join too often.
+    TooManyAttempts = "too-many-attempts",
     /// The media node failed after it reserved the seat and before the session began.
     MediaNodeLost = "media-node-lost",
     /// No seat was found in time.
@@ -215,6 +219,8 @@ reasons! {
     WrongNodeKey = "wrong-node-key",
     /// The other node has too many connections.
     TooManyConnections = "too-many-connections",
+    /// Too many connections, from one address or in total, have not proven yet which node they are of.
+    TooManyHandshakes = "too-many-handshakes",
     /// The address of the other node is outside the prefixes that its directory lists.
     AddressNotListed = "address-not-listed",
     /// A room was not opened on a link.

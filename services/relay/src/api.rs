@@ -2,10 +2,11 @@
 //! except one for a guest token, needs a token and sees only rooms of the token's institution. A node that the
 //! institution's policy does not approve as gateway refuses every request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, FromRequest as _, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -14,9 +15,9 @@ use livekit_token::{AccessToken, VideoGrants};
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use systir_admission::Admission;
-use systir_gateway::respond;
-use systir_livekit::token::{self, Verified};
+use systir_admission::{Admission, may_join};
+use systir_gateway::{JoinLimits, respond};
+use systir_livekit::token::{self, GUEST_ATTRIBUTE, Grants, Verified};
 use systir_policy::{Action, Authority};
 use systir_reason::Refusal;
 use systir_registry::Assignments;
@@ -47,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) admission: Arc<Admission>,
     pub(crate) assignments: Arc<Assignments>,
     pub(crate) rooms: Arc<Rooms>,
+    pub(crate) limits: Arc<JoinLimits>,
 }
 
 impl Api {
@@ -227,8 +229,15 @@ struct Guest {
     name: String,
 }
 
-/// Issues a token for a guest of the meeting page, if the operator allows guests.
-async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> Result<Json<Value>, Failure> {
+/// Issues a token for a guest of the meeting page, if the operator serves guests and the institution's policy permits
+/// them in the room. Policy is asked again when the guest joins.
+async fn guest_token(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Failure> {
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    api.limits.address(from, Instant::now())?;
+    let guest = match Json::<Guest>::from_request(request, &()).await {
+        Ok(Json(guest)) => guest,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
     let (ring, signer) = api.keys.ring_and_guest();
     let Some((key, secret)) = signer else {
         let why = "this gateway admits only participants whose link holds a token";
@@ -243,10 +252,13 @@ async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> R
         return Err(Failure::Status(StatusCode::BAD_REQUEST, why.to_owned()));
     }
     let identity = format!("guest-{:08x}", rand::rng().next_u32());
+    let asked = Grants { guest: true, ..Grants::new(institution, room, &identity) };
+    may_join(&api.authority, &api.admission.room(institution, room)?, &asked)?;
     let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
     let token = AccessToken::with_api_key(&key, secret.expose())
         .with_identity(&identity)
         .with_name(name)
+        .with_attributes([(GUEST_ATTRIBUTE, "true")])
         .with_grants(grants)
         .with_ttl(GUEST_TOKEN_LIFE.min(ring.max_life()))
         .to_jwt()
@@ -256,5 +268,5 @@ async fn guest_token(State(api): State<Arc<Api>>, Json(guest): Json<Guest>) -> R
                 format!("the token cannot be created: {error}"),
             )
         })?;
-    Ok(Json(json!({ "token": token, "identity": identity })))
+    Ok(Json(json!({ "token": token, "identity": identity })).into_response())
 }

@@ -27,6 +27,7 @@ pub(crate) struct ConfiguredKeys {
 struct ConfiguredKey {
     institution: String,
     secret: Redacted<String>,
+    audience: Option<String>,
     allow_weak_secret: bool,
 }
 
@@ -48,6 +49,7 @@ impl ConfiguredKeys {
             let key = ConfiguredKey {
                 institution: key.institution.clone(),
                 secret: Redacted::new(secret(&format!("keys.{name}"), key)?),
+                audience: key.audience.clone(),
                 allow_weak_secret: key.allow_weak_secret,
             };
             keys.insert(name.clone(), key);
@@ -63,6 +65,9 @@ impl ConfiguredKeys {
             match key.check(name, engine, node) {
                 Ok(()) => {
                     ring.insert(name, key.secret.expose(), &key.institution);
+                    if let Some(audience) = &key.audience {
+                        ring.require_audience(name, audience);
+                    }
                 }
                 Err(problem) => problems.push(problem),
             }

@@ -77,6 +77,33 @@ async fn whom_policy_forbids_to_administer_the_api_refuses_with_the_reason() {
     node.stop().await;
 }
 
+/// Asks for a token as a guest of the meeting page. Status and text of the answer.
+async fn guest_token(node: &Node, room: &str) -> (u16, String) {
+    let call = "POST /systir/v1/guest-token HTTP/1.1\r\ncontent-type: application/json\r\nx-rest:";
+    let (status, answer) =
+        request(node, call, format!(r#"{{"room":"{room}","name":"Gina"}}"#).as_bytes()).await;
+    (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_get_a_token_only_for_rooms_in_which_policy_permits_them() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 5).await;
+    let (status, answer) = guest_token(&node, "lecture").await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = guest_token(&node, "exam-1").await;
+    assert_eq!(
+        (status, answer.as_str()),
+        (403, "no rule of ku.dk permits join-guest to participants of ku.dk [no-rule]")
+    );
+    // With a token of another gateway, or of an earlier policy.
+    let guest = |room: &str| Grants { guest: true, room: room.to_owned(), ..grants("gina") };
+    let refused = TestParticipant::try_join(&node, guest("exam-1")).await.err().unwrap();
+    assert_eq!(refused.reason, Reason::NoRule, "{refused}");
+    let _gina = TestParticipant::try_join(&node, guest("lecture")).await.unwrap();
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_of_10_mb_is_refused_by_folder_and_over_http_and_the_node_goes_on() {
     let cluster = TestCluster::new();

@@ -240,6 +240,7 @@ fn api_key() -> (String, config::ApiKeySection) {
         institution: texts::INSTITUTION.to_owned(),
         secret: Some("secret".to_owned()),
         secret_file: None,
+        audience: None,
         // The demo says that its secret is public.
         allow_weak_secret: true,
     };

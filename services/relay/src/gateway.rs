@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use futures::future::BoxFuture;
 use systir_admission::{JOIN_TIMEOUT, trace, with_time_limit};
-use systir_gateway::{JoinHandler, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
+use systir_gateway::{JoinHandler, JoinLimits, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
 use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
 use systir_reason::Refusal;
@@ -22,8 +22,13 @@ struct GatewayNode {
 }
 
 /// LiveKit's routes: `/rtc`, `/rtc/validate`.
-pub(crate) fn router(keys: Arc<ApiKeys>, joins: Joins, sockets: Arc<SignalCounters>) -> Router {
-    systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), SocketLimits::default())
+pub(crate) fn router(
+    keys: Arc<ApiKeys>,
+    joins: Joins,
+    sockets: Arc<SignalCounters>,
+    limits: Arc<JoinLimits>,
+) -> Router {
+    systir_gateway::router(Arc::new(GatewayNode { keys, joins, sockets }), SocketLimits::default(), limits)
 }
 
 fn record_reason(refusal: &Refusal) {

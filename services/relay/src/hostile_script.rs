@@ -142,4 +142,8 @@ impl ListedNodes for Everybody {
     fn may_dial(&self, _: &SpiffeId, _: IpAddr) -> bool {
         true
     }
+
+    fn is_node_address(&self, _: IpAddr) -> bool {
+        true
+    }
 }

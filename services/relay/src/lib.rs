@@ -2,6 +2,7 @@
 //! stops it, and serves its HTTP ports. It makes no policy, placement or room decisions; those crates do.
 //!
 //! - [`config`]: the operator's configuration; `startup_files`: the files that it names; `changed_files`: follows files;
+//!   `operator_mistakes`: what is dangerous in them;
 //!   `api_keys`, `room_keys`, `node_key`: the keys in force
 //! - `documents`: the signed documents of this node, and the policy that follows from them
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
@@ -31,6 +32,7 @@ mod metrics;
 pub mod node;
 mod node_directory;
 mod node_key;
+mod operator_mistakes;
 mod refusal_wire;
 mod room_keys;
 mod room_opening;

@@ -84,10 +84,11 @@ fn main() -> ExitCode {
 /// place.
 fn checked(file: &Path) -> Result<(RelayConfig, Vec<String>), String> {
     let config = RelayConfig::load(file).map_err(|error| error.to_string())?;
-    let warnings = startup_files::dry_run(&config).map_err(|error| match error.downcast::<FieldError>() {
-        Ok(error) => ConfigError::locate(file, error).to_string(),
-        Err(error) => format!("{}: {error:#}", file.display()),
-    })?;
+    let warnings =
+        startup_files::dry_run(&config, file).map_err(|error| match error.downcast::<FieldError>() {
+            Ok(error) => ConfigError::locate(file, error).to_string(),
+            Err(error) => format!("{}: {error:#}", file.display()),
+        })?;
     Ok((config, warnings))
 }
 

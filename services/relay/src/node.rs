@@ -14,7 +14,7 @@ use systir_admission::{Admission, LocalLoad, SeatMetrics};
 use systir_cascade::{LinkMetrics, Links, LinksConfig};
 use systir_documents::NodeKey;
 use systir_forwarding::ThreadNotifier;
-use systir_gateway::{SignalCounters, SignalMetrics};
+use systir_gateway::{JoinLimits, SignalCounters, SignalMetrics};
 use systir_media_control::KeyAllocator;
 use systir_media_control::ice::{CandidateProtocol, IceCandidate};
 use systir_placement::{SeatQuotas, Seats};
@@ -44,6 +44,7 @@ use crate::join::Joins;
 use crate::metrics::{self, NodeMetrics};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
+use crate::operator_mistakes::{self, MistakeMetrics};
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
@@ -92,6 +93,7 @@ pub struct Node {
     documents: Arc<DocumentStore>,
     authority: Arc<Authority>,
     keys: Arc<ApiKeys>,
+    mistakes: MistakeMetrics,
     room_keys: watch::Sender<ConfiguredRoomKeys>,
     ready: Arc<AtomicBool>,
     workers: Vec<WorkerHandle>,
@@ -106,12 +108,14 @@ pub struct Node {
 /// When a part cannot start, with its name and the reason.
 pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) -> Result<()> {
     let (etcd, files) = (startup_files::etcd(&config)?, config.registry.clone());
-    let credentials = etcd.credentials.clone();
+    let (credentials, looked_at) = (etcd.credentials.clone(), Arc::new(config.clone()));
     let registry = Arc::new(EtcdRegistry::start(etcd));
     let node = Node::start(config, registry.clone()).await?;
     node.tasks.spawn(startup_files::follow_etcd(files, credentials, move |renewed| registry.renew(renewed)));
     node.tasks.spawn(api_keys::follow(node.keys.clone(), node.authority.clone(), file.clone()));
     node.tasks.spawn(room_keys::follow(node.room_keys.clone(), file.clone()));
+    let mistakes = node.mistakes.clone();
+    node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), mistakes));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
     stop.cancelled().await;
     node.stop().await;
@@ -281,12 +285,14 @@ impl Node {
             policy_changes: documents.changes(),
         };
         let keys = Arc::new(keys);
+        let join_limits = Arc::new(JoinLimits::new(config.http.behind_proxy));
         let api = Arc::new(Api {
             keys: keys.clone(),
             authority: authority.clone(),
             admission: admission.clone(),
             assignments: assignments.clone(),
             rooms: rooms.clone(),
+            limits: join_limits.clone(),
         });
         let role = GatewayRole {
             admission: admission.clone(),
@@ -294,7 +300,7 @@ impl Node {
         };
         let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
         let systir = api::router(api).merge(documents_api::router(documents_api));
-        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone())
+        let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits)
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
             .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
@@ -329,6 +335,7 @@ impl Node {
         } else {
             tasks.spawn(readiness);
         }
+        let mistakes = metrics.mistakes.clone();
         #[cfg(test)]
         let parts = tests::Parts {
             authority: authority.clone(),
@@ -349,6 +356,7 @@ impl Node {
             documents,
             authority,
             keys,
+            mistakes,
             room_keys,
             ready,
             workers: handles,
@@ -472,6 +480,7 @@ async fn serve_clients(
         listener: std::net::TcpListener::bind(config.http.listen)
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?,
         connections: config.http.connections,
+        per_address: config.http.per_address(),
         refused: metrics.connections_refused.clone(),
         tls,
         handle: axum_server::Handle::new(),
@@ -495,6 +504,7 @@ fn serve_metrics(
         listener: std::net::TcpListener::bind(config.telemetry.listen)
             .with_context(|| format!("telemetry.listen: cannot listen on {}", config.telemetry.listen))?,
         connections: METRICS_CONNECTIONS,
+        per_address: METRICS_CONNECTIONS,
         refused: metrics.connections_refused.clone(),
         tls: None,
         handle: axum_server::Handle::new(),

@@ -138,6 +138,10 @@ impl ListedNodes for NodeDirectory {
         let facts = self.authority.node_of(node.as_str());
         facts.is_some_and(|facts| facts.prefixes.iter().any(|prefix| prefix.contains(address)))
     }
+
+    fn is_node_address(&self, address: IpAddr) -> bool {
+        self.authority.nodes().iter().any(|facts| facts.may_be_dialled_at(address))
+    }
 }
 
 impl PeerLinks for NodeDirectory {

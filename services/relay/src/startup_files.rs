@@ -2,7 +2,7 @@
 //! starting the node; each error names the field of the configuration.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use systir_documents::{PublicKey, SigningKey};
@@ -17,6 +17,7 @@ use crate::api_keys::ApiKeys;
 use crate::changed_files;
 use crate::config::{FieldError, RegistrySection, RelayConfig};
 use crate::documents::start::{self, StartPolicy};
+use crate::operator_mistakes;
 use crate::room_keys::ConfiguredRoomKeys;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 
@@ -201,16 +202,18 @@ pub(crate) async fn follow_etcd(
     .await;
 }
 
-/// Checks everything that can be checked without starting the node: files, certificates and policy. Returns
-/// warnings.
+/// Checks everything that can be checked without starting the node: files, certificates and policy. `file` is the
+/// configuration file. Returns warnings.
 ///
 /// # Errors
 /// With the field or the file, and the problem.
-pub fn dry_run(config: &RelayConfig) -> Result<Vec<String>> {
+pub fn dry_run(config: &RelayConfig, file: &Path) -> Result<Vec<String>> {
     let start = start::read(config)?;
     StartupFiles::read(config, &start)?;
     etcd(config)?;
-    Ok(start.warnings)
+    let mut warnings = start.warnings;
+    warnings.extend(operator_mistakes::lines(&operator_mistakes::find(config, file, SystemTime::now())));
+    Ok(warnings)
 }
 
 pub(crate) fn read(field: &str, path: &Path) -> Result<String, FieldError> {

@@ -1,6 +1,7 @@
 //! Runs `systir-relay check`: it reports what is wrong and where, and exits with 64. A start with the same
 //! file reports the same.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -412,6 +413,56 @@ fn systemd_does_not_restart_after_an_invalid_configuration() -> Result<()> {
     // exits with 64 too (see `refused`).
     assert!(unit.contains("\nRestartPreventExitStatus=64\n"), "{unit}");
     assert!(!unit.contains("ExecStartPre"), "{unit}");
+    Ok(())
+}
+
+/// The lines of warnings of `check`, which must succeed.
+fn warnings(folder: &Path) -> Result<Vec<String>> {
+    let (status, message) = relay(folder, &["check"])?;
+    assert_eq!(status, Some(0), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+    let lines = message.lines().filter_map(|line| line.strip_prefix("warning: "));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+#[test]
+fn mistakes_that_prevent_no_start_are_warnings_of_one_line_each() -> Result<()> {
+    let folder = folder()?;
+    let secrets = ["node.toml", "secret", "room-key", "http.key", "cph-1.key", "cph-1.node-key"];
+    let mode = |file: &str, mode| {
+        std::fs::set_permissions(folder.path().join(file), std::fs::Permissions::from_mode(mode))
+    };
+    for file in secrets {
+        mode(file, 0o600)?;
+    }
+    assert_eq!(warnings(folder.path())?, Vec::<String>::new());
+
+    for (file, field) in [
+        ("secret", "keys.devkey.secret_file: "),
+        ("room-key", "room_keys.ku.key_file: "),
+        ("http.key", "http.key: "),
+        ("cph-1.key", "links.key: "),
+        ("cph-1.node-key", "node.key: "),
+    ] {
+        mode(file, 0o644)?;
+        let found = warnings(folder.path())?;
+        let [line] = found.as_slice() else { panic!("{file}: {found:?}") };
+        assert!(line.starts_with(field) && line.contains("chmod 600"), "{line}");
+        mode(file, 0o600)?;
+    }
+
+    let domain = TrustDomain::new("nordu.net")?;
+    let now = SystemTime::now();
+    let authority = ca::create(&domain, now)?;
+    for (begun, life, expected) in [(7_000, 7_200, " expires in "), (7_200, 3_600, " expired ")] {
+        let since = now.checked_sub(Duration::from_secs(begun)).context("a time")?;
+        let issued = ca::issue(&authority, &domain.relay("cph-1")?, since, Duration::from_secs(life))?;
+        folder.write("cph-1.pem", &issued.certificate)?;
+        folder.write("cph-1.key", &issued.key)?;
+        let found = warnings(folder.path())?;
+        let [line] = found.as_slice() else { panic!("{expected}: {found:?}") };
+        assert!(line.starts_with("links.certificate: ") && line.contains(expected), "{line}");
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 /// depend only on crates listed before it.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("reason", &[]),
+    ("limits", &[]),
     ("proto", &[]),
     ("rtp", &[]),
     ("assignment", &[]),
@@ -29,9 +30,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("livekit", &["reason", "rtp", "media-control"]),
     ("room", &["reason", "proto", "rtp", "assignment", "documents", "policy", "media-control", "livekit"]),
     ("registry", &["reason", "assignment", "documents", "policy", "grants"]),
-    ("worker", &["rtp", "transport", "forwarding", "congestion", "allocation", "media-control"]),
-    ("cascade", &["reason", "proto", "rtp", "documents", "identity", "forwarding"]),
-    ("gateway", &["reason", "livekit"]),
+    ("worker", &["limits", "rtp", "transport", "forwarding", "congestion", "allocation", "media-control"]),
+    ("cascade", &["reason", "limits", "proto", "rtp", "documents", "identity", "forwarding"]),
+    ("gateway", &["reason", "limits", "livekit"]),
     (
         "admission",
         &["reason", "assignment", "room-tag", "policy", "grants", "placement", "livekit", "registry"],
@@ -56,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "relay",
         &[
             "reason",
+            "limits",
             "proto",
             "rtp",
             "assignment",
@@ -86,6 +88,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates without I/O and without a clock.
 const CORES: &[&str] = &[
     "reason",
+    "limits",
     "rtp",
     "assignment",
     "room-tag",

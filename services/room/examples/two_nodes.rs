@@ -192,6 +192,7 @@ fn grants(identity: &str) -> Grants {
         recorder: false,
         agent: false,
         room_admin: false,
+        guest: false,
         room: "lecture".to_owned(),
         institution: "ku.dk".to_owned(),
         expires: 0,

@@ -3,7 +3,7 @@
 use systir_reason::Reason;
 use thiserror::Error;
 
-use crate::limits::{MAX_BODY, MAX_PARTICIPANTS};
+use crate::limits::{MAX_BODY, MAX_OWNED_BYTES, MAX_PARTICIPANTS};
 use crate::{NodeName, Sid};
 
 /// Why an update, or one record of a snapshot, was refused. Old and repeated updates are not refused: they change nothing.
@@ -73,6 +73,12 @@ pub enum MergeError {
         /// Its size.
         bytes: usize,
     },
+    /// The records of the node are too large together.
+    #[error("node {from} has more than {MAX_OWNED_BYTES} bytes of participants in the room")]
+    TooMuch {
+        /// The sending node.
+        from: NodeName,
+    },
     /// The node owns too many participants.
     #[error("node {from} has more than {MAX_PARTICIPANTS} participants in the room")]
     TooMany {
@@ -104,7 +110,7 @@ impl MergeError {
             Self::NotHome { .. } => Reason::StateNotHome,
             Self::OldEpoch { .. } => Reason::StateOldEpoch,
             Self::UnknownEpoch { .. } => Reason::StateUnknownEpoch,
-            Self::TooLarge { .. } => Reason::StateTooLarge,
+            Self::TooLarge { .. } | Self::TooMuch { .. } => Reason::StateTooLarge,
             Self::TooMany { .. } => Reason::StateTooMany,
             Self::FromTheFuture { .. } => Reason::StateFutureTime,
             Self::Malformed(_) => Reason::StateMalformed,

@@ -42,7 +42,7 @@ pub use core::{FlowAllocator, RoomConfig, RoomCore, WorkerRequest, residency_of}
 pub use effect::RoomEffect;
 pub use error::{LocalError, MergeError};
 pub use input::{Arrival, ClusterView, NodeAddress, Now, RoomInput};
-pub use limits::{MAX_BODY, MAX_PARTICIPANTS, MAX_TOMBSTONES};
+pub use limits::{MAX_BODY, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 pub use link_queue::{LinkEventQueue, Queued, RoomLinkEvent};
 pub use metrics::RoomMetrics;
 pub use residency::{

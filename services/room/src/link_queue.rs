@@ -15,6 +15,8 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 32 << 20;
 /// Most waiting events that are not messages. A node that opens and closes too often overflows the queue.
 const MAX_LINK_EVENTS: usize = 256;
+/// What each update of a message counts in addition to its bytes: an empty one takes memory too.
+const UPDATE_BYTES: usize = 64;
 
 /// An event of one room on a link.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,7 +158,7 @@ pub(crate) fn size(body: &Body) -> usize {
     match body {
         Body::ReliableData(data) => data.packet.len(),
         Body::LossyData(data) => data.packet.len(),
-        Body::StateUpdate(update) => update.updates.iter().map(bytes::Bytes::len).sum(),
+        Body::StateUpdate(update) => update.updates.iter().map(|update| UPDATE_BYTES + update.len()).sum(),
         other => RoomMessage { room: String::new(), body: Some(other.clone()) }.encoded_len(),
     }
 }
@@ -187,6 +189,24 @@ mod tests {
 
     fn all(queue: &mut LinkEventQueue) -> Vec<RoomLinkEvent> {
         std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn empty_updates_count_and_a_message_of_very_many_overflows_the_queue_for_its_node_only() {
+        let mut queue = LinkEventQueue::default();
+        let empty = |count| {
+            let updates = vec![bytes::Bytes::new(); count];
+            Body::StateUpdate(systir_proto::cluster::v1::StateUpdate { updates, snapshot: false })
+        };
+        assert_eq!(queue.push(request("osl-1")), Queued::Kept);
+        queue.push(message("sto-1", empty(1_000)));
+        queue.push(message("sto-1", empty(8_000_000)));
+        let overflowed = RoomLinkEvent::Overflowed { node: "sto-1".to_owned() };
+        assert_eq!(all(&mut queue), [request("osl-1"), overflowed]);
+        for _ in 0..100_000 {
+            queue.push(message("osl-1", empty(1_000)));
+        }
+        assert!(queue.bytes <= MAX_BYTES && queue.queue.len() <= MAX_BYTES / (1_000 * UPDATE_BYTES));
     }
 
     #[test]

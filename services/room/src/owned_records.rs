@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use crate::limits::{MAX_PARTICIPANTS, MAX_TOMBSTONES};
+use crate::limits::{MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES, RECORD_BYTES};
 use crate::update::{ParticipantRecord, RecordState};
 use crate::version::ParticipantVersion;
 use crate::{Identity, Sid};
@@ -29,6 +29,24 @@ pub(crate) struct StoredRecord {
     seq: u64,
 }
 
+impl StoredRecord {
+    fn ticket_bytes(&self) -> usize {
+        self.ticket.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn bytes(&self, sid: &str) -> usize {
+        let body = if let Presence::Live(body) = &self.presence { body.len() } else { 0 };
+        RECORD_BYTES + sid.len() + self.identity.len() + body + self.ticket_bytes()
+    }
+}
+
+/// What a record counts for [`MAX_OWNED_BYTES`].
+pub(crate) fn record_bytes(record: &ParticipantRecord) -> usize {
+    let body = if let RecordState::Live(body) = &record.state { body.len() } else { 0 };
+    let ticket = record.ticket.as_ref().map_or(0, Bytes::len);
+    RECORD_BYTES + record.sid.len() + record.identity.len() + body + ticket
+}
+
 /// The participants that one node owns.
 #[derive(Debug, Default)]
 pub(crate) struct OwnedRecords {
@@ -36,6 +54,8 @@ pub(crate) struct OwnedRecords {
     /// Last write covered by a snapshot. An unknown participant in an older write was removed before it.
     floor: u64,
     live: usize,
+    /// Bytes of all records.
+    bytes: usize,
     records: FxHashMap<Sid, StoredRecord>,
     /// Removed and lost participants, oldest write first.
     tombstones: BTreeSet<(u64, Sid)>,
@@ -55,6 +75,15 @@ impl OwnedRecords {
 
     pub(crate) fn is_full(&self) -> bool {
         self.live >= MAX_PARTICIPANTS
+    }
+
+    /// Would this record, in place of the stored one, be too much?
+    pub(crate) fn is_too_much(&self, record: &ParticipantRecord) -> bool {
+        let stored = self.records.get(&record.sid);
+        let kept = stored.map_or(0, |stored| stored.bytes(&record.sid));
+        // A write without a ticket keeps the stored one.
+        let ticket = if record.ticket.is_none() { stored.map_or(0, StoredRecord::ticket_bytes) } else { 0 };
+        self.bytes - kept + record_bytes(record) + ticket > MAX_OWNED_BYTES
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = (&Sid, &StoredRecord)> {
@@ -172,6 +201,7 @@ impl OwnedRecords {
         while self.tombstones.len() > MAX_TOMBSTONES {
             let Some((_, sid)) = self.tombstones.pop_first() else { break };
             if let Some(stored) = self.records.remove(&sid) {
+                self.bytes -= stored.bytes(&sid);
                 dropped.push((sid, stored.identity));
             }
         }
@@ -180,6 +210,7 @@ impl OwnedRecords {
 
     fn insert(&mut self, sid: Sid, stored: StoredRecord) {
         self.remove(&sid);
+        self.bytes += stored.bytes(&sid);
         match stored.presence {
             Presence::Live(_) => self.live += 1,
             Presence::Removed | Presence::Lost => {
@@ -191,6 +222,7 @@ impl OwnedRecords {
 
     fn remove(&mut self, sid: &str) -> Option<StoredRecord> {
         let stored = self.records.remove(sid)?;
+        self.bytes -= stored.bytes(sid);
         match stored.presence {
             Presence::Live(_) => self.live = self.live.saturating_sub(1),
             Presence::Removed | Presence::Lost => {

@@ -8,9 +8,9 @@ use rustc_hash::FxHashMap;
 
 use crate::check::check;
 use crate::error::{LocalError, MergeError};
-use crate::limits::{MAX_AHEAD_MS, MAX_PARTICIPANTS};
+use crate::limits::{MAX_AHEAD_MS, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 use crate::metadata::MetadataRegister;
-use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched};
+use crate::owned_records::{OwnedRecords, Presence, StoredRecord, Touched, record_bytes};
 use crate::update::{Applied, Change, Participant, ParticipantRecord, RecordState, Update};
 use crate::version::ParticipantVersion;
 use crate::{Identity, NodeName, Sid};
@@ -162,13 +162,20 @@ impl RoomState {
                 if full && matches!(record.state, RecordState::Live(_)) {
                     return Err(MergeError::TooMany { from: owner });
                 }
+                if self.owners.get(from).is_some_and(|known| known.is_too_much(&record)) {
+                    return Err(MergeError::TooMuch { from: owner });
+                }
                 Ok(self.merge_one(&owner, incarnation, seq, record).into())
             }
             Update::Snapshot { owner, incarnation, seq, mut records } => {
                 self.check_owner(from, &owner)?;
                 let live = records.iter().filter(|r| matches!(r.state, RecordState::Live(_))).count();
-                if live > MAX_PARTICIPANTS {
+                // An honest node has some tombstones beyond the limit while it has not dropped them.
+                if live > MAX_PARTICIPANTS || records.len() > MAX_PARTICIPANTS + 2 * MAX_TOMBSTONES {
                     return Err(MergeError::TooMany { from: from.to_owned() });
+                }
+                if records.iter().map(record_bytes).sum::<usize>() > MAX_OWNED_BYTES {
+                    return Err(MergeError::TooMuch { from: from.to_owned() });
                 }
                 let announced = self.announcing.remove(&owner);
                 if self.is_foreign(&owner, incarnation) && !announced {
@@ -347,6 +354,10 @@ impl RoomState {
 
     fn write(&mut self, record: ParticipantRecord) -> Result<(Update, Vec<Change>), LocalError> {
         check(&record)?;
+        let live = matches!(record.state, RecordState::Live(_));
+        if live && self.owners.get(&self.node).is_some_and(|own| own.is_too_much(&record)) {
+            return Err(MergeError::TooMuch { from: self.node.clone() }.into());
+        }
         let update = self.number_write(record.clone());
         let me = self.node.clone();
         let changes = self.merge_one(&me, self.incarnation, self.seq, record);

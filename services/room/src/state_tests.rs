@@ -2,7 +2,7 @@ use systir_documents::next_join_number;
 use systir_reason::Reason;
 
 use super::*;
-use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_TOMBSTONES};
+use crate::limits::{MAX_AHEAD_MS, MAX_BODY, MAX_OWNED_BYTES, MAX_PARTICIPANTS, MAX_TOMBSTONES};
 
 /// A clock for which no update is in the future.
 const ANY_TIME: u64 = u64::MAX;
@@ -41,6 +41,66 @@ fn an_update_is_replicated_and_a_repeated_one_changes_nothing() {
     assert!(matches!(changes.as_slice(), [Change::Updated(p)] if p.body == "v1" && p.version.counter == 1));
     assert_eq!(sto.apply("cph-1", join, ANY_TIME).unwrap().changes, [], "an older version was applied");
     assert_eq!(sto.by_sid("PA_a1").unwrap().body, "v1");
+}
+
+/// The join of a participant of `sto-1`.
+fn join_of(number: usize, body: Bytes) -> ParticipantRecord {
+    ParticipantRecord {
+        sid: format!("PA_{number}"),
+        identity: format!("eve-{number}"),
+        version: ParticipantVersion { epoch: 10, counter: 0 },
+        state: RecordState::Live(body),
+        ticket: Some(Bytes::from(vec![0; 1_000])),
+    }
+}
+
+#[test]
+fn one_node_makes_another_store_a_bounded_number_of_bytes_in_single_updates_and_in_a_snapshot() {
+    let (mut cph, _, _) = pair();
+    let large = Bytes::from(vec![0; MAX_BODY]);
+    let (mut stored, mut refused) = (0, None);
+    for number in 0..MAX_PARTICIPANTS {
+        let record = join_of(number, large.clone());
+        let seq = number as u64 + 1;
+        match cph.apply(
+            "sto-1",
+            Update::Participant { owner: "sto-1".into(), incarnation: 7, seq, record },
+            NOW,
+        ) {
+            Ok(_) => stored += MAX_BODY,
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert_eq!(refused, Some(MergeError::TooMuch { from: "sto-1".into() }));
+    assert!(stored <= MAX_OWNED_BYTES && stored > MAX_OWNED_BYTES / 2, "{stored} bytes");
+    // A smaller state of a stored participant is taken.
+    let mut smaller = join_of(0, body("v1"));
+    smaller.version.counter = 1;
+    let seq = 1 + MAX_PARTICIPANTS as u64;
+    let update = Update::Participant { owner: "sto-1".into(), incarnation: 7, seq, record: smaller };
+    assert_eq!(cph.apply("sto-1", update, NOW).unwrap().changes.len(), 1);
+    let snapshot = |records| Update::Snapshot { owner: "osl-1".into(), incarnation: 7, seq: 1, records };
+    let all = (0..100).map(|number| join_of(10_000 + number, large.clone())).collect();
+    cph.link_opened("osl-1");
+    let refused = cph.apply("osl-1", snapshot(all), NOW).unwrap_err();
+    assert_eq!(refused, MergeError::TooMuch { from: "osl-1".into() });
+    let left =
+        |number| ParticipantRecord { state: RecordState::Removed, ticket: None, ..join_of(number, body("")) };
+    let refused = cph.apply("osl-1", snapshot((20_000..30_000).map(left).collect()), NOW).unwrap_err();
+    assert_eq!(refused, MergeError::TooMany { from: "osl-1".into() });
+}
+
+#[test]
+fn a_room_of_a_thousand_on_one_node_fits_while_all_rejoin() {
+    let (mut cph, mut sto) = (RoomState::new("cph-1", 1), RoomState::new("sto-1", 1));
+    // A participant with 8 tracks has about 3 KB, and its ticket 1 KB.
+    for number in 0..2_000_u64 {
+        let identity = format!("student-{}@alumni.ku.dk", number / 2);
+        let (body, ticket) = (Bytes::from(vec![0; 3_000]), Bytes::from(vec![0; 1_000]));
+        let joined = cph.local_join(format!("PA_{number}"), identity, 10 + number, body, ticket);
+        sto.apply("cph-1", joined.unwrap().0, ANY_TIME).unwrap();
+    }
+    assert_eq!(sto.participants().count(), 1_000);
 }
 
 #[test]

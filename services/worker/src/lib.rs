@@ -67,4 +67,19 @@ pub mod fuzz {
             assert!(ufrag.len() < bytes.len());
         }
     }
+
+    /// Frames on a TCP stream, which arrives in pieces of any length.
+    pub fn tcp_frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
+        let mut frames = crate::tcp::Frames::default();
+        for piece in pieces {
+            frames.buffer().extend_from_slice(piece);
+            loop {
+                match frames.next() {
+                    Ok(Some(frame)) => assert!(!frame.is_empty()),
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+        }
+    }
 }

@@ -16,7 +16,8 @@ use tracing::debug;
 
 use super::send_queue::Datagrams;
 use super::stats::WorkerCounts;
-use crate::tcp::{Frames, Permit, TcpArrival, write_frame};
+use crate::tcp::{Frames, TcpArrival, write_frame};
+use systir_limits::AddressPlace;
 use systir_rtp::packet::{Codec, Kind};
 use systir_transport::{Protocol, classify};
 
@@ -61,7 +62,7 @@ struct Stream {
     peer: SocketAddr,
     since: Instant,
     /// Counts as unauthenticated connection; dropped once the stream is authenticated.
-    permit: Option<Permit>,
+    permit: Option<AddressPlace>,
     unsent: Vec<u8>,
     /// Bytes at the front of `unsent` that were already sent.
     sent: usize,

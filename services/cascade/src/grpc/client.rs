@@ -25,6 +25,8 @@ const MAX_CHANNELS: usize = 256;
 pub(crate) const MAX_STREAM_MESSAGE: usize = 16 << 20;
 /// Bytes of any other message, at most.
 pub(crate) const MAX_MESSAGE: usize = 64 << 10;
+/// Longest message of a participant's signalling that a gateway sends, in bytes; clients send 2 MiB at most.
+pub(crate) const MAX_SIGNAL_MESSAGE: usize = 3 << 20;
 
 /// Clients of other nodes. Calls to one peer share a connection.
 pub(crate) struct Clients {

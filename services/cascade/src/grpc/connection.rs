@@ -10,12 +10,16 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 use systir_identity::{HandshakeRole, ProvenIdentity};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 /// Bytes that only the two ends of a connection know, from its TLS exporter.
 pub(crate) type ConnectionSecret = [u8; 32];
+
+/// Sessions and signalling streams of one connection of which this node reads the first message, at most: what a peer sends there is
+/// held before anything is decided.
+const UNSTARTED: usize = 8;
 
 /// A connection whose peer has proven its identity. Every request on it has it as an extension.
 pub(crate) struct NodeConnection {
@@ -27,6 +31,8 @@ pub(crate) struct NodeConnection {
     until: watch::Sender<SystemTime>,
     /// Cancelled when the connection has ended or is to end.
     pub(super) closed: CancellationToken,
+    /// Sessions and signalling streams whose first message this node reads.
+    pub(crate) unstarted: Semaphore,
     reason: OnceLock<DownReason>,
 }
 
@@ -45,6 +51,7 @@ impl NodeConnection {
             peer: Mutex::new(peer),
             until: watch::Sender::new(until),
             closed: CancellationToken::new(),
+            unstarted: Semaphore::new(UNSTARTED),
             reason: OnceLock::new(),
         }
     }

@@ -5,18 +5,18 @@ use super::lifetime;
 use super::open_connections::{MAX_ACCEPTED, OpenConnections};
 use super::proof::{self, ProofContext};
 use crate::authenticator::{Authenticator, IdentityRefused};
+use crate::unproven::UnprovenPlaces;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use systir_identity::{HandshakeRole, alpn};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-const MAX_HANDSHAKES: usize = 128;
 
 /// Accepts connections of nodes.
 pub(crate) struct NodeListener {
@@ -46,7 +46,7 @@ impl NodeListener {
         listener: TcpListener,
         accepted: mpsc::Sender<io::Result<AcceptedStream>>,
     ) {
-        let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let places = UnprovenPlaces::new(self.authenticator.listed.clone());
         loop {
             let connection = tokio::select! {
                 () = self.cancel.cancelled() => return,
@@ -61,14 +61,17 @@ impl NodeListener {
                     continue;
                 }
             };
-            let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
+            let Some(place) = places.try_acquire(address.ip(), Instant::now()) else {
+                self.authenticator.refuse_place(address, "gRPC");
+                continue;
+            };
             let (this, accepted) = (self.clone(), accepted.clone());
             tokio::spawn(async move {
                 let outcome = tokio::select! {
                     () = this.cancel.cancelled() => return,
                     outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, this.authenticate(stream)) => outcome,
                 };
-                drop(permit);
+                drop(place);
                 match outcome {
                     Ok(Ok(stream)) => {
                         tokio::spawn(lifetime::expire(stream.connection().clone()));

@@ -101,7 +101,10 @@ pub(super) async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Ide
         IdentityRefused::NodeKey(NodeKeyError::Unlisted(_)) => UNLISTED,
         IdentityRefused::NodeKey(NodeKeyError::WrongKey(_)) => WRONG_KEY,
         IdentityRefused::TooMany(..) => TOO_MANY,
-        IdentityRefused::Tls(_) | IdentityRefused::NoProof(_) | IdentityRefused::Address(..) => return,
+        IdentityRefused::Tls(_)
+        | IdentityRefused::NoProof(_)
+        | IdentityRefused::Address(..)
+        | IdentityRefused::NoPlace => return,
     };
     // The other node sees the end of the connection otherwise.
     let _ = stream.write_all(&[code]).await;

@@ -31,7 +31,11 @@ pub(crate) async fn accept(
     connection: Arc<NodeConnection>,
     mut stream: Streaming<SessionMessage>,
 ) -> Result<SessionQueue<Result<SessionMessage, Status>>, Status> {
-    let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message())
+    let first = async {
+        let _reading = connection.unstarted.acquire().await.ok();
+        stream.message().await
+    };
+    let first = tokio::time::timeout(HELLO_TIMEOUT, first)
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello within 3 s"))??;
     let Some(SessionMessage { body: Some(Body::Hello(peer_hello)) }) = first else {

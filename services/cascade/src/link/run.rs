@@ -6,6 +6,7 @@ use super::established::{EstablishedLink, lock};
 use super::link_rooms::LinkRooms;
 use super::runtime::LinkRuntime;
 use super::session_queue::SessionSender;
+use super::state_pace::StatePace;
 use super::table::LinkState;
 use crate::event::{DownReason, LinkEvent, LinkNumber, RoomBody};
 use crate::flow::Parity;
@@ -166,9 +167,11 @@ async fn process(
     let mut decisions = FuturesUnordered::new();
     let mut linger = tokio::time::interval((runtime.linger / 4).max(Duration::from_millis(10)));
     let mut idle_since = Instant::now();
+    let mut pace = StatePace::new(idle_since);
     let mut open_rooms = tokio::time::interval(ROOM_CHECK_INTERVAL);
     open_rooms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let reads = pace.is_ready(Instant::now());
         let outcome = tokio::select! {
             biased;
             () = link.close.cancelled() => {
@@ -187,7 +190,8 @@ async fn process(
                 request_needed_rooms(runtime, link);
                 closed
             }
-            message = stream.message(), if decisions.len() < MAX_DECISIONS => match message {
+            () = tokio::time::sleep_until(pace.ready_at().into()), if !reads => Ok(()),
+            message = stream.message(), if reads && decisions.len() < MAX_DECISIONS => match pace.read(message, Instant::now()) {
                 Ok(Some(SessionMessage { body: Some(Body::OpenRoom(open)) })) => {
                     if let Some(decision) = decide_room(runtime, link, open) {
                         decisions.push(decision);

@@ -39,6 +39,16 @@ impl BindRequest {
     }
 }
 
+/// Entry point for the fuzz target: what is read is written the same.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some(bytes) = bytes.first_chunk::<LENGTH>()
+        && let Some(request) = BindRequest::decode(*bytes)
+    {
+        assert_eq!(request.encode(), *bytes);
+    }
+}
+
 /// The completed TLS handshake of a connection.
 pub(super) fn handshake(
     authenticator: &Authenticator,

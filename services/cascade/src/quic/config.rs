@@ -13,6 +13,10 @@ use systir_identity::{SpiffeId, alpn};
 /// UDP payload of an IPv6 packet at the minimum link MTU of 1280 bytes (RFC 8200, section 5).
 const INITIAL_MTU: u16 = 1232;
 const RECEIVE_BUFFER: usize = 8 << 20;
+/// Connections whose first packet waits for this node, and what each and all of them may send until then, in bytes.
+const MAX_INCOMING: usize = 256;
+const INCOMING_BUFFER: u64 = 16 << 10;
+const INCOMING_BUFFERS: u64 = 1 << 20;
 
 /// Configuration of the QUIC thread.
 #[derive(Clone)]
@@ -67,7 +71,12 @@ impl QuicConfig {
             self.authenticator.credentials.server_config(alpn::LINK).map_err(|error| error.to_string())?;
         let crypto = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(self.transport()).max_incoming(256).migration(false);
+        config
+            .transport_config(self.transport())
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_BUFFERS)
+            .migration(false);
         Ok(config)
     }
 

@@ -19,6 +19,8 @@ mod token_bucket;
 mod worker_port;
 mod worker_rings;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use bind::fuzz as fuzz_bind_request;
 pub(crate) use command::{LinkId, LinkSetup, QuicCommand};
 pub(crate) use config::QuicConfig;
 pub(crate) use handle::QuicHandle;

@@ -2,26 +2,32 @@
 
 use super::command::{LinkId, LinkSetup};
 use crate::event::LinkNumber;
+use crate::listed_nodes::ListedNodes;
+use crate::unproven::UnprovenPlaces;
 use quinn::{Connection, SendStream};
 use rustc_hash::FxHashMap;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 use systir_identity::{NodeKeyProof, ProvenIdentity};
 use tokio::task::AbortHandle;
 
 /// Links that are being set up, and connections not yet bound to a link.
-#[derive(Default)]
 pub(super) struct PendingLinks {
     /// Links whose connections the peer dials.
     pub(super) expected: RefCell<FxHashMap<LinkId, Rc<PendingLink>>>,
     /// Tasks that dial, aborted when their link is closed.
     pub(super) dials: RefCell<FxHashMap<LinkNumber, AbortHandle>>,
     /// Accepted connections that have not named their link.
-    pub(super) unbound: Cell<usize>,
+    pub(super) unbound: UnprovenPlaces,
 }
 
 impl PendingLinks {
+    pub(super) fn new(listed: Arc<dyn ListedNodes>) -> Self {
+        Self { expected: RefCell::default(), dials: RefCell::default(), unbound: UnprovenPlaces::new(listed) }
+    }
+
     /// Adds a link whose connections the peer dials. A peer sets up one link at a time: an older one fails.
     pub(super) fn expect(&self, id: LinkId, link: Rc<PendingLink>) {
         let mut expected = self.expected.borrow_mut();

@@ -21,8 +21,8 @@ use tracing::debug;
 
 /// All connections of a link must be up within this time.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Accepted connections that have not named their link, at most.
-const MAX_UNBOUND: usize = 64;
+/// Accepted connections that have not named their link, from which on a new one must prove its address first.
+const RETRY_FROM: usize = 4;
 
 /// Waits for the peer's connections.
 pub(super) fn expect(state: &Rc<QuicState>, setup: LinkSetup) {
@@ -49,17 +49,25 @@ pub(super) fn expect(state: &Rc<QuicState>, setup: LinkSetup) {
     });
 }
 
-/// Accepts a connection; the peer must name its link.
+/// Accepts a connection; the peer must name its link. While some have not, a new one gets a Retry packet
+/// (RFC 9000 section 8.1.2), so that packets with forged source addresses take no places.
 pub(super) fn accept(state: &Rc<QuicState>, incoming: Incoming) {
-    if state.pending.unbound.get() >= MAX_UNBOUND {
-        return incoming.refuse();
+    let from = incoming.remote_address();
+    let places = &state.pending.unbound;
+    if !incoming.remote_address_validated() && places.taken() >= RETRY_FROM {
+        if let Err(error) = incoming.retry() {
+            error.into_incoming().ignore();
+        }
+        return;
     }
-    state.pending.unbound.set(state.pending.unbound.get() + 1);
+    let Some(place) = places.try_acquire(from.ip(), Instant::now()) else {
+        state.config.authenticator.refuse_place(from, "QUIC");
+        return incoming.refuse();
+    };
     let state = state.clone();
     tokio::task::spawn_local(async move {
-        let from = incoming.remote_address();
         let outcome = tokio::time::timeout(SETUP_TIMEOUT, admit(&state, incoming)).await;
-        state.pending.unbound.set(state.pending.unbound.get().saturating_sub(1));
+        drop(place);
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => debug!(%from, reason, "a QUIC connection was refused"),

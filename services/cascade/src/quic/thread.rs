@@ -98,12 +98,13 @@ async fn run(
     mut queues: QuicQueues,
     lost: &LostPackets,
 ) {
+    let pending = PendingLinks::new(config.authenticator.listed.clone());
     let state = Rc::new(QuicState {
         config,
         endpoint,
         workers: Rc::new(WorkerRings::new(workers)),
         links: RefCell::default(),
-        pending: PendingLinks::default(),
+        pending,
     });
     let mut arena = BytesMut::with_capacity(ARENA);
     loop {

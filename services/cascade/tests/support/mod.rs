@@ -125,6 +125,10 @@ impl ListedNodes for TestDirectory {
     fn may_dial(&self, _: &SpiffeId, address: IpAddr) -> bool {
         address == IpAddr::V4(Ipv4Addr::LOCALHOST) && !self.outside.lock().unwrap().contains(&address)
     }
+
+    fn is_node_address(&self, address: IpAddr) -> bool {
+        self.may_dial(&relay("any"), address)
+    }
 }
 
 pub fn relay(name: &str) -> SpiffeId {

@@ -45,6 +45,9 @@ impl PublishSource {
     }
 }
 
+/// The attribute that makes a token one of a guest. Clients cannot set attributes whose names begin with `systir.`.
+pub const GUEST_ATTRIBUTE: &str = "systir.guest";
+
 /// What a verified token grants. The gateway sends it to the participant's media node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
@@ -76,6 +79,9 @@ pub struct Grants {
     pub agent: bool,
     /// May administer the room.
     pub room_admin: bool,
+    /// It is a guest, who got the token from the meeting page.
+    #[serde(default)]
+    pub guest: bool,
     /// Name of the room in the institution. The gateway does not send it.
     #[serde(skip)]
     pub room: String,
@@ -105,6 +111,7 @@ impl Grants {
             recorder: false,
             agent: false,
             room_admin: false,
+            guest: false,
             room: room.to_owned(),
             institution: institution.to_owned(),
             expires: 0,
@@ -118,6 +125,7 @@ impl Grants {
         let sources = (!video.can_publish_sources.is_empty()).then(|| {
             video.can_publish_sources.iter().filter_map(|name| PublishSource::parse(name)).collect()
         });
+        let guest = claims.attributes.contains_key(GUEST_ATTRIBUTE);
         let kind = participant_info::Kind::from_str_name(&claims.kind.to_ascii_uppercase())
             .unwrap_or(participant_info::Kind::Standard);
         Self {
@@ -135,6 +143,7 @@ impl Grants {
             recorder: video.recorder,
             agent: video.agent,
             room_admin: video.room_admin,
+            guest,
             room: video.room,
             institution,
             expires: claims.exp as u64,

@@ -52,6 +52,7 @@ impl<T> fmt::Debug for Redacted<T> {
 pub(super) struct ApiKey {
     pub(super) secret: Redacted<String>,
     pub(super) institution: String,
+    pub(super) audience: Option<String>,
 }
 
 /// The API keys that this node accepts, and how long their tokens may live.
@@ -104,8 +105,17 @@ impl KeyRing {
         if key.is_empty() || secret.is_empty() || institution.is_empty() {
             return false;
         }
-        let entry = ApiKey { secret: Redacted::new(secret.to_owned()), institution: institution.to_owned() };
+        let secret = Redacted::new(secret.to_owned());
+        let entry = ApiKey { secret, institution: institution.to_owned(), audience: None };
         self.keys.insert(key.to_owned(), entry);
+        true
+    }
+
+    /// Accepts only tokens of this key whose `aud` names this audience: an institution that uses one key with several
+    /// servers says so. `false` for an unknown key.
+    pub fn require_audience(&mut self, key: &str, audience: &str) -> bool {
+        let Some(entry) = self.keys.get_mut(key) else { return false };
+        entry.audience = Some(audience.to_owned());
         true
     }
 

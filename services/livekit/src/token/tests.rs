@@ -134,6 +134,37 @@ fn fields_that_are_null_are_absent() {
 }
 
 #[test]
+fn a_token_of_the_meeting_page_is_of_a_guest() {
+    assert!(!verify_join(&ring(), &hs256(&claims()), now()).unwrap().guest);
+    let mut guest = claims();
+    guest["attributes"] = json!({ GUEST_ATTRIBUTE: "true" });
+    assert!(verify_join(&ring(), &hs256(&guest), now()).unwrap().guest);
+}
+
+#[test]
+fn a_key_that_asks_for_an_audience_takes_only_tokens_for_it() {
+    let mut ring = ring();
+    assert!(ring.require_audience("devkey", "cluster-1"));
+    assert!(!ring.require_audience("unknown", "cluster-1"));
+    let verify = |audience: Option<Value>| {
+        let mut claims = claims();
+        claims["aud"] = audience.unwrap_or_default();
+        verify_join(&ring, &hs256(&claims), now()).map(|grants| grants.identity)
+    };
+    for good in [json!("cluster-1"), json!(["cluster-0", "cluster-1"])] {
+        assert_eq!(verify(Some(good)).unwrap(), "ada");
+    }
+    for bad in [json!("cluster-2"), json!("cluster-11"), json!([]), json!(["a"]), json!(1), json!({})] {
+        assert_eq!(verify(Some(bad.clone())), Err(TokenError::Audience), "{bad}");
+    }
+    assert_eq!(verify(None), Err(TokenError::Audience));
+    // Other keys ask for none.
+    let other = with("/iss", json!("other"));
+    let token = sign(json!({"alg": "HS256"}), &other, "other-secret");
+    assert!(verify_join(&ring, &token, now()).is_ok());
+}
+
+#[test]
 fn sources_restrict_publishing_even_when_unknown() {
     let mut some = claims();
     some["video"]["canPublishSources"] = json!(["microphone", "hologram"]);

@@ -104,7 +104,7 @@ fn participants_are_decided_for_a_room_or_for_the_institution() {
     assert!(authority.participant(Action::JoinHidden, &lecture, "ku.dk").allowed);
     assert!(!authority.participant(Action::JoinHidden, &exam, "ku.dk").allowed);
     let join = |room, hidden, recorder| {
-        let decisions = authority.join(room, "ku.dk", ParticipantRoles { hidden, recorder });
+        let decisions = authority.join(room, "ku.dk", ParticipantRoles { hidden, recorder, guest: false });
         decisions.iter().map(|(action, decision)| (*action, decision.allowed)).collect::<Vec<_>>()
     };
     assert_eq!(join(&lecture, false, false), [(Action::Join, true)]);
@@ -113,6 +113,12 @@ fn participants_are_decided_for_a_room_or_for_the_institution() {
         [(Action::Join, true), (Action::JoinHidden, true), (Action::JoinRecorder, false)]
     );
     assert_eq!(join(&exam, true, true), [(Action::Join, true), (Action::JoinHidden, false)]);
+    let as_guest = |room| {
+        let decisions = authority.join(room, "ku.dk", ParticipantRoles { guest: true, ..Default::default() });
+        decisions.iter().map(|(action, decision)| (*action, decision.allowed)).collect::<Vec<_>>()
+    };
+    assert_eq!(as_guest(&lecture), [(Action::Join, true), (Action::JoinGuest, true)]);
+    assert_eq!(as_guest(&exam), [(Action::Join, true), (Action::JoinGuest, false)]);
     assert!(authority.institution_participant(Action::Administer, "ku.dk", "ku.dk").allowed);
     assert_eq!(authority.institutions(), ["ku.dk"]);
     assert_eq!(authority.own_id(), "cph-1");

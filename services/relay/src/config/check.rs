@@ -54,6 +54,11 @@ impl RelayConfig {
             Some(guest) if !self.keys.contains_key(guest) => {
                 invalid("page.guest_key", format!("there is no API key {guest} under [keys]"))
             }
+            Some(guest) if self.keys.get(guest).is_some_and(|key| key.audience.is_some()) => {
+                let problem =
+                    format!("tokens of guests have no audience, which {guest} asks for; use another key");
+                invalid("page.guest_key", problem)
+            }
             _ => Ok(()),
         }
     }

@@ -90,6 +90,14 @@ pub struct HttpSection {
     pub max_token_hours: u32,
 }
 
+impl HttpSection {
+    /// Limit of concurrent connections of one address on which no participant was admitted: a quarter, because a campus may
+    /// share an address. A proxy shares one for all clients, and must limit them itself.
+    pub(crate) fn per_address(&self) -> usize {
+        if self.behind_proxy { self.connections } else { self.connections.div_ceil(4) }
+    }
+}
+
 /// LiveKit's SDKs make tokens of 6 hours.
 pub(crate) fn default_max_token_hours() -> u32 {
     24
@@ -266,6 +274,9 @@ pub struct ApiKeySection {
     /// File that holds the secret.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// Accepts only tokens whose `aud` names this audience. None: tokens need no audience.
+    #[serde(default)]
+    pub audience: Option<String>,
     /// Accepts a secret that can be guessed. For tests: only while the HTTP port listens on loopback.
     #[serde(default)]
     pub allow_weak_secret: bool,
@@ -310,8 +321,8 @@ impl std::fmt::Debug for RoomKeySection {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageSection {
-    /// API key for guest tokens: with it, anyone who opens the page can join. None: a link with a token is
-    /// required.
+    /// API key for guest tokens: with it, anyone who opens the page can join the rooms in which policy permits
+    /// `join-guest`. None: a link with a token is required.
     #[serde(default)]
     pub guest_key: Option<String>,
 }

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
 use crate::documents::metrics::DocumentMetrics;
+use crate::operator_mistakes::MistakeMetrics;
 
 /// The metrics of one node.
 #[derive(Debug, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) rooms: Arc<systir_room::RoomMetrics>,
     /// Tickets that this node signed as gateway, renewed ones too.
     pub(crate) tickets_signed: Counter,
+    /// Mistakes of the operator, and this node's certificates.
+    pub(crate) mistakes: MistakeMetrics,
     /// Number of links that are up.
     pub(crate) links: Gauge,
     /// Attempts to make a link with a node that failed.
@@ -54,6 +57,7 @@ impl NodeMetrics {
         assignments.register(&mut registry);
         let help = "Tickets that this node signed as gateway, renewed ones too";
         registry.register("tickets_signed", help, self.tickets_signed.clone());
+        self.mistakes.register(&mut registry);
         registry.register("links", "Links that are up", self.links.clone());
         let help = "Attempts to make a link with another node that failed";
         registry.register("failed_dials", help, self.failed_dials.clone());

@@ -1,5 +1,5 @@
-//! Limits concurrent connections, WebSockets included, and refuses HTTP/2, which `axum_server` would
-//! otherwise accept.
+//! Limits concurrent connections, WebSockets included, and those on which no participant was admitted yet. Refuses HTTP/2,
+//! which `axum_server` would otherwise accept.
 
 use std::future::{Future, ready};
 use std::io;
@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready as when_ready};
 use std::time::Duration;
 
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tower::Layer as _;
+
+use super::not_admitted::{NotAdmitted, NotAdmittedConnections};
 
 /// The kernel closes a connection whose sent data is not acknowledged for this long (TCP_USER_TIMEOUT).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -24,13 +29,20 @@ const HTTP2: &[u8] = b"PRI ";
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimit<A> {
     permits: Arc<Semaphore>,
+    not_admitted: NotAdmittedConnections,
     refused: Counter,
     inner: A,
 }
 
 impl<A> ConnectionLimit<A> {
-    pub(super) fn new(limit: usize, refused: Counter, inner: A) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))), refused, inner }
+    pub(super) fn new(
+        limit: usize,
+        not_admitted: NotAdmittedConnections,
+        refused: Counter,
+        inner: A,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Self { permits, not_admitted, refused, inner }
     }
 }
 
@@ -42,11 +54,13 @@ where
     A::Service: Send + 'static,
 {
     type Stream = LimitedStream<A::Stream>;
-    type Service = A::Service;
+    type Service = AddExtension<A::Service, NotAdmitted>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let place = stream.peer_addr().ok().and_then(|peer| self.not_admitted.add(peer.ip()));
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let (Some(permit), Some(place)) = (permit, place) else {
             self.refused.inc();
             return Box::pin(ready(Err(io::Error::other("too many connections"))));
         };
@@ -55,10 +69,19 @@ where
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let accepted = self.inner.accept(stream, service);
         Box::pin(async move {
-            let (stream, service) = accepted.await?;
-            Ok((LimitedStream { stream, preface: Some(0), _permit: permit }, service))
+            let (stream, service) = tokio::select! {
+                () = place.ended() => return Err(ended()),
+                accepted = accepted => accepted?,
+            };
+            let service = axum::Extension(place.clone()).layer(service);
+            let ended = Box::pin(place.ended_owned());
+            Ok((LimitedStream { stream, preface: Some(0), ended, _permit: permit, _place: place }, service))
         })
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "ended in favour of a newer connection")
 }
 
 /// A connection that holds a permit.
@@ -67,7 +90,9 @@ pub(super) struct LimitedStream<T> {
     stream: T,
     /// How many of the first bytes match [`HTTP2`]; none after a mismatch.
     preface: Option<usize>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
+    _place: NotAdmitted,
 }
 
 impl<T> LimitedStream<T> {
@@ -89,6 +114,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ended()));
+        }
         let before = buf.filled().len();
         when_ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         Poll::Ready(self.check_preface(buf.filled().get(before..).unwrap_or_default()))

@@ -3,6 +3,7 @@
 //! [`HEAD_TIME`]; the kernel closes the connection of a client that does not read.
 
 mod connection_limit;
+mod not_admitted;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -22,6 +23,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use prometheus_client::metrics::counter::Counter;
 
 use connection_limit::ConnectionLimit;
+use not_admitted::{NotAdmittedConnections, follow_requests};
 
 /// Time limit for the head of a request, and for an idle connection.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
@@ -44,6 +46,8 @@ pub(crate) struct HttpPort {
     pub(crate) listener: std::net::TcpListener,
     /// Limit of concurrent connections; further ones are closed at once.
     pub(crate) connections: usize,
+    /// Limit of concurrent connections of one address on which no participant was admitted.
+    pub(crate) per_address: usize,
     /// Counts refused connections.
     pub(crate) refused: Counter,
     /// TLS configuration; none for plain HTTP.
@@ -57,7 +61,7 @@ pub(crate) struct HttpPort {
 /// # Errors
 /// When the listener cannot be used.
 pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
-    let HttpPort { listener, connections, refused, tls, handle } = port;
+    let HttpPort { listener, connections, per_address, refused, tls, handle } = port;
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle)
         .accept_error_handler(log_accept_errors())
@@ -68,14 +72,20 @@ pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
-    let service = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(limit_url)).into_make_service();
+    let app = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(limit_url));
+    let service = app.layer(from_fn(follow_requests)).into_make_service_with_connect_info::<SocketAddr>();
+    let not_admitted = NotAdmittedConnections::new(connections.div_ceil(3), per_address);
     match tls {
         None => {
-            server.acceptor(ConnectionLimit::new(connections, refused, DefaultAcceptor)).serve(service).await
+            let acceptor = ConnectionLimit::new(connections, not_admitted, refused, DefaultAcceptor);
+            server.acceptor(acceptor).serve(service).await
         }
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
-            server.acceptor(ConnectionLimit::new(connections, refused, tls)).serve(service).await
+            server
+                .acceptor(ConnectionLimit::new(connections, not_admitted, refused, tls))
+                .serve(service)
+                .await
         }
     }
 }

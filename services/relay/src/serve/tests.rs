@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 
@@ -22,16 +23,29 @@ impl Drop for TestServer {
 }
 
 fn start(connections: usize) -> TestServer {
+    start_with(3 * connections, connections)
+}
+
+fn start_with(connections: usize, per_address: usize) -> TestServer {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (handle, refused) = (Handle::new(), Counter::default());
-    let port =
-        HttpPort { listener, connections, refused: refused.clone(), tls: None, handle: handle.clone() };
+    let port = HttpPort {
+        listener,
+        connections,
+        per_address,
+        refused: refused.clone(),
+        tls: None,
+        handle: handle.clone(),
+    };
     let body = with_body_timeout(
         Router::new()
             .route("/body", post(|Json(body): Json<serde_json::Value>| async move { body.to_string() })),
     );
-    let app = Router::new().route("/", get(|| async { "here" })).merge(body);
+    let upgrade = get(|upgrade: WebSocketUpgrade| async {
+        upgrade.on_upgrade(|mut socket| async move { while socket.recv().await.is_some() {} })
+    });
+    let app = Router::new().route("/", get(|| async { "here" })).route("/ws", upgrade).merge(body);
     tokio::spawn(serve(port, app));
     TestServer { address, handle, refused }
 }
@@ -112,6 +126,86 @@ async fn connections_over_the_limit_are_closed_and_counted() {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// A connection from this address of loopback.
+async fn connect_from(last: u8, server: &TestServer) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// The begin of the answer to a request on this connection; empty when it is closed.
+async fn answer_on(socket: &mut TcpStream, bytes: &[u8]) -> String {
+    let _ = socket.write_all(bytes).await;
+    let mut first = [0; 12];
+    let _ = socket.read_exact(&mut first).await;
+    String::from_utf8_lossy(&first).trim_end_matches('\0').to_owned()
+}
+
+#[tokio::test]
+async fn half_open_connections_of_one_address_leave_places_for_others() {
+    let server = start_with(48, 8);
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let mut socket = connect_from(1, &server).await;
+        let _ = socket.write_all(b"GET / HT").await;
+        silent.push(socket);
+    }
+    let mut other = connect_from(2, &server).await;
+    assert_eq!(answer_on(&mut other, &request("/", "")).await, "HTTP/1.1 200");
+    assert_eq!(server.refused.get(), 92);
+}
+
+#[tokio::test]
+async fn admitted_participants_take_no_places_of_their_address() {
+    let server = start_with(96, 4);
+    let upgrade = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut socket = connect_from(1, &server).await;
+        assert_eq!(answer_on(&mut socket, upgrade.as_bytes()).await, "HTTP/1.1 101");
+        open.push(socket);
+    }
+    assert_eq!(server.refused.get(), 0);
+}
+
+/// A figure of this process in /proc, in its unit.
+fn proc_figure(file: &str, line: &str, column: usize) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
+    let line = text.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    line.split_whitespace().nth(column).unwrap().parse().unwrap_or(usize::MAX)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_half_open_connections_take_little_memory_and_others_are_answered() {
+    /// Both ends of them.
+    const MEMORY: usize = 100_000_000;
+    // Both ends of each connection are open files of this process.
+    let files = proc_figure("limits", "Max open files", 0);
+    let count = 10_000.min(files.saturating_sub(2_000) / 3 * 2);
+    let server = start_with(8_192, 2_048);
+    let before = proc_figure("status", "VmRSS:", 0);
+    let mut silent = Vec::new();
+    for number in 0..count {
+        let mut socket = connect_from(10 + (number % 20) as u8, &server).await;
+        let _ = socket.write_all(b"GET /rtc?access_token=").await;
+        silent.push(socket);
+    }
+    let mut times = Vec::new();
+    for number in 0..200 {
+        let begun = std::time::Instant::now();
+        let mut other = connect_from(100 + (number % 100) as u8, &server).await;
+        if answer_on(&mut other, &request("/", "")).await == "HTTP/1.1 200" {
+            times.push(begun.elapsed());
+        }
+    }
+    let grown = proc_figure("status", "VmRSS:", 0).saturating_sub(before) * 1024;
+    times.sort_unstable();
+    println!("{count} half-open connections: {grown} bytes; others answered: p99 {:?}", times.get(198));
+    assert_eq!(times.len(), 200, "all others were answered");
+    assert!(grown < MEMORY, "{grown} bytes for {count} connections");
 }
 
 /// Sends these bytes and returns the response and the time until the server closes. With paused time the

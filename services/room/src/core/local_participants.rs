@@ -51,7 +51,8 @@ impl RoomCore {
         let text = |pick: fn(&NodeFacts) -> &String| facts.as_deref().map(pick).cloned().unwrap_or_default();
         let (region, country) = (text(|facts| &facts.region), text(|facts| &facts.country));
         let (identity, institution) = (grants.identity.clone(), grants.institution.clone());
-        let roles = ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder };
+        let roles =
+            ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder, guest: grants.guest };
         let config = SessionConfig {
             participant,
             sid: sid.clone(),

@@ -11,7 +11,7 @@ use crate::ticket::{SignedTicket, TicketProblem};
 use crate::{NodeName, Now, Sid};
 
 /// Most tickets held for one media node: of all its participants, and of as many that have left.
-const MAX_HELD: usize = 2 * MAX_PARTICIPANTS;
+const MAX_HELD: usize = 10 * MAX_PARTICIPANTS;
 
 /// How long a participant that left is remembered. A ticket that was issued before it left, by a clock that counts, has
 /// expired by then.

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use systir_limits::AddressPlace;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::TcpArrival;
 use super::connection_limiter::ConnectionLimiter;
 use super::framing::Frames;
-use super::{Permit, TcpArrival};
 use crate::binding_request_ufrag;
 
 /// The first frame must arrive within this time.
@@ -56,7 +57,7 @@ pub async fn serve(
 /// worker of this node.
 async fn identify(
     stream: TcpStream,
-    permit: Permit,
+    permit: AddressPlace,
     owner: impl Fn(&str) -> Option<mpsc::Sender<TcpArrival>>,
 ) -> Option<()> {
     let peer = stream.peer_addr().ok()?;

@@ -8,13 +8,13 @@ mod connection_limiter;
 mod framing;
 mod listen;
 
-pub(crate) use connection_limiter::Permit;
 pub use connection_limiter::{ConnectionCounts, ConnectionLimiter};
 pub(crate) use framing::{Frames, write_frame};
 pub use listen::serve;
 
 use std::net::SocketAddr;
 
+use systir_limits::AddressPlace;
 use tokio::net::TcpStream;
 
 /// A connection whose first frame carries an ICE fragment of a worker. It is not authenticated yet.
@@ -23,12 +23,17 @@ pub struct TcpArrival {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) frames: Frames,
-    pub(crate) permit: Permit,
+    pub(crate) permit: AddressPlace,
 }
 
 impl TcpArrival {
     /// Detaches the connection from the runtime that accepted it. `frames` still holds the first frame.
-    fn new(stream: TcpStream, peer: SocketAddr, frames: Frames, permit: Permit) -> std::io::Result<Self> {
+    fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        frames: Frames,
+        permit: AddressPlace,
+    ) -> std::io::Result<Self> {
         Ok(Self { stream: stream.into_std()?, peer, frames, permit })
     }
 }

@@ -34,6 +34,19 @@ pub fn demux(bytes: &[u8]) {
     systir_worker::fuzz::demux(bytes);
 }
 
+/// Frames on an ICE-TCP stream (RFC 4571).
+pub fn tcp_frames(bytes: &[u8]) {
+    let mut rest = Reader(bytes);
+    systir_worker::fuzz::tcp_frames(std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece())));
+}
+
+/// The query of a request to join.
+pub fn query(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        systir_gateway::fuzz::query(text);
+    }
+}
+
 /// A client's offer and the answer to it.
 pub fn offer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -1,8 +1,9 @@
 //! Input from other nodes and from the registry.
 
+use rustls_pki_types::CertificateDer;
 use systir_assignment::RoomId;
 use systir_cascade::frame::{Frame, Reassembly, write_packet};
-use systir_identity::{SpiffeId, TrustDomain};
+use systir_identity::{HandshakeRole, LeafValidity, NodeHandshake, SpiffeId, TrustDomain};
 
 use crate::reader::Reader;
 
@@ -32,6 +33,30 @@ pub fn room_update(bytes: &[u8]) {
     let mut rest = Reader(bytes);
     let updates = std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.piece()));
     systir_relay::fuzz::room_updates(updates);
+}
+
+/// Messages of a session and of signalling, and the claims of a participant that a gateway sends.
+pub fn messages(bytes: &[u8]) {
+    systir_cascade::fuzz::messages(bytes);
+    let _ = serde_json::from_slice::<systir_livekit::token::Grants>(bytes);
+}
+
+/// The request that binds a QUIC connection to a link.
+pub fn bind_request(bytes: &[u8]) {
+    systir_cascade::fuzz::bind_request(bytes);
+}
+
+/// The certificate of a peer, as TLS passes it on: DER, before anything verified it.
+pub fn certificate(bytes: &[u8]) {
+    let Ok(me) = "spiffe://nordu.net/relay/cph-1".parse::<SpiffeId>() else { unreachable!("a valid id") };
+    let chain = [CertificateDer::from(bytes)];
+    let handshake = NodeHandshake::new(HandshakeRole::Listener, &me, &chain, |_, _| Ok::<(), &str>(()));
+    if let Ok(handshake) = handshake {
+        assert!(handshake.peer().as_str().starts_with("spiffe://"));
+    }
+    if let Ok(pem) = std::str::from_utf8(bytes) {
+        let _ = LeafValidity::of_pem(pem);
+    }
 }
 
 /// An etcd record under any key.

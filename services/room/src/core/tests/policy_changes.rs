@@ -24,6 +24,10 @@ const NO_HIDDEN: &str = r#"
     @id("all-are-seen") @why("ku.dk permits no hidden participants any more")
     forbid (principal, action == Action::"join-hidden", resource);"#;
 
+const NO_GUESTS: &str = r#"
+    @id("members-only") @why("ku.dk admits no guests this week")
+    forbid (principal, action == Action::"join-guest", resource);"#;
+
 /// A room with one participant at each node: anna in Copenhagen, bob in Stockholm, chen in Oslo.
 fn lecture() -> Network {
     let mut network = Network::new(11);
@@ -202,6 +206,18 @@ fn a_hidden_participant_leaves_when_policy_permits_hidden_ones_no_more() {
     // ku.dk's policy has no rule for recorders at all.
     network.arrive(0, "cph-1", Grants { recorder: true, ..grants("emil") });
     assert!(sentence_to(&network, "emil").0.starts_with("no rule of ku.dk permits join-recorder"));
+}
+
+#[test]
+fn guests_leave_when_policy_permits_them_no_more_and_others_stay() {
+    let mut network = lecture();
+    network.arrive(0, "cph-1", Grants { guest: true, ..grants("gina") });
+    network.settle();
+    assert!(network.clients_at(0).contains("gina"));
+    network.replace_policy(0, &with_rule(NO_GUESTS));
+    assert_eq!(network.clients_at(0), BTreeSet::from(["anna"]));
+    let (told, _) = sentence_to(&network, "gina");
+    assert_eq!(told, "ku.dk admits no guests this week [forbidden: members-only]");
 }
 
 #[test]
