@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long the path has to carry padding in the place of a higher layer before that layer is sent. A probe is
 /// shorter: a router that lets a burst through at full speed passes it. The queue of such a router fills within this
 /// time, and only padding is lost then.
-const TRIAL_LENGTH: Duration = Duration::from_secs(1);
+const TRIAL_LENGTH: Duration = Duration::from_millis(800);
 /// Time to the next trial after one that failed. It costs little, so it does not grow.
 const TRIAL_BACK_OFF: Duration = Duration::from_secs(3);
 /// A trial goes on while the raise that it is for changes by no more than this, since rates are measured. Percent.

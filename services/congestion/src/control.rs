@@ -22,7 +22,7 @@ const IDLE: Micros = 2_000_000;
 const MAX_STATUSES: usize = 2 * MAX_PACKETS;
 /// Congestion so soon after a probe or a filler, beyond the round-trip time, is caused by it: its queue has to drain.
 const CAUSED: Micros = 600_000;
-/// After the estimate fell by more than a tenth, media leaves slower than it for this long: the queue of the bottleneck
+/// After the estimate fell below what is sent, media leaves slower than it for this long: the queue of the bottleneck
 /// drains, in which else the key frame of the next lower layer waits, or from which it is dropped.
 const DRAIN: Micros = 400_000;
 /// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
@@ -195,11 +195,15 @@ impl CongestionControl {
         if target >= before {
             return;
         }
-        if target < before / 10 * 9 {
+        if target < self.probing.allocated() {
             self.drain_until = now + DRAIN;
         }
-        let allocated = self.probing.allocated().min(before.max(self.carried.unwrap_or(0)));
-        self.carried = (now < self.caused_until).then_some(allocated);
+        // It falls to nine tenths of what was received, perhaps twice. Further: the path does not carry what is sent.
+        let allocated = self.probing.allocated();
+        let is_caused = now < self.caused_until && target >= allocated / 4 * 3;
+        // Without congestion the estimate rises to one and a half times of what is sent.
+        let trusted = (allocated / 2 * 3).min(before).max(self.carried.unwrap_or(0));
+        self.carried = is_caused.then_some(trusted);
     }
 
     /// One block of a receiver report: the part of packets lost since the previous one, in units of 1/256, and the
@@ -315,7 +319,7 @@ impl CongestionControl {
     /// Bits per second for the [`crate::Pacer`] of media: a fifth more than the estimate, so that what waits
     /// drains. A key frame that leaves faster fills the bottleneck's queue, which is mistaken for congestion,
     /// and packets that leave at short and even distances show real congestion sooner. A fifth less after the estimate
-    /// fell.
+    /// fell below what was sent.
     #[must_use]
     pub fn pacing_rate(&self) -> u64 {
         self.estimate() / 5 * if self.latest < self.drain_until { 4 } else { 6 }

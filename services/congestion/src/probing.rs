@@ -15,7 +15,7 @@ const MAX_KNOWN: usize = 8;
 /// Time between probes while something is held back: short after the estimate changed much, longer after
 /// probes that found nothing.
 const MIN_INTERVAL: Micros = 1_000_000;
-const MAX_INTERVAL: Micros = 3_000_000;
+const MAX_INTERVAL: Micros = 2_500_000;
 /// An access link is often slow for seconds only, so the interval grows slowly.
 const INTERVAL_GROWTH_PERCENT: Micros = 125;
 /// If the estimator refused, the path is congested or its rate is used: asked again after this.

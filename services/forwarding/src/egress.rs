@@ -25,6 +25,8 @@ pub struct Forward<'a> {
     pub payload: &'a [u8],
     /// Is it sent again, in answer to a NACK?
     pub retransmission: bool,
+    /// Of a layer that was sent before: a key frame of another one followed, from which the subscriber decodes.
+    pub is_superseded: bool,
     /// Priority when not all packets can be sent.
     pub priority: Priority,
 }

@@ -124,7 +124,7 @@ impl Subscription {
         packet: &Packet<'_>,
         info: &PayloadInfo,
         (out, shift): (u64, Shift),
-        (priority, retransmission): (Priority, bool),
+        (layer, priority, retransmission): (u8, Priority, bool),
         egress: &mut impl Egress,
     ) {
         let mut head = [0; MAX_LEN];
@@ -147,6 +147,7 @@ impl Subscription {
         };
         *counts.0 += 1;
         *counts.1 += octets;
+        let is_superseded = self.current.is_some_and(|current| current != layer);
         egress.forward(
             id,
             &Forward {
@@ -158,6 +159,7 @@ impl Subscription {
                 head,
                 payload,
                 retransmission,
+                is_superseded,
                 priority,
             },
         );

@@ -391,7 +391,7 @@ impl Egress for WorkerEgress {
         let bytes_on_wire = out.head.len() + out.payload.len() + PACKET_OVERHEAD;
         if out.retransmission
             && is_video
-            && conn.send_control().is_some_and(|control| !control.may_retransmit(now))
+            && conn.send_control().is_some_and(|control| !control.may_retransmit(now, out.is_superseded))
         {
             self.counts.retransmissions_refused += 1;
             return;

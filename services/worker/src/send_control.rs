@@ -67,6 +67,8 @@ pub(super) struct SendControl {
     probe: Option<ActiveProbe>,
     /// Spreads the packets that are sent in the place of a higher layer while the path is tried.
     trial: Option<Pacer>,
+    /// Is less allocated than is wanted?
+    is_held_back: bool,
     /// What the packet that is being written is for.
     filler: Option<Filler>,
     /// Was the filler written since it began?
@@ -99,6 +101,7 @@ impl SendControl {
             waits_since: None,
             probe: None,
             trial: None,
+            is_held_back: false,
             filler: None,
             is_filler_written: false,
             allocator: Allocator::new(),
@@ -152,8 +155,14 @@ impl SendControl {
     }
 
     /// May a retransmission leave? Those that may not are requested again.
-    pub(super) fn may_retransmit(&self, now: Instant) -> bool {
-        self.filler.is_some() || self.retransmissions.may_send(now)
+    ///
+    /// While the path carries less than is wanted, none of a layer that is not sent any more may: it would delay what the
+    /// subscriber lacks of the one that is sent.
+    pub(super) fn may_retransmit(&self, now: Instant, is_superseded: bool) -> bool {
+        if self.filler.is_some() {
+            return true;
+        }
+        !(is_superseded && self.is_held_back) && self.retransmissions.may_send(now)
     }
 
     /// A packet of video is written. `bytes`: with all headers. Returns its transport-wide sequence number.
@@ -277,6 +286,7 @@ impl SendControl {
     /// carries more.
     pub(super) fn set_outcome(&mut self, now: Instant, outcome: Outcome) {
         let Outcome { wanted, allocated, trial } = outcome;
+        self.is_held_back = allocated < wanted;
         let trial = if self.congestion.takes_fillers() { trial } else { 0 };
         match &mut self.trial {
             _ if trial == 0 => self.trial = None,
@@ -342,7 +352,7 @@ mod tests {
     #[test]
     fn retransmissions_take_no_more_than_a_fifth_of_the_estimate() {
         let bytes = sent(|control, now| {
-            let may = control.may_retransmit(now);
+            let may = control.may_retransmit(now, false);
             if may {
                 control.sent(now, PACKET, true);
             }
@@ -382,6 +392,17 @@ mod tests {
             }
         }
         assert!(bytes >= MIN_DATA_RATE / 8 * 10, "{bytes}");
+    }
+
+    #[test]
+    fn on_a_slow_path_nothing_of_a_layer_that_is_not_sent_any_more_is_sent_again() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start, true);
+        control.set_outcome(start, Outcome { wanted: 500_000, allocated: 500_000, trial: 0 });
+        assert!(control.may_retransmit(start, true));
+        control.set_outcome(start, Outcome { wanted: 500_000, allocated: 150_000, trial: 0 });
+        assert!(!control.may_retransmit(start, true));
+        assert!(control.may_retransmit(start, false));
     }
 
     #[test]

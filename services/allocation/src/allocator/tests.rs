@@ -243,7 +243,7 @@ fn a_wrong_raise_is_tried_again_later_and_later() {
         high = now_high;
     }
     let waits: Vec<u64> = raises.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
-    // The pause, then a second in which the path is tried.
+    // The pause, then the time in which the path is tried.
     assert_eq!(waits[..5], [4, 7, 13, 25, 49]);
 }
 

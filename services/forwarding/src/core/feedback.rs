@@ -13,8 +13,7 @@ const MAX_SEQS: usize = 256;
 impl Core {
     /// NACK of a subscriber, in the subscriber's own sequence numbers. Cached packets are retransmitted,
     /// except those retransmitted within the last `round_trip`, the time to the subscriber and back (20 ms for
-    /// audio, and when it is not known), and those of a layer that was sent before: a key frame followed, from which
-    /// the subscriber decodes, and on a congested path they would delay what it lacks of that one.
+    /// audio, and when it is not known).
     pub fn nack(
         &mut self,
         now: Instant,
@@ -33,11 +32,8 @@ impl Core {
         let round_trip = round_trip.filter(|_| track.kind == Kind::Video);
         for seq in seqs.take(MAX_SEQS) {
             let Some((layer, packet, info, mapped)) = state.sent_packet(track, seq) else { continue };
-            if state.current.is_some_and(|current| current != layer) {
-                continue;
-            }
             if state.resend_throttle.admit(now, seq, round_trip) {
-                state.send(sub, &packet, info, mapped, (track.priority(layer), true), egress);
+                state.send(sub, &packet, info, mapped, (layer, track.priority(layer), true), egress);
             }
         }
     }

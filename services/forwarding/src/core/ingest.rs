@@ -183,7 +183,14 @@ impl PacketDelivery<'_> {
                 && let Some(mapped) = sub.rewriter.map(self.layer, packet.seq)
             {
                 let padding = Packet { payload: &[], ..*packet };
-                sub.send(id, &padding, &PayloadInfo::default(), mapped, (self.priority, false), egress);
+                sub.send(
+                    id,
+                    &padding,
+                    &PayloadInfo::default(),
+                    mapped,
+                    (self.layer, self.priority, false),
+                    egress,
+                );
             }
             return;
         }

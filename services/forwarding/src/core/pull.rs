@@ -16,7 +16,7 @@ impl Core {
                 continue;
             };
             state.newest_sent = state.newest_sent.max(mapped.0);
-            state.send(sub, &packet, info, mapped, (track.priority(layer), false), egress);
+            state.send(sub, &packet, info, mapped, (layer, track.priority(layer), false), egress);
             return true;
         }
         false
@@ -35,7 +35,7 @@ impl Core {
         let Some(track) = self.tracks.get(state.track.0).filter(|track| !track.muted) else { return false };
         let Some(out) = state.newest_sent.checked_sub(back) else { return false };
         let Some((layer, packet, info, mapped)) = state.sent_packet(track, out as u16) else { return false };
-        state.send(sub, &packet, info, mapped, (track.priority(layer), true), egress);
+        state.send(sub, &packet, info, mapped, (layer, track.priority(layer), true), egress);
         true
     }
 }
