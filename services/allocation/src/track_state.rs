@@ -9,8 +9,10 @@ use crate::demand::{Rung, TEMPORAL, VideoDemand, VideoSource};
 /// Rates that a layer is taken to have before it was measured, bits per second.
 const DEFAULT_RATES: [u32; Layer::MAX] = [150_000, 500_000, 1_700_000];
 
-/// How long a screen share that shows a still picture counts with the rate that it had before.
+/// How long a layer whose rate fell counts with the rate that it had before: a screen share may show a still picture, and
+/// an encoder saves for a second after a key frame.
 const STILL: Duration = Duration::from_secs(10);
+const SAVING: Duration = Duration::from_secs(4);
 
 /// A layer that was chosen and has not come for so long is not chosen again for [`RETRY`].
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -59,10 +61,13 @@ impl<K> TrackState<K> {
                 continue;
             }
             let clearly_lower = |(rate, new): (&u32, &u32)| u64::from(*new) * 5 < u64::from(*rate) * 4;
-            let still = demand.source == VideoSource::ScreenShare
-                && at.is_some_and(|at| now.saturating_duration_since(at) < STILL)
+            let hold = match demand.source {
+                VideoSource::ScreenShare => STILL,
+                VideoSource::Camera => SAVING,
+            };
+            let is_held = at.is_some_and(|at| now.saturating_duration_since(at) < hold)
                 && rates.iter().zip(measured).all(clearly_lower);
-            if still {
+            if is_held {
                 continue;
             }
             for (rate, new) in rates.iter_mut().zip(measured).filter(|(_, new)| **new > 0) {

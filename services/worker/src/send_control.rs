@@ -67,7 +67,7 @@ pub(super) struct SendControl {
     probe: Option<ActiveProbe>,
     /// Spreads the packets that are sent in the place of a higher layer while the path is tried.
     trial: Option<Pacer>,
-    /// Is less allocated than is wanted?
+    /// Is less allocated than is wanted, or is that not known yet?
     is_held_back: bool,
     /// What the packet that is being written is for.
     filler: Option<Filler>,
@@ -101,7 +101,7 @@ impl SendControl {
             waits_since: None,
             probe: None,
             trial: None,
-            is_held_back: false,
+            is_held_back: true,
             filler: None,
             is_filler_written: false,
             allocator: Allocator::new(),
@@ -322,7 +322,9 @@ impl SendControl {
         let faster = if self.is_late(now) { CATCH_UP } else { 1 };
         self.pacer.set_rate(now, self.congestion.pacing_rate() * faster);
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
-        self.data.set_rate(now, estimate.max(MIN_DATA_RATE));
+        // A path that carries all video has room for data: SCTP finds out how much.
+        let data = if self.is_held_back { estimate.max(MIN_DATA_RATE) } else { LIMITS.max };
+        self.data.set_rate(now, data);
     }
 }
 
@@ -377,6 +379,19 @@ mod tests {
         });
         let part = LIMITS.start / 8 * 10;
         assert!((part..part * 11 / 10).contains(&bytes), "{bytes} instead of {part}");
+    }
+
+    #[test]
+    fn on_a_path_that_carries_all_video_data_is_limited_by_its_own_congestion_control() {
+        let bytes = sent(|control, now| {
+            control.set_outcome(now, Outcome::default());
+            let may = control.may_send_data(now);
+            if may {
+                control.sent_data(now, PACKET);
+            }
+            may
+        });
+        assert!(bytes > LIMITS.max / 8 * 9, "{bytes}");
     }
 
     #[test]

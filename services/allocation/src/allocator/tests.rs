@@ -208,6 +208,16 @@ fn a_still_screen_share_keeps_its_room_for_a_while() {
 }
 
 #[test]
+fn an_encoder_that_saves_after_a_key_frame_raises_nothing() {
+    let mut connection = lowered();
+    let saving = VideoDemand { rates: LayerRates([[150_000; 4], [250_000; 4], [900_000; 4]]), ..camera() };
+    connection.passes(10, 400_000, &[saving]);
+    assert_eq!((connection.layers(), connection.outcome.trial), (vec![Some(0)], 0));
+    connection.passes(20, 400_000, &[saving]);
+    assert_eq!(connection.layers(), [Some(1)], "it stays so");
+}
+
+#[test]
 fn a_lower_layer_that_does_not_arrive_is_chosen_and_given_up_if_it_does_not_come() {
     let only_high = VideoDemand { live: LayerSet(0b100), ..camera() };
     let mut connection = settled(4_000_000, &[only_high]);
@@ -282,7 +292,7 @@ fn at_the_beginning_the_budget_is_believed() {
 #[test]
 fn padding_shows_first_that_the_path_carries_a_higher_layer() {
     let mut connection = lowered();
-    for _ in 0..5 {
+    for _ in 0..4 {
         connection.pass(800_000, &[camera()]);
         assert_eq!(connection.layers(), [Some(0)]);
         assert_eq!(connection.outcome.trial, 350_000, "what the middle layer adds");
