@@ -176,6 +176,13 @@ impl<K: Copy + Ord> Allocator<K> {
         self.finish(tracks, out)
     }
 
+    /// The padding of the trial was not sent: it begins anew.
+    pub fn restart_trial(&mut self, now: Instant) {
+        if let Some(trial) = &mut self.trial {
+            trial.since = now;
+        }
+    }
+
     /// Brings states and entries in line with the tracks, most important first.
     fn begin(&mut self, now: Instant, tracks: &[(K, VideoDemand)]) {
         for state in &mut self.states {

@@ -18,6 +18,9 @@ const EPOCH: Micros = 20_000_000;
 const INTERVAL: Micros = 100_000;
 /// Without packets for this long there is nothing to process.
 const IDLE: Micros = 2_000_000;
+/// Statuses are read at this pace, with a burst: a receiver that repeats them takes no more of the sender's time.
+const STATUS: Micros = 40;
+const STATUS_BURST: Micros = 8_192 * STATUS;
 /// Statuses of one feedback packet that are read. A range that was really sent is no longer.
 const MAX_STATUSES: usize = 2 * MAX_PACKETS;
 /// Congestion so soon after a probe or a filler, beyond the round-trip time, is caused by it: its queue has to drain.
@@ -65,6 +68,8 @@ pub struct CongestionControl {
     last_sent: Micros,
     /// Congestion before then is caused by a probe, a filler, or the key frame of a layer that the path carries.
     caused_until: Micros,
+    /// When the statuses that were read are paid for.
+    statuses_paid: Micros,
     /// The bottleneck's queue drains until then.
     drain_until: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
@@ -97,6 +102,7 @@ impl CongestionControl {
             first_sent: None,
             last_sent: 0,
             caused_until: 0,
+            statuses_paid: 0,
             drain_until: 0,
             carried: None,
             next_process: None,
@@ -150,7 +156,11 @@ impl CongestionControl {
         let mut arrivals = self.arrivals.begin(now, feedback.reference_time());
         let mut results = Vec::new();
         let mut newest = None;
-        for (seq, delta) in feedback.packets().take(MAX_STATUSES) {
+        self.statuses_paid = self.statuses_paid.max(now);
+        let affordable = (now + STATUS_BURST).saturating_sub(self.statuses_paid) / STATUS;
+        let affordable = usize::try_from(affordable).unwrap_or(MAX_STATUSES).min(MAX_STATUSES);
+        for (seq, delta) in feedback.packets().take(affordable) {
+            self.statuses_paid += STATUS;
             let arrival = match delta {
                 None => None,
                 Some(delta) => match arrivals.next(delta) {
@@ -244,6 +254,11 @@ impl CongestionControl {
         self.round_trip = Some(self.round_trip.map_or(sample, |mean| (7 * mean + sample) / 8));
     }
 
+    /// The connection is not over TCP any more: its backlog says nothing.
+    pub fn clear_backlog(&mut self) {
+        self.backlog = Backlog::default();
+    }
+
     /// What waits in our process for a connection over TCP, and how much has left since it began, in bytes. To be called
     /// several times a second; of a connection over UDP never.
     pub fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
@@ -290,7 +305,9 @@ impl CongestionControl {
             self.reported.process(now);
             return;
         }
+        let before = self.gcc.target();
         self.gcc.process(now);
+        self.note_fall(now, before);
         if let Some(left) = self.silence.ended_idle(now) {
             // Nothing is sent that the receiver could report: only probes show what the path carries.
             self.history.clear();

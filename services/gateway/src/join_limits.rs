@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use systir_limits::{AttemptLimiter, network_of};
 use systir_reason::{Reason, Refusal};
 
-/// Attempts of one address, whose token may be invalid: at once, and then one per interval. A campus may share an address,
-/// and all its participants may join within minutes.
+/// Attempts of one address without a valid token: at once, and then one per interval. A campus may share an address, and
+/// all its guests may ask for a token within minutes.
 const ADDRESS: (u32, Duration) = (4_000, Duration::from_millis(20));
 /// Attempts of one token's identity. A client that is refused asks twice: to join, and for the reason.
 const IDENTITY: (u32, Duration) = (60, Duration::from_secs(1));
-/// Attempts with tokens of one institution.
+/// Attempts with tokens of one institution. Guests have their own, since anybody gets a token as a guest.
 const INSTITUTION: (u32, Duration) = (10_000, Duration::from_millis(5));
+const GUESTS: (u32, Duration) = (5_000, Duration::from_millis(20));
 
 /// Addresses, identities and institutions that are remembered, at most.
 const ADDRESSES: usize = 8_192;
@@ -26,6 +27,7 @@ pub struct JoinLimits {
     addresses: Option<AttemptLimiter<IpAddr>>,
     identities: AttemptLimiter<(String, String)>,
     institutions: AttemptLimiter<String>,
+    guests: AttemptLimiter<String>,
 }
 
 impl JoinLimits {
@@ -37,10 +39,20 @@ impl JoinLimits {
             addresses: (!behind_proxy).then(addresses),
             identities: AttemptLimiter::new(IDENTITY.0, IDENTITY.1, IDENTITIES),
             institutions: AttemptLimiter::new(INSTITUTION.0, INSTITUTION.1, INSTITUTIONS),
+            guests: AttemptLimiter::new(GUESTS.0, GUESTS.1, INSTITUTIONS),
         }
     }
 
-    /// An attempt from this address, before its token is read, or to get one as a guest.
+    /// May this address try at all? Nothing is taken: valid tokens have limits of their own.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyAttempts`].
+    pub(crate) fn may_try(&self, from: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+        let (Some(addresses), Some(from)) = (&self.addresses, from) else { return Ok(()) };
+        within(addresses.has_left(&network_of(from), now), "your network")
+    }
+
+    /// An attempt from this address without a valid token, or to get one as a guest.
     ///
     /// # Errors
     /// [`Reason::TooManyAttempts`].
@@ -50,10 +62,20 @@ impl JoinLimits {
     }
 
     /// An attempt with a valid token. `identity` is the one in the token: a suffix that the client adds makes no other one.
-    pub(crate) fn token(&self, institution: &str, identity: &str, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn token(
+        &self,
+        institution: &str,
+        identity: &str,
+        guest: bool,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let of_identity = self.identities.take((institution.to_owned(), identity.to_owned()), now);
         within(of_identity, "you")?;
-        within(self.institutions.take(institution.to_owned(), now), "your institution")
+        if guest {
+            within(self.guests.take(institution.to_owned(), now), "guests of the institution")
+        } else {
+            within(self.institutions.take(institution.to_owned(), now), "your institution")
+        }
     }
 }
 
@@ -72,20 +94,42 @@ mod tests {
     #[test]
     fn one_identity_leaves_the_attempts_of_others() {
         let (limits, now) = (JoinLimits::new(false), Instant::now());
-        let made = (0..1_000).filter(|_| limits.token("ku.dk", "eve", now).is_ok()).count();
+        let made = (0..1_000).filter(|_| limits.token("ku.dk", "eve", false, now).is_ok()).count();
         assert_eq!(made, IDENTITY.0 as usize);
-        limits.token("ku.dk", "anna", now).unwrap();
-        limits.token("uio.no", "eve", now).unwrap();
-        limits.token("ku.dk", "eve", now + Duration::from_secs(2)).unwrap();
+        limits.token("ku.dk", "anna", false, now).unwrap();
+        limits.token("uio.no", "eve", false, now).unwrap();
+        limits.token("ku.dk", "eve", false, now + Duration::from_secs(2)).unwrap();
     }
 
     #[test]
     fn one_institution_leaves_the_attempts_of_others() {
         let (limits, now) = (JoinLimits::new(false), Instant::now());
-        let made =
-            (0..50_000).filter(|number| limits.token("ku.dk", &number.to_string(), now).is_ok()).count();
+        let made = (0..50_000)
+            .filter(|number| limits.token("ku.dk", &number.to_string(), false, now).is_ok())
+            .count();
         assert_eq!(made, INSTITUTION.0 as usize);
-        limits.token("uio.no", "anna", now).unwrap();
+        limits.token("uio.no", "anna", false, now).unwrap();
+    }
+
+    #[test]
+    fn guests_leave_the_attempts_of_members() {
+        let (limits, now) = (JoinLimits::new(false), Instant::now());
+        let made = (0..50_000)
+            .filter(|number| limits.token("ku.dk", &number.to_string(), true, now).is_ok())
+            .count();
+        assert_eq!(made, GUESTS.0 as usize);
+        limits.token("ku.dk", "anna", false, now).unwrap();
+    }
+
+    #[test]
+    fn whoever_has_a_valid_token_takes_no_attempt_of_the_address() {
+        let (campus, limits, now) =
+            (Some(IpAddr::from([192, 0, 2, 1])), JoinLimits::new(false), Instant::now());
+        for _ in 0..50_000 {
+            limits.may_try(campus, now).unwrap();
+        }
+        while limits.address(campus, now).is_ok() {}
+        limits.may_try(campus, now).unwrap_err();
     }
 
     #[test]

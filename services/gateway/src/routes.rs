@@ -83,17 +83,24 @@ fn join_request(
     headers: &HeaderMap,
     peer: Option<SocketAddr>,
 ) -> Result<(JoinRequest, Params), Refusal> {
-    let now = Instant::now();
-    state.join_limits.address(peer.map(|peer| peer.ip()), now)?;
+    let (from, now) = (peer.map(|peer| peer.ip()), Instant::now());
+    state.join_limits.may_try(from, now)?;
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|Query(pairs)| pairs)
         .map_err(|_| Refusal::new(Reason::BadQuery, "the query cannot be read"))?;
     let token = bearer(headers)
         .or_else(|| pairs.iter().find(|(key, _)| key == "access_token").map(|(_, value)| value.as_str()));
-    let token = token.ok_or(TokenError::Missing)?;
-    let mut grants = verify_join(&state.handler.keys(), token, SystemTime::now())?;
-
-    state.join_limits.token(&grants.institution, &grants.identity, now)?;
+    let verified = token
+        .ok_or(TokenError::Missing)
+        .and_then(|token| verify_join(&state.handler.keys(), token, SystemTime::now()));
+    let mut grants = match verified {
+        Ok(grants) => grants,
+        Err(error) => {
+            state.join_limits.address(from, now)?;
+            return Err(error.into());
+        }
+    };
+    state.join_limits.token(&grants.institution, &grants.identity, grants.guest, now)?;
 
     let params = Params::read(&pairs);
     if let Some(suffix) = &params.publish {

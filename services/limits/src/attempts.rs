@@ -39,6 +39,13 @@ impl<K: Hash + Eq> AttemptLimiter<K> {
         true
     }
 
+    /// Has this key an attempt left? Nothing is taken.
+    pub fn has_left(&self, key: &K, now: Instant) -> bool {
+        let recovered_at = self.recovered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = recovered_at.get(key).map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        used <= self.interval.saturating_mul(self.burst - 1)
+    }
+
     /// Keys that are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
@@ -68,6 +75,8 @@ mod tests {
     fn each_key_has_a_burst_and_then_one_attempt_per_interval() {
         let (limiter, start) = (AttemptLimiter::new(5, SECOND, 100), Instant::now());
         assert_eq!((0..100).filter(|_| limiter.take("one", start)).count(), 5);
+        assert!(!limiter.has_left(&"one", start));
+        assert!(limiter.has_left(&"other", start));
         assert!(limiter.take("other", start), "another key has attempts of its own");
         let later = start + 2 * SECOND;
         assert_eq!((0..100).filter(|_| limiter.take("one", later)).count(), 2);

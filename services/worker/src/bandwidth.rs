@@ -11,6 +11,7 @@ use tracing::trace;
 use super::connection::{Connection, Role};
 use super::egress::{DowntrackSender, Source};
 use super::engine::Engine;
+use super::send_queue::Via;
 
 /// Tracks that one division raises at most.
 const MAX_RAISED: usize = 4;
@@ -40,9 +41,14 @@ impl Engine {
 
     /// Divides the bandwidth of a connection with congestion control, if that is due.
     pub(super) fn divide_bandwidth(&mut self, now: Instant, connection: usize) {
-        let Some(control) = self.egress.send_control(connection) else { return };
+        let Some(conn) = self.egress.connections.get_mut(connection) else { return };
+        let over_tcp = conn.route.is_some_and(|route| matches!(route.via, Via::Tcp(_)));
+        let Some(control) = conn.send_control() else { return };
         if !control.begin_division(now) {
             return;
+        }
+        if !over_tcp {
+            control.clear_backlog();
         }
         // Audio has no transport-wide sequence numbers: to the estimator it is other traffic, which is subtracted already.
         let budget = control.estimate();

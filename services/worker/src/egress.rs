@@ -146,8 +146,13 @@ impl DowntrackSender {
 
     /// The client's report covers packets up to this extended number. Returns how many it covers anew.
     pub(super) fn reported(&mut self, highest: u32) -> u32 {
-        let before = self.last_reported.replace(highest);
-        before.map_or(0, |before| highest.wrapping_sub(before)).min(u16::MAX.into())
+        let covered = self.last_reported.map_or(0, |before| highest.wrapping_sub(before));
+        // An older report that came late covers nothing anew.
+        if covered >= 1 << 31 {
+            return 0;
+        }
+        self.last_reported = Some(highest);
+        covered.min(u16::MAX.into())
     }
 
     /// The round-trip time, if the client's report block answers our last sender report.

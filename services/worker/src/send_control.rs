@@ -24,6 +24,10 @@ const FALL_PERCENT: u64 = 5;
 const FALL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the estimate is divided.
 const DIVISION_INTERVAL: Duration = Duration::from_millis(200);
+/// What a filler's pacer lets through at once: timers are late by up to a millisecond or two.
+const FILLER_BURST: Duration = Duration::from_millis(2);
+/// A trial of which less than this part was sent shows nothing.
+const TRIAL_PART: u64 = 3;
 /// Retransmissions may take this part of the estimate.
 const RETRANSMISSION_PART: u64 = 5;
 /// And at least this, bits per second.
@@ -64,9 +68,14 @@ pub(super) struct SendControl {
     wanted_since: Option<Instant>,
     /// Since when video waits.
     waits_since: Option<Instant>,
+    /// Has it waited for too long?
+    is_late: bool,
     probe: Option<ActiveProbe>,
     /// Spreads the packets that are sent in the place of a higher layer while the path is tried.
     trial: Option<Pacer>,
+    /// The rate of the trial, bits per second, and the bytes that were sent since the last division.
+    trial_rate: u64,
+    trial_sent: u64,
     /// Is less allocated than is wanted, or is that not known yet?
     is_held_back: bool,
     /// What the packet that is being written is for.
@@ -99,8 +108,11 @@ impl SendControl {
             holds_data: false,
             wanted_since: None,
             waits_since: None,
+            is_late: false,
             probe: None,
             trial: None,
+            trial_rate: 0,
+            trial_sent: 0,
             is_held_back: true,
             filler: None,
             is_filler_written: false,
@@ -126,6 +138,11 @@ impl SendControl {
         if now < self.next_division && !fell {
             return false;
         }
+        let before = self.divided.map_or(now, |(at, _)| at);
+        let asked = u128::from(self.trial_rate) * now.saturating_duration_since(before).as_millis() / 8000;
+        if u128::from(std::mem::take(&mut self.trial_sent) * TRIAL_PART) < asked {
+            self.allocator.restart_trial(now);
+        }
         self.next_division = now + DIVISION_INTERVAL;
         self.divided = Some((now, estimate));
         true
@@ -143,15 +160,11 @@ impl SendControl {
 
     /// Video still waits after what could leave has left, or none does.
     pub(super) fn set_waits(&mut self, now: Instant, waits: bool) {
-        let was_late = self.is_late(now);
         self.waits_since = waits.then(|| self.waits_since.unwrap_or(now));
-        if self.is_late(now) != was_late {
+        let is_late = self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_WAIT);
+        if std::mem::replace(&mut self.is_late, is_late) != is_late {
             self.update_pace(now);
         }
-    }
-
-    fn is_late(&self, now: Instant) -> bool {
-        self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_WAIT)
     }
 
     /// May a retransmission leave? Those that may not are requested again.
@@ -178,6 +191,7 @@ impl SendControl {
             }
             (Some(Filler::Trial), _, Some(pacer)) => {
                 pacer.sent(now, bytes);
+                self.trial_sent += bytes as u64;
                 self.is_filler_written = true;
                 return self.congestion.sent(now, bytes, SentKind::Filler);
             }
@@ -218,6 +232,11 @@ impl SendControl {
         self.holds_data && self.data.may_send(now)
     }
 
+    /// The connection is not over TCP any more.
+    pub(super) fn clear_backlog(&mut self) {
+        self.congestion.clear_backlog();
+    }
+
     /// What waits for a connection over TCP, and how much has left since it began, in bytes.
     pub(super) fn backlog(&mut self, now: Instant, unsent: usize, left: u64) {
         self.congestion.backlog(now, unsent, left);
@@ -232,7 +251,7 @@ impl SendControl {
                 self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(
                     |Probe { id, rate, bytes, packets }| ActiveProbe {
                         id,
-                        pacer: Pacer::with_burst(now, rate, Duration::ZERO),
+                        pacer: Pacer::with_burst(now, rate, FILLER_BURST),
                         bytes,
                         packets,
                     },
@@ -288,10 +307,11 @@ impl SendControl {
         let Outcome { wanted, allocated, trial } = outcome;
         self.is_held_back = allocated < wanted;
         let trial = if self.congestion.takes_fillers() { trial } else { 0 };
+        self.trial_rate = trial;
         match &mut self.trial {
             _ if trial == 0 => self.trial = None,
             Some(pacer) => pacer.set_rate(now, trial),
-            None => self.trial = Some(Pacer::with_burst(now, trial, Duration::ZERO)),
+            None => self.trial = Some(Pacer::with_burst(now, trial, FILLER_BURST)),
         }
         let begins =
             wanted > 0 && now.saturating_duration_since(*self.wanted_since.get_or_insert(now)) < BEGINNING;
@@ -319,7 +339,7 @@ impl SendControl {
 
     fn update_pace(&mut self, now: Instant) {
         let estimate = self.congestion.estimate();
-        let faster = if self.is_late(now) { CATCH_UP } else { 1 };
+        let faster = if self.is_late { CATCH_UP } else { 1 };
         self.pacer.set_rate(now, self.congestion.pacing_rate() * faster);
         self.retransmissions.set_rate(now, (estimate / RETRANSMISSION_PART).max(MIN_RETRANSMISSION_RATE));
         // A path that carries all video has room for data: SCTP finds out how much.

@@ -96,6 +96,11 @@ pub(super) struct LimitedStream<T> {
 }
 
 impl<T> LimitedStream<T> {
+    /// An error once the connection must end. Also while a client reads slowly and nothing is read from it.
+    fn check_ended(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.as_mut().poll(cx).is_ready() { Err(ended()) } else { Ok(()) }
+    }
+
     fn check_preface(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes {
             let Some(at) = self.preface else { break };
@@ -114,9 +119,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(ended()));
-        }
+        self.check_ended(cx)?;
         let before = buf.filled().len();
         when_ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         Poll::Ready(self.check_preface(buf.filled().get(before..).unwrap_or_default()))
@@ -125,6 +128,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LimitedStream<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_ended(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -133,6 +137,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_ended(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -141,6 +146,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LimitedStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_ended(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -1,17 +1,18 @@
 //! Connections on which no participant was admitted: a third of all at most, and a part of these for each address. When all
-//! places are taken, the oldest connection without a request that is being answered ends: an honest client sends its
-//! request at once, one that holds places does not.
+//! places are taken, the oldest connection without a whole request that is being answered ends, of the same address if
+//! that has all its places: an honest client sends its request at once, one that holds places does not.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
-use systir_limits::{AddressLimiter, AddressPlace, NoPlace};
+use systir_limits::{AddressLimiter, AddressPlace, NoPlace, network_of};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// All such connections of one port. Cheap to clone.
@@ -29,6 +30,8 @@ pub(super) struct NotAdmitted(Arc<Connection>);
 
 #[derive(Debug)]
 struct Connection {
+    /// What limits count its address as.
+    network: IpAddr,
     /// None once a participant was admitted, or the connection was ended.
     place: Mutex<Option<AddressPlace>>,
     /// Requests that are being answered.
@@ -42,13 +45,16 @@ impl NotAdmittedConnections {
         Self { places: AddressLimiter::new(total, per_address), total, oldest: Arc::default() }
     }
 
-    /// Adds a connection. None when its address has too many, or all others are being answered.
+    /// Adds a connection. None when all others, or all others of its address that has all its places, are being answered.
     pub(super) fn add(&self, from: IpAddr) -> Option<NotAdmitted> {
+        let network = network_of(from);
         let place = match self.places.try_acquire(from) {
-            Err(NoPlace::InTotal) if self.end_oldest() => self.places.try_acquire(from),
+            Err(NoPlace::InTotal) if self.end_oldest(None) => self.places.try_acquire(from),
+            Err(NoPlace::OfAddress) if self.end_oldest(Some(network)) => self.places.try_acquire(from),
             place => place,
         };
         let connection = Arc::new(Connection {
+            network,
             place: Mutex::new(Some(place.ok()?)),
             requests: AtomicUsize::new(0),
             ended: CancellationToken::new(),
@@ -61,20 +67,22 @@ impl NotAdmittedConnections {
         Some(NotAdmitted(connection))
     }
 
-    /// Ends the oldest connection that waits for its client. False when there is none.
-    fn end_oldest(&self) -> bool {
+    /// Ends the oldest connection that waits for its client, of this network if one is given. False when there is none.
+    fn end_oldest(&self, network: Option<IpAddr>) -> bool {
         let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..oldest.len() {
-            let Some(first) = oldest.pop_front() else { break };
-            let Some(connection) = first.upgrade().filter(|open| open.has_place()) else { continue };
-            if connection.requests.load(Ordering::Relaxed) == 0 {
-                connection.leave_place();
-                connection.ended.cancel();
-                return true;
-            }
-            oldest.push_back(first);
-        }
-        false
+        let waits = |connection: &Connection| {
+            connection.has_place()
+                && connection.requests.load(Ordering::Relaxed) == 0
+                && network.is_none_or(|network| network == connection.network)
+        };
+        let found = oldest.iter().enumerate().find_map(|(at, connection)| {
+            connection.upgrade().filter(|open| waits(open)).map(|connection| (at, connection))
+        });
+        let Some((at, connection)) = found else { return false };
+        oldest.remove(at);
+        connection.leave_place();
+        connection.ended.cancel();
+        true
     }
 }
 
@@ -122,7 +130,8 @@ pub(super) async fn follow_requests(request: Request, next: Next) -> Response {
     let Some(connection) = request.extensions().get::<NotAdmitted>().cloned() else {
         return next.run(request).await;
     };
-    let _answering = Answering::begin(&connection);
+    // While the body is read, the node waits for the client.
+    let _answering = request.body().is_end_stream().then(|| Answering::begin(&connection));
     let response = next.run(request).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         connection.0.leave_place();
@@ -154,11 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_all_its_places_ends_no_other_connection() {
-        let all = NotAdmittedConnections::new(3, 2);
+    fn an_address_with_all_its_places_ends_its_own_oldest_and_no_other_connection() {
+        let all = NotAdmittedConnections::new(4, 2);
         let other = all.add(address(1)).unwrap();
-        let _held = [all.add(address(2)).unwrap(), all.add(address(2)).unwrap()];
-        assert!(all.add(address(2)).is_none());
+        let held = [all.add(address(2)).unwrap(), all.add(address(2)).unwrap()];
+        let new = all.add(address(2)).unwrap();
+        assert_eq!(held.each_ref().map(|one| one.0.ended.is_cancelled()), [true, false]);
+        let _answering = [Answering::begin(&held[1]), Answering::begin(&new)];
+        assert!(all.add(address(2)).is_none(), "all are being answered");
         assert!(!other.0.ended.is_cancelled());
     }
 

@@ -27,6 +27,8 @@ pub(super) struct LocalParticipant {
     pub known: bool,
     /// Is its newest state still to be written?
     pub unsent: bool,
+    /// Was its state too much for the room? It is written once there is space.
+    pub too_much: bool,
     /// Limits how often its state is written.
     pub updates: RateLimiter,
     /// Its newest ticket.

@@ -19,7 +19,7 @@ use super::local_participant::LocalParticipant;
 use super::participants::is_hidden;
 use super::ticket_book::end_of;
 use super::tracks::TrackEntry;
-use crate::{Arrival, RoomEffect};
+use crate::{Arrival, LocalError, MergeError, RoomEffect};
 
 /// Burst of changes of one participant that are sent at once: a join with its tracks, and some mutes.
 const CHANGES_AT_ONCE: u32 = 8;
@@ -101,6 +101,7 @@ impl RoomCore {
             info: None,
             known: false,
             unsent: false,
+            too_much: false,
             updates: RateLimiter::new(CHANGES_AT_ONCE, CHANGE_INTERVAL, now),
             ticket_ends: end_of(ticket.ticket(), self.now),
             ticket,
@@ -264,7 +265,9 @@ impl RoomCore {
         local.updates.take(cost, now.instant);
         let (sid, note) = (local.sid.clone(), local.ticket.note().clone());
         let renewed = std::mem::take(&mut local.ticket_unsent);
-        let written = if !std::mem::replace(&mut local.known, true) {
+        let known = std::mem::replace(&mut local.known, true);
+        let was_too_much = std::mem::take(&mut local.too_much);
+        let written = if !known {
             let join_number = local.ticket.ticket().join_number;
             self.replica.local_join(sid, local.identity.clone(), join_number, body, note)
         } else if renewed {
@@ -277,7 +280,17 @@ impl RoomCore {
                 self.replicate(&update);
                 self.notify_changes(changes);
             }
-            Err(error) => tracing::warn!(%error, "a participant's state was not written"),
+            Err(error) => {
+                if !was_too_much {
+                    tracing::warn!(%error, "a participant's state was not written");
+                }
+                if matches!(error, LocalError::Limit(MergeError::TooMuch { .. }))
+                    && let Some(local) = self.local_participants.get_mut(&participant)
+                {
+                    (local.known, local.unsent, local.too_much) = (known, true, true);
+                    local.ticket_unsent |= renewed;
+                }
+            }
         }
     }
 
