@@ -72,10 +72,12 @@ func of(participant *lksdk.RemoteParticipant) map[string]any {
 
 // read receives a track. It counts whole frames by the marker bit and missing sequence numbers, and prints
 // the counts after 10, 20, 40 ... packets. It prints the size of VP8 video when a key frame changes it.
+// Packets that a server repeats, to probe the path or because they seemed lost, count once.
 func read(track *webrtc.TrackRemote, name, identity string) {
-	packets, frames, missing, next := 0, 0, 0, 10
+	packets, frames, next := 0, 0, 10
 	width := 0
-	var last uint16
+	var highest uint16
+	missing := map[uint16]bool{}
 	since := time.Now()
 	for {
 		packet, _, err := track.ReadRTP()
@@ -83,22 +85,31 @@ func read(track *webrtc.TrackRemote, name, identity string) {
 			emit("ended", map[string]any{"participant": identity, "name": name, "packets": packets})
 			return
 		}
-		if packets > 0 && packet.SequenceNumber != last+1 {
-			missing += int(int16(packet.SequenceNumber - last - 1))
+		seq := packet.SequenceNumber
+		switch {
+		case packets == 0:
+			highest = seq
+		case int16(seq-highest) > 0:
+			for highest++; highest != seq; highest++ {
+				missing[highest] = true
+			}
+		case missing[seq]:
+			delete(missing, seq)
+		default:
+			continue
 		}
-		last = packet.SequenceNumber
 		packets++
 		if packet.Marker {
 			frames++
 		}
 		if found := vp8Width(track, packet.Payload); found != 0 && found != width {
 			width = found
-			emit("size", map[string]any{"participant": identity, "name": name, "width": width, "missing": missing})
+			emit("size", map[string]any{"participant": identity, "name": name, "width": width, "missing": len(missing)})
 		}
 		if packets == next {
 			next *= 2
 			emit("media", map[string]any{
-				"participant": identity, "name": name, "packets": packets, "frames": frames, "missing": missing,
+				"participant": identity, "name": name, "packets": packets, "frames": frames, "missing": len(missing),
 				"codec": track.Codec().MimeType, "ms": time.Since(since).Milliseconds(),
 			})
 		}
