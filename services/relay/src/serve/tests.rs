@@ -59,6 +59,10 @@ async fn response_to(server: &TestServer, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// A request to open a WebSocket.
+const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 fn request(url: &str, headers: &str) -> Vec<u8> {
     format!("GET {url} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n").into_bytes()
 }
@@ -106,14 +110,12 @@ async fn a_body_over_the_limit_gets_413() {
 
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_and_counted() {
-    let server = start(2);
+    let server = start_with(2, 2);
+    // Of admitted participants, who leave their places to others.
     let mut open = Vec::new();
     for _ in 0..2 {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
-        socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut first = [0; 12];
-        socket.read_exact(&mut first).await.unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
+        assert_eq!(answer_on(&mut socket, UPGRADE).await, "HTTP/1.1 101");
         open.push(socket);
     }
     assert_eq!(response_to(&server, &request("/", "")).await, "");
@@ -154,18 +156,22 @@ async fn half_open_connections_of_one_address_leave_places_for_others() {
     }
     let mut other = connect_from(2, &server).await;
     assert_eq!(answer_on(&mut other, &request("/", "")).await, "HTTP/1.1 200");
-    assert_eq!(server.refused.get(), 92);
+    assert_eq!(server.refused.get(), 0);
+    // Its own oldest have ended.
+    for mut socket in silent.drain(..92) {
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer).await;
+        assert_eq!(answer, b"");
+    }
 }
 
 #[tokio::test]
 async fn admitted_participants_take_no_places_of_their_address() {
     let server = start_with(96, 4);
-    let upgrade = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut open = Vec::new();
     for _ in 0..20 {
         let mut socket = connect_from(1, &server).await;
-        assert_eq!(answer_on(&mut socket, upgrade.as_bytes()).await, "HTTP/1.1 101");
+        assert_eq!(answer_on(&mut socket, UPGRADE).await, "HTTP/1.1 101");
         open.push(socket);
     }
     assert_eq!(server.refused.get(), 0);
