@@ -111,6 +111,12 @@ bench-faults: ## how long the cluster takes to recover after each fault of etcd
 	$(CARGO) build --workspace --locked --profile $(PROFILE)
 	$(CARGO) bench -p systir-tests --locked --profile $(PROFILE) --bench figures -- --faults $(BENCH)
 
+.PHONY: bench-attacks
+bench-attacks: ## what floods of connections and packets cost others: joins, media, memory
+	@deploy/needs --install bench
+	$(CARGO) build --workspace --locked --profile $(PROFILE)
+	$(CARGO) bench -p systir-tests --locked --profile $(PROFILE) --bench figures -- --attacks $(BENCH)
+
 .PHONY: bench-parts
 bench-parts: ## what a packet, a decision, a grant, a placement and a link cost, each by itself
 	@deploy/needs --install build

@@ -4,6 +4,7 @@
 //! It is a benchmark, not a test: it never fails because a machine is slow. It prints the measured
 //! values, the machine and the build profile.
 
+mod attacks;
 mod etcd_faults;
 mod etcd_writes;
 mod figure;
@@ -42,6 +43,9 @@ struct Options {
     /// Measures instead how long the cluster takes to recover after each fault of etcd.
     #[arg(long)]
     faults: bool,
+    /// Measures instead what attacks from outside cost others.
+    #[arg(long)]
+    attacks: bool,
     /// Measures only how long a new bundle takes to be enforced.
     #[arg(long)]
     policy_change: bool,
@@ -68,6 +72,9 @@ fn measure(options: &Options) -> Result<()> {
     if options.faults {
         let figures = runtime.block_on(etcd_faults::measure(progress))?;
         return print(options, Report { machine, figures });
+    }
+    if options.attacks {
+        return runtime.block_on(attacks(options, &machine));
     }
     if options.policy_change {
         let figures = runtime.block_on(policy_change())?;
@@ -102,6 +109,17 @@ fn measure(options: &Options) -> Result<()> {
         anyhow::Ok(())
     })?;
     print(options, Report { machine, figures })
+}
+
+async fn attacks(options: &Options, machine: &machine::Machine) -> Result<()> {
+    let (_etcd, cluster) = cluster(&[("cph-1", 200), ("sto-1", 30)]).await?;
+    let rows = attacks::measure(&cluster, options.seconds, progress).await?;
+    let text = if options.json {
+        serde_json::to_string_pretty(&rows)?
+    } else {
+        format!("{}\n{}", machine.lines(), attacks::table(&rows))
+    };
+    writeln!(std::io::stdout(), "{text}").context("cannot print the figures")
 }
 
 async fn policy_change() -> Result<Vec<Figure>> {
