@@ -16,7 +16,7 @@ pub(super) fn send(
     rate: u32,
     make: impl Fn(&mut fastrand::Rng) -> Vec<u8> + Send + 'static,
 ) -> Result<Flood> {
-    let bound = (2..2 + ADDRESSES).map(|last| UdpSocket::bind(([127, 0, 0, last], 0)));
+    let bound = (2..2 + ADDRESSES).map(|last| UdpSocket::bind(SocketAddr::from(([127, 0, 0, last], 0))));
     let sockets = bound.collect::<std::io::Result<Vec<_>>>()?;
     Flood::start(move |attacker| {
         let mut random = fastrand::Rng::with_seed(1);
