@@ -29,6 +29,9 @@ pub struct Forward<'a> {
     pub is_superseded: bool,
     /// Priority when not all packets can be sent.
     pub priority: Priority,
+    /// Bytes of padding with which it is as long as the longest packet of its video frame: packets of one length leave
+    /// in one message. At most [`crate::MAX_PADDING`].
+    pub padding: u8,
 }
 
 /// Sends for the core. Each call is made within a call to [`crate::Core`], and must neither block nor fail:

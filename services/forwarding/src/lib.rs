@@ -21,6 +21,7 @@ mod cache;
 pub mod codec;
 mod core;
 mod egress;
+mod frame;
 mod id;
 mod loudness;
 mod nack;
@@ -42,6 +43,7 @@ mod track;
 
 pub use self::core::Core;
 pub use egress::{Egress, Forward};
+pub use frame::MAX_PADDING;
 pub use id::{SubscriptionId, TrackId};
 pub use loudness::TrackLoudness;
 pub use notifier::ThreadNotifier;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
 use crate::codec::{KeyFrameStart, PayloadInfo, inspect};
+use crate::frame::NewestFrame;
 use crate::nack::NackList;
 use crate::rate::RateMeter;
 use crate::request::KeyFrameRequest;
@@ -58,6 +59,7 @@ pub(crate) struct LayerSource {
     pub(crate) key_frame_request: KeyFrameRequest,
     pub(crate) stats: LayerStats,
     pub(crate) rates: RateMeter,
+    pub(crate) newest_frame: NewestFrame,
     kind: Kind,
     rate: u32,
     last_at: Option<Instant>,
@@ -86,6 +88,7 @@ impl LayerSource {
             key_frame_request: KeyFrameRequest::default(),
             stats: LayerStats::default(),
             rates: RateMeter::default(),
+            newest_frame: NewestFrame::default(),
             kind,
             rate,
             last_at: None,
@@ -192,6 +195,9 @@ impl LayerSource {
             self.nacks.key_frame_started(packet.seq);
         }
         if !late {
+            if self.kind == Kind::Video {
+                self.newest_frame.add(packet);
+            }
             self.resumes = false;
             self.highest = Some(packet.seq);
             self.last_timestamp = packet.timestamp;

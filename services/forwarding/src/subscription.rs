@@ -18,6 +18,16 @@ use systir_rtp::packet::{LayerSet, Packet};
 /// Layer, packet, what was read of it, and its number and shift.
 type SentPacket<'a> = (u8, Packet<'a>, &'a PayloadInfo, (u64, Shift));
 
+/// How a packet is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) layer: u8,
+    pub(crate) priority: Priority,
+    pub(crate) retransmission: bool,
+    /// Bytes.
+    pub(crate) padding: u8,
+}
+
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) track: TrackId,
@@ -124,9 +134,10 @@ impl Subscription {
         packet: &Packet<'_>,
         info: &PayloadInfo,
         (out, shift): (u64, Shift),
-        (layer, priority, retransmission): (u8, Priority, bool),
+        sending: Sending,
         egress: &mut impl Egress,
     ) {
+        let Sending { layer, priority, retransmission, padding } = sending;
         let mut head = [0; MAX_LEN];
         let descriptor = info.vp8.filter(|descriptor| !descriptor.is_plain());
         let (head, payload) = match &descriptor {
@@ -161,6 +172,7 @@ impl Subscription {
                 retransmission,
                 is_superseded,
                 priority,
+                padding,
             },
         );
     }

@@ -143,6 +143,21 @@ pub struct Extensions<'a> {
     pub playout_delay: Option<[u8; 3]>,
 }
 
+impl Extensions<'_> {
+    /// Bytes of all elements that are there, in the one-byte form (RFC 8285 section 4.2).
+    #[must_use]
+    pub fn element_bytes(&self) -> usize {
+        let lengths = [
+            self.audio_level.map(|_| 1),
+            self.capture_time.map(<[u8]>::len),
+            self.orientation.map(|_| 1),
+            self.dependency.map(<[u8]>::len),
+            self.playout_delay.map(|_| 3),
+        ];
+        lengths.into_iter().flatten().map(|len| 1 + len).sum()
+    }
+}
+
 /// One media packet of one layer of one track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {

@@ -17,6 +17,7 @@ use super::connection::{Connection, Role};
 use super::demand::DemandedLayers;
 use super::frame_hold::FrameHold;
 use super::links::Links;
+use super::padding::push_padding;
 use super::pending::PendingDowntracks;
 use super::room_events::RoomEvents;
 use super::round_trip::SentReport;
@@ -442,6 +443,7 @@ impl Egress for WorkerEgress {
             }
             bytes.extend_from_slice(out.head);
             bytes.extend_from_slice(out.payload);
+            push_padding(bytes, start, out.padding);
             let sealed = match (rtx, out.retransmission) {
                 (Some(_), _) => conn.transport.seal_rtp(bytes, start),
                 // Without an RTX stream (audio has none) the original packet is sent again.

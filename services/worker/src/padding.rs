@@ -1,5 +1,6 @@
-//! Padding on the RTX stream of a downtrack: packets without a payload, which probe for bandwidth while there is nothing
-//! to send again (RFC 4588 lets a receiver ignore them).
+//! RTP padding: of packets of one video frame, so that they are equally long; and packets of padding only on the RTX
+//! stream of a downtrack, which probe for bandwidth while there is nothing to send again (RFC 4588 lets a receiver ignore
+//! them).
 
 use systir_forwarding::{PACKET_OVERHEAD, SubscriptionId};
 use systir_rtp::packet::Extensions;
@@ -12,6 +13,18 @@ use super::egress::WorkerEgress;
 const PADDING: u8 = 255;
 /// The P bit of the first byte.
 const HAS_PADDING: u8 = 0x20;
+
+/// Pads the RTP packet that begins at `start` and ends with the buffer (RFC 3550 section 5.1).
+pub(super) fn push_padding(bytes: &mut Vec<u8>, start: usize, count: u8) {
+    if count == 0 {
+        return;
+    }
+    if let Some(first) = bytes.get_mut(start) {
+        *first |= HAS_PADDING;
+    }
+    bytes.resize(bytes.len() + usize::from(count) - 1, 0);
+    bytes.push(count);
+}
 
 impl WorkerEgress {
     /// Sends one packet of padding, if the downtrack has an RTX stream.
@@ -30,11 +43,7 @@ impl WorkerEgress {
             let number = control.sent(now, usize::from(PADDING) + PACKET_OVERHEAD, true).to_be_bytes();
             let number = (extension_table::TRANSPORT_CC, number.as_slice());
             write_header(bytes, &fields, &ExtensionIds::default(), &Extensions::default(), &[number]);
-            if let Some(first) = bytes.get_mut(start) {
-                *first |= HAS_PADDING;
-            }
-            bytes.resize(bytes.len() + usize::from(PADDING) - 1, 0);
-            bytes.push(PADDING);
+            push_padding(bytes, start, PADDING);
             conn.transport.seal_rtp(bytes, start).is_ok()
         });
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::request::Receiver;
+use crate::subscription::Sending;
 use crate::{Egress, SubscriptionId, TrackId};
 use systir_rtp::packet::{Kind, Layer};
 
@@ -33,7 +34,9 @@ impl Core {
         for seq in seqs.take(MAX_SEQS) {
             let Some((layer, packet, info, mapped)) = state.sent_packet(track, seq) else { continue };
             if state.resend_throttle.admit(now, seq, round_trip) {
-                state.send(sub, &packet, info, mapped, (layer, track.priority(layer), true), egress);
+                let sending =
+                    Sending { layer, priority: track.priority(layer), retransmission: true, padding: 0 };
+                state.send(sub, &packet, info, mapped, sending, egress);
             }
         }
     }

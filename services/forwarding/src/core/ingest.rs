@@ -8,7 +8,7 @@ use crate::codec::PayloadInfo;
 use crate::request::Receiver;
 use crate::rewrite::LayerStart;
 use crate::source::{AcceptedPacket, LayerSource};
-use crate::subscription::Subscription;
+use crate::subscription::{Sending, Subscription};
 use crate::temporal::Fate;
 use crate::track::Track;
 use crate::{Egress, SubscriptionId, TrackId};
@@ -183,14 +183,9 @@ impl PacketDelivery<'_> {
                 && let Some(mapped) = sub.rewriter.map(self.layer, packet.seq)
             {
                 let padding = Packet { payload: &[], ..*packet };
-                sub.send(
-                    id,
-                    &padding,
-                    &PayloadInfo::default(),
-                    mapped,
-                    (self.layer, self.priority, false),
-                    egress,
-                );
+                let sending =
+                    Sending { layer: self.layer, priority: self.priority, retransmission: false, padding: 0 };
+                sub.send(id, &padding, &PayloadInfo::default(), mapped, sending, egress);
             }
             return;
         }

@@ -1,7 +1,9 @@
 //! Sending what is queued for a subscriber.
 
 use super::Core;
+use crate::subscription::Sending;
 use crate::{Egress, SubscriptionId};
+use systir_rtp::packet::Kind;
 
 impl Core {
     /// Sends the next packet that is queued for the subscriber. False: none is queued. Packets that have left the cache
@@ -10,13 +12,16 @@ impl Core {
         let Some(state) = self.subs.get_mut(sub.0) else { return false };
         let Some(track) = self.tracks.get(state.track.0) else { return false };
         while let Some((layer, seq)) = state.pending.pop() {
-            let cached = track.source(layer).and_then(|source| source.cache.get(seq));
-            let Some(((packet, info), mapped)) = cached.zip(state.rewriter.map(layer, seq)) else {
+            let source = track.source(layer);
+            let cached = source.and_then(|source| Some((&source.newest_frame, source.cache.get(seq)?)));
+            let Some(((frame, (packet, info)), mapped)) = cached.zip(state.rewriter.map(layer, seq)) else {
                 state.expired += 1;
                 continue;
             };
+            let padding = if track.kind == Kind::Video { frame.padding(&packet) } else { 0 };
+            let sending = Sending { layer, priority: track.priority(layer), retransmission: false, padding };
             state.newest_sent = state.newest_sent.max(mapped.0);
-            state.send(sub, &packet, info, mapped, (layer, track.priority(layer), false), egress);
+            state.send(sub, &packet, info, mapped, sending, egress);
             return true;
         }
         false
@@ -35,7 +40,8 @@ impl Core {
         let Some(track) = self.tracks.get(state.track.0).filter(|track| !track.muted) else { return false };
         let Some(out) = state.newest_sent.checked_sub(back) else { return false };
         let Some((layer, packet, info, mapped)) = state.sent_packet(track, out as u16) else { return false };
-        state.send(sub, &packet, info, mapped, (layer, track.priority(layer), true), egress);
+        let sending = Sending { layer, priority: track.priority(layer), retransmission: true, padding: 0 };
+        state.send(sub, &packet, info, mapped, sending, egress);
         true
     }
 }

@@ -242,8 +242,10 @@ impl Camera {
             for part in 0..FRAME {
                 self.sent[layer as usize] += 1;
                 let seq = self.sent[layer as usize];
-                let payload = vp8(step as u16, part == 0, key, layer as u8);
                 let last = part == FRAME - 1;
+                // An encoder splits a frame into packets that differ by a byte.
+                let bytes = if last { 401 } else { 400 };
+                let payload = vp8(step as u16, part == 0, key, bytes, layer as u8);
                 client.write(2000 + layer, 96, seq, step as u32 * 3000, last, payload);
             }
         }
@@ -251,7 +253,7 @@ impl Camera {
 }
 
 /// A VP8 packet (RFC 7741) with a 15-bit picture id; the last bytes name the layer.
-fn vp8(picture: u16, first: bool, key: bool, layer: u8) -> Vec<u8> {
+fn vp8(picture: u16, first: bool, key: bool, bytes: usize, layer: u8) -> Vec<u8> {
     let [high, low] = (picture | 0x8000).to_be_bytes();
     let mut payload = vec![if first { 0x90 } else { 0x80 }, 0x80, high, low];
     if first {
@@ -260,6 +262,6 @@ fn vp8(picture: u16, first: bool, key: bool, layer: u8) -> Vec<u8> {
             payload.extend_from_slice(&[0x9D, 0x01, 0x2A, 0x40, 0x01, 0xF0, 0x00]);
         }
     }
-    payload.resize(400, layer);
+    payload.resize(bytes, layer);
     payload
 }
