@@ -127,6 +127,9 @@ alone. */}}
 {{- if and (eq $signalling.mode "terminated") (not $signalling.proxySeesTokens) -}}
 {{- fail "signalling.mode: with terminated, the machines of the proxy see tokens and all signalling, and no policy asks about them: set signalling.proxySeesTokens=true if every institution agreed" -}}
 {{- end -}}
+{{- if and $signalling.proxyProtocolFrom (eq $signalling.mode "direct") -}}
+{{- fail "signalling.proxyProtocolFrom: with mode direct there is no proxy" -}}
+{{- end -}}
 {{- if and $signalling.proxySeesTokens (ne $signalling.mode "terminated") -}}
 {{- fail "signalling.proxySeesTokens: it belongs to mode terminated only" -}}
 {{- end -}}

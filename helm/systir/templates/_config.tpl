@@ -21,8 +21,11 @@ listen = {{ printf "%s:%d" $listen (int64 $ports.http) | toJson }}
 certificate = "/etc/systir/http/tls.crt"
 key = "/etc/systir/http/tls.key"
 {{- end }}
-{{- if ne $values.signalling.mode "direct" }}
+{{- if or (eq $values.signalling.mode "terminated") (and (eq $values.signalling.mode "passthrough") (not $values.signalling.proxyProtocolFrom)) }}
 behind_proxy = true
+{{- end }}
+{{- with $values.signalling.proxyProtocolFrom }}
+proxy_protocol = {{ toJson . }}
 {{- end }}
 {{- else }}
 {{- /* No client connects to it, so it holds no certificate for clients either. */}}

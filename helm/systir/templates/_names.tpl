@@ -41,7 +41,7 @@ systir.org/pool: {{ .name }}
 {{- if .Values.priorityClass.name -}}
 {{ .Values.priorityClass.name }}
 {{- else if .Values.priorityClass.create -}}
-{{ include "systir.name" . }}-media
+{{ .Release.Namespace }}-{{ include "systir.name" . }}
 {{- end -}}
 {{- end -}}
 

@@ -1,8 +1,10 @@
 //! Helm, and the objects that it renders.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -57,9 +59,19 @@ pub(crate) fn template(files: &[PathBuf], sets: &[&str]) -> Result<String> {
     Ok(text(&output.stdout))
 }
 
+/// What [`objects`] rendered already: several tests read the same.
+static RENDERED: Mutex<BTreeMap<String, Vec<Value>>> = Mutex::new(BTreeMap::new());
+
 /// The objects of an example, each checked against the schemas of all versions.
 pub(crate) fn objects(name: &str, sets: &[&str]) -> Result<Vec<Value>> {
-    checked(&template(&[example(name)], sets)?)
+    let key = format!("{name} {sets:?}");
+    let rendered = || RENDERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(objects) = rendered().get(&key) {
+        return Ok(objects.clone());
+    }
+    let objects = checked(&template(&[example(name)], sets)?)?;
+    rendered().insert(key, objects.clone());
+    Ok(objects)
 }
 
 /// The objects of a rendered text, checked against the schemas of all versions.

@@ -13,15 +13,15 @@ fn refused(name: &str, sets: &[&str]) -> Result<String> {
 #[test]
 fn a_typo_is_refused_by_name_wherever_it_is() -> Result<()> {
     for (set, typo) in [
-        ("replcias=2", "replcias"),
-        ("pools.cph.replcias=2", "replcias"),
+        ("replica=2", "replica"),
+        ("pools.cph.replica=2", "replica"),
         (r#"pools.cph.nodes.cph-1={"media":["192.0.2.10"],"link":"192.0.2.10"}"#, "link"),
-        ("image.digset=1", "digset"),
+        ("image.digests=1", "digests"),
         ("metrics.podMonitor.enable=true", "enable"),
-        ("network.ports.htpp=1", "htpp"),
-        ("certificates.links.isuer={}", "isuer"),
+        ("network.ports.https=1", "https"),
+        ("certificates.links.issuers={}", "issuers"),
         ("pools.cph.autoscaling.minimum=1", "minimum"),
-        ("poolDefaults.capcity=1", "capcity"),
+        ("poolDefaults.capacities=1", "capacities"),
     ] {
         let error = refused("story", &[set])?;
         ensure!(error.contains(&format!("'{typo}' not allowed")), "{set}: {error}");
@@ -89,6 +89,7 @@ fn values_that_contradict_each_other_are_refused_with_what_to_do() -> Result<()>
         (&["drain.deadlineSeconds=1200"], "need 1240"),
         (&[r#"signalling.mode="terminated""#], "set signalling.proxySeesTokens=true"),
         (&["signalling.proxySeesTokens=true"], "it belongs to mode terminated only"),
+        (&[r#"signalling.mode="direct""#], "with mode direct there is no proxy"),
         (&["signalling.gateway={}"], "without a Gateway use mode direct"),
         (&["pools.cph.gateway=false", "pools.sto.gateway=false"], "nobody takes clients' connections"),
         (&["certificates.links.issuer={}"], "certificates.links.issuer.name: set"),

@@ -156,6 +156,7 @@ fn http(http: &HttpSection) -> Result<(), FieldError> {
         }
         _ => {}
     }
+    http.proxies()?;
     if http.connections == 0 {
         return invalid("http.connections", "with 0 connections no client can connect");
     }
