@@ -68,8 +68,8 @@ ca = {{ printf "/etc/systir/etcd-ca/%s" $values.etcd.ca.key | toJson }}
 certificate = {{ printf "/etc/systir/etcd/%s.pem" $etcd | toJson }}
 key = {{ printf "/etc/systir/etcd/%s.key" $etcd | toJson }}
 lease_seconds = {{ int64 $values.etcd.leaseSeconds }}
-{{- /* The place of `[drain]`: systir-relay has no such section yet and refuses unknown ones. `deadline` comes from
-drain.deadlineSeconds. */}}
+{{- /* The place of `[drain]`, with `deadline_seconds` from drain.deadlineSeconds: systir-relay has no such section yet, and
+refuses unknown ones. */}}
 
 [policy]
 operator = {{ toJson $values.cluster.operator }}

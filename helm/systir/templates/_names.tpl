@@ -7,13 +7,13 @@
 {{/* Labels that never change: a StatefulSet's selector is immutable, and a changed label of a pod would restart it. */}}
 {{- define "systir.selector" -}}
 app.kubernetes.io/name: systir
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "systir.labels" -}}
 {{ include "systir.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end -}}
 
@@ -21,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- define "systir.podLabels" -}}
 {{ include "systir.selector" .root }}
 app.kubernetes.io/component: relay
-systir.org/pool: {{ .name }}
+systir.org/pool: {{ .name | quote }}
 {{- end -}}
 
 {{- define "systir.image" -}}

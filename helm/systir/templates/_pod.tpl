@@ -40,7 +40,7 @@ securityContext:
 {{- if eq .certificates.source "secret" -}}
 - name: {{ .volume }}
   secret:
-    secretName: {{ .certificates.secretName }}-{{ .name }}
+    secretName: {{ printf "%s-%s" .certificates.secretName .name | quote }}
     defaultMode: 288 # 0440
 {{- else if eq .certificates.source "spire" -}}
 - name: {{ .volume }}

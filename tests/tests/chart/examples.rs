@@ -78,10 +78,11 @@ fn the_schemas_notice_a_misspelt_field_and_a_key_that_is_written_twice() -> Resu
 
 #[test]
 fn names_are_short_enough_and_unique_even_with_long_names_of_release_and_pool() -> Result<()> {
-    let pool = "a-pool-with-a-name-as-long-as-is-allowed";
-    let values = [format!(
-        r#"pools.{pool}={{"slots":1,"capacity":1,"workers":1,"nodeSelector":{{"a":"b"}},"addresses":"host"}}"#
-    )];
+    // The longest name, and one that YAML would take for another type.
+    let values = ["a-pool-with-a-name-as-long-as-is-allowed", "true"].map(|pool| {
+        let one = r#"{"slots":1,"capacity":1,"workers":1,"nodeSelector":{"a":"b"},"addresses":"host"}"#;
+        format!("pools.{pool}={one}")
+    });
     let sets: Vec<&str> = values.iter().map(String::as_str).collect();
     for name in EXAMPLES {
         let mut seen = BTreeSet::new();
