@@ -109,6 +109,11 @@ impl HttpSection {
         self.behind_proxy && self.proxy_protocol.is_empty()
     }
 
+    /// Do clients of other machines reach this port?
+    pub(crate) fn others_reach_it(&self) -> bool {
+        !self.listen.ip().is_loopback() || self.behind_proxy || !self.proxy_protocol.is_empty()
+    }
+
     /// The proxies that state the addresses of clients.
     ///
     /// # Errors
@@ -463,10 +468,13 @@ mod tests {
     fn a_weak_secret_is_allowed_on_loopback_only() {
         let allowed = GOOD.replace("secret = \"secret\"", "secret = \"secret\"\nallow_weak_secret = true");
         load(&allowed).unwrap();
-        for http in ["listen = \"192.0.2.10:7880\"", "listen = \"127.0.0.1:7880\""] {
-            let public = format!("{http}\nbehind_proxy = true");
+        for public in [
+            "listen = \"192.0.2.10:7880\"\nbehind_proxy = true",
+            "listen = \"127.0.0.1:7880\"\nbehind_proxy = true",
+            "listen = \"127.0.0.1:7880\"\nproxy_protocol = [\"127.0.0.1/32\"]",
+        ] {
             let error =
-                load(&allowed.replace("listen = \"127.0.0.1:7880\"", &public)).unwrap_err().to_string();
+                load(&allowed.replace("listen = \"127.0.0.1:7880\"", public)).unwrap_err().to_string();
             assert!(error.contains("keys.devkey.allow_weak_secret: "), "{error}");
         }
     }
@@ -515,11 +523,7 @@ mod tests {
         for wrong in ["0.0.0.0/0", "192.0.2.1/24", "proxy.example"] {
             let text = format!("listen = \"127.0.0.1:7880\"\nproxy_protocol = [\"{wrong}\"]");
             let error = http(&text).unwrap_err().to_string();
-            assert!(
-                error.contains("http.proxy_protocol: ") && error.contains("prefix")
-                    || error.contains("has bits after its length"),
-                "{error}"
-            );
+            assert!(error.contains("http.proxy_protocol: "), "{error}");
         }
     }
 
