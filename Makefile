@@ -96,7 +96,7 @@ chart-tools:
 	tests/chart/tools
 
 .PHONY: e2e-cluster
-e2e-cluster: chart-tools ## the chart on a cluster of yours (KUBECONFIG=FILE; with VALUES=FILE installs, tests and removes it)
+e2e-cluster: chart-tools ## the chart on a cluster of yours (KUBECONFIG=FILE; VALUES=FILE and ENROL=COMMAND install, test and remove it)
 	tests/chart/e2e-cluster $(VALUES)
 
 .PHONY: hostile-etcd
