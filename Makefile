@@ -64,7 +64,7 @@ deny: ## licences, sources and advisories of dependencies (needs cargo-deny; adv
 	$(CARGO) deny --locked check advisories
 
 .PHONY: test
-test: clients ## everything, against a real etcd, a real browser and real SDKs
+test: clients chart-tools ## everything, against a real etcd, a real browser and real SDKs
 	$(CARGO) build --workspace --bins --tests --locked
 	@exec tests/run --minutes 55 $(CARGO) test --workspace --locked --no-fail-fast
 
@@ -80,6 +80,24 @@ test-unit: ## unit and property tests of all crates: no etcd, no browser, no net
 e2e: clients ## end-to-end scenarios with NAME in their module or test (NAME=spill; all without it)
 	$(CARGO) build --workspace --bins --test e2e --locked
 	@exec tests/run --minutes 45 $(CARGO) test --workspace --test e2e --locked -- $(NAME)
+
+.PHONY: chart
+chart: chart-tools ## tests of the Helm chart: objects, refusals, a node that it configures (NAME=refusals)
+	$(CARGO) build --workspace --bins --test chart --locked
+	@exec tests/run --minutes 10 $(CARGO) test --workspace --test chart --locked -- $(NAME)
+
+.PHONY: chart-renew
+chart-renew: chart-tools ## writes the chart's expected objects and its table of values anew
+	SYSTIR_RENEW=1 $(CARGO) test --workspace --test chart --locked -- examples
+
+.PHONY: chart-tools
+chart-tools:
+	@deploy/needs --install chart
+	tests/chart/tools
+
+.PHONY: e2e-cluster
+e2e-cluster: chart-tools ## the chart on a cluster of yours (KUBECONFIG=FILE; VALUES=FILE and ENROL=COMMAND install, test and remove it)
+	tests/chart/e2e-cluster $(VALUES)
 
 .PHONY: hostile-etcd
 hostile-etcd: export HOSTILE_ETCD_SECONDS ?= 120

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use livekit_token::{AccessToken, VideoGrants};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 /// The gateway to ask, and the API key to sign tokens with.
@@ -22,19 +22,43 @@ pub(crate) struct GatewayClient {
     pub(crate) api_secret: String,
 }
 
+/// What a gateway answered.
+struct Answer {
+    url: Url,
+    status: StatusCode,
+    body: String,
+}
+
+impl Answer {
+    fn value(self) -> Result<Value> {
+        let Self { url, status, body } = self;
+        if !status.is_success() {
+            bail!("{url} answered {status}: {body}");
+        }
+        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
+    }
+}
+
 impl GatewayClient {
     /// Requests the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn get(&self, path: &[&str]) -> Result<Value> {
-        self.send(reqwest::Method::GET, path, String::new()).await
+        self.send(reqwest::Method::GET, path, String::new(), "").await?.value()
+    }
+
+    /// As [`GatewayClient::get`], with a token for this room. None: there is no such thing.
+    pub(crate) async fn find_in_room(&self, room: &str, path: &[&str]) -> Result<Option<Value>> {
+        let answer = self.send(reqwest::Method::GET, path, String::new(), room).await?;
+        if answer.status == StatusCode::NOT_FOUND { Ok(None) } else { answer.value().map(Some) }
     }
 
     /// Posts a text to the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn post(&self, path: &[&str], body: String) -> Result<Value> {
-        self.send(reqwest::Method::POST, path, body).await
+        self.send(reqwest::Method::POST, path, body, "").await?.value()
     }
 
-    async fn send(&self, method: reqwest::Method, path: &[&str], body: String) -> Result<Value> {
-        let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
+    async fn send(&self, method: reqwest::Method, path: &[&str], body: String, room: &str) -> Result<Answer> {
+        let room = room.to_owned();
+        let grants = VideoGrants { room_list: true, room_admin: true, room, ..Default::default() };
         let token = AccessToken::with_api_key(&self.api_key, &self.api_secret)
             .with_identity("systirctl")
             .with_grants(grants)
@@ -52,10 +76,7 @@ impl GatewayClient {
             .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;
         let status = response.status();
         let body = response.text().await?;
-        if !status.is_success() {
-            bail!("{url} answered {status}: {body}");
-        }
-        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
+        Ok(Answer { url, status, body })
     }
 
     /// The URL of this path. Segments are percent-encoded, so a room's name cannot change the path.

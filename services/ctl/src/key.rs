@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
 use serde_json::json;
 use systir_documents::{PublicKey, SigningKey};
@@ -23,6 +23,10 @@ pub(crate) enum Command {
         /// Folder to write the files to.
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
+        /// Keeps a key of this name that is there already, and shows it: for nodes that create their key when they first
+        /// start.
+        #[arg(long)]
+        keep: bool,
     },
     /// Creates a room key: FILE (secret). All nodes that the institution approves as gateway or home hold the same one, and
     /// seal the names of its rooms with it.
@@ -41,10 +45,13 @@ pub(crate) enum Command {
 /// Runs a `key` subcommand.
 pub(crate) fn run(command: &Command, json: bool) -> Result<()> {
     match command {
-        Command::Create { name, out } => {
-            let key = SigningKey::from_seed(name, *random_seed()?)?;
+        Command::Create { name, out, keep } => {
             let file = name.replace('/', "-");
             let (secret, public) = (out.join(format!("{file}.key")), out.join(format!("{file}.pub")));
+            if *keep && secret.exists() {
+                return show_kept(name, &secret, &public, json);
+            }
+            let key = SigningKey::from_seed(name, *random_seed()?)?;
             // The secret first: if one exists, this fails and the public key stays as it is too.
             files::create(&secret, &Zeroizing::new(format!("{}\n", *key.to_text())), true)?;
             files::create(&public, &format!("{}\n", key.public()), false)?;
@@ -71,6 +78,23 @@ pub(crate) fn run(command: &Command, json: bool) -> Result<()> {
             show(&key, None, json)
         }
     }
+}
+
+/// Shows a key that was there already. Its public key is written again if it is missing: an earlier run may have been
+/// interrupted.
+fn show_kept(name: &str, secret: &Path, public: &Path, json: bool) -> Result<()> {
+    // A group may read it: Kubernetes gives volumes one.
+    let text = Zeroizing::new(files::read(secret)?);
+    let key: SigningKey =
+        text.strip_suffix('\n').unwrap_or(&text).parse().with_context(|| secret.display().to_string())?;
+    let key = key.public();
+    if key.name() != name {
+        bail!("{} holds the key {}, not {name}; choose another folder", secret.display(), key.name());
+    }
+    if !public.exists() {
+        files::create(public, &format!("{key}\n"), false)?;
+    }
+    show(&key, Some(secret), json)
 }
 
 fn random_seed() -> Result<Zeroizing<[u8; 32]>> {

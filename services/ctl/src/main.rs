@@ -15,6 +15,7 @@ mod gateway_client;
 mod key;
 mod policy;
 mod publish;
+mod residency;
 mod show;
 mod signing;
 mod tables;
@@ -46,6 +47,8 @@ enum Command {
         /// The room's name.
         room: String,
     },
+    /// Shows which nodes relay a room, where, and who controls them; checks that they are in given countries.
+    Where(residency::Arguments),
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
     /// Creates tokens for participants.
@@ -99,6 +102,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Explain { room } => {
             tables::explain(&gateway.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
+        Command::Where(arguments) => residency::run(&arguments, &gateway, json).await,
         Command::Documents => tables::documents(&gateway.get(&["systir", "v1", "documents"]).await?, json),
         Command::Token(command) => token::run(&command, &gateway, json),
         Command::Key(command) => key::run(&command, json),

@@ -92,6 +92,22 @@ pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
     })
 }
 
+/// `systirctl where`.
+pub(crate) fn residency(response: &Value, json: bool) -> Result<()> {
+    print(response, json, || {
+        let titles = ["node", "roles", "site", "country", "operator", "host", "controlled from", "rule"];
+        let mut table = table(&titles);
+        for node in list(response, "nodes") {
+            let mut cells = vec![Cell::new(text(node, "node")).add_attribute(Attribute::Bold)];
+            let fields = ["roles", "site", "country", "operator", "host", "host_controlled_from", "rule"];
+            cells.extend(fields.map(|field| Cell::new(text(node, field))));
+            table.add_row(cells);
+        }
+        fit_width(&mut table, &["controlled from", "host", "rule"], &titles);
+        table.to_string()
+    })
+}
+
 /// `systirctl rooms`.
 pub(crate) fn rooms(response: &Value, json: bool) -> Result<()> {
     print(response, json, || {

@@ -87,3 +87,21 @@ fn a_malformed_key_is_refused_without_showing_it() {
     assert!(folder.fail(1, "key show nowhere.pub").contains("nowhere.pub cannot be read"));
     assert!(folder.fail(1, "key create --name a+b").contains("cannot be the name of a key"));
 }
+
+#[test]
+fn a_key_that_a_node_created_earlier_is_kept_and_shown() {
+    let folder = Folder::new();
+    let create = "key create --keep --name nordu.net/cph-1 --out keys";
+    let made = folder.run(create);
+    let (key, public) = (folder.read("keys/nordu.net-cph-1.key"), folder.read("keys/nordu.net-cph-1.pub"));
+    // An earlier start was interrupted before the public key was written.
+    fs::remove_file(folder.at("keys/nordu.net-cph-1.pub")).unwrap();
+    assert_eq!(folder.run(create), made);
+    assert_eq!(
+        (key, public),
+        (folder.read("keys/nordu.net-cph-1.key"), folder.read("keys/nordu.net-cph-1.pub"))
+    );
+    fs::rename(folder.at("keys/nordu.net-cph-1.key"), folder.at("keys/nordu.net-cph-2.key")).unwrap();
+    let error = folder.fail(1, "key create --keep --name nordu.net/cph-2 --out keys");
+    assert!(error.contains("holds the key nordu.net/cph-1, not nordu.net/cph-2"), "{error}");
+}

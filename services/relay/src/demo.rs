@@ -187,6 +187,7 @@ pub(crate) fn config(
             certificate: None,
             key: None,
             behind_proxy: false,
+            proxy_protocol: Vec::new(),
             connections: 1_024,
             max_token_hours: config::default_max_token_hours(),
         },

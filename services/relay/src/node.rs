@@ -46,6 +46,7 @@ use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
 use crate::room_keys::{self, ConfiguredRoomKeys};
+use crate::serve::proxy_protocol::TrustedProxies;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::ticket_issuer::TicketIssuer;
@@ -285,7 +286,7 @@ impl Node {
             policy_changes: documents.changes(),
         };
         let keys = Arc::new(keys);
-        let join_limits = Arc::new(JoinLimits::new(config.http.behind_proxy));
+        let join_limits = Arc::new(JoinLimits::new(config.http.clients_share_addresses()));
         let api = Arc::new(Api {
             keys: keys.clone(),
             authority: authority.clone(),
@@ -481,6 +482,7 @@ async fn serve_clients(
             .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?,
         connections: config.http.connections,
         per_address: config.http.per_address(),
+        proxies: config.http.proxies()?,
         refused: metrics.connections_refused.clone(),
         tls,
         handle: axum_server::Handle::new(),
@@ -505,6 +507,7 @@ fn serve_metrics(
             .with_context(|| format!("telemetry.listen: cannot listen on {}", config.telemetry.listen))?,
         connections: METRICS_CONNECTIONS,
         per_address: METRICS_CONNECTIONS,
+        proxies: TrustedProxies::default(),
         refused: metrics.connections_refused.clone(),
         tls: None,
         handle: axum_server::Handle::new(),

@@ -44,7 +44,7 @@ impl RelayConfig {
             if key.secret.is_some() == key.secret_file.is_some() {
                 return invalid(&format!("keys.{name}"), "give either secret or secret_file");
             }
-            if key.allow_weak_secret && (!self.http.listen.ip().is_loopback() || self.http.behind_proxy) {
+            if key.allow_weak_secret && self.http.others_reach_it() {
                 let problem = "clients of other machines reach this node: remove it, and use a secret of 32 or more random \
                                characters (openssl rand -hex 32)";
                 return invalid(&format!("keys.{name}.allow_weak_secret"), problem);
@@ -156,6 +156,7 @@ fn http(http: &HttpSection) -> Result<(), FieldError> {
         }
         _ => {}
     }
+    http.proxies()?;
     if http.connections == 0 {
         return invalid("http.connections", "with 0 connections no client can connect");
     }

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use systir_documents::PrefixError;
 use systir_placement::SeatQuotas;
+
+use crate::serve::proxy_protocol::TrustedProxies;
 
 mod check;
 mod error;
@@ -82,6 +85,10 @@ pub struct HttpSection {
     /// Allows plain HTTP on a non-loopback address, because a proxy terminates TLS.
     #[serde(default)]
     pub behind_proxy: bool,
+    /// Prefixes of proxies that pass TCP on and state clients' addresses by the PROXY protocol, version 1 or 2. Each of their
+    /// connections must begin with that header.
+    #[serde(default)]
+    pub proxy_protocol: Vec<String>,
     /// Limit of concurrent connections, WebSockets included; further ones are closed.
     #[serde(default = "default_connections")]
     pub connections: usize,
@@ -94,7 +101,29 @@ impl HttpSection {
     /// Limit of concurrent connections of one address on which no participant was admitted: a quarter, because a campus may
     /// share an address. A proxy shares one for all clients, and must limit them itself.
     pub(crate) fn per_address(&self) -> usize {
-        if self.behind_proxy { self.connections } else { self.connections.div_ceil(4) }
+        if self.clients_share_addresses() { self.connections } else { self.connections.div_ceil(4) }
+    }
+
+    /// Do all clients have the address of their proxy?
+    pub(crate) fn clients_share_addresses(&self) -> bool {
+        self.behind_proxy && self.proxy_protocol.is_empty()
+    }
+
+    /// Do clients of other machines reach this port?
+    pub(crate) fn others_reach_it(&self) -> bool {
+        !self.listen.ip().is_loopback() || self.behind_proxy || !self.proxy_protocol.is_empty()
+    }
+
+    /// The proxies that state the addresses of clients.
+    ///
+    /// # Errors
+    /// When a text is no prefix.
+    pub(crate) fn proxies(&self) -> Result<TrustedProxies, FieldError> {
+        let prefixes = self.proxy_protocol.iter().map(|text| text.parse());
+        let prefixes = prefixes.collect::<Result<_, PrefixError>>();
+        prefixes
+            .map(TrustedProxies::new)
+            .map_err(|error| FieldError::new("http.proxy_protocol", error.to_string()))
     }
 }
 
@@ -439,10 +468,13 @@ mod tests {
     fn a_weak_secret_is_allowed_on_loopback_only() {
         let allowed = GOOD.replace("secret = \"secret\"", "secret = \"secret\"\nallow_weak_secret = true");
         load(&allowed).unwrap();
-        for http in ["listen = \"192.0.2.10:7880\"", "listen = \"127.0.0.1:7880\""] {
-            let public = format!("{http}\nbehind_proxy = true");
+        for public in [
+            "listen = \"192.0.2.10:7880\"\nbehind_proxy = true",
+            "listen = \"127.0.0.1:7880\"\nbehind_proxy = true",
+            "listen = \"127.0.0.1:7880\"\nproxy_protocol = [\"127.0.0.1/32\"]",
+        ] {
             let error =
-                load(&allowed.replace("listen = \"127.0.0.1:7880\"", &public)).unwrap_err().to_string();
+                load(&allowed.replace("listen = \"127.0.0.1:7880\"", public)).unwrap_err().to_string();
             assert!(error.contains("keys.devkey.allow_weak_secret: "), "{error}");
         }
     }
@@ -476,6 +508,22 @@ mod tests {
             let text = GOOD.replace(http, &format!("{http}\nmax_token_hours = {hours}"));
             let error = load(&text).unwrap_err().to_string();
             assert!(error.contains("http.max_token_hours: choose 1 to 8760"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_named_proxies_are_believed_and_limits_by_address_hold_behind_them() {
+        let http = |lines: &str| load(&GOOD.replace("listen = \"127.0.0.1:7880\"", lines));
+        let shared = http("listen = \"0.0.0.0:7880\"\nbehind_proxy = true").unwrap().http;
+        assert!(shared.clients_share_addresses() && shared.per_address() == shared.connections);
+        let proxies = "proxy_protocol = [\"192.0.2.0/24\", \"2001:db8::/32\"]";
+        let stated =
+            http(&format!("listen = \"0.0.0.0:7880\"\nbehind_proxy = true\n{proxies}")).unwrap().http;
+        assert!(!stated.clients_share_addresses() && stated.per_address() < stated.connections);
+        for wrong in ["0.0.0.0/0", "192.0.2.1/24", "proxy.example"] {
+            let text = format!("listen = \"127.0.0.1:7880\"\nproxy_protocol = [\"{wrong}\"]");
+            let error = http(&text).unwrap_err().to_string();
+            assert!(error.contains("http.proxy_protocol: "), "{error}");
         }
     }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::Layer as _;
 
 use super::not_admitted::{NotAdmitted, NotAdmittedConnections};
+use super::proxy_protocol::{ClientAddress, TrustedProxies, client_address};
 
 /// The kernel closes a connection whose sent data is not acknowledged for this long (TCP_USER_TIMEOUT).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -30,6 +31,7 @@ const HTTP2: &[u8] = b"PRI ";
 pub(super) struct ConnectionLimit<A> {
     permits: Arc<Semaphore>,
     not_admitted: NotAdmittedConnections,
+    proxies: TrustedProxies,
     refused: Counter,
     inner: A,
 }
@@ -38,46 +40,71 @@ impl<A> ConnectionLimit<A> {
     pub(super) fn new(
         limit: usize,
         not_admitted: NotAdmittedConnections,
+        proxies: TrustedProxies,
         refused: Counter,
         inner: A,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self { permits, not_admitted, refused, inner }
+        Self { permits, not_admitted, proxies, refused, inner }
     }
 }
 
 impl<A, S> Accept<TcpStream, S> for ConnectionLimit<A>
 where
-    A: Accept<TcpStream, S>,
+    A: Accept<TcpStream, S> + Clone + Send + Sync + 'static,
     A::Future: Send + 'static,
     A::Stream: Send + 'static,
     A::Service: Send + 'static,
+    S: Send + 'static,
 {
     type Stream = LimitedStream<A::Stream>;
-    type Service = AddExtension<A::Service, NotAdmitted>;
+    type Service = AddExtension<AddExtension<A::Service, NotAdmitted>, ClientAddress>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let place = stream.peer_addr().ok().and_then(|peer| self.not_admitted.add(peer.ip()));
+    fn accept(&self, mut stream: TcpStream, service: S) -> Self::Future {
+        let Ok(peer) = stream.peer_addr() else { return self.refuse() };
+        let behind_proxy = self.proxies.contains(peer.ip());
+        // Behind a proxy the client is known after the proxy's header.
+        let place = (!behind_proxy).then(|| self.not_admitted.add(peer.ip()));
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let (Some(permit), Some(place)) = (permit, place) else {
-            self.refused.inc();
-            return Box::pin(ready(Err(io::Error::other("too many connections"))));
-        };
+        let (Some(permit), None | Some(Some(_))) = (permit, &place) else { return self.refuse() };
         let _ = stream.set_nodelay(true);
         // Also covers a peer that keeps its receive window at zero.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        let accepted = self.inner.accept(stream, service);
+        let Self { not_admitted, refused, inner, .. } = self.clone();
         Box::pin(async move {
+            let (from, place) = match place.flatten() {
+                Some(place) => (peer, place),
+                None => {
+                    let from = client_address(&mut stream, peer).await?;
+                    let Some(place) = not_admitted.add(from.ip()) else {
+                        refused.inc();
+                        return Err(too_many());
+                    };
+                    (from, place)
+                }
+            };
             let (stream, service) = tokio::select! {
                 () = place.ended() => return Err(ended()),
-                accepted = accepted => accepted?,
+                accepted = inner.accept(stream, service) => accepted?,
             };
             let service = axum::Extension(place.clone()).layer(service);
+            let service = axum::Extension(ClientAddress(from)).layer(service);
             let ended = Box::pin(place.ended_owned());
             Ok((LimitedStream { stream, preface: Some(0), ended, _permit: permit, _place: place }, service))
         })
     }
+}
+
+impl<A> ConnectionLimit<A> {
+    fn refuse<T: Send + 'static>(&self) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send>> {
+        self.refused.inc();
+        Box::pin(ready(Err(too_many())))
+    }
+}
+
+fn too_many() -> io::Error {
+    io::Error::other("too many connections")
 }
 
 fn ended() -> io::Error {

@@ -4,6 +4,7 @@
 
 mod connection_limit;
 mod not_admitted;
+pub(crate) mod proxy_protocol;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use connection_limit::ConnectionLimit;
 use not_admitted::{NotAdmittedConnections, follow_requests};
+use proxy_protocol::{TrustedProxies, use_client_address};
 
 /// Time limit for the head of a request, and for an idle connection.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
@@ -48,6 +50,8 @@ pub(crate) struct HttpPort {
     pub(crate) connections: usize,
     /// Limit of concurrent connections of one address on which no participant was admitted.
     pub(crate) per_address: usize,
+    /// Proxies that state the addresses of clients.
+    pub(crate) proxies: TrustedProxies,
     /// Counts refused connections.
     pub(crate) refused: Counter,
     /// TLS configuration; none for plain HTTP.
@@ -61,7 +65,7 @@ pub(crate) struct HttpPort {
 /// # Errors
 /// When the listener cannot be used.
 pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
-    let HttpPort { listener, connections, per_address, refused, tls, handle } = port;
+    let HttpPort { listener, connections, per_address, proxies, refused, tls, handle } = port;
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle)
         .accept_error_handler(log_accept_errors())
@@ -73,17 +77,18 @@ pub(crate) async fn serve(port: HttpPort, app: Router) -> std::io::Result<()> {
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
     let app = app.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(from_fn(limit_url));
-    let service = app.layer(from_fn(follow_requests)).into_make_service_with_connect_info::<SocketAddr>();
+    let app = app.layer(from_fn(follow_requests)).layer(from_fn(use_client_address));
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let not_admitted = NotAdmittedConnections::new(connections.div_ceil(3), per_address);
     match tls {
         None => {
-            let acceptor = ConnectionLimit::new(connections, not_admitted, refused, DefaultAcceptor);
+            let acceptor = ConnectionLimit::new(connections, not_admitted, proxies, refused, DefaultAcceptor);
             server.acceptor(acceptor).serve(service).await
         }
         Some(tls) => {
             let tls = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIME);
             server
-                .acceptor(ConnectionLimit::new(connections, not_admitted, refused, tls))
+                .acceptor(ConnectionLimit::new(connections, not_admitted, proxies, refused, tls))
                 .serve(service)
                 .await
         }

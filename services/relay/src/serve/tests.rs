@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, WebSocketUpgrade};
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -27,6 +27,10 @@ fn start(connections: usize) -> TestServer {
 }
 
 fn start_with(connections: usize, per_address: usize) -> TestServer {
+    start_behind(TrustedProxies::default(), connections, per_address)
+}
+
+fn start_behind(proxies: TrustedProxies, connections: usize, per_address: usize) -> TestServer {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (handle, refused) = (Handle::new(), Counter::default());
@@ -34,6 +38,7 @@ fn start_with(connections: usize, per_address: usize) -> TestServer {
         listener,
         connections,
         per_address,
+        proxies,
         refused: refused.clone(),
         tls: None,
         handle: handle.clone(),
@@ -45,7 +50,12 @@ fn start_with(connections: usize, per_address: usize) -> TestServer {
     let upgrade = get(|upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move { while socket.recv().await.is_some() {} })
     });
-    let app = Router::new().route("/", get(|| async { "here" })).route("/ws", upgrade).merge(body);
+    let from = get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move { from.ip().to_string() });
+    let app = Router::new()
+        .route("/", get(|| async { "here" }))
+        .route("/ws", upgrade)
+        .route("/from", from)
+        .merge(body);
     tokio::spawn(serve(port, app));
     TestServer { address, handle, refused }
 }
@@ -249,4 +259,71 @@ async fn an_idle_connection_ends_after_the_limit() {
     let (answer, lasted) = until_closed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(lasted >= HEAD_TIME, "kept alive until the limit");
+}
+
+/// The header of a proxy, in version 1 or 2.
+fn stated(client: &str, version: u8) -> Vec<u8> {
+    use proxy_header::{ProxiedAddress, ProxyHeader};
+    let client: SocketAddr = client.parse().unwrap();
+    let proxy = if client.is_ipv4() { "192.0.2.1:443" } else { "[2001:db8::1]:443" };
+    let header = ProxyHeader::with_address(ProxiedAddress::stream(client, proxy.parse().unwrap()));
+    let mut bytes = Vec::new();
+    if version == 1 { header.encode_v1(&mut bytes) } else { header.encode_v2(&mut bytes) }.unwrap();
+    bytes
+}
+
+fn loopback() -> TrustedProxies {
+    TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()])
+}
+
+#[tokio::test]
+async fn the_address_that_a_trusted_proxy_states_is_that_of_the_client() {
+    let server = start_behind(loopback(), 8, 8);
+    for version in [1, 2] {
+        for client in ["198.51.100.7", "2001:db8::7"] {
+            let at = if client.contains(':') { format!("[{client}]:5000") } else { format!("{client}:5000") };
+            let sent = [stated(&at, version), request("/from", "")].concat();
+            let answer = response_to(&server, &sent).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(client), "{version}: {answer}");
+        }
+    }
+    // A health check of the proxy itself.
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    let answer = response_to(&server, &[local.as_slice(), &request("/from", "")].concat()).await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_states_no_address_is_not_served_and_another_sender_is_not_believed() {
+    let server = start_behind(loopback(), 8, 8);
+    let long = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat();
+    let huge = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
+    for wrong in [request("/from", "").as_slice(), b"PROXY TCP4 here there 1 2\r\n", &long, huge] {
+        let answer = response_to(&server, &[wrong, &request("/from", "")].concat()).await;
+        assert!(answer.is_empty(), "{answer}");
+    }
+    let elsewhere = TrustedProxies::new(vec!["192.0.2.0/24".parse().unwrap()]);
+    let server = start_behind(elsewhere, 8, 8);
+    let sent = [stated("198.51.100.7:5000", 1), request("/from", "")].concat();
+    let answer = response_to(&server, &sent).await;
+    assert!(!answer.contains("198.51.100.7") && !answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = response_to(&server, &request("/from", "")).await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_limits_count_the_stated_addresses() {
+    let server = start_behind(loopback(), 30, 1);
+    let mut holding = TcpStream::connect(server.address).await.unwrap();
+    holding.write_all(&stated("198.51.100.7:5000", 2)).await.unwrap();
+    // Another client of the same proxy is served, and ends no other connection.
+    let other = [stated("198.51.100.8:5000", 2), request("/from", "")].concat();
+    assert!(response_to(&server, &other).await.ends_with("198.51.100.8"));
+    holding.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    // The same client again: its oldest connection ends.
+    let again = [stated("198.51.100.7:5001", 2), request("/from", "")].concat();
+    assert!(response_to(&server, &again).await.ends_with("198.51.100.7"));
+    let mut rest = Vec::new();
+    let _ = holding.read_to_end(&mut rest).await;
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
 }
