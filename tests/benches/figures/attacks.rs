@@ -34,7 +34,7 @@ enum Attack {
     HalfOpenIceTcp,
     HalfOpenTls,
     BadTokens,
-    JunkMedia,
+    RandomPackets,
     UnknownChecks,
     QuicInitials,
 }
@@ -45,7 +45,7 @@ impl Attack {
         Self::HalfOpenIceTcp,
         Self::HalfOpenTls,
         Self::BadTokens,
-        Self::JunkMedia,
+        Self::RandomPackets,
         Self::UnknownChecks,
         Self::QuicInitials,
     ];
@@ -56,7 +56,7 @@ impl Attack {
             Self::HalfOpenIceTcp => "2,000 silent ICE-TCP connections",
             Self::HalfOpenTls => "200 TLS handshakes a second on the gRPC port",
             Self::BadTokens => "500 joins a second with forged tokens",
-            Self::JunkMedia => "100,000 junk packets a second on the media port",
+            Self::RandomPackets => "100,000 random packets a second on the media port",
             Self::UnknownChecks => "50,000 checks a second of unknown participants",
             Self::QuicInitials => "10,000 QUIC Initial packets a second",
         }
@@ -71,7 +71,7 @@ impl Attack {
             Self::HalfOpenIceTcp => connections::hold(address(11), 2_000, 1_000, Vec::new()),
             Self::HalfOpenTls => connections::hold(address(1), 400, 200, connections::client_hello()?),
             Self::BadTokens => connections::hold(address(10), 50, 500, connections::forged_join()),
-            Self::JunkMedia => datagrams::send(address(12), 100_000, datagrams::junk),
+            Self::RandomPackets => datagrams::send(address(12), 100_000, datagrams::random_packet),
             Self::UnknownChecks => datagrams::send(address(12), 50_000, datagrams::unknown_check),
             Self::QuicInitials => datagrams::send(address(0), 10_000, datagrams::quic_initial),
         }

@@ -48,7 +48,7 @@ fn bytes(random: &mut fastrand::Rng, count: usize) -> Vec<u8> {
 }
 
 /// Bytes that look like SRTP (first byte 0x80) in half of the cases.
-pub(super) fn junk(random: &mut fastrand::Rng) -> Vec<u8> {
+pub(super) fn random_packet(random: &mut fastrand::Rng) -> Vec<u8> {
     let count = random.usize(1..300);
     let mut datagram = bytes(random, count);
     if random.bool()
