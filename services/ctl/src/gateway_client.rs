@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use livekit_token::{AccessToken, VideoGrants};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 /// The gateway to ask, and the API key to sign tokens with.
@@ -28,12 +28,35 @@ impl GatewayClient {
         self.send(reqwest::Method::GET, path, String::new()).await
     }
 
+    /// The text at the path made of these segments; none if there is no such thing.
+    pub(crate) async fn get_text(&self, path: &[&str]) -> Result<Option<String>> {
+        let (url, status, body) = self.answer(reqwest::Method::GET, path, String::new()).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(body)),
+            status => bail!("{url} answered {status}: {body}"),
+        }
+    }
+
     /// Posts a text to the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn post(&self, path: &[&str], body: String) -> Result<Value> {
         self.send(reqwest::Method::POST, path, body).await
     }
 
     async fn send(&self, method: reqwest::Method, path: &[&str], body: String) -> Result<Value> {
+        let (url, status, body) = self.answer(method, path, body).await?;
+        if !status.is_success() {
+            bail!("{url} answered {status}: {body}");
+        }
+        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
+    }
+
+    async fn answer(
+        &self,
+        method: reqwest::Method,
+        path: &[&str],
+        body: String,
+    ) -> Result<(Url, StatusCode, String)> {
         let grants = VideoGrants { room_list: true, room_admin: true, ..Default::default() };
         let token = AccessToken::with_api_key(&self.api_key, &self.api_secret)
             .with_identity("systirctl")
@@ -51,11 +74,7 @@ impl GatewayClient {
             .await
             .with_context(|| format!("{} does not answer; is it a gateway? (--url)", self.url))?;
         let status = response.status();
-        let body = response.text().await?;
-        if !status.is_success() {
-            bail!("{url} answered {status}: {body}");
-        }
-        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
+        Ok((url, status, response.text().await?))
     }
 
     /// The URL of this path. Segments are percent-encoded, so a room's name cannot change the path.
