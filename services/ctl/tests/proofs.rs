@@ -129,6 +129,59 @@ fn a_looser_policy_is_signed_only_with_consent() {
 }
 
 #[test]
+fn a_page_in_two_languages_says_what_is_permitted_proved_changed_and_signed() {
+    let folder = folder();
+    let key = folder.key("ku.dk/2026");
+    folder.run(&format!("policy build --profile profile.toml --version 1 {DATES} --out old.note"));
+    loosen(&folder);
+    // Names are shown as text, whatever they are.
+    folder.change("profile.toml", "names = \"exam-*\"", "names = \"<b>exam-*\"");
+    folder.run(&format!("policy build --profile profile.toml --version 2 {DATES} --out new.note"));
+    folder.run("policy sign new.note --key keys/ku.dk-2026.key");
+    let show = "policy show new.note --key keys/ku.dk-2026.pub --floor floor.note --previous old.note --html";
+    let written = folder.run(&format!("{show} en.html"));
+    assert!(written.contains("NOT all guarantees proved"), "{written}");
+    let english = folder.read("en.html");
+    for part in [
+        "<html lang=\"en\">",
+        "Where the meetings of ku.dk may be carried",
+        key["fingerprint"].as_str().unwrap(),
+        "nordunet&#39;s own machines",
+        "machines of amazon, run by nordunet",
+        "Permitted to no machine at all: Recording;",
+        "<span class=\"mark refuted\">NOT TRUE</span>",
+        "<span class=\"mark proved\">proved</span>",
+        "Now permitted, for example:",
+        "this version permits more",
+        "&lt;b&gt;exam-*",
+        "with cvc5 1",
+    ] {
+        assert!(english.contains(part), "{part}: {english}");
+    }
+    assert!(!english.contains("<b>exam") && !english.contains("http://") && !english.contains("https://"));
+    folder.run(&format!("{show} da.html --language da"));
+    let danish = folder.read("da.html");
+    for part in [
+        "<html lang=\"da\">",
+        "nordunets egne maskiner",
+        "bevist</span>",
+        "kunne løbe over til en node i",
+        "Danmark",
+    ] {
+        assert!(danish.contains(part), "{part}: {danish}");
+    }
+    // A text that was changed after it was signed has no page.
+    folder.change("new.note", "version = 2", "version = 3");
+    let error = folder.fail(1, &format!("{show} forged.html"));
+    assert!(
+        error.contains("the text was changed after it was signed") && !folder.at("forged.html").exists(),
+        "{error}"
+    );
+    let error = folder.fail(1, "policy show floor.note --html floor.html");
+    assert!(error.contains("a page is made of a bundle"), "{error}");
+}
+
+#[test]
 fn answers_become_a_profile_that_can_be_proved_and_built() {
     let folder = Folder::new();
     let output = folder.answer("policy init --out ku.toml", "ku.dk\nnordunet\namazon\nDK\n\n\n\nyes\n");

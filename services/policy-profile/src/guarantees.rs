@@ -67,7 +67,7 @@ pub(crate) fn named(
                      end-to-end encrypted"
                 ),
                 format!(
-                    "ingen maskine, der drives eller ejes af nogen, som kontrolleres udefra {zone}, rører et rum, der ikke \
+                    "ingen maskine, der drives eller ejes af nogen, som kontrolleres fra lande uden for {zone}, rører et rum, der ikke \
                      er end-to-end-krypteret"
                 ),
                 &[],
@@ -80,7 +80,7 @@ pub(crate) fn named(
                 "no machine that is run or owned by someone controlled from outside {zone} touches a room"
             ),
             format!(
-                "ingen maskine, der drives eller ejes af nogen, som kontrolleres udefra {zone}, rører et rum"
+                "ingen maskine, der drives eller ejes af nogen, som kontrolleres fra lande uden for {zone}, rører et rum"
             ),
             &[],
             control(&zone),

@@ -9,7 +9,7 @@
 //!   proves that a policy keeps to the floor of another institution or operator.
 //! - Every answer is checked: a counterexample by Cedar's own evaluation, and the solver by [canaries](ProofError::Canary),
 //!   properties that are known to be true and false, before and after each question.
-//! - [`Permissions`]: a summary of what is permitted, for a page that people read.
+//! - [`Permissions`]: a summary of what is permitted, for a page.
 //! - [`DecisionTable`]: decisions that are expected of a policy, as examples.
 //!
 //! What is taken for granted of a node is what the loader of directories enforces: an operator that owns a machine is

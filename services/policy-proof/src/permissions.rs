@@ -1,4 +1,4 @@
-//! What a policy permits, as a summary for people: for each action and kind of room, on whose machines, in which countries,
+//! What a policy permits, as a summary for those who do not read Cedar: for each action and kind of room, on whose machines, in which countries,
 //! and under whose control. It is made by evaluating the rules for each name that they can distinguish. A proof of a guarantee
 //! says what is never permitted; this only says where something is.
 

@@ -62,7 +62,9 @@ impl Prover {
         if model.guarantees.is_empty() {
             return Err(ProofError::NoGuarantee(model.name.clone()));
         }
-        let before = self.asked();
+        let asked = self.asked();
+        // Before the first question.
+        self.canaries(Action::Home).await?;
         let mut guarantees: Vec<GuaranteeProof> = model.guarantees.iter().map(GuaranteeProof::new).collect();
         for action in Action::ALL {
             let about: Vec<&LoadedGuarantee> =
@@ -70,8 +72,7 @@ impl Prover {
             if about.is_empty() {
                 continue;
             }
-            // Also where the translation decides all by itself.
-            self.canaries(action).await?;
+            let before = self.asked();
             let left = self.compile(model, action)?;
             // Most policies keep all their guarantees, which one question shows.
             let (_, all) = self.compile_text(model, action, &reference(&about))?;
@@ -92,12 +93,16 @@ impl Prover {
                     proof.refuted.push(found.ok_or(ProofError::WrongExample(action))?);
                 }
             }
+            // Each action has its canaries, also one that the translation decides all by itself.
+            if self.asked() == before {
+                self.canaries(action).await?;
+            }
         }
         Ok(ProofReport {
             policy: model.name.clone(),
             solver: self.version().clone(),
             guarantees,
-            asked: self.asked() - before,
+            asked: self.asked() - asked,
         })
     }
 

@@ -83,9 +83,9 @@ fn load_one(
 }
 
 /// The condition as a policy that permits what it holds of.
-fn reference(actions: &[Action], holds: &str) -> Result<Policy, cedar_policy::ParseErrors> {
+fn reference(actions: &[Action], holds: &str) -> Result<Policy, String> {
     let actions: Vec<String> = actions.iter().map(|action| format!("Action::\"{action}\"")).collect();
     let text =
         format!("permit (principal, action in [{}], resource) when {{ {holds} }};", actions.join(", "));
-    Policy::parse(Some(PolicyId::new("guarantee")), text)
+    Policy::parse(Some(PolicyId::new("guarantee")), text).map_err(|error| error.to_string())
 }

@@ -6,7 +6,7 @@ use systir_documents::Bundle;
 use systir_policy_proof::{Countries, Language};
 
 /// ISO 3166-1 alpha-2, English, Danish.
-const NAMES: [(&str, &str, &str); 34] = [
+const NAMES: [(&str, &str, &str); 32] = [
     ("AT", "Austria", "Østrig"),
     ("BE", "Belgium", "Belgien"),
     ("BG", "Bulgaria", "Bulgarien"),
@@ -18,10 +18,8 @@ const NAMES: [(&str, &str, &str); 34] = [
     ("EE", "Estonia", "Estland"),
     ("ES", "Spain", "Spanien"),
     ("FI", "Finland", "Finland"),
-    ("FO", "Faroe Islands", "Færøerne"),
     ("FR", "France", "Frankrig"),
     ("GB", "United Kingdom", "Storbritannien"),
-    ("GL", "Greenland", "Grønland"),
     ("GR", "Greece", "Grækenland"),
     ("HR", "Croatia", "Kroatien"),
     ("HU", "Hungary", "Ungarn"),

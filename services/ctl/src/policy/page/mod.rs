@@ -1,4 +1,4 @@
-//! A page about a policy for people who do not read Cedar: a self-contained HTML file, for the screen and for A4.
+//! A page about a policy for those who do not read Cedar: a self-contained HTML file, for the screen and for A4.
 
 mod countries;
 mod html;
@@ -20,7 +20,7 @@ use crate::{dates, files, key};
 /// Arguments of the page of `systirctl policy show`.
 #[derive(Debug, Args)]
 pub(crate) struct PageArguments {
-    /// Writes a page for people who do not read Cedar to this file: what is permitted, in which order, what is never possible
+    /// Writes a page for those who do not read Cedar to this file: what is permitted, in which order, what is never possible
     /// and proved (needs cvc5), and who signed.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,

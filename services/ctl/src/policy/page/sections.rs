@@ -74,8 +74,11 @@ impl Page<'_> {
         if let Some(floor) = self.floor {
             out.push_str(&format!(
                 "<p class=\"small\">{} {}. SHA-256: <code>{}</code></p>\n",
-                self.say("Together with the", "Sammen med"),
-                escaped(&floor.title()),
+                self.say(
+                    "Together with the rules (floor) of the operator",
+                    "Sammen med reglerne (floor) fra operatøren"
+                ),
+                escaped(&format!("{}, version {}", floor.document.owner(), floor.document.version())),
                 floor.hash()
             ));
         }
@@ -229,7 +232,7 @@ impl Page<'_> {
                      Checked {made} with {solver}, text {hash}."
                 ),
                 Language::Danish => format!(
-                    "“Bevist” betyder: et program har vist, at politikkens tekst ikke tillader nogen undtagelse, for nogen maskine, \
+                    "»Bevist« betyder: et program har vist, at politikkens tekst ikke tillader nogen undtagelse, for nogen maskine, \
                      der kunne findes. Det siger noget om teksten, ikke om hvor en maskine faktisk står. \
                      Kontrolleret {made} med {solver}, tekst {hash}."
                 ),

@@ -57,8 +57,20 @@ pub(super) fn rooms(kinds: &[RoomAttributes], language: Language) -> String {
             "fortrolige, ikke end-to-end-krypterede",
         )),
     };
-    if of(RoomClass::Standard) == (true, true) && of(RoomClass::Confidential) == (true, true) {
-        return text(language, "all", "alle").to_owned();
+    if of(RoomClass::Standard) == of(RoomClass::Confidential) {
+        return match of(RoomClass::Standard) {
+            (true, true) => text(language, "all", "alle"),
+            (false, true) => {
+                text(language, "all that are encrypted end to end", "alle, der er end-to-end-krypterede")
+            }
+            (true, false) => text(
+                language,
+                "all that are not encrypted end to end",
+                "alle, der ikke er end-to-end-krypterede",
+            ),
+            (false, false) => "",
+        }
+        .to_owned();
     }
     let words = [RoomClass::Standard, RoomClass::Confidential].into_iter().filter_map(one);
     words.collect::<Vec<_>>().join("; ")
