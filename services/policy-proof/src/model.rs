@@ -89,18 +89,6 @@ impl PolicyModel {
         &self.name
     }
 
-    /// The institution, unless it is a floor by itself.
-    #[must_use]
-    pub fn institution(&self) -> Option<&str> {
-        self.institution.as_deref()
-    }
-
-    /// What is to be proved.
-    #[must_use]
-    pub fn guarantees(&self) -> &[LoadedGuarantee] {
-        &self.guarantees
-    }
-
     /// The actions that a rule can apply to; none if there is no such rule.
     #[must_use]
     pub fn actions_of(&self, rule: &str) -> &[Action] {
