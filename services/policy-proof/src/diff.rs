@@ -96,7 +96,7 @@ impl Prover {
     ) -> Result<bool, ProofError> {
         let (one, other) = (one.as_loaded()?, other.as_loaded()?);
         let (left, right) = (self.compile(&one, action)?, self.compile(&other, action)?);
-        Ok(self.implies(action, &left, &right).await? && self.implies(action, &right, &left).await?)
+        self.equivalent(action, &left, &right).await
     }
 
     /// What `of` permits and `than` does not.

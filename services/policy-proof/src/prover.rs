@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{Authorizer, Decision as CedarDecision, PolicySet};
+use cedar_policy_symcc::err::Error;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicySet, Env};
 use systir_policy::Action;
 
@@ -91,8 +92,30 @@ impl Prover {
     ) -> Result<bool, ProofError> {
         let before = self.asked();
         let answer = self.solver.check_implies_opt(left, right).await;
+        self.trusted(action, before, answer).await
+    }
+
+    /// Do both permit the same of `action`? Canaries follow as in [`Prover::implies`].
+    pub(crate) async fn equivalent(
+        &mut self,
+        action: Action,
+        left: &CompiledPolicySet,
+        right: &CompiledPolicySet,
+    ) -> Result<bool, ProofError> {
+        let before = self.asked();
+        let answer = self.solver.check_equivalent_opt(left, right).await;
+        self.trusted(action, before, answer).await
+    }
+
+    /// The answer, if canaries come out right. What the translation decided, without a question, needs none.
+    async fn trusted(
+        &mut self,
+        action: Action,
+        asked_before: u64,
+        answer: Result<bool, Error>,
+    ) -> Result<bool, ProofError> {
         let answer = answer.map_err(|error| no_answer(action, &error))?;
-        if self.asked() > before {
+        if self.asked() > asked_before {
             self.canaries(action).await?;
         }
         Ok(answer)
@@ -157,7 +180,7 @@ impl Prover {
     }
 }
 
-fn no_answer(action: Action, error: &cedar_policy_symcc::err::Error) -> ProofError {
+fn no_answer(action: Action, error: &Error) -> ProofError {
     let mut what = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
