@@ -51,6 +51,17 @@ impl GatewayClient {
         if answer.status == StatusCode::NOT_FOUND { Ok(None) } else { answer.value().map(Some) }
     }
 
+    /// The text at the path made of these segments; none if there is no such thing.
+    pub(crate) async fn get_text(&self, path: &[&str]) -> Result<Option<String>> {
+        let Answer { url, status, body } =
+            self.send(reqwest::Method::GET, path, String::new(), "").await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(body)),
+            status => bail!("{url} answered {status}: {body}"),
+        }
+    }
+
     /// Posts a text to the path made of these segments, with a token that is valid for one minute.
     pub(crate) async fn post(&self, path: &[&str], body: String) -> Result<Value> {
         self.send(reqwest::Method::POST, path, body, "").await?.value()

@@ -19,10 +19,10 @@ use crate::{dates, key};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The document, signed or not.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// A public key, or its .pub file: its signature is verified. May be given several times.
     #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
+    pub(crate) key: Vec<String>,
 }
 
 /// What is known of one signature.

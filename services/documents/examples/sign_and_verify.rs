@@ -60,6 +60,7 @@ fn bundle(version: u64) -> Document {
         vocabulary: Vocabulary::default(),
         zones: [].into(),
         classes: Vec::new(),
+        guarantees: Vec::new(),
         policy: "@id(\"home-denmark\")\n@why(\"{node} is in Denmark\")\n\
                  permit (principal in Institution::\"ku.dk\", action == Action::\"home\", resource)\n\
                  when { resource.country == Country::\"DK\" };\n"

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::error::DocumentError;
+use crate::guarantee::{Guarantee, GuaranteeText, check_guarantees};
 use crate::lifetime::Lifetime;
 use crate::names::{check_label, check_name};
 use crate::text::{DatesText, PolicyTable, TomlText, quoted, write_head, write_policy};
@@ -31,6 +32,8 @@ pub struct Bundle {
     pub zones: BTreeMap<String, Vec<String>>,
     /// Which rooms are confidential, by patterns of their names. Of several that match, the strictest values count.
     pub classes: Vec<RoomClassRule>,
+    /// What the policy never permits: conditions that `systirctl policy prove` proves.
+    pub guarantees: Vec<Guarantee>,
     /// The policy, Cedar text.
     pub policy: String,
 }
@@ -59,6 +62,8 @@ struct BundleText {
     zones: ZonesText,
     #[serde(default, rename = "class")]
     classes: Vec<Spanned<RoomClassText>>,
+    #[serde(default, rename = "guarantee")]
+    guarantees: Vec<Spanned<GuaranteeText>>,
     policy: PolicyTable,
 }
 
@@ -86,6 +91,7 @@ impl Bundle {
             vocabulary: read.vocabulary.check(text)?,
             zones: check_zones(read.zones, text)?,
             classes: classes.collect::<Result<_, _>>()?,
+            guarantees: check_guarantees(read.guarantees, text)?,
             policy: read.policy.cedar.into_inner(),
         })
     }
@@ -99,6 +105,7 @@ impl Bundle {
             let (pattern, class) = (quoted(pattern), quoted(class));
             out.push_str(&format!("\n[[class]]\npattern = {pattern}\nclass = {class}\ne2ee = {e2ee}\n"));
         }
+        self.guarantees.iter().for_each(|guarantee| guarantee.write(out));
         write_policy(out, &self.policy);
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::samples::{ISSUED, bundle, directory, floor, key};
-use crate::{Bundle, Document, DocumentId, Lifetime, RoomClassRule};
+use crate::{Bundle, Document, DocumentId, Guarantee, Lifetime, RoomClassRule};
 
 fn refused(text: &str) -> String {
     Document::parse(text).unwrap_err().to_string()
@@ -232,12 +232,29 @@ fn any_bundle() -> impl Strategy<Value = Document> {
     let classes = proptest::collection::vec(class, 0..4);
     let dates = (0_u64..100_000_000_000, 0_u64..1_000_000, 0_u64..1_000_000);
     let policy = prop_oneof!["(\\PC|\n){0,80}", "(?s).{0,40}", "['\"\\\\\n\t]{0,20}"];
-    ((names(), labels, names(), names()), zones, classes, dates, policy, 1..u64::try_from(i64::MAX).unwrap())
+    let guarantee = ("[a-z]{3}[0-9]{3,9}", "[a-z\"\\\\]{1,12}", "[a-z]{0,8}", names(), "['\"a \n=]{0,20}")
+        .prop_map(|(id, says, says_da, actions, holds)| Guarantee {
+            id,
+            says,
+            says_da,
+            actions: actions.into_iter().collect(),
+            holds,
+        });
+    let guarantees = proptest::collection::btree_map("[a-z]{1,8}", guarantee, 0..3)
+        .prop_map(|named| named.into_iter().map(|(id, guarantee)| Guarantee { id, ..guarantee }).collect());
+    (
+        (names(), labels, names(), names()),
+        zones,
+        (classes, guarantees),
+        dates,
+        policy,
+        1..u64::try_from(i64::MAX).unwrap(),
+    )
         .prop_map(
             |(
                 (operators, hosts, nodes, institutions),
                 zones,
-                classes,
+                (classes, guarantees),
                 (issued, renew, end),
                 policy,
                 version,
@@ -249,6 +266,7 @@ fn any_bundle() -> impl Strategy<Value = Document> {
                     vocabulary: crate::Vocabulary { operators, hosts, nodes, institutions },
                     zones,
                     classes,
+                    guarantees,
                     policy,
                 })
             },

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::error::DocumentError;
+use crate::guarantee::{Guarantee, GuaranteeText, check_guarantees};
 use crate::lifetime::Lifetime;
 use crate::names::check_name;
 use crate::text::{DatesText, PolicyTable, TomlText, quoted, write_head, write_policy};
@@ -26,6 +27,8 @@ pub struct Floor {
     pub vocabulary: Vocabulary,
     /// Zone -> countries, ISO 3166-1 alpha-2.
     pub zones: BTreeMap<String, Vec<String>>,
+    /// What the rules never permit, whatever an institution's bundle says.
+    pub guarantees: Vec<Guarantee>,
     /// The policy, Cedar text.
     pub policy: String,
 }
@@ -41,6 +44,8 @@ struct FloorText {
     vocabulary: VocabularyText,
     #[serde(default)]
     zones: ZonesText,
+    #[serde(default, rename = "guarantee")]
+    guarantees: Vec<Spanned<GuaranteeText>>,
     policy: PolicyTable,
 }
 
@@ -54,6 +59,7 @@ impl Floor {
             lifetime: text.lifetime(&dates)?,
             vocabulary: read.vocabulary.check(text)?,
             zones: check_zones(read.zones, text)?,
+            guarantees: check_guarantees(read.guarantees, text)?,
             policy: read.policy.cedar.into_inner(),
         })
     }
@@ -63,6 +69,7 @@ impl Floor {
         write_head(out, self.version, &self.lifetime);
         self.vocabulary.write(out);
         write_zones(&self.zones, out);
+        self.guarantees.iter().for_each(|guarantee| guarantee.write(out));
         write_policy(out, &self.policy);
     }
 }

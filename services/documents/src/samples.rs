@@ -51,6 +51,7 @@ pub(crate) fn bundle(institution: &str, version: u64) -> Document {
             },
             RoomClassRule { pattern: "*".to_owned(), class: "standard".to_owned(), e2ee: false },
         ],
+        guarantees: Vec::new(),
         policy: "// Rules.\n\n@id(\"a\")\npermit (principal, action, resource);\n".to_owned(),
     })
 }
@@ -62,6 +63,7 @@ pub(crate) fn floor(operator: &str, version: u64) -> Document {
         lifetime: lifetime(),
         vocabulary: Vocabulary::default(),
         zones: zones(),
+        guarantees: Vec::new(),
         policy: "@id(\"b\")\nforbid (principal, action, resource);\n".to_owned(),
     })
 }

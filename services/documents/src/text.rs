@@ -143,6 +143,12 @@ pub(crate) fn block(text: &str) -> String {
     if as_it_is { format!("'''\n{text}'''") } else { format!("\"\"\"\n{}\"\"\"", escaped(text, false)) }
 }
 
+/// A string as it is written, if it fits on one line.
+pub(crate) fn literal(text: &str) -> String {
+    let as_it_is = !text.contains(['\'', '\n']) && !text.contains(is_deceptive);
+    if as_it_is { format!("'{text}'") } else { block(text) }
+}
+
 /// A list of strings, on several lines if it is long.
 pub(crate) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let items: Vec<String> = items.into_iter().map(quoted).collect();
@@ -207,7 +213,7 @@ mod tests {
         #[test]
         fn any_string_is_read_as_it_was_written(text in "(?s).{0,60}", mixed in "[ab'\"\\\\\n\t\r\u{202e}]{0,12}") {
             for text in [&text, &mixed] {
-                for written in [quoted(text), block(text)] {
+                for written in [quoted(text), block(text), literal(text)] {
                     prop_assert!(!written.contains(is_deceptive));
                     let read = read(&written);
                     prop_assert_eq!(read.as_str(), Some(text.as_str()));

@@ -56,6 +56,7 @@ fn bundle() -> Document {
         ]
         .into(),
         classes: vec![RoomClassRule { pattern: "eksamen *".to_owned(), class: "confidential".to_owned(), e2ee: true }],
+        guarantees: Vec::new(),
         policy: "// Which nodes may carry rooms of ku.dk.\n\n@id(\"ku-home-denmark\")\n@why(\"{node} is in Denmark\")\n\
                  permit (principal in Institution::\"ku.dk\", action == Action::\"home\", resource)\nwhen {\n  \
                  resource.country == Country::\"DK\"\n};\n"
@@ -70,6 +71,7 @@ fn floor() -> Document {
         lifetime: lifetime(),
         vocabulary: Vocabulary::default(),
         zones: [].into(),
+        guarantees: Vec::new(),
         policy: "@id(\"floor-declared-by-its-operator\")\n@why(\"declared by {declared_by}\")\n\
                  forbid (principal, action in Action::\"on-node\", resource)\n\
                  unless { resource.declared_by == resource.operator };\n"

@@ -54,6 +54,7 @@ fn bundle() -> Bundle {
             class: "confidential".to_owned(),
             e2ee: false,
         }],
+        guarantees: Vec::new(),
         policy: include_str!("../policies/ku.dk.cedar").to_owned(),
     }
 }
@@ -65,6 +66,7 @@ fn floor() -> Floor {
         lifetime: LIFETIME,
         vocabulary: Vocabulary::default(),
         zones: BTreeMap::new(),
+        guarantees: Vec::new(),
         policy: include_str!("../policies/floor.cedar").to_owned(),
     }
 }

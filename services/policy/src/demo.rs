@@ -94,6 +94,7 @@ pub fn bundle(lifetime: Lifetime) -> Result<Bundle, LoadError> {
         vocabulary: parse::<VocabularyFile>("vocabulary.toml", VOCABULARY)?.into(),
         zones: parse::<BTreeMap<String, Vec<String>>>("zones.toml", ZONES)?,
         classes: parse::<ClassesFile>("classes.toml", CLASSES)?.into(),
+        guarantees: Vec::new(),
         policy: KU_DK.to_owned(),
     })
 }
@@ -107,6 +108,7 @@ pub fn floor(lifetime: Lifetime) -> Floor {
         lifetime,
         vocabulary: Vocabulary::default(),
         zones: BTreeMap::new(),
+        guarantees: Vec::new(),
         policy: FLOOR.to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use systir_reason::{Reason, Refusal};
 use crate::decision::{Decision, Denial};
 use crate::entities::EntityStore;
 use crate::escape::escaped;
+use crate::guarantee::LoadedGuarantee;
 use crate::institution::{InstitutionPolicy, floor_source};
 use crate::loader::PolicyText;
 use crate::node::NodeFacts;
@@ -153,6 +154,12 @@ impl PolicyEngine {
     #[must_use]
     pub fn text(&self, institution: &str) -> Option<&PolicyText> {
         self.policies.get(institution).map(|policy| &policy.loaded.text)
+    }
+
+    /// The guarantees of an institution's policy: those of the floor, then the bundle's own.
+    #[must_use]
+    pub fn guarantees(&self, institution: &str) -> &[LoadedGuarantee] {
+        self.policies.get(institution).map_or(&[], |policy| &policy.guarantees)
     }
 
     /// The rules that apply to an institution, floor first, in the order of the text.

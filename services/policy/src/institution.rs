@@ -6,6 +6,7 @@ use systir_reason::Reason;
 
 use crate::classes::RoomClasses;
 use crate::decision::{Denial, PolicyVersion};
+use crate::guarantee::LoadedGuarantee;
 use crate::lint::PolicyLayer;
 use crate::loader::{LoadedPart, LoadedPolicy, PolicySource};
 use crate::node::NodeFacts;
@@ -20,6 +21,8 @@ pub(crate) struct InstitutionPolicy {
     pub(crate) loaded: LoadedPolicy,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) classes: RoomClasses,
+    /// Those of the floor, then the bundle's own.
+    pub(crate) guarantees: Vec<LoadedGuarantee>,
     pub(crate) statement: PolicyStatement,
     /// The bundle and the floor, each with its validity.
     pub(crate) validity: [(String, Validity); 2],
@@ -47,6 +50,7 @@ impl InstitutionPolicy {
             loaded: LoadedPolicy::combine(&place, version.clone(), SCHEMA, floor_rules, &own)?,
             vocabulary: document.vocabulary.clone(),
             classes,
+            guarantees: floor_rules.guarantees.iter().chain(&own.guarantees).cloned().collect(),
             statement: PolicyStatement {
                 institution: document.institution.clone(),
                 version,
@@ -112,6 +116,7 @@ fn bundle_source<'a>(bundle: &'a Bundle, place: &'a str) -> PolicySource<'a> {
         text: &bundle.policy,
         zones: &bundle.zones,
         vocabulary: &bundle.vocabulary,
+        guarantees: &bundle.guarantees,
     }
 }
 
@@ -122,6 +127,7 @@ pub(crate) fn floor_source<'a>(floor: &'a Floor, place: &'a str) -> PolicySource
         text: &floor.policy,
         zones: &floor.zones,
         vocabulary: &floor.vocabulary,
+        guarantees: &floor.guarantees,
     }
 }
 

@@ -11,7 +11,9 @@
 //! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names. A node
 //!   without a room key of the institution cannot read the names; it goes by the room's grant.
 //! - Zones ("EEA") are replaced by their countries before the text is parsed or shown.
-//! - [`sign`] signs a document that nodes would accept; [`VocabularyFile`] and [`ClassesFile`] are source files of bundles.
+//! - [`sign`] signs a document that nodes would accept; [`VocabularyFile`], [`ClassesFile`] and [`GuaranteesFile`] are source
+//!   files of bundles.
+//! - [`LoadedGuarantee`] is what is to be proved of an institution's rules. Nothing is proved here.
 //! - `demo` (a feature) holds the demo's documents.
 //!
 //! `examples/decide_and_explain.rs` decides for an approved and an unapproved node.
@@ -32,6 +34,7 @@ pub mod demo;
 mod engine;
 mod entities;
 mod escape;
+mod guarantee;
 mod institution;
 mod known_decisions;
 mod known_rooms;
@@ -61,13 +64,15 @@ pub use authority::{Authority, ParticipantRoles};
 pub use country::is_country;
 pub use decision::{Decision, PolicyVersion};
 pub use engine::PolicyEngine;
+pub use guarantee::LoadedGuarantee;
 pub use loader::PolicyText;
 pub use metrics::PolicyMetrics;
 pub use node::{DirectoryStatement, NodeAttribute, NodeFacts};
 pub use problem::{LoadError, Problem};
 pub use request::{Claims, Request, RoomAttributes, RoomClass, Subject};
 pub use rule::{Rule, RuleEffect, RuleId};
+pub use schema::SCHEMA;
 pub use signing::{SigningError, add_signature, sign};
 pub use source::{SourceDocument, Sources};
-pub use source_files::{ClassesFile, VocabularyFile};
+pub use source_files::{ClassesFile, GuaranteesFile, VocabularyFile};
 pub use statement::PolicyStatement;

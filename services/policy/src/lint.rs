@@ -195,7 +195,11 @@ fn mentions_context(json: &serde_json::Value) -> bool {
 
 /// Every entity that the rule names must be in the document's vocabulary: Cedar itself accepts any id, so a rule with a
 /// typo would silently never apply.
-fn check_literals(policy: &Policy, layer: PolicyLayer<'_>, vocabulary: &Vocabulary) -> Vec<String> {
+pub(crate) fn check_literals(
+    policy: &Policy,
+    layer: PolicyLayer<'_>,
+    vocabulary: &Vocabulary,
+) -> Vec<String> {
     let known = |names: &BTreeSet<String>, id: &str| names.contains(id);
     let own = |id: &str| matches!(layer, PolicyLayer::Institution(institution) if institution == id);
     let mut wrong = BTreeSet::new();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{ParseErrors, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
-use systir_documents::Vocabulary;
+use systir_documents::{Guarantee, Vocabulary};
 
 use crate::decision::PolicyVersion;
+use crate::guarantee::{self, LoadedGuarantee};
 use crate::lint::{self, PolicyLayer};
 use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
@@ -22,6 +23,7 @@ pub(crate) struct PolicySource<'a> {
     pub(crate) text: &'a str,
     pub(crate) zones: &'a BTreeMap<String, Vec<String>>,
     pub(crate) vocabulary: &'a Vocabulary,
+    pub(crate) guarantees: &'a [Guarantee],
 }
 
 /// One loaded text: the floor, or an institution's own rules.
@@ -30,6 +32,7 @@ pub(crate) struct LoadedPart {
     text: Arc<str>,
     policies: Vec<Policy>,
     rules: Vec<Rule>,
+    pub(crate) guarantees: Vec<LoadedGuarantee>,
 }
 
 /// An institution's policy: the floor and its own rules.
@@ -67,10 +70,12 @@ impl PolicySource<'_> {
     }
 
     fn load_rules(&self, schema: &Schema, first: usize) -> Result<LoadedPart, Vec<Problem>> {
-        let Self { place, layer, text, zones, vocabulary } = *self;
+        let Self { place, layer, text, zones, vocabulary, guarantees } = *self;
         let text_problem = |what: String| vec![Problem::at(place, what)];
         lint::check_bounds(text).map_err(text_problem)?;
-        let expanded = Zones::new(place, zones)?
+        let zones = Zones::new(place, zones)?;
+        let guarantees = guarantee::load(place, guarantees, layer, &zones, schema, vocabulary)?;
+        let expanded = zones
             .expand(text)
             .map_err(|unknown| text_problem(format!("its zones do not have {unknown:?}")))?;
         if expanded.len() > lint::MAX_EXPANDED_BYTES {
@@ -115,7 +120,7 @@ impl PolicySource<'_> {
             problems = validate(place, schema, &policies);
         }
         if problems.is_empty() {
-            Ok(LoadedPart { text: expanded.into(), policies, rules })
+            Ok(LoadedPart { text: expanded.into(), policies, rules, guarantees })
         } else {
             Err(problems)
         }

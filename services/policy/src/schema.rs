@@ -5,7 +5,7 @@ use cedar_policy::Schema;
 use crate::problem::Problem;
 
 /// The Cedar schema that every policy must match.
-pub(crate) const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
+pub const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
 
 /// The schema, parsed.
 pub(crate) fn schema() -> Result<Schema, Vec<Problem>> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use systir_documents::{RoomClassRule, Vocabulary};
+use systir_documents::{Guarantee, RoomClassRule, Vocabulary};
 
 /// The names that the rules may use.
 #[derive(Debug, Default, Deserialize)]
@@ -44,5 +44,35 @@ impl From<ClassesFile> for Vec<RoomClassRule> {
     fn from(file: ClassesFile) -> Self {
         let rule = |ClassEntry { pattern, class, e2ee }| RoomClassRule { pattern, class, e2ee };
         file.class.into_iter().map(rule).collect()
+    }
+}
+
+/// Guarantees.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuaranteesFile {
+    #[serde(default)]
+    guarantee: Vec<GuaranteeEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuaranteeEntry {
+    id: String,
+    says: String,
+    #[serde(default)]
+    says_da: String,
+    #[serde(default)]
+    actions: Vec<String>,
+    holds: String,
+}
+
+impl From<GuaranteesFile> for Vec<Guarantee> {
+    fn from(file: GuaranteesFile) -> Self {
+        let guarantee = |entry| {
+            let GuaranteeEntry { id, says, says_da, actions, holds } = entry;
+            Guarantee { id, says, says_da, actions, holds }
+        };
+        file.guarantee.into_iter().map(guarantee).collect()
     }
 }

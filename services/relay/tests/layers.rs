@@ -20,6 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("documents", &[]),
     ("identity", &["documents"]),
     ("policy", &["reason", "assignment", "room-tag", "documents", "identity"]),
+    ("policy-profile", &["documents", "policy"]),
+    ("policy-proof", &["documents", "policy"]),
     ("grants", &["reason", "assignment", "documents"]),
     ("placement", &["reason", "assignment"]),
     ("transport", &[]),
@@ -81,7 +83,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "console",
         ],
     ),
-    ("ctl", &["assignment", "room-tag", "documents", "identity", "policy"]),
+    ("ctl", &["assignment", "room-tag", "documents", "identity", "policy", "policy-profile", "policy-proof"]),
     ("load", &[]),
 ];
 
@@ -94,6 +96,7 @@ const CORES: &[&str] = &[
     "room-tag",
     "documents",
     "policy",
+    "policy-profile",
     "grants",
     "placement",
     "transport",
@@ -179,6 +182,39 @@ fn crates_depend_only_on_crates_below_them() {
         ALLOWED.iter().map(|(name, _)| *name).chain(["tests", "hostile-node", "fuzz"]).collect();
     let unknown: Vec<_> = crates.keys().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "crates that are not in ALLOWED: {unknown:?}");
+}
+
+/// All packages that are part of a program of this package, by name, in any version.
+fn linked(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--all-features",
+        ])
+        .args(["--format", "{p}", "--package", package])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_relay_links_no_prover() {
+    let prover = ["cedar-policy-symcc", "systir-policy-proof", "systir-policy-profile"];
+    let (relay, ctl) = (linked("systir-relay"), linked("systir-ctl"));
+    for package in prover {
+        assert!(!relay.contains(package), "systir-relay links {package}");
+        assert!(ctl.contains(package), "systir-ctl does not link {package}: is it called otherwise now?");
+    }
+    assert!(relay.contains("cedar-policy"), "{relay:?}");
 }
 
 #[test]

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use clap::{ArgGroup, Args, value_parser};
 use serde::de::DeserializeOwned;
-use systir_documents::{Bundle, Document, Floor, Lifetime, Vocabulary};
-use systir_policy::{ClassesFile, PolicyEngine, VocabularyFile};
+use systir_documents::{Bundle, Document, Floor, Guarantee, Lifetime, Vocabulary};
+use systir_policy::{ClassesFile, GuaranteesFile, PolicyEngine, VocabularyFile};
 
-use crate::document_file::{DocumentFile, FileProblems, at};
+use crate::document_file::{DocumentFile, FileProblems, at, profile};
 use crate::{dates, files};
 
 /// Arguments of `systirctl policy build`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("owner").required(true).args(["institution", "operator"])))]
+#[command(group(ArgGroup::new("owner").required(true).args(["institution", "operator", "profile"])))]
 pub(crate) struct Arguments {
     /// Builds the bundle of this institution.
     #[arg(long, requires = "vocabulary")]
@@ -23,9 +23,12 @@ pub(crate) struct Arguments {
     /// Builds the floor of this operator.
     #[arg(long)]
     operator: Option<String>,
+    /// Builds the bundle of this profile (TOML); its Cedar text is what is signed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "zones", "vocabulary", "classes", "guarantees"])]
+    profile: Option<PathBuf>,
     /// The rules (Cedar).
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "profile")]
+    policy: Option<PathBuf>,
     /// The zones (TOML): ZONE = ["DK", ...].
     #[arg(long, value_name = "FILE")]
     zones: Option<PathBuf>,
@@ -35,6 +38,9 @@ pub(crate) struct Arguments {
     /// Room classes by patterns of names (TOML): `[[class]]` with pattern, class, e2ee.
     #[arg(long, value_name = "FILE", conflicts_with = "operator")]
     classes: Option<PathBuf>,
+    /// What is to be proved of the rules (TOML): `[[guarantee]]` with id, says, actions, holds.
+    #[arg(long, value_name = "FILE")]
+    guarantees: Option<PathBuf>,
     /// The version: higher than all that were published.
     #[arg(long, value_parser = value_parser!(u64).range(1..))]
     version: u64,
@@ -57,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let document = document(arguments)?;
     let text = document.to_text();
     Document::parse(&text).map_err(|error| anyhow!("the {}: {}", document.id(), error.problem))?;
-    check(&document, &arguments.policy)?;
+    check(&document, arguments)?;
     write(&arguments.out, &text)?;
     let mut out = std::io::stdout();
     let (path, id, version) = (arguments.out.display().to_string(), document.id(), document.version());
@@ -76,11 +82,23 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
 fn document(arguments: &Arguments) -> Result<Document> {
     let Arguments { version, renew_by, not_after, .. } = *arguments;
     let lifetime = Lifetime { issued: arguments.issued.unwrap_or_else(dates::now), renew_by, not_after };
-    let policy = rules(&arguments.policy)?;
+    if let Some(path) = &arguments.profile {
+        return Ok(Document::Bundle(profile(path)?.bundle(version, lifetime)));
+    }
+    let policy = arguments.policy.as_deref().map(rules).transpose()?.unwrap_or_default();
+    let guarantees: Vec<Guarantee> = toml::<GuaranteesFile>(arguments.guarantees.as_deref())?.into();
     let zones: BTreeMap<String, Vec<String>> = toml(arguments.zones.as_deref())?;
     let vocabulary: Vocabulary = toml::<VocabularyFile>(arguments.vocabulary.as_deref())?.into();
     if let Some(operator) = arguments.operator.clone() {
-        return Ok(Document::Floor(Floor { operator, version, lifetime, vocabulary, zones, policy }));
+        return Ok(Document::Floor(Floor {
+            operator,
+            version,
+            lifetime,
+            vocabulary,
+            zones,
+            guarantees,
+            policy,
+        }));
     }
     Ok(Document::Bundle(Bundle {
         institution: arguments.institution.clone().unwrap_or_default(),
@@ -89,6 +107,7 @@ fn document(arguments: &Arguments) -> Result<Document> {
         vocabulary,
         zones,
         classes: toml::<ClassesFile>(arguments.classes.as_deref())?.into(),
+        guarantees,
         policy,
     }))
 }
@@ -106,11 +125,14 @@ fn rules(path: &Path) -> Result<String> {
 }
 
 /// Problems are told with the line of the source file.
-fn check(document: &Document, policy: &Path) -> Result<()> {
+fn check(document: &Document, arguments: &Arguments) -> Result<()> {
     PolicyEngine::check(document).map_err(|error| {
-        let problems = error.problems.iter().map(|problem| match (&problem.rule, problem.line) {
-            (None, None) => problem.to_string(),
-            (_, line) => at(policy, line, &problem.message()),
+        let problems = error.problems.iter().map(|problem| {
+            match (&arguments.policy, &arguments.profile, &problem.rule, problem.line) {
+                (_, Some(profile), ..) => at(profile, None, &problem.message()),
+                (None, ..) | (_, _, None, None) => problem.to_string(),
+                (Some(policy), _, _, line) => at(policy, line, &problem.message()),
+            }
         });
         FileProblems(problems.collect()).into()
     })

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use systir_documents::{Bundle, Directory, Document, DocumentHash, Floor, Lifetime, Validity, Vocabulary};
 use systir_policy::{LoadError, PolicyEngine, Rule, SourceDocument, Sources};
+use systir_policy_proof::PolicyModel;
 
-use crate::document_file::{DocumentFile, FileProblems};
-
-/// The dates of a document that no file states.
-const ALWAYS: Lifetime = Lifetime { issued: 0, renew_by: u64::MAX, not_after: u64::MAX };
+use crate::document_file::{ALWAYS, DocumentFile, FileProblems};
 
 /// The files of an engine.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ impl EngineFiles {
     /// Reads a bundle, the floor of an operator if there is one, and directories.
     pub(crate) fn read(bundle: &Path, floor: Option<&Path>, directories: &[PathBuf]) -> Result<Self> {
         let read = Self {
-            bundle: DocumentFile::read(bundle)?,
+            bundle: DocumentFile::read_or_compile(bundle)?,
             floor: floor.map(DocumentFile::read).transpose()?,
             directories: directories.iter().map(|path| DocumentFile::read(path)).collect::<Result<_>>()?,
         };
@@ -64,6 +62,11 @@ impl EngineFiles {
     /// The engine, as a node loads it. With `now`, documents are as valid as they are at that time; without, they are
     /// valid.
     pub(crate) fn load(&self, now: Option<u64>) -> Result<PolicyEngine> {
+        self.load_with(now, &[])
+    }
+
+    /// The same, with more directories.
+    pub(crate) fn load_with(&self, now: Option<u64>, more: &[Directory]) -> Result<PolicyEngine> {
         let validity = |lifetime: Lifetime| now.map_or(Validity::Valid, |now| lifetime.validity(now));
         let none = no_floor();
         let floor = self.floor()?.unwrap_or(&none);
@@ -72,7 +75,8 @@ impl EngineFiles {
             .directories()?
             .into_iter()
             .map(|(directory, file)| source(directory, file.hash(), validity(directory.lifetime)));
-        let directories: Vec<_> = directories.collect();
+        let more = more.iter().map(|directory| source(directory, DocumentHash::of(""), Validity::Valid));
+        let directories: Vec<_> = directories.chain(more).collect();
         let floor_hash = self.floor.as_ref().map_or(DocumentHash::of(""), DocumentFile::hash);
         PolicyEngine::load(&Sources {
             floor: source(floor, floor_hash, validity(floor.lifetime)),
@@ -80,6 +84,11 @@ impl EngineFiles {
             directories: &directories,
         })
         .map_err(|error| self.problems(&error).into())
+    }
+
+    /// The rules of the bundle and the floor, as they are proved.
+    pub(crate) fn model(&self) -> Result<PolicyModel> {
+        Ok(PolicyModel::of_bundle(&self.load(None)?, self.bundle()?)?)
     }
 
     // Each problem with the file of its document.
@@ -92,6 +101,35 @@ impl EngineFiles {
             None => problem.to_string(),
         });
         FileProblems(shown.collect())
+    }
+}
+
+/// The rules of a bundle, with those of a floor, or the rules of a floor by itself, as they are proved.
+pub(crate) fn model(path: &Path, floor: Option<&Path>) -> Result<PolicyModel> {
+    let file = DocumentFile::read_or_compile(path)?;
+    model_of(&file, floor)
+}
+
+/// The same of a file that was read.
+pub(crate) fn model_of(file: &DocumentFile, floor: Option<&Path>) -> Result<PolicyModel> {
+    match &file.document {
+        Document::Bundle(_) => {
+            let floor = floor.map(DocumentFile::read).transpose()?;
+            let files = EngineFiles { bundle: file.clone(), floor, directories: Vec::new() };
+            files.floor()?;
+            files.model()
+        }
+        Document::Floor(floor) => {
+            let (empty, hash) = (no_rules(), DocumentHash::of(""));
+            let engine = PolicyEngine::load(&Sources {
+                floor: source(floor, hash, Validity::Valid),
+                bundles: &[source(&empty, hash, Validity::Valid)],
+                directories: &[],
+            });
+            let engine = engine.map_err(|error| file.problems(&error))?;
+            Ok(PolicyModel::of_floor(&engine, floor, &empty.institution)?)
+        }
+        Document::Directory(_) => bail!(not_a("bundle or floor", file)),
     }
 }
 
@@ -127,6 +165,7 @@ fn no_floor() -> Floor {
         lifetime: ALWAYS,
         vocabulary: Vocabulary::default(),
         zones: BTreeMap::new(),
+        guarantees: Vec::new(),
         policy: String::new(),
     }
 }
@@ -140,6 +179,7 @@ fn no_rules() -> Bundle {
         vocabulary: Vocabulary::default(),
         zones: BTreeMap::new(),
         classes: Vec::new(),
+        guarantees: Vec::new(),
         policy: String::new(),
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::{Attribute, Cell, Color};
 use serde_json::{Value, json};
-use systir_policy::{Action, Claims, Decision, PolicyEngine, Request, Subject};
+use systir_policy::{Action, Decision};
+use systir_policy_proof::decide;
 
 use crate::dates;
 use crate::policy::engine::EngineFiles;
@@ -77,25 +78,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The decision on a node, or on participants of an institution, as `action` wants.
-pub(crate) fn decide(
-    engine: &PolicyEngine,
-    institution: &str,
-    room: Option<&str>,
-    action: Action,
-    subject: &str,
-) -> Decision {
-    let room = room.map(|name| engine.room(institution, name)).unwrap_or_default();
-    let subject = if action.is_on_node() {
-        Subject::Node(subject)
-    } else {
-        Subject::Participant { institution: subject }
-    };
-    engine.decide(&Request { institution, action, subject, room, claims: Claims::default() })
-}
-
 /// The ids of the rules that decided.
-pub(crate) fn rules(decision: &Decision) -> String {
+fn rules(decision: &Decision) -> String {
     decision.rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(", ")
 }
 

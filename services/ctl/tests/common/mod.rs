@@ -1,8 +1,9 @@
 //! Runs `systirctl` in a folder of its own, without a cluster.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,14 +41,42 @@ impl Folder {
         self.write(file, &text.replacen(from, to, 1));
     }
 
-    /// Runs a command line; arguments have no spaces.
-    fn output(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_systirctl"))
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_systirctl"));
+        command
             .args(line.split_whitespace())
             .current_dir(self.0.path())
             .env("NO_COLOR", "1")
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line; arguments have no spaces.
+    fn output(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// Runs a command line that reads these lines.
+    pub(crate) fn answer(&self, line: &str, answers: &str) -> Output {
+        let mut command = self.command(line);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// The error of a command that fails without this solver.
+    pub(crate) fn fail_with_solver(&self, solver: &str, line: &str) -> String {
+        let output = self.command(line).env("CVC5", solver).output().unwrap();
+        let (stdout, stderr) = texts(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{line}: {stderr}");
+        stderr
+    }
+
+    /// Copies a file of `examples/policy`.
+    pub(crate) fn copy_example(&self, file: &str, to: &str) {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/policy");
+        fs::copy(examples.join(file), self.at(to)).unwrap();
     }
 
     /// The standard output of a command that succeeds.
