@@ -9,6 +9,7 @@ mod ca;
 mod dates;
 mod directory;
 mod document_file;
+mod drain;
 mod etcd;
 mod files;
 mod gateway_client;
@@ -45,6 +46,14 @@ enum Command {
     Explain {
         /// The room's name.
         room: String,
+    },
+    /// Empties a node before it is stopped: its participants are asked to reconnect to approved nodes with free seats.
+    /// Shows the progress until nobody is left, or until the deadline.
+    Drain(drain::Arguments),
+    /// Ends a drain: the node admits participants and rooms again.
+    Undrain {
+        /// The node, whose URL --url gives.
+        node: String,
     },
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
@@ -99,6 +108,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Explain { room } => {
             tables::explain(&gateway.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
+        Command::Drain(arguments) => drain::run(&arguments, &gateway, json).await,
+        Command::Undrain { node } => drain::undo(&node, &gateway, json).await,
         Command::Documents => tables::documents(&gateway.get(&["systir", "v1", "documents"]).await?, json),
         Command::Token(command) => token::run(&command, &gateway, json),
         Command::Key(command) => key::run(&command, json),

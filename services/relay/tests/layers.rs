@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &["reason", "assignment", "room-tag", "documents", "identity"]),
     ("grants", &["reason", "assignment", "documents"]),
     ("placement", &["reason", "assignment"]),
+    ("drain", &[]),
     ("transport", &[]),
     ("allocation", &["rtp"]),
     ("forwarding", &["rtp"]),
@@ -67,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "policy",
             "grants",
             "placement",
+            "drain",
             "transport",
             "forwarding",
             "media-control",
@@ -81,7 +83,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "console",
         ],
     ),
-    ("ctl", &["assignment", "room-tag", "documents", "identity", "policy"]),
+    ("ctl", &["assignment", "room-tag", "documents", "identity", "policy", "drain"]),
     ("load", &[]),
 ];
 
@@ -96,6 +98,7 @@ const CORES: &[&str] = &[
     "policy",
     "grants",
     "placement",
+    "drain",
     "transport",
     "allocation",
     "forwarding",
