@@ -18,6 +18,7 @@ import collections
 import json
 import os
 import sys
+import time
 
 import numpy as np
 from livekit import rtc
@@ -46,6 +47,7 @@ async def main() -> int:
     data = asyncio.Event()
     changed = asyncio.Event()
     tasks = []
+    interrupted = 0.0
 
     async def receive_video(track, identity):
         async for _ in rtc.VideoStream(track):
@@ -97,6 +99,16 @@ async def main() -> int:
     @room.on("participant_disconnected")
     def _(participant):
         emit(event="participant-disconnected", participant=participant.identity)
+
+    @room.on("reconnecting")
+    def _():
+        nonlocal interrupted
+        interrupted = time.monotonic()
+        emit(event="reconnecting")
+
+    @room.on("reconnected")
+    def _():
+        emit(event="reconnected", ms=round((time.monotonic() - interrupted) * 1000))
 
     @room.on("disconnected")
     def _(reason):

@@ -16,6 +16,24 @@ use crate::scenario;
 /// Limit, in seconds, for what the page does without further input.
 const TIMEOUT: u64 = 45;
 
+/// What the page knows of each track of others, and what it received of it.
+const RECEIVED: &str = "(async () => {
+    const lines = [];
+    for (const [identity, remote] of systirRoom().remoteParticipants) {
+        for (const publication of remote.trackPublications.values()) {
+            const line = [identity, publication.trackSid, publication.kind, publication.isSubscribed ? 'subscribed' : '-'];
+            line.push(`${publication.track?.attachedElements.length ?? 0} elements`);
+            const stats = await publication.track?.getRTCStatsReport();
+            for (const entry of stats?.values() ?? []) {
+                if (entry.type !== 'inbound-rtp') continue;
+                line.push(`${entry.packetsReceived} packets, ${entry.framesDecoded ?? '-'} frames, energy ${entry.totalAudioEnergy ?? '-'}`);
+            }
+            lines.push(line.join(' '));
+        }
+    }
+    return lines;
+})()";
+
 /// The browser. Calls block; run them on a blocking thread of an async test.
 #[derive(Debug)]
 pub struct Browser {
@@ -251,8 +269,13 @@ impl Browser {
                 return true;
             }})()"
         );
-        self.wait(participant, &code, TIMEOUT)
-            .with_context(|| format!("{participant} receives audio and video of {others:?}"))?;
+        let waited = self.wait(participant, &code, TIMEOUT);
+        if waited.is_err()
+            && let Ok(received) = self.eval(participant, RECEIVED)
+        {
+            eprintln!("tracks on {participant}'s page: {received:#}");
+        }
+        waited.with_context(|| format!("{participant} receives audio and video of {others:?}"))?;
         Ok(())
     }
 

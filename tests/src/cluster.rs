@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::etcd::Etcd;
+use crate::load_balancer::Gateway;
 use crate::node_files::{self, Addresses};
 use crate::output_lines::OutputLines;
 use crate::process::{ChildProcess, built, eventually, log_file, port_block};
@@ -380,6 +381,24 @@ impl Cluster {
 
     fn metrics_url(&self, node: &str) -> String {
         format!("http://127.0.0.1:{}", self.base + 100 * Self::index(node) + 2)
+    }
+
+    /// The node's gateway, for a load balancer in front of it.
+    ///
+    /// # Errors
+    /// When its address cannot be read.
+    pub fn gateway(&self, node: &str) -> Result<Gateway> {
+        let address = format!("127.0.0.1:{}", self.port(node, 10)).parse()?;
+        Ok(Gateway { address, ready: format!("{}/readyz", self.metrics_url(node)) })
+    }
+
+    /// Status of `/readyz` or `/healthz` of a node.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn probe(&self, node: &str, path: &str) -> Result<u16> {
+        let answer = self.client.get(format!("{}{path}", self.metrics_url(node))).send().await?;
+        Ok(answer.status().as_u16())
     }
 
     /// Waits until the nodes are ready and see each other.

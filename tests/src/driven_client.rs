@@ -114,6 +114,14 @@ impl DrivenClient {
         self.unread.retain(|event| event["event"] != name);
     }
 
+    /// Takes the unread events of that name that have been printed before the last event that a wait returned.
+    pub fn take(&mut self, name: &str) -> Vec<Value> {
+        let (taken, rest) =
+            std::mem::take(&mut self.unread).into_iter().partition(|event| event["event"] == name);
+        self.unread = rest;
+        taken
+    }
+
     /// Waits for an event; unread earlier ones count.
     ///
     /// # Errors

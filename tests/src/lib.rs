@@ -15,6 +15,7 @@ pub mod hostile_etcd;
 pub mod impaired_meeting;
 pub mod impaired_path;
 mod link_addresses;
+pub mod load_balancer;
 pub mod lossy_path;
 pub mod meeting;
 pub mod moving_picture;

@@ -65,6 +65,7 @@ pub(crate) fn config(
     // A node refuses plain HTTP on an address other than loopback unless `behind_proxy` is set.
     let proxy = if http.starts_with("127.") { "" } else { "behind_proxy = true" };
     let (operator, institution) = (documents.operator_key().public(), documents.institution_key().public());
+    let drain_secret = if http.starts_with("127.") { API_KEY_SECRET } else { STRONG_KEY[1] };
     let (api_key, room_key) = match node {
         UNAPPROVED => ("", ""),
         _ if http.starts_with("127.") => (API_KEY, ROOM_KEY),
@@ -95,6 +96,11 @@ pub(crate) fn config(
         [registry]
         etcd = ["{etcd}"]
         lease_seconds = 3
+        [drain]
+        notice_seconds = 0
+        deadline_seconds = 10
+        api_key = "devkey"
+        secret = "{drain_secret}"
         [policy]
         operator = "nordunet"
         documents = "documents"
@@ -117,6 +123,9 @@ pub(crate) fn etcd_files(node: &str) -> String {
 
 /// The node that `ku.dk` approves in no role: it may hold neither the API key nor the room key of `ku.dk`.
 pub(crate) const UNAPPROVED: &str = "aws-sto-1";
+
+/// The secret of [`API_KEY`].
+const API_KEY_SECRET: &str = "secret";
 
 /// The demo's key, whose secret is allowed on loopback only.
 pub(crate) const API_KEY: &str = r#"

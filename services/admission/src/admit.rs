@@ -20,6 +20,7 @@ use tracing::field::Empty;
 use crate::join_decision::{self, may_join};
 use crate::ladder::{JoinFindings, LadderBuilder};
 use crate::seat_guard::{self, RelayedConnection, SeatGuard};
+use crate::ways_out::WaysOut;
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
 
 /// Time limit of a whole join at its gateway.
@@ -301,14 +302,43 @@ impl Admission {
             GrantPurpose::Create => {
                 if self.assignments.get(room).is_none() {
                     self.may_be_created(room)?;
+                    self.may_become_home()?;
                 }
                 self.assignments.create(room, || mint_sid("RM_", &mut rand::rng())).await
             }
-            GrantPurpose::TakeOver => {
+            // A home hands over by `take_hand_over`.
+            GrantPurpose::TakeOver | GrantPurpose::HandOver => {
+                self.may_become_home()?;
                 self.may_be_added(room, &self.node)?;
                 self.assignments.take_over(room).await
             }
         }
+    }
+
+    /// This node's answer when `from`, the room's home, hands the role over to it.
+    ///
+    /// # Errors
+    /// When policy or a document's renewal is against it, this node drains, or `from` is not the home.
+    pub async fn take_hand_over(&self, room: &RoomId, from: &str) -> Result<Assignment, Refusal> {
+        let decision = self.authority.node(Action::Home, room, &self.node);
+        join_decision::traced(&self.node, Action::Home, &decision)?;
+        self.may_become_home()?;
+        self.may_be_added(room, &self.node)?;
+        self.assignments.take_hand_over(room, from).await
+    }
+
+    /// May this node become home of one more room? Not while it drains.
+    fn may_become_home(&self) -> Result<(), Refusal> {
+        if !self.seats.is_draining() {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::Draining, format!("{} is draining and becomes home of no room", self.node)))
+    }
+
+    /// Where participants of the room, and its home role, can go if this node drains.
+    #[must_use]
+    pub fn ways_out(&self, room: &RoomId) -> WaysOut {
+        self.ladder.ways_out(room)
     }
 
     /// Makes a node home of the room.
@@ -364,6 +394,7 @@ impl Admission {
                         let next = match refusal.reason {
                             Reason::NoAnswer => findings.silent.insert(home),
                             Reason::NoRoomKey => findings.not_home.insert(home),
+                            Reason::Draining => findings.draining.insert(home),
                             _ => false,
                         };
                         if !next {
@@ -385,13 +416,19 @@ impl Admission {
                 Some(successor) => self.make_home(room, successor, GrantPurpose::TakeOver).await,
                 None => self.current(&known).await,
             };
-            let without_key = made.as_ref().is_err_and(|refusal| refusal.reason == Reason::NoRoomKey);
-            match successor {
-                Some(successor) if without_key && findings.not_home.insert(successor.clone()) => {
-                    proposal = build(Some(&known), findings);
+            let found = match (&made, successor) {
+                (Err(refusal), Some(successor)) if refusal.reason == Reason::NoRoomKey => {
+                    findings.not_home.insert(successor)
                 }
-                _ => break made,
+                (Err(refusal), Some(successor)) if refusal.reason == Reason::Draining => {
+                    findings.draining.insert(successor)
+                }
+                _ => false,
+            };
+            if !found {
+                break made;
             }
+            proposal = build(Some(&known), findings);
         };
         match current {
             Ok(current) if current.epoch == known.epoch => Ok((current, proposal)),

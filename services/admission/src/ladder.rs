@@ -14,6 +14,7 @@ use systir_policy::{Action, Authority};
 use systir_registry::{Assignments, unix_ms};
 use tracing::field::Empty;
 
+use crate::ways_out::WaysOut;
 use crate::{LocalLoad, PeerNodes};
 
 /// What a join has found out about nodes.
@@ -23,6 +24,8 @@ pub(crate) struct JoinFindings {
     pub(crate) silent: BTreeSet<String>,
     /// They cannot be the room's home: they hold no room key that reads its name.
     pub(crate) not_home: BTreeSet<String>,
+    /// They drain, although the registry's copy does not say so yet.
+    pub(crate) draining: BTreeSet<String>,
 }
 
 /// Builds the ladder of a join.
@@ -82,6 +85,27 @@ impl LadderBuilder {
         demand: &Demand,
         findings: &JoinFindings,
     ) -> Proposal {
+        let mut candidates = self.candidates(room, assignment, findings);
+        // A node that answered "full" after its last load report counts as full.
+        self.recently_full().adjust(&mut candidates, Instant::now());
+        let room = RoomToPlace {
+            institution: room.institution.clone(),
+            tag: room.tag.clone(),
+            assignment: assignment.map(|assignment| systir_placement::CarryingNodes {
+                home: assignment.home.to_string(),
+                spill: assignment.spill.iter().map(ToString::to_string).collect(),
+            }),
+        };
+        propose(&room, demand, &candidates)
+    }
+
+    /// Every node of the directories, with what this node knows of it.
+    fn candidates(
+        &self,
+        room: &RoomId,
+        assignment: Option<&Assignment>,
+        findings: &JoinFindings,
+    ) -> Vec<NodeCandidate> {
         let view = self.assignments.registry().view();
         let decide = |action, node: &str| {
             let decision = self.authority.node(action, room, node);
@@ -108,9 +132,8 @@ impl LadderBuilder {
             RoleDecision { allowed: false, why, ..decision }
         };
         let now_ms = unix_ms();
-        let mut candidates: Vec<NodeCandidate> = self
-            .authority
-            .nodes()
+        let nodes = self.authority.nodes();
+        nodes
             .iter()
             .map(|facts| {
                 let lease = view.node(&facts.id);
@@ -129,7 +152,12 @@ impl LadderBuilder {
                 NodeCandidate {
                     node: facts.id.clone(),
                     load,
-                    draining: lease.is_some_and(|lease| lease.draining),
+                    draining: findings.draining.contains(&facts.id)
+                        || if facts.id == self.node {
+                            self.load.is_draining()
+                        } else {
+                            lease.is_some_and(|lease| lease.draining)
+                        },
                     // A node whose link is up, or that answers, is alive even without a lease.
                     alive: !findings.silent.contains(&facts.id)
                         && (facts.id == self.node
@@ -140,18 +168,23 @@ impl LadderBuilder {
                     spill: decide(Action::Spill, &facts.id),
                 }
             })
-            .collect();
-        // A node that answered "full" after its last load report counts as full.
+            .collect()
+    }
+
+    /// Where participants of the room, and its home role, can go if this node drains.
+    pub(crate) fn ways_out(&self, room: &RoomId) -> WaysOut {
+        let assignment = self.assignments.get(room);
+        let mut candidates = self.candidates(room, assignment.as_ref(), &JoinFindings::default());
         self.recently_full().adjust(&mut candidates, Instant::now());
-        let room = RoomToPlace {
-            institution: room.institution.clone(),
-            tag: room.tag.clone(),
-            assignment: assignment.map(|assignment| systir_placement::CarryingNodes {
-                home: assignment.home.to_string(),
-                spill: assignment.spill.iter().map(ToString::to_string).collect(),
-            }),
-        };
-        propose(&room, demand, &candidates)
+        let others = candidates.iter().filter(|node| node.node != self.node && node.alive && !node.draining);
+        let is_gateway = |node: &str| self.authority.node(Action::RelaySignal, room, node).allowed;
+        WaysOut::new(
+            others,
+            &self.assignments.listed_successors(room),
+            |node| assignment.as_ref().and_then(|known| known.role_of(node)),
+            is_gateway,
+            self.authority.node(Action::Spill, room, &self.node).allowed,
+        )
     }
 
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.

@@ -3,8 +3,8 @@
 //! or clients: it asks other nodes through [`PeerNodes`], and the caller connects the participant to its
 //! seat.
 //!
-//! [`Admission`] finds a [`ReservedSeat`], [`may_join`] decides on a participant, [`LocalLoad`] reports this node's load, and [`trace`] makes the spans of
-//! a join.
+//! [`Admission`] finds a [`ReservedSeat`], [`may_join`] decides on a participant, [`LocalLoad`] reports this node's load,
+//! [`WaysOut`] says where participants can go when this node drains, and [`trace`] makes the spans of a join.
 //!
 //! `systir-relay`'s `join.rs` shows its use.
 
@@ -17,6 +17,7 @@ mod peers;
 mod room_lookup;
 mod seat_guard;
 pub mod trace;
+mod ways_out;
 
 pub use admit::{Admission, JOIN_TIMEOUT, ReservedSeat, SeatApplicant, with_time_limit};
 pub use join_decision::may_join;
@@ -24,3 +25,4 @@ pub use local_load::{LocalLoad, Rates};
 pub use metrics::{JoinMetrics, SeatMetrics};
 pub use peers::{PeerNodes, RefusedReservation, ReservationRequest};
 pub use seat_guard::{RelayedConnection, SeatGuard};
+pub use ways_out::WaysOut;

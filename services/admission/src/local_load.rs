@@ -47,6 +47,12 @@ impl LocalLoad {
         LoadReport { participants, capacity, cpu_permille: self.rates().cpu_permille, age_ms: 0 }
     }
 
+    /// Does this node drain?
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.seats.is_draining()
+    }
+
     /// The load for this node's lease.
     #[must_use]
     pub fn report(&self, at_ms: u64) -> systir_registry::NodeLoad {

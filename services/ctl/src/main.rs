@@ -9,6 +9,7 @@ mod ca;
 mod dates;
 mod directory;
 mod document_file;
+mod drain;
 mod etcd;
 mod files;
 mod gateway_client;
@@ -49,6 +50,14 @@ enum Command {
     },
     /// Shows which nodes relay a room, where, and who controls them; checks that they are in given countries.
     Where(residency::Arguments),
+    /// Empties a node before it is stopped: its participants are asked to reconnect to approved nodes with free seats.
+    /// Shows the progress until nobody is left, or until the deadline.
+    Drain(drain::Arguments),
+    /// Ends a drain: the node admits participants and rooms again.
+    Undrain {
+        /// The node, whose URL --url gives.
+        node: String,
+    },
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
     /// Creates tokens for participants.
@@ -103,6 +112,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             tables::explain(&gateway.get(&["systir", "v1", "rooms", &room, "explain"]).await?, json)
         }
         Command::Where(arguments) => residency::run(&arguments, &gateway, json).await,
+        Command::Drain(arguments) => drain::run(&arguments, &gateway, json).await,
+        Command::Undrain { node } => drain::undo(&node, &gateway, json).await,
         Command::Documents => tables::documents(&gateway.get(&["systir", "v1", "documents"]).await?, json),
         Command::Token(command) => token::run(&command, &gateway, json),
         Command::Key(command) => key::run(&command, json),

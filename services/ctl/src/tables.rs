@@ -71,10 +71,11 @@ pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
             let alive = node["alive"] == true;
             let own = node["own_machine"] == true;
             let host = Cell::new(text(node, "host"));
-            let state = match (alive, node["draining"] == true) {
-                (false, _) => Cell::new("no lease").fg(Color::Red),
-                (true, true) => Cell::new("draining").fg(Color::Yellow),
-                (true, false) => Cell::new("up").fg(Color::Green),
+            let state = match (alive, node["draining"] == true, node["participants"] == 0) {
+                (false, ..) => Cell::new("no lease").fg(Color::Red),
+                (true, true, false) => Cell::new("draining").fg(Color::Yellow),
+                (true, true, true) => Cell::new("drained").fg(Color::Yellow),
+                (true, false, _) => Cell::new("up").fg(Color::Green),
             };
             table.add_row(vec![
                 Cell::new(text(node, "node")).add_attribute(Attribute::Bold),

@@ -1,6 +1,6 @@
 //! The seat book of one node: it alone admits participants to the node.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use systir_reason::{Reason, Refusal};
@@ -363,6 +363,25 @@ impl SeatBook {
     /// Starts or stops draining. A draining node admits no new participants.
     pub fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
+    }
+
+    /// Is the node draining?
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Connected participants of each room, by its key.
+    pub fn taken_by_room(&self) -> BTreeMap<String, u32> {
+        let mut rooms: BTreeMap<String, u32> = BTreeMap::new();
+        for seat in self.seats.values().filter(|seat| seat.expires.is_none()) {
+            *rooms.entry(seat.room.clone()).or_default() += 1;
+        }
+        rooms
+    }
+
+    /// Seats that are reserved for participants who have not connected yet.
+    pub fn reserved(&self) -> u32 {
+        u32::try_from(self.deadlines.len()).unwrap_or(u32::MAX)
     }
 }
 

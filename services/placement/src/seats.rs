@@ -1,6 +1,7 @@
 //! The seat book of this node, shared by all tasks that admit or release participants. Each call holds the
 //! lock briefly; the time is an argument.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -89,6 +90,24 @@ impl Seats {
     #[must_use]
     pub fn are_held_by(&self, room: &str) -> bool {
         self.book().used_by(room) > 0
+    }
+
+    /// Starts or stops draining: [`SeatBook::set_draining`].
+    pub fn set_draining(&self, draining: bool) {
+        self.book().set_draining(draining);
+    }
+
+    /// Is the node draining?
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.book().is_draining()
+    }
+
+    /// Connected participants of each room, by its key, and the number of seats that are only reserved.
+    #[must_use]
+    pub fn taken_by_room_and_reserved(&self) -> (BTreeMap<String, u32>, u32) {
+        let book = self.book();
+        (book.taken_by_room(), book.reserved())
     }
 
     /// Seats taken or reserved, and the capacity.

@@ -87,14 +87,16 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// The token of a request.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
+        Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
+    })
+}
+
 fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .ok_or_else(|| {
-            Failure::Status(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer …".to_owned())
-        })?;
+    let token = bearer(headers)?;
     let verified = token::verify(&api.keys.ring(), token, SystemTime::now()).map_err(Refusal::from)?;
     api.admission.may_serve(&verified.institution)?;
     Ok(verified)

@@ -20,7 +20,7 @@ fn token() -> String {
 }
 
 /// Status and text of the node's answer.
-async fn request(node: &Node, request: &str, body: &[u8]) -> (u16, String) {
+pub(super) async fn request(node: &Node, request: &str, body: &[u8]) -> (u16, String) {
     let address = node.http.listening().await.unwrap();
     let socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(

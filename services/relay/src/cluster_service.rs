@@ -214,8 +214,12 @@ impl ClusterService {
             wire::GrantPurpose::Unspecified => return Err(bad_request("the request names no purpose")),
         };
         // Only a gateway has participants for whom a home is made.
-        if purpose != GrantPurpose::Held || !(carries(MediaRole::Home) || carries(MediaRole::Spill)) {
-            gateway?;
+        // Its home hands the room over, whether or not policy approves it as gateway.
+        let may_be_home = purpose == GrantPurpose::TakeOver && carries(MediaRole::Home);
+        let asks_only =
+            purpose == GrantPurpose::Held && (carries(MediaRole::Home) || carries(MediaRole::Spill));
+        if !(may_be_home || asks_only) {
+            gateway.clone()?;
         }
         let from = self.directory.name(peer.id()).unwrap_or_default();
         if let Err(why) = self.assignments.offered(&room, &request.grant, &from).await {
@@ -224,7 +228,13 @@ impl ClusterService {
         if purpose == GrantPurpose::Held {
             return Ok(telling(self.assignments.held(&room)?));
         }
-        self.admission.become_home(&room, purpose).await?;
+        let home = self.assignments.get(&room).map(|known| known.home);
+        if purpose == GrantPurpose::TakeOver && home.is_some_and(|home| home == *from.as_str()) {
+            self.admission.take_hand_over(&room, &from).await?;
+        } else {
+            gateway?;
+            self.admission.become_home(&room, purpose).await?;
+        }
         self.telling(&room).ok_or_else(|| GrantRefusal::None.into())
     }
 

@@ -233,6 +233,11 @@ pub(crate) fn config(
         keys: holds_key.then(api_key).into_iter().collect(),
         room_keys: holds_key.then(|| room_key(folder)).into_iter().collect(),
         page: config::PageSection { guest_key: holds_key.then(|| "devkey".to_owned()) },
+        drain: config::DrainSection {
+            api_key: Some("devkey".to_owned()),
+            secret: Some("secret".to_owned()),
+            ..config::DrainSection::default()
+        },
     }
 }
 

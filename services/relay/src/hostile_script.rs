@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use systir_cascade::{BoxFuture, Handler, HeldDocument, ListedNodes, SignalStream};
 use systir_documents::{DocumentId, PublicKey};

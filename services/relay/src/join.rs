@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livekit_protocol::{ClientInfo, SignalResponse};
+use livekit_protocol::{ClientInfo, DisconnectReason, SignalResponse};
 use prost::Message as _;
 use systir_admission::{Admission, JOIN_TIMEOUT, ReservedSeat, trace, with_time_limit};
 use systir_assignment::RoomId;
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
+use crate::drain::RelayedClients;
 use crate::node_directory::NodeDirectory;
 use crate::signal_pump::{self, Tickets};
 use crate::ticket_issuer::TicketIssuer;
@@ -47,6 +48,8 @@ pub(crate) struct Joins {
     pub(crate) tasks: TaskTracker,
     /// Counters of signalling relayed to and from other nodes.
     pub(crate) streams: Arc<SignalCounters>,
+    /// The clients whose signalling is relayed to other nodes.
+    pub(crate) relayed: Arc<RelayedClients>,
     /// Signs the participants' tickets.
     pub(crate) tickets: Arc<TicketIssuer>,
     /// Changes when policy changes.
@@ -190,11 +193,12 @@ impl Joins {
             reason: SignalEndReason::ClientGone,
             text: "the client's WebSocket closed",
             // The client reconnects at once and gets another media node.
-            on_lost: Some(leave_and_reconnect()),
+            on_lost: Some(leave_and_reconnect(DisconnectReason::StateMismatch)),
             ends_with_receiver: true,
             tickets: Tickets::Send(self.tickets.renew(&ticket)),
         };
         let (counters, open) = (self.streams.clone(), self.streams.opened());
+        let (client, last) = (self.relayed.add(room.clone()), to_client.clone());
         let lost_role = self.clone().lost_role(room, seat.node, to_client.clone());
         let relay = signal_pump::run(stream, from_client, to_client, local, counters, open);
         self.tasks.spawn(async move {
@@ -202,6 +206,10 @@ impl Joins {
             tokio::select! {
                 () = relay => {}
                 () = lost_role => {}
+                () = client.asked() => {
+                    // If the queue is full, the end of the stream asks the same.
+                    let _ = last.try_send(leave_and_reconnect(DisconnectReason::Migration));
+                }
             }
         });
         Ok(SignalPipe { to_media, from_media })
@@ -226,7 +234,7 @@ impl Joins {
                     "a participant's signalling is relayed no longer; the client is asked to reconnect"
                 );
                 // If the queue is full, the end of the stream asks the same.
-                let _ = to_client.try_send(leave_and_reconnect());
+                let _ = to_client.try_send(leave_and_reconnect(DisconnectReason::StateMismatch));
                 return;
             }
             tokio::select! {
@@ -246,12 +254,12 @@ fn media_node_lost(sentence: impl Into<String>) -> Refusal {
     Refusal::new(Reason::MediaNodeLost, sentence)
 }
 
-fn leave_and_reconnect() -> Box<SignalResponse> {
-    use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request, signal_response};
+fn leave_and_reconnect(reason: DisconnectReason) -> Box<SignalResponse> {
+    use livekit_protocol::{LeaveRequest, leave_request, signal_response};
     #[allow(deprecated)]
     let leave = LeaveRequest {
         can_reconnect: true,
-        reason: DisconnectReason::StateMismatch as i32,
+        reason: reason as i32,
         action: leave_request::Action::Reconnect as i32,
         ..Default::default()
     };

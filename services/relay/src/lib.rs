@@ -8,7 +8,8 @@
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
 //! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`, `unreachable_nodes`: the other nodes
-//! - `api`, `documents_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
+//! - `drain`: empties the node before it stops
+//! - `api`, `documents_api`, `drain_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
 //! - [`demo`]: three nodes in one process
 
 mod api;
@@ -19,6 +20,8 @@ pub mod config;
 pub mod demo;
 mod documents;
 mod documents_api;
+mod drain;
+mod drain_api;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod gateway;

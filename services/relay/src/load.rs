@@ -78,7 +78,8 @@ fn rates(before: &Usage, after: &Usage, cores: usize) -> Rates {
     }
 }
 
-/// Is a report due, `ago` after the last one? Each report is a write to the registry.
+/// Is a report due, `ago` after the last one? Each report is a write to the registry. A drain that begins or ends is
+/// reported at once.
 fn is_due(reported: &NodeLoad, now: &NodeLoad, ago: Duration) -> bool {
     let over_limits =
         |load: &NodeLoad| (load.participants >= load.capacity, load.cpu_permille >= HIGH_CPU_PERMILLE);
@@ -97,6 +98,7 @@ pub(crate) async fn report(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut usage = Usage::take(&workers);
     let (mut reported, mut at) = (load.report(unix_ms()), Instant::now());
+    let mut reported_draining = false;
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         if usage.at.elapsed() >= RATE_PERIOD {
@@ -105,9 +107,10 @@ pub(crate) async fn report(
             usage = now;
         }
         let current = load.report(unix_ms());
-        if is_due(&reported, &current, at.elapsed()) {
-            (reported, at) = (current, Instant::now());
-            registry.report(current, false);
+        let draining = load.is_draining();
+        if draining != reported_draining || is_due(&reported, &current, at.elapsed()) {
+            (reported, reported_draining, at) = (current, draining, Instant::now());
+            registry.report(current, draining);
         }
     }
 }

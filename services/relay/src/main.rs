@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use systir_relay::config::{ConfigError, FieldError, RelayConfig};
+use systir_relay::node::StopSignals;
 use systir_relay::{demo, node, startup_files, telemetry};
-use tokio_util::sync::CancellationToken;
 
 /// A node of a cascading SFU cluster.
 #[derive(Debug, Parser)]
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             Err(problem) => fail(&problem, USAGE),
         },
         Some(CliCommand::Demo(options)) => match demo::open_log(&options.log_file()) {
-            Ok(log) => run(demo::telemetry(), "demo", Some(log), |stop| demo::run(options, stop)),
+            Ok(log) => run(demo::telemetry(), "demo", Some(log), |signals| demo::run(options, signals.first)),
             Err(error) => fail(&format!("{error:#}"), 1),
         },
         None => {
@@ -70,11 +70,11 @@ fn main() -> ExitCode {
                 Err(problem) => return fail(&problem, USAGE),
             };
             let name = config.node.name.clone();
-            run(config.telemetry.clone(), &name, None, |stop| {
+            run(config.telemetry.clone(), &name, None, |signals| {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                node::run(config, file, stop)
+                node::run(config, file, signals)
             })
         }
     }
@@ -105,7 +105,7 @@ fn run<F, W>(
     work: W,
 ) -> ExitCode
 where
-    W: FnOnce(CancellationToken) -> F,
+    W: FnOnce(StopSignals) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -114,10 +114,10 @@ where
     };
     let ended = runtime.block_on(async {
         let guard = telemetry::start(&telemetry, name, log)?;
-        let stop = CancellationToken::new();
-        let signals = tokio::spawn(wait_for_signal(stop.clone()));
-        let ended = work(stop).await;
-        signals.abort();
+        let signals = StopSignals::default();
+        let waiting = tokio::spawn(wait_for_signals(signals.clone()));
+        let ended = work(signals).await;
+        waiting.abort();
         drop(guard);
         ended
     });
@@ -128,21 +128,26 @@ where
     }
 }
 
-async fn wait_for_signal(stop: CancellationToken) {
+/// Waits for two signals: SIGTERM, or Ctrl-C.
+async fn wait_for_signals(signals: StopSignals) {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
+    let mut terminate = signal(SignalKind::terminate())
+        .inspect_err(|error| {
             tracing::warn!(%error, "SIGTERM cannot be handled; only Ctrl-C stops this process cleanly");
-            let _ = tokio::signal::ctrl_c().await;
-            stop.cancel();
-            return;
+        })
+        .ok();
+    for stop in [signals.first, signals.second] {
+        let terminated = async {
+            match &mut terminate {
+                Some(terminate) => drop(terminate.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = terminated => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        tracing::info!("stopping after a signal");
+        stop.cancel();
     }
-    tracing::info!("stopping after a signal");
-    stop.cancel();
 }

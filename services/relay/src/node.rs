@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -39,9 +39,11 @@ use crate::documents::exchange::Offers;
 use crate::documents::store::DocumentStore;
 use crate::documents::{apply, exchange, follow, follow_pins, start};
 use crate::documents_api::{self, DocumentsApi};
+use crate::drain::{DrainedNode, NodeDrain, RelayedClients};
+use crate::drain_api::{self, DrainApi};
 use crate::gateway_role::{self, GatewayRole};
 use crate::join::Joins;
-use crate::metrics::{self, NodeMetrics};
+use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
@@ -96,18 +98,28 @@ pub struct Node {
     keys: Arc<ApiKeys>,
     mistakes: MistakeMetrics,
     room_keys: watch::Sender<ConfiguredRoomKeys>,
-    ready: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
+    drain: Arc<NodeDrain>,
     workers: Vec<WorkerHandle>,
     http: axum_server::Handle<SocketAddr>,
     #[cfg(test)]
     pub(crate) parts: tests::Parts,
 }
 
-/// Runs one node with its registry in etcd until `stop`. `file` is its configuration file.
+/// Why the process ends.
+#[derive(Debug, Clone, Default)]
+pub struct StopSignals {
+    /// The first signal: the node drains, then ends.
+    pub first: CancellationToken,
+    /// A second signal: it ends at once.
+    pub second: CancellationToken,
+}
+
+/// Runs one node with its registry in etcd until a signal. `file` is its configuration file.
 ///
 /// # Errors
 /// When a part cannot start, with its name and the reason.
-pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) -> Result<()> {
+pub async fn run(config: RelayConfig, file: PathBuf, signals: StopSignals) -> Result<()> {
     let (etcd, files) = (startup_files::etcd(&config)?, config.registry.clone());
     let (credentials, looked_at) = (etcd.credentials.clone(), Arc::new(config.clone()));
     let registry = Arc::new(EtcdRegistry::start(etcd));
@@ -118,7 +130,13 @@ pub async fn run(config: RelayConfig, file: PathBuf, stop: CancellationToken) ->
     let mistakes = node.mistakes.clone();
     node.tasks.spawn(operator_mistakes::follow(looked_at, file.clone(), mistakes));
     node.tasks.spawn(follow_pins::run(node.documents.clone(), file));
-    stop.cancelled().await;
+    signals.first.cancelled().await;
+    tokio::select! {
+        () = node.drain() => {}
+        () = signals.second.cancelled() => {
+            tracing::warn!("a second signal: the node ends at once, and its participants must join again");
+        }
+    }
     node.stop().await;
     Ok(())
 }
@@ -132,8 +150,15 @@ impl Node {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
         let start = start::read(&config)?;
-        let StartupFiles { credentials, node_key, keys, room_keys, links: (links_files, links_pair), http } =
-            StartupFiles::read(&config, &start)?;
+        let StartupFiles {
+            credentials,
+            node_key,
+            keys,
+            room_keys,
+            drain_keys,
+            links: (links_files, links_pair),
+            http,
+        } = StartupFiles::read(&config, &start)?;
         let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
         let (room_keys, in_force) = room_keys;
         authority.use_room_keys(in_force);
@@ -268,6 +293,7 @@ impl Node {
         let key_file = config.node.key.clone();
         tasks.spawn(node_key::follow(key_file, authority.clone(), node_key.clone(), key_changes));
 
+        let (relayed, readiness) = (Arc::new(RelayedClients::default()), Arc::new(Readiness::default()));
         let joins = Joins {
             node: name.clone(),
             admission: admission.clone(),
@@ -276,6 +302,7 @@ impl Node {
             directory: directory.clone(),
             tasks: tasks.tracker.clone(),
             streams: streams.clone(),
+            relayed: relayed.clone(),
             tickets: Arc::new(TicketIssuer {
                 node: name.clone(),
                 key: node_key.clone(),
@@ -305,9 +332,24 @@ impl Node {
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
             .layer(from_fn_with_state(Arc::new(role), gateway_role::require));
+        let parts = DrainedNode {
+            node: name.clone(),
+            seats: seats.clone(),
+            admission: admission.clone(),
+            assignments: assignments.clone(),
+            rooms: rooms.clone(),
+            relayed,
+            readiness: readiness.clone(),
+            metrics: metrics.drain.clone(),
+            tasks: tasks.tracker.clone(),
+            stop: tasks.stop.clone(),
+        };
+        let drain = NodeDrain::new(parts, &config.drain);
+        // Its operator drains a node that is no gateway too.
+        let drain_api = drain_api::router(DrainApi { drain: drain.clone(), keys: drain_keys });
+        let app = app.merge(serve::with_body_timeout(drain_api));
         let http = serve_clients(&config, &tasks, &metrics, app, http).await?;
 
-        let ready = Arc::new(AtomicBool::new(false));
         let link_metrics = LinkMetrics::new(directory.clone());
         tasks.spawn(link_metrics.clone().update_totals());
         let collectors: Vec<Box<dyn Collector>> = vec![
@@ -317,7 +359,7 @@ impl Node {
             Box::new(SignalMetrics { sockets, streams }),
             Box::new(RegistryMetrics::new(registry.clone(), &name)),
         ];
-        let app = metrics::router(metrics.registry(&assignments), collectors, ready.clone());
+        let app = metrics::router(metrics.registry(&assignments), collectors, readiness.clone());
         serve_metrics(&config, &tasks, &metrics, app)?;
 
         registry.announce(lease);
@@ -330,11 +372,11 @@ impl Node {
             capacity = config.node.capacity,
             "the node has started"
         );
-        let readiness = report_ready(name.clone(), registry.clone(), ready.clone());
+        let ready = report_ready(name.clone(), registry.clone(), readiness.clone());
         if registry.view().is_read() {
-            readiness.await;
+            ready.await;
         } else {
-            tasks.spawn(readiness);
+            tasks.spawn(ready);
         }
         let mistakes = metrics.mistakes.clone();
         #[cfg(test)]
@@ -359,7 +401,8 @@ impl Node {
             keys,
             mistakes,
             room_keys,
-            ready,
+            readiness,
+            drain,
             workers: handles,
             http,
             #[cfg(test)]
@@ -367,14 +410,20 @@ impl Node {
         })
     }
 
+    /// Empties the node: returns when nobody is left, or at the deadline, when the rest was asked to reconnect.
+    pub async fn drain(&self) {
+        self.drain.begin(None, true);
+        self.drain.finished().await;
+    }
+
     /// Stops the parts in order: readiness off, lease revoked, rooms ask their participants to reconnect,
     /// links closed, HTTP ended, workers ended with their connections.
     pub async fn stop(self) {
-        self.ready.store(false, Ordering::Relaxed);
+        self.readiness.started.store(false, Ordering::Relaxed);
         self.registry.retire().await;
         self.tasks.stop.cancel();
         // `report_ready` may have set it in the meantime.
-        self.ready.store(false, Ordering::Relaxed);
+        self.readiness.started.store(false, Ordering::Relaxed);
         // Time for the rooms' leave messages to be written.
         tokio::time::sleep(Duration::from_millis(300)).await;
         if let Some(links) = self.directory.links() {
@@ -527,11 +576,11 @@ fn serve_metrics(
 
 /// Reports the node ready once the registry has answered, at the latest after [`REGISTRY_WAIT`]. Without the
 /// registry the node knows no room yet.
-async fn report_ready(node: String, registry: Arc<dyn Registry>, ready: Arc<AtomicBool>) {
+async fn report_ready(node: String, registry: Arc<dyn Registry>, readiness: Arc<Readiness>) {
     let mut view = registry.watch();
     let answer = view.wait_for(|view| view.is_read());
     let answered = tokio::time::timeout(REGISTRY_WAIT, answer).await.is_ok();
-    ready.store(true, Ordering::Relaxed);
+    readiness.started.store(true, Ordering::Relaxed);
     if answered {
         tracing::info!(node, "the node accepts joins");
     } else {

@@ -265,7 +265,8 @@ impl GrantPeers for NodeDirectory {
             let purpose = match purpose {
                 GrantPurpose::Held => wire::GrantPurpose::Held,
                 GrantPurpose::Create => wire::GrantPurpose::Create,
-                GrantPurpose::TakeOver => wire::GrantPurpose::TakeOver,
+                // The asked node sees by the proven identity of this one that it is the home.
+                GrantPurpose::TakeOver | GrantPurpose::HandOver => wire::GrantPurpose::TakeOver,
             };
             let request = GrantRequest {
                 room: room.key(),

@@ -38,6 +38,8 @@ mod admission;
 mod api;
 #[path = "document_tests.rs"]
 mod documents;
+#[path = "drain_tests.rs"]
+mod drain;
 #[path = "foreign_directory_tests.rs"]
 mod foreign_directory;
 #[path = "hostile_flood_tests.rs"]
@@ -140,6 +142,7 @@ impl TestCluster {
             listen.set_port(0);
         }
         config.media.tcp = None;
+        config.drain.notice_seconds = 0;
         config
     }
 

@@ -163,7 +163,9 @@ fn secret_files(config: &RelayConfig, file: &Path) -> Vec<(String, PathBuf)> {
     for (name, key) in &config.room_keys {
         files.extend(key.key_file.clone().map(|path| (format!("room_keys.{name}.key_file"), path)));
     }
+    files.extend(config.drain.secret_file.clone().map(|path| ("drain.secret_file".to_owned(), path)));
     let inline = config.keys.values().any(|key| key.secret.is_some())
+        || config.drain.secret.is_some()
         || config.room_keys.values().any(|key| key.key.is_some());
     files.extend(inline.then(|| ("the configuration, which holds secrets".to_owned(), file.to_owned())));
     files

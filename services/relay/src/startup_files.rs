@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use systir_documents::{PublicKey, SigningKey};
 use systir_identity::{Credentials, NodeCertificate};
-use systir_livekit::token::Redacted;
+use systir_livekit::token::{KeyRing, MIN_SECRET_CHARS, Redacted, is_weak};
 use systir_policy::{Action, Claims, PolicyEngine, Request, RoomAttributes, Subject};
 use systir_reason::Reason;
 use systir_registry::{EtcdConfig, EtcdCredentials};
@@ -31,6 +31,8 @@ pub(crate) struct StartupFiles {
     pub(crate) keys: ApiKeys,
     /// Room keys: those of the configuration, and those in force.
     pub(crate) room_keys: (ConfiguredRoomKeys, RoomKeys),
+    /// The key whose tokens drain this node; none of them without one.
+    pub(crate) drain_keys: KeyRing,
     /// Files and contents of the links' certificate.
     pub(crate) links: (CertificateFiles, CertificatePair),
     /// Files and contents of the HTTP port's certificate; none for plain HTTP.
@@ -70,7 +72,8 @@ impl StartupFiles {
         let configured = ConfiguredRoomKeys::read(config)?;
         let in_force = configured.at_start(&start.engine, &config.node.name)?;
         let room_keys = (configured, in_force);
-        Ok(Self { credentials, node_key, keys, room_keys, links: (links, pair), http })
+        let drain_keys = drain_keys(config)?;
+        Ok(Self { credentials, node_key, keys, room_keys, drain_keys, links: (links, pair), http })
     }
 }
 
@@ -105,6 +108,30 @@ fn node_key(
         return Err(FieldError::new("node.key", problem));
     }
     Ok(key)
+}
+
+/// The key whose tokens drain this node. It is the operator's: an institution must not empty a node that others use too.
+fn drain_keys(config: &RelayConfig) -> Result<KeyRing, FieldError> {
+    let mut ring = KeyRing::new();
+    let drain = &config.drain;
+    let Some(name) = &drain.api_key else { return Ok(ring) };
+    let (field, secret) = match (&drain.secret, &drain.secret_file) {
+        (Some(secret), _) => ("drain.secret", secret.clone()),
+        (None, Some(path)) => ("drain.secret_file", read("drain.secret_file", path)?.trim_end().to_owned()),
+        (None, None) => ("drain.secret", String::new()),
+    };
+    let secret = Redacted::new(secret);
+    let local = config.http.listen.ip().is_loopback() && !config.http.behind_proxy;
+    if !local && is_weak(secret.expose()) {
+        let problem = format!(
+            "it can be guessed: use {MIN_SECRET_CHARS} or more random characters (openssl rand -hex 32)"
+        );
+        return Err(FieldError::new(field, problem));
+    }
+    if !ring.insert(name, secret.expose(), &config.policy.operator) {
+        return Err(FieldError::new(field, "it must not be empty"));
+    }
+    Ok(ring)
 }
 
 /// The name of a key is a label; the key bytes decide.

@@ -388,8 +388,8 @@ fn every_field_is_documented() -> Result<()> {
         }
     }
     assert_eq!(
-        checked, 13,
-        "the root, eight sections with page, an operator, an institution, an API key, a room key"
+        checked, 14,
+        "the root, nine sections with page and drain, an operator, an institution, an API key, a room key"
     );
     Ok(())
 }
@@ -414,6 +414,38 @@ fn systemd_does_not_restart_after_an_invalid_configuration() -> Result<()> {
     assert!(unit.contains("\nRestartPreventExitStatus=64\n"), "{unit}");
     assert!(!unit.contains("ExecStartPre"), "{unit}");
     Ok(())
+}
+
+#[test]
+fn systemd_waits_until_a_node_with_the_default_deadline_is_drained() -> Result<()> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systir-relay.service");
+    let unit = std::fs::read_to_string(unit)?;
+    let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let seconds: u64 = seconds.context("no TimeoutStopSec")?.parse()?;
+    let deadline = systir_relay::config::DrainSection::default().deadline_seconds;
+    // Tasks have 5 s, workers 3 s, and the runtime 5 s to end.
+    assert!(seconds >= deadline + 30, "{seconds} s, with a deadline of {deadline} s");
+    let documented = documented("node.toml", true)?;
+    let documented = documented.get("drain").and_then(|drain| drain.get("deadline_seconds"));
+    assert_eq!(documented.and_then(toml::Value::as_integer), Some(i64::try_from(deadline)?));
+    // systemd must leave SIGTERM to the relay, which a second signal would end at once.
+    for changed in ["KillSignal=", "ExecStop=", "KillMode=", "SendSIGHUP="] {
+        assert!(!unit.contains(changed), "{changed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_drain_key_may_not_be_guessed_on_an_address_that_others_reach() -> Result<()> {
+    let folder = folder()?;
+    let config = folder.config();
+    let drain = |lines: &str| format!("{config}\n[drain]\napi_key = \"ops\"\n{lines}\n");
+    folder.write("ops.secret", "2c1f0b7d9e3a48655acd1e7f80b93624\n")?;
+    folder.write("node.toml", &drain("secret_file = \"ops.secret\""))?;
+    let (status, message) = relay(folder.path(), &["check"])?;
+    assert_eq!(status, Some(0), "{message}");
+    folder.write("node.toml", &drain("secret_file = \"none.secret\""))?;
+    refused(folder.path(), &["node.toml:", "drain.secret_file: ", "cannot be read"])
 }
 
 /// The lines of warnings of `check`, which must succeed.

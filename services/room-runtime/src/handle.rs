@@ -48,6 +48,8 @@ pub(crate) enum TaskMessage {
     Arrive(Box<ParticipantArrival>),
     /// This node left the assignment, or could not: may the room end?
     AssignmentLeft(bool),
+    /// This node drains: so many participants are asked to reconnect.
+    AskToReconnect(u32),
     /// Requests the room's residency.
     Residency(oneshot::Sender<Residency>),
     /// Requests what the room knows of an identity.
@@ -76,6 +78,12 @@ impl RoomHandle {
     /// Queues a link event for the room. Never waits.
     pub fn link_event(&self, event: RoomLinkEvent) -> Queued {
         self.link_events.push(event)
+    }
+
+    /// Asks so many participants to reconnect, because this node drains. False when a busy room did not take the message.
+    #[must_use]
+    pub fn ask_to_reconnect(&self, count: u32) -> bool {
+        self.messages.try_send(TaskMessage::AskToReconnect(count)).is_ok()
     }
 
     /// The room's residency; none when the room has ended.

@@ -224,6 +224,9 @@ impl RoomTask {
             TaskMessage::AssignmentLeft(may_end) => {
                 self.core.handle(RoomInput::AssignmentLeft(may_end), now())
             }
+            TaskMessage::AskToReconnect(count) => {
+                self.core.handle(RoomInput::AskToReconnect(count), now());
+            }
             TaskMessage::Residency(reply) => {
                 let _ = reply.send(self.core.residency());
             }

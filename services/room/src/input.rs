@@ -102,6 +102,8 @@ pub enum RoomInput {
     Worker(WorkerEvent),
     /// The local copy of the registry changed.
     Cluster(ClusterView),
+    /// This node drains: so many participants are asked to reconnect, those who joined first.
+    AskToReconnect(u32),
     /// This node's policy was replaced: all decisions are made again.
     PolicyChanged,
     /// [`crate::RoomEffect::LeaveAssignment`] was done: may the room end?

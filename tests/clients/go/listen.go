@@ -1,6 +1,7 @@
 package main
 
 import (
+	"sync/atomic"
 	"time"
 
 	lksdk "github.com/livekit/server-sdk-go/v2"
@@ -17,8 +18,14 @@ func callbacks() *lksdk.RoomCallback {
 	callback.OnDisconnectedWithReason = func(reason lksdk.DisconnectionReason) {
 		emit("disconnected", map[string]any{"reason": string(reason)})
 	}
-	callback.OnReconnecting = func() { emit("reconnecting", nil) }
-	callback.OnReconnected = func() { emit("reconnected", nil) }
+	var interrupted atomic.Int64
+	callback.OnReconnecting = func() {
+		interrupted.Store(time.Now().UnixMilli())
+		emit("reconnecting", nil)
+	}
+	callback.OnReconnected = func() {
+		emit("reconnected", map[string]any{"ms": time.Now().UnixMilli() - interrupted.Load()})
+	}
 	callback.OnActiveSpeakersChanged = func(speakers []lksdk.Participant) {
 		identities := []string{}
 		for _, speaker := range speakers {

@@ -6,6 +6,7 @@ mod bad_input;
 mod certificates;
 mod codecs;
 mod demo_node;
+mod drain;
 mod etcd_roles;
 mod flapping_link;
 mod grants;

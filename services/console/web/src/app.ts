@@ -145,6 +145,9 @@ function listen(current: Room): void {
     RoomEvent.ParticipantNameChanged, RoomEvent.ParticipantAttributesChanged, RoomEvent.Connected, RoomEvent.Reconnected,
   ] as const;
   for (const name of change) current.on(name, refresh);
+  // livekit-client holds events back that come just after a reconnect, until the next reconnect: tracks would not be shown.
+  const refreshing = setInterval(refresh, 1_000);
+  current.on(RoomEvent.Disconnected, () => clearInterval(refreshing));
   current.on(RoomEvent.ParticipantConnected, (participant: Participant) => announce(`${participant.name || participant.identity} joined`));
   current.on(RoomEvent.ParticipantDisconnected, (participant: Participant) => announce(`${participant.name || participant.identity} left`));
   current.on(RoomEvent.ActiveSpeakersChanged, (speakers: Participant[]) => tiles.speaking(new Set(speakers.map((speaker) => speaker.identity))));

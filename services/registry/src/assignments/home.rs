@@ -126,12 +126,17 @@ impl Assignments {
     /// # Errors
     /// When the home answers, this node is not listed as a possible home, or the record cannot be written.
     pub async fn take_over(&self, room: &RoomId) -> Result<Assignment, Refusal> {
+        self.succeed(room, false).await
+    }
+
+    /// This node becomes home. `handed_over`: the home itself wants that.
+    pub(super) async fn succeed(&self, room: &RoomId, handed_over: bool) -> Result<Assignment, Refusal> {
         let known = self.get(room).ok_or(GrantRefusal::None)?;
         let home = known.home.as_str();
         if home == self.signer.node {
             return self.known_or_resumed(room).await?.ok_or_else(|| GrantRefusal::None.into());
         }
-        if self.authority.node(Action::Home, room, home).allowed {
+        if !handed_over && self.authority.node(Action::Home, room, home).allowed {
             if self.home_answers(room).await {
                 return Err(GrantRefusal::HomeAlive { home: home.to_owned() }.into());
             }
@@ -161,11 +166,25 @@ impl Assignments {
         record.since_ms.remove(&known.home);
         record.epoch = signed.grant().epoch;
         record.grant = signed.note().to_string();
+        let unavailable = || self.registry.view().rooms_unavailable_since(&room.institution).is_some();
+        // The home's own word excludes rivals: without etcd the record is written later.
+        let recorded = if handed_over && unavailable() {
+            true
+        } else {
+            match self.write_after(&known, record).await {
+                Err(_) if handed_over => true,
+                recorded => recorded?,
+            }
+        };
         // Else another node took over at the same time: what counts is held now.
-        if self.write_after(&known, record).await? {
+        if recorded {
             self.adopt(room, signed);
             self.metrics.takeovers.inc();
-            tracing::warn!(from = home, "a room's home is gone, and this node takes over");
+            if handed_over {
+                tracing::info!(from = home, "a room's home handed its role over to this node");
+            } else {
+                tracing::warn!(from = home, "a room's home is gone, and this node takes over");
+            }
         }
         self.get(room).ok_or_else(|| GrantRefusal::None.into())
     }

@@ -1,6 +1,7 @@
 //! The assignments of all rooms, as one node knows them: the home by a signed grant, the spill nodes by the home's word.
 //! The registry's records only hint at them. Only a room's home writes its record.
 
+mod hand_over;
 mod home;
 mod peers;
 mod records;
@@ -80,6 +81,8 @@ pub struct Assignments {
     read: Mutex<HashMap<RoomId, u64>>,
     /// Rooms of this node, as home, in which another node's claim was answered lately.
     contested: Mutex<HashMap<RoomId, Instant>>,
+    /// Rooms of this node, as home, that are being handed over, each with the node that takes it.
+    handing_over: Mutex<HashMap<RoomId, String>>,
     /// The key with which this node's grants were signed when they were looked at last.
     signed_with: Mutex<PublicKey>,
     /// For tasks that outlive a call.
@@ -91,6 +94,7 @@ pub struct Assignments {
 struct AssignmentMetrics {
     restored: Counter,
     takeovers: Counter,
+    handed_over: Counter,
     signed: Counter,
     refused: Family<ByReason, Counter>,
     ended: Gauge,
@@ -116,6 +120,7 @@ impl Assignments {
             reached: Mutex::default(),
             read: Mutex::default(),
             contested: Mutex::default(),
+            handing_over: Mutex::default(),
             this: this.clone(),
             metrics: AssignmentMetrics::default(),
         })
@@ -129,9 +134,10 @@ impl Assignments {
 
     /// Registers the metrics.
     pub fn register(&self, metrics: &mut Metrics) {
-        let AssignmentMetrics { restored, takeovers, signed, refused, ended } = &self.metrics;
+        let AssignmentMetrics { restored, takeovers, handed_over, signed, refused, ended } = &self.metrics;
         metrics.register("restored_records", "Records of rooms written again", restored.clone());
         metrics.register("takeovers", "Rooms of which this node became home", takeovers.clone());
+        metrics.register("hand_overs", "Rooms whose home role this node handed over", handed_over.clone());
         metrics.register("grants_signed", "Grants that this node signed as home", signed.clone());
         metrics.register("grants_refused", "Grants of other nodes that do not count", refused.clone());
         let help = "Rooms of this node that go on under an ended grant, because their home cannot be reached";
@@ -348,7 +354,8 @@ impl Assignments {
             let carriers: Vec<String> =
                 known.iter().flat_map(|known| &known.spill).map(ToString::to_string).collect();
             let has_participants = self.occupied.get().is_some_and(|rooms| rooms.has_participants(room));
-            let leads = self.leads(&carriers, has_participants);
+            let handed_over = self.is_handed_over_to(room, offering);
+            let leads = !handed_over && self.leads(&carriers, has_participants);
             let circumstances = Circumstances {
                 now: now(),
                 approves_home: &|node| if node == offering { approved_offering } else { approved_known },
@@ -359,6 +366,10 @@ impl Assignments {
             // Another grant may be held by now, whose home was not judged.
             if book.held(room).map(|held| held.grant().home.as_str()) == known_home.as_deref() {
                 let outcome = book.offer(room, signed.clone(), from, &circumstances);
+                if handed_over && outcome == Offered::Accepted {
+                    // It tells the others of the hand-over before it leaves.
+                    book.add_carrier(room, &self.signer.node, unix_ms());
+                }
                 self.note_class(&book, room);
                 return outcome;
             }

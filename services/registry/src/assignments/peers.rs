@@ -27,6 +27,8 @@ pub enum GrantPurpose {
     Create,
     /// It becomes home after the home of this node's grant.
     TakeOver,
+    /// It becomes home after this node, the home, which hands the role over.
+    HandOver,
 }
 
 /// The other nodes, by name.

@@ -323,6 +323,62 @@ async fn a_node_takes_over_only_when_the_home_is_silent() {
 }
 
 #[tokio::test]
+async fn a_home_hands_its_role_over_while_it_leads_the_room() {
+    let store = LocalStore::default();
+    let peers = Arc::new(Peers { linked: vec!["sto-1"], occupied: true, ..Peers::default() });
+    let home = node_with(&store, "cph-1", peers.clone());
+    let known = created(&home).await;
+    let linked = Arc::new(Peers { linked: vec!["cph-1"], ..Peers::default() });
+    let successor = node_with(&store, "sto-1", linked);
+    let refused = successor.take_hand_over(&room(), "osl-1").await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NotAssigned, "only the home hands over");
+    assert_eq!(home.listed_successors(&room()), ["sto-1"]);
+    assert!(successor.listed_successors(&room()).is_empty());
+
+    // What the successor answers when it is asked.
+    let taken = successor.take_hand_over(&room(), "cph-1").await.unwrap();
+    assert_eq!((taken.home.as_str(), taken.epoch, &taken.sid), ("sto-1", 2, &known.sid));
+    peers.answers.lock().unwrap().insert("sto-1", Ok(successor.telling(&room()).unwrap()));
+    let handed_over = home.hand_over(&room(), "sto-1").await.unwrap();
+    assert_eq!((handed_over.home.as_str(), handed_over.epoch), ("sto-1", 2));
+    assert!(handed_over.has("cph-1"), "it carries the room until it leaves");
+    assert_eq!(peers.asked.lock().unwrap().last().unwrap(), &("sto-1".to_owned(), GrantPurpose::HandOver));
+    assert_eq!(home.metrics.handed_over.get(), 1);
+
+    // A node that can reach the old home follows only its word.
+    let linked = Arc::new(Peers { linked: vec!["cph-1"], ..Peers::default() });
+    let member = node_with(&LocalStore::default(), "sto-2", linked);
+    member.offered(&room(), &known.grant, "cph-1").await.unwrap();
+    let told = successor.telling(&room()).unwrap();
+    let refused = member.told(&room(), &told, "sto-1").await.unwrap_err();
+    assert_eq!(refused.reason, Reason::GrantHomeAlive);
+    member.told(&room(), &told, "cph-1").await.unwrap();
+    assert_eq!(member.get(&room()).unwrap().home.as_str(), "sto-1");
+}
+
+#[tokio::test]
+async fn a_home_that_hands_over_does_not_contest_the_record_of_its_successor() {
+    let store = LocalStore::default();
+    let peers = Arc::new(Peers { linked: vec!["sto-1"], occupied: true, ..Peers::default() });
+    let home = node_with(&store, "cph-1", peers);
+    created(&home).await;
+    lock(&home.handing_over).insert(room(), "sto-1".to_owned());
+    node(&store, "sto-1").take_hand_over(&room(), "cph-1").await.unwrap();
+    let followed = home.get(&room()).unwrap();
+    assert_eq!((followed.home.as_str(), followed.epoch), ("sto-1", 2), "the record came before the answer");
+}
+
+#[tokio::test]
+async fn a_hand_over_that_fails_leaves_the_home_as_it_is() {
+    let store = LocalStore::default();
+    let home = node_with(&store, "cph-1", Arc::new(Peers { occupied: true, ..Peers::default() }));
+    created(&home).await;
+    assert_eq!(home.hand_over(&room(), "sto-1").await.unwrap_err().reason, Reason::NoAnswer);
+    assert!(lock(&home.handing_over).is_empty());
+    assert_eq!(home.get(&room()).unwrap().home.as_str(), "cph-1");
+}
+
+#[tokio::test]
 async fn a_restarted_home_begins_a_new_epoch_of_the_same_room() {
     let store = LocalStore::default();
     let first = created(&node(&store, "cph-1")).await;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::Uri;
 
 use super::{
-    FieldError, HttpSection, LinksSection, MediaSection, NodeSection, PolicySection, RegistrySection,
-    RelayConfig, TelemetrySection,
+    DrainSection, FieldError, HttpSection, LinksSection, MediaSection, NodeSection, PolicySection,
+    RegistrySection, RelayConfig, TelemetrySection,
 };
 use crate::listen;
 
@@ -31,6 +31,7 @@ impl RelayConfig {
         registry(&self.registry)?;
         policy(&self.policy)?;
         quotas(&self.node, &self.policy)?;
+        drain(&self.drain)?;
         self.check_keys()?;
         self.check_room_keys()
     }
@@ -122,6 +123,24 @@ fn node(node: &NodeSection) -> Result<(), FieldError> {
         );
     }
     Ok(())
+}
+
+fn drain(drain: &DrainSection) -> Result<(), FieldError> {
+    if drain.deadline_seconds > 86_400 {
+        return invalid("drain.deadline_seconds", "choose 0 to 86400 seconds");
+    }
+    if drain.notice_seconds > 600 {
+        return invalid("drain.notice_seconds", "choose 0 to 600 seconds");
+    }
+    if !(1..=1_000).contains(&drain.per_second) {
+        return invalid("drain.per_second", "choose 1 to 1000 participants per second");
+    }
+    let secrets = usize::from(drain.secret.is_some()) + usize::from(drain.secret_file.is_some());
+    match &drain.api_key {
+        None if secrets == 0 => Ok(()),
+        Some(name) if !name.is_empty() && secrets == 1 => Ok(()),
+        _ => invalid("drain.api_key", "give a name, and either secret or secret_file; or none of them"),
+    }
 }
 
 /// Of a quota of 0 nobody can use a seat, and a participant that rejoins has two connections for a moment.

@@ -47,6 +47,9 @@ pub struct RelayConfig {
     /// The meeting page.
     #[serde(default)]
     pub page: PageSection,
+    /// How the node is emptied before it stops.
+    #[serde(default)]
+    pub drain: DrainSection,
 }
 
 /// This node.
@@ -356,6 +359,67 @@ pub struct PageSection {
     pub guest_key: Option<String>,
 }
 
+/// How the node is emptied, by a signal or by `systirctl drain`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSection {
+    /// Seconds after which those who are still here are asked to reconnect at once, 0 to 86400. After SIGTERM the node ends
+    /// then.
+    #[serde(default = "default_drain_deadline")]
+    pub deadline_seconds: u64,
+    /// Participants and clients asked to reconnect each second, 1 to 1000.
+    #[serde(default = "default_drain_rate")]
+    pub per_second: u32,
+    /// Seconds from the start until the first is asked to reconnect, 0 to 600: load balancers notice meanwhile that the node
+    /// is not ready.
+    #[serde(default = "default_drain_notice")]
+    pub notice_seconds: u64,
+    /// Name of the API key whose tokens drain this node (`systirctl drain`). It belongs to the operator, not to an
+    /// institution. None: only a signal drains it.
+    #[serde(default)]
+    pub api_key: Option<String>,
+    /// Its secret. Set either this or `secret_file`.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// File that holds the secret.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+}
+
+impl Default for DrainSection {
+    fn default() -> Self {
+        Self {
+            deadline_seconds: default_drain_deadline(),
+            per_second: default_drain_rate(),
+            notice_seconds: default_drain_notice(),
+            api_key: None,
+            secret: None,
+            secret_file: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for DrainSection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DrainSection")
+            .field("deadline_seconds", &self.deadline_seconds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The unit's stop timeout in `deploy/systir-relay.service` is longer.
+fn default_drain_deadline() -> u64 {
+    600
+}
+
+fn default_drain_rate() -> u32 {
+    10
+}
+
+fn default_drain_notice() -> u64 {
+    5
+}
+
 impl RelayConfig {
     /// Reads the file and the environment.
     ///
@@ -387,6 +451,7 @@ impl RelayConfig {
             &mut self.registry.ca,
             &mut self.registry.certificate,
             &mut self.registry.key,
+            &mut self.drain.secret_file,
         ];
         for path in optional.into_iter().flatten() {
             *path = base.join(&*path);
@@ -653,6 +718,28 @@ mod tests {
         assert_eq!(media.ports().unwrap(), [7882, 7883, 7884]);
         media.listen.set_port(0);
         assert_eq!(media.ports().unwrap(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_drain_has_limits_and_its_key_has_a_secret() {
+        assert_eq!(load(GOOD).unwrap().drain.deadline_seconds, 600);
+        let drain = |lines: &str| load(&format!("{GOOD}\n[drain]\n{lines}"));
+        let strong = "api_key = \"ops\"\nsecret_file = \"ops.secret\"";
+        assert!(drain(strong).unwrap().drain.secret_file.unwrap().is_absolute());
+        drain("deadline_seconds = 0\nnotice_seconds = 0\nper_second = 1000").unwrap();
+        for (bad, field) in [
+            ("deadline_seconds = 86401", "drain.deadline_seconds"),
+            ("notice_seconds = 601", "drain.notice_seconds"),
+            ("per_second = 0", "drain.per_second"),
+            ("per_second = 1001", "drain.per_second"),
+            ("api_key = \"ops\"", "drain.api_key"),
+            ("api_key = \"\"\nsecret = \"x\"", "drain.api_key"),
+            ("secret = \"x\"", "drain.api_key"),
+            ("api_key = \"ops\"\nsecret = \"x\"\nsecret_file = \"x\"", "drain.api_key"),
+        ] {
+            let error = drain(bad).unwrap_err().to_string();
+            assert!(error.contains(field), "{bad}: {error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use systir_registry::Assignments;
 
 use crate::documents::metrics::DocumentMetrics;
+use crate::drain::DrainMetrics;
 use crate::operator_mistakes::MistakeMetrics;
 
 /// The metrics of one node.
@@ -44,6 +45,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) failed_dials: Counter,
     /// Connections that the HTTP or the metrics port refused at its limit.
     pub(crate) connections_refused: Counter,
+    /// The drain of this node.
+    pub(crate) drain: Arc<DrainMetrics>,
 }
 
 impl NodeMetrics {
@@ -66,6 +69,7 @@ impl NodeMetrics {
             "TCP connections refused because the limit was reached",
             self.connections_refused.clone(),
         );
+        self.drain.register(&mut registry);
         registry
     }
 }
@@ -76,7 +80,16 @@ struct Endpoints {
     registered: Arc<Registry>,
     /// Metrics that are read at scrape time.
     collected: Arc<Registry>,
-    ready: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
+}
+
+/// Does the node accept joins?
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    /// It has started, and does not stop.
+    pub(crate) started: AtomicBool,
+    /// It drains.
+    pub(crate) draining: AtomicBool,
 }
 
 /// `/metrics`, `/healthz` (the process runs), `/readyz` (the node accepts joins). Neither health nor
@@ -84,7 +97,7 @@ struct Endpoints {
 pub(crate) fn router(
     registered: Registry,
     collectors: Vec<Box<dyn Collector>>,
-    ready: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
 ) -> Router {
     let mut collected = Registry::with_prefix("systir");
     for collector in collectors {
@@ -93,8 +106,8 @@ pub(crate) fn router(
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(readiness))
-        .with_state(Endpoints { registered: Arc::new(registered), collected: Arc::new(collected), ready })
+        .route("/readyz", get(is_ready))
+        .with_state(Endpoints { registered: Arc::new(registered), collected: Arc::new(collected), readiness })
 }
 
 async fn scrape(State(endpoints): State<Endpoints>) -> impl IntoResponse {
@@ -109,8 +122,11 @@ async fn scrape(State(endpoints): State<Endpoints>) -> impl IntoResponse {
         .into_response()
 }
 
-async fn readiness(State(endpoints): State<Endpoints>) -> impl IntoResponse {
-    if endpoints.ready.load(Ordering::Relaxed) {
+async fn is_ready(State(endpoints): State<Endpoints>) -> impl IntoResponse {
+    let Readiness { started, draining } = &*endpoints.readiness;
+    if draining.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if started.load(Ordering::Relaxed) {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not accepting joins")

@@ -165,6 +165,42 @@ fn the_home_tells_its_peers_each_new_grant_and_who_carries_the_room() {
 }
 
 #[test]
+fn a_home_that_handed_its_role_over_tells_the_others_and_nobody_notices() {
+    let mut network = Network::with_participants(&[0, 1, 2]);
+    network.settle_records();
+    network.told.clear();
+    let mut handed_over = assignment();
+    (handed_over.home, handed_over.epoch) = ("sto-1".into(), 2);
+    handed_over.spill = vec!["osl-1".into(), "cph-1".into()];
+    handed_over.grant = "the grant of sto-1".to_owned();
+    // The others can reach the old home, so only its word counts.
+    network.read_view(0, |view| view.assignment = Some(handed_over.clone()));
+    network.settle_records();
+    let told = network.told.iter().map(|(to, from, told)| (*to, from.as_str(), told.grant.as_str()));
+    let told: BTreeSet<_> = told.filter(|(_, from, _)| *from == "cph-1").collect();
+    assert_eq!(told, [1, 2].map(|to| (to, "cph-1", "the grant of sto-1")).into());
+    network.read(&handed_over);
+    network.settle_records();
+    assert_eq!(participants(&network.nodes[2]).len(), 3);
+    network.assert_nobody_noticed("a hand-over");
+}
+
+#[test]
+fn a_drain_asks_as_many_participants_to_reconnect_as_it_wants() {
+    let mut network = Network::with_participants(&[0, 1]);
+    network.join_as(0, "dina");
+    network.join_as(0, "emil");
+    network.settle_records();
+    network.input(0, RoomInput::AskToReconnect(2));
+    network.settle_records();
+    assert_eq!(network.asked_to_rejoin, ["anna", "dina"].map(str::to_owned).into());
+    assert_eq!(participants(&network.nodes[1]).keys().collect::<Vec<_>>(), ["bob", "emil"]);
+    network.input(0, RoomInput::AskToReconnect(9));
+    network.settle_records();
+    assert_eq!(participants(&network.nodes[1]).keys().collect::<Vec<_>>(), ["bob"]);
+}
+
+#[test]
 fn a_grant_that_its_home_does_not_renew_ends_the_room_at_a_spill_node() {
     let mut network = Network::with_participants(&[0, 1, 2]);
     network.read_view(1, |view| view.grant_ended = true);

@@ -10,9 +10,11 @@ use crate::RoomEffect;
 
 impl RoomCore {
     /// Home node only: tells the peers the room's assignment when it changed: after a renewal of the grant, and when a spill
-    /// node was added or removed.
+    /// node was added or removed. A home that handed its role over tells that too: the others follow the new home by its
+    /// word, because they can still reach it.
     pub(super) fn tell_assignment(&mut self) {
-        if !self.is_home() || self.told.as_ref() == Some(&self.assignment) {
+        let tells = self.is_home() || self.handed_over;
+        if !tells || self.told.as_ref() == Some(&self.assignment) {
             return;
         }
         self.told = Some(self.assignment.clone());

@@ -323,6 +323,15 @@ impl RoomCore {
         self.residency_changed();
     }
 
+    /// Asks participants to reconnect, those who joined first: this node drains.
+    pub(super) fn ask_to_reconnect(&mut self, count: u32) {
+        let mut participants: Vec<ParticipantKey> = self.local_participants.keys().copied().collect();
+        participants.sort_unstable();
+        for participant in participants.into_iter().take(count as usize) {
+            self.notify(participant, RoomEvent::Reconnect(DisconnectReason::Migration));
+        }
+    }
+
     /// Disconnects all local participants. They must join again.
     pub(super) fn disconnect_all(&mut self, reason: DisconnectReason) {
         let all: Vec<ParticipantKey> = self.local_participants.keys().copied().collect();

@@ -112,6 +112,8 @@ pub struct RoomCore {
     gateways: BTreeMap<String, Option<u64>>,
     /// Home node only: the assignment that the peers received last.
     told: Option<Assignment>,
+    /// Did this node, as home, hand the role over? Then the peers follow the new home by its word.
+    handed_over: bool,
     /// What the peers last received about this node's links.
     sent_links: Option<BTreeMap<String, bool>>,
     /// Participants whose clients do not read their signalling.
@@ -176,6 +178,7 @@ impl RoomCore {
             leaving: None,
             write_record_at: now.instant,
             told: None,
+            handed_over: false,
             remove_denied_at: now.instant,
             config,
         };
@@ -221,6 +224,7 @@ impl RoomCore {
                 self.cluster = view;
                 self.cluster_changed();
             }
+            RoomInput::AskToReconnect(count) => self.ask_to_reconnect(count),
             RoomInput::PolicyChanged => self.policy_changed(),
             RoomInput::AssignmentLeft(may_end) => self.assignment_left(may_end),
         }
@@ -458,8 +462,8 @@ impl RoomCore {
             self.assignment = known;
             self.remember_room_sid();
             self.leave_former_room();
-            if was_home && self.local_participants.is_empty() {
-                self.carries_nobody();
+            if was_home && !self.is_home() {
+                self.is_home_no_more();
             }
             if !same_nodes {
                 self.decisions.clear();
@@ -473,6 +477,20 @@ impl RoomCore {
         }
         self.enforce_end_of_grant();
         self.sync_peers();
+    }
+
+    /// Another node is home now.
+    fn is_home_no_more(&mut self) {
+        self.handed_over = true;
+        self.told = None;
+        if self.local_participants.is_empty() {
+            return self.carries_nobody();
+        }
+        // As home it showed none.
+        let nodes: Vec<String> = self.peers.keys().cloned().collect();
+        for node in nodes {
+            self.show_tickets(&node);
+        }
     }
 
     fn is_home(&self) -> bool {
