@@ -68,8 +68,12 @@ ca = {{ printf "/etc/systir/etcd-ca/%s" $values.etcd.ca.key | toJson }}
 certificate = {{ printf "/etc/systir/etcd/%s.pem" $etcd | toJson }}
 key = {{ printf "/etc/systir/etcd/%s.key" $etcd | toJson }}
 lease_seconds = {{ int64 $values.etcd.leaseSeconds }}
-{{- /* The place of `[drain]`, with `deadline_seconds` from drain.deadlineSeconds: systir-relay has no such section yet, and
-refuses unknown ones. */}}
+
+[drain]
+deadline_seconds = {{ int64 $values.drain.deadlineSeconds }}
+per_second = {{ int64 $values.drain.perSecond }}
+{{- /* The pod has slept before SIGTERM. */}}
+notice_seconds = 0
 
 [policy]
 operator = {{ toJson $values.cluster.operator }}
