@@ -175,15 +175,21 @@ fn sentence(progress: &DrainProgress) -> String {
         ));
     }
     let waiting = [
-        (progress.wait_for_seats, "participants stay until the deadline: no approved node has a free seat"),
-        (progress.wait_for_gateway, "clients stay until the deadline: no other gateway is up"),
         (
-            progress.came_back,
-            "clients came back, because their URL or a load balancer leads here; they stay until the deadline",
+            "waiting until the deadline for a free seat on an approved node",
+            progress.wait_for_seats,
+            ["participant", "participants"],
         ),
-        (progress.homes_kept, "rooms keep it as home, because no other node may be home or took the role"),
+        ("waiting until the deadline for another gateway", progress.wait_for_gateway, ["client", "clients"]),
+        (
+            "came back, because their URL or a load balancer leads here, and wait until the deadline",
+            progress.came_back,
+            ["client", "clients"],
+        ),
+        ("no other node may be home or took the role", progress.homes_kept, ["room", "rooms"]),
     ];
-    parts.extend(waiting.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")));
+    let waiting = waiting.iter().filter(|(_, count, _)| *count > 0);
+    parts.extend(waiting.map(|(why, count, [one, many])| format!("{why}: {}", counted(*count, one, many))));
     parts.join("; ")
 }
 
@@ -213,9 +219,9 @@ mod tests {
         };
         assert_eq!(
             sentence(&stuck),
-            "moving; 3 participants, 1 relayed client and 0 home roles left; 3 participants stay until the deadline: no \
-             approved node has a free seat; 1 clients came back, because their URL or a load balancer leads here; they stay \
-             until the deadline"
+            "moving; 3 participants, 1 relayed client and 0 home roles left; waiting until the deadline for a free seat on an \
+             approved node: 3 participants; came back, because their URL or a load balancer leads here, and wait until the \
+             deadline: 1 client"
         );
     }
 }

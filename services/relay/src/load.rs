@@ -78,8 +78,7 @@ fn rates(before: &Usage, after: &Usage, cores: usize) -> Rates {
     }
 }
 
-/// Is a report due, `ago` after the last one? Each report is a write to the registry. A drain that begins or ends is
-/// reported at once.
+/// Is a report due, `ago` after the last one? Each report is a write to the registry.
 fn is_due(reported: &NodeLoad, now: &NodeLoad, ago: Duration) -> bool {
     let over_limits =
         |load: &NodeLoad| (load.participants >= load.capacity, load.cpu_permille >= HIGH_CPU_PERMILLE);
@@ -89,7 +88,7 @@ fn is_due(reported: &NodeLoad, now: &NodeLoad, ago: Duration) -> bool {
             && (reported.participants, reported.capacity) != (now.participants, now.capacity))
 }
 
-/// Keeps the load in the node's lease up to date.
+/// Keeps the load in the node's lease up to date. A drain that begins or ends is reported at once.
 pub(crate) async fn report(
     load: Arc<LocalLoad>,
     registry: Arc<dyn Registry>,

@@ -156,13 +156,12 @@ impl NodeDrain {
     }
 
     async fn run(self: Arc<Self>, mut drain: Drain, deadline: watch::Receiver<Instant>) {
-        let (ended, mut hand_overs) = mpsc::channel(HAND_OVERS);
+        let (ended, mut hand_overs) = mpsc::channel::<(String, bool)>(HAND_OVERS);
         let mut steps = tokio::time::interval(STEP);
         loop {
             tokio::select! {
                 _ = steps.tick() => {}
                 Some((room, handed_over)) = hand_overs.recv() => {
-                    let room: String = room;
                     drain.handed_over(&room, handed_over, Instant::now());
                     continue;
                 }
