@@ -23,7 +23,7 @@ const LAST_LEAVE: Duration = Duration::from_secs(5);
 /// Arguments of `drain`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The node, whose URL --url gives. The API key is that of [drain] in its configuration.
+    /// The node, whose URL --url gives. The API key is that of `[drain]` in its configuration.
     node: String,
     /// When those who are still there are asked at once, such as 90s, 10m or 1h [default: the node's configuration].
     #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: &Arguments, gateway: &GatewayClient, json: bo
     loop {
         let Some(progress) = progress(&answer)? else {
             shown.end();
-            bail!("the drain of {node} was ended by somebody else (undrain)");
+            bail!("the drain of {node} was ended by someone else (undrain)");
         };
         shown.show(&progress)?;
         match progress.state {

@@ -1,4 +1,4 @@
-//! How often somebody may be asked to reconnect.
+//! How often someone may be asked to reconnect.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl Pace {
         self.next <= now
     }
 
-    /// Somebody was asked.
+    /// Someone was asked.
     pub(crate) fn take(&mut self, now: Instant, rng: &mut StdRng) {
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         self.next = self.next.max(earliest) + self.interval.mul_f64(rng.random_range(0.5..1.5));

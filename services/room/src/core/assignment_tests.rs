@@ -7,7 +7,11 @@ const UNAPPROVED: &str = "aws-sto-1";
 impl Network {
     /// A room with participants on these nodes.
     fn with_participants(at: &[usize]) -> Self {
-        let mut network = Self::new(5);
+        Self::with_documents_and_participants(&documents(), at)
+    }
+
+    fn with_documents_and_participants(documents: &DemoDocuments, at: &[usize]) -> Self {
+        let mut network = Self::with_documents(5, documents);
         network.open_wanted();
         for index in at {
             network.join_as(*index, NAMES[*index]);
@@ -166,7 +170,8 @@ fn the_home_tells_its_peers_each_new_grant_and_who_carries_the_room() {
 
 #[test]
 fn a_home_that_handed_its_role_over_tells_the_others_and_nobody_notices() {
-    let mut network = Network::with_participants(&[0, 1, 2]);
+    let documents = with_policy(&with_homes_everywhere(demo::KU_DK));
+    let mut network = Network::with_documents_and_participants(&documents, &[0, 1, 2]);
     network.settle_records();
     network.told.clear();
     let mut handed_over = assignment();

@@ -618,21 +618,24 @@ fn the_room_is_not_opened_to_a_node_that_policy_does_not_approve() {
     assert!(network.nodes[0].wanted.contains("sto-1"));
 }
 
+/// A policy text that permits each node of the operator's own machines as home.
+fn with_homes_everywhere(text: &str) -> String {
+    text.replace(
+        r#"resource.operator == Operator::"nordunet" && resource.own_machine &&
+  resource.country == Country::"DK""#,
+        r#"resource.operator == Operator::"nordunet" && resource.own_machine"#,
+    )
+}
+
 /// A takeover by sto-1 in a room whose policy permits no spill node in Denmark. `returned`: the record names
 /// the former home as a spill node.
 fn takeover_without_spill_in_denmark(returned: bool) -> (Network, BTreeSet<String>) {
     // The rule about spill comes before the one about gateways.
-    let text = demo::KU_DK
-        .replacen(
-            r#"resource.country in Zone::"Nordic""#,
-            r#"resource.country in Zone::"Nordic" && resource.country != Country::"DK""#,
-            1,
-        )
-        .replace(
-            r#"resource.operator == Operator::"nordunet" && resource.own_machine &&
-  resource.country == Country::"DK""#,
-            r#"resource.operator == Operator::"nordunet" && resource.own_machine"#,
-        );
+    let text = with_homes_everywhere(demo::KU_DK).replacen(
+        r#"resource.country in Zone::"Nordic""#,
+        r#"resource.country in Zone::"Nordic" && resource.country != Country::"DK""#,
+        1,
+    );
     let mut network = Network::with_documents(3, &with_policy(&text));
     for _ in 0..12 {
         network.join();
