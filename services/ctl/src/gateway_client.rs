@@ -53,8 +53,7 @@ impl GatewayClient {
 
     /// The text at the path made of these segments; none if there is no such thing.
     pub(crate) async fn get_text(&self, path: &[&str]) -> Result<Option<String>> {
-        let Answer { url, status, body } =
-            self.send(reqwest::Method::GET, path, String::new(), "").await?;
+        let Answer { url, status, body } = self.send(reqwest::Method::GET, path, String::new(), "").await?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(body)),
