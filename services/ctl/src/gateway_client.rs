@@ -30,12 +30,22 @@ struct Answer {
 }
 
 impl Answer {
-    fn value(self) -> Result<Value> {
+    /// None: there is no such thing.
+    fn found(self) -> Option<Self> {
+        (self.status != StatusCode::NOT_FOUND).then_some(self)
+    }
+
+    fn text(self) -> Result<String> {
         let Self { url, status, body } = self;
         if !status.is_success() {
             bail!("{url} answered {status}: {body}");
         }
-        serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
+        Ok(body)
+    }
+
+    fn value(self) -> Result<Value> {
+        let url = self.url.clone();
+        serde_json::from_str(&self.text()?).with_context(|| format!("{url} did not answer with JSON"))
     }
 }
 
@@ -48,17 +58,13 @@ impl GatewayClient {
     /// As [`GatewayClient::get`], with a token for this room. None: there is no such thing.
     pub(crate) async fn find_in_room(&self, room: &str, path: &[&str]) -> Result<Option<Value>> {
         let answer = self.send(reqwest::Method::GET, path, String::new(), room).await?;
-        if answer.status == StatusCode::NOT_FOUND { Ok(None) } else { answer.value().map(Some) }
+        answer.found().map(Answer::value).transpose()
     }
 
     /// The text at the path made of these segments; none if there is no such thing.
     pub(crate) async fn get_text(&self, path: &[&str]) -> Result<Option<String>> {
-        let Answer { url, status, body } = self.send(reqwest::Method::GET, path, String::new(), "").await?;
-        match status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(body)),
-            status => bail!("{url} answered {status}: {body}"),
-        }
+        let answer = self.send(reqwest::Method::GET, path, String::new(), "").await?;
+        answer.found().map(Answer::text).transpose()
     }
 
     /// Posts a text to the path made of these segments, with a token that is valid for one minute.

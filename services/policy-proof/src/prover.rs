@@ -172,11 +172,11 @@ impl Prover {
         let wrong = ProofError::Canary { action, known };
         let Some(Canary { narrow, wide }) = self.canaries.get(&action) else { return Err(wrong) };
         let (left, right) = if known { (narrow, wide) } else { (wide, narrow) };
-        let before = self.solver.solver().asked;
+        let before = self.asked();
         let answer = self.solver.check_implies_opt(left, right).await;
         let answer = answer.map_err(|error| no_answer(action, &error))?;
         // A canary that the translation decides says nothing about the solver.
-        if answer == known && self.solver.solver().asked == before + 1 { Ok(()) } else { Err(wrong) }
+        if answer == known && self.asked() == before + 1 { Ok(()) } else { Err(wrong) }
     }
 }
 

@@ -12,12 +12,12 @@ use anyhow::{Result, ensure};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
-use systir_load::{Config, Progress, run_with};
+use systir_load::{Config, run_with};
 use systir_tests::cluster::{Cluster, token};
 use systir_tests::scripted::ScriptedClient;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::phases::phases;
 use crate::proc::{processor_time, resident_mib};
 use flood::Flood;
 
@@ -131,15 +131,7 @@ async fn sample(cluster: &Cluster, room: &str, length: Duration) -> Result<Sampl
         duration: length,
         ..Config::default()
     };
-    let (sender, mut phases) = mpsc::unbounded_channel();
-    let watcher = move |progress: Progress| {
-        // The receiver is dropped only after a failure.
-        let _ = match progress {
-            Progress::Measuring(_) => sender.send(false),
-            Progress::Leaving => sender.send(true),
-            _ => Ok(()),
-        };
-    };
+    let (watcher, mut phases) = phases();
     let others = async {
         phases.recv().await;
         let (begun, used) = (Instant::now(), processor_time(pid)?);

@@ -12,6 +12,7 @@ mod host;
 mod link_hop;
 mod machine;
 mod one_node;
+mod phases;
 mod plain_send;
 mod policy;
 mod policy_change;

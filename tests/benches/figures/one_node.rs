@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use systir_load::{Config, Progress, run_with};
+use systir_load::{Config, run_with};
 use systir_tests::cluster::Cluster;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::figure::Figure;
+use crate::phases::phases;
 use crate::proc::{processor_time, resident_mib};
 
 const NODE: &str = "cph-1";
@@ -45,15 +45,7 @@ pub(crate) async fn measure(cluster: &Cluster, participants: usize, seconds: u64
         duration: Duration::from_secs(seconds),
         ..Config::default()
     };
-    let (sender, mut phases) = mpsc::unbounded_channel();
-    let watcher = move |progress: Progress| {
-        // The receiver is dropped only after a failure.
-        let _ = match progress {
-            Progress::Measuring(_) => sender.send(false),
-            Progress::Leaving => sender.send(true),
-            _ => Ok(()),
-        };
-    };
+    let (watcher, mut phases) = phases();
     let snapshots = async {
         let mut snapshots = Vec::new();
         while let Some(last) = phases.recv().await {

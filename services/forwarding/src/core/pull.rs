@@ -3,7 +3,6 @@
 use super::Core;
 use crate::subscription::Sending;
 use crate::{Egress, SubscriptionId};
-use systir_rtp::packet::Kind;
 
 impl Core {
     /// Sends the next packet that is queued for the subscriber. False: none is queued. Packets that have left the cache
@@ -18,7 +17,8 @@ impl Core {
                 state.expired += 1;
                 continue;
             };
-            let padding = if track.kind == Kind::Video { frame.padding(&packet) } else { 0 };
+            // Audio is no part of a frame, so it gets none.
+            let padding = frame.padding(&packet);
             let sending = Sending { layer, priority: track.priority(layer), retransmission: false, padding };
             state.newest_sent = state.newest_sent.max(mapped.0);
             state.send(sub, &packet, info, mapped, sending, egress);
