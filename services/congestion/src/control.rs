@@ -4,7 +4,7 @@ use systir_rtp::twcc::Feedback;
 
 use crate::arrival::ArrivalClock;
 use crate::backlog::Backlog;
-use crate::gcc::{self, Gcc, Micros};
+use crate::gcc::{self, FirstProbes, Gcc, Micros};
 use crate::history::{MAX_PACKETS, SendHistory};
 use crate::limits::BitrateLimits;
 use crate::probe::{Probe, SentKind};
@@ -30,6 +30,9 @@ const CAUSED: Micros = 600_000;
 const DRAIN: Micros = 400_000;
 /// A layer begins with a key frame, several times as large as other frames. It comes and has left within this time.
 const KEY_FRAME: Micros = 600_000;
+/// Time without packets after which the estimator begins anew, while all video is held back; doubled each time.
+const MIN_STARVED: Micros = 500_000;
+const MAX_STARVED: Micros = 4_000_000;
 /// A receiver that sent reports and no transport-wide feedback for this long gives none.
 const NO_FEEDBACK: Micros = 3_000_000;
 
@@ -72,6 +75,8 @@ pub struct CongestionControl {
     statuses_paid: Micros,
     /// The bottleneck's queue drains until then.
     drain_until: Micros,
+    /// How long nothing may be sent until the estimator begins anew, while all video is held back.
+    starved_after: Micros,
     /// The path carried this before a probe or a filler congested it, so the estimate does not fall below.
     carried: Option<u64>,
     next_process: Option<Micros>,
@@ -92,7 +97,7 @@ impl CongestionControl {
             latest: EPOCH,
             limits,
             source: Source::Unknown,
-            gcc: Box::new(Gcc::new(EPOCH, &limits)),
+            gcc: Box::new(Gcc::new(EPOCH, &limits, FirstProbes::Usual)),
             history: SendHistory::default(),
             arrivals: ArrivalClock::default(),
             probing: Probing::default(),
@@ -104,6 +109,7 @@ impl CongestionControl {
             caused_until: 0,
             statuses_paid: 0,
             drain_until: 0,
+            starved_after: MIN_STARVED,
             carried: None,
             next_process: None,
             round_trip: None,
@@ -149,7 +155,7 @@ impl CongestionControl {
         let now = self.micros(now);
         if self.source != Source::TransportWide {
             if self.source == Source::Reports {
-                self.replace_estimator(now, self.reported.estimate());
+                self.replace_estimator(now, self.reported.estimate(), FirstProbes::Usual);
             }
             self.source = Source::TransportWide;
         }
@@ -183,7 +189,7 @@ impl CongestionControl {
             if let Some(left) = self.silence.reported(now, self.history.in_flight()) {
                 // What was sent into the blackout says nothing about the path as it is now.
                 self.history.clear();
-                self.replace_estimator(now, left);
+                self.replace_estimator(now, left, FirstProbes::Usual);
                 return;
             }
         }
@@ -278,6 +284,9 @@ impl CongestionControl {
             self.caused_until = now + KEY_FRAME + CAUSED;
         }
         self.probing.set_demand(now, &mut self.gcc, wanted, allocated, filler);
+        if !self.probing.is_starved() {
+            self.starved_after = MIN_STARVED;
+        }
         if wanted > 0 {
             self.reported.set_useful(self.probing.useful().min(self.limits.max));
         }
@@ -311,7 +320,12 @@ impl CongestionControl {
         if let Some(left) = self.silence.ended_idle(now) {
             // Nothing is sent that the receiver could report: only probes show what the path carries.
             self.history.clear();
-            self.replace_estimator(now, left);
+            self.replace_estimator(now, left, FirstProbes::Usual);
+            return;
+        }
+        if self.is_starved(now) {
+            self.starved_after = (2 * self.starved_after).min(MAX_STARVED);
+            self.replace_estimator(now, self.gcc.target(), FirstProbes::Cautious);
             return;
         }
         if self.source == Source::TransportWide {
@@ -357,9 +371,16 @@ impl CongestionControl {
         self.probing.poll(now)
     }
 
+    /// Has nothing been sent for a while because all video is held back? Google congestion control asks for probes only
+    /// while packets are sent, so its estimate would stay as it is.
+    fn is_starved(&self, now: Micros) -> bool {
+        let is_idle = now.saturating_sub(self.last_sent) >= self.starved_after;
+        is_idle && self.first_sent.is_some() && self.takes_fillers() && self.probing.is_starved()
+    }
+
     /// A new estimator that begins with an estimate of `start`.
-    fn replace_estimator(&mut self, now: Micros, start: u64) {
-        *self.gcc = Gcc::new(now, &self.limits_from(start));
+    fn replace_estimator(&mut self, now: Micros, start: u64, probes: FirstProbes) {
+        *self.gcc = Gcc::new(now, &self.limits_from(start), probes);
         self.carried = None;
         self.probing.restart(now, &mut self.gcc);
     }

@@ -36,6 +36,15 @@ const LIMITED_BELOW: f64 = 0.9;
 /// Losses that wait for a received packet.
 const MAX_LOSSES: usize = 1024;
 
+/// The probes with which an estimator begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstProbes {
+    /// At three and six times the estimate.
+    Usual,
+    /// Only the lower one: the path is thought to carry little more than audio, which would wait behind the other.
+    Cautious,
+}
+
 /// A probe that the estimator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cluster {
@@ -67,8 +76,11 @@ impl std::fmt::Debug for Gcc {
 
 impl Gcc {
     /// An estimator that begins with `limits.start` and does not probe yet.
-    pub(crate) fn new(now: Micros, limits: &BitrateLimits) -> Self {
+    pub(crate) fn new(now: Micros, limits: &BitrateLimits, probes: FirstProbes) -> Self {
         let mut trials = FieldTrials::default();
+        if probes == FirstProbes::Cautious {
+            trials.probing_configuration.p2 = 0.0;
+        }
         trials.robust_throughput_estimator_settings.max_window_packets = MAX_WINDOW;
         trials.robust_throughput_estimator_settings.window_duration = WINDOW;
         trials.bwe_back_off_factor.backoff_factor = BACKOFF;

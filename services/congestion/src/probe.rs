@@ -16,6 +16,19 @@ pub struct Probe {
     pub packets: usize,
 }
 
+/// A packet of full size, bytes on the wire.
+const LONG: u64 = 1_250;
+/// A probe's packets follow each other within this time, in microseconds: what is further apart measures nothing.
+pub(crate) const MAX_PAUSE: u64 = 100_000;
+
+impl Probe {
+    /// May its packets be of full size? At a low rate they would be too far apart.
+    #[must_use]
+    pub fn takes_long_packets(&self) -> bool {
+        self.rate.saturating_mul(MAX_PAUSE / 2) >= LONG * 8_000_000
+    }
+}
+
 /// Why a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SentKind {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::gcc::{Cluster, Gcc, Micros};
-use crate::probe::{Probe, ProbeId, SentKind};
+use crate::probe::{MAX_PAUSE, Probe, ProbeId, SentKind};
 
 /// Probes that wait to be sent; the estimator asks for two at once.
 const MAX_WAITING: usize = 4;
@@ -20,8 +20,6 @@ const MAX_INTERVAL: Micros = 2_500_000;
 const INTERVAL_GROWTH_PERCENT: Micros = 125;
 /// If the estimator refused, the path is congested or its rate is used: asked again after this.
 const RETRY: Micros = 250_000;
-/// A probe whose next packet does not follow within this time has ended.
-const MAX_PAUSE: Micros = 100_000;
 /// A raise or a trial that is taken back before this time has failed.
 const SHORT: Micros = 4_000_000;
 /// Time without probes after that.
@@ -82,6 +80,11 @@ impl Probing {
     /// Is less allocated than is wanted?
     pub(crate) fn wants_more(&self) -> bool {
         self.wanted > self.allocated + self.filler
+    }
+
+    /// Is nothing of what is wanted allocated?
+    pub(crate) fn is_starved(&self) -> bool {
+        self.wanted > 0 && self.allocated + self.filler == 0
     }
 
     /// Is as much allocated now as was tried?

@@ -110,6 +110,22 @@ fn estimate_falls_in_a_blackout_and_recovers_by_probing() {
     }
 }
 
+/// Nothing of the video fits, so only probes show that the path carries more.
+#[test]
+fn video_returns_after_the_path_carried_none() {
+    for seed in SEEDS {
+        let capacity = vec![(0, 3 * MEGABIT), (15_000, 70 * KILOBIT), (25_000, 400 * KILOBIT)];
+        let simulation = run(Path { capacity, seed, queue_ms: 500, ..Path::default() }, 45_000);
+        assert!(simulation.lowest_estimate(15_000, 25_000) < LAYERS[0] / 2);
+        // Meanwhile probes take little from audio.
+        let lost = simulation.audio_lost_percent(18_000, 25_000);
+        assert!(lost < 1.0, "{lost}");
+        let lowest = simulation.time_to_layer(25_500, LAYERS[0]);
+        println!("the lowest layer after {lowest} ms");
+        assert!(lowest < 5_000, "{lowest}");
+    }
+}
+
 #[test]
 fn a_layer_that_fits_is_kept() {
     for seed in SEEDS {

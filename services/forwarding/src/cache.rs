@@ -1,8 +1,9 @@
 //! Retransmission cache: the last second of one layer. There is one cache per layer of a track, shared by
-//! all subscribers. Slots and their memory are reused, so a running stream allocates nothing.
+//! all subscribers. Slots and bytes are reused, so a running stream allocates nothing.
 
 use std::time::{Duration, Instant};
 
+use crate::byte_ring::ByteRing;
 use crate::codec::PayloadInfo;
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Kind, Packet};
 
@@ -13,9 +14,14 @@ const INITIAL_SLOTS: usize = 64;
 /// Most slots of a video layer; a power of two. A second of 9 Mbit/s: a packet may wait for the pacer for half of it, and
 /// be requested again a round trip later.
 const MAX_SLOTS: usize = 1024;
+/// Bytes for the payloads of a stream at first, and at most. A second of Opus has 4 to 8 kB.
+const INITIAL_BYTES: usize = 8 << 10;
+const MAX_AUDIO_BYTES: usize = 32 << 10;
+const MAX_VIDEO_BYTES: usize = 2 << 20;
 /// Marks an empty slot; never a sequence number.
 const EMPTY_SEQ: u64 = u64::MAX;
 
+/// A packet without its bytes.
 #[derive(Debug)]
 struct CachedPacket {
     seq: u64,
@@ -26,13 +32,15 @@ struct CachedPacket {
     audio_level: Option<AudioLevel>,
     orientation: Option<u8>,
     playout_delay: Option<[u8; 3]>,
-    /// Length of the capture time, the first part of `bytes`.
+    /// Length of the capture time, the first part of its bytes.
     capture_time: Option<u8>,
-    /// Length of the dependency descriptor, the second part of `bytes`.
-    dependency: Option<u16>,
+    /// Length of the dependency descriptor, the second part of its bytes.
+    dependency: Option<u8>,
+    /// Length of the payload, the last part.
+    payload: u32,
     info: PayloadInfo,
-    /// Capture time, dependency descriptor, payload.
-    bytes: Vec<u8>,
+    /// Where its bytes begin in the ring.
+    position: u64,
 }
 
 impl CachedPacket {
@@ -48,17 +56,19 @@ impl CachedPacket {
             playout_delay: None,
             capture_time: None,
             dependency: None,
+            payload: 0,
             info: PayloadInfo::default(),
-            bytes: Vec::new(),
+            position: 0,
         }
     }
 
-    fn packet(&self) -> Packet<'_> {
-        let (capture, rest) =
-            self.bytes.split_at_checked(usize::from(self.capture_time.unwrap_or(0))).unwrap_or_default();
-        let (dependency, payload) =
-            rest.split_at_checked(usize::from(self.dependency.unwrap_or(0))).unwrap_or_default();
-        Packet {
+    fn packet<'a>(&self, ring: &'a ByteRing) -> Option<Packet<'a>> {
+        let capture = usize::from(self.capture_time.unwrap_or(0));
+        let dependency = usize::from(self.dependency.unwrap_or(0));
+        let bytes = ring.get(self.position, capture + dependency + self.payload as usize)?;
+        let (capture, rest) = bytes.split_at_checked(capture)?;
+        let (dependency, payload) = rest.split_at_checked(dependency)?;
+        Some(Packet {
             codec: self.codec,
             seq: self.seq,
             timestamp: self.timestamp,
@@ -71,25 +81,28 @@ impl CachedPacket {
                 playout_delay: self.playout_delay,
             },
             payload,
-        }
+        })
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Cache {
+    /// By sequence number.
     slots: Vec<CachedPacket>,
     max_slots: usize,
-    /// A slot's memory is a multiple of this, so few packets need a larger allocation.
-    allocation_unit: usize,
+    ring: ByteRing,
+    max_bytes: usize,
+    /// No packet with a lower number is older than the one with this number, as far as they are kept.
+    oldest: u64,
 }
 
 impl Cache {
     pub(crate) fn new(kind: Kind) -> Self {
-        let (max_slots, allocation_unit) = match kind {
-            Kind::Audio => (INITIAL_SLOTS, 256),
-            Kind::Video => (MAX_SLOTS, 1280),
+        let (max_slots, max_bytes) = match kind {
+            Kind::Audio => (INITIAL_SLOTS, MAX_AUDIO_BYTES),
+            Kind::Video => (MAX_SLOTS, MAX_VIDEO_BYTES),
         };
-        Self { slots: Vec::new(), max_slots, allocation_unit }
+        Self { slots: Vec::new(), max_slots, ring: ByteRing::default(), max_bytes, oldest: 0 }
     }
 
     fn slot(&self, seq: u64) -> Option<&CachedPacket> {
@@ -97,22 +110,31 @@ impl Cache {
         self.slots.get((seq & mask) as usize)
     }
 
+    /// The packet of that number, if its bytes are kept.
+    fn kept(&self, seq: u64) -> Option<&CachedPacket> {
+        self.slot(seq).filter(|slot| slot.seq == seq && self.ring.holds(slot.position))
+    }
+
     /// Is a packet so old that its slot was reused? Then a duplicate cannot be recognised.
     pub(crate) fn is_past(&self, seq: u64, highest: u64) -> bool {
         highest.saturating_sub(seq) >= self.slots.len() as u64
     }
 
+    /// Was it inserted? Its bytes may be overwritten.
     pub(crate) fn contains(&self, seq: u64) -> bool {
         self.slot(seq).is_some_and(|slot| slot.seq == seq)
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &PayloadInfo)> {
-        self.slot(seq).filter(|slot| slot.seq == seq).map(|slot| (slot.packet(), &slot.info))
+        let slot = self.kept(seq)?;
+        slot.packet(&self.ring).map(|packet| (packet, &slot.info))
     }
 
     pub(crate) fn insert(&mut self, now: Instant, packet: &Packet<'_>, info: &PayloadInfo) {
         if self.slots.is_empty() {
             self.slots.resize_with(INITIAL_SLOTS, || CachedPacket::empty(now));
+            self.ring.grow(INITIAL_BYTES);
+            self.oldest = packet.seq;
         }
         // The slot still holds a packet younger than `SPAN`: the stream needs more slots.
         while self.slots.len() < self.max_slots
@@ -120,34 +142,57 @@ impl Cache {
                 .slot(packet.seq)
                 .is_some_and(|slot| slot.seq != EMPTY_SEQ && now.saturating_duration_since(slot.at) < SPAN)
         {
-            self.grow(now);
+            self.add_slots(now);
         }
-        let (mask, allocation_unit) = (self.slots.len().wrapping_sub(1) as u64, self.allocation_unit);
-        let Some(slot) = self.slots.get_mut((packet.seq & mask) as usize) else { return };
         let capture = packet.ext.capture_time.filter(|bytes| bytes.len() <= 16);
         let dependency = packet.ext.dependency.filter(|bytes| bytes.len() <= 255);
-        let len = capture.map_or(0, <[u8]>::len) + dependency.map_or(0, <[u8]>::len) + packet.payload.len();
-        slot.seq = packet.seq;
-        slot.at = now;
-        slot.codec = packet.codec;
-        slot.timestamp = packet.timestamp;
-        slot.marker = packet.marker;
-        slot.audio_level = packet.ext.audio_level;
-        slot.orientation = packet.ext.orientation;
-        slot.playout_delay = packet.ext.playout_delay;
-        slot.capture_time = capture.map(|bytes| bytes.len() as u8);
-        slot.dependency = dependency.map(|bytes| bytes.len() as u16);
-        slot.info = *info;
-        slot.bytes.clear();
-        if slot.bytes.capacity() < len {
-            slot.bytes.reserve_exact(len.next_multiple_of(allocation_unit));
+        let parts = [capture.unwrap_or_default(), dependency.unwrap_or_default(), packet.payload];
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.make_room(now, packet.seq, len);
+        if len > self.ring.capacity() {
+            return;
         }
-        slot.bytes.extend_from_slice(capture.unwrap_or_default());
-        slot.bytes.extend_from_slice(dependency.unwrap_or_default());
-        slot.bytes.extend_from_slice(packet.payload);
+        let position = self.ring.push(parts);
+        let mask = self.slots.len().wrapping_sub(1) as u64;
+        let Some(slot) = self.slots.get_mut((packet.seq & mask) as usize) else { return };
+        *slot = CachedPacket {
+            seq: packet.seq,
+            at: now,
+            codec: packet.codec,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            audio_level: packet.ext.audio_level,
+            orientation: packet.ext.orientation,
+            playout_delay: packet.ext.playout_delay,
+            capture_time: capture.map(|bytes| bytes.len() as u8),
+            dependency: dependency.map(|bytes| bytes.len() as u8),
+            payload: packet.payload.len() as u32,
+            info: *info,
+            position,
+        };
     }
 
-    fn grow(&mut self, now: Instant) {
+    /// Enlarges the ring if a packet of that length would overwrite one that is younger than [`SPAN`].
+    fn make_room(&mut self, now: Instant, seq: u64, len: usize) {
+        self.oldest = self.oldest.max(seq.saturating_sub(self.slots.len() as u64));
+        loop {
+            let too_long = len > self.ring.capacity();
+            let young = match self.kept(self.oldest) {
+                Some(slot) if self.ring.will_hold(slot.position, len) && !too_long => return,
+                Some(slot) => now.saturating_duration_since(slot.at) < SPAN,
+                None => false,
+            };
+            if (young || too_long) && self.ring.capacity() < self.max_bytes {
+                self.ring.grow(self.ring.capacity() * 2);
+            } else if self.oldest < seq {
+                self.oldest += 1;
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn add_slots(&mut self, now: Instant) {
         let len = self.slots.len() * 2;
         let old = std::mem::take(&mut self.slots);
         self.slots.resize_with(len, || CachedPacket::empty(now));
@@ -165,6 +210,7 @@ impl Cache {
         for slot in &mut self.slots {
             slot.seq = EMPTY_SEQ;
         }
+        self.oldest = 0;
     }
 }
 
@@ -210,5 +256,37 @@ mod tests {
             assert_eq!(cache.slots.len(), slots);
             assert!((2000 - slots as u64..2000).all(|seq| cache.contains(seq)));
         }
+    }
+
+    #[test]
+    fn the_last_second_is_kept_in_about_as_many_bytes_as_it_has() {
+        let start = Instant::now();
+        for (gap_ms, size, most) in
+            [(20, 100, 8 << 10), (50, 900, 32 << 10), (5, 1_150, 512 << 10), (1, 1_200, 2 << 20)]
+        {
+            let mut cache = Cache::new(Kind::Video);
+            let payload = vec![7; size];
+            let at = |seq: u64| start + Duration::from_millis(seq * gap_ms);
+            for seq in 0..3000u64 {
+                cache.insert(at(seq), &packet(seq, &payload), &PayloadInfo::default());
+            }
+            let second = (1000 / gap_ms).min(1024);
+            for seq in 3000 - second..3000 {
+                assert_eq!(cache.get(seq).map(|(packet, _)| packet), Some(packet(seq, &payload)), "{seq}");
+            }
+            assert!(cache.ring.capacity() <= most, "{} bytes for {gap_ms} ms", cache.ring.capacity());
+        }
+    }
+
+    #[test]
+    fn packets_that_come_late_are_kept_too() {
+        let now = Instant::now();
+        let mut cache = Cache::new(Kind::Video);
+        for seq in [10, 14, 11, 13, 12] {
+            cache.insert(now, &packet(seq, &[seq as u8; 2000]), &PayloadInfo::default());
+        }
+        assert!((10..15).all(|seq| cache.get(seq).is_some_and(|(packet, _)| packet.payload[0] == seq as u8)));
+        cache.clear();
+        assert!((10..15).all(|seq| !cache.contains(seq) && cache.get(seq).is_none()));
     }
 }

@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod batch;
+mod byte_ring;
 mod cache;
 pub mod codec;
 mod core;

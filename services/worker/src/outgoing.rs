@@ -82,6 +82,7 @@ impl Engine {
     }
 
     fn send_filler(&mut self, connection: usize) {
+        let resends = self.egress.send_control(connection).is_some_and(|control| control.takes_long_filler());
         let Some(Role::Subscriber { downtracks, probed, .. }) =
             self.egress.connections.get_mut(connection).map(|conn| &mut conn.role)
         else {
@@ -93,7 +94,7 @@ impl Engine {
         let mut first = None;
         for sub in subs {
             if self.egress.is_numbered(sub) {
-                if self.core.resend(sub, back, &mut self.egress) {
+                if resends && self.core.resend(sub, back, &mut self.egress) {
                     return;
                 }
                 first = first.or(Some(sub));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use systir_allocation::{Allocator, Outcome};
-use systir_congestion::{BitrateLimits, CongestionControl, Pacer, Probe, ProbeId, SentKind};
+use systir_congestion::{BitrateLimits, CongestionControl, Pacer, ProbeId, SentKind};
 use systir_forwarding::SubscriptionId;
 use systir_rtp::twcc::Feedback;
 use tracing::trace;
@@ -43,6 +43,8 @@ const DATA_BURST: Duration = Duration::from_millis(40);
 #[derive(Debug)]
 struct ActiveProbe {
     id: ProbeId,
+    /// May its packets be of full size?
+    takes_long_packets: bool,
     pacer: Pacer,
     bytes: usize,
     packets: usize,
@@ -249,11 +251,12 @@ impl SendControl {
         if self.probe.as_ref().is_none_or(|probe| probe.bytes == 0 && probe.packets == 0) {
             self.probe =
                 self.congestion.poll_probe(now).inspect(|probe| trace!(?probe, "a probe begins")).map(
-                    |Probe { id, rate, bytes, packets }| ActiveProbe {
-                        id,
-                        pacer: Pacer::with_burst(now, rate, FILLER_BURST),
-                        bytes,
-                        packets,
+                    |probe| ActiveProbe {
+                        id: probe.id,
+                        takes_long_packets: probe.takes_long_packets(),
+                        pacer: Pacer::with_burst(now, probe.rate, FILLER_BURST),
+                        bytes: probe.bytes,
+                        packets: probe.packets,
                     },
                 );
         }
@@ -267,6 +270,12 @@ impl SendControl {
         };
         self.is_filler_written = false;
         self.filler.is_some()
+    }
+
+    /// May the filler that began be a packet of full size, else padding?
+    pub(super) fn takes_long_filler(&self) -> bool {
+        let probe = self.probe.as_ref().filter(|_| self.filler == Some(Filler::Probe));
+        probe.is_none_or(|probe| probe.takes_long_packets)
     }
 
     /// Ends a filler. If none was written, its probe or trial is given up. Returns whether one was.
@@ -477,6 +486,20 @@ mod tests {
         let end = ms(start, 401);
         assert!(!control.begin_filler(end, false));
         assert!(control.may_send(end), "media does not wait behind a probe");
+    }
+
+    #[test]
+    fn a_slow_probe_consists_of_padding() {
+        let start = Instant::now();
+        let mut control = SendControl::new(start, true);
+        control.set_outcome(start, Outcome { wanted: 5_000_000, allocated: 500_000, trial: 0 });
+        assert!(control.begin_filler(start, false));
+        assert!(control.takes_long_filler());
+        let mut control = SendControl::new(start, true);
+        control.congestion = CongestionControl::new(start, BitrateLimits { start: 50_000, ..LIMITS });
+        control.set_outcome(start, Outcome { wanted: 150_000, allocated: 0, trial: 0 });
+        assert!(control.begin_filler(start, false));
+        assert!(!control.takes_long_filler());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) const LAYERS: [u64; 3] = [150 * KILOBIT, 500 * KILOBIT, 1_700 * KILOB
 const AUDIO_PACKET: usize = 120;
 const LIMITS: BitrateLimits = BitrateLimits { min: 30 * KILOBIT, start: 300 * KILOBIT, max: 10 * MEGABIT };
 const PACKET: usize = 1_200;
+/// A packet of padding.
+const PADDING: usize = 340;
 const FRAME_MS: u64 = 40;
 /// The temporal layers of frames, and a frame's size in percent of the mean.
 const TEMPORAL: [(u8, usize); 4] = [(0, 160), (2, 80), (1, 80), (2, 80)];
@@ -125,6 +127,8 @@ pub(crate) struct Simulation {
     /// Bytes of packets of frames that wait for the pacer; true: the last of its frame.
     waiting: VecDeque<(usize, bool)>,
     probe: Option<(Probe, Pacer)>,
+    /// Bytes of the newest packet of video, which is sent once more to probe.
+    repeated: usize,
     /// Padding in the place of a higher layer.
     trial: Option<Pacer>,
     allocator: Allocator<u32>,
@@ -168,6 +172,7 @@ impl Simulation {
             control,
             waiting: VecDeque::new(),
             probe: None,
+            repeated: PADDING,
             trial: None,
             allocator: Allocator::new(),
             rungs: Vec::new(),
@@ -336,6 +341,7 @@ impl Simulation {
         while !self.waiting.is_empty() && self.pacer.may_send(now) {
             let (size, frame) = self.waiting.pop_front().unwrap();
             self.pacer.sent(now, size);
+            self.repeated = size;
             self.transmit(size, SentKind::Media, frame);
         }
         let fillers = self.control.takes_fillers();
@@ -357,8 +363,8 @@ impl Simulation {
             if !pacer.may_send(now) {
                 return;
             }
-            // Packets as small as the probe allows, of the size of padding at least.
-            let size = (probe.bytes / probe.packets.max(1)).clamp(250, PACKET);
+            // Recent packets once more, in a slow probe padding.
+            let size = if probe.takes_long_packets() { self.repeated } else { PADDING };
             pacer.sent(now, size);
             let id = probe.id;
             probe.packets = probe.packets.saturating_sub(1);
