@@ -213,6 +213,7 @@ impl CongestionControl {
         }
         if target < self.probing.allocated() {
             self.drain_until = now + DRAIN;
+            self.probing.note_slow();
         }
         // It falls to nine tenths of what was received, perhaps twice. Further: the path does not carry what is sent.
         let allocated = self.probing.allocated();

@@ -68,6 +68,12 @@ pub(crate) struct Probing {
     raised: Micros,
     /// No probes until then.
     hold: Micros,
+    /// Did the path carry less than was sent, since all that is wanted was sent?
+    is_slow: bool,
+    /// When a probe was asked for.
+    asked: Micros,
+    /// The estimate at which a further probe was put off.
+    put_off_at: Option<u64>,
     started: bool,
 }
 
@@ -92,6 +98,11 @@ impl Probing {
         self.filler > 0 && allocated > self.allocated + self.filler / 2
     }
 
+    /// The path carries less than is sent.
+    pub(crate) fn note_slow(&mut self) {
+        self.is_slow = true;
+    }
+
     /// Bits per second that are allocated.
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
@@ -111,6 +122,7 @@ impl Probing {
     ) {
         self.note_raise(now, wanted, allocated + filler);
         (self.wanted, self.allocated, self.filler) = (wanted, allocated, filler);
+        self.is_slow &= self.wants_more();
         if wanted == 0 {
             self.waiting.clear();
             return;
@@ -162,6 +174,12 @@ impl Probing {
             self.interval = MIN_INTERVAL;
             self.next = self.next.min(now + MIN_INTERVAL);
         }
+        // What the probe before found still holds.
+        if now >= self.asked + MIN_INTERVAL
+            && self.put_off_at.take().is_some_and(|estimate| gcc.target() >= estimate / 10 * 9)
+        {
+            self.next = self.next.min(now);
+        }
         if now < self.next.max(self.hold)
             || !self.started
             || !self.waiting.is_empty()
@@ -191,9 +209,16 @@ impl Probing {
                         as usize;
                 cluster.rate = useful;
             }
+            // Behind a bottleneck that lets bursts through, a probe seems to succeed, and a further one of twice its rate
+            // would only delay audio and video.
+            if self.is_slow && now < self.asked + MIN_INTERVAL {
+                self.put_off_at = Some(estimate);
+                continue;
+            }
             if now < self.hold || cluster.rate <= estimate || self.waiting.len() >= MAX_WAITING {
                 continue;
             }
+            (self.asked, self.put_off_at) = (now, None);
             self.last = self.last.wrapping_add(1);
             let id = ProbeId(self.last);
             if self.known.len() >= MAX_KNOWN {

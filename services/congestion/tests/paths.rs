@@ -189,6 +189,11 @@ fn the_picture_does_not_stand_still_behind_a_token_bucket() {
         let frozen = simulation.frozen(35_000, 50_000);
         assert!(frozen < 300, "{frozen}");
         assert!(simulation.received(20_000, 35_000) > 0.95 * LAYERS[1] as f64, "the middle layer");
+        // A probe that the bucket lets through is not followed by one of twice its rate: both would delay the rest.
+        let probes =
+            simulation.between(20_000, 50_000).iter().map(|sample| sample.probe_bits).sum::<u64>() / 30;
+        println!("probes {probes} bit/s");
+        assert!(probes < 50 * KILOBIT, "{probes}");
         let lost = simulation.audio_lost_percent(15_000, 50_000);
         assert!(lost < 1.0, "{lost}");
         let middle = simulation.time_to_layer(50_000, LAYERS[1]);

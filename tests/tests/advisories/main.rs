@@ -10,7 +10,8 @@ use rustsec::report::Settings;
 use rustsec::{Database, Lockfile, Report};
 use serde::Deserialize;
 
-const RENEW: &str = "tests/advisories/renew, which its first lines explain, makes a new copy of the advisories";
+const RENEW: &str =
+    "tests/advisories/renew, which its first lines explain, makes a new copy of the advisories";
 
 /// What `deny.toml` says about advisories.
 #[derive(Deserialize)]
@@ -29,8 +30,8 @@ fn root() -> PathBuf {
 
 /// One line for each advisory that applies to a locked package and is not ignored.
 fn applying(lockfile: &Lockfile, ignore: Vec<Id>) -> Result<Vec<String>> {
-    let database =
-        Database::open(&root().join("tests/advisories")).context("read the advisories of tests/advisories")?;
+    let database = Database::open(&root().join("tests/advisories"))
+        .context("read the advisories of tests/advisories")?;
     let informational_warnings =
         vec![Informational::Notice, Informational::Unmaintained, Informational::Unsound];
     let settings = Settings { ignore, informational_warnings, ..Settings::default() };
