@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use smallvec::SmallVec;
 use systir_forwarding::batch::Priority;
-use systir_forwarding::{Egress, Forward, PACKET_OVERHEAD, SenderInfo, SubscriptionId, TrackId};
+use systir_forwarding::{Egress, Forward, PACKET_OVERHEAD, SubscriptionId, TrackId};
 use systir_rtp::packet::{Codec, Kind, Layer, Packet, SenderReport};
 use systir_rtp::rtcp;
 use systir_rtp::{ExtensionIds, HeaderFields, write_header, write_link_packet};
@@ -33,8 +33,6 @@ use systir_rtp::extension_table;
 /// Our SSRC in RTCP on connections where we send no media.
 pub(super) const RECEIVER_SSRC: u32 = 1;
 
-/// Our CNAME on connections where we send no media.
-const RECEIVER_CNAME: &str = "systir";
 /// The CNAME in reports on links. It is not read: the flow id identifies the track.
 const LINK_CNAME: &str = "-";
 
@@ -516,74 +514,6 @@ impl WorkerEgress {
         match &self.connections.get(connection)?.role {
             Role::Publisher { ingress, .. } => ingress.ssrc(track, layer),
             Role::Subscriber { .. } => None,
-        }
-    }
-
-    /// Writes sender reports for all downtracks of a subscriber.
-    pub(super) fn sender_reports(
-        &mut self,
-        now: Instant,
-        connection: usize,
-        info: impl Fn(SubscriptionId) -> Option<SenderInfo>,
-    ) {
-        let subs: SmallVec<[SubscriptionId; 16]> = match self.connections.get(connection) {
-            Some(Connection { role: Role::Subscriber { downtracks, .. }, connected: true, .. }) => {
-                SmallVec::from_slice(downtracks)
-            }
-            _ => return,
-        };
-        for sub in subs {
-            if let Some(info) = info(sub) {
-                self.sender_report(now, sub, &info);
-            }
-        }
-    }
-
-    /// Writes a sender report for a downtrack.
-    pub(super) fn sender_report(&mut self, now: Instant, sub: SubscriptionId, info: &SenderInfo) {
-        let Some(sender) = self.downtrack_sender(sub) else { return };
-        sender.last_report = Some(SentReport::new(now, info.ntp));
-        let (connection, ssrc, track) = (sender.connection, sender.downtrack.ssrc, sender.track);
-        // Streams of one publisher have one CNAME and one clock (RFC 7022); SDP carries the CNAME too.
-        let Some(cname) = self.track(track).map(|track| track.publisher.clone()) else { return };
-        self.write_rtcp(connection, |bytes| {
-            let SenderInfo { ntp, timestamp, packets, octets } = *info;
-            rtcp::write_sender_report(bytes, ssrc, ntp, timestamp, packets, octets, &cname).is_ok()
-        });
-    }
-
-    /// Writes transport-wide congestion control feedback to a publisher, if any is due.
-    pub(super) fn congestion_feedback(&mut self, now: Instant, connection: usize) {
-        let mut written = true;
-        while written {
-            written = self.write(connection, |conn, bytes, start| match &mut conn.role {
-                Role::Publisher { twcc, .. } => {
-                    twcc.write(now, RECEIVER_SSRC, bytes) && conn.transport.seal_rtcp(bytes, start).is_ok()
-                }
-                Role::Subscriber { .. } => false,
-            });
-        }
-    }
-
-    /// Writes receiver reports to a publisher.
-    pub(super) fn receiver_reports(&mut self, now: Instant, connection: usize) {
-        let mut blocks: SmallVec<[rtcp::ReportBlock; 31]> = SmallVec::new();
-        let Some(Connection { role: Role::Publisher { ingress, .. }, quality, .. }) =
-            self.connections.get_mut(connection)
-        else {
-            return;
-        };
-        for (codec, block) in ingress.report_blocks(now) {
-            if let Some(codec) = codec {
-                quality.report(codec, &block);
-            }
-            blocks.push(block);
-        }
-        // A report holds 31 blocks (RFC 3550 section 6.4.1).
-        for chunk in blocks.chunks(31) {
-            self.write_rtcp(connection, |bytes| {
-                rtcp::write_receiver_report(bytes, RECEIVER_SSRC, chunk, RECEIVER_CNAME).is_ok()
-            });
         }
     }
 }

@@ -36,6 +36,7 @@ mod quality;
 mod reader_queue;
 mod readers;
 mod reception;
+mod reports;
 mod room_events;
 mod round_trip;
 mod send_batch;
