@@ -6,9 +6,9 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Pair, Setup, ours, theirs};
+use common::{Pair, Setup, client_hellos, ours, theirs};
 use proptest::prelude::*;
 use str0m::{Event, Input, Output};
 use systir_transport::{CloseReason, IceCredentials, SrtpProfile, TransportEvent};
@@ -73,7 +73,7 @@ fn client_hello_before_the_description_is_answered_once_it_is_set() {
     let setup = Setup::default();
     let mut pair = Pair::new(&setup);
     pair.run(Duration::from_millis(300));
-    pair.transport.handle(pair.now, theirs(), ours(), &client_hello(pair.now));
+    pair.transport.handle(pair.now, theirs(), ours(), &client_hellos(pair.now, 1)[0]);
     assert_eq!(pair.transport.poll_transmit(&mut Vec::new()), None);
     pair.describe_client(&setup);
     assert!(dtls_records(&mut pair) > 0, "the server's flight answers the early ClientHello");
@@ -88,28 +88,12 @@ fn dtls_records(pair: &mut Pair) -> usize {
     records
 }
 
-fn client_hello(now: Instant) -> Vec<u8> {
-    let mut client = dimpl::Dtls::new_12(
-        std::sync::Arc::new(dimpl::Config::default()),
-        dimpl::certificate::generate_self_signed_certificate().unwrap(),
-        now,
-    );
-    client.set_active(true);
-    client.handle_timeout(now).unwrap();
-    let mut buffer = vec![0; 4096];
-    loop {
-        if let dimpl::Output::Packet(packet) = client.poll_output(&mut buffer) {
-            return packet.to_vec();
-        }
-    }
-}
-
 #[test]
 fn dtls_from_an_unauthenticated_address_is_ignored() {
     let setup = Setup::default();
     let mut pair = Pair::new(&setup);
     pair.run(Duration::from_millis(300));
-    let (unauthenticated, hello) = ("10.0.0.66:9".parse().unwrap(), client_hello(pair.now));
+    let (unauthenticated, hello) = ("10.0.0.66:9".parse().unwrap(), client_hellos(pair.now, 1).remove(0));
     pair.transport.handle(pair.now, unauthenticated, ours(), &hello);
     pair.describe_client(&setup);
     pair.transport.handle(pair.now, unauthenticated, ours(), &hello);

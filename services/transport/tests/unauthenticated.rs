@@ -6,28 +6,9 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Pair, Setup, ours, theirs};
-
-/// ClientHello messages, each of a client of its own.
-fn client_hellos(now: Instant, count: usize) -> Vec<Vec<u8>> {
-    let certificate = dimpl::certificate::generate_self_signed_certificate().unwrap();
-    let config = Arc::new(dimpl::Config::default());
-    let hello = || {
-        let mut client = dimpl::Dtls::new_12(config.clone(), certificate.clone(), now);
-        client.set_active(true);
-        client.handle_timeout(now).unwrap();
-        let mut buffer = vec![0; 4096];
-        loop {
-            if let dimpl::Output::Packet(packet) = client.poll_output(&mut buffer) {
-                return packet.to_vec();
-            }
-        }
-    };
-    (0..count).map(|_| hello()).collect()
-}
+use common::{Pair, Setup, client_hellos, ours, theirs};
 
 /// Does the client connect when another ClientHello arrives from this address at this step, and again at each
 /// later one?

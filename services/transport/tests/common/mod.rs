@@ -23,6 +23,24 @@ pub fn theirs() -> SocketAddr {
     "10.0.0.2:40000".parse().unwrap()
 }
 
+/// ClientHello messages, each of a client of its own.
+pub fn client_hellos(now: Instant, count: usize) -> Vec<Vec<u8>> {
+    let certificate = dimpl::certificate::generate_self_signed_certificate().unwrap();
+    let config = std::sync::Arc::new(dimpl::Config::default());
+    let hello = || {
+        let mut client = dimpl::Dtls::new_12(config.clone(), certificate.clone(), now);
+        client.set_active(true);
+        client.handle_timeout(now).unwrap();
+        let mut buffer = vec![0; 4096];
+        loop {
+            if let dimpl::Output::Packet(packet) = client.poll_output(&mut buffer) {
+                return packet.to_vec();
+            }
+        }
+    };
+    (0..count).map(|_| hello()).collect()
+}
+
 /// Our transport and a str0m client.
 pub struct Pair {
     pub now: Instant,
