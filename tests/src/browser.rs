@@ -34,6 +34,21 @@ const RECEIVED: &str = "(async () => {
     return lines;
 })()";
 
+/// What a page publishes, with the figures of each layer, in lines for the log of a failed test.
+const SENT: &str = "(async () => {
+    const lines = [];
+    for (const publication of systirRoom().localParticipant.trackPublications.values()) {
+        const stats = await publication.track?.getRTCStatsReport();
+        for (const entry of stats?.values() ?? []) {
+            if (entry.type !== 'outbound-rtp') continue;
+            lines.push([publication.trackSid, publication.kind, publication.isMuted ? 'muted' : '', entry.rid ?? '-',
+                entry.active ? 'on' : 'off', `${entry.frameWidth ?? '-'} px`, `${entry.framesEncoded ?? '-'} frames`,
+                `${entry.packetsSent} packets`, entry.qualityLimitationReason ?? ''].join(' '));
+        }
+    }
+    return lines;
+})()";
+
 /// The browser. Calls block; run them on a blocking thread of an async test.
 #[derive(Debug)]
 pub struct Browser {
@@ -270,10 +285,16 @@ impl Browser {
             }})()"
         );
         let waited = self.wait(participant, &code, TIMEOUT);
-        if waited.is_err()
-            && let Ok(received) = self.eval(participant, RECEIVED)
-        {
-            eprintln!("tracks on {participant}'s page: {received:#}");
+        if waited.is_err() {
+            if let Ok(received) = self.eval(participant, RECEIVED) {
+                eprintln!("tracks on {participant}'s page: {received:#}");
+            }
+            // The others may be in other programs.
+            for publisher in others.iter().chain([&participant]) {
+                if let Ok(sent) = self.eval(publisher, SENT) {
+                    eprintln!("sent by {publisher}'s page: {sent:#}");
+                }
+            }
         }
         waited.with_context(|| format!("{participant} receives audio and video of {others:?}"))?;
         Ok(())

@@ -1,5 +1,6 @@
 //! Canaries: properties that are known to be true and false. A solver that is out of step answers the question before, and
-//! would "prove" what is false; so canaries, whose right answers alternate, stand before and after each question.
+//! would "prove" what is false; so canaries, whose right answers alternate, stand before the first and after the last
+//! question, after the first about each action, and among many.
 
 use std::collections::BTreeMap;
 

@@ -70,6 +70,8 @@ impl Prover {
             let stricter = self.excess(action, &old_model, &new_model).await?;
             actions.push(ActionDiff { action, looser, stricter });
         }
+        // After the last question.
+        self.canaries(Action::Home).await?;
         let (weaker_classes, stronger_classes) = classes(&old.classes, &new.classes);
         Ok(PolicyDiff {
             old: old.name.clone(),

@@ -87,6 +87,8 @@ impl Prover {
                 proved.push(action);
             }
         }
+        // After the last question.
+        self.canaries(Action::Home).await?;
         Ok(FloorComparison {
             floor: floor.name.clone(),
             policy: policy.name.clone(),

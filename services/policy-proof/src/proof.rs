@@ -72,7 +72,6 @@ impl Prover {
             if about.is_empty() {
                 continue;
             }
-            let before = self.asked();
             let left = self.compile(model, action)?;
             // Most policies keep all their guarantees, which one question shows.
             let (_, all) = self.compile_text(model, action, &reference(&about))?;
@@ -94,10 +93,10 @@ impl Prover {
                 }
             }
             // Each action has its canaries, also one that the translation decides all by itself.
-            if self.asked() == before {
-                self.canaries(action).await?;
-            }
+            self.first_canaries(action).await?;
         }
+        // After the last question.
+        self.canaries(Action::Home).await?;
         Ok(ProofReport {
             policy: model.name.clone(),
             solver: self.version().clone(),

@@ -1,6 +1,6 @@
 //! Questions to the solver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Authorizer, Decision as CedarDecision, PolicySet};
 use cedar_policy_symcc::err::Error;
@@ -14,6 +14,9 @@ use crate::error::ProofError;
 use crate::model::PolicyModel;
 use crate::solver::{LimitedSolver, SolverVersion};
 
+/// Most questions between two pairs of canaries.
+const MAX_UNCHECKED: usize = 16;
+
 /// A running solver, and what it has to know of the schema.
 #[derive(Debug)]
 pub struct Prover {
@@ -21,6 +24,10 @@ pub struct Prover {
     version: SolverVersion,
     environments: Environments,
     canaries: BTreeMap<Action, Canary>,
+    /// Actions whose canaries came out right.
+    checked: BTreeSet<Action>,
+    /// Questions since the last canary.
+    unchecked: usize,
 }
 
 impl Prover {
@@ -45,7 +52,7 @@ impl Prover {
         let environments = Environments::new().map_err(schema)?;
         let canaries = canaries(&environments).map_err(schema)?;
         let solver = CedarSymCompiler::new(solver).map_err(|error| schema(error.to_string()))?;
-        Ok(Self { solver, version, environments, canaries })
+        Ok(Self { solver, version, environments, canaries, checked: BTreeSet::new(), unchecked: 0 })
     }
 
     /// Which solver answers.
@@ -82,8 +89,8 @@ impl Prover {
         Ok((policies, compiled))
     }
 
-    /// Is everything of `action` that `left` permits permitted by `right` too? Canaries follow the question, as they did the
-    /// one before: answers of canaries alternate, so that a solver which is out of step is found.
+    /// Is everything of `action` that `left` permits permitted by `right` too? Canaries follow the first question about each
+    /// action, and then each so many. The caller ends with [`Prover::canaries`].
     pub(crate) async fn implies(
         &mut self,
         action: Action,
@@ -116,15 +123,27 @@ impl Prover {
     ) -> Result<bool, ProofError> {
         let answer = answer.map_err(|error| no_answer(action, &error))?;
         if self.asked() > asked_before {
-            self.canaries(action).await?;
+            self.unchecked += 1;
+            if self.unchecked >= MAX_UNCHECKED || !self.checked.contains(&action) {
+                self.canaries(action).await?;
+            }
         }
         Ok(answer)
     }
 
-    /// Asks for two properties of the action, of which one is known to be true and one to be false.
+    /// Asks for the canaries of an action, if nothing was asked about it yet.
+    pub(crate) async fn first_canaries(&mut self, action: Action) -> Result<(), ProofError> {
+        if self.checked.contains(&action) { Ok(()) } else { self.canaries(action).await }
+    }
+
+    /// Asks for two properties of the action, of which one is known to be true and one to be false. Their answers differ, so a
+    /// solver that is out of step is found.
     pub(crate) async fn canaries(&mut self, action: Action) -> Result<(), ProofError> {
         self.canary(action, true).await?;
-        self.canary(action, false).await
+        self.canary(action, false).await?;
+        self.checked.insert(action);
+        self.unchecked = 0;
+        Ok(())
     }
 
     /// A request of `action` that `left` permits and `right` does not. Cedar's own evaluation confirms it.
