@@ -29,7 +29,7 @@ fn the_examples_keep_their_guarantees_and_decide_as_their_tables_expect() {
             let example = Example::read(name);
             let report = prover.prove(&example.model()).await.unwrap();
             assert!(report.is_proved(), "{name}: {report:#?}");
-            assert!(report.guarantees.len() > 8 && report.asked > 12, "{name}: {report:#?}");
+            assert!(report.guarantees.len() > 8 && report.asked > 2, "{name}: {report:#?}");
             let table = Example::table(name);
             let engine = example.engine(&table.own_directories()).unwrap();
             assert_eq!(table.problems(&engine, &example.bundle.institution), [], "{name}");
@@ -199,7 +199,7 @@ fn a_missing_old_or_wrong_solver_proves_nothing() {
         // One that falls out of step during the second proof.
         let asked = Prover::start().await.unwrap().prove(&model).await.unwrap().asked;
         let lag = format!(
-            "cvc5 \"$@\" | awk '{{ if (NR <= {}) print; else print last; last = $0; fflush() }}'",
+            "cvc5 \"$@\" | while read -r line; do n=$((n + 1)); [ $n -le {} ] && last=$line; echo \"$last\"; last=$line; done",
             asked + 4
         );
         let mut prover = Prover::start_command(&solver("falls-behind", &lag)).await.unwrap();
