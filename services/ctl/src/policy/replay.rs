@@ -31,7 +31,7 @@ pub(crate) enum Replayed {
     /// It is of another institution.
     OtherInstitution,
     /// It cannot be decided anew: no policy decided it, or the line lacks what is needed.
-    NotReplayed,
+    Undecided,
 }
 
 /// Why, by the new policy.
@@ -55,14 +55,14 @@ impl Replay<'_> {
         match &entry.institution {
             Some(institution) if institution == self.institution => {}
             Some(_) => return Replayed::OtherInstitution,
-            None => return Replayed::NotReplayed,
+            None => return Replayed::Undecided,
         }
         let (Some(rooms), Some(action), Some(about)) = (
             attributes(&entry.room_is),
             entry.action.as_ref().and_then(|action| action.parse::<Action>().ok()),
             &entry.about,
         ) else {
-            return Replayed::NotReplayed;
+            return Replayed::Undecided;
         };
         if let (DecidedAt::Placement, Some(placement)) = (entry.at, &entry.placement) {
             return self.replay_placement(node, entry, placement, &rooms, about);
@@ -70,13 +70,13 @@ impl Replay<'_> {
         let subject = match about {
             DecidedAbout::Node(node) => Subject::Node(node),
             DecidedAbout::Institution(institution) => Subject::Participant { institution },
-            DecidedAbout::Document(_) => return Replayed::NotReplayed,
+            DecidedAbout::Document(_) => return Replayed::Undecided,
         };
         let decision = self.decide(action, subject, &rooms);
         match (entry.outcome, decision.allowed) {
             (JournalOutcome::Allowed, true) => Replayed::Same,
             (JournalOutcome::Allowed, false) => Replayed::Refused(decision.into()),
-            (JournalOutcome::Refused, _) if !is_policy_denial(&entry.reason) => Replayed::NotReplayed,
+            (JournalOutcome::Refused, _) if !is_policy_denial(&entry.reason) => Replayed::Undecided,
             (JournalOutcome::Refused, true) => Replayed::LetIn(decision.into(), None),
             (JournalOutcome::Refused, false) => Replayed::Same,
         }
@@ -122,7 +122,7 @@ impl Replay<'_> {
                         "the participant may join; where a seat is free is not in the journal".to_owned();
                     Replayed::LetIn(Because { reason: Reason::Allowed, rules: Vec::new(), why }, None)
                 }
-                None => Replayed::NotReplayed,
+                None => Replayed::Undecided,
             };
         }
         let room = RoomToPlace {

@@ -106,7 +106,7 @@ impl WhatIf {
         let (change, because, there) = match replayed {
             Replayed::Same => ("same", None, None),
             Replayed::OtherInstitution => ("other-institution", None, None),
-            Replayed::NotReplayed => ("not-replayed", None, None),
+            Replayed::Undecided => ("not-replayed", None, None),
             Replayed::Refused(because) => ("refused", Some(because), None),
             Replayed::LetIn(because, there) => ("let-in", Some(because), there),
             Replayed::Elsewhere(because, there) => ("elsewhere", Some(because), Some(there)),

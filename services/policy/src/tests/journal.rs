@@ -49,7 +49,8 @@ fn what_is_let_in_is_journaled_with_its_rule_the_class_and_the_documents() {
 fn what_is_kept_out_is_journaled_with_the_reason_and_the_rules_of_the_refusal() {
     let decided = DecidedAction::of_node(DecidedAt::RoomOpening, Action::Spill, "aws-sto-1");
     let denied = |authority: &Authority| authority.node(Action::Spill, &room("lecture"), "aws-sto-1");
-    let entry = journaled(|authority| authority.journal_denial(&decided, &room("lecture"), &denied(authority)));
+    let entry =
+        journaled(|authority| authority.journal_denial(&decided, &room("lecture"), &denied(authority)));
     assert_eq!((entry.outcome, entry.reason.as_str()), (JournalOutcome::Refused, "forbidden"));
     assert_eq!(entry.rules, ["ku-host-controlled-from-eea"]);
     // A reason in place of a rule is no rule; a full node refuses by none.

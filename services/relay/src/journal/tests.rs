@@ -10,7 +10,7 @@ use systir_journal::{
 use tokio_util::sync::CancellationToken;
 
 use super::files::NotWritten;
-use super::write::WriteSource;
+use super::write::BatchWriter;
 use super::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -112,14 +112,14 @@ fn a_full_disk_is_counted_and_the_journal_tells_of_it_when_it_works_again() {
     symlink("/dev/full", &file).unwrap();
     let metrics = Arc::new(JournalMetrics::default());
     let (_queue, receiver) = JournalQueue::new("cph-1", 1, metrics.clone());
-    let source = WriteSource::of(&receiver);
+    let writer = BatchWriter::of(&receiver);
     let files = JournalFiles::new(folder.path(), LIMITS);
-    let files = source.write(files, &[line(START_MS + 1), line(START_MS + 2)], START_MS + 2);
-    let files = source.write(files, &[line(START_MS + 3)], START_MS + 3);
+    let files = writer.write(files, &[line(START_MS + 1), line(START_MS + 2)], START_MS + 2);
+    let files = writer.write(files, &[line(START_MS + 3)], START_MS + 3);
     assert_eq!(counter(&metrics, "journal_missing_total{reason=\"disk\"}"), 3);
     fs::remove_file(&file).unwrap();
-    let files = source.write(files, &[], START_MS + 4);
-    let _files = source.write(files, &[line(START_MS + 5)], START_MS + 5);
+    let files = writer.write(files, &[], START_MS + 4);
+    let _files = writer.write(files, &[line(START_MS + 5)], START_MS + 5);
     let found = lines(folder.path());
     assert_eq!(found.len(), 2, "{found:?}");
     let [gap] = gaps(folder.path()).try_into().unwrap();
@@ -147,12 +147,12 @@ fn what_other_nodes_ask_for_leaves_half_of_a_day_to_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(JournalMetrics::default());
     let (_queue, receiver) = JournalQueue::new("cph-1", 1, metrics.clone());
-    let source = WriteSource::of(&receiver);
+    let writer = BatchWriter::of(&receiver);
     let files = JournalFiles::new(folder.path(), JournalLimits { day_bytes: 8192, ..LIMITS });
     let asked = JournalEntry { asked_by: Some("hostile-1".to_owned()), ..entry() };
     let asked = JournalLine { event: JournalEvent::Entry(asked.into()), ..line(START_MS) };
-    let files = source.write(files, &vec![asked; 500], START_MS);
-    let files = source.write(files, &[line(START_MS + 1)], START_MS + 1);
+    let files = writer.write(files, &vec![asked; 500], START_MS);
+    let files = writer.write(files, &[line(START_MS + 1)], START_MS + 1);
     let found = lines(folder.path());
     let own = found.iter().filter(|line| !line.is_asked_by_another_node()).count();
     assert_eq!(own, 2, "the gap and the node's own decision: {}", found.len());

@@ -7,7 +7,8 @@ use systir_journal::{JournalEvent, JournalGap, JournalLine, MissingReason};
 use tokio_util::sync::CancellationToken;
 
 use super::files::{JournalFiles, NotWritten};
-use super::queue::{JournalReceiver, unix_ms};
+use super::metrics::JournalMetrics;
+use super::queue::{JournalReceiver, MissingDecisions, unix_ms};
 
 /// Most decisions that wait to be written.
 pub(crate) const QUEUE: usize = 8192;
@@ -42,15 +43,15 @@ pub(crate) async fn run(mut receiver: JournalReceiver, files: JournalFiles, stop
             },
             Some(end) => tokio::time::timeout_at(end, next).await.unwrap_or_default() == 0,
         };
-        let Some(writer) = files.take() else { return };
-        let mut source = WriteSource::of(&receiver);
+        let Some(taken) = files.take() else { return };
+        let mut writer = BatchWriter::of(&receiver);
         if stops_at.is_some() {
-            source.gap_interval_ms = 0;
+            writer.gap_interval_ms = 0;
         }
         // It waits for the disk; decisions wait in the queue meanwhile.
-        let written = tokio::task::spawn_blocking(move || source.write(writer, &batch, unix_ms())).await;
+        let written = tokio::task::spawn_blocking(move || writer.write(taken, &batch, unix_ms())).await;
         match written {
-            Ok(writer) => files = Some(writer),
+            Ok(given_back) => files = Some(given_back),
             Err(error) => tracing::error!(%error, "the journal is written no longer"),
         }
         if ended {
@@ -59,15 +60,15 @@ pub(crate) async fn run(mut receiver: JournalReceiver, files: JournalFiles, stop
     }
 }
 
-/// What a batch is written with.
-pub(super) struct WriteSource {
+/// Writes decisions, and what is missing.
+pub(super) struct BatchWriter {
     node: String,
-    missing: Arc<super::queue::MissingDecisions>,
-    metrics: Arc<super::metrics::JournalMetrics>,
+    missing: Arc<MissingDecisions>,
+    metrics: Arc<JournalMetrics>,
     gap_interval_ms: u64,
 }
 
-impl WriteSource {
+impl BatchWriter {
     pub(super) fn of(receiver: &JournalReceiver) -> Self {
         let JournalReceiver { node, missing, metrics, .. } = receiver;
         let (node, missing, metrics) = (node.clone(), missing.clone(), metrics.clone());
