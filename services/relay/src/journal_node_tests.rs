@@ -27,11 +27,11 @@ fn entries(folder: &Path) -> Vec<JournalEntry> {
     text(folder).lines().map(line).collect()
 }
 
-fn find<'a>(
-    entries: &'a [JournalEntry],
+fn find(
+    entries: &[JournalEntry],
     at: DecidedAt,
     outcome: JournalOutcome,
-) -> impl Iterator<Item = &'a JournalEntry> {
+) -> impl Iterator<Item = &JournalEntry> {
     entries.iter().filter(move |entry| entry.at == at && entry.outcome == outcome)
 }
 
