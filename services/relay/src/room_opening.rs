@@ -59,7 +59,10 @@ impl ClusterService {
     /// The peer opened the room, as this node asked: policy, the grant, or the peer's identity may be other ones by now.
     pub(crate) fn may_open_with(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal> {
         let opened = self.try_open_with(peer, room);
-        self.journal_opening(peer, room, &opened);
+        // What is let in was journaled when the peer asked: both ends ask.
+        if opened.is_err() {
+            self.journal_opening(peer, room, &opened);
+        }
         opened
     }
 

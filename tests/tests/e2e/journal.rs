@@ -21,7 +21,7 @@ fn load(cluster: &Cluster, participants: usize) -> Config {
         api_key: "devkey".to_owned(),
         api_secret: "secret".to_owned(),
         room: "doctoral-defence".to_owned(),
-        identity_prefix: "candidate".to_owned(),
+        identity_prefix: "sigrid".to_owned(),
         participants,
         publishers: Some(0),
         duration: Duration::from_secs(1),
@@ -83,7 +83,7 @@ fn the_journals_of_a_meeting_show_the_spill_that_a_stricter_policy_refuses() -> 
             |line: &Value| line["node"] == "sto-1" && line["at"] == "seat" && line["outcome"] == "allowed";
         ensure!(count(&lines, seat) == 1, "{lines:#}");
         let texts = texts(&folder)?;
-        for name in ["doctoral", "candidate", "127.0.0.1", "secret"] {
+        for name in ["doctoral", "sigrid", "127.0.0.1", "secret"] {
             ensure!(!texts.contains(name), "{name} is in the journals: {texts}");
         }
         let shown = systirctl(&cluster, "cph-1", &["audit", "journals", "--outcome", "refused"]).await?;
