@@ -75,6 +75,10 @@ per_second = {{ int64 $values.drain.perSecond }}
 {{- /* The pod has slept before SIGTERM. */}}
 notice_seconds = 0
 
+[journal]
+keep_days = {{ int64 $values.journal.keepDays }}
+day_mib = {{ int64 $values.journal.dayMib }}
+
 [policy]
 operator = {{ toJson $values.cluster.operator }}
 documents = "/etc/systir/documents"

@@ -8,17 +8,19 @@ use rand::Rng as _;
 use serde_json::Value;
 use systir_assignment::{Assignment, MediaRole, RoomId};
 use systir_grants::{GrantRefusal, GrantRole};
+use systir_journal::{AnsweredSeat, DecidedAt};
 use systir_livekit::mint_sid;
 use systir_livekit::token::Grants;
 use systir_placement::{Demand, Proposal, SeatRequest, Seats, Step};
-use systir_policy::{Action, Authority};
+use systir_policy::{Action, Authority, DecidedAction};
 use systir_reason::{Reason, Refusal};
 use systir_registry::{Assignments, GrantPurpose, HOME_ANSWER_TIMEOUT};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use crate::join_decision::{self, may_join};
-use crate::ladder::{JoinFindings, LadderBuilder};
+use crate::join_decision::{self, may_join, may_join_in_roles};
+use crate::journal::JoinJournal;
+use crate::ladder::{JoinFindings, Ladder, LadderBuilder};
 use crate::seat_guard::{self, RelayedConnection, SeatGuard};
 use crate::ways_out::WaysOut;
 use crate::{JoinMetrics, LocalLoad, PeerNodes, RefusedReservation, ReservationRequest, room_lookup, trace};
@@ -89,6 +91,18 @@ enum LadderFailure {
     AssignmentChanged,
     /// All steps failed, for these reasons.
     Refused(Vec<Reason>),
+}
+
+/// Why a join has no node to ask, and the ladder that says so, if one was made.
+struct NotPlaced {
+    refusal: Refusal,
+    ladder: Option<Box<Ladder>>,
+}
+
+impl From<Refusal> for NotPlaced {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, ladder: None }
+    }
 }
 
 /// Admission at one gateway.
@@ -208,20 +222,44 @@ impl Admission {
         demand: &Demand,
         elsewhere: u32,
     ) -> Result<ReservedSeat, Refusal> {
-        self.may_join(room, grants)?;
+        let mut journal = JoinJournal::default();
+        let admitted = self.find_seat(room, grants, demand, elsewhere, &mut journal).await;
+        journal.record(&self.authority, room, grants, demand, &admitted);
+        admitted
+    }
+
+    async fn find_seat(
+        &self,
+        room: &RoomId,
+        grants: &Grants,
+        demand: &Demand,
+        elsewhere: u32,
+        journal: &mut JoinJournal,
+    ) -> Result<ReservedSeat, Refusal> {
+        self.may_signal(room).inspect_err(|_| journal.denied = Some(Action::RelaySignal))?;
+        may_join_in_roles(&self.authority, room, grants).map_err(|(action, refusal)| {
+            journal.denied = Some(action);
+            refusal
+        })?;
         let join_id = new_join_id();
         let join = SeatApplicant { identity: &grants.identity, elsewhere, join_id: &join_id };
         let mut findings = JoinFindings::default();
         let mut round = 1;
         loop {
-            let (assignment, proposal) = self.place(room, demand, &mut findings).await?;
-            match self.ask_in_order(&assignment, &proposal, join).await {
+            let placed = self.place(room, demand, &mut findings).await;
+            let (assignment, ladder) = placed.map_err(|NotPlaced { refusal, ladder }| {
+                journal.ladder = ladder.map(|ladder| *ladder);
+                refusal
+            })?;
+            let asked = self.ask_in_order(&assignment, &ladder, join, &mut journal.answers).await;
+            let proposal = &journal.ladder.insert(ladder).proposal;
+            match asked {
                 Ok(seat) => return Ok(seat),
                 Err(LadderFailure::AssignmentChanged) if round < MAX_ROUNDS => round += 1,
                 Err(LadderFailure::AssignmentChanged) => {
-                    return Err(self.refused(&proposal, &[Reason::EpochOvertaken]));
+                    return Err(self.refused(proposal, &[Reason::EpochOvertaken]));
                 }
-                Err(LadderFailure::Refused(answers)) => return Err(self.refused(&proposal, &answers)),
+                Err(LadderFailure::Refused(answers)) => return Err(self.refused(proposal, &answers)),
             }
         }
     }
@@ -295,6 +333,19 @@ impl Admission {
     /// # Errors
     /// When policy, a document's renewal, the grant or the registry is against it.
     pub async fn become_home(&self, room: &RoomId, purpose: GrantPurpose) -> Result<Assignment, Refusal> {
+        let made = self.try_become_home(room, purpose).await;
+        if purpose != GrantPurpose::Held {
+            self.journal_home(room, "", &made);
+        }
+        made
+    }
+
+    fn journal_home(&self, room: &RoomId, asked_by: &str, made: &Result<Assignment, Refusal>) {
+        let decided = DecidedAction::of_node(DecidedAt::Home, Action::Home, &self.node).asked_by(asked_by);
+        self.authority.journal(&decided, room, made);
+    }
+
+    async fn try_become_home(&self, room: &RoomId, purpose: GrantPurpose) -> Result<Assignment, Refusal> {
         let decision = self.authority.node(Action::Home, room, &self.node);
         join_decision::traced(&self.node, Action::Home, &decision)?;
         match purpose {
@@ -320,6 +371,12 @@ impl Admission {
     /// # Errors
     /// When policy or a document's renewal is against it, this node drains, or `from` is not the home.
     pub async fn take_hand_over(&self, room: &RoomId, from: &str) -> Result<Assignment, Refusal> {
+        let taken = self.try_take_hand_over(room, from).await;
+        self.journal_home(room, from, &taken);
+        taken
+    }
+
+    async fn try_take_hand_over(&self, room: &RoomId, from: &str) -> Result<Assignment, Refusal> {
         let decision = self.authority.node(Action::Home, room, &self.node);
         join_decision::traced(&self.node, Action::Home, &decision)?;
         self.may_become_home()?;
@@ -368,7 +425,7 @@ impl Admission {
         room: &RoomId,
         demand: &Demand,
         findings: &mut JoinFindings,
-    ) -> Result<(Assignment, Proposal), Refusal> {
+    ) -> Result<(Assignment, Ladder), NotPlaced> {
         let known = self.assignments.get(room);
         if known.is_none() {
             self.may_be_created(room)?;
@@ -379,7 +436,7 @@ impl Admission {
         let mut proposal = build(known.as_ref(), findings);
         let Some(known) = known else {
             loop {
-                let Some(home) = proposal.home.clone() else { return Err(self.refused(&proposal, &[])) };
+                let Some(home) = proposal.home.clone() else { return Err(self.not_placed(proposal, &[])) };
                 match self.make_home(room, &home, GrantPurpose::Create).await {
                     Ok(made) => {
                         proposal = build(Some(&made), findings);
@@ -398,7 +455,7 @@ impl Admission {
                             _ => false,
                         };
                         if !next {
-                            return Err(self.refused(&proposal, &[refusal.reason]));
+                            return Err(self.not_placed(proposal, &[refusal.reason]));
                         }
                         proposal = build(None, findings);
                     }
@@ -483,6 +540,7 @@ impl Admission {
         assignment: &Assignment,
         proposal: &Proposal,
         join: SeatApplicant<'_>,
+        gave_none: &mut Vec<AnsweredSeat>,
     ) -> Result<ReservedSeat, LadderFailure> {
         let room = &assignment.room;
         let (mut answers, mut home_answered) = (Vec::new(), false);
@@ -511,6 +569,8 @@ impl Admission {
                 why = refusal.sentence,
                 "a node refused a reservation"
             );
+            gave_none
+                .push(AnsweredSeat { node: step.node.clone(), reason: refusal.reason.as_str().to_owned() });
             let about_grant = refusal.reason == Reason::EpochOvertaken || refusal.reason.is_about_a_grant();
             if about_grant && self.assignments.note(room) != before {
                 return Err(LadderFailure::AssignmentChanged);
@@ -533,6 +593,10 @@ impl Admission {
             answers.retain(|answer| *answer != Reason::IdentityQuota);
         }
         Err(LadderFailure::Refused(answers))
+    }
+
+    fn not_placed(&self, ladder: Ladder, answers: &[Reason]) -> NotPlaced {
+        NotPlaced { refusal: self.refused(&ladder, answers), ladder: Some(ladder.into()) }
     }
 
     fn refused(&self, proposal: &Proposal, answers: &[Reason]) -> Refusal {

@@ -13,9 +13,20 @@ use crate::trace;
 /// # Errors
 /// The first denial.
 pub fn may_join(authority: &Authority, room: &RoomId, grants: &Grants) -> Result<(), Refusal> {
+    may_join_in_roles(authority, room, grants).map_err(|(_, refusal)| refusal)
+}
+
+/// The same, with the action that is denied.
+pub(crate) fn may_join_in_roles(
+    authority: &Authority,
+    room: &RoomId,
+    grants: &Grants,
+) -> Result<(), (Action, Refusal)> {
     let roles = ParticipantRoles { hidden: grants.hidden, recorder: grants.recorder, guest: grants.guest };
     let decisions = authority.join(room, &grants.institution, roles);
-    decisions.iter().try_for_each(|(action, decision)| traced(authority.own_id(), *action, decision))
+    decisions.iter().try_for_each(|(action, decision)| {
+        traced(authority.own_id(), *action, decision).map_err(|refusal| (*action, refusal))
+    })
 }
 
 /// The decision as a result, recorded as a span of the join.

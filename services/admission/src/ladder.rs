@@ -2,13 +2,15 @@
 //! about it to placement.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use systir_assignment::{Assignment, RoomId};
 use systir_placement::{
-    Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, RoleDecision, RoomToPlace, Row, propose,
+    CarryingNodes, Demand, LoadReport, NodeCandidate, Proposal, RecentlyFull, RoleDecision, RoomToPlace, Row,
+    propose,
 };
 use systir_policy::{Action, Authority};
 use systir_registry::{Assignments, unix_ms};
@@ -26,6 +28,25 @@ pub(crate) struct JoinFindings {
     pub(crate) not_home: BTreeSet<String>,
     /// They drain, although the registry's copy does not say so yet.
     pub(crate) draining: BTreeSet<String>,
+}
+
+/// The ladder of a join, and what it was made of.
+#[derive(Debug)]
+pub(crate) struct Ladder {
+    pub(crate) proposal: Proposal,
+    pub(crate) candidates: Vec<NodeCandidate>,
+    /// The nodes that carry the room.
+    pub(crate) carried_by: Option<CarryingNodes>,
+    /// Candidates that hold no room key of the institution, as far as the join has found out.
+    pub(crate) not_home: BTreeSet<String>,
+}
+
+impl Deref for Ladder {
+    type Target = Proposal;
+
+    fn deref(&self) -> &Proposal {
+        &self.proposal
+    }
 }
 
 /// Builds the ladder of a join.
@@ -62,19 +83,19 @@ impl LadderBuilder {
         assignment: Option<&Assignment>,
         demand: &Demand,
         findings: &JoinFindings,
-    ) -> Proposal {
+    ) -> Ladder {
         let span = tracing::error_span!("placement", steps = Empty, passed_over = Empty, refusal = Empty);
-        let proposal = span.in_scope(|| self.build(room, assignment, demand, findings));
+        let ladder = span.in_scope(|| self.build(room, assignment, demand, findings));
         let describe = |row: &Row| format!("{} {} {}", row.node, row.role, row.reason);
         let list = |asked: bool| {
-            let rows = proposal.table.iter().filter(|row| row.rank.is_some() == asked).map(describe);
+            let rows = ladder.table.iter().filter(|row| row.rank.is_some() == asked).map(describe);
             rows.collect::<Vec<_>>().join(", ")
         };
         span.record("steps", list(true)).record("passed_over", list(false));
-        if let Some(refusal) = &proposal.refusal {
+        if let Some(refusal) = &ladder.refusal {
             span.record("refusal", refusal.reason.as_str());
         }
-        proposal
+        ladder
     }
 
     /// The ladder for the room's present state, and for what this join has found out.
@@ -84,19 +105,21 @@ impl LadderBuilder {
         assignment: Option<&Assignment>,
         demand: &Demand,
         findings: &JoinFindings,
-    ) -> Proposal {
+    ) -> Ladder {
         let mut candidates = self.candidates(room, assignment, findings);
         // A node that answered "full" after its last load report counts as full.
         self.recently_full().adjust(&mut candidates, Instant::now());
         let room = RoomToPlace {
             institution: room.institution.clone(),
             tag: room.tag.clone(),
-            assignment: assignment.map(|assignment| systir_placement::CarryingNodes {
+            assignment: assignment.map(|assignment| CarryingNodes {
                 home: assignment.home.to_string(),
                 spill: assignment.spill.iter().map(ToString::to_string).collect(),
             }),
         };
-        propose(&room, demand, &candidates)
+        let proposal = propose(&room, demand, &candidates);
+        let not_home = findings.not_home.clone();
+        Ladder { proposal, candidates, carried_by: room.assignment, not_home }
     }
 
     /// Every node of the directories, with what this node knows of it.
@@ -190,7 +213,8 @@ impl LadderBuilder {
     /// The table of `systirctl explain`: every node with the policy decision on it and the reason.
     pub(crate) fn explain(&self, room: &RoomId) -> Value {
         let known = self.assignments.get(room);
-        let proposal = self.build(room, known.as_ref(), &Demand::default(), &JoinFindings::default());
+        let Ladder { proposal, .. } =
+            self.build(room, known.as_ref(), &Demand::default(), &JoinFindings::default());
         let view = self.assignments.registry().view();
         let rows: Vec<Value> = proposal
             .table

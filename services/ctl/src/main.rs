@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod ca;
 mod dates;
 mod directory;
@@ -13,7 +14,9 @@ mod drain;
 mod etcd;
 mod files;
 mod gateway_client;
+mod journal_files;
 mod key;
+mod newest;
 mod policy;
 mod publish;
 mod residency;
@@ -58,6 +61,8 @@ enum Command {
         /// The node, whose URL --url gives.
         node: String,
     },
+    /// Shows the decisions in journals of nodes: what was let in, what was kept out, and why.
+    Audit(audit::Arguments),
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
     /// Creates tokens for participants.
@@ -114,6 +119,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Where(arguments) => residency::run(&arguments, &gateway, json).await,
         Command::Drain(arguments) => drain::run(&arguments, &gateway, json).await,
         Command::Undrain { node } => drain::undo(&node, &gateway, json).await,
+        Command::Audit(arguments) => audit::run(&arguments, json),
         Command::Documents => tables::documents(&gateway.get(&["systir", "v1", "documents"]).await?, json),
         Command::Token(command) => token::run(&command, &gateway, json),
         Command::Key(command) => key::run(&command, json),

@@ -1,12 +1,13 @@
 //! Policy on one node: the current engine, and which node this is. Every place that could send media or signalling to
 //! another node asks here first. Each decision is counted by its rule.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use systir_assignment::RoomId;
 use systir_identity::ProvenIdentity;
+use systir_journal::Journal;
 use systir_reason::{Reason, Refusal};
 use systir_room_tag::RoomKeys;
 
@@ -29,10 +30,12 @@ pub struct ParticipantRoles {
 /// The node's policy. It is replaced while the node runs; each decision is made by one engine as a whole.
 #[derive(Debug)]
 pub struct Authority {
-    engine: ArcSwap<DecidingEngine>,
+    pub(crate) engine: ArcSwap<DecidingEngine>,
     own_id: String,
-    rooms: KnownRooms,
+    pub(crate) rooms: KnownRooms,
     metrics: Arc<PolicyMetrics>,
+    /// None: outcomes are not journaled.
+    pub(crate) journal: OnceLock<Arc<dyn Journal>>,
 }
 
 impl Authority {
@@ -44,6 +47,7 @@ impl Authority {
             own_id: own_id.to_owned(),
             rooms: KnownRooms::default(),
             metrics,
+            journal: OnceLock::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The decisions that one engine has made. An engine is immutable and a decision depends on its request alone, so that
 //! the same request has the same answer until the engine is replaced, and thousands of rooms of one class share few.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
@@ -25,11 +26,20 @@ enum About {
 pub(crate) struct DecidingEngine {
     pub(crate) engine: Arc<PolicyEngine>,
     decided: RwLock<FxHashMap<Question, Decision>>,
+    directories: BTreeMap<String, u64>,
 }
 
 impl DecidingEngine {
     pub(crate) fn new(engine: PolicyEngine) -> Self {
-        Self { engine: engine.into(), decided: RwLock::default() }
+        let directories = engine.nodes().map(|facts| &facts.directory);
+        let directories =
+            directories.map(|directory| (directory.operator.clone(), directory.version)).collect();
+        Self { engine: engine.into(), decided: RwLock::default(), directories }
+    }
+
+    /// The version of each operator's directory.
+    pub(crate) fn directories(&self) -> &BTreeMap<String, u64> {
+        &self.directories
     }
 
     /// The decision on a request without claims. One about a peer is made anew each time: it reads the time.

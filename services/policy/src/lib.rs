@@ -6,7 +6,8 @@
 //!
 //! - [`PolicyEngine`] is loaded from [`Sources`], verified documents; [`PolicyEngine::decide`] turns a [`Request`] into a
 //!   [`Decision`].
-//! - [`Authority`] is one node's policy while it runs: the current engine, and a metric for each decision.
+//! - [`Authority`] is one node's policy while it runs: the current engine, a metric for each decision, and the node's
+//!   journal, which is told each outcome ([`DecidedAction`]).
 //! - [`NodeFacts`] is what the directories state of a node; [`PolicyStatement`] and [`DirectoryStatement`] tell who signed.
 //! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names. A node
 //!   without a room key of the institution cannot read the names; it goes by the room's grant.
@@ -36,6 +37,7 @@ mod entities;
 mod escape;
 mod guarantee;
 mod institution;
+mod journal;
 mod known_decisions;
 mod known_rooms;
 mod lint;
@@ -65,6 +67,7 @@ pub use country::is_country;
 pub use decision::{Decision, PolicyVersion};
 pub use engine::PolicyEngine;
 pub use guarantee::LoadedGuarantee;
+pub use journal::{Actor, DecidedAction};
 pub use loader::PolicyText;
 pub use metrics::PolicyMetrics;
 pub use node::{DirectoryStatement, NodeAttribute, NodeFacts};

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use systir_admission::{Admission, may_join};
 use systir_gateway::{JoinLimits, respond};
+use systir_journal::DecidedAt;
 use systir_livekit::token::{self, GUEST_ATTRIBUTE, Grants, Verified};
-use systir_policy::{Action, Authority};
+use systir_policy::{Action, Authority, DecidedAction, Decision};
 use systir_reason::Refusal;
 use systir_registry::Assignments;
 use systir_room::Residency;
@@ -98,7 +99,12 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
 fn verified(api: &Api, headers: &HeaderMap) -> Result<Verified, Failure> {
     let token = bearer(headers)?;
     let verified = token::verify(&api.keys.ring(), token, SystemTime::now()).map_err(Refusal::from)?;
-    api.admission.may_serve(&verified.institution)?;
+    let answer = api.admission.may_serve(&verified.institution);
+    if answer.is_err() {
+        let decided = DecidedAction::of_node(DecidedAt::Gateway, Action::RelaySignal, api.authority.own_id());
+        api.authority.journal_institution(&decided, &verified.institution, &answer);
+    }
+    answer?;
     Ok(verified)
 }
 
@@ -134,15 +140,22 @@ pub(crate) fn administrator(api: &Api, headers: &HeaderMap, room: Option<&str>) 
         return Err(Failure::Status(StatusCode::FORBIDDEN, why.to_owned()));
     }
     let institution = &verified.institution;
-    let decision = match room {
+    let decided = DecidedAction::of_participant(DecidedAt::Api, Action::Administer, institution);
+    let answer = |decision: Decision| if decision.allowed { Ok(()) } else { Err(decision.refusal()) };
+    match room {
         Some(room) => {
             let room = api.admission.room(institution, room)?;
-            api.authority.participant(Action::Administer, &room, institution)
+            let answer = answer(api.authority.participant(Action::Administer, &room, institution));
+            api.authority.journal(&decided, &room, &answer);
+            answer?;
         }
-        None => api.authority.institution_participant(Action::Administer, institution, institution),
-    };
-    if !decision.allowed {
-        return Err(decision.refusal().into());
+        None => {
+            let decision =
+                api.authority.institution_participant(Action::Administer, institution, institution);
+            let answer = answer(decision);
+            api.authority.journal_institution(&decided, institution, &answer);
+            answer?;
+        }
     }
     Ok(verified)
 }
@@ -255,7 +268,11 @@ async fn guest_token(State(api): State<Arc<Api>>, request: Request) -> Result<Re
     }
     let identity = format!("guest-{:08x}", rand::rng().next_u32());
     let asked = Grants { guest: true, ..Grants::new(institution, room, &identity) };
-    may_join(&api.authority, &api.admission.room(institution, room)?, &asked)?;
+    let id = api.admission.room(institution, room)?;
+    let answer = may_join(&api.authority, &id, &asked);
+    let decided = DecidedAction::of_participant(DecidedAt::Api, Action::JoinGuest, institution);
+    api.authority.journal(&decided, &id, &answer);
+    answer?;
     let grants = VideoGrants { room_join: true, room: room.to_owned(), ..Default::default() };
     let token = AccessToken::with_api_key(&key, secret.expose())
         .with_identity(&identity)

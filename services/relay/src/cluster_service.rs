@@ -12,9 +12,10 @@ use systir_documents::DocumentId;
 use systir_gateway::SignalCounters;
 use systir_grants::{GrantRefusal, GrantRole};
 use systir_identity::ProvenIdentity;
+use systir_journal::DecidedAt;
 use systir_livekit::token::Grants;
 use systir_placement::{RESERVATION_TTL, Seats};
-use systir_policy::{Action, Authority, Decision};
+use systir_policy::{Action, Authority, DecidedAction, Decision};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::grant_reply::Result as Asked;
 use systir_proto::cluster::v1::reserve_reply::Result as Reserved;
@@ -120,6 +121,28 @@ impl ClusterService {
         if other.allowed { Ok(()) } else { Err(denied(&other)) }
     }
 
+    /// Journals how the request of a peer ended that this node carries a participant of the room.
+    fn journal_here<T>(&self, at: DecidedAt, peer: &ProvenIdentity, room: &str, result: &Result<T, Refusal>) {
+        let Some(room) = RoomId::from_key(room) else { return };
+        let gateway = self.directory.name(peer.id()).unwrap_or_default();
+        let (action, node) = match result {
+            // What was denied is the gateway, not this node.
+            Err(refusal) if refusal.reason.is_policy_denial() && self.is_denied_gateway(peer, &room) => {
+                (Action::RelaySignal, gateway.as_str())
+            }
+            _ => {
+                let role = self.assignments.role(&room, &self.node).unwrap_or(MediaRole::Spill);
+                (role.into(), self.node.as_str())
+            }
+        };
+        let decided = DecidedAction::of_node(at, action, node).asked_by(&gateway);
+        self.authority.journal(&decided, &room, result);
+    }
+
+    fn is_denied_gateway(&self, peer: &ProvenIdentity, room: &RoomId) -> bool {
+        !self.authority.peer(Action::RelaySignal, room, peer, SystemTime::now()).allowed
+    }
+
     /// What an allowed gateway is told of the room, with a refusal too.
     fn telling(&self, room: &RoomId) -> Option<wire::RoomAssignment> {
         self.assignments.telling(room).map(telling)
@@ -129,6 +152,10 @@ impl ClusterService {
         let span = trace::asked_for_seat(&self.node, &request.traceparent);
         let answer = self.reserve_seat(peer, request).instrument(span.clone()).await;
         trace::answered(&span, &answer);
+        // A question without a reservation lets nobody in.
+        if !request.probe {
+            self.journal_here(DecidedAt::Seat, peer, &request.room, &answer);
+        }
         let result = match answer {
             Ok(last_join) => {
                 let ttl_seconds = RESERVATION_TTL.as_secs() as u32;
@@ -191,7 +218,13 @@ impl ClusterService {
 
     async fn grant_asked(&self, peer: &ProvenIdentity, request: &GrantRequest) -> GrantReply {
         let span = trace::asked_for_grant(&self.node, &request.traceparent);
-        let result = match self.grant_of(peer, request).instrument(span).await {
+        let answer = self.grant_of(peer, request).instrument(span).await;
+        if let Some(room) = RoomId::from_key(&request.room) {
+            let name = self.directory.name(peer.id()).unwrap_or_default();
+            let decided = DecidedAction::of_node(DecidedAt::Grant, Action::RelaySignal, &name);
+            self.authority.journal(&decided.asked_by(&name), &room, &answer);
+        }
+        let result = match answer {
             Ok(told) => Asked::Assignment(told),
             Err(refusal) => Asked::Refused(refusal_wire::encode(refusal)),
         };
@@ -367,7 +400,9 @@ impl Handler for ClusterService {
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let join_id = seat_id(peer, &start.join_id);
+            let room = start.room.clone();
             let started = self.start_signal(peer, start, stream).await;
+            self.journal_here(DecidedAt::Session, peer, &room, &started);
             // The seat of a participant who is refused is free for others at once.
             started.inspect_err(|_| self.seats.release_reservation(&join_id))
         })

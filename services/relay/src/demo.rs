@@ -238,6 +238,7 @@ pub(crate) fn config(
             secret: Some("secret".to_owned()),
             ..config::DrainSection::default()
         },
+        journal: config::JournalSection::default(),
     }
 }
 

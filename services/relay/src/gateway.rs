@@ -6,8 +6,10 @@ use axum::Router;
 use futures::future::BoxFuture;
 use systir_admission::{JOIN_TIMEOUT, trace, with_time_limit};
 use systir_gateway::{JoinHandler, JoinLimits, JoinRequest, SignalCounters, SignalPipe, SocketLimits};
+use systir_journal::DecidedAt;
 use systir_livekit::token::KeyRing;
 use systir_placement::Demand;
+use systir_policy::{Action, DecidedAction};
 use systir_reason::Refusal;
 use tracing::Span;
 
@@ -42,10 +44,14 @@ impl JoinHandler for GatewayNode {
 
     fn may_signal(&self, institution: &str) -> Result<(), Refusal> {
         trace::record_id(&Span::current());
-        self.joins.admission.may_serve(institution).inspect_err(|refusal| {
+        let answer = self.joins.admission.may_serve(institution);
+        if let Err(refusal) = &answer {
             record_reason(refusal);
             self.joins.admission.metrics().join_refused(refusal.reason);
-        })
+            let decided = DecidedAction::of_node(DecidedAt::Gateway, Action::RelaySignal, &self.joins.node);
+            self.joins.authority.journal_institution(&decided, institution, &answer);
+        }
+        answer
     }
 
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<SignalPipe, Refusal>> {

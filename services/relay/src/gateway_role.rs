@@ -2,20 +2,26 @@
 //! tokens, so it must not ask for them. Policy can change while the node runs, so each request is decided.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use systir_admission::Admission;
+use systir_journal::DecidedAt;
+use systir_policy::{Action, Authority, DecidedAction};
 use systir_reason::{Reason, Refusal};
 
 /// Decides whether this node is a gateway.
 #[derive(Debug)]
 pub(crate) struct GatewayRole {
     pub(crate) admission: Arc<Admission>,
+    pub(crate) authority: Arc<Authority>,
     /// The institutions of the configuration.
     pub(crate) institutions: Vec<String>,
+    /// Was the last request refused? Anyone can ask, so only a change is journaled.
+    pub(crate) refuses: AtomicBool,
 }
 
 impl GatewayRole {
@@ -24,12 +30,29 @@ impl GatewayRole {
         let mut last = None;
         for institution in &self.institutions {
             match self.admission.may_serve(institution) {
-                Ok(()) => return None,
+                Ok(()) => {
+                    self.refuses.store(false, Ordering::Relaxed);
+                    return None;
+                }
                 Err(refusal) => last = Some(refusal),
             }
         }
+        if !self.refuses.swap(true, Ordering::Relaxed) {
+            self.journal();
+        }
         let none = || Refusal::new(Reason::UnknownInstitution, "no institution is configured on this node");
         Some(last.unwrap_or_else(none))
+    }
+}
+
+impl GatewayRole {
+    fn journal(&self) {
+        let node = self.authority.own_id();
+        let decided = DecidedAction::of_node(DecidedAt::Gateway, Action::RelaySignal, node);
+        for institution in &self.institutions {
+            let answer = self.admission.may_serve(institution);
+            self.authority.journal_institution(&decided, institution, &answer);
+        }
     }
 }
 

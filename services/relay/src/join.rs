@@ -8,11 +8,13 @@ use std::time::Duration;
 use livekit_protocol::{ClientInfo, DisconnectReason, SignalResponse};
 use prost::Message as _;
 use systir_admission::{Admission, JOIN_TIMEOUT, ReservedSeat, trace, with_time_limit};
-use systir_assignment::RoomId;
+use systir_assignment::{MediaRole, RoomId};
 use systir_cascade::CallError;
 use systir_gateway::{SignalCounters, SignalPipe};
+use systir_journal::DecidedAt;
 use systir_livekit::token::Grants;
 use systir_placement::Demand;
+use systir_policy::{Action, Authority, DecidedAction};
 use systir_proto::cluster::v1::{SignalEndReason, SignalStart};
 use systir_reason::{Reason, Refusal};
 use systir_registry::Assignments;
@@ -41,6 +43,7 @@ pub(crate) struct Joiner {
 #[derive(Debug, Clone)]
 pub(crate) struct Joins {
     pub(crate) node: String,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) assignments: Arc<Assignments>,
     pub(crate) rooms: Arc<Rooms>,
@@ -63,7 +66,16 @@ impl Joins {
     }
 
     pub(crate) async fn join_within(&self, limit: Duration, joiner: Joiner) -> Result<SignalPipe, Refusal> {
-        match with_time_limit(limit, self.place(joiner)).await {
+        let institution = joiner.grants.institution.clone();
+        let placed = with_time_limit(limit, self.place(joiner)).await;
+        if let Err(refusal) = &placed
+            && [Reason::JoinTimeout, Reason::NoRoomKey].contains(&refusal.reason)
+        {
+            // Nothing was decided about a room.
+            let decided = DecidedAction::of_participant(DecidedAt::Placement, Action::Join, &institution);
+            self.authority.journal_institution(&decided, &institution, &placed);
+        }
+        match placed {
             Ok((pipe, reason)) => {
                 Span::current().record("reason", reason.as_str());
                 self.admission.metrics().join_placed(reason);
@@ -81,16 +93,25 @@ impl Joins {
 
     async fn place(&self, joiner: Joiner) -> Result<(SignalPipe, Reason), Refusal> {
         let seat = self.seat(&joiner.grants).await?;
-        let reason = seat.reason;
-        // The seat is released if this fails or is cancelled.
+        let (reason, node, room) = (seat.reason, seat.node.clone(), seat.assignment.room.clone());
+        let connected = self.connect(joiner, seat).await;
+        if connected.is_err() {
+            let role = self.assignments.role(&room, &node).unwrap_or(MediaRole::Spill);
+            let decided = DecidedAction::of_node(DecidedAt::Session, role.into(), &node);
+            self.authority.journal(&decided, &room, &connected);
+        }
+        Ok((connected?, reason))
+    }
+
+    /// Connects a participant to its seat, which is released if this fails or is cancelled.
+    async fn connect(&self, joiner: Joiner, seat: ReservedSeat) -> Result<SignalPipe, Refusal> {
         let ticket = self.ticket(&joiner.grants, &seat).await?;
-        let pipe = if seat.node == self.node {
-            self.join_here(joiner, seat, ticket).await?
+        if seat.node == self.node {
+            self.join_here(joiner, seat, ticket).await
         } else {
             let relaying = tracing::error_span!("relay-signal", node = seat.node);
-            self.join_there(joiner, seat, ticket).instrument(relaying).await?
-        };
-        Ok((pipe, reason))
+            self.join_there(joiner, seat, ticket).instrument(relaying).await
+        }
     }
 
     /// A seat in the room of this name.
@@ -233,6 +254,8 @@ impl Joins {
                     why = refusal.sentence,
                     "a participant's signalling is relayed no longer; the client is asked to reconnect"
                 );
+                let decided = DecidedAction::of_node(DecidedAt::Standing, Action::RelaySignal, &self.node);
+                self.authority.journal(&decided, &room, &Err::<(), _>(refusal));
                 // If the queue is full, the end of the stream asks the same.
                 let _ = to_client.try_send(leave_and_reconnect(DisconnectReason::StateMismatch));
                 return;

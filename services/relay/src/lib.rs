@@ -9,6 +9,7 @@
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
 //! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`, `unreachable_nodes`: the other nodes
 //! - `drain`: empties the node before it stops
+//! - `journal`: writes what decisions let in and kept out
 //! - `api`, `documents_api`, `drain_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
 //! - [`demo`]: three nodes in one process
 
@@ -28,6 +29,7 @@ mod gateway;
 mod gateway_role;
 mod ice_tcp;
 mod join;
+mod journal;
 mod link_dispatch;
 mod listen;
 mod load;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -43,6 +43,7 @@ use crate::drain::{DrainedNode, NodeDrain, RelayedClients};
 use crate::drain_api::{self, DrainApi};
 use crate::gateway_role::{self, GatewayRole};
 use crate::join::Joins;
+use crate::journal::{self, JournalFiles, JournalQueue};
 use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
@@ -160,6 +161,8 @@ impl Node {
             http,
         } = StartupFiles::read(&config, &start)?;
         let authority = Arc::new(Authority::new(start.engine, &name, metrics.policy.clone()));
+        let tasks = Tasks::default();
+        start_journal(&config, &authority, &metrics, &tasks);
         let (room_keys, in_force) = room_keys;
         authority.use_room_keys(in_force);
         let documents = Arc::new(DocumentStore::new(
@@ -169,7 +172,6 @@ impl Node {
             authority.clone(),
             metrics.documents.clone(),
         )?);
-        let tasks = Tasks::default();
         let certificate = Certificate::generate().context("the DTLS certificate cannot be generated")?;
 
         let notifier = ThreadNotifier::new();
@@ -296,6 +298,7 @@ impl Node {
         let (relayed, readiness) = (Arc::new(RelayedClients::default()), Arc::new(Readiness::default()));
         let joins = Joins {
             node: name.clone(),
+            authority: authority.clone(),
             admission: admission.clone(),
             assignments: assignments.clone(),
             rooms: rooms.clone(),
@@ -324,6 +327,8 @@ impl Node {
         });
         let role = GatewayRole {
             admission: admission.clone(),
+            authority: authority.clone(),
+            refuses: AtomicBool::new(false),
             institutions: config.policy.institutions.keys().cloned().collect(),
         };
         let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
@@ -445,6 +450,14 @@ impl Node {
         }
         tracing::info!(node = self.name, "stopped");
     }
+}
+
+/// Starts to write the journal of decisions.
+fn start_journal(config: &RelayConfig, authority: &Authority, metrics: &NodeMetrics, tasks: &Tasks) {
+    let (queue, received) = JournalQueue::new(&config.node.name, journal::QUEUE, metrics.journal.clone());
+    authority.journal_to(Arc::new(queue));
+    let files = JournalFiles::new(&config.policy.state.join("journal"), config.journal.limits());
+    tasks.tracker.spawn(journal::run(received, files, tasks.stop.clone()));
 }
 
 /// The workers with their ICE candidates. All workers share the ICE-TCP listeners.

@@ -60,6 +60,8 @@ mod hostile_seat;
 mod hostile_state;
 #[path = "hostile_unapproved_tests.rs"]
 mod hostile_unapproved;
+#[path = "journal_node_tests.rs"]
+mod journal_of_decisions;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 

@@ -4,6 +4,8 @@
 use systir_assignment::{MediaRole, RoomId};
 use systir_grants::{GrantRefusal, GrantRole};
 use systir_identity::ProvenIdentity;
+use systir_journal::DecidedAt;
+use systir_policy::DecidedAction;
 use systir_proto::cluster::v1::OpenRoom;
 use systir_reason::{Reason, Refusal};
 use systir_registry::Occupied as _;
@@ -26,6 +28,12 @@ fn not_assigned() -> Refusal {
 impl ClusterService {
     /// The peer asks to open the room.
     pub(crate) async fn open_asked(&self, peer: &ProvenIdentity, asked: &OpenRoom) -> Result<(), Refusal> {
+        let opened = self.try_open_asked(peer, asked).await;
+        self.journal_opening(peer, &asked.room, &opened);
+        opened
+    }
+
+    async fn try_open_asked(&self, peer: &ProvenIdentity, asked: &OpenRoom) -> Result<(), Refusal> {
         let room = room_of(&asked.room)?;
         self.learn_room(peer, &room, &asked.grant).await?;
         // A peer that may not carry the room in any role learns nothing about it, at once.
@@ -50,6 +58,15 @@ impl ClusterService {
 
     /// The peer opened the room, as this node asked: policy, the grant, or the peer's identity may be other ones by now.
     pub(crate) fn may_open_with(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal> {
+        let opened = self.try_open_with(peer, room);
+        // What is let in was journaled when the peer asked: both ends ask.
+        if opened.is_err() {
+            self.journal_opening(peer, room, &opened);
+        }
+        opened
+    }
+
+    fn try_open_with(&self, peer: &ProvenIdentity, room: &str) -> Result<(), Refusal> {
         let room = room_of(room)?;
         self.peer_may_carry_at_all(peer, &room)?;
         let ends = self.ends(peer, &room)?;
@@ -62,6 +79,15 @@ impl ClusterService {
             self.assignments.check(&room, &roles, false)?;
         }
         Ok(())
+    }
+
+    /// Journals whether the room was opened to the peer.
+    fn journal_opening(&self, peer: &ProvenIdentity, room: &str, opened: &Result<(), Refusal>) {
+        let Some(room) = RoomId::from_key(room) else { return };
+        let peer = self.directory.name(peer.id()).unwrap_or_default();
+        let role = self.assignments.role(&room, &peer).unwrap_or(MediaRole::Spill);
+        let decided = DecidedAction::of_node(DecidedAt::RoomOpening, role.into(), &peer);
+        self.authority.journal(&decided.asked_by(&peer), &room, opened);
     }
 
     /// May the peer carry the room as a spill node or as its home?

@@ -388,8 +388,8 @@ fn every_field_is_documented() -> Result<()> {
         }
     }
     assert_eq!(
-        checked, 14,
-        "the root, nine sections with page and drain, an operator, an institution, an API key, a room key"
+        checked, 15,
+        "the root, ten sections with page, drain and journal, an operator, an institution, an API key, a room key"
     );
     Ok(())
 }

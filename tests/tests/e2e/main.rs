@@ -17,6 +17,7 @@ mod hostile_publisher;
 mod hostile_registry;
 mod https_gateway;
 mod impaired_network;
+mod journal;
 mod load_generator;
 mod logs_hold_no_secrets;
 mod lossy_links;

@@ -20,7 +20,9 @@ mod init;
 mod looser;
 mod page;
 mod prove;
+mod replay;
 mod table;
+mod what_if;
 
 pub(crate) use engine::rules;
 
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     Compat(compat::Arguments),
     /// Shows the decisions of a bundle, with their rules and sentences.
     Explain(explain::Arguments),
+    /// Decides the decisions of a node's journal anew by a new bundle: who would have been refused, let in, or placed
+    /// elsewhere. Rooms keep the class that the journal says.
+    WhatIf(what_if::Arguments),
     /// Compares decisions with a table of expected ones (TOML).
     Test {
         /// The table.
@@ -115,6 +120,7 @@ pub(crate) async fn run(command: &Command, gateway: &GatewayClient, json: bool) 
         Command::Diff(arguments) => diff::run(arguments, json).await,
         Command::Compat(arguments) => compat::run(arguments, json).await,
         Command::Explain(arguments) => explain::run(arguments, json),
+        Command::WhatIf(arguments) => what_if::run(arguments, json),
         Command::Test { table } => table::run(table, json),
     }
 }

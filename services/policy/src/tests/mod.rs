@@ -3,6 +3,7 @@
 mod authority;
 mod decisions;
 mod documents;
+mod journal;
 mod properties;
 mod refusals;
 mod rooms;

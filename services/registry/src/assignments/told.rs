@@ -5,6 +5,8 @@ use std::time::Duration;
 use systir_assignment::{Assignment, RoomId};
 use systir_documents::SignedGrant;
 use systir_grants::{GrantRefusal, Offered};
+use systir_journal::DecidedAt;
+use systir_policy::{Action, DecidedAction};
 use systir_reason::{Reason, Refusal};
 
 use super::{Assignments, GrantPurpose, HOME_ANSWER_TIMEOUT, ToldAssignment, lock};
@@ -21,7 +23,7 @@ impl Assignments {
         }
         // The record's home may be known to this node only from there.
         self.read_record(room);
-        let signed = self.verify(note).inspect_err(|refusal| self.count_refused(refusal))?;
+        let signed = self.verify(note).inspect_err(|refusal| self.refused(room, None, from, refusal))?;
         let mut outcome = self.offer(room, &signed, Some(from));
         if let Offered::AskHome(home) = &outcome {
             self.ask_home(room, home).await;
@@ -37,7 +39,7 @@ impl Assignments {
             Offered::AskHome(home) => Err(GrantRefusal::HomeAlive { home }.into()),
             Offered::Refused(refused) => {
                 let refusal = Refusal::from(refused);
-                self.count_refused(&refusal);
+                self.refused(room, Some(&signed), from, &refusal);
                 Err(refusal)
             }
         }
@@ -75,9 +77,14 @@ impl Assignments {
 
     /// Offers a grant to the book, at once.
     pub(super) fn offer(&self, room: &RoomId, signed: &SignedGrant, from: Option<&str>) -> Offered {
+        let epoch = lock(&self.book).held(room).map(|held| held.grant().epoch);
         let outcome = self.judge(room, signed, from);
         if outcome == Offered::Accepted {
             let grant = signed.grant();
+            // Not each renewal.
+            if epoch != Some(grant.epoch) {
+                self.journal_offer(room, Some(signed), from.unwrap_or_default(), &Ok(()));
+            }
             tracing::debug!(
                 home = grant.home,
                 epoch = grant.epoch,
@@ -130,7 +137,7 @@ impl Assignments {
         let signed = match self.verify(&record.value.grant) {
             Ok(signed) => signed,
             Err(refusal) => {
-                self.count_refused(&refusal);
+                self.refused(room, None, "", &refusal);
                 tracing::warn!(
                     why = refusal.sentence,
                     "a room's record rests on no valid grant and counts as absent"
@@ -146,7 +153,7 @@ impl Assignments {
             Offered::Refused(GrantRefusal::Older { .. }) | Offered::Known | Offered::Accepted => {}
             Offered::Refused(refused) => {
                 tracing::warn!(why = %refused, "the grant in a room's record does not count");
-                self.count_refused(&refused.into());
+                self.refused(room, Some(&signed), "", &refused.into());
             }
         }
     }
@@ -178,7 +185,22 @@ impl Assignments {
         }
     }
 
-    pub(super) fn count_refused(&self, refusal: &Refusal) {
+    /// A grant does not count.
+    fn refused(&self, room: &RoomId, signed: Option<&SignedGrant>, from: &str, refusal: &Refusal) {
         self.metrics.refused.get_or_create(&refusal.reason.into()).inc();
+        self.journal_offer(room, signed, from, &Err(refusal.clone()));
+    }
+
+    /// Journals whether the home of a grant is followed. Of a grant that nobody signed its home is not named.
+    fn journal_offer(
+        &self,
+        room: &RoomId,
+        signed: Option<&SignedGrant>,
+        from: &str,
+        outcome: &Result<(), Refusal>,
+    ) {
+        let home = signed.map_or(from, |signed| signed.grant().home.as_str());
+        let decided = DecidedAction::of_node(DecidedAt::GrantOffer, Action::Home, home).asked_by(from);
+        self.authority.journal(&decided, room, outcome);
     }
 }

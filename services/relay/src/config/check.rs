@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::Uri;
 
 use super::{
-    DrainSection, FieldError, HttpSection, LinksSection, MediaSection, NodeSection, PolicySection,
-    RegistrySection, RelayConfig, TelemetrySection,
+    DrainSection, FieldError, HttpSection, JournalSection, LinksSection, MediaSection, NodeSection,
+    PolicySection, RegistrySection, RelayConfig, TelemetrySection,
 };
 use crate::listen;
 
@@ -32,6 +32,7 @@ impl RelayConfig {
         policy(&self.policy)?;
         quotas(&self.node, &self.policy)?;
         drain(&self.drain)?;
+        journal(&self.journal)?;
         self.check_keys()?;
         self.check_room_keys()
     }
@@ -121,6 +122,16 @@ fn node(node: &NodeSection) -> Result<(), FieldError> {
             "node.capacity",
             "a node with 0 seats admits no participant; remove it from the cluster instead",
         );
+    }
+    Ok(())
+}
+
+fn journal(journal: &JournalSection) -> Result<(), FieldError> {
+    if !(1..=3_650).contains(&journal.keep_days) {
+        return invalid("journal.keep_days", "choose 1 to 3650 days");
+    }
+    if !(1..=1_048_576).contains(&journal.day_mib) {
+        return invalid("journal.day_mib", "choose 1 to 1048576 MiB");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use systir_documents::PrefixError;
+use systir_journal::JournalLimits;
 use systir_placement::SeatQuotas;
 
 use crate::serve::proxy_protocol::TrustedProxies;
@@ -50,6 +51,9 @@ pub struct RelayConfig {
     /// How the node is emptied before it stops.
     #[serde(default)]
     pub drain: DrainSection,
+    /// The journal of decisions.
+    #[serde(default)]
+    pub journal: JournalSection,
 }
 
 /// This node.
@@ -250,7 +254,7 @@ pub struct PolicySection {
     pub operator: String,
     /// Folder of signed documents, `*.note`; a new version is taken while the node runs.
     pub documents: PathBuf,
-    /// Folder in which the node keeps the newest documents that it accepted. It must survive a restart: an
+    /// Folder in which the node keeps the newest documents that it accepted, and its journal. It must survive a restart: an
     /// older version is then refused.
     pub state: PathBuf,
     /// Life of the grants that this node signs as home, seconds, 10 to 600: so long a room can be opened on a node after
@@ -418,6 +422,46 @@ fn default_drain_rate() -> u32 {
 
 fn default_drain_notice() -> u64 {
     5
+}
+
+/// The journal of decisions, in the folder `journal` of `policy.state`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalSection {
+    /// Days that are kept besides today, 1 to 3650.
+    #[serde(default = "default_keep_days")]
+    pub keep_days: u64,
+    /// Most MiB of one day, 1 to 1048576: what is more is missing in the journal, which says so.
+    #[serde(default = "default_day_mib")]
+    pub day_mib: u64,
+}
+
+impl Default for JournalSection {
+    fn default() -> Self {
+        Self { keep_days: default_keep_days(), day_mib: default_day_mib() }
+    }
+}
+
+fn default_keep_days() -> u64 {
+    90
+}
+
+/// Some ten thousand joins.
+fn default_day_mib() -> u64 {
+    64
+}
+
+impl JournalSection {
+    /// The size of a file from which the next one begins.
+    const FILE_BYTES: u64 = 32 * 1024 * 1024;
+
+    pub(crate) fn limits(&self) -> JournalLimits {
+        JournalLimits {
+            keep_days: self.keep_days,
+            file_bytes: Self::FILE_BYTES,
+            day_bytes: self.day_mib.saturating_mul(1024 * 1024),
+        }
+    }
 }
 
 impl RelayConfig {
@@ -738,6 +782,22 @@ mod tests {
             ("api_key = \"ops\"\nsecret = \"x\"\nsecret_file = \"x\"", "drain.api_key"),
         ] {
             let error = drain(bad).unwrap_err().to_string();
+            assert!(error.contains(field), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_journal_is_kept_for_ninety_days_unless_the_file_says_otherwise() {
+        assert_eq!(load(GOOD).unwrap().journal.limits().keep_days, 90);
+        let journal = |lines: &str| load(&format!("{GOOD}\n[journal]\n{lines}"));
+        assert_eq!(journal("keep_days = 7\nday_mib = 1").unwrap().journal.limits().day_bytes, 1 << 20);
+        for (bad, field) in [
+            ("keep_days = 0", "journal.keep_days"),
+            ("keep_days = 3651", "journal.keep_days"),
+            ("day_mib = 0", "journal.day_mib"),
+            ("day_mib = 1048577", "journal.day_mib"),
+        ] {
+            let error = journal(bad).unwrap_err().to_string();
             assert!(error.contains(field), "{bad}: {error}");
         }
     }

@@ -178,7 +178,33 @@ impl DocumentStore {
     /// # Errors
     /// Why it is not taken. Everything stays as it was.
     pub(crate) fn take(&self, note: &str) -> Result<(DocumentId, Acceptance), NotTaken> {
-        self.try_take(note).inspect_err(|error| self.metrics.refused(error.reason()))
+        let taken = self.try_take(note);
+        match &taken {
+            Ok((_, Acceptance::Known)) => {}
+            Ok((id, Acceptance::New)) => self.journal(id, None),
+            Err(error) => {
+                self.metrics.refused(error.reason());
+                self.journal_refused(note, error);
+            }
+        }
+        taken
+    }
+
+    fn journal(&self, id: &DocumentId, refused: Option<&'static str>) {
+        let version = self.newest(id).map(|document| document.version()).unwrap_or_default();
+        self.authority.journal_document(&format!("{id}, version {version}"), refused);
+    }
+
+    /// A document that nobody of this node's pins signed is not named: whoever sends it chooses its text.
+    fn journal_refused(&self, note: &str, error: &NotTaken) {
+        // Nodes and operators publish what is known already again and again.
+        if error.reason() == "older" {
+            return;
+        }
+        let signed = self.state().pins.verify(note);
+        let document = signed.map(|document| format!("{}, version {}", document.id(), document.version()));
+        let document = document.unwrap_or_else(|_| "a document that is not signed as it must be".to_owned());
+        self.authority.journal_document(&document, Some(error.reason()));
     }
 
     fn try_take(&self, note: &str) -> Result<(DocumentId, Acceptance), NotTaken> {

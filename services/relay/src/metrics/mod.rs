@@ -22,6 +22,7 @@ use systir_registry::Assignments;
 
 use crate::documents::metrics::DocumentMetrics;
 use crate::drain::DrainMetrics;
+use crate::journal::JournalMetrics;
 use crate::operator_mistakes::MistakeMetrics;
 
 /// The metrics of one node.
@@ -47,6 +48,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) connections_refused: Counter,
     /// The drain of this node.
     pub(crate) drain: Arc<DrainMetrics>,
+    /// The journal of decisions.
+    pub(crate) journal: Arc<JournalMetrics>,
 }
 
 impl NodeMetrics {
@@ -70,6 +73,7 @@ impl NodeMetrics {
             self.connections_refused.clone(),
         );
         self.drain.register(&mut registry);
+        self.journal.register(&mut registry);
         registry
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use livekit_protocol::DisconnectReason;
 use rand::RngExt as _;
 use systir_assignment::MediaRole;
+use systir_journal::DecidedAt;
 use systir_livekit::RoomEvent;
 use systir_media_control::ParticipantKey;
-use systir_policy::{Action, Decision};
+use systir_policy::{Action, DecidedAction, Decision};
 
 use super::RoomCore;
 use super::ending::RESTORE_INTERVAL;
@@ -74,6 +75,8 @@ impl RoomCore {
                     rules = rules(decision),
                     "policy denies a participant, who leaves the room"
                 );
+                let decided = DecidedAction::of_participant(DecidedAt::Standing, *action, &local.institution);
+                authority.journal_denial(&decided, &self.id, decision);
                 let why = decision.refusal().to_string();
                 self.notify(*participant, RoomEvent::Dismiss { why });
                 continue;
@@ -86,6 +89,9 @@ impl RoomCore {
                     rules = rules(&gateway),
                     "policy denies the gateway of a participant, who must join again at another one"
                 );
+                let decided =
+                    DecidedAction::of_node(DecidedAt::Standing, Action::RelaySignal, &local.gateway);
+                authority.journal_denial(&decided, &self.id, &gateway);
                 self.notify(*participant, RoomEvent::Reconnect(DisconnectReason::Migration));
             }
         }

@@ -103,6 +103,8 @@ pub struct RoomCore {
     /// Decisions on the nodes of this assignment by role, so that a change of the registry costs none. They end with the
     /// policy that made them.
     decisions: BTreeMap<(MediaRole, String), Decision>,
+    /// Policy denies this node its role, and that was journaled.
+    denied_here: bool,
     /// When the link to a node went down, by node. Its participants are still in the room.
     links_down: BTreeMap<String, Instant>,
     /// What local participants last received.
@@ -163,6 +165,7 @@ impl RoomCore {
             attributes: config.authority.room(&config.assignment.room),
             places: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            denied_here: false,
             links_down: BTreeMap::new(),
             sent_residency: None,
             residency_due: false,

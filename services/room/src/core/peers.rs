@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::DisconnectReason;
 use systir_assignment::MediaRole;
+use systir_journal::DecidedAt;
 use systir_livekit::MediaEvent;
 use systir_media_control::{DataChannel, TrackKey, WorkerCommand};
-use systir_policy::Decision;
+use systir_policy::{DecidedAction, Decision};
 use systir_proto::cluster::v1 as wire;
 use systir_proto::cluster::v1::room_message::Body;
 use systir_reason::Reason;
@@ -36,6 +37,9 @@ impl RoomCore {
         if let Some(decision) = &denied
             && has_participants
         {
+            if !std::mem::replace(&mut self.denied_here, true) {
+                self.journal_denial(DecidedAt::Standing, role.unwrap_or(MediaRole::Spill), &me, decision);
+            }
             tracing::warn!(
                 ?role,
                 why = decision.why,
@@ -43,6 +47,7 @@ impl RoomCore {
             );
             self.disconnect_all(DisconnectReason::Migration);
         }
+        self.denied_here &= denied.is_some();
         // Without an assignment and without participants this node needs no peers.
         let carries = denied.is_none() && (self.assignment.has(&me) || !self.local_participants.is_empty());
         let others = self.assignment.nodes().map(AsRef::as_ref);
@@ -107,6 +112,7 @@ impl RoomCore {
                 why = decision.why,
                 "the room is not open to an assigned node that policy does not approve"
             );
+            self.journal_denial(DecidedAt::Standing, self.role_of_peer(node), node, decision);
             self.residency_changed();
         }
         if open {
@@ -116,6 +122,11 @@ impl RoomCore {
             self.links_down.remove(node);
             self.remove_node(node);
         }
+    }
+
+    fn journal_denial(&self, at: DecidedAt, role: MediaRole, node: &str, denial: &Decision) {
+        let decided = DecidedAction::of_node(at, role.into(), node);
+        self.config.authority.journal_denial(&decided, &self.id, denial);
     }
 
     fn address_of(&self, node: &str) -> Option<NodeAddress> {
@@ -344,6 +355,7 @@ impl RoomCore {
             if !decision.allowed {
                 tracing::warn!(node, why = decision.why, "policy denies a node's subscription");
                 self.config.metrics.link_refusals.get_or_create(&decision.reason.into()).inc();
+                self.journal_denial(DecidedAt::Subscription, role, node, &decision);
                 return;
             }
             if let Some(peer) = self.peers.get_mut(node).filter(|peer| !peer.gets_state) {

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use livekit_protocol::ParticipantInfo;
 use prost::Message as _;
 use systir_documents::{PublicKey, Ticket, TicketRefused};
-use systir_policy::Action;
+use systir_journal::DecidedAt;
+use systir_policy::{Action, DecidedAction};
+use systir_reason::Refusal;
 
 use super::RoomCore;
 use crate::owned_records::Presence;
@@ -56,6 +58,9 @@ impl RoomCore {
         let reason = problem.reason();
         tracing::warn!(node, reason = reason.as_str(), %problem, "a participant is refused for its ticket");
         self.config.metrics.ticket_refusals.get_or_create(&reason.into()).inc();
+        let decided = DecidedAction::of_node(DecidedAt::Ticket, self.role_of_peer(node).into(), node);
+        let refused = Refusal::new(reason, problem.to_string());
+        self.config.authority.journal(&decided.asked_by(node), &self.id, &Err::<(), _>(refused));
     }
 
     fn check_record(&mut self, node: &str, record: &ParticipantRecord) -> Result<(), TicketProblem> {

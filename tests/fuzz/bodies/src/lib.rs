@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     ("spiffe", link::spiffe),
     ("policy", operator::policy),
     ("config", operator::config),
+    ("journal", operator::journal),
     ("document", documents::document),
     ("ticket", documents::ticket),
     ("grant", documents::grant),

@@ -1,9 +1,10 @@
-//! Input from operators and institutions: policies and configuration. They are trusted, but a mistake must lead to
+//! Input from operators and institutions: policies, configuration and journals. They are trusted, but a mistake must lead to
 //! an error message and never to a panic. Signed documents have a target of their own.
 
 use std::sync::LazyLock;
 
 use systir_documents::{Lifetime, SigningKey};
+use systir_journal::{JournalFile, JournalLine, MAX_LINE_BYTES};
 use systir_policy::demo::DemoDocuments;
 
 static DEMO: LazyLock<Option<DemoDocuments>> = LazyLock::new(|| {
@@ -31,5 +32,23 @@ pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Err(error) = systir_relay::fuzz::config(text) {
         assert!(!error.is_empty());
+    }
+}
+
+/// A journal. What is read is written as the same line.
+pub fn journal(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for line in text.lines() {
+        if let Some(file) = JournalFile::named(line) {
+            assert_eq!(file.name(), line);
+        }
+        match JournalLine::parse(line) {
+            // An escaped character is up to six times as long.
+            Ok(read) if line.len() < MAX_LINE_BYTES / 8 => {
+                assert_eq!(JournalLine::parse(&read.to_text()), Ok(read));
+            }
+            Ok(_) => {}
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
     }
 }
