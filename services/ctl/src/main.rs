@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod ca;
 mod dates;
 mod directory;
+mod doctor;
 mod document_file;
 mod drain;
 mod etcd;
@@ -58,6 +59,9 @@ enum Command {
         /// The node, whose URL --url gives.
         node: String,
     },
+    /// Checks a node and its machine, whether the node runs or not: configuration, documents, certificates, keys, addresses,
+    /// ports, limits of the kernel, clock, etcd, other nodes. Says what is wrong and what to do.
+    Doctor(doctor::Arguments),
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
     /// Creates tokens for participants.
@@ -95,7 +99,7 @@ async fn main() -> ExitCode {
         }
     };
     match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("systirctl: {error:#}");
             ExitCode::FAILURE
@@ -103,9 +107,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { gateway, json, command } = arguments;
-    match command {
+    let done = match command {
+        Command::Doctor(arguments) => return doctor::run(&arguments, json).await,
         Command::Nodes => tables::nodes(&gateway.get(&["systir", "v1", "nodes"]).await?, json),
         Command::Rooms => tables::rooms(&gateway.get(&["systir", "v1", "rooms"]).await?, json),
         Command::Explain { room } => {
@@ -121,5 +126,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Directory(command) => directory::run(&command, &gateway, json).await,
         Command::Etcd(command) => etcd::run(&command, json),
         Command::Ca(command) => ca::run(&command),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
