@@ -8,6 +8,7 @@
 pub mod browser;
 pub mod cluster;
 pub mod collector;
+pub mod debian_machines;
 pub mod driven_client;
 pub mod etcd;
 pub mod etcd_path;

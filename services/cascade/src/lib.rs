@@ -15,6 +15,7 @@
 //! - [`SignalStream`] is one participant's signalling, relayed between gateway and media node.
 //! - [`WorkerPort`] connects a media worker with the QUIC thread.
 //! - [`LinkInfo`] and [`LinkStats`] describe a link that is up; [`LinkMetrics`] are the metrics of all.
+//! - [`PeerProbe`] asks other nodes without links: for operators.
 //! - [`HeldDocument`]: links tell which signed documents each node holds; [`Links`] fetches them.
 //!
 //! # Layers
@@ -22,7 +23,7 @@
 //! A module uses only modules of lower layers:
 //!
 //! 1. `links`: the facade. It starts all parts and is the only one that knows them all. `metrics`
-//!    and `link_totals` read what it lists.
+//!    and `link_totals` read what it lists. `probe` dials without it.
 //! 2. `server`: the gRPC service that other nodes call.
 //! 3. `link`: dialling, accepting, the session of a link and the rooms on it.
 //! 4. [`handler`], [`signal`], `documents`: what the node implements, relayed signalling, and calls about
@@ -62,6 +63,7 @@ mod metrics;
 mod nack;
 mod open_flows;
 mod peer_address;
+mod probe;
 pub mod queue;
 mod quic;
 mod server;
@@ -82,6 +84,7 @@ pub use links_config::{LinksConfig, StartError};
 pub use listed_nodes::ListedNodes;
 pub use metrics::{LinkMetrics, NamedLinks};
 pub use peer_address::PeerAddress;
+pub use probe::PeerProbe;
 pub use quic::WorkerPort;
 pub use signal::{SignalError, SignalEvent, SignalReceiver, SignalSender, SignalStream};
 pub use stats::LinkStats;

@@ -40,6 +40,9 @@ pub struct LinksConfig {
 }
 
 impl LinksConfig {
+    /// Bytes of socket buffer that are requested per direction.
+    pub const SOCKET_BUFFER: usize = 32 << 20;
+
     /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers.
     #[must_use]
     pub fn new(
@@ -60,7 +63,7 @@ impl LinksConfig {
             ceiling_bps: 10_000_000_000,
             connections: 1,
             max_mtu: 1452,
-            socket_buffer: 32 << 20,
+            socket_buffer: Self::SOCKET_BUFFER,
             linger: Duration::from_secs(5),
         }
     }

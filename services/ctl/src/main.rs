@@ -9,6 +9,7 @@ mod audit;
 mod ca;
 mod dates;
 mod directory;
+mod doctor;
 mod document_file;
 mod drain;
 mod etcd;
@@ -63,6 +64,9 @@ enum Command {
     },
     /// Shows the decisions in journals of nodes: what was let in, what was kept out, and why.
     Audit(audit::Arguments),
+    /// Checks a node and its machine, whether the node runs or not: configuration, documents, certificates, keys, addresses,
+    /// ports, limits of the kernel, clock, etcd, other nodes. Says what is wrong and what to do.
+    Doctor(doctor::Arguments),
     /// Lists the signed documents that a gateway uses: versions, dates, signers.
     Documents,
     /// Creates tokens for participants.
@@ -100,7 +104,7 @@ async fn main() -> ExitCode {
         }
     };
     match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("systirctl: {error:#}");
             ExitCode::FAILURE
@@ -108,9 +112,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { gateway, json, command } = arguments;
-    match command {
+    let done = match command {
+        Command::Doctor(arguments) => return doctor::run(&arguments, json).await,
         Command::Nodes => tables::nodes(&gateway.get(&["systir", "v1", "nodes"]).await?, json),
         Command::Rooms => tables::rooms(&gateway.get(&["systir", "v1", "rooms"]).await?, json),
         Command::Explain { room } => {
@@ -127,5 +132,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Directory(command) => directory::run(&command, &gateway, json).await,
         Command::Etcd(command) => etcd::run(&command, json),
         Command::Ca(command) => ca::run(&command),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -107,9 +107,24 @@ pub(crate) async fn with_timeout<T>(
         {
             Err(RegistryError::Refused(status.message().to_owned()))
         }
-        Ok(Err(error)) => Err(RegistryError::Unavailable(error.to_string())),
+        Ok(Err(error)) => Err(RegistryError::Unavailable(causes(&error))),
         Err(_) => {
             Err(RegistryError::Unavailable(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())))
         }
     }
+}
+
+/// The error with its causes. etcd_client prints the inner structure of a connection's error instead.
+fn causes(error: &etcd_client::Error) -> String {
+    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = if text.is_empty() { cause_text } else { format!("{text}: {cause_text}") };
+        }
+        source = cause.source();
+    }
+    text
 }

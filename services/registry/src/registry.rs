@@ -27,6 +27,16 @@ pub enum RegistryError {
     Refused(String),
 }
 
+impl RegistryError {
+    /// What went wrong, without what follows from it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Unavailable(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
 /// Why a room could not be assigned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {

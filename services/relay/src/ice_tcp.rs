@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::RelayConfig;
+use crate::port_owner::cannot_listen;
 
 /// Starts the listeners if `media.tcp` is set. Returns the addresses for ICE candidates.
 pub(crate) async fn listen<'a>(
@@ -22,7 +23,9 @@ pub(crate) async fn listen<'a>(
     let Some(listen) = config.media.tcp else { return Ok(Vec::new()) };
     let wanted = crate::listen::per_family(listen, &config.media.advertise)
         .map_err(|ip| anyhow::anyhow!("media.tcp: {ip} cannot be reached at {listen}"))?;
-    let listeners = crate::listen::tcp(&wanted).context("media.tcp")?;
+    let first = wanted.first().copied().unwrap_or(listen);
+    let listeners =
+        crate::listen::tcp(&wanted).map_err(|error| cannot_listen("media.tcp", false, first, &error))?;
     let port = listeners.first().context("no listener")?.local_addr()?.port();
     let streams: Vec<_> = workers.map(|worker| worker.streams.clone()).collect();
     let node = config.node.name.clone();

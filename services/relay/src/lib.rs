@@ -8,6 +8,7 @@
 //! - [`node`]: a node from start to stop; `workers`, `listen`, `ice_tcp`: its media; `load`: its load report
 //! - `gateway`, `gateway_role`, `join`: clients at this gateway; `signal_pump`: relayed signalling
 //! - `cluster_service`, `link_dispatch`, `node_directory`, `refusal_wire`, `unreachable_nodes`: the other nodes
+//! - [`doctor`]: what is wrong with a node and its machine; `kernel_limits`, `port_owner`: limits and ports of the machine
 //! - `drain`: empties the node before it stops
 //! - `journal`: writes what decisions let in and kept out
 //! - `api`, `documents_api`, `drain_api`, `metrics`, [`telemetry`]: for operators and participants; `serve`: the HTTP ports
@@ -19,6 +20,7 @@ mod changed_files;
 mod cluster_service;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod documents;
 mod documents_api;
 mod drain;
@@ -30,6 +32,7 @@ mod gateway_role;
 mod ice_tcp;
 mod join;
 mod journal;
+mod kernel_limits;
 mod link_dispatch;
 mod listen;
 mod load;
@@ -38,6 +41,7 @@ pub mod node;
 mod node_directory;
 mod node_key;
 mod operator_mistakes;
+mod port_owner;
 mod refusal_wire;
 mod room_keys;
 mod room_opening;

@@ -48,13 +48,14 @@ use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
+use crate::port_owner::cannot_listen;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::proxy_protocol::TrustedProxies;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::ticket_issuer::TicketIssuer;
 use crate::workers::{self, StartedWorker};
-use crate::{gateway, link_dispatch, load, serve};
+use crate::{gateway, kernel_limits, link_dispatch, load, serve};
 
 /// How long readiness waits for the registry's first answer.
 const REGISTRY_WAIT: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ const REGISTRY_WAIT: Duration = Duration::from_secs(10);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limit of concurrent connections to the metrics port.
-const METRICS_CONNECTIONS: usize = 64;
+pub(crate) const METRICS_CONNECTIONS: usize = 64;
 
 /// How often grants are searched that must be signed anew, at least.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
@@ -121,6 +122,7 @@ pub struct StopSignals {
 /// # Errors
 /// When a part cannot start, with its name and the reason.
 pub async fn run(config: RelayConfig, file: PathBuf, signals: StopSignals) -> Result<()> {
+    kernel_limits::warn_of_low_limits(&config);
     let (etcd, files) = (startup_files::etcd(&config)?, config.registry.clone());
     let (credentials, looked_at) = (etcd.credentials.clone(), Arc::new(config.clone()));
     let registry = Arc::new(EtcdRegistry::start(etcd));
@@ -188,11 +190,13 @@ impl Node {
         }
         let stats: Vec<Arc<WorkerStats>> = handles.iter().map(|worker| worker.stats.clone()).collect();
 
-        let quic_socket = crate::listen::link_udp(config.links.quic)
-            .with_context(|| format!("links.quic: cannot listen on {}", config.links.quic))?;
-        let grpc_listener = crate::listen::link_tcp(config.links.grpc)
+        let quic = config.links.quic;
+        let quic_socket =
+            crate::listen::link_udp(quic).map_err(|error| cannot_listen("links.quic", true, quic, &error))?;
+        let grpc = config.links.grpc;
+        let grpc_listener = crate::listen::link_tcp(grpc)
             .and_then(TcpListener::from_std)
-            .with_context(|| format!("links.grpc: cannot listen on {}", config.links.grpc))?;
+            .map_err(|error| cannot_listen("links.grpc", false, grpc, &error))?;
         let lease = lease(&config, grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
 
         let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
@@ -541,7 +545,7 @@ async fn serve_clients(
     };
     let port = serve::HttpPort {
         listener: std::net::TcpListener::bind(config.http.listen)
-            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?,
+            .map_err(|error| cannot_listen("http.listen", false, config.http.listen, &error))?,
         connections: config.http.connections,
         per_address: config.http.per_address(),
         proxies: config.http.proxies()?,
@@ -566,7 +570,7 @@ fn serve_metrics(
 ) -> Result<()> {
     let port = serve::HttpPort {
         listener: std::net::TcpListener::bind(config.telemetry.listen)
-            .with_context(|| format!("telemetry.listen: cannot listen on {}", config.telemetry.listen))?,
+            .map_err(|error| cannot_listen("telemetry.listen", false, config.telemetry.listen, &error))?,
         connections: METRICS_CONNECTIONS,
         per_address: METRICS_CONNECTIONS,
         proxies: TrustedProxies::default(),

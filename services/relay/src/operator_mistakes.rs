@@ -11,6 +11,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use systir_doctor::time_span;
 use systir_identity::LeafValidity;
 use systir_livekit::token::is_weak;
 
@@ -21,22 +22,26 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// A certificate expires soon when less than this part of its life is left, and less than [`SOON`].
 const LAST_PART: u32 = 5;
 const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// The clock of a CA may be ahead by so much.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum MistakeKind {
+pub(crate) enum MistakeKind {
     ReadableSecret,
     CertificateExpired,
     CertificateExpiresSoon,
+    CertificateNotYetValid,
     WeakSecret,
     EtcdWithoutCertificate,
 }
 
 impl MistakeKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::ReadableSecret,
         Self::CertificateExpired,
         Self::CertificateExpiresSoon,
+        Self::CertificateNotYetValid,
         Self::WeakSecret,
         Self::EtcdWithoutCertificate,
     ];
@@ -46,17 +51,29 @@ impl MistakeKind {
             Self::ReadableSecret => "readable-secret",
             Self::CertificateExpired => "certificate-expired",
             Self::CertificateExpiresSoon => "certificate-expires-soon",
+            Self::CertificateNotYetValid => "certificate-not-yet-valid",
             Self::WeakSecret => "weak-secret",
             Self::EtcdWithoutCertificate => "etcd-without-certificate",
         }
     }
 }
 
-/// A mistake, with the line for the operator. The line never contains a secret.
+/// A mistake. It never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake {
-    kind: MistakeKind,
-    line: String,
+    pub(crate) kind: MistakeKind,
+    /// The field of the configuration that it is about.
+    pub(crate) field: String,
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) advice: String,
+}
+
+impl Mistake {
+    /// The line for the operator.
+    fn line(&self) -> String {
+        format!("{}: {}; {}", self.field, self.what, self.advice)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,20 +126,27 @@ pub(crate) fn find(config: &RelayConfig, file: &Path, now: SystemTime) -> Vec<Mi
     let weak = config.keys.iter().filter(|(_, key)| key.allow_weak_secret).filter_map(|(name, key)| {
         let secret =
             key.secret.clone().or_else(|| std::fs::read_to_string(key.secret_file.as_ref()?).ok())?;
-        let line = format!("keys.{name}: its secret can be guessed, which allow_weak_secret accepts");
-        is_weak(secret.trim_end()).then_some(Mistake { kind: MistakeKind::WeakSecret, line })
+        is_weak(secret.trim_end()).then(|| Mistake {
+            kind: MistakeKind::WeakSecret,
+            field: format!("keys.{name}"),
+            what: "its secret can be guessed, which allow_weak_secret accepts".to_owned(),
+            advice: "use another one where others reach this node (openssl rand -hex 32)".to_owned(),
+        })
     });
     let registry = &config.registry;
     let etcd = registry.etcd.iter().any(|address| address.starts_with("https://"));
-    let line = "registry.certificate: it is not set, so etcd cannot tell this node from others; see deploy/etcd/README.md";
-    let etcd = (etcd && registry.certificate.is_none())
-        .then(|| Mistake { kind: MistakeKind::EtcdWithoutCertificate, line: line.to_owned() });
+    let etcd = (etcd && registry.certificate.is_none()).then(|| Mistake {
+        kind: MistakeKind::EtcdWithoutCertificate,
+        field: "registry.certificate".to_owned(),
+        what: "it is not set, so etcd cannot tell this node from others".to_owned(),
+        advice: "see deploy/etcd/README.md".to_owned(),
+    });
     readable.chain(certificates).chain(weak).chain(etcd).collect()
 }
 
 /// The lines of mistakes.
 pub(crate) fn lines(mistakes: &[Mistake]) -> impl Iterator<Item = String> {
-    mistakes.iter().map(|mistake| mistake.line.clone())
+    mistakes.iter().map(Mistake::line)
 }
 
 /// Looks again and again until the node stops: shows the metrics, and logs what was not there before.
@@ -133,7 +157,7 @@ pub(crate) async fn follow(config: Arc<RelayConfig>, file: PathBuf, metrics: Mis
         tokio::time::sleep(INTERVAL).await;
         let now = look(&config, &file, &metrics).await;
         for mistake in now.iter().filter(|mistake| !known.contains(mistake)) {
-            tracing::warn!("{}", mistake.line);
+            tracing::warn!("{}", mistake.line());
         }
         known = now;
     }
@@ -176,50 +200,53 @@ fn readable(field: &str, path: &Path) -> Option<Mistake> {
     let mode = std::fs::metadata(path).ok()?.mode();
     (mode & 0o004 != 0).then(|| Mistake {
         kind: MistakeKind::ReadableSecret,
-        line: format!(
-            "{field}: every user of this machine may read {path} (mode {:03o}); run `chmod 600 {path}`, and create another \
-             secret if someone may have read it",
-            mode & 0o777,
-            path = path.display()
+        field: field.to_owned(),
+        what: format!("every user of this machine may read {} (mode {:03o})", path.display(), mode & 0o777),
+        advice: format!(
+            "run `chmod 600 {}`, and create another secret if someone may have read it",
+            path.display()
         ),
     })
 }
 
 /// This node's certificates.
-fn certificates(config: &RelayConfig) -> Vec<(&'static str, PathBuf)> {
+pub(crate) fn certificates(config: &RelayConfig) -> Vec<(&'static str, PathBuf)> {
     let mut all = vec![("links", config.links.certificate.clone())];
     all.extend(config.http.certificate.clone().map(|path| ("http", path)));
     all.extend(config.registry.certificate.clone().map(|path| ("registry", path)));
     all
 }
 
-fn validity(path: &Path) -> Option<LeafValidity> {
+pub(crate) fn validity(path: &Path) -> Option<LeafValidity> {
     LeafValidity::of_pem(&std::fs::read_to_string(path).ok()?).ok()
 }
 
 fn expiring(section: &str, path: &Path, validity: LeafValidity, now: SystemTime) -> Option<Mistake> {
     let LeafValidity { not_before, not_after } = validity;
-    let place = format!("{section}.certificate: {}", path.display());
+    let path = path.display();
+    let mistake = |kind, what: String, advice: &str| {
+        Some(Mistake { kind, field: format!("{section}.certificate"), what, advice: advice.to_owned() })
+    };
+    if let Ok(until) = not_before.duration_since(now)
+        && until > CLOCK_TOLERANCE
+    {
+        let what = format!(
+            "{path} is valid only in {}: this machine's clock is behind, or its CA's is ahead",
+            time_span(until)
+        );
+        return mistake(MistakeKind::CertificateNotYetValid, what, "synchronize the clocks with NTP");
+    }
+    let replace = "replace it, a restart is not needed";
     let Ok(left) = not_after.duration_since(now) else {
-        let ago = now.duration_since(not_after).unwrap_or_default();
-        let line = format!("{place} expired {} ago; replace it, a restart is not needed", text(ago));
-        return Some(Mistake { kind: MistakeKind::CertificateExpired, line });
+        let ago = time_span(now.duration_since(not_after).unwrap_or_default());
+        return mistake(MistakeKind::CertificateExpired, format!("{path} expired {ago} ago"), replace);
     };
     let life = not_after.duration_since(not_before).unwrap_or_default();
-    (left < SOON.min(life / LAST_PART)).then(|| Mistake {
-        kind: MistakeKind::CertificateExpiresSoon,
-        line: format!("{place} expires in {}; replace it, a restart is not needed", text(left)),
-    })
-}
-
-/// In the largest unit of which there are two.
-fn text(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        172_800.. => format!("{} days", seconds / 86_400),
-        7_200.. => format!("{} hours", seconds / 3_600),
-        _ => format!("{} minutes", seconds / 60),
+    if left < SOON.min(life / LAST_PART) {
+        let what = format!("{path} expires in {}", time_span(left));
+        return mistake(MistakeKind::CertificateExpiresSoon, what, replace);
     }
+    None
 }
 
 #[cfg(test)]
@@ -235,7 +262,8 @@ mod tests {
         let start = UNIX_EPOCH + 1_000_000 * HOUR;
         let at = |life: Duration, now: Duration| {
             let validity = LeafValidity { not_before: start, not_after: start + life };
-            expiring("links", Path::new("x.pem"), validity, start + now).map(|found| (found.kind, found.line))
+            expiring("links", Path::new("x.pem"), validity, start + now)
+                .map(|found| (found.kind, found.line()))
         };
         assert_eq!(at(24 * HOUR, 12 * HOUR), None);
         let (kind, line) = at(24 * HOUR, 20 * HOUR).unwrap();
@@ -247,6 +275,17 @@ mod tests {
             line,
             "links.certificate: x.pem expired 60 minutes ago; replace it, a restart is not needed"
         );
+        let early = expiring(
+            "links",
+            Path::new("x.pem"),
+            LeafValidity { not_before: start, not_after: start + HOUR },
+            start - 3 * HOUR,
+        );
+        let early = early.unwrap();
+        assert_eq!(early.kind, MistakeKind::CertificateNotYetValid);
+        assert!(early.line().starts_with(
+            "links.certificate: x.pem is valid only in 3 hours: this machine's clock is behind"
+        ));
         // Of a year, two weeks are enough.
         assert_eq!(at(365 * 24 * HOUR, 345 * 24 * HOUR), None);
         assert!(at(365 * 24 * HOUR, 352 * 24 * HOUR).is_some());
@@ -264,7 +303,7 @@ mod tests {
         assert_eq!(with(0o600), None);
         assert_eq!(with(0o640), None);
         let found = with(0o644).unwrap();
-        assert!(found.line.starts_with("node.key: every user of this machine may read "), "{found:?}");
-        assert!(found.line.contains("(mode 644)"), "{found:?}");
+        assert!(found.line().starts_with("node.key: every user of this machine may read "), "{found:?}");
+        assert!(found.line().contains("(mode 644)"), "{found:?}");
     }
 }

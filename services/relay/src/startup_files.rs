@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
+use systir_doctor::time_span;
 use systir_documents::{PublicKey, SigningKey};
 use systir_identity::{Credentials, NodeCertificate};
 use systir_livekit::token::{KeyRing, MIN_SECRET_CHARS, Redacted, is_weak};
@@ -17,6 +18,7 @@ use crate::api_keys::ApiKeys;
 use crate::changed_files;
 use crate::config::{FieldError, RegistrySection, RelayConfig};
 use crate::documents::start::{self, StartPolicy};
+use crate::documents::store::unix_seconds;
 use crate::operator_mistakes;
 use crate::room_keys::ConfiguredRoomKeys;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
@@ -43,51 +45,98 @@ impl StartupFiles {
     /// Reads all files.
     ///
     /// # Errors
-    /// With the field and the problem.
+    /// With the first field that cannot be used, and the problem.
     pub(crate) fn read(config: &RelayConfig, start: &StartPolicy) -> Result<Self, FieldError> {
-        let links =
-            CertificateFiles { certificate: config.links.certificate.clone(), key: config.links.key.clone() };
-        let pair = pair("links", &links)?;
-        let own_certificate = NodeCertificate::from_pem(&pair.certificate, pair.key.expose())
-            .map_err(|error| file_error("links.certificate", &links.certificate, &error))?;
-        let roots = start
-            .documents
-            .trust()
-            .map_err(|error| FieldError::new("policy.documents", format!("a directory's roots: {error}")))?;
-        let credentials = Credentials::new(own_certificate, roots)
-            .map_err(|error| file_error("links.key", &links.key, &error))?;
-        let node_key = node_key(config, start, credentials.id().as_str())?;
-        let http = match (&config.http.certificate, &config.http.key) {
-            (Some(certificate), Some(key)) => {
-                let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
-                let pair = self::pair("http", &files)?;
-                tls::config(&pair).map_err(|error| {
-                    FieldError::new("http.certificate", format!("{}: {error:#}", certificate.display()))
-                })?;
-                Some((files, pair))
-            }
-            _ => None,
-        };
-        let keys = ApiKeys::new(config, &start.engine)?;
-        let configured = ConfiguredRoomKeys::read(config)?;
-        let in_force = configured.at_start(&start.engine, &config.node.name)?;
-        let room_keys = (configured, in_force);
-        let drain_keys = drain_keys(config)?;
-        Ok(Self { credentials, node_key, keys, room_keys, drain_keys, links: (links, pair), http })
+        let mut problems = Vec::new();
+        let read = Self::read_parts(config, start, &mut problems);
+        match problems.into_iter().next() {
+            Some(first) => Err(first),
+            None => read.ok_or_else(|| FieldError::new("", "a file cannot be used")),
+        }
+    }
+
+    /// The same with all fields that cannot be used. None if there is one.
+    pub(crate) fn read_parts(
+        config: &RelayConfig,
+        start: &StartPolicy,
+        problems: &mut Vec<FieldError>,
+    ) -> Option<Self> {
+        let mut part = PartReader(problems);
+        let credentials = part.of(credentials(config, start));
+        let id = credentials.as_ref().map(|(credentials, _)| credentials.id().as_str().to_owned());
+        let node_key = part.of(node_key(config, start, id.as_deref()));
+        let http = part.of(http(config));
+        let keys = part.of(ApiKeys::new(config, &start.engine));
+        let room_keys = part.of(ConfiguredRoomKeys::read(config).and_then(|configured| {
+            let in_force = configured.at_start(&start.engine, &config.node.name)?;
+            Ok((configured, in_force))
+        }));
+        let drain_keys = part.of(drain_keys(config));
+        let (credentials, links) = credentials?;
+        Some(Self {
+            credentials,
+            node_key: node_key?,
+            keys: keys?,
+            room_keys: room_keys?,
+            drain_keys: drain_keys?,
+            links,
+            http: http?,
+        })
     }
 }
 
-/// The node key, which must be one of those that the directory lists for this node.
+/// Collects what is wrong with the parts.
+struct PartReader<'a>(&'a mut Vec<FieldError>);
+
+impl PartReader<'_> {
+    fn of<T>(&mut self, part: Result<T, FieldError>) -> Option<T> {
+        part.map_err(|problem| self.0.push(problem)).ok()
+    }
+}
+
+/// This node's identity on links, and the files that it is from.
+fn credentials(
+    config: &RelayConfig,
+    start: &StartPolicy,
+) -> Result<(Credentials, (CertificateFiles, CertificatePair)), FieldError> {
+    let files =
+        CertificateFiles { certificate: config.links.certificate.clone(), key: config.links.key.clone() };
+    let pair = pair("links", &files)?;
+    let own_certificate = NodeCertificate::from_pem(&pair.certificate, pair.key.expose())
+        .map_err(|error| file_error("links.certificate", &files.certificate, &error))?;
+    let roots = start
+        .documents
+        .trust()
+        .map_err(|error| FieldError::new("policy.documents", format!("a directory's roots: {error}")))?;
+    let credentials = Credentials::new(own_certificate, roots)
+        .map_err(|error| file_error("links.key", &files.key, &error))?;
+    Ok((credentials, (files, pair)))
+}
+
+/// The certificate of the HTTP port; none for plain HTTP.
+fn http(config: &RelayConfig) -> Result<Option<(CertificateFiles, CertificatePair)>, FieldError> {
+    let (Some(certificate), Some(key)) = (&config.http.certificate, &config.http.key) else {
+        return Ok(None);
+    };
+    let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+    let pair = pair("http", &files)?;
+    tls::config(&pair).map_err(|error| {
+        FieldError::new("http.certificate", format!("{}: {error:#}", certificate.display()))
+    })?;
+    Ok(Some((files, pair)))
+}
+
+/// The node key, which must be one of those that the directory lists for this node, as the certificate must be for it.
 fn node_key(
     config: &RelayConfig,
     start: &StartPolicy,
-    certificate_id: &str,
+    certificate_id: Option<&str>,
 ) -> Result<SigningKey, FieldError> {
     let name = &config.node.name;
     let Some(facts) = start.engine.facts(name) else {
         return Err(FieldError::new("node.name", format!("no directory lists {name}")));
     };
-    if facts.spiffe_id != certificate_id {
+    if let Some(certificate_id) = certificate_id.filter(|id| *id != facts.spiffe_id) {
         let problem = format!(
             "it is for {certificate_id}, but the directory of {} version {} lists {name} as {}",
             facts.directory.operator, facts.directory.version, facts.spiffe_id
@@ -239,6 +288,13 @@ pub fn dry_run(config: &RelayConfig, file: &Path) -> Result<Vec<String>> {
     StartupFiles::read(config, &start)?;
     etcd(config)?;
     let mut warnings = start.warnings;
+    warnings.extend(start.documents.made_in_future(unix_seconds()).next().map(|(id, seconds)| {
+        let ahead = time_span(Duration::from_secs(seconds));
+        format!(
+            "{id}: it was issued {ahead} in the future: this machine's clock is behind, or its owner's is ahead; synchronize \
+             them with NTP"
+        )
+    }));
     warnings.extend(operator_mistakes::lines(&operator_mistakes::find(config, file, SystemTime::now())));
     Ok(warnings)
 }

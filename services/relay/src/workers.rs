@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::RelayConfig;
 use crate::listen;
+use crate::port_owner::cannot_listen;
 
 /// Ring size between a worker and the QUIC thread, in bytes: 60 ms at 1 Gbit/s.
 const RING_BYTES: usize = 8 << 20;
@@ -46,7 +47,8 @@ fn start_one(
     let listen = SocketAddr::new(media.listen.ip(), port);
     let wanted = listen::per_family(listen, &media.advertise)
         .map_err(|ip| anyhow::anyhow!("media.listen: {ip} cannot be reached at {listen}"))?;
-    let sockets = listen::udp(&wanted).context("media.listen")?;
+    let first = wanted.first().copied().unwrap_or(listen);
+    let sockets = listen::udp(&wanted).map_err(|error| cannot_listen("media.listen", true, first, &error))?;
     let port = sockets.first().context("no socket")?.local_addr()?.port();
     let advertised: Vec<SocketAddr> = if media.advertise.is_empty() {
         vec![SocketAddr::new(listen.ip(), port)]

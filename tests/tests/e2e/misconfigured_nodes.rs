@@ -1,6 +1,7 @@
 //! Misconfigured nodes: a misspelt configuration, certificates that the other nodes do not accept, an
-//! etcd that does not run.
+//! etcd that does not run, a machine that is not set up.
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +11,9 @@ use systir_identity::{TrustDomain, ca};
 use systir_load::{Config, Report};
 use systir_tests::cluster::Cluster;
 use systir_tests::etcd::Etcd;
-use systir_tests::process::{built, eventually, port_block};
-use systir_tests::scenario::run_scenario;
+use systir_tests::process::{ChildProcess, built, eventually, log_file, output, port_block};
+use systir_tests::scenario::{artefacts, run_scenario};
+use systir_tests::wrong_clock::WrongClock;
 
 fn load(gateway: &str, room: &str, count: usize) -> Config {
     Config {
@@ -240,6 +242,96 @@ fn a_node_starts_without_etcd_logs_that_and_keeps_trying() -> Result<()> {
         let report = systir_load::run(load(&cluster.url("cph-1"), "later", 2)).await?;
         assert_eq!(report.joined, 2, "{report:?}");
         assert!(cluster.is_running("cph-1") && !cluster.log("cph-1")?.contains("panicked"));
+        Ok(())
+    })
+}
+
+#[test]
+fn each_fault_at_a_start_is_one_line() -> Result<()> {
+    run_scenario(async {
+        let cluster = Cluster::prepare("http://127.0.0.1:1", port_block()?, &[]).await?;
+        let folder = cluster.folder();
+        let good = std::fs::read_to_string(folder.join("cph-1.toml"))?;
+        let file = folder.join("changed.toml");
+        let taken = TcpListener::bind("127.0.0.1:0")?;
+        let port = taken.local_addr()?;
+        let (http, own) = (format!("127.0.0.1:{}", cluster.port("cph-1", 10)), std::process::id());
+
+        // Nothing runs: one line on standard error.
+        for (old, new, status, line) in [
+            (
+                "capacity = 6",
+                "capacity = 0",
+                64,
+                "node.capacity: a node with 0 seats admits no participant".to_owned(),
+            ),
+            (
+                "secret = \"secret\"\n        allow",
+                "secret_file = \"no.secret\"\n        allow",
+                64,
+                "no.secret cannot be read".to_owned(),
+            ),
+            (&http, &port.to_string(), 1, format!("systir-relay: http.listen: TCP {port} is taken by ")),
+            (&http, &port.to_string(), 1, format!("(process {own}); stop it, or choose another port")),
+        ] {
+            let text = good.replace(old, new);
+            assert_ne!(text, good, "{old}");
+            std::fs::write(&file, text)?;
+            let mut command = Command::new(built("systir-relay")?);
+            command.arg("--config").arg(&file);
+            let run = output(command, Duration::from_secs(30)).await?;
+            let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+            assert_eq!(run.status.code(), Some(status), "{new}: {stderr}");
+            let lines =
+                stderr.lines().filter(|found| found.contains(&line) && found.starts_with("systir-relay: "));
+            assert_eq!(lines.count(), 1, "{line}: {stderr}");
+        }
+
+        // The node runs: one line in its log.
+        let authority = ca::Pem {
+            certificate: std::fs::read_to_string(folder.join("ca.pem"))?,
+            key: std::fs::read_to_string(folder.join("ca.key"))?,
+        };
+        let id = TrustDomain::new("nordu.net")?.relay("cph-1")?;
+        let hour = Duration::from_secs(3600);
+        let issued = ca::issue(&authority, &id, SystemTime::now() - 3 * hour, hour)?;
+        std::fs::write(folder.join("old.pem"), issued.certificate)?;
+        std::fs::write(folder.join("old.key"), issued.key)?;
+        let clock = WrongClock::new(folder.join("clock"), -86_400 * 40)?;
+        let old = good.replace("cph-1.pem", "old.pem").replace("\"cph-1.key\"", "\"old.key\"");
+        for (what, text, limit, behind, lines) in [
+            ("etcd-away", &good, "", false, &["etcd does not answer yet"][..]),
+            ("low-limit", &good, "ulimit -n 300;", false, &["open files: 300 for the node, but"]),
+            ("expired", &old, "", false, &["old.pem expired 2 hours ago; replace it"]),
+            ("behind", &good, "", true, &["cph-1.pem is valid only in ", ": it was issued "]),
+        ] {
+            std::fs::write(&file, text)?;
+            let script = format!("{limit} exec \"$0\" --config \"$1\"");
+            let mut command = Command::new("sh");
+            command.args(["-ec", &script]).arg(built("systir-relay")?).arg(&file);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file(what)?);
+            if behind {
+                clock.give_to(&mut command);
+            }
+            let _node = ChildProcess::start(&mut command, "cargo build --workspace")?;
+            let log = artefacts()?.join(format!("{what}.log"));
+            eventually("the node has started", Duration::from_secs(30), || async {
+                std::fs::read_to_string(&log).ok()?.contains("the node has started").then_some(())
+            })
+            .await?;
+            for line in lines {
+                let found = eventually(line, Duration::from_secs(30), || async {
+                    let text = std::fs::read_to_string(&log).ok()?;
+                    let found: Vec<String> =
+                        text.lines().filter(|found| found.contains(line)).map(str::to_owned).collect();
+                    (!found.is_empty()).then_some(found)
+                })
+                .await?;
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert!(found.iter().all(|line| !line.contains("transport::Error")), "{found:?}");
+            }
+        }
+        drop(taken);
         Ok(())
     })
 }

@@ -21,6 +21,20 @@ pub(crate) async fn exchange(
     decode(list).map_err(|what| CallError::Failed(format!("the node sent {what}")))
 }
 
+/// Asks a peer which documents it holds, and tells it of none. With the date of the answer.
+pub(crate) async fn ask(
+    mut client: ClusterClient<Channel>,
+) -> Result<(Vec<HeldDocument>, Option<String>), CallError> {
+    let asked = async {
+        let answer = client.exchange_documents(encode(&[])).await?;
+        let date = answer.metadata().get("date").and_then(|date| Some(date.to_str().ok()?.to_owned()));
+        Ok((answer.into_inner(), date))
+    };
+    let (list, date) = within(EXCHANGE_TIMEOUT, asked).await?;
+    let held = decode(list).map_err(|what| CallError::Failed(format!("the node sent {what}")))?;
+    Ok((held, date))
+}
+
 /// Fetches a document's signed note from a peer.
 pub(crate) async fn fetch(
     mut client: ClusterClient<Channel>,

@@ -6,7 +6,7 @@ mod fetch_limits;
 mod held_document;
 mod parts;
 
-pub(crate) use calls::{exchange, fetch};
+pub(crate) use calls::{ask, exchange, fetch};
 pub(crate) use fetch_limits::FetchLimits;
 pub use held_document::HeldDocument;
 pub(crate) use held_document::{decode, encode, id_of};

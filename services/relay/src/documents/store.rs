@@ -113,6 +113,18 @@ impl ReadDocuments {
     pub(crate) fn trust(&self) -> Result<TrustBundle, IdentityError> {
         trust(&self.accepted, unix_seconds())
     }
+
+    /// The newest version of each.
+    pub(crate) fn accepted(&self) -> &AcceptedDocuments {
+        &self.accepted
+    }
+
+    /// Documents that were issued more than a minute after this time, and how many seconds.
+    pub(crate) fn made_in_future(&self, now: u64) -> impl Iterator<Item = (DocumentId, u64)> {
+        let ahead = move |document: &VerifiedDocument| document.lifetime().issued.saturating_sub(now);
+        let all = self.accepted.iter().map(move |document| (document.id(), ahead(document)));
+        all.filter(|(_, seconds)| *seconds > 60)
+    }
 }
 
 /// The newest documents, and the policy that follows from them.
