@@ -8,6 +8,7 @@ use std::time::Duration;
 use systir_documents::NodeKey;
 use systir_forwarding::ThreadNotifier;
 use systir_identity::Credentials;
+use systir_version::VersionRange;
 use tokio::net::TcpListener;
 
 /// Configuration of a node's links.
@@ -37,10 +38,12 @@ pub struct LinksConfig {
     pub socket_buffer: usize,
     /// How long a link stays up without rooms.
     pub linger: Duration,
+    /// The versions that this node works with.
+    pub versions: VersionRange,
 }
 
 impl LinksConfig {
-    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers.
+    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers, the versions of this release.
     #[must_use]
     pub fn new(
         credentials: Credentials,
@@ -62,6 +65,7 @@ impl LinksConfig {
             max_mtu: 1452,
             socket_buffer: 32 << 20,
             linger: Duration::from_secs(5),
+            versions: VersionRange::OWN,
         }
     }
 }

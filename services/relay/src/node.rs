@@ -24,6 +24,7 @@ use systir_registry::{
 };
 use systir_room_runtime::{CleanUp, RoomDependencies, Rooms};
 use systir_transport::Certificate;
+use systir_version::VersionRange;
 use systir_worker::tcp::ConnectionLimiter;
 use systir_worker::{WorkerAccess, WorkerHandle, WorkerMetrics, WorkerPool, WorkerStats};
 use tokio::net::TcpListener;
@@ -147,6 +148,15 @@ impl Node {
     /// # Errors
     /// When a part cannot start, with its name and the reason.
     pub async fn start(config: RelayConfig, registry: Arc<dyn Registry>) -> Result<Self> {
+        Self::start_with(config, registry, VersionRange::OWN).await
+    }
+
+    /// The same as a node that works with these versions.
+    async fn start_with(
+        config: RelayConfig,
+        registry: Arc<dyn Registry>,
+        versions: VersionRange,
+    ) -> Result<Self> {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
         let start = start::read(&config)?;
@@ -191,7 +201,8 @@ impl Node {
         let grpc_listener = crate::listen::link_tcp(config.links.grpc)
             .and_then(TcpListener::from_std)
             .with_context(|| format!("links.grpc: cannot listen on {}", config.links.grpc))?;
-        let lease = lease(&config, grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
+        let ports_of_links = (grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
+        let lease = lease(&config, ports_of_links, versions);
 
         let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
         let local_load = Arc::new(LocalLoad::new(seats.clone()));
@@ -240,6 +251,7 @@ impl Node {
         );
         links_config.notifier = notifier;
         links_config.workers = ports;
+        links_config.versions = versions;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
         let offers = Arc::new(Offers::default());
         let service = ClusterService {
@@ -467,7 +479,7 @@ fn quotas(config: &RelayConfig) -> SeatQuotas {
 }
 
 /// This node's lease.
-fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
+fn lease(config: &RelayConfig, (grpc_port, quic_port): (u16, u16), versions: VersionRange) -> Lease {
     let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
     let load =
         systir_registry::NodeLoad { capacity: config.node.capacity, at_ms: unix_ms(), ..Default::default() };
@@ -478,6 +490,7 @@ fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
         load,
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        versions,
     }
 }
 

@@ -85,6 +85,9 @@ impl Golden {
     pub fn check_names(&self, names: &[&str]) {
         for folder in std::fs::read_dir(&self.folder).unwrap() {
             let folder = folder.unwrap().path();
+            if !folder.is_dir() {
+                continue;
+            }
             for file in std::fs::read_dir(&folder).unwrap() {
                 let file = file.unwrap();
                 let name = file.file_name().to_string_lossy().into_owned();
