@@ -119,7 +119,8 @@ fn sessions(messages: &mut Messages) {
     let refused = RoomRefused { room: room(), reason: "why".to_owned(), rules: vec!["eea".to_owned()] };
     messages.session("room-refused", Body::RoomRefused(refused));
     messages.session("close-room", Body::CloseRoom(CloseRoom { room: room() }));
-    let message = RoomMessage { room: room(), body: Some(room_message::Body::SlowData(SlowData { slow: true })) };
+    let message =
+        RoomMessage { room: room(), body: Some(room_message::Body::SlowData(SlowData { slow: true })) };
     messages.session("room", Body::Room(message));
     messages.session("goodbye", Body::Goodbye(Goodbye { reason: "no room needs it".to_owned() }));
     messages.session("documents", Body::Documents(documents()));
@@ -141,8 +142,8 @@ fn rooms(messages: &mut Messages) {
         counter: 2,
         value: "topic".into(),
     };
-    let write = RoomUpdate { update: Some(room_update::Update::Write(write)) };
-    let metadata = RoomUpdate { update: Some(room_update::Update::Metadata(metadata)) };
+    let write = RoomUpdate { body: Some(room_update::Body::Write(write)) };
+    let metadata = RoomUpdate { body: Some(room_update::Body::Metadata(metadata)) };
     messages.check("state-write", &write);
     messages.check("state-metadata", &metadata);
     let updates = vec![write.encode_to_vec().into(), metadata.encode_to_vec().into()];
@@ -159,8 +160,11 @@ fn rooms(messages: &mut Messages) {
         destination_identities: destination_identities(),
     };
     messages.room("reliable-data", Body::ReliableData(reliable));
-    let lossy =
-        LossyData { sender_sid: sender_sid(), packet: packet(), destination_identities: destination_identities() };
+    let lossy = LossyData {
+        sender_sid: sender_sid(),
+        packet: packet(),
+        destination_identities: destination_identities(),
+    };
     messages.room("lossy-data", Body::LossyData(lossy));
     let speaker = Speaker { participant_sid: sender_sid(), track_sid: track_sid(), level: 0.5, active: true };
     messages.room("speakers", Body::Speakers(Speakers { speakers: vec![speaker] }));
@@ -194,8 +198,10 @@ fn calls(messages: &mut Messages) {
     };
     messages.check("reserve-request", &reserve);
     let admitted = Admitted { ttl_seconds: 10, last_join: 1_795_939_200_000 };
-    messages.check("reserve-admitted", &ReserveReply { result: Some(reserve_reply::Result::Admitted(admitted)) });
-    messages.check("reserve-refused", &ReserveReply { result: Some(reserve_reply::Result::Refused(refused())) });
+    messages
+        .check("reserve-admitted", &ReserveReply { result: Some(reserve_reply::Result::Admitted(admitted)) });
+    messages
+        .check("reserve-refused", &ReserveReply { result: Some(reserve_reply::Result::Refused(refused())) });
     messages.check("release-request", &ReleaseRequest { room: room(), join_id: "j-1".to_owned() });
     messages.check("release-reply", &ReleaseReply {});
     messages.check("heartbeat-request", &HeartbeatRequest {});

@@ -149,7 +149,11 @@ impl Authenticator {
     }
 
     /// Refuses a node that works with other versions only.
-    pub(crate) fn check_versions(&self, peer: &SpiffeId, versions: VersionRange) -> Result<(), IdentityRefused> {
+    pub(crate) fn check_versions(
+        &self,
+        peer: &SpiffeId,
+        versions: VersionRange,
+    ) -> Result<(), IdentityRefused> {
         match self.versions.agree(versions, &format!("the node {peer}")) {
             Ok(_) => Ok(()),
             Err(unsupported) => self.refuse(unsupported.into()),

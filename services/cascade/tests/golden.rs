@@ -35,12 +35,20 @@ fn datagrams_of_links_are_written_and_read_as_their_fixtures() {
         let [(false, one), (true, two)] = parts else { panic!("{parts:?}") };
         assert_eq!([one, two].concat(), [7; 40]);
     });
-    let data = LossyData { sender_sid: "PA_anna".to_owned(), packet: vec![1, 2].into(), ..LossyData::default() };
+    let data =
+        LossyData { sender_sid: "PA_anna".to_owned(), packet: vec![1, 2].into(), ..LossyData::default() };
     let message = RoomMessage { room: "a3UuZGs/board".to_owned(), body: Some(Body::LossyData(data)) };
     golden.check("message.hex", &frame::message(&message), |_, bytes| match Frame::parse(bytes) {
         Some(Frame::Message(encoded)) => assert_eq!(RoomMessage::decode(encoded).as_ref(), Ok(&message)),
         other => panic!("{other:?}"),
     });
     // Those of unit tests too.
-    golden.check_names(&["bind-request.hex", "node-key-proof.hex", "heartbeat.hex", "packet.hex", "halves.hex", "message.hex"]);
+    golden.check_names(&[
+        "bind-request.hex",
+        "node-key-proof.hex",
+        "heartbeat.hex",
+        "packet.hex",
+        "halves.hex",
+        "message.hex",
+    ]);
 }

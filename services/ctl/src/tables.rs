@@ -64,8 +64,17 @@ fn print(response: &Value, json: bool, table: impl FnOnce() -> String) -> Result
 /// `systirctl nodes`.
 pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
     print(response, json, || {
-        let titles =
-            ["node", "site", "country", "operator", "host", "controlled from", "participants", "version", "state"];
+        let titles = [
+            "node",
+            "site",
+            "country",
+            "operator",
+            "host",
+            "controlled from",
+            "participants",
+            "version",
+            "state",
+        ];
         let mut table = table(&titles);
         for node in list(response, "nodes") {
             let alive = node["alive"] == true;

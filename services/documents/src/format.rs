@@ -45,6 +45,8 @@ fn unsupported(kind: &str, number: u16) -> DocumentError {
     } else {
         "have it signed anew by the systirctl of this node's release"
     };
-    let problem = format!("it is a {kind} of format {number}, and this release reads format {reads}: {advice} (docs/upgrade.md)");
+    let problem = format!(
+        "it is a {kind} of format {number}, and this release reads format {reads}: {advice} (docs/upgrade.md)"
+    );
     DocumentError { line: Some(1), problem, unsupported: true }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use signed_note::{StandardSigner, StandardVerifier, VerifierList};
 use systir_documents::{
-    Bundle, DOCUMENT_FORMATS, Directory, DirectoryNode, Document, Floor, Lifetime, Note, OperatorPin, PinnedKeys, Pins,
-    RoomClassRule, SigningKey, Vocabulary,
+    Bundle, DOCUMENT_FORMATS, Directory, DirectoryNode, Document, Floor, Lifetime, Note, OperatorPin,
+    PinnedKeys, Pins, RoomClassRule, SigningKey, Vocabulary,
 };
 use systir_golden::Golden;
 
@@ -231,7 +231,10 @@ fn a_document_of_another_format_is_refused_with_what_to_do() {
         let refused = pins().verify(&of("2")).unwrap_err();
         assert!(refused.is_unsupported(), "{file}: {refused}");
         let sentence = refused.to_string();
-        assert!(sentence.contains(&format!("it is a {kind} of format 2, and this release reads format 1")), "{sentence}");
+        assert!(
+            sentence.contains(&format!("it is a {kind} of format 2, and this release reads format 1")),
+            "{sentence}"
+        );
         assert!(sentence.contains("upgrade this node"), "{sentence}");
         let older = pins().verify(&of("0")).unwrap_err();
         assert!(older.is_unsupported() && older.to_string().contains("signed anew"), "{older}");

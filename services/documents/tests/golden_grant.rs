@@ -7,7 +7,8 @@ use std::path::Path;
 
 use signed_note::{StandardVerifier, VerifierList};
 use systir_documents::{
-    DOCUMENT_FORMATS, DocumentHash, Grant, GrantTerms, MAX_GRANT_LIFE_MS, Note, SignedGrant, SigningKey, Ticket, TicketRefused,
+    DOCUMENT_FORMATS, DocumentHash, Grant, GrantTerms, MAX_GRANT_LIFE_MS, Note, SignedGrant, SigningKey,
+    Ticket, TicketRefused,
 };
 use systir_golden::Golden;
 
@@ -94,13 +95,18 @@ fn a_grant_is_no_ticket_and_a_ticket_no_grant_although_one_node_key_signed_both(
 #[test]
 fn grants_and_tickets_of_another_format_are_refused_with_what_to_do() {
     let later = |note: &str, kind: &str| {
-        let text = Note::parse(note).unwrap().text().replacen(&format!("{kind}/v1"), &format!("{kind}/v2"), 1);
+        let text =
+            Note::parse(note).unwrap().text().replacen(&format!("{kind}/v1"), &format!("{kind}/v2"), 1);
         Note::sign(&text, &key()).unwrap().to_string()
     };
-    let refused = SignedGrant::verify(&later(&golden("grant.note"), "grant"), |_| vec![key().public()]).unwrap_err();
+    let refused =
+        SignedGrant::verify(&later(&golden("grant.note"), "grant"), |_| vec![key().public()]).unwrap_err();
     assert!(refused.is_unsupported() && refused.to_string().contains("a grant of format 2"), "{refused}");
     let refused = Ticket::verify(&later(&golden("ticket.note"), "ticket"), &[key().public()]).unwrap_err();
     let sentence = refused.to_string();
     assert!(matches!(&refused, TicketRefused::Text(error) if error.unsupported), "{refused:?}");
-    assert!(sentence.starts_with("it is a ticket of format 2") && sentence.contains("upgrade this node"), "{sentence}");
+    assert!(
+        sentence.starts_with("it is a ticket of format 2") && sentence.contains("upgrade this node"),
+        "{sentence}"
+    );
 }

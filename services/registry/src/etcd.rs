@@ -166,7 +166,8 @@ impl EtcdRegistry {
         wanted: Assignment,
     ) -> Result<Result<Versioned<Assignment>, Vec<Found>>, RegistryError> {
         let own = self.shared.config.versions;
-        let value = record::text_of(&wanted, own).map_err(|error| RegistryError::Refused(error.to_string()))?;
+        let value =
+            record::text_of(&wanted, own).map_err(|error| RegistryError::Refused(error.to_string()))?;
         let unchanged = |(key, revision): &(String, u64)| {
             // A key without a record has revision 0.
             Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision as i64)
@@ -234,7 +235,9 @@ impl TxnAnswer {
     fn found(&self, own: VersionRange) -> Vec<Found> {
         let responses = self.answer.op_responses();
         let reads = responses.iter().filter_map(|response| match response {
-            TxnOpResponse::Get(found) => Some(found.kvs().first().map_or(Found::Nothing, |record| found_in(record, own))),
+            TxnOpResponse::Get(found) => {
+                Some(found.kvs().first().map_or(Found::Nothing, |record| found_in(record, own)))
+            }
             _ => None,
         });
         reads.collect()

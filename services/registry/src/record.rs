@@ -193,8 +193,13 @@ mod tests {
 
     fn assignment() -> Assignment {
         let room = RoomId::new("ku.dk", "qYwJq-J5E9Hz");
-        let mut assignment =
-            Assignment::new(room, "RM_4kTqYb2xNc7h".to_owned(), "cph-1".into(), "7".to_owned(), 1_795_939_200_000);
+        let mut assignment = Assignment::new(
+            room,
+            "RM_4kTqYb2xNc7h".to_owned(),
+            "cph-1".into(),
+            "7".to_owned(),
+            1_795_939_200_000,
+        );
         assignment.add_spill("sto-1".into(), 1_795_939_200_001);
         assignment.epoch = 3;
         assignment.grant = "systir.org/grant/v1\n...\n".to_owned();
@@ -207,7 +212,10 @@ mod tests {
         golden.check("lease.json", &serde_json::to_vec(&lease()).unwrap(), |version, bytes| {
             // Version 0 states none.
             let versions = if version == 0 { VersionRange::UNSTATED } else { own };
-            assert_eq!(read_lease(b"/systir/v1/main/nodes/cph-1", bytes, own), Ok(Lease { versions, ..lease() }));
+            assert_eq!(
+                read_lease(b"/systir/v1/main/nodes/cph-1", bytes, own),
+                Ok(Lease { versions, ..lease() })
+            );
         });
         let key = format!("/systir/v1/main/rooms/{}", assignment().room.key());
         golden.check("room.json", &text_of(&assignment(), own).unwrap(), |_, bytes| {
@@ -217,7 +225,9 @@ mod tests {
         let (node, room) = (keys.node("cph-1"), keys.room(&assignment().room));
         golden.check("keys.txt", format!("{node}\n{room}\n").as_bytes(), |_, bytes| {
             let lines: Vec<&str> = std::str::from_utf8(bytes).unwrap().lines().collect();
-            assert!(matches!(key_of(keys.all(), lines[0].as_bytes()), RecordKey::Node(node) if node == *"cph-1"));
+            assert!(
+                matches!(key_of(keys.all(), lines[0].as_bytes()), RecordKey::Node(node) if node == *"cph-1")
+            );
             let read = key_of(keys.all(), lines[1].as_bytes());
             assert!(matches!(read, RecordKey::Room(room) if room == assignment().room));
         });

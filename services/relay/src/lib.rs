@@ -36,6 +36,7 @@ pub mod node;
 mod node_directory;
 mod node_key;
 mod operator_mistakes;
+mod policy_page;
 mod refusal_wire;
 mod room_keys;
 mod room_opening;

@@ -48,13 +48,14 @@ use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
+use crate::policy_page::PolicyPages;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::proxy_protocol::TrustedProxies;
 use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::ticket_issuer::TicketIssuer;
 use crate::workers::{self, StartedWorker};
-use crate::{gateway, link_dispatch, load, serve};
+use crate::{gateway, link_dispatch, load, policy_page, serve};
 
 /// How long readiness waits for the registry's first answer.
 const REGISTRY_WAIT: Duration = Duration::from_secs(10);
@@ -339,7 +340,15 @@ impl Node {
             institutions: config.policy.institutions.keys().cloned().collect(),
         };
         let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
-        let systir = api::router(api).merge(documents_api::router(documents_api));
+        let pages = PolicyPages {
+            admission: admission.clone(),
+            store: documents.clone(),
+            folder: config.policy.documents.clone(),
+            operator: config.policy.operator.clone(),
+            metrics: metrics.policy_pages.clone(),
+        };
+        let systir =
+            api::router(api).merge(documents_api::router(documents_api)).merge(policy_page::router(pages));
         let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits)
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())

@@ -63,6 +63,8 @@ mod hostile_unapproved;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
+#[path = "policy_page_tests.rs"]
+mod policy_page;
 #[path = "room_rules_tests.rs"]
 mod room_rules;
 #[path = "ticket_tests.rs"]

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test, outside of test functions")]
 
 use systir_golden::Golden;
-use systir_rtp::{parse_link_packet, write_link_packet};
 use systir_rtp::packet::{AudioLevel, Codec, Extensions, Packet};
+use systir_rtp::{parse_link_packet, write_link_packet};
 use systir_version::VersionRange;
 
 #[test]

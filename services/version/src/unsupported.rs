@@ -15,9 +15,14 @@ pub struct UnsupportedVersion {
 }
 
 fn advice(own: VersionRange, other: VersionRange) -> String {
-    let (older, target) =
-        if own.newest() < other.oldest() { ("this node", other.oldest()) } else { ("the other side", own.oldest()) };
-    format!("only versions that are at most one minor version apart work together. Upgrade {older} to 0.{target} (docs/upgrade.md)")
+    let (older, target) = if own.newest() < other.oldest() {
+        ("this node", other.oldest())
+    } else {
+        ("the other side", own.oldest())
+    };
+    format!(
+        "only versions that are at most one minor version apart work together. Upgrade {older} to 0.{target} (docs/upgrade.md)"
+    )
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl Golden {
 
     /// The fixtures of that name, by number.
     fn files(&self, name: &str) -> BTreeMap<u16, PathBuf> {
-        let numbers = (0..=self.versions.newest()).map(|number| (number, self.folder.join(number.to_string()).join(name)));
+        let numbers = (0..=self.versions.newest())
+            .map(|number| (number, self.folder.join(number.to_string()).join(name)));
         numbers.filter(|(_, path)| path.exists()).collect()
     }
 
@@ -67,7 +68,10 @@ impl Golden {
         let package = self.package;
         let renew = format!("{RENEW}=1 cargo test -p {package}");
         let Some(path) = newest else {
-            return format!("{name} has no fixture below {}: write it with `{renew}`, and commit it", self.folder.display());
+            return format!(
+                "{name} has no fixture below {}: write it with `{renew}`, and commit it",
+                self.folder.display()
+            );
         };
         format!(
             "{} has other bytes than this release writes. Nodes of another release read these: raise the version (VersionRange::OWN \

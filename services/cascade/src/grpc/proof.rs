@@ -95,7 +95,8 @@ async fn versions(stream: &mut (impl AsyncRead + Unpin), stated: bool) -> io::Re
     }
     let mut versions = [0; VERSIONS];
     stream.read_exact(&mut versions).await?;
-    VersionRange::from_bytes(versions).ok_or_else(|| io::Error::other("its oldest version is newer than its newest"))
+    VersionRange::from_bytes(versions)
+        .ok_or_else(|| io::Error::other("its oldest version is newer than its newest"))
 }
 
 fn refused_by_peer([code]: [u8; 1]) -> String {
@@ -176,9 +177,13 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
         let golden = Golden::new(env!("CARGO_PKG_NAME"), folder, VersionRange::OWN);
         let mut fixtures = Vec::new();
-        golden.check("node-key-proof.hex", &statement(&[5; PROOF], Some(VersionRange::OWN)), |version, bytes| {
-            fixtures.push((version, bytes.to_vec()));
-        });
+        golden.check(
+            "node-key-proof.hex",
+            &statement(&[5; PROOF], Some(VersionRange::OWN)),
+            |version, bytes| {
+                fixtures.push((version, bytes.to_vec()));
+            },
+        );
         for (version, bytes) in fixtures {
             let (proof, mut rest) = bytes.split_at(PROOF);
             assert_eq!(proof, [5; PROOF]);

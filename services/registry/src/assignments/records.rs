@@ -4,7 +4,7 @@ use systir_assignment::{Assignment, NodeId, RoomId};
 use systir_documents::SignedGrant;
 
 use systir_policy::Action;
-use systir_reason::{Reason, Refusal};
+use systir_reason::Refusal;
 
 use super::{Assignments, lock};
 use crate::registry::{CreateError, RegistryError, UpdateError};

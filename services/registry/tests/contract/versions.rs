@@ -51,9 +51,14 @@ async fn a_record_of_another_version_is_neither_replaced_nor_deleted_nor_read() 
     let before = created(&ours, assignment("board", "a")).await;
     let own = value(&etcd, &key("board")).await;
     // A later release wrote the room's record.
-    let theirs = String::from_utf8(own.clone()).unwrap().replace(r#""oldest":0,"newest":1"#, r#""oldest":2,"newest":3"#);
+    let theirs = String::from_utf8(own.clone())
+        .unwrap()
+        .replace(r#""oldest":0,"newest":1"#, r#""oldest":2,"newest":3"#);
     etcd.client().await.put(key("board"), theirs.clone(), None).await.unwrap();
-    wait_until(&ours, "that it is unsupported", |view| view.unsupported() > 0 && view.room(&room("board")).is_none()).await;
+    wait_until(&ours, "that it is unsupported", |view| {
+        view.unsupported() > 0 && view.room(&room("board")).is_none()
+    })
+    .await;
 
     let why = match ours.create(assignment("board", "a")).await {
         Err(CreateError::Registry(RegistryError::UnsupportedVersion(unsupported))) => unsupported.to_string(),
@@ -62,11 +67,20 @@ async fn a_record_of_another_version_is_neither_replaced_nor_deleted_nor_read() 
     assert!(why.contains("0.2 to 0.3") && why.contains("Upgrade this node to 0.2"), "{why}");
     // Neither if it is the record under another room key of the institution.
     let elsewhere = ours.create_unless(assignment("other", "a"), vec![(room("board"), 0)]).await;
-    assert!(matches!(elsewhere, Err(CreateError::Registry(RegistryError::UnsupportedVersion(_)))), "{elsewhere:?}");
+    assert!(
+        matches!(elsewhere, Err(CreateError::Registry(RegistryError::UnsupportedVersion(_)))),
+        "{elsewhere:?}"
+    );
     let updated = ours.update(&before, before.value.clone()).await;
-    assert!(matches!(updated, Err(UpdateError::Registry(RegistryError::UnsupportedVersion(_)))), "{updated:?}");
+    assert!(
+        matches!(updated, Err(UpdateError::Registry(RegistryError::UnsupportedVersion(_)))),
+        "{updated:?}"
+    );
     let deleted = ours.delete(&before).await;
-    assert!(matches!(deleted, Err(UpdateError::Registry(RegistryError::UnsupportedVersion(_)))), "{deleted:?}");
+    assert!(
+        matches!(deleted, Err(UpdateError::Registry(RegistryError::UnsupportedVersion(_)))),
+        "{deleted:?}"
+    );
     assert_eq!(value(&etcd, &key("board")).await, theirs.as_bytes(), "it is as the later release wrote it");
     wait_until(&later, "the later release's record", |view| view.room(&room("board")).is_some()).await;
 
@@ -83,16 +97,22 @@ async fn a_record_of_another_version_is_neither_replaced_nor_deleted_nor_read() 
 async fn a_node_two_minor_versions_apart_has_no_lease_here_and_is_shown_with_its_version() {
     let etcd = Etcd::start().await;
     let (ours, later) = (of_release(&etcd, 1), of_release(&etcd, 3));
+    // The nodes that a directory lists.
+    for node in [&ours, &later] {
+        node.remember(["cph-1".into(), "osl-1".into()].into());
+    }
     ours.announce(lease("cph-1"));
     later.announce(Lease { version: "0.3.0".to_owned(), versions: release(3), ..lease("osl-1") });
-    wait_until(&ours, "both", |view| view.node("cph-1").is_some() && view.unsupported_lease("osl-1").is_some()).await;
+    wait_until(&ours, "both", |view| {
+        view.node("cph-1").is_some() && view.unsupported_lease("osl-1").is_some()
+    })
+    .await;
     let view = ours.view();
     let shown = view.unsupported_lease("osl-1").unwrap();
     assert_eq!((shown.version.as_str(), shown.versions), ("0.3.0", release(3)));
     assert!(view.node("osl-1").is_none() && view.last_lease("osl-1").is_none());
     wait_until(&later, "the same there", |view| view.unsupported_lease("cph-1").is_some()).await;
     // After its roll-back it is as any other.
-    ours.remember(["cph-1".into(), "osl-1".into()].into());
     later.announce(Lease { versions: release(2), ..lease("osl-1") });
     wait_until(&ours, "a lease that is read", |view| view.node("osl-1").is_some()).await;
     assert!(ours.view().unsupported_lease("osl-1").is_none());
