@@ -82,7 +82,7 @@ impl Golden {
         )
     }
 
-    /// Checks that each fixture has one of these names, and that none is of a version that no node writes any more.
+    /// Checks that each fixture has one of these names.
     ///
     /// # Panics
     /// When a file is not checked by any test.
