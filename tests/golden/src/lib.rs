@@ -58,7 +58,7 @@ impl Golden {
         let files = self.files(name);
         let oldest = self.versions.oldest();
         // The one that holds in the oldest version, and those since.
-        let first = files.keys().copied().filter(|number| *number <= oldest).next_back().unwrap_or(oldest);
+        let first = files.keys().copied().rfind(|number| *number <= oldest).unwrap_or(oldest);
         for (number, path) in files.range(first..) {
             read(*number, &decoded(name, &std::fs::read_to_string(path).unwrap()));
         }
