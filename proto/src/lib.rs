@@ -13,5 +13,5 @@ pub mod cluster {
     }
 }
 
-/// Version of the link protocol (`Hello.version`); any other version is refused.
+/// `Hello.version`. It does not change any more: nodes agree on versions when they connect.
 pub const LINK_VERSION: u32 = 3;

@@ -57,7 +57,7 @@ pub mod session_message {
 /// Opens a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
-    /// Version of this protocol; any other version is refused.
+    /// Always 3. Nodes agree on versions when they connect, see above.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// Version of the canonical header-extension table.
@@ -757,6 +757,8 @@ pub enum RefusalCode {
     NoRoomKey = 11,
     /// The node cannot write the room's record.
     Registry = 10,
+    /// A record, a document or another node is of a version that the node does not work with.
+    Version = 12,
 }
 impl RefusalCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -776,6 +778,7 @@ impl RefusalCode {
             Self::Grant => "REFUSAL_CODE_GRANT",
             Self::NoRoomKey => "REFUSAL_CODE_NO_ROOM_KEY",
             Self::Registry => "REFUSAL_CODE_REGISTRY",
+            Self::Version => "REFUSAL_CODE_VERSION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -792,6 +795,7 @@ impl RefusalCode {
             "REFUSAL_CODE_GRANT" => Some(Self::Grant),
             "REFUSAL_CODE_NO_ROOM_KEY" => Some(Self::NoRoomKey),
             "REFUSAL_CODE_REGISTRY" => Some(Self::Registry),
+            "REFUSAL_CODE_VERSION" => Some(Self::Version),
             _ => None,
         }
     }

@@ -449,7 +449,8 @@ impl Admission {
                             "a node did not become home of a new room"
                         );
                         let next = match refusal.reason {
-                            Reason::NoAnswer => findings.silent.insert(home),
+                            // To this gateway, a node of another version is as one that does not answer.
+                            Reason::NoAnswer | Reason::UnsupportedVersion => findings.silent.insert(home),
                             Reason::NoRoomKey => findings.not_home.insert(home),
                             Reason::Draining => findings.draining.insert(home),
                             _ => false,

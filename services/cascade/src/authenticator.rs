@@ -13,6 +13,7 @@ use systir_identity::{
     Credentials, HandshakeRole, NodeHandshake, NodeKeyError, NodeKeyProof, ProvenIdentity, SpiffeId,
 };
 use systir_reason::Reason;
+use systir_version::{UnsupportedVersion, VersionRange};
 use tracing::{debug, warn};
 
 /// What connections need to authenticate both ends.
@@ -20,6 +21,7 @@ pub(crate) struct Authenticator {
     pub(crate) credentials: Credentials,
     pub(crate) node_key: NodeKey,
     pub(crate) listed: Arc<dyn ListedNodes>,
+    pub(crate) versions: VersionRange,
     pub(crate) counters: IdentityCounters,
 }
 
@@ -52,6 +54,8 @@ pub(crate) enum IdentityRefused {
     Address(SpiffeId, IpAddr),
     #[error("too many connections have not proven yet which node they are of")]
     NoPlace,
+    #[error(transparent)]
+    Version(#[from] UnsupportedVersion),
 }
 
 impl IdentityRefused {
@@ -64,6 +68,7 @@ impl IdentityRefused {
             Self::TooMany(..) => Reason::TooManyConnections,
             Self::Address(..) => Reason::AddressNotListed,
             Self::NoPlace => Reason::TooManyHandshakes,
+            Self::Version(_) => Reason::UnsupportedVersion,
         }
     }
 }
@@ -141,6 +146,18 @@ impl Authenticator {
     ) -> Result<ProvenIdentity, IdentityRefused> {
         let listed = self.listed.node_keys(handshake.peer());
         handshake.verify(proof, &listed).or_else(|error| self.refuse(error.into()))
+    }
+
+    /// Refuses a node that works with other versions only.
+    pub(crate) fn check_versions(
+        &self,
+        peer: &SpiffeId,
+        versions: VersionRange,
+    ) -> Result<(), IdentityRefused> {
+        match self.versions.agree(versions, &format!("the node {peer}")) {
+            Ok(_) => Ok(()),
+            Err(unsupported) => self.refuse(unsupported.into()),
+        }
     }
 
     /// What this node proves on a connection that it makes from now on.

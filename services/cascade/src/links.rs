@@ -80,6 +80,7 @@ impl Links {
             credentials: config.credentials,
             node_key: config.node_key,
             listed: config.listed,
+            versions: config.versions,
             counters: Default::default(),
         });
         let quic_config = QuicConfig {

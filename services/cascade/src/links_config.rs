@@ -8,6 +8,7 @@ use std::time::Duration;
 use systir_documents::NodeKey;
 use systir_forwarding::ThreadNotifier;
 use systir_identity::Credentials;
+use systir_version::VersionRange;
 use tokio::net::TcpListener;
 
 /// Configuration of a node's links.
@@ -37,13 +38,15 @@ pub struct LinksConfig {
     pub socket_buffer: usize,
     /// How long a link stays up without rooms.
     pub linger: Duration,
+    /// The versions that this node works with.
+    pub versions: VersionRange,
 }
 
 impl LinksConfig {
     /// Bytes of socket buffer that are requested per direction.
     pub const SOCKET_BUFFER: usize = 32 << 20;
 
-    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers.
+    /// The defaults: 10 Gbit/s, one connection, 1452 bytes, 32 MiB, 5 s, no workers, the versions of this release.
     #[must_use]
     pub fn new(
         credentials: Credentials,
@@ -65,6 +68,7 @@ impl LinksConfig {
             max_mtu: 1452,
             socket_buffer: Self::SOCKET_BUFFER,
             linger: Duration::from_secs(5),
+            versions: VersionRange::OWN,
         }
     }
 }

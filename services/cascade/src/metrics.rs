@@ -88,7 +88,7 @@ fn encode_ends(encoder: &mut DescriptorEncoder<'_>, ends: &[(String, SystemTime)
 
 fn encode_identities(encoder: &mut DescriptorEncoder<'_>, counts: &IdentityCounts) -> fmt::Result {
     if !counts.refused.is_empty() {
-        let help = "Connections refused, or not dialled, because of the other node's identity, by reason.";
+        let help = "Connections refused, or not dialled, because of the other node's identity or versions, by reason.";
         let mut metric =
             encoder.encode_descriptor("link_identities_refused", help, None, MetricType::Counter)?;
         for (reason, count) in &counts.refused {

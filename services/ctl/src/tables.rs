@@ -64,14 +64,24 @@ fn print(response: &Value, json: bool, table: impl FnOnce() -> String) -> Result
 /// `systirctl nodes`.
 pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
     print(response, json, || {
-        let titles =
-            ["node", "site", "country", "operator", "host", "controlled from", "participants", "state"];
+        let titles = [
+            "node",
+            "site",
+            "country",
+            "operator",
+            "host",
+            "controlled from",
+            "participants",
+            "version",
+            "state",
+        ];
         let mut table = table(&titles);
         for node in list(response, "nodes") {
             let alive = node["alive"] == true;
             let own = node["own_machine"] == true;
             let host = Cell::new(text(node, "host"));
             let state = match (alive, node["draining"] == true, node["participants"] == 0) {
+                (false, ..) if node["supported"] == false => Cell::new("unsupported version").fg(Color::Red),
                 (false, ..) => Cell::new("no lease").fg(Color::Red),
                 (true, true, false) => Cell::new("draining").fg(Color::Yellow),
                 (true, true, true) => Cell::new("drained").fg(Color::Yellow),
@@ -85,6 +95,7 @@ pub(crate) fn nodes(response: &Value, json: bool) -> Result<()> {
                 if own { host } else { host.fg(Color::Yellow) },
                 Cell::new(text(node, "host_controlled_from")),
                 Cell::new(format!("{} of {}", text(node, "participants"), text(node, "capacity"))),
+                Cell::new(text(node, "version")),
                 state,
             ]);
         }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::Folder;
-use systir_documents::Document;
+use systir_documents::{Document, DocumentHash, Note};
 
 const DATES: &str = "--renew-by 2099-01-01 --not-after 2099-02-01";
 
@@ -157,6 +157,14 @@ fn a_page_in_two_languages_says_what_is_permitted_proved_changed_and_signed() {
         "with cvc5 1",
     ] {
         assert!(english.contains(part), "{part}: {english}");
+    }
+    // By these a gateway sees whether the page is about the texts in force.
+    for (name, file) in [("bundle", "new.note"), ("floor", "floor.note")] {
+        let text = folder.read(file);
+        // The floor is not signed.
+        let hash = Note::parse(&text).map_or_else(|_| DocumentHash::of(&text), |note| note.hash());
+        let line = format!("<meta name=\"systir-{name}\" content=\"{hash}\">");
+        assert!(english.contains(&line), "{line}: {english}");
     }
     assert!(!english.contains("<b>exam") && !english.contains("http://") && !english.contains("https://"));
     folder.run(&format!("{show} da.html --language da"));

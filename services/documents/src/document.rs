@@ -9,6 +9,7 @@ use crate::characters::{deceptive_problem, escaped, first_deceptive};
 use crate::directory::Directory;
 use crate::error::DocumentError;
 use crate::floor::Floor;
+use crate::format::{FirstLine, check_first_line};
 use crate::lifetime::Lifetime;
 use crate::note::MAX_NOTE_BYTES;
 use crate::text::TomlText;
@@ -76,7 +77,7 @@ impl Document {
     /// # Errors
     /// When the text is no document; the error names the line, if it is about one.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
-        let wrong = |line, problem: String| Err(DocumentError { line, problem });
+        let wrong = |line, problem: String| Err(DocumentError::new(line, problem));
         if text.len() > MAX_NOTE_BYTES {
             return wrong(
                 None,
@@ -91,7 +92,15 @@ impl Document {
         }
         let (first_line, toml) = text.split_once('\n').unwrap_or_default();
         let toml = TomlText(toml);
-        match DocumentKind::ALL.into_iter().find(|kind| kind.first_line() == first_line) {
+        let mut of_kind = None;
+        for kind in DocumentKind::ALL {
+            match check_first_line(first_line, kind.first_line()) {
+                Ok(()) => of_kind = Some(kind),
+                Err(FirstLine::Unsupported(unsupported)) => return Err(unsupported),
+                Err(FirstLine::Other) => {}
+            }
+        }
+        match of_kind {
             Some(DocumentKind::Bundle) => Bundle::parse(toml).map(Self::Bundle),
             Some(DocumentKind::Floor) => Floor::parse(toml).map(Self::Floor),
             Some(DocumentKind::Directory) => Directory::parse(toml).map(Self::Directory),

@@ -88,7 +88,7 @@ fn the_first_line_says_which_document_it_is() {
         "the first line must be one of systir.org/bundle/v1, systir.org/floor/v1, systir.org/directory/v1";
     for (first, shown) in [
         ("", ""),
-        ("systir.org/bundle/v2", "systir.org/bundle/v2"),
+        ("systir.org/bundle/v1.1", "systir.org/bundle/v1.1"),
         ("systir.org/bundle/v1 ", "systir.org/bundle/v1 "),
     ] {
         let error = changed(&bundle("ku.dk", 1), "systir.org/bundle/v1", first);

@@ -7,6 +7,14 @@ pub struct DocumentError {
     pub line: Option<usize>,
     /// What is wrong, and what to write.
     pub problem: String,
+    /// Is it a document of a format that this release does not read?
+    pub unsupported: bool,
+}
+
+impl DocumentError {
+    pub(crate) fn new(line: Option<usize>, problem: impl Into<String>) -> Self {
+        Self { line, problem: problem.into(), unsupported: false }
+    }
 }
 
 impl std::fmt::Display for DocumentError {

@@ -3,6 +3,7 @@
 
 use crate::characters::escaped;
 use crate::error::DocumentError;
+use crate::format::{FirstLine, check_first_line};
 
 /// Writes the lines of a document.
 pub(crate) struct FieldWriter(String);
@@ -40,10 +41,14 @@ impl<'a> FieldReader<'a> {
     /// Reads a text whose first line must be this one.
     pub(crate) fn new(text: &'a str, first_line: &str) -> Result<Self, DocumentError> {
         let mut reader = Self { lines: text.lines(), line: 0 };
-        if reader.next_line() == Some(first_line) {
-            return Ok(reader);
+        let line = reader.next_line().unwrap_or_default();
+        match check_first_line(line, first_line) {
+            Ok(()) => Ok(reader),
+            Err(FirstLine::Unsupported(unsupported)) => Err(unsupported),
+            Err(FirstLine::Other) => {
+                Err(reader.wrong(format!("the first line of this document is \"{first_line}\"")))
+            }
         }
-        Err(reader.wrong(format!("the first line of this document is \"{first_line}\"")))
     }
 
     fn next_line(&mut self) -> Option<&'a str> {
@@ -53,7 +58,7 @@ impl<'a> FieldReader<'a> {
 
     /// An error at the line that was read last.
     pub(crate) fn wrong(&self, problem: impl Into<String>) -> DocumentError {
-        DocumentError { line: Some(self.line), problem: problem.into() }
+        DocumentError::new(Some(self.line), problem)
     }
 
     /// The value of the next line, whose key must be this one.

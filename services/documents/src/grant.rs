@@ -123,7 +123,7 @@ impl Grant {
             not_after_ms,
         };
         fields.end()?;
-        grant.check().map_err(|problem| DocumentError { line: None, problem })?;
+        grant.check().map_err(|problem| DocumentError::new(None, problem))?;
         Ok(grant)
     }
 
@@ -164,7 +164,7 @@ impl SignedGrant {
         let text = grant.text();
         // What was not read back as it is would be another grant to its readers.
         if Grant::parse(&text)? != grant {
-            return Err(DocumentError { line: None, problem: "it is not read as written".to_owned() }.into());
+            return Err(DocumentError::new(None, "it is not read as written").into());
         }
         let hash = DocumentHash::of(&text);
         Ok(Self { note: sign(&text, key)?.into(), grant: Arc::new(grant), hash })

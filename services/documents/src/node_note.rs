@@ -29,6 +29,14 @@ pub enum NodeNoteRefused {
     Signer(String),
 }
 
+impl NodeNoteRefused {
+    /// Is it a document of a format that this release does not read?
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Document(error) if error.unsupported)
+    }
+}
+
 /// Signs a text.
 pub(crate) fn sign(text: &str, key: &SigningKey) -> Result<String, NodeNoteRefused> {
     let note = Note::sign(text, key)?.to_string();

@@ -70,6 +70,14 @@ pub enum DocumentRefused {
     },
 }
 
+impl DocumentRefused {
+    /// Is it a document of a format that this release does not read?
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Document(error) if error.unsupported)
+    }
+}
+
 impl Pins {
     /// The keys that sign this document.
     #[must_use]

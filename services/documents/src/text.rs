@@ -19,16 +19,16 @@ pub(crate) struct TomlText<'a>(pub(crate) &'a str);
 impl TomlText<'_> {
     /// Reads the TOML.
     pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, DocumentError> {
-        toml::from_str(self.0).map_err(|error: Error| DocumentError {
+        toml::from_str(self.0).map_err(|error: Error| {
             // Without a place of its own, such an error is about the whole text.
-            line: error.span().filter(|span| span.end > 0).map(|span| self.line(span.start)),
-            problem: error.message().trim().replace('\n', "; "),
+            let line = error.span().filter(|span| span.end > 0).map(|span| self.line(span.start));
+            DocumentError::new(line, error.message().trim().replace('\n', "; "))
         })
     }
 
     /// An error at this value.
     pub(crate) fn wrong<T>(self, at: &Spanned<T>, problem: impl Into<String>) -> DocumentError {
-        DocumentError { line: Some(self.line(at.span().start)), problem: problem.into() }
+        DocumentError::new(Some(self.line(at.span().start)), problem)
     }
 
     /// The value, if `check` accepts it.

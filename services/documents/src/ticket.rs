@@ -74,7 +74,7 @@ pub enum TicketRefused {
     #[error(transparent)]
     Note(#[from] NoteError),
     /// The note says something else than a ticket does. The message has nothing of the text, which may name a participant.
-    #[error("line {} of the note is not that of a ticket", .0.line.unwrap_or_default())]
+    #[error("{}", not_a_ticket(.0))]
     Text(#[from] DocumentError),
     /// It is too long.
     #[error("the ticket has {0} bytes; at most {MAX_TICKET_BYTES} are allowed")]
@@ -94,6 +94,13 @@ pub enum TicketRefused {
     /// It has expired.
     #[error("the ticket has expired")]
     Expired,
+}
+
+fn not_a_ticket(error: &DocumentError) -> String {
+    if error.unsupported {
+        return error.problem.clone();
+    }
+    format!("line {} of the note is not that of a ticket", error.line.unwrap_or_default())
 }
 
 /// The number of the next join of an identity whose last one had the number `last` (0 for none): the time, or the next

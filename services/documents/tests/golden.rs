@@ -1,6 +1,5 @@
 //! Compares the notes that this crate writes with committed ones, and with an independent implementation of the format
-//! (`signed_note`, which uses `ed25519-dalek`). The files were also signed with Go's, see `golden/README.md`. `GOLDEN=write` makes the tests write the files again; review the
-//! difference.
+//! (`signed_note`, which uses `ed25519-dalek`). The files were also signed with Go's, see `golden/README.md`.
 
 #![allow(clippy::unwrap_used, reason = "a test, outside of test functions")]
 
@@ -10,9 +9,10 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use signed_note::{StandardSigner, StandardVerifier, VerifierList};
 use systir_documents::{
-    Bundle, Directory, DirectoryNode, Document, Floor, Lifetime, Note, OperatorPin, PinnedKeys, Pins,
-    RoomClassRule, SigningKey, Vocabulary,
+    Bundle, DOCUMENT_FORMATS, Directory, DirectoryNode, Document, Floor, Lifetime, Note, OperatorPin,
+    PinnedKeys, Pins, RoomClassRule, SigningKey, Vocabulary,
 };
+use systir_golden::Golden;
 
 /// 2026-11-29T08:00:00Z.
 const ISSUED: u64 = 1_795_939_200;
@@ -24,6 +24,10 @@ const KEYS: [(&str, u8); 4] =
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(folder().join("1").join(file)).unwrap()
 }
 
 fn key(name: &str) -> SigningKey {
@@ -163,24 +167,22 @@ fn sign_by_the_other_implementation(text: &str, signers: &[&str]) -> String {
 
 #[test]
 fn notes_are_written_like_the_golden_files() {
+    let files = Golden::new(env!("CARGO_PKG_NAME"), folder(), DOCUMENT_FORMATS);
     for (file, document, signers) in golden() {
-        let path = folder().join(file);
         let written = sign(&document.to_text(), signers).to_string();
-        if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-            std::fs::write(&path, &written).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(written, golden, "{file}");
-        let verified = pins().verify(&golden).unwrap();
-        assert_eq!(verified.document(), &document, "{file}");
-        assert_eq!(verified.signers(), signers.iter().map(|name| key(name).public()).collect::<Vec<_>>());
+        files.check(file, written.as_bytes(), |_, golden| {
+            let verified = pins().verify(std::str::from_utf8(golden).unwrap()).unwrap();
+            assert_eq!(verified.document(), &document, "{file}");
+            assert_eq!(verified.signers(), signers.iter().map(|name| key(name).public()).collect::<Vec<_>>());
+        });
     }
+    files.check_names(&["bundle.note", "directory.note", "floor.note", "grant.note", "ticket.note"]);
 }
 
 #[test]
 fn the_other_implementation_verifies_the_golden_files_and_writes_the_same() {
     for (file, document, signers) in golden() {
-        let golden = std::fs::read_to_string(folder().join(file)).unwrap();
+        let golden = read(file);
         assert_eq!(signers_by_the_other_implementation(&golden, signers).unwrap(), signers, "{file}");
         assert_eq!(sign_by_the_other_implementation(&document.to_text(), signers), golden, "{file}");
         let changed = golden.replacen("version = ", "version = 1", 1);
@@ -215,5 +217,28 @@ proptest! {
         let keys = signers.iter().map(|name| key(name).public()).collect();
         let pinned = PinnedKeys::new(keys, signers.len()).unwrap();
         prop_assert_eq!(pinned.verify(&Note::parse(&theirs).unwrap()).unwrap().len(), signers.len());
+    }
+}
+
+#[test]
+fn a_document_of_another_format_is_refused_with_what_to_do() {
+    for (file, document, signers) in golden() {
+        let (kind, text) = (document.kind(), document.to_text());
+        let of = |number: &str| {
+            let line = format!("systir.org/{kind}/v{number}\n");
+            sign(&text.replacen(&format!("systir.org/{kind}/v1\n"), &line, 1), signers).to_string()
+        };
+        let refused = pins().verify(&of("2")).unwrap_err();
+        assert!(refused.is_unsupported(), "{file}: {refused}");
+        let sentence = refused.to_string();
+        assert!(
+            sentence.contains(&format!("it is a {kind} of format 2, and this release reads format 1")),
+            "{sentence}"
+        );
+        assert!(sentence.contains("upgrade this node"), "{sentence}");
+        let older = pins().verify(&of("0")).unwrap_err();
+        assert!(older.is_unsupported() && older.to_string().contains("signed anew"), "{older}");
+        // The same number in another form is no version.
+        assert!(pins().verify(&of("01")).is_err_and(|refused| !refused.is_unsupported()));
     }
 }

@@ -1,19 +1,14 @@
 //! Compares the ticket that this crate writes with a committed one, and with an independent implementation of the note
-//! format. `GOLDEN=write` makes the test write the file again; review the difference.
+//! format.
 
 #![allow(clippy::unwrap_used, reason = "a test, outside of test functions")]
 
-use std::path::{Path, PathBuf};
-
 use signed_note::{StandardVerifier, VerifierList};
-use systir_documents::{SigningKey, Ticket, TicketPermission, TicketSource};
+use systir_documents::{DOCUMENT_FORMATS, SigningKey, Ticket, TicketPermission, TicketSource};
+use systir_golden::Golden;
 
 /// 2026-11-29T08:00:00Z.
 const ISSUED_MS: u64 = 1_795_939_200_000;
-
-fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ticket.note")
-}
 
 fn key() -> SigningKey {
     SigningKey::from_seed("cph-1/2026", [11; 32]).unwrap()
@@ -42,14 +37,14 @@ fn ticket() -> Ticket {
 #[test]
 fn a_ticket_is_written_like_the_golden_file() {
     let written = ticket().sign(&key()).unwrap();
-    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-        std::fs::write(file(), &written).unwrap();
-    }
-    let golden = std::fs::read_to_string(file()).unwrap();
-    assert_eq!(written, golden);
-    assert_eq!(Ticket::verify(&golden, &[key().public()]), Ok(ticket()));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let files = Golden::new(env!("CARGO_PKG_NAME"), folder, DOCUMENT_FORMATS);
+    files.check("ticket.note", written.as_bytes(), |_, golden| {
+        let read = Ticket::verify(std::str::from_utf8(golden).unwrap(), &[key().public()]);
+        assert_eq!(read, Ok(ticket()));
+    });
     let verifier = StandardVerifier::new(&key().public().to_string()).unwrap();
     let known = VerifierList::new(vec![Box::new(verifier)]);
-    let note = signed_note::Note::from_bytes(golden.as_bytes()).unwrap();
+    let note = signed_note::Note::from_bytes(written.as_bytes()).unwrap();
     assert_eq!(note.verify(&known).unwrap().0.len(), 1);
 }

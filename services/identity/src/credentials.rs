@@ -20,10 +20,14 @@ use std::time::SystemTime;
 
 /// Application protocols (ALPN) between nodes.
 pub mod alpn {
-    /// QUIC connections of links, version 2.
-    pub const LINK: &[u8] = b"systir-link/2";
-    /// gRPC, version 2: the node key proofs, then HTTP/2.
-    pub const GRPC: &[u8] = b"systir-grpc/2";
+    /// QUIC connections of links. Their versions were agreed on the link's gRPC connection.
+    pub const LINK: &[&[u8]] = &[b"systir-link/2"];
+    /// gRPC, the preferred protocol first.
+    pub const GRPC: &[&[u8]] = &[GRPC_WITH_VERSIONS, b"systir-grpc/2"];
+    /// gRPC as nodes speak it that state no versions: the node key proofs, then HTTP/2.
+    pub const GRPC_UNSTATED: &[&[u8]] = &[b"systir-grpc/2"];
+    /// gRPC with the versions of both nodes beside their node key proofs.
+    pub const GRPC_WITH_VERSIONS: &[u8] = b"systir-grpc/3";
 }
 
 /// A node's certificate and trust bundle. Cheap to clone. Clones share both, also after a renewal.
@@ -136,19 +140,20 @@ impl Credentials {
         self.bundle.store(Arc::new(bundle));
     }
 
-    /// TLS configuration of a server for other nodes: TLS 1.3 with a client certificate. Sessions are not
+    /// TLS configuration of a server for other nodes, with these application protocols, the preferred one first: TLS 1.3 with a
+    /// client certificate. Sessions are not
     /// resumed, because a resumed session skips the verification of the certificate.
     ///
     /// # Errors
     /// When TLS rejects the configuration.
-    pub fn server_config(&self, alpn: &[u8]) -> Result<ServerConfig, IdentityError> {
+    pub fn server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, IdentityError> {
         let verifier = ClientVerifier { bundle: self.bundle.clone(), provider: self.provider.clone() };
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| IdentityError::Tls(error.to_string()))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.own.clone());
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
@@ -159,7 +164,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When TLS rejects the configuration.
-    pub fn client_config(&self, expected: &SpiffeId, alpn: &[u8]) -> Result<ClientConfig, IdentityError> {
+    pub fn client_config(&self, expected: &SpiffeId, alpn: &[&[u8]]) -> Result<ClientConfig, IdentityError> {
         let verifier = ServerVerifier {
             expected: expected.clone(),
             bundle: self.bundle.clone(),
@@ -171,7 +176,7 @@ impl Credentials {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.own.clone());
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
         Ok(config)

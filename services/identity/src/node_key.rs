@@ -158,6 +158,8 @@ fn message(
 mod tests {
     use super::*;
     use std::time::SystemTime;
+    use systir_golden::Golden;
+    use systir_version::VersionRange;
 
     fn id(name: &str) -> SpiffeId {
         format!("spiffe://nordu.net/relay/{name}").parse().unwrap()
@@ -175,6 +177,23 @@ mod tests {
     /// Both ends of a connection that `cph-1` dialled.
     fn ends() -> (NodeHandshake, NodeHandshake) {
         (end(HandshakeRole::Dialler, "cph-1", "sto-1", 7), end(HandshakeRole::Listener, "sto-1", "cph-1", 7))
+    }
+
+    #[test]
+    fn what_a_node_signs_on_a_connection_is_as_its_fixture() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        let golden = Golden::new(env!("CARGO_PKG_NAME"), folder, VersionRange::OWN);
+        let (cph, sto) = ends();
+        let signed = message(HandshakeRole::Dialler, &id("cph-1"), &id("sto-1"), &[7; EXPORTER_LENGTH]);
+        golden.check("node-key-statement.hex", &signed, |_, bytes| {
+            // A proof that another release makes of those bytes counts here.
+            let proof = key(1).sign(bytes);
+            assert!(sto.verify(&proof, &[key(1).public()]).is_ok());
+        });
+        golden.check("node-key-proof.hex", &cph.prove(&key(1)), |_, bytes| {
+            assert!(sto.verify(bytes.try_into().unwrap(), &[key(1).public()]).is_ok());
+        });
+        golden.check_names(&["node-key-statement.hex", "node-key-proof.hex"]);
     }
 
     #[test]

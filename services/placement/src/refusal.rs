@@ -14,7 +14,13 @@ impl Proposal {
         }
         let any = |wanted: Reason| answers.contains(&wanted);
         let undecided = |answer: &Reason| {
-            let unclear = [Reason::NoAnswer, Reason::Internal, Reason::Unspecified, Reason::EpochOvertaken];
+            let unclear = [
+                Reason::NoAnswer,
+                Reason::Internal,
+                Reason::Unspecified,
+                Reason::EpochOvertaken,
+                Reason::UnsupportedVersion,
+            ];
             answer.is_about_a_grant() || unclear.contains(answer)
         };
         let reason = if any(Reason::IdentityQuota) {

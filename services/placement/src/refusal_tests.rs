@@ -17,6 +17,7 @@ fn the_reason_is_full_only_when_no_node_could_have_a_seat() {
         (&[Reason::Draining, Reason::PolicyDenied], Reason::RulesDiffer),
         (&[Reason::Draining, Reason::Draining], Reason::ApprovedUnavailable),
         (&[Reason::Full, Reason::NoAnswer], Reason::ApprovedUnavailable),
+        (&[Reason::Full, Reason::UnsupportedVersion], Reason::ApprovedUnavailable),
         (&[Reason::Internal, Reason::Full], Reason::ApprovedUnavailable),
         (&[Reason::Full, Reason::EpochOvertaken], Reason::ApprovedUnavailable),
         (&[Reason::Internal, Reason::PolicyDenied], Reason::ApprovedUnavailable),

@@ -15,7 +15,7 @@ use systir_documents::{
 use crate::engine::PolicyEngine;
 use crate::problem::{LoadError, Problem};
 use crate::source::{SourceDocument, Sources};
-use crate::source_files::{ClassesFile, VocabularyFile};
+use crate::source_files::{ClassesFile, GuaranteesFile, VocabularyFile};
 
 /// The rules of `ku.dk`, Cedar text.
 pub const KU_DK: &str = include_str!("../policies/ku.dk.cedar");
@@ -27,6 +27,8 @@ pub const ZONES: &str = include_str!("../policies/zones.toml");
 pub const VOCABULARY: &str = include_str!("../policies/vocabulary.toml");
 /// Room classes of `ku.dk`, TOML.
 pub const CLASSES: &str = include_str!("../policies/classes.toml");
+/// Guarantees of `ku.dk`, TOML.
+pub const GUARANTEES: &str = include_str!("../policies/guarantees.toml");
 /// The nodes `cph-1`, `sto-1` and `aws-sto-1`, TOML.
 pub const DIRECTORY: &str = include_str!("../policies/directory.toml");
 
@@ -94,7 +96,7 @@ pub fn bundle(lifetime: Lifetime) -> Result<Bundle, LoadError> {
         vocabulary: parse::<VocabularyFile>("vocabulary.toml", VOCABULARY)?.into(),
         zones: parse::<BTreeMap<String, Vec<String>>>("zones.toml", ZONES)?,
         classes: parse::<ClassesFile>("classes.toml", CLASSES)?.into(),
-        guarantees: Vec::new(),
+        guarantees: parse::<GuaranteesFile>("guarantees.toml", GUARANTEES)?.into(),
         policy: KU_DK.to_owned(),
     })
 }

@@ -219,6 +219,8 @@ reasons! {
     WrongNodeKey = "wrong-node-key",
     /// The other node has too many connections.
     TooManyConnections = "too-many-connections",
+    /// The other node, a record or a document is of a version that this node does not work with.
+    UnsupportedVersion = "unsupported-version",
     /// Too many connections, from one address or in total, have not proven yet which node they are of.
     TooManyHandshakes = "too-many-handshakes",
     /// The address of the other node is outside the prefixes that its directory lists.

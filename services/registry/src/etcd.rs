@@ -21,7 +21,7 @@ use crate::etcd_config::EtcdConfig;
 use crate::follow;
 use crate::keep_lease;
 use crate::lease::{Lease, NodeLoad};
-use crate::record;
+use crate::record::{self, UnreadableRecord};
 use crate::registry::{CreateError, Registry, RegistryError, UpdateError};
 use crate::renew;
 use crate::room_watch::RoomWatch;
@@ -32,6 +32,7 @@ use crate::unreadable_warnings::UnreadableWarnings;
 use crate::view::View;
 use crate::view_change::ViewEditor;
 use systir_assignment::{Assignment, NodeId, RoomId, StoreKeys, Versioned};
+use systir_version::{UnsupportedVersion, VersionRange};
 
 /// Attempts to replace a record that cannot be read, while others write it.
 const REPLACE_ATTEMPTS: usize = 3;
@@ -164,7 +165,9 @@ impl EtcdRegistry {
         keys: &[(String, u64)],
         wanted: Assignment,
     ) -> Result<Result<Versioned<Assignment>, Vec<Found>>, RegistryError> {
-        let value = serde_json::to_vec(&wanted).map_err(|error| RegistryError::Refused(error.to_string()))?;
+        let own = self.shared.config.versions;
+        let value =
+            record::text_of(&wanted, own).map_err(|error| RegistryError::Refused(error.to_string()))?;
         let unchanged = |(key, revision): &(String, u64)| {
             // A key without a record has revision 0.
             Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision as i64)
@@ -181,7 +184,7 @@ impl EtcdRegistry {
             self.change_copy(answer.history, |view| view.insert_newer_room(record.clone()));
             return Ok(Ok(record));
         }
-        let found = answer.found();
+        let found = answer.found(own);
         for found in &found {
             if let Found::Record(current) = found {
                 self.change_copy(answer.history, |view| view.insert_newer_room((**current).clone()));
@@ -214,6 +217,8 @@ enum Found {
     Record(Box<Versioned<Assignment>>),
     /// It cannot be read and counts as absent. Its revision.
     Unreadable(i64),
+    /// It is of another version, and stays as it is.
+    Unsupported(UnsupportedVersion),
     Nothing,
 }
 
@@ -227,19 +232,22 @@ impl TxnAnswer {
     }
 
     /// What each read of the transaction found.
-    fn found(&self) -> Vec<Found> {
+    fn found(&self, own: VersionRange) -> Vec<Found> {
         let responses = self.answer.op_responses();
         let reads = responses.iter().filter_map(|response| match response {
-            TxnOpResponse::Get(found) => Some(found.kvs().first().map_or(Found::Nothing, found_in)),
+            TxnOpResponse::Get(found) => {
+                Some(found.kvs().first().map_or(Found::Nothing, |record| found_in(record, own)))
+            }
             _ => None,
         });
         reads.collect()
     }
 }
 
-fn found_in(record: &KeyValue) -> Found {
-    match record::assignment_of(record) {
+fn found_in(record: &KeyValue, own: VersionRange) -> Found {
+    match record::assignment_of(record, own) {
         Ok(known) => Found::Record(Box::new(known)),
+        Err(UnreadableRecord::Version(unsupported)) => Found::Unsupported(unsupported),
         Err(reason) => {
             tracing::warn!(%reason, "a room's record cannot be read and counts as absent");
             Found::Unreadable(record.mod_revision())
@@ -322,6 +330,9 @@ impl Registry for EtcdRegistry {
                         Found::Record(existing) => return Err(CreateError::AlreadyAssigned(existing)),
                         // Else nobody could join the room until someone deletes the record.
                         Found::Unreadable(revision) => revision as u64,
+                        Found::Unsupported(unsupported) => {
+                            return Err(RegistryError::UnsupportedVersion(unsupported).into());
+                        }
                         Found::Nothing => 0,
                     };
                 }
@@ -344,6 +355,7 @@ impl Registry for EtcdRegistry {
                 Ok(written) => Ok(written),
                 Err(found) => match found.into_iter().next() {
                     Some(Found::Record(current)) => Err(UpdateError::Conflict(current)),
+                    Some(Found::Unsupported(unsupported)) => Err(RegistryError::from(unsupported).into()),
                     _ => Err(UpdateError::Gone),
                 },
             }
@@ -360,12 +372,13 @@ impl Registry for EtcdRegistry {
                 .and_then([TxnOp::delete(key.clone(), None)])
                 .or_else([TxnOp::get(key, None)]);
             let answer = self.transact(txn).await?;
-            match answer.found().into_iter().next() {
+            match answer.found(self.shared.config.versions).into_iter().next() {
                 _ if answer.succeeded() => {
                     self.remove_older(&read.value.room, &answer);
                     Ok(())
                 }
                 Some(Found::Record(current)) => Err(UpdateError::Conflict(current)),
+                Some(Found::Unsupported(unsupported)) => Err(RegistryError::from(unsupported).into()),
                 _ => {
                     self.remove_older(&read.value.room, &answer);
                     Err(UpdateError::Gone)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use systir_version::VersionRange;
+
 use crate::connection::EtcdCredentials;
 
 /// How to reach etcd.
@@ -18,10 +20,12 @@ pub struct EtcdConfig {
     /// Interval of full reads, which replace the copy whatever the watch reported: etcd before 3.5.18
     /// reports to no watch a deletion at exactly the revision of a compaction.
     pub full_read_interval: Duration,
+    /// The versions of records that this node works with.
+    pub versions: VersionRange,
 }
 
 impl Default for EtcdConfig {
-    /// No endpoints; a lease of 10 s, a full read each minute.
+    /// No endpoints; a lease of 10 s, a full read each minute, the versions of this release.
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
@@ -29,6 +33,7 @@ impl Default for EtcdConfig {
             credentials: EtcdCredentials::default(),
             lease: Duration::from_secs(10),
             full_read_interval: Duration::from_secs(60),
+            versions: VersionRange::OWN,
         }
     }
 }

@@ -119,6 +119,7 @@ pub(crate) fn publish(shared: &Shared, read: FullRead) {
             );
         }
         fresh.unreadable += view.unreadable;
+        fresh.unsupported += view.unsupported;
         fresh.keep_ended_leases(view);
         // Keep what this node wrote after the read, and the last known rooms of institutions that etcd refuses. If
         // etcd was replaced, the copy's revisions are of the earlier etcd: they do not show what is newer.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use systir_assignment::NodeId;
+use systir_version::VersionRange;
 
 /// Load that a node reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,6 +42,20 @@ pub struct Lease {
     /// Version of its software.
     #[serde(default)]
     pub version: String,
+    /// The versions of formats that it works with.
+    #[serde(default)]
+    pub versions: VersionRange,
+}
+
+/// The lease of a node that has no version in common with this one. Nothing else of it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UnsupportedLease {
+    /// Version of its software.
+    #[serde(default)]
+    pub version: String,
+    /// The versions of formats that it works with.
+    #[serde(default)]
+    pub versions: VersionRange,
 }
 
 impl Lease {

@@ -46,7 +46,7 @@ pub use assignments::{
 pub use connection::EtcdCredentials;
 pub use etcd::EtcdRegistry;
 pub use etcd_config::EtcdConfig;
-pub use lease::{Lease, NodeLoad};
+pub use lease::{Lease, NodeLoad, UnsupportedLease};
 pub use local::{LocalRegistry, LocalStore};
 pub use metrics::RegistryMetrics;
 pub use probe::{EtcdAnswers, EtcdStatus, probe};

@@ -58,7 +58,13 @@ impl Collector for RegistryMetrics {
             "Times that the registry was found restored from a backup or replaced",
             view.replaced(),
         )?;
-        counter(&mut encoder, "registry_unreadable", "Records that could not be read", view.unreadable())
+        counter(&mut encoder, "registry_unreadable", "Records that could not be read", view.unreadable())?;
+        counter(
+            &mut encoder,
+            "registry_unsupported",
+            "Records of versions that this node does not work with, which are neither read nor replaced",
+            view.unsupported(),
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use crate::lease::{Lease, NodeLoad};
 use crate::room_watch::RoomWatch;
 use crate::view::View;
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
+use systir_version::UnsupportedVersion;
 
 /// The store failed or refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum RegistryError {
         "the registry refused the request ({0}); check the node's certificate and its role in etcd (systirctl etcd roles)"
     )]
     Refused(String),
+    /// The record is of another version. It is neither read nor replaced.
+    #[error("the room's record cannot be read, so it is not replaced: {0}")]
+    UnsupportedVersion(#[from] UnsupportedVersion),
 }
 
 impl RegistryError {
@@ -102,7 +106,8 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Removes this node's lease.
     fn retire(&self) -> BoxFuture<'_, ()>;
 
-    /// Assigns a room that has no assignment, or whose record cannot be read. Of two concurrent calls one wins.
+    /// Assigns a room that has no assignment, or whose record is malformed. A record of a version that this node does not work
+    /// with is refused and stays. Of two concurrent calls one wins.
     fn create(&self, assignment: Assignment) -> BoxFuture<'_, Result<Versioned<Assignment>, CreateError>> {
         self.create_unless(assignment, Vec::new())
     }

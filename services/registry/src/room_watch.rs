@@ -157,6 +157,7 @@ mod tests {
 
     fn lease(node: &str, port: u16) -> Lease {
         Lease {
+            versions: systir_version::VersionRange::OWN,
             node: node.into(),
             grpc: format!("192.0.2.1:{port}"),
             quic: format!("192.0.2.1:{port}"),

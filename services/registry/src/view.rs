@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, UnsupportedLease};
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
 /// A copy of all leases and assignments.
@@ -14,6 +14,10 @@ pub struct View {
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Assignment>>,
     pub(crate) unavailable_since: Option<Instant>,
     pub(crate) unreadable: u64,
+    /// How many of the unreadable records are of another version.
+    pub(crate) unsupported: u64,
+    /// Leases of nodes that have no version in common with this one.
+    pub(crate) unsupported_leases: BTreeMap<NodeId, UnsupportedLease>,
     /// Last leases of nodes that have none now.
     pub(crate) ended: BTreeMap<NodeId, Lease>,
     /// The nodes whose last leases are kept. None: all, because the store is inside this process.
@@ -39,6 +43,12 @@ impl View {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Lease> {
         self.nodes.get(&NodeId::from(name))
+    }
+
+    /// The lease of a node that has no version in common with this one. Such a node counts as one without a lease.
+    #[must_use]
+    pub fn unsupported_lease(&self, name: &str) -> Option<&UnsupportedLease> {
+        self.unsupported_leases.get(&NodeId::from(name))
     }
 
     /// All valid leases.
@@ -100,6 +110,12 @@ impl View {
         self.unreadable
     }
 
+    /// Number of records read so far of versions that this node does not work with.
+    #[must_use]
+    pub fn unsupported(&self) -> u64 {
+        self.unsupported
+    }
+
     /// How often the store was restored from a backup or replaced by another one since this node started.
     #[must_use]
     pub fn replaced(&self) -> u64 {
@@ -108,11 +124,13 @@ impl View {
 
     pub(crate) fn insert_lease(&mut self, node: NodeId, lease: Lease) {
         self.ended.remove(&node);
+        self.unsupported_leases.remove(&node);
         self.nodes.insert(node, lease);
     }
 
     /// Removes a lease and keeps it as an ended one. False when there was none.
     pub(crate) fn remove_lease(&mut self, node: &NodeId) -> bool {
+        self.unsupported_leases.remove(node);
         let Some(lease) = self.nodes.remove(node) else { return false };
         if self.remembers(node) {
             self.ended.insert(node.clone(), lease);
@@ -121,19 +139,23 @@ impl View {
     }
 
     /// Is the node's last lease kept? A hostile store can name any number of nodes.
-    fn remembers(&self, node: &NodeId) -> bool {
+    pub(crate) fn remembers(&self, node: &NodeId) -> bool {
         self.remembered.as_ref().is_none_or(|nodes| nodes.contains(node))
     }
 
     /// Keeps the last leases of these nodes and of no others.
     pub(crate) fn remember(&mut self, nodes: BTreeSet<NodeId>) {
         self.ended.retain(|node, _| nodes.contains(node));
+        self.unsupported_leases.retain(|node, _| nodes.contains(node));
         self.remembered = Some(Arc::new(nodes));
     }
 
     /// Keeps the leases of an earlier copy that are no longer valid as ended ones.
     pub(crate) fn keep_ended_leases(&mut self, before: &Self) {
         self.remembered.clone_from(&before.remembered);
+        if let Some(nodes) = &self.remembered {
+            self.unsupported_leases.retain(|node, _| nodes.contains(node));
+        }
         let ended = before.ended.iter().chain(&before.nodes);
         for (node, lease) in ended {
             if !self.nodes.contains_key(node) && self.remembers(node) {
@@ -147,6 +169,7 @@ impl View {
 mod tests {
     use super::*;
     use crate::lease::NodeLoad;
+    use systir_version::VersionRange;
 
     fn lease(node: &NodeId) -> Lease {
         Lease {
@@ -156,6 +179,7 @@ mod tests {
             load: NodeLoad::default(),
             draining: false,
             version: String::new(),
+            versions: VersionRange::OWN,
         }
     }
 

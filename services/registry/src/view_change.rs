@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, UnsupportedLease};
 use crate::view::{UnreadRooms, View};
 use systir_assignment::{Assignment, NodeId, RoomId, Versioned};
 
@@ -137,8 +137,18 @@ impl<'a> ViewEditor<'a> {
         }
     }
 
-    pub(crate) fn count_unreadable(&mut self) {
+    /// A node's lease is of another version.
+    pub(crate) fn insert_unsupported_lease(&mut self, node: NodeId, lease: UnsupportedLease) {
+        if self.view.remembers(&node) {
+            self.view.unsupported_leases.insert(node, lease);
+            self.changes.other = true;
+        }
+    }
+
+    /// A record cannot be read, perhaps because it is of another version.
+    pub(crate) fn count_unreadable(&mut self, unsupported: bool) {
         self.view.unreadable += 1;
+        self.view.unsupported += u64::from(unsupported);
         self.changes.other = true;
     }
 }

@@ -168,7 +168,7 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
         .nodes()
         .iter()
         .map(|facts| {
-            let lease = view.node(&facts.id);
+            let (lease, unsupported) = (view.node(&facts.id), view.unsupported_lease(&facts.id));
             json!({
                 "node": facts.id,
                 "site": facts.site,
@@ -186,7 +186,9 @@ async fn nodes(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Json<V
                 "draining": lease.is_some_and(|lease| lease.draining),
                 "participants": lease.map(|lease| lease.load.participants),
                 "capacity": lease.map(|lease| lease.load.capacity),
-                "version": lease.map(|lease| lease.version.clone()),
+                "version": lease.map(|lease| &lease.version).or(unsupported.map(|lease| &lease.version)),
+                "versions": lease.map(|lease| lease.versions).or(unsupported.map(|lease| lease.versions)),
+                "supported": unsupported.is_none(),
             })
         })
         .collect();

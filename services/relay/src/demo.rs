@@ -5,6 +5,7 @@
 mod forward;
 mod instructions;
 mod log;
+mod policy_page;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -132,6 +133,7 @@ pub async fn run(options: DemoOptions, stop: CancellationToken) -> Result<()> {
             tokio::spawn(forward::run(forward::bind(second).await?, http, stop.clone()));
         }
     }
+    tokio::spawn(policy_page::make(folder.path().join("documents"), documents.institution_key().public()));
     instructions::print(&options)?;
     stop.cancelled().await;
     for node in nodes {

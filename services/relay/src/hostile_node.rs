@@ -86,6 +86,7 @@ impl HostileNode {
             load: NodeLoad { capacity: 100, at_ms: unix_ms(), ..NodeLoad::default() },
             draining: false,
             version: String::new(),
+            versions: systir_version::VersionRange::OWN,
         };
         let keys = ["cph-1", "sto-1", "aws-sto-1"]
             .map(|node| (id_of(node), cluster.documents.node_key(node).unwrap().public()));

@@ -41,6 +41,7 @@ pub mod node;
 mod node_directory;
 mod node_key;
 mod operator_mistakes;
+mod policy_page;
 mod port_owner;
 mod refusal_wire;
 mod room_keys;

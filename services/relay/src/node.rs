@@ -24,6 +24,7 @@ use systir_registry::{
 };
 use systir_room_runtime::{CleanUp, RoomDependencies, Rooms};
 use systir_transport::Certificate;
+use systir_version::VersionRange;
 use systir_worker::tcp::ConnectionLimiter;
 use systir_worker::{WorkerAccess, WorkerHandle, WorkerMetrics, WorkerPool, WorkerStats};
 use tokio::net::TcpListener;
@@ -48,6 +49,7 @@ use crate::metrics::{self, NodeMetrics, Readiness};
 use crate::node_directory::NodeDirectory;
 use crate::node_key;
 use crate::operator_mistakes::{self, MistakeMetrics};
+use crate::policy_page::PolicyPages;
 use crate::port_owner::cannot_listen;
 use crate::room_keys::{self, ConfiguredRoomKeys};
 use crate::serve::proxy_protocol::TrustedProxies;
@@ -55,7 +57,7 @@ use crate::serve::tls::{self, CertificateFiles, CertificatePair};
 use crate::startup_files::{self, StartupFiles};
 use crate::ticket_issuer::TicketIssuer;
 use crate::workers::{self, StartedWorker};
-use crate::{gateway, kernel_limits, link_dispatch, load, serve};
+use crate::{gateway, kernel_limits, link_dispatch, load, policy_page, serve};
 
 /// How long readiness waits for the registry's first answer.
 const REGISTRY_WAIT: Duration = Duration::from_secs(10);
@@ -150,6 +152,15 @@ impl Node {
     /// # Errors
     /// When a part cannot start, with its name and the reason.
     pub async fn start(config: RelayConfig, registry: Arc<dyn Registry>) -> Result<Self> {
+        Self::start_with(config, registry, VersionRange::OWN).await
+    }
+
+    /// The same as a node that works with these versions.
+    async fn start_with(
+        config: RelayConfig,
+        registry: Arc<dyn Registry>,
+        versions: VersionRange,
+    ) -> Result<Self> {
         let name = config.node.name.clone();
         let metrics = NodeMetrics::default();
         let start = start::read(&config)?;
@@ -197,7 +208,8 @@ impl Node {
         let grpc_listener = crate::listen::link_tcp(grpc)
             .and_then(TcpListener::from_std)
             .map_err(|error| cannot_listen("links.grpc", false, grpc, &error))?;
-        let lease = lease(&config, grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
+        let ports_of_links = (grpc_listener.local_addr()?.port(), quic_socket.local_addr()?.port());
+        let lease = lease(&config, ports_of_links, versions);
 
         let seats = Arc::new(Seats::new(config.node.capacity, quotas(&config)));
         let local_load = Arc::new(LocalLoad::new(seats.clone()));
@@ -246,6 +258,7 @@ impl Node {
         );
         links_config.notifier = notifier;
         links_config.workers = ports;
+        links_config.versions = versions;
         links_config.ceiling_bps = u64::from(config.links.ceiling_mbps) * 1_000_000;
         let offers = Arc::new(Offers::default());
         let service = ClusterService {
@@ -336,7 +349,15 @@ impl Node {
             institutions: config.policy.institutions.keys().cloned().collect(),
         };
         let documents_api = DocumentsApi { api: api.clone(), store: documents.clone() };
-        let systir = api::router(api).merge(documents_api::router(documents_api));
+        let pages = PolicyPages {
+            admission: admission.clone(),
+            store: documents.clone(),
+            folder: config.policy.documents.clone(),
+            operator: config.policy.operator.clone(),
+            metrics: metrics.policy_pages.clone(),
+        };
+        let systir =
+            api::router(api).merge(documents_api::router(documents_api)).merge(policy_page::router(pages));
         let app = gateway::router(keys.clone(), joins.clone(), sockets.clone(), join_limits)
             .merge(serve::with_body_timeout(systir))
             .merge(systir_console::router())
@@ -484,7 +505,7 @@ fn quotas(config: &RelayConfig) -> SeatQuotas {
 }
 
 /// This node's lease.
-fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
+fn lease(config: &RelayConfig, (grpc_port, quic_port): (u16, u16), versions: VersionRange) -> Lease {
     let host = config.links.advertise.unwrap_or_else(|| config.links.grpc.ip());
     let load =
         systir_registry::NodeLoad { capacity: config.node.capacity, at_ms: unix_ms(), ..Default::default() };
@@ -495,6 +516,7 @@ fn lease(config: &RelayConfig, grpc_port: u16, quic_port: u16) -> Lease {
         load,
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        versions,
     }
 }
 

@@ -65,10 +65,14 @@ mod journal_of_decisions;
 #[path = "lost_lease_tests.rs"]
 mod lost_lease;
 
+#[path = "policy_page_tests.rs"]
+mod policy_page;
 #[path = "room_rules_tests.rs"]
 mod room_rules;
 #[path = "ticket_tests.rs"]
 mod tickets;
+#[path = "version_tests.rs"]
+mod versions;
 
 /// The parts of a node that tests inspect.
 #[derive(Debug)]
@@ -128,6 +132,13 @@ impl TestCluster {
 
     async fn node_with(&self, name: &str, capacity: u32, registry: Arc<dyn Registry>) -> Node {
         Node::start(self.config(name, capacity), registry).await.unwrap()
+    }
+
+    /// A node of this minor version.
+    async fn node_of(&self, name: &str, capacity: u32, minor: u16) -> Node {
+        let versions = VersionRange::new(minor - 1, minor).unwrap();
+        let registry = Arc::new(self.store.registry());
+        Node::start_with(self.config(name, capacity), registry, versions).await.unwrap()
     }
 
     fn config(&self, name: &str, capacity: u32) -> RelayConfig {
@@ -460,6 +471,7 @@ async fn a_room_dials_the_new_address_of_a_restarted_node() {
         load: Default::default(),
         draining: false,
         version: String::new(),
+        versions: VersionRange::OWN,
     });
     home.parts.assignments.peer_carries(&room(), "sto-1");
     let links = &home.directory;

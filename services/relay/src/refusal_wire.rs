@@ -14,6 +14,7 @@ pub(crate) fn encode(refusal: Refusal) -> ReserveRefused {
         Reason::InstitutionQuota => RefusalCode::InstitutionQuota,
         Reason::RegistryUnavailable | Reason::RegistryRefuses => RefusalCode::Registry,
         Reason::NoRoomKey => RefusalCode::NoRoomKey,
+        Reason::UnsupportedVersion => RefusalCode::Version,
         reason if reason.is_about_a_grant() => RefusalCode::Grant,
         reason if reason.is_policy_denial() => RefusalCode::Policy,
         _ => RefusalCode::Internal,
@@ -33,6 +34,7 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
         RefusalCode::Grant => Reason::GrantInvalid,
         RefusalCode::Registry => Reason::RegistryUnavailable,
         RefusalCode::NoRoomKey => Reason::NoRoomKey,
+        RefusalCode::Version => Reason::UnsupportedVersion,
         RefusalCode::Internal => Reason::Internal,
         RefusalCode::Unspecified => Reason::Unspecified,
     };
@@ -43,6 +45,7 @@ pub(crate) fn decode(refused: ReserveRefused) -> Refusal {
 pub(crate) fn of_call(error: &CallError) -> Refusal {
     let reason = match error {
         CallError::Refused(_) => Reason::PolicyDenied,
+        CallError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
         _ => Reason::NoAnswer,
     };
     Refusal::new(reason, error.to_string())
@@ -65,6 +68,7 @@ mod tests {
             RefusalCode::InstitutionQuota,
             RefusalCode::Grant,
             RefusalCode::Registry,
+            RefusalCode::Version,
         ] {
             let refused = ReserveRefused { code: code.into(), ..ReserveRefused::default() };
             let refusal = decode(refused);

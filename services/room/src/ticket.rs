@@ -76,6 +76,7 @@ impl TicketProblem {
             Self::Refused(TicketRefused::Signature) => Reason::TicketSignature,
             Self::Refused(TicketRefused::NotCurrent(_)) => Reason::TicketNotCurrent,
             Self::Refused(TicketRefused::Expired) => Reason::TicketExpired,
+            Self::Refused(TicketRefused::Text(error)) if error.unsupported => Reason::UnsupportedVersion,
             Self::Refused(_) | Self::NotText => Reason::TicketMalformed,
             Self::UnknownGateway | Self::GatewayDenied { .. } => Reason::TicketGateway,
             Self::Mismatch(_) => Reason::TicketMismatch,

@@ -88,8 +88,20 @@ impl HostileNode {
     /// # Errors
     /// When the other node ends the handshake.
     pub async fn tls(&self, to: impl Into<Target>) -> io::Result<(TlsStream<TcpStream>, NodeKeyProof)> {
+        self.tls_with(to, alpn::GRPC_UNSTATED).await
+    }
+
+    /// The same with other application protocols.
+    ///
+    /// # Errors
+    /// When the other node ends the handshake.
+    pub async fn tls_with(
+        &self,
+        to: impl Into<Target>,
+        protocols: &[&[u8]],
+    ) -> io::Result<(TlsStream<TcpStream>, NodeKeyProof)> {
         let to = to.into();
-        let tls = Arc::new(self.credentials.client_config(&to.id, alpn::GRPC).map_err(io::Error::other)?);
+        let tls = Arc::new(self.credentials.client_config(&to.id, protocols).map_err(io::Error::other)?);
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.bind(SocketAddr::new(self.address, 0))?;
         let stream = socket.connect(to.grpc).await?;

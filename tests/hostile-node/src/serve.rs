@@ -25,7 +25,7 @@ pub async fn serve<S: Cluster>(
     key: SigningKey,
     service: Arc<S>,
 ) -> Result<()> {
-    let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config(alpn::GRPC)?));
+    let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config(alpn::GRPC_UNSTATED)?));
     let (accepted, incoming) = mpsc::channel(16);
     let accept = async {
         loop {

@@ -8,7 +8,7 @@ use livekit_protocol::signal_response;
 use systir_load::Config;
 use systir_tests::cluster::token;
 use systir_tests::output_lines::OutputLines;
-use systir_tests::process::{ChildProcess, built, log_file, port_block};
+use systir_tests::process::{ChildProcess, built, eventually, log_file, port_block};
 use systir_tests::raw_signalling::RawSignalling;
 use systir_tests::scenario::{artefacts, run_scenario};
 use tokio::net::TcpStream;
@@ -91,6 +91,32 @@ fn the_log_goes_to_its_file_and_only_warnings_to_the_terminal() -> Result<()> {
         ensure!(node.wait(LIMIT)?.success(), "it ends with status 0");
         ensure!(text("first")?.contains(" INFO "), "{}", text("first")?);
         ensure!(!text("terminal")?.contains("INFO"), "{}", text("terminal")?);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_demo_serves_a_page_about_its_policy_whose_guarantees_are_proved() -> Result<()> {
+    run_scenario(async {
+        let base = port_block()?;
+        let (mut node, _) = start("cph-1", base, "policy-page")?;
+        let url = format!("http://{ADDRESS}:{}/systir/v1/policy/ku.dk", base + 10);
+        // It is made while the node already runs.
+        for (language, proved, never) in
+            [("en", "proved", "What is never possible"), ("da", "bevist", "Hvad der aldrig er muligt")]
+        {
+            let page = eventually("the page", LIMIT, || async {
+                let answer = reqwest::get(format!("{url}?lang={language}")).await.ok()?;
+                let page = answer.error_for_status().ok()?.text().await.ok()?;
+                page.contains(&format!("<html lang=\"{language}\">")).then_some(page)
+            })
+            .await?;
+            let mark = format!("<span class=\"mark proved\">{proved}</span>");
+            ensure!(page.matches(&mark).count() == 5 && page.contains(never), "{page}");
+            ensure!(!page.contains("mark refuted") && !page.contains("<script"), "{page}");
+        }
+        node.signal("INT")?;
+        ensure!(node.wait(LIMIT)?.success(), "it ends with status 0");
         Ok(())
     })
 }

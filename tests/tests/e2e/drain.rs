@@ -215,9 +215,9 @@ async fn wait_until_shown_as_drained(cluster: &Cluster, gateway: &str, node: &st
     .await
 }
 
-/// The commands of the page for operators: the lines of its `sh` blocks.
-fn documented_commands() -> Result<Vec<String>> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/drain.md");
+/// The commands of a page for operators: the lines of its `sh` blocks.
+pub(crate) fn documented_commands(page: &str) -> Result<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let text = std::fs::read_to_string(&page).with_context(|| page.display().to_string())?;
     let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines = blocks.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
@@ -225,13 +225,23 @@ fn documented_commands() -> Result<Vec<String>> {
 }
 
 /// Runs a documented command in a shell, with the programs that were built and this cluster's addresses.
-async fn run_documented(cluster: &Cluster, line: &str) -> Result<(bool, String)> {
+pub(crate) async fn run_documented(cluster: &Cluster, line: &str) -> Result<(bool, String)> {
+    run_documented_with(cluster, line, |_| {}).await
+}
+
+/// The same after a change of the shell's environment.
+pub(crate) async fn run_documented_with(
+    cluster: &Cluster,
+    line: &str,
+    change: impl FnOnce(&mut Command),
+) -> Result<(bool, String)> {
     let programs = built("systirctl")?.parent().context("no folder")?.to_owned();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("sh");
     command.args(["-ec", line]).env("PATH", path);
     command.env("SYSTIR_URL", cluster.url("cph-1"));
     command.env("SYSTIR_API_KEY", "devkey").env("SYSTIR_API_SECRET", "secret");
+    change(&mut command);
     let done = output(command, STEP).await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     eprintln!("$ {line}\n{}{}", text(&done.stdout), text(&done.stderr));
@@ -245,7 +255,7 @@ fn the_documented_commands_drain_a_node_show_its_progress_and_undo_it() -> Resul
         let moved = Participants::join(load(&cluster, "sto-1", "moved", 2)).await?;
         wait_for_gauge(&cluster, "cph-1", "systir_participants", 2).await?;
         let (mut drained, mut undone) = (0, 0);
-        for line in documented_commands()? {
+        for line in documented_commands("drain.md")? {
             if line.starts_with("systirctl nodes") {
                 for gateway in ["cph-1", "sto-1"] {
                     wait_until_shown_as_drained(&cluster, gateway, "cph-1").await?;

@@ -44,4 +44,5 @@ mod thirty_participants;
 mod trace;
 mod two_machines;
 mod unapproved_node;
+mod upgrade;
 mod wrong_clocks;

@@ -79,6 +79,12 @@ fn assert_basis(browser: &mut Browser, documents: &Value, residency: &Value) -> 
     assert_eq!(basis["Policy"], "ku.dk, version 1", "{basis:#}");
     assert_eq!(basis["Signed"], format!("by ku.dk, key {}", fingerprint(documents, "bundle")?), "{basis:#}");
     assert_eq!(basis["Room class"], "standard", "{basis:#}");
+    // "Proved" is said of the policy's text only, on the page to which this leads.
+    assert_eq!(basis["In words"], "what it permits, and what is proved of its text", "{basis:#}");
+    let leads_to = browser.eval("anna", "document.querySelector('#where .basis a').getAttribute('href')")?;
+    assert_eq!(leads_to, "/systir/v1/policy/ku.dk");
+    let claims = r"[...document.querySelectorAll('#where .node')].some((card) => /\bproved\b/i.test(card.textContent))";
+    assert_eq!(browser.eval("anna", claims)?, false, "no card of a node says that it is proved");
     let (grant, told) = (basis["Grant"].as_str().context("no grant")?, &residency["grant"]);
     let signed = if told["serial"] == 1 { "signed" } else { "renewed" };
     let begin = format!("epoch {}, {signed} by cph-1 ", told["epoch"]);

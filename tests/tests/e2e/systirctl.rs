@@ -130,11 +130,30 @@ fn systirctl_shows_nodes_and_rooms_explains_placement_and_creates_tokens() -> Re
         ensure!(!table.contains('\x1b'), "colours only on a terminal: {table}");
         ensure!(table.trim_end().ends_with("registry: connected"), "{table}");
         let nodes = rows(&table);
-        let titles =
-            ["node", "site", "country", "operator", "host", "controlled from", "participants", "state"];
+        let titles = [
+            "node",
+            "site",
+            "country",
+            "operator",
+            "host",
+            "controlled from",
+            "participants",
+            "version",
+            "state",
+        ];
         ensure!(nodes[0] == titles, "{table}");
         ensure!(
-            row(&nodes, "cph-1")?[1..] == ["Copenhagen", "DK", "nordunet", "nordunet", "DK", "0 of 1", "up"],
+            row(&nodes, "cph-1")?[1..]
+                == [
+                    "Copenhagen",
+                    "DK",
+                    "nordunet",
+                    "nordunet",
+                    "DK",
+                    "0 of 1",
+                    env!("CARGO_PKG_VERSION"),
+                    "up"
+                ],
             "{table}"
         );
         ensure!(row(&nodes, "aws-sto-1")?.contains(&"US".to_owned()), "{table}");

@@ -11,6 +11,9 @@ pub enum CallError {
     /// The node refused the call.
     #[error("the node refused: {0}")]
     Refused(String),
+    /// The nodes have no version in common.
+    #[error("{0}")]
+    UnsupportedVersion(String),
     /// No answer in time.
     #[error("the node did not answer within {0:?}")]
     Timeout(Duration),

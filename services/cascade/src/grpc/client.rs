@@ -3,6 +3,7 @@
 use super::call_error::CallError;
 use super::connection::NodeConnection;
 use super::dialler::{DialledStream, NodeDialler};
+use crate::authenticator::IdentityRefused;
 use crate::peer_address::PeerAddress;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
@@ -129,6 +130,9 @@ pub(crate) async fn within<T>(
 }
 
 fn error_of(status: &Status) -> CallError {
+    if let Some(sentence) = unsupported_version(status) {
+        return CallError::UnsupportedVersion(sentence);
+    }
     match status.code() {
         Code::PermissionDenied => CallError::Refused(status.message().to_owned()),
         Code::Unavailable if is_refusal(status) => CallError::Refused(causes(status)),
@@ -139,15 +143,22 @@ fn error_of(status: &Status) -> CallError {
 
 /// Did the node refuse the connection because of this node's identity?
 fn is_refusal(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-            return true;
-        }
-        source = cause.source();
-    }
-    false
+    io_errors(status).any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The sentence, if the connection was refused because the nodes have no version in common.
+fn unsupported_version(status: &Status) -> Option<String> {
+    io_errors(status).find_map(|error| match error.get_ref()?.downcast_ref() {
+        Some(IdentityRefused::Version(unsupported)) => Some(unsupported.to_string()),
+        _ => None,
+    })
+}
+
+/// The I/O errors among the sources of a status.
+fn io_errors(status: &Status) -> impl Iterator<Item = &io::Error> {
+    let first = std::error::Error::source(status);
+    let causes = std::iter::successors(first, |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref())
 }
 
 /// An error with all its sources; the outermost text alone rarely names the cause.

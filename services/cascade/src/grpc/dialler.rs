@@ -67,11 +67,12 @@ impl NodeDialler {
         let context = ProofContext::new(
             authenticator,
             HandshakeRole::Dialler,
+            tls.alpn_protocol(),
             tls.peer_certificates(),
             |bytes, label| tls.export_keying_material(bytes, label, None).map(drop),
         )
         .map_err(io::Error::other)?;
-        let proven = proof::dial(authenticator, &mut stream, &context.handshake).await?;
+        let proven = proof::dial(authenticator, &mut stream, &context).await?;
         let until = Authenticator::until(own, &proven);
         let entry = self.open.add(HandshakeRole::Dialler, context.secret, proven.clone(), until);
         let entry = entry.ok_or_else(|| io::Error::other("too many connections"))?;

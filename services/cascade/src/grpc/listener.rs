@@ -102,10 +102,11 @@ impl NodeListener {
         let context = ProofContext::new(
             authenticator,
             HandshakeRole::Listener,
+            tls.alpn_protocol(),
             tls.peer_certificates(),
             |bytes, label| tls.export_keying_material(bytes, label, None).map(drop),
         )?;
-        let admitted = match proof::receive(authenticator, &mut stream, &context.handshake).await {
+        let admitted = match proof::receive(authenticator, &mut stream, &context).await {
             Ok(peer) => {
                 let until = Authenticator::until(own, &peer);
                 match self.open.add(HandshakeRole::Listener, context.secret, peer.clone(), until) {
@@ -118,11 +119,11 @@ impl NodeListener {
         };
         match admitted {
             Ok(entry) => {
-                proof::accept(authenticator, &mut stream, &context.handshake).await.map_err(failed)?;
+                proof::accept(authenticator, &mut stream, &context).await.map_err(failed)?;
                 Ok(NodeStream::new(stream, entry))
             }
             Err(refused) => {
-                proof::refuse(&mut stream, &refused).await;
+                proof::refuse(&mut stream, &context, &refused).await;
                 Err(refused)
             }
         }

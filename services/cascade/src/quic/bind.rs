@@ -100,6 +100,18 @@ pub(super) async fn confirm(mut send: SendStream, proof: &NodeKeyProof) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use systir_golden::Golden;
+    use systir_version::VersionRange;
+
+    #[test]
+    fn a_bind_request_is_written_and_read_as_its_fixture() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        let golden = Golden::new(env!("CARGO_PKG_NAME"), folder, VersionRange::OWN);
+        let request = BindRequest { link: [7; 16], index: 1, connections: 2 };
+        golden.check("bind-request.hex", &request.encode(), |_, bytes| {
+            assert_eq!(BindRequest::decode(bytes.try_into().unwrap()), Some(request));
+        });
+    }
 
     #[test]
     fn a_bind_request_survives_encoding() {

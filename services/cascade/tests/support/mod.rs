@@ -20,6 +20,7 @@ use systir_proto::cluster::v1::{
     ReserveRequest, RoomAssignment, SignalStart, Subscribe, grant_reply, reserve_reply,
 };
 use systir_reason::{Reason, Refusal};
+use systir_version::VersionRange;
 use tokio::sync::mpsc;
 
 /// Far longer than any step takes; it only ends a failed test.
@@ -142,6 +143,7 @@ pub struct Options {
     pub connections: u8,
     pub linger: Duration,
     pub certificate_life: Duration,
+    pub versions: VersionRange,
 }
 
 impl Default for Options {
@@ -154,6 +156,7 @@ impl Default for Options {
             connections: 1,
             linger: Duration::from_secs(60),
             certificate_life: ca::NODE_LIFE,
+            versions: VersionRange::OWN,
         }
     }
 }
@@ -397,6 +400,7 @@ impl Node {
         config.max_mtu = options.max_mtu;
         config.connections = options.connections;
         config.linger = options.linger;
+        config.versions = options.versions;
         let mut workers = Vec::new();
         for _ in 0..2 {
             let notifier = Notifier::default();

@@ -180,6 +180,11 @@ function basis(where: Where): HTMLElement {
   row("Policy", `${where.institution}, version ${policy?.version ?? where.policy_version}`);
   if (policy) {
     row("Signed", `by ${where.institution}, ${keys(policy.signers)}`);
+    const page = el("a", "what it permits, and what is proved of its text");
+    page.href = `/systir/v1/policy/${encodeURIComponent(where.institution)}`;
+    page.target = "_blank";
+    page.rel = "noopener";
+    row("In words", page);
     row("Room class", `${policy.room_class}${policy.e2ee_required ? ", only with end-to-end encryption" : ""}`);
   }
   if (grant) {
@@ -228,7 +233,7 @@ export function render(panel: HTMLElement, where: Where, you: { media?: string; 
   ];
   const signalling = you.gateway && you.gateway !== you.media ? `Your signalling ends at ${you.gateway}. ` : "";
   const partial = where.complete ? "" : `This statement is from ${where.reported_by}, which does not carry the meeting and knows neither its links nor its other gateways. `;
-  const declared = "“Declared” means: the named operator states it and signed it; nobody else has verified it yet. A grant binds the meeting to these nodes; its home signs it with its node key, again and again.";
+  const declared = "“Declared” means: the named operator states it and signed it; nobody else has verified it yet. A grant binds the meeting to these nodes; its home signs it with its node key, again and again. “Proved” is said only of the policy's text, on its page; where a machine stands is never proved.";
   children.push(el("p", `${signalling}${partial}${declared}`, "foot"));
   panel.replaceChildren(...children);
   showAges(panel, now);

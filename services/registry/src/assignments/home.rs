@@ -26,6 +26,7 @@ impl From<RegistryError> for Refusal {
         let reason = match &error {
             RegistryError::Unavailable(_) => Reason::RegistryUnavailable,
             RegistryError::Refused(_) => Reason::RegistryRefuses,
+            RegistryError::UnsupportedVersion(_) => Reason::UnsupportedVersion,
         };
         Self::new(reason, error.to_string())
     }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metrics;
 use systir_assignment::{Assignment, MediaRole, RoomId};
-use systir_documents::{Grant, GrantTerms, NodeKey, PublicKey, SignedGrant};
+use systir_documents::{Grant, GrantTerms, NodeKey, NodeNoteRefused, PublicKey, SignedGrant};
 use systir_grants::{Circumstances, GrantBook, GrantRefusal, GrantRole, GrantTime, HomeReach, Offered};
 use systir_policy::{Action, Authority};
 use systir_reason::{ByReason, Reason, Refusal};
@@ -98,6 +98,11 @@ struct AssignmentMetrics {
     signed: Counter,
     refused: Family<ByReason, Counter>,
     ended: Gauge,
+}
+
+/// The reason why a grant is not believed.
+fn reason_of(refused: &NodeNoteRefused) -> Reason {
+    if refused.is_unsupported() { Reason::UnsupportedVersion } else { Reason::GrantInvalid }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -284,7 +289,7 @@ impl Assignments {
         let keys_of =
             |home: &str| self.authority.facts(home).map(|facts| facts.keys.clone()).unwrap_or_default();
         let signed = SignedGrant::verify(note, keys_of)
-            .map_err(|refused| Refusal::new(Reason::GrantInvalid, format!("the room's grant: {refused}")))?;
+            .map_err(|refused| Refusal::new(reason_of(&refused), format!("the room's grant: {refused}")))?;
         let Grant { terms: GrantTerms { trust_domain, .. }, home, .. } = signed.grant();
         if self.authority.facts(home).is_some_and(|facts| facts.is_of_trust_domain(trust_domain)) {
             return Ok(signed);

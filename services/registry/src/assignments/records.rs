@@ -4,7 +4,7 @@ use systir_assignment::{Assignment, NodeId, RoomId};
 use systir_documents::SignedGrant;
 
 use systir_policy::Action;
-use systir_reason::{Reason, Refusal};
+use systir_reason::Refusal;
 
 use super::{Assignments, lock};
 use crate::registry::{CreateError, RegistryError, UpdateError};
@@ -36,7 +36,7 @@ impl Assignments {
             return self.verify(note);
         }
         SignedGrant::verify(note, |_| vec![self.signer.key.public()])
-            .map_err(|refused| Refusal::new(Reason::GrantInvalid, refused.to_string()))
+            .map_err(|refused| Refusal::new(super::reason_of(&refused), refused.to_string()))
     }
 
     /// Writes the room's record, if this node is its home.

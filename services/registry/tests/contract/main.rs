@@ -8,6 +8,7 @@ mod etcd;
 mod institutions;
 mod replaced;
 mod secure;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use systir_registry::{
     CreateError, EtcdConfig, EtcdRegistry, Lease, LocalStore, NodeLoad, Registry, RegistryError, UpdateError,
     View,
 };
+use systir_version::VersionRange;
 
 type Node = Arc<dyn Registry>;
 
@@ -68,6 +70,7 @@ fn lease(node: &str) -> Lease {
         load: NodeLoad { capacity: 4, ..NodeLoad::default() },
         draining: false,
         version: "0".to_owned(),
+        versions: VersionRange::OWN,
     }
 }
 

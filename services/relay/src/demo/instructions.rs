@@ -27,7 +27,7 @@ fn url(ip: IpAddr, options: &DemoOptions, index: u16) -> String {
 }
 
 /// The path of a program in this program's folder, relative to the working directory if possible.
-fn sibling_program(name: &str) -> String {
+pub(super) fn sibling_program(name: &str) -> String {
     let path = std::env::current_exe().map(|path| path.with_file_name(name)).unwrap_or_else(|_| name.into());
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(&path).display().to_string()

@@ -11,6 +11,7 @@ use systir_documents::{
 };
 use systir_identity::{IdentityError, TrustBundle};
 use systir_policy::{Authority, LoadError, PolicyEngine};
+use systir_reason::Reason;
 use tokio::sync::watch;
 
 use super::files;
@@ -42,6 +43,7 @@ impl NotTaken {
     /// The reason, for metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
+            Self::Refused(refused) if refused.is_unsupported() => Reason::UnsupportedVersion.as_str(),
             Self::Refused(_) => "refused",
             Self::NotNewer(NotAccepted::Conflict { .. }) => "conflict",
             Self::NotNewer(_) => "older",
@@ -62,7 +64,8 @@ pub(crate) struct ReadDocuments {
 /// Reads the configured documents and those of an earlier run; the newest version of each counts.
 ///
 /// # Errors
-/// When a configured document is not signed as the configuration demands, or two of one version differ.
+/// When a configured document is not signed as the configuration demands, two of one version differ, or a later release kept one that
+/// this release does not read.
 pub(crate) fn read(policy: &PolicySection, pins: &Pins) -> Result<ReadDocuments> {
     let mut read = ReadDocuments { accepted: AcceptedDocuments::default(), warnings: Vec::new() };
     // Kept ones first: of two texts with one version, the first stays.
@@ -71,6 +74,12 @@ pub(crate) fn read(policy: &PolicySection, pins: &Pins) -> Result<ReadDocuments>
             let document = pins.verify(&note)?;
             Ok(read.accepted.accept(document)?)
         });
+        // Else an older version would replace what a later release kept, and count.
+        if let Err(error) = &taken
+            && error.downcast_ref().is_some_and(DocumentRefused::is_unsupported)
+        {
+            anyhow::bail!("{}: a later release of this node kept it: {error}", path.display());
+        }
         if let Err(error) = taken {
             // Usually the pinned keys were changed.
             read.warnings.push(format!("{}: a kept document is not used: {error:#}", path.display()));

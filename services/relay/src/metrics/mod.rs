@@ -24,6 +24,7 @@ use crate::documents::metrics::DocumentMetrics;
 use crate::drain::DrainMetrics;
 use crate::journal::JournalMetrics;
 use crate::operator_mistakes::MistakeMetrics;
+use crate::policy_page::PolicyPageMetrics;
 
 /// The metrics of one node.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) failed_dials: Counter,
     /// Connections that the HTTP or the metrics port refused at its limit.
     pub(crate) connections_refused: Counter,
+    /// Pages about policies.
+    pub(crate) policy_pages: Arc<PolicyPageMetrics>,
     /// The drain of this node.
     pub(crate) drain: Arc<DrainMetrics>,
     /// The journal of decisions.
@@ -72,6 +75,7 @@ impl NodeMetrics {
             "TCP connections refused because the limit was reached",
             self.connections_refused.clone(),
         );
+        self.policy_pages.register(&mut registry);
         self.drain.register(&mut registry);
         self.journal.register(&mut registry);
         registry

@@ -6,9 +6,9 @@ use systir_documents::{Document, Note, OperatorPin, PinnedKeys, Pins, SignedGran
 
 /// Documents that the pinned keys below signed; the corpus begins with them.
 const SIGNED: [&str; 3] = [
-    include_str!("../../../../services/documents/tests/golden/bundle.note"),
-    include_str!("../../../../services/documents/tests/golden/floor.note"),
-    include_str!("../../../../services/documents/tests/golden/directory.note"),
+    include_str!("../../../../services/documents/tests/golden/1/bundle.note"),
+    include_str!("../../../../services/documents/tests/golden/1/floor.note"),
+    include_str!("../../../../services/documents/tests/golden/1/directory.note"),
 ];
 
 static PINS: LazyLock<Option<Pins>> = LazyLock::new(pins);
@@ -51,7 +51,7 @@ fn read(text: &str) {
 }
 
 /// A ticket that the key below signed; the corpus begins with it.
-const SIGNED_TICKET: &str = include_str!("../../../../services/documents/tests/golden/ticket.note");
+const SIGNED_TICKET: &str = include_str!("../../../../services/documents/tests/golden/1/ticket.note");
 
 static NODE: LazyLock<Option<SigningKey>> =
     LazyLock::new(|| SigningKey::from_seed("cph-1/2026", [11; 32]).ok());
@@ -75,7 +75,7 @@ pub fn ticket(bytes: &[u8]) {
 }
 
 /// A grant that the same key signed, as home.
-const SIGNED_GRANT: &str = include_str!("../../../../services/documents/tests/golden/grant.note");
+const SIGNED_GRANT: &str = include_str!("../../../../services/documents/tests/golden/1/grant.note");
 
 /// A home's grant: no other text than a signed one is accepted, a text that is accepted has one form only, and is no ticket.
 pub fn grant(bytes: &[u8]) {

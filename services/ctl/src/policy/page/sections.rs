@@ -31,12 +31,20 @@ impl Page<'_> {
         ];
         format!(
             "<!doctype html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             content=\"width=device-width\">\n{texts}<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
              <h1>{title}</h1>\n{}</body>\n</html>\n",
             self.say("en", "da"),
             sections.concat(),
+            texts = self.texts(),
             title = escaped(&title),
         )
+    }
+
+    /// The hashes of the texts that the page is about. A gateway serves it only while these are in force.
+    fn texts(&self) -> String {
+        let floor = self.floor.map(|floor| ("systir-floor", floor.hash()));
+        let texts = [("systir-bundle", self.file.hash())].into_iter().chain(floor);
+        texts.map(|(name, hash)| format!("<meta name=\"{name}\" content=\"{hash}\">\n")).collect()
     }
 
     fn say(&self, english: &'static str, danish: &'static str) -> &'static str {
