@@ -6,6 +6,7 @@ mod documents;
 mod properties;
 mod refusals;
 mod rooms;
+mod time;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
