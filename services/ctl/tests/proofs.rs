@@ -212,3 +212,41 @@ fn answers_become_a_profile_that_can_be_proved_and_built() {
     let schema: serde_json::Value = serde_json::from_str(&folder.run("policy profile-schema")).unwrap();
     assert_eq!(schema["type"], "object");
 }
+
+#[test]
+fn hours_are_shown_in_words_and_a_renewal_permits_the_same() {
+    let folder = folder();
+    folder.copy_example("leased-when-full/profile.toml", "leased.toml");
+    let build = |version: u64, from: &str, until: &str| {
+        folder.run(&format!(
+            "policy build --profile leased.toml --version {version} --issued {from} --renew-by {until} --not-after {until} --out \
+             {version}.note"
+        ));
+    };
+    build(1, "2026-11-01", "2027-06-01");
+    build(2, "2027-03-01", "2027-12-01");
+    let diff = folder.run("policy diff 1.note 2.note");
+    assert!(diff.ends_with("the new policy is not looser\n"), "{diff}");
+    folder.change("leased.toml", "hours = \"08-14\"", "hours = \"08-15\"");
+    build(3, "2027-03-01", "2027-12-01");
+    let diff = folder.run("policy diff 1.note 3.note");
+    let example = diff.lines().find(|line| line.contains("now permitted")).unwrap();
+    assert!(example.contains(" could spill to a node in ") && example.contains("day 20"), "{diff}");
+    assert!(example.contains(" UTC, by rule dtu-dk-spill-2"), "{diff}");
+
+    folder.run("policy show 1.note --floor floor.note --html en.html");
+    let english = folder.read("en.html");
+    assert!(english.contains("<td>Monday to Friday, 08:00 to 14:00 (Europe/Copenhagen)</td>"), "{english}");
+    assert!(english.contains("<td>always</td>"), "{english}");
+    folder.run("policy show 1.note --floor floor.note --html da.html --language da");
+    let danish = folder.read("da.html");
+    assert!(
+        danish.contains("<td>mandag til fredag kl. 08:00 til 14:00 (Europe/Copenhagen)</td>"),
+        "{danish}"
+    );
+    // Words that the rule does not say are not shown.
+    folder.change("1.note", "@hours(\"mon-fri 08:00-14:00", "@hours(\"mon-fri 09:00-10:00");
+    folder.run("policy show 1.note --floor floor.note --html en.html");
+    let english = folder.read("en.html");
+    assert!(english.contains("<td>at the times of rule dtu-dk-spill-2</td>"), "{english}");
+}

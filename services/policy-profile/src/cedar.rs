@@ -1,31 +1,39 @@
 //! Writes Cedar text.
 
+use crate::hours::Hours;
+
 /// A rule before it is written.
 pub(crate) struct RuleText<'a> {
     pub(crate) id: &'a str,
     pub(crate) tier: Option<u32>,
+    pub(crate) hours: Option<&'a Hours>,
     pub(crate) why: &'a str,
     /// `permit` or `forbid`.
     pub(crate) effect: &'a str,
     pub(crate) principal: &'a str,
     pub(crate) action: &'a str,
     pub(crate) resource: &'a str,
-    /// `when { ... }` or `unless { ... }`; may be empty.
+    /// `when { ... }` or `unless { ... }`; may be empty. With hours it is continued after the text.
     pub(crate) clause: &'a str,
 }
 
 impl RuleText<'_> {
     pub(crate) fn write(&self, out: &mut String) {
-        let Self { id, tier, why, effect, principal, action, resource, clause } = self;
+        let Self { id, tier, why, effect, principal, action, resource, clause, hours } = self;
         out.push_str(&format!("\n@id({})\n", text(id)));
         if let Some(tier) = tier {
             out.push_str(&format!("@tier(\"{tier}\")\n"));
+        }
+        if let Some(hours) = hours {
+            out.push_str(&format!("@hours({})\n", text(&hours.to_string())));
         }
         out.push_str(&format!("@why({})\n{effect} ({principal}, {action}, {resource})", text(why)));
         if !clause.is_empty() {
             out.push_str(&format!("\n{clause}"));
         }
-        out.push_str(";\n");
+        if hours.is_none() {
+            out.push_str(";\n");
+        }
     }
 }
 

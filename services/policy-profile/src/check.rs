@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use systir_policy::{RoomClass, is_country};
 use toml::Spanned;
 
 use crate::error::ProfileError;
+use crate::hours::{self, Hours, parse_days, parse_hours};
 use crate::text::{Word, Words};
 use crate::zones;
 
@@ -15,6 +17,8 @@ pub(crate) struct Names<'a> {
     pub(crate) text: &'a str,
     pub(crate) operators: BTreeSet<String>,
     pub(crate) hosts: BTreeSet<String>,
+    /// The time zone of hours.
+    pub(crate) time_zone: Option<(String, TimeZone)>,
     /// The profile's own zones.
     pub(crate) own_zones: BTreeMap<String, Vec<String>>,
     /// The zones that were used so far.
@@ -78,6 +82,31 @@ impl Names<'_> {
         Ok(words.get_ref().iter().map(|word| word.get_ref().clone()).collect())
     }
 
+    /// The hours of a table; none if it has neither days nor hours.
+    pub(crate) fn hours(
+        &self,
+        days: Option<&Word>,
+        hours: Option<&Word>,
+    ) -> Result<Option<Hours>, ProfileError> {
+        let Some(first) = hours.or(days) else { return Ok(None) };
+        let zone = self.time_zone.clone().ok_or_else(|| {
+            let what = "days and hours need a time zone; write time_zone = \"Europe/Copenhagen\" at the top";
+            self.wrong(first.span(), what)
+        })?;
+        let days = days.map(|word| {
+            let what = format!("{:?} are no days; write \"mon-fri\" or \"mon,wed,fri\"", word.get_ref());
+            parse_days(word.get_ref()).ok_or_else(|| self.wrong(word.span(), what))
+        });
+        let hours = hours.map(|word| {
+            let what = format!(
+                "{:?} are no hours; write \"08-14\", \"08:30-14:15\", or \"22-06\" for hours that end on the next day",
+                word.get_ref()
+            );
+            parse_hours(word.get_ref()).ok_or_else(|| self.wrong(word.span(), what))
+        });
+        Ok(Some(Hours::new(days.transpose()?, hours.transpose()?, zone)))
+    }
+
     pub(crate) fn classes(&self, words: &[Word]) -> Result<BTreeSet<RoomClass>, ProfileError> {
         words.iter().map(|word| self.class(word)).collect()
     }
@@ -95,6 +124,17 @@ impl Names<'_> {
 pub(crate) fn wrong(text: &str, at: Range<usize>, what: impl Into<String>) -> ProfileError {
     let line = text.get(..at.start.min(text.len())).unwrap_or_default().matches('\n').count() + 1;
     ProfileError { line: Some(line), what: what.into() }
+}
+
+/// The time zone of a profile.
+pub(crate) fn time_zone(text: &str, word: &Word) -> Result<(String, TimeZone), ProfileError> {
+    hours::time_zone(word.get_ref()).ok_or_else(|| {
+        let what = format!(
+            "there is no time zone {:?}; write its name in the IANA database, such as \"Europe/Copenhagen\"",
+            word.get_ref()
+        );
+        wrong(text, word.span(), what)
+    })
 }
 
 pub(crate) fn country(text: &str, word: &Word) -> Result<String, ProfileError> {

@@ -4,6 +4,7 @@
 //!
 //! - [`Profile::parse`] reads a profile, or tells line and what to write.
 //! - [`Profile::bundle`] compiles it: each rule has an id and a sentence.
+//! - [`Hours`] of local time, compiled to UTC: nodes know no time zones.
 //! - [`SCHEMA`] is the JSON schema of the file, for editors.
 //!
 //! ```
@@ -21,7 +22,8 @@
 //!      zones = ['Nordic']
 //!      [join]",
 //! )?;
-//! assert!(profile.cedar().contains("@id(\"ku-dk-spill-1\")"));
+//! let lifetime = systir_documents::Lifetime { issued: 1_800_000_000, renew_by: 1_810_000_000, not_after: 1_815_000_000 };
+//! assert!(profile.cedar(lifetime).contains("@id(\"ku-dk-spill-1\")"));
 //! # Ok::<(), systir_policy_profile::ProfileError>(())
 //! ```
 
@@ -29,6 +31,7 @@ mod cedar;
 mod check;
 mod error;
 mod guarantees;
+mod hours;
 mod place;
 mod profile;
 mod rules;
@@ -36,10 +39,13 @@ mod text;
 mod zones;
 
 #[cfg(test)]
+mod hours_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::ProfileError;
 pub use guarantees::GUARANTEE_FORMS;
+pub use hours::Hours;
 pub use profile::Profile;
 
 /// The JSON schema of a profile, for editors.

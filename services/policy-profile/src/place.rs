@@ -8,6 +8,7 @@ use systir_policy::RoomClass;
 use crate::cedar::{entities, entity};
 use crate::check::Names;
 use crate::error::ProfileError;
+use crate::hours::Hours;
 use crate::text::PlaceText;
 
 /// Which nodes, for which rooms.
@@ -21,6 +22,7 @@ pub(crate) struct Place {
     /// None: all rooms.
     classes: Option<BTreeSet<RoomClass>>,
     require_e2ee: bool,
+    hours: Option<Hours>,
 }
 
 impl Place {
@@ -55,10 +57,16 @@ impl Place {
             hosts: text.hosts.as_ref().map(|words| names.hosts(words)).transpose()?,
             classes,
             require_e2ee: text.require_e2ee,
+            hours: names.hours(text.days.as_ref(), text.hours.as_ref())?,
         })
     }
 
-    /// The conditions, joined by `&&`, on lines of their own.
+    /// When it holds; none: always.
+    pub(crate) fn hours(&self) -> Option<&Hours> {
+        self.hours.as_ref()
+    }
+
+    /// The conditions, joined by `&&`, on lines of their own, without that on the time.
     pub(crate) fn conditions(&self) -> String {
         let mut all = vec![any_of("resource.operator", "Operator", &self.operators)];
         match &self.hosts {
@@ -88,7 +96,8 @@ impl Place {
             (false, true) => ", and the room is not confidential",
             (false, false) => "",
         };
-        format!("{machine}{rooms}")
+        let time = self.hours.as_ref().map(|hours| format!(", and the time is {}", hours.in_english()));
+        format!("{machine}{rooms}{}", time.unwrap_or_default())
     }
 
     fn only_standard(&self) -> bool {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use systir_documents::{Bundle, Guarantee, Lifetime, RoomClassRule, Vocabulary};
 
-use crate::check::{Names, listed, own_zones, wrong};
+use crate::check::{Names, listed, own_zones, time_zone, wrong};
 use crate::error::ProfileError;
 use crate::guarantees::named;
 use crate::place::Place;
-use crate::rules::Rules;
+use crate::rules::{Rules, RulesText};
 use crate::text::{ProfileText, Word};
 
 /// A profile whose words are all known.
@@ -19,7 +19,7 @@ pub struct Profile {
     zones: BTreeMap<String, Vec<String>>,
     classes: Vec<RoomClassRule>,
     guarantees: Vec<Guarantee>,
-    cedar: String,
+    rules: RulesText,
 }
 
 impl Profile {
@@ -37,6 +37,7 @@ impl Profile {
             text,
             operators: listed(text, &read.operators, "nordunet")?,
             hosts: listed(text, &read.hosts, "nordunet")?,
+            time_zone: read.time_zone.as_ref().map(|word| time_zone(text, word)).transpose()?,
             own_zones: own_zones(text, &read.zones)?,
             used_zones: BTreeMap::new(),
         };
@@ -102,7 +103,6 @@ impl Profile {
                 holds: own.holds.into_inner(),
             });
         }
-        let cedar = rules.into_text();
         Ok(Self {
             vocabulary: Vocabulary {
                 operators: names.operators,
@@ -114,7 +114,7 @@ impl Profile {
             institution,
             classes,
             guarantees,
-            cedar,
+            rules: rules.into_text(),
         })
     }
 
@@ -124,17 +124,19 @@ impl Profile {
         &self.institution
     }
 
-    /// The rules, Cedar text.
+    /// The rules of a bundle with these dates, Cedar text. Hours are written for these dates only. If it is issued at 0, a
+    /// draft without dates, they are written from 2026 on, for five years of changes between summer and winter time.
     #[must_use]
-    pub fn cedar(&self) -> &str {
-        &self.cedar
+    pub fn cedar(&self, lifetime: Lifetime) -> String {
+        self.rules.at(lifetime)
     }
 
     /// The bundle, unsigned.
     #[must_use]
     pub fn bundle(&self, version: u64, lifetime: Lifetime) -> Bundle {
-        let Self { institution, vocabulary, zones, classes, guarantees, cedar } = self.clone();
-        Bundle { institution, version, lifetime, vocabulary, zones, classes, guarantees, policy: cedar }
+        let Self { institution, vocabulary, zones, classes, guarantees, rules } = self.clone();
+        let policy = rules.at(lifetime);
+        Bundle { institution, version, lifetime, vocabulary, zones, classes, guarantees, policy }
     }
 }
 

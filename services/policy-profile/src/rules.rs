@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use systir_documents::Lifetime;
 use systir_policy::RoomClass;
 
 use crate::cedar::{RuleText, entities, entity};
 use crate::check::Names;
 use crate::error::ProfileError;
+use crate::hours::Hours;
 use crate::place::{Place, in_places};
 use crate::text::{ControlText, JoinText};
 
@@ -18,6 +20,23 @@ pub(crate) struct Rules {
     own_room: String,
     institution: String,
     text: String,
+    timed: Vec<(String, Hours)>,
+}
+
+/// The text of all rules. Only their hours depend on the dates of the bundle.
+#[derive(Clone, Debug)]
+pub(crate) struct RulesText {
+    /// A part, and the hours after it.
+    timed: Vec<(String, Hours)>,
+    rest: String,
+}
+
+impl RulesText {
+    /// The text in a bundle with these dates.
+    pub(crate) fn at(&self, lifetime: Lifetime) -> String {
+        let timed = self.timed.iter().map(|(before, hours)| format!("{before}{}", hours.condition(lifetime)));
+        timed.chain([self.rest.clone()]).collect()
+    }
 }
 
 impl Rules {
@@ -26,14 +45,15 @@ impl Rules {
             prefix: institution.replace('.', "-"),
             own_room: format!("principal in {}", entity("Institution", institution)),
             institution: institution.to_owned(),
+            timed: Vec::new(),
             text: format!(
                 "// Rules of {institution}, compiled from its profile. What no rule permits is denied.\n"
             ),
         }
     }
 
-    pub(crate) fn into_text(self) -> String {
-        self.text
+    pub(crate) fn into_text(self) -> RulesText {
+        RulesText { timed: self.timed, rest: self.text }
     }
 
     fn id(&self, name: &str) -> String {
@@ -41,17 +61,26 @@ impl Rules {
     }
 
     pub(crate) fn permit_node(&mut self, name: &str, tier: Option<u32>, actions: &[&str], place: &Place) {
+        let conditions = place.conditions();
+        let clause = match place.hours() {
+            None => format!("when {{\n  {conditions}\n}}"),
+            Some(_) => format!("when {{\n  {conditions} &&\n  "),
+        };
         let rule = RuleText {
             id: &self.id(name),
             tier,
+            hours: place.hours(),
             why: &place.why(),
             effect: "permit",
             principal: &self.own_room,
             action: &action(actions),
             resource: "resource",
-            clause: &format!("when {{\n  {}\n}}", place.conditions()),
+            clause: &clause,
         };
         rule.write(&mut self.text);
+        if let Some(hours) = place.hours() {
+            self.timed.push((std::mem::replace(&mut self.text, "\n};\n".to_owned()), hours.clone()));
+        }
     }
 
     /// Who runs a machine, and who owns it, can be compelled to give access to it, wherever it is.
@@ -86,6 +115,7 @@ impl Rules {
             let rule = RuleText {
                 id: &self.id(name),
                 tier: None,
+                hours: None,
                 why: &format!("{why}{rooms}"),
                 effect: "forbid",
                 principal: &self.own_room,
@@ -159,6 +189,7 @@ impl Rules {
         let rule = RuleText {
             id: &self.id(name),
             tier: None,
+            hours: None,
             why,
             effect: "permit",
             principal: &principal,

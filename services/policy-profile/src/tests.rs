@@ -87,9 +87,9 @@ fn a_profile_is_compiled_to_rules_that_nodes_load() {
         "when { principal in [Institution::\"au.dk\", Institution::\"ku.dk\"] }",
         "@id(\"ku-dk-record\")",
     ] {
-        assert!(profile.cedar().contains(part), "{part}: {}", profile.cedar());
+        assert!(bundle.policy.contains(part), "{part}: {}", bundle.policy);
     }
-    assert!(!profile.cedar().contains("join-hidden"), "not named: denied");
+    assert!(!bundle.policy.contains("join-hidden"), "not named: denied");
     assert_eq!(bundle.zones.keys().collect::<Vec<_>>(), ["EEA", "EU", "North"]);
     let guarantees: Vec<&str> = bundle.guarantees.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(guarantees, ["machines-only-in-north", "no-recording", "own"]);
@@ -119,10 +119,66 @@ fn a_mistake_is_told_with_its_line_and_what_to_write() {
         ("[gateway]\nzones = [\"North\"]\n", "", "missing field `gateway`"),
         ("North = [\"DK\", \"SE\"]", "North = []", "line 8: the zone North has no countries"),
         ("tier = 1", "tier = ", "line 15: "),
+        (
+            "tier = 2",
+            "tier = 2\nhours = \"08-14\"",
+            "line 21: days and hours need a time zone; write time_zone = \"Europe/Copenhagen\" at the top",
+        ),
+        (
+            "partners =",
+            "time_zone = \"Copenhagen\"\npartners =",
+            "line 4: there is no time zone \"Copenhagen\"; write its name in the IANA database, such as",
+        ),
     ] {
         let problem = refused(from, to);
         assert!(problem.starts_with(expected), "{to}: {problem}");
     }
+}
+
+/// The profile with hours for tier 2.
+fn with_hours(hours: &str) -> Result<Profile, crate::ProfileError> {
+    let text = PROFILE.replacen("partners =", "time_zone = \"Europe/Copenhagen\"\npartners =", 1);
+    Profile::parse(&text.replacen("tier = 2\n", &format!("tier = 2\n{hours}\n"), 1))
+}
+
+#[test]
+fn hours_are_compiled_to_utc_for_the_dates_of_the_bundle() {
+    let profile = with_hours("hours = \"08-14\"\ndays = \"mon-fri\"").unwrap();
+    // 2027-01-15T08:00:00Z to 2027-04-15T08:00:00Z.
+    let bundle = profile.bundle(3, LIFETIME);
+    PolicyEngine::check(&Document::Bundle(bundle.clone())).unwrap();
+    let expected = r#"@id("ku-dk-spill-2")
+@tier("2")
+@hours("mon-fri 08:00-14:00 Europe/Copenhagen")
+@why("{node} is in {country}, on a machine of {host}, and the room is end-to-end encrypted and not confidential, and the time is Monday to Friday, 08:00 to 14:00 (Europe/Copenhagen)")
+permit (principal in Institution::"ku.dk", action in [Action::"spill", Action::"transit"], resource)
+when {
+  resource.operator in [Operator::"nordunet", Operator::"sunet"] &&
+  resource.host == Host::"Amazon \"Web\" Services" &&
+  resource.country in Zone::"EU" &&
+  principal.e2ee &&
+  principal.class == RoomClass::"standard" &&
+  (((context.now >= datetime("2027-01-15T08:00:00Z") && context.now < datetime("2027-03-28T01:00:00Z")) &&
+    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("7h") && context.now.toTime() < duration("13h"))) ||
+   ((context.now >= datetime("2027-03-28T01:00:00Z") && context.now < datetime("2027-04-15T08:00:00Z")) &&
+    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("6h") && context.now.toTime() < duration("12h"))))
+};
+"#;
+    assert!(bundle.policy.contains(expected), "{}", bundle.policy);
+    for (hours, expected) in [
+        ("hours = \"8 to 14\"", "line 22: \"8 to 14\" are no hours; write \"08-14\""),
+        ("days = \"weekdays\"", "line 22: \"weekdays\" are no days; write \"mon-fri\""),
+    ] {
+        let problem = with_hours(hours).unwrap_err().to_string();
+        assert!(problem.starts_with(expected), "{problem}");
+    }
+    for hours in ["days = \"sat,sun\"", "hours = \"22-06\"", "hours = \"00-24\""] {
+        let bundle = with_hours(hours).unwrap().bundle(3, LIFETIME);
+        PolicyEngine::check(&Document::Bundle(bundle)).unwrap_or_else(|error| panic!("{hours}: {error}"));
+    }
+    let draft = Lifetime { issued: 0, renew_by: 253_402_300_799, not_after: 253_402_300_799 };
+    let bundle = with_hours("hours = \"22-06:30\"\ndays = \"fri\"").unwrap().bundle(1, draft);
+    PolicyEngine::check(&Document::Bundle(bundle)).unwrap();
 }
 
 #[test]

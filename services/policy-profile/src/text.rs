@@ -15,6 +15,8 @@ pub(crate) type Words = Spanned<Vec<Word>>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProfileText {
     pub(crate) institution: Word,
+    /// For hours: a name of the IANA database.
+    pub(crate) time_zone: Option<Word>,
     pub(crate) operators: Words,
     pub(crate) hosts: Words,
     #[serde(default)]
@@ -52,6 +54,8 @@ pub(crate) struct PlaceText {
     pub(crate) classes: Option<Words>,
     #[serde(default)]
     pub(crate) require_e2ee: bool,
+    pub(crate) hours: Option<Word>,
+    pub(crate) days: Option<Word>,
 }
 
 /// `[[spill]]`: which nodes, when those of lower tiers are full.
@@ -68,6 +72,8 @@ pub(crate) struct SpillText {
     pub(crate) classes: Option<Words>,
     #[serde(default)]
     pub(crate) require_e2ee: bool,
+    pub(crate) hours: Option<Word>,
+    pub(crate) days: Option<Word>,
 }
 
 /// `[control]`: from where operators and hosts may be controlled.
@@ -127,7 +133,7 @@ pub(crate) struct OwnGuaranteeText {
 impl SpillText {
     /// The part that `[home]` and `[gateway]` have too.
     pub(crate) fn into_place(self) -> (Spanned<u32>, PlaceText) {
-        let Self { tier, countries, zones, operators, hosts, classes, require_e2ee } = self;
-        (tier, PlaceText { countries, zones, operators, hosts, classes, require_e2ee })
+        let Self { tier, countries, zones, operators, hosts, classes, require_e2ee, hours, days } = self;
+        (tier, PlaceText { countries, zones, operators, hosts, classes, require_e2ee, hours, days })
     }
 }

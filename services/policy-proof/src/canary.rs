@@ -29,9 +29,11 @@ pub(crate) fn canaries(environments: &Environments) -> Result<BTreeMap<Action, C
             (
                 "permit (principal in Institution::\"canary\", action, resource)
                  when { resource.country in [Country::\"DK\", Country::\"SE\"] && !principal.e2ee }
+                 when { context.now < datetime(\"2027-03-28T01:00:00Z\") && context.weekday == Weekday::\"mon\" }
                  unless { resource.host_controlled_from in [Country::\"US\"] };",
                 "permit (principal, action, resource)
-                 when { resource.country in [Country::\"DK\", Country::\"NO\", Country::\"SE\"] };",
+                 when { resource.country in [Country::\"DK\", Country::\"NO\", Country::\"SE\"] }
+                 when { context.now < datetime(\"2027-10-31T01:00:00Z\") && context.weekday != Weekday::\"sun\" };",
             )
         } else {
             (

@@ -8,6 +8,7 @@ use serde::Serialize;
 use systir_policy::{Action, RoomAttributes, RoomClass, is_country};
 
 use crate::model::{PolicyModel, is_rule, known_owners, one_of};
+use crate::possible_time::PossibleTime;
 
 /// A request that was found. It need not be one of today: such a node could exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +23,8 @@ pub struct Counterexample {
     pub node: Option<PossibleNode>,
     /// The participant's institution, for an action of a participant, if it is one that the policy names.
     pub participant_of: Option<String>,
+    /// When, if it depends on the time.
+    pub time: Option<PossibleTime>,
     /// The rules that permit it.
     pub rules: Vec<String>,
 }
@@ -46,7 +49,7 @@ pub struct PossibleNode {
 }
 
 impl Counterexample {
-    pub(crate) fn new(action: Action, model: &PolicyModel, found: &Env) -> Self {
+    pub(crate) fn new(action: Action, model: &PolicyModel, found: &Env, time: Option<PossibleTime>) -> Self {
         let Env { request, entities } = found;
         let response = Authorizer::new().is_authorized(request, &model.rules, entities);
         let mut rules: Vec<String> = response
@@ -67,6 +70,7 @@ impl Counterexample {
             institution: room.and_then(|room| reader.institution(room)),
             node: node.map(|node| reader.node(node)),
             participant_of: participant.and_then(|participant| reader.institution(participant)),
+            time,
             rules,
         }
     }
@@ -123,13 +127,19 @@ impl EntityReader<'_> {
     }
 }
 
+/// Years in which a bundle could be in use.
+const OF_TODAY: &str = "context.now >= datetime(\"2026-01-01\") && context.now < datetime(\"2100-01-01\")";
+
 /// Rules that leave only requests that look like those of today, the most ordinary first. They only choose among
 /// counterexamples.
 pub(crate) fn likely_rules(model: &PolicyModel, action: Action) -> Vec<String> {
+    // Most rules do not read the time, and the solver answers faster if it need not either.
+    let reads_time = model.stated.iter().any(|rule| rule.actions.contains(&action) && rule.reads_time());
+    let of_today = if reads_time { OF_TODAY } else { "true" };
     if !action.is_on_node() {
         let institutions = model.institution.iter().chain(&model.vocabulary.institutions);
         let known = one_of("principal", "Institution", institutions);
-        return vec![format!("forbid (principal, action, resource) unless {{ {known} }};")];
+        return vec![format!("forbid (principal, action, resource) unless {{ {known} && {of_today} }};")];
     }
     // Those that the rules name, and one that most policies are wary of.
     let mut countries: BTreeSet<String> = model
@@ -142,7 +152,7 @@ pub(crate) fn likely_rules(model: &PolicyModel, action: Action) -> Vec<String> {
     countries.insert("US".to_owned());
     let in_countries = |attribute: &str| one_of(&format!("resource.{attribute}"), "Country", &countries);
     let possible = format!(
-        "resource.declared_by == resource.operator && {} && {} && {}",
+        "{of_today} && resource.declared_by == resource.operator && {} && {} && {}",
         in_countries("country"),
         in_countries("operator_controlled_from"),
         in_countries("host_controlled_from")

@@ -17,6 +17,7 @@
 //! action = "spill"
 //! node = "leased-1"
 //! room = "exam-1"
+//! at = 2027-02-03T09:30:00+01:00
 //! expect = "deny"
 //! rule = "floor-confidential-on-own-machines"
 //! ```
@@ -25,9 +26,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use systir_documents::{Directory, DirectoryNode, Lifetime};
-use systir_policy::{Action, Claims, Decision, PolicyEngine, Request, Subject};
+use systir_documents::{Directory, DirectoryNode, Lifetime, parse_rfc3339};
+use systir_policy::{Action, Claims, Decision, PolicyEngine, PolicyTime, Request, Subject};
 use toml::Spanned;
+use toml::value::{Datetime, Offset};
 
 /// A table: documents, and decisions that are expected of them.
 #[derive(Debug, Deserialize)]
@@ -70,6 +72,8 @@ pub struct ExpectedDecision {
     participant: Option<String>,
     /// The name of a room; without it, one that no pattern matches.
     room: Option<String>,
+    /// When; without it the decision must not depend on the time.
+    at: Option<toml::Value>,
     expect: Expected,
     /// A rule that must be among those that decided.
     rule: Option<String>,
@@ -179,9 +183,14 @@ impl ExpectedDecision {
                 ));
             }
         };
-        let decision = decide(engine, institution, self.room.as_deref(), self.action, subject);
+        let now = self.at.as_ref().map(time).transpose()?;
+        let engine = engine.at(now);
+        let decision = decide(&engine, institution, self.room.as_deref(), self.action, subject);
         let asked =
             format!("{} {} {subject}", self.action, if self.action.is_on_node() { "on" } else { "of" });
+        if decision.reason.as_str() == "time-unknown" {
+            return Err(format!("{asked}: it depends on the time: write at = 2027-02-03T09:30:00+01:00"));
+        }
         if decision.allowed != (self.expect == Expected::Allow) {
             return Err(format!("{asked}: {}", described(&decision)));
         }
@@ -198,6 +207,22 @@ impl ExpectedDecision {
             _ => Ok(()),
         }
     }
+}
+
+/// `2027-02-03T09:30:00+01:00`, a date and time of TOML.
+fn time(at: &toml::Value) -> Result<PolicyTime, String> {
+    let wrong = || format!("at = {at} is no time with an offset; write at = 2027-02-03T09:30:00+01:00");
+    let toml::Value::Datetime(Datetime { date: Some(date), time: Some(time), offset: Some(offset) }) = at
+    else {
+        return Err(wrong());
+    };
+    let seconds =
+        parse_rfc3339(&format!("{date}T{:02}:{:02}:00Z", time.hour, time.minute)).map_err(|_| wrong())?;
+    let ahead = match offset {
+        Offset::Z => 0,
+        Offset::Custom { minutes } => i64::from(*minutes) * 60,
+    };
+    seconds.checked_add_signed(-ahead).map(PolicyTime::at).ok_or_else(wrong)
 }
 
 /// The decision on a node, or on participants of an institution, as `action` wants.

@@ -13,7 +13,7 @@
 //! - [`DecisionTable`]: decisions that are expected of a policy, as examples.
 //!
 //! What is taken for granted of a node is what the loader of directories enforces: an operator that owns a machine is
-//! controlled from one country in both roles. All else is free.
+//! controlled from one country in both roles. All else is free, the time included.
 
 mod canary;
 mod counterexample;
@@ -25,6 +25,7 @@ mod floor_comparison;
 mod language;
 mod model;
 mod permissions;
+mod possible_time;
 mod proof;
 mod prover;
 mod sentence;
@@ -37,7 +38,8 @@ pub use error::ProofError;
 pub use floor_comparison::{FloorComparison, FloorExcess};
 pub use language::Language;
 pub use model::PolicyModel;
-pub use permissions::{Countries, Permissions, PermittedNodes, PermittedParticipants};
+pub use permissions::{Countries, Permissions, PermittedNodes, PermittedParticipants, TimedPermission};
+pub use possible_time::PossibleTime;
 pub use proof::{GuaranteeProof, ProofReport};
 pub use prover::Prover;
 pub use solver::SolverVersion;

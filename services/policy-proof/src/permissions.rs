@@ -1,6 +1,6 @@
 //! What a policy permits, as a summary for those who do not read Cedar: for each action and kind of room, on whose machines, in which countries,
 //! and under whose control. It is made by evaluating the rules for each name that they can distinguish. A proof of a guarantee
-//! says what is never permitted; this only says where something is.
+//! says what is never permitted; this only says where something is, and which rules look at the time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use cedar_policy::{
     RestrictedExpression,
 };
 use serde_json::Value;
-use systir_policy::{Action, RoomAttributes, RoomClass, RuleEffect};
+use systir_policy::{Action, RoomAttributes, RoomClass, Rule, RuleEffect, Times};
 
 use crate::error::ProofError;
 use crate::model::PolicyModel;
@@ -58,6 +58,19 @@ pub struct Permissions {
     pub nodes: BTreeMap<PermittedNodes, Vec<RoomAttributes>>,
     /// Of participants.
     pub participants: BTreeMap<PermittedParticipants, Vec<RoomAttributes>>,
+    /// What is permitted of nodes besides, but not at all times.
+    pub timed_nodes: BTreeMap<PermittedNodes, TimedPermission>,
+    /// The same of participants.
+    pub timed_participants: BTreeMap<PermittedParticipants, TimedPermission>,
+}
+
+/// What is permitted at some times only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedPermission {
+    /// The kinds of rooms.
+    pub rooms: Vec<RoomAttributes>,
+    /// The rules that read the time: those that permit it, and those that forbid it.
+    pub rules: Vec<String>,
 }
 
 impl PolicyModel {
@@ -69,9 +82,55 @@ impl PolicyModel {
         let Some(institution) = self.institution.clone() else { return Ok(Permissions::default()) };
         let loaded = self.as_loaded()?;
         let alike = alike(&loaded.rules).map_err(|what| self.untranslatable(what))?;
-        let evaluation = Evaluation { model: self, rules: &loaded.rules, institution: &institution, alike };
-        evaluation.all().map_err(|what| self.untranslatable(what))
+        let permitted = |times: Times| -> Result<Permissions, String> {
+            let rules = loaded.rules.policies().map(|rule| times.of(rule)).collect::<Result<Vec<_>, _>>()?;
+            let rules = PolicySet::from_policies(rules).map_err(|error| error.to_string())?;
+            Evaluation { model: self, rules: &rules, institution: &institution, alike: alike.clone() }.all()
+        };
+        let read = |times| permitted(times).map_err(|what| self.untranslatable(what));
+        let mut always = read(Times::All)?;
+        if !self.stated.iter().any(Rule::reads_time) {
+            return Ok(always);
+        }
+        let ever = read(Times::Some)?;
+        for (node, rooms) in ever.nodes {
+            if let Some(rooms) = others(rooms, always.nodes.get(&node)) {
+                let rules = self.timed_rules(node.action, node.tier);
+                always.timed_nodes.insert(node, TimedPermission { rooms, rules });
+            }
+        }
+        for (participants, rooms) in ever.participants {
+            if let Some(rooms) = others(rooms, always.participants.get(&participants)) {
+                let rules = self.timed_rules(participants.action, None);
+                always.timed_participants.insert(participants, TimedPermission { rooms, rules });
+            }
+        }
+        Ok(always)
     }
+
+    /// The rules that read the time and decide about the action, with this tier if there is one.
+    fn timed_rules(&self, action: Action, tier: Option<u32>) -> Vec<String> {
+        let decides = |rule: &&Rule| {
+            let tier = rule.effect == RuleEffect::Forbid || tier.is_none() || rule.tier == tier;
+            rule.reads_time() && rule.actions.contains(&action) && tier
+        };
+        self.stated.iter().filter(decides).map(|rule| rule.id.to_string()).collect()
+    }
+
+    /// The rule with this id.
+    #[must_use]
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.stated.iter().find(|rule| rule.id.as_str() == id)
+    }
+}
+
+/// The rooms that are not among those; none if all are.
+fn others(
+    mut rooms: Vec<RoomAttributes>,
+    those: Option<&Vec<RoomAttributes>>,
+) -> Option<Vec<RoomAttributes>> {
+    rooms.retain(|room| those.is_none_or(|those| !those.contains(room)));
+    (!rooms.is_empty()).then_some(rooms)
 }
 
 /// A country that no rule names: the rules treat all of those alike. ISO 3166-1 leaves the code to its users.

@@ -12,6 +12,7 @@ use crate::counterexample::Counterexample;
 use crate::environment::Environments;
 use crate::error::ProofError;
 use crate::model::PolicyModel;
+use crate::possible_time::{PossibleTime, settle};
 use crate::solver::{LimitedSolver, SolverVersion};
 
 /// Most questions between two pairs of canaries.
@@ -146,13 +147,14 @@ impl Prover {
         Ok(())
     }
 
-    /// A request of `action` that `left` permits and `right` does not. Cedar's own evaluation confirms it.
+    /// A request of `action` that `left` permits and `right` does not, and its time if that matters. Cedar's own evaluation
+    /// confirms it.
     pub(crate) async fn exception(
         &mut self,
         action: Action,
         left: (&PolicySet, &CompiledPolicySet),
         right: (&PolicySet, &CompiledPolicySet),
-    ) -> Result<Option<Env>, ProofError> {
+    ) -> Result<Option<(Env, Option<PossibleTime>)>, ProofError> {
         let found = self.solver.check_implies_with_counterexample_opt(left.1, right.1).await;
         let found = found.map_err(|error| no_answer(action, &error))?;
         self.canaries(action).await?;
@@ -164,7 +166,7 @@ impl Prover {
                 return Err(ProofError::WrongExample(action));
             }
         }
-        Ok(found)
+        Ok(found.map(|found| settle(found, left.0, right.0)))
     }
 
     /// An example of a request that `model` permits and `right` does not: one that looks like those of today, if there is one.
@@ -177,13 +179,13 @@ impl Prover {
         for likely in crate::counterexample::likely_rules(model, action) {
             let model = model.with("likely", &likely)?;
             let left = self.compile(&model, action)?;
-            if let Some(found) = self.exception(action, (&model.rules, &left), right).await? {
-                return Ok(Some(Counterexample::new(action, &model, &found)));
+            if let Some((found, time)) = self.exception(action, (&model.rules, &left), right).await? {
+                return Ok(Some(Counterexample::new(action, &model, &found, time)));
             }
         }
         let left = self.compile(model, action)?;
         let found = self.exception(action, (&model.rules, &left), right).await?;
-        Ok(found.map(|found| Counterexample::new(action, model, &found)))
+        Ok(found.map(|(found, time)| Counterexample::new(action, model, &found, time)))
     }
 
     /// Asks for a property that is known to be true or false.

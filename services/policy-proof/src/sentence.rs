@@ -20,10 +20,11 @@ impl Counterexample {
             (Language::Danish, [_]) => format!(", efter reglen {rules}"),
             (Language::Danish, _) => format!(", efter reglerne {rules}"),
         };
+        let when = self.time.as_ref().map(|time| format!(", {}", time.words(language))).unwrap_or_default();
         if self.node.is_some() {
-            format!("{room} {act} {subject}{by}")
+            format!("{room} {act} {subject}{when}{by}")
         } else {
-            format!("{subject} {act} {room}{by}")
+            format!("{subject} {act} {room}{when}{by}")
         }
     }
 
@@ -143,6 +144,7 @@ mod tests {
     use systir_policy::RoomAttributes;
 
     use super::*;
+    use crate::possible_time::PossibleTime;
 
     #[test]
     fn a_counterexample_says_room_node_and_rule() {
@@ -160,6 +162,7 @@ mod tests {
                 declared_by_another: false,
             }),
             participant_of: None,
+            time: None,
             rules: vec!["ku-spill-cloud".to_owned()],
         };
         assert_eq!(
@@ -172,6 +175,18 @@ mod tests {
             "et almindeligt rum hos ku.dk uden end-to-end-kryptering kunne løbe over til en node i SE, drevet af nordunet \
              (kontrolleret fra DK) på en maskine hos amazon (kontrolleret fra US), efter reglen ku-spill-cloud"
         );
+        example.time =
+            Some(PossibleTime { weekday: "wed".to_owned(), at: Some("2027-02-03T10:30:00Z".to_owned()) });
+        let sentences = [Language::English, Language::Danish].map(|language| example.sentence(language));
+        assert!(
+            sentences[0].ends_with(
+                "(controlled from US), on Wednesday 2027-02-03 at 10:30 UTC, by rule ku-spill-cloud"
+            )
+        );
+        assert!(sentences[1].ends_with(
+            "(kontrolleret fra US), onsdag 2027-02-03 kl. 10:30 UTC, efter reglen ku-spill-cloud"
+        ));
+        example.time = None;
         example.action = Action::Join;
         example.node = None;
         assert_eq!(

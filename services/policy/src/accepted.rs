@@ -1,15 +1,16 @@
 //! An engine from the documents that a node accepted.
 
-use systir_documents::{AcceptedDocuments, Document, Validity, VerifiedDocument};
+use systir_documents::{AcceptedDocuments, Document, DocumentId, Validity, VerifiedDocument};
 
 use crate::engine::PolicyEngine;
 use crate::problem::{LoadError, Problem};
 use crate::source::{SourceDocument, Sources, place};
+use crate::time::PolicyTime;
 use crate::{institution, nodes};
 
 impl PolicyEngine {
     /// Loads the newest accepted documents: the floor of `operator`, whose node this is, all bundles and all directories,
-    /// as valid as they are at `wall`, in seconds since 1970. To try a newer document before it is accepted for good, accept
+    /// as valid as they are at `wall`, in seconds since 1970, and decides at that time. To try a newer document before it is accepted for good, accept
     /// it into a copy and load that.
     ///
     /// # Errors
@@ -34,7 +35,8 @@ impl PolicyEngine {
                 "it is missing; a node needs the floor of its own operator",
             )]
         })?;
-        Self::load(&Sources { floor, bundles: &bundles, directories: &directories })
+        let engine = Self::load(&Sources { floor, bundles: &bundles, directories: &directories })?;
+        Ok(engine.at(PolicyTime::of_clock(accepted, operator, wall)))
     }
 
     /// Checks a document's own content, as before it is signed. What contradicts other documents is found by
@@ -49,6 +51,19 @@ impl PolicyEngine {
             Document::Directory(directory) => nodes::check(directory),
         };
         if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+}
+
+/// How far a clock may be behind the time of issue of the newest document of the operator, seconds.
+const MAX_BEHIND: u64 = 300;
+
+impl PolicyTime {
+    /// The minute of the wall clock, in seconds since 1970; none if the clock is known to be wrong, because the operator
+    /// whose node this is issued a floor or a directory later than now.
+    #[must_use]
+    pub fn of_clock(accepted: &AcceptedDocuments, operator: &str, wall: u64) -> Option<Self> {
+        let latest = accepted.now(&DocumentId::floor(operator), wall);
+        (latest <= wall.saturating_add(MAX_BEHIND)).then(|| Self::at(wall))
     }
 }
 

@@ -14,7 +14,9 @@ use systir_room_tag::RoomKeys;
 use crate::known_decisions::DecidingEngine;
 use crate::known_rooms::KnownRooms;
 use crate::metrics::PolicyMetrics;
-use crate::{Action, Decision, NodeFacts, PolicyEngine, PolicyStatement, RoomAttributes, Subject};
+use crate::{
+    Action, Decision, NodeFacts, PolicyEngine, PolicyStatement, PolicyTime, RoomAttributes, Subject,
+};
 
 /// What a token makes of a participant beyond an ordinary one. Policy must permit each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,18 @@ impl Authority {
     /// Decides by another engine from now on. Decisions that are under way keep the one that they began with.
     pub fn replace(&self, engine: PolicyEngine) {
         self.engine.store(Arc::new(DecidingEngine::new(engine)));
+    }
+
+    /// Decides at this time from now on; without a time, as on a node whose clock is wrong. Returns whether anything may be
+    /// decided otherwise now than before, so that rooms and links must be decided again. Not to be called while another
+    /// thread replaces the engine.
+    pub fn advance(&self, now: Option<PolicyTime>) -> bool {
+        let engine = self.engine();
+        let differs = engine.differs_at(now);
+        if differs {
+            self.replace(engine.at(now));
+        }
+        differs
     }
 
     /// The present engine, for several questions that must have one answer.

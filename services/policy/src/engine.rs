@@ -23,15 +23,21 @@ use crate::schema::{schema, schema_problem};
 use crate::sentence::SentenceValues;
 use crate::source::{Sources, place};
 use crate::statement::PolicyStatement;
+use crate::time::PolicyTime;
+use crate::time_conditions::TimeConditions;
 
-/// Makes decisions. Immutable: when a document or its validity changes, load a new engine. Can be used from many threads
-/// at once.
-#[derive(Debug)]
+/// Makes decisions. Immutable: when a document or its validity changes, load a new engine; when the time comes at which a
+/// rule decides otherwise, use the engine [`at`](Self::at) that time. Can be used from many threads at once.
+#[derive(Clone, Debug)]
 pub struct PolicyEngine {
-    store: EntityStore,
-    nodes: DirectoryNodes,
-    policies: BTreeMap<String, InstitutionPolicy>,
+    store: Arc<EntityStore>,
+    nodes: Arc<DirectoryNodes>,
+    policies: Arc<BTreeMap<String, InstitutionPolicy>>,
     authorizer: Authorizer,
+    time_conditions: Arc<TimeConditions>,
+    now: Option<PolicyTime>,
+    /// Is what could be permitted at some time meant?
+    ever: bool,
 }
 
 impl PolicyEngine {
@@ -73,7 +79,39 @@ impl PolicyEngine {
         let institutions: BTreeSet<&str> = known.collect();
         let store =
             EntityStore::build(schema, &institutions, &nodes).map_err(|error| schema_problem(&error))?;
-        Ok(Self { store, nodes, policies, authorizer: Authorizer::new() })
+        let conditions = policies.values().flat_map(|policy| policy.loaded.rules.values());
+        let conditions =
+            TimeConditions::new(conditions.flat_map(|rule| &rule.time_conditions).map(|(part, _)| part))
+                .map_err(|error| schema_problem(&error))?;
+        Ok(Self {
+            store: store.into(),
+            nodes: nodes.into(),
+            policies: policies.into(),
+            authorizer: Authorizer::new(),
+            time_conditions: conditions.into(),
+            now: None,
+            ever: false,
+        })
+    }
+
+    /// The same engine at this time. Without a time, as it is loaded: no rule permits by the time, and each rule that
+    /// forbids by the time forbids.
+    #[must_use]
+    pub fn at(&self, now: Option<PolicyTime>) -> Self {
+        Self { now, ..self.clone() }
+    }
+
+    /// The same engine for questions of what could be permitted at some time. No node decides by it.
+    #[must_use]
+    pub fn ever(&self) -> Self {
+        Self { now: None, ever: true, ..self.clone() }
+    }
+
+    /// Could a request be decided otherwise at this time?
+    #[must_use]
+    pub fn differs_at(&self, now: Option<PolicyTime>) -> bool {
+        let conditions = &self.time_conditions;
+        !conditions.is_empty() && self.now != now && conditions.holding(self.now) != conditions.holding(now)
     }
 
     /// Decides the request. Never fails: what cannot be decided is denied.
@@ -202,13 +240,16 @@ impl PolicyEngine {
             }
         };
         let action_uid = self.store.action(action).ok_or_else(|| failed("no such action"))?;
-        let context = self.store.context(request.claims).map_err(|error| failed(&error.to_string()))?;
-        let cedar_request =
-            CedarRequest::new(principal, action_uid, resource, context, Some(self.store.schema()))
-                .map_err(|error| failed(&error.to_string()))?;
-        let response =
-            self.authorizer.is_authorized(&cedar_request, &policy.loaded.policies, self.store.entities());
-        Ok(decision_of(&policy.loaded, &values, response.decision(), response.diagnostics()))
+        let context =
+            self.store.context(self.now, request.claims).map_err(|error| failed(&error.to_string()))?;
+        // Without the time the context does not match the schema: the rules that read it fail, as they must.
+        let schema = self.now.map(|_| self.store.schema());
+        let cedar_request = CedarRequest::new(principal, action_uid, resource, context, schema)
+            .map_err(|error| failed(&error.to_string()))?;
+        let policies = if self.ever { &policy.loaded.ever } else { &policy.loaded.policies };
+        let response = self.authorizer.is_authorized(&cedar_request, policies, self.store.entities());
+        let time_known = self.now.is_some();
+        Ok(decision_of(&policy.loaded, &values, time_known, response.decision(), response.diagnostics()))
     }
 
     /// Principal and resource of a request about a node.

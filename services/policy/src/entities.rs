@@ -10,6 +10,8 @@ use crate::action::Action;
 use crate::node::NodeFacts;
 use crate::nodes::DirectoryNodes;
 use crate::request::{Claims, RoomAttributes, RoomClass};
+use crate::time::PolicyTime;
+use crate::time_conditions;
 
 /// What Cedar rejected: a bug of this crate or an unusable name.
 type BoxError = Box<dyn std::error::Error>;
@@ -129,13 +131,14 @@ impl EntityStore {
         self.nodes.get(id).cloned()
     }
 
-    /// The claims as the schema's `Claims`.
-    pub(crate) fn context(&self, claims: Claims) -> Result<Context, BoxError> {
+    /// The time, if it is known, and the claims as the schema's `Circumstances`.
+    pub(crate) fn context(&self, now: Option<PolicyTime>, claims: Claims) -> Result<Context, BoxError> {
+        let time = now.map(time_conditions::attributes).transpose()?;
         let e2ee = ("e2ee".to_owned(), RestrictedExpression::new_bool(claims.e2ee));
         let load = claims
             .load_percent
             .map(|load| ("load_percent".to_owned(), RestrictedExpression::new_long(load.into())));
-        Ok(Context::from_pairs([e2ee].into_iter().chain(load))?)
+        Ok(Context::from_pairs([e2ee].into_iter().chain(load).chain(time.into_iter().flatten()))?)
     }
 }
 

@@ -1,5 +1,6 @@
-//! The decisions that one engine has made. An engine is immutable and a decision depends on its request alone, so that
-//! the same request has the same answer until the engine is replaced, and thousands of rooms of one class share few.
+//! The decisions that one engine has made. An engine is immutable, with the time at which it decides, and a decision
+//! depends on its request alone, so that the same request has the same answer until the engine is replaced, and thousands
+//! of rooms of one class share few.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -11,6 +11,8 @@
 //! - [`NodeFacts`] is what the directories state of a node; [`PolicyStatement`] and [`DirectoryStatement`] tell who signed.
 //! - [`RoomAttributes`]: a bundle says which rooms are confidential or require end-to-end encryption, by their names. A node
 //!   without a room key of the institution cannot read the names; it goes by the room's grant.
+//! - [`PolicyTime`]: rules may read the time, a full minute that an engine is [at](PolicyEngine::at). On a node that does not
+//!   know the time they permit nothing by it.
 //! - Zones ("EEA") are replaced by their countries before the text is parsed or shown.
 //! - [`sign`] signs a document that nodes would accept; [`VocabularyFile`], [`ClassesFile`] and [`GuaranteesFile`] are source
 //!   files of bundles.
@@ -55,6 +57,8 @@ mod signing;
 mod source;
 mod source_files;
 mod statement;
+mod time;
+mod time_conditions;
 mod tokenizer;
 mod zone;
 
@@ -79,3 +83,5 @@ pub use signing::{SigningError, add_signature, sign};
 pub use source::{SourceDocument, Sources};
 pub use source_files::{ClassesFile, GuaranteesFile, VocabularyFile};
 pub use statement::PolicyStatement;
+pub use time::PolicyTime;
+pub use time_conditions::Times;

@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::country::is_country;
 use crate::rule::{Rule, RuleEffect, RuleId};
 use crate::sentence::Sentence;
+use crate::time_conditions::{conditions, is_time, replace_time_conditions};
 use crate::tokenizer::{TokenKind, tokens};
 
 /// Longest policy text, bytes: as written, and with its zones replaced by countries.
@@ -68,8 +69,8 @@ pub(crate) fn check_rule(
 ) -> Result<Rule, Vec<String>> {
     let mut wrong = Vec::new();
     for (key, _) in policy.annotations() {
-        if !matches!(key, "id" | "why" | "tier") {
-            wrong.push(format!("@{key} is not known; use @id, @why and @tier"));
+        if !matches!(key, "id" | "why" | "tier" | "hours") {
+            wrong.push(format!("@{key} is not known; use @id, @why, @tier and @hours"));
         }
     }
     let id = policy.annotation("id").unwrap_or_default();
@@ -94,16 +95,40 @@ pub(crate) fn check_rule(
         }
     };
     let tier = tier(policy, effect, &actions).map_err(|error| wrong.push(error)).ok().flatten();
+    let json = policy.to_json().map_err(|error| wrong.push(error.to_string())).unwrap_or_default();
     if effect == RuleEffect::Permit {
-        wrong.extend(check_permit(policy, layer));
+        wrong.extend(check_permit(policy, &json, layer));
     }
+    let time_conditions = time_conditions(&json).map_err(|error| wrong.push(error)).unwrap_or_default();
     wrong.extend(check_literals(policy, layer, vocabulary));
+    if policy.annotation("hours").is_some() && time_conditions.is_empty() {
+        wrong.push("@hours is for rules that read the time".to_owned());
+    }
     match sentence {
-        Some(sentence) if wrong.is_empty() => {
-            Ok(Rule { id: RuleId::new(id), effect, tier, actions, sentence, order })
-        }
+        Some(sentence) if wrong.is_empty() => Ok(Rule {
+            id: RuleId::new(id),
+            effect,
+            tier,
+            actions,
+            sentence,
+            order,
+            time_conditions,
+            hours: policy.annotation("hours").map(Into::into),
+        }),
         _ => Err(wrong),
     }
+}
+
+/// The parts of the rule that depend on the time alone.
+fn time_conditions(json: &serde_json::Value) -> Result<Vec<(serde_json::Value, bool)>, String> {
+    let mut found = Vec::new();
+    for (condition, positive) in conditions(json) {
+        replace_time_conditions(condition, positive, &mut |part, positive| {
+            found.push((part.clone(), positive));
+            part.clone()
+        })?;
+    }
+    Ok(found)
 }
 
 fn is_rule_id(id: &str) -> bool {
@@ -135,7 +160,7 @@ fn tier(policy: &Policy, effect: RuleEffect, actions: &[Action]) -> Result<Optio
 }
 
 /// A permit must be narrow: named actions, the institution's own rooms, no untrusted claims.
-fn check_permit(policy: &Policy, layer: PolicyLayer<'_>) -> Vec<String> {
+fn check_permit(policy: &Policy, json: &serde_json::Value, layer: PolicyLayer<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     match layer {
         PolicyLayer::Floor => wrong.push("the floor only forbids; permits belong in an institution's policy".to_owned()),
@@ -154,10 +179,9 @@ fn check_permit(policy: &Policy, layer: PolicyLayer<'_>) -> Vec<String> {
     if !each_named {
         wrong.push("a permit must name its actions one by one, not as a group".to_owned());
     }
-    match policy.to_json() {
-        Ok(json) if !mentions_context(&json) => {}
-        Ok(_) => wrong.push("a permit must not read `context`: claims can only forbid".to_owned()),
-        Err(error) => wrong.push(format!("it cannot be checked for `context`: {error}")),
+    if mentions_claims(json) {
+        let what = "a permit may read of `context` only the time, `context.now` and `context.weekday`: claims can only forbid";
+        wrong.push(what.to_owned());
     }
     wrong
 }
@@ -176,7 +200,7 @@ fn names_itself(policy: &Policy, institution: &str) -> bool {
         }
 }
 
-fn mentions_context(json: &serde_json::Value) -> bool {
+fn mentions_claims(json: &serde_json::Value) -> bool {
     let mut pending = vec![json];
     while let Some(value) = pending.pop() {
         match value {
@@ -185,7 +209,9 @@ fn mentions_context(json: &serde_json::Value) -> bool {
                 if fields.get("Var").and_then(serde_json::Value::as_str) == Some("context") {
                     return true;
                 }
-                pending.extend(fields.values());
+                pending.extend(
+                    fields.iter().filter(|(key, parts)| !is_time(key, parts)).map(|(_, parts)| parts),
+                );
             }
             _ => {}
         }

@@ -12,6 +12,7 @@ use crate::guarantee::{self, LoadedGuarantee};
 use crate::lint::{self, PolicyLayer};
 use crate::problem::{Problem, line_at};
 use crate::rule::{Rule, RuleId};
+use crate::time_conditions::Times;
 use crate::tokenizer::{TokenKind, tokens};
 use crate::zone::Zones;
 
@@ -40,6 +41,8 @@ pub(crate) struct LoadedPart {
 pub(crate) struct LoadedPolicy {
     pub(crate) text: PolicyText,
     pub(crate) policies: PolicySet,
+    /// What they permit at some time.
+    pub(crate) ever: PolicySet,
     pub(crate) rules: HashMap<PolicyId, Rule>,
 }
 
@@ -155,8 +158,14 @@ impl LoadedPolicy {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let policies = PolicySet::from_policies(floor.policies.iter().chain(&own.policies).cloned())
-            .map_err(|error| vec![Problem::at(place, error.to_string())])?;
+        let unusable = |error: &dyn std::fmt::Display| vec![Problem::at(place, error.to_string())];
+        let all = || floor.policies.iter().chain(&own.policies);
+        let policies = PolicySet::from_policies(all().cloned()).map_err(|error| unusable(&error))?;
+        let ever: Vec<Policy> = all()
+            .map(|policy| Times::Some.of(policy))
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(&error))?;
+        let ever = PolicySet::from_policies(ever).map_err(|error| unusable(&error))?;
         Ok(Self {
             text: PolicyText {
                 version,
@@ -165,6 +174,7 @@ impl LoadedPolicy {
                 institution: own.text.clone(),
             },
             policies,
+            ever,
             rules: rules.into_iter().map(|rule| (PolicyId::new(rule.id.as_str()), rule.clone())).collect(),
         })
     }

@@ -10,10 +10,12 @@ use crate::node::NodeFacts;
 use crate::rule::{Rule, RuleEffect};
 use crate::sentence::SentenceValues;
 
-/// Cedar's response as a decision. Cedar skips a rule that fails, so a failing forbid would allow: any error denies.
+/// Cedar's response as a decision. Cedar skips a rule that fails, so a failing forbid would allow: any error denies. Only
+/// a permit that fails because the time is not known is skipped.
 pub(crate) fn decision_of(
     policy: &LoadedPolicy,
     values: &SentenceValues<'_>,
+    time_known: bool,
     cedar_decision: CedarDecision,
     diagnostics: &cedar_policy::Diagnostics,
 ) -> Decision {
@@ -22,11 +24,28 @@ pub(crate) fn decision_of(
         cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
     });
     let failed = in_order(policy, failed);
-    if diagnostics.errors().next().is_some() {
-        let names: Vec<_> = failed.iter().map(|rule| rule.id.as_str()).collect();
+    let needs_time = |rule: &Rule| !time_known && rule.reads_time();
+    let fatal = |rule: &&&Rule| !(needs_time(rule) && rule.effect == RuleEffect::Permit);
+    let ids = |rules: &[&Rule]| rules.iter().map(|rule| rule.id.clone()).collect();
+    let without_time = |what: &str, rules: &[&Rule]| {
+        let names: Vec<_> = rules.iter().map(|rule| rule.id.as_str()).collect();
+        let why = format!(
+            "this node does not know the time, so {} {what} ({}); set its clock",
+            if names.len() == 1 { "a rule that reads it" } else { "rules that read it" },
+            names.join(", ")
+        );
+        Decision { rules: ids(rules), ..Decision::deny(Reason::TimeUnknown, why, version) }
+    };
+    let fatal: Vec<&Rule> = failed.iter().filter(fatal).copied().collect();
+    if fatal.iter().any(|rule| !needs_time(rule))
+        || (fatal.is_empty() && diagnostics.errors().count() > failed.len())
+    {
+        let names: Vec<_> = fatal.iter().map(|rule| rule.id.as_str()).collect();
         let why = format!("a rule could not be evaluated ({}), so nothing is allowed", names.join(", "));
-        let rules = failed.iter().map(|rule| rule.id.clone()).collect();
-        return Decision { rules, ..Decision::deny(Reason::EvaluationError, why, version) };
+        return Decision { rules: ids(&fatal), ..Decision::deny(Reason::EvaluationError, why, version) };
+    }
+    if !fatal.is_empty() {
+        return without_time("may forbid", &fatal);
     }
     let deciding = in_order(policy, diagnostics.reason());
     let rules = deciding.iter().map(|rule| rule.id.clone()).collect();
@@ -43,6 +62,7 @@ pub(crate) fn decision_of(
             let whys: Vec<_> = deciding.iter().map(|rule| rule.sentence.render(values)).collect();
             Decision { rules, ..Decision::deny(Reason::Forbidden, whys.join("; "), version) }
         }
+        (CedarDecision::Deny, None) if !failed.is_empty() => without_time("cannot permit", &failed),
         // An allow without a known permit rule counts as a denial.
         _ => Decision::deny(Reason::NoRule, no_rule(values), version),
     }

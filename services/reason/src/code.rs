@@ -59,6 +59,7 @@ impl Reason {
                 | Self::PolicyRenewalOverdue
                 | Self::WrongSubject
                 | Self::EvaluationError
+                | Self::TimeUnknown
                 | Self::PolicyDenied
         )
     }
@@ -95,6 +96,9 @@ reasons! {
     WrongSubject = "wrong-subject",
     /// A rule failed to evaluate. It counts as a denial, because the rule might have forbidden it.
     EvaluationError = "evaluation-error",
+    /// Rules read the time, and the node does not know it: its clock is behind the documents of its own operator. No rule
+    /// permits by the time, and each rule that forbids by the time forbids.
+    TimeUnknown = "time-unknown",
 
     // Placement: why a node is asked for a seat, asked last, or never asked.
     /// The node is the room's home, or will be.

@@ -58,6 +58,37 @@ async fn a_document_that_one_node_took_reaches_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rooms_are_decided_again_when_the_hours_of_a_rule_end() {
+    let cluster = TestCluster::new();
+    let node = cluster.node("cph-1", 1).await;
+    let end = crate::documents::store::unix_seconds() + 1800;
+    let rule = format!(
+        "\n@id(\"until-then\") @why(\"the hours have ended\") forbid (principal, action == Action::\"spill\", resource) \
+         when {{ context.now >= datetime(\"{}\") }};",
+        systir_documents::rfc3339(end)
+    );
+    let second = cluster.documents.bundle(2, |bundle| bundle.policy.push_str(&rule)).unwrap();
+    take(&node, &second).unwrap();
+    let store = &node.parts.documents;
+    let spills =
+        || node.parts.authority.institution_node(systir_policy::Action::Spill, "ku.dk", "sto-1").allowed;
+    assert!(spills());
+    let mut changes = store.changes();
+    store.check_time_at(end - 60);
+    assert!(!changes.has_changed().unwrap(), "no rule decides otherwise yet");
+    store.check_time_at(end + 60);
+    assert!(changes.has_changed().unwrap());
+    // The node reads its own clock again within a second.
+    let permitted = async {
+        while !spills() {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(TIMEOUT, permitted).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_answer_withholds_no_document_of_another_peer() {
     let cluster = TestCluster::new();
     let node = cluster.node("cph-1", 1).await;

@@ -260,7 +260,7 @@ fn linked(package: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_relay_links_no_prover() {
-    let prover = ["cedar-policy-symcc", "systir-policy-proof", "systir-policy-profile"];
+    let prover = ["cedar-policy-symcc", "systir-policy-proof", "systir-policy-profile", "jiff"];
     let (relay, ctl) = (linked("systir-relay"), linked("systir-ctl"));
     for package in prover {
         assert!(!relay.contains(package), "systir-relay links {package}");

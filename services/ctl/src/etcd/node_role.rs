@@ -55,7 +55,7 @@ impl NodeRole {
             node != "root" && !node.starts_with('-'),
             "the node {node} cannot have a user in etcd: choose another name"
         );
-        let (keys, institutions) = (StoreKeys::new(cluster), engine.approving(node));
+        let (keys, institutions) = (StoreKeys::new(cluster), engine.ever().approving(node));
         let permission = |access, key, prefix| KeyPermission { access, key, prefix };
         let mut permissions = vec![
             permission(Access::Read, keys.nodes(), true),

@@ -8,7 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use systir_policy_proof::{Counterexample, Language, PolicyDiff, Prover};
 
-use crate::policy::engine::model;
+use crate::document_file::DocumentFile;
+use crate::policy::engine::models_of_both;
 
 /// Arguments of `systirctl policy diff`.
 #[derive(Debug, Args)]
@@ -25,7 +26,8 @@ pub(crate) struct Arguments {
 /// Compares and shows.
 pub(crate) async fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let Arguments { old, new, floor } = arguments;
-    let (old, new) = (model(old, floor.as_deref())?, model(new, floor.as_deref())?);
+    let (old, new) = (DocumentFile::read_or_compile(old)?, DocumentFile::read_or_compile(new)?);
+    let (old, new) = models_of_both(&old, &new, floor.as_deref())?;
     let diff = Prover::start().await?.diff(&old, &new).await?;
     let text = if json { serde_json::to_string_pretty(&as_json(&diff))? } else { as_text(&diff) };
     writeln!(std::io::stdout(), "{text}")?;

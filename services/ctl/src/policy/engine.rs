@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use systir_documents::{Bundle, Directory, Document, DocumentHash, Floor, Lifetime, Validity, Vocabulary};
 use systir_policy::{LoadError, PolicyEngine, Rule, SourceDocument, Sources};
+use systir_policy_profile::Hours;
 use systir_policy_proof::PolicyModel;
 
 use crate::document_file::{ALWAYS, DocumentFile, FileProblems};
@@ -131,6 +132,38 @@ pub(crate) fn model_of(file: &DocumentFile, floor: Option<&Path>) -> Result<Poli
         }
         Document::Directory(_) => bail!(not_a("bundle or floor", file)),
     }
+}
+
+/// Two versions as they are compared. Hours are written for the dates of a bundle; here they are written for the dates of
+/// both, so that a renewal permits the same as before.
+pub(crate) fn models_of_both(
+    old: &DocumentFile,
+    new: &DocumentFile,
+    floor: Option<&Path>,
+) -> Result<(PolicyModel, PolicyModel)> {
+    let (one, other) = (old.document.lifetime(), new.document.lifetime());
+    let both = Lifetime {
+        issued: one.issued.min(other.issued),
+        renew_by: one.renew_by.max(other.renew_by),
+        not_after: one.not_after.max(other.not_after),
+    };
+    Ok((model_of(&with_hours_for(old, both)?, floor)?, model_of(&with_hours_for(new, both)?, floor)?))
+}
+
+/// The document with the hours of its profile written for other dates. Conditions on the time that are not those of the
+/// rule's `@hours` stay.
+fn with_hours_for(file: &DocumentFile, lifetime: Lifetime) -> Result<DocumentFile> {
+    let (mut file, rules) = (file.clone(), rules(&file.document)?);
+    if let Document::Bundle(bundle) = &mut file.document {
+        for rule in rules {
+            let Some(hours) = rule.hours().and_then(Hours::parse) else { continue };
+            let own = hours.condition(bundle.lifetime);
+            if rule.reads_time_only_as(&own) {
+                bundle.policy = bundle.policy.replace(&own, &hours.condition(lifetime));
+            }
+        }
+    }
+    Ok(file)
 }
 
 /// The rules of a bundle or floor by themselves, in their order; none for a directory.

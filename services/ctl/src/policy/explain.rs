@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::{Attribute, Cell, Color};
 use serde_json::{Value, json};
-use systir_policy::{Action, Decision};
+use systir_policy::{Action, Decision, PolicyTime};
 use systir_policy_proof::decide;
 
 use crate::dates;
@@ -37,12 +37,16 @@ pub(crate) struct Arguments {
     /// Decisions on participants of this institution only.
     #[arg(long, value_name = "INSTITUTION")]
     participant: Option<String>,
+    /// The decisions at this time; now if not given.
+    #[arg(long, value_name = "DATE", value_parser = dates::parse)]
+    at: Option<u64>,
 }
 
 /// Shows the decision of each action on each node and for participants of each institution, or of some of them.
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let files = EngineFiles::read(&arguments.bundle, arguments.floor.as_deref(), &arguments.directory)?;
-    let engine = files.load(Some(dates::now()))?;
+    let now = arguments.at.unwrap_or_else(dates::now);
+    let engine = files.load(Some(now))?.at(Some(PolicyTime::at(now)));
     let institution = files.bundle()?.institution.clone();
     let nodes: Vec<String> = match &arguments.node {
         Some(node) => vec![node.clone()],

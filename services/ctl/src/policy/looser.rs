@@ -11,7 +11,7 @@ use systir_policy_proof::{PolicyDiff, Prover};
 use crate::document_file::DocumentFile;
 use crate::gateway_client::GatewayClient;
 use crate::policy::diff;
-use crate::policy::engine::model_of;
+use crate::policy::engine::models_of_both;
 
 /// The version before, and the consent.
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ impl Arguments {
 }
 
 async fn compare(old: &DocumentFile, new: &DocumentFile) -> Result<PolicyDiff> {
-    let (old, new) = (model_of(old, None)?, model_of(new, None)?);
+    let (old, new) = models_of_both(old, new, None)?;
     Ok(Prover::start().await?.diff(&old, &new).await?)
 }
 

@@ -8,7 +8,9 @@ use systir_policy_profile::Profile;
 use systir_policy_proof::{DecisionTable, PolicyModel};
 
 pub(crate) const NAMES: [&str; 4] = ["copenhagen", "leased-when-full", "exam-rooms", "consortium"];
-const LIFETIME: Lifetime = Lifetime { issued: 0, renew_by: 253_402_300_799, not_after: 253_402_300_799 };
+/// From 2026-11-01 to 2027-06-01: hours are written for winter and for summer.
+const LIFETIME: Lifetime =
+    Lifetime { issued: 1_793_491_200, renew_by: 1_809_129_600, not_after: 1_811_808_000 };
 
 /// One example.
 #[derive(Clone)]

@@ -117,7 +117,7 @@ fn with_actions<'a>(rule: &Value, names: impl Iterator<Item = &'a str>) -> Value
     changed
 }
 
-/// The expression with one part of it negated, left out, or a list of countries longer.
+/// The expression with one part of it negated, left out, or a list of countries or days longer.
 fn expression_changes(expression: &Value) -> Vec<(String, Value)> {
     let mut changes = Vec::new();
     let Some((operator, parts)) = expression.as_object().and_then(|fields| fields.iter().next()) else {
@@ -136,16 +136,17 @@ fn expression_changes(expression: &Value) -> Vec<(String, Value)> {
         return changes;
     }
     changes.push((format!("{} negated", words(expression)), json!({"!": {"arg": expression}})));
-    let list = parts["right"]["Set"].as_array().filter(|list| {
-        list.iter().all(|item| item["Value"]["__entity"]["type"] == "Country") && operator == "in"
-    });
-    if let Some(list) = list {
-        let outside = json!({"Value": {"__entity": {"type": "Country", "id": "US"}}});
-        let mut longer = list.clone();
-        longer.push(outside);
-        let mut whole = expression.clone();
-        whole[operator.as_str()]["right"]["Set"] = json!(longer);
-        changes.push((format!("{} with US", words(expression)), whole));
+    for (kind, outside) in [("Country", "US"), ("Weekday", "sat")] {
+        let list = parts["right"]["Set"].as_array().filter(|list| {
+            list.iter().all(|item| item["Value"]["__entity"]["type"] == kind) && operator == "in"
+        });
+        if let Some(list) = list {
+            let mut longer = list.clone();
+            longer.push(json!({"Value": {"__entity": {"type": kind, "id": outside}}}));
+            let mut whole = expression.clone();
+            whole[operator.as_str()]["right"]["Set"] = json!(longer);
+            changes.push((format!("{} with {outside}", words(expression)), whole));
+        }
     }
     changes
 }

@@ -5,7 +5,7 @@ use systir_identity::{TrustDomain, ca};
 use systir_reason::Reason;
 
 use super::*;
-use crate::PolicyVersion;
+use crate::{PolicyTime, PolicyVersion};
 
 fn version_of(floor: &Floor, bundle: &Bundle, directories: &[&Directory]) -> PolicyVersion {
     let engine = load_all(floor, &[bundle], directories).unwrap();
@@ -301,4 +301,14 @@ fn an_engine_is_loaded_from_the_newest_accepted_documents_of_its_own_operator() 
     for document in documents {
         PolicyEngine::check(&document).unwrap();
     }
+}
+
+#[test]
+fn a_clock_that_is_behind_the_operators_documents_does_not_count() {
+    let accepted = accepted(&[Document::Floor(demo_documents().floor)]);
+    let of = |wall| PolicyTime::of_clock(&accepted, "nordunet", wall);
+    assert_eq!(of(LIFETIME.issued - 300), Some(PolicyTime::at(LIFETIME.issued - 300)));
+    assert_eq!(of(LIFETIME.issued - 301), None);
+    assert_eq!(of(LIFETIME.not_after), Some(PolicyTime::at(LIFETIME.not_after)));
+    assert!(PolicyTime::of_clock(&accepted, "sunet", 0).is_some(), "other operators' documents say nothing");
 }

@@ -7,6 +7,7 @@ mod journal;
 mod properties;
 mod refusals;
 mod rooms;
+mod time;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -10,7 +10,7 @@ use systir_documents::{
     Acceptance, AcceptedDocuments, DocumentId, DocumentRefused, NotAccepted, Pins, Validity, VerifiedDocument,
 };
 use systir_identity::{IdentityError, TrustBundle};
-use systir_policy::{Authority, LoadError, PolicyEngine};
+use systir_policy::{Authority, LoadError, PolicyEngine, PolicyTime};
 use systir_reason::Reason;
 use tokio::sync::watch;
 
@@ -153,6 +153,8 @@ struct State {
     accepted: AcceptedDocuments,
     /// The validity of each document in the engine that is in use.
     validities: Vec<(DocumentId, Validity)>,
+    /// The minute at which it was last looked whether a rule decides otherwise.
+    looked_at: Option<PolicyTime>,
 }
 
 impl DocumentStore {
@@ -178,7 +180,7 @@ impl DocumentStore {
         Ok(Self {
             operator: policy.operator.clone(),
             state: policy.state.clone(),
-            accepted: Mutex::new(State { pins, accepted: read.accepted, validities }),
+            accepted: Mutex::new(State { pins, accepted: read.accepted, validities, looked_at: None }),
             authority,
             changes: watch::Sender::new(0),
             metrics,
@@ -189,7 +191,7 @@ impl DocumentStore {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes after each document that was taken and each document that ended.
+    /// Changes after each document that was taken, each document that ended, and when a rule decides otherwise at this time.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -276,19 +278,39 @@ impl DocumentStore {
         }
         self.metrics.show(&read.accepted);
         let validities = validities(&read.accepted, unix_seconds());
-        *state = State { pins, accepted: read.accepted, validities };
+        let looked_at = state.looked_at;
+        *state = State { pins, accepted: read.accepted, validities, looked_at };
         self.authority.replace(engine);
         drop(state);
         self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
-    /// Loads policy anew if a document has passed its `renew_by` or `not_after`.
+    /// Loads policy anew if a document has passed its `renew_by` or `not_after`, and decides again if a rule decides
+    /// otherwise at this time.
     pub(super) fn check_time(&self) {
-        let now = unix_seconds();
+        self.check_time_at(unix_seconds());
+    }
+
+    /// The same by a wall clock that shows `now`.
+    pub(crate) fn check_time_at(&self, now: u64) {
         let mut state = self.state();
         let validities = validities(&state.accepted, now);
+        let time = PolicyTime::of_clock(&state.accepted, &self.operator, now);
+        let same_minute = std::mem::replace(&mut state.looked_at, time) == time;
         if validities == state.validities {
+            if same_minute || !self.authority.advance(time) {
+                return;
+            }
+            drop(state);
+            if time.is_some() {
+                tracing::info!("the time has come at which a rule decides otherwise");
+            } else {
+                tracing::error!(
+                    "the clock is behind the documents of this node's operator: no rule permits by the time"
+                );
+            }
+            self.changes.send_modify(|count| *count += 1);
             return;
         }
         for (id, validity) in validities.iter().filter(|known| !state.validities.contains(known)) {

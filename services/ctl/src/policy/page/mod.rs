@@ -14,7 +14,7 @@ use systir_documents::{Document, PublicKey};
 use systir_policy_proof::{Language, Permissions, PolicyDiff, PolicyModel, ProofReport, Prover};
 
 use crate::document_file::DocumentFile;
-use crate::policy::engine::model_of;
+use crate::policy::engine::{model_of, models_of_both};
 use crate::{dates, files, key};
 
 /// Arguments of the page of `systirctl policy show`.
@@ -83,7 +83,8 @@ pub(crate) async fn run(
     let proof = prover.prove(&model).await?;
     let diff = match &arguments.previous {
         Some(previous) => {
-            let previous = model_of(&DocumentFile::read_or_compile(previous)?, floor_path)?;
+            let previous = DocumentFile::read_or_compile(previous)?;
+            let (previous, model) = models_of_both(&previous, &file, floor_path)?;
             Some(prover.diff(&previous, &model).await?)
         }
         None => None,

@@ -1,7 +1,8 @@
 //! The sections of the page.
 
 use systir_documents::{Bundle, Document, rfc3339};
-use systir_policy::{Action, RoomAttributes};
+use systir_policy::{Action, Rule, RuleEffect};
+use systir_policy_profile::Hours;
 use systir_policy_proof::{GuaranteeProof, Language, PermittedNodes, PolicyDiff};
 
 use super::html::{STYLE, escaped};
@@ -144,11 +145,15 @@ impl Page<'_> {
             self.say("Where they stand", "Hvor de står"),
             self.say("Who controls them", "Hvem der kontrollerer dem"),
             self.say("Rooms", "Rum"),
+            self.say("When", "Hvornår"),
         ];
         let mut rows = String::new();
-        let mut nodes: Vec<_> = self.permissions.nodes.iter().collect();
-        nodes.sort_by_key(|(node, _)| (node.action, node.tier));
-        for (node, kinds) in nodes {
+        let always = self.permissions.nodes.iter().map(|(node, rooms)| (node, rooms, None));
+        let timed = self.permissions.timed_nodes.iter();
+        let timed = timed.map(|(node, timed)| (node, &timed.rooms, Some(timed.rules.as_slice())));
+        let mut nodes: Vec<_> = always.chain(timed).collect();
+        nodes.sort_by_key(|(node, ..)| (node.action, node.tier));
+        for (node, kinds, rules) in &nodes {
             let step = match node.tier {
                 Some(tier) => format!(" — {} {tier}", self.say("step", "trin")),
                 None => String::new(),
@@ -159,12 +164,13 @@ impl Page<'_> {
                 countries::words(&node.countries, bundle, self.language),
                 self.control(node, bundle),
                 rooms(kinds, self.language),
+                self.when(*rules, bundle),
             ]));
         }
         out.push_str(&table(&titles, &rows));
         let unused: Vec<&str> = Action::ALL
             .into_iter()
-            .filter(|one| one.is_on_node() && !self.permissions.nodes.keys().any(|node| node.action == *one))
+            .filter(|one| one.is_on_node() && !nodes.iter().any(|(node, ..)| node.action == *one))
             .map(|one| action(one, self.language))
             .collect();
         if !unused.is_empty() {
@@ -202,6 +208,27 @@ impl Page<'_> {
             ));
         }
         out
+    }
+
+    /// When something is permitted about which these rules decide by the time; without rules, always.
+    fn when(&self, rules: Option<&[String]>, bundle: &Bundle) -> String {
+        let Some(rules) = rules else { return self.say("always", "altid").to_owned() };
+        let words = rules.iter().filter_map(|id| self.model.rule(id)).map(|rule| {
+            let id = &rule.id;
+            match (rule.effect, hours(rule, bundle), self.language) {
+                (RuleEffect::Permit, Some(hours), Language::English) => hours.in_english(),
+                (RuleEffect::Permit, Some(hours), Language::Danish) => hours.in_danish(),
+                (RuleEffect::Permit, None, Language::English) => format!("at the times of rule {id}"),
+                (RuleEffect::Permit, None, Language::Danish) => {
+                    format!("på de tidspunkter, som reglen {id} siger")
+                }
+                (RuleEffect::Forbid, _, Language::English) => format!("not at the times of rule {id}"),
+                (RuleEffect::Forbid, _, Language::Danish) => {
+                    format!("ikke på de tidspunkter, som reglen {id} siger")
+                }
+            }
+        });
+        words.collect::<Vec<_>>().join("; ")
     }
 
     fn machines(&self, node: &PermittedNodes) -> String {
@@ -283,22 +310,26 @@ impl Page<'_> {
             self.say("What", "Hvad"),
             self.say("With a token of", "Med adgangsnøgle fra"),
             self.say("Rooms", "Rum"),
+            self.say("When", "Hvornår"),
         ];
         let mut rows = String::new();
-        for (permitted, kinds) in &self.permissions.participants {
-            let kinds: &Vec<RoomAttributes> = kinds;
+        let always = self.permissions.participants.iter().map(|(permitted, rooms)| (permitted, rooms, None));
+        let timed = self.permissions.timed_participants.iter();
+        let timed = timed.map(|(permitted, timed)| (permitted, &timed.rooms, Some(timed.rules.as_slice())));
+        let mut all: Vec<_> = always.chain(timed).collect();
+        all.sort_by_key(|(permitted, ..)| *permitted);
+        for (permitted, kinds, rules) in &all {
             rows.push_str(&row(&[
                 action(permitted.action, self.language).to_owned(),
                 permitted.institution.clone(),
                 rooms(kinds, self.language),
+                self.when(*rules, bundle),
             ]));
         }
         out.push_str(&table(&titles, &rows));
         let unused: Vec<&str> = Action::ALL
             .into_iter()
-            .filter(|one| {
-                !one.is_on_node() && !self.permissions.participants.keys().any(|known| known.action == *one)
-            })
+            .filter(|one| !one.is_on_node() && !all.iter().any(|(known, ..)| known.action == *one))
             .map(|one| action(one, self.language))
             .collect();
         if !unused.is_empty() {
@@ -397,6 +428,12 @@ impl Page<'_> {
         ));
         out
     }
+}
+
+/// The hours that a rule states, if its condition says exactly that for the dates of the bundle.
+fn hours(rule: &Rule, bundle: &Bundle) -> Option<Hours> {
+    let hours = Hours::parse(rule.hours()?)?;
+    rule.reads_time_only_as(&hours.condition(bundle.lifetime)).then_some(hours)
 }
 
 fn day(seconds: u64) -> String {

@@ -1,6 +1,6 @@
 //! Rooms whose nodes get a new policy while they run.
 
-use systir_policy::{RoomAttributes, RoomClass};
+use systir_policy::{PolicyTime, RoomAttributes, RoomClass};
 use systir_room_tag::RoomKeys;
 
 use super::*;
@@ -9,6 +9,13 @@ use super::*;
 const NO_SPILL_IN_SWEDEN: &str = r#"
     @id("no-spill-in-sweden") @why("rooms of ku.dk do not spill to Sweden any more")
     forbid (principal, action == Action::"spill", resource) when { resource.country == Country::"SE" };"#;
+
+/// ku.dk lets its rooms spill to Sweden only from 7 until before 13 o'clock.
+const SWEDEN_BY_DAY: &str = r#"
+    @id("sweden-by-day") @why("rooms of ku.dk spill to Sweden by day only")
+    forbid (principal, action == Action::"spill", resource)
+    when { resource.country == Country::"SE" }
+    unless { context.now.toTime() >= duration("7h") && context.now.toTime() < duration("13h") };"#;
 
 /// ku.dk does not let nodes in Sweden see its signalling any more.
 pub(super) const NO_GATEWAY_IN_SWEDEN: &str = r#"
@@ -83,6 +90,41 @@ fn a_spill_node_that_loses_its_right_gets_nothing_more() {
     assert!(network.nodes[1].clients.is_empty());
     assert_eq!(network.asked_to_rejoin, BTreeSet::from(["bob".to_owned()]));
     assert!(network.nodes[1].wanted.is_empty(), "it closes its own links");
+}
+
+#[test]
+fn a_spill_node_is_left_when_its_hours_end_and_used_when_they_begin() {
+    let mut network = lecture();
+    let engine = with_rule(SWEDEN_BY_DAY).engine().unwrap();
+    let at = |text: &str| Some(PolicyTime::at(systir_documents::parse_rfc3339(text).unwrap()));
+    for index in 0..NODES.len() {
+        network.nodes[index].authority.replace(engine.at(at("2027-02-03T12:59:00Z")));
+        network.input(index, RoomInput::PolicyChanged);
+        assert_eq!(participants(&network.nodes[index]).len(), 3, "{}", NODES[index]);
+    }
+    // Each node's clock shows 13 o'clock; Stockholm's is late.
+    for index in [0, 2, 1] {
+        assert!(network.nodes[index].authority.advance(at("2027-02-03T13:00:00Z")));
+        network.input(index, RoomInput::PolicyChanged);
+        assert!(!network.nodes[index].wanted.contains("sto-1"), "closed in the same pass");
+    }
+    network.settle();
+    assert!(network.nodes[1].clients.is_empty() && network.nodes[1].wanted.is_empty());
+    assert_eq!(network.asked_to_rejoin, BTreeSet::from(["bob".to_owned()]));
+    assert_eq!(network.nodes[0].removed, BTreeSet::from(["sto-1".to_owned()]));
+    for index in 0..NODES.len() {
+        assert!(
+            !network.nodes[index].authority.advance(at("2027-02-03T23:00:00Z")),
+            "nothing changes at night"
+        );
+        assert!(network.nodes[index].authority.advance(at("2027-02-04T07:00:00Z")));
+        network.input(index, RoomInput::PolicyChanged);
+    }
+    network.arrive(1, "sto-1", grants("bob"));
+    network.settle();
+    for node in &network.nodes {
+        assert!(participants(node).contains_key("bob"), "{}", node.name);
+    }
 }
 
 #[test]
