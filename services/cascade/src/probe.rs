@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use systir_documents::{DocumentId, NodeKey};
 use systir_identity::{Credentials, alpn};
+use systir_version::VersionRange;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +32,13 @@ impl PeerProbe {
     /// Uses this identity for nodes that `listed` lists.
     #[must_use]
     pub fn new(credentials: Credentials, node_key: NodeKey, listed: Arc<dyn ListedNodes>) -> Self {
-        let authenticator =
-            Arc::new(Authenticator { credentials, node_key, listed, counters: Default::default() });
+        let authenticator = Arc::new(Authenticator {
+            credentials,
+            node_key,
+            listed,
+            versions: VersionRange::OWN,
+            counters: Default::default(),
+        });
         let cancel = CancellationToken::new();
         let clients = Clients::new(Arc::new(NodeDialler {
             authenticator: authenticator.clone(),

@@ -278,6 +278,26 @@ fn a_stricter_policy_would_have_refused_the_spill() {
     );
 }
 
+/// The journal's decisions were made on a Sunday.
+#[test]
+fn each_decision_is_made_anew_at_its_own_time() {
+    let folder = Folder::new();
+    let with = documents(&folder);
+    story(&folder);
+    let nordic = "resource.country in Zone::\"Nordic\"";
+    for (version, days, refused) in
+        [(2, "[Weekday::\"sat\", Weekday::\"sun\"]", 0), (3, "[Weekday::\"mon\", Weekday::\"tue\"]", 1)]
+    {
+        let limited = format!("{nordic} && context.weekday in {days}");
+        folder.change("ku.dk.cedar", nordic, &limited);
+        let new = format!("new-{version}.note");
+        folder.build_bundle(version, &new);
+        let found = folder.json(&format!("policy what-if {FILE} {new} {with}"));
+        assert_eq!(found["counts"]["refused"], refused, "{days}: {found:#}");
+        folder.change("ku.dk.cedar", &limited, nordic);
+    }
+}
+
 #[test]
 fn a_looser_policy_would_have_let_in_who_was_refused() {
     let folder = Folder::new();

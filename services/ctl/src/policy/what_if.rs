@@ -9,7 +9,7 @@ use clap::Args;
 use comfy_table::{Attribute, Cell, Color};
 use serde_json::{Value, json};
 use systir_journal::{JournalEntry, JournalEvent, JournalLine, journal_time};
-use systir_policy::PolicyEngine;
+use systir_policy::{PolicyEngine, PolicyTime};
 
 use crate::audit::short_tag;
 use crate::document_file::FileProblems;
@@ -75,7 +75,6 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     let files = EngineFiles::read(&arguments.new, arguments.floor.as_deref(), &arguments.directory)?;
     let engine = files.load(None)?;
     let bundle = files.bundle()?;
-    let replay = Replay { engine: &engine, institution: &bundle.institution };
     let mut what_if = WhatIf {
         new: format!("bundle of {}, version {}", bundle.institution, bundle.version),
         changes: NewestRows::new(arguments.last),
@@ -85,7 +84,11 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
         notes: Vec::new(),
     };
     let paths = [arguments.journal.clone()];
-    let unreadable = journal_files::read(&paths, &arguments.period, |line| what_if.add(&replay, line))?;
+    let unreadable = journal_files::read(&paths, &arguments.period, |line| {
+        // Rules may read the time.
+        let engine = engine.at(Some(PolicyTime::at(line.time_ms / 1000)));
+        what_if.add(&Replay { engine: &engine, institution: &bundle.institution }, line);
+    })?;
     what_if.compare_directories(&engine);
     let text = if json { serde_json::to_string_pretty(&what_if.as_json())? } else { what_if.as_text() };
     writeln!(std::io::stdout(), "{text}")?;
