@@ -111,7 +111,7 @@ mod tests {
     fn a_line_says_what_was_found_and_what_to_do() {
         let found = Finding::wrong(FindingArea::Etcd, "https://192.0.2.10:2379", "does not answer")
             .advise("start it");
-        let text = lines(&[found.clone()]);
+        let text = lines(std::slice::from_ref(&found));
         for part in ["etcd", "https://192.0.2.10:2379", "wrong", "does not answer", "→ start it"] {
             assert!(text.contains(part), "{text}");
         }
