@@ -81,7 +81,7 @@ async fn role(
         });
         let refused: Result<Vec<Option<String>>, RegistryError> =
             join_all(refused).await.into_iter().collect();
-        Ok(refused?.into_iter().flatten().collect::<Vec<_>>())
+        Ok::<Vec<String>, RegistryError>(refused?.into_iter().flatten().collect())
     };
     let other = format!("{}another-node", keys.nodes());
     let (is_root, leases, own, other, rooms) = tokio::join!(

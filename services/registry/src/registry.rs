@@ -1,5 +1,6 @@
 //! The trait and its errors.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,9 +35,10 @@ pub enum RegistryError {
 impl RegistryError {
     /// What went wrong, without what follows from it.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub fn reason(&self) -> Cow<'_, str> {
         match self {
-            Self::Unavailable(reason) | Self::Refused(reason) => reason,
+            Self::Unavailable(reason) | Self::Refused(reason) => reason.into(),
+            Self::UnsupportedVersion(error) => error.to_string().into(),
         }
     }
 }

@@ -83,7 +83,7 @@ fn registry(node: &str, answers: &EtcdAnswers) -> Vec<Finding> {
         .iter()
         .map(|(address, answer)| {
             let answer =
-                answer.as_ref().map_err(|error| error.reason().to_owned()).map(|status| EtcdEndpoint {
+                answer.as_ref().map_err(|error| error.reason().into_owned()).map(|status| EtcdEndpoint {
                     version: status.version.clone(),
                     has_leader: status.has_leader,
                     faults: status.faults.clone(),
@@ -99,7 +99,7 @@ fn registry(node: &str, answers: &EtcdAnswers) -> Vec<Finding> {
     let facts = RoleFacts {
         refused: answers.refused.clone(),
         excessive: answers.excessive,
-        failed: answers.failed.as_ref().map(|error| error.reason().to_owned()),
+        failed: answers.failed.as_ref().map(|error| error.reason().into_owned()),
     };
     findings.push(etcd::role(node, controlled == Some(true), &facts));
     findings
