@@ -6,7 +6,8 @@
 mod examples;
 
 use examples::{Example, NAMES, floor, floor_model};
-use systir_policy::Action;
+use systir_documents::parse_rfc3339;
+use systir_policy::{Action, PolicyTime};
 use systir_policy_proof::{Language, PolicyModel, ProofError, Prover};
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -133,6 +134,38 @@ fn a_diff_tells_looser_stricter_and_same_for_each_action() {
         let diff = prover.diff(&before, &example.model()).await.unwrap();
         assert_eq!(diff.weaker_classes, ["rooms named exam-*: were confidential, are standard"]);
         assert!(diff.is_looser());
+    });
+}
+
+#[test]
+fn a_counterexample_says_the_time_if_it_matters() {
+    run(async {
+        let mut prover = Prover::start().await.unwrap();
+        // An hour more in winter.
+        let new = changed("leased-when-full", "toTime() < duration(\"13h\")", "toTime() < duration(\"14h\")");
+        let report = prover.prove(&new).await.unwrap();
+        let broken = report.guarantees.iter().find(|one| !one.is_proved()).unwrap();
+        assert_eq!(broken.id, "leased-machines-only-on-weekdays");
+        for example in &broken.refuted {
+            let time = example.time.as_ref().unwrap();
+            let at = time.at.as_ref().unwrap();
+            assert_eq!(PolicyTime::at(parse_rfc3339(at).unwrap()).weekday(), time.weekday);
+            assert_eq!(&at[11..13], "13", "{at}");
+            let sentence = example.sentence(Language::English);
+            assert!(sentence.contains(&format!("day {} at 13:", &at[..10])), "{sentence}");
+        }
+        let old = Example::read("leased-when-full").model();
+        let diff = prover.diff(&old, &new).await.unwrap();
+        let spill = diff.actions.iter().find(|one| one.action == Action::Spill).unwrap();
+        assert!(spill.stricter.is_none() && spill.looser.as_ref().unwrap().time.is_some(), "{spill:?}");
+        let new = changed(
+            "leased-when-full",
+            "resource.country == Country::\"DK\"",
+            "resource.country in [Country::\"SE\"]",
+        );
+        let diff = prover.diff(&old, &new).await.unwrap();
+        let home = diff.actions.iter().find(|one| one.action == Action::Home).unwrap();
+        assert_eq!(home.looser.as_ref().unwrap().time, None, "it does not matter");
     });
 }
 

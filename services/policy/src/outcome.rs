@@ -37,9 +37,7 @@ pub(crate) fn decision_of(
         Decision { rules: ids(rules), ..Decision::deny(Reason::TimeUnknown, why, version) }
     };
     let fatal: Vec<&Rule> = failed.iter().filter(fatal).copied().collect();
-    if fatal.iter().any(|rule| !needs_time(rule))
-        || (fatal.is_empty() && diagnostics.errors().count() > failed.len())
-    {
+    if fatal.iter().any(|rule| !needs_time(rule)) || diagnostics.errors().count() > failed.len() {
         let names: Vec<_> = fatal.iter().map(|rule| rule.id.as_str()).collect();
         let why = format!("a rule could not be evaluated ({}), so nothing is allowed", names.join(", "));
         return Decision { rules: ids(&fatal), ..Decision::deny(Reason::EvaluationError, why, version) };

@@ -87,7 +87,8 @@ guarantees = [
 [home]
 countries = {}
 
-# When the home is full. Add [[spill]] with tier = 2 and hosts = [...] for leased machines.
+# When the home is full. Add [[spill]] with tier = 2 and hosts = [...] for leased machines; hours = \"08-14\" and days =
+# \"mon-fri\" limit it to these, with time_zone = \"Europe/Copenhagen\" at the top.
 [[spill]]
 tier = 1
 {place}
