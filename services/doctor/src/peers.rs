@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use systir_version::VersionRange;
+
 use crate::clock::LARGEST_DIFFERENCE;
 use crate::finding::{Finding, FindingArea};
 use crate::time_span::time_span;
@@ -14,6 +16,8 @@ pub struct PeerFacts {
     pub node: String,
     /// The release that its lease states; none without a lease.
     pub version: Option<String>,
+    /// The versions of formats that its lease states; none without a lease.
+    pub versions: Option<VersionRange>,
     /// Why gRPC (TCP) failed.
     pub grpc: Option<String>,
     /// Why QUIC (UDP) failed.
@@ -28,13 +32,17 @@ pub struct PeerFacts {
     pub newer: Vec<String>,
 }
 
-/// The check of another node; `own_version` is this node's release.
+/// The check of another node; `own` are the versions that this node works with.
 #[must_use]
-pub fn peer(facts: &PeerFacts, own_version: &str) -> Finding {
+pub fn peer(facts: &PeerFacts, own: VersionRange) -> Finding {
     let (area, node) = (FindingArea::Peers, &facts.node);
     let Some(version) = &facts.version else {
         return Finding::ok(area, node, "has no lease: it does not run");
     };
+    let versions = facts.versions.unwrap_or(VersionRange::UNSTATED);
+    if let Err(unsupported) = own.agree(versions, &format!("release {version} there")) {
+        return Finding::wrong(area, node, unsupported.to_string());
+    }
     if let Some(error) = &facts.grpc {
         let what = format!("gRPC: {error}");
         return Finding::wrong(area, node, what).advise(
@@ -63,11 +71,6 @@ pub fn peer(facts: &PeerFacts, own_version: &str) -> Finding {
         let what = format!("its clock is {difference} {side} this one");
         return Finding::wrong(area, node, what).advise("synchronize both clocks with NTP");
     }
-    if minor_versions_apart(version, own_version).is_none_or(|apart| apart > 1) {
-        let what =
-            format!("version {version}, and {own_version} here: nodes one minor version apart work together");
-        return Finding::warning(area, node, what).advise("upgrade the older one");
-    }
     let newer = if facts.newer.is_empty() {
         "the same documents".to_owned()
     } else {
@@ -76,26 +79,21 @@ pub fn peer(facts: &PeerFacts, own_version: &str) -> Finding {
     Finding::ok(area, node, format!("gRPC and QUIC answer, version {version}, {newer}"))
 }
 
-/// By how many minor versions two releases differ; none if they cannot be compared.
-fn minor_versions_apart(one: &str, other: &str) -> Option<u32> {
-    let parse = |version: &str| {
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
-        Some((parts.next()??, parts.next()??))
-    };
-    let ((major, minor), (other_major, other_minor)) = (parse(one)?, parse(other)?);
-    (major == other_major).then(|| minor.abs_diff(other_minor))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn good() -> PeerFacts {
-        PeerFacts { node: "sto-1".to_owned(), version: Some("0.1.0".to_owned()), ..PeerFacts::default() }
+        PeerFacts {
+            node: "sto-1".to_owned(),
+            version: Some("0.1.0".to_owned()),
+            versions: Some(VersionRange::OWN),
+            ..PeerFacts::default()
+        }
     }
 
     fn text(facts: &PeerFacts) -> String {
-        let found = peer(facts, "0.1.0");
+        let found = peer(facts, VersionRange::OWN);
         format!("{} {}", found.level.as_str(), found.line())
     }
 
@@ -136,10 +134,12 @@ mod tests {
 
     #[test]
     fn one_minor_version_apart_is_ok() {
-        let of = |version: &str| text(&PeerFacts { version: Some(version.to_owned()), ..good() });
-        assert!(of("0.2.7").starts_with("ok "));
-        for far in ["0.3.0", "1.1.0", "", "next"] {
-            assert!(of(far).starts_with("warning sto-1: version "), "{far}");
-        }
+        let newest = VersionRange::OWN.newest();
+        let of = |oldest: u16| {
+            let versions = VersionRange::new(oldest, oldest + 1);
+            text(&PeerFacts { version: Some("0.9.0".to_owned()), versions, ..good() })
+        };
+        assert!(of(newest).starts_with("ok "));
+        assert!(of(newest + 1).starts_with("wrong sto-1: release 0.9.0 there works with versions "));
     }
 }

@@ -197,8 +197,9 @@ impl TimeConditions {
 }
 
 /// The time as attributes of the context.
-pub(crate) fn attributes(time: PolicyTime) -> Result<[(String, RestrictedExpression); 2], ParseErrors> {
-    let weekday = EntityUid::from_type_name_and_id("Weekday".parse()?, EntityId::new(time.weekday()));
+pub(crate) fn attributes(time: PolicyTime) -> Result<[(String, RestrictedExpression); 2], Box<ParseErrors>> {
+    let weekday: EntityTypeName = "Weekday".parse().map_err(Box::new)?;
+    let weekday = EntityUid::from_type_name_and_id(weekday, EntityId::new(time.weekday()));
     Ok([
         ("now".to_owned(), RestrictedExpression::new_datetime(time.to_string())),
         ("weekday".to_owned(), RestrictedExpression::new_entity_uid(weekday)),

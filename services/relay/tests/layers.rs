@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("grants", &["reason", "assignment", "documents"]),
     ("placement", &["reason", "assignment"]),
     ("drain", &[]),
-    ("doctor", &[]),
+    ("doctor", &["version"]),
     ("transport", &[]),
     ("allocation", &["rtp"]),
     ("forwarding", &["rtp"]),

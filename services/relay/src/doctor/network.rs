@@ -11,6 +11,7 @@ use systir_doctor::{Finding, FindingArea};
 use systir_documents::{AcceptedDocuments, DocumentRefused, NodeKey, Pins};
 use systir_policy::{Authority, PolicyMetrics};
 use systir_registry::{EtcdAnswers, Lease, LocalStore};
+use systir_version::VersionRange;
 
 use crate::config::RelayConfig;
 use crate::documents::start::StartPolicy;
@@ -72,7 +73,7 @@ pub(super) async fn check(
     });
     for facts in join_all(asked).await {
         found.ahead.extend(facts.ahead);
-        found.findings.push(peers::peer(&facts, env!("CARGO_PKG_VERSION")));
+        found.findings.push(peers::peer(&facts, VersionRange::OWN));
     }
     found
 }
@@ -117,6 +118,7 @@ impl Asker<'_> {
         let mut facts = PeerFacts { node: node.to_owned(), ..PeerFacts::default() };
         let Some(lease) = lease else { return facts };
         facts.version = Some(lease.version.clone());
+        facts.versions = Some(lease.versions);
         let (Ok(id), Ok(grpc), Ok(quic)) = (spiffe_id.parse(), lease.grpc.parse(), lease.quic.parse()) else {
             facts.grpc = Some(format!("its lease states no addresses: {}, {}", lease.grpc, lease.quic));
             return facts;

@@ -97,10 +97,10 @@ fn a_spill_node_is_left_when_its_hours_end_and_used_when_they_begin() {
     let mut network = lecture();
     let engine = with_rule(SWEDEN_BY_DAY).engine().unwrap();
     let at = |text: &str| Some(PolicyTime::at(systir_documents::parse_rfc3339(text).unwrap()));
-    for index in 0..NODES.len() {
+    for (index, name) in NODES.into_iter().enumerate() {
         network.nodes[index].authority.replace(engine.at(at("2027-02-03T12:59:00Z")));
         network.input(index, RoomInput::PolicyChanged);
-        assert_eq!(participants(&network.nodes[index]).len(), 3, "{}", NODES[index]);
+        assert_eq!(participants(&network.nodes[index]).len(), 3, "{name}");
     }
     // Each node's clock shows 13 o'clock; Stockholm's is late.
     for index in [0, 2, 1] {
