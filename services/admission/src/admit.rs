@@ -435,8 +435,15 @@ impl Admission {
         };
         let mut proposal = build(known.as_ref(), findings);
         let Some(known) = known else {
+            // The ladder whose home works with other versions, or cannot read the room's record.
+            let mut unreadable = None;
             loop {
-                let Some(home) = proposal.home.clone() else { return Err(self.not_placed(proposal, &[])) };
+                let Some(home) = proposal.home.clone() else {
+                    return Err(match unreadable {
+                        Some(asked) => self.not_placed(asked, &[Reason::UnsupportedVersion]),
+                        None => self.not_placed(proposal, &[]),
+                    });
+                };
                 match self.make_home(room, &home, GrantPurpose::Create).await {
                     Ok(made) => {
                         proposal = build(Some(&made), findings);
@@ -449,7 +456,7 @@ impl Admission {
                             "a node did not become home of a new room"
                         );
                         let next = match refusal.reason {
-                            // To this gateway, a node of another version is as one that does not answer.
+                            // The next one may be of a version that goes with it.
                             Reason::NoAnswer | Reason::UnsupportedVersion => findings.silent.insert(home),
                             Reason::NoRoomKey => findings.not_home.insert(home),
                             Reason::Draining => findings.draining.insert(home),
@@ -458,7 +465,10 @@ impl Admission {
                         if !next {
                             return Err(self.not_placed(proposal, &[refusal.reason]));
                         }
-                        proposal = build(None, findings);
+                        let asked = std::mem::replace(&mut proposal, build(None, findings));
+                        if refusal.reason == Reason::UnsupportedVersion {
+                            unreadable = Some(asked);
+                        }
                     }
                 }
             }
@@ -582,7 +592,7 @@ impl Admission {
                 if is_quota {
                     return Err(LadderFailure::Refused(vec![Reason::IdentityQuota]));
                 }
-                home_answered = refusal.reason != Reason::NoAnswer;
+                home_answered = !matches!(refusal.reason, Reason::NoAnswer | Reason::UnsupportedVersion);
             } else if is_quota {
                 let home = steps.iter().position(|next| is_home(next)).and_then(|at| steps.remove(at));
                 if let Some(home) = home {

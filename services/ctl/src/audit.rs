@@ -16,7 +16,7 @@ use systir_policy::Action;
 use crate::document_file::FileProblems;
 use crate::journal_files::{self, Period};
 use crate::newest::NewestRows;
-use crate::tables::{fit_width, table};
+use crate::tables::{fit_width, printable, table};
 
 /// Arguments of `systirctl audit`.
 #[derive(Debug, Args)]
@@ -96,7 +96,8 @@ impl Audit {
             JournalEvent::Entry(_) => return,
             JournalEvent::Missing(gap) => {
                 for (reason, count) in &gap.count {
-                    *self.missing.entry(*reason).or_default() += count;
+                    let sum = self.missing.entry(*reason).or_default();
+                    *sum = sum.saturating_add(*count);
                 }
             }
         }
@@ -142,8 +143,8 @@ impl Audit {
         for ((outcome, reason, rule), count) in &self.summary {
             summary.add_row(vec![
                 outcome_cell(*outcome),
-                Cell::new(reason),
-                Cell::new(if rule.is_empty() { "-" } else { rule }),
+                Cell::new(printable(reason)),
+                Cell::new(if rule.is_empty() { "-".to_owned() } else { printable(rule) }),
                 Cell::new(count),
             ]);
         }
@@ -152,7 +153,7 @@ impl Audit {
         let (allowed, refused) = (self.count(JournalOutcome::Allowed), self.count(JournalOutcome::Refused));
         out.push_str(&format!("{allowed} allowed, {refused} refused"));
         if !self.missing.is_empty() {
-            let missing = self.missing.values().sum::<u64>();
+            let missing = self.missing.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
             out.push_str(&format!(", {missing} missing in the journal ({})", reasons(&self.missing)));
         }
         out
@@ -172,8 +173,8 @@ fn outcome_cell(outcome: JournalOutcome) -> Cell {
 
 fn row(line: &JournalLine) -> Vec<Cell> {
     let time = Cell::new(journal_time(line.time_ms));
-    let node = Cell::new(&line.node).add_attribute(Attribute::Bold);
-    let or_none = |text: Option<&str>| Cell::new(text.unwrap_or("-"));
+    let node = Cell::new(printable(&line.node)).add_attribute(Attribute::Bold);
+    let or_none = |text: Option<&str>| Cell::new(text.map_or_else(|| "-".to_owned(), printable));
     match &line.event {
         JournalEvent::Entry(entry) => vec![
             time,
@@ -183,8 +184,12 @@ fn row(line: &JournalLine) -> Vec<Cell> {
             or_none(entry.about.as_ref().map(ToString::to_string).as_deref()),
             or_none(entry.room.as_deref().map(short_tag).as_deref()),
             outcome_cell(entry.outcome),
-            Cell::new(&entry.reason),
-            Cell::new(if entry.rules.is_empty() { "-".to_owned() } else { entry.rules.join(", ") }),
+            Cell::new(printable(&entry.reason)),
+            Cell::new(if entry.rules.is_empty() {
+                "-".to_owned()
+            } else {
+                printable(&entry.rules.join(", "))
+            }),
         ],
         JournalEvent::Missing(gap) => {
             let JournalGap { from_ms, to_ms, count } = gap;

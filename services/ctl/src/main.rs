@@ -92,8 +92,21 @@ enum Command {
 /// `EX_USAGE` of sysexits.h: invalid command line.
 const USAGE: u8 = 64;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("systirctl: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(answer());
+    // A file system that does not answer holds up no command that has answered.
+    runtime.shutdown_background();
+    status
+}
+
+async fn answer() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

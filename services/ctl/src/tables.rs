@@ -20,6 +20,11 @@ fn text(value: &Value, key: &str) -> String {
     }
 }
 
+/// A text from a file of others, for a terminal: control characters, which could move the cursor or hide text, are replaced.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+}
+
 /// A table with these titles.
 pub(crate) fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();

@@ -70,11 +70,13 @@ fn synchronization(facts: &ClockFacts) -> Finding {
     }
 }
 
-/// The middle one, so that one node with a wrong clock does not count.
+/// The middle one, so that one node with a wrong clock does not count. Of two middle ones the one that is nearer to this
+/// node's clock: two nodes with one clock outvote a third.
 fn median(all: &[i64]) -> Option<i64> {
     let mut sorted = all.to_vec();
     sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied()
+    let middle = [sorted.len().checked_sub(1)? / 2, sorted.len() / 2];
+    middle.into_iter().filter_map(|at| sorted.get(at).copied()).min_by_key(|ahead| ahead.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -88,6 +90,13 @@ mod tests {
 
     fn with(synchronized: Option<bool>, ahead: &[i64]) -> ClockFacts {
         ClockFacts { synchronized, ahead: ahead.to_vec(), made_in_future: None }
+    }
+
+    #[test]
+    fn one_wrong_clock_of_three_is_the_others() {
+        for wrong in [90_000, -90_000] {
+            assert_eq!(lines(&with(Some(true), &[0, wrong]))[0], "ok wall clock: as on 2 other nodes");
+        }
     }
 
     #[test]

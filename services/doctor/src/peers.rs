@@ -37,7 +37,9 @@ pub struct PeerFacts {
 pub fn peer(facts: &PeerFacts, own: VersionRange) -> Finding {
     let (area, node) = (FindingArea::Peers, &facts.node);
     let Some(version) = &facts.version else {
-        return Finding::ok(area, node, "has no lease: it does not run");
+        return Finding::warning(area, node, "has no lease in etcd").advise(
+            "start it, or see its log if it runs: it does not reach etcd, or its lease is of another version",
+        );
     };
     let versions = facts.versions.unwrap_or(VersionRange::UNSTATED);
     if let Err(unsupported) = own.agree(versions, &format!("release {version} there")) {
@@ -102,7 +104,9 @@ mod tests {
         assert_eq!(text(&good()), "ok sto-1: gRPC and QUIC answer, version 0.1.0, the same documents");
         let newer = PeerFacts { newer: vec!["bundle of ku.dk".into()], ahead: Some(-2), ..good() };
         assert!(text(&newer).contains("newer documents, which a running node fetches: bundle of ku.dk"));
-        assert!(text(&PeerFacts { version: None, ..good() }).starts_with("ok sto-1: has no lease"));
+        assert!(
+            text(&PeerFacts { version: None, ..good() }).starts_with("warning sto-1: has no lease in etcd")
+        );
     }
 
     #[test]

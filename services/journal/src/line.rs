@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::JournalEntry;
+use crate::entry::{DecidedAt, JournalEntry, JournalOutcome};
 use crate::time::{journal_time, parse_journal_time};
 
 /// The longest line, bytes.
@@ -122,10 +122,17 @@ struct ReadLine {
 }
 
 impl JournalLine {
-    /// Did another node ask for the decision?
+    /// May others cause such lines as often as they want: other nodes, those who send documents, guests?
     #[must_use]
-    pub fn is_asked_by_another_node(&self) -> bool {
-        matches!(&self.event, JournalEvent::Entry(entry) if entry.asked_by.is_some())
+    pub fn is_caused_by_others(&self) -> bool {
+        let JournalEvent::Entry(entry) = &self.event else { return false };
+        let is_refused = entry.outcome == JournalOutcome::Refused;
+        let is_guest = entry.placement.as_ref().is_some_and(|placement| placement.participant.guest);
+        match entry.at {
+            DecidedAt::Api => true,
+            DecidedAt::Document => is_refused,
+            _ => entry.asked_by.is_some() || is_guest,
+        }
     }
 
     /// The line without a line end, at most [`MAX_LINE_BYTES`] long. Candidates of a join are left out when it would be

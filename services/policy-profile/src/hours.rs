@@ -15,6 +15,9 @@ const DANISH: [&str; 7] = ["mandag", "tirsdag", "onsdag", "torsdag", "fredag", "
 /// Most changes between summer and winter time that are written out: five years in Europe. After the last range the
 /// condition is false. A rule has a limited number of operators.
 const MAX_CHANGES: usize = 10;
+/// The first range begins so long before the bundle is issued: it permits from its first minute on, also by a clock that is
+/// late, and decisions of a journal, which is kept for 90 days, can be made anew by it.
+const LEAD: u64 = 100 * 86_400;
 /// The range of a draft without dates starts in 2026.
 const DRAFT_FROM: u64 = 1_767_225_600;
 
@@ -58,7 +61,7 @@ impl Hours {
         (read.to_string() == text).then_some(read)
     }
 
-    /// The condition, for a bundle with these dates. It is false before the bundle is issued and after it ends.
+    /// The condition, for a bundle with these dates. It is false long before the bundle is issued, and after it ends.
     #[must_use]
     pub fn condition(&self, lifetime: Lifetime) -> String {
         let mut by_offset = Vec::<(i32, Vec<String>)>::new();
@@ -82,7 +85,7 @@ impl Hours {
 
     /// Ranges of one offset from UTC: seconds since 1970, and minutes east.
     fn ranges(&self, lifetime: Lifetime) -> Vec<(u64, u64, i32)> {
-        let mut from = if lifetime.issued == 0 { DRAFT_FROM } else { lifetime.issued };
+        let mut from = if lifetime.issued == 0 { DRAFT_FROM } else { lifetime.issued.saturating_sub(LEAD) };
         let stamp = |seconds: u64| Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX));
         let Ok(start) = stamp(from) else { return Vec::new() };
         let mut offset = self.zone.to_offset(start);

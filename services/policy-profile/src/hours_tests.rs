@@ -106,8 +106,9 @@ fn hours_follow_summer_and_winter_time_to_the_minute() {
         ("2027-03-29T14:00[Europe/Copenhagen]", false),
         ("2027-11-01T07:59[Europe/Copenhagen]", false),
         ("2027-11-01T08:00[Europe/Copenhagen]", true),
-        // Before the bundle is issued, and after it ends.
-        ("2026-10-30T10:00[Europe/Copenhagen]", false),
+        // Before the bundle is issued, long before, and after it ends.
+        ("2026-10-30T10:00[Europe/Copenhagen]", true),
+        ("2026-07-17T10:00[Europe/Copenhagen]", false),
         ("2027-12-31T10:00[Europe/Copenhagen]", true),
         ("2028-01-03T10:00[Europe/Copenhagen]", false),
     ] {

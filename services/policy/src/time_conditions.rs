@@ -129,6 +129,11 @@ fn reads(expression: &Value) -> Result<Reads, String> {
             for (operator, parts) in fields {
                 found = found.and(match operator.as_str() {
                     "Value" => Reads::default(),
+                    // The names in a record are the author's, not operators.
+                    "Record" => {
+                        let fields = parts.as_object().into_iter().flat_map(|fields| fields.values());
+                        fields.map(reads).try_fold(Reads::default(), |all, one| one.map(|one| all.and(one)))?
+                    }
                     "Var" if parts == "context" => {
                         return Err("`context` may only be read as context.ATTRIBUTE".to_owned());
                     }

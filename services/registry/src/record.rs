@@ -211,7 +211,11 @@ mod tests {
         let (golden, own) = (golden(), VersionRange::OWN);
         golden.check("lease.json", &serde_json::to_vec(&lease()).unwrap(), |version, bytes| {
             // Version 0 states none.
-            let versions = if version == 0 { VersionRange::UNSTATED } else { own };
+            let versions = if version == 0 {
+                VersionRange::UNSTATED
+            } else {
+                VersionRange::new(version - 1, version).unwrap()
+            };
             assert_eq!(
                 read_lease(b"/systir/v1/main/nodes/cph-1", bytes, own),
                 Ok(Lease { versions, ..lease() })

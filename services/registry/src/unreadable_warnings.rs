@@ -19,7 +19,8 @@ impl UnreadableWarnings {
             tracing::warn!(
                 %reason,
                 records,
-                "records in etcd cannot be read and count as absent; another program or version writes under our prefix"
+                "records in etcd cannot be read: malformed ones count as absent, those of another version stay and block their room; another \
+                 program or version writes under our prefix"
             );
         }
     }

@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn the_sentence_says_who_which_versions_and_what_to_do() {
-        let (older, newer) = (VersionRange::OWN, VersionRange::new(2, 3).unwrap());
+        let (older, newer) = (VersionRange::new(0, 1).unwrap(), VersionRange::new(2, 3).unwrap());
         let here = older.agree(newer, "the node spiffe://nordu.net/relay/sto-1").unwrap_err();
         assert_eq!(
             here.to_string(),

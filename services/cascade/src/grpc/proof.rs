@@ -189,7 +189,8 @@ mod tests {
             assert_eq!(proof, [5; PROOF]);
             // Version 0 speaks the protocol without versions.
             let read = versions(&mut rest, version > 0).await.unwrap();
-            assert_eq!(read, if version > 0 { VersionRange::OWN } else { VersionRange::UNSTATED });
+            let stated = version.checked_sub(1).and_then(|before| VersionRange::new(before, version));
+            assert_eq!(read, stated.unwrap_or(VersionRange::UNSTATED));
             assert!(rest.is_empty());
         }
     }

@@ -17,7 +17,7 @@ use crate::journal_files::{self, Period};
 use crate::newest::NewestRows;
 use crate::policy::engine::EngineFiles;
 use crate::policy::replay::{Because, Replay, Replayed};
-use crate::tables::{fit_width, table};
+use crate::tables::{fit_width, printable, table};
 
 /// Arguments of `systirctl policy what-if`.
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ impl WhatIf {
         let entry = match event {
             JournalEvent::Entry(entry) => entry,
             JournalEvent::Missing(gap) => {
-                self.missing += gap.total();
+                self.missing = self.missing.saturating_add(gap.total());
                 return;
             }
         };
@@ -208,17 +208,17 @@ fn row(changed: &ChangedDecision) -> Vec<Cell> {
         ("let-in", None) => ("let in".to_owned(), Color::Green),
         _ => (format!("refused ({})", because.reason), Color::Red),
     };
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let or_none = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| printable(&text));
     let rules =
         if because.rules.is_empty() { String::new() } else { format!(" [{}]", because.rules.join(", ")) };
     vec![
         Cell::new(journal_time(*time_ms)),
-        Cell::new(node).add_attribute(Attribute::Bold),
+        Cell::new(printable(node)).add_attribute(Attribute::Bold),
         Cell::new(entry.at.as_str()),
         Cell::new(or_none(entry.action.clone())),
         Cell::new(or_none(entry.about.as_ref().map(ToString::to_string))),
         Cell::new(or_none(entry.room.as_deref().map(short_tag))),
-        Cell::new(format!("{} ({})", entry.outcome.as_str(), entry.reason)),
+        Cell::new(format!("{} ({})", entry.outcome.as_str(), printable(&entry.reason))),
         Cell::new(would_be).fg(color),
         Cell::new(format!("{}{rules}", because.why)),
     ]

@@ -103,7 +103,8 @@ impl Assignments {
             peers.ask_grant(home, room, self.note(room), GrantPurpose::Held, HOME_ANSWER_TIMEOUT).await;
         let answered = match &asked {
             Ok(_) => true,
-            Err(refusal) => refusal.reason != Reason::NoAnswer,
+            // A home of another version cannot act as one for this node.
+            Err(refusal) => !matches!(refusal.reason, Reason::NoAnswer | Reason::UnsupportedVersion),
         };
         self.note_reach(home, answered);
         if let Ok(told) = asked

@@ -37,12 +37,13 @@ pub(super) async fn is_synchronized() -> Option<bool> {
     }
 }
 
-/// The limit of open files of the node's systemd unit. None without that unit.
+/// The soft limit of open files of the node's systemd unit, which is the one that holds. None without that unit.
 pub(super) async fn unit_limit() -> Option<u64> {
-    let properties = ["show", "--property=LoadState", "--property=LimitNOFILE", "systir-relay"];
+    let properties = ["show", "--property=LoadState", "--property=LimitNOFILESoft", "systir-relay"];
     let text = output("systemctl", &properties).await?;
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    (value("LoadState")? == "loaded").then(|| value("LimitNOFILE")?.parse().ok())?
+    let limit = value("LimitNOFILESoft").filter(|_| value("LoadState") == Some("loaded"))?;
+    if limit == "infinity" { Some(u64::MAX) } else { limit.parse().ok() }
 }
 
 /// The output of a program; none if it is not there or does not answer.

@@ -54,8 +54,9 @@ pub(super) async fn check(
         found.findings.push(Finding::warning(FindingArea::Peers, "other nodes", what));
         return found;
     };
-    if answers.failed.is_some() {
-        let what = "not asked: their addresses are in etcd, which does not answer";
+    if let Some(error) = &answers.failed {
+        let what =
+            format!("not asked: their addresses are in etcd, which did not tell them: {}", error.reason());
         found.findings.push(Finding::warning(FindingArea::Peers, "other nodes", what));
         return found;
     }

@@ -18,6 +18,20 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Follows the folder and the clock until the node stops.
 pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
+    // A folder that does not answer holds up no date.
+    tokio::join!(follow_clock(store.clone()), follow_folder(store, folder));
+}
+
+async fn follow_clock(store: Arc<DocumentStore>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let store = store.clone();
+        // If it panics, the next look tries again.
+        let _ = tokio::task::spawn_blocking(move || store.check_time()).await;
+    }
+}
+
+async fn follow_folder(store: Arc<DocumentStore>, folder: PathBuf) {
     // Files that need no look until they change. At first all are read again: one may have changed since the start.
     let mut known = BTreeMap::new();
     // Those whose documents the disk did not keep, and when they are looked at again although they stay the same.
@@ -31,10 +45,7 @@ pub(crate) async fn run(store: Arc<DocumentStore>, folder: PathBuf) {
             }
         }
         let (store, folder) = (store.clone(), folder.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            store.check_time();
-            look(&store, &folder, seen)
-        });
+        let looked = tokio::task::spawn_blocking(move || look(&store, &folder, seen));
         let (found, again) = looked.await.unwrap_or_default();
         known = found;
         if !again.is_empty() {

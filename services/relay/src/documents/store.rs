@@ -74,9 +74,9 @@ pub(crate) fn read(policy: &PolicySection, pins: &Pins) -> Result<ReadDocuments>
             let document = pins.verify(&note)?;
             Ok(read.accepted.accept(document)?)
         });
-        // Else an older version would replace what a later release kept, and count.
+        // Else an older version would replace what a later release kept, and count. A pinned key signed it.
         if let Err(error) = &taken
-            && error.downcast_ref().is_some_and(DocumentRefused::is_unsupported)
+            && matches!(error.downcast_ref(), Some(DocumentRefused::Document(_)))
         {
             anyhow::bail!("{}: a later release of this node kept it: {error}", path.display());
         }

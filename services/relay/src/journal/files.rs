@@ -1,8 +1,8 @@
 //! The files of the journal, on the disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -59,7 +59,7 @@ impl JournalFiles {
     /// # Errors
     /// Why nothing was written.
     pub(crate) fn write(&mut self, lines: &str, now_ms: u64) -> Result<(), NotWritten> {
-        self.look()?;
+        self.look(now_ms)?;
         self.clean(now_ms);
         if lines.is_empty() {
             return Ok(());
@@ -85,8 +85,8 @@ impl JournalFiles {
         self.gap_ms = Some(now_ms);
     }
 
-    /// Takes place for a line for which another node asked. All of them have half of the day's limit, so that a hostile node
-    /// cannot keep the rest out of the journal.
+    /// Takes place for a line that others caused. All of them have half of the day's limit, so that nobody keeps the rest out
+    /// of the journal.
     pub(crate) fn take_place_of_others(&mut self, bytes: u64, now_ms: u64) -> bool {
         let today = day_of(now_ms);
         let used = if self.asked.0 == today { self.asked.1 } else { 0 };
@@ -99,12 +99,16 @@ impl JournalFiles {
     }
 
     /// Finds the files of an earlier run.
-    fn look(&mut self) -> Result<()> {
+    fn look(&mut self, now_ms: u64) -> Result<()> {
         if self.read {
             return Ok(());
         }
         let failed = || format!("{} cannot be made or read", self.folder.display());
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.folder).with_context(failed)?;
+        if !self.folder.is_dir() {
+            DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.folder).with_context(failed)?;
+            // Whatever the process's umask: an auditor reads journals as a member of the group.
+            fs::set_permissions(&self.folder, Permissions::from_mode(FOLDER_MODE)).with_context(failed)?;
+        }
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).with_context(failed)? {
             let entry = entry.with_context(failed)?;
@@ -112,6 +116,10 @@ impl JournalFiles {
                 found.push((file, entry.metadata().map_or(0, |metadata| metadata.len())));
             }
         }
+        // Whose lines an earlier run wrote today is not known: they count as caused by others.
+        let today = day_of(now_ms);
+        let written = found.iter().filter(|(file, _)| file.day == today).map(|(_, size)| *size).sum::<u64>();
+        self.asked = (today, written.min(self.limits.day_bytes / 4));
         self.known = JournalFolder::new(found);
         self.read = true;
         Ok(())
@@ -143,6 +151,9 @@ impl JournalFiles {
         options.read(true).append(true).create(true).mode(FILE_MODE);
         let mut file = options.open(&path).with_context(failed)?;
         let size = file.metadata().with_context(failed)?.len();
+        if size == 0 {
+            file.set_permissions(Permissions::from_mode(FILE_MODE)).with_context(failed)?;
+        }
         let mut open = OpenFile { which, size, file: file.try_clone().with_context(failed)? };
         // A crash may have cut the last line short: the next one begins a new line.
         let mut last = [b'\n'];

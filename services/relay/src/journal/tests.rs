@@ -154,7 +154,7 @@ fn what_other_nodes_ask_for_leaves_half_of_a_day_to_the_rest() {
     let files = writer.write(files, &vec![asked; 500], START_MS);
     let files = writer.write(files, &[line(START_MS + 1)], START_MS + 1);
     let found = lines(folder.path());
-    let own = found.iter().filter(|line| !line.is_asked_by_another_node()).count();
+    let own = found.iter().filter(|line| !line.is_caused_by_others()).count();
     assert_eq!(own, 2, "the gap and the node's own decision: {}", found.len());
     let [gap] = gaps(folder.path()).try_into().unwrap();
     assert_eq!(gap.total() as usize + found.len() - own, 500);

@@ -89,7 +89,7 @@ impl BatchWriter {
         let mut count = 0;
         for line in lines {
             let text = line.to_text();
-            if line.is_asked_by_another_node() && !files.take_place_of_others(text.len() as u64, now_ms) {
+            if line.is_caused_by_others() && !files.take_place_of_others(text.len() as u64, now_ms) {
                 continue;
             }
             texts.push_str(&text);
