@@ -12,7 +12,7 @@ const DAY: i32 = 24 * 60;
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const ENGLISH: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const DANISH: [&str; 7] = ["mandag", "tirsdag", "onsdag", "torsdag", "fredag", "lørdag", "søndag"];
-/// Most changes between summer and winter time that are written out: five years in Europe. After the last range the
+/// Most changes between summer and winter time that are written out: four to five years in Europe. After the last range the
 /// condition is false. A rule has a limited number of operators.
 const MAX_CHANGES: usize = 10;
 /// The first range begins so long before the bundle is issued: it permits from its first minute on, also by a clock that is

@@ -158,10 +158,11 @@ when {
   resource.country in Zone::"EU" &&
   principal.e2ee &&
   principal.class == RoomClass::"standard" &&
-  (((context.now >= datetime("2027-01-15T08:00:00Z") && context.now < datetime("2027-03-28T01:00:00Z")) &&
-    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("7h") && context.now.toTime() < duration("13h"))) ||
-   ((context.now >= datetime("2027-03-28T01:00:00Z") && context.now < datetime("2027-04-15T08:00:00Z")) &&
-    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("6h") && context.now.toTime() < duration("12h"))))
+  ((((context.now >= datetime("2026-10-07T08:00:00Z") && context.now < datetime("2026-10-25T01:00:00Z")) ||
+      (context.now >= datetime("2027-03-28T01:00:00Z") && context.now < datetime("2027-04-15T08:00:00Z"))) &&
+    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("6h") && context.now.toTime() < duration("12h"))) ||
+   ((context.now >= datetime("2026-10-25T01:00:00Z") && context.now < datetime("2027-03-28T01:00:00Z")) &&
+    (context.weekday in [Weekday::"mon", Weekday::"tue", Weekday::"wed", Weekday::"thu", Weekday::"fri"] && context.now.toTime() >= duration("7h") && context.now.toTime() < duration("13h"))))
 };
 "#;
     assert!(bundle.policy.contains(expected), "{}", bundle.policy);

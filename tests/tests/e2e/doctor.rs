@@ -122,9 +122,10 @@ async fn roles(cluster: &Cluster, etcd: &SecureEtcd) -> Result<()> {
     etcd.run_script(&String::from_utf8(output.stdout)?).await
 }
 
-/// The demo's secret can be guessed, which the doctor says and nothing else.
+/// The demo's secret can be guessed, which the doctor says, and that nodes do not run, and nothing else.
 fn only_the_weak_secret(diagnosed: &Diagnosed) -> Result<()> {
-    let found = diagnosed.not_ok();
+    let mut found = diagnosed.not_ok();
+    found.retain(|(_, level, what)| level != "warning" || !what.contains("has no lease"));
     ensure!(matches!(found.as_slice(), [(subject, ..)] if subject == "keys.devkey"), "{found:?}");
     ensure!(diagnosed.status == Some(0), "{:?}", diagnosed.status);
     Ok(())
@@ -321,7 +322,7 @@ fn each_fault_of_a_node_has_its_line_and_the_exit_code_says_so() -> Result<()> {
         run(command(&folder, &[], &away)?).await?.expect(
             "other nodes",
             "warning",
-            "which does not answer",
+            "which did not tell them",
             1,
         )?;
 
