@@ -20,7 +20,7 @@ use crate::tables::{fit_width, table};
                         Exit codes: 0 nothing is wrong (there may be warnings), 1 something is wrong, 64 the configuration \
                         cannot be used, or an invalid command line.")]
 pub(crate) struct Arguments {
-    /// Configuration file of the node. Variables SYSTIR_<SECTION>__<FIELD> count, as for the node.
+    /// Configuration file of the node. Variables `SYSTIR_<SECTION>__<FIELD>` count, as for the node.
     #[arg(long, env = "SYSTIR_CONFIG", value_name = "FILE", default_value = "/etc/systir/node.toml")]
     config: PathBuf,
     /// Show only what is not ok.
