@@ -110,9 +110,14 @@ impl Cache {
         self.slots.get((seq & mask) as usize)
     }
 
+    /// The packet of that number, if it was inserted. Its bytes may be overwritten.
+    fn inserted(&self, seq: u64) -> Option<&CachedPacket> {
+        self.slot(seq).filter(|slot| slot.seq == seq)
+    }
+
     /// The packet of that number, if its bytes are kept.
     fn kept(&self, seq: u64) -> Option<&CachedPacket> {
-        self.slot(seq).filter(|slot| slot.seq == seq && self.ring.holds(slot.position))
+        self.inserted(seq).filter(|slot| self.ring.holds(slot.position))
     }
 
     /// Is a packet so old that its slot was reused? Then a duplicate cannot be recognised.
@@ -122,11 +127,11 @@ impl Cache {
 
     /// Was it inserted? Its bytes may be overwritten.
     pub(crate) fn contains(&self, seq: u64) -> bool {
-        self.slot(seq).is_some_and(|slot| slot.seq == seq)
+        self.inserted(seq).is_some()
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<(Packet<'_>, &PayloadInfo)> {
-        let slot = self.kept(seq)?;
+        let slot = self.inserted(seq)?;
         slot.packet(&self.ring).map(|packet| (packet, &slot.info))
     }
 

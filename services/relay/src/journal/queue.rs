@@ -1,17 +1,12 @@
 //! The queue between decisions and the task that writes them.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use systir_journal::{Journal, JournalEntry, JournalEvent, JournalGap, JournalLine, MissingReason};
+use systir_registry::unix_ms;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::metrics::JournalMetrics;
-
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Takes decisions.
 #[derive(Debug)]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use systir_journal::{JournalEvent, JournalGap, JournalLine, MissingReason};
+use systir_registry::unix_ms;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{JournalFiles, NotWritten};
 use super::metrics::JournalMetrics;
-use super::queue::{JournalReceiver, MissingDecisions, unix_ms};
+use super::queue::{JournalReceiver, MissingDecisions};
 
 /// Most decisions that wait to be written.
 pub(crate) const QUEUE: usize = 8192;
