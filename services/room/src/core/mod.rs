@@ -11,6 +11,7 @@ mod grant;
 mod hold;
 mod leaving;
 mod local_participant;
+mod local_participant_map;
 mod local_participants;
 mod participants;
 mod peer_node;
@@ -51,7 +52,7 @@ use crate::{ClusterView, Now, Residency, RoomEffect, RoomInput, RoomLinkEvent, R
 use command_queue::CommandQueue;
 use hold::Hold;
 use leaving::Leaving;
-use local_participant::LocalParticipant;
+use local_participant_map::LocalParticipantMap;
 use peer_node::PeerNode;
 use pushed::Pushed;
 use quality::Qualities;
@@ -91,7 +92,7 @@ pub struct RoomCore {
     refused_peers: BTreeSet<String>,
     /// Sids of the room that its tickets may name, the present one first.
     room_sids: Vec<String>,
-    local_participants: FxHashMap<ParticipantKey, LocalParticipant>,
+    local_participants: LocalParticipantMap,
     /// Participants by sid as sessions were last shown them. A hidden one is not in it.
     shown: FxHashMap<String, Arc<RemoteParticipant>>,
     tracks: Tracks,
@@ -158,7 +159,7 @@ impl RoomCore {
             tickets: TicketBook::default(),
             refused_peers: BTreeSet::new(),
             room_sids: vec![config.assignment.sid.clone()],
-            local_participants: FxHashMap::default(),
+            local_participants: LocalParticipantMap::default(),
             shown: FxHashMap::default(),
             tracks: Tracks::default(),
             peers: BTreeMap::new(),
@@ -289,8 +290,8 @@ impl RoomCore {
 
     /// When [`RoomCore::tick`] is next due.
     #[must_use]
-    pub fn next_due(&self, now: Instant) -> Instant {
-        let sessions = self.local_participants.values().filter_map(LocalParticipant::poll_timeout).min();
+    pub fn next_due(&mut self, now: Instant) -> Instant {
+        let sessions = self.local_participants.next_due();
         let held = self.events_held.is_held() || self.links_held.is_held();
         let waits = held || self.peers.values().any(|peer| peer.queue.is_waiting());
         let idle = now + if waits { BUSY_TICK } else { IDLE_TICK };
@@ -302,13 +303,7 @@ impl RoomCore {
     /// ended.
     pub fn tick(&mut self, now: Now, seats_held: impl FnOnce() -> bool) -> bool {
         self.now = now;
-        let due: Vec<ParticipantKey> = self
-            .local_participants
-            .iter()
-            .filter(|(_, local)| local.poll_timeout().is_some_and(|due| due <= now.instant))
-            .map(|(key, _)| *key)
-            .collect();
-        for participant in due {
+        for participant in self.local_participants.due(now.instant) {
             self.tick_participant(participant);
         }
         let expired: Vec<String> = self
