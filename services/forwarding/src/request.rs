@@ -81,10 +81,15 @@ impl KeyFrameRequest {
         self.due
     }
 
+    /// Would [`KeyFrameRequest::repeat`] do anything now?
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
     /// Handles the timeout. `waiting`: does a subscriber wait for the layer to start? Then the request is
     /// repeated without limit. True: send a request to the source now.
     pub(crate) fn repeat(&mut self, now: Instant, waiting: bool, jitter: u64) -> bool {
-        if self.due.is_none_or(|due| due > now) {
+        if !self.is_due(now) {
             return false;
         }
         if !waiting {

@@ -49,15 +49,17 @@ impl Core {
     }
 
     fn handle_track_timeout(&mut self, now: Instant, track: TrackId, egress: &mut impl Egress) {
-        let wanted = self.wanted(track);
+        let wanted = self.known_wanted(track);
         let jitter = self.random.u64(..);
         let Some(state) = self.tracks.get_mut(track.0) else { return };
         let mut ended = false;
         let mut next: Option<Instant> = None;
         for layer in state.layers.iter() {
-            let waiting =
-                state.subs.iter().any(|id| self.subs.get(id.0).is_some_and(|sub| sub.waits_for(layer.0)));
             let muted = state.muted;
+            let repeats = state.source(layer.0).is_some_and(|source| source.key_frame_request.is_due(now));
+            // All subscribers are looked at only to repeat a request.
+            let waiting = repeats
+                && state.subs.iter().any(|id| self.subs.get(id.0).is_some_and(|sub| sub.waits_for(layer.0)));
             let Some(source) = state.source_mut(layer.0) else { continue };
             if muted || !wanted.contains(layer) {
                 source.nacks.clear();
@@ -88,6 +90,14 @@ impl Core {
         }
         if ended {
             self.reselect(now, track, egress);
+        }
+    }
+
+    /// [`Core::wanted`], without looking at all subscribers where nothing changed since the last look.
+    fn known_wanted(&self, track: TrackId) -> LayerSet {
+        match self.tracks.get(track.0) {
+            Some(state) if !state.wanted_check_queued => state.reported_wanted,
+            _ => self.wanted(track),
         }
     }
 
